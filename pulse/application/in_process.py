@@ -1,0 +1,70 @@
+"""The use cases carried out in this process, on its own event store."""
+
+import secrets
+from collections.abc import Sequence
+from uuid import UUID
+
+from pulse.application.event_view import EventView, event_view
+from pulse.application.orders import Caller, OrderNotFound, Placed
+from pulse.application.origin import Clock, Origin
+from pulse.domain import Order, PlaceOrder, RequestedOrder, Trace, decide, order_id_for
+from pulse.eventstore import EventStore, VersionTaken
+from pulse.projections import OrderReader, OrderView
+
+_SEED_BITS = 64
+
+
+class InProcessOrders:
+    """`Orders` on the log. Uniqueness of a key is the log's primary key, nothing else."""
+
+    def __init__(
+        self, store: EventStore, reader: OrderReader, clock: Clock, origin: Origin
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._clock = clock
+        self._recorded_by = origin.recorded_by("api")
+
+    async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
+        """Append the order's creation; where its version is taken, compare with what stands."""
+        command = PlaceOrder(
+            requested=requested,
+            key_scope=caller.key_scope,
+            placed_by=caller.placed_by,
+            split_seed=secrets.randbits(_SEED_BITS),
+            at=self._clock(),
+            recorded_by=self._recorded_by,
+            trace=trace,
+        )
+        try:
+            for event in decide(command, None):
+                await self._store.append(event)
+        except VersionTaken as taken:
+            decide(command, await self._standing(taken.originator_id))
+            return _placed(command, created=False)
+        return _placed(command, created=True)
+
+    async def order(self, order_id: UUID) -> OrderView:
+        """Read from its stream, so an accepted order is found whatever the projection does."""
+        view = await self._reader.view(order_id)
+        if view is None:
+            raise OrderNotFound(str(order_id))
+        return view
+
+    async def history(self, order_id: UUID) -> Sequence[EventView]:
+        """The stream as it is stored."""
+        records = await self._store.read_stream(order_id)
+        if not records:
+            raise OrderNotFound(str(order_id))
+        return [event_view(record, self._store.mapper) for record in records]
+
+    async def _standing(self, order_id: UUID) -> Order:
+        order = await self._reader.order(order_id)
+        if order is None:
+            raise AssertionError(f"version 1 of {order_id} was taken, yet its stream is empty")
+        return order
+
+
+def _placed(command: PlaceOrder, *, created: bool) -> Placed:
+    key = command.requested.order_unique_key
+    return Placed(order_id_for(command.key_scope, key), key, created=created)

@@ -1,0 +1,62 @@
+"""What can be asked of Pulse about orders, whoever asks and wherever it is answered."""
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from pulse.application.event_view import EventView
+from pulse.domain import INTERNAL_SCOPE, RequestedOrder, Trace
+from pulse.errors import PulseError
+from pulse.projections import OrderView
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: `placed_by` goes into the order, keys belong to the `key_scope`."""
+
+    placed_by: str = "anonymous"
+    key_scope: str = INTERNAL_SCOPE
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """The order that stands under the key; `created` if this very call brought it about."""
+
+    order_id: UUID
+    order_unique_key: str
+    created: bool
+
+
+class OrderNotFound(PulseError):
+    """No order has this id."""
+
+    def __init__(self, order_id: str) -> None:
+        self.order_id = order_id
+        super().__init__("no order has this id")
+
+
+class Orders(Protocol):
+    """The use cases. Every method raises DatabaseUnavailable when nothing can be told now."""
+
+    async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
+        """Place an order; the same request again is answered with the same order.
+
+        Raises:
+            OrderUniqueKeyTaken: the key stands with other data.
+            AppendRefused: nothing was accepted.
+            AppendOutcomeUnknown: the same key asked again will tell.
+        """
+
+    async def order(self, order_id: UUID) -> OrderView:
+        """One order with its slices and its claim.
+
+        Raises:
+            OrderNotFound: there is none.
+        """
+
+    async def history(self, order_id: UUID) -> Sequence[EventView]:
+        """Every event of one order, oldest first.
+
+        Raises:
+            OrderNotFound: there is none.
+        """

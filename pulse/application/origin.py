@@ -1,0 +1,47 @@
+"""Where facts come from: the clock, the process that records them, and the ids of calls."""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+import pulse
+from pulse.domain import RecordedBy
+
+Clock = Callable[[], datetime]
+
+
+def system_clock() -> datetime:
+    """The application's clock: UTC, microseconds."""
+    return datetime.now(UTC)
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """This process as it signs events: unique for each start, so a claim names one life of it."""
+
+    instance: str
+
+    @classmethod
+    def of_this_process(cls) -> "Origin":
+        """`host:pid:random`."""
+        return cls(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
+
+    def recorded_by(self, component: str) -> RecordedBy:
+        """The signature of a component of this process."""
+        return RecordedBy(
+            component=component, instance=self.instance, code_version=pulse.__version__
+        )
+
+
+def new_trace_id() -> str:
+    """An id for a call that brought none: `t`, unix seconds, 12 hex digits."""
+    return f"t{int(time.time())}{secrets.token_hex(6)}"
+
+
+def new_request_id() -> str:
+    """The same for a request: `r`, unix seconds, 12 hex digits."""
+    return f"r{int(time.time())}{secrets.token_hex(6)}"

@@ -1,0 +1,92 @@
+"""The pure core: orders, their events, and the splitting with its rules.
+
+Importing this loads nothing beyond the standard library and msgspec, and reads no configuration.
+"""
+
+from pulse.domain.commands import Claim, Command, PlaceOrder, SplitOrder, TimeOutOrder
+from pulse.domain.errors import (
+    HistoryBroken,
+    OrderNotPlaced,
+    OrderRefused,
+    OrderUniqueKeyTaken,
+    SplitterUnknown,
+)
+from pulse.domain.events import (
+    EVENT_TYPES,
+    DomainEvent,
+    Event,
+    OrderCreated,
+    SlicesScheduled,
+    SplittingFailed,
+    TimedOut,
+)
+from pulse.domain.identity import INTERNAL_SCOPE, PULSE_NAMESPACE, order_id_for
+from pulse.domain.order_request import OrderRequest, RequestedOrder, parse_order_request
+from pulse.domain.orders import (
+    SPLITTING_ERROR,
+    TIMED_OUT,
+    TOO_LATE,
+    Order,
+    OrderState,
+    decide,
+    evolve,
+    fold,
+)
+from pulse.domain.schedule_rules import SCHEDULE_RULES, BrokenRule, broken_rules
+from pulse.domain.splitting import (
+    CURRENT_SPLITTER_VERSION,
+    SPLITTERS,
+    Splitter,
+    SplitTerms,
+    split,
+    split_v1,
+)
+from pulse.domain.values import OrderSpec, RecordedBy, Side, Slice, Trace
+
+__all__ = [
+    "CURRENT_SPLITTER_VERSION",
+    "EVENT_TYPES",
+    "INTERNAL_SCOPE",
+    "PULSE_NAMESPACE",
+    "SCHEDULE_RULES",
+    "SPLITTERS",
+    "SPLITTING_ERROR",
+    "TIMED_OUT",
+    "TOO_LATE",
+    "BrokenRule",
+    "Claim",
+    "Command",
+    "DomainEvent",
+    "Event",
+    "HistoryBroken",
+    "Order",
+    "OrderCreated",
+    "OrderNotPlaced",
+    "OrderRefused",
+    "OrderRequest",
+    "OrderSpec",
+    "OrderState",
+    "OrderUniqueKeyTaken",
+    "PlaceOrder",
+    "RecordedBy",
+    "RequestedOrder",
+    "Side",
+    "Slice",
+    "SlicesScheduled",
+    "SplitOrder",
+    "SplitTerms",
+    "Splitter",
+    "SplitterUnknown",
+    "SplittingFailed",
+    "TimeOutOrder",
+    "TimedOut",
+    "Trace",
+    "broken_rules",
+    "decide",
+    "evolve",
+    "fold",
+    "order_id_for",
+    "parse_order_request",
+    "split",
+    "split_v1",
+]

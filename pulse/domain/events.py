@@ -1,0 +1,85 @@
+"""The four events of an order. Released ones are never edited; golden files pin their stored form.
+
+Each names its topic as a constant, so that a stored event survives the moving of a file. The
+structs follow the event protocol of the `eventsourcing` library by shape alone: importing this
+module imports nothing of it.
+"""
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+import msgspec
+
+from pulse.domain.values import RecordedBy, Side, Slice, Trace
+
+
+class DomainEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What every event says: whose it is, its place in the stream, when, by whom and why.
+
+    `timestamp` is the application's clock in UTC to the microsecond.
+    """
+
+    TOPIC: ClassVar[str]
+    class_version: ClassVar[int] = 1
+
+    originator_id: UUID
+    originator_version: int
+    timestamp: datetime
+    recorded_by: RecordedBy
+    trace: Trace
+
+
+class OrderCreated(DomainEvent, frozen=True, kw_only=True):
+    """An order was accepted. Everything its schedule depends on stands here."""
+
+    TOPIC: ClassVar[str] = "pulse.domain:OrderCreated"
+
+    key_scope: str
+    order_unique_key: str
+    instrument: str
+    side: Side
+    total_quantity: int
+    num_splits: int
+    duration_minutes: int
+    randomize: bool
+    split_seed: str
+    splitter_version: int
+    placed_by: str
+
+
+class SlicesScheduled(DomainEvent, frozen=True, kw_only=True):
+    """The order was split; `claimed_at` is the winning claim's time by the database's clock."""
+
+    TOPIC: ClassVar[str] = "pulse.domain:SlicesScheduled"
+
+    slices: tuple[Slice, ...]
+    splitter_version: int
+    worker: str
+    claimed_at: datetime
+
+
+class SplittingFailed(DomainEvent, frozen=True, kw_only=True):
+    """The order will never have slices; `reason` is a code, `message` its sentence."""
+
+    TOPIC: ClassVar[str] = "pulse.domain:SplittingFailed"
+
+    reason: str
+    message: str
+    worker: str
+    claimed_at: datetime
+
+
+class TimedOut(DomainEvent, frozen=True, kw_only=True):
+    """The order was in progress for longer than `timeout_seconds` and is given up."""
+
+    TOPIC: ClassVar[str] = "pulse.domain:TimedOut"
+
+    claimed_by: str
+    claimed_at: datetime
+    timeout_seconds: float
+    detected_by: str
+
+
+Event = OrderCreated | SlicesScheduled | SplittingFailed | TimedOut
+EVENT_TYPES: tuple[type[Event], ...] = (OrderCreated, SlicesScheduled, SplittingFailed, TimedOut)

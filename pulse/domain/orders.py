@@ -1,0 +1,294 @@
+"""The order: decisions that return events, and the fold that makes an order of its events."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final, Literal, assert_never
+from uuid import UUID
+
+import msgspec
+
+from pulse.domain.commands import Command, PlaceOrder, SplitOrder, TimeOutOrder
+from pulse.domain.errors import HistoryBroken, OrderNotPlaced, OrderUniqueKeyTaken
+from pulse.domain.events import Event, OrderCreated, SlicesScheduled, SplittingFailed, TimedOut
+from pulse.domain.identity import order_id_for
+from pulse.domain.schedule_rules import broken_rules
+from pulse.domain.splitting import CURRENT_SPLITTER_VERSION, SplitTerms, split
+from pulse.domain.values import OrderSpec, Slice, Trace, Value
+
+OrderState = Literal["PENDING", "COMPLETED", "FAILED"]
+"""What the events alone say; a claim on a PENDING order makes it IN_PROGRESS to those who ask."""
+
+TIMED_OUT: Final = "TIMED_OUT"
+TOO_LATE: Final = "TOO_LATE"
+SPLITTING_ERROR: Final = "SPLITTING_ERROR"
+
+
+class Order(Value, frozen=True):
+    """An order as its events tell it; `version` is the last event's."""
+
+    id: UUID
+    version: int
+    key_scope: str
+    order_unique_key: str
+    placed_by: str
+    spec: OrderSpec
+    split_seed: int
+    splitter_version: int
+    trace_id: str
+    created_at: datetime
+    updated_at: datetime
+    state: OrderState = "PENDING"
+    slices: tuple[Slice, ...] = ()
+    failure_reason: str | None = None
+    failure_message: str | None = None
+
+    @property
+    def terms(self) -> SplitTerms:
+        """What its schedule is a function of."""
+        return SplitTerms(
+            total_quantity=self.spec.total_quantity,
+            num_splits=self.spec.num_splits,
+            duration_minutes=self.spec.duration_minutes,
+            randomize=self.spec.randomize,
+            seed=self.split_seed,
+            starts_at=self.created_at,
+        )
+
+    @property
+    def window_ends_at(self) -> datetime:
+        """When the last slice is due."""
+        return self.created_at + timedelta(minutes=self.spec.duration_minutes)
+
+
+def decide(command: Command, order: Order | None) -> tuple[Event, ...]:
+    """The events this command causes, given the order so far; none where nothing is left to do.
+
+    An order has one outcome: a command that comes after it causes nothing. Placing what already
+    stands with the same data causes nothing either.
+
+    Raises:
+        OrderUniqueKeyTaken: the key stands with other data.
+        OrderNotPlaced: there is no order to split or to time out.
+        SplitterUnknown: the order wants a newer splitter than this code has.
+    """
+    match command:
+        case PlaceOrder():
+            return _place(command, order)
+        case SplitOrder():
+            return tuple(_split(command, pending) for pending in _still_pending(order))
+        case TimeOutOrder():
+            return tuple(_time_out(command, pending) for pending in _still_pending(order))
+        case _:
+            assert_never(command)
+
+
+def evolve(order: Order | None, event: Event) -> Order:
+    """The order after this event.
+
+    Raises:
+        HistoryBroken: the event does not follow: a second creation, an outcome without an order, a
+            second outcome, or a gap in the versions.
+    """
+    match event:
+        case OrderCreated():
+            return _created(order, event)
+        case SlicesScheduled():
+            return _settled(order, event, state="COMPLETED", slices=event.slices)
+        case SplittingFailed():
+            return _settled(
+                order,
+                event,
+                state="FAILED",
+                failure_reason=event.reason,
+                failure_message=event.message,
+            )
+        case TimedOut():
+            return _settled(
+                order,
+                event,
+                state="FAILED",
+                failure_reason=TIMED_OUT,
+                failure_message=timed_out_message(event),
+            )
+        case _:
+            assert_never(event)
+
+
+def fold(events: Iterable[Event]) -> Order | None:
+    """The order its whole history makes; None for an empty one."""
+    order: Order | None = None
+    for event in events:
+        order = evolve(order, event)
+    return order
+
+
+def timed_out_message(event: TimedOut) -> str:
+    """The sentence of a TIMED_OUT failure."""
+    return (
+        f"claimed by {event.claimed_by} and not split within {event.timeout_seconds:g} s; "
+        "place it again under a new key if it is still wanted"
+    )
+
+
+def _place(command: PlaceOrder, order: Order | None) -> tuple[Event, ...]:
+    key, spec = command.requested.order_unique_key, command.requested.spec
+    order_id = order_id_for(command.key_scope, key)
+    if order is not None:
+        if order.spec != spec:
+            raise OrderUniqueKeyTaken(key, order.id)
+        return ()
+    created = OrderCreated(
+        originator_id=order_id,
+        originator_version=1,
+        timestamp=command.at,
+        recorded_by=command.recorded_by,
+        trace=command.trace,
+        key_scope=command.key_scope,
+        order_unique_key=key,
+        instrument=spec.instrument,
+        side=spec.side,
+        total_quantity=spec.total_quantity,
+        num_splits=spec.num_splits,
+        duration_minutes=spec.duration_minutes,
+        randomize=spec.randomize,
+        split_seed=f"{command.split_seed:016x}",
+        splitter_version=CURRENT_SPLITTER_VERSION,
+        placed_by=command.placed_by,
+    )
+    return (created,)
+
+
+def _still_pending(order: Order | None) -> tuple[Order, ...]:
+    if order is None:
+        raise OrderNotPlaced("there is no order in this stream")
+    return (order,) if order.state == "PENDING" else ()
+
+
+def _split(command: SplitOrder, order: Order) -> SlicesScheduled | SplittingFailed:
+    late = _lateness(command, order)
+    if late is not None:
+        return _splitting_failed(command, order, TOO_LATE, late)
+    slices = split(order.terms, order.splitter_version)
+    broken = broken_rules(order.terms, slices)
+    if broken:
+        breaches = "; ".join(f"{b.rule}: {b.breach}" for b in broken)
+        return _splitting_failed(command, order, SPLITTING_ERROR, breaches)
+    return SlicesScheduled(
+        originator_id=order.id,
+        originator_version=order.version + 1,
+        timestamp=command.at,
+        recorded_by=command.recorded_by,
+        trace=_background_trace(order, command.claim.worker, command.request_id),
+        slices=slices,
+        splitter_version=order.splitter_version,
+        worker=command.claim.worker,
+        claimed_at=command.claim.claimed_at,
+    )
+
+
+def _lateness(command: SplitOrder, order: Order) -> str | None:
+    """Why the order may no longer be split: its slices would come in a burst instead of in time."""
+    first_claimed_at = command.claim.first_claimed_at
+    delay = (first_claimed_at - order.created_at).total_seconds()
+    if first_claimed_at > order.window_ends_at:
+        return (
+            f"first claimed {delay:.1f} s after its creation, when its window of "
+            f"{order.spec.duration_minutes} min had ended"
+        )
+    if 0 < command.max_split_delay_seconds < delay:
+        return (
+            f"first claimed {delay:.1f} s after its creation, "
+            f"later than the {command.max_split_delay_seconds:g} s allowed"
+        )
+    return None
+
+
+def _splitting_failed(
+    command: SplitOrder, order: Order, reason: str, message: str
+) -> SplittingFailed:
+    return SplittingFailed(
+        originator_id=order.id,
+        originator_version=order.version + 1,
+        timestamp=command.at,
+        recorded_by=command.recorded_by,
+        trace=_background_trace(order, command.claim.worker, command.request_id),
+        reason=reason,
+        message=message,
+        worker=command.claim.worker,
+        claimed_at=command.claim.claimed_at,
+    )
+
+
+def _time_out(command: TimeOutOrder, order: Order) -> TimedOut:
+    return TimedOut(
+        originator_id=order.id,
+        originator_version=order.version + 1,
+        timestamp=command.at,
+        recorded_by=command.recorded_by,
+        trace=_background_trace(order, command.detected_by, command.request_id),
+        claimed_by=command.claim.worker,
+        claimed_at=command.claim.claimed_at,
+        timeout_seconds=command.timeout_seconds,
+        detected_by=command.detected_by,
+    )
+
+
+def _background_trace(order: Order, who: str, request_id: str) -> Trace:
+    """The order's own trace goes on; the request is the background's."""
+    source = f"PULSE_BACKGROUND:{who}"
+    return Trace(
+        trace_id=order.trace_id,
+        trace_source=source,
+        request_id=request_id,
+        request_source=source,
+    )
+
+
+def _created(order: Order | None, event: OrderCreated) -> Order:
+    if order is not None or event.originator_version != 1:
+        raise HistoryBroken(f"OrderCreated at version {event.originator_version} is not a first")
+    return Order(
+        id=event.originator_id,
+        version=1,
+        key_scope=event.key_scope,
+        order_unique_key=event.order_unique_key,
+        placed_by=event.placed_by,
+        spec=OrderSpec(
+            instrument=event.instrument,
+            side=event.side,
+            total_quantity=event.total_quantity,
+            num_splits=event.num_splits,
+            duration_minutes=event.duration_minutes,
+            randomize=event.randomize,
+        ),
+        split_seed=int(event.split_seed, 16),
+        splitter_version=event.splitter_version,
+        trace_id=event.trace.trace_id,
+        created_at=event.timestamp,
+        updated_at=event.timestamp,
+    )
+
+
+def _settled(  # noqa: PLR0913 - one keyword per changed field reads best
+    order: Order | None,
+    event: Event,
+    *,
+    state: OrderState,
+    slices: tuple[Slice, ...] = (),
+    failure_reason: str | None = None,
+    failure_message: str | None = None,
+) -> Order:
+    if order is None or order.state != "PENDING" or event.originator_version != order.version + 1:
+        raise HistoryBroken(
+            f"{type(event).__name__} at version {event.originator_version} of order "
+            f"{event.originator_id} does not follow a pending order's last event"
+        )
+    return msgspec.structs.replace(
+        order,
+        version=event.originator_version,
+        updated_at=event.timestamp,
+        state=state,
+        slices=slices,
+        failure_reason=failure_reason,
+        failure_message=failure_message,
+    )

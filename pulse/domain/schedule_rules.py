@@ -1,0 +1,121 @@
+"""What every schedule must satisfy. The rules are these functions and stand nowhere else.
+
+Each takes the terms and the slices and yields a sentence with the numbers for every breach. All
+arithmetic is on integers: shares and microseconds.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Final
+
+from pulse.domain.splitting import SplitTerms
+from pulse.domain.values import Slice, Value
+
+Rule = Callable[[SplitTerms, Sequence[Slice]], Iterator[str]]
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class BrokenRule(Value, frozen=True):
+    """One breach: the rule's name and what the numbers were."""
+
+    rule: str
+    breach: str
+
+
+def slices_are_numbered(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
+    """There are exactly num_splits slices, numbered 1 to num_splits in order."""
+    numbers = [s.sequence_number for s in slices]
+    if numbers != list(range(1, terms.num_splits + 1)):
+        yield f"{len(numbers)} slices numbered {numbers}, expected 1 to {terms.num_splits}"
+
+
+def quantities_sum_to_total(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
+    """The quantities sum to total_quantity: no share is created or destroyed."""
+    total = sum(s.quantity for s in slices)
+    if total != terms.total_quantity:
+        yield f"quantities sum to {total}, expected {terms.total_quantity}"
+
+
+def quantities_stay_near_average(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
+    """Every quantity is 80 % (rounded down, at least 1) to 120 % (rounded up) of the average."""
+    least, most = terms.quantity_bounds
+    for s in slices:
+        if not least <= s.quantity <= most:
+            yield f"slice {s.sequence_number} has {s.quantity} shares, expected {least} to {most}"
+
+
+def even_quantities_are_even(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
+    """Without randomisation quantities differ by at most 1, the surplus spread evenly.
+
+    Spread evenly: the first k slices together hold k/n of the total to within one share.
+    """
+    if terms.randomize or not slices:
+        return
+    quantities = [s.quantity for s in slices]
+    if max(quantities) - min(quantities) > 1:
+        yield f"quantities run from {min(quantities)} to {max(quantities)}"
+    held = 0
+    for count, quantity in enumerate(quantities, 1):
+        held += quantity
+        if abs(held * terms.num_splits - count * terms.total_quantity) >= terms.num_splits:
+            yield f"the first {count} slices hold {held} shares of {terms.total_quantity}"
+            return
+
+
+def window_is_filled(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
+    """The first slice is at the order's creation, the last at the window's end."""
+    if not slices:
+        return
+    offsets = _offsets(terms, slices)
+    if offsets[0] != 0:
+        yield f"slice 1 is {offsets[0]} us after the order's creation, expected 0"
+    if offsets[-1] != terms.duration_microseconds:
+        yield f"the last slice is at {offsets[-1]} us, expected {terms.duration_microseconds}"
+
+
+def times_stay_near_even(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
+    """Each time is within 30 % of the interval of its even place, exactly there if not randomised.
+
+    The interval is the duration divided by num_splits - 1; "exactly" is to the microsecond.
+    """
+    duration, gaps = terms.duration_microseconds, terms.num_splits - 1
+    for i, offset in enumerate(_offsets(terms, slices)):
+        distance = abs(offset * gaps - i * duration)  # in microseconds times gaps
+        near = 10 * distance <= 3 * duration if terms.randomize else distance < gaps
+        if not near:
+            yield f"slice {i + 1} is at {offset} us, its even place is {i * duration / gaps:.1f} us"
+
+
+def times_increase_in_window(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
+    """Times strictly increase and none leaves the window."""
+    offsets = _offsets(terms, slices)
+    for i, offset in enumerate(offsets):
+        if not 0 <= offset <= terms.duration_microseconds:
+            yield f"slice {i + 1} is at {offset} us of {terms.duration_microseconds}"
+        if i and offset <= offsets[i - 1]:
+            yield f"slice {i + 1} is at {offset} us, slice {i} at {offsets[i - 1]} us"
+
+
+SCHEDULE_RULES: Final[tuple[Rule, ...]] = (
+    slices_are_numbered,
+    quantities_sum_to_total,
+    quantities_stay_near_average,
+    even_quantities_are_even,
+    window_is_filled,
+    times_stay_near_even,
+    times_increase_in_window,
+)
+
+
+def broken_rules(terms: SplitTerms, slices: Sequence[Slice]) -> tuple[BrokenRule, ...]:
+    """Every breach of every rule; empty for a schedule that may stand."""
+    return tuple(
+        BrokenRule(rule=rule.__name__, breach=breach)
+        for rule in SCHEDULE_RULES
+        for breach in rule(terms, slices)
+    )
+
+
+def _offsets(terms: SplitTerms, slices: Sequence[Slice]) -> list[int]:
+    return [(s.scheduled_at - terms.starts_at) // _MICROSECOND for s in slices]

@@ -1,0 +1,120 @@
+"""How an order becomes slices. A splitter version is one function, frozen for ever."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final
+
+from pulse.domain.errors import SplitterUnknown
+from pulse.domain.splitmix import SplitMix64
+from pulse.domain.values import Slice, Value
+
+MICROSECONDS_PER_MINUTE: Final = 60_000_000
+
+
+class SplitTerms(Value, frozen=True):
+    """All a schedule depends on, each of it recorded in OrderCreated.
+
+    `seed` is an unsigned 64-bit number; `starts_at` is the order's creation.
+    """
+
+    total_quantity: int
+    num_splits: int
+    duration_minutes: int
+    randomize: bool
+    seed: int
+    starts_at: datetime
+
+    @property
+    def duration_microseconds(self) -> int:
+        """The window's length."""
+        return self.duration_minutes * MICROSECONDS_PER_MINUTE
+
+    @property
+    def quantity_bounds(self) -> tuple[int, int]:
+        """Least and greatest shares of a slice: 80 % rounded down (at least 1) to 120 % rounded up.
+
+        Rounded outward, so that a schedule exists for every total of at least one share a slice.
+        """
+        total, count = self.total_quantity, self.num_splits
+        return max(1, (4 * total) // (5 * count)), -((-6 * total) // (5 * count))
+
+
+Splitter = Callable[[SplitTerms], tuple[Slice, ...]]
+
+
+def split_v1(terms: SplitTerms) -> tuple[Slice, ...]:
+    """Splitter version 1: a ring of exchanges and a shuffle for shares, a jitter for times.
+
+    Even quantities and even times come first. Randomised, each place in turn meets its neighbour
+    in a ring and the two divide what they hold anew, evenly over all the divisions the bounds
+    allow; then all places are shuffled, which makes every position exactly alike. Each inner time
+    is drawn evenly from its 30 % either way. Draws are taken in this order: one per place of the
+    ring, one per step of the shuffle, one per inner time.
+    """
+    quantities = _even_quantities(terms)
+    offsets = _even_offsets(terms)
+    if terms.randomize:
+        random = SplitMix64(terms.seed)
+        _exchange_around_ring(quantities, terms.quantity_bounds, random)
+        random.shuffle(quantities)
+        _jitter_inner(offsets, terms, random)
+    starts_at = terms.starts_at
+    return tuple(
+        Slice(
+            sequence_number=number,
+            quantity=quantity,
+            scheduled_at=starts_at + timedelta(microseconds=offset),
+        )
+        for number, (quantity, offset) in enumerate(zip(quantities, offsets, strict=True), 1)
+    )
+
+
+def _even_quantities(terms: SplitTerms) -> list[int]:
+    """Shares as equal as whole numbers allow, the surplus spread evenly (Bresenham's line)."""
+    total, count = terms.total_quantity, terms.num_splits
+    return [(i + 1) * total // count - i * total // count for i in range(count)]
+
+
+def _even_offsets(terms: SplitTerms) -> list[int]:
+    """Microseconds from the start, evenly spaced, each rounded down."""
+    gaps = terms.num_splits - 1
+    return [i * terms.duration_microseconds // gaps for i in range(terms.num_splits)]
+
+
+def _exchange_around_ring(
+    quantities: list[int], bounds: tuple[int, int], random: SplitMix64
+) -> None:
+    least, most = bounds
+    count = len(quantities)
+    for i in range(count):
+        j = (i + 1) % count
+        both = quantities[i] + quantities[j]
+        low, high = max(least, both - most), min(most, both - least)
+        quantities[i] = low + random.below(high - low + 1)
+        quantities[j] = both - quantities[i]
+
+
+def _jitter_inner(offsets: list[int], terms: SplitTerms, random: SplitMix64) -> None:
+    duration, gaps = terms.duration_microseconds, terms.num_splits - 1
+    for i in range(1, gaps):
+        low = -(-(10 * i - 3) * duration // (10 * gaps))
+        high = (10 * i + 3) * duration // (10 * gaps)
+        offsets[i] = low + random.below(high - low + 1)
+
+
+SPLITTERS: Final[Mapping[int, Splitter]] = MappingProxyType({1: split_v1})
+"""Every splitter there ever was, by version."""
+
+CURRENT_SPLITTER_VERSION: Final = max(SPLITTERS)
+
+
+def split(terms: SplitTerms, splitter_version: int) -> tuple[Slice, ...]:
+    """The schedule these terms have under that splitter: the same on any machine at any time.
+
+    Raises:
+        SplitterUnknown: this code has no such version.
+    """
+    if splitter_version not in SPLITTERS:
+        raise SplitterUnknown(splitter_version)
+    return SPLITTERS[splitter_version](terms)

@@ -1,0 +1,51 @@
+"""The values an order and its events are made of."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+Side = Literal["BUY", "SELL"]
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """A frozen value; two with equal fields are equal."""
+
+
+class OrderSpec(Value, frozen=True):
+    """What the caller asked for, after defaults: what makes two requests the same order.
+
+    `total_quantity` is in shares, `duration_minutes` in minutes from the order's creation.
+    """
+
+    instrument: str
+    side: Side
+    total_quantity: int
+    num_splits: int
+    duration_minutes: int
+    randomize: bool
+
+
+class Slice(Value, frozen=True):
+    """One timed part of an order: `quantity` shares at `scheduled_at` (UTC, microseconds)."""
+
+    sequence_number: int
+    quantity: int
+    scheduled_at: datetime
+
+
+class Trace(Value, frozen=True):
+    """Which call caused a fact, and on whose behalf it travelled."""
+
+    trace_id: str
+    trace_source: str
+    request_id: str
+    request_source: str
+
+
+class RecordedBy(Value, frozen=True):
+    """Who wrote an event: the component (api, worker, monitor), its instance and its code."""
+
+    component: str
+    instance: str
+    code_version: str

@@ -1,0 +1,30 @@
+"""The log: append, read a stream, read the log, and the events' stored form."""
+
+from pulse.eventstore.appender import LOG_LOCK, Appender, AppendLimits
+from pulse.eventstore.errors import (
+    AppendOutcomeUnknown,
+    AppendQueueFull,
+    AppendRefused,
+    VersionTaken,
+)
+from pulse.eventstore.mapper import EventMapper, EventTooNew, EventUnreadable
+from pulse.eventstore.records import RecordedEvent
+from pulse.eventstore.store import LOG_CHANNEL, EventStore, select_log, select_records
+
+__all__ = [
+    "LOG_CHANNEL",
+    "LOG_LOCK",
+    "AppendLimits",
+    "AppendOutcomeUnknown",
+    "AppendQueueFull",
+    "AppendRefused",
+    "Appender",
+    "EventMapper",
+    "EventStore",
+    "EventTooNew",
+    "EventUnreadable",
+    "RecordedEvent",
+    "VersionTaken",
+    "select_log",
+    "select_records",
+]

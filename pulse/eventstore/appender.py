@@ -1,0 +1,235 @@
+"""Group commit: the appends that arrive while one batch commits go together in the next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import psycopg
+import structlog
+from eventsourcing.persistence import StoredEvent
+from psycopg.errors import UniqueViolation
+
+from pulse.eventstore.append_connection import (
+    AppendConnection,
+    ConnectionLimits,
+    ConnectionLost,
+)
+from pulse.eventstore.batch import (
+    Key,
+    PendingAppend,
+    Positions,
+    columns,
+    stands_as_sent,
+    take_batch,
+)
+from pulse.eventstore.errors import (
+    AppendOutcomeUnknown,
+    AppendQueueFull,
+    AppendRefused,
+    VersionTaken,
+)
+from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe, load_sql
+
+_log = structlog.get_logger(__name__)
+
+LOG_LOCK: Final = 0x50554C53_45000002
+"""The advisory lock that serialises appends, so that ids are in commit order."""
+
+_APPEND = load_sql(__package__, "append_events")
+_APPEND_OR_FAIL = load_sql(__package__, "append_events_or_fail")
+_SELECT_STORED = load_sql(__package__, "select_stored")
+
+
+class AppendLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the appender. A caller waits at most `answer_seconds` for its answer."""
+
+    queue_events: int = 10_000
+    batch_events: int = 1_000
+    answer_seconds: float = 5.0
+    first_retry_seconds: float = 0.02
+    most_retry_seconds: float = 0.5
+    connection: ConnectionLimits = ConnectionLimits()
+
+
+class Appender:
+    """Writes the appends of one process over one connection, many in one statement.
+
+    Each caller gets its own result: its positions, VersionTaken, AppendRefused (nothing written)
+    or AppendOutcomeUnknown. A lost reply is resolved by appending again, which waits for the lock
+    behind whatever became of the first attempt, and by comparing the stored bytes on a conflict.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        *,
+        on_commit: Callable[[], None],
+        limits: AppendLimits | None = None,
+    ) -> None:
+        self._limits = limits or AppendLimits()
+        self._connection = AppendConnection(connect, self._limits.connection)
+        self._on_commit = on_commit
+        self._queue: deque[PendingAppend] = deque()
+        self._queued_events = 0
+        self._arrived = asyncio.Event()
+        self._closing = False
+
+    async def append(self, events: Sequence[StoredEvent]) -> Positions:
+        """Append these events, all or none, and return their positions in the log.
+
+        Raises:
+            VersionTaken: another event stands at one of the versions; nothing was written.
+            AppendRefused: nothing was written and nothing will be.
+            AppendOutcomeUnknown: no answer in time; reading the stream will tell.
+        """
+        if not events:
+            return ()
+        self._refuse_if_hopeless(len(events))
+        pending = PendingAppend(events, asyncio.get_running_loop().create_future())
+        self._queue.append(pending)
+        self._queued_events += len(events)
+        self._arrived.set()
+        try:
+            async with asyncio.timeout(self._limits.answer_seconds):
+                return await pending.future
+        except TimeoutError:
+            waited = f"within {self._limits.answer_seconds:g} s"
+            if pending.may_stand:
+                raise AppendOutcomeUnknown(f"no answer {waited}") from None
+            raise AppendRefused(f"could not be written {waited}") from None
+        finally:
+            self._queued_events -= len(events)
+
+    async def run(self) -> None:
+        """Connect, and write what arrives, until `drain` is asked for or it is cancelled."""
+        try:
+            while not (self._closing and not self._queue):
+                await self._connection.ensure()
+                await self._arrived.wait()
+                self._arrived.clear()
+                while batch := take_batch(self._queue, self._limits.batch_events):
+                    await self._write(batch)
+        finally:
+            self._refuse_the_rest()
+            await self._connection.close()
+
+    def drain(self) -> None:
+        """Take no more appends; `run` ends when those that wait are written."""
+        self._closing = True
+        self._arrived.set()
+
+    def _refuse_if_hopeless(self, events: int) -> None:
+        if self._closing:
+            raise AppendRefused("Pulse is stopping")
+        if self._connection.away is not None:
+            raise AppendRefused(f"Postgres is away: {self._connection.away}")
+        if self._queued_events + events > self._limits.queue_events:
+            raise AppendQueueFull(f"{self._queued_events} events wait to be appended")
+
+    async def _write(self, batch: list[PendingAppend]) -> None:
+        """Write a batch to its end: every one of its callers has an answer or has given up."""
+        pause = self._limits.first_retry_seconds
+        try:
+            while batch:
+                await self._connection.ensure()
+                if not await self._attempt(batch):
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, self._limits.most_retry_seconds)
+                batch = [pending for pending in batch if not pending.future.done()]
+        except asyncio.CancelledError:
+            for pending in batch:
+                _fail(pending, AppendOutcomeUnknown("Pulse stopped before the answer came"))
+            raise
+
+    async def _attempt(self, batch: list[PendingAppend]) -> bool:
+        """Try once; False if it should be tried again after a pause."""
+        for pending in batch:
+            pending.sent = True
+        try:
+            await self._insert_and_settle(batch)
+        except ConnectionLost as error:
+            _log.warning("append.reply_lost", appends=len(batch), error=str(error))
+            for pending in batch:
+                pending.uncertain = True
+        except psycopg.OperationalError as error:
+            _log.warning("append.refused_by_postgres", appends=len(batch), error=describe(error))
+            for pending in batch:
+                pending.sent = False
+            return False
+        except Exception as error:  # noqa: BLE001 - one append's fault must not touch another's
+            await self._isolate(batch, error)
+        return True
+
+    async def _isolate(self, batch: list[PendingAppend], error: Exception) -> None:
+        """The statement failed for good: tell the one it belongs to, or try each by itself."""
+        for pending in batch:
+            pending.sent = False
+        if len(batch) > 1:
+            for pending in batch:
+                await self._write([pending])
+        elif isinstance(error, UNAVAILABLE_ERRORS):
+            _fail(batch[0], AppendRefused(describe(error)))
+        else:
+            _fail(batch[0], error)
+
+    async def _insert_and_settle(self, batch: list[PendingAppend]) -> None:
+        positions = await self._insert(batch)
+        if positions:
+            self._on_commit()
+        lost = [p for p in batch if p.uncertain and p.keys[0] not in positions]
+        stored = await self._stored(lost) if lost else {}
+        for pending in batch:
+            if pending.keys[0] in positions:
+                _settle(pending, tuple(positions[key] for key in pending.keys))
+            else:
+                _settle(pending, stands_as_sent(pending, stored) if pending.uncertain else None)
+            self._settle_followers(pending)
+
+    async def _insert(self, batch: list[PendingAppend]) -> dict[Key, int]:
+        """The positions of what this statement wrote; an append that lost is left out."""
+        statement = _APPEND if batch[0].is_single else _APPEND_OR_FAIL
+        try:
+            rows = await self._connection.fetch(statement, (*columns(batch), LOG_LOCK))
+        except UniqueViolation:
+            if len(batch) > 1:
+                raise
+            return {}
+        return {(row[0], row[1]): row[2] for row in rows}
+
+    async def _stored(self, batch: list[PendingAppend]) -> dict[Key, Sequence[Any]]:
+        ids, versions, _, _ = columns(batch)
+        rows = await self._connection.fetch(_SELECT_STORED, (ids, versions))
+        return {(row[0], row[1]): row for row in rows}
+
+    def _settle_followers(self, leader: PendingAppend) -> None:
+        """A single leader's key now stands, whoever wrote it: who followed has lost it."""
+        for follower in reversed(leader.followers):
+            if leader.is_single:
+                _settle(follower, None)
+            else:
+                self._queue.appendleft(follower)
+                self._arrived.set()
+        leader.followers.clear()
+
+    def _refuse_the_rest(self) -> None:
+        self._closing = True
+        while self._queue:
+            _fail(self._queue.popleft(), AppendRefused("Pulse is stopping"))
+
+
+def _settle(pending: PendingAppend, positions: Positions | None) -> None:
+    if pending.future.done():
+        return
+    if positions is None:
+        pending.future.set_exception(VersionTaken(*pending.keys[0]))
+    else:
+        pending.future.set_result(positions)
+
+
+def _fail(pending: PendingAppend, error: Exception) -> None:
+    if not pending.future.done():
+        pending.future.set_exception(error)
+    for follower in pending.followers:
+        _fail(follower, AppendRefused("the append it waited for failed"))

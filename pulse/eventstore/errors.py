@@ -1,0 +1,26 @@
+"""How an append can end other than well."""
+
+from uuid import UUID
+
+from pulse.errors import PulseError
+
+
+class VersionTaken(PulseError):
+    """Another event stands at this version of the stream; nothing of this append was written."""
+
+    def __init__(self, originator_id: UUID, originator_version: int) -> None:
+        self.originator_id = originator_id
+        self.originator_version = originator_version
+        super().__init__(f"version {originator_version} of stream {originator_id} is taken")
+
+
+class AppendRefused(PulseError):
+    """Nothing was written: the store is away, closed or cannot write now. Try again later."""
+
+
+class AppendQueueFull(AppendRefused):
+    """Nothing was written: as many events wait to be appended as may."""
+
+
+class AppendOutcomeUnknown(PulseError):
+    """The store did not answer in time: the events stand or they do not; reading will tell."""

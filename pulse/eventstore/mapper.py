@@ -1,0 +1,138 @@
+"""Between Pulse's events and their stored form: JSON by msgspec, laid out as the library does."""
+
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import (
+    JSONTranscoder,
+    Mapper,
+    MapperDeserialisationError,
+    StoredEvent,
+)
+from eventsourcing.utils import register_topic
+
+from pulse.domain import EVENT_TYPES, DomainEvent, Event
+from pulse.errors import PulseError
+from pulse.eventstore.records import RecordedEvent
+
+_CLASS_VERSION = b'"class_version":'
+_OWN_TOPICS = frozenset(event_type.TOPIC for event_type in EVENT_TYPES)
+
+for _event_type in EVENT_TYPES:
+    register_topic(_event_type.TOPIC, _event_type)
+
+
+class EventTooNew(PulseError):
+    """The event was written by newer code than this; newer code must read it."""
+
+
+class EventUnreadable(PulseError):
+    """The stored state is not what its topic promises."""
+
+
+class EventMapper(Mapper[UUID]):
+    """A mapper of the `eventsourcing` library for msgspec structs.
+
+    The state holds every field but originator_id and originator_version, and class_version where
+    it is above 1. An older version is brought up by the class's `upcast_v1_v2` and so on, as the
+    library's convention has it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(transcoder=JSONTranscoder())
+        self._decoders: dict[str, msgspec.json.Decoder[DomainEvent]] = {}
+        self._types: dict[str, type[DomainEvent]] = {}
+        for event_type in EVENT_TYPES:
+            self.register(event_type)
+
+    def register(self, event_type: type[DomainEvent]) -> None:
+        """Let this mapper read and write events of that type."""
+        register_topic(event_type.TOPIC, event_type)
+        self._types[event_type.TOPIC] = event_type
+        self._decoders[event_type.TOPIC] = msgspec.json.Decoder(event_type)
+
+    def knows(self, topic: str) -> bool:
+        """Whether events of this topic are Pulse's."""
+        return topic in self._types
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
+        """The stored form of an event."""
+        event = cast("DomainEvent", domain_event)
+        fields = msgspec.structs.asdict(event)
+        del fields["originator_id"], fields["originator_version"]
+        if event.class_version > 1:
+            fields["class_version"] = event.class_version
+        return StoredEvent(
+            originator_id=event.originator_id,
+            originator_version=event.originator_version,
+            topic=event.TOPIC,
+            state=msgspec.json.encode(fields),
+        )
+
+    def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
+        """The event a stored form stands for.
+
+        Raises:
+            MapperDeserialisationError: the library's word for one that cannot be read.
+        """
+        try:
+            event = self._decode(
+                stored_event.topic,
+                UUID(str(stored_event.originator_id)),
+                stored_event.originator_version,
+                stored_event.state,
+            )
+        except (EventUnreadable, EventTooNew) as error:
+            raise MapperDeserialisationError(str(error)) from error
+        return cast("DomainEventProtocol[UUID]", event)
+
+    def event_of(self, record: RecordedEvent) -> Event:
+        """The event of a log record.
+
+        Raises:
+            EventTooNew: only newer code can read it.
+            EventUnreadable: nobody can.
+        """
+        event = self._decode(
+            record.topic, record.originator_id, record.originator_version, record.state
+        )
+        return cast("Event", event)
+
+    def _decode(
+        self, topic: str, originator_id: UUID, originator_version: int, state: bytes
+    ) -> DomainEvent:
+        """Typed decoding in one pass: the two keys are put back in front of the other fields."""
+        where = f"version {originator_version} of stream {originator_id} ({topic})"
+        event_type = self._types.get(topic)
+        if event_type is None:
+            raise EventUnreadable(f"{where} is not an event of Pulse")
+        try:
+            if event_type.class_version > 1 or _CLASS_VERSION in state:
+                state = _upcast(event_type, state)
+            head = b'{"originator_id":"%b","originator_version":%d,' % (
+                str(originator_id).encode(),
+                originator_version,
+            )
+            return self._decoders[topic].decode(head + state[1:])
+        except _NewerClassError as error:
+            raise EventTooNew(f"{where} {error}") from None
+        except (msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
+            raise EventUnreadable(f"{where} cannot be read: {error}") from error
+
+
+class _NewerClassError(Exception):
+    """The state names a class version above the code's."""
+
+
+def _upcast(event_type: type[DomainEvent], state: bytes) -> bytes:
+    fields: dict[str, Any] = msgspec.json.decode(state, type=dict[str, Any])
+    version = fields.pop("class_version", 1)
+    if version > event_type.class_version:
+        raise _NewerClassError(
+            f"has class version {version}, this code knows {event_type.class_version}"
+        )
+    for older in range(version, event_type.class_version):
+        getattr(event_type, f"upcast_v{older}_v{older + 1}")(fields)
+    return msgspec.json.encode(fields)

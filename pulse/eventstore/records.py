@@ -1,0 +1,30 @@
+"""A stored event as it is read from the log."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from eventsourcing.persistence import StoredEvent
+
+
+class RecordedEvent(msgspec.Struct, frozen=True):
+    """A row of the log: `position` is its place there, `recorded_at` the database's clock."""
+
+    position: int
+    originator_id: UUID
+    originator_version: int
+    topic: str
+    state: bytes
+    recorded_at: datetime
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> "RecordedEvent":
+        """From the columns every select of the log has, in their order."""
+        return cls(*row)
+
+    @property
+    def stored_event(self) -> StoredEvent:
+        """The library's view of it."""
+        return StoredEvent(self.originator_id, self.originator_version, self.topic, self.state)

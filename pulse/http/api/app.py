@@ -1,0 +1,18 @@
+"""The internal API as a Litestar application that lives at `/`."""
+
+from litestar import Litestar
+
+from pulse.application import Orders, Readiness
+from pulse.http.api.health import health_routes
+from pulse.http.api.orders import order_routes
+from pulse.http.errors import handle_error
+
+
+def create_api(orders: Orders, readiness: Readiness) -> Litestar:
+    """The API over these use cases."""
+    return Litestar(
+        route_handlers=[*health_routes(readiness), *order_routes(orders)],
+        exception_handlers={Exception: handle_error},
+        openapi_config=None,
+        logging_config=None,
+    )

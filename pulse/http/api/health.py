@@ -1,0 +1,30 @@
+"""Health, readiness, hello."""
+
+from typing import Any
+
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from pulse.application import Readiness
+from pulse.http.errors import NotReady
+
+
+def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
+    """The routes that tell how the process is."""
+
+    @get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @get("/health/ready")
+    async def ready() -> Response[dict[str, Any]]:
+        checks = await readiness.check()
+        if any(checks.values()):
+            raise NotReady(checks)
+        return Response({"status": "ready", "checks": dict.fromkeys(checks, "ok")})
+
+    @get("/internal/hello")
+    async def hello() -> dict[str, str]:
+        return {"message": "Hello from Pulse"}
+
+    return [health, ready, hello]

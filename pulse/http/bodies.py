@@ -1,0 +1,121 @@
+"""Request bodies: JSON to order requests, every fault a plain refusal."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pulse.domain import OrderRequest
+from pulse.domain.order_request import unknown_field, wrong_value
+from pulse.errors import PulseError
+from pulse.http.errors import BadRequest
+
+MAX_ORDER_BYTES: Final = 64 * 1024
+MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
+MAX_BATCH_ORDERS: Final = 1000
+
+_ORDER = msgspec.json.Decoder(OrderRequest)
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_AT_PATH = re.compile(r"(.*) - at `\$\.(.*)`", re.DOTALL)
+
+
+def require_json(content_type: str) -> None:
+    """Refuse a body that does not say it is JSON."""
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise BadRequest(
+            "the body must be JSON: send Content-Type: application/json",
+            status=415,
+            code="UNSUPPORTED_MEDIA_TYPE",
+            expected="application/json",
+        )
+
+
+def decode_order(body: bytes) -> OrderRequest:
+    """The order request in a body.
+
+    Raises:
+        BadRequest: the body is not one JSON object.
+        OrderRefused: a field is not one of an order's, stands twice, or cannot be read.
+    """
+    if not body.strip():
+        raise BadRequest("the body is empty: send an order as a JSON object", expected="an object")
+    try:
+        request = _ORDER.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(error) from None
+    _refuse_doubled_fields(body, request)
+    return request
+
+
+def decode_batch(body: bytes) -> Sequence[bytes]:
+    """The orders of a batch, each still undecoded, since each is accepted or refused on its own.
+
+    Raises:
+        BadRequest: the body is not a JSON array of 1 to 1000.
+    """
+    expected = f"an array of 1 to {MAX_BATCH_ORDERS} orders"
+    if not body.strip():
+        raise BadRequest(f"the body is empty: send {expected}", expected=expected)
+    try:
+        orders = _ARRAY.decode(body)
+    except msgspec.ValidationError:
+        raise BadRequest(f"the body must be {expected}", expected=expected) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(error) from None
+    if not 1 <= len(orders) <= MAX_BATCH_ORDERS:
+        raise BadRequest(f"the batch has {len(orders)} orders: send {expected}", expected=expected)
+    return [bytes(order) for order in orders]
+
+
+def _invalid(message: str) -> PulseError:
+    unknown = _UNKNOWN_FIELD.match(message)
+    if unknown:
+        return unknown_field(unknown[1], OrderRequest.__struct_fields__)
+    at_path = _AT_PATH.match(message)
+    if at_path:
+        return wrong_value(at_path[2].partition("[")[0], f"cannot be read ({at_path[1].lower()})")
+    return BadRequest("the body must be a JSON object", expected="an object")
+
+
+def _unreadable(error: Exception) -> BadRequest:
+    if isinstance(error, RecursionError):
+        return BadRequest("the body is nested too deeply", expected="a flat JSON object")
+    if isinstance(error, UnicodeDecodeError):
+        return BadRequest("the body is not valid UTF-8", expected="JSON in UTF-8")
+    return BadRequest(f"the body is not valid JSON: {error}", expected="JSON in UTF-8")
+
+
+_QUOTES_OF_FIELDS: Final = 2 * len(OrderRequest.__struct_fields__)
+
+
+def _refuse_doubled_fields(body: bytes, request: OrderRequest) -> None:
+    """JSON lets a name stand twice and leaves open which counts: of an order, neither does.
+
+    The decoder takes the last one silently. Counting quotation marks tells, in the common case,
+    that there cannot be a second one; only otherwise is the body read again, pair by pair.
+    """
+    quotes = _QUOTES_OF_FIELDS
+    if isinstance(request.split_config, dict):
+        quotes += 2 * len(request.split_config)
+    for value in (request.order_unique_key, request.instrument, request.side):
+        quotes += 2 if isinstance(value, str) else 0
+    if body.count(b'"') == quotes and b"\\" not in body:
+        return
+    try:
+        json.loads(body, object_pairs_hook=_pairs_once)
+    except (RecursionError, ValueError) as error:
+        raise _unreadable(error) from None
+
+
+def _pairs_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise BadRequest(f"{name} stands twice in the body", field=name, expected="it once")
+        fields[name] = value
+    return fields

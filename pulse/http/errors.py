@@ -1,0 +1,143 @@
+"""Every refusal over HTTP: one table from error to status and code, one shape for all."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from pulse.application import OrderNotFound
+from pulse.domain import OrderRefused, OrderUniqueKeyTaken
+from pulse.errors import PulseError
+from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull, AppendRefused
+from pulse.postgres import DatabaseUnavailable
+
+_log = structlog.get_logger(__name__)
+
+RETRY_AFTER_SECONDS: Final = "1"
+JSON: Final = "application/json"
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """What went wrong: a code for programs, a message for people, the facts in details."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class BadRequest(PulseError):
+    """The request as a whole is wrong: its form, its type, its size."""
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str = "INVALID_REQUEST", **details: object
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.details = details
+        super().__init__(message)
+
+
+class NotReady(PulseError):
+    """A readiness check fails; `checks` holds the reason of each, None where all is well."""
+
+    def __init__(self, checks: dict[str, str | None]) -> None:
+        self.checks = checks
+        failing = "; ".join(f"{name}: {reason}" for name, reason in checks.items() if reason)
+        super().__init__(f"not ready: {failing}")
+
+
+Answer = tuple[int, ErrorBody]
+
+_UNAVAILABLE: Final = "UNAVAILABLE"
+_UNKNOWN_OUTCOME: Final = (
+    "no answer from the log in time: ask again with the same order_unique_key, which will tell"
+)
+_NOTHING_ACCEPTED: Final = "Pulse cannot reach its database now; nothing was accepted, try again"
+_QUEUE_FULL: Final = "too many orders are being accepted now; nothing was accepted, try again"
+
+_HTTP_CODES: Final = {
+    400: "INVALID_REQUEST",
+    401: "UNAUTHORIZED",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "PAYLOAD_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    429: "TOO_MANY_REQUESTS",
+    503: _UNAVAILABLE,
+}
+
+
+def _refused(error: OrderRefused) -> Answer:
+    details = {"field": error.field, "expected": error.expected}
+    return 400, ErrorBody(error.code, str(error), details)
+
+
+def _key_taken(error: OrderUniqueKeyTaken) -> Answer:
+    details = {
+        "order_unique_key": error.order_unique_key,
+        "existing_order_id": str(error.existing_order_id),
+    }
+    return 409, ErrorBody("DUPLICATE_ORDER_UNIQUE_KEY", str(error), details)
+
+
+_TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
+    OrderRefused: _refused,
+    OrderUniqueKeyTaken: _key_taken,
+    OrderNotFound: lambda e: (
+        404,
+        ErrorBody("ORDER_NOT_FOUND", str(e), {"order_id": e.order_id}),
+    ),
+    BadRequest: lambda e: (e.status, ErrorBody(e.code, str(e), e.details)),
+    NotReady: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {"checks": e.checks})),
+    AppendQueueFull: lambda _: (503, ErrorBody(_UNAVAILABLE, _QUEUE_FULL, {})),
+    AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),
+    AppendOutcomeUnknown: lambda _: (503, ErrorBody(_UNAVAILABLE, _UNKNOWN_OUTCOME, {})),
+    DatabaseUnavailable: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),
+}
+
+
+def answer_for(error: Exception) -> Answer:
+    """The status and body of any error; one the table does not know is a 500 that tells nothing."""
+    known = _TABLE.get(type(error))
+    if known is not None:
+        return known(error)
+    if isinstance(error, HTTPException) and error.status_code in _HTTP_CODES:
+        status = error.status_code
+        return status, ErrorBody(_HTTP_CODES[status], _http_message(error), {})
+    _log.error("http.crashed", exc_info=error)
+    return 500, ErrorBody("INTERNAL_ERROR", "Pulse failed to answer; the fault is logged", {})
+
+
+def encode_error(body: ErrorBody) -> bytes:
+    """The bytes of an error's response."""
+    return msgspec.json.encode({"error": body})
+
+
+def error_headers(status: int) -> dict[str, str]:
+    """The headers an error brings besides its type."""
+    return {"retry-after": RETRY_AFTER_SECONDS} if status in {429, 503} else {}
+
+
+def handle_error(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's handler for every exception."""
+    status, body = answer_for(error)
+    headers = error_headers(status)
+    if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
+        headers["allow"] = error.headers["allow"]
+    return Response(encode_error(body), status_code=status, media_type=JSON, headers=headers)
+
+
+def _http_message(error: HTTPException) -> str:
+    match error.status_code:
+        case 404:
+            return "nothing lives at this path"
+        case 405:
+            return "this path does not take this method"
+        case 413:
+            return "the body is larger than this path takes"
+        case _:
+            return error.detail

@@ -1,0 +1,95 @@
+"""The outermost ASGI application: lifespan, mounts, tracing, and the last catch of any fault."""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import structlog
+from litestar.exceptions import NotFoundException
+
+from pulse.errors import PulseError
+from pulse.http.errors import JSON, answer_for, encode_error, error_headers
+from pulse.http.tracing import SCOPE_KEY, headers_of, trace_of
+
+_log = structlog.get_logger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+
+Mounts = Mapping[str, ASGIApp]
+"""Applications by the prefix they live under; the empty prefix is the whole tree."""
+
+
+class Root:
+    """Opens the process's world for the server's lifespan and hands each request to its mount."""
+
+    def __init__(self, open_world: Callable[[], AbstractAsyncContextManager[Mounts]]) -> None:
+        self._open_world = open_world
+        self._mounts: Mounts = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._request(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self._open_world() as self._mounts:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except PulseError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        prefix, mounted = self._mount_for(scope["path"])
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        path = raw_path.decode("latin-1")[len(prefix) :]
+        trace = trace_of(scope["method"], path, scope["headers"])
+        scope[SCOPE_KEY] = trace
+        trace_headers = headers_of(trace)
+        started = False
+
+        async def send_traced(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", ()), *trace_headers]
+            await send(message)
+
+        structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
+        try:
+            if mounted is None:
+                raise NotFoundException  # noqa: TRY301 - answered below like any other fault
+            scope["path"] = scope["path"][len(prefix) :] or "/"
+            scope["root_path"] = scope.get("root_path", "") + prefix
+            await mounted(scope, receive, send_traced)
+        except Exception as error:
+            if started:
+                raise
+            await _send_error(error, send_traced)
+
+    def _mount_for(self, path: str) -> tuple[str, ASGIApp | None]:
+        for prefix, mounted in self._mounts.items():
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return prefix, mounted
+        return "", None
+
+
+async def _send_error(error: Exception, send: Send) -> None:
+    status, body = answer_for(error)
+    content = encode_error(body)
+    headers = {
+        "content-type": JSON,
+        "content-length": str(len(content)),
+        **error_headers(status),
+    }
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": content, "more_body": False})

@@ -1,0 +1,25 @@
+"""Postgres as Pulse uses it: the pool and its limits, wake-ups, migrations. Knows no orders."""
+
+from pulse.postgres.database import (
+    UNAVAILABLE_ERRORS,
+    Connection,
+    Database,
+    DatabaseUnavailable,
+    describe,
+)
+from pulse.postgres.limits import Limits
+from pulse.postgres.sql import load_sql
+from pulse.postgres.wakeups import Listener, Notifier, WakeUp
+
+__all__ = [
+    "UNAVAILABLE_ERRORS",
+    "Connection",
+    "Database",
+    "DatabaseUnavailable",
+    "Limits",
+    "Listener",
+    "Notifier",
+    "WakeUp",
+    "describe",
+    "load_sql",
+]

@@ -1,0 +1,124 @@
+"""The one connection pool of a process, and its own dedicated connections."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from pulse.errors import PulseError
+from pulse.postgres.limits import Limits, bounded_conninfo
+
+T = TypeVar("T")
+Connection = AsyncConnection[TupleRow]
+
+_log = structlog.get_logger(__name__)
+_READ_ATTEMPTS = 3
+_MAX_WAITING = 500
+
+
+class DatabaseUnavailable(PulseError):
+    """Postgres is away or overloaded; nothing was done, and trying again later may succeed."""
+
+
+class Database:
+    """A pool that every part of the process shares, and single connections outside it.
+
+    Those are for the few parts (appender, listener) that readers must not be able to starve.
+    """
+
+    def __init__(self, conninfo: str, *, pool_size: int, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self._conninfo = conninfo
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            bounded_conninfo(conninfo, "pool", self.limits),
+            kwargs=_CONNECTION_KWARGS,
+            min_size=min(2, pool_size),
+            max_size=pool_size,
+            max_waiting=_MAX_WAITING,
+            timeout=self.limits.checkout_seconds,
+            reconnect_timeout=2.0,
+            open=False,
+            name="pulse",
+        )
+
+    @property
+    def conninfo(self) -> str:
+        """The server's address, without limits."""
+        return self._conninfo
+
+    async def open(self) -> None:
+        """Start filling the pool; does not wait for Postgres."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self._pool.close(timeout=5.0)
+
+    async def connect(self, role: str) -> Connection:
+        """A connection outside the pool, in autocommit, owned by the caller.
+
+        Raises:
+            psycopg.OperationalError: Postgres is away.
+        """
+        conninfo = bounded_conninfo(self._conninfo, role, self.limits)
+        return await AsyncConnection.connect(conninfo, **_CONNECTION_KWARGS)
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A pooled connection in autocommit.
+
+        Raises:
+            DatabaseUnavailable: none could be had in time, or it broke while in use.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except UNAVAILABLE_ERRORS as error:
+            raise DatabaseUnavailable(describe(error)) from error
+
+    async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a query that changes nothing; tried again on another connection if its own broke.
+
+        Connections that a restart of Postgres left dead in the pool are met here and replaced.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away or overloaded.
+        """
+        for attempt in range(1, _READ_ATTEMPTS + 1):
+            broken = True
+            try:
+                async with self.connection() as connection:
+                    try:
+                        return await query(connection)
+                    finally:
+                        broken = connection.broken
+            except DatabaseUnavailable:
+                if attempt == _READ_ATTEMPTS or not broken:
+                    raise
+                await self._pool.check()
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InsufficientPrivilege,
+    PoolTimeout,
+    PoolClosed,
+    TooManyRequests,
+)
+"""What means that Postgres cannot serve now: away, starting, full, locked or not migrated yet."""
+
+_CONNECTION_KWARGS: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}
+
+
+def describe(error: Exception) -> str:
+    """The first line of the driver's words, without the address and the secrets of a URL."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

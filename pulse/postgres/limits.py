@@ -1,0 +1,57 @@
+"""The bounds set on every connection, so that nothing waits for ever."""
+
+import os
+import socket
+
+import msgspec
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How long Pulse waits for Postgres. A statement's limits are enforced by the server."""
+
+    connect_seconds: int = 5
+    checkout_seconds: float = 2.0
+    statement_seconds: float = 10.0
+    lock_seconds: float = 4.0
+    idle_in_transaction_seconds: float = 2.0
+    unacknowledged_seconds: float = 8.0
+
+
+def application_name(role: str) -> str:
+    """How a connection shows in pg_stat_activity: `pulse:<role>@<host>:<pid>`, at most 63 bytes."""
+    return f"pulse:{role}@{socket.gethostname()[:32]}:{os.getpid()}"
+
+
+def bounded_conninfo(conninfo: str, role: str, limits: Limits) -> str:
+    """The same server with every limit set; options of the caller's own URL come first and stay."""
+    given = conninfo_to_dict(conninfo).get("options")
+    server_settings = {
+        "statement_timeout": _milliseconds(limits.statement_seconds),
+        "lock_timeout": _milliseconds(limits.lock_seconds),
+        "idle_in_transaction_session_timeout": _milliseconds(limits.idle_in_transaction_seconds),
+        "default_transaction_isolation": "read\\ committed",
+        "synchronous_commit": "on",
+        "timezone": "UTC",
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "3",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": _milliseconds(limits.unacknowledged_seconds),
+    }
+    options = [str(given)] if given else []
+    options += [f"-c {name}={value}" for name, value in server_settings.items()]
+    return make_conninfo(
+        conninfo,
+        application_name=application_name(role),
+        connect_timeout=limits.connect_seconds,
+        keepalives=1,
+        keepalives_idle=5,
+        keepalives_interval=3,
+        keepalives_count=3,
+        tcp_user_timeout=_milliseconds(limits.unacknowledged_seconds),
+        options=" ".join(options),
+    )
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))

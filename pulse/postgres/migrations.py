@@ -1,0 +1,120 @@
+"""Schema changes, kept by Alembic: each room brings its revisions to one line of history."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Final
+
+import psycopg
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, pool, text
+from sqlalchemy.exc import DBAPIError
+
+from pulse.errors import PulseError
+from pulse.postgres.limits import Limits, bounded_conninfo
+
+_log = structlog.get_logger(__name__)
+
+MIGRATION_LOCK: Final = 0x50554C53_45000001
+"""The advisory lock that lets one process migrate at a time; others wait and find it done."""
+
+
+OLDEST_SERVER_VERSION: Final = 150_000
+
+
+class SchemaNotCurrent(PulseError):
+    """The database's schema is not the one this code needs."""
+
+
+class PostgresTooOld(PulseError):
+    """The server lacks what Pulse relies on."""
+
+
+class Migrations:
+    """The schema's history over the rooms that own tables. Blocking: call it in a thread."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        locations = [str(files(package).joinpath("migrations", "versions")) for package in packages]
+        self._config = Config()
+        self._config.set_main_option("script_location", str(files("pulse.postgres") / "alembic"))
+        self._config.set_main_option("path_separator", "newline")
+        self._config.set_main_option("version_locations", "\n".join(locations))
+        head = ScriptDirectory.from_config(self._config).get_current_head()
+        if head is None:
+            raise SchemaNotCurrent("this code has no schema revisions: is the installation whole?")
+        self.head = head
+
+    def migrate(self, conninfo: str, limits: Limits) -> None:
+        """Bring the schema to this code's revision; nothing to do is quick. Two at once are safe.
+
+        A schema newer than this code is left as it is, so that rolling deploys are safe.
+
+        Raises:
+            psycopg.OperationalError: Postgres is away.
+            PostgresTooOld: it is older than 15.
+        """
+        bounded = bounded_conninfo(conninfo, "migrate", limits)
+        with psycopg.connect(bounded, autocommit=True) as connection:
+            _refuse_old(connection.info.server_version)
+            connection.execute("SET statement_timeout = 0")
+            connection.execute("SET lock_timeout = '60s'")
+            connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+            current = _current_revision(connection)
+            if current == self.head or self._is_newer(current):
+                return
+            _log.info("schema.migrating", current=current, target=self.head)
+            self._upgrade(bounded)
+
+    def current(self, conninfo: str, limits: Limits) -> str | None:
+        """The revision the database is at, None for none.
+
+        Raises:
+            psycopg.OperationalError: Postgres is away.
+        """
+        with psycopg.connect(bounded_conninfo(conninfo, "migrate", limits)) as connection:
+            return _current_revision(connection)
+
+    def fault(self, current: str | None) -> str | None:
+        """Why this revision will not do, or None if it will."""
+        if current == self.head or self._is_newer(current):
+            return None
+        return f"the schema is at {current or 'nothing'}, this code needs {self.head}: migrate"
+
+    def _is_newer(self, revision: str | None) -> bool:
+        known = {script.revision for script in self._scripts().walk_revisions()}
+        return revision is not None and revision not in known
+
+    def _scripts(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(self._config)
+
+    def _upgrade(self, conninfo: str) -> None:
+        engine = create_engine(
+            "postgresql+psycopg://",
+            creator=lambda: psycopg.connect(conninfo),
+            poolclass=pool.NullPool,
+        )
+        try:
+            with engine.begin() as connection:
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                self._config.attributes["connection"] = connection
+                command.upgrade(self._config, "head")
+        except DBAPIError as error:
+            raise error.orig or error from error
+
+
+def _refuse_old(server_version: int) -> None:
+    if server_version < OLDEST_SERVER_VERSION:
+        raise PostgresTooOld(
+            f"Pulse needs Postgres {OLDEST_SERVER_VERSION // 10_000} or newer, "
+            f"this server is {server_version // 10_000}"
+        )
+
+
+def _current_revision(connection: psycopg.Connection[tuple[object, ...]]) -> str | None:
+    row = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+    if row is None or row[0] is None:
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])

@@ -1,0 +1,95 @@
+"""Wake-ups: hints that there is something to do. Polling is the guarantee, never these."""
+
+import asyncio
+import contextlib
+
+import structlog
+from psycopg import sql
+
+from pulse.postgres.database import UNAVAILABLE_ERRORS, Database, DatabaseUnavailable, describe
+
+_log = structlog.get_logger(__name__)
+_RECONNECT_SECONDS = 0.5
+_IDLE_CHECK_SECONDS = 5.0
+
+
+class WakeUp:
+    """A hint within the process: any number of `set` calls wake one `wait`."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Wake the waiter, or let its next wait return at once."""
+        self._event.set()
+
+    async def wait(self, timeout_seconds: float | None) -> bool:
+        """Wait until set or for that long (None: without end); True if it was set."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
+        woken = self._event.is_set()
+        self._event.clear()
+        return woken
+
+
+class Notifier:
+    """Tells other processes of new events: after the commit, on a pooled connection, rarely.
+
+    NOTIFY takes a lock on the whole database until its transaction has committed, so it never
+    rides in an append's transaction and is sent at most once per `interval_seconds`.
+    """
+
+    def __init__(
+        self, database: Database, channel: str, *, interval_seconds: float = 0.005
+    ) -> None:
+        self._database = database
+        self._statement = sql.SQL("NOTIFY {}").format(sql.Identifier(channel))
+        self._due = WakeUp()
+        self._interval_seconds = interval_seconds
+
+    def notify(self) -> None:
+        """Ask for a notification; returns at once."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Send what was asked for, until cancelled."""
+        while True:
+            await self._due.wait(None)
+            try:
+                async with self._database.connection() as connection:
+                    await connection.execute(self._statement)
+            except DatabaseUnavailable as error:
+                _log.debug("wakeups.notify_failed", error=str(error))
+            await asyncio.sleep(self._interval_seconds)
+
+
+class Listener:
+    """Hears other processes' notifications, on a connection of its own that is mended for ever.
+
+    Each time it has begun to listen it wakes once, since hints may have been lost before.
+    """
+
+    def __init__(self, database: Database, channel: str, wake_up: WakeUp) -> None:
+        self._database = database
+        self._statement = sql.SQL("LISTEN {}").format(sql.Identifier(channel))
+        self._wake_up = wake_up
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            try:
+                await self._listen()
+            except UNAVAILABLE_ERRORS as error:
+                _log.warning("wakeups.listener_lost", error=describe(error))
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        connection = await self._database.connect("listener")
+        async with connection:
+            await connection.execute(self._statement)
+            self._wake_up.set()
+            while True:
+                async for _ in connection.notifies(timeout=_IDLE_CHECK_SECONDS):
+                    self._wake_up.set()
+                await connection.execute("SELECT 1")

@@ -1,0 +1,111 @@
+"""One order as people ask for it: read from its stream, with its claim laid over."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from pulse.domain import Order, Slice, fold
+from pulse.eventstore import EventMapper, RecordedEvent
+from pulse.postgres import Connection, Database, load_sql
+
+OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
+
+_SELECT_ORDER = load_sql(__package__, "select_order")
+
+
+class SplitConfig(msgspec.Struct, frozen=True):
+    """How the order is split, after defaults."""
+
+    num_splits: int
+    duration_minutes: int
+    randomize: bool
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as answered; fields and their order are the contract's."""
+
+    order_id: UUID
+    order_unique_key: str
+    instrument: str
+    side: str
+    total_quantity: int
+    split_config: SplitConfig
+    order_queue_status: OrderQueueStatus
+    failure_reason: str | None
+    failure_message: str | None
+    version: int
+    position: int
+    placed_by: str
+    created_at: datetime
+    updated_at: datetime
+    split_completed_at: datetime | None
+    claimed_by: str | None
+    claimed_at: datetime | None
+    slices: tuple[Slice, ...]
+
+
+class OrderReader:
+    """Reads orders from the log itself, so an accepted order is there at once."""
+
+    def __init__(self, database: Database, mapper: EventMapper) -> None:
+        self._database = database
+        self._mapper = mapper
+
+    async def order(self, order_id: UUID) -> Order | None:
+        """The order as its events tell it, or None."""
+        records, _, _ = await self._select(order_id)
+        return self._fold(records)
+
+    async def view(self, order_id: UUID) -> OrderView | None:
+        """The order with its claim, or None."""
+        records, claimed_by, claimed_at = await self._select(order_id)
+        order = self._fold(records)
+        if order is None:
+            return None
+        return _view(order, records[-1].position, claimed_by, claimed_at)
+
+    def _fold(self, records: Sequence[RecordedEvent]) -> Order | None:
+        return fold(self._mapper.event_of(r) for r in records if self._mapper.knows(r.topic))
+
+    async def _select(
+        self, order_id: UUID
+    ) -> tuple[list[RecordedEvent], str | None, datetime | None]:
+        rows = await self._database.read(lambda connection: _rows(connection, order_id))
+        claimed_by, claimed_at = rows[-1][6:8] if rows else (None, None)
+        return [RecordedEvent.from_row(row[:6]) for row in rows], claimed_by, claimed_at
+
+
+async def _rows(connection: Connection, order_id: UUID) -> list[tuple[Any, ...]]:
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(_SELECT_ORDER, (order_id,), prepare=True)
+    return await cursor.fetchall()
+
+
+def _view(
+    order: Order, position: int, claimed_by: str | None, claimed_at: datetime | None
+) -> OrderView:
+    in_progress = order.state == "PENDING" and claimed_by is not None
+    spec = order.spec
+    return OrderView(
+        order_id=order.id,
+        order_unique_key=order.order_unique_key,
+        instrument=spec.instrument,
+        side=spec.side,
+        total_quantity=spec.total_quantity,
+        split_config=SplitConfig(spec.num_splits, spec.duration_minutes, spec.randomize),
+        order_queue_status="IN_PROGRESS" if in_progress else order.state,
+        failure_reason=order.failure_reason,
+        failure_message=order.failure_message,
+        version=order.version,
+        position=position,
+        placed_by=order.placed_by,
+        created_at=order.created_at,
+        updated_at=order.updated_at,
+        split_completed_at=order.updated_at if order.state == "COMPLETED" else None,
+        claimed_by=claimed_by if in_progress else None,
+        claimed_at=claimed_at if in_progress else None,
+        slices=order.slices,
+    )

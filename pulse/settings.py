@@ -1,0 +1,123 @@
+"""Pulse's configuration: one frozen struct, read once from PULSE_* variables."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from pulse.errors import PulseError
+
+T = TypeVar("T")
+
+
+class SettingsError(PulseError):
+    """One or more PULSE_* values are wrong; the message names every one of them."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(["Pulse cannot start with these settings:", *faults]))
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Names are the variables' without PULSE_, in lower case."""
+
+    database_url: str | None = None
+    data_dir: Path = Path(".pulse")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    migrate: bool = True
+    poll_interval_seconds: float = 5.0
+    batch_size: int = 10
+    max_split_delay_seconds: float = 300.0
+    pool_size: int = 10
+    append_queue_events: int = 10_000
+    log_format: str = "auto"
+    log_level: str = "info"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """The settings these variables make; an empty value counts as unset.
+
+        Raises:
+            SettingsError: naming each value that is wrong and what it should be.
+        """
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        for name, parse in _PARSERS.items():
+            variable = f"PULSE_{name.upper()}"
+            text = environment.get(variable, "").strip()
+            if not text:
+                continue
+            try:
+                values[name] = parse(text)
+            except ValueError as error:
+                shown = "***" if name == "database_url" else repr(text)
+                faults.append(f"  {variable}={shown}: expected {error}")
+        if faults:
+            raise SettingsError(faults)
+        return cls(**values)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = float("nan")
+        if not least <= seconds <= most:
+            raise ValueError(f"seconds from {least:g} to {most:g}")
+        return seconds
+
+    return parse
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return text.lower()
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    return _choice("true", "false")(text) == "true"
+
+
+def _postgres_url(text: str) -> str:
+    expected = "a Postgres URL such as postgresql://user@host:5432/pulse"
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError(expected)
+    try:
+        conninfo_to_dict(text)
+    except ProgrammingError:
+        raise ValueError(expected) from None
+    return text
+
+
+_PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "database_url": _postgres_url,
+    "data_dir": Path,
+    "host": str,
+    "port": _whole(1, 65_535),
+    "migrate": _boolean,
+    "poll_interval_seconds": _seconds(0.01, 3600),
+    "batch_size": _whole(1, 1000),
+    "max_split_delay_seconds": _seconds(0, 86_400),
+    "pool_size": _whole(2, 200),
+    "append_queue_events": _whole(1, 1_000_000),
+    "log_format": _choice("auto", "console", "json"),
+    "log_level": _choice("debug", "info", "warning", "error"),
+}

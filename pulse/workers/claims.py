@@ -1,0 +1,43 @@
+"""Claims: which worker holds which order, by the database's clock alone."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from pulse.domain import SPLITTERS, Claim
+from pulse.postgres import Database, load_sql
+
+_CLAIM_ORDERS = load_sql(__package__, "claim_orders")
+_RELEASE_CLAIMS = load_sql(__package__, "release_claims")
+
+
+class Claims:
+    """The claims of one worker. Two workers never hold one order at once."""
+
+    def __init__(self, database: Database, worker: str) -> None:
+        self.worker = worker
+        self._database = database
+        self._splitter_versions = sorted(SPLITTERS)
+
+    async def claim(self, limit: int) -> dict[UUID, Claim]:
+        """Claim up to that many pending orders, oldest first; never one that wants newer code.
+
+        Raises:
+            DatabaseUnavailable: it may have claimed or not; unanswered claims come back by age.
+        """
+        async with self._database.connection() as connection:
+            cursor = connection.cursor(binary=True)
+            parameters = (self._splitter_versions, limit, self.worker)
+            await cursor.execute(_CLAIM_ORDERS, parameters, prepare=True)
+            rows = await cursor.fetchall()
+        return {
+            row[0]: Claim(worker=row[1], claimed_at=row[2], first_claimed_at=row[3]) for row in rows
+        }
+
+    async def release(self, order_ids: Iterable[UUID]) -> None:
+        """Hand orders back at once.
+
+        Raises:
+            DatabaseUnavailable: they stay claimed for now.
+        """
+        async with self._database.connection() as connection:
+            await connection.execute(_RELEASE_CLAIMS, (list(order_ids), self.worker), prepare=True)

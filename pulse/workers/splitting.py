@@ -1,0 +1,135 @@
+"""The splitting worker: claims pending orders, decides their schedule, appends the outcome."""
+
+import asyncio
+from collections import Counter
+from enum import Enum, auto
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from pulse.application import Clock, Origin, new_request_id
+from pulse.domain import Claim, SlicesScheduled, SplitOrder, decide, fold
+from pulse.eventstore import (
+    AppendOutcomeUnknown,
+    AppendRefused,
+    EventStore,
+    RecordedEvent,
+    VersionTaken,
+)
+from pulse.postgres import DatabaseUnavailable
+from pulse.workers.claims import Claims
+
+_log = structlog.get_logger(__name__)
+_ORDERS_BETWEEN_YIELDS: Final = 5
+
+
+class Fate(Enum):
+    """What became of a claimed order in this worker's hands."""
+
+    COMPLETED = auto()
+    FAILED = auto()
+    SETTLED_BY_ANOTHER = auto()
+    UNKNOWN = auto()
+    HANDED_BACK = auto()
+    CRASHED = auto()
+
+
+class SplitBatch(msgspec.Struct, frozen=True):
+    """How many orders were claimed, and how many met which fate."""
+
+    claimed: int
+    fates: Counter[Fate]
+
+
+class SplittingWorker:
+    """Splits orders in batches. Of all who would settle an order, version 2 lets one win.
+
+    Whoever loses leaves the claim alone: projecting the winner's event ends it. An append whose
+    outcome is unknown is not handed back either. Only what certainly did not happen is.
+    """
+
+    def __init__(  # noqa: PLR0913 - the worker's whole world, wired once
+        self,
+        store: EventStore,
+        claims: Claims,
+        clock: Clock,
+        origin: Origin,
+        *,
+        batch_size: int,
+        max_split_delay_seconds: float,
+    ) -> None:
+        self._store = store
+        self._claims = claims
+        self._clock = clock
+        self._recorded_by = origin.recorded_by("worker")
+        self._batch_size = batch_size
+        self._max_split_delay_seconds = max_split_delay_seconds
+
+    async def run_once(self) -> SplitBatch:
+        """Claim a batch, settle each order in it, hand back what could not be settled.
+
+        Raises:
+            DatabaseUnavailable: nothing could be claimed.
+        """
+        claims = await self._claims.claim(self._batch_size)
+        if not claims:
+            return SplitBatch(0, Counter())
+        fates = await self._settle_all(claims)
+        unsettled = [order_id for order_id, fate in fates.items() if fate is Fate.HANDED_BACK]
+        if unsettled:
+            await self._hand_back(unsettled)
+        batch = SplitBatch(len(claims), Counter(fates.values()))
+        _log.info("orders.split", **{fate.name.lower(): n for fate, n in batch.fates.items()})
+        return batch
+
+    async def _settle_all(self, claims: dict[UUID, Claim]) -> dict[UUID, Fate]:
+        try:
+            streams = await self._store.read_streams(list(claims))
+        except DatabaseUnavailable as error:
+            _log.warning("orders.unread", orders=len(claims), error=str(error))
+            return dict.fromkeys(claims, Fate.HANDED_BACK)
+        appends: list[asyncio.Task[Fate]] = []
+        for number, (order_id, claim) in enumerate(claims.items(), 1):
+            appends.append(asyncio.ensure_future(self._settle_one(claim, streams[order_id])))
+            if number % _ORDERS_BETWEEN_YIELDS == 0:
+                await asyncio.sleep(0)  # a hundred slices take a while; let requests through
+        return dict(zip(claims, await asyncio.gather(*appends), strict=True))
+
+    async def _settle_one(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Fate:
+        """One order's fault is its own: it stays claimed until its age ends it."""
+        try:
+            return await self._settle(claim, stream)
+        except Exception:  # noqa: BLE001 - a bug is logged, and the batch goes on
+            _log.exception("orders.crashed", order_id=str(stream[0].originator_id))
+            return Fate.CRASHED
+
+    async def _settle(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Fate:
+        command = SplitOrder(
+            claim=claim,
+            max_split_delay_seconds=self._max_split_delay_seconds,
+            at=self._clock(),
+            request_id=new_request_id(),
+            recorded_by=self._recorded_by,
+        )
+        order = fold(self._store.mapper.event_of(record) for record in stream)
+        for event in decide(command, order):
+            try:
+                await self._store.append(event)
+            except VersionTaken:
+                return Fate.SETTLED_BY_ANOTHER
+            except AppendRefused:
+                return Fate.HANDED_BACK
+            except AppendOutcomeUnknown:
+                return Fate.UNKNOWN
+            return Fate.COMPLETED if isinstance(event, SlicesScheduled) else Fate.FAILED
+        return Fate.SETTLED_BY_ANOTHER
+
+    async def _hand_back(self, order_ids: list[UUID]) -> None:
+        try:
+            await self._claims.release(order_ids)
+        except DatabaseUnavailable as error:
+            _log.warning("orders.not_handed_back", orders=len(order_ids), error=str(error))
+        else:
+            _log.info("orders.handed_back", orders=len(order_ids))

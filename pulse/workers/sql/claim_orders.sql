@@ -1,0 +1,19 @@
+-- Claim the oldest orders that nobody holds. A claim that was handed back keeps its first time.
+WITH pending AS (
+    SELECT q.order_id
+      FROM order_queue q
+     WHERE q.state = 'PENDING'
+       AND q.splitter_version = ANY (%b::integer[])
+       AND NOT EXISTS (
+           SELECT FROM order_claims c WHERE c.order_id = q.order_id AND c.claimed_by IS NOT NULL)
+     ORDER BY q.created_position
+     LIMIT %b::bigint
+       FOR UPDATE OF q SKIP LOCKED
+)
+INSERT INTO order_claims AS c (order_id, claimed_by, claimed_at, first_claimed_at)
+SELECT order_id, %b::text, clock_timestamp(), clock_timestamp() FROM pending
+    ON CONFLICT (order_id) DO UPDATE
+       SET claimed_by = excluded.claimed_by,
+           claimed_at = excluded.claimed_at
+     WHERE c.claimed_by IS NULL
+RETURNING c.order_id, c.claimed_by, c.claimed_at, c.first_claimed_at

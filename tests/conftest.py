@@ -1,0 +1,71 @@
+"""What tests share: a Postgres of their own, and a database of its own for each test."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from pulse.node import MIGRATED_ROOMS
+from pulse.postgres import Database, Limits
+from pulse.postgres.embedded import EmbeddedServer
+from pulse.postgres.migrations import Migrations
+
+_FAST_AND_FORGETFUL = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server: PULSE_TEST_DATABASE_URL's, or an embedded one that ends with the session."""
+    url = os.environ.get("PULSE_TEST_DATABASE_URL")
+    if url:
+        yield url
+        return
+    data_dir = tmp_path_factory.mktemp("postgres")
+    with EmbeddedServer.acquire(data_dir, options=_FAST_AND_FORGETFUL) as server:
+        yield server.conninfo
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: str) -> Iterator[str]:
+    """A migrated database that each test's own is cloned from."""
+    name = f"pulse_template_{uuid4().hex[:12]}"
+    _administer(postgres, "CREATE DATABASE {}", name)
+    Migrations(MIGRATED_ROOMS).migrate(make_conninfo(postgres, dbname=name), Limits())
+    yield name
+    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def conninfo(postgres: str, template_database: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    name = f"{template_database}_{next(_numbers)}"
+    _administer(postgres, "CREATE DATABASE {} TEMPLATE {}", name, template_database)
+    yield make_conninfo(postgres, dbname=name)
+    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture
+async def database(conninfo: str) -> AsyncIterator[Database]:
+    """A pool on the test's own database."""
+    database = Database(conninfo, pool_size=5)
+    await database.open()
+    yield database
+    await database.close()
+
+
+def _administer(conninfo: str, statement: str, *names: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

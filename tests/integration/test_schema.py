@@ -1,0 +1,37 @@
+"""The schema: migrations, the append-only log, and the view people query."""
+
+import psycopg
+import pytest
+
+from pulse.node import MIGRATED_ROOMS
+from pulse.postgres import Database, Limits
+from pulse.postgres.migrations import Migrations
+
+
+def test_migrating_a_current_schema_changes_nothing(conninfo: str) -> None:
+    migrations = Migrations(MIGRATED_ROOMS)
+    migrations.migrate(conninfo, Limits())
+    assert migrations.current(conninfo, Limits()) == migrations.head
+    assert migrations.fault(migrations.head) is None
+
+
+async def test_the_pool_reaches_the_cloned_database(database: Database) -> None:
+    async with database.connection() as connection:
+        cursor = await connection.execute("SELECT count(*) FROM stored_events")
+        assert await cursor.fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE stored_events SET topic = 'x'",
+        "DELETE FROM stored_events",
+        "TRUNCATE stored_events",
+    ],
+)
+def test_the_log_refuses_to_be_changed(conninfo: str, statement: str) -> None:
+    with (
+        psycopg.connect(conninfo) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"),
+    ):
+        connection.execute(statement)
