@@ -9,9 +9,10 @@ import psycopg
 import structlog
 
 from pulse.application import InProcessOrders, Origin, Readiness, system_clock
+from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
 from pulse.postgres import Database, Listener, Notifier, WakeUp, describe
-from pulse.postgres.migrations import Migrations
+from pulse.postgres.migrations import Migrations, SchemaNotCurrent
 from pulse.projections import Busy, OrderReader, Projected, Projector
 from pulse.settings import Settings
 from pulse.workers import NOW, Claims, Fate, Loop, SplitBatch, SplittingWorker
@@ -59,7 +60,7 @@ class Node:
         On leaving, each worker finishes its batch or hands it back, what waits to be appended is
         written, and only then connections close.
         """
-        first_attempt = asyncio.Event()
+        first_attempt, migrated = asyncio.Event(), asyncio.Event()
         loops = [self._projector_loop()] + ([self._worker_loop()] if with_workers else [])
         await self._database.open()
         appender = _background("appender", self._store.appender.run)
@@ -67,41 +68,52 @@ class Node:
             _background("notifier", self._notifier.run),
             _background("listener", self._listener.run),
         ]
-        work = asyncio.create_task(self._work(loops, first_attempt))
+        work = asyncio.create_task(self._work(loops, first_attempt, migrated))
         try:
             await _either(first_attempt.wait(), work)
             yield
         finally:
             for loop in reversed(loops):
                 loop.stop()
-            await _ended(work, cancel=not first_attempt.is_set())
+            await _ended(work, cancel=not migrated.is_set())
             self._store.appender.drain()
             await _ended(appender)
             for task in others:
                 await _ended(task, cancel=True)
             await self._database.close()
 
-    async def _work(self, loops: "list[Loop[Any]]", first_attempt: asyncio.Event) -> None:
+    async def _work(
+        self, loops: "list[Loop[Any]]", first_attempt: asyncio.Event, migrated: asyncio.Event
+    ) -> None:
         await self._until_migrated(first_attempt)
+        migrated.set()
         first_attempt.set()
         async with asyncio.TaskGroup() as tasks:
             for loop in loops:
                 tasks.create_task(loop.run())
 
     async def _until_migrated(self, first_attempt: asyncio.Event) -> None:
+        """Try until the schema is current; only what is hopeless from the start is an error."""
+        reported: str | None = None
         while True:
             try:
                 fault = await asyncio.to_thread(self._migrate_or_look)
             except psycopg.OperationalError as error:
                 fault = f"Postgres cannot be reached: {describe(error)}"
+            except (psycopg.Error, PulseError) as error:
+                if not first_attempt.is_set():
+                    raise SchemaNotCurrent(f"the schema cannot be made current: {error}") from error
+                fault = str(error)
             if fault is None:
                 return
-            _log.warning(
-                "postgres.not_ready",
-                reason=fault,
-                retry_seconds=_RETRY_SECONDS,
-                meanwhile="orders are answered 503",
-            )
+            if fault != reported:
+                _log.warning(
+                    "postgres.not_ready",
+                    reason=fault,
+                    retry_seconds=_RETRY_SECONDS,
+                    meanwhile="orders are answered 503",
+                )
+                reported = fault
             first_attempt.set()
             await asyncio.sleep(_RETRY_SECONDS)
 

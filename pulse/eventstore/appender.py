@@ -214,7 +214,6 @@ class Appender:
         leader.followers.clear()
 
     def _refuse_the_rest(self) -> None:
-        self._closing = True
         while self._queue:
             _fail(self._queue.popleft(), AppendRefused("Pulse is stopping"))
 

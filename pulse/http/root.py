@@ -38,12 +38,14 @@ class Root:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        stage = "startup"
         try:
             async with self._open_world() as self._mounts:
                 await send({"type": "lifespan.startup.complete"})
+                stage = "shutdown"
                 await receive()
         except PulseError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
         else:
             await send({"type": "lifespan.shutdown.complete"})
 

@@ -90,7 +90,7 @@ class Database:
             DatabaseUnavailable: Postgres is away or overloaded.
         """
         for attempt in range(1, _READ_ATTEMPTS + 1):
-            broken = True
+            broken = False
             try:
                 async with self.connection() as connection:
                     try:

@@ -45,6 +45,7 @@ class Loop(Generic[Result]):
         self._wake_up = wake_up
         self._poll_seconds = poll_seconds
         self._stopping = False
+        self._fault: str | None = None
 
     async def run(self) -> None:
         """Run until `stop`; an error is logged and the next step comes after a growing pause."""
@@ -53,10 +54,11 @@ class Loop(Generic[Result]):
             try:
                 pause = self._pause_after(await self._run_once())
             except PulseError as error:
-                _log.warning("loop.step_failed", loop=self._name, error=str(error))
+                self._report(str(error))
             except Exception:  # noqa: BLE001 - a bug is logged; the loop is the last to fall
                 _log.exception("loop.step_crashed", loop=self._name)
             else:
+                self._report(None)
                 retry_seconds = _FIRST_RETRY_SECONDS
                 await self._rest(pause)
                 continue
@@ -67,6 +69,16 @@ class Loop(Generic[Result]):
         """Take no further step."""
         self._stopping = True
         self._wake_up.set()
+
+    def _report(self, fault: str | None) -> None:
+        """Say what changed, not every time that it has not: a fault may last for hours."""
+        if fault == self._fault:
+            return
+        if fault is None:
+            _log.info("loop.recovered", loop=self._name)
+        else:
+            _log.warning("loop.step_failed", loop=self._name, error=fault)
+        self._fault = fault
 
     async def _rest(self, pause: float | None) -> None:
         if self._stopping:
