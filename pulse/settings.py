@@ -31,7 +31,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     migrate: bool = True
     poll_interval_seconds: float = 5.0
     batch_size: int = 10
+    timeout_seconds: float = 300.0
+    timeout_check_interval_seconds: float = 60.0
     max_split_delay_seconds: float = 300.0
+    max_clock_offset_seconds: float = 1.0
     pool_size: int = 10
     append_queue_events: int = 10_000
     log_format: str = "auto"
@@ -115,7 +118,10 @@ _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "migrate": _boolean,
     "poll_interval_seconds": _seconds(0.01, 3600),
     "batch_size": _whole(1, 1000),
+    "timeout_seconds": _seconds(0.1, 86_400),
+    "timeout_check_interval_seconds": _seconds(0.01, 86_400),
     "max_split_delay_seconds": _seconds(0, 86_400),
+    "max_clock_offset_seconds": _seconds(0.001, 3600),
     "pool_size": _whole(2, 200),
     "append_queue_events": _whole(1, 1_000_000),
     "log_format": _choice("auto", "console", "json"),

@@ -1,5 +1,6 @@
 """Use cases: place an order, read orders. One `Orders` protocol for whoever asks."""
 
+from pulse.application.clock_watch import ClockOff, ClockWatch
 from pulse.application.event_view import EventView
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import Caller, OrderNotFound, Orders, Placed
@@ -9,6 +10,8 @@ from pulse.application.readiness import Readiness
 __all__ = [
     "Caller",
     "Clock",
+    "ClockOff",
+    "ClockWatch",
     "EventView",
     "InProcessOrders",
     "OrderNotFound",

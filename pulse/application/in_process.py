@@ -1,32 +1,49 @@
 """The use cases carried out in this process, on its own event store."""
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from uuid import UUID
 
+from pulse.application.clock_watch import ClockWatch
 from pulse.application.event_view import EventView, event_view
 from pulse.application.orders import Caller, OrderNotFound, Placed
 from pulse.application.origin import Clock, Origin
 from pulse.domain import Order, PlaceOrder, RequestedOrder, Trace, decide, order_id_for
-from pulse.eventstore import EventStore, VersionTaken
+from pulse.eventstore import EventMapper, EventStore, VersionTaken
 from pulse.projections import OrderReader, OrderView
 
 _SEED_BITS = 64
+_MOST_READ_BACKS = 32
 
 
 class InProcessOrders:
     """`Orders` on the log. Uniqueness of a key is the log's primary key, nothing else."""
 
     def __init__(
-        self, store: EventStore, reader: OrderReader, clock: Clock, origin: Origin
+        self,
+        store: EventStore,
+        reader: OrderReader,
+        clock: Clock,
+        origin: Origin,
+        clock_watch: ClockWatch | None = None,
     ) -> None:
         self._store = store
         self._reader = reader
         self._clock = clock
+        self._clock_watch = clock_watch
         self._recorded_by = origin.recorded_by("api")
+        self._read_backs = asyncio.Semaphore(_MOST_READ_BACKS)
+
+    @property
+    def mapper(self) -> EventMapper:
+        """Between events and their stored form."""
+        return self._store.mapper
 
     async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
         """Append the order's creation; where its version is taken, compare with what stands."""
+        if self._clock_watch is not None:
+            self._clock_watch.require_right()
         command = PlaceOrder(
             requested=requested,
             key_scope=caller.key_scope,
@@ -59,7 +76,9 @@ class InProcessOrders:
         return [event_view(record, self._store.mapper) for record in records]
 
     async def _standing(self, order_id: UUID) -> Order:
-        order = await self._reader.order(order_id)
+        """What stands under a taken key; few at once, since a batch asked again is a thousand."""
+        async with self._read_backs:
+            order = await self._reader.order(order_id)
         if order is None:
             raise AssertionError(f"version 1 of {order_id} was taken, yet its stream is empty")
         return order

@@ -43,6 +43,7 @@ class Orders(Protocol):
 
         Raises:
             OrderUniqueKeyTaken: the key stands with other data.
+            ClockOff: this process may take no orders; nothing was accepted.
             AppendRefused: nothing was accepted.
             AppendOutcomeUnknown: the same key asked again will tell.
         """

@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from pulse.domain import OrderRequest
-from pulse.domain.order_request import unknown_field, wrong_value
+from pulse.domain.order_request import SPLIT_CONFIG_FIELDS, unknown_field, wrong_value
 from pulse.errors import PulseError
-from pulse.http.errors import BadRequest
+from pulse.http.errors import TOO_LARGE, BadRequest
 
 MAX_ORDER_BYTES: Final = 64 * 1024
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
@@ -37,9 +37,11 @@ def decode_order(body: bytes) -> OrderRequest:
     """The order request in a body.
 
     Raises:
-        BadRequest: the body is not one JSON object.
+        BadRequest: the body is not one JSON object, or is larger than an order may be.
         OrderRefused: a field is not one of an order's, stands twice, or cannot be read.
     """
+    if len(body) > MAX_ORDER_BYTES:
+        raise BadRequest(TOO_LARGE, status=413, code="PAYLOAD_TOO_LARGE")
     if not body.strip():
         raise BadRequest("the body is empty: send an order as a JSON object", expected="an object")
     try:
@@ -91,6 +93,11 @@ def _unreadable(error: Exception) -> BadRequest:
 
 
 _QUOTES_OF_FIELDS: Final = 2 * len(OrderRequest.__struct_fields__)
+_FIELDS_ONCE: Final = {
+    **{name: name for name in OrderRequest.__struct_fields__},
+    **{name: f"split_config.{name}" for name in SPLIT_CONFIG_FIELDS},
+}
+"""What to call a doubled field. Any other name lies in a value that its field's rule refuses."""
 
 
 def _refuse_doubled_fields(body: bytes, request: OrderRequest) -> None:
@@ -115,7 +122,8 @@ def _refuse_doubled_fields(body: bytes, request: OrderRequest) -> None:
 def _pairs_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in pairs:
-        if name in fields:
-            raise BadRequest(f"{name} stands twice in the body", field=name, expected="it once")
+        field = _FIELDS_ONCE.get(name)
+        if name in fields and field is not None:
+            raise BadRequest(f"{field} stands twice in the body", field=field, expected="it once")
         fields[name] = value
     return fields

@@ -8,7 +8,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from pulse.application import OrderNotFound
+from pulse.application import ClockOff, OrderNotFound
 from pulse.domain import OrderRefused, OrderUniqueKeyTaken
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull, AppendRefused
@@ -51,6 +51,7 @@ class NotReady(PulseError):
 
 Answer = tuple[int, ErrorBody]
 
+TOO_LARGE: Final = "the body is larger than this path takes"
 _UNAVAILABLE: Final = "UNAVAILABLE"
 _UNKNOWN_OUTCOME: Final = (
     "no answer from the log in time: ask again with the same order_unique_key, which will tell"
@@ -95,6 +96,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     NotReady: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {"checks": e.checks})),
     AppendQueueFull: lambda _: (503, ErrorBody(_UNAVAILABLE, _QUEUE_FULL, {})),
     AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),
+    ClockOff: lambda e: (503, ErrorBody(_UNAVAILABLE, f"{e}; nothing was accepted", {})),
     AppendOutcomeUnknown: lambda _: (503, ErrorBody(_UNAVAILABLE, _UNKNOWN_OUTCOME, {})),
     DatabaseUnavailable: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),
 }
@@ -138,6 +140,6 @@ def _http_message(error: HTTPException) -> str:
         case 405:
             return "this path does not take this method"
         case 413:
-            return "the body is larger than this path takes"
+            return TOO_LARGE
         case _:
             return error.detail

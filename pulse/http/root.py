@@ -46,13 +46,17 @@ class Root:
                 await receive()
         except PulseError as error:
             await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
+        except Exception:  # noqa: BLE001 - a server may take a raise for "knows no lifespan"
+            _log.exception("lifespan.crashed", stage=stage)
+            message = f"Pulse crashed at {stage}; the fault is logged"
+            await send({"type": f"lifespan.{stage}.failed", "message": message})
         else:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         prefix, mounted = self._mount_for(scope["path"])
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        path = raw_path.decode("latin-1")[len(prefix) :]
+        path = raw_path.decode("latin-1").removeprefix(prefix)
         trace = trace_of(scope["method"], path, scope["headers"])
         scope[SCOPE_KEY] = trace
         trace_headers = headers_of(trace)

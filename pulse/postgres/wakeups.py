@@ -2,11 +2,18 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 from psycopg import sql
 
-from pulse.postgres.database import UNAVAILABLE_ERRORS, Database, DatabaseUnavailable, describe
+from pulse.postgres.database import (
+    UNAVAILABLE_ERRORS,
+    Connection,
+    Database,
+    DatabaseUnavailable,
+    describe,
+)
 
 _log = structlog.get_logger(__name__)
 _RECONNECT_SECONDS = 0.5
@@ -68,9 +75,22 @@ class Listener:
     """Hears other processes' notifications, on a connection of its own that is mended for ever.
 
     Each time it has begun to listen it wakes once, since hints may have been lost before.
+    `prepare` does what else the connection is for, before that; `connected` tells whether all of
+    this is in force.
     """
 
-    def __init__(self, database: Database, channel: str, wake_up: WakeUp) -> None:
+    def __init__(
+        self,
+        database: Database,
+        channel: str,
+        wake_up: WakeUp,
+        *,
+        role: str = "listener",
+        prepare: Callable[[Connection], Awaitable[None]] | None = None,
+    ) -> None:
+        self.connected = False
+        self._role = role
+        self._prepare = prepare
         self._database = database
         self._statement = sql.SQL("LISTEN {}").format(sql.Identifier(channel))
         self._wake_up = wake_up
@@ -81,13 +101,18 @@ class Listener:
             try:
                 await self._listen()
             except UNAVAILABLE_ERRORS as error:
-                _log.warning("wakeups.listener_lost", error=describe(error))
+                _log.warning("wakeups.listener_lost", role=self._role, error=describe(error))
+            finally:
+                self.connected = False
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        connection = await self._database.connect("listener")
+        connection = await self._database.connect(self._role)
         async with connection:
+            if self._prepare is not None:
+                await self._prepare(connection)
             await connection.execute(self._statement)
+            self.connected = True
             self._wake_up.set()
             while True:
                 async for _ in connection.notifies(timeout=_IDLE_CHECK_SECONDS):

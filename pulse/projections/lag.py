@@ -13,6 +13,7 @@ class Lag(msgspec.Struct, frozen=True):
 
     position: int
     behind_seconds: float
+    parked_orders: int
 
 
 async def read_lag(database: Database) -> Lag:
@@ -27,4 +28,4 @@ async def read_lag(database: Database) -> Lag:
 async def _lag(connection: Connection) -> Lag:
     cursor = await connection.execute(_SELECT_LAG, (PROJECTION_NAME,), prepare=True)
     row = await cursor.fetchone()
-    return Lag(0, 0.0) if row is None else Lag(*row)
+    return Lag(0, 0.0, 0) if row is None else Lag(*row)

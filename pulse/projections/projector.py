@@ -1,23 +1,21 @@
 """The projector: reads the log from its position and writes the order queue."""
 
 from collections.abc import Sequence
-from typing import Any, Final, LiteralString
+from typing import Final
 
 import msgspec
+import structlog
 
-from pulse.domain import HistoryBroken
-from pulse.eventstore import EventMapper, RecordedEvent, select_log
+from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_log
 from pulse.postgres import Connection, Database, load_sql
-from pulse.projections.queue_changes import QueueChanges, columns_of
+from pulse.projections.queue_writer import POISON, QueueWriter
+
+_log = structlog.get_logger(__name__)
 
 PROJECTION_NAME: Final = "order_queue"
 
 _LOCK_POSITION = load_sql(__package__, "lock_position")
 _ADVANCE_POSITION = load_sql(__package__, "advance_position")
-_INSERT_ORDERS = load_sql(__package__, "insert_orders")
-_SETTLE_ORDERS = load_sql(__package__, "settle_orders")
-_INSERT_SLICES = load_sql(__package__, "insert_slices")
-_DELETE_SETTLED_CLAIMS = load_sql(__package__, "delete_settled_claims")
 
 
 class Projected(msgspec.Struct, frozen=True):
@@ -36,14 +34,16 @@ class Projector:
     """Advances the order queue, one batch a transaction, single-file over all processes.
 
     Rows, slices, ended claims and the new position are one transaction that holds the position's
-    row, so each event is applied exactly once whoever dies when.
+    row, so each event is applied exactly once whoever dies when. An event that cannot be applied
+    parks its own order; one that only newer code can read stops this process, and `fault` says so.
     """
 
     def __init__(
         self, database: Database, mapper: EventMapper, *, batch_events: int = 1000
     ) -> None:
+        self.fault: str | None = None
         self._database = database
-        self._mapper = mapper
+        self._writer = QueueWriter(mapper, end_claims=True)
         self._batch_events = batch_events
 
     async def run_once(self) -> Projected | Busy:
@@ -51,51 +51,79 @@ class Projector:
 
         Raises:
             DatabaseUnavailable: nothing was changed.
-            EventTooNew, EventUnreadable, HistoryBroken: nothing was changed; the log has an event
-                this code cannot apply.
+            EventTooNew: the log was projected up to an event that newer code must apply.
         """
+        try:
+            result = await self._advance_batch()
+        except (*POISON, EventTooNew):
+            result = await self._advance_singly()
+        self.fault = None
+        return result
+
+    async def _advance_batch(self) -> Projected | Busy:
         async with self._database.connection() as connection, connection.transaction():
-            cursor = await connection.execute(_LOCK_POSITION, (PROJECTION_NAME,))
-            row = await cursor.fetchone()
-            if row is None:
+            locked = await _lock_position(connection)
+            if locked is None:
                 return Busy()
-            position: int = row[0]
+            position, any_parked = locked
             records = await select_log(connection, after=position, limit=self._batch_events)
             if not records:
                 return Projected(position=position, events=0, foreign=0)
-            changes, foreign = self._changes(records)
-            await _write(connection, changes, records[-1].position)
-            return Projected(position=records[-1].position, events=len(records), foreign=foreign)
+            to_apply: Sequence[RecordedEvent] = records
+            if any_parked:
+                to_apply = await self._writer.without_parked(connection, records)
+            foreign = await self._writer.apply(connection, to_apply)
+            await advance_position(connection, records[-1].position)
+            return Projected(records[-1].position, len(records), foreign)
 
-    def _changes(self, records: Sequence[RecordedEvent]) -> tuple[QueueChanges, int]:
-        changes, foreign = QueueChanges(), 0
-        for record in records:
-            if self._mapper.knows(record.topic):
-                changes.apply(record.position, self._mapper.event_of(record))
-            else:
-                foreign += 1
-        return changes, foreign
+    async def _advance_singly(self) -> Projected | Busy:
+        """The same batch, one event a transaction, so that only the poisoned order is set aside."""
+        result: Projected | Busy = Busy()
+        for _ in range(self._batch_events):
+            try:
+                result = await self._advance_one()
+            except EventTooNew as error:
+                self.fault = f"newer code must project on: {error}"
+                raise
+            if isinstance(result, Busy) or not result.events:
+                break
+        return result
+
+    async def _advance_one(self) -> Projected | Busy:
+        async with self._database.connection() as connection, connection.transaction():
+            locked = await _lock_position(connection)
+            if locked is None:
+                return Busy()
+            records = await select_log(connection, after=locked[0], limit=1)
+            if not records:
+                return Projected(position=locked[0], events=0, foreign=0)
+            to_apply = await self._writer.without_parked(connection, records)
+            foreign = await self._apply_or_park(connection, to_apply)
+            await advance_position(connection, records[-1].position)
+            return Projected(records[-1].position, 1, foreign)
+
+    async def _apply_or_park(self, connection: Connection, records: list[RecordedEvent]) -> int:
+        try:
+            async with connection.transaction():
+                return await self._writer.apply(connection, records)
+        except POISON as error:
+            record = records[0]
+            _log.error(
+                "projection.order_parked",
+                order_id=str(record.originator_id),
+                position=record.position,
+                reason=str(error),
+            )
+            await self._writer.park(connection, record, str(error))
+            return 0
 
 
-async def _write(connection: Connection, changes: QueueChanges, position: int) -> None:
-    async with connection.pipeline():
-        if changes.created:
-            await _execute(connection, _INSERT_ORDERS, columns_of(changes.created.values()))
-        settled = None
-        if changes.settled:
-            outcomes = columns_of(changes.settled.values())
-            settled = await _execute(connection, _SETTLE_ORDERS, outcomes)
-        if changes.slices[0]:
-            await _execute(connection, _INSERT_SLICES, changes.slices)
-        if changes.ended:
-            await _execute(connection, _DELETE_SETTLED_CLAIMS, (changes.ended,))
-        await _execute(connection, _ADVANCE_POSITION, (position, PROJECTION_NAME))
-    if settled is not None and settled.rowcount != len(changes.settled):
-        raise HistoryBroken(
-            f"{len(changes.settled)} orders have an outcome up to position {position}, but only "
-            f"{settled.rowcount} of them were pending"
-        )
+async def advance_position(connection: Connection, position: int) -> None:
+    """Record that the projection has read the log up to there."""
+    await connection.execute(_ADVANCE_POSITION, (position, PROJECTION_NAME), prepare=True)
 
 
-async def _execute(connection: Connection, statement: LiteralString, parameters: Any) -> Any:  # noqa: ANN401
-    return await connection.execute(statement, parameters, prepare=True)
+async def _lock_position(connection: Connection) -> tuple[int, bool] | None:
+    cursor = await connection.execute(_LOCK_POSITION, (PROJECTION_NAME,), prepare=True)
+    row = await cursor.fetchone()
+    return None if row is None else (row[0], row[1])

@@ -1,7 +1,23 @@
-"""Background work: the loop, splitting, and the claims it holds."""
+"""Background work: the loop, splitting, timeouts, and the claims it holds."""
 
 from pulse.workers.claims import Claims
 from pulse.workers.loop import NOW, Loop
+from pulse.workers.orphans import OrphanedClaims, Released
+from pulse.workers.presence import CLAIMS_CHANNEL, Presence
 from pulse.workers.splitting import Fate, SplitBatch, SplittingWorker
+from pulse.workers.timeouts import TimedOutBatch, TimeoutMonitor
 
-__all__ = ["NOW", "Claims", "Fate", "Loop", "SplitBatch", "SplittingWorker"]
+__all__ = [
+    "CLAIMS_CHANNEL",
+    "NOW",
+    "Claims",
+    "Fate",
+    "Loop",
+    "OrphanedClaims",
+    "Presence",
+    "Released",
+    "SplitBatch",
+    "SplittingWorker",
+    "TimedOutBatch",
+    "TimeoutMonitor",
+]

@@ -36,13 +36,13 @@ class Loop(Generic[Result]):
         run_once: Callable[[], Awaitable[Result]],
         pause_after: Callable[[Result], float | None],
         *,
-        wake_up: WakeUp,
+        wake_up: WakeUp | None = None,
         poll_seconds: float,
     ) -> None:
-        self._name = name
+        self.name = name
         self._run_once = run_once
         self._pause_after = pause_after
-        self._wake_up = wake_up
+        self._wake_up = wake_up or WakeUp()
         self._poll_seconds = poll_seconds
         self._stopping = False
         self._fault: str | None = None
@@ -56,7 +56,7 @@ class Loop(Generic[Result]):
             except PulseError as error:
                 self._report(str(error))
             except Exception:  # noqa: BLE001 - a bug is logged; the loop is the last to fall
-                _log.exception("loop.step_crashed", loop=self._name)
+                _log.exception("loop.step_crashed", loop=self.name)
             else:
                 self._report(None)
                 retry_seconds = _FIRST_RETRY_SECONDS
@@ -75,9 +75,9 @@ class Loop(Generic[Result]):
         if fault == self._fault:
             return
         if fault is None:
-            _log.info("loop.recovered", loop=self._name)
+            _log.info("loop.recovered", loop=self.name)
         else:
-            _log.warning("loop.step_failed", loop=self._name, error=fault)
+            _log.warning("loop.step_failed", loop=self.name, error=fault)
         self._fault = fault
 
     async def _rest(self, pause: float | None) -> None:

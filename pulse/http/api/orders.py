@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from pulse.application import Caller, OrderNotFound, Orders
 from pulse.domain import Trace, parse_order_request
@@ -20,7 +21,7 @@ from pulse.http.bodies import (
 from pulse.http.errors import JSON, answer_for
 from pulse.http.tracing import trace_in
 
-_UUID_TEXT_CHARACTERS = 36
+_MOST_ECHOED_CHARACTERS = 72
 _ANYONE = Caller()
 
 AnyRequest = Request[Any, Any, Any]
@@ -52,11 +53,11 @@ def order_routes(orders: Orders) -> list[HTTPRouteHandler]:
         return _json({"results": results}, 200)
 
     @get("/internal/orders/{order_id:str}")
-    async def read_order(order_id: str) -> Response[bytes]:
+    async def read_order(order_id: FromPath[str]) -> Response[bytes]:
         return _json(await orders.order(_known_form(order_id)), 200)
 
     @get("/internal/orders/{order_id:str}/events")
-    async def read_history(order_id: str) -> Response[bytes]:
+    async def read_history(order_id: FromPath[str]) -> Response[bytes]:
         events = await orders.history(_known_form(order_id))
         return _json({"order_id": events[0].order_id, "events": events}, 200)
 
@@ -80,13 +81,17 @@ async def _result(orders: Orders, body: bytes, trace: Trace) -> dict[str, Any]:
 
 
 def _known_form(order_id: str) -> UUID:
-    """An id in the form Pulse gives out; anything else is the id of no order."""
-    if len(order_id) == _UUID_TEXT_CHARACTERS:
-        try:
-            return UUID(order_id)
-        except ValueError:
-            pass
-    raise OrderNotFound(order_id[: 2 * _UUID_TEXT_CHARACTERS])
+    """An id in the form Pulse gives out; anything else is the id of no order.
+
+    `UUID` alone would also take braces, `urn:`, underscores, and dashes in any place.
+    """
+    try:
+        known = UUID(order_id)
+    except ValueError:
+        known = None
+    if known is None or str(known) != order_id.lower():
+        raise OrderNotFound(order_id[:_MOST_ECHOED_CHARACTERS])
+    return known
 
 
 def _json(answer: object, status: int) -> Response[bytes]:

@@ -6,6 +6,7 @@ WITH pending AS (
        AND q.splitter_version = ANY (%b::integer[])
        AND NOT EXISTS (
            SELECT FROM order_claims c WHERE c.order_id = q.order_id AND c.claimed_by IS NOT NULL)
+       AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = q.order_id)
      ORDER BY q.created_position
      LIMIT %b::bigint
        FOR UPDATE OF q SKIP LOCKED

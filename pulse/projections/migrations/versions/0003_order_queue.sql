@@ -41,6 +41,14 @@ CREATE TABLE order_slices (
     PRIMARY KEY (order_id, sequence_number)
 );
 
+-- Orders set aside because one of their events cannot be applied; they stop no other.
+CREATE TABLE parked_orders (
+    order_id uuid PRIMARY KEY,
+    position bigint NOT NULL,
+    reason text NOT NULL,
+    parked_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- The library's single-row tracking table: how far each projection has read the log. The row is
 -- also the lock that keeps a projection single-file.
 CREATE TABLE IF NOT EXISTS notification_tracking (

@@ -1,0 +1,249 @@
+"""One process of Pulse: its store, its projector, its workers, wired and brought to life."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import structlog
+
+from pulse.application import (
+    ClockWatch,
+    InProcessOrders,
+    Origin,
+    Readiness,
+    system_clock,
+)
+from pulse.bootstrap.schema import MIGRATED_ROOMS, SchemaGate
+from pulse.bootstrap.services import Service
+from pulse.errors import PulseError
+from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
+from pulse.postgres import Database, Listener, Notifier, WakeUp
+from pulse.projections import Busy, OrderReader, Projected, Projector
+from pulse.settings import Settings
+from pulse.workers import (
+    CLAIMS_CHANNEL,
+    NOW,
+    Claims,
+    Fate,
+    Loop,
+    OrphanedClaims,
+    Presence,
+    SplitBatch,
+    SplittingWorker,
+    TimeoutMonitor,
+)
+
+_log = structlog.get_logger(__name__)
+
+_BUSY_SECONDS: Final = 0.01
+_AFTER_HANDING_BACK_SECONDS: Final = 0.5
+_NOT_PRESENT_SECONDS: Final = 0.1
+_ORPHAN_CHECK_SECONDS: Final = 1.0
+_CLOCK_CHECK_SECONDS: Final = 60.0
+_CATCH_UP_SECONDS: Final = 3.0
+_PROJECTED_EVENTS: Final = 1000
+
+AnyLoop = Loop[Any]
+
+
+class Node:
+    """Everything one process has, on one pool. Built without I/O; `running` brings it to life."""
+
+    def __init__(self, settings: Settings, conninfo: str) -> None:
+        self._settings = settings
+        self._database = Database(conninfo, pool_size=settings.pool_size)
+        self._gate = SchemaGate(self._database, migrate=settings.migrate)
+        self._log_advanced = WakeUp()
+        self._queue_advanced = WakeUp()
+        self._log_notifier = Notifier(self._database, LOG_CHANNEL)
+        self._claims_notifier = Notifier(self._database, CLAIMS_CHANNEL)
+        self._store = EventStore(
+            self._database,
+            on_commit=self._on_commit,
+            limits=AppendLimits(queue_events=settings.append_queue_events),
+        )
+        self._projector = Projector(
+            self._database, self._store.mapper, batch_events=_PROJECTED_EVENTS
+        )
+        self._seen_position = -1
+        self._origin = Origin.of_this_process()
+        self._clock_watch = ClockWatch(
+            self._database, system_clock, most_seconds=settings.max_clock_offset_seconds
+        )
+        reader = OrderReader(self._database, self._store.mapper)
+        self.orders = InProcessOrders(
+            self._store, reader, system_clock, self._origin, self._clock_watch
+        )
+        self.readiness = Readiness(
+            self._database,
+            schema_fault=self._gate.migrations.fault,
+            clock_fault=lambda: self._clock_watch.fault,
+            projector_fault=lambda: self._projector.fault,
+        )
+
+    @asynccontextmanager
+    async def running(self, *, with_workers: bool) -> AsyncIterator[None]:
+        """Serve from the first attempt to reach Postgres on; if it is away, go on trying.
+
+        On leaving, each worker finishes its batch or hands it back, the outcomes are projected,
+        what waits to be appended is written, and only then connections close.
+
+        Raises:
+            SchemaNotCurrent: the schema cannot be made what this code needs.
+        """
+        async with AsyncExitStack() as stack:
+            await self._database.open()
+            stack.push_async_callback(self._database.close)
+            for service in self._always():
+                service.start(stack)
+            working = asyncio.create_task(self._work_when_migrated(stack, with_workers))
+            try:
+                await self._gate.tried.wait()
+                if self._gate.opened or working.done():
+                    await working  # the first order must not meet a clock not yet measured
+                yield
+            finally:
+                working.cancel()
+                with contextlib.suppress(asyncio.CancelledError, PulseError):
+                    await working
+
+    def _always(self) -> list[Service]:
+        listener = Listener(self._database, LOG_CHANNEL, self._log_advanced)
+        appender = self._store.appender
+        return [
+            Service("log-notifier", self._log_notifier.run),
+            Service("claims-notifier", self._claims_notifier.run),
+            Service("listener", listener.run),
+            Service("appender", appender.run, request_stop=appender.drain),
+        ]
+
+    async def _work_when_migrated(self, stack: AsyncExitStack, with_workers: bool) -> None:  # noqa: FBT001
+        await self._gate.wait()
+        with contextlib.suppress(PulseError):
+            await self._clock_watch.run_once()
+        loops = [self._clock_loop(), self._projector_loop()]
+        for loop in loops:
+            _service(loop).start(stack)
+        stack.push_async_callback(self._catch_up)
+        _service(self._orphans_loop()).start(stack)
+        if with_workers:
+            self._start_workers(stack)
+
+    def _start_workers(self, stack: AsyncExitStack) -> None:
+        presence = Presence(self._database, self._origin.instance, self._queue_advanced)
+        Service("presence", presence.run).start(stack)
+        _service(self._timeouts_loop()).start(stack)
+        _service(self._splitting_loop(presence)).start(stack)
+
+    def _on_commit(self) -> None:
+        """After a commit of this process's own: wake the projector here, then the others'."""
+        self._log_advanced.set()
+        self._log_notifier.notify()
+
+    def _on_release(self) -> None:
+        """Orders came back: wake the worker here, then the others'."""
+        self._queue_advanced.set()
+        self._claims_notifier.notify()
+
+    async def _project(self) -> Projected | Busy:
+        """Project, and wake the worker when the queue moved, whichever process moved it."""
+        result = await self._projector.run_once()
+        if isinstance(result, Projected) and result.position != self._seen_position:
+            self._seen_position = result.position
+            self._queue_advanced.set()
+        return result
+
+    async def _catch_up(self) -> None:
+        """Project what the workers did last, so that no claim outlives its worker's clean end."""
+        with contextlib.suppress(PulseError, TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                while True:
+                    result = await self._projector.run_once()
+                    if isinstance(result, Projected) and not result.events:
+                        return
+                    await asyncio.sleep(_BUSY_SECONDS)
+
+    def _projector_loop(self) -> AnyLoop:
+        return Loop(
+            "projector",
+            self._project,
+            _pause_after_projecting,
+            wake_up=self._log_advanced,
+            poll_seconds=self._settings.poll_interval_seconds,
+        )
+
+    def _clock_loop(self) -> AnyLoop:
+        return Loop("clock", self._clock_watch.run_once, _poll, poll_seconds=_CLOCK_CHECK_SECONDS)
+
+    def _orphans_loop(self) -> AnyLoop:
+        orphans = OrphanedClaims(
+            self._database,
+            own_worker=self._origin.instance,
+            timeout_seconds=self._settings.timeout_seconds,
+            on_release=self._on_release,
+        )
+        return Loop("orphans", orphans.run_once, _poll, poll_seconds=_ORPHAN_CHECK_SECONDS)
+
+    def _timeouts_loop(self) -> AnyLoop:
+        monitor = TimeoutMonitor(
+            self._database,
+            self._store,
+            system_clock,
+            self._origin,
+            timeout_seconds=self._settings.timeout_seconds,
+        )
+        return Loop(
+            "timeouts",
+            monitor.run_once,
+            lambda batch: NOW if batch.timed_out else None,
+            poll_seconds=self._settings.timeout_check_interval_seconds,
+        )
+
+    def _splitting_loop(self, presence: Presence) -> AnyLoop:
+        settings = self._settings
+        worker = SplittingWorker(
+            self._store,
+            Claims(self._database, presence.worker),
+            system_clock,
+            self._origin,
+            batch_size=settings.batch_size,
+            max_split_delay_seconds=settings.max_split_delay_seconds,
+        )
+
+        async def split_while_present() -> SplitBatch | None:
+            return await worker.run_once() if presence.held else None
+
+        return Loop(
+            "splitting",
+            split_while_present,
+            lambda batch: _pause_after_splitting(batch, settings.batch_size),
+            wake_up=self._queue_advanced,
+            poll_seconds=settings.poll_interval_seconds,
+        )
+
+
+def _service(loop: AnyLoop) -> Service:
+    return Service(loop.name, loop.run, request_stop=loop.stop)
+
+
+def _poll(_: object) -> None:
+    """Rest until the next poll, whatever came of it."""
+
+
+def _pause_after_projecting(result: Projected | Busy) -> float | None:
+    if isinstance(result, Busy):
+        return _BUSY_SECONDS
+    return NOW if result.events == _PROJECTED_EVENTS else None
+
+
+def _pause_after_splitting(batch: SplitBatch | None, batch_size: int) -> float | None:
+    if batch is None:
+        return _NOT_PRESENT_SECONDS
+    if batch.fates[Fate.HANDED_BACK]:
+        return _AFTER_HANDING_BACK_SECONDS
+    return NOW if batch.claimed == batch_size else None
+
+
+__all__ = ["MIGRATED_ROOMS", "Node"]

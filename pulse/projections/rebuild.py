@@ -1,0 +1,180 @@
+"""Rebuild: the order queue made anew from the log beside the live one, and swapped in whole.
+
+The new tables lie in a schema of their own under the same names, and the connection's search path
+leads there first: so the very statements of the live projection fill them. Holding the live
+position's row, they are brought to exactly that position and take the live tables' place in one
+transaction: no reader sees fewer rows or an older state. No claim is touched.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+import psycopg
+import structlog
+
+from pulse.errors import PulseError
+from pulse.eventstore import EventMapper, RecordedEvent, select_log
+from pulse.postgres import (
+    UNAVAILABLE_ERRORS,
+    Connection,
+    Database,
+    DatabaseUnavailable,
+    describe,
+    load_sql,
+)
+from pulse.projections.projector import PROJECTION_NAME
+from pulse.projections.queue_writer import POISON, QueueWriter
+
+_log = structlog.get_logger(__name__)
+
+REBUILD_LOCK: Final = 0x50554C53_45000003
+"""The advisory lock that lets one rebuild run at a time."""
+
+_BATCH_EVENTS: Final = 5_000
+_SWAP_ATTEMPTS: Final = 10
+
+_BEGIN_REBUILD = load_sql(__package__, "begin_rebuild")
+_COMPLETE_REBUILT = load_sql(__package__, "complete_rebuilt")
+_SELECT_POSITION = load_sql(__package__, "select_position")
+_WAIT_FOR_POSITION = load_sql(__package__, "wait_for_position")
+_SWAP_REBUILT = load_sql(__package__, "swap_rebuilt")
+
+OnProgress = Callable[[int, int], None]
+"""Told now and then: the position reached, and the live one."""
+
+
+class RebuildRunning(PulseError):
+    """Another rebuild runs on this database; it will do."""
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """The queue was built anew from `events` events and stands at `position`."""
+
+    position: int
+    events: int
+    parked_orders: int
+
+
+class Rebuild:
+    """One rebuild on a connection of its own; orders may be posted and split meanwhile."""
+
+    def __init__(
+        self,
+        database: Database,
+        mapper: EventMapper,
+        on_progress: OnProgress,
+        *,
+        batch_events: int = _BATCH_EVENTS,
+    ) -> None:
+        self._database = database
+        self._writer = QueueWriter(mapper, end_claims=False)
+        self._on_progress = on_progress
+        self._batch_events = batch_events
+        self._position = 0
+        self._events = 0
+        self._parked = 0
+
+    async def run(self) -> Rebuilt:
+        """Build the new tables and swap them in.
+
+        Raises:
+            RebuildRunning: another one is under way.
+            DatabaseUnavailable: the live tables are as they were.
+            EventTooNew: the same; newer code must rebuild.
+        """
+        try:
+            async with self._connection() as connection:
+                await connection.execute(_BEGIN_REBUILD)
+                await self._catch_up_while_live_goes_on(connection)
+                await connection.execute(_COMPLETE_REBUILT)
+                await self._catch_up_while_live_goes_on(connection)
+                await self._swap(connection)
+        except UNAVAILABLE_ERRORS as error:
+            raise DatabaseUnavailable(describe(error)) from error
+        return Rebuilt(self._position, self._events, self._parked)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        async with await self._database.connect("rebuild") as connection:
+            await connection.execute("SET statement_timeout = 0")
+            await connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+            cursor = await connection.execute(
+                "SELECT pg_try_advisory_lock(%s), current_schema()", (REBUILD_LOCK,)
+            )
+            row = await cursor.fetchone()
+            if row is None or not row[0]:
+                raise RebuildRunning("another rebuild is running on this database: let it finish")
+            yield connection
+
+    async def _catch_up_while_live_goes_on(self, connection: Connection) -> None:
+        """Come within one batch of the live position."""
+        while True:
+            live = await _live_position(connection, _SELECT_POSITION)
+            self._on_progress(self._position, live)
+            if self._position >= live:
+                return
+            async with connection.transaction():
+                await self._apply_next(connection, live)
+
+    async def _swap(self, connection: Connection) -> None:
+        for attempt in range(1, _SWAP_ATTEMPTS + 1):
+            position, events = self._position, self._events
+            try:
+                async with connection.transaction():
+                    live = await _live_position(connection, _WAIT_FOR_POSITION)
+                    while self._position < live:
+                        await self._apply_next(connection, live)
+                    await connection.execute(_SWAP_REBUILT)
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+                if attempt == _SWAP_ATTEMPTS:
+                    raise
+                _log.info("rebuild.swap_again", attempt=attempt, reason=describe(error))
+                self._position, self._events = position, events
+            else:
+                return
+
+    async def _apply_next(self, connection: Connection, live: int) -> None:
+        """Apply the next batch, none of it past the live position."""
+        batch = await select_log(connection, after=self._position, limit=self._batch_events)
+        records = [record for record in batch if record.position <= live]
+        if records:
+            async with _search_path_to_rebuilt(connection):
+                await self._apply(connection, records)
+        self._events += len(records)
+        self._position = records[-1].position if records else live
+
+    async def _apply(self, connection: Connection, records: Sequence[RecordedEvent]) -> None:
+        if self._parked:
+            records = await self._writer.without_parked(connection, records)
+        try:
+            async with connection.transaction():
+                await self._writer.apply(connection, records)
+        except POISON as error:
+            if len(records) == 1:
+                await self._writer.park(connection, records[0], str(error))
+                self._parked += 1
+                return
+            middle = len(records) // 2
+            await self._apply(connection, records[:middle])
+            await self._apply(connection, records[middle:])
+
+
+@asynccontextmanager
+async def _search_path_to_rebuilt(connection: Connection) -> AsyncIterator[None]:
+    """Within the transaction, names lead to the new tables first."""
+    cursor = await connection.execute("SELECT current_setting('search_path')")
+    row = await cursor.fetchone()
+    before = row[0] if row else "public"
+    await connection.execute(
+        "SELECT set_config('search_path', 'pulse_rebuild,' || %s, true)", (before,)
+    )
+    yield
+    await connection.execute("SELECT set_config('search_path', %s, true)", (before,))
+
+
+async def _live_position(connection: Connection, statement: str) -> int:
+    cursor = await connection.execute(statement, (PROJECTION_NAME,))
+    row = await cursor.fetchone()
+    return row[0] if row else 0

@@ -1,0 +1,4 @@
+-- Take out what the queue holds of one order, to build it anew from its stream.
+WITH slices AS (DELETE FROM order_slices WHERE order_id = %(order_id)s),
+     parked AS (DELETE FROM parked_orders WHERE order_id = %(order_id)s)
+DELETE FROM order_queue WHERE order_id = %(order_id)s

@@ -1,0 +1,2 @@
+-- Who holds claims.
+SELECT DISTINCT claimed_by FROM order_claims WHERE claimed_by IS NOT NULL

@@ -1,0 +1,7 @@
+-- Claims older than the timeout, by the database's clock, oldest first.
+SELECT order_id, claimed_by, claimed_at, first_claimed_at
+  FROM order_claims
+ WHERE claimed_by IS NOT NULL
+   AND first_claimed_at <= clock_timestamp() - make_interval(secs => %b::float8)
+ ORDER BY first_claimed_at
+ LIMIT %b::bigint

@@ -1,0 +1,98 @@
+"""The timeout monitor: an order in progress for too long is given up, whatever became of it."""
+
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from pulse.application import Clock, Origin, new_request_id
+from pulse.domain import Claim, TimeOutOrder, decide, fold
+from pulse.eventstore import (
+    AppendOutcomeUnknown,
+    AppendRefused,
+    EventStore,
+    RecordedEvent,
+    VersionTaken,
+)
+from pulse.postgres import Database, load_sql
+
+_log = structlog.get_logger(__name__)
+_MOST_CLAIMS = 500
+
+_SELECT_OVERDUE_CLAIMS = load_sql(__package__, "select_overdue_claims")
+
+
+class TimedOutBatch(msgspec.Struct, frozen=True):
+    """Of `overdue` claims, how many orders this look timed out; the rest had their outcome."""
+
+    overdue: int
+    timed_out: int
+
+
+class TimeoutMonitor:
+    """Appends TimedOut for orders claimed longer ago than the timeout, by the database's clock.
+
+    Version 2 is unique, so a worker that finishes at the last moment wins or loses whole. The
+    claim itself is left alone: projecting the outcome ends it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: EventStore,
+        clock: Clock,
+        origin: Origin,
+        *,
+        timeout_seconds: float,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._detected_by = origin.instance
+        self._recorded_by = origin.recorded_by("monitor")
+        self._timeout_seconds = timeout_seconds
+
+    async def run_once(self) -> TimedOutBatch:
+        """Time out every overdue order, at most 500 a look.
+
+        Raises:
+            DatabaseUnavailable: nothing could be looked at.
+        """
+        claims = await self._overdue()
+        streams = await self._store.read_streams(list(claims)) if claims else {}
+        timed_out = 0
+        for order_id, claim in claims.items():
+            timed_out += await self._give_up(order_id, claim, streams.get(order_id, ()))
+        return TimedOutBatch(len(claims), timed_out)
+
+    async def _give_up(
+        self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
+    ) -> bool:
+        command = TimeOutOrder(
+            claim=claim,
+            timeout_seconds=self._timeout_seconds,
+            detected_by=self._detected_by,
+            at=self._clock(),
+            request_id=new_request_id(),
+            recorded_by=self._recorded_by,
+        )
+        order = fold(self._store.mapper.event_of(record) for record in stream)
+        for event in decide(command, order):
+            try:
+                await self._store.append(event)
+            except (VersionTaken, AppendRefused, AppendOutcomeUnknown) as error:
+                _log.info("orders.not_timed_out", order_id=str(order_id), reason=str(error))
+                return False
+            _log.warning("orders.timed_out", order_id=str(order_id), claimed_by=claim.worker)
+            return True
+        return False
+
+    async def _overdue(self) -> dict[UUID, Claim]:
+        async with self._database.connection() as connection:
+            cursor = connection.cursor(binary=True)
+            parameters = (self._timeout_seconds, _MOST_CLAIMS)
+            await cursor.execute(_SELECT_OVERDUE_CLAIMS, parameters, prepare=True)
+            rows = await cursor.fetchall()
+        return {
+            row[0]: Claim(worker=row[1], claimed_at=row[2], first_claimed_at=row[3]) for row in rows
+        }

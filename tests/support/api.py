@@ -1,0 +1,60 @@
+"""The real ASGI application in this process, its lifespan driven as a server drives it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import httpx
+
+from pulse.bootstrap import everything
+from pulse.http.root import ASGIApp
+from pulse.settings import Settings
+
+BASE_URL: Final = "http://pulse.test"
+_STOP_SECONDS: Final = 30.0
+
+Message = dict[str, Any]
+
+
+@asynccontextmanager
+async def lifespan_of(app: ASGIApp) -> AsyncIterator[None]:
+    """Start the application, and stop it on leaving; either failing is an error."""
+    to_app: asyncio.Queue[Message] = asyncio.Queue()
+    from_app: asyncio.Queue[Message] = asyncio.Queue()
+    await to_app.put({"type": "lifespan.startup"})
+    running = asyncio.ensure_future(app({"type": "lifespan"}, to_app.get, from_app.put))
+    await _expect("lifespan.startup.complete", running, from_app)
+    try:
+        yield
+    finally:
+        await to_app.put({"type": "lifespan.shutdown"})
+        await _expect("lifespan.shutdown.complete", running, from_app)
+        await running
+
+
+async def _expect(kind: str, running: "asyncio.Future[None]", said: asyncio.Queue[Message]) -> None:
+    hearing = asyncio.ensure_future(said.get())
+    await asyncio.wait(
+        {hearing, running}, timeout=_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED
+    )
+    if not hearing.done():
+        hearing.cancel()
+        if running.done():
+            running.result()
+        raise AssertionError(f"the application never said {kind}")
+    assert hearing.result()["type"] == kind, hearing.result()
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Everything on these settings, and a client of it; paths start with /pulse."""
+    app = everything(settings)
+    async with lifespan_of(app), client_of(app) as client:
+        yield client
+
+
+def client_of(app: ASGIApp) -> httpx.AsyncClient:
+    """A client that hands its requests to the application; a crash is an answer, not a raise."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url=BASE_URL, timeout=30)

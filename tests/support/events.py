@@ -1,0 +1,126 @@
+"""Events with defaults, for tests that are about what becomes of events and not what is in them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from eventsourcing.persistence import StoredEvent
+
+from pulse.domain import (
+    INTERNAL_SCOPE,
+    Claim,
+    Event,
+    OrderCreated,
+    RecordedBy,
+    SlicesScheduled,
+    SplitOrder,
+    SplittingFailed,
+    TimedOut,
+    Trace,
+    decide,
+    fold,
+    order_id_for,
+)
+from pulse.eventstore import EventMapper
+
+MAPPER = EventMapper()
+AUTHOR = RecordedBy(component="api", instance="host:1:abc", code_version="0.1.0")
+TRACE = Trace(trace_id="t1", trace_source="test", request_id="r1", request_source="test")
+
+
+def order_created(order_unique_key: str | None = None, **changes: Any) -> OrderCreated:
+    """An order of 100 shares in 5 slices over an hour, created now; `changes` by field name."""
+    key = order_unique_key or uuid4().hex
+    created = OrderCreated(
+        originator_id=order_id_for(INTERNAL_SCOPE, key),
+        originator_version=1,
+        timestamp=datetime.now(UTC),
+        recorded_by=AUTHOR,
+        trace=TRACE,
+        key_scope=INTERNAL_SCOPE,
+        order_unique_key=key,
+        instrument="NSE:RELIANCE",
+        side="BUY",
+        total_quantity=100,
+        num_splits=5,
+        duration_minutes=60,
+        randomize=True,
+        split_seed="00000000000000ff",
+        splitter_version=1,
+        placed_by="tester",
+    )
+    return msgspec.structs.replace(created, **changes)
+
+
+def orders_created(count: int, **changes: Any) -> list[OrderCreated]:
+    """That many different orders."""
+    return [order_created(**changes) for _ in range(count)]
+
+
+def slices_scheduled(created: OrderCreated, worker: str = "worker-1") -> SlicesScheduled:
+    """What a worker that claimed it at its creation makes of the order."""
+    claim = Claim(worker=worker, claimed_at=created.timestamp, first_claimed_at=created.timestamp)
+    command = SplitOrder(
+        claim=claim,
+        max_split_delay_seconds=0,
+        at=created.timestamp + timedelta(seconds=1),
+        request_id="r2",
+        recorded_by=AUTHOR,
+    )
+    (event,) = decide(command, fold([created]))
+    assert isinstance(event, SlicesScheduled)
+    return event
+
+
+def splitting_failed(created: OrderCreated, reason: str = "SPLITTING_ERROR") -> SplittingFailed:
+    """The order could not be split."""
+    return SplittingFailed(
+        originator_id=created.originator_id,
+        originator_version=2,
+        timestamp=created.timestamp + timedelta(seconds=1),
+        recorded_by=AUTHOR,
+        trace=TRACE,
+        reason=reason,
+        message="a rule is broken",
+        worker="worker-1",
+        claimed_at=created.timestamp,
+    )
+
+
+def timed_out(created: OrderCreated) -> TimedOut:
+    """The order was given up."""
+    return TimedOut(
+        originator_id=created.originator_id,
+        originator_version=2,
+        timestamp=created.timestamp + timedelta(seconds=300),
+        recorded_by=AUTHOR,
+        trace=TRACE,
+        claimed_by="worker-1",
+        claimed_at=created.timestamp,
+        timeout_seconds=300,
+        detected_by="monitor-1",
+    )
+
+
+def stored(events: Sequence[Event]) -> tuple[StoredEvent, ...]:
+    """Their stored form."""
+    return tuple(MAPPER.to_stored_event(event) for event in events)
+
+
+def foreign_event(
+    stream: UUID | None = None, version: int = 1, state: bytes | None = None
+) -> StoredEvent:
+    """A stored event that is not Pulse's; its state is its own unless one is given."""
+    return StoredEvent(
+        originator_id=stream or uuid4(),
+        originator_version=version,
+        topic="elsewhere:Happened",
+        state=uuid4().hex.encode() if state is None else state,
+    )
+
+
+def foreign_events(count: int) -> list[StoredEvent]:
+    """That many events, each in a stream of its own."""
+    return [foreign_event() for _ in range(count)]

@@ -1,0 +1,135 @@
+"""A running event store, and looks into the log and at the server past Pulse's own code."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, LiteralString
+from uuid import UUID
+
+from eventsourcing.persistence import StoredEvent
+
+from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, EventStore
+from pulse.eventstore.append_connection import ConnectionLimits
+from pulse.postgres import Connection, Database
+from tests.support.waiting import until
+
+Row = tuple[Any, ...]
+Outcome = tuple[int, ...] | BaseException
+
+PATIENT = AppendLimits(answer_seconds=15.0, connection=ConnectionLimits(most_retry_seconds=0.05))
+"""For tests of other things than deadlines: a slow machine must not make one fail."""
+
+
+class Commits:
+    """Counts the calls of on_commit: one for each statement that wrote something."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+def nothing() -> None:
+    """An on_commit that nobody hears: every wake-up is lost."""
+
+
+@contextlib.asynccontextmanager
+async def running_appender(
+    database: Database,
+    *,
+    on_commit: Callable[[], None] = nothing,
+    limits: AppendLimits = PATIENT,
+) -> AsyncIterator[Appender]:
+    """An appender on a connection of its own."""
+    appender = Appender(lambda: database.connect("appender"), on_commit=on_commit, limits=limits)
+    async with running(appender.run):
+        yield appender
+
+
+@contextlib.asynccontextmanager
+async def running_store(
+    database: Database,
+    *,
+    on_commit: Callable[[], None] = nothing,
+    limits: AppendLimits = PATIENT,
+) -> AsyncIterator[EventStore]:
+    """An event store whose appender runs."""
+    store = EventStore(database, on_commit=on_commit, limits=limits)
+    async with running(store.appender.run):
+        yield store
+
+
+@contextlib.asynccontextmanager
+async def running(run: Callable[[], Awaitable[None]]) -> AsyncIterator["asyncio.Future[None]"]:
+    """A background task, cancelled on leaving; if it had crashed, that is an error."""
+    task = asyncio.ensure_future(run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def append_all(appender: Appender, appends: Sequence[Sequence[StoredEvent]]) -> list[Outcome]:
+    """All of these appends at once; each one's positions or error, in their order."""
+    return await asyncio.gather(*map(appender.append, appends), return_exceptions=True)
+
+
+async def append_singly(appender: Appender, events: Sequence[StoredEvent]) -> list[Outcome]:
+    """All of these events at once, each as an append of its own."""
+    return await append_all(appender, [(event,) for event in events])
+
+
+async def fetch(database: Database, statement: LiteralString, *parameters: object) -> list[Row]:
+    """The rows of any statement."""
+    async with database.connection() as connection:
+        cursor = await connection.execute(statement, parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def standing(database: Database) -> dict[tuple[UUID, int], tuple[int, bytes]]:
+    """The whole log: position and state by stream and version."""
+    rows = await fetch(
+        database,
+        "SELECT originator_id, originator_version, notification_id, state FROM stored_events",
+    )
+    return {(row[0], row[1]): (row[2], bytes(row[3])) for row in rows}
+
+
+@contextlib.asynccontextmanager
+async def log_locked(database: Database) -> AsyncIterator[Connection]:
+    """The lock of appends, held by someone else."""
+    async with await database.connect("test") as connection:
+        await connection.execute("SELECT pg_advisory_lock(%s)", (LOG_LOCK,))
+        yield connection
+
+
+async def terminate(database: Database, role: str) -> int:
+    """End every backend of that role in this database; how many there were."""
+    async with await database.connect("terminator") as connection:
+        cursor = await connection.execute(
+            """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name LIKE %s""",
+            (f"pulse:{role}@%",),
+        )
+        return len(await cursor.fetchall())
+
+
+async def until_waiting_for_lock(
+    database: Database, role: str = "appender", count: int = 1
+) -> None:
+    """Wait until that many connections of the role wait for a lock."""
+
+    async def waiting() -> bool:
+        rows = await fetch(
+            database,
+            """SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name LIKE %s
+                  AND wait_event_type = 'Lock'""",
+            f"pulse:{role}@%",
+        )
+        return bool(rows[0][0] >= count)
+
+    await until(waiting, f"{count} of the role {role} wait for a lock")
