@@ -1,0 +1,188 @@
+"""An order is what its events tell, and a history that does not follow is refused."""
+
+from datetime import timedelta
+from typing import cast
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pulse.domain import (
+    TOO_LATE,
+    Claim,
+    Event,
+    HistoryBroken,
+    Order,
+    OrderCreated,
+    OrderSpec,
+    RecordedBy,
+    SlicesScheduled,
+    SplitOrder,
+    SplittingFailed,
+    TimedOut,
+    decide,
+    evolve,
+    fold,
+)
+from pulse.testing import histories
+
+ANY = settings(max_examples=100, deadline=None)
+
+
+def whole(history: tuple[Event, ...]) -> Order:
+    order = fold(history)
+    assert order is not None
+    return order
+
+
+def at_version(event: Event, version: int) -> Event:
+    return msgspec.structs.replace(event, originator_version=version)
+
+
+def too_late(history: tuple[Event, ...]) -> Event:
+    """The failure of this order had it been claimed a second after its window's end."""
+    order = whole(history[:1])
+    claimed_at = order.window_ends_at + timedelta(seconds=1)
+    command = SplitOrder(
+        claim=Claim(worker="worker-1", claimed_at=claimed_at, first_claimed_at=claimed_at),
+        max_split_delay_seconds=0,
+        at=claimed_at,
+        request_id="r-1",
+        recorded_by=RecordedBy(component="worker", instance="worker-1", code_version="0.1.0"),
+    )
+    (failed,) = decide(command, order)
+    return failed
+
+
+@st.composite
+def outcomes(draw: st.DrawFn) -> tuple[OrderCreated, Event]:
+    """A creation and one of the three outcomes that may follow it."""
+    created, outcome = draw(st.one_of(histories("COMPLETED"), histories("FAILED")))
+    assert isinstance(created, OrderCreated)
+    return created, draw(st.sampled_from((outcome, too_late((created,)))))
+
+
+def test_an_empty_history_is_no_order() -> None:
+    assert fold([]) is None
+
+
+@ANY
+@given(histories("PENDING"))
+def test_a_created_order_is_pending_with_all_that_was_asked_for(
+    history: tuple[OrderCreated],
+) -> None:
+    (created,) = history
+    assert whole(history) == Order(
+        id=created.originator_id,
+        version=1,
+        key_scope=created.key_scope,
+        order_unique_key=created.order_unique_key,
+        placed_by=created.placed_by,
+        spec=OrderSpec(
+            instrument=created.instrument,
+            side=created.side,
+            total_quantity=created.total_quantity,
+            num_splits=created.num_splits,
+            duration_minutes=created.duration_minutes,
+            randomize=created.randomize,
+        ),
+        split_seed=int(created.split_seed, base=16),
+        splitter_version=created.splitter_version,
+        trace_id=created.trace.trace_id,
+        created_at=created.timestamp,
+        updated_at=created.timestamp,
+        state="PENDING",
+        slices=(),
+        failure_reason=None,
+        failure_message=None,
+    )
+
+
+@ANY
+@given(outcomes())
+def test_an_outcome_changes_nothing_but_the_outcome(history: tuple[OrderCreated, Event]) -> None:
+    created, outcome = history
+    expected = msgspec.structs.replace(whole((created,)), version=2, updated_at=outcome.timestamp)
+    match outcome:
+        case SlicesScheduled():
+            expected = msgspec.structs.replace(expected, state="COMPLETED", slices=outcome.slices)
+        case SplittingFailed():
+            expected = msgspec.structs.replace(
+                expected, state="FAILED", failure_reason=TOO_LATE, failure_message=outcome.message
+            )
+        case TimedOut():
+            expected = msgspec.structs.replace(
+                expected,
+                state="FAILED",
+                failure_reason="TIMED_OUT",
+                failure_message=(
+                    f"claimed by {outcome.claimed_by} and not split within 300 s; "
+                    "place it again under a new key if it is still wanted"
+                ),
+            )
+        case OrderCreated():
+            pytest.fail("a creation is no outcome")
+    assert whole(history) == expected
+
+
+@ANY
+@given(outcomes(), st.integers(1, 3))
+def test_an_order_is_created_once_and_first(
+    history: tuple[OrderCreated, Event], version: int
+) -> None:
+    created, outcome = history
+    for before in ((created,), (created, outcome)):
+        with pytest.raises(HistoryBroken, match=f"OrderCreated at version {version} is not a fir"):
+            fold((*before, at_version(created, version)))
+
+
+@ANY
+@given(outcomes(), st.sampled_from((0, 2, 3)))
+def test_a_creation_stands_at_version_one(
+    history: tuple[OrderCreated, Event], version: int
+) -> None:
+    with pytest.raises(HistoryBroken, match=f"OrderCreated at version {version} is not a first"):
+        fold([at_version(history[0], version)])
+
+
+@ANY
+@given(outcomes())
+def test_no_outcome_comes_without_an_order(history: tuple[OrderCreated, Event]) -> None:
+    with pytest.raises(HistoryBroken, match="does not follow a pending order's last event"):
+        fold(history[1:])
+
+
+@ANY
+@given(outcomes(), st.sampled_from((0, 1, 3, 4)))
+def test_an_outcome_follows_without_gap_or_overlap(
+    history: tuple[OrderCreated, Event], version: int
+) -> None:
+    created, outcome = history
+    told = f"{type(outcome).__name__} at version {version} of order {created.originator_id} does"
+    with pytest.raises(HistoryBroken, match=told):
+        fold((created, at_version(outcome, version)))
+
+
+@ANY
+@given(outcomes(), st.sampled_from((2, 3)))
+def test_a_second_outcome_never_follows_the_first(
+    history: tuple[OrderCreated, Event], version: int
+) -> None:
+    for second in (history[1], too_late(history)):
+        with pytest.raises(HistoryBroken, match=f"{type(second).__name__} at version {version} of"):
+            fold((*history, at_version(second, version)))
+
+
+@ANY
+@given(histories())
+def test_a_history_that_was_decided_always_folds(history: tuple[Event, ...]) -> None:
+    order = whole(history)
+    assert order.version == len(history) == history[-1].originator_version
+    assert order.updated_at == history[-1].timestamp
+    assert order.created_at == history[0].timestamp
+
+
+def test_an_event_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
+    with pytest.raises(AssertionError):
+        evolve(None, cast("Event", "an event"))

@@ -1,0 +1,328 @@
+"""The rules of an order request: each field, each wrong type, each boundary, each with its code."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from pulse.domain import OrderRefused, OrderRequest, RequestedOrder, parse_order_request
+from pulse.domain.order_request import FIELD_CODES, unknown_field, wrong_value
+
+GOOD: dict[str, Any] = {
+    "order_unique_key": "ouk_abc123xyz",
+    "instrument": "NSE:RELIANCE",
+    "side": "BUY",
+    "total_quantity": 100,
+    "split_config": {"num_splits": 5, "duration_minutes": 60, "randomize": True},
+}
+
+CODES = {
+    "order_unique_key": "INVALID_REQUEST",
+    "instrument": "INVALID_INSTRUMENT",
+    "side": "INVALID_REQUEST",
+    "total_quantity": "INVALID_QUANTITY",
+    "split_config": "INVALID_SPLIT_CONFIG",
+    "split_config.num_splits": "INVALID_SPLIT_CONFIG",
+    "split_config.duration_minutes": "INVALID_SPLIT_CONFIG",
+    "split_config.randomize": "INVALID_SPLIT_CONFIG",
+}
+"""The contract's table, written afresh."""
+
+JSON_TYPES = {
+    "null": "null",
+    "true or false": "true",
+    "a whole number": "7",
+    "a number with a fraction or exponent": "7.0",
+    "a string": '"x"',
+    "an array": "[7]",
+    "an object": '{"a":7}',
+}
+"""A JSON text of each type, by the name that refusals call it."""
+
+RIGHT_TYPES = {
+    "order_unique_key": "a string",
+    "instrument": "a string",
+    "side": "a string",
+    "total_quantity": "a whole number",
+    "split_config": "an object",
+    "split_config.num_splits": "a whole number",
+    "split_config.duration_minutes": "a whole number",
+    "split_config.randomize": "true or false",
+}
+
+
+def parsed(body: dict[str, Any]) -> RequestedOrder:
+    """Through JSON and back, as a request comes in."""
+    return parse_order_request(msgspec.json.decode(json.dumps(body).encode(), type=OrderRequest))
+
+
+def refusal_of(body: dict[str, Any]) -> OrderRefused:
+    with pytest.raises(OrderRefused) as caught:
+        parsed(body)
+    return caught.value
+
+
+def with_field(field: str, value: object) -> dict[str, Any]:
+    """The good body with one field changed; a dotted one lies in split_config."""
+    outer, _, inner = field.partition(".")
+    if inner:
+        return GOOD | {outer: GOOD[outer] | {inner: value}}
+    return GOOD | {outer: value}
+
+
+def without(field: str) -> dict[str, Any]:
+    outer, _, inner = field.partition(".")
+    body = {name: value for name, value in GOOD.items() if inner or name != outer}
+    if inner:
+        body[outer] = {name: value for name, value in GOOD[outer].items() if name != inner}
+    return body
+
+
+def assert_refused(field: str, value: object, problem: str) -> None:
+    refusal = refusal_of(with_field(field, value))
+    assert (refusal.field, refusal.code) == (field, CODES[field])
+    assert str(refusal) == f"{field} {problem}: expected {refusal.expected}"
+
+
+def assert_accepted(field: str, value: object) -> None:
+    order = parsed(with_field(field, value))
+    name = field.rpartition(".")[2]
+    assert getattr(order if name == "order_unique_key" else order.spec, name) == value
+
+
+# Whole requests
+
+
+def test_the_contracts_own_example_is_accepted() -> None:
+    order = parsed(GOOD)
+    assert order.order_unique_key == "ouk_abc123xyz"
+    assert msgspec.structs.asdict(order.spec) == {
+        "instrument": "NSE:RELIANCE",
+        "side": "BUY",
+        "total_quantity": 100,
+        "num_splits": 5,
+        "duration_minutes": 60,
+        "randomize": True,
+    }
+
+
+@pytest.mark.parametrize("field", [name for name in CODES if name != "split_config.randomize"])
+def test_a_missing_field_is_named(field: str) -> None:
+    refusal = refusal_of(without(field))
+    assert (refusal.code, refusal.field) == ("INVALID_REQUEST", field)
+    assert str(refusal) == f"{field} is missing: expected the field, which is required"
+
+
+def test_randomize_is_true_where_nothing_is_said() -> None:
+    assert parsed(without("split_config.randomize")).spec.randomize is True
+
+
+def test_an_empty_request_is_refused() -> None:
+    assert refusal_of({}).code == "INVALID_REQUEST"
+
+
+def test_an_unknown_field_cannot_even_be_read() -> None:
+    with pytest.raises(msgspec.ValidationError, match="unknown field `price`"):
+        parsed(GOOD | {"price": 1})
+
+
+@pytest.mark.parametrize("name", ["price", "", "Randomize", "num_splits ", "a\nb"])
+def test_an_unknown_field_of_split_config_is_refused(name: str) -> None:
+    refusal = refusal_of(
+        with_field(f"split_config.{name}", 1)
+        if name
+        else GOOD | {"split_config": GOOD["split_config"] | {"": 1}}
+    )
+    assert (refusal.code, refusal.field) == ("INVALID_REQUEST", f"split_config.{name}")
+    assert refusal.expected == "only num_splits, duration_minutes, randomize"
+
+
+@pytest.mark.parametrize("field", CODES)
+@pytest.mark.parametrize("json_type", JSON_TYPES)
+def test_nothing_is_coerced_from_another_json_type(field: str, json_type: str) -> None:
+    if json_type == RIGHT_TYPES[field]:
+        return
+    assert_refused(field, json.loads(JSON_TYPES[json_type]), f"is {json_type}")
+
+
+@pytest.mark.parametrize("text", ['"100"', "100.0", "1e2", "1E2", "true", "100.5", '"5"', "[100]"])
+@pytest.mark.parametrize(
+    "field", ["total_quantity", "split_config.num_splits", "split_config.duration_minutes"]
+)
+def test_what_only_looks_like_a_whole_number_is_none(field: str, text: str) -> None:
+    body = json.dumps(with_field(field, "HERE")).replace('"HERE"', text)
+    with pytest.raises(OrderRefused) as caught:
+        parse_order_request(msgspec.json.decode(body, type=OrderRequest))
+    assert (caught.value.field, caught.value.code) == (field, CODES[field])
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", "false"])
+def test_only_true_and_false_are_true_or_false(value: object) -> None:
+    assert refusal_of(with_field("split_config.randomize", value)).code == "INVALID_SPLIT_CONFIG"
+
+
+# order_unique_key
+
+CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
+
+
+@pytest.mark.parametrize(
+    "key", ["k", "k" * 255, "😀" * 255, " ", "\u00a0", "\u2028", "~", "é\u0301"]
+)
+def test_a_key_of_1_to_255_characters_is_accepted(key: str) -> None:
+    assert_accepted("order_unique_key", key)
+
+
+@pytest.mark.parametrize("length", [0, 256, 10_000])
+def test_a_key_of_another_length_is_refused(length: int) -> None:
+    assert_refused("order_unique_key", "k" * length, f"has {length} characters")
+
+
+@pytest.mark.parametrize("character", CONTROL_CHARACTERS, ids=lambda c: f"U+{ord(c):04X}")
+def test_a_key_with_a_control_character_is_refused_wherever_it_stands(character: str) -> None:
+    for key in (character, f"{character}k", f"k{character}", f"k{character}k"):
+        assert_refused("order_unique_key", key, "has a control character")
+
+
+# instrument
+
+
+@pytest.mark.parametrize(
+    "instrument",
+    ["NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325", "NSE:A", "BSE:" + "A" * 46],
+)
+def test_a_real_instrument_is_accepted(instrument: str) -> None:
+    assert_accepted("instrument", instrument)
+    assert len(instrument) <= 50
+
+
+def test_an_instrument_of_51_characters_is_refused() -> None:
+    assert_refused("instrument", "NSE:" + "A" * 47, "has 51 characters")
+
+
+@pytest.mark.parametrize(
+    "instrument",
+    [
+        "",
+        "NSE",
+        "NSE:",
+        ":RELIANCE",
+        "RELIANCE",
+        "NSE:reliance",
+        "nse:RELIANCE",
+        "NYSE:IBM",
+        "NSE:RELIANCE\n",
+        "NSE:RELIANCE\r\n",
+        "\nNSE:RELIANCE",
+        "NSE:REL\nIANCE",
+        " NSE:RELIANCE",
+        "NSE:RELIANCE ",
+        "NSE: RELIANCE",
+        "NSE::RELIANCE",
+        "NSE:NSE:RELIANCE",
+        "NSE:REL_IANCE",
+        "NSE:REL.IANCE",
+        "NSE:RELIANCÉ",
+        "NSE:\u0661\u0662\u0663",
+        "NSE:\uff21",
+        "NSE:RELIANCE\x00",
+        "BNSE:RELIANCE",
+    ],
+    ids=repr,
+)
+def test_an_instrument_of_another_form_is_refused(instrument: str) -> None:
+    assert_refused("instrument", instrument, "has another form")
+
+
+# side
+
+
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_an_order_buys_or_sells(side: str) -> None:
+    assert_accepted("side", side)
+
+
+@pytest.mark.parametrize("side", ["", "buy", "Sell", "BUY ", "BUY\n", "HOLD", "BUYSELL"])
+def test_any_other_side_is_refused(side: str) -> None:
+    assert_refused("side", side, "is neither")
+
+
+# total_quantity
+
+
+@pytest.mark.parametrize("quantity", [5, 6, 999_999_999, 1_000_000_000])
+def test_a_quantity_from_num_splits_to_a_billion_is_accepted(quantity: int) -> None:
+    assert_accepted("total_quantity", quantity)
+
+
+@pytest.mark.parametrize("quantity", [0, -1, -(10**30), 1_000_000_001, 2**63, 2**64, 10**30])
+def test_a_quantity_out_of_range_is_refused(quantity: int) -> None:
+    assert_refused("total_quantity", quantity, "is out of range")
+    refusal = refusal_of(with_field("total_quantity", quantity))
+    assert refusal.expected == "a whole number from 1 to 1,000,000,000"
+
+
+@pytest.mark.parametrize(("num_splits", "quantity"), [(5, 4), (5, 1), (2, 1), (100, 99)])
+def test_fewer_shares_than_slices_are_refused(num_splits: int, quantity: int) -> None:
+    body = with_field("split_config.num_splits", num_splits) | {"total_quantity": quantity}
+    refusal = refusal_of(body)
+    assert (refusal.code, refusal.field) == ("INVALID_QUANTITY", "total_quantity")
+    assert refusal.expected == f"at least num_splits ({num_splits}), one share a slice"
+    assert str(refusal).startswith(f"total_quantity is {quantity}: expected")
+
+
+@pytest.mark.parametrize("num_splits", [2, 99, 100])
+def test_as_many_shares_as_slices_are_enough(num_splits: int) -> None:
+    body = with_field("split_config.num_splits", num_splits) | {"total_quantity": num_splits}
+    assert parsed(body).spec.total_quantity == num_splits
+
+
+# split_config
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most", "range_told"),
+    [
+        ("num_splits", 2, 100, "a whole number from 2 to 100"),
+        ("duration_minutes", 1, 1440, "a whole number from 1 to 1,440"),
+    ],
+)
+def test_a_number_of_split_config_lies_within_its_range(
+    name: str, least: int, most: int, range_told: str
+) -> None:
+    field = f"split_config.{name}"
+    for value in (least, least + 1, most - 1, most):
+        assert_accepted(field, value)
+    for value in (least - 1, 0, -least, most + 1, 10**30):
+        assert_refused(field, value, "is out of range")
+        assert refusal_of(with_field(field, value)).expected == range_told
+
+
+@pytest.mark.parametrize("randomize", [True, False])
+def test_randomisation_is_as_asked_for(randomize: object) -> None:
+    assert_accepted("split_config.randomize", randomize)
+
+
+# Refusals made for values that never reached the rules
+
+
+def test_every_field_has_the_contracts_code() -> None:
+    assert {name: code for name, code in CODES.items() if "." not in name} == FIELD_CODES
+
+
+@pytest.mark.parametrize("field", CODES)
+def test_a_value_that_could_not_be_read_has_its_fields_code(field: str) -> None:
+    refusal = wrong_value(field, "is out of range")
+    assert (refusal.code, refusal.field) == (CODES[field], field)
+    assert str(refusal) == f"{field} is out of range: expected a value within its range"
+
+
+def test_a_value_of_no_field_that_could_not_be_read_is_an_invalid_request() -> None:
+    assert wrong_value("", "is out of range").code == "INVALID_REQUEST"
+
+
+def test_an_unknown_field_is_refused_with_those_that_are_known() -> None:
+    refusal = unknown_field("price", ("side", "instrument"))
+    assert (refusal.code, refusal.field) == ("INVALID_REQUEST", "price")
+    assert str(refusal) == "price is not a field: expected only side, instrument"

@@ -1,0 +1,219 @@
+"""Each rule can fail: for each a schedule broken by hand, and the numbers its sentence names."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pulse.domain import SCHEDULE_RULES, BrokenRule, Slice, SplitTerms, broken_rules, split
+from pulse.domain.schedule_rules import (
+    even_quantities_are_even,
+    quantities_stay_near_average,
+    quantities_sum_to_total,
+    slices_are_numbered,
+    times_increase_in_window,
+    times_stay_near_even,
+    window_is_filled,
+)
+from pulse.testing import split_terms
+
+STARTS_AT = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
+
+EVEN = SplitTerms(
+    total_quantity=102,
+    num_splits=5,
+    duration_minutes=1,
+    randomize=False,
+    seed=7,
+    starts_at=STARTS_AT,
+)
+"""20.4 shares a slice, 16 to 25 allowed; 15 s between slices, of which 30 % are 4.5 s."""
+
+RANDOM = msgspec.structs.replace(EVEN, randomize=True)
+QUANTITIES = (20, 20, 21, 20, 21)
+SECONDS = (0.0, 15.0, 30.0, 45.0, 60.0)
+
+
+def schedule(
+    quantities: tuple[int, ...] = QUANTITIES,
+    seconds: tuple[float, ...] = SECONDS,
+    numbers: tuple[int, ...] = (1, 2, 3, 4, 5),
+) -> tuple[Slice, ...]:
+    return tuple(
+        Slice(
+            sequence_number=number,
+            quantity=quantity,
+            scheduled_at=STARTS_AT + timedelta(seconds=second),
+        )
+        for number, quantity, second in zip(numbers, quantities, seconds, strict=True)
+    )
+
+
+def test_the_schedule_that_the_others_break_is_whole() -> None:
+    assert broken_rules(EVEN, schedule()) == ()
+    assert broken_rules(RANDOM, schedule()) == ()
+    assert split(EVEN, 1) == schedule()
+
+
+def test_a_missing_slice_is_found() -> None:
+    assert list(slices_are_numbered(EVEN, schedule()[:4])) == [
+        "4 slices numbered [1, 2, 3, 4], expected 1 to 5"
+    ]
+
+
+@pytest.mark.parametrize(
+    "numbers", [(0, 1, 2, 3, 4), (1, 2, 2, 4, 5), (1, 2, 4, 3, 5), (1, 2, 3, 4, 6)]
+)
+def test_wrong_numbers_are_found(numbers: tuple[int, ...]) -> None:
+    assert list(slices_are_numbered(EVEN, schedule(numbers=numbers))) == [
+        f"5 slices numbered {list(numbers)}, expected 1 to 5"
+    ]
+
+
+@pytest.mark.parametrize(("last", "total"), [(20, 101), (22, 103)])
+def test_a_lost_or_a_surplus_share_is_found(last: int, total: int) -> None:
+    assert list(quantities_sum_to_total(EVEN, schedule((20, 20, 21, 20, last)))) == [
+        f"quantities sum to {total}, expected 102"
+    ]
+
+
+def test_a_quantity_beyond_the_bounds_is_found_wherever_it_stands() -> None:
+    assert list(quantities_stay_near_average(RANDOM, schedule((15, 20, 21, 20, 26)))) == [
+        "slice 1 has 15 shares, expected 16 to 25",
+        "slice 5 has 26 shares, expected 16 to 25",
+    ]
+
+
+def test_a_quantity_on_a_bound_stands() -> None:
+    assert list(quantities_stay_near_average(RANDOM, schedule((16, 25, 21, 16, 24)))) == []
+
+
+def test_a_slice_without_shares_is_found_even_where_80_percent_rounds_to_nothing() -> None:
+    one_share_each = msgspec.structs.replace(RANDOM, total_quantity=5)
+    assert list(quantities_stay_near_average(one_share_each, schedule((0, 1, 1, 1, 2)))) == [
+        "slice 1 has 0 shares, expected 1 to 2"
+    ]
+
+
+def test_even_quantities_that_differ_by_two_are_found() -> None:
+    assert list(even_quantities_are_even(EVEN, schedule((20, 21, 20, 22, 19)))) == [
+        "quantities run from 19 to 22",
+        "the first 4 slices hold 83 shares of 102",
+    ]
+
+
+def test_a_surplus_in_a_bunch_is_found_at_its_first_place() -> None:
+    assert list(even_quantities_are_even(EVEN, schedule((21, 21, 20, 20, 20)))) == [
+        "the first 2 slices hold 42 shares of 102"
+    ]
+
+
+def test_randomised_quantities_need_not_be_even() -> None:
+    assert list(even_quantities_are_even(RANDOM, schedule((16, 24, 21, 20, 21)))) == []
+
+
+def test_a_first_slice_that_is_late_is_found() -> None:
+    late = schedule(seconds=(0.000001, 15, 30, 45, 60))
+    assert list(window_is_filled(EVEN, late)) == [
+        "slice 1 is 1 us after the order's creation, expected 0"
+    ]
+
+
+@pytest.mark.parametrize(("last", "offset"), [(59.999999, 59_999_999), (60.000001, 60_000_001)])
+def test_a_last_slice_off_the_windows_end_is_found(last: float, offset: int) -> None:
+    assert list(window_is_filled(EVEN, schedule(seconds=(0, 15, 30, 45, last)))) == [
+        f"the last slice is at {offset} us, expected 60000000"
+    ]
+
+
+@pytest.mark.parametrize(("second", "offset"), [(10.499999, 10_499_999), (19.500001, 19_500_001)])
+def test_a_randomised_time_beyond_30_percent_is_found(second: float, offset: int) -> None:
+    assert list(times_stay_near_even(RANDOM, schedule(seconds=(0, second, 30, 45, 60)))) == [
+        f"slice 2 is at {offset} us, its even place is 15000000.0 us"
+    ]
+
+
+@pytest.mark.parametrize("second", [10.5, 19.5])
+def test_a_randomised_time_at_exactly_30_percent_stands(second: float) -> None:
+    assert list(times_stay_near_even(RANDOM, schedule(seconds=(0, second, 30, 45, 60)))) == []
+
+
+@pytest.mark.parametrize(("second", "offset"), [(14.999999, 14_999_999), (15.000001, 15_000_001)])
+def test_an_even_time_off_by_a_microsecond_is_found(second: float, offset: int) -> None:
+    assert list(times_stay_near_even(EVEN, schedule(seconds=(0, second, 30, 45, 60)))) == [
+        f"slice 2 is at {offset} us, its even place is 15000000.0 us"
+    ]
+
+
+def test_an_even_time_may_be_rounded_either_way() -> None:
+    thirds = msgspec.structs.replace(EVEN, total_quantity=8, num_splits=8)  # 8571428.57 us apart
+    offsets = [i * 60_000_000 // 7 for i in range(8)]
+    rounded_up = [-(-i * 60_000_000 // 7) for i in range(8)]
+    for places in (offsets, rounded_up):
+        slices = tuple(
+            Slice(sequence_number=i, quantity=1, scheduled_at=STARTS_AT + timedelta(0, 0, place))
+            for i, place in enumerate(places, 1)
+        )
+        assert broken_rules(thirds, slices) == ()
+
+
+def test_two_slices_at_one_time_are_found() -> None:
+    twins = schedule(seconds=(0, 15, 15, 45, 60))
+    assert list(times_increase_in_window(RANDOM, twins)) == [
+        "slice 3 is at 15000000 us, slice 2 at 15000000 us"
+    ]
+
+
+def test_a_time_before_its_predecessor_is_found() -> None:
+    swapped = schedule(seconds=(0, 30, 15, 45, 60))
+    assert list(times_increase_in_window(RANDOM, swapped)) == [
+        "slice 3 is at 15000000 us, slice 2 at 30000000 us"
+    ]
+
+
+def test_times_outside_the_window_are_found_at_both_ends() -> None:
+    outside = schedule(seconds=(-1, 15, 30, 45, 60.000001))
+    assert list(times_increase_in_window(RANDOM, outside)) == [
+        "slice 1 is at -1000000 us of 60000000",
+        "slice 5 is at 60000001 us of 60000000",
+    ]
+
+
+@pytest.mark.parametrize("terms", [EVEN, RANDOM], ids=["even", "randomised"])
+def test_no_slices_at_all_are_found_without_a_crash(terms: SplitTerms) -> None:
+    assert broken_rules(terms, ()) == (
+        BrokenRule(rule="slices_are_numbered", breach="0 slices numbered [], expected 1 to 5"),
+        BrokenRule(rule="quantities_sum_to_total", breach="quantities sum to 0, expected 102"),
+    )
+
+
+def test_every_breach_of_every_rule_is_told_with_the_rules_name() -> None:
+    wreck = schedule((0, 20, 21, 20, 20), (1, 15, 14, 45, 61), (2, 3, 4, 5, 6))
+    found = broken_rules(EVEN, wreck)
+    assert {breach.rule for breach in found} == {rule.__name__ for rule in SCHEDULE_RULES}
+    assert len(found) > len(SCHEDULE_RULES)
+
+
+@settings(max_examples=150, deadline=None)
+@given(split_terms(), st.data())
+def test_one_share_moved_out_of_a_schedule_never_goes_unseen(
+    terms: SplitTerms, data: st.DataObject
+) -> None:
+    slices = list(split(terms, 1))
+    i = data.draw(st.integers(0, len(slices) - 1))
+    change = data.draw(st.sampled_from((-1, 1)))
+    slices[i] = msgspec.structs.replace(slices[i], quantity=slices[i].quantity + change)
+    assert "quantities_sum_to_total" in {b.rule for b in broken_rules(terms, slices)}
+
+
+@settings(max_examples=150, deadline=None)
+@given(split_terms(), st.data())
+def test_two_times_swapped_never_go_unseen(terms: SplitTerms, data: st.DataObject) -> None:
+    slices = list(split(terms, 1))
+    i = data.draw(st.integers(0, len(slices) - 2))
+    mine, next_one = slices[i].scheduled_at, slices[i + 1].scheduled_at
+    slices[i] = msgspec.structs.replace(slices[i], scheduled_at=next_one)
+    slices[i + 1] = msgspec.structs.replace(slices[i + 1], scheduled_at=mine)
+    assert "times_increase_in_window" in {b.rule for b in broken_rules(terms, slices)}

@@ -1,0 +1,221 @@
+"""Every schedule keeps every rule, over the whole range of terms.
+
+Each rule is held twice: by its function in `pulse.domain.SCHEDULE_RULES`, and stated here afresh
+with fractions, so that a fault in the function would show.
+"""
+
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from math import ceil, floor
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pulse.domain import (
+    CURRENT_SPLITTER_VERSION,
+    SCHEDULE_RULES,
+    SPLITTERS,
+    OrderCreated,
+    PlaceOrder,
+    Slice,
+    SplitTerms,
+    SplitterUnknown,
+    broken_rules,
+    decide,
+    fold,
+    split,
+    split_v1,
+)
+from pulse.domain.schedule_rules import Rule
+from pulse.testing import place_orders, split_terms
+
+WHOLE_RANGE = settings(max_examples=200, deadline=None)
+
+
+def schedule_of(terms: SplitTerms) -> tuple[Slice, ...]:
+    return split(terms, CURRENT_SPLITTER_VERSION)
+
+
+def offsets_of(terms: SplitTerms, slices: tuple[Slice, ...]) -> list[Fraction]:
+    """Exact microseconds from the order's creation, counted by days, seconds and microseconds."""
+    gaps = [s.scheduled_at - terms.starts_at for s in slices]
+    return [Fraction((g.days * 86_400 + g.seconds) * 1_000_000 + g.microseconds) for g in gaps]
+
+
+def even_places_of(terms: SplitTerms) -> list[Fraction]:
+    duration = Fraction(terms.duration_minutes * 60 * 1_000_000)
+    return [i * duration / (terms.num_splits - 1) for i in range(terms.num_splits)]
+
+
+@pytest.mark.parametrize("rule", SCHEDULE_RULES, ids=lambda rule: rule.__name__)
+def test_every_schedule_keeps_the_rule(rule: Rule) -> None:
+    @WHOLE_RANGE
+    @given(split_terms())
+    def holds(terms: SplitTerms) -> None:
+        assert list(rule(terms, schedule_of(terms))) == []
+
+    holds()
+
+
+@WHOLE_RANGE
+@given(split_terms())
+def test_there_are_exactly_n_slices_numbered_from_one(terms: SplitTerms) -> None:
+    slices = schedule_of(terms)
+    assert len(slices) == terms.num_splits
+    assert all(s.sequence_number == place for place, s in enumerate(slices, start=1))
+
+
+@WHOLE_RANGE
+@given(split_terms())
+def test_no_share_is_created_or_destroyed(terms: SplitTerms) -> None:
+    left = terms.total_quantity
+    for s in schedule_of(terms):
+        left -= s.quantity
+    assert left == 0
+
+
+@WHOLE_RANGE
+@given(split_terms())
+def test_every_quantity_is_80_to_120_percent_of_the_average(terms: SplitTerms) -> None:
+    average = Fraction(terms.total_quantity, terms.num_splits)
+    least = max(1, floor(average * Fraction(80, 100)))
+    most = ceil(average * Fraction(120, 100))
+    for s in schedule_of(terms):
+        assert least <= s.quantity <= most
+
+
+@WHOLE_RANGE
+@given(split_terms(st.just(False)))
+def test_even_quantities_differ_by_at_most_one_share(terms: SplitTerms) -> None:
+    average = Fraction(terms.total_quantity, terms.num_splits)
+    assert {s.quantity for s in schedule_of(terms)} <= {floor(average), ceil(average)}
+
+
+@WHOLE_RANGE
+@given(split_terms(st.just(False)))
+def test_the_surplus_is_spread_evenly(terms: SplitTerms) -> None:
+    """Any two runs of equally many slices hold equally much, to one share: no bunch, no gap."""
+    quantities = [s.quantity for s in schedule_of(terms)]
+    for length in range(1, len(quantities) + 1):
+        held = sum(quantities[:length])
+        runs = [held]
+        for enters, leaves in zip(quantities[length:], quantities, strict=False):
+            held += enters - leaves
+            runs.append(held)
+        assert max(runs) - min(runs) <= 1
+
+
+@WHOLE_RANGE
+@given(split_terms(st.just(False)))
+def test_even_times_are_evenly_spaced_to_the_microsecond(terms: SplitTerms) -> None:
+    offsets = offsets_of(terms, schedule_of(terms))
+    for offset, even in zip(offsets, even_places_of(terms), strict=True):
+        assert abs(offset - even) < 1
+
+
+@WHOLE_RANGE
+@given(split_terms())
+def test_the_first_slice_is_at_creation_and_the_last_at_the_windows_end(terms: SplitTerms) -> None:
+    slices = schedule_of(terms)
+    assert slices[0].scheduled_at == terms.starts_at
+    assert slices[-1].scheduled_at == terms.starts_at + timedelta(minutes=terms.duration_minutes)
+
+
+@WHOLE_RANGE
+@given(split_terms(st.just(True)))
+def test_every_time_is_within_30_percent_of_the_interval_of_its_even_place(
+    terms: SplitTerms,
+) -> None:
+    even_places = even_places_of(terms)
+    reach = Fraction(30, 100) * even_places[1]
+    for offset, even in zip(offsets_of(terms, schedule_of(terms)), even_places, strict=True):
+        assert abs(offset - even) <= reach
+
+
+@WHOLE_RANGE
+@given(split_terms())
+def test_times_strictly_increase_within_the_window(terms: SplitTerms) -> None:
+    times = [s.scheduled_at for s in schedule_of(terms)]
+    assert sorted(set(times)) == times
+    ends_at = terms.starts_at + timedelta(minutes=terms.duration_minutes)
+    assert all(terms.starts_at <= time <= ends_at for time in times)
+
+
+@WHOLE_RANGE
+@given(split_terms())
+def test_the_same_terms_give_the_same_schedule(terms: SplitTerms) -> None:
+    copy = SplitTerms(**msgspec.structs.asdict(terms))
+    assert schedule_of(copy) == schedule_of(terms)
+
+
+@WHOLE_RANGE
+@given(place_orders(), place_orders())
+def test_the_schedule_is_a_function_of_the_stored_creation_alone(
+    command: PlaceOrder, other: PlaceOrder
+) -> None:
+    """Read back from JSON it is the same; who asked, for what and under which key is nothing."""
+    (created,) = decide(command, None)
+    read_back = msgspec.json.decode(msgspec.json.encode(created), type=OrderCreated)
+    stranger = msgspec.structs.replace(
+        other,
+        requested=msgspec.structs.replace(
+            other.requested,
+            spec=msgspec.structs.replace(
+                command.requested.spec,
+                instrument=other.requested.spec.instrument,
+                side=other.requested.spec.side,
+            ),
+        ),
+        split_seed=command.split_seed,
+        at=command.at,
+    )
+    orders = [fold([created]), fold([read_back]), fold(decide(stranger, None))]
+    first, *rest = [schedule_of(order.terms) for order in orders if order is not None]
+    assert rest == [first, first]
+
+
+def test_another_seed_gives_another_schedule() -> None:
+    terms = SplitTerms(
+        total_quantity=10_000,
+        num_splits=10,
+        duration_minutes=60,
+        randomize=True,
+        seed=0,
+        starts_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    schedules = {schedule_of(msgspec.structs.replace(terms, seed=seed)) for seed in range(100)}
+    assert len(schedules) == 100
+
+
+@WHOLE_RANGE
+@given(split_terms(st.just(False)), st.integers(0, 2**64 - 1))
+def test_without_randomisation_the_seed_means_nothing(terms: SplitTerms, seed: int) -> None:
+    assert schedule_of(msgspec.structs.replace(terms, seed=seed)) == schedule_of(terms)
+
+
+@WHOLE_RANGE
+@given(split_terms())
+def test_all_rules_together_find_nothing_to_say(terms: SplitTerms) -> None:
+    assert broken_rules(terms, schedule_of(terms)) == ()
+
+
+def test_version_one_is_split_v1_for_ever_and_new_orders_take_the_newest() -> None:
+    assert SPLITTERS[1] is split_v1
+    assert max(SPLITTERS) == CURRENT_SPLITTER_VERSION
+
+
+@pytest.mark.parametrize("version", [0, 2, -1])
+def test_an_unknown_splitter_version_is_left_to_newer_code(version: int) -> None:
+    terms = SplitTerms(
+        total_quantity=2,
+        num_splits=2,
+        duration_minutes=1,
+        randomize=True,
+        seed=0,
+        starts_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    with pytest.raises(SplitterUnknown, match=f"splitter version {version} is not known") as caught:
+        split(terms, version)
+    assert caught.value.splitter_version == version

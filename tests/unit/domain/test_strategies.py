@@ -1,0 +1,102 @@
+"""The strategies draw what the domain accepts, and reach the edges they promise."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from pulse.domain import Order, OrderRequest, OrderState, PlaceOrder, SplitTerms
+from pulse.testing import moments, order_requests, orders, place_orders, split_terms
+
+Drawn = TypeVar("Drawn")
+ANY = settings(max_examples=50, deadline=None)
+
+
+def drawn_from(strategy: st.SearchStrategy[Drawn], count: int) -> list[Drawn]:
+    """The same `count` draws at every run: what they reach, they reach always."""
+    found: list[Drawn] = []
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(drawn: Drawn) -> None:
+        found.append(drawn)
+
+    collect()
+    return found
+
+
+@ANY
+@given(split_terms())
+def test_split_terms_lie_within_the_accepted_range(terms: SplitTerms) -> None:
+    assert 2 <= terms.num_splits <= 100
+    assert terms.num_splits <= terms.total_quantity <= 1_000_000_000
+    assert 1 <= terms.duration_minutes <= 1440
+    assert 0 <= terms.seed < 2**64
+    assert str(terms.starts_at.tzinfo) == "UTC"
+
+
+EDGES: dict[str, Callable[[SplitTerms], bool]] = {
+    "one share a slice": lambda t: t.total_quantity == t.num_splits,
+    "one share over": lambda t: t.total_quantity == t.num_splits + 1,
+    "a great prime": lambda t: t.total_quantity == 999_999_937,
+    "a billion shares": lambda t: t.total_quantity == 1_000_000_000,
+    "any total": lambda t: 200_000_000 < t.total_quantity < 900_000_000,
+    "two slices": lambda t: t.num_splits == 2,
+    "any number of slices": lambda t: 40 < t.num_splits < 60,
+    "a hundred in a minute": lambda t: t.num_splits == 100 and t.duration_minutes == 1,
+    "a whole day": lambda t: t.duration_minutes == 1440,
+    "the greatest seed": lambda t: t.seed == 2**64 - 1,
+    "a start with microseconds": lambda t: t.starts_at.microsecond != 0,
+    "a start on a whole second": lambda t: t.starts_at.microsecond == 0 != t.starts_at.second,
+}
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["randomised", "even"])
+def many_terms(request: pytest.FixtureRequest) -> list[SplitTerms]:
+    return drawn_from(split_terms(st.just(request.param)), 600)
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_split_terms_reach_every_edge(many_terms: list[SplitTerms], edge: str) -> None:
+    assert any(EDGES[edge](terms) for terms in many_terms)
+
+
+def test_the_choice_of_randomisation_can_be_narrowed(many_terms: list[SplitTerms]) -> None:
+    assert len({terms.randomize for terms in many_terms}) == 1
+
+
+@ANY
+@given(order_requests(), place_orders())
+def test_order_requests_and_commands_can_be_drawn(
+    request: OrderRequest, command: PlaceOrder
+) -> None:
+    assert set(request.split_config) >= {"num_splits", "duration_minutes"}
+    assert 0 <= command.split_seed < 2**64
+
+
+@pytest.mark.parametrize("state", ["PENDING", "COMPLETED", "FAILED"])
+def test_orders_come_in_the_state_asked_for(state: OrderState) -> None:
+    found: list[Order] = drawn_from(orders(state), 20)
+    assert {order.state for order in found} == {state}
+    assert {order.version for order in found} == {1 if state == "PENDING" else 2}
+    assert {bool(order.slices) for order in found} == {state == "COMPLETED"}
+
+
+def test_orders_come_in_every_state_where_none_is_asked_for() -> None:
+    found: list[Order] = drawn_from(orders(), 50)
+    assert {order.state for order in found} == {"PENDING", "COMPLETED", "FAILED"}
+
+
+def test_moments_have_microseconds_and_have_none() -> None:
+    found: list[datetime] = drawn_from(moments(), 50)
+    assert {moment.microsecond == 0 for moment in found} == {True, False}
