@@ -6,10 +6,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types contracts check format lock clean
+.PHONY: help run test coverage lint types contracts check format lock clean
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## start everything: embedded Postgres, API and workers in one process
 	@exec $(BIN)/pulse up
@@ -17,7 +17,11 @@ run: $(VENV)/.run ## start everything: embedded Postgres, API and workers in one
 test: $(VENV)/.dev ## run all tests on a Postgres of their own
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-check: lint types contracts test ## what CI runs
+check: lint types contracts coverage test ## what CI runs, but for a second Postgres
+
+coverage: $(VENV)/.dev ## every branch of the domain is taken by its tests
+	$(BIN)/pytest -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \
+		--cov-report=term:skip-covered
 
 lint: $(VENV)/.dev ## ruff, formatting included
 	$(BIN)/ruff check .

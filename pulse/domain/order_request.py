@@ -36,7 +36,7 @@ FIELD_CODES: Final = {
 SPLIT_CONFIG_FIELDS: Final = ("num_splits", "duration_minutes", "randomize")
 
 _INSTRUMENT = re.compile(r"(?:NSE|BSE):[A-Z0-9&-]+")
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and half characters
 _JSON_NAMES: Final = {
     bool: "true or false",
     int: "a whole number",

@@ -1,8 +1,8 @@
 """Presence: while a worker lives, a connection of its own holds a lock under its name.
 
 Whoever finds a claim whose worker holds no such lock knows that the worker is gone: killed, cut
-off, or its host dead. No heartbeat is written and no clock is compared; Postgres sees a killed
-process at once and a silent host by its keepalives (postgres/limits.py).
+off, frozen, or its host dead. No heartbeat is written and no clock is compared: Postgres sees a
+killed process at once, and ends a session from which it has heard nothing for too long.
 """
 
 from typing import Final
@@ -15,14 +15,26 @@ PRESENCE_CLASS: Final = 0x50554C53
 CLAIMS_CHANNEL: Final = "order_claims"
 """Where it is told that orders came back, so that a waiting worker takes them at once."""
 
+SILENCE_SECONDS: Final = 15.0
+"""A worker that has not been heard of for so long is gone; it is heard of every 5 s."""
+
+_LIMIT_SILENCE = load_sql(__package__, "limit_silence")
 _HOLD_PRESENCE = load_sql(__package__, "hold_presence")
 
 
 class Presence:
     """One worker's presence. It also hears of orders that came back, and wakes the worker."""
 
-    def __init__(self, database: Database, worker: str, wake_up: WakeUp) -> None:
+    def __init__(
+        self,
+        database: Database,
+        worker: str,
+        wake_up: WakeUp,
+        *,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
         self.worker = worker
+        self._silence_milliseconds = str(round(silence_seconds * 1000))
         self._listener = Listener(
             database, CLAIMS_CHANNEL, wake_up, role="presence", prepare=self._hold
         )
@@ -37,4 +49,5 @@ class Presence:
         await self._listener.run()
 
     async def _hold(self, connection: Connection) -> None:
+        await connection.execute(_LIMIT_SILENCE, (self._silence_milliseconds,))
         await connection.execute(_HOLD_PRESENCE, (PRESENCE_CLASS, self.worker))

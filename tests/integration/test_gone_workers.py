@@ -166,6 +166,25 @@ async def test_presence_ends_with_the_connection_not_with_a_farewell(
         await until_presence(presence, held=True)
 
 
+async def test_a_worker_that_falls_silent_is_gone(conninfo: str, database: Database) -> None:
+    presence = Presence(database, "silent", WakeUp(), silence_seconds=0.3)
+    task = asyncio.create_task(presence.run())
+    try:
+        async with running_store(database) as store:
+            await until_presence(presence, held=True)
+            await queued(database, store)
+            await Claims(database, "silent").claim(10)
+
+            async def orphan_came_back() -> bool:
+                return bool((await look_for_orphans(database).run_once()).orders)
+
+            await until(orphan_came_back, "the silent worker's order came back")
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    assert [row[1] for row in claim_rows(conninfo)] == [None]
+
+
 async def test_of_many_who_look_at_once_one_releases_each_orphan(
     conninfo: str, database: Database
 ) -> None:

@@ -1,0 +1,194 @@
+"""The API alone and workers alone, as real processes on one embedded server."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pulse.postgres.embedded import EmbeddedServer
+from tests.support.fleet import api_alone, workers_alone
+from tests.support.processes import PulseProcess, postmaster_id, until
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+RELEASED_SECONDS = 2.0
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@contextmanager
+def look_into(data: Path) -> Iterator[Connection]:
+    with (
+        EmbeddedServer.acquire(data) as server,
+        psycopg.connect(server.conninfo, autocommit=True) as connection,
+    ):
+        yield connection
+
+
+def placed(api: PulseProcess, key: str) -> str:
+    answer = api.post(
+        {
+            "order_unique_key": key,
+            "instrument": "NSE:RELIANCE",
+            "side": "BUY",
+            "total_quantity": 100,
+            "split_config": {"num_splits": 5, "duration_minutes": 60},
+        }
+    )
+    assert answer.status_code in {200, 201}, answer.text
+    order_id: str = answer.json()["order_id"]
+    return order_id
+
+
+def queued(connection: Connection, order_id: str) -> None:
+    until(
+        lambda: connection.execute(
+            "SELECT 1 FROM order_queue WHERE order_id = %s", (order_id,)
+        ).fetchone(),
+        "the API projects by itself",
+    )
+
+
+def claim(connection: Connection) -> tuple[Any, ...] | None:
+    return connection.execute("SELECT claimed_by FROM order_claims").fetchone()
+
+
+def test_an_api_without_workers_answers_pending_until_workers_come(
+    tmp_path: Path, data: Path
+) -> None:
+    with api_alone(tmp_path, data_dir=data) as api:
+        order_id = placed(api, "k1")
+        assert api.order(order_id)["order_queue_status"] == "PENDING"
+        with look_into(data) as connection:
+            queued(connection, order_id)
+        with workers_alone(tmp_path, data_dir=data):
+            api.until_completed(order_id)
+
+
+def test_the_first_process_starts_the_server_and_the_last_one_out_stops_it(
+    tmp_path: Path, data: Path
+) -> None:
+    with api_alone(tmp_path, data_dir=data) as api:
+        order_id = placed(api, "k1")
+        server = postmaster_id(data)
+        assert server is not None
+        with workers_alone(tmp_path, data_dir=data) as workers:
+            api.stop()
+            assert postmaster_id(data) == server
+            assert workers.stop() == 0
+        assert postmaster_id(data) is None
+    with api_alone(tmp_path, data_dir=data) as again:
+        assert again.order(order_id)["order_id"] == order_id
+
+
+def test_a_killed_process_does_not_take_the_server_along(tmp_path: Path, data: Path) -> None:
+    with api_alone(tmp_path, data_dir=data) as api, workers_alone(tmp_path, data_dir=data) as first:
+        server = postmaster_id(data)
+        first.stop(signal.SIGKILL)
+        order_id = placed(api, "k1")
+        with workers_alone(tmp_path, data_dir=data):
+            api.until_completed(order_id)
+        assert postmaster_id(data) == server
+
+
+def test_a_server_found_dead_is_started_again_and_work_goes_on(tmp_path: Path, data: Path) -> None:
+    with api_alone(tmp_path, data_dir=data) as api, workers_alone(tmp_path, data_dir=data):
+        before = placed(api, "before")
+        api.until_completed(before)
+        server = postmaster_id(data)
+        assert server is not None
+        os.kill(server, signal.SIGKILL)
+        until(lambda: postmaster_id(data) not in {None, server}, "the server is started again")
+        until(lambda: api.http.get("/health/ready").status_code == 200, "the API is ready again")
+        api.until_completed(placed(api, "after"))
+        assert api.order(before)["order_queue_status"] == "COMPLETED"
+
+
+@contextmanager
+def worker_stopped_in_mid_work(
+    tmp_path: Path, data: Path, connection: Connection, **settings: object
+) -> Iterator[PulseProcess]:
+    """A worker process that has claimed the pending order and is frozen before it settles it.
+
+    The log is locked, so the worker gets as far as the claim and waits to read the order's stream.
+    """
+    connection.execute("BEGIN")
+    connection.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
+    with (
+        workers_alone(tmp_path, data_dir=data, **settings) as worker,
+        look_into(data) as onlooker,
+    ):
+        until(lambda: claim(onlooker), "the worker claims the order")
+        worker.tell(signal.SIGSTOP)
+        connection.execute("ROLLBACK")
+        try:
+            yield worker
+        finally:
+            worker.tell(signal.SIGCONT)
+
+
+def test_a_killed_workers_claim_is_pending_again_within_two_seconds(
+    tmp_path: Path, data: Path
+) -> None:
+    with api_alone(tmp_path, data_dir=data) as api, look_into(data) as connection:
+        order_id = placed(api, "k1")
+        queued(connection, order_id)
+        with worker_stopped_in_mid_work(tmp_path, data, connection) as worker:
+            assert api.order(order_id)["order_queue_status"] == "IN_PROGRESS"
+            worker.stop(signal.SIGKILL)
+            until(
+                lambda: claim(connection) == (None,),
+                "the claim is handed back",
+                seconds=RELEASED_SECONDS,
+            )
+        assert api.order(order_id)["order_queue_status"] == "PENDING"
+        with workers_alone(tmp_path, data_dir=data):
+            assert api.until_completed(order_id)["version"] == 2
+
+
+def test_a_worker_frozen_beyond_the_timeout_does_no_harm_when_it_thaws(
+    tmp_path: Path, data: Path
+) -> None:
+    with api_alone(tmp_path, data_dir=data) as api, look_into(data) as connection:
+        order_id = placed(api, "k1")
+        queued(connection, order_id)
+        with worker_stopped_in_mid_work(tmp_path, data, connection) as frozen:
+            connection.execute(
+                "UPDATE order_claims SET first_claimed_at = first_claimed_at - interval '301 s'"
+            )
+            with workers_alone(tmp_path, data_dir=data):
+                until(
+                    lambda: api.order(order_id)["order_queue_status"] == "FAILED",
+                    "the order is given up",
+                )
+                until(lambda: claim(connection) is None, "its claim has ended")
+            frozen.tell(signal.SIGCONT)
+            api.until_completed(placed(api, "k2"))
+            failed = api.order(order_id)
+            assert (failed["failure_reason"], failed["version"]) == ("TIMED_OUT", 2)
+            assert frozen.stop() == 0
+        assert claim(connection) is None
+
+
+def test_the_workers_of_several_processes_share_the_orders(tmp_path: Path, data: Path) -> None:
+    with api_alone(tmp_path, data_dir=data) as api:
+        order_ids = [placed(api, f"k{number}") for number in range(60)]
+        with (
+            workers_alone(tmp_path, data_dir=data, batch_size=3),
+            workers_alone(tmp_path, data_dir=data, batch_size=3),
+        ):
+            for order_id in order_ids:
+                assert api.until_completed(order_id)["version"] == 2
+        with look_into(data) as connection:
+            (settled,) = connection.execute(
+                "SELECT count(*) FROM stored_events WHERE originator_version = 2"
+            ).fetchall()
+            assert settled == (60,)
+            assert claim(connection) is None

@@ -1,0 +1,197 @@
+"""Pulse as real processes: started, watched, asked over loopback, ended by their ids."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+from psycopg.conninfo import conninfo_to_dict
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DEADLINE_SECONDS: Final = 40.0
+_LOOK_AGAIN_SECONDS: Final = 0.02
+
+UP: Final = ("-m", "pulse.cli", "up")
+
+
+def uvicorn_on(port: int) -> tuple[str, ...]:
+    return ("-m", "uvicorn", "main:app", "--port", str(port))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
+    """Look until the condition holds, and return what it returned."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    return result
+
+
+def url_of(conninfo: str) -> str:
+    """The server of a conninfo, local socket included, as PULSE_DATABASE_URL names it."""
+    parts = {name: quote(str(value), safe="") for name, value in conninfo_to_dict(conninfo).items()}
+    query = "&".join(f"{name}={parts[name]}" for name in ("host", "port") if name in parts)
+    return f"postgresql://{parts['user']}@/{parts['dbname']}?{query}"
+
+
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """This process's environment with these PULSE_* variables and no others."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PULSE_")}
+    return {**kept, **{f"PULSE_{name.upper()}": str(value) for name, value in settings.items()}}
+
+
+def run_to_end(command: tuple[str, ...], **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run a process that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+class PulseProcess:
+    """A process that serves everything under /pulse; what it says goes to two files."""
+
+    def __init__(
+        self, home: Path, *, command: tuple[str, ...] = UP, port: int = 0, **settings: object
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}/pulse"
+        self._out, self._err = home / f"{self.port}.out", home / f"{self.port}.err"
+        with self._out.open("ab") as out, self._err.open("ab") as err:
+            self._process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env=environment({"port": self.port, **settings}),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    @property
+    def said(self) -> str:
+        """What it printed."""
+        return self._out.read_text()
+
+    @property
+    def logged(self) -> str:
+        """What it logged."""
+        return self._err.read_text()
+
+    def until_serving(self) -> None:
+        """Return when it answers."""
+        until(lambda: self._answers() or self._process.poll() is not None, "it serves")
+        assert self._process.poll() is None, self.logged
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return self.http.get("/health").status_code == httpx.codes.OK
+        return False
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Tell it to stop and return its exit code."""
+        self.tell(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit code."""
+        return self._process.wait(DEADLINE_SECONDS)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
+
+    def close(self) -> None:
+        """Make sure that it is gone: told first, then killed."""
+        self.http.close()
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(DEADLINE_SECONDS)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(DEADLINE_SECONDS)
+
+    def post(self, request: dict[str, Any]) -> httpx.Response:
+        return self.http.post("/internal/orders", json=request)
+
+    def order(self, order_id: str) -> dict[str, Any]:
+        response = self.http.get(f"/internal/orders/{order_id}")
+        assert response.status_code == httpx.codes.OK, response.text
+        answered: dict[str, Any] = response.json()
+        return answered
+
+    def until_completed(self, order_id: str) -> dict[str, Any]:
+        """The order once its slices are there."""
+        until(
+            lambda: self.order(order_id)["order_queue_status"] == "COMPLETED",
+            f"order {order_id} is COMPLETED",
+        )
+        return self.order(order_id)
+
+
+@contextlib.contextmanager
+def pulse(home: Path, **settings: Any) -> Iterator[PulseProcess]:
+    """A process that serves, ended on leaving."""
+    process = PulseProcess(home, **settings)
+    try:
+        process.until_serving()
+        yield process
+    finally:
+        process.close()
+
+
+def postmaster_file(data_dir: Path) -> Path:
+    return data_dir / "postgres" / "cluster" / "postmaster.pid"
+
+
+def postmaster_id(data_dir: Path) -> int | None:
+    """The embedded server's process id, None while there is none."""
+    with contextlib.suppress(FileNotFoundError, IndexError, ValueError):
+        return int(postmaster_file(data_dir).read_text().split()[0])
+    return None
+
+
+def lives(process_id: int) -> bool:
+    """Whether there is such a process that is no zombie."""
+    try:
+        stat = Path(f"/proc/{process_id}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def processes_in(cluster: Path) -> list[int]:
+    """Who works in the embedded server's data directory: every process of that server."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").samefile(cluster) and lives(int(process.name)):
+                found.append(int(process.name))
+    return found
