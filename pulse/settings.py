@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pulse.errors import PulseError
 
 T = TypeVar("T")
+_MOST_DIGITS: Final = 20
 
 
 class SettingsError(PulseError):
@@ -66,7 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+        readable = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+        if not (readable and least <= int(text) <= most):
             raise ValueError(f"a whole number from {least} to {most}")
         return int(text)
 

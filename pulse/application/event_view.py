@@ -1,12 +1,20 @@
 """A stored event as people read it."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
 
+from pulse.domain import EVENT_TYPES
 from pulse.eventstore import EventMapper, RecordedEvent
+
+EventType = Literal["OrderCreated", "SlicesScheduled", "SplittingFailed", "TimedOut"]
+
+TOPICS: Final[dict[str, str]] = {
+    event_type.__name__: event_type.TOPIC for event_type in EVENT_TYPES
+}
+"""The topic in the log of each type as people read it."""
 
 
 class EventView(msgspec.Struct, frozen=True):

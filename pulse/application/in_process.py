@@ -6,19 +6,28 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from pulse.application.clock_watch import ClockWatch
-from pulse.application.event_view import EventView, event_view
-from pulse.application.orders import Caller, OrderNotFound, Placed
+from pulse.application.event_view import TOPICS, EventView, event_view
+from pulse.application.orders import Caller, EventPage, EventQuery, OrderNotFound, Placed
 from pulse.application.origin import Clock, Origin
 from pulse.domain import Order, PlaceOrder, RequestedOrder, Trace, decide, order_id_for
 from pulse.eventstore import EventMapper, EventStore, VersionTaken
-from pulse.projections import OrderReader, OrderView
+from pulse.projections import (
+    OrderPage,
+    OrderQuery,
+    OrderReader,
+    OrderView,
+    SlicePage,
+    SliceQuery,
+    read_orders,
+    read_slices,
+)
 
 _SEED_BITS = 64
 _MOST_READ_BACKS = 32
 
 
 class InProcessOrders:
-    """`Orders` on the log. Uniqueness of a key is the log's primary key, nothing else."""
+    """`Orders` and `Queries` on the log. A key's uniqueness is the log's primary key, no more."""
 
     def __init__(
         self,
@@ -74,6 +83,21 @@ class InProcessOrders:
         if not records:
             raise OrderNotFound(str(order_id))
         return [event_view(record, self._store.mapper) for record in records]
+
+    async def orders(self, query: OrderQuery) -> OrderPage:
+        """From the projection's tables, in one snapshot."""
+        return await read_orders(self._reader.database, query)
+
+    async def slices(self, query: SliceQuery) -> SlicePage:
+        """From the projection's tables."""
+        return await read_slices(self._reader.database, query)
+
+    async def events(self, query: EventQuery) -> EventPage:
+        """From the log itself: what is committed is there."""
+        topic = None if query.type is None else TOPICS[query.type]
+        page = await self._store.read_log_page(after=query.after, limit=query.limit, topic=topic)
+        events = tuple(event_view(record, self._store.mapper) for record in page.records)
+        return EventPage(events, page.next_after)
 
     async def _standing(self, order_id: UUID) -> Order:
         """What stands under a taken key; few at once, since a batch asked again is a thousand."""

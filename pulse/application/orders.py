@@ -6,10 +6,10 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.application.event_view import EventView
+from pulse.application.event_view import EventType, EventView
 from pulse.domain import INTERNAL_SCOPE, RequestedOrder, Trace
 from pulse.errors import PulseError
-from pulse.projections import OrderView
+from pulse.projections import OrderPage, OrderQuery, OrderView, SlicePage, SliceQuery
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -25,6 +25,21 @@ class Placed(msgspec.Struct, frozen=True):
     order_id: UUID
     order_unique_key: str
     created: bool
+
+
+class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events: after that position of the log, of that type or of all."""
+
+    limit: int
+    after: int = 0
+    type: EventType | None = None
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Events in commit order; `next_after` is the last position looked at, where to go on."""
+
+    events: tuple[EventView, ...]
+    next_after: int
 
 
 class OrderNotFound(PulseError):
@@ -61,3 +76,24 @@ class Orders(Protocol):
         Raises:
             OrderNotFound: there is none.
         """
+
+
+class Queries(Protocol):
+    """What is asked across orders. Every method raises DatabaseUnavailable as `Orders` does."""
+
+    async def orders(self, query: OrderQuery) -> OrderPage:
+        """A page of orders, newest first, as the projection has them."""
+
+    async def slices(self, query: SliceQuery) -> SlicePage:
+        """A page of slices by time, as the projection has them."""
+
+    async def events(self, query: EventQuery) -> EventPage:
+        """A page of the log, in commit order.
+
+        Raises:
+            PositionBeyondLog: the log ends before `query.after`.
+        """
+
+
+class OrdersAndQueries(Orders, Queries, Protocol):
+    """All that the internal API answers about orders."""

@@ -50,19 +50,23 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
 
 
 async def migrate_once(settings: Settings) -> str:
-    """Bring the schema up and return its revision.
+    """Bring the schema up and return its revision, which may be a newer one than this code's.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
+        SchemaNotCurrent: it refuses the change.
     """
     async with open_server(settings) as server:
         database = Database(server.conninfo, pool_size=2)
         migrations = Migrations(MIGRATED_ROOMS)
         try:
             migrations.migrate(database.conninfo, database.limits)
+            return migrations.current(database.conninfo, database.limits) or migrations.head
         except psycopg.OperationalError as error:
             raise _unreachable(error) from error
-        return migrations.head
+        except psycopg.Error as error:
+            fault = f"the schema cannot be made current: {describe(error)}"
+            raise SchemaNotCurrent(fault) from error
 
 
 def _require_current_schema(database: Database) -> None:
@@ -71,6 +75,8 @@ def _require_current_schema(database: Database) -> None:
         fault = migrations.fault(migrations.current(database.conninfo, database.limits))
     except psycopg.OperationalError as error:
         raise _unreachable(error) from error
+    except psycopg.Error as error:
+        raise SchemaNotCurrent(f"the schema cannot be read: {describe(error)}") from error
     if fault is not None:
         raise SchemaNotCurrent(f"{fault} with `pulse migrate`")
 

@@ -1,15 +1,24 @@
 """The log: append, read a stream, read the log, and the events' stored form."""
 
-from pulse.eventstore.appender import LOG_LOCK, Appender, AppendLimits
+from pulse.eventstore.append_statements import LOG_LOCK
+from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.errors import (
     AppendOutcomeUnknown,
     AppendQueueFull,
     AppendRefused,
     VersionTaken,
 )
+from pulse.eventstore.library import Factory
 from pulse.eventstore.mapper import EventMapper, EventTooNew, EventUnreadable
 from pulse.eventstore.records import RecordedEvent
-from pulse.eventstore.store import LOG_CHANNEL, EventStore, select_log, select_records
+from pulse.eventstore.store import (
+    LOG_CHANNEL,
+    EventStore,
+    LogPage,
+    PositionBeyondLog,
+    select_log,
+    select_records,
+)
 
 __all__ = [
     "LOG_CHANNEL",
@@ -23,6 +32,9 @@ __all__ = [
     "EventStore",
     "EventTooNew",
     "EventUnreadable",
+    "Factory",
+    "LogPage",
+    "PositionBeyondLog",
     "RecordedEvent",
     "VersionTaken",
     "select_log",

@@ -74,6 +74,9 @@ class AppendConnection:
             raise ConnectionLost(f"no answer within {self._limits.statement_seconds:g} s")
         try:
             return task.result()
+        except psycopg.errors.ReadOnlySqlTransaction:
+            await self.close()  # it was demoted: connecting anew may find who took over
+            raise
         except psycopg.Error as error:
             if connection.closed:
                 self._connection = None

@@ -3,19 +3,20 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import psycopg
 import structlog
 from eventsourcing.persistence import StoredEvent
-from psycopg.errors import UniqueViolation
+from psycopg.errors import ReadOnlySqlTransaction, UniqueViolation
 
 from pulse.eventstore.append_connection import (
     AppendConnection,
     ConnectionLimits,
     ConnectionLost,
 )
+from pulse.eventstore.append_statements import PULSE_LOG, AppendStatements
 from pulse.eventstore.batch import (
     Key,
     PendingAppend,
@@ -30,16 +31,9 @@ from pulse.eventstore.errors import (
     AppendRefused,
     VersionTaken,
 )
-from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe, load_sql
+from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe
 
 _log = structlog.get_logger(__name__)
-
-LOG_LOCK: Final = 0x50554C53_45000002
-"""The advisory lock that serialises appends, so that ids are in commit order."""
-
-_APPEND = load_sql(__package__, "append_events")
-_APPEND_OR_FAIL = load_sql(__package__, "append_events_or_fail")
-_SELECT_STORED = load_sql(__package__, "select_stored")
 
 
 class AppendLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +61,9 @@ class Appender:
         *,
         on_commit: Callable[[], None],
         limits: AppendLimits | None = None,
+        statements: AppendStatements = PULSE_LOG,
     ) -> None:
+        self._statements = statements
         self._limits = limits or AppendLimits()
         self._connection = AppendConnection(connect, self._limits.connection)
         self._on_commit = on_commit
@@ -134,14 +130,22 @@ class Appender:
         try:
             while batch:
                 await self._connection.ensure()
-                if not await self._attempt(batch):
+                batch = self._still_wanted(batch)  # connecting may have outlasted their deadline
+                if batch and not await self._attempt(batch):
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, self._limits.most_retry_seconds)
-                batch = [pending for pending in batch if not pending.future.done()]
+                batch = self._still_wanted(batch)
         except asyncio.CancelledError:
             for pending in batch:
                 _fail(pending, AppendOutcomeUnknown("Pulse stopped before the answer came"))
             raise
+
+    def _still_wanted(self, batch: list[PendingAppend]) -> list[PendingAppend]:
+        """Leave out who has an answer or gave up; who followed one that gave up comes next."""
+        for pending in batch:
+            if pending.future.done():
+                self._queue_followers(pending)
+        return [pending for pending in batch if not pending.future.done()]
 
     async def _attempt(self, batch: list[PendingAppend]) -> bool:
         """Try once; False if it should be tried again after a pause."""
@@ -153,7 +157,7 @@ class Appender:
             _log.warning("append.reply_lost", appends=len(batch), error=str(error))
             for pending in batch:
                 pending.uncertain = True
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, ReadOnlySqlTransaction) as error:
             _log.warning("append.refused_by_postgres", appends=len(batch), error=describe(error))
             for pending in batch:
                 pending.sent = False
@@ -170,7 +174,9 @@ class Appender:
             for pending in batch:
                 await self._write([pending])
         elif isinstance(error, UNAVAILABLE_ERRORS):
-            _fail(batch[0], AppendRefused(describe(error)))
+            refused = AppendRefused(describe(error))
+            refused.__cause__ = error
+            _fail(batch[0], refused)
         else:
             _fail(batch[0], error)
 
@@ -180,6 +186,8 @@ class Appender:
             self._on_commit()
         lost = [p for p in batch if p.uncertain and p.keys[0] not in positions]
         stored = await self._stored(lost) if lost else {}
+        if stored:
+            self._on_commit()  # their commit was never heard of
         for pending in batch:
             if pending.keys[0] in positions:
                 _settle(pending, tuple(positions[key] for key in pending.keys))
@@ -189,9 +197,10 @@ class Appender:
 
     async def _insert(self, batch: list[PendingAppend]) -> dict[Key, int]:
         """The positions of what this statement wrote; an append that lost is left out."""
-        statement = _APPEND if batch[0].is_single else _APPEND_OR_FAIL
+        say = self._statements
+        statement = say.append if batch[0].is_single else say.append_or_fail
         try:
-            rows = await self._connection.fetch(statement, (*columns(batch), LOG_LOCK))
+            rows = await self._connection.fetch(statement, (*columns(batch), say.lock))
         except UniqueViolation:
             if len(batch) > 1:
                 raise
@@ -200,18 +209,23 @@ class Appender:
 
     async def _stored(self, batch: list[PendingAppend]) -> dict[Key, Sequence[Any]]:
         ids, versions, _, _ = columns(batch)
-        rows = await self._connection.fetch(_SELECT_STORED, (ids, versions))
+        rows = await self._connection.fetch(self._statements.select_stored, (ids, versions))
         return {(row[0], row[1]): row for row in rows}
 
     def _settle_followers(self, leader: PendingAppend) -> None:
         """A single leader's key now stands, whoever wrote it: who followed has lost it."""
-        for follower in reversed(leader.followers):
-            if leader.is_single:
+        if leader.is_single:
+            for follower in leader.followers:
                 _settle(follower, None)
-            else:
-                self._queue.appendleft(follower)
-                self._arrived.set()
-        leader.followers.clear()
+            leader.followers.clear()
+        self._queue_followers(leader)
+
+    def _queue_followers(self, leader: PendingAppend) -> None:
+        """Put who followed at the front of the queue, in their order."""
+        if leader.followers:
+            self._queue.extendleft(reversed(leader.followers))
+            leader.followers.clear()
+            self._arrived.set()
 
     def _refuse_the_rest(self) -> None:
         while self._queue:

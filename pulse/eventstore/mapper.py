@@ -1,15 +1,20 @@
 """Between Pulse's events and their stored form: JSON by msgspec, laid out as the library does."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 from uuid import UUID
 
 import msgspec
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import (
+    Cipher,
+    Compressor,
     JSONTranscoder,
     Mapper,
     MapperDeserialisationError,
+    NotSupportedError,
     StoredEvent,
+    Transcoder,
 )
 from eventsourcing.utils import register_topic
 
@@ -40,8 +45,20 @@ class EventMapper(Mapper[UUID]):
     library's convention has it.
     """
 
-    def __init__(self) -> None:
-        super().__init__(transcoder=JSONTranscoder())
+    def __init__(
+        self,
+        transcoder: Transcoder | None = None,
+        compressor: Compressor | None = None,
+        cipher: Cipher | None = None,
+    ) -> None:
+        """Takes what MAPPER_TOPIC gives a mapper; the state is plain JSON by msgspec in any case.
+
+        Raises:
+            NotSupportedError: compression or encryption is asked for.
+        """
+        if compressor is not None or cipher is not None:
+            raise NotSupportedError("Pulse's events are neither compressed nor encrypted")
+        super().__init__(transcoder=transcoder or JSONTranscoder())
         self._decoders: dict[str, msgspec.json.Decoder[DomainEvent]] = {}
         self._types: dict[str, type[DomainEvent]] = {}
         for event_type in EVENT_TYPES:
@@ -99,6 +116,14 @@ class EventMapper(Mapper[UUID]):
             record.topic, record.originator_id, record.originator_version, record.state
         )
         return cast("Event", event)
+
+    def events_of(self, records: Iterable[RecordedEvent]) -> Iterator[Event]:
+        """The events of log records; what is not Pulse's is left out.
+
+        Raises:
+            EventTooNew, EventUnreadable: as `event_of`.
+        """
+        return (self.event_of(record) for record in records if self.knows(record.topic))
 
     def _decode(
         self, topic: str, originator_id: UUID, originator_version: int, state: bytes

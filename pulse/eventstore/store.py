@@ -1,14 +1,16 @@
 """The event store: append to the log, read a stream, read the log."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 from uuid import UUID
 
+import msgspec
 from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import Event
+from pulse.errors import PulseError
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.mapper import EventMapper
 from pulse.eventstore.records import RecordedEvent
@@ -17,9 +19,30 @@ from pulse.postgres import Connection, Database, load_sql
 LOG_CHANNEL = "stored_events"
 """The wake-up channel, the library's own, so that its subscriptions wake too."""
 
+MOST_SCANNED: Final = 10_000
+"""How many events a page of one topic looks through at most."""
+
 _SELECT_STREAM = load_sql(__package__, "select_stream")
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_LOG = load_sql(__package__, "select_log")
+_SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
+_SELECT_END = load_sql(__package__, "select_end")
+
+
+class PositionBeyondLog(PulseError):
+    """The log ends before this position: whoever asks has it from another log."""
+
+    def __init__(self, after: int, end: int) -> None:
+        self.after = after
+        self.end = end
+        super().__init__(f"position {after} is beyond the log's end, which is {end}")
+
+
+class LogPage(msgspec.Struct, frozen=True):
+    """Events of a stretch of the log; `next_after` is the last position looked at."""
+
+    records: tuple[RecordedEvent, ...]
+    next_after: int
 
 
 class EventStore:
@@ -62,6 +85,52 @@ class EventStore:
     async def read_log(self, *, after: int, limit: int) -> list[RecordedEvent]:
         """The log after that position (exclusive), in commit order, at most `limit` events."""
         return await self._select(_SELECT_LOG, (after, limit))
+
+    async def read_log_page(
+        self, *, after: int, limit: int, topic: str | None = None, most_scanned: int = MOST_SCANNED
+    ) -> LogPage:
+        """The log after that position (exclusive), of one topic or of all, at most `limit` events.
+
+        With a topic at most `most_scanned` events are looked through, so a page may be empty though
+        more of it follow. Whoever goes on from `next_after` misses none, whatever is appended.
+
+        Raises:
+            PositionBeyondLog: the log does not reach that position.
+            DatabaseUnavailable: it cannot be told.
+        """
+        if topic is None:
+            records = tuple(await self.read_log(after=after, limit=limit))
+            page = LogPage(records, records[-1].position if records else after)
+        else:
+            page = await self._read_topic(after, limit, topic, most_scanned)
+        if page.next_after == after:
+            await self._require_within(after)
+        return page
+
+    async def _read_topic(self, after: int, limit: int, topic: str, most_scanned: int) -> LogPage:
+        parameters = {"after": after, "limit": limit, "topic": topic, "most_scanned": most_scanned}
+        rows = await self._rows(_SELECT_LOG_OF_TOPIC, parameters)
+        last_scanned = rows[0][0]
+        if last_scanned is None:
+            return LogPage((), after)
+        records = [RecordedEvent.from_row(row[1:]) for row in rows if row[1] is not None]
+        full = len(records) == limit
+        return LogPage(tuple(records), records[-1].position if full else last_scanned)
+
+    async def _require_within(self, after: int) -> None:
+        ((end,),) = await self._rows(_SELECT_END, {})
+        if after > end:
+            raise PositionBeyondLog(after, end)
+
+    async def _rows(
+        self, statement: LiteralString, parameters: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        async def query(connection: Connection) -> list[tuple[Any, ...]]:
+            cursor = connection.cursor(binary=True)
+            await cursor.execute(statement, parameters)
+            return await cursor.fetchall()
+
+        return await self._database.read(query)
 
     async def _select(
         self, statement: LiteralString, parameters: Sequence[Any]

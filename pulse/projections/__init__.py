@@ -1,15 +1,29 @@
-"""Read models built from the log: the order queue, its projector, and the view of one order."""
+"""Read models built from the log: the order queue, its projector, its lists, one order's view."""
 
 from pulse.projections.lag import Lag, read_lag
-from pulse.projections.order_view import OrderReader, OrderView
+from pulse.projections.order_list import MOST_ORDERS_A_PAGE, OrderPage, OrderQuery, read_orders
+from pulse.projections.order_view import OrderQueueStatus, OrderReader, OrderView
 from pulse.projections.parked import ParkedOrder, ParkedOrders, Retried
 from pulse.projections.projector import Busy, Projected, Projector
 from pulse.projections.rebuild import OnProgress, Rebuild, RebuildRunning, Rebuilt
+from pulse.projections.slice_list import (
+    MOST_SLICES_A_PAGE,
+    ScheduledSlice,
+    SlicePage,
+    SlicePlace,
+    SliceQuery,
+    read_slices,
+)
 
 __all__ = [
+    "MOST_ORDERS_A_PAGE",
+    "MOST_SLICES_A_PAGE",
     "Busy",
     "Lag",
     "OnProgress",
+    "OrderPage",
+    "OrderQuery",
+    "OrderQueueStatus",
     "OrderReader",
     "OrderView",
     "ParkedOrder",
@@ -20,5 +34,11 @@ __all__ = [
     "RebuildRunning",
     "Rebuilt",
     "Retried",
+    "ScheduledSlice",
+    "SlicePage",
+    "SlicePlace",
+    "SliceQuery",
     "read_lag",
+    "read_orders",
+    "read_slices",
 ]

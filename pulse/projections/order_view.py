@@ -51,7 +51,7 @@ class OrderReader:
     """Reads orders from the log itself, so an accepted order is there at once."""
 
     def __init__(self, database: Database, mapper: EventMapper) -> None:
-        self._database = database
+        self.database = database
         self._mapper = mapper
 
     async def order(self, order_id: UUID) -> Order | None:
@@ -68,12 +68,12 @@ class OrderReader:
         return _view(order, records[-1].position, claimed_by, claimed_at)
 
     def _fold(self, records: Sequence[RecordedEvent]) -> Order | None:
-        return fold(self._mapper.event_of(r) for r in records if self._mapper.knows(r.topic))
+        return fold(self._mapper.events_of(records))
 
     async def _select(
         self, order_id: UUID
     ) -> tuple[list[RecordedEvent], str | None, datetime | None]:
-        rows = await self._database.read(lambda connection: _rows(connection, order_id))
+        rows = await self.database.read(lambda connection: _rows(connection, order_id))
         claimed_by, claimed_at = rows[-1][6:8] if rows else (None, None)
         return [RecordedEvent.from_row(row[:6]) for row in rows], claimed_by, claimed_at
 

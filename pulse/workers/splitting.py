@@ -113,7 +113,7 @@ class SplittingWorker:
             request_id=new_request_id(),
             recorded_by=self._recorded_by,
         )
-        order = fold(self._store.mapper.event_of(record) for record in stream)
+        order = fold(self._store.mapper.events_of(stream))
         for event in decide(command, order):
             try:
                 await self._store.append(event)

@@ -35,9 +35,8 @@ async def lifespan_of(app: ASGIApp) -> AsyncIterator[None]:
 
 async def _expect(kind: str, running: "asyncio.Future[None]", said: asyncio.Queue[Message]) -> None:
     hearing = asyncio.ensure_future(said.get())
-    await asyncio.wait(
-        {hearing, running}, timeout=_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED
-    )
+    either: set[asyncio.Future[Any]] = {hearing, running}
+    await asyncio.wait(either, timeout=_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     if not hearing.done():
         hearing.cancel()
         if running.done():

@@ -110,7 +110,7 @@ def stored(events: Sequence[Event]) -> tuple[StoredEvent, ...]:
 
 
 def foreign_event(
-    stream: UUID | None = None, version: int = 1, state: bytes | None = None
+    stream: UUID | str | None = None, version: int = 1, state: bytes | None = None
 ) -> StoredEvent:
     """A stored event that is not Pulse's; its state is its own unless one is given."""
     return StoredEvent(

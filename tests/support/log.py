@@ -14,6 +14,7 @@ from pulse.postgres import Connection, Database
 from tests.support.waiting import until
 
 Row = tuple[Any, ...]
+Key = tuple[UUID | str, int]
 Outcome = tuple[int, ...] | BaseException
 
 PATIENT = AppendLimits(answer_seconds=15.0, connection=ConnectionLimits(most_retry_seconds=0.05))
@@ -83,13 +84,16 @@ async def append_singly(appender: Appender, events: Sequence[StoredEvent]) -> li
 
 
 async def fetch(database: Database, statement: LiteralString, *parameters: object) -> list[Row]:
-    """The rows of any statement."""
-    async with database.connection() as connection:
+    """The rows of any statement; a pooled connection that a test has ended is replaced."""
+
+    async def query(connection: Connection) -> list[Row]:
         cursor = await connection.execute(statement, parameters)
         return await cursor.fetchall() if cursor.description else []
 
+    return await database.read(query)
 
-async def standing(database: Database) -> dict[tuple[UUID, int], tuple[int, bytes]]:
+
+async def standing(database: Database) -> dict[Key, tuple[int, bytes]]:
     """The whole log: position and state by stream and version."""
     rows = await fetch(
         database,
@@ -104,6 +108,11 @@ async def log_locked(database: Database) -> AsyncIterator[Connection]:
     async with await database.connect("test") as connection:
         await connection.execute("SELECT pg_advisory_lock(%s)", (LOG_LOCK,))
         yield connection
+
+
+async def unlock(connection: Connection) -> None:
+    """Let the others append."""
+    await connection.execute("SELECT pg_advisory_unlock(%s)", (LOG_LOCK,))
 
 
 async def terminate(database: Database, role: str) -> int:

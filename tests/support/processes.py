@@ -148,12 +148,16 @@ class PulseProcess:
         return answered
 
     def until_completed(self, order_id: str) -> dict[str, Any]:
-        """The order once its slices are there."""
-        until(
-            lambda: self.order(order_id)["order_queue_status"] == "COMPLETED",
-            f"order {order_id} is COMPLETED",
-        )
-        return self.order(order_id)
+        """The order once its slices are there, however often 503 is answered until then."""
+        answered: dict[str, Any] = {}
+
+        def is_completed() -> bool:
+            answered.clear()
+            answered.update(self.http.get(f"/internal/orders/{order_id}").json())
+            return answered.get("order_queue_status") == "COMPLETED"
+
+        until(is_completed, f"order {order_id} is COMPLETED: {answered}")
+        return answered
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,8 +102,8 @@ class PostgresProxy:
         link = _Link(reader, writer, server_reader, server)
         self._links.add(link)
         pumps = {
-            asyncio.ensure_future(_until_broken(self._requests(link))),
-            asyncio.ensure_future(_until_broken(self._replies(link))),
+            asyncio.ensure_future(_until_broken(self._requests, link)),
+            asyncio.ensure_future(_until_broken(self._replies, link)),
         }
         try:
             if self._listening is None:
@@ -189,9 +189,9 @@ async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head[:1], head + await reader.readexactly(int.from_bytes(head[1:]) - 4)
 
 
-async def _until_broken(pump: Awaitable[None]) -> None:
+async def _until_broken(pump: Callable[[_Link], Awaitable[None]], link: _Link) -> None:
     with contextlib.suppress(*_BROKEN):
-        await pump
+        await pump(link)
 
 
 @contextlib.asynccontextmanager

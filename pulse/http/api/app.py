@@ -2,16 +2,17 @@
 
 from litestar import Litestar
 
-from pulse.application import Orders, Readiness
+from pulse.application import OrdersAndQueries, Readiness
 from pulse.http.api.health import health_routes
+from pulse.http.api.lists import list_routes
 from pulse.http.api.orders import order_routes
 from pulse.http.errors import handle_error
 
 
-def create_api(orders: Orders, readiness: Readiness) -> Litestar:
+def create_api(orders: OrdersAndQueries, readiness: Readiness) -> Litestar:
     """The API over these use cases."""
     return Litestar(
-        route_handlers=[*health_routes(readiness), *order_routes(orders)],
+        route_handlers=[*health_routes(readiness), *order_routes(orders), *list_routes(orders)],
         exception_handlers={Exception: handle_error},
         openapi_config=None,
         logging_config=None,

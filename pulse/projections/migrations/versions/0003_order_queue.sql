@@ -28,7 +28,24 @@ CREATE TABLE order_queue (
     autovacuum_analyze_scale_factor = 0.02
 );
 
+-- The lists, newest first. Every filter must cost a page wherever it stands, also when the newest
+-- hundred thousand orders are of another state: so each state has a pair of its own, without and
+-- with the instrument, and a row is only in the pair of the state it has. The whole list reads the
+-- unique index; one instrument's merges the three states, which costs nothing to keep, where an
+-- index over all of them would take two more entries an order. State stands in the predicates, so
+-- an outcome is never a HOT update: it enters each index anew, eight entries in an order's life.
+-- PENDING is also what workers claim from and what IN_PROGRESS is judged by; a claim changes no row
+-- here, so it costs no entry.
+CREATE UNIQUE INDEX order_queue_created_position_idx ON order_queue (created_position);
 CREATE INDEX order_queue_pending_idx ON order_queue (created_position) WHERE state = 'PENDING';
+CREATE INDEX order_queue_completed_idx ON order_queue (created_position) WHERE state = 'COMPLETED';
+CREATE INDEX order_queue_failed_idx ON order_queue (created_position) WHERE state = 'FAILED';
+CREATE INDEX order_queue_pending_instrument_idx
+    ON order_queue (instrument, created_position) WHERE state = 'PENDING';
+CREATE INDEX order_queue_completed_instrument_idx
+    ON order_queue (instrument, created_position) WHERE state = 'COMPLETED';
+CREATE INDEX order_queue_failed_instrument_idx
+    ON order_queue (instrument, created_position) WHERE state = 'FAILED';
 
 -- A slice is written once and never changes.
 CREATE TABLE order_slices (
@@ -40,6 +57,10 @@ CREATE TABLE order_slices (
     scheduled_at timestamptz NOT NULL,
     PRIMARY KEY (order_id, sequence_number)
 );
+
+-- Slices by time, each in one place for ever, which is what makes pages of them exact.
+CREATE INDEX order_slices_scheduled_at_idx
+    ON order_slices (scheduled_at, order_id, sequence_number);
 
 -- Orders set aside because one of their events cannot be applied; they stop no other.
 CREATE TABLE parked_orders (

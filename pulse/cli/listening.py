@@ -1,4 +1,4 @@
-"""`pulse up`: uvicorn with everything in it, saying where it listens once it does."""
+"""The HTTP server of the command: says where it listens once it does, and ends well when told."""
 
 import asyncio
 import signal
@@ -9,25 +9,13 @@ from typing import Final
 
 import uvicorn
 
-from pulse.bootstrap import everything, settings_from_environment
+from pulse.cli.exits import COULD_NOT_START, CouldNotStart
+from pulse.http.root import Root
 from pulse.settings import Settings
 
 _GRACE_SECONDS: Final = 15
+_LAST_READ_SECONDS: Final = 0.1
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-_GREETING: Final = """\
-Pulse listens on {url}
-
-Post an order, then look at it and its slices:
-
-  curl -s {url}/pulse/internal/orders -H 'Content-Type: application/json' \\
-    -d '{{"order_unique_key":"ouk_first","instrument":"NSE:RELIANCE","side":"BUY",\
-"total_quantity":100,"split_config":{{"num_splits":5,"duration_minutes":60}}}}'
-
-  curl -s {url}/pulse/internal/orders/ORDER_ID
-
-Ctrl-C stops everything.
-"""
 
 
 class _Server(uvicorn.Server):
@@ -46,6 +34,13 @@ class _Server(uvicorn.Server):
         if self.started:
             print(self._greeting, flush=True)  # noqa: T201 - said to whoever ran the command
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting first, and read what callers have already sent, before hanging up."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LAST_READ_SECONDS)
+        await super().shutdown(sockets)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
@@ -58,11 +53,15 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def serve_everything() -> None:
-    """Serve API and workers until a signal says stop; exit code 3 if they could not start."""
-    settings = settings_from_environment()
+def serve(app: Root, settings: Settings, greeting: str) -> None:
+    """Serve until a signal says stop.
+
+    Raises:
+        CouldNotStart: the address cannot be listened on, or the application did not come up; the
+            log says why.
+    """
     config = uvicorn.Config(
-        everything(settings),
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -72,12 +71,20 @@ def serve_everything() -> None:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    server = _Server(config, _GREETING.format(url=_url(settings)))
-    server.run()
-    if not server.started:
-        raise SystemExit(3)
+    server = _Server(config, greeting)
+    try:
+        server.run()
+    except SystemExit:
+        if server.started:
+            raise
+    if server.started:
+        return
+    if server.lifespan.should_exit:
+        raise SystemExit(COULD_NOT_START)
+    raise CouldNotStart(f"cannot listen on {url_of(settings)}: choose another --host or --port")
 
 
-def _url(settings: Settings) -> str:
+def url_of(settings: Settings) -> str:
+    """The server's root."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"http://{host}:{settings.port}"

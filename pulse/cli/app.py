@@ -1,0 +1,97 @@
+"""The commands put together, and every end of one turned into a line and an exit code."""
+
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+import pulse
+from pulse.cli.exits import (
+    COULD_NOT_START,
+    INTERRUPTED,
+    NOT_WELL,
+    TERMINATED,
+    WELL,
+    WRONG_USAGE,
+    CouldNotStart,
+)
+from pulse.cli.load import load
+from pulse.cli.migrate import migrate
+from pulse.cli.projections import projections
+from pulse.cli.rebuild import rebuild
+from pulse.cli.replay import replay
+from pulse.cli.serving import api, background, up
+from pulse.cli.status import status
+from pulse.cli.terminal import add_command, errors, help_if_alone
+from pulse.errors import PulseError
+from pulse.postgres import DatabaseUnavailable
+
+_EXIT_CODES = (
+    "Exit codes: 0 well, 1 not well, 2 wrong usage or settings, 3 could not start, 130 stopped by "
+    "Ctrl-C. Every command's --help says what they mean for it, with an example."
+)
+
+cli = typer.Typer(
+    name="pulse",
+    help="Pulse owns trading orders: it stores them as events and splits them into timed slices.",
+    epilog=_EXIT_CODES,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for _command in (up, api, background, migrate, load, replay, status, rebuild):
+    add_command(cli, _command)
+cli.add_typer(projections)
+
+
+@cli.callback(invoke_without_command=True)
+def _version(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"pulse {pulse.__version__}")
+        raise typer.Exit
+    help_if_alone(context)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    raise SystemExit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; what went wrong is one line on stderr."""
+    command = get_command(cli)
+    try:
+        code = command.main(list(arguments), prog_name="pulse", standalone_mode=False)
+    except typer.TyperException as error:
+        return _say(_usage_fault(error), WRONG_USAGE)
+    except CouldNotStart as error:
+        return _say(str(error), COULD_NOT_START)
+    except DatabaseUnavailable as error:
+        return _say(f"Postgres cannot serve: {error}; run this again once it can", NOT_WELL)
+    except PulseError as error:
+        return _say(str(error), NOT_WELL)
+    if code in {INTERRUPTED, TERMINATED}:
+        _say("stopped before the end; nothing is half done, run it again", code)
+    return code or WELL
+
+
+def _say(fault: str, code: int) -> int:
+    errors().print(f"pulse: {fault}")
+    return code
+
+
+def _usage_fault(error: typer.TyperException) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "pulse"
+    return f"{message}; `{command} --help` tells how it is used"

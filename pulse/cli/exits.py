@@ -1,0 +1,56 @@
+"""Exit codes that scripts can use, and how every command comes to one."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import typer
+
+from pulse.bootstrap.maintenance import Tools, open_tools
+from pulse.errors import PulseError
+from pulse.settings import Settings
+
+T = TypeVar("T")
+
+WELL: Final = 0
+NOT_WELL: Final = 1
+WRONG_USAGE: Final = 2
+COULD_NOT_START: Final = 3
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+
+class CouldNotStart(PulseError):
+    """What the command works on could not be opened: it did nothing."""
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; Ctrl-C and SIGTERM cancel it, so that it lets go of all it holds."""
+
+    async def cancelled_by_signal() -> T:
+        current = asyncio.current_task()
+        if current is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+        return await work
+
+    try:
+        return asyncio.run(cancelled_by_signal())
+    except asyncio.CancelledError:
+        raise typer.Exit(TERMINATED) from None
+
+
+@asynccontextmanager
+async def open_tools_or_stop(settings: Settings) -> AsyncIterator[Tools]:
+    """The tools on the settings' Postgres.
+
+    Raises:
+        CouldNotStart: it cannot be reached, or its schema will not do.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            tools = await stack.enter_async_context(open_tools(settings))
+        except PulseError as error:
+            raise CouldNotStart(str(error)) from error
+        yield tools

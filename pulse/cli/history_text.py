@@ -1,0 +1,193 @@
+"""An order's history as lines of text, from its events alone."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, assert_never
+
+import msgspec
+from rich.text import Text
+
+from pulse.application import EventView
+from pulse.cli.schedule_text import draw
+from pulse.cli.terminal import counted, printable
+from pulse.domain import (
+    EVENT_TYPES,
+    SPLITTING_ERROR,
+    TIMED_OUT,
+    TOO_LATE,
+    Event,
+    OrderCreated,
+    SlicesScheduled,
+    SplittingFailed,
+    TimedOut,
+)
+from pulse.projections import OrderView
+
+_TYPES: Final = {event_type.__name__: event_type for event_type in EVENT_TYPES}
+_STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red"}
+_FINAL: Final = (
+    "FAILED is final: no slice of it exists or ever will, so a new order cannot double it."
+)
+_WHAT_TO_DO: Final = {
+    TIMED_OUT: "A worker took it and never came to an end: its log says why. If the order is still "
+    "wanted, place it again under a new key.",
+    TOO_LATE: "No worker took it in time: see with `pulse status` that workers are there and keep "
+    "up. If the order is still wanted, place it again under a new key; its window starts anew.",
+    SPLITTING_ERROR: "Pulse made a schedule that breaks its own rules: report it with "
+    "`pulse replay --json`. If the order is still wanted, place it again under a new key.",
+}
+_ELSE: Final = "If the order is still wanted, place it again under a new key."
+
+
+class History(msgspec.Struct, frozen=True):
+    """The events of one order, and the order they make, or why they make none."""
+
+    events: Sequence[EventView]
+    order: OrderView | str
+
+
+def render(history: History, columns: int, *, blocks: bool) -> Iterator[Text]:
+    """The history line by line; a drawing is at most `columns` wide, of `blocks` or of `#`."""
+    readable = [_event_of(view) for view in history.events]
+    created = next((event for event in readable if isinstance(event, OrderCreated)), None)
+    split = next((event for event in readable if isinstance(event, SlicesScheduled)), None)
+    yield _title(history)
+    for number, (view, event) in enumerate(zip(history.events, readable, strict=True), 1):
+        yield from _event(number, view, event)
+    if created is not None:
+        yield from _request(created)
+    yield from _outcome(history.order)
+    if split is not None:
+        yield from draw(split.slices, created, columns, blocks=blocks)
+
+
+def _title(history: History) -> Text:
+    title = Text(f"Order {history.events[0].order_id}")
+    if isinstance(history.order, str):
+        return title.append(" cannot be told", _STYLES["FAILED"])
+    state = history.order.order_queue_status
+    return title.append(" is ").append(state, _STYLES.get(state, "bold yellow"))
+
+
+def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
+    yield Text("")
+    heading = Text(f"{number}. ").append(printable(view.type), "bold")
+    yield heading.append(f"  position {view.position}, version {view.version}", "dim")
+    yield _line(f"   {_sentence(event, view)}")
+    occurred, difference = view.occurred_at, ""
+    if event is not None:
+        occurred = _instant(event.timestamp)
+        difference = f"  ({_difference(event.timestamp, view.recorded_at)})"
+    if occurred is not None:
+        yield _line(f"   occurred  {occurred}")
+    yield _line(f"   recorded  {_instant(view.recorded_at)}{difference}")
+    if event is not None:
+        by, trace = event.recorded_by, event.trace
+        yield _line(f"   by        {by.component} {by.instance}, code {by.code_version}")
+        yield _line(f"   trace     {trace.trace_id} from {trace.trace_source}")
+        yield _line(f"   request   {trace.request_id} from {trace.request_source}")
+
+
+def _sentence(event: Event | None, view: EventView) -> str:
+    match event:
+        case None:
+            return f"Not readable by this code; as stored: {_stored(view.data)}"
+        case OrderCreated():
+            return (
+                f"An order to {event.side} {counted(event.total_quantity, 'share')} of "
+                f"{event.instrument} was accepted from {event.placed_by}."
+            )
+        case SlicesScheduled():
+            shares = sum(s.quantity for s in event.slices)
+            return (
+                f"Worker {event.worker}, which claimed it at {_instant(event.claimed_at)}, split "
+                f"it into {counted(len(event.slices), 'slice')} of {shares:,} shares together."
+            )
+        case SplittingFailed():
+            return (
+                f"Worker {event.worker}, which claimed it at {_instant(event.claimed_at)}, could "
+                f"not split it: {event.reason}."
+            )
+        case TimedOut():
+            return (
+                f"Worker {event.claimed_by} claimed it at {_instant(event.claimed_at)} and did not "
+                f"split it within {event.timeout_seconds:g} s; {event.detected_by} gave it up."
+            )
+        case _:
+            assert_never(event)
+
+
+def _request(created: OrderCreated) -> Iterator[Text]:
+    how = "randomised" if created.randomize else "evenly"
+    yield from _section("Request")
+    yield _line(
+        f"  {created.side} {counted(created.total_quantity, 'share')} of {created.instrument} in "
+        f"{created.num_splits} slices over {created.duration_minutes} min, {how}"
+    )
+    yield _line(f"  key {created.order_unique_key}, scope {created.key_scope}")
+    yield _line(f"  seed {created.split_seed}, splitter version {created.splitter_version}")
+
+
+def _outcome(order: OrderView | str) -> Iterator[Text]:
+    if isinstance(order, str):
+        yield from _section("Why it cannot be told")
+        yield _line(f"  {order}")
+        yield _line(
+            "  Its row is not to be trusted: `pulse projections status` says if it is parked."
+        )
+        return
+    if order.order_queue_status == "FAILED":
+        yield from _section("Why it failed, and what to do")
+        yield _line(f"  {order.failure_reason}: {order.failure_message}.")
+        yield _line(f"  {_FINAL}")
+        yield _line(f"  {_WHAT_TO_DO.get(order.failure_reason or '', _ELSE)}")
+    elif order.order_queue_status == "PENDING":
+        yield from _section("What it waits for")
+        yield _line("  A worker: `pulse status` says whether one is present.")
+    elif order.claimed_at is not None:
+        yield from _section("What it waits for")
+        yield _line(
+            f"  Worker {order.claimed_by} holds it since {_instant(order.claimed_at)} and is to "
+            "split it."
+        )
+
+
+def _section(title: str) -> Iterator[Text]:
+    yield Text("")
+    yield Text(title, "bold")
+
+
+def _line(text: str) -> Text:
+    return Text(printable(text))
+
+
+def _event_of(view: EventView) -> Event | None:
+    """The event a view shows; None for one that is not Pulse's or that nobody can read."""
+    event_type = _TYPES.get(view.type)
+    if event_type is None:
+        return None
+    fields = {
+        **view.data,
+        "originator_id": view.order_id,
+        "originator_version": view.version,
+        "timestamp": view.occurred_at,
+    }
+    try:
+        return msgspec.convert(fields, event_type)
+    except msgspec.ValidationError:
+        return None
+
+
+def _stored(data: dict[str, Any]) -> str:
+    return msgspec.json.encode(data).decode()
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _difference(occurred_at: datetime, recorded_at: datetime) -> str:
+    milliseconds = (recorded_at - occurred_at).total_seconds() * 1000
+    if milliseconds < 0:
+        return f"{-milliseconds:,.3f} ms earlier: the clocks differ"
+    return f"{milliseconds:,.3f} ms later"

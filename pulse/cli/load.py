@@ -1,0 +1,43 @@
+"""`pulse load`: a file of orders, posted and followed to the end."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pulse.load import load_orders, render
+
+_DEFAULT_URL = "http://127.0.0.1:8000/pulse"
+
+
+def load(
+    file: Annotated[Path, typer.Argument(help="Orders, one JSON object a line.")],
+    url: Annotated[str, typer.Option(help="The API's root.", envvar="PULSE_URL")] = _DEFAULT_URL,
+    concurrency: Annotated[int, typer.Option(min=1, max=512, help="Requests at once.")] = 32,
+    settle_seconds: Annotated[
+        float, typer.Option(min=0, help="How long to wait for the last order's outcome.")
+    ] = 60,
+) -> None:
+    """Post a file of orders and check what becomes of each.
+
+    Posts every order of FILE to a running Pulse, follows each to its end and
+    checks its slices by every rule of a schedule. Needs the API (`pulse up`) at
+    --url. Running it again is safe: the same order under the same key is answered
+    with the same order.
+
+    Exit codes: 0 every order is COMPLETED and keeps every rule. 1 some order was
+    refused, failed, did not end in time or breaks a rule (the table says which),
+    or the load could not run. 2 wrong usage.
+
+    Example, with `pulse up` in another terminal:
+      pulse load examples/orders.ndjson
+    """
+    result = asyncio.run(
+        load_orders(
+            file, url, concurrency=concurrency, settle_seconds=settle_seconds, console=Console()
+        )
+    )
+    Console().print(render(result))
+    raise typer.Exit(result.exit_code)

@@ -1,0 +1,28 @@
+"""`pulse migrate`: the schema, brought up by hand."""
+
+from pulse.bootstrap import settings_from_environment
+from pulse.bootstrap.maintenance import migrate_once
+from pulse.cli.exits import CouldNotStart, run_to_end
+from pulse.cli.terminal import output
+from pulse.errors import PulseError
+
+
+def migrate() -> None:
+    """Bring the schema up to what this code needs.
+
+    Needs a Postgres 15 or newer and the right to change its schema. Where
+    PULSE_MIGRATE is true (the default) every process does this at its start; with
+    it false, run this once before new code starts. Two at once are safe, a second
+    run finds nothing to do, and a schema newer than this code is left as it is.
+
+    Exit codes: 0 the schema is current, 2 wrong usage or settings, 3 Postgres
+    cannot be reached or may not be changed.
+
+    Example:
+      PULSE_DATABASE_URL=postgresql://pulse@localhost:5432/pulse pulse migrate
+    """
+    try:
+        revision = run_to_end(migrate_once(settings_from_environment()))
+    except PulseError as error:
+        raise CouldNotStart(str(error)) from error
+    output().print(f"The schema is current: revision {revision}.")

@@ -1,0 +1,18 @@
+-- Events of one topic among the next so many of the log, and how far those reach (null where there
+-- are none). One snapshot: an event that is appended meanwhile is neither found nor passed over.
+SELECT scanned.last_position, e.*
+  FROM (SELECT max(notification_id) AS last_position
+          FROM (SELECT notification_id
+                  FROM stored_events
+                 WHERE notification_id > %(after)b::bigint
+                 ORDER BY notification_id
+                 LIMIT %(most_scanned)b::bigint) next) scanned
+  LEFT JOIN LATERAL (
+       SELECT notification_id, originator_id, originator_version, topic, state, recorded_at
+         FROM stored_events
+        WHERE notification_id > %(after)b::bigint
+          AND notification_id <= scanned.last_position
+          AND topic = %(topic)b::text
+        ORDER BY notification_id
+        LIMIT %(limit)b::bigint) e ON true
+ ORDER BY e.notification_id

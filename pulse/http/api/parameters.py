@@ -1,0 +1,99 @@
+"""Query parameters: each known, each once, each a value of its own kind, or a plain refusal."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from pulse.domain import OrderRefused
+
+# The rule of an order's own instrument is the rule of a filter for it.
+from pulse.domain.order_request import _instrument as check_instrument
+from pulse.http.errors import BadRequest
+
+_MOST_ECHOED_CHARACTERS: Final = 72
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+_TIME_EXPECTED: Final = (
+    "an RFC 3339 time with its zone, to the microsecond at most, such as 2026-01-05T09:15:00+05:30"
+)
+
+
+class Parameters:
+    """The parameters of one request, by name. A `+` is a plus, as in a zone, and never a blank."""
+
+    def __init__(self, query_string: bytes, known: tuple[str, ...]) -> None:
+        self._values: dict[str, str] = {}
+        for pair in filter(None, query_string.split(b"&")):
+            name, _, value = pair.partition(b"=")
+            self._add(_text(name), value, known)
+
+    def _add(self, name: str, value: bytes, known: tuple[str, ...]) -> None:
+        if name not in known:
+            raise refused(name[:_MOST_ECHOED_CHARACTERS], "is unknown", f"only {', '.join(known)}")
+        if name in self._values:
+            raise refused(name, "stands twice", "it once")
+        self._values[name] = _text(value, name)
+
+    def text(self, name: str) -> str | None:
+        """The value as it is, or None."""
+        return self._values.get(name)
+
+    def whole(self, name: str, *, least: int, default: int, most: int | None = None) -> int:
+        """A whole number in decimal digits, within its bounds."""
+        value = self.text(name)
+        if value is None:
+            return default
+        upper = "on" if most is None else f"to {most:,}"
+        expected = f"a whole number from {least:,} {upper}"
+        try:
+            number = int(value) if value.isascii() and value.isdigit() else None
+        except ValueError:  # more digits than Python reads
+            number = None
+        if number is None:
+            raise refused(name, "is no whole number", expected)
+        if number < least or (most is not None and number > most):
+            raise refused(name, "is out of range", expected)
+        return number
+
+    def choice(self, name: str, choices: Iterable[str]) -> str | None:
+        """One of these words, or None."""
+        value = self.text(name)
+        if value is not None and value not in choices:
+            raise refused(name, "is none of them", f"one of {', '.join(choices)}")
+        return value
+
+    def instrument(self, name: str) -> str | None:
+        """An instrument as an order may have it, or None."""
+        value = self.text(name)
+        try:
+            return None if value is None else check_instrument(value)
+        except OrderRefused as error:
+            raise BadRequest(str(error), field=name, expected=error.expected) from None
+
+    def time(self, name: str) -> datetime | None:
+        """A point in time, in UTC, or None."""
+        value = self.text(name)
+        if value is None:
+            return None
+        written = value.upper()
+        try:
+            if _TIME.fullmatch(written):
+                return datetime.fromisoformat(written).astimezone(UTC)
+        except (ValueError, OverflowError):  # no such day, hour or zone; outside the calendar
+            pass
+        raise refused(name, "is no such time", _TIME_EXPECTED)
+
+
+def refused(field: str, problem: str, expected: str) -> BadRequest:
+    """The refusal of a parameter."""
+    return BadRequest(f"{field} {problem}: expected {expected}", field=field, expected=expected)
+
+
+def _text(raw: bytes, name: str = "query") -> str:
+    try:
+        return unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeDecodeError:
+        raise refused(name, "is not valid UTF-8", "percent-encoded UTF-8") from None

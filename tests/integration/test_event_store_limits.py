@@ -1,0 +1,151 @@
+"""Bounds and deadlines of the appender, and how it ends."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from pulse.eventstore import (
+    Appender,
+    AppendLimits,
+    AppendOutcomeUnknown,
+    AppendQueueFull,
+    AppendRefused,
+)
+from pulse.postgres import Connection, Database, Limits
+from tests.support.events import foreign_event, foreign_events
+from tests.support.log import (
+    PATIENT,
+    append_all,
+    append_singly,
+    fetch,
+    log_locked,
+    running,
+    running_appender,
+    standing,
+    unlock,
+    until_waiting_for_lock,
+)
+from tests.support.waiting import until
+
+HASTY = AppendLimits(answer_seconds=0.3)
+
+
+async def test_a_full_queue_takes_no_more_and_writes_nothing_of_what_it_refused(
+    database: Database,
+) -> None:
+    limits = AppendLimits(queue_events=10, answer_seconds=15)
+    async with log_locked(database) as lock, running_appender(database, limits=limits) as appender:
+        waiting = [asyncio.ensure_future(appender.append([e])) for e in foreign_events(8)]
+        await until_waiting_for_lock(database)
+        refused = await append_all(appender, [foreign_events(3)])
+        fitting = asyncio.ensure_future(appender.append(foreign_events(2)))
+        await asyncio.sleep(0)
+        refused += await append_singly(appender, foreign_events(1))
+        await unlock(lock)
+        await asyncio.gather(*waiting, fitting)
+        assert [type(outcome) for outcome in refused] == [AppendQueueFull, AppendQueueFull]
+        await append_singly(appender, foreign_events(10))
+    assert len(await standing(database)) == 20
+
+
+async def test_callers_that_gave_up_make_room_in_the_queue(database: Database) -> None:
+    limits = AppendLimits(queue_events=10, answer_seconds=15)
+    async with log_locked(database) as lock, running_appender(database, limits=limits) as appender:
+        first = asyncio.ensure_future(appender.append([foreign_event()]))
+        await until_waiting_for_lock(database)
+        given_up = [asyncio.ensure_future(appender.append([e])) for e in foreign_events(9)]
+        await asyncio.sleep(0)
+        for append in given_up:
+            append.cancel()
+        await asyncio.wait(given_up)
+        later = asyncio.ensure_future(appender.append(foreign_events(9)))
+        await asyncio.sleep(0)
+        await unlock(lock)
+        await asyncio.gather(first, later)
+    assert len(await standing(database)) == 10
+
+
+async def test_an_append_without_an_answer_in_time_has_an_unknown_outcome(
+    database: Database,
+) -> None:
+    event = foreign_event()
+    async with log_locked(database) as lock, running_appender(database, limits=HASTY) as appender:
+        with pytest.raises(AppendOutcomeUnknown):
+            await appender.append([event])
+        await unlock(lock)
+
+        async def stands() -> bool:
+            return (event.originator_id, 1) in await standing(database)
+
+        await until(stands, "what was sent is written")
+
+
+async def test_a_statement_the_server_gives_up_on_is_tried_again(database: Database) -> None:
+    """The lock is held beyond lock_timeout: Postgres ends the statement, not the append."""
+    impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
+    async with (
+        log_locked(database) as lock,
+        running_appender(impatient, limits=PATIENT) as appender,
+    ):
+        waiting = asyncio.ensure_future(appender.append([foreign_event()]))
+        for _ in range(2):
+            await until_waiting_for_lock(database)
+            await until_nobody_waits_for_lock(database)
+        await unlock(lock)
+        assert len(await waiting) == 1
+
+
+async def until_nobody_waits_for_lock(database: Database) -> None:
+    async def nobody_waits() -> bool:
+        rows = await fetch(
+            database,
+            """SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock'""",
+        )
+        return rows == [(0,)]
+
+    await until(nobody_waits, "the statement is given up")
+
+
+async def test_an_appender_that_stops_refuses_what_comes_after(database: Database) -> None:
+    async with running_appender(database) as appender:
+        await appender.append([foreign_event()])
+        appender.drain()
+        with pytest.raises(AppendRefused):
+            await appender.append([foreign_event()])
+    with pytest.raises(AppendRefused):
+        await appender.append([foreign_event()])
+
+
+async def test_an_appender_stopped_in_mid_statement_leaves_no_caller_waiting(
+    database: Database,
+) -> None:
+    stream = uuid4()
+    async with log_locked(database) as lock:
+        async with running_appender(database) as appender:
+            burst = [foreign_event(stream), foreign_event(stream), foreign_event()]
+            sent = asyncio.ensure_future(append_singly(appender, burst))
+            await until_waiting_for_lock(database)
+            unsent = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
+            await asyncio.sleep(0)
+        kinds = [type(outcome) for outcome in [*await sent, *await unsent]]
+        assert kinds == [AppendOutcomeUnknown, AppendRefused, AppendOutcomeUnknown, AppendRefused]
+        assert str((await unsent)[0]) == "Pulse is stopping", "it need not wait for its deadline"
+        await unlock(lock)
+
+
+async def test_an_appender_that_crashed_can_be_run_again(database: Database) -> None:
+    crashes = iter([RuntimeError("a bug")])
+
+    async def connect() -> Connection:
+        for crash in crashes:
+            raise crash
+        return await database.connect("appender")
+
+    appender = Appender(connect, on_commit=lambda: None, limits=PATIENT)
+    with pytest.raises(RuntimeError, match="a bug"):
+        await appender.run()
+    async with running(appender.run):
+        await appender.append([foreign_event()])
+    assert len(await standing(database)) == 1

@@ -1,0 +1,227 @@
+"""Ambiguous commits: the connection breaks at any byte, and the append ends as it should."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from eventsourcing.persistence import StoredEvent
+
+from pulse.eventstore import Appender, AppendLimits, AppendOutcomeUnknown, VersionTaken
+from pulse.eventstore.append_connection import ConnectionLimits
+from pulse.postgres import Database
+from tests.support.events import foreign_event, foreign_events
+from tests.support.log import (
+    PATIENT,
+    Commits,
+    append_all,
+    append_singly,
+    fetch,
+    log_locked,
+    running_appender,
+    standing,
+    unlock,
+    until_waiting_for_lock,
+)
+from tests.support.proxy import Fault, PostgresProxy, proxied
+
+REPLY_LOST = Fault(reply_bytes=0)
+NEVER_ARRIVED = Fault(request_bytes=0)
+CUT_BEFORE_ITS_SYNC = Fault(request_bytes=-5)
+
+
+@pytest.fixture
+async def proxy(conninfo: str) -> AsyncIterator[PostgresProxy]:
+    async with proxied(conninfo) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def appender(proxy: PostgresProxy) -> AsyncIterator[Appender]:
+    """An appender behind the proxy, its statements prepared."""
+    async with running_appender(Database(proxy.conninfo, pool_size=1)) as appender:
+        await appender.append([foreign_event()])
+        await appender.append(foreign_events(2))
+        yield appender
+
+
+async def stands_once(database: Database, append: list[StoredEvent], outcome: object) -> bool:
+    """Whether exactly these events stand, where the caller was told."""
+    log = await standing(database)
+    here = [log[event.originator_id, event.originator_version] for event in append]
+    total = await fetch(database, "SELECT count(*) FROM stored_events")
+    return (
+        outcome == tuple(position for position, _ in here)
+        and [state for _, state in here] == [event.state for event in append]
+        and total == [(3 + len(append),)]
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("fault", [REPLY_LOST, NEVER_ARRIVED, CUT_BEFORE_ITS_SYNC])
+async def test_an_append_whose_statement_or_reply_is_lost_ends_with_its_own_positions(
+    database: Database,
+    proxy: PostgresProxy,
+    appender: Appender,
+    *,
+    fault: Fault,
+    times: int,
+    count: int,
+) -> None:
+    proxy.faults.extend([fault] * times)
+    stream = uuid4()
+    append = [foreign_event(stream, version) for version in range(1, count + 1)]
+    (outcome,) = await append_all(appender, [append])
+    assert not proxy.faults
+    assert await stands_once(database, append, outcome)
+
+
+async def test_cut_at_any_byte_of_its_reply_an_append_ends_with_its_own_position(
+    database: Database, proxy: PostgresProxy, appender: Appender
+) -> None:
+    """Row, command tag and commit come as messages of their own: whatever part was heard."""
+    await appender.append([foreign_event()])
+    size = proxy.reply_sizes[-1]
+    events = foreign_events(size)
+    for reply_bytes, event in enumerate(events):
+        proxy.faults.append(Fault(reply_bytes=reply_bytes))
+        (outcome,) = await append_singly(appender, [event])
+        log = await standing(database)
+        assert outcome == (log[event.originator_id, 1][0],), f"cut after {reply_bytes} bytes"
+    assert len(await standing(database)) == 4 + size
+
+
+async def test_cut_at_any_byte_of_its_statement_an_append_is_written_once(
+    database: Database, proxy: PostgresProxy, appender: Appender
+) -> None:
+    await appender.append([foreign_event()])
+    sizes = range(0, proxy.request_sizes[-1], 7)
+    for request_bytes in sizes:
+        event = foreign_event()
+        proxy.faults.append(Fault(request_bytes=request_bytes))
+        (outcome,) = await append_singly(appender, [event])
+        log = await standing(database)
+        assert outcome == (log[event.originator_id, 1][0],), f"cut after {request_bytes} bytes"
+    assert len(await standing(database)) == 4 + len(sizes)
+
+
+async def test_a_retry_waits_for_the_first_attempt_that_is_still_under_way(
+    database: Database, proxy: PostgresProxy, appender: Appender
+) -> None:
+    """The client is cut off, its old backend still waits for the lock: both will write."""
+    event = foreign_event()
+    proxy.faults.append(Fault(client_only=True))
+    async with log_locked(database) as lock:
+        waiting = asyncio.ensure_future(append_singly(appender, [event]))
+        await until_waiting_for_lock(database, count=2)
+        await unlock(lock)
+        (outcome,) = await waiting
+    assert await stands_once(database, [event], outcome)
+
+
+async def test_a_real_conflict_in_a_retry_is_still_a_conflict(
+    database: Database, proxy: PostgresProxy, appender: Appender
+) -> None:
+    """The statement never arrived, and meanwhile another process took the version."""
+    mine, other = foreign_event(), foreign_event()
+    rival = foreign_event(mine.originator_id)
+    fault = Fault(request_bytes=0, hold=asyncio.Event())
+    proxy.faults.append(fault)
+    waiting = asyncio.ensure_future(append_singly(appender, [mine, other]))
+    await fault.held.wait()
+    async with running_appender(database) as elsewhere:
+        await elsewhere.append([rival])
+    assert fault.hold is not None
+    fault.hold.set()
+    outcomes = await waiting
+    assert isinstance(outcomes[0], VersionTaken)
+    log = await standing(database)
+    assert log[mine.originator_id, 1][1] == rival.state
+    assert outcomes[1] == (log[other.originator_id, 1][0],)
+
+
+async def test_an_event_with_the_same_bytes_but_another_topic_is_not_ones_own(
+    database: Database, proxy: PostgresProxy, appender: Appender
+) -> None:
+    mine = foreign_event()
+    rival = StoredEvent(mine.originator_id, 1, "elsewhere:Other", mine.state)
+    fault = Fault(request_bytes=0, hold=asyncio.Event())
+    proxy.faults.append(fault)
+    waiting = asyncio.ensure_future(append_singly(appender, [mine]))
+    await fault.held.wait()
+    async with running_appender(database) as elsewhere:
+        await elsewhere.append([rival])
+    assert fault.hold is not None
+    fault.hold.set()
+    assert isinstance((await waiting)[0], VersionTaken)
+
+
+async def test_of_a_burst_whose_reply_is_lost_everyone_gets_the_right_answer(
+    database: Database, proxy: PostgresProxy, appender: Appender
+) -> None:
+    """Some conflict with what stood, some with one another, and the whole batch is uncertain."""
+    stored = foreign_events(5)
+    await append_singly(appender, stored)
+    fresh = foreign_events(40)
+    losers = [foreign_event(event.originator_id) for event in [*stored, *fresh[:5]]]
+    proxy.faults.extend([REPLY_LOST, NEVER_ARRIVED, REPLY_LOST])
+    outcomes = await append_singly(appender, [*fresh, *losers])
+    assert not proxy.faults
+    log = await standing(database)
+    assert outcomes[:40] == [(log[event.originator_id, 1][0],) for event in fresh]
+    assert all(isinstance(outcome, VersionTaken) for outcome in outcomes[40:])
+    assert len(log) == 3 + 45
+
+
+async def test_a_connection_that_breaks_again_while_the_retry_reads_what_stands_is_overcome(
+    database: Database, proxy: PostgresProxy, appender: Appender
+) -> None:
+    """Lost are the append's reply, and then the reply of the look at what stands."""
+    event = foreign_event()
+    proxy.faults.extend([REPLY_LOST, None, REPLY_LOST])
+    (outcome,) = await append_singly(appender, [event])
+    assert not proxy.faults
+    assert await stands_once(database, [event], outcome)
+
+
+async def test_a_commit_whose_reply_was_lost_still_wakes_the_readers(
+    conninfo: str, proxy: PostgresProxy
+) -> None:
+    commits = Commits()
+    assert conninfo != proxy.conninfo
+    database = Database(proxy.conninfo, pool_size=1)
+    async with running_appender(database, on_commit=commits) as appender:
+        proxy.faults.append(REPLY_LOST)
+        await appender.append([foreign_event()])
+    assert commits.count == 1
+
+
+async def test_a_silent_connection_is_given_up_and_the_append_still_ends_well(
+    database: Database, proxy: PostgresProxy
+) -> None:
+    limits = AppendLimits(answer_seconds=15, connection=ConnectionLimits(statement_seconds=0.2))
+    behind = Database(proxy.conninfo, pool_size=1)
+    events = foreign_events(20)
+    async with running_appender(behind, limits=limits) as appender:
+        await appender.append(foreign_events(3))
+        proxy.faults.append(Fault(silent=True))
+        outcomes = await append_singly(appender, events)
+    log = await standing(database)
+    assert outcomes == [(log[event.originator_id, 1][0],) for event in events]
+
+
+async def test_a_caller_whose_reply_was_lost_and_did_not_come_in_time_is_told_so(
+    database: Database, proxy: PostgresProxy
+) -> None:
+    limits = AppendLimits(answer_seconds=0.3, connection=PATIENT.connection)
+    behind = Database(proxy.conninfo, pool_size=1)
+    event = foreign_event()
+    async with running_appender(behind, limits=limits) as appender:
+        await appender.append(foreign_events(3))
+        retried = Fault(request_bytes=0, hold=asyncio.Event())
+        proxy.faults.extend([REPLY_LOST, retried])
+        with pytest.raises(AppendOutcomeUnknown):
+            await appender.append([event])
+        assert retried.held.is_set()
+    assert (event.originator_id, 1) in await standing(database)

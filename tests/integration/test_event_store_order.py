@@ -1,0 +1,137 @@
+"""Id order is commit order: a reader that checkpoints can never miss an event."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import psycopg
+from eventsourcing.persistence import StoredEvent
+from psycopg import AsyncConnection
+
+from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, select_log
+from pulse.postgres import Connection, Database, load_sql
+from tests.support.events import foreign_event, foreign_events
+from tests.support.log import running_appender, standing
+
+APPEND = load_sql("pulse.eventstore", "append_events")
+SMALL_BATCHES = AppendLimits(answer_seconds=15, batch_events=3)
+WRITERS = 4
+EVENTS_EACH = 240
+
+
+class CheckpointingReader:
+    """Polls `notification_id > last` as subscriptions and projections do."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.seen: list[int] = []
+        self._connection = connection
+        self._last = 0
+
+    async def poll(self) -> int:
+        """Read on, as far as the log goes now; how many events there were."""
+        records = await select_log(self._connection, after=self._last, limit=1000)
+        self.seen += [record.position for record in records]
+        if records:
+            self._last = records[-1].position
+        return len(records)
+
+    async def poll_until(self, written: "asyncio.Future[list[None]]") -> None:
+        """Read on and on until all is written, and then to the end."""
+        while not written.done():
+            await self.poll()
+            await asyncio.sleep(0)
+        await written
+        while await self.poll():
+            pass
+
+
+async def test_a_reader_that_checkpoints_misses_nothing_of_many_writers(
+    database: Database,
+) -> None:
+    """Four appenders with small batches, and statements that come past any appender."""
+    async with (
+        running_appender(database, limits=SMALL_BATCHES) as a,
+        running_appender(database, limits=SMALL_BATCHES) as b,
+        running_appender(database, limits=SMALL_BATCHES) as c,
+        running_appender(database, limits=SMALL_BATCHES) as d,
+        await database.connect("raw") as raw,
+        await database.connect("reader") as reading,
+    ):
+        reader = CheckpointingReader(reading)
+        writers = [write_through(appender) for appender in (a, b, c, d)]
+        await reader.poll_until(asyncio.gather(*writers, write_past(raw)))
+    positions = sorted(position for position, _ in (await standing(database)).values())
+    assert len(positions) == (WRITERS + 1) * EVENTS_EACH
+    assert reader.seen == positions
+
+
+async def write_through(appender: Appender) -> None:
+    """Bursts, so that batches form, of single events and of several that belong together."""
+    events = foreign_events(EVENTS_EACH)
+    while events:
+        burst, events = events[:8], events[8:]
+        appends = [[event] for event in burst[:6]] + [burst[6:]]
+        await asyncio.gather(*map(appender.append, appends))
+
+
+async def write_past(connection: Connection) -> None:
+    for event in foreign_events(EVENTS_EACH):
+        await connection.execute(APPEND, parameters(event))
+
+
+def parameters(event: StoredEvent) -> tuple[object, ...]:
+    columns = (event.originator_id, event.originator_version, event.topic, event.state)
+    return (*([value] for value in columns), LOG_LOCK)
+
+
+async def in_two_transactions(
+    conninfo: str, insert: Callable[[Connection, StoredEvent], Awaitable[None]]
+) -> tuple[list[int], list[int]]:
+    """A takes its id, B takes one and commits if it can, a reader reads, A commits, B at last."""
+    async with (
+        await AsyncConnection.connect(conninfo) as a,
+        await AsyncConnection.connect(conninfo) as b,
+        await AsyncConnection.connect(conninfo, autocommit=True) as reading,
+    ):
+        reader = CheckpointingReader(reading)
+        await insert(a, foreign_event())
+        await b.execute("SET lock_timeout = '50ms'")
+        late = foreign_event()
+        try:
+            await insert(b, late)
+        except psycopg.errors.LockNotAvailable:
+            await b.rollback()
+            await reader.poll()
+            await a.commit()
+            await insert(b, late)
+        await b.commit()
+        await reader.poll()
+        await a.commit()
+        await reader.poll()
+        cursor = await reading.execute("SELECT notification_id FROM stored_events ORDER BY 1")
+        return reader.seen, [row[0] for row in await cursor.fetchall()]
+
+
+async def test_an_id_is_only_handed_out_after_the_one_before_it_has_committed(
+    conninfo: str,
+) -> None:
+    async def insert(connection: Connection, event: StoredEvent) -> None:
+        await connection.execute(APPEND, parameters(event))
+
+    seen, positions = await in_two_transactions(conninfo, insert)
+    assert len(positions) == 2
+    assert seen == positions
+
+
+async def test_the_control_without_the_lock_does_lose_an_event_for_the_reader(
+    conninfo: str,
+) -> None:
+    async def insert(connection: Connection, event: StoredEvent) -> None:
+        await connection.execute(
+            """INSERT INTO stored_events (originator_id, originator_version, topic, state)
+               VALUES (%s, %s, %s, %s)""",
+            (event.originator_id, event.originator_version, event.topic, event.state),
+        )
+
+    seen, positions = await in_two_transactions(conninfo, insert)
+    assert len(positions) == 2
+    assert seen == positions[1:]

@@ -1,0 +1,193 @@
+"""Postgres goes away and comes back: refused at once meanwhile, and nobody restarts anything."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from eventsourcing.persistence import StoredEvent
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from pulse.eventstore import Appender, AppendLimits, AppendOutcomeUnknown, AppendRefused
+from pulse.postgres import Connection, Database
+from tests.support.events import foreign_event, foreign_events
+from tests.support.log import (
+    PATIENT,
+    Key,
+    append_singly,
+    nothing,
+    running,
+    running_appender,
+    running_store,
+    standing,
+    terminate,
+)
+from tests.support.proxy import PostgresProxy, proxied
+from tests.support.waiting import until
+
+
+async def test_while_postgres_is_away_appends_are_refused_and_afterwards_they_work_again(
+    database: Database,
+) -> None:
+    async with (
+        proxied(database.conninfo) as proxy,
+        running_appender(Database(proxy.conninfo, pool_size=1)) as appender,
+    ):
+        await appender.append([foreign_event()])
+        proxy.refuse()
+        caught = foreign_event()
+        in_flight = asyncio.ensure_future(append_singly(appender, [caught]))
+        refused = await until_refused(appender)
+        with pytest.raises(AppendRefused, match="Postgres is away"):
+            await appender.append([foreign_event()])
+        await proxy.accept()
+        (outcome,) = await in_flight
+        log = await standing(database)
+        assert outcome == (log[caught.originator_id, 1][0],)
+        assert (refused.originator_id, 1) not in log
+        await appender.append([foreign_event()])
+
+
+async def test_an_appender_started_before_postgres_writes_once_it_is_there(
+    database: Database,
+) -> None:
+    proxy = PostgresProxy(database.conninfo)
+    await proxy.accept()
+    behind = Database(proxy.conninfo, pool_size=1)
+    proxy.refuse()
+    async with running_appender(behind) as appender:
+        refused = await until_refused(appender)
+        await proxy.accept()
+
+        async def accepted() -> bool:
+            outcomes = await append_singly(appender, [foreign_event()])
+            return isinstance(outcomes[0], tuple)
+
+        await until(accepted, "an append is accepted")
+    assert (refused.originator_id, 1) not in await standing(database)
+    await proxy.close()
+
+
+async def until_refused(appender: Appender) -> StoredEvent:
+    """Append until one is refused without waiting; the first may have to find out the hard way."""
+    refused: list[StoredEvent] = []
+
+    async def at_once() -> bool:
+        event = foreign_event()
+        append = asyncio.ensure_future(appender.append([event]))
+        await asyncio.wait({append}, timeout=0.01)
+        append.cancel()
+        (outcome,) = await asyncio.gather(append, return_exceptions=True)
+        if isinstance(outcome, AppendRefused):
+            refused.append(event)
+        return bool(refused)
+
+    await until(at_once, "an append is refused at once")
+    return refused[0]
+
+
+async def test_an_append_survives_the_end_of_its_idle_connection(database: Database) -> None:
+    async with running_appender(database) as appender:
+        await appender.append([foreign_event()])
+        assert await terminate(database, "appender") == 1
+        event = foreign_event()
+        positions = await appender.append([event])
+    assert (await standing(database))[event.originator_id, 1][0] == positions[0]
+
+
+async def test_every_acknowledged_append_stands_once_though_backends_are_terminated_meanwhile(
+    database: Database,
+) -> None:
+    """500 appends, singly and in pairs, from 20 callers, and a backend killed again and again."""
+    killed = 0
+    acknowledged: dict[Key, int] = {}
+
+    async def caller() -> None:
+        n = 0
+        while n < 25 or killed < 5:
+            n += 1
+            stream = uuid4()
+            events = [foreign_event(stream, version) for version in range(1, 2 + n % 2)]
+            positions = await appender.append(events)
+            for event, position in zip(events, positions, strict=True):
+                acknowledged[event.originator_id, event.originator_version] = position
+
+    async with running_appender(database) as appender:
+        callers = asyncio.gather(*(caller() for _ in range(20)))
+        while not callers.done():
+            killed += await terminate(database, "appender")
+            await asyncio.wait({callers}, timeout=0.005)
+        await callers
+    log = await standing(database)
+    assert acknowledged == {key: position for key, (position, _) in log.items()}
+    assert len({stream for stream, _ in acknowledged}) >= 500
+
+
+async def read_only(database: Database, setting: str) -> None:
+    """As a primary is that was demoted."""
+    name = str(conninfo_to_dict(database.conninfo)["dbname"])
+    async with await database.connect("test") as connection:
+        await connection.execute("SET default_transaction_read_only = off")
+        statement = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+        await connection.execute(statement.format(sql.Identifier(name), setting))
+
+
+async def test_a_server_that_may_only_be_read_takes_no_appends_and_says_so_in_time(
+    database: Database,
+) -> None:
+    await read_only(database, "on")
+    async with running_appender(database, limits=AppendLimits(answer_seconds=0.3)) as appender:
+        outcomes = await append_singly(appender, foreign_events(3))
+    assert {type(outcome) for outcome in outcomes} == {AppendRefused}
+    assert await standing(database) == {}
+
+
+async def test_an_append_that_waits_out_a_change_of_primary_is_written_without_a_restart(
+    database: Database,
+) -> None:
+    await read_only(database, "on")
+    connections = 0
+
+    async def connect() -> Connection:
+        nonlocal connections
+        connections += 1
+        return await database.connect("appender")
+
+    async def tried_again() -> bool:
+        return connections > 2
+
+    appender = Appender(connect, on_commit=nothing, limits=PATIENT)
+    async with running(appender.run):
+        waiting = asyncio.ensure_future(append_singly(appender, foreign_events(3)))
+        await until(tried_again, "the appender looks for another server")
+        await read_only(database, "off")
+        assert all(isinstance(outcome, tuple) for outcome in await waiting)
+
+
+async def test_reads_survive_that_every_connection_of_the_pool_was_ended(
+    database: Database,
+) -> None:
+    async with running_store(database) as store:
+        event = foreign_event()
+        await store.append_stored([event])
+        assert await terminate(database, "pool") > 0
+        (record,) = await store.read_log(after=0, limit=10)
+        assert record.stored_event == event
+
+
+async def test_the_outcome_of_an_append_caught_by_an_outage_is_unknown_until_it_is_read(
+    database: Database,
+) -> None:
+    async with proxied(database.conninfo) as proxy:
+        behind = Database(proxy.conninfo, pool_size=1)
+        async with running_appender(behind) as appender:
+            await append_singly(appender, foreign_events(2))
+            proxy.refuse()
+            caught = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
+
+            async def away() -> bool:
+                return appender._connection.away is not None
+
+            await until(away, "the appender knows that Postgres is away")
+        (outcome,) = await caught
+        assert isinstance(outcome, AppendOutcomeUnknown)

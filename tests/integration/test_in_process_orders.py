@@ -1,0 +1,163 @@
+"""Placing orders: one order to a key, whoever sends it and how often."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from pulse.application import (
+    Caller,
+    InProcessOrders,
+    OrderNotFound,
+    Origin,
+    Placed,
+    system_clock,
+)
+from pulse.domain import (
+    OrderRequest,
+    OrderUniqueKeyTaken,
+    RequestedOrder,
+    order_id_for,
+    parse_order_request,
+)
+from pulse.eventstore import EventStore
+from pulse.postgres import Database
+from pulse.projections import OrderReader
+from pulse.workers import Claims
+from tests.support.events import MAPPER, TRACE, slices_scheduled, stored
+from tests.support.log import running_store, standing
+from tests.support.read_model import project
+
+CALLER = Caller()
+
+
+def requested(order_unique_key: str = "key", total_quantity: int = 100) -> RequestedOrder:
+    return parse_order_request(
+        OrderRequest(
+            order_unique_key=order_unique_key,
+            instrument="NSE:RELIANCE",
+            side="BUY",
+            total_quantity=total_quantity,
+            split_config={"num_splits": 5, "duration_minutes": 60},
+        )
+    )
+
+
+def orders_on(database: Database, store: EventStore) -> InProcessOrders:
+    reader = OrderReader(database, MAPPER)
+    return InProcessOrders(store, reader, system_clock, Origin("host:1:abc"))
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[EventStore]:
+    async with running_store(database) as store:
+        yield store
+
+
+@pytest.fixture
+async def orders(database: Database, store: EventStore) -> InProcessOrders:
+    return orders_on(database, store)
+
+
+async def test_an_order_is_placed_and_read_back_at_once(orders: InProcessOrders) -> None:
+    placed = await orders.place(requested("key-1", 123), CALLER, TRACE)
+    assert placed == Placed(order_id_for("internal", "key-1"), "key-1", created=True)
+    view = await orders.order(placed.order_id)
+    assert (view.order_unique_key, view.total_quantity) == ("key-1", 123)
+    assert (view.order_queue_status, view.version, view.slices) == ("PENDING", 1, ())
+
+
+async def test_sixty_four_placings_of_the_same_order_at_once_make_one(
+    database: Database, orders: InProcessOrders
+) -> None:
+    placings = [orders.place(requested(), CALLER, TRACE) for _ in range(64)]
+    placed = await asyncio.gather(*placings)
+    assert sorted(p.created for p in placed) == [False] * 63 + [True]
+    assert {p.order_id for p in placed} == {order_id_for("internal", "key")}
+    assert len(await standing(database)) == 1
+
+
+async def test_sixty_four_different_orders_under_one_key_at_once_make_one_and_63_refusals(
+    database: Database, orders: InProcessOrders
+) -> None:
+    placings = [orders.place(requested("key", 100 + n), CALLER, TRACE) for n in range(64)]
+    outcomes = await asyncio.gather(*placings, return_exceptions=True)
+    placed = [outcome for outcome in outcomes if isinstance(outcome, Placed)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, OrderUniqueKeyTaken)]
+    assert [p.created for p in placed] == [True]
+    assert len(refused) == 63
+    assert {r.existing_order_id for r in refused} == {placed[0].order_id}
+    assert {r.order_unique_key for r in refused} == {"key"}
+    view = await orders.order(placed[0].order_id)
+    assert view.total_quantity == 100 + outcomes.index(placed[0])
+    assert len(await standing(database)) == 1
+
+
+async def test_placings_from_two_processes_at_once_make_one_order(
+    database: Database, orders: InProcessOrders
+) -> None:
+    async with running_store(database) as elsewhere:
+        others = orders_on(database, elsewhere)
+        placings = [
+            (orders, others)[n % 2].place(requested(f"key-{n // 8}"), CALLER, TRACE)
+            for n in range(64)
+        ]
+        placed = await asyncio.gather(*placings)
+    for start in range(0, 64, 8):
+        assert sum(p.created for p in placed[start : start + 8]) == 1
+    assert len(await standing(database)) == 8
+
+
+async def test_key_scopes_keep_apart(database: Database, orders: InProcessOrders) -> None:
+    callers = [Caller("anonymous", scope) for scope in ("internal", "https://a|x", "https://a|y")]
+    placings = [
+        orders.place(requested("key", 100 + n), caller, TRACE) for n, caller in enumerate(callers)
+    ]
+    placed = await asyncio.gather(*placings)
+    assert [p.created for p in placed] == [True, True, True]
+    assert len({p.order_id for p in placed}) == 3
+    assert len(await standing(database)) == 3
+    with pytest.raises(OrderUniqueKeyTaken) as refusal:
+        await orders.place(requested("key", 999), callers[1], TRACE)
+    assert refusal.value.existing_order_id == placed[1].order_id
+
+
+async def test_the_same_order_again_is_the_same_order_even_when_it_is_settled(
+    store: EventStore, orders: InProcessOrders
+) -> None:
+    first = await orders.place(requested(), CALLER, TRACE)
+    (record,) = await store.read_stream(first.order_id)
+    created = MAPPER.event_of(record)
+    await store.append_stored(stored([slices_scheduled(created)]))  # type: ignore[arg-type]
+    again = await orders.place(requested(), Caller("someone else"), TRACE)
+    assert again == Placed(first.order_id, "key", created=False)
+    view = await orders.order(first.order_id)
+    assert (view.order_queue_status, view.placed_by) == ("COMPLETED", "anonymous")
+
+
+async def test_the_view_shows_the_claim_only_while_the_order_is_in_progress(
+    database: Database, store: EventStore, orders: InProcessOrders
+) -> None:
+    placed = await orders.place(requested(), CALLER, TRACE)
+    await project(database)
+    claims = Claims(database, "worker-1")
+    claim = (await claims.claim(1))[placed.order_id]
+    view = await orders.order(placed.order_id)
+    assert view.order_queue_status == "IN_PROGRESS"
+    assert (view.claimed_by, view.claimed_at) == ("worker-1", claim.claimed_at)
+    (record,) = await store.read_stream(placed.order_id)
+    scheduled = slices_scheduled(MAPPER.event_of(record))  # type: ignore[arg-type]
+    await store.append(scheduled)
+    view = await orders.order(placed.order_id)
+    assert view.order_queue_status == "COMPLETED"
+    assert (view.claimed_by, view.claimed_at) == (None, None)
+    assert view.slices == scheduled.slices
+
+
+async def test_an_order_that_never_was_is_not_found(orders: InProcessOrders) -> None:
+    unknown: UUID = uuid4()
+    with pytest.raises(OrderNotFound):
+        await orders.order(unknown)
+    with pytest.raises(OrderNotFound):
+        await orders.history(unknown)

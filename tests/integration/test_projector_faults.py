@@ -1,0 +1,181 @@
+"""The projector under races and faults: each event is applied exactly once, whoever dies when."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from random import Random
+
+import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from pulse.domain import Event
+from pulse.postgres import Database, DatabaseUnavailable
+from pulse.projections import Projected, Projector
+from tests.support.events import (
+    MAPPER,
+    order_created,
+    orders_created,
+    slices_scheduled,
+    splitting_failed,
+    stored,
+    timed_out,
+)
+from tests.support.log import running_store, terminate, until_waiting_for_lock
+from tests.support.read_model import folded, position, project, projector, queue
+from tests.support.waiting import until
+
+PROJECT_ONCE = """
+import asyncio, sys
+from pulse.eventstore import EventMapper
+from pulse.postgres import Database
+from pulse.projections import Projector
+
+async def main():
+    database = Database(sys.argv[1], pool_size=1)
+    await database.open()
+    await Projector(database, EventMapper()).run_once()
+
+asyncio.run(main())
+"""
+
+
+async def filled_log(database: Database, orders: int) -> list[tuple[int, Event]]:
+    """Orders of every fate, their events mixed as a busy day mixes them."""
+    random = Random(orders)
+    fates = (slices_scheduled, splitting_failed, timed_out, slices_scheduled)
+    waiting: list[Event] = []
+    events: list[Event] = []
+    for number, created in enumerate(orders_created(orders)):
+        events.append(created)
+        waiting.append(fates[number % 4](created))
+        if random.random() < 0.5:
+            events.append(waiting.pop(random.randrange(len(waiting))))
+    events += waiting
+    async with running_store(database) as store:
+        positions: list[int] = []
+        for start in range(0, len(events), 500):
+            positions += await store.append_stored(stored(events[start : start + 500]))
+    return list(zip(positions, events, strict=True))
+
+
+async def blocking_row(connection: AsyncConnection[TupleRow], event: Event) -> None:
+    """Have the projector wait in mid-transaction: insert a slice row that it will insert too."""
+    await connection.execute(
+        "INSERT INTO order_slices VALUES (%s, 1, 'x', 'x', 1, now())", (event.originator_id,)
+    )
+
+
+async def test_projectors_that_race_apply_each_event_exactly_once(
+    database: Database, conninfo: str
+) -> None:
+    log = await filled_log(database, 1000)
+    assert len(log) == 2000
+    applied = 0
+
+    async def race(projecting: Projector) -> None:
+        nonlocal applied
+        while True:
+            result = await projecting.run_once()
+            if isinstance(result, Projected):
+                if not result.events:
+                    return
+                applied += result.events
+            await asyncio.sleep(0)
+
+    async with AsyncExitStack() as pools:
+        racers = []
+        for batch_events in (17, 29, 50, 101):
+            pool = Database(conninfo, pool_size=2)
+            await pool.open()
+            pools.push_async_callback(pool.close)
+            racers.append(race(projector(pool, batch_events)))
+        await asyncio.gather(*racers)
+    assert applied == 2000
+    assert await position(database) == log[-1][0]
+    assert await queue(database) == folded(log)
+
+
+async def test_a_transaction_that_fails_in_its_middle_has_written_nothing(
+    database: Database,
+) -> None:
+    before = await filled_log(database, 3)
+    await project(database)
+    created = order_created()
+    events: list[Event] = [*orders_created(3), created, slices_scheduled(created)]
+    async with running_store(database) as store:
+        positions = await store.append_stored(stored(events))
+    projecting = Database(database.conninfo, pool_size=1)
+    await projecting.open()
+    async with (
+        await database.connect("blocker") as blocker,
+        blocker.transaction(force_rollback=True),
+    ):
+        await blocking_row(blocker, created)
+        step = asyncio.ensure_future(projector(projecting).run_once())
+        await until_waiting_for_lock(database, "pool")
+        await terminate(database, "pool")
+        with pytest.raises(DatabaseUnavailable):
+            await step
+    assert await queue(database) == folded(before)
+    assert await position(database) == before[-1][0]
+    await project(projecting)
+    await projecting.close()
+    assert await queue(database) == folded([*before, *zip(positions, events, strict=True)])
+
+
+async def test_a_projector_killed_in_mid_transaction_loses_nothing_and_doubles_nothing(
+    database: Database, conninfo: str
+) -> None:
+    log = await filled_log(database, 20)
+    settled = next(e for _, e in log if type(e).__name__ == "SlicesScheduled")
+    async with (
+        await database.connect("blocker") as blocker,
+        blocker.transaction(force_rollback=True),
+    ):
+        await blocking_row(blocker, settled)
+        process = subprocess.Popen([sys.executable, "-c", PROJECT_ONCE, conninfo], cwd=os.curdir)  # noqa: ASYNC220 - starting it does not block
+        try:
+            await until_waiting_for_lock(database, "pool")
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert await queue(database) == {}
+
+    async def projected() -> bool:
+        """Busy until Postgres has noticed that the killed one is gone."""
+        result = await Projector(database, MAPPER).run_once()
+        return isinstance(result, Projected) and result.events == 0
+
+    await until(projected, "another projector gets to the end of the log")
+    assert await queue(database) == folded(log)
+    assert await position(database) == log[-1][0]
+
+
+async def test_a_projector_that_lost_its_connection_goes_on_where_it_was(
+    database: Database,
+) -> None:
+    """Its backend is ended again and again while it works, mostly in mid-transaction."""
+    log = await filled_log(database, 300)
+    broken = Database(database.conninfo, pool_size=1)
+    await broken.open()
+    kills = 0
+    projecting = projector(broken, batch_events=20)
+
+    async def step() -> bool:
+        nonlocal kills
+        try:
+            result = await projecting.run_once()
+        except DatabaseUnavailable:
+            return False
+        if isinstance(result, Projected) and result.events and kills < 8:
+            kills += await terminate(database, "pool")
+        return isinstance(result, Projected) and not result.events
+
+    await until(step, "everything is projected")
+    await broken.close()
+    assert kills
+    assert await queue(database) == folded(log)

@@ -1,0 +1,144 @@
+"""The hot statements' plans on tables of some 50,000 rows."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from pulse.postgres import load_sql
+
+ROWS = 50_000
+
+_FILL = """
+INSERT INTO stored_events (originator_id, originator_version, topic, state)
+SELECT md5(n::text)::uuid, 1, 'pulse.domain:OrderCreated', '{}' FROM generate_series(1, %(rows)s) n;
+
+INSERT INTO order_queue (
+    order_id, order_unique_key, key_scope, placed_by, instrument, side, total_quantity, num_splits,
+    duration_minutes, randomize, splitter_version, state, version, position, created_position,
+    created_at, updated_at)
+SELECT md5(n::text)::uuid, n::text, 'internal', 'x', 'NSE:X', 'BUY', 100, 5, 60, true, 1,
+       CASE WHEN n > %(rows)s - %(pending)s THEN 'PENDING' ELSE 'COMPLETED' END,
+       1, n, n, now(), now()
+  FROM generate_series(1, %(rows)s) n;
+
+INSERT INTO order_claims (order_id, claimed_by, claimed_at, first_claimed_at)
+SELECT md5(n::text)::uuid, 'worker-1', now(), now()
+  FROM generate_series(%(rows)s - %(pending)s + 1, %(rows)s - %(pending)s + %(claimed)s) n;
+
+ANALYZE stored_events, order_queue, order_claims, notification_tracking;
+"""
+
+
+def filled(conninfo: str, *, pending: int, claimed: int) -> psycopg.Connection[tuple[Any, ...]]:
+    with psycopg.ClientCursor(psycopg.connect(conninfo, autocommit=True)) as cursor:
+        cursor.execute(_FILL, {"rows": ROWS, "pending": pending, "claimed": claimed})
+        return cursor.connection
+
+
+@pytest.fixture(params=[(200, 20), (ROWS, 500)], ids=["few pending", "all pending"])
+def connection(
+    conninfo: str, request: pytest.FixtureRequest
+) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    pending, claimed = request.param
+    with filled(conninfo, pending=pending, claimed=claimed) as connection:
+        yield connection
+
+
+def plan_of(
+    connection: psycopg.Connection[tuple[Any, ...]], statement: LiteralString, *parameters: object
+) -> list[dict[str, Any]]:
+    """The nodes of the statement's plan, as it would be run with these parameters."""
+    cursor = connection.cursor(binary=False)
+    row = cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchone()
+    assert row is not None
+    plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
+    nodes, todo = [], [plan[0]["Plan"]]
+    while todo:
+        node = todo.pop()
+        nodes.append(node)
+        todo += node.get("Plans", [])
+    return nodes
+
+
+def indexes(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Index Name"] for node in nodes if "Index Name" in node}
+
+
+def scanned_whole(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+
+
+def some_order() -> UUID:
+    return UUID("c4ca4238a0b923820dcc509a6f75849b")
+
+
+def test_claiming_walks_the_index_of_pending_orders(
+    connection: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    statement = load_sql("pulse.workers", "claim_orders")
+    nodes = plan_of(connection, statement, [1], 10, "worker-1")
+    assert "order_queue_pending_idx" in indexes(nodes)
+    assert "order_queue" not in scanned_whole(nodes)
+    assert not any(node["Node Type"] == "Sort" for node in nodes), "the index is in order already"
+
+
+def test_handing_back_finds_claims_by_their_key(
+    connection: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    statement = load_sql("pulse.workers", "release_claims")
+    connection.execute("SET enable_seqscan = off")  # of some hundred rows either way is quick
+    nodes = plan_of(connection, statement, [uuid4(), uuid4()], "worker-1")
+    assert indexes(nodes) == {"order_claims_pkey"}
+
+
+def test_reading_the_log_walks_its_positions(
+    connection: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    statement = load_sql("pulse.eventstore", "select_log")
+    for after in (0, ROWS // 2, ROWS - 5):
+        nodes = plan_of(connection, statement, after, 1000)
+        assert indexes(nodes) == {"stored_events_notification_id_idx"}
+        assert not any(node["Node Type"] == "Sort" for node in nodes)
+
+
+def test_telling_how_far_the_projection_is_behind_looks_at_one_event(
+    connection: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    nodes = plan_of(connection, load_sql("pulse.projections", "select_lag"), "order_queue")
+    assert "stored_events_notification_id_idx" in indexes(nodes)
+    assert "stored_events" not in scanned_whole(nodes)
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [
+        (load_sql("pulse.eventstore", "select_stream"), (some_order(),)),
+        (load_sql("pulse.eventstore", "select_streams"), ([some_order(), uuid4()],)),
+        (load_sql("pulse.eventstore", "select_stored"), ([some_order()], [1])),
+        (load_sql("pulse.projections", "select_order"), (some_order(),)),
+    ],
+    ids=["stream", "streams", "stored", "order"],
+)
+def test_reading_streams_uses_the_logs_primary_key(
+    connection: psycopg.Connection[tuple[Any, ...]],
+    statement: LiteralString,
+    parameters: tuple[object, ...],
+) -> None:
+    nodes = plan_of(connection, statement, *parameters)
+    assert "stored_events_pkey" in indexes(nodes)
+    assert "stored_events" not in scanned_whole(nodes)
+
+
+def test_settling_orders_finds_them_by_their_key(
+    connection: psycopg.Connection[tuple[Any, ...]],
+) -> None:
+    statement = load_sql("pulse.projections", "settle_orders")
+    orders = [uuid4() for _ in range(50)]
+    columns = [[None] * 50 for _ in range(7)]
+    nodes = plan_of(connection, statement, orders, *columns)
+    assert indexes(nodes) <= {"order_queue_pkey", "order_queue_pending_idx"}
+    assert "order_queue" not in scanned_whole(nodes)

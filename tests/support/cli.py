@@ -1,0 +1,94 @@
+"""The `pulse` command in this process, on a test's own database and not on a terminal."""
+
+import asyncio
+import os
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import datetime
+from io import BytesIO, TextIOWrapper
+from unittest.mock import patch
+
+import msgspec
+import psycopg
+from eventsourcing.persistence import StoredEvent
+
+from pulse import bootstrap
+from pulse.cli import run
+from pulse.postgres import Database
+from tests.support.processes import environment, url_of
+from tests.support.read_model import project
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A command that came to its end: its exit code and what it wrote."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+def run_pulse(*arguments: str, conninfo: str | None = None, **settings: object) -> Ended:
+    """Run one command line to its end, with these settings and no others."""
+    if conninfo is not None:
+        settings["database_url"] = url_of(conninfo)
+    out, err = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
+    with (
+        patch.dict(os.environ, environment(settings), clear=True),
+        patch.object(bootstrap, "configure_logs", lambda *_: None),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            exit_code = run(arguments)
+        except SystemExit as ended:
+            exit_code = int(ended.code or 0)
+    return Ended(exit_code, _written(out), _written(err))
+
+
+def _written(stream: TextIOWrapper) -> str:
+    stream.flush()
+    assert isinstance(stream.buffer, BytesIO)
+    text = stream.buffer.getvalue().decode()
+    assert "\x1b" not in text, "a control code in a pipe"
+    return text
+
+
+def write(conninfo: str, *events: StoredEvent, recorded_at: datetime | None = None) -> None:
+    """Put events into the log, past the event store."""
+    with psycopg.connect(conninfo) as connection:
+        for event in events:
+            connection.execute(
+                "INSERT INTO stored_events"
+                " (originator_id, originator_version, topic, state, recorded_at)"
+                " VALUES (%s, %s, %s, %s, COALESCE(%s, clock_timestamp()))",
+                (
+                    event.originator_id,
+                    event.originator_version,
+                    event.topic,
+                    event.state,
+                    recorded_at,
+                ),
+            )
+
+
+def projected(conninfo: str) -> None:
+    """Project to the end of the log."""
+
+    async def project_all() -> None:
+        database = Database(conninfo, pool_size=2)
+        await database.open()
+        try:
+            await project(database)
+        finally:
+            await database.close()
+
+    asyncio.run(project_all())
+
+
+def claim(conninfo: str, order_id: object, worker: str, seconds_ago: float = 0) -> None:
+    """Let a worker hold an order since so long ago."""
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(
+            "INSERT INTO order_claims SELECT %s, %s, at, at"
+            " FROM (SELECT clock_timestamp() - make_interval(secs => %s) AS at)",
+            (order_id, worker, seconds_ago),
+        )

@@ -1,0 +1,56 @@
+"""What a statement did when it was carried out under a plan of the chosen kind."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+PlanMode = Literal["force_generic_plan", "force_custom_plan"]
+_PARAMETER = re.compile(r"%\((\w+)\)b")
+
+
+class PlanNode(msgspec.Struct, frozen=True):
+    """A node as it was carried out; rows are those of one loop."""
+
+    kind: str
+    relation: str
+    index: str
+    rows: float
+    rows_filtered: float
+    disk: bool
+
+
+def carried_out(
+    connection: psycopg.Connection[Any],
+    mode: PlanMode,
+    statement: str,
+    parameters: Mapping[str, Any],
+) -> list[PlanNode]:
+    """The nodes of the statement, prepared as the driver prepares it."""
+    names = list(dict.fromkeys(_PARAMETER.findall(statement)))
+    numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
+    values = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
+    given = sql.SQL("({})").format(values) if names else sql.SQL("")
+    for preparation in (f"SET plan_cache_mode = {mode}", "DEALLOCATE ALL"):
+        connection.execute(preparation, prepare=False)
+    connection.execute(f"PREPARE examined AS {numbered}", prepare=False)
+    explain = sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE examined {}").format(given)
+    row = connection.execute(explain, prepare=False).fetchone()
+    assert row is not None
+    return list(_nodes(row[0][0]["Plan"]))
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[PlanNode]:
+    yield PlanNode(
+        kind=plan["Node Type"],
+        relation=plan.get("Relation Name", ""),
+        index=plan.get("Index Name", ""),
+        rows=plan["Actual Rows"],
+        rows_filtered=plan.get("Rows Removed by Filter", 0),
+        disk=plan.get("Sort Space Type") == "Disk",
+    )
+    for part in plan.get("Plans", ()):
+        yield from _nodes(part)

@@ -1,0 +1,132 @@
+"""The order queue as it is, and as a plain fold of the events says it must be."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import dict_row
+
+from pulse.domain import Event, Order, Slice, evolve
+from pulse.postgres import Connection, Database
+from pulse.projections import Projected, Projector
+from tests.support.events import MAPPER
+from tests.support.log import fetch
+
+Row = dict[str, Any]
+
+_ORDERS = """
+SELECT order_id, order_unique_key, key_scope, placed_by, instrument, side, total_quantity,
+       num_splits, duration_minutes, randomize, order_queue_status, failure_reason,
+       failure_message, version, position, created_position, created_at, updated_at,
+       split_completed_at
+  FROM order_queue_status"""
+_SLICES = """
+SELECT order_id, sequence_number, instrument, side, quantity, scheduled_at
+  FROM order_slices ORDER BY order_id, sequence_number"""
+
+
+async def queue(database: Database) -> dict[UUID, Row]:
+    """The view people query, and with each order its slices; claims left out."""
+    orders, slices = await database.read(_queue)
+    by_order: dict[UUID, list[Row]] = defaultdict(list)
+    for row in slices:
+        by_order[row.pop("order_id")].append(row)
+    found = {row["order_id"]: row | {"slices": by_order.pop(row["order_id"], [])} for row in orders}
+    assert not by_order, "slices without an order"
+    return found
+
+
+async def _queue(connection: Connection) -> tuple[list[Row], list[Row]]:
+    cursor = connection.cursor(row_factory=dict_row)
+    orders = await (await cursor.execute(_ORDERS)).fetchall()
+    return orders, await (await cursor.execute(_SLICES)).fetchall()
+
+
+def folded(log: Iterable[tuple[int, Event]]) -> dict[UUID, Row]:
+    """What the queue must be after these events at these positions."""
+    orders: dict[UUID, Order] = {}
+    created: dict[UUID, int] = {}
+    latest: dict[UUID, int] = {}
+    for position, event in log:
+        orders[event.originator_id] = evolve(orders.get(event.originator_id), event)
+        created.setdefault(event.originator_id, position)
+        latest[event.originator_id] = position
+    return {
+        order_id: _row(order)
+        | {"position": latest[order_id], "created_position": created[order_id]}
+        for order_id, order in orders.items()
+    }
+
+
+def _row(order: Order) -> Row:
+    spec = order.spec
+    return {
+        "order_id": order.id,
+        "order_unique_key": order.order_unique_key,
+        "key_scope": order.key_scope,
+        "placed_by": order.placed_by,
+        "instrument": spec.instrument,
+        "side": spec.side,
+        "total_quantity": spec.total_quantity,
+        "num_splits": spec.num_splits,
+        "duration_minutes": spec.duration_minutes,
+        "randomize": spec.randomize,
+        "order_queue_status": order.state,
+        "failure_reason": order.failure_reason,
+        "failure_message": order.failure_message,
+        "version": order.version,
+        "created_at": order.created_at,
+        "updated_at": order.updated_at,
+        "split_completed_at": order.updated_at if order.state == "COMPLETED" else None,
+        "slices": [_slice_row(order, s) for s in order.slices],
+    }
+
+
+def _slice_row(order: Order, s: Slice) -> Row:
+    return {
+        "sequence_number": s.sequence_number,
+        "instrument": order.spec.instrument,
+        "side": order.spec.side,
+        "quantity": s.quantity,
+        "scheduled_at": s.scheduled_at,
+    }
+
+
+def projector(database: Database, batch_events: int = 1000) -> Projector:
+    """A projector of its own."""
+    return Projector(database, MAPPER, batch_events=batch_events)
+
+
+async def project(database: Database, batch_events: int = 1000) -> list[Projected]:
+    """Project to the end of the log; each step that did something."""
+    steps: list[Projected] = []
+    projecting = projector(database, batch_events)
+    while True:
+        result = await projecting.run_once()
+        assert isinstance(result, Projected)
+        if not result.events:
+            return steps
+        steps.append(result)
+
+
+async def position(database: Database) -> int:
+    """How far the projection says it has read."""
+    rows = await fetch(database, "SELECT notification_id FROM notification_tracking")
+    assert len(rows) == 1
+    return int(rows[0][0])
+
+
+async def forget(database: Database) -> None:
+    """Empty the read model, as if nothing had been projected yet."""
+    await fetch(database, "TRUNCATE order_queue, order_slices, order_claims")
+    await fetch(database, "UPDATE notification_tracking SET notification_id = 0")
+
+
+async def forget_the_log(database: Database) -> None:
+    """Empty the log as well, past its own guard."""
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("ALTER TABLE stored_events DISABLE TRIGGER ALL")
+        await connection.execute("TRUNCATE stored_events")
+        await connection.execute("ALTER TABLE stored_events ENABLE TRIGGER ALL")
+    await forget(database)

@@ -1,0 +1,57 @@
+"""Orders in the queue, and workers on them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from pulse.application import Origin, system_clock
+from pulse.domain import Event
+from pulse.eventstore import EventStore
+from pulse.postgres import Database
+from pulse.workers import Claims, SplittingWorker
+from tests.support.events import MAPPER, stored
+from tests.support.log import fetch
+from tests.support.read_model import project
+
+Claim = tuple[str | None, datetime | None, datetime]
+
+
+async def append_and_project(
+    store: EventStore, database: Database, events: Sequence[Event]
+) -> None:
+    """Append these events and have the queue show them."""
+    await store.append_stored(stored(events))
+    await project(database)
+
+
+def splitting_worker(
+    store: EventStore,
+    database: Database,
+    *,
+    name: str = "worker-1",
+    batch_size: int = 10,
+    max_split_delay_seconds: float = 300,
+    claims: Claims | None = None,
+) -> SplittingWorker:
+    """A worker that claims through this pool and appends to this store."""
+    return SplittingWorker(
+        store,
+        claims or Claims(database, name),
+        system_clock,
+        Origin(name),
+        batch_size=batch_size,
+        max_split_delay_seconds=max_split_delay_seconds,
+    )
+
+
+async def claims_of(database: Database) -> dict[UUID, Claim]:
+    """Every row of order_claims: by whom, when, and when first."""
+    rows = await fetch(
+        database, "SELECT order_id, claimed_by, claimed_at, first_claimed_at FROM order_claims"
+    )
+    return {row[0]: (row[1], row[2], row[3]) for row in rows}
+
+
+async def events_of(store: EventStore, order_id: UUID) -> list[Event]:
+    """The order's history."""
+    return [MAPPER.event_of(record) for record in await store.read_stream(order_id)]
