@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.node import MIGRATED_ROOMS
+from pulse.bootstrap.node import MIGRATED_ROOMS
 from pulse.postgres import Database, Limits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.migrations import Migrations

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from pulse.node import MIGRATED_ROOMS
+from pulse.bootstrap.node import MIGRATED_ROOMS
 from pulse.postgres import Database, Limits
 from pulse.postgres.migrations import Migrations
 

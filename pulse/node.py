@@ -1,3 +1,0 @@
-"""Moved to pulse.bootstrap."""
-
-from pulse.bootstrap.node import *  # noqa: F403

@@ -1,3 +1,0 @@
-"""Moved to pulse.bootstrap."""
-
-from pulse.bootstrap.server import *  # noqa: F403

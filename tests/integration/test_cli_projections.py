@@ -1,0 +1,176 @@
+"""`pulse rebuild` and `pulse projections`: the queue made anew, and orders taken up again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from uuid import uuid4
+
+import psycopg
+import pytest
+from eventsourcing.persistence import StoredEvent
+
+from pulse.domain import OrderCreated
+from pulse.projections.rebuild import REBUILD_LOCK
+from tests.support.cli import projected, run_pulse, write
+from tests.support.events import order_created, orders_created, slices_scheduled, stored
+from tests.support.processes import ROOT, environment, until, url_of
+
+
+def parked(conninfo: str, key: str = "parked") -> OrderCreated:
+    """An order whose outcome nobody can read."""
+    created = order_created(key)
+    unreadable = StoredEvent(created.originator_id, 2, "pulse.domain:SlicesScheduled", b'{"a":7}')
+    write(conninfo, *stored([created]), unreadable)
+    projected(conninfo)
+    return created
+
+
+def park_by_hand(conninfo: str, created: OrderCreated) -> None:
+    """As if code that has been mended since had not been able to read it."""
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(
+            "INSERT INTO parked_orders (order_id, position, reason) VALUES (%s, 1, 'unread')",
+            (created.originator_id,),
+        )
+
+
+def rows(conninfo: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute("SELECT * FROM order_queue ORDER BY order_id").fetchall()
+
+
+def test_a_rebuild_ends_with_one_line_of_events_seconds_and_parked(conninfo: str) -> None:
+    created = orders_created(20)
+    write(conninfo, *stored(created), *stored([slices_scheduled(c) for c in created[:5]]))
+    projected(conninfo)
+    before = rows(conninfo)
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("UPDATE order_queue SET total_quantity = 7")
+
+    ended = run_pulse("rebuild", conninfo=conninfo)
+
+    assert (ended.exit_code, ended.err) == (0, "")
+    assert re.fullmatch(r"rebuilt from 25 events in \d+\.\d s, 0 orders parked\n", ended.out)
+    assert rows(conninfo) == before
+
+
+def test_a_rebuild_that_parks_an_order_says_so_and_ends_with_1(conninfo: str) -> None:
+    parked(conninfo)
+    ended = run_pulse("rebuild", conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert "1 order parked; `pulse projections status` says why\n" in ended.out
+
+
+def test_a_rebuild_beside_another_is_refused_in_one_line(conninfo: str) -> None:
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (REBUILD_LOCK,))
+        ended = run_pulse("rebuild", conninfo=conninfo)
+    assert (ended.exit_code, ended.out) == (1, "")
+    assert ended.err.startswith("pulse: another rebuild is running")
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_rebuild_told_to_stop_leaves_the_live_queue_and_no_obstacle(
+    conninfo: str, number: signal.Signals, code: int
+) -> None:
+    write(conninfo, *stored(orders_created(30)))
+    projected(conninfo)
+    before = rows(conninfo)
+    with psycopg.connect(conninfo) as holder:
+        holder.execute("SELECT FROM notification_tracking FOR UPDATE")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pulse.cli", "rebuild"],
+            cwd=ROOT,
+            env=environment({"database_url": url_of(conninfo)}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with psycopg.connect(conninfo, autocommit=True) as observer:
+            until(lambda: waits_for_lock(observer), "the rebuild waits for the position")
+        time.sleep(0.05)
+        os.kill(process.pid, number)
+        out, err = process.communicate(timeout=20)
+        holder.rollback()
+    assert (process.returncode, out) == (code, "")
+    assert err == "pulse: stopped before the end; nothing is half done, run it again\n"
+    assert rows(conninfo) == before
+    assert run_pulse("rebuild", conninfo=conninfo).exit_code == 0
+    assert rows(conninfo) == before
+
+
+def waits_for_lock(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    found = connection.execute(
+        "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pulse:rebuild@%'"
+        " AND datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return bool(found.fetchall())
+
+
+def test_parked_orders_are_listed_with_position_reason_and_since(conninfo: str) -> None:
+    assert run_pulse("projections", "status", conninfo=conninfo).exit_code == 0
+    created = parked(conninfo)
+    ended = run_pulse("projections", "status", conninfo=conninfo)
+    assert (ended.exit_code, ended.err) == (1, "")
+    (line,) = [text for text in ended.out.splitlines() if str(created.originator_id) in text[:36]]
+    assert re.search(r"position 2  since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  version 2 of", line)
+    assert "cannot be read" in line
+    ended = run_pulse("projections", "status", "--json", conninfo=conninfo)
+    found = json.loads(ended.out)
+    assert ended.exit_code == 1
+    assert (found["position"], found["parked"][0]["position"]) == (2, 2)
+
+
+def test_a_retry_tells_of_each_whether_it_stands_again_or_why_not(conninfo: str) -> None:
+    still = parked(conninfo)
+    mended = order_created("mended")
+    write(conninfo, *stored([mended]))
+    projected(conninfo)
+    park_by_hand(conninfo, mended)
+
+    ended = run_pulse("projections", "retry", "--all", conninfo=conninfo)
+
+    assert (ended.exit_code, ended.err) == (1, "")
+    of = dict(line.split("  ", 1) for line in ended.out.splitlines())
+    assert of[str(mended.originator_id)] == "stands again"
+    assert of[str(still.originator_id)].startswith("stays parked: version 2 of stream")
+    with psycopg.connect(conninfo) as connection:
+        left = connection.execute("SELECT order_id FROM parked_orders").fetchall()
+    assert left == [(still.originator_id,)]
+
+
+def test_a_retry_of_named_orders_leaves_the_others(conninfo: str) -> None:
+    parked(conninfo)
+    mended = order_created("mended")
+    write(conninfo, *stored([mended]))
+    projected(conninfo)
+    park_by_hand(conninfo, mended)
+    order_id = str(mended.originator_id)
+    ended = run_pulse("projections", "retry", order_id, conninfo=conninfo)
+    assert (ended.exit_code, ended.out) == (0, f"{order_id}  stands again\n")
+    ended = run_pulse("projections", "retry", order_id, conninfo=conninfo)
+    assert (ended.exit_code, ended.out) == (0, f"{order_id}  is not parked\n")
+
+
+def test_a_retry_of_an_order_that_does_not_exist_is_not_well(conninfo: str) -> None:
+    order_id = str(uuid4())
+    ended = run_pulse("projections", "retry", order_id, conninfo=conninfo)
+    assert (ended.exit_code, ended.out) == (1, f"{order_id}  no order has this id\n")
+
+
+def test_a_retry_of_all_where_none_is_parked_is_well(conninfo: str) -> None:
+    ended = run_pulse("projections", "retry", "--all", conninfo=conninfo)
+    assert (ended.exit_code, ended.out) == (0, "no order is parked\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--all", "3f2a8c1e-0000-4000-8000-000000000001"]])
+def test_a_retry_takes_orders_or_all(arguments: list[str]) -> None:
+    ended = run_pulse("projections", "retry", *arguments)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert "name the orders or say --all" in ended.err
+    assert ended.err.count("\n") == 1

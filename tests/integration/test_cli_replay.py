@@ -1,0 +1,174 @@
+"""`pulse replay`: a history that people can read, and the same as JSON."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from eventsourcing.persistence import StoredEvent
+
+from pulse.domain import INTERNAL_SCOPE, Event, OrderCreated, Slice, order_id_for
+from pulse.settings import Settings
+from tests.support.api import serving
+from tests.support.cli import claim, projected, run_pulse, write
+from tests.support.events import (
+    foreign_event,
+    order_created,
+    slices_scheduled,
+    splitting_failed,
+    stored,
+    timed_out,
+)
+
+GOLDEN = Path(__file__).parent / "golden" / "replay.txt"
+T0 = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def told(conninfo: str, created: OrderCreated, *outcome: Event) -> str:
+    """What replay says of an order with these events, on one line where it wraps none."""
+    write(conninfo, *stored([created, *outcome]))
+    ended = run_pulse("replay", str(created.originator_id), conninfo=conninfo)
+    assert (ended.exit_code, ended.err) == (0, "")
+    return ended.out
+
+
+def test_a_history_is_told_event_by_event_with_its_schedule(conninfo: str) -> None:
+    created = order_created("ouk_golden", timestamp=T0, total_quantity=12_345, duration_minutes=375)
+    split = slices_scheduled(created, worker="host:2:def")
+    write(conninfo, *stored([created]), recorded_at=T0 + 3 * MILLISECOND)
+    write(conninfo, *stored([split]), recorded_at=split.timestamp - MILLISECOND / 2)
+
+    ended = run_pulse("replay", str(created.originator_id), conninfo=conninfo)
+
+    assert ended.out == GOLDEN.read_text(encoding="utf-8")
+    assert (ended.exit_code, ended.err) == (0, "")
+
+
+def test_the_drawing_is_plain_ascii_in_a_pipe_whatever_the_terminal_is(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "300")
+    created = order_created(num_splits=100, total_quantity=1_000_000_000, duration_minutes=1440)
+    lines = told(conninfo, created, slices_scheduled(created)).splitlines()
+    bars = [line for line in lines if line.endswith("#")]
+    assert len(bars) == 100
+    assert max(map(len, bars)) == 79
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    assert lines[-1].startswith("  sum 1,000,000,000 of 1,000,000,000 shares; every rule")
+
+
+def test_json_is_the_very_answer_of_the_api(conninfo: str) -> None:
+    created = order_created()
+    order_id = str(created.originator_id)
+    write(conninfo, *stored([created, slices_scheduled(created)]))
+
+    async def ask() -> bytes:
+        async with serving(Settings(database_url=conninfo)) as api:
+            return (await api.get(f"/pulse/internal/orders/{order_id}/events")).content
+
+    ended = run_pulse("replay", order_id, "--json", conninfo=conninfo)
+    assert ended.exit_code == 0
+    assert ended.out.encode() == asyncio.run(ask()) + b"\n"
+
+
+@pytest.mark.parametrize(
+    "order_id", ["3f2a8c1e-0000-4000-8000-000000000001", "ouk_1", "x" * 500, ""]
+)
+def test_an_id_of_no_order_is_one_line_and_exit_code_1(conninfo: str, order_id: str) -> None:
+    for machine in ([], ["--json"]):
+        ended = run_pulse("replay", order_id, *machine, conninfo=conninfo)
+        assert (ended.exit_code, ended.out) == (1, "")
+        assert ended.err.startswith("pulse: no order has the id")
+        assert ended.err.count("\n") == 1
+        assert len(ended.err) < 250
+
+
+@pytest.mark.parametrize(
+    ("reason", "what_to_do"),
+    [
+        ("TOO_LATE", "`pulse status`"),
+        ("SPLITTING_ERROR", "report it"),
+        ("SOMETHING_NEW", "under a new key"),
+    ],
+)
+def test_an_order_that_could_not_be_split_says_why_and_what_to_do(
+    conninfo: str, reason: str, what_to_do: str
+) -> None:
+    created = order_created()
+    text = told(conninfo, created, splitting_failed(created, reason=reason))
+    assert "is FAILED" in text
+    assert f"{reason}: a rule is broken" in text
+    assert what_to_do in text
+    assert "FAILED is final" in text
+    assert "Schedule" not in text
+
+
+def test_an_order_that_timed_out_says_who_held_it_and_what_to_do(conninfo: str) -> None:
+    created = order_created()
+    text = told(conninfo, created, timed_out(created))
+    assert "did not split it within 300 s; monitor-1 gave it up" in text
+    assert "TIMED_OUT: claimed by worker-1" in text
+    assert "place it again under a new key" in text
+
+
+def test_an_order_that_waits_says_for_what(conninfo: str) -> None:
+    created = order_created()
+    text = told(conninfo, created)
+    assert "is PENDING" in text
+    assert "`pulse status` says whether one is present" in text
+    claim(conninfo, created.originator_id, "host:9:abc")
+    text = run_pulse("replay", str(created.originator_id), conninfo=conninfo).out
+    assert "is IN_PROGRESS" in text
+    assert "Worker host:9:abc holds it since" in text
+
+
+def test_an_unreadable_event_is_told_as_it_is_stored(conninfo: str) -> None:
+    created = order_created()
+    write(conninfo, *stored([created]))
+    write(conninfo, StoredEvent(created.originator_id, 2, "pulse.domain:TimedOut", b'{"a":7}'))
+    projected(conninfo)
+    ended = run_pulse("replay", str(created.originator_id), conninfo=conninfo)
+    assert ended.exit_code == 0
+    assert "cannot be told" in ended.out
+    assert 'as stored: {"a":7}' in ended.out
+    assert "`pulse projections status`" in ended.out
+    assert "An order to BUY 100 shares" in ended.out
+
+
+def test_a_stream_that_is_not_pulses_is_told_without_control_codes(conninfo: str) -> None:
+    event = foreign_event(state=b'{"text":"\\u001b[31mred\\u202e"}')
+    write(conninfo, event)
+    ended = run_pulse("replay", str(event.originator_id), conninfo=conninfo)
+    assert ended.exit_code == 0
+    assert "elsewhere:Happened" in ended.out
+    assert "its stream holds no event of Pulse's" in ended.out
+    assert all(line.isprintable() for line in ended.out.splitlines())
+
+
+def test_a_schedule_that_breaks_a_rule_says_which(conninfo: str) -> None:
+    created = order_created(num_splits=2, timestamp=T0)
+    split = slices_scheduled(created)
+    first = Slice(sequence_number=1, quantity=1, scheduled_at=T0)
+    broken = type(split)(
+        **{name: getattr(split, name) for name in split.__struct_fields__ if name != "slices"},
+        slices=(first, split.slices[1]),
+    )
+    text = told(conninfo, created, broken)
+    assert "a rule of a schedule is broken" in text
+    assert "quantities_sum_to_total" in text
+
+
+def test_the_order_of_the_help_is_the_one_that_up_suggests() -> None:
+    suggested = order_id_for(INTERNAL_SCOPE, "ouk_first")
+    assert f"pulse replay {suggested}" in run_pulse("replay", "--help").out
+
+
+def test_the_machine_form_names_every_event(conninfo: str) -> None:
+    created = order_created()
+    write(conninfo, *stored([created, timed_out(created)]))
+    ended = run_pulse("replay", str(created.originator_id), "--json", conninfo=conninfo)
+    events = json.loads(ended.out)["events"]
+    assert [event["type"] for event in events] == ["OrderCreated", "TimedOut"]

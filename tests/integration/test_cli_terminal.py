@@ -1,0 +1,93 @@
+"""What commands show on a terminal, and what they show of the same anywhere else."""
+
+import io
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from pulse.cli import rebuild
+from pulse.cli.schedule_text import draw
+from pulse.cli.terminal import columns, duration, printable
+from tests.support.events import order_created, slices_scheduled
+
+T0 = datetime(2026, 3, 2, 23, 45, tzinfo=UTC)
+
+
+def console(*, terminal: bool, width: int = 100) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None)
+
+
+def text_of(shown: Console) -> str:
+    assert isinstance(shown.file, io.StringIO)
+    return shown.file.getvalue()
+
+
+def test_bars_are_of_blocks_on_a_terminal_and_longer_for_more_shares() -> None:
+    created = order_created(total_quantity=8_000, num_splits=8, timestamp=T0)
+    split = slices_scheduled(created)
+    lines = [line.plain for line in draw(split.slices, created, 60, blocks=True)]
+    bars = [line for line in lines if "█" in line]
+    assert len(bars) == 8
+    assert all(len(bar) < 60 for bar in bars)
+    lengths = [bar.count("█") for bar in bars]
+    quantities = [s.quantity for s in split.slices]
+    order_of_lengths = [lengths[i] for i in sorted(range(8), key=lambda i: quantities[i])]
+    assert order_of_lengths == sorted(lengths)
+
+
+def test_each_day_of_a_schedule_stands_once_before_its_slices() -> None:
+    created = order_created(timestamp=T0)
+    lines = [
+        line.plain for line in draw(slices_scheduled(created).slices, created, 80, blocks=False)
+    ]
+    assert [line.strip() for line in lines if line.startswith("  2026")] == [
+        "2026-03-02",
+        "2026-03-03",
+    ]
+
+
+def test_a_drawing_is_as_wide_as_the_terminal_within_reason_and_the_same_in_every_pipe() -> None:
+    assert columns(console(terminal=True, width=90)) == 90
+    assert columns(console(terminal=True, width=400)) == 110
+    assert columns(console(terminal=False, width=400)) == 80
+
+
+def test_a_rebuild_shows_a_bar_on_a_terminal() -> None:
+    shown = console(terminal=True)
+    with rebuild._progress_on(shown) as on_progress:
+        on_progress(0, 2_000)
+        on_progress(2_000, 2_000)
+    assert "positions" in text_of(shown)
+    assert "2000/2000" in text_of(shown)
+
+
+def test_a_rebuild_shows_a_plain_line_now_and_then_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = iter([0.0, 1.9, 2.1, 2.2, 4.2])
+    monkeypatch.setattr("pulse.cli.rebuild.time.monotonic", lambda: next(seconds))
+    shown = console(terminal=False)
+    with rebuild._progress_on(shown) as on_progress:
+        for position in (1_000, 2_000, 3_000, 4_000):
+            on_progress(position, 4_000)
+    assert text_of(shown) == "position 2,000 of 4,000\nposition 4,000 of 4,000\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (60, "1 min 0 s"),
+        (3_599.6, "1 h 0 min"),
+        (7_260, "2 h 1 min"),
+        (100_000, "1 d 3 h"),
+    ],
+)
+def test_a_duration_is_told_in_the_units_that_matter(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_what_cannot_be_printed_is_replaced() -> None:
+    assert printable("a\x1b[31m\u202eb\n") == "a�[31m�b�"

@@ -1,0 +1,174 @@
+"""The command as a whole: help that teaches, one line for each fault, exit codes for scripts."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from tests.support.cli import run_pulse
+from tests.support.orders import order
+from tests.support.processes import ROOT, environment, free_port, until, url_of
+
+ID = "3f2a8c1e-0000-4000-8000-000000000001"
+COMMANDS = [
+    ["up"],
+    ["api"],
+    ["background"],
+    ["migrate"],
+    ["load"],
+    ["replay"],
+    ["status"],
+    ["rebuild"],
+    ["projections", "status"],
+    ["projections", "retry"],
+]
+ON_POSTGRES = [
+    ["replay", ID],
+    ["status"],
+    ["status", "--json"],
+    ["rebuild"],
+    ["projections", "status"],
+    ["projections", "retry", "--all"],
+]
+
+
+@pytest.fixture
+def empty_conninfo(postgres: str) -> Iterator[str]:
+    """A database without a schema."""
+    name = f"pulse_empty_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield make_conninfo(postgres, dbname=name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_has_its_exit_codes_and_an_example(command: list[str]) -> None:
+    ended = run_pulse(*command, "--help")
+    assert (ended.exit_code, ended.err) == (0, "")
+    assert "Exit codes: 0 " in ended.out
+    assert "Example" in ended.out
+    assert "pulse " + " ".join(command) in ended.out.partition("Example")[2]
+    assert [line for line in ended.out.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("group", [[], ["projections"]])
+def test_a_group_alone_is_wrong_usage_answered_with_its_help(group: list[str]) -> None:
+    ended = run_pulse(*group)
+    assert ended.exit_code == 2
+    assert ended.out == run_pulse(*group, "--help").out
+    assert "Exit codes: 0 " in " ".join(ended.out.split())
+
+
+def test_the_version_is_told() -> None:
+    assert run_pulse("--version").out == "pulse 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["replay"],
+        ["status", "--nothing"],
+        ["up", "--port", "0"],
+        ["up", "--port", "x"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_one_line_that_leads_to_the_help(arguments: list[str]) -> None:
+    ended = run_pulse(*arguments)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert ended.err.startswith("pulse: ")
+    assert ended.err.endswith("--help` tells how it is used\n")
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [*ON_POSTGRES, ["migrate"], ["api"]], ids=" ".join)
+def test_wrong_settings_end_every_command_with_2(command: list[str]) -> None:
+    ended = run_pulse(*command, batch_size=0)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert "PULSE_BATCH_SIZE='0': expected" in ended.err
+
+
+@pytest.mark.parametrize("command", [*ON_POSTGRES, ["migrate"]], ids=" ".join)
+def test_a_postgres_that_is_away_is_one_line_and_3(command: list[str]) -> None:
+    url = f"postgresql://pulse:s3cret@127.0.0.1:{free_port()}/pulse"
+    ended = run_pulse(*command, database_url=url)
+    assert (ended.exit_code, ended.out) == (3, "")
+    assert ended.err.startswith("pulse: Postgres cannot be reached: ")
+    assert "check PULSE_DATABASE_URL" in ended.err
+    assert "s3cret" not in ended.err
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ON_POSTGRES, ids=" ".join)
+def test_a_schema_that_is_not_current_is_one_line_and_3(
+    command: list[str], empty_conninfo: str
+) -> None:
+    ended = run_pulse(*command, conninfo=empty_conninfo)
+    assert (ended.exit_code, ended.out) == (3, "")
+    assert "`pulse migrate`" in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_migrate_makes_the_schema_current_and_then_finds_nothing_to_do(empty_conninfo: str) -> None:
+    first, second = (run_pulse("migrate", conninfo=empty_conninfo) for _ in range(2))
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert first.out.splitlines()[-1] == second.out.strip()
+    assert run_pulse("status", conninfo=empty_conninfo).exit_code == 0
+
+
+def test_a_data_directory_that_cannot_be_used_is_one_line_and_3(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = run_pulse("status", data_dir=tmp_path / "file")
+    assert (ended.exit_code, ended.out) == (3, "")
+    assert "PULSE_DATA_DIR" in ended.err
+
+
+def start(*arguments: str, **settings: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "pulse.cli", *arguments],
+        cwd=ROOT,
+        env=environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def test_api_and_background_share_the_work_and_stop_well(conninfo: str) -> None:
+    port = free_port()
+    settings: dict[str, object] = {"database_url": url_of(conninfo), "port": free_port()}
+    api = start("api", "--port", str(port), "--host", "localhost", **settings)
+    background = start("background", **settings)
+    try:
+        assert api.stdout is not None
+        assert api.stdout.readline() == f"The Pulse API listens on http://localhost:{port}\n"
+        url = f"http://localhost:{port}/internal/orders"
+        answer = httpx.post(url, json=order(), trust_env=False)
+        assert answer.status_code == 201
+        order_url = f"{url}/{answer.json()['order_id']}"
+        until(
+            lambda: (
+                httpx.get(order_url, trust_env=False).json()["order_queue_status"] == "COMPLETED"
+            ),
+            "the order is split",
+        )
+        assert "Workers  1 present" in run_pulse("status", conninfo=conninfo).out
+        background.send_signal(signal.SIGTERM)
+        api.send_signal(signal.SIGINT)
+        assert (background.wait(20), api.wait(20)) == (0, 0)
+    finally:
+        for process in (api, background):
+            process.kill()
+            process.wait(20)
+            if process.stdout is not None:
+                process.stdout.close()
