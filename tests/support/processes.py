@@ -147,7 +147,7 @@ class PulseProcess:
         answered: dict[str, Any] = response.json()
         return answered
 
-    def until_completed(self, order_id: str) -> dict[str, Any]:
+    def until_completed(self, order_id: str, seconds: float = DEADLINE_SECONDS) -> dict[str, Any]:
         """The order once its slices are there, however often 503 is answered until then."""
         answered: dict[str, Any] = {}
 
@@ -156,7 +156,7 @@ class PulseProcess:
             answered.update(self.http.get(f"/internal/orders/{order_id}").json())
             return answered.get("order_queue_status") == "COMPLETED"
 
-        until(is_completed, f"order {order_id} is COMPLETED: {answered}")
+        until(is_completed, f"order {order_id} is COMPLETED", seconds)
         return answered
 
 

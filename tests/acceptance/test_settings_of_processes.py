@@ -1,0 +1,34 @@
+"""Wrong PULSE_* values end every entry point at once, with one message and exit code 2."""
+
+import pytest
+
+from tests.support.processes import UP, free_port, run_to_end, uvicorn_on
+
+COMMANDS = [UP, uvicorn_on(free_port())]
+WRONG = {"port": "abc", "batch_size": 0, "poll_interval_seconds": -1}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=["pulse up", "uvicorn"])
+def test_wrong_settings_are_all_named_in_one_message(command: tuple[str, ...]) -> None:
+    ended = run_to_end(command, **WRONG)
+    assert ended.returncode == 2
+    for name, value in WRONG.items():
+        (line,) = [text for text in ended.stderr.splitlines() if f"PULSE_{name.upper()}" in text]
+        assert str(value) in line
+        assert "expected" in line
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=["pulse up", "uvicorn"])
+@pytest.mark.parametrize(
+    "url", ["mysql://pulse:s3cret@127.0.0.1/pulse", "postgresql://pulse:s3cret%zz@127.0.0.1/pulse"]
+)
+def test_a_wrong_database_url_is_refused_without_its_password(
+    command: tuple[str, ...], url: str
+) -> None:
+    ended = run_to_end(command, database_url=url)
+    assert ended.returncode == 2
+    assert "PULSE_DATABASE_URL" in ended.stderr
+    assert "s3cret" not in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,104 @@
+"""`uvicorn main:app` serves the same under /pulse, even bytes no HTTP library would send."""
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+from psycopg import connect, sql
+from psycopg.conninfo import make_conninfo
+
+from tests.support.orders import fault, order
+from tests.support.processes import PulseProcess, free_port, pulse, url_of, uvicorn_on
+
+
+@pytest.fixture(scope="module")
+def served(
+    postgres: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PulseProcess]:
+    name, port = f"{template_database}_uvicorn", free_port()
+    database, template = sql.Identifier(name), sql.Identifier(template_database)
+    url = url_of(make_conninfo(postgres, dbname=name))
+    with connect(postgres, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
+        home = tmp_path_factory.mktemp("uvicorn")
+        # PULSE_PORT is for `pulse up`; uvicorn listens where it is told.
+        with pulse(home, command=uvicorn_on(port), port=port, database_url=url) as process:
+            yield process
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+
+
+def test_it_serves_the_same_under_pulse(served: PulseProcess) -> None:
+    assert served.http.get("/internal/hello").json() == {"message": "Hello from Pulse"}
+    assert served.http.get("/health/ready").status_code == 200
+    request = order()
+    response = served.post(request)
+    assert response.status_code == 201
+    assert len(served.until_completed(response.json()["order_id"])["slices"]) == 5
+    again = served.post(request)
+    assert (again.status_code, again.content) == (200, response.content)
+    other = served.post({**request, "side": "SELL"})
+    fault(other, 409, "DUPLICATE_ORDER_UNIQUE_KEY")
+    fault(served.http.get("/nowhere"), 404, "NOT_FOUND")
+
+
+def test_a_chunked_body_too_large_is_413_without_a_length(served: PulseProcess) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 10_000
+
+    headers = {"content-type": "application/json"}
+    response = served.http.post("/internal/orders", content=chunks(), headers=headers)
+    fault(response, 413, "PAYLOAD_TOO_LARGE")
+    assert served.http.get("/health").status_code == 200
+
+
+def said_to(port: int, request: bytes) -> bytes:
+    """The whole answer to these very bytes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(request)
+        answer = b""
+        while piece := connection.recv(65_536):
+            answer += piece
+    return answer
+
+
+def test_head_has_headers_and_no_body(served: PulseProcess) -> None:
+    answer = said_to(
+        served.port, b"HEAD /pulse/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert b"x-trace-id" in head
+    assert rest == b""
+
+
+@pytest.mark.parametrize(
+    "path", [b"/pulse/internal/orders/%ff%00", b"/pulse/internal/orders/" + b"a" * 50_000]
+)
+def test_odd_paths_have_the_shape_of_every_error(served: PulseProcess, path: bytes) -> None:
+    answer = said_to(
+        served.port, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert b"content-type: application/json" in head
+    assert json.loads(rest)["error"]["code"] == "ORDER_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET /pulse/caf\xc3\xa9 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"POST /pulse/internal/orders HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /pulse/health HTTP/1.1\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n",
+    ],
+    ids=["garbage", "raw bytes", "negative length", "websocket"],
+)
+def test_what_is_hardly_http_is_answered_and_the_process_lives_on(
+    served: PulseProcess, request_bytes: bytes
+) -> None:
+    answer = said_to(served.port, request_bytes)
+    assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 200 "))
+    assert served.http.get("/health").status_code == 200
+    assert "Traceback" not in served.logged

@@ -1,0 +1,36 @@
+"""The API in this process, with its workers: one for all tests, or one of a test's own."""
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from pulse.settings import Settings
+from tests.support.api import serving
+
+
+@pytest.fixture(scope="session")
+def shared_conninfo(postgres: str, template_database: str) -> Iterator[str]:
+    """A migrated database that tests may share, since every order has a key of its own."""
+    name = f"pulse_shared_{uuid4().hex[:12]}"
+    database, template = sql.Identifier(name), sql.Identifier(template_database)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
+        yield make_conninfo(postgres, dbname=name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+
+
+@pytest.fixture(scope="session")
+async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(Settings(database_url=shared_conninfo)) as client:
+        yield client
+
+
+@pytest.fixture
+async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(Settings(database_url=conninfo)) as client:
+        yield client

@@ -1,0 +1,100 @@
+"""Batches: each order accepted or refused on its own, as its single POST would have been."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.orders import BATCH, ORDERS, body, fault, fault_in, new_key, order, post
+
+DEEP_ENOUGH = "[" * 500 + "]" * 500
+
+
+async def results_of(client: httpx.AsyncClient, orders: list[bytes]) -> list[dict[str, Any]]:
+    response = await post(client, b"[" + b",".join(orders) + b"]", BATCH)
+    assert response.status_code == 200, response.text
+    assert list(response.json()) == ["results"]
+    results: list[dict[str, Any]] = response.json()["results"]
+    assert [list(result) for result in results] == [["status", "body"]] * len(orders)
+    return results
+
+
+async def test_every_order_of_a_batch_is_answered_as_its_single_post(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    one, two = order(), order()
+    orders = [
+        json.dumps(one).encode(),
+        body(total_quantity="0"),
+        json.dumps(two).encode(),
+        json.dumps(one).encode(),
+        json.dumps({**one, "side": "SELL"}).encode(),
+        body(instrument='"NYSE:IBM"'),
+        body(split_config="null"),
+        body(total_quantity="1e999"),
+        body(total_quantity=DEEP_ENOUGH),
+        body(total_quantity='1,"total_quantity":2'),
+        body(price="1"),
+        body(side=None),
+        b"null",
+        b"[]",
+        b'"x"',
+        b"5",
+        b"{}",
+        body(order_unique_key=json.dumps("k" * 70_000)),
+    ]
+    results = await results_of(shared_api, orders)
+    statuses = [201, 400, 201, 200, 409, *[400] * 12, 413]
+    assert [result["status"] for result in results] == statuses
+    for request, result in zip(orders, results, strict=True):
+        single = await post(shared_api, request)
+        assert single.json() == result["body"]
+        assert single.status_code == (200 if result["status"] == 201 else result["status"])
+        if single.status_code >= 400:
+            fault_in(result["body"], single.json()["error"]["code"])
+
+
+async def test_within_a_batch_the_first_of_a_key_wins(shared_api: httpx.AsyncClient) -> None:
+    key = json.dumps(new_key())
+    orders = [body(order_unique_key=key, total_quantity=str(100 + n)) for n in range(50)]
+    results = await results_of(shared_api, [*orders, orders[0]])
+    assert [result["status"] for result in results] == [201, *[409] * 49, 200]
+    order_id = results[0]["body"]["order_id"]
+    assert results[-1]["body"]["order_id"] == order_id
+    answered = await shared_api.get(f"{ORDERS}/{order_id}")
+    assert answered.json()["total_quantity"] == 100
+
+
+async def test_a_thousand_orders_are_accepted_and_known_when_asked_again(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    requests = [order() for _ in range(1000)]
+    orders = [json.dumps(request).encode() for request in requests]
+    first = await results_of(shared_api, orders)
+    assert Counter(result["status"] for result in first) == {201: 1000}
+    asked = [request["order_unique_key"] for request in requests]
+    assert [result["body"]["order_unique_key"] for result in first] == asked
+    again = await results_of(shared_api, orders)
+    assert Counter(result["status"] for result in again) == {200: 1000}
+    assert [r["body"] for r in again] == [r["body"] for r in first]
+
+
+@pytest.mark.parametrize("size", [0, 1001])
+async def test_a_batch_of_none_or_too_many_is_refused_whole(
+    shared_api: httpx.AsyncClient, size: int
+) -> None:
+    request = order()
+    orders = [json.dumps(request).encode()] * size
+    response = await post(shared_api, b"[" + b",".join(orders) + b"]", BATCH)
+    assert "1 to 1000" in fault(response, 400, "INVALID_REQUEST")["expected"]
+    assert (await post(shared_api, request)).status_code == 201
+
+
+async def test_a_batch_that_is_no_json_accepts_nothing(shared_api: httpx.AsyncClient) -> None:
+    request = order()
+    fault(
+        await post(shared_api, f"[{json.dumps(request)},".encode(), BATCH), 400, "INVALID_REQUEST"
+    )
+    assert (await post(shared_api, request)).status_code == 201

@@ -1,0 +1,117 @@
+"""Start and stop as a server drives them: ready for the first request, and failing out loud."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from pulse.errors import PulseError
+from pulse.http.root import Mounts, Root
+from pulse.settings import Settings
+from tests.support.api import client_of, serving
+from tests.support.orders import ORDERS, fault, order, placed, post
+from tests.support.waiting import until
+
+
+async def said_by(app: Root) -> list[dict[str, Any]]:
+    """What the application says when started and at once stopped."""
+    said: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup" if not said else "lifespan.shutdown"}
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    await app({"type": "lifespan"}, receive, send)
+    return said
+
+
+async def test_the_very_first_order_after_the_start_is_accepted(conninfo: str) -> None:
+    for _ in range(5):
+        async with serving(Settings(database_url=conninfo)) as client:
+            assert (await post(client, order())).status_code == 201
+
+
+async def test_what_one_process_accepted_the_next_one_finds(conninfo: str) -> None:
+    request = order()
+    settings = Settings(database_url=conninfo)
+    async with serving(settings) as client:
+        order_id = await placed(client, request)
+    async with serving(settings) as client:
+        assert (await client.get(f"{ORDERS}/{order_id}")).status_code == 200
+        assert (await post(client, request)).status_code == 200
+
+
+async def test_two_processes_are_one_service(conninfo: str) -> None:
+    settings = Settings(database_url=conninfo)
+    async with serving(settings) as one, serving(settings) as two:
+        request = order()
+        order_id = await placed(one, request)
+        assert (await two.get(f"{ORDERS}/{order_id}")).json()["order_id"] == order_id
+        assert (await post(two, request)).status_code == 200
+        other = await post(two, {**request, "side": "SELL"})
+        assert fault(other, 409, "DUPLICATE_ORDER_UNIQUE_KEY")["existing_order_id"] == order_id
+
+
+async def test_stopping_leaves_no_connection_behind(postgres: str, conninfo: str) -> None:
+    name = str(conninfo_to_dict(conninfo)["dbname"])
+    async with serving(Settings(database_url=conninfo)) as client:
+        await placed(client)
+
+    async def none_left() -> bool:
+        async with await psycopg.AsyncConnection.connect(postgres) as connection:
+            cursor = await connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+            return await cursor.fetchone() == (0,)
+
+    await until(none_left, "every connection is closed")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PulseError("the disk is full"), "the disk is full"),
+        (ZeroDivisionError("secret"), "Pulse crashed at {}; the fault is logged"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["startup", "shutdown"])
+async def test_a_start_or_stop_that_fails_says_so(
+    stage: str, error: Exception, message: str
+) -> None:
+    """A server takes a raise for an application without a lifespan, and would serve nothing."""
+
+    @asynccontextmanager
+    async def broken_world() -> AsyncIterator[Mounts]:
+        if stage == "startup":
+            raise error
+        yield {}
+        raise error
+
+    said = await said_by(Root(broken_world))
+    assert said[-1] == {"type": f"lifespan.{stage}.failed", "message": message.format(stage)}
+
+
+async def test_a_crash_within_is_a_plain_500() -> None:
+    async def crash(*_: object) -> None:
+        raise ZeroDivisionError("SELECT secret")
+
+    app = Root(AsyncExitStack)  # type: ignore[arg-type] # never opened: what is mounted is laid in
+    app._mounts = {"/pulse": crash}
+    async with client_of(app) as client:
+        fault(await client.get("/pulse/health"), 500, "INTERNAL_ERROR")
+        fault(await client.get("/elsewhere"), 404, "NOT_FOUND")
+
+
+async def test_only_the_latest_schema_is_served_where_migrating_is_off(
+    conninfo: str,
+) -> None:
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    async with serving(Settings(database_url=conninfo, migrate=False)) as client:
+        checks = fault(await client.get("/pulse/health/ready"), 503, "UNAVAILABLE")["checks"]
+        assert "migrate" in checks["schema"]

@@ -1,0 +1,204 @@
+"""Bodies that are no order: bad JSON, other encodings, doubled names, too deep, too large."""
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.support.orders import BATCH, ORDERS, body, fault, order, post, split_config
+
+DEEP = "[" * 5000 + "]" * 5000
+NO_JSON = {
+    "truncated": b'{"order_unique_key":"k"',
+    "two values": body() + b"{}",
+    "trailing comma": b'{"side":"BUY",}',
+    "single quotes": b"{'side':'BUY'}",
+    "comment": b"/* */" + body(),
+    "not a number": body(total_quantity="NaN"),
+    "infinity": body(total_quantity="Infinity"),
+    "leading zero": body(total_quantity="0100"),
+    "plus sign": body(total_quantity="+100"),
+    "control character in a string": body(order_unique_key='"a\nb"'),
+    "form": b"side=BUY",
+    "nul": b"\x00",
+    "byte order mark": b"\xef\xbb\xbf" + body(),
+    "utf-16": body().decode().encode("utf-16"),
+    "utf-32": body().decode().encode("utf-32-le"),
+    "invalid utf-8": body().replace(b"RELIANCE", b"REL\xffIANCE"),
+    "overlong utf-8": body().replace(b"RELIANCE", b"REL\xc0\xafIANCE"),
+    "surrogate in utf-8": body().replace(b"RELIANCE", b"REL\xed\xa0\x80IANCE"),
+    "lone high surrogate": body(order_unique_key='"\\ud800"'),
+    "lone low surrogate": body(order_unique_key='"a\\udc00b"'),
+    "surrogates in the wrong order": body(order_unique_key='"\\udc00\\ud800"'),
+}
+NO_OBJECT = {"null": b"null", "array": b"[]", "string": b'"x"', "number": b"1", "true": b"true"}
+EMPTY = {"empty": b"", "blank": b" \r\n\t "}
+
+
+@pytest.mark.parametrize("content", [*NO_JSON.values(), *NO_OBJECT.values(), *EMPTY.values()])
+async def test_what_is_no_json_object_is_refused(
+    shared_api: httpx.AsyncClient, content: bytes
+) -> None:
+    fault(await post(shared_api, content), 400, "INVALID_REQUEST")
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b"null", b'"x"', b"{", b"[", b"[1,]", b"\xff", b"", b" "]
+)
+async def test_what_is_no_json_array_is_no_batch(
+    shared_api: httpx.AsyncClient, content: bytes
+) -> None:
+    details = fault(await post(shared_api, content, BATCH), 400, "INVALID_REQUEST")
+    assert details["expected"]
+
+
+TOO_DEEP = {
+    "body": DEEP.encode(),
+    "objects": b'{"side":' * 5000 + b"1" + b"}" * 5000,
+    "unclosed": b"[" * 60_000,
+    "key": body(order_unique_key=DEEP),
+    "quantity": body(total_quantity=DEEP),
+    "split_config": body(split_config=DEEP),
+    "num_splits": body(split_config=split_config(num_splits=DEEP)),
+    "unknown field": body(price=DEEP),
+    "batch": b"[" + body() + b"," + DEEP.encode() + b"]",
+    "order of a batch": b"[" + body() + b"," + body(total_quantity=DEEP) + b"]",
+}
+
+
+@pytest.mark.parametrize("content", TOO_DEEP.values(), ids=TOO_DEEP)
+@pytest.mark.parametrize("path", [ORDERS, BATCH])
+async def test_nesting_without_end_is_refused(
+    shared_api: httpx.AsyncClient, path: str, content: bytes
+) -> None:
+    fault(await post(shared_api, content, path), 400, "INVALID_REQUEST")
+
+
+async def test_nesting_that_can_be_read_is_a_wrong_value_of_its_field(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    response = await post(shared_api, body(total_quantity="[" * 500 + "]" * 500))
+    assert fault(response, 400, "INVALID_QUANTITY")["field"] == "total_quantity"
+
+
+def doubled(member: str) -> bytes:
+    """An accepted order with one more member at its end."""
+    return body()[:-1] + b"," + member.encode() + b"}"
+
+
+DOUBLED = {
+    "total_quantity": [
+        doubled('"total_quantity":2'),
+        doubled('"total_quantity":100'),
+        doubled('"\\u0074otal_quantity":100'),
+        doubled('"total_quantit\\u0079" : 100'),
+        body(total_quantity='1,"total_quantity":2,"total_quantity":3'),
+    ],
+    "order_unique_key": [doubled('"order_unique_key":"other"')],
+    "side": [doubled('"side":"BUY"'), body(side='{"a":1,"a":2},"side":"BUY"')],
+    "split_config": [
+        doubled('"split_config":{"num_splits":5,"duration_minutes":60}'),
+        doubled('"split_\\u0063onfig":{"num_splits":5,"duration_minutes":60}'),
+        body(split_config='1,"split_config":{"num_splits":5,"duration_minutes":60}'),
+    ],
+    "split_config.num_splits": [
+        body(split_config='{"num_splits":5,"num_splits":6,"duration_minutes":60}'),
+        body(split_config='{"num_splits":5,"\\u006eum_splits":5,"duration_minutes":60}'),
+    ],
+    "split_config.randomize": [
+        body(split_config=split_config()[:-1] + ',"randomize":false}'),
+        body(
+            split_config='{"randomize":"x","num_splits":5,"duration_minutes":60,"randomize":true}'
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "content"),
+    [(field, content) for field, contents in DOUBLED.items() for content in contents],
+)
+async def test_a_name_that_stands_twice_is_refused(
+    shared_api: httpx.AsyncClient, field: str, content: bytes
+) -> None:
+    assert fault(await post(shared_api, content), 400, "INVALID_REQUEST")["field"] == field
+    answer = await post(shared_api, b"[" + content + b"]", BATCH)
+    assert [result["status"] for result in answer.json()["results"]] == [400]
+
+
+async def test_names_doubled_within_a_wrong_value_are_that_values_fault(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    response = await post(shared_api, body(total_quantity='{"a":1,"a":2}'))
+    assert fault(response, 400, "INVALID_QUANTITY")["field"] == "total_quantity"
+
+
+async def test_a_value_that_looks_like_a_doubled_name_is_none(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    key = json.dumps('","side":"SELL","side":"')
+    response = await post(shared_api, body(order_unique_key=key))
+    assert response.status_code == 201
+
+
+async def test_blanks_and_escapes_change_nothing(shared_api: httpx.AsyncClient) -> None:
+    request = order()
+    first = await post(shared_api, request)
+    again = await post(shared_api, json.dumps(request, indent=8).encode() + b"\r\n ")
+    escaped = (
+        json.dumps(request).replace("RELIANCE", "\\u0052ELIANCE").replace("side", "sid\\u0065")
+    )
+    once_more = await post(shared_api, escaped.encode())
+    assert [first.status_code, again.status_code, once_more.status_code] == [201, 200, 200]
+    assert first.content == again.content == once_more.content
+
+
+@pytest.mark.parametrize("path", [ORDERS, BATCH])
+@pytest.mark.parametrize(
+    "content_type", [None, "", "text/plain", "application/xml", "application/jsonx", "*/*", "\xff"]
+)
+async def test_what_does_not_say_it_is_json_is_415(
+    shared_api: httpx.AsyncClient, path: str, content_type: str | None
+) -> None:
+    headers = [] if content_type is None else [(b"content-type", content_type.encode("latin-1"))]
+    response = await shared_api.post(path, content=body(), headers=headers)
+    fault(response, 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+@pytest.mark.parametrize(
+    "said", ["application/json; charset=utf-8", "Application/JSON", "application/json ;x"]
+)
+async def test_json_may_be_said_in_many_ways(shared_api: httpx.AsyncClient, said: str) -> None:
+    response = await post(shared_api, body(), **{"content-type": said})
+    assert response.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("path", "size_bytes"), [(ORDERS, 1_000_000), (ORDERS, 65_537), (BATCH, 2 * 1024 * 1024 + 1)]
+)
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_too_large_is_413(
+    shared_api: httpx.AsyncClient, path: str, size_bytes: int, *, chunked: bool
+) -> None:
+    content = (
+        body().ljust(size_bytes) if path == ORDERS else (b"[" + body() + b"]").ljust(size_bytes)
+    )
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, size_bytes, 10_000):
+            yield content[start : start + 10_000]
+
+    headers = {"content-type": "application/json"}
+    sent = chunks() if chunked else content
+    response = await shared_api.post(path, content=sent, headers=headers)
+    fault(response, 413, "PAYLOAD_TOO_LARGE")
+
+
+@pytest.mark.parametrize(("path", "size_bytes"), [(ORDERS, 65_536), (BATCH, 2 * 1024 * 1024)])
+async def test_a_body_as_large_as_allowed_is_read(
+    shared_api: httpx.AsyncClient, path: str, size_bytes: int
+) -> None:
+    content = body() if path == ORDERS else b"[" + body() + b"]"
+    response = await post(shared_api, content.ljust(size_bytes), path)
+    assert response.status_code == (201 if path == ORDERS else 200), response.text

@@ -1,0 +1,141 @@
+"""Health, hello, and every way to ask for what is not there."""
+
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.support.orders import BATCH, ORDERS, fault, placed
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/pulse/health", {"status": "ok"}),
+        ("/pulse/internal/hello", {"message": "Hello from Pulse"}),
+    ],
+)
+async def test_health_and_hello(
+    shared_api: httpx.AsyncClient, path: str, answer: dict[str, str]
+) -> None:
+    response = await shared_api.get(path)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == answer
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/pulse",
+        "/pulse/",
+        "/pulsex/health",
+        "/PULSE/health",
+        "/health",
+        "/internal/orders",
+        "/pulse/health/x",
+        "/pulse/internal",
+        "/pulse/internal/orders/a/b",
+        "/pulse/internal/orders/a/events/b",
+        "/pulse/schema",
+        "/pulse/internal/orders/%2e%2e/%2e%2e/secrets",
+        "/nothing/%00%ff%0a",
+        "/" + "a" * 50_000,
+        "/pulse/" + "a/" * 5_000,
+    ],
+    ids=lambda path: path[:40],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_unknown_path_is_404(
+    shared_api: httpx.AsyncClient, method: str, path: str
+) -> None:
+    fault(await shared_api.request(method, path), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/pulse/health", "GET"),
+        ("DELETE", "/pulse/health/ready", "GET"),
+        ("PUT", ORDERS, "POST"),
+        ("PATCH", ORDERS, "POST"),
+        ("DELETE", f"{ORDERS}/{uuid4()}", "GET"),
+        ("POST", f"{ORDERS}/{uuid4()}/events", "GET"),
+        ("PUT", BATCH, "POST"),
+        ("TRACE", ORDERS, "POST"),
+        ("BREW", ORDERS, "POST"),
+        ("HEAD", ORDERS, "POST"),
+    ],
+)
+async def test_a_wrong_method_is_405_and_says_which_are_right(
+    shared_api: httpx.AsyncClient, method: str, path: str, allowed: str
+) -> None:
+    response = await shared_api.request(method, path)
+    assert allowed in response.headers["allow"]
+    if method != "HEAD":
+        fault(response, 405, "METHOD_NOT_ALLOWED")
+    assert response.status_code == 405
+
+
+async def test_head_brings_no_body_and_no_crash(shared_api: httpx.AsyncClient) -> None:
+    response = await shared_api.head("/pulse/health")
+    assert response.status_code in {200, 405}
+    assert response.content == b""
+
+
+async def test_options_says_what_a_path_takes(shared_api: httpx.AsyncClient) -> None:
+    response = await shared_api.options(ORDERS)
+    assert response.status_code == 204
+    assert "POST" in response.headers["allow"]
+
+
+NO_IDS = [
+    str(uuid4()),
+    "1",
+    "abc",
+    "null",
+    "%20",
+    "%FF%FE",
+    "%00",
+    "%0a",
+    "%F0%9F%98%80",
+    "..%00",
+    "0" * 36,
+    "-" * 36,
+    "g" * 8 + "-0000-0000-0000-" + "0" * 12,
+    "%D9%A1" * 32,
+    "a" * 9000,
+    "'%20OR%201=1",
+    "%7B%22a%22:1%7D",
+]
+
+
+@pytest.mark.parametrize("order_id", NO_IDS, ids=lambda order_id: order_id[:40])
+@pytest.mark.parametrize("rest", ["", "/events"])
+async def test_what_is_no_id_of_an_order_is_not_found(
+    shared_api: httpx.AsyncClient, order_id: str, rest: str
+) -> None:
+    response = await shared_api.get(f"{ORDERS}/{order_id}{rest}")
+    fault(response, 404, "ORDER_NOT_FOUND")
+    assert len(response.content) < 1000
+
+
+async def test_an_id_is_known_in_its_usual_form_alone(shared_api: httpx.AsyncClient) -> None:
+    order_id = await placed(shared_api)
+    digits = order_id.replace("-", "")
+    spellings = [
+        digits,
+        f"----{digits}",
+        f"urn:{digits}",
+        f"urn:uuid:{order_id}",
+        f"{{{order_id}}}",
+        f"{order_id}-",
+        f"{order_id}%20",
+        f"{order_id}%0a",
+        f"{digits[0]}-{digits[1:]}---",
+    ]
+    for spelling in spellings:
+        fault(await shared_api.get(f"{ORDERS}/{spelling}"), 404, "ORDER_NOT_FOUND")
+    for usual in (order_id, order_id.upper()):
+        assert (await shared_api.get(f"{ORDERS}/{usual}")).json()["order_id"] == order_id

@@ -1,0 +1,77 @@
+"""Readiness: 200 when all is well, else 503 with the reason of each check; health always."""
+
+import httpx
+import psycopg
+import pytest
+
+from tests.support.orders import fault
+from tests.support.projection import projection_held_back
+from tests.support.waiting import until
+
+READY = "/pulse/health/ready"
+
+
+async def is_healthy(client: httpx.AsyncClient) -> bool:
+    return (await client.get("/pulse/health")).status_code == 200
+
+
+async def test_a_process_where_all_is_well_is_ready(api: httpx.AsyncClient) -> None:
+    response = await api.get(READY)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.json()["status"] == "ready"
+    checks = response.json()["checks"]
+    assert {"database", "schema", "projection"} <= checks.keys()
+    assert set(checks.values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE alembic_version SET version_num = '0002'",
+        "DELETE FROM alembic_version",
+        "DROP TABLE alembic_version",
+    ],
+)
+async def test_a_schema_that_is_not_current_is_named(
+    api: httpx.AsyncClient, conninfo: str, statement: str
+) -> None:
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(statement)
+    checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
+    assert "schema" in checks["schema"]
+    assert checks["database"] is None
+    assert await is_healthy(api)
+
+
+async def append_recorded_ago(conninfo: str, ago: str) -> None:
+    async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+        await connection.execute(
+            "INSERT INTO stored_events"
+            " (originator_id, originator_version, topic, state, recorded_at)"
+            " SELECT gen_random_uuid(), 1, 'elsewhere:Thing', '{}',"
+            " clock_timestamp() - %s::interval",
+            (ago,),
+        )
+
+
+async def test_a_projection_a_little_behind_is_ready(api: httpx.AsyncClient, conninfo: str) -> None:
+    async with projection_held_back(conninfo):
+        await append_recorded_ago(conninfo, "8 s")
+        assert (await api.get(READY)).status_code == 200
+
+
+async def test_a_projection_more_than_ten_seconds_behind_is_named(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    async with projection_held_back(conninfo):
+        await append_recorded_ago(conninfo, "11 s")
+        checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
+        assert "behind" in checks["projection"]
+        assert checks["database"] is checks["schema"] is None
+        assert await is_healthy(api)
+
+    async def is_ready() -> bool:
+        return (await api.get(READY)).status_code == 200
+
+    await until(is_ready, "the projection has caught up")

@@ -1,0 +1,228 @@
+"""The library's own recorder, run by the table's owner, on the table that Pulse migrated."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from uuid import uuid4
+
+import psycopg
+import pytest
+from eventsourcing.persistence import ApplicationRecorder, IntegrityError, StoredEvent, Tracking
+
+from pulse.eventstore import AppendLimits, Factory
+from tests.integration.library.conftest import MakeFactory
+from tests.integration.library.stock import (
+    DEADLINE_SECONDS,
+    stock_recorder,
+    stock_tracking_recorder,
+    until,
+    waiting_for_locks,
+)
+from tests.integration.library.test_library_tables import layout
+from tests.support.events import foreign_event, foreign_events
+
+EVENTS_EACH_SIDE = 2_000
+WRITERS_EACH_SIDE = 2
+
+# A writer of the topic 'slow' is held up when it has taken its id, and before it commits.
+_HELD_UP = """
+CREATE FUNCTION be_held_up() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(4711);
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER be_held_up BEFORE INSERT ON stored_events
+    FOR EACH ROW WHEN (NEW.topic = 'slow') EXECUTE FUNCTION be_held_up();
+"""
+
+
+class Patient(Factory):
+    append_limits = AppendLimits(answer_seconds=DEADLINE_SECONDS)
+
+
+class CheckpointingReader:
+    """Polls for what comes after the last one it has seen, as subscriptions do."""
+
+    def __init__(self, recorder: ApplicationRecorder) -> None:
+        self.seen: list[int] = []
+        self._recorder = recorder
+
+    def poll(self) -> bool:
+        """Read on, as far as the log goes now; whether there was anything."""
+        last = self.seen[-1] if self.seen else 0
+        read = self._recorder.select_notifications(last, 500, inclusive_of_start=False)
+        self.seen += [notification.id for notification in read]
+        return bool(read)
+
+
+def all_ids(connection: psycopg.Connection) -> list[int]:
+    rows = connection.execute("SELECT notification_id FROM stored_events ORDER BY 1")
+    return [row[0] for row in rows]
+
+
+def everything(connection: psycopg.Connection) -> list[tuple[object, ...]]:
+    return connection.execute("SELECT * FROM stored_events ORDER BY notification_id").fetchall()
+
+
+def test_it_leaves_the_table_and_its_indexes_as_they_are(
+    conninfo: str, connection: psycopg.Connection
+) -> None:
+    before = layout(connection, "stored_events", "stored_events")
+    with stock_recorder(conninfo) as stock:
+        stock.create_table()
+        assert layout(connection, "stored_events", "stored_events") == before
+    assert len([row for row in before if row[0] == "index"]) == 2
+
+
+def test_it_reads_and_continues_what_pulse_wrote_and_the_other_way_round(
+    conninfo: str, make_factory: MakeFactory, connection: psycopg.Connection
+) -> None:
+    ours = make_factory().application_recorder()
+    stream = uuid4()
+    events = [foreign_event(stream, version) for version in range(1, 5)]
+    with stock_recorder(conninfo) as stock:
+        assert ours.insert_events(events[:1]) == [1]
+        assert stock.insert_events(events[1:2]) == [2]
+        assert ours.insert_events(events[2:3]) == [3]
+        assert stock.insert_events(events[3:]) == [4]
+        assert stock.select_events(stream) == ours.select_events(stream) == events
+        assert stock.select_notifications(1, 9) == ours.select_notifications(1, 9)
+        assert stock.max_notification_id() == ours.max_notification_id() == 4
+        with pytest.raises(IntegrityError):
+            stock.insert_events(events[:1])
+        with pytest.raises(IntegrityError):
+            ours.insert_events(events[3:])
+    assert all(row[5] is not None for row in everything(connection))  # recorded_at
+
+
+def test_it_keeps_positions_in_the_same_table_as_pulse(
+    conninfo: str, make_factory: MakeFactory, connection: psycopg.Connection
+) -> None:
+    ours = make_factory("orders").tracking_recorder()
+    ours.insert_tracking(Tracking("upstream", 7))
+    before = layout(connection, "orders_tracking", "orders_tracking")
+    with stock_tracking_recorder(conninfo, "orders_tracking") as stock:
+        assert layout(connection, "orders_tracking", "orders_tracking") == before
+        assert stock.max_tracking_id("upstream") == 7
+        stock.insert_tracking(Tracking("upstream", 8))
+    assert ours.max_tracking_id("upstream") == 8
+
+
+def test_each_ones_subscription_hears_what_the_other_writes(
+    conninfo: str, make_factory: MakeFactory
+) -> None:
+    ours = make_factory().application_recorder()
+    with (
+        stock_recorder(conninfo) as stock,
+        stock.subscribe() as stock_hears,
+        ours.subscribe() as we_hear,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        for writer, expected in ((ours, 1), (stock, 2), (ours, 3)):
+            heard = [threads.submit(next, hears) for hears in (stock_hears, we_hear)]
+            writer.insert_events([foreign_event()])
+            assert [future.result(DEADLINE_SECONDS).id for future in heard] == [expected] * 2
+
+
+@pytest.fixture
+def recorders(
+    conninfo: str, make_factory: MakeFactory
+) -> Iterator[Callable[[str], ApplicationRecorder]]:
+    """A recorder of a kind: Pulse's, the library's, or the library's with its functions."""
+    with ExitStack() as stack:
+
+        def make(kind: str) -> ApplicationRecorder:
+            if kind == "pulse":
+                return make_factory(kind=Patient).application_recorder()
+            db_functions = kind == "stock with functions"
+            return stack.enter_context(stock_recorder(conninfo, db_functions=db_functions))
+
+        yield make
+
+
+def missed_of_two(
+    slow: ApplicationRecorder,
+    fast: ApplicationRecorder,
+    reader: CheckpointingReader,
+    connection: psycopg.Connection,
+) -> list[int]:
+    """One takes its id and is held up, another writes if it can, a reader reads, all go on."""
+    connection.execute(_HELD_UP)
+    with psycopg.connect(connection.info.dsn, autocommit=True) as holding:
+        holding.execute("SELECT pg_advisory_lock(4711)")
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(slow.insert_events, [StoredEvent(uuid4(), 1, "slow", b"")])
+            until(lambda: waiting_for_locks(connection) == 1, "the slow one has its id")
+            second = threads.submit(fast.insert_events, [foreign_event()])
+            until(
+                lambda: second.done() or waiting_for_locks(connection) == 2,
+                "the fast one is done, or waits for the slow one",
+            )
+            reader.poll()
+            holding.execute("SELECT pg_advisory_unlock(4711)")
+            first.result(DEADLINE_SECONDS)
+            second.result(DEADLINE_SECONDS)
+    while reader.poll():
+        pass
+    return sorted(set(all_ids(connection)) - set(reader.seen))
+
+
+@pytest.mark.parametrize("slow", ["pulse", "stock"])
+@pytest.mark.parametrize("fast", ["pulse", "stock"])
+def test_no_id_is_handed_out_before_the_one_before_it_has_committed(
+    recorders: Callable[[str], ApplicationRecorder],
+    connection: psycopg.Connection,
+    slow: str,
+    fast: str,
+) -> None:
+    reader = CheckpointingReader(recorders("pulse"))
+    assert missed_of_two(recorders(slow), recorders(fast), reader, connection) == []
+    assert reader.seen == all_ids(connection) == [1, 2]
+
+
+def test_the_control_the_librarys_functions_lose_an_event_for_the_reader(
+    recorders: Callable[[str], ApplicationRecorder], connection: psycopg.Connection
+) -> None:
+    reader = CheckpointingReader(recorders("pulse"))
+    writers = recorders("stock with functions"), recorders("stock with functions")
+    assert missed_of_two(*writers, reader, connection) == [1]
+
+
+def write(recorder: ApplicationRecorder, count: int) -> None:
+    """One, three and ten at a time."""
+    events = foreign_events(count)
+    while events:
+        for size in (1, 3, 10):
+            if events:
+                recorder.insert_events(events[:size])
+                del events[:size]
+
+
+def read_while(reader: CheckpointingReader, writing: Sequence["Future[None]"]) -> None:
+    pause = threading.Event()
+    while not all(future.done() for future in writing):
+        if not reader.poll():
+            pause.wait(0.001)
+    for future in writing:
+        future.result()
+    while reader.poll():
+        pass
+
+
+def test_with_both_writing_at_once_a_reader_that_checkpoints_misses_nothing(
+    recorders: Callable[[str], ApplicationRecorder], connection: psycopg.Connection
+) -> None:
+    readers = [CheckpointingReader(recorders(kind)) for kind in ("pulse", "stock")]
+    writers = [recorders(kind) for kind in ("pulse", "stock") for _ in range(WRITERS_EACH_SIDE)]
+    with ThreadPoolExecutor(len(writers) + len(readers)) as threads:
+        each = EVENTS_EACH_SIDE // WRITERS_EACH_SIDE
+        writing = [threads.submit(write, recorder, each) for recorder in writers]
+        reading = [threads.submit(read_while, reader, writing) for reader in readers]
+        for future in reading:
+            future.result()
+    ids = all_ids(connection)
+    assert len(ids) == 2 * EVENTS_EACH_SIDE
+    assert readers[0].seen == ids
+    assert readers[1].seen == ids

@@ -1,0 +1,337 @@
+"""The list of orders: every filter, exact pages while orders come and are settled, no torn row."""
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Any, get_args
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pulse.domain import Event, OrderCreated, evolve
+from pulse.postgres import Database, DatabaseUnavailable
+from pulse.projections import (
+    MOST_ORDERS_A_PAGE,
+    OrderPage,
+    OrderQuery,
+    OrderQueueStatus,
+    OrderReader,
+    OrderView,
+    Rebuild,
+    read_orders,
+)
+from tests.support.events import (
+    MAPPER,
+    order_created,
+    slices_scheduled,
+    splitting_failed,
+    stored,
+    timed_out,
+)
+from tests.support.log import fetch, running_appender
+from tests.support.read_model import position, project, projector
+
+INSTRUMENTS = ["NSE:A", "NSE:AB", "NSE:A-", "NSE:A&", "BSE:A"]
+STATUSES: list[OrderQueueStatus] = list(get_args(OrderQueueStatus))
+FILTERS = list(product([None, *STATUSES], [None, *INSTRUMENTS, "NSE:NOBODY"]))
+
+
+async def append(database: Database, events: Sequence[Event]) -> None:
+    async with running_appender(database) as appender:
+        await appender.append(stored(events))
+
+
+async def claim(database: Database, orders: Iterable[OrderCreated]) -> None:
+    await fetch(
+        database,
+        "INSERT INTO order_claims SELECT unnest(%s::uuid[]), 'worker-1', now(), now()",
+        [order.originator_id for order in orders],
+    )
+
+
+async def release(database: Database, orders: Iterable[OrderCreated]) -> None:
+    await fetch(
+        database,
+        "UPDATE order_claims SET claimed_by = NULL, claimed_at = NULL WHERE order_id = ANY(%s)",
+        [order.originator_id for order in orders],
+    )
+
+
+def outcome_of(number: int, created: OrderCreated) -> Event:
+    return (slices_scheduled, splitting_failed, timed_out)[number % 3](created)
+
+
+async def a_mixed_queue(database: Database) -> list[OrderCreated]:
+    """60 orders, oldest first: settled in any order, held, handed back, never claimed."""
+    created = [order_created(instrument=INSTRUMENTS[n % 5]) for n in range(60)]
+    settled = [outcome_of(n, order) for n, order in enumerate(created) if n % 4 != 1]
+    random.Random(7).shuffle(settled)
+    await append(database, [*created, *settled])
+    await project(database)
+    waiting = [order for n, order in enumerate(created) if n % 4 == 1]
+    await claim(database, waiting[:10])
+    await release(database, waiting[5:10])
+    return created
+
+
+async def read_all(database: Database, limit: int, **filters: Any) -> list[OrderView]:
+    orders: list[OrderView] = []
+    before = None
+    while True:
+        query = OrderQuery(limit=limit, before=before, **filters)
+        page = await read_orders(database, query)
+        orders += page.orders
+        before = page.next_before
+        if before is None:
+            return orders
+        assert len(page.orders) == limit
+        assert len(orders) < 500, "the pages have no end"
+
+
+def ids(orders: Iterable[OrderView]) -> list[UUID]:
+    return [order.order_id for order in orders]
+
+
+async def test_an_empty_list_says_as_of_which_position_it_is_empty(database: Database) -> None:
+    page = await read_orders(database, OrderQuery(limit=50))
+    assert page == OrderPage(orders=(), as_of_position=0, next_before=None)
+    await append(database, [order_created()])
+    await project(database)
+    page = await read_orders(database, OrderQuery(limit=50, order_queue_status="FAILED"))
+    assert page == OrderPage((), as_of_position=1, next_before=None)
+
+
+async def test_each_order_is_listed_as_it_is_read_alone_newest_first(database: Database) -> None:
+    created = await a_mixed_queue(database)
+    reader = OrderReader(database, MAPPER)
+    listed = await read_all(database, 200)
+    assert ids(listed) == [order.originator_id for order in reversed(created)]
+    assert listed == [await reader.view(order.order_id) for order in listed]
+    assert {order.order_queue_status for order in listed} == set(STATUSES)
+    assert all(order.slices for order in listed if order.order_queue_status == "COMPLETED")
+
+
+@pytest.mark.parametrize("limit", [1, 7, MOST_ORDERS_A_PAGE])
+async def test_every_filter_lists_what_matches_and_nothing_else(
+    database: Database, limit: int
+) -> None:
+    await a_mixed_queue(database)
+    everything = await read_all(database, MOST_ORDERS_A_PAGE)
+    assert len(everything) == 60
+    for status, instrument in FILTERS:
+        listed = await read_all(database, limit, order_queue_status=status, instrument=instrument)
+        assert listed == [
+            order
+            for order in everything
+            if status in {None, order.order_queue_status} and instrument in {None, order.instrument}
+        ], (status, instrument)
+
+
+async def test_a_page_that_ends_with_the_list_has_no_next(database: Database) -> None:
+    await append(database, [order_created() for _ in range(4)])
+    await project(database)
+    assert (await read_orders(database, OrderQuery(limit=4))).next_before is None
+    page = await read_orders(database, OrderQuery(limit=3))
+    assert page.next_before == 2
+    last = await read_orders(database, OrderQuery(limit=3, before=page.next_before))
+    assert (len(last.orders), last.next_before) == (1, None)
+
+
+@pytest.mark.parametrize("limit", [0, -1, MOST_ORDERS_A_PAGE + 1])
+async def test_no_page_is_without_bounds(database: Database, limit: int) -> None:
+    with pytest.raises(ValueError, match="1 to 200"):
+        await read_orders(database, OrderQuery(limit=limit))
+
+
+async def test_the_list_waits_for_the_projection_and_says_so(database: Database) -> None:
+    created = [order_created() for _ in range(5)]
+    await append(database, created)
+    await projector(database, batch_events=3).run_once()
+    page = await read_orders(database, OrderQuery(limit=50))
+    assert page.as_of_position == 3 == await position(database)
+    assert ids(page.orders) == [order.originator_id for order in reversed(created[:3])]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("instrument", [None, "NSE:A"])
+async def test_pages_neither_skip_nor_repeat_while_orders_come_and_are_settled(
+    database: Database, seed: int, instrument: str | None
+) -> None:
+    chance = random.Random(seed)
+    pending = [order_created(instrument=chance.choice(INSTRUMENTS)) for _ in range(40)]
+    await append(database, pending)
+    await project(database)
+    at_first = ids(await read_all(database, 200, instrument=instrument))
+    seen: list[UUID] = []
+    before: int | None = None
+    while True:
+        query = OrderQuery(limit=chance.randint(1, 5), before=before, instrument=instrument)
+        page = await read_orders(database, query)
+        seen += ids(page.orders)
+        before = page.next_before
+        if before is None:
+            break
+        assert len(seen) < 500, "the pages have no end"
+        chance.shuffle(pending)
+        settled = [outcome_of(chance.randrange(3), pending.pop()) for _ in range(2) if pending]
+        arrived = [order_created(instrument=chance.choice(INSTRUMENTS)) for _ in range(2)]
+        await append(database, [*settled, *arrived])
+        pending += arrived
+        await project(database)
+    assert seen == at_first
+
+
+@pytest.mark.parametrize("status", ["PENDING", "COMPLETED", "FAILED"])
+async def test_pages_of_a_status_have_every_order_that_kept_it(
+    database: Database, status: OrderQueueStatus
+) -> None:
+    created = await a_mixed_queue(database)
+    held = [o for o in await read_all(database, 200) if o.order_queue_status == "PENDING"]
+    to_settle = [order for order in created if order.originator_id in ids(held[::2])]
+    kept = ids(await read_all(database, 200, order_queue_status=status))
+    kept = [i for i in kept if i not in [order.originator_id for order in to_settle]]
+    seen: list[UUID] = []
+    before: int | None = None
+    while True:
+        page = await read_orders(
+            database, OrderQuery(limit=2, before=before, order_queue_status=status)
+        )
+        assert {order.order_queue_status for order in page.orders} <= {status}
+        seen += ids(page.orders)
+        before = page.next_before
+        if before is None:
+            break
+        assert len(seen) < 500, "the pages have no end"
+        if to_settle:
+            order = to_settle.pop()
+            await append(database, [outcome_of(len(to_settle), order)])
+            await project(database)
+    assert len(seen) == len(set(seen))
+    assert [i for i in seen if i in kept] == kept
+
+
+async def test_no_row_is_torn_and_none_is_missing_while_a_projector_writes(
+    database: Database,
+) -> None:
+    """Each page is what the log says up to its position, to the last field of the last slice."""
+    chance = random.Random(1)
+    created = [order_created(instrument=chance.choice(INSTRUMENTS)) for _ in range(150)]
+    log: list[Event] = [*created, *(outcome_of(n, order) for n, order in enumerate(created))]
+    log.sort(
+        key=lambda event: (chance.random() + event.originator_version, event.originator_version)
+    )
+    await append(database, log)
+    done = asyncio.Event()
+
+    async def write() -> None:
+        await project(database, batch_events=2)
+        done.set()
+
+    async def read() -> list[OrderPage]:
+        pages: list[OrderPage] = []
+        while not done.is_set():
+            instrument = chance.choice([None, *INSTRUMENTS])
+            query = OrderQuery(limit=MOST_ORDERS_A_PAGE, instrument=instrument)
+            page = await read_orders(database, query)
+            assert_is_what_the_log_says(page, log[: page.as_of_position], instrument)
+            pages.append(page)
+        return pages
+
+    _, *readings = await asyncio.gather(write(), read(), read())
+    assert len({page.as_of_position for pages in readings for page in pages}) > 10
+
+
+def assert_is_what_the_log_says(
+    page: OrderPage, log: Sequence[Event], instrument: str | None
+) -> None:
+    orders: dict[UUID, Any] = {}
+    positions: dict[UUID, int] = {}
+    for at, event in enumerate(log, start=1):
+        orders[event.originator_id] = evolve(orders.get(event.originator_id), event)
+        positions[event.originator_id] = at
+    expected = {i: o for i, o in orders.items() if instrument in {None, o.spec.instrument}}
+    assert set(ids(page.orders)) == set(expected)
+    for listed in page.orders:
+        order = expected[listed.order_id]
+        assert listed.order_queue_status == order.state
+        assert listed.slices == order.slices
+        assert listed.version == order.version
+        assert listed.position == positions[listed.order_id]
+        assert listed.updated_at == order.updated_at
+        assert listed.failure_reason == order.failure_reason
+
+
+async def test_an_order_in_progress_goes_to_its_outcome_and_never_back_to_pending(
+    database: Database,
+) -> None:
+    created = [order_created() for _ in range(60)]
+    await append(database, created)
+    await project(database)
+    await claim(database, created)
+    await append(database, [outcome_of(n, order) for n, order in enumerate(created)])
+    done = asyncio.Event()
+
+    async def write() -> None:
+        await project(database, batch_events=1)
+        done.set()
+
+    async def read() -> int:
+        reads = 0
+        while not done.is_set():
+            page = await read_orders(database, OrderQuery(limit=200))
+            for order in page.orders:
+                claimed = order.claimed_by is not None and order.claimed_at is not None
+                assert claimed == (order.order_queue_status == "IN_PROGRESS")
+                assert order.order_queue_status != "PENDING"
+            reads += 1
+        return reads
+
+    _, reads = await asyncio.gather(write(), read())
+    assert reads > 5
+
+
+async def test_a_claim_that_outlived_its_orders_outcome_says_nothing(database: Database) -> None:
+    created = [order_created() for _ in range(3)]
+    await append(database, [*created, *(outcome_of(n, order) for n, order in enumerate(created))])
+    await project(database)
+    listed = await read_all(database, 200)
+    await claim(database, created)
+    assert await read_all(database, 200) == listed
+    assert await read_all(database, 200, order_queue_status="IN_PROGRESS") == []
+    assert len(await read_all(database, 200, order_queue_status="FAILED")) == 2
+
+
+async def test_the_lists_go_on_over_a_rebuild(database: Database) -> None:
+    await a_mixed_queue(database)
+    before = await read_all(database, 7)
+    for _ in range(3):
+        await Rebuild(database, MAPPER, lambda _, __: None).run()
+        for _ in range(4):
+            assert await read_all(database, 7) == before
+
+
+async def test_a_database_without_the_tables_is_unavailable_and_spoils_no_connection(
+    conninfo: str,
+) -> None:
+    empty = f"{psycopg.conninfo.conninfo_to_dict(conninfo)['dbname']}_empty"
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{empty}"')
+    database = Database(make_conninfo(conninfo, dbname=empty), pool_size=1)
+    await database.open()
+    try:
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable, match="does not exist"):
+                await read_orders(database, OrderQuery(limit=50))
+        assert await fetch(database, "SHOW enable_sort") == [("on",)]
+    finally:
+        await database.close()
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{empty}" WITH (FORCE)')
+
+
+async def test_a_page_leaves_the_connection_as_it_was(database: Database) -> None:
+    await read_orders(database, OrderQuery(limit=50))
+    assert {row for _ in range(5) for row in await fetch(database, "SHOW enable_sort")} == {("on",)}
