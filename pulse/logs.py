@@ -20,7 +20,12 @@ def configure_logs(log_format: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     final: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=on_terminal)]
+        [
+            # plain: the default traceback shows local variables, and among them secrets
+            structlog.dev.ConsoleRenderer(
+                colors=on_terminal, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -1,10 +1,10 @@
 """The HTTP server of the command: says where it listens once it does, and ends well when told."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
@@ -35,13 +35,37 @@ class _Server(uvicorn.Server):
             print(self._greeting, flush=True)  # noqa: T201 - said to whoever ran the command
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting first, and read what callers have already sent, before hanging up."""
-        for server in self.servers:
-            server.close()
+        """Hang up on nobody: who has connected is accepted, what they have sent is read."""
+        loop = asyncio.get_running_loop()
+        for connection in self._stop_listening():
+            await loop.connect_accepted_socket(self._protocol, connection)
         await asyncio.sleep(_LAST_READ_SECONDS)
         await super().shutdown(sockets)
 
-    @contextmanager
+    def _stop_listening(self) -> list[socket.socket]:
+        """Close the listeners and return the connections that wait in their backlogs.
+
+        Closing a listener resets whoever is in its backlog; a duplicate keeps it open until all
+        of them are taken out.
+        """
+        waiting: list[socket.socket] = []
+        for server in self.servers:
+            listeners = [socket.fromfd(s.fileno(), s.family, s.type) for s in server.sockets]
+            server.close()
+            for listener in listeners:
+                with listener, contextlib.suppress(OSError):
+                    listener.setblocking(False)
+                    while True:
+                        waiting.append(listener.accept()[0])
+        return waiting
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+    @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:

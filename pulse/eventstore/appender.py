@@ -71,6 +71,7 @@ class Appender:
         self._queued_events = 0
         self._arrived = asyncio.Event()
         self._closing = False
+        self._running: asyncio.Task[None] | None = None
 
     async def append(self, events: Sequence[StoredEvent]) -> Positions:
         """Append these events, all or none, and return their positions in the log.
@@ -100,6 +101,7 @@ class Appender:
 
     async def run(self) -> None:
         """Connect, and write what arrives, until `drain` is asked for or it is cancelled."""
+        self._running = asyncio.current_task()
         try:
             while not (self._closing and not self._queue):
                 await self._connection.ensure()
@@ -112,9 +114,14 @@ class Appender:
             await self._connection.close()
 
     def drain(self) -> None:
-        """Take no more appends; `run` ends when those that wait are written."""
+        """Take no more appends; `run` ends when those that wait are written.
+
+        With Postgres away it ends at once: nobody knows when they could be.
+        """
         self._closing = True
         self._arrived.set()
+        if self._connection.away is not None and self._running is not None:
+            self._running.cancel()
 
     def _refuse_if_hopeless(self, events: int) -> None:
         if self._closing:

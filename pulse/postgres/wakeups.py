@@ -68,6 +68,8 @@ class Notifier:
                     await connection.execute(self._statement)
             except DatabaseUnavailable as error:
                 _log.debug("wakeups.notify_failed", error=str(error))
+                self._due.set()
+                await asyncio.sleep(_RECONNECT_SECONDS)
             await asyncio.sleep(self._interval_seconds)
 
 

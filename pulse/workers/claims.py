@@ -8,6 +8,7 @@ from pulse.postgres import Database, load_sql
 
 _CLAIM_ORDERS = load_sql(__package__, "claim_orders")
 _RELEASE_CLAIMS = load_sql(__package__, "release_claims")
+_RELEASE_UNSETTLED = load_sql(__package__, "release_unsettled")
 
 
 class Claims:
@@ -41,3 +42,13 @@ class Claims:
         """
         async with self._database.connection() as connection:
             await connection.execute(_RELEASE_CLAIMS, (list(order_ids), self.worker), prepare=True)
+
+    async def release_unsettled(self) -> int:
+        """Hand back every order held that has no outcome in the log; returns how many.
+
+        Raises:
+            DatabaseUnavailable: they stay claimed for now.
+        """
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(_RELEASE_UNSETTLED, (self.worker,), prepare=True)
+            return cursor.rowcount

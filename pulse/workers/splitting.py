@@ -47,7 +47,9 @@ class SplittingWorker:
     """Splits orders in batches. Of all who would settle an order, version 2 lets one win.
 
     Whoever loses leaves the claim alone: projecting the winner's event ends it. An append whose
-    outcome is unknown is not handed back either. Only what certainly did not happen is.
+    outcome is unknown is not handed back either; only what certainly did not happen is. Where an
+    answer was lost (of a claim, an append, a release) the worker asks the log before it claims
+    again, and hands back what has no outcome there.
     """
 
     def __init__(  # noqa: PLR0913 - the worker's whole world, wired once
@@ -66,6 +68,7 @@ class SplittingWorker:
         self._recorded_by = origin.recorded_by("worker")
         self._batch_size = batch_size
         self._max_split_delay_seconds = max_split_delay_seconds
+        self._in_doubt = False
 
     async def run_once(self) -> SplitBatch:
         """Claim a batch, settle each order in it, hand back what could not be settled.
@@ -73,16 +76,26 @@ class SplittingWorker:
         Raises:
             DatabaseUnavailable: nothing could be claimed.
         """
+        if self._in_doubt:
+            await self._resolve_doubt()
+        self._in_doubt = True
         claims = await self._claims.claim(self._batch_size)
+        fates = await self._settle_all(claims) if claims else {}
+        self._in_doubt = Fate.UNKNOWN in fates.values()
         if not claims:
             return SplitBatch(0, Counter())
-        fates = await self._settle_all(claims)
         unsettled = [order_id for order_id, fate in fates.items() if fate is Fate.HANDED_BACK]
         if unsettled:
             await self._hand_back(unsettled)
         batch = SplitBatch(len(claims), Counter(fates.values()))
         _log.info("orders.split", **{fate.name.lower(): n for fate, n in batch.fates.items()})
         return batch
+
+    async def _resolve_doubt(self) -> None:
+        handed_back = await self._claims.release_unsettled()
+        self._in_doubt = False
+        if handed_back:
+            _log.info("orders.handed_back", orders=handed_back, reason="an answer had been lost")
 
     async def _settle_all(self, claims: dict[UUID, Claim]) -> dict[UUID, Fate]:
         try:
@@ -130,6 +143,7 @@ class SplittingWorker:
         try:
             await self._claims.release(order_ids)
         except DatabaseUnavailable as error:
+            self._in_doubt = True
             _log.warning("orders.not_handed_back", orders=len(order_ids), error=str(error))
         else:
             _log.info("orders.handed_back", orders=len(order_ids))

@@ -122,16 +122,13 @@ def test_while_the_embedded_server_is_down_orders_are_refused_plainly(tmp_path: 
         process.until_completed(order_id)
 
 
-@pytest.mark.xfail(
-    reason="a claim that cannot be handed back while Postgres is away stays until it times out",
-    strict=False,
-)
 def test_orders_under_way_when_postgres_dies_are_completed_when_it_is_back(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     with pulse(tmp_path, data_dir=data_dir, poll_interval_seconds=0.5) as process:
         batch = process.http.post("/internal/orders/batch", json=[order() for _ in range(500)])
         ids = [result["body"]["order_id"] for result in batch.json()["results"]]
         with kept_down(data_dir):
-            until(lambda: "orders.not_handed_back" in process.logged, "workers gave up", 12)
+            noticed = ("orders.not_handed_back", "loop.step_failed", "append.postgres_away")
+            until(lambda: any(word in process.logged for word in noticed), "it is noticed", 12)
         for order_id in ids:
             process.until_completed(order_id, seconds=12)

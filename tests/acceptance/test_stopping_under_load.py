@@ -126,9 +126,6 @@ async def test_every_answer_given_is_kept_and_no_claim_is_left(
             assert status == 200 if known else status in {200, 201}
 
 
-@pytest.mark.xfail(
-    reason="closing the listener resets the connections in its backlog", strict=False
-)
 async def test_a_connection_that_was_made_is_answered(conninfo: str, tmp_path: Path) -> None:
     with pulse(tmp_path, database_url=url_of(conninfo)) as process:
         answers = await post_while_stopping(

@@ -46,7 +46,8 @@ def url_of(conninfo: str) -> str:
     """The server of a conninfo, local socket included, as PULSE_DATABASE_URL names it."""
     parts = {name: quote(str(value), safe="") for name, value in conninfo_to_dict(conninfo).items()}
     query = "&".join(f"{name}={parts[name]}" for name in ("host", "port") if name in parts)
-    return f"postgresql://{parts['user']}@/{parts['dbname']}?{query}"
+    who = ":".join(parts[name] for name in ("user", "password") if name in parts)
+    return f"postgresql://{who}@/{parts['dbname']}?{query}"
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:

@@ -83,7 +83,9 @@ CREATE TABLE IF NOT EXISTS notification_tracking (
     autovacuum_vacuum_cost_delay = 0
 );
 
-INSERT INTO notification_tracking (application_name, notification_id) VALUES ('order_queue', 0);
+-- '__migration__' tells the library that the table has one row an application, not one an event.
+INSERT INTO notification_tracking (application_name, notification_id)
+VALUES ('__migration__', 1), ('order_queue', 0);
 
 CREATE VIEW order_queue_status AS
 SELECT q.order_id,

@@ -1,0 +1,101 @@
+"""The splitting worker in doubt: an answer was lost, and the log is asked before it goes on."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+
+from pulse.domain import Claim, Event
+from pulse.eventstore import AppendOutcomeUnknown, EventStore
+from pulse.postgres import Database, DatabaseUnavailable
+from pulse.workers import Claims, Fate
+from tests.support.events import order_created, orders_created
+from tests.support.log import running_store
+from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[EventStore]:
+    async with running_store(database) as store:
+        yield store
+
+
+class ClaimsWithALostReply(Claims):
+    """The first claim is made, and its answer never comes."""
+
+    lost = False
+
+    async def claim(self, limit: int) -> dict[UUID, Claim]:
+        claims = await super().claim(limit)
+        if not self.lost:
+            self.lost = True
+            raise DatabaseUnavailable("the answer was lost")
+        return claims
+
+
+class ClaimsThatCannotBeReleased(Claims):
+    """Handing back fails while Postgres is away."""
+
+    async def release(self, order_ids: object) -> None:
+        del order_ids
+        raise DatabaseUnavailable("away")
+
+
+async def test_orders_of_a_claim_whose_answer_was_lost_are_split_in_the_next_step(
+    database: Database, store: EventStore
+) -> None:
+    created = orders_created(3)
+    await append_and_project(store, database, created)
+    worker = splitting_worker(store, database, claims=ClaimsWithALostReply(database, "worker-1"))
+
+    with pytest.raises(DatabaseUnavailable):
+        await worker.run_once()
+    assert {claim[0] for claim in (await claims_of(database)).values()} == {"worker-1"}
+
+    assert (await worker.run_once()).fates == {Fate.COMPLETED: 3}
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_an_append_of_unknown_outcome_is_resolved_by_the_log(
+    database: Database, store: EventStore, monkeypatch: pytest.MonkeyPatch, *, written: bool
+) -> None:
+    created = order_created()
+    await append_and_project(store, database, [created])
+    worker = splitting_worker(store, database)
+    append = store.append
+
+    async def without_an_answer(event: Event) -> int:
+        if written:
+            await append(event)
+        raise AppendOutcomeUnknown("no answer")
+
+    monkeypatch.setattr(store, "append", without_an_answer)
+    assert (await worker.run_once()).fates == {Fate.UNKNOWN: 1}
+    assert [c[0] for c in (await claims_of(database)).values()] == ["worker-1"]
+    monkeypatch.setattr(store, "append", append)
+
+    batch = await worker.run_once()
+
+    assert batch.claimed == (0 if written else 1)
+    assert len(await events_of(store, created.originator_id)) == 2
+    holders = [c[0] for c in (await claims_of(database)).values()]
+    assert holders == ["worker-1"], "the projection ends the claim, not the worker"
+
+
+async def test_what_could_not_be_handed_back_is_handed_back_later(
+    database: Database, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = orders_created(2)
+    await append_and_project(store, database, created)
+    claims = ClaimsThatCannotBeReleased(database, "worker-1")
+    worker = splitting_worker(store, database, claims=claims)
+    read_streams = store.read_streams
+
+    async def away(_: object) -> dict[UUID, tuple[()]]:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(store, "read_streams", away)
+    assert (await worker.run_once()).fates == {Fate.HANDED_BACK: 2}
+    monkeypatch.setattr(store, "read_streams", read_streams)
+
+    assert (await worker.run_once()).fates == {Fate.COMPLETED: 2}
