@@ -102,7 +102,7 @@ class InProcessOrders:
     async def _standing(self, order_id: UUID) -> Order:
         """What stands under a taken key; few at once, since a batch asked again is a thousand."""
         async with self._read_backs:
-            order = await self._reader.order(order_id)
+            order = await self._reader.as_created(order_id)
         if order is None:
             raise AssertionError(f"version 1 of {order_id} was taken, yet its stream is empty")
         return order

@@ -3,12 +3,25 @@
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 import psycopg
 
 from pulse.postgres import Connection, Database, DatabaseUnavailable
-from pulse.projections import read_lag
+from pulse.projections import Lag, read_lag
 
 MOST_BEHIND_SECONDS: Final = 10.0
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Each check's name with what is wrong, None where all is well; and what a person should know.
+
+    `parked_orders` are set aside for a person, `orders_for_newer_code` wait for a newer process;
+    neither keeps this one from its work.
+    """
+
+    checks: dict[str, str | None]
+    parked_orders: int | None = None
+    orders_for_newer_code: int | None = None
 
 
 class Readiness:
@@ -30,37 +43,30 @@ class Readiness:
         self._schema_fault = schema_fault
         self._clock_fault = clock_fault
         self._projector_fault = projector_fault
-        self.parked_orders = 0
 
-    async def check(self) -> dict[str, str | None]:
-        """Each check's name with what is wrong, or None where all is well."""
+    async def check(self) -> Ready:
+        """How it stands now."""
         checks: dict[str, str | None] = {"database": None, "schema": None, "projection": None}
+        lag: Lag | None = None
         try:
-            revision = await self._database.read(_schema_revision)
+            checks["schema"] = self._schema_fault(await self._database.read(_schema_revision))
+            if checks["schema"] is None:
+                lag = await read_lag(self._database)
         except DatabaseUnavailable as error:
             checks["database"] = str(error)
-            checks["schema"] = checks["projection"] = "unknown while the database is away"
-        else:
-            checks["schema"] = self._schema_fault(revision)
-            checks["projection"] = (
-                "unknown while the schema is not current"
-                if checks["schema"]
-                else await self._projection_fault()
-            )
+            checks["schema"] = "unknown while the database is away"
+        checks["projection"] = self._projection_fault(lag)
         checks["clock"] = self._clock_fault()
-        return checks
+        if lag is None:
+            return Ready(checks)
+        return Ready(checks, lag.parked_orders, lag.orders_for_newer_code)
 
-    async def _projection_fault(self) -> str | None:
-        try:
-            lag = await read_lag(self._database)
-        except DatabaseUnavailable as error:
-            return str(error)
-        self.parked_orders = lag.parked_orders
+    def _projection_fault(self, lag: Lag | None) -> str | None:
+        if lag is None:
+            return "unknown until database and schema are well"
         fault = self._projector_fault()
-        if fault is not None:
+        if fault is not None or lag.behind_seconds <= MOST_BEHIND_SECONDS:
             return fault
-        if lag.behind_seconds <= MOST_BEHIND_SECONDS:
-            return None
         return (
             f"the order queue is {lag.behind_seconds:.0f} s behind the log at position "
             f"{lag.position}, more than {MOST_BEHIND_SECONDS:g} s"

@@ -1,7 +1,9 @@
 """What a person at a terminal works with: the database, looked at and tended from one process."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import msgspec
 import psycopg
@@ -11,9 +13,12 @@ from pulse.bootstrap.schema import MIGRATED_ROOMS
 from pulse.bootstrap.server import open_server
 from pulse.eventstore import EventStore
 from pulse.postgres import Database, DatabaseUnavailable, describe
-from pulse.postgres.migrations import Migrations, SchemaNotCurrent
+from pulse.postgres.embedded import EmbeddedServer
+from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 from pulse.projections import OnProgress, OrderReader, ParkedOrders, Rebuild
 from pulse.settings import Settings
+
+_LOOK_AGAIN_SECONDS: Final = 0.5
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -34,8 +39,13 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
-        SchemaNotCurrent: it has another schema than this code needs.
+        SchemaNotCurrent: it has another schema than this code needs, or there is no data at all.
     """
+    if settings.database_url is None and not EmbeddedServer.has_data(settings.data_dir):
+        raise SchemaNotCurrent(
+            f"there is no data of Pulse in {settings.data_dir.absolute()}: "
+            "set PULSE_DATA_DIR or PULSE_DATABASE_URL, or start with `pulse up`"
+        )
     async with open_server(settings) as server:
         database = Database(server.conninfo, pool_size=2)
         _require_current_schema(database)
@@ -60,13 +70,24 @@ async def migrate_once(settings: Settings) -> str:
         database = Database(server.conninfo, pool_size=2)
         migrations = Migrations(MIGRATED_ROOMS)
         try:
-            migrations.migrate(database.conninfo, database.limits)
+            await _migrate(migrations, database)
             return migrations.current(database.conninfo, database.limits) or migrations.head
         except psycopg.OperationalError as error:
             raise _unreachable(error) from error
         except psycopg.Error as error:
             fault = f"the schema cannot be made current: {describe(error)}"
             raise SchemaNotCurrent(fault) from error
+
+
+async def _migrate(migrations: Migrations, database: Database) -> None:
+    """Migrate, waiting for whoever is at it before."""
+    while True:
+        try:
+            await asyncio.to_thread(migrations.migrate, database.conninfo, database.limits)
+        except MigrationUnderWay:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _require_current_schema(database: Database) -> None:

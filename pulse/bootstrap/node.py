@@ -153,6 +153,8 @@ class Node:
         if isinstance(result, Projected) and result.position != self._seen_position:
             self._seen_position = result.position
             self._queue_advanced.set()
+            if result.foreign:
+                _log.info("projection.foreign_skipped", events=result.foreign)
         return result
 
     async def _catch_up(self) -> None:
@@ -210,6 +212,7 @@ class Node:
             self._origin,
             batch_size=settings.batch_size,
             max_split_delay_seconds=settings.max_split_delay_seconds,
+            timeout_seconds=settings.timeout_seconds,
         )
 
         async def split_while_present() -> SplitBatch | None:

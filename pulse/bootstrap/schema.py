@@ -8,7 +8,7 @@ import structlog
 
 from pulse.errors import PulseError
 from pulse.postgres import Database, describe
-from pulse.postgres.migrations import Migrations, SchemaNotCurrent
+from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 
 _log = structlog.get_logger(__name__)
 _RETRY_SECONDS: Final = 1.0
@@ -55,6 +55,8 @@ class SchemaGate:
             return await asyncio.to_thread(self._migrate_or_look)
         except psycopg.OperationalError as error:
             return f"Postgres cannot be reached: {describe(error)}"
+        except MigrationUnderWay as error:
+            return str(error)
         except (psycopg.Error, PulseError) as error:
             if self.tried.is_set():
                 return str(error)

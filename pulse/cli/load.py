@@ -7,14 +7,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pulse.bootstrap import settings_from_environment
+from pulse.cli.listening import url_of
 from pulse.load import load_orders, render
-
-_DEFAULT_URL = "http://127.0.0.1:8000/pulse"
 
 
 def load(
     file: Annotated[Path, typer.Argument(help="Orders, one JSON object a line.")],
-    url: Annotated[str, typer.Option(help="The API's root.", envvar="PULSE_URL")] = _DEFAULT_URL,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="The API's root; without it, where `pulse up` listens with these settings.",
+            envvar="PULSE_URL",
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=512, help="Requests at once.")] = 32,
     settle_seconds: Annotated[
         float, typer.Option(min=0, help="How long to wait for the last order's outcome.")
@@ -36,8 +42,16 @@ def load(
     """
     result = asyncio.run(
         load_orders(
-            file, url, concurrency=concurrency, settle_seconds=settle_seconds, console=Console()
+            file,
+            url or _url_of_pulse_up(),
+            concurrency=concurrency,
+            settle_seconds=settle_seconds,
+            console=Console(),
         )
     )
     Console().print(render(result))
     raise typer.Exit(result.exit_code)
+
+
+def _url_of_pulse_up() -> str:
+    return f"{url_of(settings_from_environment())}/pulse"

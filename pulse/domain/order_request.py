@@ -75,7 +75,7 @@ def parse_order_request(request: OrderRequest) -> RequestedOrder:
         if getattr(request, field) is msgspec.UNSET:
             raise _missing(field)
     key = _order_unique_key(request.order_unique_key)
-    instrument = _instrument(request.instrument)
+    instrument = parse_instrument(request.instrument)
     side = _side(request.side)
     num_splits, duration_minutes, randomize = _split_config(request.split_config)
     total_quantity = _total_quantity(request.total_quantity, num_splits)
@@ -105,7 +105,12 @@ def _order_unique_key(value: Any) -> str:  # noqa: ANN401 - raw input is the poi
     return value
 
 
-def _instrument(value: Any) -> str:  # noqa: ANN401 - raw input is the point
+def parse_instrument(value: Any) -> str:  # noqa: ANN401 - raw input is the point
+    """The instrument, if it has the form of one.
+
+    Raises:
+        OrderRefused: it has not.
+    """
     expected = (
         "EXCHANGE:SYMBOL with exchange NSE or BSE and a symbol of A-Z, 0-9, & and -, "
         f"at most {MAX_INSTRUMENT_CHARACTERS} characters, such as NSE:RELIANCE"

@@ -190,9 +190,10 @@ def _lateness(command: SplitOrder, order: Order) -> str | None:
     """Why the order may no longer be split: its slices would come in a burst instead of in time."""
     first_claimed_at = command.claim.first_claimed_at
     delay = (first_claimed_at - order.created_at).total_seconds()
-    if first_claimed_at > order.window_ends_at:
+    if command.claim.claimed_at > order.window_ends_at:
+        claimed_after = (command.claim.claimed_at - order.created_at).total_seconds()
         return (
-            f"first claimed {delay:.1f} s after its creation, when its window of "
+            f"claimed {claimed_after:.1f} s after its creation, when its window of "
             f"{order.spec.duration_minutes} min had ended"
         )
     if 0 < command.max_split_delay_seconds < delay:

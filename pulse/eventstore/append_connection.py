@@ -36,7 +36,7 @@ class AppendConnection:
         self._connect = connect
         self._limits = limits
         self._connection: Connection | None = None
-        self._abandoned: set[asyncio.Task[Rows]] = set()
+        self._abandoned: set[asyncio.Task[None]] = set()
 
     async def ensure(self) -> None:
         """Return when connected, trying for as long as it takes."""
@@ -66,11 +66,10 @@ class AppendConnection:
         try:
             await asyncio.wait({task}, timeout=self._limits.statement_seconds)
         except asyncio.CancelledError:
-            self._abandon(task)
+            self._abandon(task, connection)
             raise
         if not task.done():
-            self._connection = None
-            self._abandon(task)
+            self._abandon(task, connection)
             raise ConnectionLost(f"no answer within {self._limits.statement_seconds:g} s")
         try:
             return task.result()
@@ -89,11 +88,18 @@ class AppendConnection:
         if connection is not None:
             await connection.close()
 
-    def _abandon(self, task: "asyncio.Task[Rows]") -> None:
-        """Leave a silent connection to die by itself: waiting for it would stop everyone."""
-        task.cancel()
-        self._abandoned.add(task)
-        task.add_done_callback(self._abandoned.discard)
+    def _abandon(self, task: "asyncio.Task[Rows]", connection: Connection) -> None:
+        """Leave a silent connection to end by itself: waiting for it would stop everyone."""
+        self._connection = None
+        closing = asyncio.ensure_future(_let_go(task, connection))
+        self._abandoned.add(closing)
+        closing.add_done_callback(self._abandoned.discard)
+
+
+async def _let_go(task: "asyncio.Task[Rows]", connection: Connection) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    await connection.close()
 
 
 async def _fetch_all(

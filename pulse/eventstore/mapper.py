@@ -29,6 +29,17 @@ for _event_type in EVENT_TYPES:
     register_topic(_event_type.TOPIC, _event_type)
 
 
+_UNREADABLE = (
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+)
+"""What decoding or an upcast may raise over a state that is not what its topic promises."""
+
+
 class EventTooNew(PulseError):
     """The event was written by newer code than this; newer code must read it."""
 
@@ -143,7 +154,7 @@ class EventMapper(Mapper[UUID]):
             return self._decoders[topic].decode(head + state[1:])
         except _NewerClassError as error:
             raise EventTooNew(f"{where} {error}") from None
-        except (msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
+        except _UNREADABLE as error:
             raise EventUnreadable(f"{where} cannot be read: {error}") from error
 
 

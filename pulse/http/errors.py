@@ -9,9 +9,15 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from pulse.application import ClockOff, OrderNotFound
-from pulse.domain import OrderRefused, OrderUniqueKeyTaken
+from pulse.domain import HistoryBroken, OrderRefused, OrderUniqueKeyTaken
 from pulse.errors import PulseError
-from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull, AppendRefused
+from pulse.eventstore import (
+    AppendOutcomeUnknown,
+    AppendQueueFull,
+    AppendRefused,
+    EventTooNew,
+    EventUnreadable,
+)
 from pulse.postgres import DatabaseUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -57,6 +63,11 @@ _UNKNOWN_OUTCOME: Final = (
     "no answer from the log in time: ask again with the same order_unique_key, which will tell"
 )
 _NOTHING_ACCEPTED: Final = "Pulse cannot reach its database now; nothing was accepted, try again"
+_NEWER_CODE: Final = "this order was written by newer code than answers here: ask again"
+_UNREADABLE_HISTORY: Final = (
+    "this order's history cannot be read and waits for a person; its events are shown as they "
+    "are stored under /events"
+)
 _QUEUE_FULL: Final = "too many orders are being accepted now; nothing was accepted, try again"
 
 _HTTP_CODES: Final = {
@@ -93,6 +104,9 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
         ErrorBody("ORDER_NOT_FOUND", str(e), {"order_id": e.order_id}),
     ),
     BadRequest: lambda e: (e.status, ErrorBody(e.code, str(e), e.details)),
+    EventTooNew: lambda _: (503, ErrorBody(_UNAVAILABLE, _NEWER_CODE, {})),
+    EventUnreadable: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
+    HistoryBroken: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
     NotReady: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {"checks": e.checks})),
     AppendQueueFull: lambda _: (503, ErrorBody(_UNAVAILABLE, _QUEUE_FULL, {})),
     AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),

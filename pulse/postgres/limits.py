@@ -24,7 +24,7 @@ def application_name(role: str) -> str:
 
 
 def bounded_conninfo(conninfo: str, role: str, limits: Limits) -> str:
-    """The same server with every limit set; options of the caller's own URL come first and stay."""
+    """The same server with every limit set; options of the caller's own URL stay where none is."""
     given = conninfo_to_dict(conninfo).get("options")
     server_settings = {
         "statement_timeout": _milliseconds(limits.statement_seconds),

@@ -32,6 +32,10 @@ class PostgresTooOld(PulseError):
     """The server lacks what Pulse relies on."""
 
 
+class MigrationUnderWay(PulseError):
+    """Another process brings the schema up at this moment."""
+
+
 class Migrations:
     """The schema's history over the rooms that own tables. Blocking: call it in a thread."""
 
@@ -49,18 +53,23 @@ class Migrations:
     def migrate(self, conninfo: str, limits: Limits) -> None:
         """Bring the schema to this code's revision; nothing to do is quick. Two at once are safe.
 
+        Never waits for another who migrates: come again, until it is done.
+
         A schema newer than this code is left as it is, so that rolling deploys are safe.
 
         Raises:
             psycopg.OperationalError: Postgres is away.
             PostgresTooOld: it is older than 15.
+            MigrationUnderWay: another process is at it.
         """
         bounded = bounded_conninfo(conninfo, "migrate", limits)
         with psycopg.connect(bounded, autocommit=True) as connection:
             _refuse_old(connection.info.server_version)
-            connection.execute("SET statement_timeout = 0")
-            connection.execute("SET lock_timeout = '60s'")
-            connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+            row = connection.execute(
+                "SELECT pg_try_advisory_lock(%s)", (MIGRATION_LOCK,)
+            ).fetchone()
+            if row is None or not row[0]:
+                raise MigrationUnderWay("another process is migrating this database")
             current = _current_revision(connection)
             if current == self.head or self._is_newer(current):
                 return

@@ -91,6 +91,7 @@ class Listener:
         prepare: Callable[[Connection], Awaitable[None]] | None = None,
     ) -> None:
         self.connected = False
+        self._lost = False
         self._role = role
         self._prepare = prepare
         self._database = database
@@ -103,10 +104,16 @@ class Listener:
             try:
                 await self._listen()
             except UNAVAILABLE_ERRORS as error:
-                _log.warning("wakeups.listener_lost", role=self._role, error=describe(error))
+                self._report(describe(error))
             finally:
                 self.connected = False
             await asyncio.sleep(_RECONNECT_SECONDS)
+
+    def _report(self, fault: str) -> None:
+        """Say that the connection is lost, not every time that it could not be made again."""
+        if not self._lost:
+            _log.warning("wakeups.listener_lost", role=self._role, error=fault)
+        self._lost = True
 
     async def _listen(self) -> None:
         connection = await self._database.connect(self._role)
@@ -114,7 +121,7 @@ class Listener:
             if self._prepare is not None:
                 await self._prepare(connection)
             await connection.execute(self._statement)
-            self.connected = True
+            self.connected, self._lost = True, False
             self._wake_up.set()
             while True:
                 async for _ in connection.notifies(timeout=_IDLE_CHECK_SECONDS):

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from pulse.domain import SPLITTERS
 from pulse.postgres import Connection, Database, load_sql
 from pulse.projections.projector import PROJECTION_NAME
 
@@ -14,6 +15,7 @@ class Lag(msgspec.Struct, frozen=True):
     position: int
     behind_seconds: float
     parked_orders: int
+    orders_for_newer_code: int
 
 
 async def read_lag(database: Database) -> Lag:
@@ -26,6 +28,8 @@ async def read_lag(database: Database) -> Lag:
 
 
 async def _lag(connection: Connection) -> Lag:
-    cursor = await connection.execute(_SELECT_LAG, (PROJECTION_NAME,), prepare=True)
+    cursor = await connection.execute(
+        _SELECT_LAG, (sorted(SPLITTERS), PROJECTION_NAME), prepare=True
+    )
     row = await cursor.fetchone()
-    return Lag(0, 0.0, 0) if row is None else Lag(*row)
+    return Lag(0, 0.0, 0, 0) if row is None else Lag(*row)

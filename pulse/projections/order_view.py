@@ -54,10 +54,10 @@ class OrderReader:
         self.database = database
         self._mapper = mapper
 
-    async def order(self, order_id: UUID) -> Order | None:
-        """The order as its events tell it, or None."""
+    async def as_created(self, order_id: UUID) -> Order | None:
+        """The order as its creation tells it, whatever came after; None if there is none."""
         records, _, _ = await self._select(order_id)
-        return self._fold(records)
+        return self._fold(records[:1])
 
     async def view(self, order_id: UUID) -> OrderView | None:
         """The order with its claim, or None."""

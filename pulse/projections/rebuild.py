@@ -37,6 +37,7 @@ _SWAP_ATTEMPTS: Final = 10
 
 _BEGIN_REBUILD = load_sql(__package__, "begin_rebuild")
 _COMPLETE_REBUILT = load_sql(__package__, "complete_rebuilt")
+_SELECT_DEPENDANTS = load_sql(__package__, "select_dependants")
 _SELECT_POSITION = load_sql(__package__, "select_position")
 _WAIT_FOR_POSITION = load_sql(__package__, "wait_for_position")
 _SWAP_REBUILT = load_sql(__package__, "swap_rebuilt")
@@ -47,6 +48,10 @@ OnProgress = Callable[[int, int], None]
 
 class RebuildRunning(PulseError):
     """Another rebuild runs on this database; it will do."""
+
+
+class RebuildBlocked(PulseError):
+    """Views that are not Pulse's are built on the queue's tables and would be lost in the swap."""
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
@@ -81,11 +86,13 @@ class Rebuild:
 
         Raises:
             RebuildRunning: another one is under way.
+            RebuildBlocked: somebody's own views hold on to the live tables.
             DatabaseUnavailable: the live tables are as they were.
             EventTooNew: the same; newer code must rebuild.
         """
         try:
             async with self._connection() as connection:
+                await _refuse_dependants(connection)
                 await connection.execute(_BEGIN_REBUILD)
                 await self._catch_up_while_live_goes_on(connection)
                 await connection.execute(_COMPLETE_REBUILT)
@@ -120,7 +127,7 @@ class Rebuild:
 
     async def _swap(self, connection: Connection) -> None:
         for attempt in range(1, _SWAP_ATTEMPTS + 1):
-            position, events = self._position, self._events
+            before = self._position, self._events, self._parked
             try:
                 async with connection.transaction():
                     live = await _live_position(connection, _WAIT_FOR_POSITION)
@@ -131,7 +138,7 @@ class Rebuild:
                 if attempt == _SWAP_ATTEMPTS:
                     raise
                 _log.info("rebuild.swap_again", attempt=attempt, reason=describe(error))
-                self._position, self._events = position, events
+                self._position, self._events, self._parked = before
             else:
                 return
 
@@ -172,6 +179,16 @@ async def _search_path_to_rebuilt(connection: Connection) -> AsyncIterator[None]
     )
     yield
     await connection.execute("SELECT set_config('search_path', %s, true)", (before,))
+
+
+async def _refuse_dependants(connection: Connection) -> None:
+    cursor = await connection.execute(_SELECT_DEPENDANTS)
+    names = [str(row[0]) for row in await cursor.fetchall()]
+    if names:
+        raise RebuildBlocked(
+            f"these are built on the queue's tables: {', '.join(names)}; build them on the view "
+            "order_queue_status instead, or drop them and make them again after the rebuild"
+        )
 
 
 async def _live_position(connection: Connection, statement: str) -> int:

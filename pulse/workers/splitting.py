@@ -34,6 +34,7 @@ class Fate(Enum):
     UNKNOWN = auto()
     HANDED_BACK = auto()
     CRASHED = auto()
+    OVERDUE = auto()
 
 
 class SplitBatch(msgspec.Struct, frozen=True):
@@ -61,6 +62,7 @@ class SplittingWorker:
         *,
         batch_size: int,
         max_split_delay_seconds: float,
+        timeout_seconds: float = float("inf"),
     ) -> None:
         self._store = store
         self._claims = claims
@@ -68,6 +70,7 @@ class SplittingWorker:
         self._recorded_by = origin.recorded_by("worker")
         self._batch_size = batch_size
         self._max_split_delay_seconds = max_split_delay_seconds
+        self._timeout_seconds = timeout_seconds
         self._in_doubt = False
 
     async def run_once(self) -> SplitBatch:
@@ -119,6 +122,10 @@ class SplittingWorker:
             return Fate.CRASHED
 
     async def _settle(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Fate:
+        if (claim.claimed_at - claim.first_claimed_at).total_seconds() > self._timeout_seconds:
+            return (
+                Fate.OVERDUE
+            )  # it came back too late: the monitor's, whatever the worker could do
         command = SplitOrder(
             claim=claim,
             max_split_delay_seconds=self._max_split_delay_seconds,

@@ -62,8 +62,18 @@ class TimeoutMonitor:
         streams = await self._store.read_streams(list(claims)) if claims else {}
         timed_out = 0
         for order_id, claim in claims.items():
-            timed_out += await self._give_up(order_id, claim, streams.get(order_id, ()))
+            timed_out += await self._give_up_one(order_id, claim, streams.get(order_id, ()))
         return TimedOutBatch(len(claims), timed_out)
+
+    async def _give_up_one(
+        self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
+    ) -> bool:
+        """One order's fault is its own: a stream that cannot be read stops no other's end."""
+        try:
+            return await self._give_up(order_id, claim, stream)
+        except Exception:  # noqa: BLE001 - logged, and the look goes on
+            _log.exception("orders.not_timed_out", order_id=str(order_id))
+            return False
 
     async def _give_up(
         self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]

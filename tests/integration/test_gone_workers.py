@@ -300,3 +300,51 @@ async def test_orders_that_came_back_wake_a_waiting_worker(
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+async def test_one_stream_that_cannot_be_read_stops_no_others_timeout(
+    conninfo: str, database: Database
+) -> None:
+    async with running_store(database) as store:
+        broken, sound = await queued(database, store, 2)
+        await Claims(database, "gone").claim(10)
+        with psycopg.connect(conninfo) as connection:
+            connection.execute(
+                "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
+                " VALUES (%s, 2, 'pulse.domain:SlicesScheduled', '{}')",
+                (broken.originator_id,),
+            )
+        age_claims(conninfo, TIMEOUT_SECONDS + 1)
+
+        batch = await monitor(database, store).run_once()
+
+        assert (batch.overdue, batch.timed_out) == (2, 1)
+        await project(database)
+        assert status(conninfo, sound.originator_id) == ("FAILED", "TIMED_OUT")
+        assert (await monitor(database, store).run_once()).overdue == 0, "it is parked now"
+
+
+async def test_an_order_that_came_back_after_the_timeout_is_left_to_the_monitor(
+    conninfo: str, database: Database
+) -> None:
+    async with running_store(database) as store:
+        (created,) = await queued(database, store)
+        claims = Claims(database, "late heir")
+        await claims.claim(10)
+        await claims.release([created.originator_id])
+        age_claims(conninfo, TIMEOUT_SECONDS + 1)
+        heir = SplittingWorker(
+            store,
+            claims,
+            system_clock,
+            Origin("late heir"),
+            batch_size=10,
+            max_split_delay_seconds=0,
+            timeout_seconds=TIMEOUT_SECONDS,
+        )
+
+        assert (await heir.run_once()).fates == {Fate.OVERDUE: 1}
+
+        assert (await monitor(database, store).run_once()).timed_out == 1
+        await project(database)
+    assert status(conninfo, created.originator_id) == ("FAILED", "TIMED_OUT")

@@ -32,7 +32,7 @@ from tests.support.events import (
     timed_out,
 )
 from tests.support.log import fetch, running_appender
-from tests.support.read_model import position, project, projector
+from tests.support.read_model import project, projector
 
 INSTRUMENTS = ["NSE:A", "NSE:AB", "NSE:A-", "NSE:A&", "BSE:A"]
 STATUSES: list[OrderQueueStatus] = list(get_args(OrderQueueStatus))
@@ -151,7 +151,7 @@ async def test_the_list_waits_for_the_projection_and_says_so(database: Database)
     await append(database, created)
     await projector(database, batch_events=3).run_once()
     page = await read_orders(database, OrderQuery(limit=50))
-    assert page.as_of_position == 3 == await position(database)
+    assert page.as_of_position == 3
     assert ids(page.orders) == [order.originator_id for order in reversed(created[:3])]
 
 

@@ -162,3 +162,21 @@ async def test_a_foreign_event_is_no_poison(conninfo: str, database: Database) -
 
 def test_an_outcome_event_is_what_the_helper_makes() -> None:
     assert isinstance(slices_scheduled(order_created()), SlicesScheduled)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [b'{"class_version":0}', b'{"class_version":"2"}', b"[" * 50_000 + b"]" * 50_000, b"", b"{}"],
+    ids=["version 0", "version as text", "nested deep", "nothing", "no fields"],
+)
+async def test_whatever_stands_in_a_state_parks_one_order_at_most(
+    conninfo: str, database: Database, state: bytes
+) -> None:
+    poisoned = order_created("poisoned")
+    event = StoredEvent(poisoned.originator_id, 1, poisoned.TOPIC, state)
+    write(conninfo, event, *stored([order_created("sound")]))
+
+    await project_all(Projector(database, EventMapper()))
+
+    assert states(conninfo) == {"sound": "PENDING"}
+    assert len(await ParkedOrders(database, EventMapper()).all()) == 1

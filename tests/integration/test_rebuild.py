@@ -9,7 +9,7 @@ import pytest
 from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database
 from pulse.projections import Projected, Projector, Rebuild, RebuildRunning
-from pulse.projections.rebuild import REBUILD_LOCK
+from pulse.projections.rebuild import REBUILD_LOCK, RebuildBlocked
 from tests.support.events import order_created, slices_scheduled, splitting_failed, stored
 
 
@@ -24,7 +24,7 @@ def contents(conninfo: str) -> dict[str, list[Any]]:
         " ORDER BY indexname",
         "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
         " FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2",
-        "grants": "SELECT relname, relacl::text FROM pg_class"
+        "grants": "SELECT relname, relacl::text, reloptions FROM pg_class"
         " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') ORDER BY 1",
     }
     with psycopg.connect(conninfo) as connection:
@@ -192,3 +192,18 @@ async def test_progress_ends_at_the_live_position(conninfo: str, database: Datab
     assert seen[0][0] == 0
     assert seen[-1] == (rebuilt.position, rebuilt.position)
     assert [at for at, _ in seen] == sorted(at for at, _ in seen)
+
+
+async def test_somebodys_own_view_on_the_tables_is_not_swept_away(
+    conninfo: str, database: Database
+) -> None:
+    await fill(database, 10)
+    await project_all(database)
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("CREATE VIEW my_slices AS SELECT * FROM order_slices")
+
+    with pytest.raises(RebuildBlocked, match="my_slices"):
+        await Rebuild(database, EventMapper(), nothing).run()
+
+    with psycopg.connect(conninfo) as connection:
+        assert connection.execute("SELECT count(*) FROM my_slices").fetchone() is not None

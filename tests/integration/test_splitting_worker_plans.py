@@ -108,7 +108,7 @@ def test_reading_the_log_walks_its_positions(
 def test_telling_how_far_the_projection_is_behind_looks_at_one_event(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
-    nodes = plan_of(connection, load_sql("pulse.projections", "select_lag"), "order_queue")
+    nodes = plan_of(connection, load_sql("pulse.projections", "select_lag"), [1], "order_queue")
     assert "stored_events_notification_id_idx" in indexes(nodes)
     assert "stored_events" not in scanned_whole(nodes)
 

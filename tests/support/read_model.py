@@ -112,7 +112,10 @@ async def project(database: Database, batch_events: int = 1000) -> list[Projecte
 
 async def position(database: Database) -> int:
     """How far the projection says it has read."""
-    rows = await fetch(database, "SELECT notification_id FROM notification_tracking")
+    rows = await fetch(
+        database,
+        "SELECT notification_id FROM notification_tracking WHERE application_name = 'order_queue'",
+    )
     assert len(rows) == 1
     return int(rows[0][0])
 
@@ -120,7 +123,11 @@ async def position(database: Database) -> int:
 async def forget(database: Database) -> None:
     """Empty the read model, as if nothing had been projected yet."""
     await fetch(database, "TRUNCATE order_queue, order_slices, order_claims")
-    await fetch(database, "UPDATE notification_tracking SET notification_id = 0")
+    await fetch(
+        database,
+        "UPDATE notification_tracking SET notification_id = 0"
+        " WHERE application_name = 'order_queue'",
+    )
 
 
 async def forget_the_log(database: Database) -> None:

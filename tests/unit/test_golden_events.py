@@ -24,6 +24,8 @@ from pulse.domain import (
     SplittingFailed,
     TimedOut,
     Trace,
+    broken_rules,
+    fold,
 )
 from pulse.eventstore.mapper import EventMapper
 from pulse.testing import histories
@@ -77,7 +79,7 @@ EVENTS: tuple[Event, ...] = (
             Slice(
                 sequence_number=2,
                 quantity=500_000_001,
-                scheduled_at=T0 + timedelta(days=1, microseconds=1),
+                scheduled_at=T0 + timedelta(days=1),
             ),
         ),
         splitter_version=1,
@@ -154,3 +156,9 @@ def test_every_history_is_read_back_as_it_was_written(history: tuple[Event, ...]
     mapper = EventMapper()
     read_back = [mapper.to_domain_event(mapper.to_stored_event(event)) for event in history]
     assert read_back == list(history)
+
+
+def test_the_sample_schedule_keeps_every_rule() -> None:
+    order = fold(EVENTS[:2])
+    assert order is not None
+    assert broken_rules(order.terms, order.slices) == ()

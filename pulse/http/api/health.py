@@ -18,10 +18,17 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
 
     @get("/health/ready")
     async def ready() -> Response[dict[str, Any]]:
-        checks = await readiness.check()
-        if any(checks.values()):
-            raise NotReady(checks)
-        return Response({"status": "ready", "checks": dict.fromkeys(checks, "ok")})
+        ready = await readiness.check()
+        if any(ready.checks.values()):
+            raise NotReady(ready.checks)
+        return Response(
+            {
+                "status": "ready",
+                "checks": dict.fromkeys(ready.checks, "ok"),
+                "parked_orders": ready.parked_orders,
+                "orders_for_newer_code": ready.orders_for_newer_code,
+            }
+        )
 
     @get("/internal/hello")
     async def hello() -> dict[str, str]:

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from pulse.domain import OrderRefused
 
 # The rule of an order's own instrument is the rule of a filter for it.
-from pulse.domain.order_request import _instrument as check_instrument
+from pulse.domain.order_request import parse_instrument
 from pulse.http.errors import BadRequest
 
 _MOST_ECHOED_CHARACTERS: Final = 72
@@ -69,7 +69,7 @@ class Parameters:
         """An instrument as an order may have it, or None."""
         value = self.text(name)
         try:
-            return None if value is None else check_instrument(value)
+            return None if value is None else parse_instrument(value)
         except OrderRefused as error:
             raise BadRequest(str(error), field=name, expected=error.expected) from None
 

@@ -54,6 +54,11 @@ class EmbeddedServer:
                 raise
         return cls(place, use, options or {})
 
+    @staticmethod
+    def has_data(data_dir: Path) -> bool:
+        """Whether a server was ever made in this directory; makes none."""
+        return (Place.under(data_dir).cluster / "PG_VERSION").exists()
+
     @property
     def conninfo(self) -> str:
         """What libpq needs to connect: the socket, the user and the database `pulse`."""

@@ -1,4 +1,5 @@
--- Give the new tables the live ones' other indexes, under the same names, and their grants.
+-- Give the new tables the live ones' other indexes, under the same names, their storage settings and
+-- their grants.
 DO $$
 DECLARE
     live text := current_schema();
@@ -12,6 +13,13 @@ BEGIN
          WHERE t.relnamespace = live::regnamespace
            AND t.relname IN ('order_queue', 'order_slices', 'parked_orders')
            AND NOT i.indisprimary
+        UNION ALL
+        SELECT format('ALTER TABLE pulse_rebuild.%I SET (%s)', t.relname,
+                      array_to_string(t.reloptions, ', '))
+          FROM pg_class t
+         WHERE t.relnamespace = live::regnamespace
+           AND t.relname IN ('order_queue', 'order_slices', 'parked_orders')
+           AND t.reloptions IS NOT NULL
         UNION ALL
         SELECT format('GRANT %s ON pulse_rebuild.%I TO %s', a.privilege_type, t.relname,
                       CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)

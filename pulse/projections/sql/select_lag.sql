@@ -1,5 +1,6 @@
 -- How far the projection is behind: its position, how long ago (by the database's clock) the first
--- event it has not read was recorded, zero if it has read all, and how many orders are parked.
+-- event it has not read was recorded, zero if it has read all, how many orders are parked, and how
+-- many of the oldest pending ones want a splitter that this code does not have.
 SELECT t.notification_id,
        COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - (
            SELECT s.recorded_at
@@ -7,6 +8,10 @@ SELECT t.notification_id,
             WHERE s.notification_id > t.notification_id
             ORDER BY s.notification_id
             LIMIT 1)), 0)::float8,
-       (SELECT count(*) FROM parked_orders)
+       (SELECT count(*) FROM parked_orders),
+       (SELECT count(*)
+          FROM (SELECT splitter_version FROM order_queue
+                 WHERE state = 'PENDING' ORDER BY created_position LIMIT 1000) oldest
+         WHERE splitter_version <> ALL (%s::integer[]))
   FROM notification_tracking t
- WHERE t.application_name = %b
+ WHERE t.application_name = %s

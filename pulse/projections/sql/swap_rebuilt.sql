@@ -13,7 +13,8 @@ BEGIN
         EXECUTE format('ALTER TABLE pulse_rebuild.%I SET SCHEMA %I', table_name, live);
     END LOOP;
     EXECUTE 'CREATE OR REPLACE VIEW order_queue_status AS ' || view_definition;
-    DROP SCHEMA pulse_replaced CASCADE;
+    DROP TABLE pulse_replaced.order_queue, pulse_replaced.order_slices, pulse_replaced.parked_orders;
+    DROP SCHEMA pulse_replaced;
     DROP SCHEMA pulse_rebuild;
 END
 $$;

@@ -24,7 +24,7 @@ def shared_conninfo(postgres: str, template_database: str) -> Iterator[str]:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its loop stands still between modules
 async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(Settings(database_url=shared_conninfo)) as client:
         yield client

@@ -1,11 +1,11 @@
 """Health, hello, and every way to ask for what is not there."""
 
-from uuid import uuid4
-
 import httpx
 import pytest
 
 from tests.support.orders import BATCH, ORDERS, fault, placed
+
+NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ async def test_an_unknown_path_is_404(
         ("DELETE", "/pulse/health/ready", "GET"),
         ("PUT", ORDERS, "POST"),
         ("PATCH", ORDERS, "POST"),
-        ("DELETE", f"{ORDERS}/{uuid4()}", "GET"),
-        ("POST", f"{ORDERS}/{uuid4()}/events", "GET"),
+        ("DELETE", f"{ORDERS}/{NOBODYS_ID}", "GET"),
+        ("POST", f"{ORDERS}/{NOBODYS_ID}/events", "GET"),
         ("PUT", BATCH, "POST"),
         ("TRACE", ORDERS, "POST"),
         ("BREW", ORDERS, "POST"),
@@ -91,7 +91,7 @@ async def test_options_says_what_a_path_takes(shared_api: httpx.AsyncClient) -> 
 
 
 NO_IDS = [
-    str(uuid4()),
+    NOBODYS_ID,
     "1",
     "abc",
     "null",

@@ -197,7 +197,9 @@ def given(*history: Event) -> Scenario:
 def split_of(claimed_first: datetime, max_split_delay_seconds: float) -> SplitOrder:
     return msgspec.structs.replace(
         SPLIT,
-        claim=msgspec.structs.replace(CLAIM, first_claimed_at=claimed_first),
+        claim=msgspec.structs.replace(
+            CLAIM, claimed_at=claimed_first, first_claimed_at=claimed_first
+        ),
         max_split_delay_seconds=max_split_delay_seconds,
     )
 
@@ -330,7 +332,9 @@ def test_an_order_first_claimed_exactly_at_the_limit_is_still_in_time(
     delay_seconds: float, limit_seconds: float
 ) -> None:
     command = split_of(T0 + seconds(delay_seconds), limit_seconds)
-    given(CREATED).when(command).then(SCHEDULED)
+    given(CREATED).when(command).then(
+        msgspec.structs.replace(SCHEDULED, claimed_at=command.claim.claimed_at)
+    )
 
 
 MICROSECOND = timedelta(microseconds=1)
@@ -354,19 +358,19 @@ MICROSECOND = timedelta(microseconds=1)
         pytest.param(
             T0 + seconds(600) + MICROSECOND,
             0,
-            "first claimed 600.0 s after its creation, when its window of 10 min had ended",
+            "claimed 600.0 s after its creation, when its window of 10 min had ended",
             id="after the window's end, with no limit",
         ),
         pytest.param(
             T0 + seconds(601),
             3600,
-            "first claimed 601.0 s after its creation, when its window of 10 min had ended",
+            "claimed 601.0 s after its creation, when its window of 10 min had ended",
             id="after the window's end, within the limit",
         ),
         pytest.param(
             T0 + seconds(601),
             300,
-            "first claimed 601.0 s after its creation, when its window of 10 min had ended",
+            "claimed 601.0 s after its creation, when its window of 10 min had ended",
             id="after both: the window's end is told first",
         ),
     ],
@@ -376,18 +380,28 @@ def test_an_order_first_claimed_too_late_fails_instead_of_coming_in_a_burst(
 ) -> None:
     command = split_of(first_claimed_at, limit_seconds)
     given(CREATED).when(command).then(
-        msgspec.structs.replace(FAILED, reason="TOO_LATE", message=message)
-    )
-
-
-def test_only_the_first_claim_decides_whether_it_is_too_late() -> None:
-    late_claim = msgspec.structs.replace(CLAIM, claimed_at=T0 + seconds(5000))
-    command = msgspec.structs.replace(SPLIT, claim=late_claim, at=T0 + seconds(5001))
-    given(CREATED).when(command).then(
         msgspec.structs.replace(
-            SCHEDULED, timestamp=T0 + seconds(5001), claimed_at=T0 + seconds(5000)
+            FAILED, reason="TOO_LATE", message=message, claimed_at=first_claimed_at
         )
     )
+
+
+def test_within_the_window_only_the_first_claim_decides_whether_it_is_too_late() -> None:
+    late_claim = msgspec.structs.replace(CLAIM, claimed_at=T0 + seconds(600))
+    command = msgspec.structs.replace(SPLIT, claim=late_claim, at=T0 + seconds(601))
+    given(CREATED).when(command).then(
+        msgspec.structs.replace(
+            SCHEDULED, timestamp=T0 + seconds(601), claimed_at=T0 + seconds(600)
+        )
+    )
+
+
+def test_after_the_window_no_claim_is_in_time_however_early_the_first_was() -> None:
+    late_claim = msgspec.structs.replace(CLAIM, claimed_at=T0 + seconds(600) + MICROSECOND)
+    command = msgspec.structs.replace(SPLIT, claim=late_claim, at=T0 + seconds(601))
+    (failed,) = decide(command, fold([CREATED]))
+    assert isinstance(failed, SplittingFailed)
+    assert failed.reason == "TOO_LATE"
 
 
 def test_a_schedule_that_breaks_a_rule_is_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
