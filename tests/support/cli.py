@@ -89,6 +89,6 @@ def claim(conninfo: str, order_id: object, worker: str, seconds_ago: float = 0) 
     with psycopg.connect(conninfo) as connection:
         connection.execute(
             "INSERT INTO order_claims SELECT %s, %s, at, at"
-            " FROM (SELECT clock_timestamp() - make_interval(secs => %s) AS at)",
+            " FROM (SELECT clock_timestamp() - make_interval(secs => %s) AS at) claimed",
             (order_id, worker, seconds_ago),
         )
