@@ -191,15 +191,21 @@ class Appender:
         positions = await self._insert(batch)
         if positions:
             self._on_commit()
-        lost = [p for p in batch if p.uncertain and p.keys[0] not in positions]
-        stored = await self._stored(lost) if lost else {}
-        if stored:
-            self._on_commit()  # their commit was never heard of
+        lost = [pending for pending in batch if pending.keys[0] not in positions]
         for pending in batch:
             if pending.keys[0] in positions:
                 _settle(pending, tuple(positions[key] for key in pending.keys))
-            else:
-                _settle(pending, stands_as_sent(pending, stored) if pending.uncertain else None)
+                self._settle_followers(pending)
+        await self._settle_lost(lost)
+
+    async def _settle_lost(self, lost: list[PendingAppend]) -> None:
+        """Tell who lost to another, and who only to an earlier try of their own."""
+        uncertain = [pending for pending in lost if pending.uncertain]
+        stored = await self._stored(uncertain) if uncertain else {}
+        if stored:
+            self._on_commit()  # their commit was never heard of
+        for pending in lost:
+            _settle(pending, stands_as_sent(pending, stored) if pending.uncertain else None)
             self._settle_followers(pending)
 
     async def _insert(self, batch: list[PendingAppend]) -> dict[Key, int]:
