@@ -1,8 +1,10 @@
 """The outermost ASGI application: lifespan, mounts, tracing, and the last catch of any fault."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
+from urllib.parse import unquote
 
 import structlog
 from litestar.exceptions import NotFoundException
@@ -12,6 +14,8 @@ from pulse.http.errors import JSON, answer_for, encode_error, error_headers
 from pulse.http.tracing import SCOPE_KEY, headers_of, trace_of
 
 _log = structlog.get_logger(__name__)
+
+_ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -54,8 +58,9 @@ class Root:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        prefix, mounted = self._mount_for(scope["path"])
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        scope["path"] = _keeping_encoded_slashes(scope["path"], raw_path)
+        prefix, mounted = self._mount_for(scope["path"])
         path = raw_path.decode("latin-1").removeprefix(prefix)
         trace = trace_of(scope["method"], path, scope["headers"])
         scope[SCOPE_KEY] = trace
@@ -86,6 +91,13 @@ class Root:
             if path == prefix or path.startswith(f"{prefix}/"):
                 return prefix, mounted
         return "", None
+
+
+def _keeping_encoded_slashes(path: str, raw_path: bytes) -> str:
+    """The path in which a slash that came as `%2F` is part of a name and divides nothing."""
+    if not _ENCODED_SLASH.search(raw_path):
+        return path
+    return unquote(_ENCODED_SLASH.sub(b"%252F", raw_path).decode("latin-1"))
 
 
 async def _send_error(error: Exception, send: Send) -> None:
