@@ -14,7 +14,7 @@ from pulse.application.orders import (
     Queries,
 )
 from pulse.application.origin import Clock, Origin, new_request_id, new_trace_id, system_clock
-from pulse.application.readiness import Readiness
+from pulse.application.readiness import Readiness, Ready
 
 __all__ = [
     "TOPICS",
@@ -34,6 +34,7 @@ __all__ = [
     "Placed",
     "Queries",
     "Readiness",
+    "Ready",
     "new_request_id",
     "new_trace_id",
     "system_clock",

@@ -23,11 +23,6 @@ from pulse.errors import PulseError
 from pulse.eventstore.records import RecordedEvent
 
 _CLASS_VERSION = b'"class_version":'
-_OWN_TOPICS = frozenset(event_type.TOPIC for event_type in EVENT_TYPES)
-
-for _event_type in EVENT_TYPES:
-    register_topic(_event_type.TOPIC, _event_type)
-
 
 _UNREADABLE = (
     msgspec.MsgspecError,

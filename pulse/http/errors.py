@@ -8,7 +8,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from pulse.application import ClockOff, OrderNotFound
+from pulse.application import ClockOff, OrderNotFound, Ready
 from pulse.domain import HistoryBroken, OrderRefused, OrderUniqueKeyTaken
 from pulse.errors import PulseError
 from pulse.eventstore import (
@@ -47,11 +47,11 @@ class BadRequest(PulseError):
 
 
 class NotReady(PulseError):
-    """A readiness check fails; `checks` holds the reason of each, None where all is well."""
+    """A readiness check fails; `ready.checks` holds the reason of each, None where all is well."""
 
-    def __init__(self, checks: dict[str, str | None]) -> None:
-        self.checks = checks
-        failing = "; ".join(f"{name}: {reason}" for name, reason in checks.items() if reason)
+    def __init__(self, ready: Ready) -> None:
+        self.ready = ready
+        failing = "; ".join(f"{name}: {reason}" for name, reason in ready.checks.items() if reason)
         super().__init__(f"not ready: {failing}")
 
 
@@ -107,7 +107,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     EventTooNew: lambda _: (503, ErrorBody(_UNAVAILABLE, _NEWER_CODE, {})),
     EventUnreadable: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
     HistoryBroken: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
-    NotReady: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {"checks": e.checks})),
+    NotReady: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), msgspec.structs.asdict(e.ready))),
     AppendQueueFull: lambda _: (503, ErrorBody(_UNAVAILABLE, _QUEUE_FULL, {})),
     AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),
     ClockOff: lambda e: (503, ErrorBody(_UNAVAILABLE, f"{e}; nothing was accepted", {})),

@@ -23,7 +23,8 @@ class Claims:
         """Claim up to that many pending orders, oldest first; never one that wants newer code.
 
         Raises:
-            DatabaseUnavailable: it may have claimed or not; unanswered claims come back by age.
+            DatabaseUnavailable: it may have claimed or not; `release_unsettled` hands back
+                what an answer was lost for.
         """
         async with self._database.connection() as connection:
             cursor = connection.cursor(binary=True)

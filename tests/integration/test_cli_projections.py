@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from uuid import uuid4
 
 import psycopg
@@ -93,7 +92,6 @@ def test_a_rebuild_told_to_stop_leaves_the_live_queue_and_no_obstacle(
         )
         with psycopg.connect(conninfo, autocommit=True) as observer:
             until(lambda: waits_for_lock(observer), "the rebuild waits for the position")
-        time.sleep(0.05)
         os.kill(process.pid, number)
         out, err = process.communicate(timeout=20)
         holder.rollback()

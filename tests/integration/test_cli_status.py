@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -163,3 +164,10 @@ async def test_where_counting_takes_too_long_the_settled_are_estimated(
     for overview in (exact, estimated):  # a table this small is its own sample
         assert [overview.orders(s) for s in ("PENDING", "COMPLETED", "FAILED")] == [300] * 3
         assert overview.failed_by_reason == {"TOO_LATE": 300}
+
+
+def test_where_there_is_no_data_it_says_so_and_makes_none(tmp_path: Path) -> None:
+    ended = run_pulse("status", data_dir=tmp_path / "nowhere")
+    assert ended.exit_code == 3
+    assert "there is no data of Pulse" in ended.err
+    assert not (tmp_path / "nowhere").exists()

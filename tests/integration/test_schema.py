@@ -5,7 +5,7 @@ import pytest
 
 from pulse.bootstrap.node import MIGRATED_ROOMS
 from pulse.postgres import Database, Limits
-from pulse.postgres.migrations import Migrations
+from pulse.postgres.migrations import MIGRATION_LOCK, Migrations, MigrationUnderWay
 
 
 def test_migrating_a_current_schema_changes_nothing(conninfo: str) -> None:
@@ -35,3 +35,10 @@ def test_the_log_refuses_to_be_changed(conninfo: str, statement: str) -> None:
         pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"),
     ):
         connection.execute(statement)
+
+
+def test_migrating_waits_for_nobody(conninfo: str) -> None:
+    with psycopg.connect(conninfo) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        with pytest.raises(MigrationUnderWay):
+            Migrations(MIGRATED_ROOMS).migrate(conninfo, Limits())

@@ -20,7 +20,7 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
     async def ready() -> Response[dict[str, Any]]:
         ready = await readiness.check()
         if any(ready.checks.values()):
-            raise NotReady(ready.checks)
+            raise NotReady(ready)
         return Response(
             {
                 "status": "ready",

@@ -3,8 +3,10 @@
 import httpx
 import psycopg
 import pytest
+from eventsourcing.persistence import StoredEvent
 
-from tests.support.orders import fault
+from tests.support.events import order_created, slices_scheduled, stored
+from tests.support.orders import ORDERS, fault, order
 from tests.support.projection import projection_held_back
 from tests.support.waiting import until
 
@@ -75,3 +77,50 @@ async def test_a_projection_more_than_ten_seconds_behind_is_named(
         return (await api.get(READY)).status_code == 200
 
     await until(is_ready, "the projection has caught up")
+
+
+def write(conninfo: str, *events: StoredEvent) -> None:
+    with psycopg.connect(conninfo) as connection:
+        for event in events:
+            connection.execute(
+                "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
+                " VALUES (%s, %s, %s, %s)",
+                (event.originator_id, event.originator_version, event.topic, event.state),
+            )
+        connection.execute("NOTIFY stored_events")
+
+
+async def test_parked_orders_and_those_for_newer_code_are_counted_and_hinder_nobody(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    poisoned = order_created()
+    write(conninfo, StoredEvent(poisoned.originator_id, 1, poisoned.TOPIC, b"{}"))
+    write(conninfo, stored([order_created(splitter_version=99)])[0])
+
+    async def both_are_counted() -> bool:
+        answer = (await api.get(READY)).json()
+        return (answer.get("parked_orders"), answer.get("orders_for_newer_code")) == (1, 1)
+
+    await until(both_are_counted, "readiness counts them")
+    assert (await api.get(READY)).status_code == 200
+
+
+async def test_an_order_settled_by_newer_code_is_503_to_read_and_still_a_replay_to_post(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    request = order()
+    created = order_created(
+        request["order_unique_key"],
+        instrument=request["instrument"],
+        side=request["side"],
+        total_quantity=request["total_quantity"],
+        **{"randomize": True} | request["split_config"],
+    )
+    outcome = stored([slices_scheduled(created)])[0]
+    newer = outcome.state[:-1] + b',"class_version":2}'
+    settled = StoredEvent(created.originator_id, 2, outcome.topic, newer)
+    write(conninfo, stored([created])[0], settled)  # together: no worker comes between
+
+    fault(await api.get(f"{ORDERS}/{created.originator_id}"), 503, "UNAVAILABLE")
+    again = await api.post(ORDERS, json=request)
+    assert (again.status_code, again.json()["order_id"]) == (200, str(created.originator_id))
