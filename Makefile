@@ -39,9 +39,9 @@ format: $(VENV)/.dev ## let ruff format and mend what it can
 
 lock: ## pin the requirements anew (needs uv)
 	uv pip compile pyproject.toml --extra embedded --group build --universal --python-version 3.11 \
-		--generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements.txt
+		--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock" -o requirements.txt
 	uv pip compile pyproject.toml --extra embedded --group build --group dev --universal \
-		--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
+		--python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock" \
 		-c requirements.txt -o requirements-dev.txt
 
 clean: ## remove the environment and caches (never the data)
