@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
+# Extras keep their brackets: without them pip takes coverage[toml] for another, unpinned package.
+COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 \
+	--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
+
 .DEFAULT_GOAL := help
 .PHONY: help run test coverage lint types contracts check format lock clean
 
@@ -38,11 +42,8 @@ format: $(VENV)/.dev ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 
 lock: ## pin the requirements anew (needs uv)
-	uv pip compile pyproject.toml --extra embedded --group build --universal --python-version 3.11 \
-		--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock" -o requirements.txt
-	uv pip compile pyproject.toml --extra embedded --group build --group dev --universal \
-		--python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock" \
-		-c requirements.txt -o requirements-dev.txt
+	$(COMPILE) -o requirements.txt
+	$(COMPILE) --group dev -c requirements.txt -o requirements-dev.txt
 
 clean: ## remove the environment and caches (never the data)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -15,6 +15,8 @@ from pulse.application.orders import (
 )
 from pulse.application.origin import Clock, Origin, new_request_id, new_trace_id, system_clock
 from pulse.application.readiness import Readiness, Ready
+from pulse.application.stored_terms import newest_terms
+from pulse.application.verification import Finding, ScheduleVerification, Verified
 
 __all__ = [
     "TOPICS",
@@ -26,6 +28,7 @@ __all__ = [
     "EventQuery",
     "EventType",
     "EventView",
+    "Finding",
     "InProcessOrders",
     "OrderNotFound",
     "Orders",
@@ -35,7 +38,10 @@ __all__ = [
     "Queries",
     "Readiness",
     "Ready",
+    "ScheduleVerification",
+    "Verified",
     "new_request_id",
     "new_trace_id",
+    "newest_terms",
     "system_clock",
 ]

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import psycopg
 
-from pulse.application import InProcessOrders, Origin, system_clock
+from pulse.application import InProcessOrders, Origin, ScheduleVerification, system_clock
 from pulse.bootstrap.schema import MIGRATED_ROOMS
 from pulse.bootstrap.server import open_server
 from pulse.eventstore import EventStore
@@ -25,12 +25,17 @@ class Tools(msgspec.Struct, frozen=True):
     """The use cases without an appender: nothing here writes to the log."""
 
     database: Database
+    store: EventStore
     orders: InProcessOrders
     parked: ParkedOrders
 
     def rebuild(self, on_progress: OnProgress) -> Rebuild:
         """A rebuild of the order queue, not yet begun."""
         return Rebuild(self.database, self.orders.mapper, on_progress)
+
+    def verification(self) -> ScheduleVerification:
+        """The proof of the stored schedules, not yet begun."""
+        return ScheduleVerification(self.store)
 
 
 @asynccontextmanager
@@ -54,7 +59,7 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             store = EventStore(database, on_commit=lambda: None)
             reader = OrderReader(database, store.mapper)
             orders = InProcessOrders(store, reader, system_clock, Origin.of_this_process())
-            yield Tools(database, orders, ParkedOrders(database, store.mapper))
+            yield Tools(database, store, orders, ParkedOrders(database, store.mapper))
         finally:
             await database.close()
 

@@ -24,6 +24,7 @@ from pulse.cli.projections import projections
 from pulse.cli.rebuild import rebuild
 from pulse.cli.replay import replay
 from pulse.cli.serving import api, background, up
+from pulse.cli.splitter import splitter
 from pulse.cli.status import status
 from pulse.cli.terminal import add_command, errors, help_if_alone
 from pulse.errors import PulseError
@@ -45,6 +46,7 @@ cli = typer.Typer(
 for _command in (up, api, background, migrate, load, replay, status, rebuild):
     add_command(cli, _command)
 cli.add_typer(projections)
+cli.add_typer(splitter)
 
 
 @cli.callback(invoke_without_command=True)

@@ -58,7 +58,8 @@ def render(history: History, columns: int, *, blocks: bool) -> Iterator[Text]:
         yield from _request(created)
     yield from _outcome(history.order)
     if split is not None:
-        yield from draw(split.slices, created, columns, blocks=blocks)
+        terms = None if created is None else created.terms
+        yield from draw(split.slices, terms, columns, blocks=blocks)
 
 
 def _title(history: History) -> Text:

@@ -1,28 +1,15 @@
 """`pulse rebuild`: the order queue made anew from the log."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from pulse.bootstrap import settings_from_environment
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
+from pulse.cli.progress import progress_on
 from pulse.cli.terminal import counted, errors, output
 from pulse.projections import OnProgress, Rebuilt
 from pulse.settings import Settings
-
-_LINE_SECONDS: Final = 2.0
 
 
 def rebuild() -> None:
@@ -48,7 +35,7 @@ def rebuild() -> None:
     """
     settings = settings_from_environment()
     started = time.monotonic()
-    with _progress_on(errors()) as on_progress:
+    with progress_on(errors(), "position") as on_progress:
         rebuilt = run_to_end(_rebuild(settings, on_progress))
     seconds = time.monotonic() - started
     parked = counted(rebuilt.parked_orders, "order")
@@ -63,35 +50,3 @@ def rebuild() -> None:
 async def _rebuild(settings: Settings, on_progress: OnProgress) -> Rebuilt:
     async with open_tools_or_stop(settings) as tools:
         return await tools.rebuild(on_progress).run()
-
-
-@contextmanager
-def _progress_on(console: Console) -> Iterator[OnProgress]:
-    """A bar on a terminal, a plain line now and then anywhere else."""
-    if not console.is_terminal:
-        yield _Lines(console)
-        return
-    shown = (
-        TextColumn("positions"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*shown, console=console) as bar:
-        task = bar.add_task("positions", total=None)
-        yield lambda position, live: bar.update(task, completed=position, total=live)
-
-
-class _Lines:
-    """A line at most every two seconds."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._next_at = time.monotonic() + _LINE_SECONDS
-
-    def __call__(self, position: int, live: int) -> None:
-        now = time.monotonic()
-        if now >= self._next_at:
-            self._next_at = now + _LINE_SECONDS
-            self._console.print(f"position {position:,} of {live:,}")

@@ -6,19 +6,19 @@ from typing import Final
 
 from rich.text import Text
 
-from pulse.domain import OrderCreated, Slice, SplitTerms, broken_rules
+from pulse.domain import Slice, SplitTerms, broken_rules
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _LEAST_BAR: Final = 10
 
 
 def draw(
-    slices: Sequence[Slice], created: OrderCreated | None, columns: int, *, blocks: bool
+    slices: Sequence[Slice], terms: SplitTerms | None, columns: int, *, blocks: bool
 ) -> Iterator[Text]:
     """The slices as bars that start at zero, a line a day, their sum, and what the rules say."""
     yield Text("")
     yield Text("Schedule, times in UTC", "bold")
-    most = max((s.quantity for s in slices), default=1)
+    most = max([1, *(s.quantity for s in slices)])
     labels = [_label(s, slices[0].scheduled_at) for s in slices]
     shares = len(f"{most:,}")
     room = max(_LEAST_BAR, columns - max(map(len, labels), default=0) - shares - 3)
@@ -29,7 +29,7 @@ def draw(
             yield Text(f"  {day}", "dim")
         line = Text(f"{label} ").append(f"{s.quantity:>{shares},}", "bold")
         yield line.append(" ").append(_bar(s.quantity, most, room, blocks=blocks), "cyan")
-    yield from _sum(slices, created)
+    yield from verdict(slices, terms)
 
 
 def _label(s: Slice, start: datetime) -> str:
@@ -52,29 +52,19 @@ def _bar(quantity: int, most: int, room: int, *, blocks: bool) -> str:
     return "█" * whole + _EIGHTHS[eighths].strip()
 
 
-def _sum(slices: Sequence[Slice], created: OrderCreated | None) -> Iterator[Text]:
+def verdict(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text]:
+    """The sum of the slices, and every rule they break; terms are None where they are not known."""
     total = sum(s.quantity for s in slices)
-    if created is None:
+    if terms is None:
         yield Text(
             f"  sum {total:,} shares; its creation is not readable, so no rule can be checked"
         )
         return
-    broken = broken_rules(_terms(created), slices)
-    verdict = Text(f"  sum {total:,} of {created.total_quantity:,} shares; ")
+    broken = broken_rules(terms, slices)
+    line = Text(f"  sum {total:,} of {terms.total_quantity:,} shares; ")
     if not broken:
-        yield verdict.append("every rule of a schedule holds", "green")
+        yield line.append("every rule of a schedule holds", "green")
         return
-    yield verdict.append("a rule of a schedule is broken: report it", "bold red")
+    yield line.append("a rule of a schedule is broken", "bold red")
     for breach in broken:
         yield Text(f"  {breach.rule}: {breach.breach}", "red")
-
-
-def _terms(created: OrderCreated) -> SplitTerms:
-    return SplitTerms(
-        total_quantity=created.total_quantity,
-        num_splits=created.num_splits,
-        duration_minutes=created.duration_minutes,
-        randomize=created.randomize,
-        seed=int(created.split_seed, 16),
-        starts_at=created.timestamp,
-    )

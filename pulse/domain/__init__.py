@@ -21,7 +21,15 @@ from pulse.domain.events import (
     TimedOut,
 )
 from pulse.domain.identity import INTERNAL_SCOPE, PULSE_NAMESPACE, order_id_for
-from pulse.domain.order_request import OrderRequest, RequestedOrder, parse_order_request
+from pulse.domain.order_request import (
+    MAX_DURATION_MINUTES,
+    MAX_QUANTITY,
+    MAX_SPLITS,
+    MIN_SPLITS,
+    OrderRequest,
+    RequestedOrder,
+    parse_order_request,
+)
 from pulse.domain.orders import (
     SPLITTING_ERROR,
     TIMED_OUT,
@@ -32,13 +40,20 @@ from pulse.domain.orders import (
     evolve,
     fold,
 )
-from pulse.domain.schedule_rules import SCHEDULE_RULES, BrokenRule, broken_rules
+from pulse.domain.schedule_rules import (
+    SCHEDULE_RULES,
+    BrokenRule,
+    Rule,
+    broken_rules,
+    rule_sentence,
+)
 from pulse.domain.splitting import (
     CURRENT_SPLITTER_VERSION,
     SPLITTERS,
     Splitter,
     SplitTerms,
     split,
+    split_terms_of,
     split_v1,
 )
 from pulse.domain.values import OrderSpec, RecordedBy, Side, Slice, Trace
@@ -47,6 +62,10 @@ __all__ = [
     "CURRENT_SPLITTER_VERSION",
     "EVENT_TYPES",
     "INTERNAL_SCOPE",
+    "MAX_DURATION_MINUTES",
+    "MAX_QUANTITY",
+    "MAX_SPLITS",
+    "MIN_SPLITS",
     "PULSE_NAMESPACE",
     "SCHEDULE_RULES",
     "SPLITTERS",
@@ -70,6 +89,7 @@ __all__ = [
     "PlaceOrder",
     "RecordedBy",
     "RequestedOrder",
+    "Rule",
     "Side",
     "Slice",
     "SlicesScheduled",
@@ -87,6 +107,8 @@ __all__ = [
     "fold",
     "order_id_for",
     "parse_order_request",
+    "rule_sentence",
     "split",
+    "split_terms_of",
     "split_v1",
 ]

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.domain.values import RecordedBy, Side, Slice, Trace
+from pulse.domain.splitting import SplitTerms, split_terms_of
+from pulse.domain.values import OrderSpec, RecordedBy, Side, Slice, Trace
 
 
 class DomainEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,16 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     split_seed: str
     splitter_version: int
     placed_by: str
+
+    @property
+    def spec(self) -> OrderSpec:
+        """What the caller asked for."""
+        return _spec(self)
+
+    @property
+    def terms(self) -> SplitTerms:
+        """What the order's schedule is a function of."""
+        return split_terms_of(self.spec, seed=int(self.split_seed, 16), starts_at=self.timestamp)
 
 
 class SlicesScheduled(DomainEvent, frozen=True, kw_only=True):
@@ -83,3 +94,14 @@ class TimedOut(DomainEvent, frozen=True, kw_only=True):
 
 Event = OrderCreated | SlicesScheduled | SplittingFailed | TimedOut
 EVENT_TYPES: tuple[type[Event], ...] = (OrderCreated, SlicesScheduled, SplittingFailed, TimedOut)
+
+
+def _spec(created: OrderCreated) -> OrderSpec:
+    return OrderSpec(
+        instrument=created.instrument,
+        side=created.side,
+        total_quantity=created.total_quantity,
+        num_splits=created.num_splits,
+        duration_minutes=created.duration_minutes,
+        randomize=created.randomize,
+    )

@@ -12,7 +12,7 @@ from pulse.domain.errors import HistoryBroken, OrderNotPlaced, OrderUniqueKeyTak
 from pulse.domain.events import Event, OrderCreated, SlicesScheduled, SplittingFailed, TimedOut
 from pulse.domain.identity import order_id_for
 from pulse.domain.schedule_rules import broken_rules
-from pulse.domain.splitting import CURRENT_SPLITTER_VERSION, SplitTerms, split
+from pulse.domain.splitting import CURRENT_SPLITTER_VERSION, SplitTerms, split, split_terms_of
 from pulse.domain.values import OrderSpec, Slice, Trace, Value
 
 OrderState = Literal["PENDING", "COMPLETED", "FAILED"]
@@ -45,14 +45,7 @@ class Order(Value, frozen=True):
     @property
     def terms(self) -> SplitTerms:
         """What its schedule is a function of."""
-        return SplitTerms(
-            total_quantity=self.spec.total_quantity,
-            num_splits=self.spec.num_splits,
-            duration_minutes=self.spec.duration_minutes,
-            randomize=self.spec.randomize,
-            seed=self.split_seed,
-            starts_at=self.created_at,
-        )
+        return split_terms_of(self.spec, seed=self.split_seed, starts_at=self.created_at)
 
     @property
     def window_ends_at(self) -> datetime:
@@ -254,14 +247,7 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
         key_scope=event.key_scope,
         order_unique_key=event.order_unique_key,
         placed_by=event.placed_by,
-        spec=OrderSpec(
-            instrument=event.instrument,
-            side=event.side,
-            total_quantity=event.total_quantity,
-            num_splits=event.num_splits,
-            duration_minutes=event.duration_minutes,
-            randomize=event.randomize,
-        ),
+        spec=event.spec,
         split_seed=int(event.split_seed, 16),
         splitter_version=event.splitter_version,
         trace_id=event.trace.trace_id,

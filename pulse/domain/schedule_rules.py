@@ -1,7 +1,8 @@
 """What every schedule must satisfy. The rules are these functions and stand nowhere else.
 
 Each takes the terms and the slices and yields a sentence with the numbers for every breach. All
-arithmetic is on integers: shares and microseconds.
+arithmetic is on integers: shares and microseconds. The worker, the tests, the auditor's command,
+the documentation's table and `pulse.testing` all read `SCHEDULE_RULES`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pulse.domain.values import Slice, Value
 Rule = Callable[[SplitTerms, Sequence[Slice]], Iterator[str]]
 
 _MICROSECOND = timedelta(microseconds=1)
+_UTC_OFFSET = timedelta(0)
 
 
 class BrokenRule(Value, frozen=True):
@@ -21,6 +23,17 @@ class BrokenRule(Value, frozen=True):
 
     rule: str
     breach: str
+
+
+def slices_are_well_formed(_: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
+    """Every slice has a whole number, a whole number of shares and a time in UTC."""
+    for place, s in enumerate(slices, 1):
+        if type(s.sequence_number) is not int:
+            yield f"the slice at place {place} has the number {s.sequence_number!r}"
+        if type(s.quantity) is not int:
+            yield f"the slice at place {place} has {s.quantity!r} shares"
+        if s.scheduled_at.utcoffset() != _UTC_OFFSET:
+            yield f"the slice at place {place} is at {s.scheduled_at.isoformat()}"
 
 
 def slices_are_numbered(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
@@ -98,6 +111,7 @@ def times_increase_in_window(terms: SplitTerms, slices: Sequence[Slice]) -> Iter
 
 
 SCHEDULE_RULES: Final[tuple[Rule, ...]] = (
+    slices_are_well_formed,
     slices_are_numbered,
     quantities_sum_to_total,
     quantities_stay_near_average,
@@ -109,12 +123,21 @@ SCHEDULE_RULES: Final[tuple[Rule, ...]] = (
 
 
 def broken_rules(terms: SplitTerms, slices: Sequence[Slice]) -> tuple[BrokenRule, ...]:
-    """Every breach of every rule; empty for a schedule that may stand."""
-    return tuple(
-        BrokenRule(rule=rule.__name__, breach=breach)
-        for rule in SCHEDULE_RULES
-        for breach in rule(terms, slices)
-    )
+    """Every breach of every rule; empty for a schedule that may stand.
+
+    Of slices that are not well formed no more can be said: then the first rule alone speaks.
+    """
+    broken: list[BrokenRule] = []
+    for rule in SCHEDULE_RULES:
+        broken += [BrokenRule(rule=rule.__name__, breach=b) for b in rule(terms, slices)]
+        if broken and rule is slices_are_well_formed:
+            break
+    return tuple(broken)
+
+
+def rule_sentence(rule: Callable[..., object]) -> str:
+    """What the rule asks for, in its own words: the first line of its docstring."""
+    return (rule.__doc__ or "").partition("\n")[0]
 
 
 def _offsets(terms: SplitTerms, slices: Sequence[Slice]) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pulse.domain.errors import SplitterUnknown
 from pulse.domain.splitmix import SplitMix64
-from pulse.domain.values import Slice, Value
+from pulse.domain.values import OrderSpec, Slice, Value
 
 MICROSECONDS_PER_MINUTE: Final = 60_000_000
 
@@ -28,7 +28,7 @@ class SplitTerms(Value, frozen=True):
     @property
     def duration_microseconds(self) -> int:
         """The window's length."""
-        return self.duration_minutes * MICROSECONDS_PER_MINUTE
+        return _duration_microseconds(self)
 
     @property
     def quantity_bounds(self) -> tuple[int, int]:
@@ -36,8 +36,31 @@ class SplitTerms(Value, frozen=True):
 
         Rounded outward, so that a schedule exists for every total of at least one share a slice.
         """
-        total, count = self.total_quantity, self.num_splits
-        return max(1, (4 * total) // (5 * count)), -((-6 * total) // (5 * count))
+        return _quantity_bounds(self)
+
+
+def split_terms_of(spec: OrderSpec, *, seed: int, starts_at: datetime) -> SplitTerms:
+    """The terms of an order: its spec, its recorded seed, its creation."""
+    return SplitTerms(
+        total_quantity=spec.total_quantity,
+        num_splits=spec.num_splits,
+        duration_minutes=spec.duration_minutes,
+        randomize=spec.randomize,
+        seed=seed,
+        starts_at=starts_at,
+    )
+
+
+# The arithmetic of the properties stands in functions, which the mutation tests can reach.
+
+
+def _duration_microseconds(terms: SplitTerms) -> int:
+    return terms.duration_minutes * MICROSECONDS_PER_MINUTE
+
+
+def _quantity_bounds(terms: SplitTerms) -> tuple[int, int]:
+    total, count = terms.total_quantity, terms.num_splits
+    return max(1, (4 * total) // (5 * count)), -((-6 * total) // (5 * count))
 
 
 Splitter = Callable[[SplitTerms], tuple[Slice, ...]]

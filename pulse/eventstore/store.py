@@ -117,8 +117,13 @@ class EventStore:
         full = len(records) == limit
         return LogPage(tuple(records), records[-1].position if full else last_scanned)
 
-    async def _require_within(self, after: int) -> None:
+    async def end(self) -> int:
+        """The position of the last event; 0 for an empty log."""
         ((end,),) = await self._rows(_SELECT_END, {})
+        return int(end)
+
+    async def _require_within(self, after: int) -> None:
+        end = await self.end()
         if after > end:
             raise PositionBeyondLog(after, end)
 

@@ -1,11 +1,11 @@
 """What must be true of every answered order: what was sent, and the rules of its schedule."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from pulse.domain import BrokenRule, OrderSpec, RequestedOrder, SplitTerms, broken_rules
+from pulse.domain import BrokenRule, RequestedOrder, broken_rules, split_terms_of
 from pulse.load.answers import OrderAnswer
 
 ONLY_VALID_ORDERS_ARE_ACCEPTED: Final = "only_valid_orders_are_accepted"
@@ -20,20 +20,10 @@ def breaches(order_id: UUID, sent: RequestedOrder, answer: OrderAnswer) -> tuple
     """Every breach of every rule by this answer to what was sent; empty when all is well."""
     found = [*_wrong_fields(order_id, sent, answer), *_wrong_times(answer), *_wrong_outcome(answer)]
     if not found and answer.order_queue_status == "COMPLETED":
-        found += broken_rules(_terms(sent.spec, answer.created_at), answer.slices)
+        # the answer does not tell the seed, and no rule needs it
+        terms = split_terms_of(sent.spec, seed=0, starts_at=answer.created_at)
+        found += broken_rules(terms, answer.slices)
     return tuple(found)
-
-
-def _terms(spec: OrderSpec, created_at: datetime) -> SplitTerms:
-    """The schedule's terms. The answer does not tell the seed, and no rule needs it."""
-    return SplitTerms(
-        total_quantity=spec.total_quantity,
-        num_splits=spec.num_splits,
-        duration_minutes=spec.duration_minutes,
-        randomize=spec.randomize,
-        seed=0,
-        starts_at=created_at,
-    )
 
 
 def _wrong_fields(

@@ -3,46 +3,73 @@
 Everything drawn is valid: what breaks a rule is the business of the test that breaks it.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from hypothesis import strategies as st
 
 from pulse.domain import (
+    CURRENT_SPLITTER_VERSION,
     INTERNAL_SCOPE,
-    Claim,
-    Event,
+    MAX_DURATION_MINUTES,
+    MAX_QUANTITY,
+    MAX_SPLITS,
+    MIN_SPLITS,
     Order,
     OrderRequest,
-    OrderState,
     PlaceOrder,
     RecordedBy,
-    SplitOrder,
+    Slice,
     SplitTerms,
-    TimeOutOrder,
     Trace,
-    decide,
-    evolve,
-    fold,
     parse_order_request,
+    split,
 )
 
-MAX_QUANTITY: Final = 1_000_000_000
+
+class Size(NamedTuple):
+    """How much, in how many parts, over how long."""
+
+    total_quantity: int
+    num_splits: int
+    duration_minutes: int
+
+
+_SIMPLE_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _PRIMES: Final = (101, 997, 7919, 104_729, 15_485_863, 999_999_937)
 _REAL_INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
 
 _seeds = st.one_of(st.sampled_from((0, 1, 2**63, 2**64 - 1)), st.integers(0, 2**64 - 1))
-_num_splits = st.one_of(st.sampled_from((2, 3, 99, 100)), st.integers(2, 100))
-_duration_minutes = st.one_of(st.sampled_from((1, 2, 1439, 1440)), st.integers(1, 1440))
-_names = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
+_num_splits = st.one_of(st.sampled_from((2, 3, 99, 100)), st.integers(MIN_SPLITS, MAX_SPLITS))
+_duration_minutes = st.one_of(
+    st.sampled_from((1, 2, 1439, 1440)), st.integers(1, MAX_DURATION_MINUTES)
+)
 _keys = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=255)
 _instruments = st.one_of(
     st.sampled_from(_REAL_INSTRUMENTS), st.from_regex(r"(NSE|BSE):[A-Z0-9&-]{1,46}", fullmatch=True)
 )
-_traces = st.builds(
-    Trace, trace_id=_names, trace_source=_names, request_id=_names, request_source=_names
-)
-_authors = st.builds(RecordedBy, component=_names, instance=_names, code_version=_names)
+
+
+def names() -> st.SearchStrategy[str]:
+    """Names of workers, callers and traces: 1 to 128 visible ASCII characters."""
+    return st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
+
+
+def authors() -> st.SearchStrategy[RecordedBy]:
+    """Who may have recorded an event."""
+    return st.builds(RecordedBy, component=names(), instance=names(), code_version=names())
+
+
+def traces() -> st.SearchStrategy[Trace]:
+    """Traces of a call."""
+    return st.builds(
+        Trace,
+        trace_id=names(),
+        trace_source=names(),
+        request_id=names(),
+        request_source=names(),
+    )
 
 
 def moments() -> st.SearchStrategy[datetime]:
@@ -52,30 +79,81 @@ def moments() -> st.SearchStrategy[datetime]:
 
 
 @st.composite
-def split_terms(draw: st.DrawFn, randomize: st.SearchStrategy[bool] | None = None) -> SplitTerms:
-    """Terms a splitter must master: every n, T >= n, duration, seed and start that is accepted.
+def sizes(draw: st.DrawFn) -> Size:
+    """Every size that is accepted: at least one share a slice, all the way to a billion.
 
-    Favoured are one share a slice, one share over, a hundred slices in a minute, prime totals and
-    a billion shares. `randomize` narrows that choice, as in `split_terms(st.just(False))`.
+    Favoured are one share a slice, one share over, a hundred slices in a minute, prime totals,
+    small averages and a billion shares.
     """
     num_splits = draw(_num_splits)
-    return SplitTerms(
-        total_quantity=draw(_total_quantities(num_splits)),
-        num_splits=num_splits,
-        duration_minutes=draw(_duration_minutes),
-        randomize=draw(st.booleans() if randomize is None else randomize),
-        seed=draw(_seeds),
-        starts_at=draw(moments()),
+    edges = (num_splits, num_splits + 1, 2 * num_splits - 1, MAX_QUANTITY, *_PRIMES)
+    total_quantity = st.one_of(
+        st.sampled_from(edges),
+        st.integers(num_splits, 100 * num_splits),
+        st.integers(num_splits, MAX_QUANTITY),
+    )
+    return Size(draw(total_quantity), num_splits, draw(_duration_minutes))
+
+
+def edge_sizes() -> st.SearchStrategy[Size]:
+    """The edges alone, the simplest first.
+
+    T = n, T = n + 1, a hundred slices in a minute, a prime total, a billion shares.
+    """
+    return st.one_of(
+        st.builds(lambda n, minutes: Size(n, n, minutes), _num_splits, _duration_minutes),
+        st.builds(lambda n, minutes: Size(n + 1, n, minutes), _num_splits, _duration_minutes),
+        st.builds(lambda total: Size(total, MAX_SPLITS, 1), st.integers(MAX_SPLITS, MAX_QUANTITY)),
+        st.builds(Size, st.sampled_from(_PRIMES), _num_splits, _duration_minutes),
+        st.builds(Size, st.just(MAX_QUANTITY), _num_splits, _duration_minutes),
     )
 
 
+def split_terms(
+    randomize: st.SearchStrategy[bool] | None = None,
+    size: st.SearchStrategy[Size] | None = None,
+) -> st.SearchStrategy[SplitTerms]:
+    """Terms a splitter must master: every n, T >= n, duration, seed and start that is accepted.
+
+    `randomize` narrows that choice, as in `split_terms(st.just(False))`, and `size` that of the
+    numbers, as in `split_terms(size=edge_sizes())`.
+    """
+    return st.builds(
+        lambda size, randomize, seed, starts_at: SplitTerms(
+            **size._asdict(), randomize=randomize, seed=seed, starts_at=starts_at
+        ),
+        sizes() if size is None else size,
+        st.booleans() if randomize is None else randomize,
+        _seeds,
+        moments(),
+    )
+
+
+def edge_split_terms() -> st.SearchStrategy[SplitTerms]:
+    """The terms on which splitters stumble; see `edge_sizes`."""
+    return split_terms(size=edge_sizes())
+
+
 @st.composite
-def order_request_bodies(draw: st.DrawFn) -> dict[str, object]:
+def schedules(
+    draw: st.DrawFn,
+    terms: st.SearchStrategy[SplitTerms] | None = None,
+    splitter_version: int = CURRENT_SPLITTER_VERSION,
+) -> tuple[SplitTerms, tuple[Slice, ...]]:
+    """Terms and the schedule that follows from them."""
+    drawn = draw(split_terms() if terms is None else terms)
+    return drawn, split(drawn, splitter_version)
+
+
+@st.composite
+def order_request_bodies(
+    draw: st.DrawFn, size: st.SearchStrategy[Size] | None = None
+) -> dict[str, object]:
     """Order requests as decoded JSON, each accepted; `randomize` sometimes left to its default."""
-    num_splits = draw(_num_splits)
+    total_quantity, num_splits, duration_minutes = draw(sizes() if size is None else size)
     split_config: dict[str, object] = {
         "num_splits": num_splits,
-        "duration_minutes": draw(_duration_minutes),
+        "duration_minutes": duration_minutes,
     }
     randomize = draw(st.sampled_from((None, True, False)))
     if randomize is not None:
@@ -84,82 +162,56 @@ def order_request_bodies(draw: st.DrawFn) -> dict[str, object]:
         "order_unique_key": draw(_keys),
         "instrument": draw(_instruments),
         "side": draw(st.sampled_from(("BUY", "SELL"))),
-        "total_quantity": draw(_total_quantities(num_splits)),
+        "total_quantity": total_quantity,
         "split_config": split_config,
     }
 
 
-def order_requests() -> st.SearchStrategy[OrderRequest]:
+def order_requests(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrategy[OrderRequest]:
     """Order requests as they come in, each accepted by `parse_order_request`."""
-    return order_request_bodies().map(lambda body: OrderRequest(**body))
+    return order_request_bodies(size).map(lambda body: OrderRequest(**body))
 
 
-def place_orders() -> st.SearchStrategy[PlaceOrder]:
+def place_orders(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrategy[PlaceOrder]:
     """Commands to place an order, of the internal scope and of gateway callers'."""
-    callers = st.one_of(st.just(INTERNAL_SCOPE), st.builds("{}|{}".format, _names, _names))
+    callers = st.one_of(st.just(INTERNAL_SCOPE), st.builds("{}|{}".format, names(), names()))
     return st.builds(
         PlaceOrder,
-        requested=order_requests().map(parse_order_request),
+        requested=order_requests(size).map(parse_order_request),
         key_scope=callers,
-        placed_by=_names,
+        placed_by=names(),
         split_seed=_seeds,
         at=moments(),
-        recorded_by=_authors,
-        trace=_traces,
+        recorded_by=authors(),
+        trace=traces(),
     )
+
+
+def terms_below(terms: SplitTerms) -> st.SearchStrategy[SplitTerms]:
+    """Terms no larger than these: what a failing order is shrunk through."""
+    return _terms_within(terms, st.integers)
+
+
+def terms_like(terms: SplitTerms) -> st.SearchStrategy[SplitTerms]:
+    """The same, with each of the numbers left as it is half of the time."""
+    return _terms_within(terms, lambda least, most: st.integers(least, most) | st.just(most))
 
 
 @st.composite
-def histories(draw: st.DrawFn, state: OrderState | None = None) -> tuple[Event, ...]:
-    """The events of one order, first to last, ending in `state` where one is asked for.
-
-    The order was claimed in time: COMPLETED by its slices, FAILED by a time-out.
-    """
-    created = decide(draw(place_orders()), None)
-    ending = state or draw(st.sampled_from(("PENDING", "COMPLETED", "FAILED")))
-    if ending == "PENDING":
-        return created
-    claimed_at = created[0].timestamp + timedelta(seconds=draw(st.integers(0, 60)))
-    claim = Claim(worker=draw(_names), claimed_at=claimed_at, first_claimed_at=claimed_at)
-    outcome: SplitOrder | TimeOutOrder
-    if ending == "COMPLETED":
-        outcome = SplitOrder(
-            claim=claim,
-            max_split_delay_seconds=0,
-            at=claimed_at,
-            request_id=draw(_names),
-            recorded_by=draw(_authors),
-        )
-    else:
-        outcome = TimeOutOrder(
-            claim=claim,
-            timeout_seconds=300,
-            detected_by=draw(_names),
-            at=claimed_at + timedelta(seconds=300),
-            request_id=draw(_names),
-            recorded_by=draw(_authors),
-        )
-    return created + decide(outcome, fold(created))
-
-
-def orders(state: OrderState | None = None) -> st.SearchStrategy[Order]:
-    """Orders as their events tell them, in `state` where one is asked for."""
-    return histories(state).map(_order_of)
-
-
-def _total_quantities(num_splits: int) -> st.SearchStrategy[int]:
-    """At least one share a slice: the edges, small averages, and all the way to a billion."""
-    edges = (num_splits, num_splits + 1, 2 * num_splits - 1, MAX_QUANTITY, *_PRIMES)
-    return st.one_of(
-        st.sampled_from(edges),
-        st.integers(num_splits, 100 * num_splits),
-        st.integers(num_splits, MAX_QUANTITY),
+def _terms_within(
+    draw: st.DrawFn, terms: SplitTerms, numbers: Callable[[int, int], st.SearchStrategy[int]]
+) -> SplitTerms:
+    num_splits = draw(numbers(MIN_SPLITS, terms.num_splits))
+    return SplitTerms(
+        num_splits=num_splits,
+        total_quantity=draw(numbers(num_splits, terms.total_quantity)),
+        duration_minutes=draw(numbers(1, terms.duration_minutes)),
+        randomize=draw(st.sampled_from((False, terms.randomize))),
+        seed=draw(numbers(0, terms.seed)),
+        starts_at=draw(st.sampled_from((_SIMPLE_START, terms.starts_at))),
     )
 
 
-def _order_of(history: tuple[Event, ...]) -> Order:
-    created, *rest = history
-    order = evolve(None, created)
-    for event in rest:
-        order = evolve(order, event)
-    return order
+def seconds_after(order: Order, least: int, most: int) -> st.SearchStrategy[datetime]:
+    """Moments that many whole seconds after the order's creation."""
+    return st.integers(least, most).map(lambda s: order.created_at + timedelta(seconds=s))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from pulse.cli import rebuild
+from pulse.cli.progress import progress_on
 from pulse.cli.schedule_text import draw
 from pulse.cli.terminal import columns, duration, printable
 from tests.support.events import order_created, slices_scheduled
@@ -26,7 +26,7 @@ def text_of(shown: Console) -> str:
 def test_bars_are_of_blocks_on_a_terminal_and_longer_for_more_shares() -> None:
     created = order_created(total_quantity=8_000, num_splits=8, timestamp=T0)
     split = slices_scheduled(created)
-    lines = [line.plain for line in draw(split.slices, created, 60, blocks=True)]
+    lines = [line.plain for line in draw(split.slices, created.terms, 60, blocks=True)]
     bars = [line for line in lines if "█" in line]
     assert len(bars) == 8
     assert all(len(bar) < 60 for bar in bars)
@@ -39,7 +39,8 @@ def test_bars_are_of_blocks_on_a_terminal_and_longer_for_more_shares() -> None:
 def test_each_day_of_a_schedule_stands_once_before_its_slices() -> None:
     created = order_created(timestamp=T0)
     lines = [
-        line.plain for line in draw(slices_scheduled(created).slices, created, 80, blocks=False)
+        line.plain
+        for line in draw(slices_scheduled(created).slices, created.terms, 80, blocks=False)
     ]
     assert [line.strip() for line in lines if line.startswith("  2026")] == [
         "2026-03-02",
@@ -53,22 +54,22 @@ def test_a_drawing_is_as_wide_as_the_terminal_within_reason_and_the_same_in_ever
     assert columns(console(terminal=False, width=400)) == 80
 
 
-def test_a_rebuild_shows_a_bar_on_a_terminal() -> None:
+def test_long_work_shows_a_bar_on_a_terminal() -> None:
     shown = console(terminal=True)
-    with rebuild._progress_on(shown) as on_progress:
+    with progress_on(shown, "position") as on_progress:
         on_progress(0, 2_000)
         on_progress(2_000, 2_000)
     assert "positions" in text_of(shown)
     assert "2000/2000" in text_of(shown)
 
 
-def test_a_rebuild_shows_a_plain_line_now_and_then_in_a_pipe(
+def test_long_work_shows_a_plain_line_now_and_then_in_a_pipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seconds = iter([0.0, 1.9, 2.1, 2.2, 4.2])
-    monkeypatch.setattr("pulse.cli.rebuild.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("pulse.cli.progress.time.monotonic", lambda: next(seconds))
     shown = console(terminal=False)
-    with rebuild._progress_on(shown) as on_progress:
+    with progress_on(shown, "position") as on_progress:
         for position in (1_000, 2_000, 3_000, 4_000):
             on_progress(position, 4_000)
     assert text_of(shown) == "position 2,000 of 4,000\nposition 4,000 of 4,000\n"

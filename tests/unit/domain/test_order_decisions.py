@@ -2,12 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Self, TypeVar, cast
+from typing import cast
 
 import msgspec
 import pytest
-from hypothesis import given as for_all
-from hypothesis import settings
+from hypothesis import given, settings
 
 from pulse.domain import (
     SPLITTING_ERROR,
@@ -38,7 +37,7 @@ from pulse.domain import (
     order_id_for,
     splitting,
 )
-from pulse.testing import place_orders
+from pulse.testing import given_events, place_orders
 
 T0 = datetime(2026, 3, 2, 9, 15, 0, 123456, tzinfo=UTC)
 API = RecordedBy(component="api", instance="api-1", code_version="0.1.0")
@@ -48,7 +47,6 @@ CALLERS_TRACE = Trace(
     trace_id="t-caller", trace_source="GAPI", request_id="r-caller", request_source="GAPI:POST"
 )
 ORDER_ID = order_id_for("internal", "ouk_1")
-Raised = TypeVar("Raised", bound=Exception)
 
 
 def seconds(count: float) -> timedelta:
@@ -166,34 +164,6 @@ GIVEN_UP = TimedOut(
 )
 
 
-class Scenario:
-    """given(*events).when(command).then(*events), or then_refused(with this error)."""
-
-    def __init__(self, history: tuple[Event, ...]) -> None:
-        self._order = fold(history)
-        self._command: Command | None = None
-
-    def when(self, command: Command) -> Self:
-        self._command = command
-        return self
-
-    def then(self, *expected: Event) -> None:
-        assert self._decide() == expected
-
-    def then_refused(self, error: type[Raised]) -> Raised:
-        with pytest.raises(error) as caught:
-            self._decide()
-        return caught.value
-
-    def _decide(self) -> tuple[Event, ...]:
-        assert self._command is not None
-        return decide(self._command, self._order)
-
-
-def given(*history: Event) -> Scenario:
-    return Scenario(history)
-
-
 def split_of(claimed_first: datetime, max_split_delay_seconds: float) -> SplitOrder:
     return msgspec.structs.replace(
         SPLIT,
@@ -214,7 +184,7 @@ def place_with(**changes: object) -> PlaceOrder:
 
 
 def test_an_order_is_created_with_all_its_schedule_depends_on() -> None:
-    given().when(PLACE).then(CREATED)
+    given_events().when(PLACE).then(CREATED)
 
 
 @pytest.mark.parametrize(
@@ -223,12 +193,12 @@ def test_an_order_is_created_with_all_its_schedule_depends_on() -> None:
 def test_the_seed_is_recorded_as_16_hex_digits_and_read_back(seed: int, recorded: str) -> None:
     place = msgspec.structs.replace(PLACE, split_seed=seed)
     created = msgspec.structs.replace(CREATED, split_seed=recorded)
-    given().when(place).then(created)
+    given_events().when(place).then(created)
     assert evolve(None, created).split_seed == seed
 
 
 def test_the_same_order_placed_again_causes_nothing() -> None:
-    given(CREATED).when(PLACE).then()
+    given_events(CREATED).when(PLACE).then()
 
 
 def test_time_seed_author_and_trace_do_not_make_it_another_order() -> None:
@@ -240,12 +210,12 @@ def test_time_seed_author_and_trace_do_not_make_it_another_order() -> None:
         recorded_by=msgspec.structs.replace(API, instance="api-2"),
         trace=WORKERS_TRACE,
     )
-    given(CREATED).when(again).then()
+    given_events(CREATED).when(again).then()
 
 
 @pytest.mark.parametrize("outcome", [SCHEDULED, FAILED, GIVEN_UP], ids=lambda e: type(e).__name__)
 def test_a_finished_order_placed_again_causes_nothing(outcome: Event) -> None:
-    given(CREATED, outcome).when(PLACE).then()
+    given_events(CREATED, outcome).when(PLACE).then()
 
 
 @pytest.mark.parametrize(
@@ -265,7 +235,9 @@ def test_a_key_used_with_other_data_is_refused_with_the_facts(
     changes: dict[str, object], outcomes: tuple[Event, ...]
 ) -> None:
     refusal = (
-        given(CREATED, *outcomes).when(place_with(**changes)).then_refused(OrderUniqueKeyTaken)
+        given_events(CREATED, *outcomes)
+        .when(place_with(**changes))
+        .then_refused(OrderUniqueKeyTaken)
     )
     assert refusal.order_unique_key == "ouk_1"
     assert refusal.existing_order_id == ORDER_ID
@@ -282,13 +254,13 @@ def test_another_scope_makes_another_order_of_the_same_key() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@for_all(place_orders())
+@given(place_orders())
 def test_any_order_once_placed_is_the_same_when_placed_again(command: PlaceOrder) -> None:
-    given(*decide(command, None)).when(command).then()
+    given_events(*decide(command, None)).when(command).then()
 
 
 @settings(max_examples=100, deadline=None)
-@for_all(place_orders())
+@given(place_orders())
 def test_an_order_keeps_all_that_was_asked_for(command: PlaceOrder) -> None:
     order = fold(decide(command, None))
     assert order is not None
@@ -309,7 +281,7 @@ def test_an_order_keeps_all_that_was_asked_for(command: PlaceOrder) -> None:
 
 
 def test_a_claimed_order_is_split() -> None:
-    given(CREATED).when(SPLIT).then(SCHEDULED)
+    given_events(CREATED).when(SPLIT).then(SCHEDULED)
 
 
 def test_a_worker_keeps_the_orders_trace_and_names_itself_as_the_source() -> None:
@@ -332,7 +304,7 @@ def test_an_order_first_claimed_exactly_at_the_limit_is_still_in_time(
     delay_seconds: float, limit_seconds: float
 ) -> None:
     command = split_of(T0 + seconds(delay_seconds), limit_seconds)
-    given(CREATED).when(command).then(
+    given_events(CREATED).when(command).then(
         msgspec.structs.replace(SCHEDULED, claimed_at=command.claim.claimed_at)
     )
 
@@ -379,7 +351,7 @@ def test_an_order_first_claimed_too_late_fails_instead_of_coming_in_a_burst(
     first_claimed_at: datetime, limit_seconds: float, message: str
 ) -> None:
     command = split_of(first_claimed_at, limit_seconds)
-    given(CREATED).when(command).then(
+    given_events(CREATED).when(command).then(
         msgspec.structs.replace(
             FAILED, reason="TOO_LATE", message=message, claimed_at=first_claimed_at
         )
@@ -389,7 +361,7 @@ def test_an_order_first_claimed_too_late_fails_instead_of_coming_in_a_burst(
 def test_within_the_window_only_the_first_claim_decides_whether_it_is_too_late() -> None:
     late_claim = msgspec.structs.replace(CLAIM, claimed_at=T0 + seconds(600))
     command = msgspec.structs.replace(SPLIT, claim=late_claim, at=T0 + seconds(601))
-    given(CREATED).when(command).then(
+    given_events(CREATED).when(command).then(
         msgspec.structs.replace(
             SCHEDULED, timestamp=T0 + seconds(601), claimed_at=T0 + seconds(600)
         )
@@ -410,7 +382,7 @@ def test_a_schedule_that_breaks_a_rule_is_never_recorded(monkeypatch: pytest.Mon
         return msgspec.structs.replace(first, quantity=first.quantity - 1), *rest
 
     monkeypatch.setattr(splitting, "SPLITTERS", MappingProxyType({1: loses_a_share}))
-    given(CREATED).when(SPLIT).then(
+    given_events(CREATED).when(SPLIT).then(
         msgspec.structs.replace(
             FAILED,
             reason=SPLITTING_ERROR,
@@ -431,12 +403,12 @@ def test_the_recorded_splitter_version_is_used_and_not_the_current_one(
 
     monkeypatch.setattr(splitting, "SPLITTERS", MappingProxyType({1: never, 2: splitting.split_v1}))
     created = msgspec.structs.replace(CREATED, splitter_version=2)
-    given(created).when(SPLIT).then(msgspec.structs.replace(SCHEDULED, splitter_version=2))
+    given_events(created).when(SPLIT).then(msgspec.structs.replace(SCHEDULED, splitter_version=2))
 
 
 def test_an_order_of_a_newer_splitter_is_left_to_newer_code() -> None:
     created = msgspec.structs.replace(CREATED, splitter_version=99)
-    refusal = given(created).when(SPLIT).then_refused(SplitterUnknown)
+    refusal = given_events(created).when(SPLIT).then_refused(SplitterUnknown)
     assert refusal.splitter_version == 99
 
 
@@ -451,7 +423,7 @@ def test_an_order_of_a_newer_splitter_that_is_too_late_fails_on_any_code() -> No
 
 
 def test_an_order_in_progress_for_too_long_is_given_up() -> None:
-    given(CREATED).when(TIME_OUT).then(GIVEN_UP)
+    given_events(CREATED).when(TIME_OUT).then(GIVEN_UP)
 
 
 @pytest.mark.parametrize(
@@ -479,17 +451,17 @@ def test_a_timed_out_order_tells_who_held_it_and_for_how_long(
     ids=["late worker", "worker too late", "monitor"],
 )
 def test_whoever_comes_after_the_outcome_causes_nothing(outcome: Event, late: Command) -> None:
-    given(CREATED, outcome).when(late).then()
+    given_events(CREATED, outcome).when(late).then()
 
 
 def test_a_finished_order_asks_for_no_splitter() -> None:
     created = msgspec.structs.replace(CREATED, splitter_version=99)
-    given(created, GIVEN_UP).when(SPLIT).then()
+    given_events(created, GIVEN_UP).when(SPLIT).then()
 
 
 @pytest.mark.parametrize("command", [SPLIT, TIME_OUT], ids=["split", "time out"])
 def test_there_is_nothing_to_do_where_no_order_was_placed(command: Command) -> None:
-    refusal = given().when(command).then_refused(OrderNotPlaced)
+    refusal = given_events().when(command).then_refused(OrderNotPlaced)
     assert str(refusal) == "there is no order in this stream"
 
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulse.domain import (
-    TOO_LATE,
     Claim,
     Event,
     HistoryBroken,
@@ -109,7 +108,10 @@ def test_an_outcome_changes_nothing_but_the_outcome(history: tuple[OrderCreated,
             expected = msgspec.structs.replace(expected, state="COMPLETED", slices=outcome.slices)
         case SplittingFailed():
             expected = msgspec.structs.replace(
-                expected, state="FAILED", failure_reason=TOO_LATE, failure_message=outcome.message
+                expected,
+                state="FAILED",
+                failure_reason=outcome.reason,
+                failure_message=outcome.message,
             )
         case TimedOut():
             expected = msgspec.structs.replace(

@@ -1,18 +1,30 @@
 """Each rule can fail: for each a schedule broken by hand, and the numbers its sentence names."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pulse.domain import SCHEDULE_RULES, BrokenRule, Slice, SplitTerms, broken_rules, split
+from pulse.domain import (
+    SCHEDULE_RULES,
+    BrokenRule,
+    Rule,
+    Slice,
+    SplitTerms,
+    broken_rules,
+    rule_sentence,
+    split,
+)
 from pulse.domain.schedule_rules import (
     even_quantities_are_even,
     quantities_stay_near_average,
     quantities_sum_to_total,
     slices_are_numbered,
+    slices_are_well_formed,
     times_increase_in_window,
     times_stay_near_even,
     window_is_filled,
@@ -192,8 +204,53 @@ def test_no_slices_at_all_are_found_without_a_crash(terms: SplitTerms) -> None:
 def test_every_breach_of_every_rule_is_told_with_the_rules_name() -> None:
     wreck = schedule((0, 20, 21, 20, 20), (1, 15, 14, 45, 61), (2, 3, 4, 5, 6))
     found = broken_rules(EVEN, wreck)
-    assert {breach.rule for breach in found} == {rule.__name__ for rule in SCHEDULE_RULES}
+    _, *rules_of_numbers = (rule.__name__ for rule in SCHEDULE_RULES)
+    assert list(dict.fromkeys(breach.rule for breach in found)) == rules_of_numbers
     assert len(found) > len(SCHEDULE_RULES)
+
+
+IST = timezone(timedelta(hours=5, minutes=30))
+ILL_FORMED: list[tuple[dict[str, Any], str]] = [
+    ({"sequence_number": 2.0}, "the slice at place 2 has the number 2.0"),
+    ({"sequence_number": True}, "the slice at place 2 has the number True"),
+    ({"quantity": 20.0}, "the slice at place 2 has 20.0 shares"),
+    ({"quantity": Decimal(20)}, "the slice at place 2 has Decimal('20') shares"),
+    (
+        {"scheduled_at": datetime(2026, 3, 2, 14, 45, 15, tzinfo=IST)},
+        "the slice at place 2 is at 2026-03-02T14:45:15+05:30",
+    ),
+    (
+        {"scheduled_at": datetime(2026, 3, 2, 9, 15, 15)},  # noqa: DTZ001 - the fault itself
+        "the slice at place 2 is at 2026-03-02T09:15:15",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "breach"), ILL_FORMED, ids=lambda value: str(value)[:30])
+def test_a_slice_that_is_not_well_formed_is_found_and_nothing_more_is_said(
+    change: dict[str, Any], breach: str
+) -> None:
+    slices = list(schedule((20, 20, 21, 20, 99)))
+    slices[1] = msgspec.structs.replace(slices[1], **change)
+    assert list(slices_are_well_formed(EVEN, slices)) == [breach]
+    assert broken_rules(EVEN, slices) == (BrokenRule(rule="slices_are_well_formed", breach=breach),)
+
+
+def test_every_fault_of_form_is_told() -> None:
+    slices = [msgspec.structs.replace(s, quantity=s.quantity / 2) for s in schedule()]
+    assert len(list(slices_are_well_formed(EVEN, slices))) == 5
+
+
+@pytest.mark.parametrize("rule", SCHEDULE_RULES, ids=lambda rule: rule.__name__)
+def test_every_rule_says_what_it_asks_for_in_one_sentence(rule: Rule) -> None:
+    sentence = rule_sentence(rule)
+    assert sentence == (rule.__doc__ or "").splitlines()[0]
+    assert sentence[0].isupper()
+    assert sentence.endswith(".")
+
+
+def test_a_function_that_says_nothing_has_no_sentence() -> None:
+    assert rule_sentence(lambda: None) == ""
 
 
 @settings(max_examples=150, deadline=None)

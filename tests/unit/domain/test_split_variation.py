@@ -1,22 +1,34 @@
 """Randomised schedules truly vary, and no position is favoured.
 
-The seeds are fixed, so each test gives the same answer at every run. Beside each threshold stands
-its false alarm rate: how often fresh seeds would break it if the splitter were perfect.
+The laws are `pulse.testing.SPLITTER_LAWS`. The seeds are fixed, so each test gives the same answer
+at every run; beside each threshold stands its false alarm rate: how often fresh seeds would break
+it if the splitter were perfect. Planted favourites show the power: what such a sample must find, it
+finds.
 """
 
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from math import sqrt
-from statistics import NormalDist, fmean, pstdev
+from statistics import fmean, pstdev
 
 import msgspec
 import pytest
 
-from pulse.domain import SplitTerms, split_v1
+from pulse.domain import Slice, Splitter, SplitTerms, split_v1
+from pulse.testing import SPLITTER_LAWS, Sample, last_takes_the_rest, sample_of
+from pulse.testing.splitter_laws import (
+    LEAST_AVERAGE,
+    Law,
+    least_bias_found,
+    no_position_gets_more_shares,
+    no_position_is_an_extreme_more_often,
+    no_time_is_early_or_late,
+    quantities_vary,
+    times_vary,
+    z_limit,
+)
 
-SEEDS = 3000
-FALSE_ALARM_RATE = 1e-6
+SEEDS = range(3000)
 
 TERMS = SplitTerms(
     total_quantity=0,
@@ -27,132 +39,125 @@ TERMS = SplitTerms(
     starts_at=datetime(2026, 3, 2, 3, 45, tzinfo=UTC),
 )
 
-MANY = pytest.mark.parametrize(
-    ("total_quantity", "num_splits"),
-    [(100, 2), (150, 3), (253, 5), (10_000, 10), (999_999_937, 7), (1_025, 20)],
+ORDERS = (
+    *((100, 2), (150, 3), (253, 5), (10_000, 10), (999_999_937, 7), (1_025, 20)),
+    *((3, 2), (7, 5), (26, 10), (99, 20)),
 )
-"""Averages from 50 on, where 80 and 120 % leave room to vary; whole and not."""
-
-FEW_SHARES = pytest.mark.parametrize(
-    ("total_quantity", "num_splits"), [(3, 2), (7, 5), (26, 10), (99, 20)]
-)
-"""Averages so small that the rounding of the bounds rules."""
+"""Averages from 50 on, where there is room to vary; and so few shares that rounding rules."""
 
 
 @cache
-def columns(
-    total_quantity: int, num_splits: int
-) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[float, ...], ...]]:
-    """By position, over all seeds: the quantities, and the offsets in even intervals."""
+def sample(total_quantity: int, num_splits: int, splitter: Splitter = split_v1) -> Sample:
     terms = msgspec.structs.replace(TERMS, total_quantity=total_quantity, num_splits=num_splits)
-    interval = timedelta(minutes=terms.duration_minutes) / (num_splits - 1)
-    schedules = [split_v1(msgspec.structs.replace(terms, seed=seed)) for seed in range(SEEDS)]
-    quantities = zip(*([s.quantity for s in slices] for slices in schedules), strict=True)
-    offsets = zip(
-        *([(s.scheduled_at - terms.starts_at) / interval for s in slices] for slices in schedules),
-        strict=True,
-    )
-    return tuple(quantities), tuple(offsets)
+    return sample_of(splitter, terms, SEEDS)
 
 
-def greatest_z(samples: Sequence[Sequence[float]], means: Sequence[float]) -> float:
-    """How many standard errors the worst sample's mean is off."""
-    return max(
-        abs(fmean(sample) - mean) / (pstdev(sample) / sqrt(len(sample)))
-        for sample, mean in zip(samples, means, strict=True)
-    )
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pytest.mark.parametrize("law", SPLITTER_LAWS, ids=lambda law: law.__name__)
+def test_splitter_version_1_keeps_the_law(law: Law, order: tuple[int, int]) -> None:
+    """False alarm: FALSE_ALARM_RATE for each case."""
+    assert list(law(sample(*order))) == []
 
 
-def z_limit(count: int) -> float:
-    """What the greatest of `count` |z| exceeds with FALSE_ALARM_RATE at most (Bonferroni)."""
-    return NormalDist().inv_cdf(1 - FALSE_ALARM_RATE / (2 * count))
+@pytest.mark.parametrize("total_quantity", [5_000, 1_000_000_000])
+def test_a_hundred_slices_keep_every_law(total_quantity: int) -> None:
+    terms = msgspec.structs.replace(TERMS, total_quantity=total_quantity, num_splits=100)
+    hundred = sample_of(split_v1, terms, range(1000))
+    assert [list(law(hundred)) for law in SPLITTER_LAWS] == [[]] * len(SPLITTER_LAWS)
 
 
-def chi_square_limit(degrees: int) -> float:
-    """What chi-square exceeds with at most FALSE_ALARM_RATE (Wilson and Hilferty)."""
-    z, spread = NormalDist().inv_cdf(1 - FALSE_ALARM_RATE), 2 / (9 * degrees)
-    return degrees * (1 - spread + z * sqrt(spread)) ** 3
+# The power of the laws: favourites planted, and found
 
 
-@MANY
-def test_quantities_vary_by_8_percent_of_the_average_at_every_position(
-    total_quantity: int, num_splits: int
-) -> None:
-    quantities, _ = columns(total_quantity, num_splits)
-    average = total_quantity / num_splits
-    assert average >= 50
-    assert min(pstdev(column) / average for column in quantities) >= 0.08
+def with_bias(place: int, shares: int = 0, microseconds: int = 0) -> Splitter:
+    """Version 1, but one slice has more shares (its neighbour fewer) or comes late."""
+
+    def biased(terms: SplitTerms) -> tuple[Slice, ...]:
+        slices = list(split_v1(terms))
+        late = slices[place].scheduled_at + timedelta(microseconds=microseconds)
+        slices[place] = msgspec.structs.replace(
+            slices[place], quantity=slices[place].quantity + shares, scheduled_at=late
+        )
+        other = (place + 1) % len(slices)
+        slices[other] = msgspec.structs.replace(
+            slices[other], quantity=slices[other].quantity - shares
+        )
+        return tuple(slices)
+
+    return biased
 
 
-def test_quantities_of_a_hundred_slices_vary_as_much() -> None:
-    for total_quantity in (5_000, 1_000_000_000):
-        average = total_quantity / 100
-        shares = [
-            s.quantity / average
-            for seed in range(100)
-            for s in split_v1(
-                msgspec.structs.replace(
-                    TERMS, total_quantity=total_quantity, num_splits=100, seed=seed
-                )
-            )
-        ]
-        assert pstdev(shares) >= 0.08
+@pytest.mark.parametrize("place", [0, 4, 9])
+def test_a_bias_in_shares_is_found_with_the_power_that_is_claimed(place: int) -> None:
+    """10,000 shares in 10 slices, 3000 seeds: 1.8 % of the average, in 999 of 1000 samples."""
+    fair = sample(10_000, 10)
+    deviation = pstdev(fair.quantities[place])
+    bias = round(least_bias_found(len(SEEDS), 10, power=0.999) * deviation)
+    assert bias <= 0.018 * fair.average
+    found = list(no_position_gets_more_shares(sample(10_000, 10, with_bias(place, bias))))
+    assert [breach for breach in found if breach.startswith(f"slice {place + 1} has ")]
 
 
-@MANY
-def test_inner_times_vary_by_15_percent_of_the_interval(
-    total_quantity: int, num_splits: int
-) -> None:
-    _, offsets = columns(total_quantity, num_splits)
-    for column in offsets[1:-1]:
-        assert pstdev(column) >= 0.15
+@pytest.mark.parametrize("place", [1, 5, 8])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_bias_in_time_is_found_with_the_power_that_is_claimed(place: int, sign: int) -> None:
+    """The same sample: a slice that is early or late by 3 % of the interval."""
+    fair = sample(10_000, 10)
+    deviation = pstdev(fair.offsets[place])
+    bias = sign * round(least_bias_found(len(SEEDS), 8, power=0.999) * deviation)
+    assert abs(bias) <= 0.03 * fair.interval
+    late = with_bias(place, microseconds=bias)
+    (found,) = no_time_is_early_or_late(sample(10_000, 10, late))
+    assert found.startswith(f"slice {place + 1} is {'+' if sign > 0 else '-'}0.0")
 
 
-@MANY
-def test_no_position_gets_more_shares_than_another(total_quantity: int, num_splits: int) -> None:
-    quantities, _ = columns(total_quantity, num_splits)
-    average = total_quantity / num_splits
-    assert greatest_z(quantities, [average] * num_splits) < z_limit(num_splits)
+def test_the_last_one_that_takes_the_rest_is_found_to_be_the_extreme_one() -> None:
+    usual = sample(10_000, 10, last_takes_the_rest)
+    largest, smallest = no_position_is_an_extreme_more_often(usual)
+    assert largest.startswith("slice 10 is the largest in ")
+    assert smallest.startswith("slice 10 is the smallest in ")
 
 
-@FEW_SHARES
-def test_no_position_gets_more_of_a_few_shares_than_another(
-    total_quantity: int, num_splits: int
-) -> None:
-    quantities, _ = columns(total_quantity, num_splits)
-    average = total_quantity / num_splits
-    assert greatest_z(quantities, [average] * num_splits) < z_limit(num_splits)
+def test_a_splitter_that_does_not_vary_is_found() -> None:
+    def even(terms: SplitTerms) -> tuple[Slice, ...]:
+        return split_v1(msgspec.structs.replace(terms, randomize=False))
+
+    still = sample(10_000, 10, even)
+    assert len(list(quantities_vary(still))) == 10
+    assert len(list(times_vary(still))) == 8
+    assert list(no_position_gets_more_shares(still)) == []
+    assert list(no_time_is_early_or_late(still)) == []
 
 
-@pytest.mark.parametrize("extreme", [max, min], ids=["largest", "smallest"])
-@pytest.mark.parametrize("num_splits", [2, 7, 10])
-def test_every_position_is_equally_often_the_extreme_one(
-    extreme: Callable[[Sequence[int]], int], num_splits: int
-) -> None:
-    """A billion shares, so that ties do not count. False alarm: FALSE_ALARM_RATE for each case."""
-    quantities, _ = columns(1_000_000_000, num_splits)
-    counts = [0] * num_splits
-    for schedule in zip(*quantities, strict=True):
-        counts[schedule.index(extreme(schedule))] += 1
-    expected = SEEDS / num_splits
-    chi_square = sum((count - expected) ** 2 / expected for count in counts)
-    assert chi_square < chi_square_limit(num_splits - 1)
+def test_a_place_that_always_has_one_share_more_is_found_though_nothing_varies() -> None:
+    def even(terms: SplitTerms) -> tuple[Slice, ...]:
+        return split_v1(msgspec.structs.replace(terms, randomize=False))
+
+    found = list(no_position_gets_more_shares(sample(10_001, 10, even)))
+    assert found[-1] == "slice 10 has 1001.000 shares on average of 1000.100 (always)"
 
 
-@pytest.mark.parametrize("num_splits", [3, 10, 20])
-def test_every_inner_time_tends_to_its_even_place(num_splits: int) -> None:
-    """Exactly 30 % either way is allowed, so the even place is the middle."""
-    _, offsets = columns({3: 150, 10: 10_000, 20: 1_025}[num_splits], num_splits)
-    inner = offsets[1:-1]
-    assert greatest_z(inner, range(1, num_splits - 1)) < z_limit(len(inner))
+def test_below_fifty_shares_a_slice_no_variation_is_asked_for() -> None:
+    def even(terms: SplitTerms) -> tuple[Slice, ...]:
+        return split_v1(msgspec.structs.replace(terms, randomize=False))
+
+    assert LEAST_AVERAGE == 50
+    assert list(quantities_vary(sample(499, 10, even))) == []
+    assert len(list(quantities_vary(sample(500, 10, even)))) == 10
+
+
+# What the laws do not ask, and version 1 keeps all the same
 
 
 @pytest.mark.parametrize("tenth", range(10))
 def test_each_tenth_of_the_allowed_times_is_used_alike(tenth: int) -> None:
     """A binomial count of 24,000 times; false alarm: FALSE_ALARM_RATE over the ten tenths."""
-    _, offsets = columns(10_000, 10)
-    places = [(x - i + 0.3) / 0.6 for i, column in enumerate(offsets) for x in column]
-    inner = places[SEEDS:-SEEDS]
+    drawn = sample(10_000, 10)
+    inner = [
+        (offset / drawn.interval - i + 0.3) / 0.6
+        for i, column in enumerate(drawn.offsets[1:-1], 1)
+        for offset in column
+    ]
     hits = sum(tenth <= 10 * place < tenth + 1 for place in inner)
     spread = sqrt(len(inner) * 0.1 * 0.9)
     assert abs(hits - len(inner) / 10) < z_limit(10) * spread
@@ -160,8 +165,13 @@ def test_each_tenth_of_the_allowed_times_is_used_alike(tenth: int) -> None:
 
 def test_times_and_quantities_know_nothing_of_each_other() -> None:
     """Correlation of share and jitter, over 24,000 pairs; false alarm: FALSE_ALARM_RATE."""
-    quantities, offsets = columns(10_000, 10)
-    shares = [q / 1000 - 1 for column in quantities[1:-1] for q in column]
-    jitters = [x - i for i, column in enumerate(offsets[1:-1], 1) for x in column]
+    drawn = sample(10_000, 10)
+    shares = [q / 1000 - 1 for column in drawn.quantities[1:-1] for q in column]
+    jitters = [
+        offset / drawn.interval - i
+        for i, column in enumerate(drawn.offsets[1:-1], 1)
+        for offset in column
+    ]
     products = [share * jitter for share, jitter in zip(shares, jitters, strict=True)]
-    assert greatest_z([products], [0.0]) < z_limit(1)
+    z = fmean(products) / (pstdev(products) / sqrt(len(products)))
+    assert abs(z) < z_limit(1)

@@ -1,0 +1,31 @@
+"""What the splitting commands need beyond Pulse itself, and what to say where it is missing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pulse.cli.exits import CouldNotStart
+
+_EXTRAS: Final = {
+    "hypothesis": "testing",
+    "matplotlib": "charts",
+    "plotille": "charts",
+}
+
+
+@contextmanager
+def kit_needed() -> Iterator[None]:
+    """Around the imports of an extra.
+
+    Raises:
+        CouldNotStart: it is not installed; how to install it is said.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise CouldNotStart(
+            f"this command needs {error.name}: pip install 'pulse[{extra}]'"
+        ) from None

@@ -1,0 +1,144 @@
+"""`pulse splitter show`: a schedule as a picture, in the terminal or as an image."""
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.text import Text
+
+from pulse.cli.schedule_text import draw, verdict
+from pulse.cli.splitter.kit import kit_needed
+from pulse.cli.terminal import columns, counted, output
+from pulse.domain import (
+    CURRENT_SPLITTER_VERSION,
+    MAX_DURATION_MINUTES,
+    MAX_QUANTITY,
+    MAX_SPLITS,
+    MIN_SPLITS,
+    SPLITTERS,
+    Slice,
+    SplitTerms,
+    split,
+)
+from pulse.errors import PulseError
+
+_STARTS_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_MOST_SEED: Final = 2**64 - 1
+
+Total = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_QUANTITY, help="Shares.")]
+Splits = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_SPLITS, help="Slices.")]
+Duration = Annotated[int, typer.Option(min=1, max=MAX_DURATION_MINUTES, help="Minutes.")]
+
+
+def show(  # noqa: PLR0913 - one option for each term of a schedule
+    total: Total,
+    splits: Splits,
+    duration: Duration,
+    *,
+    seed: Annotated[
+        str | None,
+        typer.Option(help="A number, or 16 hex digits as events have it; drawn if left out."),
+    ] = None,
+    even: Annotated[bool, typer.Option("--even", help="Without randomisation.")] = False,
+    start: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"],
+            help="The order's creation, in UTC.",
+        ),
+    ] = None,
+    splitter_version: Annotated[
+        int, typer.Option(min=1, help="Which splitter.")
+    ] = CURRENT_SPLITTER_VERSION,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", help="Write the picture to this file.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The slices as JSON instead of a picture.")
+    ] = False,
+) -> None:
+    """Draw the schedule that an order would get.
+
+    Shares over time, a bar a slice, with the even split (o) beside it. The same
+    terms and the same seed give the same schedule on any machine; without --seed
+    one is drawn and named, so that it can be shown again. Needs no database.
+
+    Exit codes: 0 drawn, 1 the file cannot be written, 2 wrong usage, 3 a plotting
+    library is missing.
+
+    Example:
+      pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7
+      pulse splitter show --total 1000 --splits 20 --duration 60 --svg schedule.svg
+    """
+    if total < splits:
+        raise typer.BadParameter(f"at least one share a slice: {splits}", param_hint="--total")
+    if splitter_version not in SPLITTERS:
+        known = ", ".join(map(str, SPLITTERS))
+        raise typer.BadParameter(f"expected one of {known}", param_hint="--splitter-version")
+    terms = SplitTerms(
+        total_quantity=total,
+        num_splits=splits,
+        duration_minutes=duration,
+        randomize=not even,
+        seed=secrets.randbits(64) if seed is None else _seed_of(seed),
+        starts_at=_STARTS_AT if start is None else start.replace(tzinfo=UTC),
+    )
+    slices = split(terms, splitter_version)
+    if svg is not None:
+        _write(svg, terms, slices)
+    if as_json:
+        typer.echo(msgspec.json.encode({"seed": f"{terms.seed:016x}", "slices": slices}))
+    elif svg is None:
+        _print(terms, slices)
+    else:
+        output().print(f"written to {svg}")
+
+
+def _seed_of(text: str) -> int:
+    """A seed as people write it, in decimal, or as an event has it, in 16 hex digits."""
+    expected = f"a whole number from 0 to {_MOST_SEED}, or 16 hex digits"
+    try:
+        seed = int(text, 16 if len(text) == 16 else 10)  # noqa: PLR2004 - as in OrderCreated
+    except ValueError:
+        raise typer.BadParameter(f"expected {expected}", param_hint="--seed") from None
+    if not 0 <= seed <= _MOST_SEED:
+        raise typer.BadParameter(f"expected {expected}", param_hint="--seed")
+    return seed
+
+
+def _write(svg: Path, terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
+    with kit_needed():
+        from pulse.cli.splitter.image import write_svg  # noqa: PLC0415 - needs an extra
+    try:
+        write_svg(svg, terms, slices)
+    except OSError as error:
+        raise PulseError(f"the picture cannot be written: {error}") from error
+
+
+def _print(terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
+    with kit_needed():
+        from pulse.cli.splitter.chart import chart_lines  # noqa: PLC0415 - needs an extra
+    console = output()
+    console.print(Text(title(terms), "bold"))
+    if console.encoding.lower().startswith("utf"):
+        colours = console.is_terminal and not console.no_color
+        for line in chart_lines(terms, slices, columns(console), colours=colours):
+            console.print(Text.from_ansi(line))
+    else:
+        for text in draw(slices, terms, columns(console), blocks=False):
+            console.print(text)
+        return
+    for text in verdict(slices, terms):
+        console.print(text)
+
+
+def title(terms: SplitTerms) -> str:
+    """The order in one line, with all that it takes to show it again."""
+    how = f"seed {terms.seed:016x}" if terms.randomize else "evenly"
+    return (
+        f"{counted(terms.total_quantity, 'share')} in {terms.num_splits} slices over "
+        f"{terms.duration_minutes} min, {how}"
+    )

@@ -1,0 +1,172 @@
+"""What must be true of a splitter over many seeds: it varies, and it favours no position.
+
+A schedule alone cannot show this, so each law looks at a sample: the schedules of one order under
+many seeds. Each is a test of significance with `FALSE_ALARM_RATE`: that often a perfect splitter
+would break it with fresh seeds. `least_bias_found` tells what a sample of that size finds.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from math import sqrt
+from statistics import NormalDist, fmean, pstdev
+from typing import Final
+
+import msgspec
+
+from pulse.domain import Splitter, SplitTerms
+
+FALSE_ALARM_RATE: Final = 1e-6
+"""How often a law calls a splitter without favourites unfair, for a sample of fresh seeds."""
+
+LEAST_AVERAGE: Final = 50
+"""Below this many shares a slice whole numbers leave too little room to ask for variation."""
+
+LEAST_QUANTITY_SPREAD: Final = 0.08
+"""Least standard deviation of a slice's quantity, as a share of the average."""
+
+LEAST_TIME_SPREAD: Final = 0.15
+"""Least standard deviation of an inner slice's time, as a share of the interval."""
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_NORMAL: Final = NormalDist()
+
+Column = tuple[int, ...]
+"""What one position had, seed by seed."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One randomised order under many seeds: by position, its shares and its microseconds."""
+
+    terms: SplitTerms
+    quantities: tuple[Column, ...]
+    offsets: tuple[Column, ...]
+
+    @property
+    def size(self) -> int:
+        """How many seeds."""
+        return len(self.quantities[0])
+
+    @property
+    def average(self) -> float:
+        """Shares a slice."""
+        return self.terms.total_quantity / self.terms.num_splits
+
+    @property
+    def interval(self) -> float:
+        """Microseconds between two even places."""
+        return self.terms.duration_microseconds / (self.terms.num_splits - 1)
+
+
+Law = Callable[[Sample], Iterator[str]]
+
+
+def sample_of(splitter: Splitter, terms: SplitTerms, seeds: Sequence[int]) -> Sample:
+    """The schedules that the splitter gives these terms, randomised, under each of the seeds."""
+    schedules = [
+        splitter(msgspec.structs.replace(terms, randomize=True, seed=seed)) for seed in seeds
+    ]
+    quantities = zip(*([s.quantity for s in slices] for slices in schedules), strict=True)
+    offsets = zip(
+        *(
+            [(s.scheduled_at - terms.starts_at) // _MICROSECOND for s in slices]
+            for slices in schedules
+        ),
+        strict=True,
+    )
+    return Sample(terms, tuple(quantities), tuple(offsets))
+
+
+def no_position_gets_more_shares(sample: Sample) -> Iterator[str]:
+    """Over many seeds every position's mean quantity is the average."""
+    means = [sample.average] * len(sample.quantities)
+    for place, z in _outliers(sample.quantities, means, rounding=0):
+        mean = fmean(sample.quantities[place])
+        yield f"slice {place + 1} has {mean:.3f} shares on average of {sample.average:.3f} ({z})"
+
+
+def no_position_is_an_extreme_more_often(sample: Sample) -> Iterator[str]:
+    """Over many seeds every position is equally often the largest and the smallest."""
+    for name, extreme in (("largest", max), ("smallest", min)):
+        counts = [0.0] * len(sample.quantities)
+        for schedule in zip(*sample.quantities, strict=True):
+            bound = extreme(schedule)
+            holders = [i for i, quantity in enumerate(schedule) if quantity == bound]
+            for i in holders:
+                counts[i] += 1 / len(holders)
+        expected = sample.size / len(counts)
+        chi_square = sum((count - expected) ** 2 / expected for count in counts)
+        if chi_square >= chi_square_limit(len(counts) - 1):
+            worst = max(range(len(counts)), key=lambda i: abs(counts[i] - expected))
+            yield (
+                f"slice {worst + 1} is the {name} in {counts[worst]:.0f} of {sample.size} "
+                f"schedules, expected about {expected:.0f} (chi-square {chi_square:.0f})"
+            )
+
+
+def no_time_is_early_or_late(sample: Sample) -> Iterator[str]:
+    """Over many seeds every inner slice's mean time is its even place."""
+    even_places = [i * sample.interval for i in range(1, len(sample.offsets) - 1)]
+    inner = sample.offsets[1:-1]
+    for place, z in _outliers(inner, even_places, rounding=1):
+        off = (fmean(inner[place]) - even_places[place]) / sample.interval
+        yield f"slice {place + 2} is {off:+.4f} of an interval off its even place on average ({z})"
+
+
+def quantities_vary(sample: Sample) -> Iterator[str]:
+    """From 50 shares a slice on, every position's quantity has a standard deviation of 8 %."""
+    if sample.average < LEAST_AVERAGE:
+        return
+    for place, column in enumerate(sample.quantities, 1):
+        spread = pstdev(column) / sample.average
+        if spread < LEAST_QUANTITY_SPREAD:
+            yield f"slice {place}'s quantity deviates by {spread:.4f} of the average"
+
+
+def times_vary(sample: Sample) -> Iterator[str]:
+    """Every inner slice's time has a standard deviation of 15 % of the interval."""
+    for place, column in enumerate(sample.offsets[1:-1], 2):
+        spread = pstdev(column) / sample.interval
+        if spread < LEAST_TIME_SPREAD:
+            yield f"slice {place}'s time deviates by {spread:.4f} of the interval"
+
+
+SPLITTER_LAWS: Final[tuple[Law, ...]] = (
+    no_position_gets_more_shares,
+    no_position_is_an_extreme_more_often,
+    no_time_is_early_or_late,
+    quantities_vary,
+    times_vary,
+)
+
+
+def z_limit(count: int) -> float:
+    """What the greatest of `count` |z| exceeds with FALSE_ALARM_RATE at most (Bonferroni)."""
+    return _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / (2 * count))
+
+
+def chi_square_limit(degrees: int) -> float:
+    """What chi-square exceeds with FALSE_ALARM_RATE, split over two tests (Wilson, Hilferty)."""
+    z, spread = _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / 2), 2 / (9 * degrees)
+    return degrees * (1 - spread + z * sqrt(spread)) ** 3
+
+
+def least_bias_found(seeds: int, positions: int, power: float) -> float:
+    """The bias of one position's mean that is found with that `power`, in standard deviations."""
+    return (z_limit(positions) + _NORMAL.inv_cdf(power)) / sqrt(seeds)
+
+
+def _outliers(
+    columns: Sequence[Column], means: Sequence[float], *, rounding: int
+) -> Iterator[tuple[int, str]]:
+    """The places whose mean is further off than chance explains, each with its z.
+
+    One that never moves has no chance: it must stand where it should, but for `rounding`.
+    """
+    limit = z_limit(max(1, len(columns)))
+    for place, (column, mean) in enumerate(zip(columns, means, strict=True)):
+        off, spread = fmean(column) - mean, pstdev(column)
+        if spread == 0:
+            if abs(off) > rounding + 1e-9 * mean:
+                yield place, "always"
+        elif abs(z := off / (spread / sqrt(len(column)))) >= limit:
+            yield place, f"z = {z:+.1f}"
