@@ -182,7 +182,7 @@ def _first_difference(
             f"stored as of splitter version {scheduled.splitter_version}, "
             f"the creation asks for {created.splitter_version}"
         )
-    if msgspec.json.decode(state, type=_AsStored).slices != msgspec.json.encode(derived):
+    if bytes(msgspec.json.decode(state, type=_AsStored).slices) != msgspec.json.encode(derived):
         return "every slice is as derived, but written in other bytes"
     return None
 

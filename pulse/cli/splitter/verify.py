@@ -17,7 +17,6 @@ from pulse.cli.replay import order_id_of
 from pulse.cli.terminal import counted, errors, output, printable
 from pulse.settings import Settings
 
-_MOST_TOLD: Final = 1000
 _SENTENCES: Final = {
     "DIFFERS": "differs from what its creation derives",
     "BREAKS_RULE": "breaks a rule",
@@ -102,19 +101,13 @@ async def _orders(tools: Tools, order_ids: list[str]) -> AsyncIterator[Verified]
 
 
 def _keep(finding: Finding, proof: Proof) -> None:
-    if len(proof.findings) < _MOST_TOLD:
-        proof.findings.append(finding)
+    proof.findings.append(finding)
 
 
-def _tell(finding: Finding, proof: Proof) -> None:
-    """Say it at once; a log full of faults is not told to its end."""
-    told = proof.faults.total()
-    if told <= _MOST_TOLD:
-        line = Text(f"order {finding.order_id} at position {finding.position:,} ")
-        line.append(_SENTENCES[finding.fault], "bold red").append(f": {printable(finding.detail)}")
-        output().print(line)
-    elif told == _MOST_TOLD + 1:
-        output().print("more are found and counted, but not told one by one")
+def _tell(finding: Finding, _: Proof) -> None:
+    line = Text(f"order {finding.order_id} at position {finding.position:,} ")
+    line.append(_SENTENCES[finding.fault], "bold red").append(f": {printable(finding.detail)}")
+    output().print(line)
 
 
 def _sum_up(proof: Proof) -> None:
