@@ -10,7 +10,7 @@ COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal -
 	--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint types contracts check format lock clean
+.PHONY: help run test coverage lint types mutants vectors charts contracts check format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,18 @@ lint: $(VENV)/.dev ## ruff, formatting included
 types: $(VENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 
+mutants: $(VENV)/.dev ## change the domain a thousand times; its tests must find it (20 minutes)
+	rm -rf mutants
+	$(BIN)/mutmut run || true
+	$(BIN)/python tests/mutants/check.py
+
+vectors: $(VENV)/.dev ## write the conformance vectors again; nothing changes by it
+	$(BIN)/pulse splitter vectors > docs/conformance/splitting-v1.json
+
+charts: $(VENV)/.dev ## draw the documentation's charts again
+	$(BIN)/python docs/charts.py
+	$(BIN)/pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7 --svg docs/images/schedule.svg
+
 contracts: $(VENV)/.dev ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
@@ -46,7 +58,7 @@ lock: ## pin the requirements anew (needs uv)
 	$(COMPILE) --group dev -c requirements.txt -o requirements-dev.txt
 
 clean: ## remove the environment and caches (never the data)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Pulse needs Python 3.11 or newer; name one with make PYTHON=..."; exit 1; }

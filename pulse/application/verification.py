@@ -27,7 +27,7 @@ from pulse.domain import (
 )
 from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
 
-_PAGE: Final = 500
+PAGE: Final = 500
 
 Fault = Literal["DIFFERS", "BREAKS_RULE", "UNREADABLE", "NEWER_CODE"]
 """What can be wrong with a stored schedule. NEWER_CODE is no fault of it: nothing was proved."""
@@ -68,7 +68,7 @@ class ScheduleVerification:
         position = 0
         while position < end:
             page = await self._store.read_log_page(
-                after=position, limit=_PAGE, topic=SlicesScheduled.TOPIC
+                after=position, limit=PAGE, topic=SlicesScheduled.TOPIC
             )
             scheduled = [record for record in page.records if record.position <= end]
             streams = await self._store.read_streams([r.originator_id for r in scheduled])

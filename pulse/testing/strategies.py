@@ -37,7 +37,7 @@ class Size(NamedTuple):
 
 
 _SIMPLE_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
-_PRIMES: Final = (101, 997, 7919, 104_729, 15_485_863, 999_999_937)
+PRIMES: Final = (101, 997, 7919, 104_729, 15_485_863, 999_999_937)
 _REAL_INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
 
 _seeds = st.one_of(st.sampled_from((0, 1, 2**63, 2**64 - 1)), st.integers(0, 2**64 - 1))
@@ -86,7 +86,7 @@ def sizes(draw: st.DrawFn) -> Size:
     small averages and a billion shares.
     """
     num_splits = draw(_num_splits)
-    edges = (num_splits, num_splits + 1, 2 * num_splits - 1, MAX_QUANTITY, *_PRIMES)
+    edges = (num_splits, num_splits + 1, 2 * num_splits - 1, MAX_QUANTITY, *PRIMES)
     total_quantity = st.one_of(
         st.sampled_from(edges),
         st.integers(num_splits, 100 * num_splits),
@@ -104,7 +104,7 @@ def edge_sizes() -> st.SearchStrategy[Size]:
         st.builds(lambda n, minutes: Size(n, n, minutes), _num_splits, _duration_minutes),
         st.builds(lambda n, minutes: Size(n + 1, n, minutes), _num_splits, _duration_minutes),
         st.builds(lambda total: Size(total, MAX_SPLITS, 1), st.integers(MAX_SPLITS, MAX_QUANTITY)),
-        st.builds(Size, st.sampled_from(_PRIMES), _num_splits, _duration_minutes),
+        st.builds(Size, st.sampled_from(PRIMES), _num_splits, _duration_minutes),
         st.builds(Size, st.just(MAX_QUANTITY), _num_splits, _duration_minutes),
     )
 

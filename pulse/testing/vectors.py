@@ -14,6 +14,8 @@ import msgspec
 from pulse.domain import (
     MAX_DURATION_MINUTES,
     MAX_QUANTITY,
+    MAX_SPLITS,
+    MIN_SPLITS,
     OrderRefused,
     OrderRequest,
     Slice,
@@ -22,6 +24,7 @@ from pulse.domain import (
     parse_order_request,
     split,
 )
+from pulse.domain.order_request import unknown_field
 from pulse.domain.splitmix import SplitMix64
 
 FORMAT: Final = 1
@@ -42,6 +45,7 @@ def vectors(splitter_version: int) -> Iterator[str]:
     parts: dict[str, list[Case]] = {
         "random": list(_random_cases()),
         "schedules": list(_schedule_cases(splitter_version)),
+        "accepted_orders": list(_accepted_order_cases()),
         "invalid_orders": list(_invalid_order_cases()),
         "broken_schedules": list(_broken_schedule_cases(splitter_version)),
     }
@@ -105,43 +109,81 @@ def _drawn_terms() -> Iterator[SplitTerms]:
         )
 
 
+_CONFIG: Final[dict[str, Any]] = {"num_splits": 5, "duration_minutes": 60, "randomize": True}
+_ORDER: Final[dict[str, Any]] = {
+    "order_unique_key": "ouk_1",
+    "instrument": "NSE:RELIANCE",
+    "side": "BUY",
+    "total_quantity": 100,
+    "split_config": _CONFIG,
+}
+
+
+def _accepted_order_cases() -> Iterator[Case]:
+    """Orders at the edge of what is accepted, and what they mean after defaults."""
+    accepted: dict[str, Sequence[object]] = {
+        "order_unique_key": ("k", "k" * 255, "\U0001f4c8" * 255, " ~\u00a0\u00e9"),
+        "instrument": ("BSE:500325", "NSE:M&M", "NSE:BAJAJ-AUTO", "NSE:" + "A" * 46),
+        "side": ("SELL",),
+        "total_quantity": (5, MAX_QUANTITY),
+    }
+    for field, values in accepted.items():
+        yield from (_accepted({**_ORDER, field: value}) for value in values)
+    for change in (
+        {"num_splits": MIN_SPLITS},
+        {"num_splits": MAX_SPLITS},
+        {"duration_minutes": 1},
+        {"duration_minutes": MAX_DURATION_MINUTES},
+        {"randomize": False},
+    ):
+        yield _accepted({**_ORDER, "split_config": {**_CONFIG, **change}})
+    yield _accepted({**_ORDER, "split_config": {"num_splits": 5, "duration_minutes": 60}})
+
+
+def _accepted(order: dict[str, Any]) -> Case:
+    spec = parse_order_request(OrderRequest(**order)).spec
+    return {"order": order, "randomize": spec.randomize}
+
+
 def _invalid_order_cases() -> Iterator[Case]:
     """Orders that break one rule each; the rest of each order is in order."""
-    config = {"num_splits": 5, "duration_minutes": 60, "randomize": True}
-    order = {
-        "order_unique_key": "ouk_1",
-        "instrument": "NSE:RELIANCE",
-        "side": "BUY",
-        "total_quantity": 100,
-        "split_config": config,
-    }
-    for field in order:
-        yield _refused({name: value for name, value in order.items() if name != field})
+    for field in _ORDER:
+        yield _refused({name: value for name, value in _ORDER.items() if name != field})
     for field in ("num_splits", "duration_minutes"):
-        shorter = {name: value for name, value in config.items() if name != field}
-        yield _refused({**order, "split_config": shorter})
-    wrong: dict[str, Sequence[object]] = {
-        "order_unique_key": ("", "k" * 256, "a\u0000b", "a\nb", "a\u0085b", 7, None),
-        "instrument": ("RELIANCE", "NYSE:IBM", "NSE:reliance", "NSE:", "NSE:A B", 7, None),
-        "side": ("buy", "HOLD", "", 1, None),
-        "total_quantity": (0, -1, 4, MAX_QUANTITY + 1, 100.5, "100", True, None, [100]),
-        "split_config": ({}, [], "5", None),
-    }
-    for field, values in wrong.items():
-        yield from (_refused({**order, field: value}) for value in values)
-    wrong_config: dict[str, Sequence[object]] = {
-        "num_splits": (1, 0, -5, 101, 2.5, "5", True, None),
-        "duration_minutes": (0, -1, 1441, 0.5, "60", True, None),
-        "randomize": (0, 1, "true", None),
-    }
-    for field, values in wrong_config.items():
+        shorter = {name: value for name, value in _CONFIG.items() if name != field}
+        yield _refused({**_ORDER, "split_config": shorter})
+    for field, values in _WRONG.items():
+        yield from (_refused({**_ORDER, field: value}) for value in values)
+    for field, values in _WRONG_CONFIG.items():
         for value in values:
-            yield _refused({**order, "split_config": {**config, field: value}})
-    yield _refused({**order, "split_config": {**config, "slices": 5}})
+            yield _refused({**_ORDER, "split_config": {**_CONFIG, field: value}})
+    yield _refused({**_ORDER, "split_config": {**_CONFIG, "slices": 5}})
+    yield _refused({**_ORDER, "price": 5})
+
+
+_CONTROLS: Final = "\u0000\n\u001f\u007f\u0085\u009f"
+_WRONG: Final[dict[str, Sequence[object]]] = {
+    "order_unique_key": ("", "k" * 256, *(f"a{c}b" for c in _CONTROLS), 7, None),
+    "instrument": (
+        *("RELIANCE", "NYSE:IBM", "NSE:reliance", "NSE:", "NSE:A B", "NSE:A_B", "XNSE:A"),
+        *("NSE:A\n", "BSE:" + "A" * 47, 7, None),
+    ),
+    "side": ("buy", "HOLD", "", 1, None),
+    "total_quantity": (0, -1, 4, MAX_QUANTITY + 1, 100.5, "100", True, None, [100]),
+    "split_config": ({}, [], "5", None),
+}
+_WRONG_CONFIG: Final[dict[str, Sequence[object]]] = {
+    "num_splits": (1, 0, -5, 101, 2.5, "5", True, None),
+    "duration_minutes": (0, -1, 1441, 0.5, "60", True, None),
+    "randomize": (0, 1, "true", None),
+}
 
 
 def _refused(order: dict[str, Any]) -> Case:
+    known = OrderRequest.__struct_fields__
     try:
+        for name in order.keys() - set(known):
+            raise unknown_field(name, known)
         parse_order_request(OrderRequest(**order))
     except OrderRefused as refusal:
         case = {"code": refusal.code, "field": refusal.field, "rule": refusal.expected}
@@ -150,11 +192,11 @@ def _refused(order: dict[str, Any]) -> Case:
 
 
 def _broken_schedule_cases(splitter_version: int) -> Iterator[Case]:
-    """A whole schedule with each rule broken in turn, and a few at once."""
-    for randomize in (False, True):
+    """Whole schedules with each rule broken in turn, to its very edge, and a few at once."""
+    for randomize, (n, total) in product((False, True), ((5, 102), (8, 8))):
         terms = SplitTerms(
-            total_quantity=102,
-            num_splits=5,
+            total_quantity=total,
+            num_splits=n,
             duration_minutes=1,
             randomize=randomize,
             seed=7,
@@ -162,57 +204,67 @@ def _broken_schedule_cases(splitter_version: int) -> Iterator[Case]:
         )
         slices = split(terms, splitter_version)
         yield _broken(terms, slices)
-        for changed in _spoilt(slices):
+        for changed in (*_cut(slices), *(_spoilt(terms, slices, change) for change in _CHANGES)):
             yield _broken(terms, changed)
 
 
-def _spoilt(slices: Sequence[Slice]) -> Iterator[list[Slice]]:
+def _cut(slices: Sequence[Slice]) -> Iterator[Sequence[Slice]]:
     yield []
-    yield list(slices[:-1])
-    yield list(reversed(slices))
-    second = 1_000_000
-    changes: tuple[dict[int, dict[str, Any]], ...] = (
-        {0: {"sequence_number": 1}},
-        {0: {"sequence_number": 0.5}},
-        {3: {"quantity": 0.5}},
-        {3: {"scheduled_in": timezone(timedelta(hours=5, minutes=30))}},
-        {1: {"quantity": 1}},
-        {4: {"quantity": 2}},
-        {4: {"quantity": 1}},
-        {0: {"quantity": -2}, 1: {"quantity": 2}},
-        {1: {"quantity": 10}, 2: {"quantity": -10}},
-        {0: {"scheduled_at": second}},
-        {4: {"scheduled_at": -1}},
-        {4: {"scheduled_at": second}},
-        {2: {"scheduled_at": 5 * second}},
-        {2: {"scheduled_at": -5 * second}},
-        {1: {"scheduled_at": 30 * second}},
-        {1: {"scheduled_at": -20 * second}},
-        {0: {"quantity": 1, "scheduled_at": 1}, 3: {"sequence_number": 1}},
-    )
-    for change in changes:
-        spoilt = list(slices)
-        for place, steps in change.items():
-            spoilt[place] = _moved(spoilt[place], steps)
-        yield spoilt
+    yield slices[:-1]
+    yield slices[::-1]
 
 
-def _moved(s: Slice, steps: dict[str, Any]) -> Slice:
-    return Slice(
-        sequence_number=s.sequence_number + steps.get("sequence_number", 0),
-        quantity=s.quantity + steps.get("quantity", 0),
-        scheduled_at=(s.scheduled_at + steps.get("scheduled_at", 0) * _MICROSECOND).astimezone(
-            steps.get("scheduled_in", UTC)
-        ),
-    )
+_IST: Final = timezone(timedelta(hours=5, minutes=30))
+_CHANGES: Final[tuple[dict[int, dict[str, Any]], ...]] = (
+    {0: {"sequence_number": 2}},
+    {0: {"sequence_number": 1.5}},
+    {3: {"quantity": 20.5}},
+    {3: {"zone": _IST}},
+    {1: {"more": 1}},
+    {1: {"more": -1}},
+    {1: {"quantity": 0}},
+    {0: {"more": -2}, 1: {"more": 2}},
+    {2: {"more": 1}, 3: {"more": -1}},
+    {1: {"more": 10}, 2: {"more": -10}},
+    {i: {"quantity": q} for i, q in enumerate((16, 25, 20, 16, 25))},
+    {i: {"quantity": q} for i, q in enumerate((15, 26, 20, 16, 25))},
+    {i: {"quantity": q} for i, q in enumerate((20, 20, 22, 19, 21))},
+    {i: {"quantity": q} for i, q in enumerate((21, 21, 20, 20, 20))},
+    {0: {"offset": 1}},
+    {0: {"offset": -1}},
+    {-1: {"offset": 59_999_999}},
+    {-1: {"offset": 60_000_001}},
+    *({1: {"offset": offset}} for offset in (10_500_000, 10_499_999, 19_500_000, 19_500_001)),
+    *({1: {"offset": offset}} for offset in (14_999_999, 15_000_000, 15_000_001)),
+    *({1: {"offset": offset}} for offset in (8_571_427, 8_571_428, 8_571_429, 8_571_430)),
+    {1: {"offset": 30_000_000}, 2: {"offset": 30_000_000}},
+    {1: {"offset": 30_000_001}, 2: {"offset": 30_000_000}},
+    {0: {"quantity": 0, "offset": 1}, 3: {"sequence_number": 9}},
+)
+
+
+def _spoilt(
+    terms: SplitTerms, slices: Sequence[Slice], change: dict[int, dict[str, Any]]
+) -> list[Slice]:
+    spoilt = list(slices)
+    for place, parts in change.items():
+        s = spoilt[place]
+        at = s.scheduled_at
+        if "offset" in parts:
+            at = terms.starts_at + parts["offset"] * _MICROSECOND
+        spoilt[place] = Slice(
+            sequence_number=parts.get("sequence_number", s.sequence_number),
+            quantity=parts.get("quantity", s.quantity) + parts.get("more", 0),
+            scheduled_at=at.astimezone(parts.get("zone", UTC)),
+        )
+    return spoilt
 
 
 def _broken(terms: SplitTerms, slices: Sequence[Slice]) -> Case:
     rules = dict.fromkeys(breach.rule for breach in broken_rules(terms, slices))
-    numbers = [s.sequence_number for s in slices]
     return {
         **_terms_case(terms),
-        "sequence_numbers": numbers,
+        "sequence_numbers": [s.sequence_number for s in slices],
         **_slices_case(slices, terms),
         "broken_rules": list(rules),
     }

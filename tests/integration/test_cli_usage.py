@@ -27,6 +27,11 @@ COMMANDS = [
     ["replay"],
     ["status"],
     ["rebuild"],
+    ["splitter", "verify"],
+    ["splitter", "compare"],
+    ["splitter", "show"],
+    ["splitter", "rules"],
+    ["splitter", "vectors"],
     ["projections", "status"],
     ["projections", "retry"],
 ]
@@ -37,6 +42,9 @@ ON_POSTGRES = [
     ["rebuild"],
     ["projections", "status"],
     ["projections", "retry", "--all"],
+    ["splitter", "verify"],
+    ["splitter", "verify", "--json"],
+    ["splitter", "compare", "--stored", "pulse.domain:split_v1"],
 ]
 
 

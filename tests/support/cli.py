@@ -54,20 +54,14 @@ def _written(stream: TextIOWrapper) -> str:
 
 def write(conninfo: str, *events: StoredEvent, recorded_at: datetime | None = None) -> None:
     """Put events into the log, past the event store."""
+    rows = [(e.originator_id, e.originator_version, e.topic, e.state, recorded_at) for e in events]
     with psycopg.connect(conninfo) as connection:
-        for event in events:
-            connection.execute(
-                "INSERT INTO stored_events"
-                " (originator_id, originator_version, topic, state, recorded_at)"
-                " VALUES (%s, %s, %s, %s, COALESCE(%s, clock_timestamp()))",
-                (
-                    event.originator_id,
-                    event.originator_version,
-                    event.topic,
-                    event.state,
-                    recorded_at,
-                ),
-            )
+        connection.cursor().executemany(
+            "INSERT INTO stored_events"
+            " (originator_id, originator_version, topic, state, recorded_at)"
+            " VALUES (%s, %s, %s, %s, COALESCE(%s, clock_timestamp()))",
+            rows,
+        )
 
 
 def projected(conninfo: str) -> None:

@@ -50,8 +50,9 @@ def vectors(
     """Write the conformance vectors: what any implementation must answer.
 
     JSON on standard output: schedules with their terms and seeds, orders that are
-    refused, schedules that break rules. Its format and the algorithm are described
-    in docs/conformance/README.md. The same at every run. Needs nothing.
+    accepted or refused, schedules that break rules. Its format and the algorithm
+    are described in docs/conformance/README.md. The same at every run. Needs
+    nothing.
 
     Exit codes: 0 written, 2 wrong usage, or this code has no such splitter.
 

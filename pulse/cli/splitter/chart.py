@@ -9,8 +9,9 @@ from pulse.cli.splitter.points import even_split, minutes, shares
 from pulse.domain import Slice, SplitTerms
 
 _ROWS: Final = 16
-_MARGIN_COLUMNS: Final = 13
+_MARGIN_COLUMNS: Final = 22
 _HEADROOM: Final = 1.1
+_ROOM_FOR_THE_LAST: Final = 1.02
 
 
 def chart_lines(
@@ -22,9 +23,9 @@ def chart_lines(
     chart.width, chart.height = columns - _MARGIN_COLUMNS, _ROWS
     chart.with_colors = colours
     chart.origin = False
-    chart.set_x_limits(0, terms.duration_minutes)
+    chart.set_x_limits(0, terms.duration_minutes * _ROOM_FOR_THE_LAST)
     chart.set_y_limits(0, max(shares([*slices, *even])) * _HEADROOM)
-    chart.x_label, chart.y_label = "minutes", "shares"
+    chart.x_label, chart.y_label = "min", "shares"
     chart.x_ticks_fkt = chart.y_ticks_fkt = _whole
     for minute, quantity in zip(minutes(terms, slices), shares(slices), strict=True):
         chart.plot([minute, minute], [0, quantity], lc="cyan" if colours else None)

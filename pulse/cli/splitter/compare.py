@@ -39,9 +39,10 @@ def compare(
     no position. The first order that fails is shrunk to a minimal one. Beside it
     stands the splitter that new orders get.
 
-    The function takes pulse.domain.SplitTerms and returns pulse.domain.Slice, one
-    a slice; its module is looked for in the working directory first. Only --stored
-    needs the Postgres (PULSE_DATABASE_URL, or PULSE_DATA_DIR). Writes nothing.
+    The function takes pulse.domain.SplitTerms and returns pulse.domain.Slice, a
+    sequence of them; its module is looked for in the working directory first.
+    Needs the Postgres for --stored alone (PULSE_DATABASE_URL, or PULSE_DATA_DIR).
+    Writes nothing.
 
     Exit codes: 0 every rule and law holds. 1 some is broken. 2 wrong usage or
     settings, or no such function. 3 Postgres cannot be reached, or the extra

@@ -55,7 +55,8 @@ def _smallest(failure: Failure) -> Iterator[Text]:
     terms = failure.terms
     yield Text("")
     yield Text("The smallest order found that fails", "bold")
-    yield Text(f"  {title(terms)}, created at {terms.starts_at.isoformat()}")
+    created_at = msgspec.to_builtins(terms.starts_at)
+    yield Text(f"  {title(terms)}, created at {created_at}")
     yield Text(f"  {msgspec.json.encode(terms).decode()}")
     if failure.slices and _drawable(failure):
         yield from draw(failure.slices, terms, PIPE_COLUMNS, blocks=False)

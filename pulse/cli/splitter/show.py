@@ -71,7 +71,7 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
 
     Example:
       pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7
-      pulse splitter show --total 1000 --splits 20 --duration 60 --svg schedule.svg
+      pulse splitter show --total 1000 --splits 20 --duration 60 --svg plan.svg
     """
     if total < splits:
         raise typer.BadParameter(f"at least one share a slice: {splits}", param_hint="--total")

@@ -466,5 +466,5 @@ def test_there_is_nothing_to_do_where_no_order_was_placed(command: Command) -> N
 
 
 def test_a_command_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="'a command'"):
         decide(cast("Command", "a command"), None)

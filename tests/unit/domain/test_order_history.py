@@ -186,5 +186,5 @@ def test_a_history_that_was_decided_always_folds(history: tuple[Event, ...]) -> 
 
 
 def test_an_event_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="an event"):
         evolve(None, cast("Event", "an event"))

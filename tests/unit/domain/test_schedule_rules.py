@@ -122,6 +122,14 @@ def test_a_surplus_in_a_bunch_is_found_at_its_first_place() -> None:
     ]
 
 
+def test_a_surplus_a_whole_share_ahead_is_found_though_all_quantities_are_near() -> None:
+    six_in_four = msgspec.structs.replace(EVEN, total_quantity=6, num_splits=4)
+    slices = schedule((2, 2, 1, 1, 0))[:4]
+    assert list(even_quantities_are_even(six_in_four, slices)) == [
+        "the first 2 slices hold 4 shares of 6"
+    ]
+
+
 def test_randomised_quantities_need_not_be_even() -> None:
     assert list(even_quantities_are_even(RANDOM, schedule((16, 24, 21, 20, 21)))) == []
 

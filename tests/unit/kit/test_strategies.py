@@ -2,14 +2,37 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from math import isqrt
 from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pulse.domain import Order, OrderRequest, OrderState, PlaceOrder, SplitTerms
-from pulse.testing import moments, order_requests, orders, place_orders, split_terms
+from pulse.domain import (
+    Claim,
+    Order,
+    OrderRequest,
+    OrderState,
+    PlaceOrder,
+    Slice,
+    SplitTerms,
+    parse_order_request,
+    split_v1,
+)
+from pulse.testing import (
+    claims,
+    edge_sizes,
+    edge_split_terms,
+    moments,
+    order_requests,
+    orders,
+    place_orders,
+    schedules,
+    split_terms,
+)
+from pulse.testing.histories import FailureReason
+from pulse.testing.strategies import PRIMES
 
 Drawn = TypeVar("Drawn")
 ANY = settings(max_examples=50, deadline=None)
@@ -61,6 +84,44 @@ EDGES: dict[str, Callable[[SplitTerms], bool]] = {
 }
 
 
+EDGE_KINDS: dict[str, Callable[[SplitTerms], bool]] = {
+    "one share a slice": lambda t: t.total_quantity == t.num_splits,
+    "one share over": lambda t: t.total_quantity == t.num_splits + 1,
+    "a hundred in a minute": lambda t: t.num_splits == 100 and t.duration_minutes == 1,
+    "a prime": lambda t: t.total_quantity in PRIMES,
+    "a billion shares": lambda t: t.total_quantity == 1_000_000_000,
+}
+
+
+def test_edge_terms_are_edges_and_nothing_else_and_reach_each_kind() -> None:
+    found = drawn_from(edge_split_terms(), 200)
+    for terms in found:
+        assert any(is_edge(terms) for is_edge in EDGE_KINDS.values()), terms
+    for name, is_edge in EDGE_KINDS.items():
+        assert any(map(is_edge, found)), name
+
+
+def test_what_is_called_a_prime_is_one() -> None:
+    for prime in PRIMES:
+        assert all(prime % divisor for divisor in range(2, isqrt(prime) + 1)), prime
+
+
+@ANY
+@given(order_requests(edge_sizes()))
+def test_orders_at_the_edge_are_accepted(request: OrderRequest) -> None:
+    spec = parse_order_request(request).spec
+    assert spec.total_quantity >= spec.num_splits
+
+
+@ANY
+@given(schedules(splitter_version=1))
+def test_a_schedule_comes_with_the_terms_it_follows_from(
+    schedule: tuple[SplitTerms, tuple[Slice, ...]],
+) -> None:
+    terms, slices = schedule
+    assert slices == split_v1(terms)
+
+
 @pytest.fixture(scope="module", params=[True, False], ids=["randomised", "even"])
 def many_terms(request: pytest.FixtureRequest) -> list[SplitTerms]:
     return drawn_from(split_terms(st.just(request.param)), 600)
@@ -90,6 +151,30 @@ def test_orders_come_in_the_state_asked_for(state: OrderState) -> None:
     assert {order.state for order in found} == {state}
     assert {order.version for order in found} == {1 if state == "PENDING" else 2}
     assert {bool(order.slices) for order in found} == {state == "COMPLETED"}
+
+
+@pytest.mark.parametrize("reason", ["TIMED_OUT", "TOO_LATE", "SPLITTING_ERROR"])
+def test_failed_orders_come_for_the_reason_asked_for(reason: FailureReason) -> None:
+    found: list[Order] = drawn_from(orders("FAILED", reason), 20)
+    assert {order.failure_reason for order in found} == {reason}
+
+
+def test_failed_orders_come_for_every_reason_where_none_is_asked_for() -> None:
+    found: list[Order] = drawn_from(orders("FAILED"), 60)
+    assert {order.failure_reason for order in found} == {
+        "TIMED_OUT",
+        "TOO_LATE",
+        "SPLITTING_ERROR",
+    }
+
+
+def test_a_claim_makes_a_pending_order_one_in_progress_and_it_can_be_split() -> None:
+    found: list[tuple[Order, Claim]] = drawn_from(
+        orders("PENDING").flatmap(lambda order: st.tuples(st.just(order), claims(order))), 20
+    )
+    for order, claim in found:
+        assert order.created_at <= claim.claimed_at <= order.window_ends_at
+        assert claim.first_claimed_at == claim.claimed_at
 
 
 def test_orders_come_in_every_state_where_none_is_asked_for() -> None:

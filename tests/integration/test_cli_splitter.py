@@ -1,0 +1,216 @@
+"""`pulse splitter`: the picture, the catalogue, and a splitter of one's own."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from pulse.domain import SCHEDULE_RULES, SplitTerms, rule_sentence, split_v1
+from pulse.testing import SPLITTER_LAWS
+from tests.support.cli import projected, run_pulse, write
+from tests.support.events import foreign_event, order_created, slices_scheduled, stored
+from tests.support.processes import ROOT
+
+SHOW = ("splitter", "show", "--total", "1000", "--splits", "20", "--duration", "60")
+COMPARE = ("splitter", "compare")
+TERMS = SplitTerms(
+    total_quantity=1000,
+    num_splits=20,
+    duration_minutes=60,
+    randomize=True,
+    seed=7,
+    starts_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+# The picture
+
+
+def test_a_schedule_is_drawn_with_the_even_split_beside_it() -> None:
+    ended = run_pulse(*SHOW, "--seed", "7")
+    assert (ended.exit_code, ended.err) == (0, "")
+    first, *chart, last = ended.out.splitlines()
+    assert first == "1,000 shares in 20 slices over 60 min, seed 0000000000000007"
+    assert last == "  sum 1,000 of 1,000 shares; every rule of a schedule holds"
+    assert sum(line.count("o") for line in chart if "|" in line) == 20
+    assert max(map(len, chart)) <= 80
+    assert any("(min)" in line for line in chart)
+    assert any("(shares)" in line for line in chart)
+
+
+def test_the_same_seed_is_the_same_picture_and_a_drawn_one_is_named() -> None:
+    drawn = run_pulse(*SHOW)
+    seed = drawn.out.splitlines()[0].rpartition(" ")[2]
+    assert run_pulse(*SHOW, "--seed", seed) == drawn
+    assert run_pulse(*SHOW) != drawn
+
+
+def test_a_schedule_without_randomisation_says_so() -> None:
+    ended = run_pulse(*SHOW, "--even")
+    assert ended.out.splitlines()[0] == "1,000 shares in 20 slices over 60 min, evenly"
+
+
+def test_the_picture_is_an_image_with_every_slice_and_the_same_bytes_again(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.svg", tmp_path / "2.svg"
+    for path in (first, second):
+        ended = run_pulse(*SHOW, "--seed", "7", "--svg", str(path))
+        assert (ended.exit_code, ended.out) == (0, f"written to {path}\n")
+    assert first.read_bytes() == second.read_bytes()
+    root = ET.fromstring(first.read_bytes())  # noqa: S314 - written by this very test
+    texts = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"even split", "slices", "allowed: 40 to 60", "shares"} <= texts
+
+
+def test_the_image_in_the_documentation_is_the_one_the_command_writes(tmp_path: Path) -> None:
+    run_pulse(*SHOW, "--seed", "7", "--svg", str(tmp_path / "schedule.svg"))
+    documented = ROOT / "docs" / "images" / "schedule.svg"
+    assert (tmp_path / "schedule.svg").read_bytes() == documented.read_bytes()
+
+
+def test_an_image_that_cannot_be_written_is_one_line_and_1(tmp_path: Path) -> None:
+    ended = run_pulse(*SHOW, "--svg", str(tmp_path / "none" / "x.svg"))
+    assert (ended.exit_code, ended.out) == (1, "")
+    assert ended.err.startswith("pulse: the picture cannot be written: ")
+
+
+def test_as_json_the_slices_are_those_of_the_event() -> None:
+    ended = run_pulse(*SHOW, "--seed", "7", "--json")
+    answer = json.loads(ended.out)
+    assert answer["seed"] == "0000000000000007"
+    assert [s["quantity"] for s in answer["slices"]] == [s.quantity for s in split_v1(TERMS)]
+    assert answer["slices"][0]["scheduled_at"] == "2026-01-01T00:00:00Z"
+
+
+def test_the_start_can_be_told() -> None:
+    ended = run_pulse(*SHOW, "--start", "2026-03-02T03:45:00.25Z", "--json")
+    assert json.loads(ended.out)["slices"][0]["scheduled_at"] == "2026-03-02T03:45:00.250000Z"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--seed", "-1"), "expected a whole number from 0 to 18446744073709551615"),
+        (("--seed", str(2**64)), "expected a whole number from 0 to "),
+        (("--seed", "seven"), "or 16 hex digits"),
+        (("--seed", "g" * 16), "or 16 hex digits"),
+        (("--splitter-version", "9"), "expected one of 1"),
+        (("--total", "19"), "at least one share a slice: 20"),
+        (("--splits", "101"), "should be less than or equal to 100"),
+        (("--start", "yesterday"), "does not match the formats"),
+    ],
+)
+def test_wrong_terms_are_one_line_and_2(arguments: tuple[str, ...], told: str) -> None:
+    ended = run_pulse(*SHOW, *arguments)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+
+
+# The catalogue
+
+
+def test_every_rule_and_law_is_listed_with_its_sentence() -> None:
+    ended = run_pulse("splitter", "rules")
+    assert (ended.exit_code, ended.err) == (0, "")
+    rules: tuple[Callable[..., object], ...] = (*SCHEDULE_RULES, *SPLITTER_LAWS)
+    listed = [line.split(maxsplit=1) for line in ended.out.splitlines() if line.startswith("  ")]
+    assert listed == [[rule.__name__, rule_sentence(rule)] for rule in rules]
+
+
+def test_the_tables_of_the_documentation_are_made_of_the_rules() -> None:
+    tables = run_pulse("splitter", "rules", "--markdown").out
+    page = (ROOT / "docs" / "splitting.md").read_text(encoding="utf-8")
+    for table in tables.split("\n\n"):
+        assert table.strip() in page
+
+
+def test_the_vectors_on_standard_output_are_the_file_of_the_documentation() -> None:
+    ended = run_pulse("splitter", "vectors")
+    path = ROOT / "docs" / "conformance" / "splitting-v1.json"
+    assert ended.out == path.read_text(encoding="utf-8")
+    unknown = run_pulse("splitter", "vectors", "--splitter-version", "9")
+    assert (unknown.exit_code, unknown.out) == (2, "")
+
+
+# A splitter of one's own
+
+
+def test_the_worked_example_fails_and_its_smallest_order_is_drawn() -> None:
+    ended = run_pulse(*COMPARE, "pulse.testing:last_takes_the_rest")
+    assert ended.exit_code == 1
+    lines = ended.out.splitlines()
+    assert lines[0].startswith("pulse.testing:last_takes_the_rest over 1,000 orders, beside ")
+    assert "  5 shares in 3 slices over 1 min, evenly, created at 2026-01-01T00:00:00Z" in lines
+    assert "  quantities_stay_near_average: slice 3 has 3 shares, expected 1 to 2" in lines
+    assert lines[-1].endswith("orders fail: 2 rules and 1 law are broken. Nothing was written.")
+
+
+def test_the_current_splitter_holds() -> None:
+    ended = run_pulse(*COMPARE, "pulse.domain:split_v1", "--orders", "100")
+    assert ended.exit_code == 0
+    assert ended.out.endswith("Every rule holds for every order, and no position is favoured.\n")
+
+
+def test_a_module_in_the_working_directory_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_splits.py").write_text(
+        "from pulse.domain import split_v1\ndef short(terms): return split_v1(terms)[1:]\n"
+        "def broken(terms): raise LookupError('no \\x1b[31mred')\nnumber = 5\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    ended = run_pulse(*COMPARE, "my_splits:short", "--orders", "20", "--json")
+    answer = json.loads(ended.out)
+    assert ended.exit_code == 1
+    assert (answer["orders"], answer["failed"]) == (20, 20)
+    assert answer["broken"]["slices_are_numbered"] == 20
+    assert answer["smallest"]["terms"]["total_quantity"] == 2
+    raising = run_pulse(*COMPARE, "my_splits:broken", "--orders", "5")
+    assert "candidate_answers_with_slices: LookupError: no �[31mred" in raising.out
+    assert run_pulse(*COMPARE, "my_splits:number").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("split", "another form than MODULE:FUNCTION"),
+        (":split", "another form than MODULE:FUNCTION"),
+        ("no_such_module:split", "no module no_such_module in "),
+        ("pulse.domain:no_such", "pulse.domain has no function no_such"),
+        ("pulse.domain:MAX_SPLITS", "pulse.domain has no function MAX_SPLITS"),
+    ],
+)
+def test_a_function_that_is_not_there_is_one_line_and_2(name: str, told: str) -> None:
+    ended = run_pulse(*COMPARE, name)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_stored_orders_are_tried_newest_first_and_nothing_is_written(conninfo: str) -> None:
+    orders = [order_created(f"ouk_{n}", total_quantity=10 + n) for n in range(450)]
+    splits = [slices_scheduled(order) for order in orders[:10]]
+    write(conninfo, *stored([*orders, *splits]), foreign_event())
+    projected(conninfo)
+    found = run_pulse(
+        *(*COMPARE, "pulse.testing:last_takes_the_rest", "--stored", "--orders", "300", "--json"),
+        conninfo=conninfo,
+    )
+    answer = json.loads(found.out)
+    assert answer["orders"] == 300
+    everything = run_pulse(
+        *(*COMPARE, "pulse.domain:split_v1", "--stored", "--json"), conninfo=conninfo
+    )
+    assert json.loads(everything.out)["orders"] == 450
+    assert everything.exit_code == 0
+    assert run_pulse("splitter", "verify", conninfo=conninfo).out.startswith("10 schedules ")
+
+
+def test_without_stored_orders_there_is_nothing_to_try(conninfo: str) -> None:
+    ended = run_pulse(*COMPARE, "pulse.domain:split_v1", "--stored", conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert "there are no stored orders to try it on" in ended.err

@@ -1,0 +1,206 @@
+"""`pulse splitter verify`: stored schedules are derived again, and one altered share is found."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+
+from pulse.domain import MAX_SPLITS, OrderCreated, SlicesScheduled
+from tests.support.cli import run_pulse, write
+from tests.support.events import foreign_event, order_created, slices_scheduled, stored
+from tests.support.processes import run_to_end, url_of
+
+T0 = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
+VERIFY = ("splitter", "verify")
+
+
+def completed(number: int, **changes: Any) -> tuple[OrderCreated, SlicesScheduled]:
+    """The two events of a COMPLETED order, another for each number."""
+    n = 2 + number % 19
+    created = order_created(
+        f"ouk_{number}",
+        timestamp=T0 + timedelta(seconds=number, microseconds=number % 3 * 250_000),
+        total_quantity=n * (1 + number % 1000),
+        num_splits=n,
+        duration_minutes=1 + number % 1440,
+        randomize=number % 5 != 0,
+        split_seed=f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}",
+        **changes,
+    )
+    return created, slices_scheduled(created)
+
+
+def altered(conninfo: str, order_id: object, change: Callable[[dict[str, Any]], None]) -> None:
+    """Alter a stored schedule as only the table's owner can: with its guard taken away."""
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        where = "WHERE originator_id = %s AND originator_version = 2"
+        row = connection.execute(f"SELECT state FROM stored_events {where}", (order_id,)).fetchone()
+        assert row is not None
+        state = json.loads(row[0])
+        change(state)
+        connection.execute(
+            f"UPDATE stored_events SET state = %s {where}",
+            (json.dumps(state, separators=(",", ":")).encode(), order_id),
+        )
+
+
+def test_ten_thousand_orders_are_identical_and_then_one_edited_quantity_is_found_and_named(
+    conninfo: str,
+) -> None:
+    orders = [completed(number) for number in range(10_000)]
+    write(conninfo, *stored([event for order in orders for event in order]))
+    slices = sum(len(split.slices) for _, split in orders)
+    proved = run_to_end(("-m", "pulse.cli", *VERIFY), database_url=url_of(conninfo))
+    assert proved.stdout == (
+        f"10,000 schedules of {slices:,} slices derived again: "
+        "every one is identical, byte for byte\n"
+    )
+    assert proved.returncode == 0
+
+    created, split = orders[7_654]
+
+    def one_share_more(state: dict[str, Any]) -> None:
+        state["slices"][3]["quantity"] += 1
+
+    altered(conninfo, created.originator_id, one_share_more)
+    found = run_pulse(*VERIFY, conninfo=conninfo)
+    assert found.exit_code == 1
+    was = split.slices[3]
+    at = msgspec.to_builtins(was.scheduled_at)
+    first, *others = found.out.splitlines()
+    assert first == (
+        f"order {created.originator_id} at position 15,310 differs from what its creation derives: "
+        f"slice 4 is stored as number 4, {was.quantity + 1} shares at {at}, "
+        f"derived number 4, {was.quantity} shares at {at}"
+    )
+    assert f"order {created.originator_id}" in others[0]
+    assert "breaks a rule: quantities_sum_to_total" in "".join(others)
+    assert others[-1].startswith(
+        f"10,000 schedules of {slices:,} slices derived again: 1 order not"
+    )
+
+
+def test_the_way_is_shown_in_positions_on_stderr(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(conninfo, *stored([event for n in range(20) for event in completed(n)]))
+    monkeypatch.setattr("pulse.cli.progress._LINE_SECONDS", 0)
+    monkeypatch.setattr("pulse.application.verification.PAGE", 5)
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.err.splitlines()[-1] == "position 40 of 40"
+    assert len(ended.err.splitlines()) == 4
+
+
+def shorten(state: dict[str, Any]) -> None:
+    del state["slices"][-1]
+
+
+def move(state: dict[str, Any]) -> None:
+    state["slices"][1]["scheduled_at"] = "2026-03-02T03:45:07.5Z"
+
+
+def renumber(state: dict[str, Any]) -> None:
+    state["splitter_version"] = 2
+
+
+def reorder(state: dict[str, Any]) -> None:
+    state["slices"] = [dict(reversed(list(s.items()))) for s in state["slices"]]
+
+
+def spoil(state: dict[str, Any]) -> None:
+    state["slices"][0]["quantity"] = "many"
+
+
+ALTERATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
+    (shorten, "differs from what its creation derives: 8 slices are stored, 9 derived"),
+    (move, "slice 2 is stored as number 2, "),
+    (renumber, "stored as of splitter version 2, the creation asks for 1"),
+    (reorder, "every slice is as derived, but written in other bytes"),
+    (spoil, "cannot be derived: version 2 of stream "),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), ALTERATIONS, ids=lambda value: str(value)[:30])
+def test_every_alteration_of_a_schedule_is_told_in_its_own_words(
+    conninfo: str, change: Callable[[dict[str, Any]], None], told: str
+) -> None:
+    created, split = completed(7)
+    write(conninfo, *stored([created, split]))
+    altered(conninfo, created.originator_id, change)
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert told in ended.out.splitlines()[0]
+
+
+CREATIONS: list[tuple[dict[str, Any], str]] = [
+    ({"split_seed": "00000000000000fe"}, "differs from what its creation derives: slice 1 "),
+    ({"split_seed": "no seed"}, "cannot be derived: invalid literal"),
+    ({"num_splits": 1_000_000_000}, "cannot be derived: no such order was ever accepted"),
+    ({"total_quantity": 3}, "cannot be derived: no such order was ever accepted"),
+    ({"splitter_version": 9}, "asks for newer code than this, so nothing is proved"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), CREATIONS, ids=str)
+def test_a_creation_that_was_altered_does_not_derive_the_schedule(
+    conninfo: str, change: dict[str, Any], told: str
+) -> None:
+    created, split = completed(7)
+    write(conninfo, *stored([msgspec.structs.replace(created, **change), split]))
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert told in ended.out.splitlines()[0]
+
+
+def test_a_schedule_without_a_creation_is_told_and_stops_no_other(conninfo: str) -> None:
+    _, orphan = completed(1)
+    write(conninfo, *stored([orphan, *completed(2), *completed(3)]))
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert "cannot be derived" in ended.out
+    assert "3 schedules of 9 slices derived again: 1 order not as it must be" in ended.out
+
+
+def test_foreign_events_and_orders_without_a_schedule_are_passed_over(conninfo: str) -> None:
+    write(conninfo, *stored([order_created(), *completed(2)]), foreign_event())
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.exit_code == 0
+    assert ended.out.startswith("1 schedule of 4 slices derived again")
+
+
+def test_an_empty_log_is_proved_at_once(conninfo: str) -> None:
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert (ended.exit_code, ended.err) == (0, "")
+    assert ended.out.startswith("0 schedules of 0 slices derived again")
+
+
+def test_orders_can_be_proved_by_name(conninfo: str) -> None:
+    first, second = completed(MAX_SPLITS), completed(3)
+    pending = order_created("ouk_pending")
+    write(conninfo, *stored([*first, *second, pending]))
+    ended = run_pulse(*VERIFY, str(first[0].originator_id), conninfo=conninfo)
+    assert ended.out.startswith(f"1 schedule of {len(first[1].slices)} slices ")
+    assert run_pulse(*VERIFY, str(pending.originator_id), conninfo=conninfo).exit_code == 0
+    unknown = run_pulse(*VERIFY, "9ff54a4d-a8eb-5a4c-a146-a92918cb5546", conninfo=conninfo)
+    assert (unknown.exit_code, unknown.err) == (1, "pulse: no order has this id\n")
+
+
+def test_as_json_it_says_the_same(conninfo: str) -> None:
+    created, split = completed(7)
+    write(conninfo, *stored([created, split, *completed(8)]))
+    altered(conninfo, created.originator_id, shorten)
+    ended = run_pulse(*VERIFY, "--json", conninfo=conninfo)
+    answer = json.loads(ended.out)
+    assert ended.exit_code == 1
+    assert (answer["orders"], answer["position"], answer["orders_with_findings"]) == (2, 4, 1)
+    assert answer["findings"][0] == {
+        "order_id": str(created.originator_id),
+        "position": 2,
+        "fault": "DIFFERS",
+        "detail": "8 slices are stored, 9 derived",
+    }

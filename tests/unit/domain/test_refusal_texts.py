@@ -1,0 +1,77 @@
+"""What a refusal says, word for word: callers read it, and act on it."""
+
+from typing import Any
+
+import pytest
+
+from pulse.domain import OrderRefused, OrderRequest, parse_order_request
+
+ORDER: dict[str, Any] = {
+    "order_unique_key": "ouk_1",
+    "instrument": "NSE:RELIANCE",
+    "side": "BUY",
+    "total_quantity": 100,
+    "split_config": {"num_splits": 5, "duration_minutes": 60, "randomize": True},
+}
+KEY = "1 to 255 characters, none of them a control character"
+INSTRUMENT = (
+    "EXCHANGE:SYMBOL with exchange NSE or BSE and a symbol of A-Z, 0-9, & and -, "
+    "at most 50 characters, such as NSE:RELIANCE"
+)
+CONFIG = "an object with num_splits, duration_minutes and optionally randomize"
+SPLITS = "a whole number from 2 to 100"
+MINUTES = "a whole number from 1 to 1,440"
+SHARES = "a whole number from 1 to 1,000,000,000"
+
+REFUSALS: list[tuple[str, Any, str, str]] = [
+    ("order_unique_key", "", "has 0 characters", KEY),
+    ("order_unique_key", "k" * 256, "has 256 characters", KEY),
+    ("order_unique_key", "a\nb", "has a control character", KEY),
+    ("order_unique_key", 7, "is a whole number", KEY),
+    ("instrument", "NSE:reliance", "has another form", INSTRUMENT),
+    ("instrument", "NSE:" + "A" * 47, "has 51 characters", INSTRUMENT),
+    ("instrument", None, "is null", INSTRUMENT),
+    ("side", "HOLD", "is neither", "BUY or SELL"),
+    ("side", ["BUY"], "is an array", "BUY or SELL"),
+    ("total_quantity", 0, "is out of range", SHARES),
+    ("total_quantity", 100.0, "is a number with a fraction or exponent", SHARES),
+    ("total_quantity", 4, "is 4", "at least num_splits (5), one share a slice"),
+    ("split_config", "5", "is a string", CONFIG),
+    ("split_config.num_splits", 101, "is out of range", SPLITS),
+    ("split_config.num_splits", True, "is true or false", SPLITS),
+    ("split_config.duration_minutes", 1441, "is out of range", MINUTES),
+    ("split_config.duration_minutes", {}, "is an object", MINUTES),
+    ("split_config.randomize", 1, "is a whole number", "true or false"),
+    (
+        "split_config.price",
+        1,
+        "is not a field",
+        "only num_splits, duration_minutes, randomize",
+    ),
+]
+
+
+def order_with(field: str, value: object) -> OrderRequest:
+    outer, _, inner = field.partition(".")
+    if inner:
+        value = {**ORDER["split_config"], inner: value}
+    return OrderRequest(**{**ORDER, outer: value})
+
+
+@pytest.mark.parametrize(("field", "value", "problem", "expected"), REFUSALS)
+def test_a_refusal_names_the_field_what_is_wrong_and_what_was_expected(
+    field: str, value: object, problem: str, expected: str
+) -> None:
+    with pytest.raises(OrderRefused) as caught:
+        parse_order_request(order_with(field, value))
+    assert caught.value.field == field
+    assert caught.value.expected == expected
+    assert str(caught.value) == f"{field} {problem}: expected {expected}"
+
+
+@pytest.mark.parametrize("field", ORDER)
+def test_a_missing_field_is_told_as_missing(field: str) -> None:
+    fields = {name: value for name, value in ORDER.items() if name != field}
+    with pytest.raises(OrderRefused) as caught:
+        parse_order_request(OrderRequest(**fields))
+    assert str(caught.value) == f"{field} is missing: expected the field, which is required"

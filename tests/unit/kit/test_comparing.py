@@ -1,0 +1,174 @@
+"""What-if: a candidate's faults are found by rule, the first one shrunk to the smallest order."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import count
+
+import msgspec
+import pytest
+
+from pulse.domain import SCHEDULE_RULES, Slice, SplitTerms, split_v1
+from pulse.testing import SPLITTER_LAWS, last_takes_the_rest
+from pulse.testing.comparing import (
+    CANDIDATE_RULES,
+    Candidate,
+    Comparison,
+    compare,
+    failure_of,
+    generated_orders,
+    shrink,
+)
+
+
+def compared(candidate: Candidate, orders: int = 200) -> Comparison:
+    return compare(candidate, generated_orders(orders), lambda _: None)
+
+
+def test_the_current_splitter_breaks_nothing() -> None:
+    found = compared(split_v1)
+    assert found.holds
+    assert found.orders == 200
+    assert found.first is None
+    assert list(found.broken) == [r.__name__ for r in (*CANDIDATE_RULES, *SCHEDULE_RULES)]
+    assert list(found.laws) == [law.__name__ for law in SPLITTER_LAWS]
+    assert not any(found.broken.values())
+
+
+def test_the_last_one_that_takes_the_rest_fails_and_shrinks_to_five_shares() -> None:
+    found = compared(last_takes_the_rest, 1000)
+    assert not found.holds
+    assert found.failed > 400
+    assert {rule for rule, orders in found.broken.items() if orders} == {
+        "quantities_stay_near_average",
+        "even_quantities_are_even",
+    }
+    assert {law for law, breaches in found.laws.items() if breaches} == {
+        "no_position_is_an_extreme_more_often"
+    }
+    assert found.first is not None
+    smallest = shrink(last_takes_the_rest, found.first)
+    assert (smallest.terms.total_quantity, smallest.terms.num_splits) == (5, 3)
+    assert [s.quantity for s in smallest.slices] == [1, 1, 3]
+    assert smallest.broken[0].rule == found.first.broken[0].rule
+
+
+def raising(terms: SplitTerms) -> tuple[Slice, ...]:
+    raise ZeroDivisionError(f"{terms.num_splits} slices")
+
+
+def of_something_else(_: SplitTerms) -> Sequence[Slice]:
+    return ["a slice"]  # type: ignore[list-item] # the fault itself
+
+
+def no_sequence(_: SplitTerms) -> Sequence[Slice]:
+    return 5  # type: ignore[return-value] # the fault itself
+
+
+def of_floats(terms: SplitTerms) -> Sequence[Slice]:
+    return [msgspec.structs.replace(s, quantity=float(s.quantity)) for s in split_v1(terms)]
+
+
+def restless() -> Candidate:
+    """Another schedule at every call."""
+    calls = count()
+    return lambda terms: split_v1(msgspec.structs.replace(terms, seed=next(calls)))
+
+
+def restless_in_length() -> Candidate:
+    calls = count()
+    return lambda terms: split_v1(terms)[: 1 + next(calls) % 2]
+
+
+RESTLESS = "asked again, there are 1 slices and were 2"
+FAULTS: list[tuple[Candidate, str, str]] = [
+    (raising, "candidate_answers_with_slices", "ZeroDivisionError: 2 slices"),
+    (
+        of_something_else,
+        "candidate_answers_with_slices",
+        "it answered with str, expected pulse.domain.Slice",
+    ),
+    (
+        no_sequence,
+        "candidate_answers_with_slices",
+        "TypeError: 'int' object is not iterable",
+    ),
+    (of_floats, "slices_are_well_formed", "the slice at place 1 has 1.0 shares"),
+    (
+        restless_in_length(),
+        "same_terms_same_schedule",
+        "asked again, there are 1 slices and were 2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("candidate", "rule", "breach"), FAULTS, ids=lambda value: str(value)[:40])
+def test_a_candidate_that_is_no_splitter_is_told_what_is_wrong(
+    candidate: Candidate, rule: str, breach: str
+) -> None:
+    found = compared(candidate, 10)
+    assert found.failed == found.orders
+    assert found.first is not None
+    assert found.first.broken[0].rule == rule
+    assert shrink(candidate, found.first).broken[0].breach == breach
+
+
+def test_a_candidate_that_depends_on_more_than_the_terms_is_found() -> None:
+    terms = generated_orders(1)[0]
+    randomised = msgspec.structs.replace(terms, total_quantity=1000, num_splits=5, randomize=True)
+    failure = failure_of(restless(), randomised)
+    assert failure is not None
+    assert failure.broken[0].rule == "same_terms_same_schedule"
+    assert failure.broken[0].breach.startswith("asked again, the slice at place ")
+
+
+def test_a_failure_that_only_a_large_order_has_is_still_found_smaller() -> None:
+    """Version 1 but for orders over 900 million shares: the smallest is just above."""
+
+    def candidate(terms: SplitTerms) -> Sequence[Slice]:
+        slices = split_v1(terms)
+        return slices[:-1] if terms.total_quantity > 900_000_000 else slices
+
+    found = compared(candidate)
+    assert found.first is not None
+    smallest = shrink(candidate, found.first)
+    assert smallest.terms.total_quantity == 900_000_001
+    assert smallest.terms.num_splits == 2
+
+
+def test_what_cannot_be_made_smaller_is_left_as_it_is() -> None:
+    """Only this very order fails, and no other is ever drawn: the failure itself is the answer."""
+    terms = msgspec.structs.replace(
+        generated_orders(1)[0], total_quantity=123_456_789, num_splits=57, seed=0xC0FFEE
+    )
+
+    def candidate(asked: SplitTerms) -> Sequence[Slice]:
+        return () if asked == terms else split_v1(asked)
+
+    failure = failure_of(candidate, terms)
+    assert failure is not None
+    assert shrink(candidate, failure).terms == terms
+
+
+def test_progress_is_told_order_by_order() -> None:
+    told: list[int] = []
+    compare(split_v1, generated_orders(5), told.append)
+    assert told == [1, 2, 3, 4, 5]
+
+
+def test_the_generated_orders_are_the_same_in_every_process() -> None:
+    code = (
+        "import hashlib; from pulse.testing.comparing import generated_orders; "
+        "print(hashlib.sha256(repr(generated_orders(50)).encode()).hexdigest())"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(answers) == 1

@@ -1,0 +1,127 @@
+"""The conformance file is what the code writes, and a second implementation agrees with it.
+
+That one is in JavaScript, written from docs/conformance/README.md alone.
+"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import pulse
+from pulse.domain import SCHEDULE_RULES, SPLITTERS, SplitTerms, split
+from pulse.testing.comparing import generated_orders
+from pulse.testing.vectors import vectors
+
+ROOT = Path(pulse.__file__).parent.parent
+PAGE = ROOT / "docs" / "conformance" / "README.md"
+CHECK = Path(__file__).parents[2] / "conformance" / "check_vectors.mjs"
+NODE = shutil.which("node")
+
+needs_node = pytest.mark.skipif(NODE is None, reason="no Node.js here")
+
+
+def file_of(splitter_version: int) -> Path:
+    return ROOT / "docs" / "conformance" / f"splitting-v{splitter_version}.json"
+
+
+FILE: dict[str, Any] = json.loads(file_of(1).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("splitter_version", SPLITTERS)
+def test_writing_the_file_again_changes_nothing(splitter_version: int) -> None:
+    lines = "".join(f"{line}\n" for line in vectors(splitter_version))
+    assert lines == file_of(splitter_version).read_text(encoding="utf-8")
+
+
+def test_there_are_more_than_five_hundred_schedules_and_every_one_is_another() -> None:
+    assert len(FILE["schedules"]) >= 500
+    assert len({json.dumps(case) for case in FILE["schedules"]}) == len(FILE["schedules"])
+
+
+def test_every_rule_is_broken_alone_or_as_alone_as_it_can_be() -> None:
+    """A time outside the window and a time not increasing always break another rule too."""
+    alone = {tuple(case["broken_rules"]) for case in FILE["broken_schedules"]}
+    for rule in SCHEDULE_RULES:
+        most = 2 if rule.__name__ == "times_increase_in_window" else 1
+        assert any(rule.__name__ in broken and len(broken) <= most for broken in alone), rule
+    assert () in alone
+
+
+def test_every_code_of_a_refusal_occurs_and_accepted_orders_stand_beside_them() -> None:
+    assert {case["code"] for case in FILE["invalid_orders"]} == {
+        "INVALID_REQUEST",
+        "INVALID_INSTRUMENT",
+        "INVALID_QUANTITY",
+        "INVALID_SPLIT_CONFIG",
+    }
+    assert len(FILE["accepted_orders"]) >= 15
+
+
+def test_the_page_lists_every_rule_in_order() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    places = [page.index(f"| `{rule.__name__}` |") for rule in SCHEDULE_RULES]
+    assert places == sorted(places)
+
+
+def node(*arguments: str | Path, lines: str = "") -> "subprocess.CompletedProcess[str]":
+    assert NODE is not None
+    return subprocess.run(
+        [NODE, CHECK, *arguments],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@needs_node
+def test_the_second_implementation_passes_every_case() -> None:
+    done = node(file_of(1))
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = [f"{name} {len(FILE[name])}/{len(FILE[name])}" for name in list(FILE)[2:]]
+    assert done.stdout.strip() == ", ".join(counts)
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("random", {"shuffled_0_to_9": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}),
+        ("schedules", {"quantities": [2, 0]}),
+        ("schedules", {"scheduled_at": []}),
+        ("accepted_orders", {"randomize": None}),
+        ("invalid_orders", {"code": "INVALID_SIDE"}),
+        ("broken_schedules", {"broken_rules": ["slices_are_numbered"]}),
+    ],
+)
+def test_it_finds_an_altered_case(tmp_path: Path, part: str, change: dict[str, Any]) -> None:
+    first, *others = FILE[part]
+    altered = tmp_path / "altered.json"
+    altered.write_text(json.dumps({**FILE, part: [{**first, **change}, *others]}), "utf-8")
+    done = node(altered)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{part}[0]: ")
+
+
+@needs_node
+def test_both_derive_a_thousand_orders_that_are_not_in_the_file_alike() -> None:
+    orders = generated_orders(1000)
+    lines = "\n".join(msgspec.json.encode(_as_in_the_file(terms)).decode() for terms in orders)
+    done = node("--derive", lines=lines)
+    assert done.returncode == 0, done.stderr
+    for terms, line in zip(orders, done.stdout.splitlines(), strict=True):
+        slices = split(terms, 1)
+        assert json.loads(line) == {
+            "quantities": [s.quantity for s in slices],
+            "scheduled_at": [msgspec.to_builtins(s.scheduled_at) for s in slices],
+        }
+
+
+def _as_in_the_file(terms: SplitTerms) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(terms), "seed": f"{terms.seed:016x}"}
