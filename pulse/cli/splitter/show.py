@@ -123,14 +123,13 @@ def _print(terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
         from pulse.cli.splitter.chart import chart_lines  # noqa: PLC0415 - needs an extra
     console = output()
     console.print(Text(title(terms), "bold"))
-    if console.encoding.lower().startswith("utf"):
-        colours = console.is_terminal and not console.no_color
-        for line in chart_lines(terms, slices, columns(console), colours=colours):
-            console.print(Text.from_ansi(line))
-    else:
+    if not console.encoding.lower().startswith("utf"):
         for text in draw(slices, terms, columns(console), blocks=False):
             console.print(text)
         return
+    colours = console.is_terminal and not console.no_color
+    for line in chart_lines(terms, slices, columns(console), colours=colours):
+        console.print(Text.from_ansi(line))
     for text in verdict(slices, terms):
         console.print(text)
 

@@ -37,13 +37,12 @@ from pulse.domain import (
     RecordedBy,
     SplitOrder,
     TimeOutOrder,
-    broken_rules,
     decide,
     fold,
     order_id_for,
     split,
 )
-from pulse.testing import place_orders
+from pulse.testing import check_schedule, place_orders
 
 AUTHOR = RecordedBy(component="test", instance="test-1", code_version="0.1.0")
 MAX_SPLIT_DELAY_SECONDS = 300
@@ -241,7 +240,7 @@ class OrderLife(RuleBasedStateMachine):
             assert order is not None
             if order.state == "COMPLETED":
                 assert sum(s.quantity for s in order.slices) == order.spec.total_quantity
-                assert broken_rules(order.terms, order.slices) == ()
+                check_schedule(order, order.slices)
                 assert order.slices == split(order.terms, order.splitter_version)
                 assert order.failure_reason is None
             else:
