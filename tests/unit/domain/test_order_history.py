@@ -188,3 +188,12 @@ def test_a_history_that_was_decided_always_folds(history: tuple[Event, ...]) -> 
 def test_an_event_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
     with pytest.raises(AssertionError, match="an event"):
         evolve(None, cast("Event", "an event"))
+
+
+@ANY
+@given(histories())
+def test_the_creation_alone_tells_the_terms_of_the_schedule(history: tuple[Event, ...]) -> None:
+    created = history[0]
+    assert isinstance(created, OrderCreated)
+    assert created.terms == whole(history).terms
+    assert created.spec == whole(history).spec
