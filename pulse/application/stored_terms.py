@@ -2,14 +2,15 @@
 
 from uuid import UUID
 
+from pulse.application.acceptance import require_accepted
 from pulse.application.orders import Queries
-from pulse.domain import OrderCreated, SplitTerms
+from pulse.domain import HistoryBroken, OrderCreated, SplitTerms
 from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.projections import MOST_ORDERS_A_PAGE, OrderQuery
 
 
 async def newest_terms(store: EventStore, queries: Queries, most: int) -> list[SplitTerms]:
-    """The terms of the newest orders, at most so many; orders nobody can read are left out.
+    """The terms of the newest orders, at most so many; what no order can be is left out.
 
     Raises:
         DatabaseUnavailable: they cannot be read.
@@ -37,7 +38,11 @@ async def _terms_of(store: EventStore, order_ids: list[UUID]) -> list[SplitTerms
 
 def _creation(store: EventStore, stream: tuple[RecordedEvent, ...]) -> tuple[OrderCreated, ...]:
     try:
-        events = store.mapper.events_of(stream[:1])
-        return tuple(event for event in events if isinstance(event, OrderCreated))
-    except (EventTooNew, EventUnreadable):
+        created = tuple(
+            e for e in store.mapper.events_of(stream[:1]) if isinstance(e, OrderCreated)
+        )
+        for event in created:
+            require_accepted(event)
+    except (EventTooNew, EventUnreadable, HistoryBroken):
         return ()
+    return created

@@ -1,7 +1,9 @@
 """The commands put together, and every end of one turned into a line and an exit code."""
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from pulse.cli.exits import (
     COULD_NOT_START,
     INTERRUPTED,
     NOT_WELL,
+    PIPE_CLOSED,
     TERMINATED,
     WELL,
     WRONG_USAGE,
@@ -82,9 +85,18 @@ def run(arguments: Sequence[str]) -> int:
         return _say(f"Postgres cannot serve: {error}; run this again once it can", NOT_WELL)
     except PulseError as error:
         return _say(str(error), NOT_WELL)
+    except BrokenPipeError:
+        _let_go_of_output()
+        return PIPE_CLOSED
     if code in {INTERRUPTED, TERMINATED}:
         _say("stopped before the end; nothing is half done, run it again", code)
     return code or WELL
+
+
+def _let_go_of_output() -> None:
+    """Nobody reads on: what is still to be written goes nowhere, and without a complaint."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(fault: str, code: int) -> int:

@@ -19,6 +19,7 @@ NOT_WELL: Final = 1
 WRONG_USAGE: Final = 2
 COULD_NOT_START: Final = 3
 INTERRUPTED: Final = 130
+PIPE_CLOSED: Final = 141
 TERMINATED: Final = 143
 
 

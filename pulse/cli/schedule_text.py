@@ -46,6 +46,8 @@ def _after(at: datetime, start: datetime) -> str:
 
 
 def _bar(quantity: int, most: int, room: int, *, blocks: bool) -> str:
+    if quantity <= 0:
+        return ""
     if not blocks:
         return "#" * max(1, round(quantity * room / most))
     whole, eighths = divmod(max(1, quantity * room * 8 // most), 8)

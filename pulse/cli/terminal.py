@@ -17,14 +17,21 @@ _AS_WRITTEN: Final = "\b\n"
 """What tells the help formatter to keep a paragraph's lines."""
 
 
+class _Console(Console):
+    """One that leaves it to the command's end what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def output() -> Console:
     """Standard output; no colours, no control codes and no wrapping where it is a pipe."""
-    return Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return _Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def errors() -> Console:
     """Standard error, in the same way."""
-    return Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return _Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def columns(console: Console) -> int:

@@ -2,11 +2,13 @@
 
 Each takes the terms and the slices and yields a sentence with the numbers for every breach. All
 arithmetic is on integers: shares and microseconds. The worker, the tests, the auditor's command,
-the documentation's table and `pulse.testing` all read `SCHEDULE_RULES`.
+the documentation's table and `pulse.testing` all read `SCHEDULE_RULES`. Stored schedules are held
+against them for ever, so a rule may be loosened and never tightened: a stricter one is for new
+splitter versions, and must ask for the version.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from pulse.domain.splitting import SplitTerms
@@ -15,7 +17,8 @@ from pulse.domain.values import Slice, Value
 Rule = Callable[[SplitTerms, Sequence[Slice]], Iterator[str]]
 
 _MICROSECOND = timedelta(microseconds=1)
-_UTC_OFFSET = timedelta(0)
+_MOST_WHOLE: Final = 2**63 - 1
+_MOST_SHOWN: Final = 40
 
 
 class BrokenRule(Value, frozen=True):
@@ -28,12 +31,15 @@ class BrokenRule(Value, frozen=True):
 def slices_are_well_formed(_: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
     """Every slice has a whole number, a whole number of shares and a time in UTC."""
     for place, s in enumerate(slices, 1):
-        if type(s.sequence_number) is not int:
-            yield f"the slice at place {place} has the number {s.sequence_number!r}"
-        if type(s.quantity) is not int:
-            yield f"the slice at place {place} has {s.quantity!r} shares"
-        if s.scheduled_at.utcoffset() != _UTC_OFFSET:
-            yield f"the slice at place {place} is at {s.scheduled_at.isoformat()}"
+        if not isinstance(s, Slice):
+            yield f"what stands at place {place} is no slice: {type(s).__name__}"
+            continue
+        if not _is_whole(s.sequence_number):
+            yield f"the slice at place {place} has the number {_shown(s.sequence_number)}"
+        if not _is_whole(s.quantity):
+            yield f"the slice at place {place} has {_shown(s.quantity)} shares"
+        if not _is_moment(s.scheduled_at) or s.scheduled_at.utcoffset():
+            yield f"the slice at place {place} is at {_shown(s.scheduled_at)}"
 
 
 def slices_are_numbered(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
@@ -122,17 +128,19 @@ SCHEDULE_RULES: Final[tuple[Rule, ...]] = (
 )
 
 
-def broken_rules(terms: SplitTerms, slices: Sequence[Slice]) -> tuple[BrokenRule, ...]:
+def broken_rules(terms: SplitTerms, slices: Iterable[Slice]) -> tuple[BrokenRule, ...]:
     """Every breach of every rule; empty for a schedule that may stand.
 
-    Of slices that are not well formed no more can be said: then the first rule alone speaks.
+    Takes whatever somebody's splitter makes and raises nothing for it: where the first rule is
+    broken so that nothing can be computed (no whole numbers, no moments), it alone speaks.
     """
-    broken: list[BrokenRule] = []
-    for rule in SCHEDULE_RULES:
-        broken += [BrokenRule(rule=rule.__name__, breach=b) for b in rule(terms, slices)]
-        if broken and rule is slices_are_well_formed:
-            break
-    return tuple(broken)
+    made = tuple(slices)
+    rules = SCHEDULE_RULES if all(map(_is_computable, made)) else SCHEDULE_RULES[:1]
+    return tuple(
+        BrokenRule(rule=rule.__name__, breach=breach)
+        for rule in rules
+        for breach in rule(terms, made)
+    )
 
 
 def rule_sentence(rule: Callable[..., object]) -> str:
@@ -142,3 +150,31 @@ def rule_sentence(rule: Callable[..., object]) -> str:
 
 def _offsets(terms: SplitTerms, slices: Sequence[Slice]) -> list[int]:
     return [(s.scheduled_at - terms.starts_at) // _MICROSECOND for s in slices]
+
+
+def _is_computable(s: object) -> bool:
+    return (
+        isinstance(s, Slice)
+        and _is_whole(s.sequence_number)
+        and _is_whole(s.quantity)
+        and _is_moment(s.scheduled_at)
+    )
+
+
+def _is_whole(number: object) -> bool:
+    """A whole number that fits 64 bits; `True` is none."""
+    return type(number) is int and -_MOST_WHOLE <= number <= _MOST_WHOLE
+
+
+def _is_moment(at: object) -> bool:
+    """A time that says where it is."""
+    return isinstance(at, datetime) and at.utcoffset() is not None
+
+
+def _shown(value: object) -> str:
+    """A value as it may stand in a sentence, whatever it is."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bool | float | str | None) or _is_whole(value):
+        return repr(value)[:_MOST_SHOWN]
+    return f"a value of type {type(value).__name__}"

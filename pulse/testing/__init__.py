@@ -8,7 +8,7 @@ the domain.
 
 from pulse.testing.checking import ScheduleBroken, check_schedule
 from pulse.testing.commands import place_order, split_order, time_out_order
-from pulse.testing.histories import claims, histories, orders
+from pulse.testing.histories import claims, histories, orders, orders_in_progress
 from pulse.testing.last_takes_the_rest import last_takes_the_rest
 from pulse.testing.scenario import Scenario, given_events
 from pulse.testing.splitter_laws import SPLITTER_LAWS, Sample, sample_of
@@ -40,6 +40,7 @@ __all__ = [
     "order_request_bodies",
     "order_requests",
     "orders",
+    "orders_in_progress",
     "place_order",
     "place_orders",
     "sample_of",

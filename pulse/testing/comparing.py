@@ -3,10 +3,10 @@
 Nothing is written anywhere. A candidate is any function from `SplitTerms` to slices.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -20,28 +20,32 @@ from pulse.domain import (
     SplitTerms,
     broken_rules,
 )
-from pulse.testing.splitter_laws import SPLITTER_LAWS, Sample, sample_of
-from pulse.testing.strategies import split_terms, terms_below, terms_like
+from pulse.domain.splitmix import SplitMix64
+from pulse.testing.splitter_laws import SPLITTER_LAWS, sample_of
+from pulse.testing.strategies import Size, split_terms, terms_below, terms_like
 
-Candidate = Callable[[SplitTerms], Sequence[Slice]]
+Candidate = Callable[[SplitTerms], Iterable[Slice]]
 
 _TRIES: Final = 1_000
-_LAW_TERMS: Final = SplitTerms(
-    total_quantity=2,
-    num_splits=2,
-    duration_minutes=390,
-    randomize=True,
-    seed=0,
-    starts_at=datetime(2026, 3, 2, 3, 45, tzinfo=UTC),
+_MOST_SLICES: Final = 10_000
+_LAW_SEEDS: Final = tuple(SplitMix64(seed).next() for seed in range(2_000))
+_LAW_SIZES: Final = (
+    Size(3, 2, 60),
+    Size(26, 10, 1),
+    Size(1_000, 5, 390),
+    Size(10_000, 10, 60),
+    Size(25_000, 25, 1),
+    Size(5_000, 100, 1440),
 )
-_LAW_SEEDS: Final = range(2_000)
-_LAW_SIZES: Final = ((1_000, 5), (10_000, 10), (25_000, 25))
+_STARTS_AT: Final = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 _QUIET: Final = settings(
     deadline=None,
     database=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+_WHATEVER: Final = (Exception, SystemExit)
+"""What somebody else's code may raise; an interrupt is not theirs."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -53,45 +57,59 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """What became of the candidate over `orders` orders.
+    """What became of the candidate over `orders` orders, those of the laws included.
 
-    `broken` counts orders by rule and `laws` has the breaches by law; both name every rule and law
-    there is, also those that held. `first` is the first order that failed.
+    `broken` counts orders by rule and `laws` has the breaches by law, None where a law could not be
+    looked at; both name every rule and law there is, also those that held. `first` is the first
+    order that failed.
     """
 
     orders: int
     failed: int
     broken: dict[str, int]
-    laws: dict[str, list[str]]
+    laws: dict[str, list[str] | None]
     first: Failure | None
 
     @property
     def holds(self) -> bool:
-        """No rule and no law is broken."""
-        return not self.failed and not any(self.laws.values())
+        """No rule is broken, every law was looked at, and none is broken."""
+        return not self.failed and all(breaches == [] for breaches in self.laws.values())
 
 
 def candidate_answers_with_slices(candidate: Candidate, terms: SplitTerms) -> Iterator[str]:
-    """The splitter answers every order with slices, and raises nothing."""
+    """The splitter answers every order with a sequence of slices, and raises nothing."""
     try:
-        slices: tuple[object, ...] = tuple(candidate(terms))
-    except Exception as error:  # noqa: BLE001 - somebody else's code: whatever it raises
-        yield f"{type(error).__name__}: {error}"
+        made = _answer(candidate, terms)
+    except _WHATEVER as error:
+        yield _told(error)
         return
-    strangers = {type(s).__name__ for s in slices if not isinstance(s, Slice)}
-    if strangers:
-        yield f"it answered with {', '.join(sorted(strangers))}, expected pulse.domain.Slice"
+    if len(made) == _MOST_SLICES:
+        yield f"it answered with {_MOST_SLICES:,} slices and more"
 
 
 def same_terms_same_schedule(candidate: Candidate, terms: SplitTerms) -> Iterator[str]:
     """The schedule is a function of the terms alone: asked again, the answer is the same."""
-    first, second = tuple(candidate(terms)), tuple(candidate(terms))
+    first = _answer(candidate, terms)
+    _answer(candidate, msgspec.structs.replace(terms, seed=terms.seed ^ 1))
+    second = _answer(candidate, terms)
     for place, (one, other) in enumerate(zip(first, second, strict=False), 1):
         if one != other:
-            yield f"asked again, the slice at place {place} is {other} and was {one}"
+            yield f"asked again, the slice at place {place} is another: {other}, and was {one}"
             return
     if len(first) != len(second):
         yield f"asked again, there are {len(second)} slices and were {len(first)}"
+
+
+def _answer(candidate: Candidate, terms: SplitTerms) -> tuple[Slice, ...]:
+    """What the candidate makes of the terms; of what has no end, a great many."""
+    return tuple(islice(candidate(terms), _MOST_SLICES))
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return f"it raised {type(error).__name__}: {error}"
+    except _WHATEVER:
+        return f"it raised {type(error).__name__}"
 
 
 CANDIDATE_RULES: Final = (candidate_answers_with_slices, same_terms_same_schedule)
@@ -101,36 +119,60 @@ CANDIDATE_RULES: Final = (candidate_answers_with_slices, same_terms_same_schedul
 def failure_of(candidate: Candidate, terms: SplitTerms) -> Failure | None:
     """What is wrong with the candidate's answer to these terms; None where every rule holds."""
     for rule in CANDIDATE_RULES:
-        breaches = [BrokenRule(rule=rule.__name__, breach=b) for b in rule(candidate, terms)]
+        try:
+            breaches = list(rule(candidate, terms))
+        except _WHATEVER as error:
+            breaches = [f"asked again, {_told(error)}"]
         if breaches:
-            return Failure(terms, (), tuple(breaches))
-    slices = tuple(candidate(terms))
+            return Failure(
+                terms, (), tuple(BrokenRule(rule=rule.__name__, breach=b) for b in breaches)
+            )
+    slices = _answer(candidate, terms)
     broken = broken_rules(terms, slices)
     return Failure(terms, slices, broken) if broken else None
 
 
 def compare(
-    candidate: Candidate, orders: Iterable[SplitTerms], on_progress: Callable[[int], None]
+    candidate: Candidate, orders: Sequence[SplitTerms], on_progress: Callable[[int, int], None]
 ) -> Comparison:
-    """Run the candidate over these orders and, if it survives them, over many seeds."""
-    counts: Counter[str] = Counter()
-    seen, failed, first = 0, 0, None
+    """Run the candidate over these orders, then over six more under many seeds, for the laws.
+
+    The rules are looked at in all of them. `on_progress` is told how many are done, of how many.
+    """
+    tally = _Tally(len(orders) + len(_LAW_SIZES) * len(_LAW_SEEDS), on_progress)
     for terms in orders:
-        seen += 1
-        failure = failure_of(candidate, terms)
-        if failure is not None:
-            failed += 1
-            first = first or failure
-            counts.update({breach.rule for breach in failure.broken})
-        on_progress(seen)
-    rules = [rule.__name__ for rule in (*CANDIDATE_RULES, *SCHEDULE_RULES)]
+        tally.add(failure_of(candidate, terms))
+    laws: dict[str, list[str] | None] = {law.__name__: None for law in SPLITTER_LAWS}
+    for size in _LAW_SIZES:
+        _look_at_laws(candidate, size, laws, tally)
     return Comparison(
-        orders=seen,
-        failed=failed,
-        broken={rule: counts[rule] for rule in rules},
-        laws=_broken_laws(candidate),
-        first=first,
+        orders=tally.done,
+        failed=tally.failed,
+        broken=tally.broken,
+        laws=laws,
+        first=tally.first,
     )
+
+
+class _Tally:
+    """What has been seen so far."""
+
+    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
+        rules = (*CANDIDATE_RULES, *SCHEDULE_RULES)
+        self.broken = {rule.__name__: 0 for rule in rules}
+        self.failed = self.done = 0
+        self.first: Failure | None = None
+        self._total, self._on_progress = total, on_progress
+
+    def add(self, failure: Failure | None) -> None:
+        """One more order is done."""
+        self.done += 1
+        if failure is not None:
+            self.failed += 1
+            self.first = self.first or failure
+            for rule in {breach.rule for breach in failure.broken}:
+                self.broken[rule] += 1
+        self._on_progress(self.done, self._total)
 
 
 def generated_orders(count: int) -> list[SplitTerms]:
@@ -161,28 +203,46 @@ def shrink(candidate: Candidate, failure: Failure) -> Failure:
     return failure
 
 
-def _broken_laws(candidate: Candidate) -> dict[str, list[str]]:
-    """By law, what breaks it; a splitter that fails on a sample has no sample to look at."""
-    laws: dict[str, list[str]] = {law.__name__: [] for law in SPLITTER_LAWS}
-    for total_quantity, num_splits in _LAW_SIZES:
-        sample = _sample(candidate, total_quantity, num_splits)
-        if sample is None:
-            continue
-        for law in SPLITTER_LAWS:
-            order = f"{total_quantity:,} shares in {num_splits} slices"
-            laws[law.__name__] += [f"{order}: {breach}" for breach in law(sample)]
-    return laws
+def _look_at_laws(
+    candidate: Candidate, size: Size, laws: dict[str, list[str] | None], tally: _Tally
+) -> None:
+    """Hold a sample of that size against every law, unless it cannot be made."""
+    terms = SplitTerms(**size._asdict(), randomize=True, seed=0, starts_at=_STARTS_AT)
+    schedules: dict[int, tuple[Slice, ...]] = {}
+    for seed in _LAW_SEEDS:
+        seeded = msgspec.structs.replace(terms, seed=seed)
+        failure = _sampled(candidate, seeded, schedules)
+        tally.add(failure)
+        if failure is not None and not _countable(failure):
+            return
+    sample = sample_of(lambda seeded: schedules[seeded.seed], terms, _LAW_SEEDS)
+    order = f"{size.total_quantity:,} shares in {size.num_splits} slices"
+    for law in SPLITTER_LAWS:
+        breaches = [f"{order}: {breach}" for breach in law(sample)]
+        laws[law.__name__] = (laws[law.__name__] or []) + breaches
 
 
-def _sample(candidate: Candidate, total_quantity: int, num_splits: int) -> Sample | None:
-    terms = msgspec.structs.replace(
-        _LAW_TERMS, total_quantity=total_quantity, num_splits=num_splits
-    )
-
-    def splitter(terms: SplitTerms) -> tuple[Slice, ...]:
-        return tuple(candidate(terms))
-
+def _sampled(
+    candidate: Candidate, terms: SplitTerms, schedules: dict[int, tuple[Slice, ...]]
+) -> Failure | None:
+    """The schedule for one seed, kept for the laws, and what is wrong with it."""
     try:
-        return sample_of(splitter, terms, _LAW_SEEDS)
-    except Exception:  # noqa: BLE001 - what it raises, the rules above have told
-        return None
+        slices = schedules[terms.seed] = _answer(candidate, terms)
+    except _WHATEVER as error:
+        breach = BrokenRule(rule=candidate_answers_with_slices.__name__, breach=_told(error))
+        return Failure(terms, (), (breach,))
+    broken = broken_rules(terms, slices)
+    return Failure(terms, slices, broken) if broken else None
+
+
+def _countable(failure: Failure) -> bool:
+    """Whether the laws can compute with these slices, wrong as they are."""
+    rules = {breach.rule for breach in failure.broken}
+    return rules.isdisjoint(_NOT_COUNTABLE)
+
+
+_NOT_COUNTABLE: Final = {
+    candidate_answers_with_slices.__name__,
+    "slices_are_well_formed",
+    "slices_are_numbered",
+}

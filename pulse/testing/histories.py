@@ -1,5 +1,6 @@
 """Strategies for the lives of orders: their events, first to last, in every state and reason."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, Literal, assert_never
 
@@ -23,38 +24,67 @@ from pulse.testing.strategies import authors, names, place_orders, seconds_after
 
 FailureReason = Literal["TIMED_OUT", "TOO_LATE", "SPLITTING_ERROR"]
 
+_STATES: Final[tuple[OrderState, ...]] = ("PENDING", "COMPLETED", "FAILED")
 _REASONS: Final[tuple[FailureReason, ...]] = (TIMED_OUT, TOO_LATE, SPLITTING_ERROR)
 _IN_TIME_SECONDS: Final = 60
 _LATE_SECONDS: Final = 61
 _TIMEOUT_SECONDS: Final = 300
 
 
-@st.composite
 def histories(
-    draw: st.DrawFn, state: OrderState | None = None, reason: FailureReason | None = None
-) -> tuple[Event, ...]:
+    state: OrderState | None = None, reason: FailureReason | None = None
+) -> st.SearchStrategy[tuple[Event, ...]]:
     """The events of one order, first to last, ending in `state` where one is asked for.
 
-    A FAILED one ends for `reason`, or for any. An order IN_PROGRESS has the history of a PENDING
-    one and a claim, which is no event: `claims` draws it.
+    A FAILED one ends for `reason`, or for any; asking for a reason alone asks for FAILED. An order
+    IN_PROGRESS has the history of a PENDING one and a claim, which is no event: see
+    `orders_in_progress`.
+
+    Raises:
+        ValueError: there is no such state or reason, or they do not go together.
     """
+    if state is None and reason is not None:
+        state = "FAILED"
+    if state not in {None, *_STATES}:
+        raise ValueError(f"an order's history ends in one of {', '.join(_STATES)}, not {state!r}")
+    if reason is not None and (reason not in _REASONS or state != "FAILED"):
+        raise ValueError(f"a FAILED order has one of {', '.join(_REASONS)}, not {reason!r}")
+    return _histories(
+        _STATES if state is None else (state,), _REASONS if reason is None else (reason,)
+    )
+
+
+@st.composite
+def _histories(
+    draw: st.DrawFn, states: Sequence[OrderState], reasons: Sequence[FailureReason]
+) -> tuple[Event, ...]:
     (created,) = decide(draw(place_orders()), None)
     order = evolve(None, created)
-    match state or draw(st.sampled_from(("PENDING", "COMPLETED", "FAILED"))):
+    match draw(st.sampled_from(states)):
         case "PENDING":
             return (created,)
         case "COMPLETED":
             return created, draw(_scheduled(order))
-        case _:
-            reasons = _REASONS if reason is None else (reason,)
+        case "FAILED":
             return created, draw(_failed(order, draw(st.sampled_from(reasons))))
 
 
 def orders(
     state: OrderState | None = None, reason: FailureReason | None = None
 ) -> st.SearchStrategy[Order]:
-    """Orders as their events tell them, in `state` (FAILED for `reason`) where one is asked for."""
+    """Orders as their events tell them, in `state` (FAILED for `reason`) where one is asked for.
+
+    Raises:
+        ValueError: as `histories`.
+    """
     return histories(state, reason).map(_order_of)
+
+
+@st.composite
+def orders_in_progress(draw: st.DrawFn) -> tuple[Order, Claim]:
+    """Orders that a worker holds, each with the claim it holds it by."""
+    order = draw(orders("PENDING"))
+    return order, draw(claims(order))
 
 
 @st.composite

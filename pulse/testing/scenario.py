@@ -15,7 +15,13 @@ class Scenario:
         self._command: Command | None = None
 
     def when(self, command: Command) -> Self:
-        """Ask this of the order."""
+        """Ask this of the order.
+
+        Raises:
+            AssertionError: something was asked already: what came of it would go untold.
+        """
+        if self._command is not None:
+            raise AssertionError("a scenario has one command: begin another with given_events")
         self._command = command
         return self
 

@@ -1,11 +1,12 @@
 """What must be true of a splitter over many seeds: it varies, and it favours no position.
 
 A schedule alone cannot show this, so each law looks at a sample: the schedules of one order under
-many seeds. Each is a test of significance with `FALSE_ALARM_RATE`: that often a perfect splitter
-would break it with fresh seeds. `least_bias_found` tells what a sample of that size finds.
+many seeds. Each is a test of significance: a perfect splitter breaks it with fresh seeds at most as
+often as `FALSE_ALARM_RATE`. `least_bias_found` tells what a sample of that size finds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from math import sqrt
 from statistics import NormalDist, fmean, pstdev
@@ -16,7 +17,7 @@ import msgspec
 from pulse.domain import Splitter, SplitTerms
 
 FALSE_ALARM_RATE: Final = 1e-6
-"""How often a law calls a splitter without favourites unfair, for a sample of fresh seeds."""
+"""How often, at most, a law finds fault with a perfect splitter, for a sample of fresh seeds."""
 
 LEAST_AVERAGE: Final = 50
 """Below this many shares a slice whole numbers leave too little room to ask for variation."""
@@ -27,6 +28,8 @@ LEAST_QUANTITY_SPREAD: Final = 0.08
 LEAST_TIME_SPREAD: Final = 0.15
 """Least standard deviation of an inner slice's time, as a share of the interval."""
 
+_TENTHS: Final = 10
+_LEAST_EXPECTED: Final = 20
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NORMAL: Final = NormalDist()
 
@@ -95,12 +98,18 @@ def no_position_is_an_extreme_more_often(sample: Sample) -> Iterator[str]:
                 counts[i] += 1 / len(holders)
         expected = sample.size / len(counts)
         chi_square = sum((count - expected) ** 2 / expected for count in counts)
-        if chi_square >= chi_square_limit(len(counts) - 1):
+        if chi_square >= chi_square_limit(len(counts) - 1, tests=2):
             worst = max(range(len(counts)), key=lambda i: abs(counts[i] - expected))
             yield (
                 f"slice {worst + 1} is the {name} in {counts[worst]:.0f} of {sample.size} "
                 f"schedules, expected about {expected:.0f} (chi-square {chi_square:.0f})"
             )
+
+
+def every_position_is_alike(sample: Sample) -> Iterator[str]:
+    """Over many seeds every position's quantity is distributed as all of them together are."""
+    for place, chi_square in _unlike(sample.quantities):
+        yield f"slice {place + 1}'s quantity is distributed unlike the others' ({chi_square})"
 
 
 def no_time_is_early_or_late(sample: Sample) -> Iterator[str]:
@@ -110,6 +119,16 @@ def no_time_is_early_or_late(sample: Sample) -> Iterator[str]:
     for place, z in _outliers(inner, even_places, rounding=1):
         off = (fmean(inner[place]) - even_places[place]) / sample.interval
         yield f"slice {place + 2} is {off:+.4f} of an interval off its even place on average ({z})"
+
+
+def every_inner_time_is_alike(sample: Sample) -> Iterator[str]:
+    """Over many seeds every inner slice's distance from its even place is distributed alike."""
+    inner = [
+        tuple(offset - round(place * sample.interval) for offset in column)
+        for place, column in enumerate(sample.offsets[1:-1], 1)
+    ]
+    for place, chi_square in _unlike(inner):
+        yield f"slice {place + 2}'s time is distributed unlike the others' ({chi_square})"
 
 
 def quantities_vary(sample: Sample) -> Iterator[str]:
@@ -133,7 +152,9 @@ def times_vary(sample: Sample) -> Iterator[str]:
 SPLITTER_LAWS: Final[tuple[Law, ...]] = (
     no_position_gets_more_shares,
     no_position_is_an_extreme_more_often,
+    every_position_is_alike,
     no_time_is_early_or_late,
+    every_inner_time_is_alike,
     quantities_vary,
     times_vary,
 )
@@ -144,9 +165,12 @@ def z_limit(count: int) -> float:
     return _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / (2 * count))
 
 
-def chi_square_limit(degrees: int) -> float:
-    """What chi-square exceeds with FALSE_ALARM_RATE, split over two tests (Wilson, Hilferty)."""
-    z, spread = _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / 2), 2 / (9 * degrees)
+def chi_square_limit(degrees: int, *, tests: int) -> float:
+    """What the greatest of so many chi-squares exceeds with FALSE_ALARM_RATE at most.
+
+    By the approximation of Wilson and Hilferty, which this far out errs to the safe side.
+    """
+    z, spread = _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / tests), 2 / (9 * degrees)
     return degrees * (1 - spread + z * sqrt(spread)) ** 3
 
 
@@ -170,3 +194,33 @@ def _outliers(
                 yield place, "always"
         elif abs(z := off / (spread / sqrt(len(column)))) >= limit:
             yield place, f"z = {z:+.1f}"
+
+
+def _unlike(columns: Sequence[Column]) -> Iterator[tuple[int, str]]:
+    """The places whose values fall otherwise than all values do into tenths of all values.
+
+    Equal values share a tenth, so the tenths are not equally full; each place is compared with what
+    they hold. Values of one schedule hang together, which can only bring a place nearer to all.
+    """
+    pooled = sorted(value for column in columns for value in column)
+    if not pooled:
+        return
+    cuts = sorted({pooled[len(pooled) * tenth // _TENTHS] for tenth in range(1, _TENTHS)})
+    share = [count / len(pooled) for count in _counts(pooled, cuts)]
+    filled = [i for i, part in enumerate(share) if part * len(columns[0]) >= _LEAST_EXPECTED]
+    if len(filled) < 2:  # noqa: PLR2004 - one tenth holds all: there is nothing to compare
+        return
+    limit = chi_square_limit(len(filled) - 1, tests=len(columns))
+    for place, column in enumerate(columns):
+        counts = _counts(column, cuts)
+        expected = [part * len(column) for part in share]
+        chi_square = sum((counts[i] - expected[i]) ** 2 / expected[i] for i in filled)
+        if chi_square >= limit:
+            yield place, f"chi-square {chi_square:.0f}"
+
+
+def _counts(values: Iterable[int], cuts: Sequence[int]) -> list[int]:
+    counts = [0] * (len(cuts) + 1)
+    for value in values:
+        counts[bisect_right(cuts, value)] += 1
+    return counts

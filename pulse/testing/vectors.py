@@ -1,7 +1,7 @@
 """Conformance vectors: what any implementation of a splitter must answer, in any language.
 
 The file is a function of this code alone, so writing it again changes nothing. Its format and the
-algorithm are in docs/conformance.md.
+algorithm are in docs/conformance/README.md.
 """
 
 from collections.abc import Iterator, Sequence

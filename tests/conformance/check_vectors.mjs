@@ -91,17 +91,18 @@ class SplitMix64 {
 // ---------------------------------------------------------------------------- times
 
 const MICROSECONDS_A_SECOND = 1_000_000n;
-const TIME = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z$/;
+const TIME = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(Z|[+-]\d\d:\d\d)$/;
 
-/** Microseconds since 1970 of a UTC time, or null if the text is not one written with Z. */
+/** Microseconds since 1970 of a time with its offset, or null if the text is none. */
 function parseTime(text) {
   const match = typeof text === 'string' ? TIME.exec(text) : null;
   if (match === null) return null;
-  const [, seconds, fraction = ''] = match;
+  const [, seconds, fraction = '', zone] = match;
   const date = new Date(`${seconds}Z`);
   // Date lets 30 February roll over into March; writing it again shows that.
   if (Number.isNaN(date.getTime()) || date.toISOString().slice(0, 19) !== seconds) return null;
-  return BigInt(date.getTime()) * 1000n + BigInt(fraction.padEnd(6, '0'));
+  const moment = new Date(`${seconds}${zone}`);
+  return BigInt(moment.getTime()) * 1000n + BigInt(fraction.padEnd(6, '0'));
 }
 
 /** RFC 3339 in UTC with Z, and six digits of fraction unless it is zero. */
@@ -285,7 +286,7 @@ const RULES = {
     ),
 };
 
-/** The slices in big integers, or null where they are not well formed. */
+/** The slices in big integers, or null where they cannot be computed with. */
 function readSlices({ sequence_numbers, quantities, scheduled_at }, { t0 }) {
   const lengths = new Set([sequence_numbers, quantities, scheduled_at].map(({ length }) => length));
   if (lengths.size !== 1) throw new Error('the lists of slices differ in length');
@@ -293,6 +294,7 @@ function readSlices({ sequence_numbers, quantities, scheduled_at }, { t0 }) {
   const areWhole = [...sequence_numbers, ...quantities].every(Number.isInteger);
   if (!areWhole || times.includes(null)) return null;
   return {
+    areUtc: scheduled_at.every((text) => text.endsWith('Z')),
     numbers: sequence_numbers.map(BigInt),
     quantities: quantities.map(BigInt),
     offsets: times.map((time) => time - t0),
@@ -301,7 +303,8 @@ function readSlices({ sequence_numbers, quantities, scheduled_at }, { t0 }) {
 
 function brokenRules(slices, input) {
   if (slices === null) return ['slices_are_well_formed'];
-  return Object.keys(RULES).filter((name) => !RULES[name](slices, input));
+  const malformed = slices.areUtc ? [] : ['slices_are_well_formed'];
+  return [...malformed, ...Object.keys(RULES).filter((name) => !RULES[name](slices, input))];
 }
 
 // ---------------------------------------------------------------------------- the file's cases
@@ -378,7 +381,7 @@ function checkBrokenSchedule(stated) {
     names(brokenRules(slices, input)),
     names(stated.broken_rules),
   );
-  if (slices === null) return differences; // a time that is not in UTC has no offset to compare
+  if (slices === null) return differences; // no numbers, no offsets to compare
   const offsets = slices.offsets.map(Number);
   return [
     ...differences,

@@ -34,18 +34,21 @@ def completed(number: int, **changes: Any) -> tuple[OrderCreated, SlicesSchedule
     return created, slices_scheduled(created)
 
 
-def altered(conninfo: str, order_id: object, change: Callable[[dict[str, Any]], None]) -> None:
+def altered(
+    conninfo: str, order_id: object, change: Callable[[dict[str, Any]], None], version: int = 2
+) -> None:
     """Alter a stored schedule as only the table's owner can: with its guard taken away."""
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET LOCAL session_replication_role = replica")
-        where = "WHERE originator_id = %s AND originator_version = 2"
-        row = connection.execute(f"SELECT state FROM stored_events {where}", (order_id,)).fetchone()
+        where = "WHERE originator_id = %s AND originator_version = %s"
+        key = (order_id, version)
+        row = connection.execute(f"SELECT state FROM stored_events {where}", key).fetchone()
         assert row is not None
         state = json.loads(row[0])
         change(state)
         connection.execute(
             f"UPDATE stored_events SET state = %s {where}",
-            (json.dumps(state, separators=(",", ":")).encode(), order_id),
+            (json.dumps(state, separators=(",", ":")).encode(), *key),
         )
 
 
@@ -72,17 +75,16 @@ def test_ten_thousand_orders_are_identical_and_then_one_edited_quantity_is_found
     assert found.exit_code == 1
     was = split.slices[3]
     at = msgspec.to_builtins(was.scheduled_at)
-    first, *others = found.out.splitlines()
+    first, last = found.out.splitlines()
     assert first == (
         f"order {created.originator_id} at position 15,310 differs from what its creation derives: "
         f"slice 4 is stored as number 4, {was.quantity + 1} shares at {at}, "
-        f"derived number 4, {was.quantity} shares at {at}"
+        f"derived number 4, {was.quantity} shares at {at}; breaks quantities_sum_to_total"
     )
-    assert f"order {created.originator_id}" in others[0]
-    assert "breaks a rule: quantities_sum_to_total" in "".join(others)
-    assert others[-1].startswith(
-        f"10,000 schedules of {slices:,} slices derived again: 1 order not"
-    )
+    assert last == "of 10,000 schedules 9,999 are identical, byte for byte; 1 differ"
+
+    in_full = run_pulse(*VERIFY, str(created.originator_id), conninfo=conninfo)
+    assert in_full.out.splitlines()[1].startswith("  quantities_sum_to_total: quantities sum to ")
 
 
 def test_the_way_is_shown_in_positions_on_stderr(
@@ -120,12 +122,16 @@ ALTERATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (shorten, "differs from what its creation derives: 8 slices are stored, 9 derived"),
     (move, "slice 2 is stored as number 2, "),
     (renumber, "stored as of splitter version 2, the creation asks for 1"),
-    (reorder, "every slice is as derived, but written in other bytes"),
+    (reorder, "every slice is as derived, but SlicesScheduled is stored in other bytes"),
     (spoil, "cannot be derived: version 2 of stream "),
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), ALTERATIONS, ids=lambda value: str(value)[:30])
+def name_of(value: object) -> str:
+    return getattr(value, "__name__", str(value))
+
+
+@pytest.mark.parametrize(("change", "told"), ALTERATIONS, ids=name_of)
 def test_every_alteration_of_a_schedule_is_told_in_its_own_words(
     conninfo: str, change: Callable[[dict[str, Any]], None], told: str
 ) -> None:
@@ -139,10 +145,15 @@ def test_every_alteration_of_a_schedule_is_told_in_its_own_words(
 
 CREATIONS: list[tuple[dict[str, Any], str]] = [
     ({"split_seed": "00000000000000fe"}, "differs from what its creation derives: slice 1 "),
-    ({"split_seed": "no seed"}, "cannot be derived: invalid literal"),
+    ({"split_seed": "no seed"}, "cannot be derived: its seed is not 16 hex digits"),
+    ({"split_seed": "FFFFFFFFFFFFFFFF"}, "cannot be derived: its seed is not 16 hex digits"),
     ({"num_splits": 1_000_000_000}, "cannot be derived: no such order was ever accepted"),
     ({"total_quantity": 3}, "cannot be derived: no such order was ever accepted"),
     ({"splitter_version": 9}, "asks for newer code than this, so nothing is proved"),
+    ({"splitter_version": 0}, "cannot be derived: there never was a splitter version 0"),
+    ({"order_unique_key": "another"}, "cannot be derived: its id does not follow from its key"),
+    ({"key_scope": "another"}, "cannot be derived: its id does not follow from its key"),
+    ({"timestamp": datetime(2026, 3, 2, 3, 45)}, "cannot be derived: its time is not in UTC"),  # noqa: DTZ001 - the fault itself
 ]
 
 
@@ -163,7 +174,9 @@ def test_a_schedule_without_a_creation_is_told_and_stops_no_other(conninfo: str)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.exit_code == 1
     assert "cannot be derived" in ended.out
-    assert "3 schedules of 9 slices derived again: 1 order not as it must be" in ended.out
+    assert ended.out.endswith(
+        "of 3 schedules 2 are identical, byte for byte; 1 cannot be derived\n"
+    )
 
 
 def test_foreign_events_and_orders_without_a_schedule_are_passed_over(conninfo: str) -> None:
@@ -173,10 +186,51 @@ def test_foreign_events_and_orders_without_a_schedule_are_passed_over(conninfo: 
     assert ended.out.startswith("1 schedule of 4 slices derived again")
 
 
-def test_an_empty_log_is_proved_at_once(conninfo: str) -> None:
+def test_an_empty_log_proves_nothing_and_says_so(conninfo: str) -> None:
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert (ended.exit_code, ended.err) == (0, "")
-    assert ended.out.startswith("0 schedules of 0 slices derived again")
+    assert ended.out == "no schedule is stored here: nothing was proved\n"
+
+
+def test_no_position_is_passed_over_however_it_was_altered(conninfo: str) -> None:
+    created, split = completed(7)
+    write(conninfo, *stored([created, split]))
+    altered(conninfo, created.originator_id, shorten)
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute(
+            "UPDATE stored_events SET notification_id = -5 WHERE originator_version = 2"
+        )
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert "at position -5 differs" in ended.out
+
+
+def test_a_fault_nobody_foresaw_is_told_and_stops_no_other(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(created: OrderCreated) -> None:
+        if created.order_unique_key == "ouk_1":
+            raise LookupError("unforeseen")
+
+    monkeypatch.setattr("pulse.application.verification.require_accepted", crash)
+    write(conninfo, *stored([event for n in range(3) for event in completed(n)]))
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert "cannot be derived: LookupError" in ended.out
+    assert ended.out.endswith(
+        "of 3 schedules 2 are identical, byte for byte; 1 cannot be derived\n"
+    )
+
+
+def add(state: dict[str, Any]) -> None:
+    state["remark"] = "added later"
+
+
+def test_a_field_added_to_the_creation_is_found(conninfo: str) -> None:
+    created, split = completed(7)
+    write(conninfo, *stored([created, split]))
+    altered(conninfo, created.originator_id, add, version=1)
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert "OrderCreated is stored in other bytes than it is written in" in ended.out
 
 
 def test_orders_can_be_proved_by_name(conninfo: str) -> None:
@@ -197,10 +251,13 @@ def test_as_json_it_says_the_same(conninfo: str) -> None:
     ended = run_pulse(*VERIFY, "--json", conninfo=conninfo)
     answer = json.loads(ended.out)
     assert ended.exit_code == 1
-    assert (answer["orders"], answer["position"], answer["orders_with_findings"]) == (2, 4, 1)
+    assert (answer["schedules"], answer["position"], answer["faults"]) == (2, 4, {"DIFFERS": 1})
     assert answer["findings"][0] == {
         "order_id": str(created.originator_id),
         "position": 2,
         "fault": "DIFFERS",
         "detail": "8 slices are stored, 9 derived",
+        "broken_rules": answer["findings"][0]["broken_rules"],
     }
+    rules = {breach["rule"] for breach in answer["findings"][0]["broken_rules"]}
+    assert {"slices_are_numbered", "quantities_sum_to_total", "window_is_filled"} <= rules

@@ -26,7 +26,7 @@ def load_candidate(name: str) -> Splitter:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise _wrong(f"no module {error.name} in {here} or installed") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _wrong(f"importing {module_name} fails: {type(error).__name__}: {error}") from error
     function: Any = getattr(module, function_name, None)
     if not callable(function):

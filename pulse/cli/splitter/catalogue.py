@@ -19,9 +19,10 @@ def rules(
 
     They are the functions of `pulse.domain.SCHEDULE_RULES`, which the workers
     check before they append a schedule, and `pulse splitter verify` afterwards.
-    Then the laws that hold over many seeds. Needs nothing.
+    Then the laws that hold over many seeds. Needs no database, and the extra
+    pulse[testing].
 
-    Exit codes: 0 listed, 2 wrong usage.
+    Exit codes: 0 listed, 2 wrong usage, 3 the extra is missing.
 
     Example:
       pulse splitter rules
@@ -51,10 +52,11 @@ def vectors(
 
     JSON on standard output: schedules with their terms and seeds, orders that are
     accepted or refused, schedules that break rules. Its format and the algorithm
-    are described in docs/conformance/README.md. The same at every run. Needs
-    nothing.
+    are described in docs/conformance/README.md. The same at every run. Needs no
+    database, and the extra pulse[testing].
 
-    Exit codes: 0 written, 2 wrong usage, or this code has no such splitter.
+    Exit codes: 0 written, 2 wrong usage, or this code has no such splitter, 3 the
+    extra is missing.
 
     Example:
       pulse splitter vectors > splitting-v1.json

@@ -13,6 +13,7 @@ from pulse.domain import CURRENT_SPLITTER_VERSION
 from pulse.testing.comparing import Comparison, Failure
 
 _MOST_BREACHES: Final = 3
+_NOT_LOOKED_AT: Final = "-"
 
 
 def render(
@@ -33,22 +34,26 @@ def render(
         yield _row(rule, width, count, current.broken[rule])
     yield Text("  breaches of a law over many seeds", "dim")
     for law, breaches in found.laws.items():
-        yield _row(law, width, len(breaches), len(current.laws[law]))
-        for breach in breaches[:_MOST_BREACHES]:
+        yield _row(law, width, _count(breaches), _count(current.laws[law]))
+        told = breaches or []
+        for breach in told[:_MOST_BREACHES]:
             yield Text(f"    {breach}", "red")
-        if len(breaches) > _MOST_BREACHES:
-            yield Text(f"    and {len(breaches) - _MOST_BREACHES} more", "red")
+        if len(told) > _MOST_BREACHES:
+            yield Text(f"    and {len(told) - _MOST_BREACHES} more", "red")
     if smallest is not None:
         yield from _smallest(smallest)
     yield Text("")
     yield _verdict(found)
 
 
-def _row(name: str, width: int, count: int, current: int) -> Text:
-    style = "red" if count else "green"
-    return (
-        Text(f"  {name:<{width}}  ").append(f"{count:>9,}", style).append(f"  {current:>9,}", "dim")
-    )
+def _row(name: str, width: int, count: int | None, current: int | None) -> Text:
+    style = "green" if count == 0 else "red"
+    told, beside = (_NOT_LOOKED_AT if n is None else f"{n:,}" for n in (count, current))
+    return Text(f"  {name:<{width}}  ").append(f"{told:>9}", style).append(f"  {beside:>9}", "dim")
+
+
+def _count(breaches: list[str] | None) -> int | None:
+    return None if breaches is None else len(breaches)
 
 
 def _smallest(failure: Failure) -> Iterator[Text]:
@@ -72,11 +77,18 @@ def _drawable(failure: Failure) -> bool:
 
 def _verdict(found: Comparison) -> Text:
     if found.holds:
-        return Text("Every rule holds for every order, and no position is favoured.", "green")
+        return Text(
+            f"Every rule holds for each of {counted(found.orders, 'order')}, and in the samples "
+            "no position is favoured.",
+            "green",
+        )
     broken = sum(bool(count) for count in found.broken.values())
     laws = sum(bool(breaches) for breaches in found.laws.values())
-    return Text(
+    unseen = sum(breaches is None for breaches in found.laws.values())
+    told = (
         f"{found.failed:,} of {counted(found.orders, 'order')} fail: "
-        f"{counted(broken, 'rule')} and {counted(laws, 'law')} are broken. Nothing was written.",
-        "bold red",
+        f"{counted(broken, 'rule')} and {counted(laws, 'law')} are broken"
     )
+    if unseen:
+        told += f", {counted(unseen, 'law')} could not be looked at"
+    return Text(f"{told}. Nothing was written.", "bold red")

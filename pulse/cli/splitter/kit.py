@@ -27,5 +27,6 @@ def kit_needed() -> Iterator[None]:
         if extra is None:
             raise
         raise CouldNotStart(
-            f"this command needs {error.name}: pip install 'pulse[{extra}]'"
+            f"this command needs {error.name}: install Pulse with its extra `{extra}`, "
+            f"as with pip install '.[{extra}]' in a clone"
         ) from None

@@ -1,10 +1,14 @@
 """A schedule as points of a chart."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 
-from pulse.domain import Slice, SplitTerms, split_v1
+from pulse.domain import CURRENT_SPLITTER_VERSION, Slice, SplitTerms, split
+
+MARGIN_COLUMNS: Final = 22
+"""What a chart in the terminal needs beside its canvas, for axes and their labels."""
 
 
 def minutes(terms: SplitTerms, slices: Iterable[Slice]) -> list[float]:
@@ -18,5 +22,10 @@ def shares(slices: Iterable[Slice]) -> list[int]:
 
 
 def even_split(terms: SplitTerms) -> Sequence[Slice]:
-    """The same order without randomisation, which every splitter version splits alike."""
-    return split_v1(msgspec.structs.replace(terms, randomize=False))
+    """The same order without randomisation."""
+    return split(msgspec.structs.replace(terms, randomize=False), CURRENT_SPLITTER_VERSION)
+
+
+def slices_in(columns: int) -> int:
+    """How many slices a chart that wide can keep apart."""
+    return max(0, columns - MARGIN_COLUMNS)

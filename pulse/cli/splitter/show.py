@@ -1,7 +1,8 @@
 """`pulse splitter show`: a schedule as a picture, in the terminal or as an image."""
 
+import re
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,7 +12,8 @@ from rich.text import Text
 
 from pulse.cli.schedule_text import draw, verdict
 from pulse.cli.splitter.kit import kit_needed
-from pulse.cli.terminal import columns, counted, output
+from pulse.cli.splitter.points import slices_in
+from pulse.cli.terminal import columns, counted, duration, has_blocks, output
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     MAX_DURATION_MINUTES,
@@ -26,7 +28,10 @@ from pulse.domain import (
 from pulse.errors import PulseError
 
 _STARTS_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_LATEST_START: Final = datetime(9999, 12, 31, tzinfo=UTC) - timedelta(minutes=MAX_DURATION_MINUTES)
 _MOST_SEED: Final = 2**64 - 1
+_DECIMAL: Final = re.compile(r"[0-9]{1,15}|[0-9]{17,20}")
+_HEX: Final = re.compile(r"[0-9a-f]{16}")
 
 Total = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_QUANTITY, help="Shares.")]
 Splits = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_SPLITS, help="Slices.")]
@@ -40,7 +45,7 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     *,
     seed: Annotated[
         str | None,
-        typer.Option(help="A number, or 16 hex digits as events have it; drawn if left out."),
+        typer.Option(help="16 hex digits as an event has it, or a number; drawn if left out."),
     ] = None,
     even: Annotated[bool, typer.Option("--even", help="Without randomisation.")] = False,
     start: Annotated[
@@ -62,12 +67,13 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
 ) -> None:
     """Draw the schedule that an order would get.
 
-    Shares over time, a bar a slice, with the even split (o) beside it. The same
-    terms and the same seed give the same schedule on any machine; without --seed
-    one is drawn and named, so that it can be shown again. Needs no database.
+    Shares over time, a bar a slice, with the even split (o) beside it; a line a
+    slice where the terminal is too narrow for that. The same terms and the same
+    seed give the same schedule on any machine; without --seed one is drawn and
+    named, so that it can be shown again. Needs no database.
 
     Exit codes: 0 drawn, 1 the file cannot be written, 2 wrong usage, 3 a plotting
-    library is missing.
+    library (the extra pulse[charts]) is missing.
 
     Example:
       pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7
@@ -78,13 +84,16 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     if splitter_version not in SPLITTERS:
         known = ", ".join(map(str, SPLITTERS))
         raise typer.BadParameter(f"expected one of {known}", param_hint="--splitter-version")
+    starts_at = _STARTS_AT if start is None else start.replace(tzinfo=UTC)
+    if starts_at > _LATEST_START:
+        raise typer.BadParameter("the window would end after the year 9999", param_hint="--start")
     terms = SplitTerms(
         total_quantity=total,
         num_splits=splits,
         duration_minutes=duration,
         randomize=not even,
         seed=secrets.randbits(64) if seed is None else _seed_of(seed),
-        starts_at=_STARTS_AT if start is None else start.replace(tzinfo=UTC),
+        starts_at=starts_at,
     )
     slices = split(terms, splitter_version)
     if svg is not None:
@@ -98,15 +107,13 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
 
 
 def _seed_of(text: str) -> int:
-    """A seed as people write it, in decimal, or as an event has it, in 16 hex digits."""
-    expected = f"a whole number from 0 to {_MOST_SEED}, or 16 hex digits"
-    try:
-        seed = int(text, 16 if len(text) == 16 else 10)  # noqa: PLR2004 - as in OrderCreated
-    except ValueError:
-        raise typer.BadParameter(f"expected {expected}", param_hint="--seed") from None
-    if not 0 <= seed <= _MOST_SEED:
-        raise typer.BadParameter(f"expected {expected}", param_hint="--seed")
-    return seed
+    """A seed as an event has it, in 16 hex digits, or any other whole number in decimal."""
+    if _HEX.fullmatch(text):
+        return int(text, 16)
+    if not _DECIMAL.fullmatch(text) or int(text) > _MOST_SEED:
+        expected = f"expected 16 hex digits, or a whole number from 0 to {_MOST_SEED}"
+        raise typer.BadParameter(expected, param_hint="--seed")
+    return int(text)
 
 
 def _write(svg: Path, terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
@@ -119,19 +126,29 @@ def _write(svg: Path, terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
 
 
 def _print(terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
-    with kit_needed():
-        from pulse.cli.splitter.chart import chart_lines  # noqa: PLC0415 - needs an extra
+    """A chart, or a line a slice where a chart has no room or the terminal no characters for it."""
     console = output()
+    width = columns(console)
     console.print(Text(title(terms), "bold"))
-    if not console.encoding.lower().startswith("utf"):
-        for text in draw(slices, terms, columns(console), blocks=False):
-            console.print(text)
-        return
-    colours = console.is_terminal and not console.no_color
-    for line in chart_lines(terms, slices, columns(console), colours=colours):
-        console.print(Text.from_ansi(line))
-    for text in verdict(slices, terms):
+    if console.encoding.lower().startswith("utf") and terms.num_splits <= slices_in(width):
+        with kit_needed():
+            from pulse.cli.splitter.chart import chart_lines  # noqa: PLC0415 - needs an extra
+        colours = console.is_terminal and not console.no_color
+        for line in chart_lines(terms, slices, width, colours=colours):
+            console.print(Text.from_ansi(line))
+        drawn = verdict(slices, terms)
+    else:
+        drawn = draw(slices, terms, width, blocks=has_blocks(console))
+        console.print(f"the even split: {_even(terms)}")
+    for text in drawn:
         console.print(text)
+
+
+def _even(terms: SplitTerms) -> str:
+    """The even split in words."""
+    least, more = divmod(terms.total_quantity, terms.num_splits)
+    shares = f"{least:,}" if not more else f"{least:,} or {least + 1:,}"
+    return f"{shares} shares every {duration(terms.duration_minutes * 60 / (terms.num_splits - 1))}"
 
 
 def title(terms: SplitTerms) -> str:

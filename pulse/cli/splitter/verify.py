@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -23,15 +24,20 @@ _SENTENCES: Final = {
     "UNREADABLE": "cannot be derived",
     "NEWER_CODE": "asks for newer code than this, so nothing is proved",
 }
+_COUNTED: Final = {
+    "DIFFERS": "differ",
+    "BREAKS_RULE": "break a rule",
+    "UNREADABLE": "cannot be derived",
+    "NEWER_CODE": "ask for newer code",
+}
 
 
 class Proof(msgspec.Struct):
-    """What has been looked through so far."""
+    """What has been looked through so far; `faults` counts schedules by what is wrong with them."""
 
-    orders: int = 0
+    schedules: int = 0
     slices: int = 0
     position: int = 0
-    orders_with_findings: int = 0
     faults: Counter[str] = msgspec.field(default_factory=Counter)
     findings: list[Finding] = msgspec.field(default_factory=list)
 
@@ -48,8 +54,9 @@ def verify(
     A schedule is a function of its order's creation: the recorded seed and the
     recorded splitter version. This reads the log, derives each schedule anew in
     this process and names, for every order that differs, the first slice that
-    does; it also holds each one against every rule. Shows its way in positions of
-    the log on standard error.
+    does and the rules that it breaks (with ORDER_ID, every breach). It cannot see
+    what was taken out of the log, or a history that was replaced as a whole.
+    Shows its way in positions of the log on standard error.
 
     Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
     which is started if it does not run. Changes nothing; orders may come and go.
@@ -64,14 +71,14 @@ def verify(
       pulse splitter verify 9ff54a4d-a8eb-5a4c-a146-a92918cb5546
     """
     settings, proof = settings_from_environment(), Proof()
-    tell = _keep if as_json else _tell
+    tell = proof.findings.append if as_json else partial(_tell, in_full=bool(order_ids))
     with progress_on(errors(), "position") as on_progress:
         run_to_end(_prove(settings, order_ids, proof, on_progress, tell))
     if as_json:
         typer.echo(msgspec.json.encode(proof))
     else:
-        _sum_up(proof)
-    if proof.orders_with_findings:
+        output().print(_summed_up(proof))
+    if proof.faults:
         raise typer.Exit(NOT_WELL)
 
 
@@ -80,18 +87,19 @@ async def _prove(
     order_ids: list[str] | None,
     proof: Proof,
     on_progress: OnProgress,
-    tell: Callable[[Finding, Proof], None],
+    tell: Callable[[Finding], None],
 ) -> None:
     async with open_tools_or_stop(settings) as tools:
-        stretches = _orders(tools, order_ids) if order_ids else tools.verification().every_order()
+        stretches = (
+            _orders(tools, order_ids) if order_ids else tools.verification().every_schedule()
+        )
         async for verified in stretches:
-            proof.orders += verified.orders
+            proof.schedules += verified.schedules
             proof.slices += verified.slices
             proof.position = verified.position
-            proof.orders_with_findings += len({f.order_id for f in verified.findings})
+            proof.faults.update(finding.fault for finding in verified.findings)
             for finding in verified.findings:
-                proof.faults[finding.fault] += 1
-                tell(finding, proof)
+                tell(finding)
             on_progress(verified.position, verified.end)
 
 
@@ -100,22 +108,26 @@ async def _orders(tools: Tools, order_ids: list[str]) -> AsyncIterator[Verified]
         yield await tools.verification().of_order(order_id_of(text))
 
 
-def _keep(finding: Finding, proof: Proof) -> None:
-    proof.findings.append(finding)
-
-
-def _tell(finding: Finding, _: Proof) -> None:
+def _tell(finding: Finding, *, in_full: bool) -> None:
+    """A line an order; `in_full` adds each breach of a rule on a line of its own."""
+    console = output()
     line = Text(f"order {finding.order_id} at position {finding.position:,} ")
     line.append(_SENTENCES[finding.fault], "bold red").append(f": {printable(finding.detail)}")
-    output().print(line)
+    rules = dict.fromkeys(breach.rule for breach in finding.broken_rules)
+    if finding.fault == "DIFFERS" and rules:
+        line.append(f"; breaks {', '.join(rules)}")
+    console.print(line)
+    for breach in finding.broken_rules if in_full else ():
+        console.print(f"  {breach.rule}: {printable(breach.breach)}")
 
 
-def _sum_up(proof: Proof) -> None:
-    schedules, slices = counted(proof.orders, "schedule"), counted(proof.slices, "slice")
-    looked = f"{schedules} of {slices} derived again"
-    if not proof.orders_with_findings:
-        output().print(Text(looked).append(": every one is identical, byte for byte", "green"))
-        return
-    faults = ", ".join(f"{count:,} {_SENTENCES[fault]}" for fault, count in proof.faults.items())
-    wrong = counted(proof.orders_with_findings, "order")
-    output().print(Text(f"{looked}: {wrong} not as it must be ({faults})", "bold red"))
+def _summed_up(proof: Proof) -> Text:
+    if not proof.schedules:
+        return Text("no schedule is stored here: nothing was proved", "yellow")
+    schedules, slices = counted(proof.schedules, "schedule"), counted(proof.slices, "slice")
+    if not proof.faults:
+        told = Text(f"{schedules} of {slices} derived again: ")
+        return told.append("every one is identical, byte for byte", "green")
+    identical = proof.schedules - proof.faults.total()
+    faults = ", ".join(f"{count:,} {_COUNTED[fault]}" for fault, count in proof.faults.items())
+    return Text(f"of {schedules} {identical:,} are identical, byte for byte; {faults}", "bold red")

@@ -221,12 +221,15 @@ IST = timezone(timedelta(hours=5, minutes=30))
 ILL_FORMED: list[tuple[dict[str, Any], str]] = [
     ({"sequence_number": 2.0}, "the slice at place 2 has the number 2.0"),
     ({"sequence_number": True}, "the slice at place 2 has the number True"),
+    ({"sequence_number": "2"}, "the slice at place 2 has the number '2'"),
     ({"quantity": 20.0}, "the slice at place 2 has 20.0 shares"),
-    ({"quantity": Decimal(20)}, "the slice at place 2 has Decimal('20') shares"),
-    (
-        {"scheduled_at": datetime(2026, 3, 2, 14, 45, 15, tzinfo=IST)},
-        "the slice at place 2 is at 2026-03-02T14:45:15+05:30",
-    ),
+    ({"quantity": None}, "the slice at place 2 has None shares"),
+    ({"quantity": float("nan")}, "the slice at place 2 has nan shares"),
+    ({"quantity": Decimal(20)}, "the slice at place 2 has a value of type Decimal shares"),
+    ({"quantity": 2**63}, "the slice at place 2 has a value of type int shares"),
+    ({"quantity": -(2**63)}, "the slice at place 2 has a value of type int shares"),
+    ({"quantity": "x" * 99}, f"the slice at place 2 has '{'x' * 39} shares"),
+    ({"scheduled_at": "09:15"}, "the slice at place 2 is at '09:15'"),
     (
         {"scheduled_at": datetime(2026, 3, 2, 9, 15, 15)},  # noqa: DTZ001 - the fault itself
         "the slice at place 2 is at 2026-03-02T09:15:15",
@@ -235,13 +238,48 @@ ILL_FORMED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "breach"), ILL_FORMED, ids=lambda value: str(value)[:30])
-def test_a_slice_that_is_not_well_formed_is_found_and_nothing_more_is_said(
+def test_a_slice_that_cannot_be_computed_with_is_found_and_nothing_more_is_said(
     change: dict[str, Any], breach: str
 ) -> None:
     slices = list(schedule((20, 20, 21, 20, 99)))
     slices[1] = msgspec.structs.replace(slices[1], **change)
     assert list(slices_are_well_formed(EVEN, slices)) == [breach]
     assert broken_rules(EVEN, slices) == (BrokenRule(rule="slices_are_well_formed", breach=breach),)
+
+
+@pytest.mark.parametrize("stranger", [None, 20, {"quantity": 20}, EVEN])
+def test_what_is_no_slice_is_found(stranger: Any) -> None:
+    told = f"what stands at place 2 is no slice: {type(stranger).__name__}"
+    first, _, *others = schedule()
+    assert broken_rules(EVEN, (first, stranger, *others)) == (
+        BrokenRule(rule="slices_are_well_formed", breach=told),
+    )
+
+
+def test_a_time_in_another_zone_is_found_and_the_other_rules_still_speak() -> None:
+    slices = list(schedule((20, 20, 21, 20, 22)))
+    slices[1] = msgspec.structs.replace(
+        slices[1], scheduled_at=slices[1].scheduled_at.astimezone(IST)
+    )
+    assert broken_rules(RANDOM, slices) == (
+        BrokenRule(
+            rule="slices_are_well_formed",
+            breach="the slice at place 2 is at 2026-03-02T14:45:15+05:30",
+        ),
+        BrokenRule(rule="quantities_sum_to_total", breach="quantities sum to 103, expected 102"),
+    )
+
+
+def test_a_whole_number_of_64_bits_is_one() -> None:
+    slices = [msgspec.structs.replace(s, quantity=2**63 - 1) for s in schedule()]
+    assert list(slices_are_well_formed(EVEN, slices)) == []
+    slices = [msgspec.structs.replace(s, quantity=-(2**63) + 1) for s in schedule()]
+    assert list(slices_are_well_formed(EVEN, slices)) == []
+
+
+def test_slices_may_come_one_by_one() -> None:
+    assert broken_rules(EVEN, iter(schedule())) == ()
+    assert len(broken_rules(EVEN, iter(schedule((20, 20, 21, 20, 22))))) == 3
 
 
 def test_every_fault_of_form_is_told() -> None:

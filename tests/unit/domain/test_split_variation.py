@@ -6,6 +6,7 @@ it if the splitter were perfect. Planted favourites show the power: what such a 
 finds.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from math import sqrt
@@ -18,7 +19,10 @@ from pulse.domain import Slice, Splitter, SplitTerms, split_v1
 from pulse.testing import SPLITTER_LAWS, Sample, last_takes_the_rest, sample_of
 from pulse.testing.splitter_laws import (
     LEAST_AVERAGE,
+    Column,
     Law,
+    every_inner_time_is_alike,
+    every_position_is_alike,
     least_bias_found,
     no_position_gets_more_shares,
     no_position_is_an_extreme_more_often,
@@ -104,8 +108,50 @@ def test_a_bias_in_time_is_found_with_the_power_that_is_claimed(place: int, sign
 def test_the_last_one_that_takes_the_rest_is_found_to_be_the_extreme_one() -> None:
     usual = sample(10_000, 10, last_takes_the_rest)
     largest, smallest = no_position_is_an_extreme_more_often(usual)
+    assert [breach.partition("'")[0] for breach in every_position_is_alike(usual)][-1] == "slice 10"
     assert largest.startswith("slice 10 is the largest in ")
     assert smallest.startswith("slice 10 is the smallest in ")
+
+
+def wilder(columns: Sequence[Column], place: int, centre: float, by: float) -> tuple[Column, ...]:
+    """The columns, but one position strays from its centre by that much more."""
+    found = list(columns)
+    found[place] = tuple(round(centre + (value - centre) * by) for value in found[place])
+    return tuple(found)
+
+
+@pytest.mark.parametrize("by", [0.8, 1.25])
+@pytest.mark.parametrize("place", [0, 9])
+def test_a_position_that_is_fair_on_average_and_wilder_or_tamer_is_found(
+    place: int, by: float
+) -> None:
+    """A quarter more or a fifth less than the others, though its mean and bounds are right."""
+    fair = sample(10_000, 10)
+    unlike = wilder(fair.quantities, place, fair.average, by)
+    (found,) = every_position_is_alike(Sample(fair.terms, unlike, fair.offsets))
+    assert found.startswith(f"slice {place + 1}'s quantity is distributed unlike the others'")
+
+
+def test_a_time_that_is_always_early_or_late_and_never_between_is_found() -> None:
+    fair = sample(10_000, 10)
+    offsets = list(fair.offsets)
+    reach = round(0.29 * fair.interval)
+    even = round(fair.interval)
+    offsets[1] = tuple(even + (reach if offset > even else -reach) for offset in offsets[1])
+    unlike = Sample(fair.terms, fair.quantities, tuple(offsets))
+    assert list(no_time_is_early_or_late(unlike)) == []
+    found = [breach.partition("'")[0] for breach in every_inner_time_is_alike(unlike)]
+    assert "slice 2" in found
+
+
+def test_a_few_shares_that_always_come_first_are_found() -> None:
+    """26 shares in 10 slices, the largest first: no average is large enough to vary by 8 %."""
+    fair = sample(26, 10)
+    schedules = [sorted(s, reverse=True) for s in zip(*fair.quantities, strict=True)]
+    sorted_first = Sample(fair.terms, tuple(zip(*schedules, strict=True)), fair.offsets)
+    assert list(quantities_vary(sorted_first)) == []
+    assert len(list(no_position_gets_more_shares(sorted_first))) >= 8
+    assert list(every_position_is_alike(sorted_first)) != []
 
 
 def test_a_splitter_that_does_not_vary_is_found() -> None:

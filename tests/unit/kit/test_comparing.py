@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
-from itertools import count
+from collections.abc import Iterator, Sequence
+from itertools import count, cycle
 
 import msgspec
 import pytest
@@ -22,13 +22,13 @@ from pulse.testing.comparing import (
 
 
 def compared(candidate: Candidate, orders: int = 200) -> Comparison:
-    return compare(candidate, generated_orders(orders), lambda _: None)
+    return compare(candidate, generated_orders(orders), lambda *_: None)
 
 
 def test_the_current_splitter_breaks_nothing() -> None:
     found = compared(split_v1)
     assert found.holds
-    assert found.orders == 200
+    assert found.orders == 200 + 6 * 2_000
     assert found.first is None
     assert list(found.broken) == [r.__name__ for r in (*CANDIDATE_RULES, *SCHEDULE_RULES)]
     assert list(found.laws) == [law.__name__ for law in SPLITTER_LAWS]
@@ -38,13 +38,15 @@ def test_the_current_splitter_breaks_nothing() -> None:
 def test_the_last_one_that_takes_the_rest_fails_and_shrinks_to_five_shares() -> None:
     found = compared(last_takes_the_rest, 1000)
     assert not found.holds
-    assert found.failed > 400
+    assert found.failed > 4_000
     assert {rule for rule, orders in found.broken.items() if orders} == {
         "quantities_stay_near_average",
         "even_quantities_are_even",
     }
     assert {law for law, breaches in found.laws.items() if breaches} == {
-        "no_position_is_an_extreme_more_often"
+        "no_position_gets_more_shares",
+        "no_position_is_an_extreme_more_often",
+        "every_position_is_alike",
     }
     assert found.first is not None
     smallest = shrink(last_takes_the_rest, found.first)
@@ -69,6 +71,31 @@ def of_floats(terms: SplitTerms) -> Sequence[Slice]:
     return [msgspec.structs.replace(s, quantity=float(s.quantity)) for s in split_v1(terms)]
 
 
+def leaving(_: SplitTerms) -> Sequence[Slice]:
+    sys.exit(0)
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even this")
+
+
+def unspeakable(_: SplitTerms) -> Sequence[Slice]:
+    raise Unspeakable
+
+
+def endless(terms: SplitTerms) -> Iterator[Slice]:
+    return cycle(split_v1(terms))
+
+
+def of_none(terms: SplitTerms) -> list[Slice]:
+    return [msgspec.structs.replace(s, scheduled_at=None) for s in split_v1(terms)]
+
+
+def empty(_: SplitTerms) -> Sequence[Slice]:
+    return ()
+
+
 def restless() -> Candidate:
     """Another schedule at every call."""
     calls = count()
@@ -77,37 +104,37 @@ def restless() -> Candidate:
 
 def restless_in_length() -> Candidate:
     calls = count()
-    return lambda terms: split_v1(terms)[: 1 + next(calls) % 2]
+    return lambda terms: split_v1(terms)[: 1 + next(calls) % 3]
 
 
-RESTLESS = "asked again, there are 1 slices and were 2"
+def name_of(value: object) -> str:
+    return getattr(value, "__name__", str(value))
+
+
 FAULTS: list[tuple[Candidate, str, str]] = [
-    (raising, "candidate_answers_with_slices", "ZeroDivisionError: 2 slices"),
-    (
-        of_something_else,
-        "candidate_answers_with_slices",
-        "it answered with str, expected pulse.domain.Slice",
-    ),
+    (raising, "candidate_answers_with_slices", "it raised ZeroDivisionError: 2 slices"),
+    (leaving, "candidate_answers_with_slices", "it raised SystemExit: 0"),
+    (unspeakable, "candidate_answers_with_slices", "it raised Unspeakable"),
+    (endless, "candidate_answers_with_slices", "it answered with 10,000 slices and more"),
     (
         no_sequence,
         "candidate_answers_with_slices",
-        "TypeError: 'int' object is not iterable",
+        "it raised TypeError: 'int' object is not iterable",
     ),
+    (of_something_else, "slices_are_well_formed", "what stands at place 1 is no slice: str"),
     (of_floats, "slices_are_well_formed", "the slice at place 1 has 1.0 shares"),
-    (
-        restless_in_length(),
-        "same_terms_same_schedule",
-        "asked again, there are 1 slices and were 2",
-    ),
+    (of_none, "slices_are_well_formed", "the slice at place 1 is at None"),
+    (empty, "slices_are_numbered", "0 slices numbered [], expected 1 to 2"),
 ]
 
 
-@pytest.mark.parametrize(("candidate", "rule", "breach"), FAULTS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("candidate", "rule", "breach"), FAULTS, ids=name_of)
 def test_a_candidate_that_is_no_splitter_is_told_what_is_wrong(
     candidate: Candidate, rule: str, breach: str
 ) -> None:
     found = compared(candidate, 10)
-    assert found.failed == found.orders
+    assert found.failed == found.orders == 10 + 6  # of each sample, one was enough
+    assert list(found.laws.values()) == [None] * len(SPLITTER_LAWS)
     assert found.first is not None
     assert found.first.broken[0].rule == rule
     assert shrink(candidate, found.first).broken[0].breach == breach
@@ -120,6 +147,25 @@ def test_a_candidate_that_depends_on_more_than_the_terms_is_found() -> None:
     assert failure is not None
     assert failure.broken[0].rule == "same_terms_same_schedule"
     assert failure.broken[0].breach.startswith("asked again, the slice at place ")
+
+
+def test_one_whose_length_depends_on_more_is_found_too() -> None:
+    failure = failure_of(restless_in_length(), generated_orders(1)[0])
+    assert failure is not None
+    assert failure.broken[0].breach == "asked again, there are 1 slices and were 2"
+
+
+def test_a_fault_at_one_seed_in_a_thousand_is_no_reason_to_say_that_all_is_well() -> None:
+    def rare(terms: SplitTerms) -> Sequence[Slice]:
+        if terms.seed % 1_009 == 0 and terms.total_quantity == 26:
+            raise LookupError("one seed in a thousand")
+        return split_v1(terms)
+
+    found = compared(rare, 5)
+    assert not found.holds
+    assert found.failed == 1
+    assert found.first is not None
+    assert found.first.terms.total_quantity == 26
 
 
 def test_a_failure_that_only_a_large_order_has_is_still_found_smaller() -> None:
@@ -151,9 +197,10 @@ def test_what_cannot_be_made_smaller_is_left_as_it_is() -> None:
 
 
 def test_progress_is_told_order_by_order() -> None:
-    told: list[int] = []
-    compare(split_v1, generated_orders(5), told.append)
-    assert told == [1, 2, 3, 4, 5]
+    told: list[tuple[int, int]] = []
+    compare(raising, generated_orders(5), lambda *progress: told.append(progress))
+    assert [done for done, _ in told] == list(range(1, len(told) + 1))
+    assert {total for _, total in told} == {5 + 6 * 2_000}
 
 
 def test_the_generated_orders_are_the_same_in_every_process() -> None:

@@ -13,20 +13,23 @@ TESTS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 MY_DESK = """
 from dataclasses import dataclass
+from datetime import datetime
 
 @dataclass
-class Ledger:
+class Line:
+    no: int
+    instrument: str
     shares: int
-    sent: list
+    due: datetime
 
-def book(slices):
-    sent = sorted(slices, key=lambda s: s.scheduled_at)
-    return Ledger(sum(s.quantity for s in sent), {kept})
+def book(instrument, slices):
+    lines = [Line(s.sequence_number, instrument, s.quantity, s.scheduled_at) for s in slices]
+    return {kept}
 """
 
 
 def run_tests(home: Path, kept: str) -> "subprocess.CompletedProcess[str]":
-    """Run the page's tests in a project of their own, beside a desk that keeps these slices."""
+    """Run the page's tests in a project of their own, beside a desk that keeps these lines."""
     (home / "my_desk.py").write_text(MY_DESK.format(kept=kept), encoding="utf-8")
     for number, test in enumerate(TESTS):
         (home / f"test_{number}.py").write_text(test, encoding="utf-8")
@@ -42,13 +45,13 @@ def run_tests(home: Path, kept: str) -> "subprocess.CompletedProcess[str]":
 
 def test_every_test_of_the_page_passes_in_a_strangers_project(tmp_path: Path) -> None:
     assert len(TESTS) == 2
-    done = run_tests(tmp_path, kept="sent")
+    done = run_tests(tmp_path, kept="lines")
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
 
 
 def test_they_find_a_desk_that_loses_a_slice(tmp_path: Path) -> None:
-    done = run_tests(tmp_path, kept="sent[:-1]")
+    done = run_tests(tmp_path, kept="lines[:-1]")
     assert "ScheduleBroken" in done.stdout
     assert "1 failed, 1 passed" in done.stdout
 

@@ -87,3 +87,9 @@ def test_a_scenario_without_a_command_says_what_is_missing() -> None:
 def test_a_history_that_no_order_has_is_no_beginning() -> None:
     with pytest.raises(HistoryBroken):
         given_events(CREATED, CREATED)
+
+
+def test_a_scenario_has_one_command() -> None:
+    scenario = given_events().when(place_order())
+    with pytest.raises(AssertionError, match="a scenario has one command"):
+        scenario.when(place_order())

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from datetime import datetime
 from math import isqrt
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pulse.domain import (
-    Claim,
     Order,
     OrderRequest,
     OrderState,
@@ -21,12 +20,12 @@ from pulse.domain import (
     split_v1,
 )
 from pulse.testing import (
-    claims,
     edge_sizes,
     edge_split_terms,
     moments,
     order_requests,
     orders,
+    orders_in_progress,
     place_orders,
     schedules,
     split_terms,
@@ -169,12 +168,31 @@ def test_failed_orders_come_for_every_reason_where_none_is_asked_for() -> None:
 
 
 def test_a_claim_makes_a_pending_order_one_in_progress_and_it_can_be_split() -> None:
-    found: list[tuple[Order, Claim]] = drawn_from(
-        orders("PENDING").flatmap(lambda order: st.tuples(st.just(order), claims(order))), 20
-    )
-    for order, claim in found:
+    for order, claim in drawn_from(orders_in_progress(), 20):
+        assert order.state == "PENDING"
         assert order.created_at <= claim.claimed_at <= order.window_ends_at
         assert claim.first_claimed_at == claim.claimed_at
+
+
+def test_a_reason_alone_asks_for_a_failed_order() -> None:
+    found: list[Order] = drawn_from(orders(reason="TOO_LATE"), 10)
+    assert {order.state for order in found} == {"FAILED"}
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "told"),
+    [
+        ("IN_PROGRESS", None, "one of PENDING, COMPLETED, FAILED, not 'IN_PROGRESS'"),
+        ("completed", None, "not 'completed'"),
+        ("COMPLETED", "TOO_LATE", "a FAILED order has one of TIMED_OUT, "),
+        (None, "LATE", "not 'LATE'"),
+    ],
+)
+def test_a_state_or_reason_that_does_not_exist_is_refused(
+    state: Any, reason: Any, told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        orders(state, reason)
 
 
 def test_orders_come_in_every_state_where_none_is_asked_for() -> None:
