@@ -15,7 +15,15 @@ from pulse.secret import Secret, ServiceToken
 T = TypeVar("T")
 _MOST_DIGITS: Final = 20
 _NEVER_SHOWN: Final = frozenset(
-    ("database_url", "service_tokens", "gateway_service_token", "jwt_secret", "jwt_public_key")
+    (
+        "database_url",
+        "service_tokens",
+        "gateway_service_token",
+        "jwt_secret",
+        "jwt_public_key",
+        "jwt_jwks_url",
+        "api_base_url",
+    )
 )
 """What may hold a secret, if only by a slip of the hand: a fault is told without the value."""
 
