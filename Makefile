@@ -10,12 +10,12 @@ COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal -
 	--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint types mutants vectors charts contracts check format lock clean
+.PHONY: help run bench-gateway test coverage lint types mutants vectors charts contracts check format lock clean
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run ## start everything: embedded Postgres, API and workers in one process
+run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and workers in one process
 	@exec $(BIN)/pulse up
 
 test: $(VENV)/.dev ## run all tests on a Postgres of their own
@@ -49,6 +49,9 @@ charts: $(VENV)/.dev ## draw the documentation's charts again
 
 contracts: $(VENV)/.dev ## who may import whom
 	$(BIN)/lint-imports --no-cache
+
+bench-gateway: $(VENV)/.run ## the gateway's rate beside the API's own (needs wrk)
+	$(BIN)/python benchmarks/gateway.py
 
 format: $(VENV)/.dev ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .

@@ -1,10 +1,11 @@
 """Use cases: place an order, read orders. One `Orders` protocol for whoever asks."""
 
+from pulse.application.answers_over_http import PulseAway, PulseBusy, PulseFailed
+from pulse.application.callers import Caller, CallerUnnamable
 from pulse.application.clock_watch import ClockOff, ClockWatch
 from pulse.application.event_view import TOPICS, EventType, EventView
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import (
-    Caller,
     EventPage,
     EventQuery,
     OrderNotFound,
@@ -14,13 +15,21 @@ from pulse.application.orders import (
     Queries,
 )
 from pulse.application.origin import Clock, Origin, new_request_id, new_trace_id, system_clock
+from pulse.application.over_http import (
+    ON_BEHALF_OF,
+    HttpLimits,
+    OrdersOverHttp,
+    open_orders_over_http,
+)
 from pulse.application.readiness import Readiness, Ready
 from pulse.application.stored_terms import newest_terms
 from pulse.application.verification import Finding, ScheduleVerification, Verified
 
 __all__ = [
+    "ON_BEHALF_OF",
     "TOPICS",
     "Caller",
+    "CallerUnnamable",
     "Clock",
     "ClockOff",
     "ClockWatch",
@@ -29,12 +38,17 @@ __all__ = [
     "EventType",
     "EventView",
     "Finding",
+    "HttpLimits",
     "InProcessOrders",
     "OrderNotFound",
     "Orders",
     "OrdersAndQueries",
+    "OrdersOverHttp",
     "Origin",
     "Placed",
+    "PulseAway",
+    "PulseBusy",
+    "PulseFailed",
     "Queries",
     "Readiness",
     "Ready",
@@ -43,5 +57,6 @@ __all__ = [
     "new_request_id",
     "new_trace_id",
     "newest_terms",
+    "open_orders_over_http",
     "system_clock",
 ]

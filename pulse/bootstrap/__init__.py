@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import httpx
 import structlog
 
+from pulse.application import Orders
+from pulse.bootstrap.gateway import open_orders_elsewhere, open_token_checker
 from pulse.bootstrap.node import Node
 from pulse.bootstrap.server import open_server
 from pulse.errors import PulseError
-from pulse.http.api import create_api
-from pulse.http.root import Mounts, Root
+from pulse.http.api import InternalDoor, create_api
+from pulse.http.gateway import GatewayDoor, TokenChecker, create_gateway
+from pulse.http.root import ASGIApp, Mounts, Root
 from pulse.logs import configure_logs
 from pulse.settings import Settings, SettingsError
 
@@ -34,13 +38,24 @@ def settings_from_environment() -> Settings:
 
 
 def everything(settings: Settings) -> Root:
-    """API and workers in one process, on one pool; the API lives under `/pulse`."""
-    return Root(lambda: _mounted(settings, "/pulse", with_workers=True))
+    """All in one process, on one pool: the API under `/pulse`, the gateway under `/gapi`, workers.
+
+    The gateway hands its orders to the API's own use cases, without a hop.
+    """
+    return Root(lambda: _everything(settings))
 
 
 def api_alone(settings: Settings) -> Root:
     """The API at `/`, without workers: orders stay PENDING until somebody's worker takes them."""
-    return Root(lambda: _mounted(settings, "", with_workers=False))
+    return Root(lambda: _api_alone(settings))
+
+
+def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
+    """The gateway at `/`, before the Pulse API of the settings; it has no database.
+
+    `transport` takes the place of the network in tests.
+    """
+    return Root(lambda: _gateway_alone(settings, transport))
 
 
 async def work_until_stopped(settings: Settings) -> None:
@@ -60,9 +75,37 @@ async def work_until_stopped(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _mounted(settings: Settings, prefix: str, *, with_workers: bool) -> AsyncIterator[Mounts]:
-    async with _open_node(settings, with_workers=with_workers) as node:
-        yield {prefix: create_api(node.orders, node.readiness)}
+async def _everything(settings: Settings) -> AsyncIterator[Mounts]:
+    async with (
+        open_token_checker(settings) as tokens,
+        _open_node(settings, with_workers=True) as node,
+    ):
+        yield {"/pulse": _api(settings, node), "/gapi": _gateway(node.orders, tokens)}
+
+
+@asynccontextmanager
+async def _api_alone(settings: Settings) -> AsyncIterator[Mounts]:
+    async with _open_node(settings, with_workers=False) as node:
+        yield {"": _api(settings, node)}
+
+
+@asynccontextmanager
+async def _gateway_alone(
+    settings: Settings, transport: httpx.AsyncBaseTransport | None
+) -> AsyncIterator[Mounts]:
+    async with (
+        open_token_checker(settings) as tokens,
+        open_orders_elsewhere(settings, transport) as orders,
+    ):
+        yield {"": _gateway(orders, tokens)}
+
+
+def _api(settings: Settings, node: Node) -> ASGIApp:
+    return InternalDoor(create_api(node.orders, node.readiness), settings.service_tokens)
+
+
+def _gateway(orders: Orders, tokens: TokenChecker) -> ASGIApp:
+    return GatewayDoor(create_gateway(orders), tokens)
 
 
 @asynccontextmanager

@@ -79,7 +79,8 @@ class Root:
             if mounted is None:
                 raise NotFoundException  # noqa: TRY301 - answered below like any other fault
             scope["path"] = scope["path"][len(prefix) :] or "/"
-            scope["root_path"] = scope.get("root_path", "") + prefix
+            # Litestar would cut all up to a root path, wherever that stands, and route the rest.
+            scope["root_path"] = ""
             await mounted(scope, receive, send_traced)
         except Exception as error:
             if started:
