@@ -71,7 +71,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    raise SystemExit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except BrokenPipeError:
+        _let_go_of_output()
+        code = PIPE_CLOSED
+    raise SystemExit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -89,9 +94,6 @@ def run(arguments: Sequence[str]) -> int:
         return _say(f"Postgres cannot serve: {error}; run this again once it can", NOT_WELL)
     except PulseError as error:
         return _say(str(error), NOT_WELL)
-    except BrokenPipeError:
-        _let_go_of_output()
-        return PIPE_CLOSED
     if code in {INTERRUPTED, TERMINATED}:
         _say("stopped before the end; nothing is half done, run it again", code)
     return code or WELL

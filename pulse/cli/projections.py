@@ -13,7 +13,7 @@ from pulse.bootstrap import settings_from_environment
 from pulse.bootstrap.maintenance import Tools
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.replay import order_id_of
-from pulse.cli.terminal import add_command, counted, help_if_alone, output, printable
+from pulse.cli.terminal import add_command, counted, echo, help_if_alone, output, printable
 from pulse.eventstore import EventTooNew
 from pulse.projections import Lag, ParkedOrder, read_lag
 from pulse.settings import Settings
@@ -54,7 +54,7 @@ def status(
     lag, parked = run_to_end(_look(settings_from_environment()))
     if as_json:
         found = {"position": lag.position, "behind_seconds": lag.behind_seconds, "parked": parked}
-        typer.echo(msgspec.json.encode(found))
+        echo(msgspec.json.encode(found))
     else:
         _print(lag, parked)
     if parked:

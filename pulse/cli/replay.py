@@ -11,7 +11,7 @@ from pulse.application import Caller, EventView, OrderNotFound
 from pulse.bootstrap import settings_from_environment
 from pulse.cli.exits import open_tools_or_stop, run_to_end
 from pulse.cli.history_text import History, render
-from pulse.cli.terminal import columns, has_blocks, output
+from pulse.cli.terminal import columns, echo, has_blocks, output
 from pulse.errors import PulseError
 from pulse.postgres import DatabaseUnavailable
 from pulse.projections import OrderView
@@ -47,7 +47,7 @@ def replay(
     events, order = run_to_end(_read(settings, order_id))
     if as_json:
         answer = msgspec.json.encode({"order_id": events[0].order_id, "events": events})
-        typer.echo(answer)
+        echo(answer)
         return
     console = output()
     for line in render(History(events, order), columns(console), blocks=has_blocks(console)):

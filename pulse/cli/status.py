@@ -9,7 +9,7 @@ from pulse.bootstrap import settings_from_environment
 from pulse.bootstrap.maintenance import Tools
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.status_text import Status, machine_form, render
-from pulse.cli.terminal import output
+from pulse.cli.terminal import echo, output
 from pulse.projections import read_lag
 from pulse.projections.queue_overview import read_queue_overview
 from pulse.settings import Settings
@@ -45,7 +45,7 @@ def status(
     settings = settings_from_environment()
     found = run_to_end(_look(settings))
     if as_json:
-        typer.echo(msgspec.json.encode(machine_form(found)))
+        echo(msgspec.json.encode(machine_form(found)))
     else:
         console = output()
         for line in render(found):

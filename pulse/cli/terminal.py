@@ -34,6 +34,18 @@ def errors() -> Console:
     return _Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
+def echo(line: str | bytes) -> None:
+    """Write a line as it is, for programs to read.
+
+    Raises:
+        BrokenPipeError: nobody reads it; without the number that Typer would take for a failure.
+    """
+    try:
+        typer.echo(line)
+    except BrokenPipeError:
+        raise BrokenPipeError from None
+
+
 def columns(console: Console) -> int:
     """How wide a drawing may be: as the terminal, within reason, and always the same in a pipe."""
     return min(console.width, _MOST_COLUMNS) if console.is_terminal else PIPE_COLUMNS

@@ -1,6 +1,8 @@
 """`pulse splitter`: the picture, the catalogue, and a splitter of one's own."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -216,3 +218,17 @@ def test_without_stored_orders_there_is_nothing_to_try(conninfo: str) -> None:
     ended = run_pulse(*COMPARE, "pulse.domain:split_v1", "--stored", conninfo=conninfo)
     assert ended.exit_code == 1
     assert "there are no stored orders to try it on" in ended.err
+
+
+@pytest.mark.parametrize("command", [("splitter", "vectors"), (*SHOW, "--even")], ids=" ".join)
+def test_a_pipe_that_is_closed_early_is_no_verdict(command: tuple[str, ...]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "pulse.cli", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(30), process.stderr.read()) == (141, b"")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pulse.cli.splitter.kit import kit_needed
-from pulse.cli.terminal import output
+from pulse.cli.terminal import echo, output
 from pulse.domain import CURRENT_SPLITTER_VERSION, SCHEDULE_RULES, SPLITTERS, rule_sentence
 
 
@@ -67,4 +67,4 @@ def vectors(
     with kit_needed():
         from pulse.testing.vectors import vectors as lines  # noqa: PLC0415 - needs an extra
     for line in lines(splitter_version):
-        typer.echo(line)
+        echo(line)

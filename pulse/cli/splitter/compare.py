@@ -14,7 +14,7 @@ from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import progress_on
 from pulse.cli.splitter.candidate import load_candidate
 from pulse.cli.splitter.kit import kit_needed
-from pulse.cli.terminal import errors, output
+from pulse.cli.terminal import echo, errors, output
 from pulse.domain import CURRENT_SPLITTER_VERSION, SPLITTERS, SplitTerms
 from pulse.errors import PulseError
 from pulse.settings import Settings
@@ -64,7 +64,7 @@ def compare(
         found = comparing.compare(function, terms, on_progress)
         smallest = None if found.first is None else comparing.shrink(function, found.first)
     if as_json:
-        typer.echo(msgspec.json.encode(_machine_form(found, smallest)))
+        echo(msgspec.json.encode(_machine_form(found, smallest)))
     else:
         current = comparing.compare(SPLITTERS[CURRENT_SPLITTER_VERSION], terms, lambda *_: None)
         for line in render(candidate, found, smallest, current):

@@ -13,7 +13,7 @@ from rich.text import Text
 from pulse.cli.schedule_text import draw, verdict
 from pulse.cli.splitter.kit import kit_needed
 from pulse.cli.splitter.points import slices_in
-from pulse.cli.terminal import columns, counted, duration, has_blocks, output
+from pulse.cli.terminal import columns, counted, duration, echo, has_blocks, output
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     MAX_DURATION_MINUTES,
@@ -99,7 +99,7 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     if svg is not None:
         _write(svg, terms, slices)
     if as_json:
-        typer.echo(msgspec.json.encode({"seed": f"{terms.seed:016x}", "slices": slices}))
+        echo(msgspec.json.encode({"seed": f"{terms.seed:016x}", "slices": slices}))
     elif svg is None:
         _print(terms, slices)
     else:

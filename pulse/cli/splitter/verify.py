@@ -15,7 +15,7 @@ from pulse.bootstrap.maintenance import Tools
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import OnProgress, progress_on
 from pulse.cli.replay import order_id_of
-from pulse.cli.terminal import counted, errors, output, printable
+from pulse.cli.terminal import counted, echo, errors, output, printable
 from pulse.settings import Settings
 
 _SENTENCES: Final = {
@@ -75,7 +75,7 @@ def verify(
     with progress_on(errors(), "position") as on_progress:
         run_to_end(_prove(settings, order_ids, proof, on_progress, tell))
     if as_json:
-        typer.echo(msgspec.json.encode(proof))
+        echo(msgspec.json.encode(proof))
     else:
         output().print(_summed_up(proof))
     if proof.faults:
