@@ -165,7 +165,7 @@ def test_a_key_must_fit_its_algorithm(algorithm: str, pem: str) -> None:
         ({"PULSE_API_BASE_URL": "http://pulse:port"}, "expected the root of a Pulse API"),
         ({"PULSE_API_BASE_URL": "http://pulse?x=1"}, "expected the root of a Pulse API"),
     ],
-    ids=str,
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else value,
 )
 def test_wrong_settings_of_identity_are_named(variables: dict[str, str], named: str) -> None:
     faults = faults_of(**{**IDENTITY, **variables})
