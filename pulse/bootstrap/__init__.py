@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from pulse.bootstrap.limits import internal_rate_limit, limits_of
 from pulse.bootstrap.node import Node
 from pulse.bootstrap.server import open_server
 from pulse.errors import PulseError
@@ -35,12 +36,12 @@ def settings_from_environment() -> Settings:
 
 def everything(settings: Settings) -> Root:
     """API and workers in one process, on one pool; the API lives under `/pulse`."""
-    return Root(lambda: _mounted(settings, "/pulse", with_workers=True))
+    return Root(lambda: _mounted(settings, "/pulse", with_workers=True), limits_of(settings))
 
 
 def api_alone(settings: Settings) -> Root:
     """The API at `/`, without workers: orders stay PENDING until somebody's worker takes them."""
-    return Root(lambda: _mounted(settings, "", with_workers=False))
+    return Root(lambda: _mounted(settings, "", with_workers=False), limits_of(settings))
 
 
 async def work_until_stopped(settings: Settings) -> None:
@@ -62,7 +63,8 @@ async def work_until_stopped(settings: Settings) -> None:
 @asynccontextmanager
 async def _mounted(settings: Settings, prefix: str, *, with_workers: bool) -> AsyncIterator[Mounts]:
     async with _open_node(settings, with_workers=with_workers) as node:
-        yield {prefix: create_api(node.orders, node.readiness)}
+        api = create_api(node.orders, node.readiness)
+        yield {prefix: internal_rate_limit(api, settings)}
 
 
 @asynccontextmanager

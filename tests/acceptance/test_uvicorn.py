@@ -1,13 +1,13 @@
 """`uvicorn main:app` serves the same under /pulse, even bytes no HTTP library would send."""
 
 import json
-import socket
 from collections.abc import Iterator
 
 import pytest
 from psycopg import connect, sql
 from psycopg.conninfo import make_conninfo
 
+from tests.support.http import said_to
 from tests.support.orders import fault, order
 from tests.support.processes import PulseProcess, free_port, pulse, url_of, uvicorn_on
 
@@ -51,16 +51,6 @@ def test_a_chunked_body_too_large_is_413_without_a_length(served: PulseProcess) 
     response = served.http.post("/internal/orders", content=chunks(), headers=headers)
     fault(response, 413, "PAYLOAD_TOO_LARGE")
     assert served.http.get("/health").status_code == 200
-
-
-def said_to(port: int, request: bytes) -> bytes:
-    """The whole answer to these very bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(request)
-        answer = b""
-        while piece := connection.recv(65_536):
-            answer += piece
-    return answer
 
 
 def test_head_has_headers_and_no_body(served: PulseProcess) -> None:

@@ -11,14 +11,9 @@ from litestar.params import FromPath
 
 from pulse.application import Caller, OrderNotFound, Orders
 from pulse.domain import Trace, parse_order_request
-from pulse.http.bodies import (
-    MAX_BATCH_BYTES,
-    MAX_ORDER_BYTES,
-    decode_batch,
-    decode_order,
-    require_json,
-)
+from pulse.http.bodies import decode_batch, decode_order, require_json
 from pulse.http.errors import JSON, answer_for
+from pulse.http.limits import MAX_BATCH_BYTES, MAX_ORDER_BYTES
 from pulse.http.tracing import trace_in
 
 _MOST_ECHOED_CHARACTERS = 72
