@@ -1,4 +1,7 @@
-"""Everything in one process: API and workers. `uvicorn main:app --port 8000`, or `make run`."""
+"""Everything in one process: gateway, API, workers. `uvicorn main:app --port 8000`, or `make run`.
+
+The API lives under `/pulse`, the gateway under `/gapi`.
+"""
 
 from pulse.bootstrap import everything, settings_from_environment
 

@@ -8,12 +8,18 @@ import msgspec
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from pulse import identity_settings as identity
 from pulse.errors import PulseError
+from pulse.secret import Secret, ServiceToken
 
 T = TypeVar("T")
 _MOST_DIGITS: Final = 20
 _LEAST_RATE: Final = 0.01
 _MOST_RATE: Final = 1_000_000
+_NEVER_SHOWN: Final = frozenset(
+    ("database_url", "service_tokens", "gateway_service_token", "jwt_secret", "jwt_public_key")
+)
+"""What may hold a secret, if only by a slip of the hand: a fault is told without the value."""
 
 
 class SettingsError(PulseError):
@@ -47,6 +53,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_burst_seconds: float = 2.0
     log_format: str = "auto"
     log_level: str = "info"
+    service_tokens: tuple[ServiceToken, ...] = ()
+    api_base_url: str = "http://127.0.0.1:8001"
+    gateway_service_token: Secret | None = None
+    jwt_algorithm: str | None = None
+    jwt_secret: Secret | None = None
+    jwt_public_key: str | None = None
+    jwt_jwks_url: str | None = None
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -55,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             SettingsError: naming each value that is wrong and what it should be.
         """
+        given: list[str] = []
         values: dict[str, Any] = {}
         faults: list[str] = []
         for name, parse in _PARSERS.items():
@@ -62,11 +78,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             text = environment.get(variable, "").strip()
             if not text:
                 continue
+            given.append(name)
             try:
                 values[name] = parse(text)
             except ValueError as error:
-                shown = "***" if name == "database_url" else repr(text)
+                shown = "***" if name in _NEVER_SHOWN else repr(text)
                 faults.append(f"  {variable}={shown}: expected {error}")
+        faults += [f"  {fault}" for fault in identity.faults_between(given, values)]
         if faults:
             raise SettingsError(faults)
         return cls(**values)
@@ -150,4 +168,13 @@ _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "rate_limit_burst_seconds": _seconds(0, 3600),
     "log_format": _choice("auto", "console", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),
+    "service_tokens": identity.service_tokens,
+    "api_base_url": identity.api_url,
+    "gateway_service_token": identity.service_token,
+    "jwt_algorithm": identity.algorithm,
+    "jwt_secret": identity.signing_secret,
+    "jwt_public_key": identity.public_key,
+    "jwt_jwks_url": identity.jwks_url,
+    "jwt_audience": identity.name,
+    "jwt_issuer": identity.name,
 }

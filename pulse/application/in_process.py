@@ -5,12 +5,21 @@ import secrets
 from collections.abc import Sequence
 from uuid import UUID
 
+from pulse.application.callers import Caller
 from pulse.application.clock_watch import ClockWatch
 from pulse.application.event_view import TOPICS, EventView, event_view
-from pulse.application.orders import Caller, EventPage, EventQuery, OrderNotFound, Placed
+from pulse.application.orders import EventPage, EventQuery, OrderNotFound, Placed
 from pulse.application.origin import Clock, Origin
-from pulse.domain import Order, PlaceOrder, RequestedOrder, Trace, decide, order_id_for
-from pulse.eventstore import EventMapper, EventStore, VersionTaken
+from pulse.domain import (
+    HistoryBroken,
+    Order,
+    PlaceOrder,
+    RequestedOrder,
+    Trace,
+    decide,
+    order_id_for,
+)
+from pulse.eventstore import EventMapper, EventStore, EventTooNew, EventUnreadable, VersionTaken
 from pulse.projections import (
     OrderPage,
     OrderQuery,
@@ -70,10 +79,19 @@ class InProcessOrders:
             return _placed(command, created=False)
         return _placed(command, created=True)
 
-    async def order(self, order_id: UUID) -> OrderView:
+    async def order(
+        self,
+        order_id: UUID,
+        caller: Caller,
+        trace: Trace | None = None,  # noqa: ARG002 - for those who ask elsewhere
+    ) -> OrderView:
         """Read from its stream, so an accepted order is found whatever the projection does."""
-        view = await self._reader.view(order_id)
-        if view is None:
+        try:
+            view = await self._reader.view(order_id)
+        except (EventTooNew, EventUnreadable, HistoryBroken):
+            await self._require_own(order_id, caller)
+            raise
+        if view is None or not caller.may_read(view.order_id, view.order_unique_key):
             raise OrderNotFound(str(order_id))
         return view
 
@@ -98,6 +116,13 @@ class InProcessOrders:
         page = await self._store.read_log_page(after=query.after, limit=query.limit, topic=topic)
         events = tuple(event_view(record, self._store.mapper) for record in page.records)
         return EventPage(events, page.next_after)
+
+    async def _require_own(self, order_id: UUID, caller: Caller) -> None:
+        """A stranger to an order is not even told that it cannot be read."""
+        if not caller.is_internal:
+            order = await self._reader.as_created(order_id)
+            if order is None or not caller.may_read(order.id, order.order_unique_key):
+                raise OrderNotFound(str(order_id))
 
     async def _standing(self, order_id: UUID) -> Order:
         """What stands under a taken key; few at once, since a batch asked again is a thousand."""

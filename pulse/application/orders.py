@@ -6,17 +6,11 @@ from uuid import UUID
 
 import msgspec
 
+from pulse.application.callers import Caller
 from pulse.application.event_view import EventType, EventView
-from pulse.domain import INTERNAL_SCOPE, RequestedOrder, Trace
+from pulse.domain import RequestedOrder, Trace
 from pulse.errors import PulseError
 from pulse.projections import OrderPage, OrderQuery, OrderView, SlicePage, SliceQuery
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Who asks: `placed_by` goes into the order, keys belong to the `key_scope`."""
-
-    placed_by: str = "anonymous"
-    key_scope: str = INTERNAL_SCOPE
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -51,7 +45,11 @@ class OrderNotFound(PulseError):
 
 
 class Orders(Protocol):
-    """The use cases. Every method raises DatabaseUnavailable when nothing can be told now."""
+    """What every caller may ask, in this process or of another one over HTTP.
+
+    Every method raises DatabaseUnavailable when nothing can be told now; over HTTP PulseAway, and
+    PulseBusy or PulseFailed as Pulse itself answers.
+    """
 
     async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
         """Place an order; the same request again is answered with the same order.
@@ -63,12 +61,19 @@ class Orders(Protocol):
             AppendOutcomeUnknown: the same key asked again will tell.
         """
 
-    async def order(self, order_id: UUID) -> OrderView:
+    async def order(self, order_id: UUID, caller: Caller, trace: Trace | None = None) -> OrderView:
         """One order with its slices and its claim.
 
         Raises:
-            OrderNotFound: there is none.
+            OrderNotFound: there is none, or none that is this caller's own: the two are alike.
         """
+
+
+class Queries(Protocol):
+    """What only the internal API is asked, across orders and about whole histories.
+
+    Every method raises DatabaseUnavailable as those of `Orders` do.
+    """
 
     async def history(self, order_id: UUID) -> Sequence[EventView]:
         """Every event of one order, oldest first.
@@ -76,10 +81,6 @@ class Orders(Protocol):
         Raises:
             OrderNotFound: there is none.
         """
-
-
-class Queries(Protocol):
-    """What is asked across orders. Every method raises DatabaseUnavailable as `Orders` does."""
 
     async def orders(self, query: OrderQuery) -> OrderPage:
         """A page of orders, newest first, as the projection has them."""

@@ -8,14 +8,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import httpx
 import structlog
 
-from pulse.bootstrap.limits import internal_rate_limit, limits_of
+from pulse.application import Orders
+from pulse.bootstrap.gateway import open_orders_elsewhere, open_token_checker
+from pulse.bootstrap.limits import limits_of, rate_limited
 from pulse.bootstrap.node import Node
 from pulse.bootstrap.server import open_server
 from pulse.errors import PulseError
-from pulse.http.api import create_api
-from pulse.http.root import Mounts, Root
+from pulse.http.api import InternalDoor, create_api
+from pulse.http.gateway import GatewayDoor, TokenChecker, create_gateway
+from pulse.http.root import ASGIApp, Mounts, Root
 from pulse.logs import configure_logs
 from pulse.settings import Settings, SettingsError
 
@@ -35,13 +39,24 @@ def settings_from_environment() -> Settings:
 
 
 def everything(settings: Settings) -> Root:
-    """API and workers in one process, on one pool; the API lives under `/pulse`."""
-    return Root(lambda: _mounted(settings, "/pulse", with_workers=True), limits_of(settings))
+    """All in one process, on one pool: the API under `/pulse`, the gateway under `/gapi`, workers.
+
+    The gateway hands its orders to the API's own use cases, without a hop.
+    """
+    return Root(lambda: _everything(settings), limits_of(settings))
 
 
 def api_alone(settings: Settings) -> Root:
     """The API at `/`, without workers: orders stay PENDING until somebody's worker takes them."""
-    return Root(lambda: _mounted(settings, "", with_workers=False), limits_of(settings))
+    return Root(lambda: _api_alone(settings), limits_of(settings))
+
+
+def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
+    """The gateway at `/`, before the Pulse API of the settings; it has no database.
+
+    `transport` takes the place of the network in tests.
+    """
+    return Root(lambda: _gateway_alone(settings, transport), limits_of(settings))
 
 
 async def work_until_stopped(settings: Settings) -> None:
@@ -61,10 +76,40 @@ async def work_until_stopped(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _mounted(settings: Settings, prefix: str, *, with_workers: bool) -> AsyncIterator[Mounts]:
-    async with _open_node(settings, with_workers=with_workers) as node:
-        api = create_api(node.orders, node.readiness)
-        yield {prefix: internal_rate_limit(api, settings)}
+async def _everything(settings: Settings) -> AsyncIterator[Mounts]:
+    async with (
+        open_token_checker(settings) as tokens,
+        _open_node(settings, with_workers=True) as node,
+    ):
+        yield {"/pulse": _api(settings, node), "/gapi": _gateway(settings, node.orders, tokens)}
+
+
+@asynccontextmanager
+async def _api_alone(settings: Settings) -> AsyncIterator[Mounts]:
+    async with _open_node(settings, with_workers=False) as node:
+        yield {"": _api(settings, node)}
+
+
+@asynccontextmanager
+async def _gateway_alone(
+    settings: Settings, transport: httpx.AsyncBaseTransport | None
+) -> AsyncIterator[Mounts]:
+    async with (
+        open_token_checker(settings) as tokens,
+        open_orders_elsewhere(settings, transport) as orders,
+    ):
+        yield {"": _gateway(settings, orders, tokens)}
+
+
+def _api(settings: Settings, node: Node) -> ASGIApp:
+    api = create_api(node.orders, node.readiness)
+    limited = rate_limited(api, settings.internal_rate_limit_per_second, settings)
+    return InternalDoor(limited, settings.service_tokens)
+
+
+def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> ASGIApp:
+    gateway = create_gateway(orders)
+    return GatewayDoor(rate_limited(gateway, settings.rate_limit_per_second, settings), tokens)
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """The limits that the settings ask for."""
 
 from pulse.http.limits import Limits, RateLimiter
-from pulse.http.rate_limited import ASGIApp, RateLimited
+from pulse.http.rate_limited import RateLimited
+from pulse.http.root import ASGIApp
 from pulse.settings import Settings
 
 
@@ -13,9 +14,8 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def internal_rate_limit(api: ASGIApp, settings: Settings) -> ASGIApp:
-    """The internal API, limited for each caller where that is asked for."""
-    per_second = settings.internal_rate_limit_per_second
+def rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIApp:
+    """The application, limited for each caller where that is asked for."""
     if not per_second:
-        return api
-    return RateLimited(api, RateLimiter(per_second, settings.rate_limit_burst_seconds))
+        return app
+    return RateLimited(app, RateLimiter(per_second, settings.rate_limit_burst_seconds))

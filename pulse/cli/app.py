@@ -17,15 +17,17 @@ from pulse.cli.exits import (
     WELL,
     WRONG_USAGE,
     CouldNotStart,
+    WrongSettings,
 )
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
 from pulse.cli.projections import projections
 from pulse.cli.rebuild import rebuild
 from pulse.cli.replay import replay
-from pulse.cli.serving import api, background, up
+from pulse.cli.serving import api, background, gateway, up
 from pulse.cli.status import status
 from pulse.cli.terminal import add_command, errors, help_if_alone
+from pulse.cli.token import token
 from pulse.errors import PulseError
 from pulse.postgres import DatabaseUnavailable
 
@@ -42,7 +44,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (up, api, background, migrate, load, replay, status, rebuild):
+for _command in (up, api, gateway, background, token, migrate, load, replay, status, rebuild):
     add_command(cli, _command)
 cli.add_typer(projections)
 
@@ -76,6 +78,8 @@ def run(arguments: Sequence[str]) -> int:
         return _say(_usage_fault(error), WRONG_USAGE)
     except CouldNotStart as error:
         return _say(str(error), COULD_NOT_START)
+    except WrongSettings as error:
+        return _say(str(error), WRONG_USAGE)
     except DatabaseUnavailable as error:
         return _say(f"Postgres cannot serve: {error}; run this again once it can", NOT_WELL)
     except PulseError as error:

@@ -26,6 +26,10 @@ class CouldNotStart(PulseError):
     """What the command works on could not be opened: it did nothing."""
 
 
+class WrongSettings(PulseError):
+    """The settings are each right, and together such that the command refuses to start."""
+
+
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; Ctrl-C and SIGTERM cancel it, so that it lets go of all it holds."""
 

@@ -21,6 +21,13 @@ def load(
             envvar="PULSE_URL",
         ),
     ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="A service token of the API. The variable is better: a process list shows it not.",
+            envvar="PULSE_SERVICE_TOKEN",
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=512, help="Requests at once.")] = 32,
     settle_seconds: Annotated[
         float, typer.Option(min=0, help="How long to wait for the last order's outcome.")
@@ -30,8 +37,8 @@ def load(
 
     Posts every order of FILE to a running Pulse, follows each to its end and
     checks its slices by every rule of a schedule. Needs the API (`pulse up`) at
-    --url. Running it again is safe: the same order under the same key is answered
-    with the same order.
+    --url, and one of its service tokens where it asks for one. Running it again
+    is safe: the same order under the same key is answered with the same order.
 
     Exit codes: 0 every order is COMPLETED and keeps every rule. 1 some order was
     refused, failed, did not end in time or breaks a rule (the table says which),
@@ -44,6 +51,7 @@ def load(
         load_orders(
             file,
             url or _url_of_pulse_up(),
+            token=token,
             concurrency=concurrency,
             settle_seconds=settle_seconds,
             console=Console(),

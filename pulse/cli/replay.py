@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 import typer
 
-from pulse.application import EventView, OrderNotFound
+from pulse.application import Caller, EventView, OrderNotFound
 from pulse.bootstrap import settings_from_environment
 from pulse.cli.exits import open_tools_or_stop, run_to_end
 from pulse.cli.history_text import History, render
@@ -63,7 +63,7 @@ async def _read(settings: Settings, order_id: str) -> tuple[Sequence[EventView],
         except OrderNotFound:
             raise _not_found(order_id) from None
         try:
-            return events, await tools.orders.order(known_id)
+            return events, await tools.orders.order(known_id, Caller())
         except DatabaseUnavailable:
             raise
         except OrderNotFound:

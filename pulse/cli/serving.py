@@ -1,7 +1,8 @@
-"""`pulse up`, `pulse api`, `pulse background`: the processes of Pulse."""
+"""`pulse up`, `pulse api`, `pulse gateway`, `pulse background`: the processes of Pulse."""
 
 import asyncio
-from typing import Annotated, Final
+import socket
+from typing import Annotated
 
 import msgspec
 import typer
@@ -9,11 +10,15 @@ import typer
 from pulse.bootstrap import (
     api_alone,
     everything,
+    gateway_alone,
     settings_from_environment,
     work_until_stopped,
 )
-from pulse.cli.listening import serve, url_of
-from pulse.domain import INTERNAL_SCOPE, order_id_for
+from pulse.bootstrap.development import KeyUnsafe, with_development_key
+from pulse.cli.exits import CouldNotStart, WrongSettings
+from pulse.cli.greetings import greeting_of_api, greeting_of_gateway, greeting_of_up
+from pulse.cli.listening import serve
+from pulse.http.api import is_loopback
 from pulse.settings import Settings
 
 Host = Annotated[
@@ -25,38 +30,18 @@ Port = Annotated[
     typer.Option(min=1, max=65_535, help="Its port, over PULSE_PORT; 8000 if neither is given."),
 ]
 
-_FIRST_KEY: Final = "ouk_first"
-_FIRST_ORDER: Final = f"""\
-Post an order, then look at it and its slices:
-
-  curl -s {{root}}/internal/orders -H 'Content-Type: application/json' \\
-    -d '{{{{"order_unique_key":"{_FIRST_KEY}","instrument":"NSE:RELIANCE","side":"BUY",\
-"total_quantity":100,"split_config":{{{{"num_splits":5,"duration_minutes":60}}}}}}}}'
-
-  curl -s {{root}}/internal/orders/{order_id_for(INTERNAL_SCOPE, _FIRST_KEY)}
-"""
-_UP: Final = f"""\
-Pulse listens on {{url}}
-
-{_FIRST_ORDER}
-Ctrl-C stops everything.
-"""
-_API: Final = f"""\
-The Pulse API listens on {{url}}
-
-{_FIRST_ORDER}
-Orders stay PENDING until workers run: `pulse background`, with the same PULSE_* variables.
-Ctrl-C stops the API.
-"""
-
 
 def up(host: Host = None, port: Port = None) -> None:
-    """Start everything in one process: API and workers.
+    """Start everything in one process: gateway, API and workers.
 
     Needs nothing: without PULSE_DATABASE_URL it starts an embedded Postgres with
-    its data in PULSE_DATA_DIR (.pulse). The API lives under /pulse. Ctrl-C and
-    SIGTERM finish what is under way and stop everything, the embedded Postgres
-    included.
+    its data in PULSE_DATA_DIR (.pulse); without PULSE_JWT_* it makes a development
+    key there, which `pulse token` signs with. The API lives under /pulse, the
+    gateway under /gapi. Ctrl-C and SIGTERM finish what is under way and stop
+    everything, the embedded Postgres included.
+
+    Other machines reach the internal API only with service tokens, so it listens
+    elsewhere than on this machine only with PULSE_SERVICE_TOKENS set.
 
     Exit codes: 0 stopped when told to, 2 wrong usage or settings, 3 could not
     start (the port is taken, or the schema cannot be made current).
@@ -65,7 +50,9 @@ def up(host: Host = None, port: Port = None) -> None:
       pulse up --port 8080
     """
     settings = _settings(host, port)
-    serve(everything(settings), settings, _UP.format(url=url_of(settings), root=_under(settings)))
+    _refuse_open_door(settings)
+    ready = _with_development_key(settings, make=True)
+    serve(everything(ready), ready, greeting_of_up(settings))
 
 
 def api(host: Host = None, port: Port = None) -> None:
@@ -76,6 +63,9 @@ def api(host: Host = None, port: Port = None) -> None:
     same PULSE_DATA_DIR on the same machine. Ctrl-C and SIGTERM finish what is
     under way.
 
+    Without PULSE_SERVICE_TOKENS it answers only this machine, and listens nowhere
+    else; with them every call but those for health needs one of the tokens.
+
     Exit codes: 0 stopped when told to, 2 wrong usage or settings, 3 could not
     start (the port is taken, or the schema cannot be made current).
 
@@ -84,7 +74,28 @@ def api(host: Host = None, port: Port = None) -> None:
       pulse background
     """
     settings = _settings(host, port)
-    serve(api_alone(settings), settings, _API.format(url=url_of(settings), root=url_of(settings)))
+    _refuse_open_door(settings)
+    serve(api_alone(settings), settings, greeting_of_api(settings))
+
+
+def gateway(host: Host = None, port: Port = None) -> None:
+    """Start the gateway alone, at /.
+
+    Checks the callers' tokens and hands their orders to the Pulse API at
+    PULSE_API_BASE_URL (http://127.0.0.1:8001), in each caller's name. Needs no
+    database, but a key for tokens (PULSE_JWT_*, or the development key that
+    `pulse up` made in PULSE_DATA_DIR) and PULSE_GATEWAY_SERVICE_TOKEN, which the
+    API knows as the token of the service `gateway`. Without a key every token is
+    refused; while Pulse is away orders are answered 503.
+
+    Exit codes: 0 stopped when told to, 2 wrong usage or settings, 3 could not
+    start (the port is taken).
+
+    Example, with `pulse api --port 8001` in another terminal:
+      pulse gateway --port 8002
+    """
+    settings = _with_development_key(_settings(host, port), make=False)
+    serve(gateway_alone(settings), settings, greeting_of_gateway(settings))
 
 
 def background() -> None:
@@ -109,5 +120,28 @@ def _settings(host: str | None, port: int | None) -> Settings:
     return msgspec.structs.replace(settings, host=host or settings.host, port=port or settings.port)
 
 
-def _under(settings: Settings) -> str:
-    return f"{url_of(settings)}/pulse"
+def _with_development_key(settings: Settings, *, make: bool) -> Settings:
+    try:
+        return with_development_key(settings, make=make)
+    except KeyUnsafe as error:
+        raise CouldNotStart(str(error)) from error
+
+
+def _refuse_open_door(settings: Settings) -> None:
+    """Listen to other machines only where they have to show a token."""
+    if settings.service_tokens or _is_this_machine(settings.host):
+        return
+    raise WrongSettings(
+        f"will not listen on {settings.host}: other machines would reach the internal API, and no "
+        "service tokens are set that they could show; set PULSE_SERVICE_TOKENS, or listen on "
+        "127.0.0.1"
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether every address that this name stands for is a loopback address."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(is_loopback(str(address[0])) for *_, address in found)

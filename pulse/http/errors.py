@@ -9,7 +9,14 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from pulse.application import ClockOff, OrderNotFound, Ready
+from pulse.application import (
+    ClockOff,
+    OrderNotFound,
+    PulseAway,
+    PulseBusy,
+    PulseFailed,
+    Ready,
+)
 from pulse.domain import HistoryBroken, OrderRefused, OrderUniqueKeyTaken
 from pulse.errors import PulseError
 from pulse.eventstore import (
@@ -55,6 +62,22 @@ class NotHTTP(PulseError):
         super().__init__("this is no HTTP/1.1 request; nothing was accepted")
 
 
+class Unauthorized(PulseError):
+    """The request proves no identity; the text says what is wrong, and never what was sent."""
+
+
+class Forbidden(PulseError):
+    """Whoever asks may not ask this, here or at all."""
+
+    def __init__(self, message: str, **details: object) -> None:
+        self.details = details
+        super().__init__(message)
+
+
+class KeysUnavailable(PulseError):
+    """Tokens cannot be checked now, so nobody can be told whether theirs is good."""
+
+
 class NotReady(PulseError):
     """A readiness check fails; `ready.checks` holds the reason of each, None where all is well."""
 
@@ -77,6 +100,7 @@ _UNREADABLE_HISTORY: Final = (
     "this order's history cannot be read and waits for a person; its events are shown as they "
     "are stored under /events"
 )
+_FAILED: Final = "Pulse failed to answer; the fault is logged"
 _QUEUE_FULL: Final = "too many orders are being accepted now; nothing was accepted, try again"
 
 _HTTP_CODES: Final = {
@@ -127,6 +151,12 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
         ErrorBody("ORDER_NOT_FOUND", str(e), {"order_id": e.order_id}),
     ),
     BadRequest: lambda e: (e.status, ErrorBody(e.code, str(e), e.details)),
+    Unauthorized: lambda e: (401, ErrorBody("UNAUTHORIZED", str(e), {})),
+    Forbidden: lambda e: (403, ErrorBody("FORBIDDEN", str(e), e.details)),
+    KeysUnavailable: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
+    PulseAway: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
+    PulseBusy: lambda e: (429, ErrorBody("TOO_MANY_REQUESTS", str(e), {})),
+    PulseFailed: lambda _: (500, ErrorBody("INTERNAL_ERROR", _FAILED, {})),
     EventTooNew: lambda _: (503, ErrorBody(_UNAVAILABLE, _NEWER_CODE, {})),
     EventUnreadable: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
     HistoryBroken: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
@@ -153,7 +183,7 @@ def answer_for(error: Exception) -> Answer:
         status = error.status_code
         return status, ErrorBody(_HTTP_CODES[status], _http_message(error), {})
     _log.error("http.crashed", exc_info=error)
-    return 500, ErrorBody("INTERNAL_ERROR", "Pulse failed to answer; the fault is logged", {})
+    return 500, ErrorBody("INTERNAL_ERROR", _FAILED, {})
 
 
 def encode_error(body: ErrorBody) -> bytes:
@@ -163,6 +193,8 @@ def encode_error(body: ErrorBody) -> bytes:
 
 def error_headers(status: int, body: ErrorBody) -> dict[str, str]:
     """The headers an error brings besides its type."""
+    if status == 401:  # noqa: PLR2004 - the status is the table's
+        return {"www-authenticate": "Bearer"}
     if status not in {429, 503}:
         return {}
     return {"retry-after": str(body.details.get("retry_after_seconds", RETRY_AFTER_SECONDS))}

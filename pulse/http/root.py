@@ -94,7 +94,8 @@ class Root:
         structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
         try:
             scope["path"] = scope["path"][len(prefix) :] or "/"
-            scope["root_path"] = scope.get("root_path", "") + prefix
+            # Litestar would cut all up to a root path, wherever that stands, and route the rest.
+            scope["root_path"] = ""
             if busy and scope["path"] not in HEALTH_PATHS:
                 raise TooBusy  # noqa: TRY301 - answered below like any other fault
             if mounted is None:

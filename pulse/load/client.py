@@ -42,10 +42,11 @@ def new_trace_id() -> str:
     return f"t{int(time.time())}{secrets.token_hex(6)}"
 
 
-def open_http(
+def open_http(  # noqa: PLR0913 - each is a choice of the caller
     base_url: str,
     *,
     trace_id: str,
+    token: str | None = None,
     connections: int,
     pace: Pace,
     transport: httpx.AsyncBaseTransport | None,
@@ -53,7 +54,7 @@ def open_http(
     """A pooled client below `base_url`. A proxy of the environment is not used for this machine.
 
     Raises:
-        LoadError: `base_url` is no http URL.
+        LoadError: `base_url` is no http URL, or `token` can be no token.
     """
     expected = f"--url {base_url} is no URL of a Pulse: write it like http://127.0.0.1:8000/pulse"
     try:
@@ -62,9 +63,14 @@ def open_http(
         raise LoadError(expected) from None
     if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > _MAX_PORT:
         raise LoadError(expected)
+    headers = {"X-Trace-Id": trace_id, "X-Request-Source": "PULSE_LOAD"}
+    if token is not None:
+        if not (token.isascii() and token.isprintable() and token.strip() == token != ""):
+            raise LoadError("--token holds no token: it has blanks or other than ASCII characters")
+        headers["Authorization"] = f"Bearer {token}"
     return httpx.AsyncClient(
         base_url=url,
-        headers={"X-Trace-Id": trace_id, "X-Request-Source": "PULSE_LOAD"},
+        headers=headers,
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         timeout=httpx.Timeout(pace.request_timeout_seconds, connect=_CONNECT_TIMEOUT_SECONDS),
         trust_env=url.host not in _LOOPBACK,

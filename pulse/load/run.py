@@ -21,6 +21,7 @@ async def load_orders(  # noqa: PLR0913 - each is a choice of the caller
     *,
     concurrency: int,
     settle_seconds: float,
+    token: str | None = None,
     console: Console,
     pace: Pace = DEFAULT_PACE,
     transport: httpx.AsyncBaseTransport | None = None,
@@ -29,7 +30,7 @@ async def load_orders(  # noqa: PLR0913 - each is a choice of the caller
 
     Orders are followed after the last one is posted, so that asking does not slow the posting:
     each is asked for at least once, and again until it has an outcome or `settle_seconds` have
-    passed.
+    passed. `token` is a service token, for an API that asks for one.
 
     Raises:
         LoadError: the file cannot be read, or no Pulse answers; the text says what to do.
@@ -42,6 +43,7 @@ async def load_orders(  # noqa: PLR0913 - each is a choice of the caller
     async with open_http(
         base_url,
         trace_id=result.trace_id,
+        token=token,
         connections=concurrency,
         pace=pace,
         transport=transport,

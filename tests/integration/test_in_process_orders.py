@@ -63,7 +63,7 @@ async def orders(database: Database, store: EventStore) -> InProcessOrders:
 async def test_an_order_is_placed_and_read_back_at_once(orders: InProcessOrders) -> None:
     placed = await orders.place(requested("key-1", 123), CALLER, TRACE)
     assert placed == Placed(order_id_for("internal", "key-1"), "key-1", created=True)
-    view = await orders.order(placed.order_id)
+    view = await orders.order(placed.order_id, CALLER)
     assert (view.order_unique_key, view.total_quantity) == ("key-1", 123)
     assert (view.order_queue_status, view.version, view.slices) == ("PENDING", 1, ())
 
@@ -89,7 +89,7 @@ async def test_sixty_four_different_orders_under_one_key_at_once_make_one_and_63
     assert len(refused) == 63
     assert {r.existing_order_id for r in refused} == {placed[0].order_id}
     assert {r.order_unique_key for r in refused} == {"key"}
-    view = await orders.order(placed[0].order_id)
+    view = await orders.order(placed[0].order_id, CALLER)
     assert view.total_quantity == 100 + outcomes.index(placed[0])
     assert len(await standing(database)) == 1
 
@@ -132,7 +132,7 @@ async def test_the_same_order_again_is_the_same_order_even_when_it_is_settled(
     await store.append_stored(stored([slices_scheduled(created)]))  # type: ignore[arg-type]
     again = await orders.place(requested(), Caller("someone else"), TRACE)
     assert again == Placed(first.order_id, "key", created=False)
-    view = await orders.order(first.order_id)
+    view = await orders.order(first.order_id, CALLER)
     assert (view.order_queue_status, view.placed_by) == ("COMPLETED", "anonymous")
 
 
@@ -143,13 +143,13 @@ async def test_the_view_shows_the_claim_only_while_the_order_is_in_progress(
     await project(database)
     claims = Claims(database, "worker-1")
     claim = (await claims.claim(1))[placed.order_id]
-    view = await orders.order(placed.order_id)
+    view = await orders.order(placed.order_id, CALLER)
     assert view.order_queue_status == "IN_PROGRESS"
     assert (view.claimed_by, view.claimed_at) == ("worker-1", claim.claimed_at)
     (record,) = await store.read_stream(placed.order_id)
     scheduled = slices_scheduled(MAPPER.event_of(record))  # type: ignore[arg-type]
     await store.append(scheduled)
-    view = await orders.order(placed.order_id)
+    view = await orders.order(placed.order_id, CALLER)
     assert view.order_queue_status == "COMPLETED"
     assert (view.claimed_by, view.claimed_at) == (None, None)
     assert view.slices == scheduled.slices
@@ -158,6 +158,6 @@ async def test_the_view_shows_the_claim_only_while_the_order_is_in_progress(
 async def test_an_order_that_never_was_is_not_found(orders: InProcessOrders) -> None:
     unknown: UUID = uuid4()
     with pytest.raises(OrderNotFound):
-        await orders.order(unknown)
+        await orders.order(unknown, CALLER)
     with pytest.raises(OrderNotFound):
         await orders.history(unknown)

@@ -1,0 +1,110 @@
+"""What a Pulse API answered over HTTP, read strictly: nothing is taken for more than it says."""
+
+from http import HTTPStatus
+from typing import Final, TypeVar
+from uuid import UUID
+
+import httpx
+import msgspec
+import structlog
+
+from pulse.errors import PulseError
+from pulse.projections import OrderView
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+AWAY: Final = (
+    "Pulse does not answer now: nothing was accepted, or the same order_unique_key asked again "
+    "will tell"
+)
+_BUSY: Final = "Pulse takes no more from this caller now: nothing was accepted, try again later"
+_AWAY_STATUSES: Final = frozenset(
+    {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+)
+_NOT_LET_IN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+
+class PulseAway(PulseError):
+    """Pulse gave no answer, or none for now; the same key asked again will tell."""
+
+
+class PulseBusy(PulseError):
+    """Pulse asks this caller to come back later; nothing was accepted."""
+
+
+class PulseFailed(PulseError):
+    """Pulse answered with what no caller is meant to see; it is logged."""
+
+
+class _Placed(msgspec.Struct, frozen=True):
+    order_id: UUID
+    order_unique_key: str
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    error: _Fault
+
+
+def read_placed(answer: httpx.Response) -> tuple[UUID, str]:
+    """The id and key that an answer to a POST names.
+
+    Raises:
+        PulseFailed: it names none.
+    """
+    placed = _read(answer, _Placed)
+    return placed.order_id, placed.order_unique_key
+
+
+def read_order(answer: httpx.Response) -> OrderView:
+    """The order that an answer to a GET holds.
+
+    Raises:
+        PulseFailed: it holds none.
+    """
+    return _read(answer, OrderView)
+
+
+def says(answer: httpx.Response, code: str) -> bool:
+    """Whether Pulse itself refuses with this code; the status alone may be anyone's on the way."""
+    fault = _fault_in(answer)
+    return fault is not None and fault.code == code
+
+
+def refusal(answer: httpx.Response) -> PulseError:
+    """What an answer that grants nothing means to the caller of the gateway."""
+    fault = _fault_in(answer)
+    if answer.status_code in _AWAY_STATUSES:
+        return PulseAway(fault.message if fault else AWAY)
+    if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        return PulseBusy(_BUSY)
+    if answer.status_code in _NOT_LET_IN:
+        _log.error("pulse.refuses_gateway", status=answer.status_code)
+        return PulseAway(AWAY)
+    return failed(answer, fault.code if fault else "it gives no reason that can be read")
+
+
+def failed(answer: httpx.Response, reason: str) -> PulseFailed:
+    """The failure that this answer is; the log says so, without what is in the answer."""
+    _log.error("pulse.failed", status=answer.status_code, reason=reason)
+    return PulseFailed(f"Pulse answered {answer.status_code}: {reason}")
+
+
+def _read(answer: httpx.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except ValueError:
+        raise failed(answer, "it cannot be read") from None
+
+
+def _fault_in(answer: httpx.Response) -> _Fault | None:
+    try:
+        return msgspec.json.decode(answer.content, type=_Refusal).error
+    except ValueError:
+        return None

@@ -1,0 +1,141 @@
+"""A key of one's own for trying the gateway: made in the data directory, for this machine."""
+
+import contextlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import jwt
+import msgspec
+
+from pulse.application import Caller
+from pulse.errors import PulseError
+from pulse.secret import Secret
+from pulse.settings import Settings
+
+DEVELOPMENT_ISSUER: Final = "pulse-development"
+DEVELOPMENT_AUDIENCE: Final = "pulse-gateway"
+KEY_FILE: Final = "gateway-development.key"
+_KEY_BYTES: Final = 32
+_FEWEST_CHARACTERS: Final = 2 * _KEY_BYTES
+_MOST_CHARACTERS: Final = 1024
+
+
+class NoSigningKey(PulseError):
+    """There is no key here that tokens could be signed with."""
+
+
+class KeyUnsafe(PulseError):
+    """The development key cannot be made, read or trusted; the text says what to do."""
+
+
+def has_key(settings: Settings) -> bool:
+    """Whether a key for tokens is configured."""
+    return any((settings.jwt_secret, settings.jwt_public_key, settings.jwt_jwks_url))
+
+
+def with_development_key(settings: Settings, *, make: bool) -> Settings:
+    """The settings with the development key, where none is configured and one is there.
+
+    `make`: one that is not there is made.
+
+    Raises:
+        KeyUnsafe: it cannot be made or read, or others can read it.
+    """
+    if has_key(settings):
+        return settings
+    file = settings.data_dir / KEY_FILE
+    key = _read(file)
+    if key is None and make:
+        _make(file)
+        key = _read(file)
+    if key is None:
+        return settings
+    return msgspec.structs.replace(
+        settings,
+        jwt_algorithm="HS256",
+        jwt_secret=key,
+        jwt_audience=settings.jwt_audience or DEVELOPMENT_AUDIENCE,
+        jwt_issuer=settings.jwt_issuer or DEVELOPMENT_ISSUER,
+    )
+
+
+def mint_token(
+    settings: Settings, subject: str, scopes: Sequence[str], lifetime_seconds: int
+) -> str:
+    """A token that a gateway with these settings takes.
+
+    Raises:
+        NoSigningKey: the settings hold no secret to sign with.
+        CallerUnnamable: the gateway would not take such a subject.
+    """
+    if settings.jwt_secret is None:
+        raise NoSigningKey(
+            "the private key is the issuer's: ask it for a token"
+            if has_key(settings)
+            else f"there is no development key in {settings.data_dir.absolute()}: start `pulse up` "
+            "once, or name its directory with --data-dir or PULSE_DATA_DIR"
+        )
+    Caller.of_token(settings.jwt_issuer or "", subject)
+    now = int(time.time())
+    claims = {
+        "iss": settings.jwt_issuer,
+        "aud": settings.jwt_audience,
+        "sub": subject,
+        "iat": now,
+        "exp": now + lifetime_seconds,
+        "scope": " ".join(scopes),
+    }
+    return jwt.encode(claims, settings.jwt_secret.reveal(), algorithm="HS256")
+
+
+def _make(file: Path) -> None:
+    """Make the key under another name and link it in whole, so that of two makers one wins."""
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    try:
+        _make_directories(file.parent)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as opened:
+            opened.write(f"{secrets.token_hex(_KEY_BYTES)}\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        with contextlib.suppress(FileExistsError):
+            file.hardlink_to(draft)
+        draft.unlink()
+    except OSError as error:
+        raise KeyUnsafe(
+            f"the development key {file} cannot be made ({error.strerror}): set PULSE_DATA_DIR to "
+            "a directory that this user may write, or configure a key"
+        ) from error
+
+
+def _make_directories(directory: Path) -> None:
+    """As the embedded server makes them: private, but root's may be passed through."""
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode, exist_ok=True)
+
+
+def _read(file: Path) -> Secret | None:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KeyUnsafe(
+            f"the development key {file} cannot be read ({error.strerror}): see to PULSE_DATA_DIR"
+        ) from error
+    with os.fdopen(descriptor) as opened:
+        found = os.fstat(descriptor)
+        text = opened.read(_MOST_CHARACTERS).strip() if stat.S_ISREG(found.st_mode) else ""
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077 or len(text) < _FEWEST_CHARACTERS:
+        raise KeyUnsafe(
+            f"the development key {file} is not this user's alone, or is no key: remove it, and "
+            "`pulse up` makes a new one"
+        )
+    return Secret(text)

@@ -1,0 +1,5 @@
+"""The gateway alone, at `/`: `uvicorn pulse.gapi:app --port 8002`. It needs no database."""
+
+from pulse.bootstrap import gateway_alone, settings_from_environment
+
+app = gateway_alone(settings_from_environment())

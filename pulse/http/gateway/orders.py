@@ -1,0 +1,49 @@
+"""What the public may ask: health, hello, to place an order and to read an own one."""
+
+from typing import Any, Final
+
+from litestar import Request, Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from pulse.application import Orders
+from pulse.domain import parse_order_request
+from pulse.http.answers import PlacedBody, json_answer, known_form
+from pulse.http.bodies import decode_order, require_json
+from pulse.http.callers import caller_in
+from pulse.http.gateway.door import require_scope
+from pulse.http.limits import MAX_ORDER_BYTES
+from pulse.http.tracing import trace_in
+
+ORDERS_WRITE: Final = "orders:write"
+ORDERS_READ: Final = "orders:read"
+
+AnyRequest = Request[Any, Any, Any]
+
+
+def gateway_routes(orders: Orders) -> list[HTTPRouteHandler]:
+    """The routes of the gateway, over these use cases."""
+
+    @get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @get("/api/hello")
+    async def hello() -> dict[str, str]:
+        return {"message": "Hello from GAPI"}
+
+    @post("/api/orders", request_max_body_size=MAX_ORDER_BYTES)
+    async def place_order(request: AnyRequest) -> Response[bytes]:
+        require_scope(request.scope, ORDERS_WRITE)
+        require_json(request.headers.get("content-type", ""))
+        requested = parse_order_request(decode_order(await request.body()))
+        placed = await orders.place(requested, caller_in(request.scope), trace_in(request.scope))
+        return json_answer(PlacedBody(placed.order_id, placed.order_unique_key), 202)
+
+    @get("/api/orders/{order_id:str}")
+    async def read_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
+        require_scope(request.scope, ORDERS_READ)
+        known_id, caller = known_form(order_id), caller_in(request.scope)
+        return json_answer(await orders.order(known_id, caller, trace_in(request.scope)), 200)
+
+    return [health, hello, place_order, read_order]

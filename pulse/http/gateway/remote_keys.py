@@ -1,0 +1,163 @@
+"""The issuer's keys, from its JWKS URL: cached, and fetched within bounds beside the requests."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import httpx
+import jwt
+import msgspec
+import structlog
+
+from pulse.http.errors import KeysUnavailable, Unauthorized
+from pulse.http.gateway.keys import Key
+
+_log = structlog.get_logger(__name__)
+
+MAX_JWKS_BYTES: Final = 256 * 1024
+MAX_KEYS: Final = 100
+_MAX_KEY_ID_CHARACTERS: Final = 256
+_KEY_TYPES: Final = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
+_UNAVAILABLE: Final = "the issuer's keys cannot be had now, so no token can be checked: try again"
+
+
+class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of having keys, in seconds.
+
+    Keys are fetched anew once they are older than `fresh_seconds`, and for a key id that is
+    unknown, but never sooner than `between_fetches_seconds` after the last attempt. Keys older
+    than `usable_seconds` count for nothing.
+    """
+
+    fetch_seconds: float = 3.0
+    fresh_seconds: float = 300.0
+    usable_seconds: float = 3600.0
+    between_fetches_seconds: float = 10.0
+
+
+class RemoteKeys:
+    """The keys of an issuer by their ids, each good for the one configured algorithm alone."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        algorithm: str,
+        *,
+        limits: KeyLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._algorithm = algorithm
+        self._limits = limits or KeyLimits()
+        self._clock = clock
+        self._keys: dict[str, Key] = {}
+        self._fetched_at = self._tried_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def key_of(self, token: str) -> Key:
+        """The key whose id the token names; whether it signed the token is not looked at here.
+
+        Raises:
+            Unauthorized: the issuer has no such key.
+            KeysUnavailable: the issuer could not be asked.
+            jwt.PyJWTError: it is no token, or names no key.
+        """
+        key_id = _key_id_of(token)
+        if self._age > self._limits.fresh_seconds:
+            self._begin_fetching()
+        if key_id not in self._usable:
+            self._begin_fetching()
+            if self._fetching is not None:
+                await asyncio.shield(self._fetching)
+        if key := self._usable.get(key_id):
+            return key
+        if self._fetched_at < self._tried_at:
+            raise KeysUnavailable(_UNAVAILABLE)
+        raise Unauthorized("the token is signed with a key that its issuer does not name")
+
+    async def close(self) -> None:
+        """Give up a fetch that is under way."""
+        fetching = self._fetching
+        if fetching is not None:
+            fetching.cancel()
+            await asyncio.wait({fetching})
+
+    @property
+    def _age(self) -> float:
+        return self._clock() - self._fetched_at
+
+    @property
+    def _usable(self) -> dict[str, Key]:
+        return self._keys if self._age <= self._limits.usable_seconds else {}
+
+    def _begin_fetching(self) -> None:
+        """Fetch, unless that is under way or was tried a moment ago."""
+        now = self._clock()
+        if self._fetching is None and now - self._tried_at >= self._limits.between_fetches_seconds:
+            self._tried_at = now
+            self._fetching = asyncio.create_task(self._fetch(now), name="jwks")
+
+    async def _fetch(self, now: float) -> None:
+        try:
+            async with asyncio.timeout(self._limits.fetch_seconds):
+                keys = _read(await self._download(), self._algorithm)
+        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+            _log.warning("gateway.keys_not_fetched", reason=type(error).__name__)
+        else:
+            self._keys, self._fetched_at = keys, now
+        finally:
+            self._fetching = None
+
+    async def _download(self) -> bytes:
+        content = bytearray()
+        plain = {"Accept-Encoding": "identity"}  # what is not packed cannot swell
+        async with self._http.stream("GET", self._url, headers=plain) as answer:
+            if answer.status_code != httpx.codes.OK:
+                raise ValueError(f"status {answer.status_code}")
+            async for piece in answer.aiter_raw():
+                content += piece
+                if len(content) > MAX_JWKS_BYTES:
+                    raise ValueError("too large")
+        return bytes(content)
+
+
+def _key_id_of(token: str) -> str:
+    key_id = jwt.get_unverified_header(token).get("kid")
+    if not isinstance(key_id, str) or not 1 <= len(key_id) <= _MAX_KEY_ID_CHARACTERS:
+        raise jwt.InvalidTokenError("it names no key")
+    return key_id
+
+
+class _KeySet(msgspec.Struct):
+    keys: list[dict[str, Any]]
+
+
+def _read(content: bytes, algorithm: str) -> dict[str, Key]:
+    """The keys of a set that can check signatures of this algorithm; all others are passed over.
+
+    Raises:
+        ValueError: it is no set of keys, or names no key that is of use here.
+    """
+    found: dict[str, Key] = {}
+    for described in msgspec.json.decode(content, type=_KeySet).keys[:MAX_KEYS]:
+        key_id = described.get("kid")
+        if isinstance(key_id, str) and _is_for(described, algorithm):
+            try:
+                found[key_id] = jwt.PyJWK(described, algorithm).key
+            except (jwt.PyJWTError, ValueError, TypeError):
+                _log.warning("gateway.key_passed_over")
+    if not found:
+        raise ValueError("no key of use")
+    return found
+
+
+def _is_for(described: dict[str, Any], algorithm: str) -> bool:
+    return (
+        "d" not in described  # a private key that is published is nobody's any more
+        and described.get("kty") == _KEY_TYPES[algorithm]
+        and described.get("use", "sig") == "sig"
+        and described.get("alg", algorithm) == algorithm
+    )

@@ -1,0 +1,85 @@
+"""Tokens: JWTs of one issuer for one audience, signed by the one algorithm that is configured."""
+
+from typing import Any, Final
+
+import jwt
+import msgspec
+
+from pulse.application import Caller, CallerUnnamable
+from pulse.http.errors import Unauthorized
+from pulse.http.gateway.keys import Keys
+
+MAX_TOKEN_CHARACTERS: Final = 8192
+_CLAIMS: Final = ("exp", "iss", "aud", "sub")
+_NOT_GOOD: Final = "the token is not good here"
+_WHY: Final[dict[type[Exception], str]] = {
+    jwt.ExpiredSignatureError: "the token has expired",
+    jwt.ImmatureSignatureError: "the token is not valid yet",
+    jwt.InvalidAudienceError: "the token is meant for another audience",
+    jwt.InvalidIssuerError: "the token is of another issuer",
+    jwt.MissingRequiredClaimError: f"the token lacks one of {', '.join(_CLAIMS)}",
+}
+"""What is told of a token whose signature is good; of any other, only that it is not good."""
+
+_WAYS_TO_BE_NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+
+
+class TokenRules(msgspec.Struct, frozen=True):
+    """What every token must keep. The algorithm is this one, whatever a token says of itself."""
+
+    algorithm: str
+    audience: str
+    issuer: str
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Whom a token proves, and what it grants."""
+
+    caller: Caller
+    scopes: frozenset[str]
+
+
+class TokenChecker:
+    """Tells good tokens from all others, by the configured rules and keys."""
+
+    def __init__(self, rules: TokenRules, keys: Keys) -> None:
+        self._rules = rules
+        self._keys = keys
+        self._jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
+
+    async def check(self, token: str) -> Identity:
+        """The identity that a good token proves.
+
+        Good is: at most 8192 characters; signed with the configured algorithm by a key of the
+        issuer; of that issuer, for that audience; with an expiry that has not come and no
+        not-before that has not; with a subject of 1 to 255 characters.
+
+        Raises:
+            Unauthorized: it is not good; the text says why, as far as its owner may know.
+            KeysUnavailable: it cannot be checked now.
+        """
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            raise Unauthorized(f"the token is longer than {MAX_TOKEN_CHARACTERS} characters")
+        try:
+            claims = await self._claims(token)
+            caller = Caller.of_token(claims["iss"], claims["sub"])
+        except (*_WAYS_TO_BE_NO_TOKEN, CallerUnnamable) as error:
+            raise Unauthorized(_WHY.get(type(error), _NOT_GOOD)) from None
+        return Identity(caller, _scopes(claims.get("scope")))
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        rules = self._rules
+        claims: dict[str, Any] = self._jwt.decode(
+            token,
+            await self._keys.key_of(token),
+            algorithms=[rules.algorithm],
+            audience=rules.audience,
+            issuer=rules.issuer,
+            options={"require": list(_CLAIMS)},
+        )
+        return claims
+
+
+def _scopes(claim: object) -> frozenset[str]:
+    """The words of a `scope` claim; anything but a text grants nothing."""
+    return frozenset(claim.split(" ")) if isinstance(claim, str) else frozenset()

@@ -1,0 +1,179 @@
+"""The part of the configuration that says who is let in. Nothing here repeats a secret."""
+
+import re
+from collections.abc import Collection, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from pulse.secret import Secret, ServiceToken
+
+MIN_TOKEN_CHARACTERS: Final = 32
+MAX_TOKEN_CHARACTERS: Final = 512
+MIN_SECRET_BYTES: Final = 32
+MIN_RSA_BITS: Final = 2048
+_MAX_NAME_CHARACTERS: Final = 255
+
+ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TOKEN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_TOKEN_CHARACTERS},{MAX_TOKEN_CHARACTERS}}}")
+_UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_ANONYMOUS: Final = "anonymous"
+_KEYS: Final = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
+_TOKEN_EXPECTED: Final = (
+    f"{MIN_TOKEN_CHARACTERS} to {MAX_TOKEN_CHARACTERS} characters of A-Z a-z 0-9 . _ ~ + / = -"
+)
+
+
+def service_tokens(text: str) -> tuple[ServiceToken, ...]:
+    """`name:token` pairs, separated by commas; a name may have several tokens, a token one name."""
+    pairs = [_pair(number, pair.strip()) for number, pair in enumerate(text.split(","), start=1)]
+    if len({pair.token for pair in pairs}) != len(pairs):
+        raise ValueError("each token once")
+    return tuple(pairs)
+
+
+def _pair(number: int, pair: str) -> ServiceToken:
+    name, _, token = pair.partition(":")
+    if not _NAME.fullmatch(name) or name == _ANONYMOUS:
+        raise ValueError(
+            f"name:token pairs separated by commas, a name of A-Z a-z 0-9 . _ - up to 64 "
+            f"characters and not {_ANONYMOUS} (see pair {number})"
+        )
+    if not _TOKEN.fullmatch(token):
+        raise ValueError(
+            f"in each name:token pair a token of {_TOKEN_EXPECTED} (see pair {number})"
+        )
+    return ServiceToken(name, Secret(token))
+
+
+def service_token(text: str) -> Secret:
+    """One service token."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(f"a token of {_TOKEN_EXPECTED}")
+    return Secret(text)
+
+
+def algorithm(text: str) -> str:
+    """The name of an algorithm for signatures."""
+    if text not in ALGORITHMS:
+        raise ValueError(f"one of {', '.join(ALGORITHMS)}")
+    return text
+
+
+def signing_secret(text: str) -> Secret:
+    """The secret that HS256 tokens are signed with."""
+    if len(text.encode("utf-8", "surrogateescape")) < MIN_SECRET_BYTES or "-----BEGIN" in text:
+        raise ValueError(f"a random secret of at least {MIN_SECRET_BYTES} bytes, no PEM key")
+    return Secret(text)
+
+
+def public_key(text: str) -> str:
+    """The PEM of a public key: itself (an escaped n may stand for a line's end), or its path."""
+    pem = text.replace("\\n", "\n") if text.startswith("-----BEGIN") else _file(text)
+    if "PRIVATE KEY" in pem:
+        raise ValueError("a public key; this is a private one, which belongs to the issuer alone")
+    try:
+        load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("a public key as PEM, or the path of a file that holds one") from None
+    return pem
+
+
+def _file(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        raise ValueError("a public key as PEM, or the path of a readable file of one") from None
+
+
+def jwks_url(text: str) -> str:
+    """Where the issuer's keys are; nobody may change them on the way."""
+    expected = "an https URL, or an http one of this machine"
+    scheme, host = _parts(text, expected)
+    if scheme == "http" and not _is_this_machine(host):
+        raise ValueError(expected)
+    return text
+
+
+def api_url(text: str) -> str:
+    """The root of a Pulse API."""
+    _parts(text, "the URL of a Pulse API such as http://127.0.0.1:8001 or http://host:8000/pulse")
+    return text.rstrip("/")
+
+
+def _parts(text: str, expected: str) -> tuple[str, str]:
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        raise ValueError(expected) from None
+    plain = not (url.username or url.password or url.query or url.fragment)
+    if url.scheme not in {"http", "https"} or not host or port == 0 or not plain:
+        raise ValueError(f"{expected}, without user, query or fragment")
+    return url.scheme, host
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def name(text: str) -> str:
+    """An issuer or an audience."""
+    if len(text) > _MAX_NAME_CHARACTERS or _UNSPEAKABLE.search(text):
+        raise ValueError(f"at most {_MAX_NAME_CHARACTERS} characters, none a control character")
+    return text
+
+
+def faults_between(given: Collection[str], values: Mapping[str, Any]) -> list[str]:
+    """What is wrong between settings. `given` are those set, `values` those that are right."""
+    keys = [key for key in _KEYS if key in given]
+    if not keys:
+        return []
+    faults = [
+        f"{_variable(missing)} is not set: tokens are checked against it"
+        for missing in ("jwt_audience", "jwt_issuer")
+        if missing not in given
+    ]
+    if len(keys) > 1:
+        faults.append(f"{' and '.join(map(_variable, keys))} are set: expected one of them")
+    if "jwt_algorithm" not in given or "jwt_algorithm" in values:
+        faults += _faults_of_algorithm(keys[0], values)
+    return faults
+
+
+def _faults_of_algorithm(key: str, values: Mapping[str, Any]) -> list[str]:
+    chosen = values.get("jwt_algorithm")
+    if key == "jwt_secret":
+        right = chosen in {None, "HS256"}
+        return [] if right else ["PULSE_JWT_ALGORITHM: expected HS256 with PULSE_JWT_SECRET"]
+    if chosen in {None, "HS256"}:
+        return [f"PULSE_JWT_ALGORITHM: expected RS256, ES256 or EdDSA with {_variable(key)}"]
+    if key in values and key == "jwt_public_key" and not _fits(values[key], chosen):
+        return [f"PULSE_JWT_PUBLIC_KEY=***: expected a key for {chosen}, RSA of at least 2048 bits"]
+    return []
+
+
+def _fits(pem: str, chosen: str) -> bool:
+    key = load_pem_public_key(pem.encode())
+    match chosen:
+        case "RS256":
+            return isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS
+        case "ES256":
+            return isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1)
+        case _:
+            return isinstance(key, Ed25519PublicKey)
+
+
+def _variable(setting: str) -> str:
+    return f"PULSE_{setting.upper()}"
