@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
@@ -96,29 +96,30 @@ def _file(path: str) -> str:
 
 def jwks_url(text: str) -> str:
     """Where the issuer's keys are; nobody may change them on the way."""
-    expected = "an https URL, or an http one of this machine"
-    scheme, host = _parts(text, expected)
-    if scheme == "http" and not _is_this_machine(host):
+    expected = "an https URL without user or fragment, or an http one of this machine"
+    url = _url(text, expected)
+    if url.scheme == "http" and not _is_this_machine(url.hostname or ""):
         raise ValueError(expected)
     return text
 
 
 def api_url(text: str) -> str:
     """The root of a Pulse API."""
-    _parts(text, "the URL of a Pulse API such as http://127.0.0.1:8001 or http://host:8000/pulse")
+    expected = "the root of a Pulse API such as http://127.0.0.1:8001 or http://host:8000/pulse"
+    if _url(text, expected).query:
+        raise ValueError(expected)
     return text.rstrip("/")
 
 
-def _parts(text: str, expected: str) -> tuple[str, str]:
+def _url(text: str, expected: str) -> SplitResult:
     try:
         url = urlsplit(text)
-        host, port = url.hostname or "", url.port
+        whole = url.scheme in {"http", "https"} and url.hostname and url.port != 0
     except ValueError:
         raise ValueError(expected) from None
-    plain = not (url.username or url.password or url.query or url.fragment)
-    if url.scheme not in {"http", "https"} or not host or port == 0 or not plain:
-        raise ValueError(f"{expected}, without user, query or fragment")
-    return url.scheme, host
+    if not whole or url.username is not None or url.fragment:
+        raise ValueError(expected)
+    return url
 
 
 def _is_this_machine(host: str) -> bool:

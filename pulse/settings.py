@@ -17,7 +17,15 @@ _MOST_DIGITS: Final = 20
 _LEAST_RATE: Final = 0.01
 _MOST_RATE: Final = 1_000_000
 _NEVER_SHOWN: Final = frozenset(
-    ("database_url", "service_tokens", "gateway_service_token", "jwt_secret", "jwt_public_key")
+    (
+        "database_url",
+        "service_tokens",
+        "gateway_service_token",
+        "jwt_secret",
+        "jwt_public_key",
+        "jwt_jwks_url",
+        "api_base_url",
+    )
 )
 """What may hold a secret, if only by a slip of the hand: a fault is told without the value."""
 

@@ -1,0 +1,235 @@
+"""The issuer's keys from a URL: fetched within bounds, kept through outages, changed at will."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from pulse.http.errors import KeysUnavailable, Unauthorized
+from pulse.http.gateway import RemoteKeys, TokenChecker, TokenRules
+from pulse.http.gateway.remote_keys import MAX_JWKS_BYTES, KeyLimits
+from tests.support.tokens import AUDIENCE, ISSUER, Signer, handmade, new_signer, signer_of
+
+URL = "https://issuer.example/keys"
+TO_JWK: dict[str, Any] = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
+ASYMMETRIC = tuple(TO_JWK)
+
+
+def jwk(signer: Signer, kid: str, **changes: Any) -> dict[str, Any]:
+    described = TO_JWK[signer.algorithm].to_jwk(signer.key.public_key(), as_dict=True)
+    return {**described, "kid": kid, "use": "sig", "alg": signer.algorithm, **changes}
+
+
+def sent(content: bytes, status: int = 200, **headers: str) -> httpx.Response:
+    """An answer whose bytes are still to come, as from a network."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, stream=httpx.ByteStream(content), headers=named)
+
+
+def sent_json(answer: Any, status: int = 200) -> httpx.Response:
+    return sent(json.dumps(answer).encode(), status)
+
+
+class Issuer:
+    """What answers at the URL, how often it was asked, and the time that has passed."""
+
+    def __init__(self, algorithm: str) -> None:
+        self.signer = signer_of(algorithm)
+        self.keys: list[Any] = [jwk(self.signer, "first")]
+        self.asked = 0
+        self.now = 1000.0
+        self.answer: Callable[[], httpx.Response] = lambda: sent_json({"keys": self.keys})
+        self.held: asyncio.Event | None = None
+
+    async def __call__(self, _: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.held is not None:
+            await self.held.wait()
+        return self.answer()
+
+    def away(self) -> None:
+        def refuse() -> httpx.Response:
+            raise httpx.ConnectError("refused")
+
+        self.answer = refuse
+
+    def token(self, kid: str | None = "first", signer: Signer | None = None) -> str:
+        headers = {} if kid is None else {"kid": kid}
+        return (signer or self.signer).token(headers=headers)
+
+
+@asynccontextmanager
+async def checking(issuer: Issuer, limits: KeyLimits | None = None) -> AsyncIterator[TokenChecker]:
+    algorithm = issuer.signer.algorithm
+    async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as http:
+        keys = RemoteKeys(http, URL, algorithm, limits=limits, clock=lambda: issuer.now)
+        yield TokenChecker(TokenRules(algorithm, AUDIENCE, ISSUER), keys)
+        await keys.close()
+
+
+@pytest.mark.parametrize("algorithm", ASYMMETRIC)
+async def test_a_token_of_the_issuer_is_good_and_the_keys_are_fetched_once(algorithm: str) -> None:
+    issuer = Issuer(algorithm)
+    async with checking(issuer) as tokens:
+        checks = (tokens.check(issuer.token()) for _ in range(50))
+        identities = await asyncio.gather(*checks)
+        assert {identity.caller.placed_by for identity in identities} == {f"{ISSUER}|alice"}
+    assert issuer.asked == 1
+
+
+@pytest.mark.parametrize("algorithm", ASYMMETRIC)
+async def test_a_forged_token_is_not_whatever_key_it_names(algorithm: str) -> None:
+    issuer = Issuer(algorithm)
+    public = (issuer.signer.public_pem or "").encode()
+    header = {"alg": "HS256", "kid": "first"}
+    forged = [
+        issuer.token(signer=new_signer(algorithm)),
+        issuer.token("second", new_signer(algorithm)),
+        issuer.token(None),
+        issuer.token(""),
+        issuer.token("k" * 300),
+        handmade({"alg": algorithm, "kid": ["first"]}, {}, b"x" * 32),
+        handmade(header, jwt.decode(issuer.token(), options={"verify_signature": False}), public),
+        handmade({"alg": "none", "kid": "first"}, {}, None),
+        "garbage",
+    ]
+    async with checking(issuer) as tokens:
+        for token in forged:
+            with pytest.raises(Unauthorized):
+                await tokens.check(token)
+        assert (await tokens.check(issuer.token())).caller.placed_by == f"{ISSUER}|alice"
+
+
+async def test_an_unknown_key_is_asked_for_but_not_more_often_than_every_ten_seconds() -> None:
+    issuer, newer = Issuer("ES256"), new_signer("ES256")
+    async with checking(issuer) as tokens:
+        await tokens.check(issuer.token())
+        for number in range(100):
+            with pytest.raises(Unauthorized):
+                await tokens.check(issuer.token(f"unknown-{number}"))
+        assert issuer.asked == 1
+        issuer.keys.append(jwk(newer, "second"))
+        issuer.now += 10
+        await tokens.check(issuer.token("second", newer))
+        await tokens.check(issuer.token())
+        assert issuer.asked == 2
+
+
+async def test_a_key_that_was_withdrawn_is_forgotten_once_the_keys_are_fetched_anew() -> None:
+    issuer, newer = Issuer("ES256"), new_signer("ES256")
+    async with checking(issuer) as tokens:
+        await tokens.check(issuer.token())
+        issuer.keys = [jwk(newer, "second")]
+        issuer.now += 301
+        await tokens.check(issuer.token())  # the last time: a fetch begins beside it
+        await tokens.check(issuer.token("second", newer))
+        with pytest.raises(Unauthorized):
+            await tokens.check(issuer.token())
+    assert issuer.asked == 2
+
+
+async def what_runs_beside() -> None:
+    """Let every task go as far as it can without the passing of time."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_known_keys_serve_through_an_outage_but_not_for_ever() -> None:
+    issuer = Issuer("ES256")
+    async with checking(issuer) as tokens:
+        await tokens.check(issuer.token())
+        issuer.away()
+        for _ in range(11):
+            issuer.now += 320
+            await tokens.check(issuer.token())
+            await what_runs_beside()
+        issuer.now += 100
+        for _ in range(20):
+            with pytest.raises(KeysUnavailable):
+                await tokens.check(issuer.token())
+        assert issuer.asked == 13
+        issuer.answer = lambda: sent_json({"keys": issuer.keys})
+        issuer.now += 10
+        await tokens.check(issuer.token())
+
+
+async def test_nobody_is_called_unknown_while_the_issuer_cannot_be_asked() -> None:
+    issuer = Issuer("ES256")
+    issuer.away()
+    async with checking(issuer) as tokens:
+        with pytest.raises(KeysUnavailable):
+            await tokens.check(issuer.token())
+
+
+async def test_an_issuer_that_never_answers_is_given_up_and_holds_up_nobody_known() -> None:
+    issuer = Issuer("ES256")
+    async with checking(issuer, KeyLimits(fetch_seconds=0.05)) as tokens:
+        await tokens.check(issuer.token())
+        issuer.held = asyncio.Event()
+        issuer.now += 301
+        async with asyncio.timeout(0.04):
+            await tokens.check(issuer.token())
+        with pytest.raises(KeysUnavailable):
+            await tokens.check(issuer.token("second"))
+
+
+def keys_as_bytes() -> bytes:
+    return json.dumps({"keys": Issuer("ES256").keys}).encode()
+
+
+ANSWERS: dict[str, Callable[[], httpx.Response]] = {
+    "too large": lambda: sent(b" " * MAX_JWKS_BYTES + keys_as_bytes()),
+    "packed": lambda: sent(gzip.compress(keys_as_bytes()), content_encoding="gzip"),
+    "an error": lambda: sent(keys_as_bytes(), 500),
+    "elsewhere": lambda: sent(b"", 302, location="https://evil.example/keys"),
+    "no JSON": lambda: sent(b"<html>"),
+    "another form": lambda: sent_json([1]),
+    "no keys": lambda: sent_json({"keys": []}),
+    "keys of another form": lambda: sent_json({"keys": ["x", 1]}),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+async def test_what_is_no_set_of_keys_is_not_taken_for_one(answer: str) -> None:
+    issuer = Issuer("ES256")
+    issuer.answer = ANSWERS[answer]
+    async with checking(issuer) as tokens:
+        with pytest.raises(KeysUnavailable):
+            await tokens.check(issuer.token())
+    assert issuer.asked == 1
+
+
+def private(signer: Signer) -> dict[str, Any]:
+    described: dict[str, Any] = ECAlgorithm.to_jwk(signer.key, as_dict=True)
+    return {**described, "kid": "first"}
+
+
+def useless_keys() -> list[dict[str, Any]]:
+    signer = signer_of("ES256")
+    return [
+        jwk(signer, "first", use="enc"),
+        jwk(signer, "first", alg="RS256"),
+        jwk(signer, "first", kty="RSA"),
+        jwk(signer, "first", crv="P-384"),
+        jwk(signer, "first", x="AAAA"),
+        jwk(signer_of("RS256"), "first"),
+        private(signer),
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "first", "alg": "HS256"},
+        {**jwk(signer, "first"), "kid": 7},
+    ]
+
+
+async def test_a_key_for_anything_else_checks_nothing_and_spoils_no_other() -> None:
+    issuer = Issuer("ES256")
+    for useless in useless_keys():
+        issuer.keys = [useless, jwk(new_signer("ES256"), "other")]
+        async with checking(issuer) as tokens:
+            with pytest.raises(Unauthorized):
+                await tokens.check(issuer.token())

@@ -1,0 +1,110 @@
+"""The gateway both ways: in one process with the API, and alone before it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from pulse.bootstrap import api_alone, everything, gateway_alone
+from pulse.domain import order_id_for
+from pulse.secret import Secret, ServiceToken
+from pulse.settings import Settings
+from tests.support.api import client_of, lifespan_of
+from tests.support.tokens import Signer, bearer
+
+GATEWAY_TOKEN: Final = "gateway-token-" + "g" * 32
+DESK_TOKEN: Final = "desk-token-" + "d" * 32
+SERVICES: Final = (
+    ServiceToken("gateway", Secret(GATEWAY_TOKEN)),
+    ServiceToken("desk", Secret(DESK_TOKEN)),
+)
+WAYS: Final = ("in one process", "alone")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A gateway, and the internal API of the same orders as the service `desk` sees it."""
+
+    gateway: httpx.AsyncClient
+    api: httpx.AsyncClient
+    signer: Signer
+
+    async def place(self, request: Any, subject: str = "alice", **claims: Any) -> httpx.Response:
+        headers = bearer(self.signer.token(sub=subject, **claims))
+        return await self.gateway.post("/api/orders", json=request, headers=headers)
+
+    async def read(self, order_id: str, subject: str = "alice", **claims: Any) -> httpx.Response:
+        headers = bearer(self.signer.token(sub=subject, **claims))
+        return await self.gateway.get(f"/api/orders/{order_id}", headers=headers)
+
+    async def events(self, order_id: str) -> list[dict[str, Any]]:
+        response = await self.api.get(f"/internal/orders/{order_id}/events")
+        assert response.status_code == httpx.codes.OK, response.text
+        found: list[dict[str, Any]] = response.json()["events"]
+        return found
+
+
+@asynccontextmanager
+async def served(way: str, conninfo: str, signer: Signer) -> AsyncIterator[Served]:
+    """The gateway one way or the other, over a database."""
+    settings = msgspec.structs.replace(
+        signer.settings, database_url=conninfo, service_tokens=SERVICES
+    )
+    async with AsyncExitStack() as stack:
+        whole = everything(settings) if way == "in one process" else api_alone(settings)
+        await stack.enter_async_context(lifespan_of(whole))
+        client = await stack.enter_async_context(client_of(whole))
+        client.headers.update(bearer(DESK_TOKEN))
+        if way == "in one process":
+            client.base_url = client.base_url.join("/pulse/")
+            gateway = await stack.enter_async_context(client_of(whole))
+            gateway.base_url = gateway.base_url.join("/gapi/")
+        else:
+            to_api = httpx.ASGITransport(whole, raise_app_exceptions=False)
+            alone = await stack.enter_async_context(gateway_before(to_api, signer.settings))
+            gateway = alone
+        yield Served(gateway, client, signer)
+
+
+@asynccontextmanager
+async def gateway_before(
+    pulse: httpx.AsyncBaseTransport, settings: Settings
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the gateway alone, which has no database, before this Pulse."""
+    settings = msgspec.structs.replace(
+        settings,
+        database_url="postgresql://nobody@127.0.0.1:1/nowhere",
+        gateway_service_token=Secret(GATEWAY_TOKEN),
+        api_base_url="http://pulse.test",
+    )
+    app = gateway_alone(settings, pulse)
+    async with lifespan_of(app), client_of(app) as client:
+        yield client
+
+
+@dataclass
+class FakePulse:
+    """Accepts every order that comes as the gateway's; `answers` are given first, in turn."""
+
+    asked: list[httpx.Request] = field(default_factory=list)
+    answers: list[httpx.Response | Exception] = field(default_factory=list)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        if request.method == "GET":
+            return refusal(404, "ORDER_NOT_FOUND")
+        key = msgspec.json.decode(request.content)["order_unique_key"]
+        order_id = order_id_for(request.headers["X-Pulse-On-Behalf-Of"], key)
+        return httpx.Response(201, json={"order_id": str(order_id), "order_unique_key": key})
+
+
+def refusal(status: int, code: str, message: str = "so it is") -> httpx.Response:
+    return httpx.Response(status, json={"error": {"code": code, "message": message, "details": {}}})

@@ -1,0 +1,106 @@
+"""Issuers of tokens: honest ones of every algorithm, and the means of those who forge."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from pulse.secret import Secret
+from pulse.settings import Settings
+
+ISSUER: Final = "https://issuer.example"
+AUDIENCE: Final = "https://pulse.example"
+BOTH: Final = "orders:write orders:read"
+ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Signs with one key by one algorithm."""
+
+    algorithm: str
+    key: Any
+    public_pem: str | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """A gateway's that takes this issuer's tokens and no others."""
+        return Settings(
+            jwt_algorithm=self.algorithm,
+            jwt_secret=Secret(self.key) if self.public_pem is None else None,
+            jwt_public_key=self.public_pem,
+            jwt_audience=AUDIENCE,
+            jwt_issuer=ISSUER,
+        )
+
+    def token(
+        self, *, algorithm: str | None = None, headers: dict[str, Any] | None = None, **claims: Any
+    ) -> str:
+        """A token that is good but for these claims; None leaves a claim out."""
+        return jwt.encode(
+            claims_with(**claims), self.key, algorithm or self.algorithm, headers=headers
+        )
+
+
+def claims_with(**changes: Any) -> dict[str, Any]:
+    """The claims of a good token with these changes; None leaves a claim out."""
+    claims = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "alice",
+        "exp": int(time.time()) + 600,
+        "scope": BOTH,
+        **changes,
+    }
+    return {name: value for name, value in claims.items() if value is not None}
+
+
+def new_signer(algorithm: str) -> Signer:
+    """An issuer with a key of its own."""
+    if algorithm == "HS256":
+        return Signer(algorithm, hashlib.sha256(str(time.perf_counter_ns()).encode()).hexdigest())
+    private: Any = {
+        "RS256": lambda: rsa.generate_private_key(65_537, 2048),
+        "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    }[algorithm]()
+    pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return Signer(algorithm, private, pem.decode())
+
+
+@cache
+def signer_of(algorithm: str) -> Signer:
+    """The one issuer of this algorithm that gateways of tests trust."""
+    return new_signer(algorithm)
+
+
+@cache
+def stranger_of(algorithm: str) -> Signer:
+    """An issuer that nobody trusts."""
+    return new_signer(algorithm)
+
+
+def encoded(part: Any) -> str:
+    """A segment of a token: bytes as they are, all else as JSON."""
+    raw = part if isinstance(part, bytes) else json.dumps(part).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def handmade(header: Any, claims: Any, secret: bytes | None) -> str:
+    """A token whose header says what it likes, under an HMAC of SHA-256, or under nothing."""
+    signed = f"{encoded(header)}.{encoded(claims)}"
+    if secret is None:
+        return f"{signed}."
+    return f"{signed}.{encoded(hmac.digest(secret, signed.encode(), 'sha256'))}"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}

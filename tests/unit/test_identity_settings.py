@@ -1,0 +1,200 @@
+"""Settings of who is let in: told what is wrong, never what was given."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from pulse.secret import Secret, ServiceToken
+from pulse.settings import Settings, SettingsError
+from tests.support.tokens import Signer, new_signer, signer_of
+
+TOKEN, OTHER_TOKEN = "s3cret" + "t" * 26, "s3cret" + "u" * 26
+SECRET = "s3cret" + "s" * 26
+IDENTITY = {"PULSE_JWT_AUDIENCE": "pulse", "PULSE_JWT_ISSUER": "https://issuer.example"}
+RSA, EC, ED = (signer_of(algorithm) for algorithm in ("RS256", "ES256", "EdDSA"))
+
+
+def faults_of(**environment: str) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment(environment)
+    assert all(fault in str(refused.value) for fault in refused.value.faults)
+    return refused.value.faults
+
+
+def test_service_tokens_are_read_and_never_shown() -> None:
+    text = f"desk:{TOKEN}, desk:{OTHER_TOKEN},gateway:{'g' * 512}"
+    settings = Settings.from_environment({"PULSE_SERVICE_TOKENS": text})
+    assert settings.service_tokens == (
+        ServiceToken("desk", Secret(TOKEN)),
+        ServiceToken("desk", Secret(OTHER_TOKEN)),
+        ServiceToken("gateway", Secret("g" * 512)),
+    )
+    assert "s3cret" not in f"{settings} {settings!r} {settings.service_tokens}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TOKEN,
+        f":{TOKEN}",
+        "desk:",
+        "desk:s3cret",
+        f"desk:{TOKEN[:31]}",
+        f"desk:{'s3cret' * 100}",
+        f"desk:{TOKEN},",
+        f"desk:{TOKEN},desk",
+        f"desk:{TOKEN},other:{TOKEN}",
+        f"desk:{TOKEN},desk:{TOKEN}",
+        f"desk:{TOKEN} s3cret",
+        f"desk|s3cret:{TOKEN}",
+        f"s3cret s3cret:{TOKEN}",
+        f"anonymous:{TOKEN}",
+        f"desk:{TOKEN}é",
+        f"{'d' * 65}:{TOKEN}",
+    ],
+)
+def test_wrong_service_tokens_are_refused_without_being_told(text: str) -> None:
+    (fault,) = faults_of(PULSE_SERVICE_TOKENS=text)
+    assert "PULSE_SERVICE_TOKENS=***: expected" in fault
+    assert "s3cret" not in fault
+    assert "ddd" not in fault
+
+
+@pytest.mark.parametrize("text", ["s3cret", f"{TOKEN} x", "s3cret" * 100, f"gateway:{TOKEN}"])
+def test_a_wrong_token_of_the_gateway_is_refused_without_being_told(text: str) -> None:
+    (fault,) = faults_of(PULSE_GATEWAY_SERVICE_TOKEN=text)
+    assert "PULSE_GATEWAY_SERVICE_TOKEN=***: expected" in fault
+    assert "s3cret" not in fault
+
+
+def test_a_shared_secret_means_hs256() -> None:
+    settings = Settings.from_environment({**IDENTITY, "PULSE_JWT_SECRET": SECRET})
+    assert settings.jwt_secret == Secret(SECRET)
+    assert settings.jwt_algorithm is None
+    assert SECRET not in repr(settings)
+    same = {**IDENTITY, "PULSE_JWT_SECRET": SECRET, "PULSE_JWT_ALGORITHM": "HS256"}
+    assert Settings.from_environment(same).jwt_algorithm == "HS256"
+
+
+@pytest.mark.parametrize("signer", [RSA, EC, ED], ids=lambda signer: signer.algorithm)
+@pytest.mark.parametrize("form", ["text", "one line", "file"])
+def test_a_public_key_is_a_text_or_a_file(signer: Signer, form: str, tmp_path: Path) -> None:
+    pem = signer.public_pem or ""
+    (tmp_path / "key.pem").write_text(pem)
+    forms = {"text": pem, "one line": pem.replace("\n", "\\n"), "file": str(tmp_path / "key.pem")}
+    settings = Settings.from_environment(
+        {
+            **IDENTITY,
+            "PULSE_JWT_ALGORITHM": signer.algorithm,
+            "PULSE_JWT_PUBLIC_KEY": forms[form],
+        }
+    )
+    assert (settings.jwt_public_key or "").strip() == pem.strip()
+
+
+def private_pem(signer: Signer) -> str:
+    pem: bytes = signer.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem.decode()
+
+
+def test_a_private_key_is_refused_without_being_told(tmp_path: Path) -> None:
+    pem = private_pem(RSA)
+    (tmp_path / "key.pem").write_text(pem)
+    for given in (pem, str(tmp_path / "key.pem")):
+        (fault,) = faults_of(**IDENTITY, PULSE_JWT_PUBLIC_KEY=given, PULSE_JWT_ALGORITHM="RS256")
+        assert "a private one" in fault
+        assert pem[40:80] not in fault
+
+
+def weak() -> str:
+    key = rsa.generate_private_key(65_537, 1024).public_key()  # noqa: S505 - weak on purpose
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def curve_384() -> str:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "pem"),
+    [
+        ("RS256", EC.public_pem),
+        ("RS256", weak()),
+        ("ES256", RSA.public_pem),
+        ("ES256", ED.public_pem),
+        ("ES256", curve_384()),
+        ("EdDSA", EC.public_pem),
+    ],
+)
+def test_a_key_must_fit_its_algorithm(algorithm: str, pem: str) -> None:
+    (fault,) = faults_of(**IDENTITY, PULSE_JWT_ALGORITHM=algorithm, PULSE_JWT_PUBLIC_KEY=pem)
+    assert f"PULSE_JWT_PUBLIC_KEY=***: expected a key for {algorithm}" in fault
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"PULSE_JWT_SECRET": SECRET[:31]}, "PULSE_JWT_SECRET=***: expected"),
+        ({"PULSE_JWT_SECRET": new_signer("RS256").public_pem}, "PULSE_JWT_SECRET=***: expected"),
+        ({"PULSE_JWT_SECRET": SECRET, "PULSE_JWT_ALGORITHM": "RS256"}, "expected HS256"),
+        ({"PULSE_JWT_SECRET": SECRET, "PULSE_JWT_ALGORITHM": "none"}, "PULSE_JWT_ALGORITHM='none'"),
+        ({"PULSE_JWT_ALGORITHM": "hs256"}, "expected one of HS256, RS256, ES256, EdDSA"),
+        ({"PULSE_JWT_PUBLIC_KEY": RSA.public_pem}, "expected RS256, ES256 or EdDSA"),
+        (
+            {"PULSE_JWT_PUBLIC_KEY": RSA.public_pem, "PULSE_JWT_ALGORITHM": "HS256"},
+            "expected RS256, ES256 or EdDSA",
+        ),
+        ({"PULSE_JWT_PUBLIC_KEY": "/nowhere/s3cret.pem"}, "PULSE_JWT_PUBLIC_KEY=***"),
+        ({"PULSE_JWT_PUBLIC_KEY": "-----BEGIN s3cret"}, "PULSE_JWT_PUBLIC_KEY=***"),
+        ({"PULSE_JWT_JWKS_URL": "http://issuer.example/keys"}, "expected an https URL"),
+        ({"PULSE_JWT_JWKS_URL": "file:///etc/passwd"}, "expected an https URL"),
+        ({"PULSE_JWT_JWKS_URL": "https://"}, "expected an https URL"),
+        ({"PULSE_JWT_JWKS_URL": "https://me:s3cret@i.example/keys"}, "expected an https URL"),
+        ({"PULSE_API_BASE_URL": "http://me:s3cret@pulse"}, "expected the root of a Pulse API"),
+        ({"PULSE_JWT_ISSUER": "a\nb"}, "none a control character"),
+        ({"PULSE_JWT_AUDIENCE": "a" * 256}, "at most 255 characters"),
+        ({"PULSE_API_BASE_URL": "pulse:8001"}, "expected the root of a Pulse API"),
+        ({"PULSE_API_BASE_URL": "http://pulse:port"}, "expected the root of a Pulse API"),
+        ({"PULSE_API_BASE_URL": "http://pulse?x=1"}, "expected the root of a Pulse API"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_of_identity_are_named(variables: dict[str, str], named: str) -> None:
+    faults = faults_of(**{**IDENTITY, **variables})
+    assert any(named in fault for fault in faults)
+    assert "s3cret" not in " ".join(faults)
+
+
+def test_what_is_missing_between_settings_is_named_with_all_else() -> None:
+    faults = faults_of(
+        PULSE_JWT_SECRET=SECRET, PULSE_JWT_JWKS_URL="https://i.example/keys", PULSE_PORT="x"
+    )
+    assert len(faults) == 4
+    for named in (
+        "PULSE_PORT",
+        "PULSE_JWT_AUDIENCE is not set",
+        "PULSE_JWT_ISSUER is not set",
+        "PULSE_JWT_SECRET and PULSE_JWT_JWKS_URL are set: expected one of them",
+    ):
+        assert any(named in fault for fault in faults)
+
+
+def test_urls_of_keys_and_of_pulse_are_taken() -> None:
+    settings = Settings.from_environment(
+        {
+            **IDENTITY,
+            "PULSE_JWT_JWKS_URL": "http://127.0.0.1:9/keys?tenant=1",
+            "PULSE_JWT_ALGORITHM": "EdDSA",
+            "PULSE_API_BASE_URL": "http://pulse.example:8000/pulse/",
+        }
+    )
+    assert settings.jwt_jwks_url == "http://127.0.0.1:9/keys?tenant=1"
+    assert settings.api_base_url == "http://pulse.example:8000/pulse"
