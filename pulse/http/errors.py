@@ -191,6 +191,11 @@ def encode_error(body: ErrorBody) -> bytes:
     return msgspec.json.encode({"error": body})
 
 
+def as_answered(body: ErrorBody) -> dict[str, Any]:
+    """The same as a value, for a document to show."""
+    return {"error": msgspec.to_builtins(body)}
+
+
 def error_headers(status: int, body: ErrorBody) -> dict[str, str]:
     """The headers an error brings besides its type."""
     if status == 401:  # noqa: PLR2004 - the status is the table's

@@ -6,12 +6,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from psycopg import connect, sql
-from psycopg.conninfo import make_conninfo
 
 from tests.support.http import Answer, answers, said_to
 from tests.support.orders import order
-from tests.support.processes import PulseProcess, pulse, url_of
+from tests.support.processes import PulseProcess, pulse
 
 POST = b"POST /pulse/internal/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 BODY_SECONDS = 1.0
@@ -20,17 +18,13 @@ PATIENCE_SECONDS = 5.0
 
 @pytest.fixture(scope="module")
 def served(
-    postgres: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PulseProcess]:
-    name = f"{template_database}_bodies"
-    database, template = sql.Identifier(name), sql.Identifier(template_database)
-    url = url_of(make_conninfo(postgres, dbname=name))
-    with connect(postgres, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
-        home = tmp_path_factory.mktemp("bodies")
-        with pulse(home, database_url=url, body_timeout_seconds=BODY_SECONDS) as process:
-            yield process
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+    home = tmp_path_factory.mktemp("bodies")
+    with pulse(
+        home, database_url=module_database_url, body_timeout_seconds=BODY_SECONDS
+    ) as process:
+        yield process
 
 
 def refused(answer: Answer, status: int, code: str) -> None:
@@ -48,10 +42,7 @@ def test_a_length_over_the_limit_is_refused_before_any_of_it_is_there(
     served: PulseProcess, path: bytes
 ) -> None:
     head = POST.replace(b"/pulse/internal/orders", path) + b"Content-Length: 2097153\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
-        connection.sendall(head)
-        first = connection.recv(65_536)  # not a byte of the body was sent
-    refused(answers(first)[0], 413, "PAYLOAD_TOO_LARGE")
+    refused(answers(said_to(served.port, head))[0], 413, "PAYLOAD_TOO_LARGE")
 
 
 def test_a_caller_who_sends_on_regardless_still_gets_the_answer(served: PulseProcess) -> None:

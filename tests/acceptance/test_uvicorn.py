@@ -4,28 +4,22 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from psycopg import connect, sql
-from psycopg.conninfo import make_conninfo
 
 from tests.support.http import said_to
 from tests.support.orders import fault, order
-from tests.support.processes import PulseProcess, free_port, pulse, url_of, uvicorn_on
+from tests.support.processes import PulseProcess, free_port, pulse, uvicorn_on
 
 
 @pytest.fixture(scope="module")
 def served(
-    postgres: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PulseProcess]:
-    name, port = f"{template_database}_uvicorn", free_port()
-    database, template = sql.Identifier(name), sql.Identifier(template_database)
-    url = url_of(make_conninfo(postgres, dbname=name))
-    with connect(postgres, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
-        home = tmp_path_factory.mktemp("uvicorn")
-        # PULSE_PORT is for `pulse up`; uvicorn listens where it is told.
-        with pulse(home, command=uvicorn_on(port), port=port, database_url=url) as process:
-            yield process
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+    home, port = tmp_path_factory.mktemp("uvicorn"), free_port()
+    # PULSE_PORT is for `pulse up`; uvicorn listens where it is told.
+    with pulse(
+        home, command=uvicorn_on(port), port=port, database_url=module_database_url
+    ) as process:
+        yield process
 
 
 def test_it_serves_the_same_under_pulse(served: PulseProcess) -> None:

@@ -15,6 +15,7 @@ from pulse.http.gateway.door import require_scope
 from pulse.http.limits import MAX_ORDER_BYTES
 from pulse.http.tracing import trace_in
 
+HELLO: Final = "Hello from GAPI"
 ORDERS_WRITE: Final = "orders:write"
 ORDERS_READ: Final = "orders:read"
 
@@ -30,7 +31,7 @@ def gateway_routes(orders: Orders) -> list[HTTPRouteHandler]:
 
     @get("/api/hello")
     async def hello() -> dict[str, str]:
-        return {"message": "Hello from GAPI"}
+        return {"message": HELLO}
 
     @post("/api/orders", request_max_body_size=MAX_ORDER_BYTES)
     async def place_order(request: AnyRequest) -> Response[bytes]:
