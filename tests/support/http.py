@@ -32,3 +32,12 @@ def answers(raw: bytes) -> list[Answer]:
         found.append(Answer(int(status.split()[1]), headers, rest[:length]))
         raw = rest[length:]
     return found
+
+
+def answers_at(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
