@@ -35,10 +35,10 @@ def up(host: Host = None, port: Port = None) -> None:
     """Start everything in one process: gateway, API and workers.
 
     Needs nothing: without PULSE_DATABASE_URL it starts an embedded Postgres with
-    its data in PULSE_DATA_DIR (.pulse); without PULSE_JWT_* it makes a development
-    key there, which `pulse token` signs with. The API lives under /pulse, the
-    gateway under /gapi. Ctrl-C and SIGTERM finish what is under way and stop
-    everything, the embedded Postgres included.
+    its data in PULSE_DATA_DIR (.pulse); without a key for tokens (PULSE_JWT_*) it
+    makes one for development there, which `pulse token` signs with. The API lives
+    under /pulse, the gateway under /gapi. Ctrl-C and SIGTERM finish what is under
+    way and stop everything, the embedded Postgres included.
 
     Other machines reach the internal API only with service tokens, so it listens
     elsewhere than on this machine only with PULSE_SERVICE_TOKENS set.

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.orders import order
 from tests.support.processes import (
+    ROOT,
     PulseProcess,
     lives,
     postmaster_file,
@@ -38,13 +39,13 @@ def greeted_commands(greeting: str) -> list[str]:
 def test_it_says_where_it_listens(up: PulseProcess) -> None:
     until(lambda: "listens" in up.said, "it greets")
     assert f"http://127.0.0.1:{up.port}" in up.said
-    assert len(greeted_commands(up.said)) == 2
+    assert len(greeted_commands(up.said)) == 3
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_very_curl_lines_it_prints_work(up: PulseProcess) -> None:
     until(lambda: "listens" in up.said, "it greets")
-    post, get = greeted_commands(up.said)
+    post, get, through_gateway = greeted_commands(up.said)
     answers = [
         subprocess.run(  # noqa: S602 - the very line is what is tested
             command, shell=True, capture_output=True, check=True, timeout=20
@@ -59,6 +60,11 @@ def test_the_very_curl_lines_it_prints_work(up: PulseProcess) -> None:
     ).stdout
     assert json.loads(shown) == up.order(order_id)
     assert len(json.loads(shown)["slices"]) == 5
+    outside = subprocess.run(  # noqa: S602 - same
+        through_gateway, shell=True, capture_output=True, check=True, timeout=20, cwd=ROOT
+    ).stdout
+    assert json.loads(outside)["order_unique_key"] == json.loads(answers[0])["order_unique_key"]
+    assert json.loads(outside)["order_id"] != order_id
 
 
 def test_pulse_load_posts_a_file_and_follows_each_order(up: PulseProcess, tmp_path: Path) -> None:

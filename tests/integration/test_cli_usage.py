@@ -21,7 +21,9 @@ ID = "3f2a8c1e-0000-4000-8000-000000000001"
 COMMANDS = [
     ["up"],
     ["api"],
+    ["gateway"],
     ["background"],
+    ["token"],
     ["migrate"],
     ["load"],
     ["replay"],

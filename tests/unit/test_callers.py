@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pulse.application import Caller, CallerUnnamable
@@ -16,6 +16,9 @@ TEXT = st.text(
 )
 
 
+@example("a|", "b", "a%7C", "b")
+@example("a", "|b", "a|", "b")
+@example("a", "b|c", "a|b", "c")
 @given(TEXT, TEXT, TEXT, TEXT)
 def test_two_pairs_have_two_names(issuer: str, subject: str, other: str, another: str) -> None:
     one, two = Caller.of_token(issuer, subject), Caller.of_token(other, another)
@@ -32,6 +35,9 @@ def test_a_name_is_fit_for_a_header_and_read_back(issuer: str, subject: str) -> 
     assert not caller.is_internal
 
 
+@example("a|%62")
+@example("%61|b")
+@example("a%7c|b")
 @given(st.text(max_size=60))
 def test_what_is_taken_for_a_name_is_spelled_in_the_one_way(name: str) -> None:
     try:

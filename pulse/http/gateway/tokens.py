@@ -21,7 +21,7 @@ _WHY: Final[dict[type[Exception], str]] = {
 }
 """What is told of a token whose signature is good; of any other, only that it is not good."""
 
-_WAYS_TO_BE_NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+_WAYS_TO_BE_NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 
 
 class TokenRules(msgspec.Struct, frozen=True):

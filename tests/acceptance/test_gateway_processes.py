@@ -1,0 +1,247 @@
+"""The gateway as people run it: beside the API in one process, and alone before it."""
+
+import contextlib
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.fleet import api_alone
+from tests.support.orders import fault, order
+from tests.support.processes import (
+    ROOT,
+    PulseProcess,
+    environment,
+    free_port,
+    pulse,
+    run_to_end,
+    until,
+    uvicorn_on,
+)
+from tests.support.tokens import AUDIENCE, ISSUER, bearer, signer_of
+
+SIGNER = signer_of("EdDSA")
+GATEWAY_TOKEN = "gateway-token-" + "g" * 32
+DESK_TOKEN = "desk-token-" + "d" * 32
+SERVICES = f"gateway:{GATEWAY_TOKEN},desk:{DESK_TOKEN}"
+IDENTITY: dict[str, Any] = {
+    "jwt_algorithm": "EdDSA",
+    "jwt_public_key": SIGNER.public_pem,
+    "jwt_audience": AUDIENCE,
+    "jwt_issuer": ISSUER,
+}
+
+
+@contextlib.contextmanager
+def gateway_alone(home: Path, api: PulseProcess, *command: str, **settings: Any) -> Iterator[Any]:
+    """A gateway before this API, and a client of it."""
+    port = free_port()
+    process = PulseProcess(
+        home,
+        command=(*command, "--port", str(port)),
+        port=port,
+        api_base_url=api.http.base_url,
+        gateway_service_token=GATEWAY_TOKEN,
+        **settings,
+    )
+    try:
+        process.http.base_url = f"http://127.0.0.1:{port}"
+        process.until_serving()
+        yield process
+    finally:
+        process.close()
+
+
+def test_alone_it_serves_before_an_api_until_that_is_away_and_again_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    request, headers = order(), bearer(SIGNER.token())
+    command = ("-m", "uvicorn", "pulse.gapi:app")
+    api_port = free_port()
+    settings: dict[str, Any] = {"data_dir": data, "service_tokens": SERVICES}
+    uvicorn = ("-m", "uvicorn", "pulse.main:app", "--port", str(api_port))
+    first = PulseProcess(tmp_path, command=uvicorn, port=api_port, **settings)
+    first.http.base_url = f"http://127.0.0.1:{api_port}"
+    try:
+        first.until_serving()
+        with gateway_alone(tmp_path, first, *command, **IDENTITY) as gateway:
+            placed = gateway.http.post("/api/orders", json=request, headers=headers)
+            assert placed.status_code == 202
+            path = f"/api/orders/{placed.json()['order_id']}"
+            assert gateway.http.get(path, headers=headers).json()["placed_by"] == f"{ISSUER}|alice"
+            bob = gateway.http.get(path, headers=bearer(SIGNER.token(sub="bob")))
+            fault(bob, 404, "ORDER_NOT_FOUND")
+            first.stop()
+            for _ in range(3):
+                away = gateway.http.post("/api/orders", json=request, headers=headers)
+                fault(away, 503, "UNAVAILABLE")
+            assert gateway.http.get("/health").status_code == 200
+            second = PulseProcess(tmp_path, command=uvicorn, port=api_port, **settings)
+            second.http.base_url = first.http.base_url
+            try:
+                second.until_serving()
+                again = gateway.http.post("/api/orders", json=request, headers=headers)
+                assert (again.status_code, again.content) == (202, placed.content)
+            finally:
+                second.close()
+            assert "Traceback" not in gateway.logged
+    finally:
+        first.close()
+
+
+@pytest.mark.parametrize("way", ["whole", "alone"])
+def test_without_a_key_it_refuses_every_token_and_says_once_what_to_set(
+    tmp_path: Path, way: str
+) -> None:
+    port = free_port()
+    alone = ("-m", "uvicorn", "pulse.gapi:app", "--port", str(port))
+    process = PulseProcess(
+        tmp_path,
+        command=alone if way == "alone" else uvicorn_on(port),
+        port=port,
+        data_dir=tmp_path / "data",
+    )
+    root = f"http://127.0.0.1:{port}{'' if way == 'alone' else '/gapi'}"
+    try:
+        process.http.base_url = root
+        process.until_serving()
+        for token in (SIGNER.token(), "x", signer_of("HS256").token()):
+            refused = process.http.post("/api/orders", json=order(), headers=bearer(token))
+            fault(refused, 401, "UNAUTHORIZED")
+        assert process.http.get("/api/hello").json() == {"message": "Hello from GAPI"}
+        assert process.logged.count("gateway.takes_no_tokens") == 1
+        assert "PULSE_JWT_SECRET" in process.logged
+    finally:
+        process.close()
+
+
+def minted(*arguments: str, **settings: Any) -> str:
+    ended = run_to_end(("-m", "pulse.cli", "token", *arguments), **settings)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def test_up_makes_a_key_of_its_own_once_and_tokens_of_it_open_the_gateway(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    key = data / "gateway-development.key"
+    for _ in range(2):
+        with pulse(tmp_path, data_dir=data) as up:
+            before = key.read_text()
+            assert stat.S_IMODE(key.stat().st_mode) == 0o600
+            up.http.base_url = f"http://127.0.0.1:{up.port}/gapi"
+            alice = bearer(minted("--subject", "alice", data_dir=data))
+            placed = up.http.post("/api/orders", json=order(), headers=alice)
+            assert placed.status_code == 202
+            path = f"/api/orders/{placed.json()['order_id']}"
+            shown = up.http.get(path, headers=alice).json()
+            assert shown["placed_by"] == "pulse-development|alice"
+            bob = minted("--subject", "bob", "--scope", "orders:read", data_dir=data)
+            fault(up.http.get(path, headers=bearer(bob)), 404, "ORDER_NOT_FOUND")
+            fault(up.http.post("/api/orders", json=order(), headers=bearer(bob)), 403, "FORBIDDEN")
+            assert up.stop() == 0
+            assert before not in up.logged + up.said
+    assert key.read_text() == before
+
+
+def test_up_makes_no_key_where_one_is_configured(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with pulse(tmp_path, data_dir=data, **IDENTITY) as up:
+        url = f"http://127.0.0.1:{up.port}/gapi/api/orders"
+        answer = httpx.post(url, json=order(), headers=bearer(SIGNER.token()), trust_env=False)
+        assert answer.status_code == 202
+        assert not (data / "gateway-development.key").exists()
+    ended = run_to_end(("-m", "pulse.cli", "token", "--subject", "x"), data_dir=data, **IDENTITY)
+    assert ended.returncode == 1
+    assert "the private key is the issuer's" in ended.stderr
+
+
+def test_the_command_serves_the_gateway_alone_with_the_development_key(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with pulse(tmp_path, data_dir=data):
+        pass
+    with (
+        api_alone(tmp_path, data_dir=data, service_tokens=SERVICES) as api,
+        gateway_alone(tmp_path, api, "-m", "pulse.cli", "gateway", data_dir=data) as gateway,
+    ):
+        assert "The gateway listens on" in gateway.said
+        token = bearer(minted("--subject", "alice", data_dir=data))
+        placed = gateway.http.post("/api/orders", json=order(), headers=token)
+        assert placed.status_code == 202
+        gateway.http.headers.update(token)
+        order_id = placed.json()["order_id"]
+        assert gateway.http.get(f"/api/orders/{order_id}").json()["order_id"] == order_id
+        assert gateway.stop() == 0
+
+
+def test_load_sends_a_service_token_where_one_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "orders.ndjson"
+    file.write_text(httpx.Request("POST", "http://x", json=order()).content.decode() + "\n")
+    with pulse(tmp_path, data_dir=tmp_path / "data", service_tokens=SERVICES) as up:
+        command = ("-m", "pulse.cli", "load", str(file), "--url", up.url)
+        assert run_to_end(command).returncode == 1
+        assert run_to_end(command, service_token=DESK_TOKEN).returncode == 0
+        assert run_to_end((*command, "--token", DESK_TOKEN)).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["up", "api"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "no-such-host.invalid"])  # noqa: S104
+def test_it_listens_to_other_machines_only_with_service_tokens(
+    tmp_path: Path, command: str, host: str
+) -> None:
+    settings = {"data_dir": tmp_path / "data", "port": free_port()}
+    for given in ({"host": host}, {}):
+        arguments = () if given else ("--host", host)
+        ended = run_to_end(("-m", "pulse.cli", command, *arguments), **settings, **given)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert f"will not listen on {host}" in ended.stderr
+        assert "set PULSE_SERVICE_TOKENS" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_with_service_tokens_it_does(tmp_path: Path) -> None:
+    every = "0.0.0.0"  # noqa: S104 - for the moment of the test, and only with tokens
+    settings = {"data_dir": tmp_path / "data", "host": every, "service_tokens": SERVICES}
+    with pulse(tmp_path, **settings) as up:
+        fault(up.http.get("/internal/hello"), 401, "UNAUTHORIZED")
+        hello = up.http.get("/internal/hello", headers=bearer(DESK_TOKEN))
+        assert hello.json() == {"message": "Hello from Pulse"}
+
+
+def test_plain_uvicorn_is_not_fooled_by_a_proxys_header(tmp_path: Path) -> None:
+    """Uvicorn itself believes the header of a proxy on this machine, and would say 127.0.0.1."""
+    port = free_port()
+    for trusted in ("127.0.0.1", "*"):
+        command = (*uvicorn_on(port), "--forwarded-allow-ips", trusted)
+        with pulse(tmp_path, command=command, port=port, data_dir=tmp_path / "data") as served:
+            assert served.http.get("/internal/hello").status_code == 200
+            for name in ("X-Forwarded-For", "Forwarded", "X-Forwarded-Proto"):
+                for value in ("127.0.0.1", "8.8.8.8", "for=127.0.0.1", ""):
+                    refused = served.http.get("/internal/hello", headers={name: value})
+                    fault(refused, 403, "FORBIDDEN")
+
+
+def test_a_unix_socket_is_no_loopback(tmp_path: Path) -> None:
+    path = str(tmp_path / "pulse.socket")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "main:app", "--uds", path],
+        cwd=ROOT,
+        env=environment({"data_dir": tmp_path / "data"}),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    transport = httpx.HTTPTransport(uds=path)
+    try:
+        until(Path(path).exists, "it listens")
+        with httpx.Client(transport=transport, base_url="http://pulse.test") as http:
+            assert http.get("/pulse/health").status_code == 200
+            fault(http.get("/pulse/internal/hello"), 403, "FORBIDDEN")
+    finally:
+        process.terminate()
+        process.wait(30)

@@ -1,0 +1,142 @@
+"""Nothing secret reaches a log: canaries in real requests, good, refused and crashing."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from tests.support.orders import order
+from tests.support.processes import PulseProcess, free_port, pulse, until, uvicorn_on
+from tests.support.tokens import AUDIENCE, ISSUER, Signer
+
+CANARY: Final = "canary"
+SECRET: Final = f"{CANARY}-jwt-secret-{'s' * 32}"
+DESK: Final = f"{CANARY}-desk-{'d' * 32}"
+GATEWAY: Final = f"{CANARY}-gateway-{'g' * 32}"
+SIGNER: Final = Signer("HS256", SECRET)
+TOKEN: Final = SIGNER.token(sub=f"{CANARY}-subject", jti=f"{CANARY}-jti")
+EXPIRED: Final = SIGNER.token(sub=f"{CANARY}-subject", exp=1)
+SETTINGS: Final[dict[str, Any]] = {
+    "jwt_secret": SECRET,
+    "jwt_audience": AUDIENCE,
+    "jwt_issuer": ISSUER,
+    "service_tokens": f"desk:{DESK},gateway:{GATEWAY}",
+    "gateway_service_token": GATEWAY,
+    "log_level": "debug",
+}
+CRASHING: Final = """
+import sys, uvicorn
+from pulse.application import InProcessOrders
+async def crash(self, requested, caller, trace):
+    raise RuntimeError("planted")
+InProcessOrders.place = crash
+uvicorn.run("main:app", port=int(sys.argv[1]))
+"""
+
+
+def bodies() -> list[bytes]:
+    """Bodies with a canary in every place: accepted, refused by each rule, and no JSON at all."""
+    key = {"order_unique_key": f"{CANARY}-key"}
+    wrong: list[dict[str, Any]] = [
+        {"instrument": f"NSE:{CANARY}"},
+        {"side": f"{CANARY}-side"},
+        {"total_quantity": f"{CANARY}-quantity"},
+        {"split_config": {f"{CANARY}-field": f"{CANARY}-value"}},
+        {f"{CANARY}-field": f"{CANARY}-value"},
+        {"side": "SELL"},
+    ]
+    requests = [order(**key), *[{**order(**key), **change} for change in wrong]]
+    odd = [f'{{"{CANARY}'.encode(), f"[{CANARY}]".encode(), b"\xff" + CANARY.encode()]
+    return [*[json.dumps(request).encode() for request in requests], *odd]
+
+
+def header_sets() -> list[dict[str, str]]:
+    extra = {
+        "Cookie": f"session={CANARY}-cookie",
+        "X-Api-Key": f"{CANARY}-api-key",
+        "X-Pulse-On-Behalf-Of": f"{ISSUER}|{CANARY}-behalf",
+        "Content-Type": "application/json",
+    }
+    tokens = [TOKEN, EXPIRED, TOKEN[:-3], f"{CANARY}-garbage", DESK, GATEWAY, "x" * 9000 + CANARY]
+    plain = [{k: v for k, v in extra.items() if k != "X-Pulse-On-Behalf-Of"}, extra]
+    return [
+        {**headers, "Authorization": f"Bearer {token}"} for headers in plain for token in tokens
+    ]
+
+
+def ask_everything(http: httpx.Client, paths: list[str]) -> set[int]:
+    """Every path with every set of headers and every body; the statuses that came back."""
+    statuses = set()
+    query = {"access_token": TOKEN, "limit": f"{CANARY}-limit"}
+    for headers in header_sets():
+        for path in paths:
+            for content in bodies():
+                statuses.add(http.post(path, content=content, headers=headers).status_code)
+            statuses.add(http.get(path, params=query, headers=headers).status_code)
+    return statuses
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[PulseProcess]:
+    port = free_port()
+    command = uvicorn_on(port)
+    with pulse(tmp_path, command=command, port=port, data_dir=tmp_path / "d", **SETTINGS) as found:
+        found.http.base_url = f"http://127.0.0.1:{port}"
+        yield found
+
+
+PATHS = ["/gapi/api/orders", "/pulse/internal/orders"]
+
+
+def test_good_and_refused_requests_leave_no_secret_in_the_log(whole: PulseProcess) -> None:
+    statuses = ask_everything(whole.http, PATHS)
+    assert statuses == {201, 202, 400, 401, 403, 405, 409}
+    assert "POST /api/orders" in whole.logged + whole.said  # the access log of uvicorn itself
+    assert CANARY not in whole.logged + whole.said
+
+
+def test_crashes_leave_no_secret_in_the_log(tmp_path: Path) -> None:
+    port = free_port()
+    command = ("-c", CRASHING, str(port))
+    with pulse(tmp_path, command=command, port=port, data_dir=tmp_path / "d", **SETTINGS) as found:
+        found.http.base_url = f"http://127.0.0.1:{port}"
+        assert 500 in ask_everything(found.http, PATHS)
+        until(lambda: "planted" in found.logged, "the crash is logged")
+        assert "Traceback" in found.logged
+        assert CANARY not in found.logged + found.said
+
+
+def test_a_gateway_alone_leaves_none_whether_pulse_is_there_or_away(
+    tmp_path: Path, whole: PulseProcess
+) -> None:
+    port = free_port()
+    command = ("-m", "uvicorn", "pulse.gapi:app", "--port", str(port))
+    url = f"http://127.0.0.1:{whole.port}/pulse"
+    gateway = PulseProcess(tmp_path, command=command, port=port, api_base_url=url, **SETTINGS)
+    try:
+        gateway.http.base_url = f"http://127.0.0.1:{port}"
+        gateway.until_serving()
+        assert {202, 409} <= ask_everything(gateway.http, ["/api/orders"])
+        whole.stop()
+        assert 503 in ask_everything(gateway.http, ["/api/orders"])
+        assert "pulse.away" in gateway.logged
+        for process in (gateway, whole):
+            assert CANARY not in process.logged + process.said
+    finally:
+        gateway.close()
+
+
+@pytest.mark.parametrize("variable", ["service_tokens", "jwt_secret", "gateway_service_token"])
+def test_a_wrong_secret_is_not_told_when_the_start_is_refused(
+    tmp_path: Path, variable: str
+) -> None:
+    process = PulseProcess(tmp_path, **{**SETTINGS, variable: CANARY})
+    try:
+        assert process.wait() == 2
+        assert f"PULSE_{variable.upper()}=***" in process.logged
+        assert CANARY not in process.logged + process.said
+    finally:
+        process.close()
