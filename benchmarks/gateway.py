@@ -73,6 +73,7 @@ def serving(variables: dict[str, str]) -> Iterator[str]:
                 "PULSE_JWT_AUDIENCE": AUDIENCE,
                 "PULSE_JWT_ISSUER": ISSUER,
                 "PULSE_RATE_LIMIT_PER_SECOND": "0",  # all comes from one caller
+                "PULSE_RATE_LIMIT_PER_SECOND": "0",  # all of it comes from one caller
                 "PULSE_LOG_LEVEL": "error",
             },
             stdout=subprocess.DEVNULL,
