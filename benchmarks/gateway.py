@@ -72,7 +72,6 @@ def serving(variables: dict[str, str]) -> Iterator[str]:
                 "PULSE_DATA_DIR": data,
                 "PULSE_JWT_AUDIENCE": AUDIENCE,
                 "PULSE_JWT_ISSUER": ISSUER,
-                "PULSE_RATE_LIMIT_PER_SECOND": "0",  # all comes from one caller
                 "PULSE_RATE_LIMIT_PER_SECOND": "0",  # all of it comes from one caller
                 "PULSE_LOG_LEVEL": "error",
             },

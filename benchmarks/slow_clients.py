@@ -13,6 +13,7 @@ import asyncio
 import json
 import multiprocessing
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def measure(port: int, tokens: list[str], pairs: int, seconds: float) -> tuple[P
     for pair in range(pairs):
         for slow in (False, True) if pair % 2 else (True, False):
             with slow_callers(port) if slow else nullcontext():
-                time.sleep(SETTLE_SECONDS)
+                time.sleep(SETTLE_SECONDS)  # the slow ones are all there by then
                 latencies = asyncio.run(place_orders(port, tokens, seconds))
             (with_slow if slow else without).append(latencies)
             said = "with" if slow else "without"
@@ -153,7 +154,7 @@ class Connection:
 @contextmanager
 def slow_callers(port: int) -> Iterator[None]:
     """The slow ones, in a process of their own, while the block runs."""
-    process = multiprocessing.get_context("spawn").Process(target=drip_all, args=(port,))
+    process = multiprocessing.get_context("fork").Process(target=drip_all, args=(port,))
     process.start()
     try:
         yield
@@ -163,26 +164,34 @@ def slow_callers(port: int) -> Iterator[None]:
 
 
 def drip_all(port: int) -> None:
-    """Hold the connections and drip on each, without end."""
-
-    async def hold() -> None:
-        await asyncio.gather(*(drip(port) for _ in range(SLOW_CONNECTIONS)))
-
-    asyncio.run(hold())
-
-
-async def drip(port: int) -> None:
-    """Send the head of a request byte by byte; when cut, begin again."""
+    """Hold the connections and drip on each in turn, without end, at hardly any cost of its own."""
+    waiting: list[socket.socket | None] = [None] * SLOW_CONNECTIONS
     while True:
-        with suppress(OSError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"POST /gapi/api/orders HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-            while not reader.at_eof():
-                writer.write(b"x")
-                await writer.drain()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(reader.read(1024), DRIP_SECONDS)
-            writer.close()
+        for place, connection in enumerate(waiting):
+            waiting[place] = drip(connection) or begin(port)
+            time.sleep(DRIP_SECONDS / SLOW_CONNECTIONS)
+
+
+def begin(port: int) -> socket.socket:
+    """Connect and send the first of a head."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(b"POST /gapi/api/orders HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    connection.setblocking(False)
+    return connection
+
+
+def drip(connection: socket.socket | None) -> socket.socket | None:
+    """Send one more byte; None if the connection was cut, or never was."""
+    if connection is None:
+        return None
+    with suppress(OSError):
+        connection.send(b"x")
+        with suppress(BlockingIOError):
+            if not connection.recv(1024):
+                raise ConnectionResetError
+        return connection
+    connection.close()
+    return None
 
 
 def require_alive(process: PulseProcess) -> None:

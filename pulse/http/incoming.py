@@ -8,6 +8,7 @@ from pulse.http.limits import MAX_BATCH_BYTES, MAX_ORDER_BYTES, BodyTooSlow, Cal
 
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 16 * 1024 * 1024
+_MOST_DIGITS: Final = 20
 
 Message = Any
 Steps = Generator[Any, Any, Message]
@@ -111,7 +112,8 @@ def _length(headers: list[tuple[bytes, bytes]]) -> int:
     """What Content-Length says, 0 where there is no body, the most a body may have if chunked."""
     for name, value in headers:
         if name == b"content-length":
-            return int(value) if value.isdigit() else MAX_BATCH_BYTES
+            readable = value.isdigit() and len(value) <= _MOST_DIGITS
+            return int(value) if readable else MAX_BATCH_BYTES
         if name == b"transfer-encoding":
             return MAX_BATCH_BYTES
     return 0
