@@ -64,7 +64,10 @@ async def _open_keys(settings: Settings, stack: AsyncExitStack) -> Keys:
         return OneKey(load_pem_public_key(settings.jwt_public_key.encode()))  # type: ignore[arg-type]
     if settings.jwt_jwks_url is None or settings.jwt_algorithm is None:
         return NoKeys()
-    http = await stack.enter_async_context(httpx.AsyncClient())
-    keys = RemoteKeys(http, settings.jwt_jwks_url, settings.jwt_algorithm)
+    url = settings.jwt_jwks_url
+    # a proxy of the environment may lie on the way to an issuer, never to this machine itself
+    client = httpx.AsyncClient(trust_env=url.startswith("https:"))
+    http = await stack.enter_async_context(client)
+    keys = RemoteKeys(http, url, settings.jwt_algorithm)
     stack.push_async_callback(keys.close)
     return keys

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
+from eventsourcing.persistence import StoredEvent
 
 from pulse.application import (
     Caller,
@@ -18,13 +19,15 @@ from pulse.domain import (
     OrderRequest,
     OrderUniqueKeyTaken,
     RequestedOrder,
+    SlicesScheduled,
     order_id_for,
     parse_order_request,
 )
-from pulse.eventstore import EventStore
+from pulse.eventstore import EventStore, EventUnreadable
 from pulse.postgres import Database
 from pulse.projections import OrderReader
 from pulse.workers import Claims
+from tests.support.cli import write
 from tests.support.events import MAPPER, TRACE, slices_scheduled, stored
 from tests.support.log import running_store, standing
 from tests.support.read_model import project
@@ -161,3 +164,28 @@ async def test_an_order_that_never_was_is_not_found(orders: InProcessOrders) -> 
         await orders.order(unknown, CALLER)
     with pytest.raises(OrderNotFound):
         await orders.history(unknown)
+
+
+async def test_an_order_is_read_by_its_owner_and_by_the_internal_api_alone(
+    orders: InProcessOrders,
+) -> None:
+    alice, bob = Caller.of_token("issuer", "alice"), Caller.of_token("issuer", "bob")
+    placed = await orders.place(requested(), alice, TRACE)
+    for reader in (alice, CALLER):
+        assert (await orders.order(placed.order_id, reader)).placed_by == "issuer|alice"
+    with pytest.raises(OrderNotFound):
+        await orders.order(placed.order_id, bob)
+
+
+async def test_a_stranger_is_not_even_told_that_an_order_cannot_be_read(
+    conninfo: str, orders: InProcessOrders
+) -> None:
+    alice, bob = Caller.of_token("issuer", "alice"), Caller.of_token("issuer", "bob")
+    placed = await orders.place(requested(), alice, TRACE)
+    broken = StoredEvent(placed.order_id, 2, SlicesScheduled.TOPIC, b"broken")
+    await asyncio.to_thread(write, conninfo, broken)
+    for reader in (alice, CALLER):
+        with pytest.raises(EventUnreadable):
+            await orders.order(placed.order_id, reader)
+    with pytest.raises(OrderNotFound):
+        await orders.order(placed.order_id, bob)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from tests.support.gateway import FakePulse, gateway_before
@@ -78,13 +79,7 @@ def signed_claims(**claims: Any) -> Attack:
 
 def raw_claims(text: bytes) -> Attack:
     """Signed as it should be, with claims that JSON libraries would not write."""
-
-    def attack(signer: Signer) -> str:
-        if signer.algorithm == "HS256":
-            return handmade({"alg": "HS256"}, text, signer.key.encode())
-        return stranger_of(signer.algorithm).token()
-
-    return attack
+    return lambda signer: jwt.PyJWS().encode(text, signer.key, signer.algorithm)
 
 
 def cut(where: float) -> Attack:

@@ -9,13 +9,25 @@ from typing import Any
 
 import httpx
 import jwt
+import msgspec
 import pytest
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from pulse.http.errors import KeysUnavailable, Unauthorized
 from pulse.http.gateway import RemoteKeys, TokenChecker, TokenRules
 from pulse.http.gateway.remote_keys import MAX_JWKS_BYTES, KeyLimits
-from tests.support.tokens import AUDIENCE, ISSUER, Signer, handmade, new_signer, signer_of
+from tests.support.gateway import FakePulse, gateway_before
+from tests.support.orders import fault, order
+from tests.support.processes import free_port
+from tests.support.tokens import (
+    AUDIENCE,
+    ISSUER,
+    Signer,
+    bearer,
+    handmade,
+    new_signer,
+    signer_of,
+)
 
 URL = "https://issuer.example/keys"
 TO_JWK: dict[str, Any] = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
@@ -234,3 +246,45 @@ async def test_a_key_for_anything_else_checks_nothing_and_spoils_no_other() -> N
         async with checking(issuer) as tokens:
             with pytest.raises(Unauthorized):
                 await tokens.check(issuer.token())
+
+
+@pytest.mark.parametrize("algorithm", ASYMMETRIC)
+async def test_a_gateway_whose_settings_name_a_url_takes_the_tokens_of_its_keys(
+    algorithm: str,
+) -> None:
+    """Real sockets, and the wiring that every process has."""
+    issuer, pulse = Issuer(algorithm), FakePulse()
+
+    async def publish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        content = json.dumps({"keys": issuer.keys}).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(publish, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = msgspec.structs.replace(
+        issuer.signer.settings,
+        jwt_public_key=None,
+        jwt_jwks_url=f"http://127.0.0.1:{port}/keys",
+    )
+    transport = httpx.MockTransport(pulse)
+    async with server, gateway_before(transport, settings) as client:
+        good, forged = issuer.token(), issuer.token(signer=new_signer(algorithm))
+        for token, status in ((good, 202), (forged, 401), (issuer.token("second"), 401)):
+            response = await client.post("/api/orders", json=order(), headers=bearer(token))
+            assert response.status_code == status
+    assert len(pulse.asked) == 1
+
+
+async def test_a_gateway_whose_issuer_is_away_says_so() -> None:
+    settings = msgspec.structs.replace(
+        signer_of("ES256").settings,
+        jwt_public_key=None,
+        jwt_jwks_url=f"http://127.0.0.1:{free_port()}/keys",
+    )
+    async with gateway_before(httpx.MockTransport(FakePulse()), settings) as client:
+        token = Issuer("ES256").token()
+        response = await client.post("/api/orders", json=order(), headers=bearer(token))
+        fault(response, 503, "UNAVAILABLE")
