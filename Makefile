@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run ## start everything: embedded Postgres, API and workers in one process
+run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and workers in one process
 	@exec $(BIN)/pulse up
 
 test: $(VENV)/.dev ## run all tests on a Postgres of their own

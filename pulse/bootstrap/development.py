@@ -22,7 +22,7 @@ DEVELOPMENT_AUDIENCE: Final = "pulse-gateway"
 KEY_FILE: Final = "gateway-development.key"
 _KEY_BYTES: Final = 32
 _FEWEST_CHARACTERS: Final = 2 * _KEY_BYTES
-_MOST_CHARACTERS: Final = 1024
+_MOST_BYTES: Final = 1024
 
 
 class NoSigningKey(PulseError):
@@ -41,7 +41,8 @@ def has_key(settings: Settings) -> bool:
 def with_development_key(settings: Settings, *, make: bool) -> Settings:
     """The settings with the development key, where none is configured and one is there.
 
-    `make`: one that is not there is made.
+    Its issuer and audience are always the same, so `pulse token` needs to know the file alone.
+    `make`: a key that is not there is made.
 
     Raises:
         KeyUnsafe: it cannot be made or read, or others can read it.
@@ -59,8 +60,8 @@ def with_development_key(settings: Settings, *, make: bool) -> Settings:
         settings,
         jwt_algorithm="HS256",
         jwt_secret=key,
-        jwt_audience=settings.jwt_audience or DEVELOPMENT_AUDIENCE,
-        jwt_issuer=settings.jwt_issuer or DEVELOPMENT_ISSUER,
+        jwt_audience=DEVELOPMENT_AUDIENCE,
+        jwt_issuer=DEVELOPMENT_ISSUER,
     )
 
 
@@ -130,12 +131,15 @@ def _read(file: Path) -> Secret | None:
         raise KeyUnsafe(
             f"the development key {file} cannot be read ({error.strerror}): see to PULSE_DATA_DIR"
         ) from error
-    with os.fdopen(descriptor) as opened:
+    try:
         found = os.fstat(descriptor)
-        text = opened.read(_MOST_CHARACTERS).strip() if stat.S_ISREG(found.st_mode) else ""
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077 or len(text) < _FEWEST_CHARACTERS:
+        text = os.read(descriptor, _MOST_BYTES) if stat.S_ISREG(found.st_mode) else b""
+    finally:
+        os.close(descriptor)
+    key = text.decode("ascii", "replace").strip()
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077 or len(key) < _FEWEST_CHARACTERS:
         raise KeyUnsafe(
             f"the development key {file} is not this user's alone, or is no key: remove it, and "
             "`pulse up` makes a new one"
         )
-    return Secret(text)
+    return Secret(key)

@@ -1,1 +1,1 @@
-"""Pulse over HTTP: the internal API, and what every door shares (errors, tracing, the root)."""
+"""Pulse over HTTP: the gateway, the internal API, and what both share."""

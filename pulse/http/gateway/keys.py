@@ -15,6 +15,10 @@ Key = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 class Keys(Protocol):
     """Where the key to check a token with comes from."""
 
+    @property
+    def version(self) -> int:
+        """Another number once other keys may be good."""
+
     async def key_of(self, token: str) -> Key:
         """The key that must have signed this token.
 
@@ -28,6 +32,8 @@ class Keys(Protocol):
 class OneKey:
     """One key for every token, whatever a token says about keys."""
 
+    version = 0
+
     def __init__(self, key: Key) -> None:
         self._key = key
 
@@ -38,6 +44,8 @@ class OneKey:
 
 class NoKeys:
     """No key is configured, so no token is good."""
+
+    version = 0
 
     async def key_of(self, token: str) -> Key:  # noqa: ARG002 - none for any token
         """None."""

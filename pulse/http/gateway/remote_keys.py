@@ -53,6 +53,7 @@ class RemoteKeys:
         self._algorithm = algorithm
         self._limits = limits or KeyLimits()
         self._clock = clock
+        self.version = 0
         self._keys: dict[str, Key] = {}
         self._fetched_at = self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
@@ -108,6 +109,7 @@ class RemoteKeys:
             _log.warning("gateway.keys_not_fetched", reason=type(error).__name__)
         else:
             self._keys, self._fetched_at = keys, now
+            self.version += 1
         finally:
             self._fetching = None
 

@@ -8,6 +8,7 @@ import msgspec
 from pulse.application import Caller, CallerUnnamable
 from pulse.http.errors import Unauthorized
 from pulse.http.gateway.keys import Keys
+from pulse.http.gateway.known_tokens import Identity, KnownTokens
 
 MAX_TOKEN_CHARACTERS: Final = 8192
 _CLAIMS: Final = ("exp", "iss", "aud", "sub")
@@ -32,19 +33,13 @@ class TokenRules(msgspec.Struct, frozen=True):
     issuer: str
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """Whom a token proves, and what it grants."""
-
-    caller: Caller
-    scopes: frozenset[str]
-
-
 class TokenChecker:
     """Tells good tokens from all others, by the configured rules and keys."""
 
     def __init__(self, rules: TokenRules, keys: Keys) -> None:
         self._rules = rules
         self._keys = keys
+        self._known = KnownTokens()
         self._jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
 
     async def check(self, token: str) -> Identity:
@@ -60,12 +55,16 @@ class TokenChecker:
         """
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthorized(f"the token is longer than {MAX_TOKEN_CHARACTERS} characters")
+        if known := self._known.identity_of(token, self._keys.version):
+            return known
         try:
             claims = await self._claims(token)
             caller = Caller.of_token(claims["iss"], claims["sub"])
         except (*_WAYS_TO_BE_NO_TOKEN, CallerUnnamable) as error:
             raise Unauthorized(_WHY.get(type(error), NOT_GOOD)) from None
-        return Identity(caller, _scopes(claims.get("scope")))
+        identity = Identity(caller, _scopes(claims.get("scope")))
+        self._known.keep(token, identity, self._keys.version, int(claims["exp"]))
+        return identity
 
     async def _claims(self, token: str) -> dict[str, Any]:
         rules = self._rules

@@ -147,6 +147,19 @@ async def test_a_key_that_was_withdrawn_is_forgotten_once_the_keys_are_fetched_a
     assert issuer.asked == 2
 
 
+async def test_a_token_known_as_good_is_forgotten_with_its_key() -> None:
+    issuer = Issuer("ES256")
+    token = issuer.token()
+    async with checking(issuer) as tokens:
+        await tokens.check(token)
+        issuer.keys = [jwk(new_signer("ES256"), "second")]
+        issuer.now += 301
+        with pytest.raises(Unauthorized):
+            await tokens.check(issuer.token("unknown"))  # which makes it look
+        with pytest.raises(Unauthorized):
+            await tokens.check(token)
+
+
 async def what_runs_beside() -> None:
     """Let every task go as far as it can without the passing of time."""
     for _ in range(50):
