@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench-gateway test coverage lint types contracts check format lock clean
+.PHONY: help run bench-gateway bench-proxy test coverage lint types contracts check format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ types: $(VENV)/.dev ## mypy, strict
 
 contracts: $(VENV)/.dev ## who may import whom
 	$(BIN)/lint-imports --no-cache
+
+bench-proxy: $(VENV)/.dev ## what slow callers cost behind the proxy (needs nginx)
+	$(BIN)/python -m benchmarks.slow_clients
 
 bench-gateway: $(VENV)/.run ## the gateway's rate beside the API's own (needs wrk)
 	$(BIN)/python benchmarks/gateway.py

@@ -1,6 +1,6 @@
 """What slow callers cost the good ones behind the documented proxy.
 
-    python -m benchmarks.slow_clients
+    make bench-proxy
 
 Starts Pulse and nginx with docs/proxy/nginx.conf on free ports of this machine. Good callers place
 orders through the gateway at a steady rate. In every other phase 200 connections drip the head of

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from pulse.http.limits import Limits
@@ -13,8 +14,10 @@ from pulse.http.root import Root
 from pulse.settings import Settings
 from tests.support.api import client_of, serving
 from tests.support.orders import BATCH, JSON, ORDERS, fault, order, post
+from tests.support.tokens import bearer, signer_of
 from tests.support.waiting import until
 
+GATEWAY = "/gapi/api/orders"
 EVERY_ANSWER = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -142,3 +145,24 @@ async def test_who_asks_too_often_waits_and_whoever_watches_does_not(conninfo: s
         fault(await client.get(ORDERS), 429, "TOO_MANY_REQUESTS")
         for path in ("health", "health/ready"):
             assert (await client.get(f"/pulse/{path}")).status_code == 200
+
+
+async def test_a_caller_of_the_gateway_uses_up_its_own_allowance_alone(conninfo: str) -> None:
+    signer = signer_of("HS256")
+    settings = msgspec.structs.replace(
+        signer.settings,
+        database_url=conninfo,
+        rate_limit_per_second=0.5,
+        rate_limit_burst_seconds=6,
+    )
+    alice, bob = (bearer(signer.token(sub=name)) for name in ("alice", "bob"))
+    async with serving(settings) as client:
+        answers = [await post(client, order(), GATEWAY, **alice) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [202, 202, 202, 429]
+        fault(answers[-1], 429, "TOO_MANY_REQUESTS")
+        fault(await client.get(f"{GATEWAY}/x", headers=alice), 429, "TOO_MANY_REQUESTS")
+        assert (await post(client, order(), GATEWAY, **bob)).status_code == 202
+        fault(await post(client, order(), GATEWAY), 401, "UNAUTHORIZED")
+        for _ in range(5):
+            assert (await client.get("/gapi/api/hello", headers=alice)).status_code == 200
+            assert (await post(client, order())).status_code == 201
