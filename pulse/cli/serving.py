@@ -37,9 +37,9 @@ def up(host: Host = None, port: Port = None) -> None:
     Needs nothing: without PULSE_DATABASE_URL it starts an embedded Postgres with
     its data in PULSE_DATA_DIR (.pulse); without a key for tokens (PULSE_JWT_*) it
     makes one for development there, which `pulse token` signs with. The API lives
-    under /pulse, the gateway under /gapi, and the page that explains each below it
-    at docs. Ctrl-C and SIGTERM finish what is under way and stop everything, the
-    embedded Postgres included.
+    under /pulse, the gateway under /gapi; /docs below each explains its calls.
+    Ctrl-C and SIGTERM finish what is under way and stop everything, the embedded
+    Postgres included.
 
     Other machines reach the internal API only with service tokens, so it listens
     elsewhere than on this machine only with PULSE_SERVICE_TOKENS set.

@@ -34,7 +34,7 @@ class _Rest:
 
 
 class Incoming:
-    """The `receive` of one request, with a deadline from the first look at the body on."""
+    """The `receive` of one request, with a deadline from the first wait for its body on."""
 
     __slots__ = ("_body_seconds", "_late_at", "_length", "_receive", "slow", "whole")
 
