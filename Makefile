@@ -10,7 +10,8 @@ COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal -
 	--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench-gateway test coverage lint types mutants vectors charts contracts check format lock clean
+.PHONY: help run bench-gateway bench-proxy test coverage lint types mutants vectors charts contracts check \
+	format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ charts: $(VENV)/.dev ## draw the documentation's charts again
 
 contracts: $(VENV)/.dev ## who may import whom
 	$(BIN)/lint-imports --no-cache
+
+bench-proxy: $(VENV)/.dev ## what slow callers cost behind the proxy (needs nginx)
+	$(BIN)/python -m benchmarks.slow_clients
 
 bench-gateway: $(VENV)/.run ## the gateway's rate beside the API's own (needs wrk)
 	$(BIN)/python benchmarks/gateway.py

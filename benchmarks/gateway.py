@@ -99,6 +99,7 @@ def serving(variables: dict[str, str]) -> Iterator[Served]:
                 "PULSE_DATA_DIR": data,
                 "PULSE_JWT_AUDIENCE": AUDIENCE,
                 "PULSE_JWT_ISSUER": ISSUER,
+                "PULSE_RATE_LIMIT_PER_SECOND": "0",  # all of it comes from one caller
                 "PULSE_LOG_LEVEL": "error",
             },
             stdout=subprocess.DEVNULL,

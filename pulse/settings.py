@@ -14,6 +14,8 @@ from pulse.secret import Secret, ServiceToken
 
 T = TypeVar("T")
 _MOST_DIGITS: Final = 20
+_LEAST_RATE: Final = 0.01
+_MOST_RATE: Final = 1_000_000
 _NEVER_SHOWN: Final = frozenset(
     (
         "database_url",
@@ -52,6 +54,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_clock_offset_seconds: float = 1.0
     pool_size: int = 10
     append_queue_events: int = 10_000
+    max_requests_in_flight: int = 1000
+    body_timeout_seconds: float = 10.0
+    rate_limit_per_second: float = 100.0
+    internal_rate_limit_per_second: float = 0.0
+    rate_limit_burst_seconds: float = 2.0
     log_format: str = "auto"
     log_level: str = "info"
     service_tokens: tuple[ServiceToken, ...] = ()
@@ -114,6 +121,16 @@ def _seconds(least: float, most: float) -> Callable[[str], float]:
     return parse
 
 
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = float("nan")
+    if not (rate == 0 or _LEAST_RATE <= rate <= _MOST_RATE):
+        raise ValueError(f"requests a second from {_LEAST_RATE:g} to {_MOST_RATE:,}, or 0 for all")
+    return rate
+
+
 def _choice(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.lower() not in choices:
@@ -152,6 +169,11 @@ _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "max_clock_offset_seconds": _seconds(0.001, 3600),
     "pool_size": _whole(2, 200),
     "append_queue_events": _whole(1, 1_000_000),
+    "max_requests_in_flight": _whole(1, 1_000_000),
+    "body_timeout_seconds": _seconds(0.1, 3600),
+    "rate_limit_per_second": _rate,
+    "internal_rate_limit_per_second": _rate,
+    "rate_limit_burst_seconds": _seconds(0, 3600),
     "log_format": _choice("auto", "console", "json"),
     "log_level": _choice("debug", "info", "warning", "error"),
     "service_tokens": identity.service_tokens,

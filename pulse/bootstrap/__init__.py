@@ -13,6 +13,7 @@ import structlog
 
 from pulse.application import Orders
 from pulse.bootstrap.gateway import open_orders_elsewhere, open_token_checker
+from pulse.bootstrap.limits import limits_of, rate_limited
 from pulse.bootstrap.node import Node
 from pulse.bootstrap.server import open_server
 from pulse.errors import PulseError
@@ -42,12 +43,12 @@ def everything(settings: Settings) -> Root:
 
     The gateway hands its orders to the API's own use cases, without a hop.
     """
-    return Root(lambda: _everything(settings))
+    return Root(lambda: _everything(settings), limits_of(settings))
 
 
 def api_alone(settings: Settings) -> Root:
     """The API at `/`, without workers: orders stay PENDING until somebody's worker takes them."""
-    return Root(lambda: _api_alone(settings))
+    return Root(lambda: _api_alone(settings), limits_of(settings))
 
 
 def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
@@ -55,7 +56,7 @@ def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None
 
     `transport` takes the place of the network in tests.
     """
-    return Root(lambda: _gateway_alone(settings, transport))
+    return Root(lambda: _gateway_alone(settings, transport), limits_of(settings))
 
 
 async def work_until_stopped(settings: Settings) -> None:
@@ -80,7 +81,7 @@ async def _everything(settings: Settings) -> AsyncIterator[Mounts]:
         open_token_checker(settings) as tokens,
         _open_node(settings, with_workers=True) as node,
     ):
-        yield {"/pulse": _api(settings, node), "/gapi": _gateway(node.orders, tokens)}
+        yield {"/pulse": _api(settings, node), "/gapi": _gateway(settings, node.orders, tokens)}
 
 
 @asynccontextmanager
@@ -97,15 +98,18 @@ async def _gateway_alone(
         open_token_checker(settings) as tokens,
         open_orders_elsewhere(settings, transport) as orders,
     ):
-        yield {"": _gateway(orders, tokens)}
+        yield {"": _gateway(settings, orders, tokens)}
 
 
 def _api(settings: Settings, node: Node) -> ASGIApp:
-    return InternalDoor(create_api(node.orders, node.readiness), settings.service_tokens)
+    api = create_api(node.orders, node.readiness)
+    limited = rate_limited(api, settings.internal_rate_limit_per_second, settings)
+    return InternalDoor(limited, settings.service_tokens)
 
 
-def _gateway(orders: Orders, tokens: TokenChecker) -> ASGIApp:
-    return GatewayDoor(create_gateway(orders), tokens)
+def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> ASGIApp:
+    gateway = create_gateway(orders)
+    return GatewayDoor(rate_limited(gateway, settings.rate_limit_per_second, settings), tokens)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ def greeting_of_up(settings: Settings) -> str:
     url = url_of(settings)
     return f"""\
 Pulse listens on {url}
+Its calls are explained on {url}/pulse/docs and {url}/gapi/docs
 
 {_first_order(settings, f"{url}/pulse")}
 {_first_order_through_gateway(settings, f"{url}/gapi")}
@@ -35,6 +36,7 @@ def greeting_of_api(settings: Settings) -> str:
     url = url_of(settings)
     return f"""\
 The Pulse API listens on {url}
+Its calls are explained on {url}/docs
 
 {_first_order(settings, url)}
 Orders stay PENDING until workers run: `pulse background`, with the same PULSE_* variables.
@@ -44,8 +46,10 @@ Ctrl-C stops the API.
 
 def greeting_of_gateway(settings: Settings) -> str:
     """For the gateway alone."""
+    url = url_of(settings)
     return f"""\
-The gateway listens on {url_of(settings)}
+The gateway listens on {url}
+Its calls are explained on {url}/docs
 
 It hands orders to the Pulse API at {settings.api_base_url}. Ctrl-C stops the gateway.
 """

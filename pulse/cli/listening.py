@@ -10,6 +10,7 @@ from typing import Final
 import uvicorn
 
 from pulse.cli.exits import COULD_NOT_START, CouldNotStart
+from pulse.cli.protocol import PulseProtocol
 from pulse.http.root import Root
 from pulse.settings import Settings
 
@@ -89,7 +90,7 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=PulseProtocol,
         access_log=False,
         log_config=None,
         server_header=False,

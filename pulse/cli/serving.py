@@ -37,8 +37,9 @@ def up(host: Host = None, port: Port = None) -> None:
     Needs nothing: without PULSE_DATABASE_URL it starts an embedded Postgres with
     its data in PULSE_DATA_DIR (.pulse); without a key for tokens (PULSE_JWT_*) it
     makes one for development there, which `pulse token` signs with. The API lives
-    under /pulse, the gateway under /gapi. Ctrl-C and SIGTERM finish what is under
-    way and stop everything, the embedded Postgres included.
+    under /pulse, the gateway under /gapi; /docs below each explains its calls.
+    Ctrl-C and SIGTERM finish what is under way and stop everything, the embedded
+    Postgres included.
 
     Other machines reach the internal API only with service tokens, so it listens
     elsewhere than on this machine only with PULSE_SERVICE_TOKENS set.
@@ -64,7 +65,8 @@ def api(host: Host = None, port: Port = None) -> None:
     under way.
 
     Without PULSE_SERVICE_TOKENS it answers only this machine, and listens nowhere
-    else; with them every call but those for health needs one of the tokens.
+    else; with them every call but those for health needs one of the tokens. The
+    page at /docs explains the calls.
 
     Exit codes: 0 stopped when told to, 2 wrong usage or settings, 3 could not
     start (the port is taken, or the schema cannot be made current).

@@ -11,9 +11,8 @@ from pulse.domain import OrderRequest
 from pulse.domain.order_request import SPLIT_CONFIG_FIELDS, unknown_field, wrong_value
 from pulse.errors import PulseError
 from pulse.http.errors import TOO_LARGE, BadRequest
+from pulse.http.limits import MAX_ORDER_BYTES
 
-MAX_ORDER_BYTES: Final = 64 * 1024
-MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 MAX_BATCH_ORDERS: Final = 1000
 
 _ORDER = msgspec.json.Decoder(OrderRequest)

@@ -1,5 +1,6 @@
 """Every refusal over HTTP: one table from error to status and code, one shape for all."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,11 +26,12 @@ from pulse.eventstore import (
     EventTooNew,
     EventUnreadable,
 )
+from pulse.http.limits import BodyTooSlow, CallerGone, TooBusy, TooManyRequests
 from pulse.postgres import DatabaseUnavailable
 
 _log = structlog.get_logger(__name__)
 
-RETRY_AFTER_SECONDS: Final = "1"
+RETRY_AFTER_SECONDS: Final = 1
 JSON: Final = "application/json"
 
 
@@ -51,6 +53,13 @@ class BadRequest(PulseError):
         self.code = code
         self.details = details
         super().__init__(message)
+
+
+class NotHTTP(PulseError):
+    """What arrived cannot be read as a request at all."""
+
+    def __init__(self) -> None:
+        super().__init__("this is no HTTP/1.1 request; nothing was accepted")
 
 
 class Unauthorized(PulseError):
@@ -100,6 +109,7 @@ _HTTP_CODES: Final = {
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    408: "REQUEST_TIMEOUT",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
     429: "TOO_MANY_REQUESTS",
@@ -110,6 +120,19 @@ _HTTP_CODES: Final = {
 def _refused(error: OrderRefused) -> Answer:
     details = {"field": error.field, "expected": error.expected}
     return 400, ErrorBody(error.code, str(error), details)
+
+
+def _too_slow(error: BodyTooSlow) -> Answer:
+    expected = f"the whole body within {error.seconds:g} s"
+    return 408, ErrorBody("REQUEST_TIMEOUT", str(error), {"expected": expected})
+
+
+def _too_many(error: TooManyRequests) -> Answer:
+    details = {
+        "requests_per_second": error.per_second,
+        "retry_after_seconds": math.ceil(error.wait_seconds),
+    }
+    return 429, ErrorBody("TOO_MANY_REQUESTS", str(error), details)
 
 
 def _key_taken(error: OrderUniqueKeyTaken) -> Answer:
@@ -138,6 +161,11 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     EventUnreadable: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
     HistoryBroken: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
     NotReady: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), msgspec.structs.asdict(e.ready))),
+    NotHTTP: lambda e: (400, ErrorBody("INVALID_REQUEST", str(e), {})),
+    BodyTooSlow: _too_slow,
+    CallerGone: lambda e: (400, ErrorBody("INVALID_REQUEST", str(e), {})),
+    TooManyRequests: _too_many,
+    TooBusy: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
     AppendQueueFull: lambda _: (503, ErrorBody(_UNAVAILABLE, _QUEUE_FULL, {})),
     AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),
     ClockOff: lambda e: (503, ErrorBody(_UNAVAILABLE, f"{e}; nothing was accepted", {})),
@@ -163,17 +191,24 @@ def encode_error(body: ErrorBody) -> bytes:
     return msgspec.json.encode({"error": body})
 
 
-def error_headers(status: int) -> dict[str, str]:
+def as_answered(body: ErrorBody) -> dict[str, Any]:
+    """The same as a value, for a document to show."""
+    return {"error": msgspec.to_builtins(body)}
+
+
+def error_headers(status: int, body: ErrorBody) -> dict[str, str]:
     """The headers an error brings besides its type."""
     if status == 401:  # noqa: PLR2004 - the status is the table's
         return {"www-authenticate": "Bearer"}
-    return {"retry-after": RETRY_AFTER_SECONDS} if status in {429, 503} else {}
+    if status not in {429, 503}:
+        return {}
+    return {"retry-after": str(body.details.get("retry_after_seconds", RETRY_AFTER_SECONDS))}
 
 
 def handle_error(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's handler for every exception."""
     status, body = answer_for(error)
-    headers = error_headers(status)
+    headers = error_headers(status, body)
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["allow"] = error.headers["allow"]
     return Response(encode_error(body), status_code=status, media_type=JSON, headers=headers)

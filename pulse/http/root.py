@@ -1,9 +1,9 @@
-"""The outermost ASGI application: lifespan, mounts, tracing, and the last catch of any fault."""
+"""The outermost ASGI application: lifespan, mounts, tracing, limits, the last catch of faults."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 import structlog
@@ -11,11 +11,17 @@ from litestar.exceptions import NotFoundException
 
 from pulse.errors import PulseError
 from pulse.http.errors import JSON, answer_for, encode_error, error_headers
+from pulse.http.incoming import Incoming
+from pulse.http.limits import HEALTH_PATHS, Limits, TooBusy
+from pulse.http.outgoing import Outgoing
 from pulse.http.tracing import SCOPE_KEY, headers_of, trace_of
 
 _log = structlog.get_logger(__name__)
 
 _ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
+
+DEFAULT_LIMITS: Final = Limits()
+_END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -29,8 +35,14 @@ Mounts = Mapping[str, ASGIApp]
 class Root:
     """Opens the process's world for the server's lifespan and hands each request to its mount."""
 
-    def __init__(self, open_world: Callable[[], AbstractAsyncContextManager[Mounts]]) -> None:
+    def __init__(
+        self,
+        open_world: Callable[[], AbstractAsyncContextManager[Mounts]],
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self._open_world = open_world
+        self._limits = limits
+        self._in_flight = 0
         self._mounts: Mounts = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,34 +70,42 @@ class Root:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        incoming = Incoming(receive, scope["headers"], self._limits.body_seconds)
+        busy = self._in_flight >= self._limits.requests_in_flight
+        weight = incoming.weight
+        self._in_flight += weight
+        try:
+            unfinished = await self._answer(scope, incoming, send, busy=busy)
+        finally:
+            self._in_flight -= weight
+        if unfinished:
+            await incoming.linger()
+            await send(_END)
+
+    async def _answer(self, scope: Scope, incoming: Incoming, send: Send, *, busy: bool) -> bool:
+        """Answer, and return whether the answer's end is still to be sent."""
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         scope["path"] = _keeping_encoded_slashes(scope["path"], raw_path)
         prefix, mounted = self._mount_for(scope["path"])
         path = raw_path.decode("latin-1").removeprefix(prefix)
         trace = trace_of(scope["method"], path, scope["headers"])
         scope[SCOPE_KEY] = trace
-        trace_headers = headers_of(trace)
-        started = False
-
-        async def send_traced(message: MutableMapping[str, Any]) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"] = [*message.get("headers", ()), *trace_headers]
-            await send(message)
-
+        outgoing = Outgoing(send, scope, incoming, headers_of(trace))
         structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
         try:
-            if mounted is None:
-                raise NotFoundException  # noqa: TRY301 - answered below like any other fault
             scope["path"] = scope["path"][len(prefix) :] or "/"
             # Litestar would cut all up to a root path, wherever that stands, and route the rest.
             scope["root_path"] = ""
-            await mounted(scope, receive, send_traced)
+            if busy and scope["path"] not in HEALTH_PATHS:
+                raise TooBusy  # noqa: TRY301 - answered below like any other fault
+            if mounted is None:
+                raise NotFoundException  # noqa: TRY301 - same
+            await mounted(scope, incoming.receive, outgoing.send)
         except Exception as error:
-            if started:
+            if outgoing.started:
                 raise
-            await _send_error(error, send_traced)
+            await _send_error(error, outgoing.send)
+        return outgoing.unfinished
 
     def _mount_for(self, path: str) -> tuple[str, ASGIApp | None]:
         for prefix, mounted in self._mounts.items():
@@ -107,7 +127,7 @@ async def _send_error(error: Exception, send: Send) -> None:
     headers = {
         "content-type": JSON,
         "content-length": str(len(content)),
-        **error_headers(status),
+        **error_headers(status, body),
     }
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})

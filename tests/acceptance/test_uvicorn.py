@@ -1,31 +1,25 @@
 """`uvicorn main:app` serves the same under /pulse, even bytes no HTTP library would send."""
 
 import json
-import socket
 from collections.abc import Iterator
 
 import pytest
-from psycopg import connect, sql
-from psycopg.conninfo import make_conninfo
 
+from tests.support.http import said_to
 from tests.support.orders import fault, order
-from tests.support.processes import PulseProcess, free_port, pulse, url_of, uvicorn_on
+from tests.support.processes import PulseProcess, free_port, pulse, uvicorn_on
 
 
 @pytest.fixture(scope="module")
 def served(
-    postgres: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PulseProcess]:
-    name, port = f"{template_database}_uvicorn", free_port()
-    database, template = sql.Identifier(name), sql.Identifier(template_database)
-    url = url_of(make_conninfo(postgres, dbname=name))
-    with connect(postgres, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
-        home = tmp_path_factory.mktemp("uvicorn")
-        # PULSE_PORT is for `pulse up`; uvicorn listens where it is told.
-        with pulse(home, command=uvicorn_on(port), port=port, database_url=url) as process:
-            yield process
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+    home, port = tmp_path_factory.mktemp("uvicorn"), free_port()
+    # PULSE_PORT is for `pulse up`; uvicorn listens where it is told.
+    with pulse(
+        home, command=uvicorn_on(port), port=port, database_url=module_database_url
+    ) as process:
+        yield process
 
 
 def test_it_serves_the_same_under_pulse(served: PulseProcess) -> None:
@@ -51,16 +45,6 @@ def test_a_chunked_body_too_large_is_413_without_a_length(served: PulseProcess) 
     response = served.http.post("/internal/orders", content=chunks(), headers=headers)
     fault(response, 413, "PAYLOAD_TOO_LARGE")
     assert served.http.get("/health").status_code == 200
-
-
-def said_to(port: int, request: bytes) -> bytes:
-    """The whole answer to these very bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(request)
-        answer = b""
-        while piece := connection.recv(65_536):
-            answer += piece
-    return answer
 
 
 def test_head_has_headers_and_no_body(served: PulseProcess) -> None:

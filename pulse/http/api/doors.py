@@ -22,7 +22,7 @@ _GUARDED: Final = "internal"
 _ORDERS: Final = ["internal", "orders"]
 _OF_PROXIES: Final = frozenset((b"forwarded", b"via", b"x-real-ip"))
 _OF_PROXIES_PREFIX: Final = b"x-forwarded"
-_CLOSED: Final = (
+CLOSED: Final = (
     "without service tokens the internal API answers only requests made on its own machine, "
     "directly: set PULSE_SERVICE_TOKENS to let others in"
 )
@@ -90,10 +90,10 @@ def _from_this_machine(scope: Scope, headers: RawHeaders) -> Caller:
     """
     for name, _ in headers:
         if name in _OF_PROXIES or name.startswith(_OF_PROXIES_PREFIX):
-            raise Forbidden(_CLOSED)
+            raise Forbidden(CLOSED)
     peer: Any = scope.get("client")
     if not peer or not is_loopback(peer[0]):
-        raise Forbidden(_CLOSED)
+        raise Forbidden(CLOSED)
     return _ANYONE
 
 

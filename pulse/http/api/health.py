@@ -1,12 +1,14 @@
 """Health, readiness, hello."""
 
-from typing import Any
+from typing import Any, Final
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from pulse.application import Readiness
 from pulse.http.errors import NotReady
+
+HELLO: Final = "Hello from Pulse"
 
 
 def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
@@ -32,6 +34,6 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
 
     @get("/internal/hello")
     async def hello() -> dict[str, str]:
-        return {"message": "Hello from Pulse"}
+        return {"message": HELLO}
 
     return [health, ready, hello]

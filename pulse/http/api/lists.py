@@ -40,13 +40,14 @@ def list_routes(queries: Queries) -> list[HTTPRouteHandler]:
         try:
             page = await queries.events(query)
         except PositionBeyondLog as error:
-            raise _beyond_log(error) from None
+            raise beyond_log(error) from None
         return _json(events=page.events, next_after=page.next_after)
 
     return [list_orders, list_slices, list_events]
 
 
-def _beyond_log(error: PositionBeyondLog) -> BadRequest:
+def beyond_log(error: PositionBeyondLog) -> BadRequest:
+    """The refusal of a position that the log has not reached."""
     return BadRequest(
         str(error),
         code="POSITION_BEYOND_LOG",

@@ -11,15 +11,10 @@ from litestar.types import Scope
 from pulse.application import Orders, OrdersAndQueries
 from pulse.domain import parse_order_request
 from pulse.http.answers import PlacedBody, json_answer, known_form
-from pulse.http.bodies import (
-    MAX_BATCH_BYTES,
-    MAX_ORDER_BYTES,
-    decode_batch,
-    decode_order,
-    require_json,
-)
+from pulse.http.bodies import decode_batch, decode_order, require_json
 from pulse.http.callers import caller_in
 from pulse.http.errors import answer_for
+from pulse.http.limits import MAX_BATCH_BYTES, MAX_ORDER_BYTES
 from pulse.http.tracing import trace_in
 
 AnyRequest = Request[Any, Any, Any]

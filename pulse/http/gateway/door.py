@@ -41,6 +41,14 @@ def require_scope(scope: LitestarScope, wanted: str) -> None:
         Forbidden: it does not.
         KeyError: no door stood before this path, which is a bug; nobody is let through.
     """
-    granted: frozenset[str] = cast("dict[str, Any]", scope)[_SCOPES_KEY]
+    require_granted(cast("dict[str, Any]", scope)[_SCOPES_KEY], wanted)
+
+
+def require_granted(granted: frozenset[str], wanted: str) -> None:
+    """Go on only where this is among what a token grants.
+
+    Raises:
+        Forbidden: it is not.
+    """
     if wanted not in granted:
         raise Forbidden(f"the token does not grant {wanted}", required_scope=wanted)

@@ -9,11 +9,13 @@ from litestar.params import FromPath
 from pulse.application import Orders
 from pulse.domain import parse_order_request
 from pulse.http.answers import PlacedBody, json_answer, known_form
-from pulse.http.bodies import MAX_ORDER_BYTES, decode_order, require_json
+from pulse.http.bodies import decode_order, require_json
 from pulse.http.callers import caller_in
 from pulse.http.gateway.door import require_scope
+from pulse.http.limits import MAX_ORDER_BYTES
 from pulse.http.tracing import trace_in
 
+HELLO: Final = "Hello from GAPI"
 ORDERS_WRITE: Final = "orders:write"
 ORDERS_READ: Final = "orders:read"
 
@@ -29,7 +31,7 @@ def gateway_routes(orders: Orders) -> list[HTTPRouteHandler]:
 
     @get("/api/hello")
     async def hello() -> dict[str, str]:
-        return {"message": "Hello from GAPI"}
+        return {"message": HELLO}
 
     @post("/api/orders", request_max_body_size=MAX_ORDER_BYTES)
     async def place_order(request: AnyRequest) -> Response[bytes]:

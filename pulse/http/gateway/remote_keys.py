@@ -19,7 +19,7 @@ MAX_JWKS_BYTES: Final = 256 * 1024
 MAX_KEYS: Final = 100
 _MAX_KEY_ID_CHARACTERS: Final = 256
 _KEY_TYPES: Final = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
-_UNAVAILABLE: Final = "the issuer's keys cannot be had now, so no token can be checked: try again"
+KEYS_AWAY: Final = "the issuer's keys cannot be had now, so no token can be checked: try again"
 
 
 class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ class RemoteKeys:
         if key := self._usable.get(key_id):
             return key
         if self._fetched_at < self._tried_at:
-            raise KeysUnavailable(_UNAVAILABLE)
+            raise KeysUnavailable(KEYS_AWAY)
         raise Unauthorized("the token is signed with a key that its issuer does not name")
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from pulse.http.gateway.known_tokens import Identity, KnownTokens
 
 MAX_TOKEN_CHARACTERS: Final = 8192
 _CLAIMS: Final = ("exp", "iss", "aud", "sub")
-_NOT_GOOD: Final = "the token is not good here"
+NOT_GOOD: Final = "the token is not good here"
 _WHY: Final[dict[type[Exception], str]] = {
     jwt.ExpiredSignatureError: "the token has expired",
     jwt.ImmatureSignatureError: "the token is not valid yet",
@@ -61,7 +61,7 @@ class TokenChecker:
             claims = await self._claims(token)
             caller = Caller.of_token(claims["iss"], claims["sub"])
         except (*_WAYS_TO_BE_NO_TOKEN, CallerUnnamable) as error:
-            raise Unauthorized(_WHY.get(type(error), _NOT_GOOD)) from None
+            raise Unauthorized(_WHY.get(type(error), NOT_GOOD)) from None
         identity = Identity(caller, _scopes(claims.get("scope")))
         self._known.keep(token, identity, self._keys.version, int(claims["exp"]))
         return identity

@@ -1,0 +1,227 @@
+"""What slow callers cost the good ones behind the documented proxy.
+
+    make bench-proxy
+
+Starts Pulse and nginx with docs/proxy/nginx.conf on free ports of this machine. Good callers place
+orders through the gateway at a steady rate. In every other phase 200 connections drip the head of
+a request, a byte each half second, and connect anew when they are cut. Prints the 99th percentile
+of each phase and, of phases side by side, the ratio with slow callers to without.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Final
+
+from tests.support.nginx import nginx
+from tests.support.processes import ROOT, PulseProcess, environment, pulse
+
+SLOW_CONNECTIONS: Final = 200
+DRIP_SECONDS: Final = 0.5
+ORDERS_PER_SECOND: Final = 150
+CALLERS: Final = 4
+SETTLE_SECONDS: Final = 2.0
+_run: Final = f"{time.time():.0f}"
+
+
+def main() -> None:
+    """Measure, print, and end with 1 if slow callers cost more than a tenth."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=10, help="phases without and with")
+    parser.add_argument("--seconds", type=float, default=6.0, help="how long each phase measures")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        with (
+            pulse(home, data_dir=home / "data", log_level="error") as process,
+            nginx(home, process.port) as proxy,
+        ):
+            tokens = [token(home, f"caller-{number}") for number in range(CALLERS)]
+            measured = measure(proxy.public_port, tokens, arguments.pairs, arguments.seconds)
+            require_alive(process)
+    sys.exit(report(*measured))
+
+
+def token(home: Path, subject: str) -> str:
+    """A token of the development key that `pulse up` made."""
+    command = [sys.executable, "-m", "pulse.cli", "token", "--subject", subject]
+    settings = environment({"data_dir": home / "data"})
+    made = subprocess.run(
+        command, cwd=ROOT, env=settings, capture_output=True, text=True, check=True
+    )
+    return made.stdout.strip()
+
+
+Phases = list[list[float]]
+
+
+def measure(port: int, tokens: list[str], pairs: int, seconds: float) -> tuple[Phases, Phases]:
+    """The latencies of each phase, in seconds: without slow callers, and with them."""
+    asyncio.run(place_orders(port, tokens, SETTLE_SECONDS))  # caches, connections, plans
+    without: Phases = []
+    with_slow: Phases = []
+    for pair in range(pairs):
+        for slow in (False, True) if pair % 2 else (True, False):
+            with slow_callers(port) if slow else nullcontext():
+                time.sleep(SETTLE_SECONDS)  # the slow ones are all there by then
+                latencies = asyncio.run(place_orders(port, tokens, seconds))
+            (with_slow if slow else without).append(latencies)
+            said = "with" if slow else "without"
+            sys.stdout.write(f"{said:>8} slow callers: p99 {p99(latencies) * 1e3:7.2f} ms\n")
+            sys.stdout.flush()
+    return without, with_slow
+
+
+async def place_orders(port: int, tokens: list[str], seconds: float) -> list[float]:
+    """Place orders at the steady rate; a late one counts from when it was due."""
+    connections: asyncio.Queue[Connection] = asyncio.Queue()
+    for number in range(4 * CALLERS):
+        connections.put_nowait(await Connection.open(port, tokens[number % CALLERS]))
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    latencies: list[float] = []
+
+    async def place(due: float) -> None:
+        connection = await connections.get()
+        await connection.place()
+        latencies.append(loop.time() - due)
+        connections.put_nowait(connection)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(int(seconds * ORDERS_PER_SECOND)):
+            due = begin + number / ORDERS_PER_SECOND
+            await asyncio.sleep(due - loop.time())
+            tasks.create_task(place(due))
+    while not connections.empty():
+        connections.get_nowait().close()
+    return latencies
+
+
+class Connection:
+    """One kept-alive connection of a good caller."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str
+    ) -> None:
+        self._reader, self._writer, self._token = reader, writer, token
+
+    @classmethod
+    async def open(cls, port: int, token: str) -> "Connection":
+        """Connect."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port), token)
+
+    async def place(self) -> None:
+        """Place an order and read the answer.
+
+        Raises:
+            RuntimeError: it was not accepted.
+        """
+        body = json.dumps(
+            {
+                "order_unique_key": f"slow_{_run}_{random.getrandbits(64):x}",
+                "instrument": "NSE:RELIANCE",
+                "side": "BUY",
+                "total_quantity": 100,
+                "split_config": {"num_splits": 2, "duration_minutes": 60},
+            }
+        )
+        self._writer.write(
+            f"POST /gapi/api/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self._token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        answer = await self._reader.readexactly(length)
+        if " 202 " not in head.partition("\r\n")[0]:
+            raise RuntimeError(f"an order was not accepted: {head}{answer!r}")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._writer.close()
+
+
+@contextmanager
+def slow_callers(port: int) -> Iterator[None]:
+    """The slow ones, in a process of their own, while the block runs."""
+    process = multiprocessing.get_context("fork").Process(target=drip_all, args=(port,))
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+def drip_all(port: int) -> None:
+    """Hold the connections and drip on each in turn, without end, at hardly any cost of its own."""
+    waiting: list[socket.socket | None] = [None] * SLOW_CONNECTIONS
+    while True:
+        for place, connection in enumerate(waiting):
+            waiting[place] = drip(connection) or begin(port)
+            time.sleep(DRIP_SECONDS / SLOW_CONNECTIONS)
+
+
+def begin(port: int) -> socket.socket:
+    """Connect and send the first of a head."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(b"POST /gapi/api/orders HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    connection.setblocking(False)
+    return connection
+
+
+def drip(connection: socket.socket | None) -> socket.socket | None:
+    """Send one more byte; None if the connection was cut, or never was."""
+    if connection is None:
+        return None
+    with suppress(OSError):
+        connection.send(b"x")
+        with suppress(BlockingIOError):
+            if not connection.recv(1024):
+                raise ConnectionResetError
+        return connection
+    connection.close()
+    return None
+
+
+def require_alive(process: PulseProcess) -> None:
+    """Pulse must have come through it."""
+    if process.http.get("/health/ready").is_error:
+        raise RuntimeError("Pulse is not ready after the measurement")
+
+
+def p99(latencies: list[float]) -> float:
+    """The 99th percentile."""
+    return statistics.quantiles(latencies, n=100, method="inclusive")[98]
+
+
+def report(without: Phases, with_slow: Phases) -> int:
+    """Print the outcome; 1 if the median ratio is 1.1 or more."""
+    ratios = [p99(slow) / p99(good) for good, slow in zip(without, with_slow, strict=True)]
+    median = statistics.median(ratios)
+    for name, phases in (("without", without), ("with", with_slow)):
+        every = [latency for phase in phases for latency in phase]
+        middle = statistics.median(every) * 1e3
+        last = p99(every) * 1e3
+        sys.stdout.write(
+            f"{name:>8}: {len(every):,} orders, p50 {middle:.2f} ms, p99 {last:.2f} ms\n"
+        )
+    listed = " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
+    sys.stdout.write(
+        f"ratio of p99, with to without, side by side: median {median:.3f} ({listed})\n"
+    )
+    return int(median >= 1.1)  # noqa: PLR2004 - the promise of docs/proxy.md
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""The limits that the settings ask for."""
+
+from pulse.http.limits import Limits, RateLimiter
+from pulse.http.rate_limited import RateLimited
+from pulse.http.root import ASGIApp
+from pulse.settings import Settings
+
+
+def limits_of(settings: Settings) -> Limits:
+    """How much this process takes at a time, whoever asks."""
+    return Limits(
+        requests_in_flight=settings.max_requests_in_flight,
+        body_seconds=settings.body_timeout_seconds,
+    )
+
+
+def rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIApp:
+    """The application, limited for each caller where that is asked for."""
+    if not per_second:
+        return app
+    return RateLimited(app, RateLimiter(per_second, settings.rate_limit_burst_seconds))

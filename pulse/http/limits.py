@@ -1,0 +1,96 @@
+"""What one process takes at a time: requests in flight, and how often each caller may ask."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from pulse.errors import PulseError
+
+MAX_ORDER_BYTES: Final = 64 * 1024
+MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
+
+HEALTH_PATHS: Final = frozenset(("/health", "/health/ready"))
+"""Within no limit: whoever watches a process must not take a busy one for a dead one."""
+
+_MOST_CALLERS: Final = 10_000
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much one process takes.
+
+    `requests_in_flight` counts a request once, and a larger one once for each 64 KiB of its body,
+    so that it bounds memory too. A body must be there whole within `body_seconds`.
+    """
+
+    requests_in_flight: int = 1000
+    body_seconds: float = 10.0
+
+
+class TooBusy(PulseError):
+    """As many requests are in flight as this process takes; this one was not looked at."""
+
+    def __init__(self) -> None:
+        super().__init__("Pulse answers too many requests now; nothing was accepted, try again")
+
+
+class TooManyRequests(PulseError):
+    """The caller asks more often than it may; the next request is in time after `wait_seconds`."""
+
+    def __init__(self, per_second: float, wait_seconds: float) -> None:
+        self.per_second = per_second
+        self.wait_seconds = wait_seconds
+        super().__init__(f"more than {per_second:g} requests a second; nothing was accepted")
+
+
+class BodyTooSlow(PulseError):
+    """The body was not there whole in time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"the body did not arrive within {seconds:g} s; nothing was accepted")
+
+
+class CallerGone(PulseError):
+    """The caller hung up before the body was there whole; nobody hears the answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the body ended before it was whole; nothing was accepted")
+
+
+class RateLimiter:
+    """So many requests a second for each caller, and some seconds' worth of them at once.
+
+    It remembers of each caller one number: when the allowance is full again (the generic cell rate
+    algorithm). It counts in this process alone, and knows the 10,000 callers it saw last.
+    """
+
+    def __init__(
+        self,
+        per_second: float,
+        burst_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_second = per_second
+        self._interval_seconds = 1 / per_second
+        self._most_ahead_seconds = max(burst_seconds - self._interval_seconds, 0.0)
+        self._clock = clock
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+
+    def admit(self, caller: str) -> None:
+        """Count a request of this caller.
+
+        Raises:
+            TooManyRequests: it comes too soon; it is not counted.
+        """
+        now = self._clock()
+        full_at = max(self._full_at.get(caller, now), now)
+        wait_seconds = full_at - now - self._most_ahead_seconds
+        if wait_seconds > 0:
+            raise TooManyRequests(self._per_second, wait_seconds)
+        self._full_at[caller] = full_at + self._interval_seconds
+        self._full_at.move_to_end(caller)
+        if len(self._full_at) > _MOST_CALLERS:
+            self._full_at.popitem(last=False)

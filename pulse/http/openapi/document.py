@@ -1,0 +1,49 @@
+"""A document put together."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import pulse
+from pulse.http.openapi.schemas import SHARED, Schema
+
+_ERRORS: Final = """
+Errors have one shape, everywhere: `{"error":{"code","message","details"}}`, also for an unknown
+path (404 `NOT_FOUND`), a wrong method (405 `METHOD_NOT_ALLOWED`, with `Allow`) and what is no
+HTTP (400). The tracing headers are taken from the request where valid, made where absent, and
+answered always. Answers are `no-store`. A request body counts once for each 64 KiB among the
+requests in flight; more of those than a process takes are answered 503, and only health is not.
+"""
+
+
+class Tag(NamedTuple):
+    """A group of operations."""
+
+    name: str
+    description: str
+
+
+def document(  # noqa: PLR0913 - a document has that many parts
+    title: str,
+    description: str,
+    *,
+    tags: Iterable[Tag],
+    paths: Mapping[str, Any],
+    schemas: Mapping[str, Schema],
+    security: Mapping[str, Any],
+) -> dict[str, Any]:
+    """An OpenAPI 3.1 document; its server is wherever the document was found."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": title,
+            "version": pulse.__version__,
+            "description": description + _ERRORS,
+        },
+        "servers": [{"url": ".", "description": "where this document was found"}],
+        "tags": [tag._asdict() for tag in tags],
+        "paths": dict(paths),
+        "components": {
+            "schemas": {**SHARED, **schemas},
+            "securitySchemes": dict(security),
+        },
+    }

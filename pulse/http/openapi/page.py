@@ -1,0 +1,73 @@
+"""The page and its parts. What draws it, Swagger UI, comes from an installed package."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from pulse.http.errors import JSON
+from pulse.http.security import HEADERS_KEY, security_headers
+
+_CARRIER: Final = "mkdocs_swagger_ui_tag"
+"""A package that carries Swagger UI; it is found, never imported."""
+_OF_SWAGGER_UI: Final = {
+    "swagger-ui-bundle.js": "swagger-ui/javascripts",
+    "swagger-ui.css": "swagger-ui/stylesheets",
+}
+_OF_PULSE: Final = ("page.js",)
+_TYPES: Final = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
+_PAGE_HEADERS: Final = security_headers(
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+AnyRequest = Request[Any, Any, Any]
+
+
+def explaining_routes(document: Callable[[], dict[str, Any]]) -> list[HTTPRouteHandler]:
+    """The document, made when first asked for, and the page that shows it."""
+
+    @cache
+    def encoded() -> bytes:
+        return msgspec.json.encode(document())
+
+    @get("/openapi.json", sync_to_thread=False)
+    def openapi() -> Response[bytes]:
+        return Response(encoded(), media_type=JSON)
+
+    @get("/docs", sync_to_thread=False)
+    def page(request: AnyRequest) -> Response[bytes]:
+        request.scope[HEADERS_KEY] = _PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
+        return _file("page.html")
+
+    @get("/docs/{name:str}", sync_to_thread=False)
+    def part(name: FromPath[str]) -> Response[bytes]:
+        if name not in _OF_PULSE and name not in _OF_SWAGGER_UI:
+            raise NotFoundException
+        return _file(name)
+
+    return [openapi, page, part]
+
+
+def _file(name: str) -> Response[bytes]:
+    return Response(_bytes_of(name), media_type=_TYPES[name.rpartition(".")[2]])
+
+
+@cache
+def _bytes_of(name: str) -> bytes:
+    if name not in _OF_SWAGGER_UI:
+        return files(__package__).joinpath(name).read_bytes()
+    carrier = find_spec(_CARRIER)
+    if carrier is None or not carrier.submodule_search_locations:
+        raise ModuleNotFoundError(f"{_CARRIER} is not installed, which carries Swagger UI")
+    folder = Path(carrier.submodule_search_locations[0])
+    return folder.joinpath(_OF_SWAGGER_UI[name], name).read_bytes()

@@ -1,0 +1,74 @@
+"""Schemathesis sends a real server what each document says, and holds the answers against it."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT, PulseProcess, pulse
+from tests.support.tokens import Signer, new_signer
+
+HOME = ROOT / "tests" / "support" / "schemathesis"
+MOST_SECONDS = 120
+LEAST_CASES = {"pulse": 500, "gapi": 250}
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    return new_signer("HS256")
+
+
+@pytest.fixture(scope="module")
+def served(
+    module_database_url: str, signer: Signer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PulseProcess]:
+    with pulse(
+        tmp_path_factory.mktemp("documents"),
+        database_url=module_database_url,
+        rate_limit_per_second=0,
+        jwt_secret=signer.key,
+        jwt_issuer=signer.settings.jwt_issuer,
+        jwt_audience=signer.settings.jwt_audience,
+    ) as process:
+        yield process
+
+
+def checked(served: PulseProcess, component: str, home: Path, *headers: str) -> str:
+    """What schemathesis says of a component; its own files go elsewhere than into the project."""
+    url = f"http://127.0.0.1:{served.port}/{component}"
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "--no-color"),
+            *("--config-file", str(HOME / "schemathesis.toml")),
+            *("run", f"{url}/openapi.json", "--url", url, *headers),
+        ],
+        cwd=home,
+        env={
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": "tests.support.schemathesis.hooks",
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "200",
+        },
+        capture_output=True,
+        text=True,
+        timeout=MOST_SECONDS,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-12_000:] + run.stderr[-2_000:]
+    return run.stdout
+
+
+@pytest.mark.parametrize("component", ["pulse", "gapi"])
+def test_a_component_answers_as_its_document_says(
+    served: PulseProcess, signer: Signer, component: str, tmp_path: Path
+) -> None:
+    headers = ("-H", f"Authorization: Bearer {signer.token()}") if component == "gapi" else ()
+    said = checked(served, component, tmp_path, *headers)
+    cases = re.search(r"(\d+) generated", said)
+    assert cases is not None
+    assert int(cases[1]) >= LEAST_CASES[component], said
+    assert "http.crashed" not in served.logged

@@ -1,0 +1,186 @@
+"""Behind nginx with the documented configuration: the good pass, the slow and the large do not."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.http import answers, said_to
+from tests.support.nginx import NGINX, Nginx, nginx
+from tests.support.orders import order
+from tests.support.processes import PulseProcess, pulse
+from tests.support.tokens import Signer, new_signer
+
+pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine")
+
+SERVICE_TOKEN = "a-service-token-of-the-test-" + "x" * 20
+HEADER_SECONDS = 5
+MOST_BYTES = 64 * 1024
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    return new_signer("HS256")
+
+
+@pytest.fixture(scope="module")
+def behind(
+    module_database_url: str, signer: Signer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PulseProcess]:
+    with pulse(
+        tmp_path_factory.mktemp("behind"),
+        database_url=module_database_url,
+        service_tokens=f"desk:{SERVICE_TOKEN}",
+        jwt_secret=signer.key,
+        jwt_issuer=signer.settings.jwt_issuer,
+        jwt_audience=signer.settings.jwt_audience,
+    ) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def proxy(behind: PulseProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    with nginx(tmp_path_factory.mktemp("nginx"), behind.port) as running:
+        yield running
+
+
+@pytest.fixture
+def public(proxy: Nginx, signer: Signer) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {signer.token()}"}
+    url = f"http://127.0.0.1:{proxy.public_port}"
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def services(proxy: Nginx) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {SERVICE_TOKEN}"}
+    url = f"http://127.0.0.1:{proxy.internal_port}"
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
+        yield client
+
+
+def refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "x-trace-id" in response.headers
+    assert ("retry-after" in response.headers) == (status in {429, 503})
+    fault = response.json()["error"]
+    assert fault["code"] == code
+    assert list(fault) == ["code", "message", "details"]
+    return dict(fault)
+
+
+def test_an_order_of_the_public_passes_with_its_trace(public: httpx.Client) -> None:
+    sent = public.post("/gapi/api/orders", json=order(), headers={"X-Trace-Id": "t-proxy"})
+    assert sent.status_code == 202, sent.text
+    assert sent.headers["x-trace-id"] == "t-proxy"
+    assert sent.headers["x-content-type-options"] == "nosniff"
+    found = public.get(f"/gapi/api/orders/{sent.json()['order_id']}")
+    assert found.status_code == 200
+
+
+def test_the_public_reaches_the_gateway_alone(public: httpx.Client, proxy: Nginx) -> None:
+    for path in ("/pulse/internal/orders", "/pulse/health", "/", "/fault", "/gapi/../pulse/health"):
+        refused(public.get(path), 404, "NOT_FOUND")
+    raw = b"GET /gapi/%2e%2e/pulse/internal/hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert answers(said_to(proxy.public_port, raw))[0].status == 404
+
+
+def test_a_service_needs_its_token_whatever_it_says_of_its_way(services: httpx.Client) -> None:
+    assert services.post("/pulse/internal/orders", json=order()).status_code == 201
+    batch = services.post("/pulse/internal/orders/batch", json=[order() for _ in range(1000)])
+    assert len(batch.content) > MOST_BYTES
+    assert {result["status"] for result in batch.json()["results"]} == {201}
+    del services.headers["authorization"]
+    claimed = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
+    answer = services.get("/pulse/internal/hello", headers=claimed)
+    assert answer.status_code == 401
+
+
+def test_without_service_tokens_no_internal_call_comes_through(
+    module_database_url: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "closed"
+    home.mkdir()
+    with (
+        pulse(tmp_path, database_url=module_database_url) as process,
+        nginx(home, process.port) as closed,
+    ):
+        url = f"http://127.0.0.1:{closed.internal_port}/pulse"
+        answer = httpx.get(f"{url}/internal/hello", trust_env=False)
+        assert answer.status_code == 403
+        assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
+        assert process.http.get("/internal/hello").status_code == 200
+
+
+def test_no_caller_of_the_public_names_another(public: httpx.Client) -> None:
+    request = order()
+    headers = {"X-Pulse-On-Behalf-Of": "https://issuer.example|mallory"}
+    first = public.post("/gapi/api/orders", json=request, headers=headers)
+    again = public.post("/gapi/api/orders", json=request)
+    assert (first.status_code, first.json()) == (202, again.json())
+
+
+def test_bodies_too_large_are_refused_at_once(public: httpx.Client, services: httpx.Client) -> None:
+    large = b" " * (MOST_BYTES + 1)
+    json_type = {"content-type": "application/json"}
+    answer = public.post("/gapi/api/orders", content=large, headers=json_type)
+    refused(answer, 413, "PAYLOAD_TOO_LARGE")
+    answer = services.post("/pulse/internal/orders", content=large, headers=json_type)
+    refused(answer, 413, "PAYLOAD_TOO_LARGE")
+    answer = services.post("/pulse/internal/orders/batch", content=large * 33, headers=json_type)
+    refused(answer, 413, "PAYLOAD_TOO_LARGE")
+
+
+def test_what_is_no_http_has_the_shape_of_every_error(proxy: Nginx) -> None:
+    for raw in (
+        b"GARBAGE\r\n\r\n",
+        b"GET /gapi/health HTTP/1.1\r\n\r\n",
+        b"GET /gapi/health HTTP/1.1\r\nHost: x\r\nX-Large: " + b"x" * 40_000 + b"\r\n\r\n",
+    ):
+        (answer,) = answers(said_to(proxy.public_port, raw))
+        assert answer.status == 400
+        assert json.loads(answer.body)["error"]["code"] == "INVALID_REQUEST"
+
+
+def test_a_head_that_drips_is_cut_and_never_reaches_pulse(proxy: Nginx) -> None:
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", proxy.public_port), timeout=0.05) as connection:
+        connection.sendall(b"POST /gapi/api/orders HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        while time.monotonic() - started < 3 * HEADER_SECONDS:
+            try:
+                connection.sendall(b"x")
+                if connection.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                break
+        took = time.monotonic() - started
+    assert HEADER_SECONDS - 1 <= took <= 2 * HEADER_SECONDS
+
+
+def test_pulse_being_away_is_said_as_pulse_would(tmp_path: Path, signer: Signer) -> None:
+    with nginx(tmp_path, pulse_port=1) as lonely:
+        url = f"http://127.0.0.1:{lonely.public_port}/gapi/api/orders"
+        headers = {"authorization": f"Bearer {signer.token()}", "x-trace-id": "t-away"}
+        answer = httpx.post(url, json=order(), headers=headers, trust_env=False)
+        refused(answer, 503, "UNAVAILABLE")
+        assert answer.headers["x-trace-id"] == "t-away"
+
+
+def test_the_log_of_requests_tells_no_token_and_no_query(
+    public: httpx.Client, proxy: Nginx
+) -> None:
+    assert public.get("/gapi/health?secret=canary").status_code == 200
+    logged = proxy.access_log.read_text()
+    assert "GET /gapi/health" in logged
+    assert "canary" not in logged
+    assert public.headers["authorization"].split(".")[-1] not in logged

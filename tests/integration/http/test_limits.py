@@ -1,0 +1,168 @@
+"""What is refused before it costs anything, and the headers that every answer has."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from pulse.http.limits import Limits
+from pulse.http.root import Root
+from pulse.settings import Settings
+from tests.support.api import client_of, serving
+from tests.support.orders import BATCH, JSON, ORDERS, fault, order, post
+from tests.support.tokens import bearer, signer_of
+from tests.support.waiting import until
+
+GATEWAY = "/gapi/api/orders"
+EVERY_ANSWER = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+async def test_every_answer_has_the_security_headers(shared_api: httpx.AsyncClient) -> None:
+    answers = [
+        await post(shared_api, order()),
+        await post(shared_api, b"{"),
+        await shared_api.get("/nowhere"),
+        await shared_api.put(ORDERS),
+        await shared_api.get("/pulse/health"),
+        await shared_api.options(ORDERS),
+    ]
+    assert [answer.status_code for answer in answers] == [201, 400, 404, 405, 200, 204]
+    for answer in answers:
+        assert {name: answer.headers.get(name) for name in EVERY_ANSWER} == EVERY_ANSWER
+        assert "server" not in answer.headers
+
+
+class Slow:
+    """An application that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.begun = 0
+
+    async def until_begun(self, many: int) -> None:
+        async def are_begun() -> bool:
+            return self.begun >= many
+
+        await until(are_begun, f"{many} are in flight")
+
+    async def __call__(self, scope: Any, _: Any, send: Any) -> None:
+        if scope["path"] != "/health":
+            self.begun += 1
+            await self.go.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def root_of(app: Any, limits: Limits) -> Root:
+    root = Root(AsyncExitStack, limits)  # type: ignore[arg-type] # never opened: see below
+    root._mounts = {"": app}
+    return root
+
+
+async def test_more_requests_than_fit_are_told_to_come_back_and_health_is_not() -> None:
+    slow = Slow()
+    async with client_of(root_of(slow, Limits(requests_in_flight=3))) as client:
+        waiting = [asyncio.ensure_future(client.get("/x")) for _ in range(3)]
+        await slow.until_begun(3)
+        refused = await client.get("/x")
+        fault(refused, 503, "UNAVAILABLE")
+        assert refused.headers["retry-after"] == "1"
+        assert (await client.get("/health")).status_code == 204
+        slow.go.set()
+        assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {204}
+        assert (await client.get("/x")).status_code == 204
+
+
+async def test_a_large_body_counts_as_many_requests() -> None:
+    slow = Slow()
+    async with client_of(root_of(slow, Limits(requests_in_flight=17))) as client:
+        waiting = asyncio.ensure_future(client.post("/x", content=b" " * 1024 * 1024))
+        await slow.until_begun(1)
+        fault(await client.get("/x"), 503, "UNAVAILABLE")
+        slow.go.set()
+        assert (await waiting).status_code == 204
+        assert (await client.get("/x")).status_code == 204
+
+
+async def test_a_crash_gives_its_place_back() -> None:
+    async def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with client_of(root_of(crash, Limits(requests_in_flight=1))) as client:
+        for _ in range(3):
+            fault(await client.get("/x"), 500, "INTERNAL_ERROR")
+
+
+@pytest.mark.parametrize("path", [ORDERS, BATCH])
+async def test_a_body_that_stalls_is_given_up(conninfo: str, path: str) -> None:
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(3600)
+
+    async with serving(Settings(database_url=conninfo, body_timeout_seconds=0.2)) as client:
+        response = await client.post(path, content=stalled(), headers=JSON)
+        details = fault(response, 408, "REQUEST_TIMEOUT")
+        assert details == {"expected": "the whole body within 0.2 s"}
+        assert response.headers["connection"] == "close"
+        assert (await post(client, order())).status_code == 201
+
+
+async def test_a_body_in_pieces_is_taken_if_it_is_whole_in_time(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    content = httpx.Request("POST", "http://x", json=order()).content
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for byte in content:
+            yield bytes([byte])
+            await asyncio.sleep(0)
+
+    response = await shared_api.post(ORDERS, content=pieces(), headers=JSON)
+    assert response.status_code == 201, response.text
+
+
+async def test_who_asks_too_often_waits_and_whoever_watches_does_not(conninfo: str) -> None:
+    settings = Settings(
+        database_url=conninfo, internal_rate_limit_per_second=0.5, rate_limit_burst_seconds=6
+    )
+    async with serving(settings) as client:
+        answers = [await post(client, order()) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
+        details = fault(answers[-1], 429, "TOO_MANY_REQUESTS")
+        assert details == {"requests_per_second": 0.5, "retry_after_seconds": 2}
+        assert answers[-1].headers["retry-after"] == "2"
+        fault(await client.get(ORDERS), 429, "TOO_MANY_REQUESTS")
+        for path in ("health", "health/ready"):
+            assert (await client.get(f"/pulse/{path}")).status_code == 200
+
+
+async def test_a_caller_of_the_gateway_uses_up_its_own_allowance_alone(conninfo: str) -> None:
+    signer = signer_of("HS256")
+    settings = msgspec.structs.replace(
+        signer.settings,
+        database_url=conninfo,
+        rate_limit_per_second=0.5,
+        rate_limit_burst_seconds=6,
+    )
+    alice, bob = (bearer(signer.token(sub=name)) for name in ("alice", "bob"))
+    async with serving(settings) as client:
+        answers = [await post(client, order(), GATEWAY, **alice) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [202, 202, 202, 429]
+        fault(answers[-1], 429, "TOO_MANY_REQUESTS")
+        fault(await client.get(f"{GATEWAY}/x", headers=alice), 429, "TOO_MANY_REQUESTS")
+        assert (await post(client, order(), GATEWAY, **bob)).status_code == 202
+        fault(await post(client, order(), GATEWAY), 401, "UNAUTHORIZED")
+        for _ in range(5):
+            assert (await client.get("/gapi/api/hello", headers=alice)).status_code == 200
+            assert (await post(client, order())).status_code == 201

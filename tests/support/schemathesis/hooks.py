@@ -1,0 +1,30 @@
+"""What JSON Schema cannot say of an order, said to the generator of orders."""
+
+from typing import Any
+
+import schemathesis
+
+
+@schemathesis.hook
+def map_body(context: Any, body: Any) -> Any:
+    """A whole number is written without a fraction (JSON Schema takes 5.0 for one)."""
+    del context
+    return _whole(body)
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """An order meant to be good has at least one share for each slice."""
+    del context, kwargs
+    meant_to_be_good = case.meta is None or case.meta.generation.mode.is_positive
+    if meant_to_be_good and isinstance(case.body, dict):
+        splits = case.body.get("split_config", {}).get("num_splits", 0)
+        case.body["total_quantity"] = max(case.body.get("total_quantity", 0), splits)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value

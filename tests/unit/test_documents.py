@@ -1,0 +1,107 @@
+"""The documents against the code they speak of: fields, examples, and what is refused."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+import pytest
+
+from pulse.application import EventView
+from pulse.domain import Slice
+from pulse.domain.order_request import OrderRequest
+from pulse.http.answers import PlacedBody
+from pulse.http.api.document import document_of_api
+from pulse.http.gateway.document import document_of_gateway
+from pulse.projections import OrderView
+from pulse.projections.order_view import SplitConfig
+from pulse.projections.slice_list import ScheduledSlice
+
+DOCUMENTS = {"api": document_of_api(), "gateway": document_of_gateway()}
+Described = tuple[str, str, dict[str, Any]]
+
+
+def operations(document: dict[str, Any]) -> Iterator[Described]:
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            yield method.upper(), path, described
+
+
+def contents(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every body that is described, request or answer, with where it stands."""
+    for method, path, described in operations(document):
+        bodies = {"request": described.get("requestBody"), **described["responses"]}
+        for name, body in bodies.items():
+            if body is not None:
+                yield f"{method} {path} {name}", body["content"]["application/json"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_it_is_openapi_3_1_and_asks_for_nothing_elsewhere(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert b"://" not in msgspec.json.encode(document)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_every_request_and_every_answer_has_examples_of_its_own_shape(
+    document: dict[str, Any],
+) -> None:
+    for where, content in contents(document):
+        schema = {**content["schema"], "components": document["components"]}
+        validator = jsonschema_rs.Draft202012Validator(schema)
+        assert content["examples"], where
+        for name, example in content["examples"].items():
+            faults = [str(error) for error in validator.iter_errors(example["value"])]
+            assert not faults, (where, name, faults)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
+    document: dict[str, Any],
+) -> None:
+    codes: dict[str, set[str]] = {}
+    for _, _, described in operations(document):
+        for status, answer in described["responses"].items():
+            assert "X-Trace-Id" in answer["headers"]
+            assert ("Retry-After" in answer["headers"]) == (status in {"429", "503"})
+            assert ("WWW-Authenticate" in answer["headers"]) == (status == "401")
+            for example in answer["content"]["application/json"]["examples"].values():
+                if status[0] in "45":
+                    codes.setdefault(status, set()).add(example["value"]["error"]["code"])
+    orders = {
+        "INVALID_REQUEST",
+        "INVALID_INSTRUMENT",
+        "INVALID_QUANTITY",
+        "INVALID_SPLIT_CONFIG",
+    }
+    assert orders <= codes.pop("400") <= {*orders, "POSITION_BEYOND_LOG"}
+    assert codes == {
+        "401": {"UNAUTHORIZED"},
+        "403": {"FORBIDDEN"},
+        "404": {"ORDER_NOT_FOUND"},
+        "408": {"REQUEST_TIMEOUT"},
+        "409": {"DUPLICATE_ORDER_UNIQUE_KEY"},
+        "413": {"PAYLOAD_TOO_LARGE"},
+        "415": {"UNSUPPORTED_MEDIA_TYPE"},
+        "429": {"TOO_MANY_REQUESTS"},
+        "500": {"INTERNAL_ERROR"},
+        "503": {"UNAVAILABLE"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "struct"),
+    [
+        ("OrderRequest", OrderRequest),
+        ("Placed", PlacedBody),
+        ("Order", OrderView),
+        ("SplitConfig", SplitConfig),
+        ("Slice", Slice),
+        ("ScheduledSlice", ScheduledSlice),
+        ("Event", EventView),
+    ],
+)
+def test_a_shape_has_the_fields_of_what_is_encoded(name: str, struct: type[msgspec.Struct]) -> None:
+    schema = DOCUMENTS["api"]["components"]["schemas"][name]
+    assert tuple(schema["properties"]) == struct.__struct_fields__
+    assert schema["required"] == list(struct.__struct_fields__)
