@@ -24,6 +24,7 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     statement_seconds: float = 12.0
     first_retry_seconds: float = 0.02
     most_retry_seconds: float = 0.5
+    last_seconds: float = 1.0
 
 
 class AppendConnection:
@@ -87,6 +88,12 @@ class AppendConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+    async def end(self) -> None:
+        """Close it for good, and give what was abandoned a moment to end."""
+        await self.close()
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=self._limits.last_seconds)
 
     def _abandon(self, task: "asyncio.Task[Rows]", connection: Connection) -> None:
         """Leave a silent connection to end by itself: waiting for it would stop everyone."""

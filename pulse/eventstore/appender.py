@@ -111,7 +111,7 @@ class Appender:
                     await self._write(batch)
         finally:
             self._refuse_the_rest()
-            await self._connection.close()
+            await self._connection.end()
 
     def drain(self) -> None:
         """Take no more appends; `run` ends when those that wait are written.

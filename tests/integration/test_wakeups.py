@@ -42,7 +42,9 @@ async def test_the_commit_hook_is_called_when_others_can_see_the_row(database: D
     ) as appender:
         await appender.append([foreign_event()])
         await appender.append([foreign_event(), foreign_event()])
-    assert await asyncio.gather(*seen) == [1, 3]
+    first, second = await asyncio.gather(*seen)
+    assert first >= 1, "its own row; the others' may have come while it looked"
+    assert second == 3
 
 
 async def test_an_append_that_wrote_nothing_wakes_nobody(database: Database) -> None:
