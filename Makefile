@@ -20,7 +20,7 @@ run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and worke
 	@exec $(BIN)/pulse up
 
 test: $(VENV)/.dev ## run all tests on a Postgres of their own
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 4 --dist loadfile $(PYTEST_ARGS)
 
 check: lint types contracts coverage test ## what CI runs, but for a second Postgres
 

@@ -230,6 +230,7 @@ ILL_FORMED: list[tuple[dict[str, Any], str]] = [
     ({"quantity": -(2**63)}, "the slice at place 2 has a value of type int shares"),
     ({"quantity": "x" * 99}, f"the slice at place 2 has '{'x' * 39} shares"),
     ({"scheduled_at": "09:15"}, "the slice at place 2 is at '09:15'"),
+    ({"scheduled_at": 915}, "the slice at place 2 is at 915"),
     (
         {"scheduled_at": datetime(2026, 3, 2, 9, 15, 15)},  # noqa: DTZ001 - the fault itself
         "the slice at place 2 is at 2026-03-02T09:15:15",
@@ -250,9 +251,11 @@ def test_a_slice_that_cannot_be_computed_with_is_found_and_nothing_more_is_said(
 @pytest.mark.parametrize("stranger", [None, 20, {"quantity": 20}, EVEN])
 def test_what_is_no_slice_is_found(stranger: Any) -> None:
     told = f"what stands at place 2 is no slice: {type(stranger).__name__}"
-    first, _, *others = schedule()
-    assert broken_rules(EVEN, (first, stranger, *others)) == (
+    first, _, third, *others = schedule()
+    halved = msgspec.structs.replace(third, quantity=10.5)
+    assert broken_rules(EVEN, (first, stranger, halved, *others)) == (
         BrokenRule(rule="slices_are_well_formed", breach=told),
+        BrokenRule(rule="slices_are_well_formed", breach="the slice at place 3 has 10.5 shares"),
     )
 
 
