@@ -10,7 +10,7 @@ COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal -
 	--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint types mutants vectors charts contracts check format lock clean
+.PHONY: help run test coverage lint types mutants vectors charts contracts simulate check format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ run: $(VENV)/.run ## start everything: embedded Postgres, API and workers in one
 
 test: $(VENV)/.dev ## run all tests on a Postgres of their own
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n tells one schedule again
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
+		$(if $(FIRST),--first $(FIRST))
 
 check: lint types contracts coverage test ## what CI runs, but for a second Postgres
 
