@@ -25,7 +25,7 @@ simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n tells one
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
 		$(if $(FIRST),--first $(FIRST))
 
-check: lint types contracts coverage test ## what CI runs, but for a second Postgres
+check: lint types contracts coverage test ## what CI runs, but for the simulation and a second Postgres
 
 coverage: $(VENV)/.dev ## every branch of the domain is taken by its tests
 	$(BIN)/pytest -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \

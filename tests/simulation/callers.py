@@ -2,11 +2,14 @@
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from pulse.application import Caller, Placed
 from pulse.domain import OrderSpec, OrderUniqueKeyTaken, RequestedOrder, Trace
 from pulse.errors import PulseError
 from pulse.eventstore import LogPage
+from pulse.postgres import DatabaseUnavailable
+from pulse.projections import OrderView
 from tests.simulation.witness import require
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 _TRACE = Trace(trace_id="t1", trace_source="caller", request_id="r1", request_source="caller")
 _ANYONE = Caller()
 _PATIENCE_SECONDS = 1.5
+_READS = 2
+_READING_SECONDS = 0.2
 
 
 def requested(key: str, quantity: int, minutes: int) -> RequestedOrder:
@@ -88,10 +93,43 @@ class PersistentCaller:
             require(same, f"{self._name} was answered with another order: {stands}")
             if told.created:
                 self._world.acknowledge(self.order.order_unique_key, self._name)
+            OrderReader(self._world, told.order_id)
         elif told is not None:
             stands = orders.get(told.existing_order_id)
             other = stands is not None and stands.spec != self.order.spec
             require(other, f"{self._name} was refused for what is its own: {stands}")
+
+
+class OrderReader:
+    """Asks for an accepted order now and then: it is there, and never older than it was."""
+
+    def __init__(self, world: "World", order_id: UUID) -> None:
+        self._world = world
+        self._order_id = order_id
+        self._version = 1
+        for _ in range(_READS):
+            world.after(world.random.random() * _READING_SECONDS, self._ask)
+
+    def _ask(self) -> None:
+        process = self._world.any_process()
+        if process is not None:
+            process.loop.deliver(lambda: self._begin(process, self._version))
+
+    def _begin(self, process: "Process", least: int) -> None:
+        task = process.loop.create_task(process.orders.order(self._order_id))
+        task.add_done_callback(lambda done: self._heard(done, least))
+
+    def _heard(self, done: "asyncio.Task[OrderView]", least: int) -> None:
+        try:
+            view = done.result()
+        except DatabaseUnavailable:
+            return
+        require(view.version >= least, f"{self._order_id} fell back to version {view.version}")
+        self._version = max(self._version, view.version)
+        stands = self._world.invariants.orders[self._order_id]
+        settled = view.version > 1
+        require(settled == (view.order_queue_status in {"COMPLETED", "FAILED"}), f"torn: {view}")
+        require(not settled or view.slices == stands.slices, f"other slices: {view}")
 
 
 class LogReader:

@@ -12,6 +12,7 @@ _OFTEN = 0.7
 _SOON_SECONDS = 0.01
 _RESTART_SECONDS = 0.2
 _FROZEN_SECONDS = (0.02, 0.1, 0.4, 0.8)
+_GRACE_SECONDS = 0.3
 _LOST_IDS = 32
 
 
@@ -30,6 +31,25 @@ def crash(world: "World", process: "Process") -> None:
     drop = random() * _SOON_SECONDS if heard else world.profile.silence
     world.after(drop, process.presence.drop)
     world.after(random() * _RESTART_SECONDS, partial(world.replace, process))
+
+
+def stop(world: "World", process: "Process") -> None:
+    """A process is asked to stop, as in a deploy; what is not done within the grace is cut off."""
+    if process.loop.ended or process.loop.frozen or process.stopping:
+        return
+    world.note(process.name, "STOP", "asked to")
+    process.stopping = True
+
+    def gone() -> None:
+        if not process.loop.ended:
+            crash(world, process)
+
+    def begin() -> None:
+        stopped = process.loop.create_task(process.stop())
+        stopped.add_done_callback(lambda _: world.after(0.0, gone))
+
+    process.loop.deliver(begin)
+    world.after(_GRACE_SECONDS, gone)
 
 
 def freeze(world: "World", process: "Process") -> None:
@@ -67,5 +87,6 @@ def _thaw(world: "World", process: "Process") -> None:
 DISASTERS: Final[dict[str, Callable[["World", "Process"], None]]] = {
     "crash": crash,
     "freeze": freeze,
+    "stop": stop,
     "server": crash_server,
 }

@@ -1,5 +1,7 @@
 """One simulated process: Pulse's own parts, wired as its node wires them, on a faulty network."""
 
+import asyncio
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,7 @@ class Process:
         self._world = world
         self._offset = timedelta(seconds=_within(world, 0.0, _MOST_OFFSET_SECONDS))
         self._seen_position = -1
+        self.stopping = False
         self._database = MemoryDatabase(world.server, self.wire, world.statements)
         self._origin = Origin(name)
         profile = world.profile
@@ -67,15 +70,26 @@ class Process:
 
     def start(self) -> None:
         """Bring it to life."""
-        services = [self.store.appender.run(), self._projector_loop().run()]
-        services.append(self._orphans_loop().run())
+        self._loops = [self._projector_loop(), self._orphans_loop()]
         if self.works:
-            services += [self.presence.run(), self._timeouts_loop().run()]
-            services.append(self._splitting_loop().run())
-        for service in services:
-            task = self.loop.create_task(service)
-            task.add_done_callback(self._world.service_ended)
+            self._loops += [self._timeouts_loop(), self._splitting_loop()]
+            self._serve(self.presence.run())
+        self._appending = self._serve(self.store.appender.run())
+        self._looping = [self._serve(loop.run()) for loop in self._loops]
         self.loop.run_ready()
+
+    def _serve(self, service: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = self.loop.create_task(service)
+        task.add_done_callback(self._world.service_ended)
+        return task
+
+    async def stop(self) -> None:
+        """As SIGTERM: each loop finishes its step, then what waits to be appended is written."""
+        for loop in reversed(self._loops):
+            loop.stop()
+        await asyncio.wait(self._looping)
+        self.store.appender.drain()
+        await asyncio.wait([self._appending])
 
     def _clock(self) -> datetime:
         return EPOCH + timedelta(seconds=self.loop.time()) + self._offset

@@ -24,7 +24,7 @@ FATES: Final = ("lost_request", "late_request", "refused", "lost_reply", "slow")
 """What may become of a call: lost or late on its way, refused, its reply lost, or all slow."""
 
 _KINDS: Final = (
-    *("crash", "crash", "freeze", "freeze", "server"),
+    *("crash", "crash", "freeze", "freeze", "stop", "server"),
     *(*FATES, "slow"),
 )
 
@@ -32,7 +32,7 @@ _KINDS: Final = (
 class Strike(msgspec.Struct, frozen=True):
     """What happens when some process waits for this the n-th time.
 
-    A crash or a freeze of it, a crash of the server, or a fault of this very call.
+    A crash, a freeze or a clean stop of it, a crash of the server, or a fault of this very call.
     """
 
     kind: str

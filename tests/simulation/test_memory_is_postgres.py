@@ -67,11 +67,19 @@ class Side:
         return result.events
 
 
-async def claims_on(side: Side) -> dict[UUID, str | None]:
+async def claims_on(side: Side) -> dict[UUID, tuple[str | None, bool]]:
+    """Who holds what, and whether for the first time."""
     if isinstance(side.database, MemoryDatabase):
-        rows = side.database.server.tables.claims
-        return {order_id: row.claimed_by for order_id, row in rows.items()}
-    return {order_id: row[0] for order_id, row in (await claims_of(side.database)).items()}
+        return {
+            order_id: (row.claimed_by, row.claimed_at == row.first_claimed_at)
+            for order_id, row in side.database.server.tables.claims.items()
+        }
+    return {
+        order_id: (claimed_by, claimed_at == first_claimed_at)
+        for order_id, (claimed_by, claimed_at, first_claimed_at) in (
+            await claims_of(side.database)
+        ).items()
+    }
 
 
 async def queue_on(side: Side) -> dict[UUID, tuple[Any, ...]]:

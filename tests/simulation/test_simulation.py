@@ -13,6 +13,7 @@ SCHEDULES = 700
 WHERE_IT_HURTS = (
     "CRASH",
     "FREEZE",
+    "STOP",
     "append.reply_lost",
     "claims.orphans_released",
     "orders.handed_back",
@@ -21,6 +22,7 @@ WHERE_IT_HURTS = (
     "settled_by_another=",
     "an answer had been lost",
     "overdue=",
+    "unknown=",
     "idle for too long",
 )
 

@@ -88,7 +88,7 @@ class World:
 
     def any_process(self) -> Process | None:
         """One that is alive and not frozen."""
-        alive = [p for p in self.processes if not p.loop.ended and not p.loop.frozen]
+        alive = [p for p in self.processes if not (p.loop.ended or p.loop.frozen)]
         return self.random.choice(alive) if alive else None
 
     def wake_others(self, process: Process, what: str) -> None:
