@@ -11,7 +11,7 @@ COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal -
 
 .DEFAULT_GOAL := help
 .PHONY: help run bench-gateway bench-proxy test coverage lint types mutants vectors charts contracts check \
-	format lock clean
+	simulate format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,11 @@ run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and worke
 test: $(VENV)/.dev ## run all tests on a Postgres of their own
 	$(BIN)/pytest -n 4 --dist loadfile $(PYTEST_ARGS)
 
-check: lint types contracts coverage test ## what CI runs, but for a second Postgres
+simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n tells one schedule again
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
+		$(if $(FIRST),--first $(FIRST))
+
+check: lint types contracts coverage test ## what CI runs, but for the simulation and a second Postgres
 
 coverage: $(VENV)/.dev ## every branch of the domain is taken by its tests
 	$(BIN)/pytest -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \

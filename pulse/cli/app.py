@@ -24,6 +24,7 @@ from pulse.cli.exits import (
 )
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
+from pulse.cli.orders import orders
 from pulse.cli.projections import projections
 from pulse.cli.rebuild import rebuild
 from pulse.cli.replay import replay
@@ -50,6 +51,7 @@ cli = typer.Typer(
 )
 for _command in (up, api, gateway, background, token, migrate, load, replay, status, rebuild):
     add_command(cli, _command)
+cli.add_typer(orders)
 cli.add_typer(projections)
 cli.add_typer(splitter)
 

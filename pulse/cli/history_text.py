@@ -1,20 +1,18 @@
 """An order's history as lines of text, from its events alone."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, assert_never
 
 import msgspec
 from rich.text import Text
 
 from pulse.application import EventView
+from pulse.cli.failure_text import FAILED_IS_FINAL, what_to_do
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import counted, printable
+from pulse.cli.terminal import counted, instant, printable
 from pulse.domain import (
     EVENT_TYPES,
-    SPLITTING_ERROR,
-    TIMED_OUT,
-    TOO_LATE,
     Event,
     OrderCreated,
     SlicesScheduled,
@@ -25,18 +23,6 @@ from pulse.projections import OrderView
 
 _TYPES: Final = {event_type.__name__: event_type for event_type in EVENT_TYPES}
 _STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red"}
-_FINAL: Final = (
-    "FAILED is final: no slice of it exists or ever will, so a new order cannot double it."
-)
-_WHAT_TO_DO: Final = {
-    TIMED_OUT: "A worker took it and never came to an end: its log says why. If the order is still "
-    "wanted, place it again under a new key.",
-    TOO_LATE: "No worker took it in time: see with `pulse status` that workers are there and keep "
-    "up. If the order is still wanted, place it again under a new key; its window starts anew.",
-    SPLITTING_ERROR: "Pulse made a schedule that breaks its own rules: report it with "
-    "`pulse replay --json`. If the order is still wanted, place it again under a new key.",
-}
-_ELSE: Final = "If the order is still wanted, place it again under a new key."
 
 
 class History(msgspec.Struct, frozen=True):
@@ -77,11 +63,11 @@ def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
     yield _line(f"   {_sentence(event, view)}")
     occurred, difference = view.occurred_at, ""
     if event is not None:
-        occurred = _instant(event.timestamp)
+        occurred = instant(event.timestamp)
         difference = f"  ({_difference(event.timestamp, view.recorded_at)})"
     if occurred is not None:
         yield _line(f"   occurred  {occurred}")
-    yield _line(f"   recorded  {_instant(view.recorded_at)}{difference}")
+    yield _line(f"   recorded  {instant(view.recorded_at)}{difference}")
     if event is not None:
         by, trace = event.recorded_by, event.trace
         yield _line(f"   by        {by.component} {by.instance}, code {by.code_version}")
@@ -101,17 +87,17 @@ def _sentence(event: Event | None, view: EventView) -> str:
         case SlicesScheduled():
             shares = sum(s.quantity for s in event.slices)
             return (
-                f"Worker {event.worker}, which claimed it at {_instant(event.claimed_at)}, split "
+                f"Worker {event.worker}, which claimed it at {instant(event.claimed_at)}, split "
                 f"it into {counted(len(event.slices), 'slice')} of {shares:,} shares together."
             )
         case SplittingFailed():
             return (
-                f"Worker {event.worker}, which claimed it at {_instant(event.claimed_at)}, could "
+                f"Worker {event.worker}, which claimed it at {instant(event.claimed_at)}, could "
                 f"not split it: {event.reason}."
             )
         case TimedOut():
             return (
-                f"Worker {event.claimed_by} claimed it at {_instant(event.claimed_at)} and did not "
+                f"Worker {event.claimed_by} claimed it at {instant(event.claimed_at)} and did not "
                 f"split it within {event.timeout_seconds:g} s; {event.detected_by} gave it up."
             )
         case _:
@@ -140,15 +126,15 @@ def _outcome(order: OrderView | str) -> Iterator[Text]:
     if order.order_queue_status == "FAILED":
         yield from _section("Why it failed, and what to do")
         yield _line(f"  {order.failure_reason}: {order.failure_message}.")
-        yield _line(f"  {_FINAL}")
-        yield _line(f"  {_WHAT_TO_DO.get(order.failure_reason or '', _ELSE)}")
+        yield _line(f"  {FAILED_IS_FINAL}")
+        yield _line(f"  {what_to_do(order.failure_reason)}")
     elif order.order_queue_status == "PENDING":
         yield from _section("What it waits for")
         yield _line("  A worker: `pulse status` says whether one is present.")
     elif order.claimed_at is not None:
         yield from _section("What it waits for")
         yield _line(
-            f"  Worker {order.claimed_by} holds it since {_instant(order.claimed_at)} and is to "
+            f"  Worker {order.claimed_by} holds it since {instant(order.claimed_at)} and is to "
             "split it."
         )
 
@@ -181,10 +167,6 @@ def _event_of(view: EventView) -> Event | None:
 
 def _stored(data: dict[str, Any]) -> str:
     return msgspec.json.encode(data).decode()
-
-
-def _instant(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _difference(occurred_at: datetime, recorded_at: datetime) -> str:

@@ -1,6 +1,7 @@
 """What commands write with: colours for people, plain text for pipes, help as it was written."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from inspect import cleandoc
 from typing import Any, Final, TypeVar
 
@@ -71,6 +72,11 @@ def duration(seconds: float) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def instant(at: datetime) -> str:
+    """A time as callers see it: UTC, to the microsecond."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def counted(count: int, noun: str) -> str:

@@ -36,6 +36,7 @@ COMMANDS = [
     ["splitter", "vectors"],
     ["projections", "status"],
     ["projections", "retry"],
+    ["orders", "failed"],
 ]
 ON_POSTGRES = [
     ["replay", ID],
@@ -44,6 +45,8 @@ ON_POSTGRES = [
     ["rebuild"],
     ["projections", "status"],
     ["projections", "retry", "--all"],
+    ["orders", "failed"],
+    ["orders", "failed", "--json"],
     ["splitter", "verify"],
     ["splitter", "verify", "--json"],
     ["splitter", "compare", "--stored", "pulse.domain:split_v1"],
@@ -70,7 +73,7 @@ def test_every_help_has_its_exit_codes_and_an_example(command: list[str]) -> Non
     assert [line for line in ended.out.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("group", [[], ["projections"]])
+@pytest.mark.parametrize("group", [[], ["projections"], ["orders"]])
 def test_a_group_alone_is_wrong_usage_answered_with_its_help(group: list[str]) -> None:
     ended = run_pulse(*group)
     assert ended.exit_code == 2
@@ -90,6 +93,7 @@ def test_the_version_is_told() -> None:
         ["status", "--nothing"],
         ["up", "--port", "0"],
         ["up", "--port", "x"],
+        ["orders", "failed", "--limit", "0"],
     ],
     ids=" ".join,
 )

@@ -1,4 +1,5 @@
--- Claim the oldest orders that nobody holds. A claim that was handed back keeps its first time.
+-- Claim the oldest orders that nobody holds, all at one moment. A claim that was handed back keeps its
+-- first time.
 WITH pending AS (
     SELECT q.order_id
       FROM order_queue q
@@ -12,7 +13,8 @@ WITH pending AS (
        FOR UPDATE OF q SKIP LOCKED
 )
 INSERT INTO order_claims AS c (order_id, claimed_by, claimed_at, first_claimed_at)
-SELECT order_id, %b::text, clock_timestamp(), clock_timestamp() FROM pending
+SELECT p.order_id, %b::text, moment.at, moment.at
+  FROM (SELECT clock_timestamp() AS at) moment CROSS JOIN pending p
     ON CONFLICT (order_id) DO UPDATE
        SET claimed_by = excluded.claimed_by,
            claimed_at = excluded.claimed_at

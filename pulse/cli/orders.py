@@ -1,0 +1,150 @@
+"""`pulse orders`: orders that a person must see to."""
+
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.text import Text
+
+from pulse.application import Queries
+from pulse.bootstrap import settings_from_environment
+from pulse.cli.exits import open_tools_or_stop, run_to_end
+from pulse.cli.failure_text import FAILED_IS_FINAL, what_to_do
+from pulse.cli.terminal import add_command, counted, help_if_alone, instant, output, printable
+from pulse.projections import MOST_ORDERS_A_PAGE, OrderQuery, OrderView
+from pulse.settings import Settings
+
+_MOST_LISTED: Final = 10_000
+
+orders = typer.Typer(
+    name="orders",
+    help="Orders that a person must see to.",
+    epilog="Exit codes: 0 listed, 2 wrong usage or settings, 3 could not start.",
+    rich_markup_mode=None,
+)
+
+
+class FailedOrders(msgspec.Struct, frozen=True):
+    """Failed orders, newest first, as the projection had them at a position of the log."""
+
+    as_of_position: int
+    orders: tuple[OrderView, ...]
+    more: bool
+
+
+@orders.callback(invoke_without_command=True)
+def _alone(context: typer.Context) -> None:
+    help_if_alone(context)
+
+
+def failed(
+    *,
+    reason: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Only these: TIMED_OUT, TOO_LATE, ...")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=_MOST_LISTED, help="How many at most, the newest.")
+    ] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+) -> None:
+    """List the failed orders, newest first: why each failed, and what to do.
+
+    Id, key, instrument, when it was created and when it failed, the reason with
+    its sentence, and what a person does about it. FAILED is final: nothing of
+    such an order is traded. `pulse replay ID` tells its whole history. The list
+    is the projection's, as of the position it names.
+
+    Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
+    which is started if it does not run. Changes nothing.
+
+    Exit codes: 0 listed, also where none has failed, 2 wrong usage or settings,
+    3 Postgres cannot be reached or its schema is not current.
+
+    Example:
+      pulse orders failed
+      pulse orders failed --reason TOO_LATE --limit 10
+    """
+    found = run_to_end(_look(settings_from_environment(), reason, limit))
+    if as_json:
+        typer.echo(msgspec.json.encode(_machine_form(found)))
+        return
+    console = output()
+    for line in _render(found, reason):
+        console.print(line)
+
+
+add_command(orders, failed)
+
+
+async def _look(settings: Settings, reason: str | None, limit: int) -> FailedOrders:
+    async with open_tools_or_stop(settings) as tools:
+        return await find_failed(tools.orders, reason, limit)
+
+
+async def find_failed(queries: Queries, reason: str | None, limit: int) -> FailedOrders:
+    """The newest failed orders, of that reason or of any, at most so many.
+
+    Raises:
+        DatabaseUnavailable: they cannot be read.
+    """
+    found: list[OrderView] = []
+    before: int | None = None
+    as_of_position: int | None = None
+    while len(found) <= limit:
+        page = await queries.orders(
+            OrderQuery(limit=MOST_ORDERS_A_PAGE, order_queue_status="FAILED", before=before)
+        )
+        as_of_position = page.as_of_position if as_of_position is None else as_of_position
+        found += [order for order in page.orders if reason in {None, order.failure_reason}]
+        before = page.next_before
+        if before is None:
+            break
+    return FailedOrders(as_of_position or 0, tuple(found[:limit]), more=len(found) > limit)
+
+
+def _machine_form(found: FailedOrders) -> dict[str, object]:
+    return {
+        "as_of_position": found.as_of_position,
+        "orders": [
+            {
+                "order_id": order.order_id,
+                "order_unique_key": order.order_unique_key,
+                "instrument": order.instrument,
+                "placed_by": order.placed_by,
+                "created_at": order.created_at,
+                "failed_at": order.updated_at,
+                "failure_reason": order.failure_reason,
+                "failure_message": order.failure_message,
+                "what_to_do": what_to_do(order.failure_reason),
+            }
+            for order in found.orders
+        ],
+        "more": found.more,
+    }
+
+
+def _render(found: FailedOrders, reason: str | None) -> Iterator[Text]:
+    with_reason = "" if reason is None else f" with {printable(reason)}"
+    if not found.orders:
+        yield Text(f"No order has failed{with_reason}, as of position {found.as_of_position:,}.")
+        return
+    for order in found.orders:
+        yield from _order(order)
+        yield Text("")
+    count = counted(len(found.orders), "order")
+    rest = "; there are more, --limit shows them" if found.more else ""
+    yield Text(f"{count} failed{with_reason}, as of position {found.as_of_position:,}{rest}.")
+    yield Text(FAILED_IS_FINAL)
+
+
+def _order(order: OrderView) -> Iterator[Text]:
+    yield Text(f"{order.order_id}  ").append(printable(order.failure_reason or ""), "bold red")
+    yield _line(f"key {order.order_unique_key}, {order.instrument}, from {order.placed_by}")
+    yield _line(f"created {instant(order.created_at)}, failed {instant(order.updated_at)}")
+    yield _line(f"why: {order.failure_message}.")
+    yield _line(f"what to do: {what_to_do(order.failure_reason)}")
+
+
+def _line(text: str) -> Text:
+    return Text(f"  {printable(text)}")

@@ -1,0 +1,137 @@
+"""`pulse orders failed`: which orders failed, why, and what to do."""
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from pulse.cli import orders
+from pulse.domain import Event, OrderCreated
+from tests.support.cli import projected, run_pulse, write
+from tests.support.events import (
+    order_created,
+    orders_created,
+    slices_scheduled,
+    splitting_failed,
+    stored,
+    timed_out,
+)
+
+
+def fill(conninfo: str) -> list[OrderCreated]:
+    """Six orders, oldest first: PENDING, COMPLETED, and failed of four reasons."""
+    created = orders_created(6)
+    write(conninfo, *stored(created))
+    outcomes: list[Event] = [
+        slices_scheduled(created[1]),
+        splitting_failed(created[2], "TOO_LATE"),
+        timed_out(created[3]),
+        splitting_failed(created[4]),
+        splitting_failed(created[5], "OF_NEWER_CODE"),
+    ]
+    write(conninfo, *stored(outcomes))
+    projected(conninfo)
+    return created
+
+
+def failed_json(conninfo: str, *arguments: str) -> dict[str, Any]:
+    ended = run_pulse("orders", "failed", "--json", *arguments, conninfo=conninfo)
+    assert (ended.exit_code, ended.err) == (0, "")
+    assert ended.out.count("\n") == 1
+    found: dict[str, Any] = json.loads(ended.out)
+    return found
+
+
+def ids(found: dict[str, Any]) -> list[UUID]:
+    return [UUID(order["order_id"]) for order in found["orders"]]
+
+
+def test_where_none_has_failed_it_says_so(conninfo: str) -> None:
+    write(conninfo, *stored(orders_created(2)))
+    projected(conninfo)
+    ended = run_pulse("orders", "failed", conninfo=conninfo)
+    assert (ended.exit_code, ended.err) == (0, "")
+    assert ended.out == "No order has failed, as of position 2.\n"
+    assert failed_json(conninfo) == {"as_of_position": 2, "orders": [], "more": False}
+
+
+def test_failed_orders_and_no_others_are_listed_newest_first(conninfo: str) -> None:
+    created = fill(conninfo)
+    found = failed_json(conninfo)
+    assert ids(found) == [order.originator_id for order in reversed(created[2:])]
+    assert (found["as_of_position"], found["more"]) == (11, False)
+
+
+def test_each_says_why_and_what_to_do(conninfo: str) -> None:
+    created = fill(conninfo)[3]
+    found = failed_json(conninfo)["orders"][2]
+    assert found.pop("failure_message").startswith("claimed by worker-1 and not split within 300 s")
+    assert found.pop("what_to_do").startswith("A worker took it and never came to an end")
+    times = msgspec.json.decode(
+        msgspec.json.encode([created.timestamp, created.timestamp + timedelta(seconds=300)])
+    )
+    assert found == {
+        "order_id": str(created.originator_id),
+        "order_unique_key": created.order_unique_key,
+        "instrument": "NSE:RELIANCE",
+        "placed_by": "tester",
+        "created_at": times[0],
+        "failed_at": times[1],
+        "failure_reason": "TIMED_OUT",
+    }
+
+
+def test_the_same_in_text(conninfo: str) -> None:
+    created = fill(conninfo)[2]
+    lines = run_pulse("orders", "failed", conninfo=conninfo).out.splitlines()
+    at = lines.index(f"{created.originator_id}  TOO_LATE")
+    assert lines[at + 1] == f"  key {created.order_unique_key}, NSE:RELIANCE, from tester"
+    assert lines[at + 2].startswith(f"  created {created.timestamp:%Y-%m-%dT%H:%M:%S}")
+    assert ", failed 20" in lines[at + 2]
+    assert lines[at + 3] == "  why: a rule is broken."
+    assert lines[at + 4].startswith("  what to do: No worker took it in time: see with")
+    assert "4 orders failed, as of position 11." in lines
+    assert lines[-1].startswith("FAILED is final")
+
+
+def test_the_advice_is_that_of_replay(conninfo: str) -> None:
+    for created in fill(conninfo)[2:]:
+        replayed = run_pulse("replay", str(created.originator_id), conninfo=conninfo).out
+        lines = run_pulse("orders", "failed", conninfo=conninfo).out.splitlines()
+        at = next(n for n, line in enumerate(lines) if line.startswith(str(created.originator_id)))
+        assert lines[at + 4].removeprefix("  what to do: ") in replayed
+
+
+def test_only_those_of_a_reason(conninfo: str) -> None:
+    created = fill(conninfo)
+    assert ids(failed_json(conninfo, "--reason", "TOO_LATE")) == [created[2].originator_id]
+    none = run_pulse("orders", "failed", "--reason", "NOTHING\x1b", conninfo=conninfo)
+    assert none.exit_code == 0
+    assert (
+        none.out
+        == "No order has failed with NOTHING\N{REPLACEMENT CHARACTER}, as of position 11.\n"
+    )
+
+
+def test_the_limit_keeps_the_newest_and_says_that_there_are_more(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "MOST_ORDERS_A_PAGE", 1)
+    created = fill(conninfo)
+    found = failed_json(conninfo, "--limit", "2")
+    assert ids(found) == [created[5].originator_id, created[4].originator_id]
+    assert found["more"] is True
+    assert failed_json(conninfo, "--limit", "4")["more"] is False
+    text = run_pulse("orders", "failed", "--limit", "2", conninfo=conninfo).out
+    assert "2 orders failed, as of position 11; there are more, --limit shows them." in text
+
+
+def test_what_a_caller_wrote_reaches_no_terminal_as_it_is(conninfo: str) -> None:
+    created = order_created("key", placed_by="somebody\x1b[2J")
+    write(conninfo, *stored([created, timed_out(created)]))
+    projected(conninfo)
+    text = run_pulse("orders", "failed", conninfo=conninfo).out
+    assert "from somebody\N{REPLACEMENT CHARACTER}[2J" in text

@@ -1,0 +1,277 @@
+"""A connection shaped as psycopg's, and a pool of them, so that Pulse's own code runs on top."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import psycopg
+
+from pulse.postgres import Connection, Database, Limits
+from tests.simulation.memory.server import Result, Server, Session
+from tests.simulation.memory.statements import STATEMENTS, Statement
+
+T = TypeVar("T")
+Work = Callable[[], Any]
+
+
+class Network(Protocol):
+    """The way between a process and the server."""
+
+    owner: str
+
+    async def call(self, session: Session, work: Callable[[], T], name: str) -> T:
+        """Have the server do this; returns what it answers, or raises what psycopg would."""
+
+    async def connect(self, session: Session) -> None:
+        """Have the server open a session."""
+
+
+class Direct:
+    """No way at all: the answer is there at once."""
+
+    owner = "test"
+
+    async def call(self, session: Session, work: Callable[[], T], name: str) -> T:  # noqa: ARG002
+        return work()
+
+    async def connect(self, session: Session) -> None:
+        pass
+
+
+class MemoryCursor:
+    """What a statement answered."""
+
+    __slots__ = ("_connection", "result")
+
+    def __init__(self, connection: "MemoryConnection") -> None:
+        self._connection = connection
+        self.result = Result([])
+
+    async def execute(
+        self,
+        statement: str,
+        parameters: Any = (),
+        *,
+        prepare: bool | None = None,  # noqa: ARG002 - psycopg's word, which changes no answer
+    ) -> "MemoryCursor":
+        await self._connection.run(self, self._connection.statement(statement), parameters)
+        return self
+
+    @property
+    def rowcount(self) -> int:
+        return self.result.rowcount
+
+    @property
+    def description(self) -> bool:
+        return True
+
+    async def fetchall(self) -> list[tuple[Any, ...]]:
+        return self.result.rows
+
+    async def fetchone(self) -> tuple[Any, ...] | None:
+        return self.result.rows[0] if self.result.rows else None
+
+
+class MemoryConnection:
+    """Autocommit, but within `transaction`; within `pipeline` statements go together."""
+
+    def __init__(
+        self, server: Server, network: Network, statements: Mapping[str, Statement] = STATEMENTS
+    ) -> None:
+        self.session = Session(network.owner)
+        self._server = server
+        self._network = network
+        self._statements = statements
+        self._depth = 0
+        self._pipelined: list[tuple[MemoryCursor, Statement, Any]] | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self.session.ended or self.session.cut
+
+    @property
+    def broken(self) -> bool:
+        return self.closed
+
+    def statement(self, text: Any) -> Statement:
+        """What it does; one put together at run time is a NOTIFY, which nobody here hears."""
+        return self._statements[text] if isinstance(text, str) else _unheard
+
+    def cursor(self, *, binary: bool = False) -> MemoryCursor:  # noqa: ARG002 - as psycopg has it
+        return MemoryCursor(self)
+
+    async def execute(
+        self, statement: str, parameters: Any = (), *, prepare: bool | None = None
+    ) -> MemoryCursor:
+        return await MemoryCursor(self).execute(statement, parameters, prepare=prepare)
+
+    async def run(self, cursor: MemoryCursor, statement: Statement, parameters: Any) -> None:
+        if self._pipelined is not None:
+            self._pipelined.append((cursor, statement, parameters))
+            return
+        await self._send([(cursor, statement, parameters)])
+
+    async def _send(self, batch: list[tuple[MemoryCursor, Statement, Any]]) -> None:
+        server, session, in_transaction = self._server, self.session, self._depth > 0
+
+        def work() -> list[Result]:
+            if session.ended:
+                raise psycopg.OperationalError("the connection is closed")
+            if in_transaction:
+                server.begin(session)
+            return [statement(server, session, parameters) for _, statement, parameters in batch]
+
+        name = "+".join(statement.__name__ for _, statement, _ in batch)
+        results = await self._network.call(session, work, name)
+        for (cursor, _, _), result in zip(batch, results, strict=True):
+            cursor.result = result
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[None]:
+        self._pipelined = []
+        try:
+            yield
+            batch = self._pipelined
+        finally:
+            self._pipelined = None
+        if batch:
+            await self._send(batch)
+
+    def transaction(self) -> "_Block":
+        return _Block(self)
+
+    async def enter_block(self) -> None:
+        if self._depth:
+            await self._network.call(self.session, self._savepoint, "SAVEPOINT")
+        self._depth += 1
+
+    async def leave_block(self, error: type[BaseException] | None) -> None:
+        self._depth -= 1
+        if error is GeneratorExit:
+            return
+        if self._depth:
+            work = self._release_savepoint if error is None else self._back_to_savepoint
+            await self._network.call(self.session, work, "ROLLBACK TO" if error else "RELEASE")
+        elif error is None:
+            await self._network.call(
+                self.session, lambda: self._server.commit(self.session), "COMMIT"
+            )
+        elif not self.closed:
+            await self._network.call(
+                self.session, lambda: self._server.roll_back(self.session), "ROLLBACK"
+            )
+
+    async def close(self) -> None:
+        """Hang up. What the server is at, it still finishes."""
+        self.session.cut = True
+        if not self.session.under_way:
+            self._server.end(self.session)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _savepoint(self) -> None:
+        self.session.savepoints.append(self._server.begin(self.session).copy())
+
+    def _release_savepoint(self) -> None:
+        self.session.savepoints.pop()
+
+    def _back_to_savepoint(self) -> None:
+        if self.session.ended:
+            raise psycopg.OperationalError("the connection is closed")
+        self.session.changes = self.session.savepoints.pop()
+
+
+def _unheard(*_: object) -> Result:
+    return Result([])
+
+
+class _Block:
+    """A transaction, or a savepoint within one."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: MemoryConnection) -> None:
+        self._connection = connection
+
+    async def __aenter__(self) -> None:
+        await self._connection.enter_block()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
+    ) -> None:
+        await self._connection.leave_block(kind)
+
+
+class _Pool:
+    """Hands out connections that stand; those that broke are replaced."""
+
+    def __init__(self, connect: Callable[[], MemoryConnection]) -> None:
+        self._connect = connect
+        self._idle: list[MemoryConnection] = []
+
+    def connection(self) -> "_Checkout":
+        return _Checkout(self)
+
+    def take(self) -> MemoryConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+        return self._connect()
+
+    def give_back(self, connection: MemoryConnection) -> None:
+        if not connection.closed:
+            self._idle.append(connection)
+
+    async def check(self) -> None:
+        pass
+
+
+class _Checkout:
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> MemoryConnection:
+        self._connection = self._pool.take()
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.give_back(self._connection)
+
+
+class MemoryDatabase(Database):
+    """Pulse's own `Database`, its way of reading and naming faults included, on such a pool."""
+
+    def __init__(
+        self,
+        server: Server,
+        network: Network | None = None,
+        statements: Mapping[str, Statement] = STATEMENTS,
+    ) -> None:
+        self.limits = Limits()
+        self.server = server
+        self._network = network or Direct()
+        self._statements = statements
+        self._pool: Any = _Pool(self._open_session)
+
+    def _open_session(self) -> MemoryConnection:
+        return MemoryConnection(self.server, self._network, self._statements)
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def connect(self, role: str) -> Connection:  # noqa: ARG002 - Database's word
+        connection = self._open_session()
+        await self._network.connect(connection.session)
+        shaped: Any = connection
+        return shaped  # type: ignore[no-any-return]

@@ -1,0 +1,258 @@
+"""What each of Pulse's statements does, by its text: the `.sql` files, said again in Python."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from psycopg.errors import UniqueViolation
+
+from pulse.eventstore import RecordedEvent
+from pulse.postgres import load_sql
+from tests.simulation.memory.server import Blocked, Result, Server, Session
+from tests.simulation.memory.tables import ORDER_COLUMNS, OUTCOME_COLUMNS, ClaimRow
+
+Statement = Callable[[Server, Session, Any], Result]
+
+
+def append_events(server: Server, _: Session, parameters: Any) -> Result:
+    written = server.log.append(parameters[:4], server.now)
+    return Result([(r.originator_id, r.originator_version, r.position) for r in written])
+
+
+def append_events_or_fail(server: Server, _: Session, parameters: Any) -> Result:
+    written = server.log.append_all(parameters[:4], server.now)
+    if written is None:
+        raise UniqueViolation("duplicate key value violates unique constraint")
+    return Result([(r.originator_id, r.originator_version, r.position) for r in written])
+
+
+def select_stored(server: Server, _: Session, parameters: Any) -> Result:
+    found = [server.log.by_key.get(key) for key in zip(*parameters, strict=True)]
+    return Result(
+        [
+            (r.originator_id, r.originator_version, r.position, r.topic, r.state)
+            for r in found
+            if r is not None
+        ]
+    )
+
+
+def select_stream(server: Server, _: Session, parameters: Any) -> Result:
+    return Result([_row(r) for r in server.log.streams.get(parameters[0], ())])
+
+
+def select_streams(server: Server, _: Session, parameters: Any) -> Result:
+    streams = server.log.streams
+    return Result([_row(r) for i in sorted(set(parameters[0])) for r in streams.get(i, ())])
+
+
+def select_log(server: Server, _: Session, parameters: Any) -> Result:
+    after, limit = parameters
+    return Result([_row(r) for r in server.log.after(after, limit)])
+
+
+def select_end(server: Server, _: Session, __: Any) -> Result:
+    return Result([(server.log.end,)])
+
+
+def select_order(server: Server, _: Session, parameters: Any) -> Result:
+    claim = server.tables.claims.get(parameters[0])
+    held = (None, None) if claim is None else (claim.claimed_by, claim.claimed_at)
+    return Result([(*_row(r), *held) for r in server.log.streams.get(parameters[0], ())])
+
+
+def claim_orders(server: Server, _: Session, parameters: Any) -> Result:
+    versions, limit, worker = parameters
+    tables, now = server.tables, server.now
+    locked = _orders_being_settled(server)
+    pending = sorted(
+        (row["created_position"], order_id)
+        for order_id, row in tables.orders.items()
+        if row["state"] == "PENDING"
+        and row["splitter_version"] in versions
+        and (order_id not in tables.claims or tables.claims[order_id].claimed_by is None)
+        and order_id not in tables.parked
+        and order_id not in locked
+    )
+    return Result([_claim(server, order_id, worker, now) for _, order_id in pending[:limit]])
+
+
+def release_claims(server: Server, session: Session, parameters: Any) -> Result:
+    order_ids, worker = parameters
+    held = [i for i in order_ids if i in server.tables.claims]
+    return _release(server, session, [i for i in held if _holds(server, i, worker)])
+
+
+def release_unsettled(server: Server, session: Session, parameters: Any) -> Result:
+    (worker,) = parameters
+    streams = server.log.streams
+    mine = [i for i in server.tables.claims if _holds(server, i, worker)]
+    return _release(
+        server, session, [i for i in mine if all(r.originator_version <= 1 for r in streams[i])]
+    )
+
+
+def release_orphans(server: Server, session: Session, parameters: Any) -> Result:
+    young = server.now - timedelta(seconds=parameters[0])
+    orphans = [
+        (order_id, claim.claimed_by)
+        for order_id, claim in server.tables.claims.items()
+        if claim.claimed_by is not None
+        and claim.first_claimed_at > young
+        and claim.claimed_by not in server.present
+        and not server.holds_claim_of(order_id, but=session)
+    ]
+    for order_id, _ in orphans:
+        server.tables.claims[order_id].release()
+    return Result(list(orphans))
+
+
+def select_claimants(server: Server, _: Session, __: Any) -> Result:
+    claimants = {c.claimed_by for c in server.tables.claims.values() if c.claimed_by is not None}
+    return Result([(name,) for name in sorted(claimants)])
+
+
+def select_overdue_claims(server: Server, _: Session, parameters: Any) -> Result:
+    timeout_seconds, limit = parameters
+    old = server.now - timedelta(seconds=timeout_seconds)
+    overdue = sorted(
+        (claim.first_claimed_at, order_id, claim.claimed_by, claim.claimed_at)
+        for order_id, claim in server.tables.claims.items()
+        if claim.claimed_by is not None
+        and claim.first_claimed_at <= old
+        and order_id not in server.tables.parked
+    )
+    return Result([(i, by, at, first) for first, i, by, at in overdue[:limit]])
+
+
+def lock_position(server: Server, session: Session, _: Any) -> Result:
+    if server.position_holder not in {None, session}:
+        return Result([])
+    server.begin(session)
+    server.position_holder = session
+    return Result([(server.tables.position, bool(server.tables.parked))])
+
+
+def advance_position(server: Server, session: Session, parameters: Any) -> Result:
+    server.begin(session).position = parameters[0]
+    return Result([], 1)
+
+
+def insert_orders(server: Server, session: Session, parameters: Any) -> Result:
+    changes = server.begin(session)
+    for values in zip(*parameters, strict=True):
+        row = dict(zip(ORDER_COLUMNS, values, strict=True))
+        order_id = row["order_id"]
+        if order_id in server.tables.orders or order_id in changes.orders:
+            raise UniqueViolation(f"Key (order_id)=({order_id}) already exists.")
+        changes.orders[order_id] = row
+    return Result([], len(parameters[0]))
+
+
+def settle_orders(server: Server, session: Session, parameters: Any) -> Result:
+    changes, settled = server.begin(session), 0
+    for values in zip(*parameters, strict=True):
+        outcome = dict(zip(OUTCOME_COLUMNS, values, strict=True))
+        row = server.tables.orders.get(outcome["order_id"])
+        if row is not None and row["state"] == "PENDING":
+            changes.settled[outcome["order_id"]] = outcome
+            settled += 1
+    return Result([], settled)
+
+
+def insert_slices(server: Server, session: Session, parameters: Any) -> Result:
+    changes = server.begin(session)
+    for order_id, number, quantity, scheduled_at in zip(*parameters, strict=True):
+        key = (order_id, number)
+        if key in server.tables.slices or key in changes.slices:
+            raise UniqueViolation(f"Key (order_id, sequence_number)={key} already exists.")
+        if order_id in server.tables.orders or order_id in changes.orders:
+            changes.slices[key] = (quantity, scheduled_at)
+    return Result([], len(parameters[0]))
+
+
+def delete_settled_claims(server: Server, session: Session, parameters: Any) -> Result:
+    server.begin(session).ended.extend(parameters[0])
+    return Result([])
+
+
+def select_parked_among(server: Server, session: Session, parameters: Any) -> Result:
+    mine = session.changes.parked if session.changes is not None else {}
+    return Result([(i,) for i in parameters[0] if i in server.tables.parked or i in mine])
+
+
+def park_order(server: Server, session: Session, parameters: Any) -> Result:
+    order_id, position, reason = parameters
+    if order_id not in server.tables.parked:
+        server.begin(session).parked.setdefault(order_id, (position, reason))
+    return Result([], 1)
+
+
+def _row(r: RecordedEvent) -> tuple[Any, ...]:
+    return (r.position, r.originator_id, r.originator_version, r.topic, r.state, r.recorded_at)
+
+
+def _claim(server: Server, order_id: Any, worker: str, now: Any) -> tuple[Any, ...]:
+    claim = server.tables.claims.get(order_id)
+    if claim is None:
+        claim = server.tables.claims[order_id] = ClaimRow(worker, now)
+    claim.claimed_by, claim.claimed_at = worker, now
+    if server.witness is not None:
+        server.witness.claimed(order_id)
+    return order_id, worker, now, claim.first_claimed_at
+
+
+def _holds(server: Server, order_id: Any, worker: str) -> bool:
+    return server.tables.claims[order_id].claimed_by == worker
+
+
+def _release(server: Server, session: Session, order_ids: list[Any]) -> Result:
+    if any(server.holds_claim_of(order_id, but=session) for order_id in order_ids):
+        raise Blocked
+    for order_id in order_ids:
+        server.tables.claims[order_id].release()
+    return Result([(order_id,) for order_id in order_ids])
+
+
+def _orders_being_settled(server: Server) -> Mapping[Any, Any]:
+    holder = server.position_holder
+    return {} if holder is None or holder.changes is None else holder.changes.settled
+
+
+_BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
+    "pulse.eventstore": (
+        append_events,
+        append_events_or_fail,
+        select_stored,
+        select_stream,
+        select_streams,
+        select_log,
+        select_end,
+    ),
+    "pulse.workers": (
+        claim_orders,
+        release_claims,
+        release_unsettled,
+        release_orphans,
+        select_claimants,
+        select_overdue_claims,
+    ),
+    "pulse.projections": (
+        select_order,
+        lock_position,
+        advance_position,
+        insert_orders,
+        settle_orders,
+        insert_slices,
+        delete_settled_claims,
+        select_parked_among,
+        park_order,
+    ),
+}
+
+STATEMENTS: Final[dict[str, Statement]] = {
+    load_sql(room, statement.__name__): statement
+    for room, statements in _BY_ROOM.items()
+    for statement in statements
+}
+"""Each statement under its text: one that is changed in its `.sql` file is not found here."""

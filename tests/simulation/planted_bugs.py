@@ -1,0 +1,167 @@
+"""Bugs to plant: each a fault that somebody could make, and none that the simulation may miss."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from pulse.eventstore import RecordedEvent, appender, select_log
+from pulse.eventstore.batch import Key, PendingAppend, Positions
+from pulse.projections import Busy, Projected, Projector
+from pulse.projections.projector import _lock_position, advance_position
+from pulse.workers import SplittingWorker
+from tests.simulation.memory import statements
+from tests.simulation.memory.log import MemoryLog
+from tests.simulation.memory.server import Later, Result, Server, Session
+from tests.simulation.memory.statements import STATEMENTS, Statement
+from tests.simulation.planted import Planted
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+_OFTEN = 0.3
+_A_WHILE_SECONDS = 0.02
+
+
+def instead_of(original: Statement, planted: Statement) -> Mapping[str, Statement]:
+    """The statements, with one of them exchanged."""
+    return {text: planted if s is original else s for text, s in STATEMENTS.items()}
+
+
+class DoubleSplit(Planted):
+    """The log does not keep version 2 unique: a late worker's schedule stands beside another's."""
+
+    class Log(MemoryLog):
+        def is_taken(self, key: Key) -> bool:
+            return key[1] != 2 and super().is_taken(key)
+
+    log_type = Log
+
+
+class OutOfOrder(Planted):
+    """Appends do not hold the lock: an id is taken at once, and visible only after a while."""
+
+    class Log(MemoryLog):
+        def after(self, position: int, limit: int) -> list[RecordedEvent]:
+            visible = sorted(self.rows, key=lambda row: row.position)
+            return [row for row in visible if row.position > position][:limit]
+
+        @property
+        def end(self) -> int:
+            return max((row.position for row in self.rows), default=0)
+
+    log_type = Log
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:
+        first_ids: dict[bytes, int] = {}
+
+        def append_events(server: Server, session: Session, parameters: Any) -> Result:
+            log, first_event = server.log, parameters[3][0]
+            first_id = first_ids.pop(first_event, None)
+            if first_id is not None:
+                appended: Result = log.with_ids_from(
+                    first_id, lambda: append(server, session, parameters)
+                )
+                return appended
+            if world.random.random() < _OFTEN:
+                first_ids[first_event] = log.next_id
+                log.skip_ids(len(parameters[0]))
+                raise Later(world.random.random() * _A_WHILE_SECONDS)
+            return append(server, session, parameters)
+
+        append = statements.append_events
+        return instead_of(append, append_events)
+
+
+class PositionBeforeRows(Planted):
+    """The projector records its new position in a transaction of its own, before the rows."""
+
+    class HastyProjector(Projector):
+        async def _advance_batch(self) -> Projected | Busy:
+            async with self._database.connection() as connection:
+                async with connection.transaction():
+                    locked = await _lock_position(connection)
+                    if locked is None:
+                        return Busy()
+                    position, _ = locked
+                    records = await select_log(connection, after=position, limit=1000)
+                    if not records:
+                        return Projected(position=position, events=0, foreign=0)
+                    await advance_position(connection, records[-1].position)
+                async with connection.transaction():
+                    await self._writer.apply(connection, records)
+            return Projected(records[-1].position, len(records), 0)
+
+    projector = HastyProjector
+
+
+class PositionNotLocked(Planted):
+    """Two projectors may be at one batch at once."""
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
+        def lock_position(server: Server, session: Session, _: Any) -> Result:
+            server.begin(session)
+            return Result([(server.tables.position, bool(server.tables.parked))])
+
+        return instead_of(statements.lock_position, lock_position)
+
+
+class FastMonitor(Planted):
+    """The monitor goes by its own clock, which is 0.1 s fast, and not by the database's."""
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
+        def select_overdue_claims(server: Server, session: Session, parameters: Any) -> Result:
+            timeout_seconds, limit = parameters
+            return statements.select_overdue_claims(server, session, (timeout_seconds - 0.1, limit))
+
+        return instead_of(statements.select_overdue_claims, select_overdue_claims)
+
+
+class ReleaseInDoubt(Planted):
+    """After an append of unknown outcome a worker hands back all it holds, and asks no log."""
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
+        def release_unsettled(server: Server, session: Session, parameters: Any) -> Result:
+            (worker,) = parameters
+            held = list(server.tables.claims)
+            return statements.release_claims(server, session, (held, worker))
+
+        return instead_of(statements.release_unsettled, release_unsettled)
+
+
+class SplitsTheOverdue(Planted):
+    """A worker splits whatever it is given, however old the order is."""
+
+    class KeenWorker(SplittingWorker):
+        def __init__(self, *parts: Any, **settings: Any) -> None:
+            super().__init__(*parts, **{**settings, "timeout_seconds": float("inf")})
+
+    worker = KeenWorker
+
+
+class AgeFromTheLastClaim(Planted):
+    """A claim that was handed back forgets when the order was first claimed."""
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
+        def claim_orders(server: Server, session: Session, parameters: Any) -> Result:
+            claims = server.tables.claims
+            for order_id in [i for i, claim in claims.items() if claim.claimed_by is None]:
+                del claims[order_id]
+            return statements.claim_orders(server, session, parameters)
+
+        return instead_of(statements.claim_orders, claim_orders)
+
+
+class LostReplyTakenForOwn(Planted):
+    """After a lost reply whatever stands under the key is taken for one's own append."""
+
+    def __enter__(self) -> None:
+        def stands(pending: PendingAppend, stored: dict[Key, Sequence[Any]]) -> Positions | None:
+            rows = [stored.get(key) for key in pending.keys]
+            return tuple(row[2] for row in rows if row is not None) if all(rows) else None
+
+        self._patch = patch.object(appender, "stands_as_sent", stands)
+        self._patch.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.stop()

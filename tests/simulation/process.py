@@ -1,0 +1,172 @@
+"""One simulated process: Pulse's own parts, wired as its node wires them, on a faulty network."""
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pulse.application import InProcessOrders, Origin
+from pulse.bootstrap.node import _pause_after_projecting, _pause_after_splitting
+from pulse.eventstore import AppendLimits, EventStore
+from pulse.eventstore.append_connection import ConnectionLimits
+from pulse.postgres import WakeUp
+from pulse.projections import Busy, OrderReader, Projected
+from pulse.workers import (
+    NOW,
+    Claims,
+    Loop,
+    OrphanedClaims,
+    SplitBatch,
+    TimeoutMonitor,
+)
+from tests.simulation.loop import ProcessLoop
+from tests.simulation.memory.connection import MemoryDatabase
+from tests.simulation.memory.server import EPOCH
+from tests.simulation.presence import SimulatedPresence
+from tests.simulation.wire import Wire
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+_MOST_DRIFT = 0.05
+_MOST_OFFSET_SECONDS = 0.1
+
+
+class Process:
+    """API, projector, orphan check and, if it `works`, a splitting worker and a monitor.
+
+    Its clock is off by some tenths of a second and runs at a rate of its own: nothing but what it
+    records of itself may depend on that.
+    """
+
+    def __init__(self, world: "World", name: str, *, works: bool) -> None:
+        self.name = name
+        self.works = works
+        self.loop = ProcessLoop(world, rate=_within(world, 1.0, _MOST_DRIFT))
+        self.log_advanced, self.queue_advanced = WakeUp(), WakeUp()
+        self.wire = Wire(world, self)
+        self.presence = SimulatedPresence(world, self)
+        self._world = world
+        self._offset = timedelta(seconds=_within(world, 0.0, _MOST_OFFSET_SECONDS))
+        self._seen_position = -1
+        self.stopping = False
+        self._database = MemoryDatabase(world.server, self.wire, world.statements)
+        self._origin = Origin(name)
+        profile = world.profile
+        self.store = EventStore(
+            self._database,
+            on_commit=self._on_commit,
+            limits=AppendLimits(
+                answer_seconds=profile.answer,
+                connection=ConnectionLimits(statement_seconds=profile.statement),
+            ),
+        )
+        reader = OrderReader(self._database, self.store.mapper)
+        self.orders = InProcessOrders(self.store, reader, self._clock, self._origin)
+        self.projector = world.planted.projector(
+            self._database, self.store.mapper, batch_events=profile.batch_events
+        )
+
+    def start(self) -> None:
+        """Bring it to life."""
+        self._loops = [self._projector_loop(), self._orphans_loop()]
+        if self.works:
+            self._loops += [self._timeouts_loop(), self._splitting_loop()]
+            self._serve(self.presence.run())
+        self._appending = self._serve(self.store.appender.run())
+        self._looping = [self._serve(loop.run()) for loop in self._loops]
+        self.loop.run_ready()
+
+    def _serve(self, service: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = self.loop.create_task(service)
+        task.add_done_callback(self._world.service_ended)
+        return task
+
+    async def stop(self) -> None:
+        """As SIGTERM: each loop finishes its step, then what waits to be appended is written."""
+        for loop in reversed(self._loops):
+            loop.stop()
+        await asyncio.wait(self._looping)
+        self.store.appender.drain()
+        await asyncio.wait([self._appending])
+
+    def _clock(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.loop.time()) + self._offset
+
+    def _on_commit(self) -> None:
+        self.log_advanced.set()
+        self._world.wake_others(self, "log_advanced")
+
+    def _on_release(self) -> None:
+        self.queue_advanced.set()
+        self._world.wake_others(self, "queue_advanced")
+
+    async def _project(self) -> Projected | Busy:
+        result = await self.projector.run_once()
+        if isinstance(result, Projected) and result.position != self._seen_position:
+            self._seen_position = result.position
+            self.queue_advanced.set()
+        return result
+
+    def _projector_loop(self) -> Loop[Any]:
+        return Loop(
+            "projector",
+            self._project,
+            _pause_after_projecting,
+            wake_up=self.log_advanced,
+            poll_seconds=self._world.profile.poll,
+        )
+
+    def _orphans_loop(self) -> Loop[Any]:
+        orphans = OrphanedClaims(
+            self._database,
+            own_worker=self.name,
+            timeout_seconds=self._world.profile.timeout,
+            on_release=self._on_release,
+        )
+        return Loop(
+            "orphans", orphans.run_once, lambda _: None, poll_seconds=self._world.profile.poll
+        )
+
+    def _timeouts_loop(self) -> Loop[Any]:
+        monitor = TimeoutMonitor(
+            self._database,
+            self.store,
+            self._clock,
+            self._origin,
+            timeout_seconds=self._world.profile.timeout,
+        )
+        return Loop(
+            "timeouts",
+            monitor.run_once,
+            lambda batch: NOW if batch.timed_out else None,
+            poll_seconds=self._world.profile.poll,
+        )
+
+    def _splitting_loop(self) -> Loop[Any]:
+        profile = self._world.profile
+        worker = self._world.planted.worker(
+            self.store,
+            Claims(self._database, self.name),
+            self._clock,
+            self._origin,
+            batch_size=profile.batch_size,
+            max_split_delay_seconds=profile.max_split_delay,
+            timeout_seconds=profile.timeout,
+        )
+
+        async def split_while_present() -> SplitBatch | None:
+            return await worker.run_once() if self.presence.held else None
+
+        return Loop(
+            "splitting",
+            split_while_present,
+            lambda batch: _pause_after_splitting(batch, profile.batch_size),
+            wake_up=self.queue_advanced,
+            poll_seconds=profile.poll,
+        )
+
+
+def _within(world: "World", middle: float, most: float) -> float:
+    return middle + most * (2 * world.random.random() - 1)

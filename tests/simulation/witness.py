@@ -1,0 +1,161 @@
+"""What must never be, looked for at every append, every projection and at the end."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pulse.domain import (
+    Event,
+    Order,
+    OrderCreated,
+    SlicesScheduled,
+    TimedOut,
+    broken_rules,
+    evolve,
+    split,
+)
+from pulse.eventstore import EventMapper, RecordedEvent
+from tests.simulation.memory.tables import Changes
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+MAPPER = EventMapper()
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+class Invariants:
+    """The truth beside the server: every event from the moment it stands, every order's fold."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.log: list[tuple[int, Event]] = []
+        self.orders: dict[UUID, Order] = {}
+        self.first_claims: dict[UUID, datetime] = {}
+        self.unsettled = 0
+
+    def claimed(self, order_id: UUID) -> None:
+        """An order's age counts from here, whatever becomes of the claim."""
+        self.first_claims.setdefault(order_id, self._world.server.now)
+
+    def appended(self, record: RecordedEvent) -> None:
+        """No reader is past it; versions 1..n, one outcome, its derived schedule, its due age."""
+        event = MAPPER.event_of(record)
+        projected = self._world.server.tables.position
+        require(record.position > projected, f"{record.position} is skipped: it is at {projected}")
+        order_id, before = event.originator_id, self.orders.get(event.originator_id)
+        require(
+            event.originator_version == (1 if before is None else before.version + 1),
+            f"version {event.originator_version} of {order_id} follows "
+            f"{0 if before is None else before.version}",
+        )
+        require(
+            before is None or before.state == "PENDING", f"{order_id} has a second outcome: {event}"
+        )
+        if isinstance(event, SlicesScheduled) and before is not None:
+            self._check_schedule(before, event)
+        if isinstance(event, SlicesScheduled | TimedOut):
+            self._check_age(event)
+        self.unsettled += 1 if isinstance(event, OrderCreated) else -1
+        self.orders[order_id] = evolve(before, event)
+        self.log.append((record.position, event))
+        self._world.note("log", type(event).__name__, f"of {order_id} at {record.position}")
+
+    def _check_schedule(self, order: Order, event: SlicesScheduled) -> None:
+        require(
+            event.slices == split(order.terms, order.splitter_version),
+            f"{order.id} has another schedule than its creation says",
+        )
+        broken = broken_rules(order.terms, event.slices)
+        require(not broken, f"{order.id} has a schedule that breaks {broken}")
+
+    def _check_age(self, event: SlicesScheduled | TimedOut) -> None:
+        """No order times out too young; none is split under a claim made when it was too old."""
+        order_id, timeout = event.originator_id, timedelta(seconds=self._world.profile.timeout)
+        first = self.first_claims.get(order_id)
+        if first is None:
+            raise Broken(f"{order_id} has an outcome and was never claimed")
+        if isinstance(event, TimedOut):
+            age = self._world.server.now - first
+            require(age >= timeout, f"{order_id} timed out at the age of {age}")
+        else:
+            age = event.claimed_at - first
+            require(age <= timeout, f"{order_id} was claimed at the age of {age} and split")
+
+    def projected(self, before: int, changes: Changes) -> None:
+        """Where the projection now stands, the view is the fold of the log up to there."""
+        tables = self._world.server.tables
+        require(tables.position >= before, f"the projection fell back from {before}")
+        touched = {
+            event.originator_id
+            for position, event in self.log
+            if before < position <= tables.position
+        }
+        touched.update(changes.orders, changes.settled)
+        for order_id in touched:
+            self.check_view(order_id)
+
+    def check_view(self, order_id: UUID) -> None:
+        """The row and the slices of one order are what its events up to the position make."""
+        tables = self._world.server.tables
+        order: Order | None = None
+        position = created_position = 0
+        for place, event in self.log:
+            if event.originator_id == order_id and place <= tables.position:
+                order, position = evolve(order, event), max(position, place)
+                created_position = created_position or place
+        row = tables.orders.get(order_id)
+        if order is None or row is None:
+            require(order is None and row is None, f"the view lacks {order_id}, or has it early")
+            return
+        expected = _columns(order) | {"position": position, "created_position": created_position}
+        different = [name for name, value in expected.items() if row[name] != value]
+        require(not different, f"the view has {order_id} with another {different}: {row}")
+        for number, s in enumerate(order.slices, 1):
+            found = tables.slices.get((order_id, number))
+            require(found == (s.quantity, s.scheduled_at), f"slice {number} of {order_id}: {found}")
+
+    def check_end(self) -> None:
+        """At rest: everything is projected, nothing is claimed, every view is the fold."""
+        tables = self._world.server.tables
+        require(tables.orders.keys() == self.orders.keys(), "the view has other orders")
+        slices = sum(len(order.slices) for order in self.orders.values())
+        require(len(tables.slices) == slices, f"{len(tables.slices)} slices for {slices}")
+        for order_id in self.orders:
+            self.check_view(order_id)
+        require(not tables.claims, f"claims outlive their orders: {list(tables.claims)}")
+
+
+def require(holds: bool, otherwise: str) -> None:  # noqa: FBT001
+    """Raise Broken unless it holds."""
+    if not holds:
+        raise Broken(otherwise)
+
+
+def _columns(order: Order) -> dict[str, Any]:
+    return dict(_named(order))
+
+
+def _named(order: Order) -> Iterator[tuple[str, Any]]:
+    spec = order.spec
+    yield "order_unique_key", order.order_unique_key
+    yield "key_scope", order.key_scope
+    yield "placed_by", order.placed_by
+    yield "instrument", spec.instrument
+    yield "side", spec.side
+    yield "total_quantity", spec.total_quantity
+    yield "num_splits", spec.num_splits
+    yield "duration_minutes", spec.duration_minutes
+    yield "randomize", spec.randomize
+    yield "splitter_version", order.splitter_version
+    yield "state", order.state
+    yield "failure_reason", order.failure_reason
+    yield "failure_message", order.failure_message
+    yield "version", order.version
+    yield "created_at", order.created_at
+    yield "updated_at", order.updated_at
+    yield "split_completed_at", order.updated_at if order.state == "COMPLETED" else None
