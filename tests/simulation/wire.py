@@ -68,7 +68,7 @@ class Wire:
         if fate == "lost_request":
             call.session.under_way -= 1
             world.after(delay, lambda: self._break(call))
-        elif fate == "refused":
+        elif fate == "refused" and call.name != "ROLLBACK":  # that no server refuses
             call.session.under_way -= 1
             world.after(delay, lambda: self._refuse(call))
         elif fate == "late_request":
