@@ -18,6 +18,8 @@ Rule = Callable[[SplitTerms, Sequence[Slice]], Iterator[str]]
 
 _MICROSECOND = timedelta(microseconds=1)
 _MOST_WHOLE: Final = 2**63 - 1
+_LEAST_WHOLE: Final = -_MOST_WHOLE
+_NO_OFFSET: Final = timedelta(0)
 _MOST_SHOWN: Final = 40
 
 
@@ -38,7 +40,7 @@ def slices_are_well_formed(_: SplitTerms, slices: Sequence[Slice]) -> Iterator[s
             yield f"the slice at place {place} has the number {_shown(s.sequence_number)}"
         if not _is_whole(s.quantity):
             yield f"the slice at place {place} has {_shown(s.quantity)} shares"
-        if not _is_moment(s.scheduled_at) or s.scheduled_at.utcoffset():
+        if not _is_utc(s.scheduled_at):
             yield f"the slice at place {place} is at {_shown(s.scheduled_at)}"
 
 
@@ -135,12 +137,16 @@ def broken_rules(terms: SplitTerms, slices: Iterable[Slice]) -> tuple[BrokenRule
     broken so that nothing can be computed (no whole numbers, no moments), it alone speaks.
     """
     made = tuple(slices)
-    rules = SCHEDULE_RULES if all(map(_is_computable, made)) else SCHEDULE_RULES[:1]
-    return tuple(
-        BrokenRule(rule=rule.__name__, breach=breach)
-        for rule in rules
-        for breach in rule(terms, made)
-    )
+    first, *others = SCHEDULE_RULES
+    broken = _breaches(first, terms, made)
+    if not broken or all(map(_is_computable, made)):
+        for rule in others:
+            broken += _breaches(rule, terms, made)
+    return tuple(broken)
+
+
+def _breaches(rule: Rule, terms: SplitTerms, slices: Sequence[Slice]) -> list[BrokenRule]:
+    return [BrokenRule(rule=rule.__name__, breach=breach) for breach in rule(terms, slices)]
 
 
 def rule_sentence(rule: Callable[..., object]) -> str:
@@ -163,7 +169,11 @@ def _is_computable(s: object) -> bool:
 
 def _is_whole(number: object) -> bool:
     """A whole number that fits 64 bits; `True` is none."""
-    return type(number) is int and -_MOST_WHOLE <= number <= _MOST_WHOLE
+    return type(number) is int and _LEAST_WHOLE <= number <= _MOST_WHOLE
+
+
+def _is_utc(at: object) -> bool:
+    return isinstance(at, datetime) and at.utcoffset() == _NO_OFFSET
 
 
 def _is_moment(at: object) -> bool:
