@@ -137,16 +137,12 @@ def broken_rules(terms: SplitTerms, slices: Iterable[Slice]) -> tuple[BrokenRule
     broken so that nothing can be computed (no whole numbers, no moments), it alone speaks.
     """
     made = tuple(slices)
-    first, *others = SCHEDULE_RULES
-    broken = _breaches(first, terms, made)
-    if not broken or all(map(_is_computable, made)):
-        for rule in others:
-            broken += _breaches(rule, terms, made)
+    broken: list[BrokenRule] = []
+    for rule in SCHEDULE_RULES:
+        broken += [BrokenRule(rule=rule.__name__, breach=b) for b in rule(terms, made)]
+        if broken and rule is slices_are_well_formed and not all(map(_is_computable, made)):
+            break
     return tuple(broken)
-
-
-def _breaches(rule: Rule, terms: SplitTerms, slices: Sequence[Slice]) -> list[BrokenRule]:
-    return [BrokenRule(rule=rule.__name__, breach=breach) for breach in rule(terms, slices)]
 
 
 def rule_sentence(rule: Callable[..., object]) -> str:
