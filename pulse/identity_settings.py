@@ -70,8 +70,13 @@ def algorithm(text: str) -> str:
 
 def signing_secret(text: str) -> Secret:
     """The secret that HS256 tokens are signed with."""
-    if len(text.encode("utf-8", "surrogateescape")) < MIN_SECRET_BYTES or "-----BEGIN" in text:
-        raise ValueError(f"a random secret of at least {MIN_SECRET_BYTES} bytes, no PEM key")
+    expected = f"a random secret of at least {MIN_SECRET_BYTES} bytes, UTF-8, no PEM key"
+    try:
+        secret = text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(expected) from None
+    if len(secret) < MIN_SECRET_BYTES or "-----BEGIN" in text:
+        raise ValueError(expected)
     return Secret(text)
 
 

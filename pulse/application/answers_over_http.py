@@ -21,7 +21,12 @@ AWAY: Final = (
 )
 _BUSY: Final = "Pulse takes no more from this caller now: nothing was accepted, try again later"
 _AWAY_STATUSES: Final = frozenset(
-    {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
 )
 _NOT_LET_IN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
@@ -71,17 +76,17 @@ def read_order(answer: httpx.Response) -> OrderView:
     return _read(answer, OrderView)
 
 
-def says(answer: httpx.Response, code: str) -> bool:
-    """Whether Pulse itself refuses with this code; the status alone may be anyone's on the way."""
+def says(answer: httpx.Response, status: int, code: str) -> bool:
+    """Whether Pulse itself refuses with this status and code; one alone may be anyone's."""
     fault = _fault_in(answer)
-    return fault is not None and fault.code == code
+    return answer.status_code == status and fault is not None and fault.code == code
 
 
 def refusal(answer: httpx.Response) -> PulseError:
     """What an answer that grants nothing means to the caller of the gateway."""
     fault = _fault_in(answer)
     if answer.status_code in _AWAY_STATUSES:
-        return PulseAway(fault.message if fault else AWAY)
+        return PulseAway(AWAY)
     if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         return PulseBusy(_BUSY)
     if answer.status_code in _NOT_LET_IN:
@@ -99,12 +104,12 @@ def failed(answer: httpx.Response, reason: str) -> PulseFailed:
 def _read(answer: httpx.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise failed(answer, "it cannot be read") from None
 
 
 def _fault_in(answer: httpx.Response) -> _Fault | None:
     try:
         return msgspec.json.decode(answer.content, type=_Refusal).error
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

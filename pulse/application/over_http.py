@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 from uuid import UUID
 
@@ -28,6 +29,9 @@ _log = structlog.get_logger(__name__)
 
 ON_BEHALF_OF: Final = "X-Pulse-On-Behalf-Of"
 _ORDERS: Final = "internal/orders"
+_PLAIN: Final = {"Accept-Encoding": "identity"}  # what is not packed cannot swell
+MAX_ANSWER_BYTES: Final = 256 * 1024
+"""Far above an order of a hundred slices."""
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,7 @@ class OrdersOverHttp:
         own_id = order_id_for(caller.key_scope, key)
         answer = await self._ask("POST", _ORDERS, _headers(caller, trace), _body(requested))
         if answer.status_code not in {httpx.codes.CREATED, httpx.codes.OK}:
-            taken = says(answer, "DUPLICATE_ORDER_UNIQUE_KEY")
+            taken = says(answer, httpx.codes.CONFLICT, "DUPLICATE_ORDER_UNIQUE_KEY")
             raise OrderUniqueKeyTaken(key, own_id) if taken else refusal(answer)
         if read_placed(answer) != (own_id, key):
             raise failed(answer, "it answered for another caller or key")
@@ -73,7 +77,7 @@ class OrdersOverHttp:
         """Ask for the order; that it is the caller's own is looked at here once more."""
         answer = await self._ask("GET", f"{_ORDERS}/{order_id}", _headers(caller, trace))
         if answer.status_code != httpx.codes.OK:
-            missing = says(answer, "ORDER_NOT_FOUND")
+            missing = says(answer, httpx.codes.NOT_FOUND, "ORDER_NOT_FOUND")
             raise OrderNotFound(str(order_id)) if missing else refusal(answer)
         view = read_order(answer)
         if view.order_id != order_id or not caller.may_read(order_id, view.order_unique_key):
@@ -97,12 +101,25 @@ class OrdersOverHttp:
     ) -> httpx.Response:
         for attempt in range(1, self._limits.attempts):
             try:
-                return await self._http.request(method, path, headers=headers, content=body)
+                return await self._once(method, path, headers, body)
             except httpx.TimeoutException:
                 raise
             except httpx.TransportError:
                 await asyncio.sleep(self._limits.retry_seconds * attempt)
-        return await self._http.request(method, path, headers=headers, content=body)
+        return await self._once(method, path, headers, body)
+
+    async def _once(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+    ) -> httpx.Response:
+        """One request; of an answer no more is read than one can have."""
+        content = bytearray()
+        sent = self._http.stream(method, path, headers=headers, content=body)
+        async with sent as answer:
+            async for piece in answer.aiter_raw():
+                content += piece
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise failed(answer, f"its answer is longer than {MAX_ANSWER_BYTES:,} bytes")
+        return httpx.Response(answer.status_code, content=bytes(content))
 
 
 @asynccontextmanager
@@ -118,9 +135,11 @@ async def open_orders_over_http(
     No proxy of the environment is used: the service token goes to that API alone.
     """
     limits = limits or HttpLimits()
+    known = {"Authorization": f"Bearer {service_token}"} if service_token else {}
     async with httpx.AsyncClient(
         base_url=base_url,
-        headers={"Authorization": f"Bearer {service_token}"} if service_token else {},
+        headers=_PLAIN | known,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one caller's are no other's
         timeout=httpx.Timeout(limits.answer_seconds, connect=limits.connect_seconds),
         limits=httpx.Limits(
             max_connections=limits.connections, max_keepalive_connections=limits.connections

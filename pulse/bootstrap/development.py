@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 import time
@@ -21,7 +22,7 @@ DEVELOPMENT_ISSUER: Final = "pulse-development"
 DEVELOPMENT_AUDIENCE: Final = "pulse-gateway"
 KEY_FILE: Final = "gateway-development.key"
 _KEY_BYTES: Final = 32
-_FEWEST_CHARACTERS: Final = 2 * _KEY_BYTES
+_KEY: Final = re.compile(f"[0-9a-f]{{{2 * _KEY_BYTES}}}")
 _MOST_BYTES: Final = 1024
 
 
@@ -104,9 +105,11 @@ def _make(file: Path) -> None:
             opened.write(f"{secrets.token_hex(_KEY_BYTES)}\n")
             opened.flush()
             os.fsync(opened.fileno())
-        with contextlib.suppress(FileExistsError):
-            file.hardlink_to(draft)
-        draft.unlink()
+        try:
+            with contextlib.suppress(FileExistsError):
+                file.hardlink_to(draft)
+        finally:
+            draft.unlink()
     except OSError as error:
         raise KeyUnsafe(
             f"the development key {file} cannot be made ({error.strerror}): set PULSE_DATA_DIR to "
@@ -137,7 +140,7 @@ def _read(file: Path) -> Secret | None:
     finally:
         os.close(descriptor)
     key = text.decode("ascii", "replace").strip()
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077 or len(key) < _FEWEST_CHARACTERS:
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077 or not _KEY.fullmatch(key):
         raise KeyUnsafe(
             f"the development key {file} is not this user's alone, or is no key: remove it, and "
             "`pulse up` makes a new one"

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
@@ -66,7 +67,10 @@ async def _open_keys(settings: Settings, stack: AsyncExitStack) -> Keys:
         return NoKeys()
     url = settings.jwt_jwks_url
     # a proxy of the environment may lie on the way to an issuer, never to this machine itself
-    client = httpx.AsyncClient(trust_env=url.startswith("https:"))
+    client = httpx.AsyncClient(
+        trust_env=url.startswith("https:"),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+    )
     http = await stack.enter_async_context(client)
     keys = RemoteKeys(http, url, settings.jwt_algorithm)
     stack.push_async_callback(keys.close)

@@ -26,7 +26,13 @@ from pulse.eventstore import (
     EventTooNew,
     EventUnreadable,
 )
-from pulse.http.limits import BodyTooSlow, CallerGone, TooBusy, TooManyRequests
+from pulse.http.limits import (
+    BodyTooSlow,
+    CallerGone,
+    TooBusy,
+    TooManyAtOnce,
+    TooManyRequests,
+)
 from pulse.postgres import DatabaseUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -165,6 +171,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     BodyTooSlow: _too_slow,
     CallerGone: lambda e: (400, ErrorBody("INVALID_REQUEST", str(e), {})),
     TooManyRequests: _too_many,
+    TooManyAtOnce: lambda e: (429, ErrorBody(_HTTP_CODES[429], str(e), {})),
     TooBusy: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
     AppendQueueFull: lambda _: (503, ErrorBody(_UNAVAILABLE, _QUEUE_FULL, {})),
     AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),

@@ -36,22 +36,27 @@ class _Rest:
 class Incoming:
     """The `receive` of one request, with a deadline from the first wait for its body on."""
 
-    __slots__ = ("_body_seconds", "_late_at", "_length", "_receive", "slow", "whole")
+    __slots__ = ("_body_seconds", "_late_at", "_length", "_most_bytes", "_receive", "slow", "whole")
 
     def __init__(
-        self, receive: Receive, headers: list[tuple[bytes, bytes]], body_seconds: float
+        self,
+        receive: Receive,
+        headers: list[tuple[bytes, bytes]],
+        body_seconds: float,
+        most_bytes: int = MAX_ORDER_BYTES,
     ) -> None:
         self._receive = receive
         self._body_seconds = body_seconds
         self._late_at: float | None = None
         self._length = _length(headers)
+        self._most_bytes = most_bytes
         self.whole = self._length == 0
         self.slow = False
 
     @property
     def weight(self) -> int:
-        """How many requests it counts for: one, and one more for each 64 KiB it may bring."""
-        return 1 + min(self._length, MAX_BATCH_BYTES) // MAX_ORDER_BYTES
+        """How many requests it counts for: one, and one more for each 64 KiB its path may take."""
+        return 1 + min(self._length, self._most_bytes) // MAX_ORDER_BYTES
 
     @property
     def must_close(self) -> bool:

@@ -12,6 +12,9 @@ from pulse.errors import PulseError
 MAX_ORDER_BYTES: Final = 64 * 1024
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 
+BATCH_PATH: Final = "/orders/batch"
+"""How a path ends whose body may be a batch."""
+
 HEALTH_PATHS: Final = frozenset(("/health", "/health/ready"))
 """Within no limit: whoever watches a process must not take a busy one for a dead one."""
 
@@ -43,6 +46,13 @@ class TooManyRequests(PulseError):
         self.per_second = per_second
         self.wait_seconds = wait_seconds
         super().__init__(f"more than {per_second:g} requests a second; nothing was accepted")
+
+
+class TooManyAtOnce(PulseError):
+    """The caller has as many requests under way as one caller may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"more than {most} requests under way; nothing was accepted")
 
 
 class BodyTooSlow(PulseError):

@@ -12,7 +12,14 @@ from litestar.exceptions import NotFoundException
 from pulse.errors import PulseError
 from pulse.http.errors import JSON, answer_for, encode_error, error_headers
 from pulse.http.incoming import Incoming
-from pulse.http.limits import HEALTH_PATHS, Limits, TooBusy
+from pulse.http.limits import (
+    BATCH_PATH,
+    HEALTH_PATHS,
+    MAX_BATCH_BYTES,
+    MAX_ORDER_BYTES,
+    Limits,
+    TooBusy,
+)
 from pulse.http.outgoing import Outgoing
 from pulse.http.tracing import SCOPE_KEY, headers_of, trace_of
 
@@ -70,7 +77,8 @@ class Root:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        incoming = Incoming(receive, scope["headers"], self._limits.body_seconds)
+        most_bytes = MAX_BATCH_BYTES if scope["path"].endswith(BATCH_PATH) else MAX_ORDER_BYTES
+        incoming = Incoming(receive, scope["headers"], self._limits.body_seconds, most_bytes)
         busy = self._in_flight >= self._limits.requests_in_flight
         weight = incoming.weight
         self._in_flight += weight

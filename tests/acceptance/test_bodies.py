@@ -105,6 +105,13 @@ def test_what_is_no_http_is_refused_like_everything_else(
     assert "Traceback" not in served.logged
 
 
+def test_a_head_without_end_is_refused_and_not_kept(served: PulseProcess) -> None:
+    head = b"GET /pulse/health HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 70_000
+    (answer,) = answers(said_to(served.port, head))
+    refused(answer, 400, "INVALID_REQUEST")
+    assert served.http.get("/health").status_code == 200
+
+
 @pytest.mark.parametrize("many", [1, 2])
 def test_garbage_after_requests_is_never_taken_for_their_answer(
     served: PulseProcess, many: int

@@ -89,8 +89,20 @@ def test_an_order_of_the_public_passes_with_its_trace(public: httpx.Client) -> N
 def test_the_public_reaches_the_gateway_alone(public: httpx.Client, proxy: Nginx) -> None:
     for path in ("/pulse/internal/orders", "/pulse/health", "/", "/fault", "/gapi/../pulse/health"):
         refused(public.get(path), 404, "NOT_FOUND")
-    raw = b"GET /gapi/%2e%2e/pulse/internal/hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    assert answers(said_to(proxy.public_port, raw))[0].status == 404
+    for raw_path in (
+        b"/gapi/%2e%2e/pulse/internal/hello",
+        b"/pulse/internal/orders/..%2f..%2f..%2fgapi%2fx",
+        b"/pulse/internal/orders/../../../gapi/health",
+        b"/pulse/docs/..%2f..%2fgapi%2f",
+        b"//gapi/health",
+        b"/gapi/./health",
+        b"/gapi",
+    ):
+        raw = b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % raw_path
+        (answer,) = answers(said_to(proxy.public_port, raw))
+        assert (raw_path, answer.status) == (raw_path, 404)
+        assert b"NOT_FOUND" in answer.body
+        assert "x-trace-source" not in answer.headers, "Pulse never saw it"
 
 
 def test_a_service_needs_its_token_whatever_it_says_of_its_way(services: httpx.Client) -> None:

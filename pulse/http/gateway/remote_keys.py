@@ -67,9 +67,7 @@ class RemoteKeys:
             jwt.PyJWTError: it is no token, or names no key.
         """
         key_id = _key_id_of(token)
-        if self._age > self._limits.fresh_seconds:
-            self._begin_fetching()
-        if key_id not in self._usable:
+        if self._age > self._limits.fresh_seconds or key_id not in self._usable:
             self._begin_fetching()
             if self._fetching is not None:
                 await asyncio.shield(self._fetching)
@@ -105,7 +103,7 @@ class RemoteKeys:
         try:
             async with asyncio.timeout(self._limits.fetch_seconds):
                 keys = _read(await self._download(), self._algorithm)
-        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+        except (httpx.HTTPError, TimeoutError, ValueError, RecursionError) as error:
             _log.warning("gateway.keys_not_fetched", reason=type(error).__name__)
         else:
             self._keys, self._fetched_at = keys, now

@@ -9,7 +9,10 @@ import httpx
 import msgspec
 import pytest
 
-from pulse.http.limits import Limits
+from pulse.application import Caller
+from pulse.http.callers import CALLER_KEY
+from pulse.http.limits import Limits, RateLimiter
+from pulse.http.rate_limited import RateLimited
 from pulse.http.root import Root
 from pulse.settings import Settings
 from tests.support.api import client_of, serving
@@ -87,11 +90,43 @@ async def test_more_requests_than_fit_are_told_to_come_back_and_health_is_not() 
 async def test_a_large_body_counts_as_many_requests() -> None:
     slow = Slow()
     async with client_of(root_of(slow, Limits(requests_in_flight=17))) as client:
-        waiting = asyncio.ensure_future(client.post("/x", content=b" " * 1024 * 1024))
+        content = b" " * 1024 * 1024
+        waiting = asyncio.ensure_future(client.post("/orders/batch", content=content))
         await slow.until_begun(1)
         fault(await client.get("/x"), 503, "UNAVAILABLE")
         slow.go.set()
         assert (await waiting).status_code == 204
+        assert (await client.get("/x")).status_code == 204
+
+
+async def test_a_body_counts_for_no_more_than_its_path_takes() -> None:
+    async def without_end() -> AsyncIterator[bytes]:
+        yield b"{"
+
+    slow = Slow()
+    async with client_of(root_of(slow, Limits(requests_in_flight=3))) as client:
+        waiting = asyncio.ensure_future(client.post("/orders", content=without_end()))
+        await slow.until_begun(1)
+        other = asyncio.ensure_future(client.get("/x"))
+        await slow.until_begun(2)
+        slow.go.set()
+        assert [(await waiting).status_code, (await other).status_code] == [204, 204]
+
+
+async def test_one_caller_alone_cannot_have_every_place() -> None:
+    slow = Slow()
+
+    async def of_alice(scope: Any, receive: Any, send: Any) -> None:
+        scope[CALLER_KEY] = Caller(placed_by="i|alice", key_scope="i|alice")
+        await limited(scope, receive, send)
+
+    limited = RateLimited(slow, RateLimiter(1000, 1), most_at_once=2)
+    async with client_of(root_of(of_alice, Limits())) as client:
+        waiting = [asyncio.ensure_future(client.get("/x")) for _ in range(2)]
+        await slow.until_begun(2)
+        fault(await client.get("/x"), 429, "TOO_MANY_REQUESTS")
+        slow.go.set()
+        assert [(await answer).status_code for answer in waiting] == [204, 204]
         assert (await client.get("/x")).status_code == 204
 
 
