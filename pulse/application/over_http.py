@@ -115,7 +115,9 @@ class OrdersOverHttp:
         content = bytearray()
         sent = self._http.stream(method, path, headers=headers, content=body)
         async with sent as answer:
-            async for piece in answer.aiter_raw():
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise failed(answer, "its answer is packed, though none was asked for")
+            async for piece in answer.aiter_bytes():
                 content += piece
                 if len(content) > MAX_ANSWER_BYTES:
                     raise failed(answer, f"its answer is longer than {MAX_ANSWER_BYTES:,} bytes")

@@ -67,7 +67,9 @@ class RemoteKeys:
             jwt.PyJWTError: it is no token, or names no key.
         """
         key_id = _key_id_of(token)
-        if self._age > self._limits.fresh_seconds or key_id not in self._usable:
+        if self._age > self._limits.fresh_seconds:
+            self._begin_fetching()
+        if key_id not in self._usable:
             self._begin_fetching()
             if self._fetching is not None:
                 await asyncio.shield(self._fetching)
