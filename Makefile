@@ -11,7 +11,7 @@ COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal -
 
 .DEFAULT_GOAL := help
 .PHONY: help run bench-gateway bench-proxy test coverage lint types mutants vectors charts contracts check \
-	simulate format lock clean
+	simulate faults format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(VENV)/.dev ## run all tests on a Postgres of their own
 simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n tells one schedule again
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
 		$(if $(FIRST),--first $(FIRST))
+
+faults: $(VENV)/.dev ## break a running Pulse in every way it promises to survive; FAULT="kills", SHORT=1, SEED=n
+	$(BIN)/python -m tests.faults $(FAULT) $(if $(SHORT),--short) $(if $(SEED),--seed $(SEED))
 
 check: lint types contracts coverage test ## what CI runs, but for the simulation and a second Postgres
 

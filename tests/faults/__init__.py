@@ -1,0 +1,1 @@
+"""The fault suite: real processes on a real Postgres, broken on purpose, with figures."""

@@ -1,0 +1,95 @@
+"""`make faults`: break a running Pulse in every way that is promised to be survived, and count."""
+
+import asyncio
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tests.faults import report
+from tests.faults.catalogue import CASES
+from tests.faults.report import Row
+from tests.faults.scene import Case, run_case
+
+_SEEDS = 1_000_000_000
+_BY_NAME = {case.name: case for case in CASES}
+
+
+def main(
+    faults: Annotated[list[str] | None, typer.Argument(help="Which faults; all if none.")] = None,
+    *,
+    short: Annotated[bool, typer.Option("--short", help="Fewer of each, the same checks.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Repeat this run; random if not given.")] = None,
+    file: Annotated[
+        Path, typer.Option("--json", help="Where the rows go, each in place of its old one.")
+    ] = Path("faults.json"),
+    list_faults: Annotated[bool, typer.Option("--list", help="Name the faults and end.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep logs, data and ledgers.")] = False,
+) -> None:
+    """Break a running Pulse in every way it promises to survive, and count what was lost.
+
+    Starts real processes on a Postgres of its own, under load; after each fault
+    and quiet it holds the callers' ledgers, the log, the view and the readers
+    against each other. Prints a table and writes the rows as JSON.
+
+    Exit codes: 0 every promise held, 1 one was broken, 2 wrong usage.
+
+    Example:
+      make faults FAULT="kills stops" SEED=7
+    """
+    if list_faults:
+        for case in CASES:
+            typer.echo(f"{case.name:16} {case.at_least:>6} times: {case.promise}")
+        return
+    rows = [
+        _run(case, _seed(seed), short=short, keep=keep)
+        for case in _chosen(faults or [], short=short)
+    ]
+    report.write(file, report.merged(file, rows))
+    typer.echo(f"\n{report.table(rows)}\n")
+    for row in rows:
+        for broken in row.broken:
+            typer.echo(f"BROKEN {row.fault} (seed {row.seed}): {broken}")
+    raise typer.Exit(1 if any(row.broken for row in rows) else 0)
+
+
+def _seed(given: int | None) -> int:
+    return secrets.randbelow(_SEEDS) if given is None else given
+
+
+def _chosen(names: list[str], *, short: bool) -> list[Case]:
+    unknown = [name for name in names if name not in _BY_NAME]
+    if unknown:
+        raise typer.BadParameter(f"no fault is named {', '.join(unknown)}; --list names them")
+    if names:
+        return [_BY_NAME[name] for name in names]
+    return [case for case in CASES if case.short] if short else list(CASES)
+
+
+def _run(case: Case, seed: int, *, short: bool, keep: bool) -> Row:
+    home = Path(tempfile.mkdtemp(prefix=f"pulse-{case.name}-"))
+    home.chmod(0o755)
+    typer.echo(f"{case.name} (seed {seed}) ...")
+    try:
+        row = asyncio.run(run_case(case, home, seed=seed, short=short))
+    finally:
+        if keep:
+            typer.echo(f"  kept: {home}")
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+    typer.echo(
+        f"  {row.verdict} after {row.seconds:g} s, {row.injected} injected"
+        + (f": {row.not_run}" if row.not_run else "")
+    )
+    for line in (*row.facts, *row.broken):
+        typer.echo(f"  {line}")
+    return row
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    typer.run(main)

@@ -1,0 +1,203 @@
+"""A caller outside: places orders through any door, keeps the ledger, asks again where it may."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any, Final, Self
+from uuid import UUID, uuid4
+
+import aiohttp
+import msgspec
+
+from pulse.domain import INTERNAL_SCOPE
+from tests.faults.ledger import Entry, Ledger
+
+BROKEN: Final = 0
+"""The status of a request whose connection could not be made, broke, or never answered."""
+
+_CREATED: Final = frozenset({200, 201, 202})
+_ASK_AGAIN: Final = frozenset({BROKEN, 429, 502, 503})
+_INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
+
+
+class Door(msgspec.Struct, frozen=True):
+    """Where orders may be placed: an API, or a gateway in the name of its caller."""
+
+    url: str
+    path: str = "/internal/orders"
+    headers: dict[str, str] = {}
+    scope: str = INTERNAL_SCOPE
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One request's answer: when it was sent (monotonic), how long it took, what it was."""
+
+    sent_at: float
+    seconds: float
+    status: int
+    code: str | None
+    url: str
+
+
+class Caller:
+    """Places orders and writes down what it knows of them.
+
+    A door that is shut (503, a broken connection) is tried again, with the same key, at any door
+    of the same scope, for `patience_seconds`; of `gives_up` of the orders (a share) it is not, and
+    they stay unknown. Whatever a caller must never see is in `wrong`.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        http: aiohttp.ClientSession,
+        doors: Sequence[Door],
+        random: Random,
+        *,
+        patience_seconds: float = 60.0,
+        gives_up: float = 0.2,
+    ) -> None:
+        self.answers: list[Answer] = []
+        self.wrong: list[str] = []
+        self.placed: dict[str, float] = {}
+        self.patience_seconds = patience_seconds
+        self.gives_up = gives_up
+        self._ledger = ledger
+        self._http = http
+        self._random = random
+        self._by_scope: dict[str, list[Door]] = {}
+        for door in doors:
+            self._by_scope.setdefault(door.scope, []).append(door)
+        self._name = uuid4().hex[:8]
+        self._numbers = itertools.count(1)
+
+    @classmethod
+    @asynccontextmanager
+    async def with_doors(
+        cls, ledger: Ledger, doors: Sequence[Door], random: Random, **character: Any
+    ) -> AsyncIterator[Self]:
+        """A caller with connections of its own while in use."""
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=30)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
+            yield cls(ledger, http, doors, random, **character)
+
+    @property
+    def statuses(self) -> Counter[int]:
+        """How many answers of each kind there were; BROKEN counts what had none."""
+        return Counter(answer.status for answer in self.answers)
+
+    def request(self, **changes: Any) -> dict[str, Any]:
+        """A random order under a key of its own; `changes` replace whole fields."""
+        splits = self._random.randint(2, 10)
+        return {
+            "order_unique_key": f"fault_{self._name}_{next(self._numbers)}",
+            "instrument": self._random.choice(_INSTRUMENTS),
+            "side": self._random.choice(("BUY", "SELL")),
+            "total_quantity": self._random.randint(splits, 10_000),
+            "split_config": {
+                "num_splits": splits,
+                "duration_minutes": self._random.randint(10, 1440),
+                "randomize": self._random.random() < 0.8,
+            },
+            **changes,
+        }
+
+    async def place(
+        self, request: dict[str, Any] | None = None, scope: str | None = None
+    ) -> UUID | None:
+        """Place an order (a random one if none is given); its id once accepted, None if unknown."""
+        request = request or self.request()
+        key: str = request["order_unique_key"]
+        scope = scope or self._random.choice(list(self._by_scope))
+        await self._ledger.write(Entry(key, request=request, scope=scope))
+        content = msgspec.json.encode(request)
+        patient = self._random.random() >= self.gives_up
+        deadline = time.monotonic() + self.patience_seconds
+        for attempt in itertools.count(1):
+            door = self._random.choice(self._by_scope[scope])
+            answer, body = await self._post(door, content)
+            if answer.status in _CREATED:
+                return await self._accepted(key, scope, body)
+            if answer.status not in _ASK_AGAIN:
+                self.wrong.append(f"{key}: {answer.status} {body[:300]!r} from {door.url}")
+                return None
+            if not patient or time.monotonic() > deadline:
+                return None
+            await asyncio.sleep(min(0.5, 0.02 * 2 ** min(attempt, 5)) * self._random.random())
+        raise AssertionError("unreachable: the loop has no end")
+
+    async def _accepted(self, key: str, scope: str, body: bytes) -> UUID | None:
+        try:
+            answered = msgspec.json.decode(body)
+            order_id = UUID(answered["order_id"])
+        except (ValueError, KeyError, TypeError):
+            self.wrong.append(f"{key}: accepted without an order's id: {body[:300]!r}")
+            return None
+        if answered["order_unique_key"] != key:
+            self.wrong.append(f"{key}: answered with the key {answered['order_unique_key']!r}")
+        await self._ledger.write(Entry(key, scope=scope, order_id=order_id))
+        self.placed[key] = time.monotonic()
+        return order_id
+
+    async def _post(self, door: Door, content: bytes) -> tuple[Answer, bytes]:
+        sent_at = time.monotonic()
+        status, body = BROKEN, b""
+        headers = {"Content-Type": "application/json", **door.headers}
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with self._http.post(
+                door.url + door.path, data=content, headers=headers
+            ) as response:
+                body = await response.read()
+                status = response.status
+        code = None if status in _CREATED or status == BROKEN else self._code_in(status, body)
+        answer = Answer(sent_at, time.monotonic() - sent_at, status, code, door.url)
+        self.answers.append(answer)
+        return answer, body
+
+    def _code_in(self, status: int, body: bytes) -> str | None:
+        """An error says what it is, always and everywhere; one that does not is a wrong answer."""
+        try:
+            code: str = msgspec.json.decode(body)["error"]["code"]
+        except (ValueError, KeyError, TypeError):
+            self.wrong.append(f"{status} without a reason: {body[:300]!r}")
+            return None
+        return code
+
+    @asynccontextmanager
+    async def load(self, *, rate: float) -> AsyncIterator[None]:
+        """Open-loop load while in the block: `rate` orders a second begin, whatever is answered.
+
+        On leaving no new order begins, and those under way are ended as they would be.
+        """
+        async with asyncio.TaskGroup() as orders:
+            starting = asyncio.ensure_future(
+                _start_at(rate, lambda: orders.create_task(self._one()))
+            )
+            try:
+                yield
+            finally:
+                starting.cancel()
+                await asyncio.wait({starting})
+                if not starting.cancelled():
+                    starting.result()
+
+    async def _one(self) -> None:
+        await self.place()
+
+    def rate_between(self, begun: float, ended: float) -> float:
+        """Orders accepted a second between two moments (monotonic)."""
+        accepted = sum(begun <= at < ended for at in self.placed.values())
+        return accepted / (ended - begun)
+
+
+async def _start_at(rate: float, start: Callable[[], object]) -> None:
+    begun = time.monotonic()
+    for number in itertools.count():
+        await asyncio.sleep(max(0.0, begun + number / rate - time.monotonic()))
+        start()

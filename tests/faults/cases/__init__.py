@@ -1,0 +1,1 @@
+"""One module for each fault of docs/reliability.md."""

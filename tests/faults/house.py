@@ -1,0 +1,190 @@
+"""A whole Pulse in the suite's hands: a server, a fleet, callers, readers, and the reckoning."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from pulse.application.callers import Caller as PulseCaller
+from tests.faults.caller import Caller, Door
+from tests.faults.checks import Verdict, check_all, until_quiet
+from tests.faults.ledger import Ledger
+from tests.faults.member import Kind, Member
+from tests.faults.reader import LogReader
+from tests.faults.server import Server
+from tests.support.tokens import AUDIENCE, ISSUER, bearer, signer_of
+
+GATEWAY_TOKEN: Final = "gateway-token-" + "g" * 32
+DESK_TOKEN: Final = "desk-token-" + "d" * 32
+DESK: Final = bearer(DESK_TOKEN)
+"""What a service of the house says to the internal API."""
+
+_TOKEN_SECONDS: Final = 7200
+
+
+class House:
+    """Server and fleet, with what every case needs of them. Made by `Scene.house`."""
+
+    def __init__(self, server: Server, home: Path, random: Random) -> None:
+        self.server = server
+        self.members: list[Member] = []
+        self.readers: list[LogReader] = []
+        self.home = home
+        self.random = random
+        self.ledger: Ledger
+        self.caller: Caller
+
+    def of_kind(self, *kinds: Kind) -> list[Member]:
+        """The fleet's members of these kinds."""
+        return [member for member in self.members if member.kind in kinds]
+
+    @property
+    def apis(self) -> list[Member]:
+        """Whoever serves the internal API."""
+        return self.of_kind("api", "everything")
+
+    def add(self, kind: Kind, **settings: Any) -> Member:
+        """Another member, not started. `settings` go over the house's own; so do `prefix`
+        (a tuple put before the command) and `variables` (of the environment)."""
+        prefix, variables = settings.pop("prefix", ()), settings.pop("variables", None)
+        own = {
+            "database_url": self.server.url,
+            "poll_interval_seconds": 0.5,
+            "service_tokens": f"gateway:{GATEWAY_TOKEN},desk:{DESK_TOKEN}",
+            **settings,
+        }
+        if kind in {"gateway", "everything"}:
+            own |= {
+                "jwt_algorithm": "EdDSA",
+                "jwt_public_key": signer_of("EdDSA").public_pem,
+                "jwt_audience": AUDIENCE,
+                "jwt_issuer": ISSUER,
+                "rate_limit_per_second": 0,
+            }
+        if kind == "gateway":
+            own = {"api_base_url": self.apis[0].url, "gateway_service_token": GATEWAY_TOKEN} | {
+                name: value for name, value in own.items() if name != "service_tokens"
+            }
+        member = Member(kind, self.home, own, prefix=prefix, variables=variables)
+        self.members.append(member)
+        return member
+
+    def doors(self) -> list[Door]:
+        """Where orders may be placed: every API, and every gateway in one caller's name."""
+        doors = [Door(member.url, headers=DESK) for member in self.apis]
+        for gateway in self.of_kind("gateway", "everything"):
+            root = gateway.url.removesuffix("/pulse")
+            token = signer_of("EdDSA").token(exp=int(time.time()) + _TOKEN_SECONDS)
+            url = f"{root}/gapi" if gateway.kind == "everything" else root
+            scope = PulseCaller.of_token(ISSUER, "alice").key_scope
+            doors.append(Door(url, "/api/orders", bearer(token), scope))
+        return doors
+
+    async def start(self, *members: Member) -> None:
+        """Start these and return when all serve."""
+        for member in members:
+            member.start()
+        await asyncio.gather(*(member.until_serving() for member in members))
+
+    async def until_served(self, *, seconds: float = 60.0) -> float:
+        """Place orders until one, through every door, is accepted and has its slices in the log.
+
+        Returns the seconds from the call on: what a fault's recovery is, unless a case says
+        otherwise. Those orders are in the ledger like all others.
+        """
+        begun = time.monotonic()
+        async with asyncio.timeout(seconds):
+            placed = await asyncio.gather(*(self._placed_at(door) for door in self.doors()))
+            while not await self._all_settled(placed):
+                await asyncio.sleep(0.02)
+        return time.monotonic() - begun
+
+    async def _placed_at(self, door: Door) -> str:
+        async with Caller.with_doors(self.ledger, [door], self.random, gives_up=0.0) as caller:
+            order_id = await caller.place()
+            self.caller.wrong += caller.wrong
+            return str(order_id)
+
+    async def _all_settled(self, order_ids: Sequence[str]) -> bool:
+        rows = await self.server.fetch(
+            "SELECT count(*) FROM stored_events"
+            " WHERE originator_id = ANY (%s::text[]::uuid[]) AND originator_version = 2",
+            list(order_ids),
+        )
+        return bool(rows[0][0] == len(order_ids))
+
+    async def reckon(self, **expectations: Any) -> Verdict:
+        """Wait for quiet, let the readers reach the end, and check everything."""
+        end = await until_quiet(self.server.conninfo)
+        await asyncio.gather(*(reader.until_at(end) for reader in self.readers))
+        verdict = await check_all(
+            self.server.conninfo, self.ledger.read(), self.readers, **expectations
+        )
+        if self.caller.wrong:
+            shown = "; ".join(self.caller.wrong[:3])
+            verdict.broken.append(f"{len(self.caller.wrong)} wrong answers: {shown}")
+        return verdict
+
+
+@asynccontextmanager
+async def open_house(
+    home: Path,
+    random: Random,
+    *,
+    apis: int = 2,
+    workers: int = 2,
+    gateways: int = 0,
+    everything: int = 0,
+    readers: int = 2,
+    settings: dict[str, Any] | None = None,
+    server_options: dict[str, str] | None = None,
+    server: Server | None = None,
+    caller: dict[str, Any] | None = None,
+) -> AsyncIterator[House]:
+    """A house that serves; all it started is ended on leaving.
+
+    Workers are started before the rest, `settings` are PULSE_* settings of all members, `caller`
+    the character of the caller. Without `server` it has one of its own.
+    """
+    home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything runs
+    async with AsyncExitStack() as stack:
+        if server is None:
+            running = Server.running(home / "postgres", **(server_options or {}))
+            server = await stack.enter_async_context(running)
+        house = House(server, home, random)
+        stack.push_async_callback(_close_all, house)
+        counts: dict[Kind, int] = {
+            "worker": workers,
+            "api": apis,
+            "everything": everything,
+            "gateway": gateways,
+        }
+        for kind, count in counts.items():
+            for _ in range(count):
+                house.add(kind, **(settings or {}))
+        await house.start(*house.members)
+        house.ledger = await stack.enter_async_context(Ledger.open(home / "ledger.ndjson"))
+        house.caller = await stack.enter_async_context(
+            Caller.with_doors(house.ledger, house.doors(), random, **(caller or {}))
+        )
+        urls = [member.url for member in house.apis]
+        for number in range(readers):
+            reader = LogReader(urls, DESK, first=number % len(urls))
+            house.readers.append(reader)
+            following = asyncio.ensure_future(reader.follow())
+            stack.push_async_callback(_cancelled, following)
+        yield house
+
+
+async def _cancelled(task: "asyncio.Future[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _close_all(house: House) -> None:
+    await asyncio.gather(*(member.close() for member in house.members))

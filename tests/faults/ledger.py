@@ -1,0 +1,97 @@
+"""What a caller knows of its orders, on disk before it acts on it: sent, accepted, or unknown."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+import msgspec
+
+from pulse.domain import INTERNAL_SCOPE, order_id_for
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line: an order was sent, or Pulse said that it has it as `order_id`."""
+
+    key: str
+    request: dict[str, Any] | None = None
+    scope: str = INTERNAL_SCOPE
+    order_id: UUID | None = None
+
+
+class Known(msgspec.Struct):
+    """All that the ledger says of one order."""
+
+    key: str
+    scope: str
+    request: dict[str, Any]
+    accepted_as: UUID | None = None
+
+    @property
+    def order_id(self) -> UUID:
+        """The id that this key must have in its scope, accepted or not."""
+        return order_id_for(self.scope, self.key)
+
+
+class Ledger:
+    """An append-only file. `write` returns once its entry is flushed to the disk.
+
+    Entries that arrive during one flush share the next: the caller's disk is no bottleneck.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab")
+        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._arrived = asyncio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path) -> AsyncIterator[Self]:
+        """A ledger in this file while in use."""
+        ledger = cls(path)
+        flushing = asyncio.ensure_future(ledger._flush_for_ever())
+        try:
+            yield ledger
+        finally:
+            flushing.cancel()
+            await asyncio.wait({flushing})
+            ledger._file.close()
+
+    async def write(self, entry: Entry) -> None:
+        """Keep this entry, whatever happens from now on."""
+        kept = asyncio.get_running_loop().create_future()
+        self._waiting.append((msgspec.json.encode(entry) + b"\n", kept))
+        self._arrived.set()
+        await kept
+
+    def read(self) -> dict[tuple[str, str], Known]:
+        """What the file says, by scope and key."""
+        known: dict[tuple[str, str], Known] = {}
+        decode = msgspec.json.Decoder(Entry).decode
+        for line in self.path.read_bytes().splitlines():
+            entry = decode(line)
+            if entry.request is not None:
+                fresh = Known(entry.key, entry.scope, entry.request)
+                known.setdefault((entry.scope, entry.key), fresh)
+            else:
+                known[entry.scope, entry.key].accepted_as = entry.order_id
+        return known
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            waiting, self._waiting = self._waiting, []
+            await asyncio.to_thread(self._flush, b"".join(line for line, _ in waiting))
+            for _, kept in waiting:
+                if not kept.done():
+                    kept.set_result(None)
+
+    def _flush(self, lines: bytes) -> None:
+        self._file.write(lines)
+        self._file.flush()
+        os.fsync(self._file.fileno())

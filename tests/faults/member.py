@@ -1,0 +1,181 @@
+"""A process of Pulse in the suite's hands: started, killed, frozen, stopped, looked into."""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import aiohttp
+import psutil
+
+from tests.support.processes import ROOT, environment, free_port
+
+Kind = Literal["everything", "api", "gateway", "worker"]
+
+_COMMANDS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "everything": ("up",),
+    "api": ("api",),
+    "gateway": ("gateway",),
+    "worker": ("background",),
+}
+_START_SECONDS: Final = 40.0
+_STOP_SECONDS: Final = 40.0
+_LOOK_AGAIN_SECONDS: Final = 0.02
+
+
+class Member:
+    """One place in the fleet: a process, and after its end the next one in its place.
+
+    It keeps its port over restarts. `prefix` is put before the command (another clock,
+    say), `variables` into its environment beside PULSE_*.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        home: Path,
+        settings: Mapping[str, object],
+        *,
+        prefix: tuple[str, ...] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.kind: Kind = kind
+        self.port = free_port()
+        self.settings = dict(settings)
+        self.lives = 0
+        self._home = home
+        self._prefix = prefix
+        self._variables = dict(variables or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it serves, without a slash at the end."""
+        root = f"http://127.0.0.1:{self.port}"
+        return f"{root}/pulse" if self.kind == "everything" else root
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone."""
+        return self._process is None or self._process.poll() is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How its last process ended."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def logged(self) -> str:
+        """What its present process, or its last, logged."""
+        return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
+
+    @property
+    def _log_path(self) -> Path:
+        return self._home / f"{self.kind}-{self.port}-{self.lives}.log"
+
+    @property
+    def _works(self) -> bool:
+        return "workers.started" in self.logged
+
+    @property
+    def memory_bytes(self) -> int:
+        """Its resident memory."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    @property
+    def open_files(self) -> int:
+        """How many file descriptors it holds."""
+        return int(psutil.Process(self.pid).num_fds())
+
+    def start(self) -> None:
+        """Start its process; it is not serving yet."""
+        assert self.ended, "it runs already"
+        command = [*self._prefix, sys.executable, "-m", "pulse.cli", *_COMMANDS[self.kind]]
+        settings = {"log_format": "json", **self.settings, "port": self.port}
+        self.lives += 1
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**environment(settings), **self._variables},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    async def until_serving(self) -> None:
+        """Return when it answers, or, a worker, when it works."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not (self._works if self.kind == "worker" else await self._answers()):
+            assert not self.ended, f"{self.kind} ended at its start:\n{self.logged[-3000:]}"
+            assert time.monotonic() < deadline, f"{self.kind} does not serve"
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send its process a signal; nothing happens if it is gone."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and reap it."""
+        self.tell(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self.tell(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.tell(signal.SIGCONT)
+
+    async def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        self.tell(signal.SIGTERM)
+        return await self.until_ended()
+
+    async def until_ended(self, seconds: float = _STOP_SECONDS) -> int:
+        """Its exit code, once it has ended; killed after that time."""
+        assert self._process is not None
+        deadline = time.monotonic() + seconds
+        while self._process.poll() is None:
+            if time.monotonic() > deadline:
+                self.kill()
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        return self._process.returncode
+
+    async def close(self) -> None:
+        """Make sure that it is gone."""
+        if not self.ended:
+            self.thaw()
+            await self.stop()
+
+    async def _answers(self) -> bool:
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as http,
+                http.get(f"{self.url}/health") as answer,
+            ):
+                return answer.status == 200
+        return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process that is no zombie."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False

@@ -1,0 +1,64 @@
+"""Readers of the log over HTTP that go on from where they were, whatever happens to the API."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+Place = tuple[str, int]
+"""An event's order id and version."""
+
+_PAGE: Final = 1000
+_PAUSE_SECONDS: Final = 0.05
+
+
+class LogReader:
+    """Follows `/internal/events` through several APIs in turn; `seen` is what it saw where."""
+
+    def __init__(self, urls: Sequence[str], headers: Mapping[str, str], *, first: int = 0) -> None:
+        self.seen: dict[int, Place] = {}
+        self.wrong: list[str] = []
+        self.after = 0
+        self._urls = itertools.cycle([*urls[first:], *urls[:first]])
+        self._headers = headers
+
+    async def follow(self) -> None:
+        """Read for ever."""
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=timeout, headers=dict(self._headers)) as http:
+            while True:
+                if await self._read_page(http) < _PAGE:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def until_at(self, position: int, seconds: float = 60.0) -> None:
+        """Return when it has read that far; `follow` runs elsewhere."""
+        async with asyncio.timeout(seconds):
+            while self.after < position:  # noqa: ASYNC110 - what is waited for is another process
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _read_page(self, http: aiohttp.ClientSession) -> int:
+        """Take in one page; how many events it had, 0 also where none could be had."""
+        url = f"{next(self._urls)}/internal/events?after={self.after}&limit={_PAGE}"
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with http.get(url) as response:
+                body = await response.read()
+                if response.status == 200:
+                    return self._take_in(msgspec.json.decode(body))
+                if response.status != 503:
+                    self.wrong.append(f"{response.status} from {url}: {body[:300]!r}")
+        return 0
+
+    def _take_in(self, page: Any) -> int:
+        for event in page["events"]:
+            position = event["position"]
+            if position <= self.after:
+                self.wrong.append(f"position {position} came after {self.after}")
+            self.seen[position] = (event["order_id"], event["version"])
+            self.after = position
+        if page["next_after"] < self.after:
+            self.wrong.append(f"next_after {page['next_after']} is before {self.after}")
+        return len(page["events"])
