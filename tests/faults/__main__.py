@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from tests.faults import report
-from tests.faults.catalogue import CASES
+from tests.faults.catalogue import BY_ITSELF, CASES
 from tests.faults.report import Row
-from tests.faults.scene import Case, run_case
+from tests.faults.scene import Asked, Case, run_case
 
 _SEEDS = 1_000_000_000
-_BY_NAME = {case.name: case for case in CASES}
+_BY_NAME = {case.name: case for case in (*CASES, BY_ITSELF)}
 
 
 def main(
@@ -27,6 +27,10 @@ def main(
     file: Annotated[
         Path, typer.Option("--json", help="Where the rows go, each in place of its old one.")
     ] = Path("faults.json"),
+    times: Annotated[
+        int | None, typer.Option(help="How often; the soak: how many minutes.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Orders a second of the soak.")] = None,
     list_faults: Annotated[bool, typer.Option("--list", help="Name the faults and end.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep logs, data and ledgers.")] = False,
 ) -> None:
@@ -42,14 +46,14 @@ def main(
       make faults FAULT="kills stops" SEED=7
     """
     if list_faults:
-        for case in CASES:
+        for case in _BY_NAME.values():
             typer.echo(f"{case.name:16} {case.at_least:>6} times: {case.promise}")
         return
-    rows = [
-        _run(case, _seed(seed), short=short, keep=keep)
-        for case in _chosen(faults or [], short=short)
-    ]
-    report.write(file, report.merged(file, rows))
+    rows = []
+    for case in _chosen(faults or [], short=short):
+        asked = Asked(seed=_seed(seed), short=short, times=times, rate=rate)
+        rows.append(_run(case, asked, keep=keep))
+        report.write(file, report.merged(file, rows))
     typer.echo(f"\n{report.table(rows)}\n")
     for row in rows:
         for broken in row.broken:
@@ -70,12 +74,12 @@ def _chosen(names: list[str], *, short: bool) -> list[Case]:
     return [case for case in CASES if case.short] if short else list(CASES)
 
 
-def _run(case: Case, seed: int, *, short: bool, keep: bool) -> Row:
+def _run(case: Case, asked: Asked, *, keep: bool) -> Row:
     home = Path(tempfile.mkdtemp(prefix=f"pulse-{case.name}-"))
     home.chmod(0o755)
-    typer.echo(f"{case.name} (seed {seed}) ...")
+    typer.echo(f"{case.name} (seed {asked.seed}) ...")
     try:
-        row = asyncio.run(run_case(case, home, seed=seed, short=short))
+        row = asyncio.run(run_case(case, home, asked))
     finally:
         if keep:
             typer.echo(f"  kept: {home}")

@@ -2,7 +2,10 @@
 
 from typing import Final
 
-from tests.faults.cases import kills
+from tests.faults.cases import kills, soak
 from tests.faults.scene import Case
 
 CASES: Final[tuple[Case, ...]] = (kills.CASE,)
+
+BY_ITSELF: Final = soak.CASE
+"""Takes an hour: runs only when named."""

@@ -16,12 +16,13 @@ from tests.faults.report import Row, version
 
 
 class Scene:
-    """One run of one case. `times` is how often to inject, whole or short."""
+    """One run of one case. `times` is how often to inject; `rate` is for the soak."""
 
-    def __init__(self, row: Row, home: Path, times: int) -> None:
+    def __init__(self, row: Row, home: Path, times: int, rate: float | None = None) -> None:
         self.row = row
         self.home = home
         self.times = times
+        self.rate = rate
         self.random = Random(row.seed)
 
     @property
@@ -84,20 +85,29 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
 
 
-async def run_case(case: Case, home: Path, *, seed: int, short: bool) -> Row:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """How a case is to be run; `times` and `rate` in the place of its own."""
+
+    seed: int
+    short: bool = False
+    times: int | None = None
+    rate: float | None = None
+
+
+async def run_case(case: Case, home: Path, asked: Asked) -> Row:
     """Run one case to its row; a case that crashes is a broken one."""
-    times = case.short if short else case.at_least
+    times = asked.times or (case.short if asked.short else case.at_least)
     row = Row(
         fault=case.name,
         promise=case.promise,
         version=version(),
-        seed=seed,
-        short=short,
+        seed=asked.seed,
+        short=asked.short,
         at_least=times,
     )
     begun = time.monotonic()
     try:
-        await case.run(Scene(row, home, times))
+        await case.run(Scene(row, home, times, asked.rate))
     except NotHere as error:
         row.not_run = str(error)
     except Exception as error:  # noqa: BLE001 - the others still run

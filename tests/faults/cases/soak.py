@@ -1,0 +1,128 @@
+"""Half load for an hour: what leaks, swells or slows down shows."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import msgspec
+
+from tests.faults.house import House
+from tests.faults.report import quantile
+from tests.faults.scene import Case, Scene
+
+SAMPLES: Final = Path("soak.json")
+"""Where the samples go, for the chart of docs/reliability.md."""
+
+_PEAK_SECONDS: Final = 20.0
+_PEAK_CALLERS: Final = 32
+_SAMPLE_SECONDS: Final = 10.0
+_MINUTE_SECONDS: Final = 60.0
+_TABLES: Final = ("order_queue", "order_claims", "notification_tracking")
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands at one moment of the soak; latencies are of the orders since the last one."""
+
+    minutes: float
+    orders: int
+    memory_mib: float
+    open_files: int
+    dead_tuples: int
+    post_p99_ms: float
+    completed_p99_ms: float
+
+
+async def run(scene: Scene) -> None:
+    """Load a house for `times` minutes at half of what it bears, and look every ten seconds."""
+    settings = {"batch_size": 50}
+    async with scene.house(apis=2, workers=1, readers=1, settings=settings) as house:
+        rate = scene.rate or await _peak(house) / 2
+        scene.fact(f"{rate:,.0f} orders a second for {scene.times} minutes")
+        samples: list[Sample] = []
+        async with house.caller.load(rate=rate):
+            begun = time.monotonic()
+            while time.monotonic() < begun + scene.times * _MINUTE_SECONDS:
+                await asyncio.sleep(_SAMPLE_SECONDS)
+                samples.append(await _sample(house, begun))
+                SAMPLES.write_bytes(msgspec.json.encode(samples))
+                if len(samples) % 30 == 0:
+                    print(f"  {samples[-1]}")
+        scene.injected(scene.times)
+    _judge(scene, samples)
+
+
+async def _peak(house: House) -> float:
+    """Orders a second that callers who wait for their answers get through."""
+    until = time.monotonic() + _PEAK_SECONDS
+
+    async def one_after_another() -> None:
+        while time.monotonic() < until:
+            await house.caller.place()
+
+    begun = time.monotonic()
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(_PEAK_CALLERS):
+            callers.create_task(one_after_another())
+    return house.caller.rate_between(begun, time.monotonic())
+
+
+async def _sample(house: House, begun: float) -> Sample:
+    since = time.monotonic() - _SAMPLE_SECONDS
+    answers = house.caller.answers
+    first = next((n for n in range(len(answers), 0, -1) if answers[n - 1].sent_at < since), 0)
+    dead = await house.server.fetch(
+        "SELECT coalesce(sum(n_dead_tup), 0) FROM pg_stat_user_tables WHERE relname = ANY (%s)",
+        list(_TABLES),
+    )
+    completed = await house.server.fetch(
+        """SELECT coalesce(percentile_cont(0.99) WITHIN GROUP (ORDER BY
+                      EXTRACT(EPOCH FROM o.recorded_at - c.recorded_at)), 0)::float8
+             FROM stored_events o
+             JOIN stored_events c USING (originator_id)
+            WHERE o.originator_version = 2 AND c.originator_version = 1
+              AND o.notification_id > (SELECT max(notification_id) FROM stored_events) - %s""",
+        2 * (len(answers) - first),
+    )
+    return Sample(
+        minutes=round((time.monotonic() - begun) / _MINUTE_SECONDS, 2),
+        orders=len(house.caller.placed),
+        memory_mib=round(sum(member.memory_bytes for member in house.members) / 2**20, 1),
+        open_files=sum(member.open_files for member in house.members),
+        dead_tuples=int(dead[0][0]),
+        post_p99_ms=_milliseconds(quantile([a.seconds for a in answers[first:]], 0.99) or 0.0),
+        completed_p99_ms=_milliseconds(completed[0][0]),
+    )
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+def _judge(scene: Scene, samples: Sequence[Sample]) -> None:
+    """Flat: the last third stands no higher than the second, beyond what noise explains."""
+    figures: list[tuple[str, Callable[[Sample], float], float, float]] = [
+        ("memory, MiB", lambda s: s.memory_mib, 1.1, 10),
+        ("open files", lambda s: s.open_files, 1.0, 10),
+        ("dead tuples", lambda s: s.dead_tuples, 1.5, 5000),
+        ("p99 of the answer, ms", lambda s: s.post_p99_ms, 1.5, 20),
+        ("p99 until COMPLETED, ms", lambda s: s.completed_p99_ms, 1.5, 20),
+    ]
+    third = len(samples) // 3
+    for name, of, factor, allowance in figures:
+        before = median(map(of, samples[third : 2 * third]))
+        after = median(map(of, samples[2 * third :]))
+        scene.fact(f"{name}: median {before:g} in the second third, {after:g} in the last")
+        flat = after <= factor * before + allowance
+        scene.require(flat, f"{name} grew from {before:g} to {after:g}")
+
+
+CASE: Final = Case(
+    name="soak",
+    promise="an hour at half load: memory, file handles, dead tuples and p99 stay flat",
+    at_least=60,
+    short=0,
+    run=run,
+)
