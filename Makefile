@@ -11,7 +11,7 @@ COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal -
 
 .DEFAULT_GOAL := help
 .PHONY: help run bench-gateway bench-proxy test coverage lint types mutants vectors charts contracts check \
-	simulate faults soak format lock clean
+	simulate faults soak reliability format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n tells one
 
 faults: $(VENV)/.dev ## break a running Pulse in every way it promises to survive; FAULT="kills", SHORT=1, SEED=n
 	$(BIN)/python -m tests.faults $(FAULT) $(if $(SHORT),--short) $(if $(SEED),--seed $(SEED))
+
+reliability: $(VENV)/.dev ## write the tables of docs/reliability.md from what the fault suite found
+	$(BIN)/python -m tests.faults.page
 
 soak: $(VENV)/.dev ## an hour at half load, and look what grows; MINUTES=n RATE=orders a second
 	$(BIN)/python -m tests.faults soak --times $(or $(MINUTES),60) $(if $(RATE),--rate $(RATE))

@@ -11,7 +11,9 @@ from tests.support.http import Answer, answers, said_to
 from tests.support.orders import order
 from tests.support.processes import PulseProcess, pulse
 
-POST = b"POST /pulse/internal/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+POST = (
+    b"POST /pulse/internal/orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+)
 BODY_SECONDS = 1.0
 PATIENCE_SECONDS = 5.0
 
@@ -60,7 +62,7 @@ def test_a_large_body_that_nobody_reads_is_not_waited_for(served: PulseProcess) 
 
 def test_a_small_body_that_nobody_reads_leaves_the_connection_open(served: PulseProcess) -> None:
     wrong = POST.replace(b"POST", b"PUT") + b"Content-Length: 3\r\n\r\n{ }"
-    right = b"GET /pulse/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    right = b"GET /pulse/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert [a.status for a in answers(said_to(served.port, wrong + right))] == [405, 200]
 
 
@@ -90,7 +92,7 @@ def test_a_body_that_drips_is_given_up_at_the_deadline(served: PulseProcess) -> 
     "request_bytes",
     [
         b"GARBAGE\r\n\r\n",
-        b"GET /pulse/caf\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /pulse/caf\xc3\xa9 HTTP/1.1\r\nHost: localhost\r\n\r\n",
         POST + b"Content-Length: -1\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -106,7 +108,7 @@ def test_what_is_no_http_is_refused_like_everything_else(
 
 
 def test_a_head_without_end_is_refused_and_not_kept(served: PulseProcess) -> None:
-    head = b"GET /pulse/health HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 70_000
+    head = b"GET /pulse/health HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * 70_000
     (answer,) = answers(said_to(served.port, head))
     refused(answer, 400, "INVALID_REQUEST")
     assert served.http.get("/health").status_code == 200

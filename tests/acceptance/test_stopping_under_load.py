@@ -18,7 +18,7 @@ LONG = {
     "split_config": {"num_splits": 100, "duration_minutes": 60, "randomize": True},
 }
 HEAD = (
-    "POST /pulse/internal/orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    "POST /pulse/internal/orders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 )
 REFUSED, CUT_OFF = 0, -1

@@ -49,7 +49,7 @@ def test_a_chunked_body_too_large_is_413_without_a_length(served: PulseProcess) 
 
 def test_head_has_headers_and_no_body(served: PulseProcess) -> None:
     answer = said_to(
-        served.port, b"HEAD /pulse/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        served.port, b"HEAD /pulse/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
     head, _, rest = answer.partition(b"\r\n\r\n")
     assert b"x-trace-id" in head
@@ -61,7 +61,7 @@ def test_head_has_headers_and_no_body(served: PulseProcess) -> None:
 )
 def test_odd_paths_have_the_shape_of_every_error(served: PulseProcess, path: bytes) -> None:
     answer = said_to(
-        served.port, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        served.port, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
     head, _, rest = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 404 ")
@@ -73,8 +73,8 @@ def test_odd_paths_have_the_shape_of_every_error(served: PulseProcess, path: byt
     "request_bytes",
     [
         b"GARBAGE\r\n\r\n",
-        b"GET /pulse/caf\xc3\xa9 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        b"POST /pulse/internal/orders HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /pulse/caf\xc3\xa9 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"POST /pulse/internal/orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"GET /pulse/health HTTP/1.1\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n",
     ],
     ids=["garbage", "raw bytes", "negative length", "websocket"],

@@ -5,9 +5,11 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -294,6 +296,23 @@ def test_where_no_way_leads_to_the_data_the_error_names_the_remedies(
     monkeypatch.setattr(choice, "candidates", lambda *_: [nobody])
     with pytest.raises(EmbeddedServerError, match=r"cannot reach .*PULSE_DATA_DIR.*DATABASE_URL"):
         EmbeddedServer.acquire(data_dir, FAST)
+
+
+def test_a_socket_that_a_dead_server_s_child_still_holds_counts_for_no_server(
+    data_dir: Path,
+) -> None:
+    with EmbeddedServer.acquire(data_dir, FAST) as server:
+        kill_server(data_dir)
+        path = Place.under(data_dir).socket
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as last_child:
+            last_child.bind(str(path))
+            last_child.listen()
+            dying = threading.Timer(0.1, last_child.shutdown, [socket.SHUT_RDWR])
+            dying.start()
+            assert server.ensure_running() is True
+            dying.join()
+        assert ask(server.conninfo, "SELECT 1") == "1"
 
 
 @needs_root

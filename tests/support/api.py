@@ -11,7 +11,7 @@ from pulse.bootstrap import everything
 from pulse.http.root import ASGIApp
 from pulse.settings import Settings
 
-BASE_URL: Final = "http://pulse.test"
+BASE_URL: Final = "http://localhost"
 _STOP_SECONDS: Final = 30.0
 
 Message = dict[str, Any]

@@ -1,6 +1,7 @@
 """The door of the internal API: service tokens, or where there are none, this machine alone."""
 
 import hmac
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
@@ -22,6 +23,7 @@ _GUARDED: Final = "internal"
 _ORDERS: Final = ["internal", "orders"]
 _OF_PROXIES: Final = frozenset((b"forwarded", b"via", b"x-real-ip"))
 _OF_PROXIES_PREFIX: Final = b"x-forwarded"
+_WITH_PORT: Final = re.compile(r":[0-9]*$")
 CLOSED: Final = (
     "without service tokens the internal API answers only requests made on its own machine, "
     "directly: set PULSE_SERVICE_TOKENS to let others in"
@@ -83,13 +85,18 @@ def _digest(token: str) -> bytes:
 
 
 def _from_this_machine(scope: Scope, headers: RawHeaders) -> Caller:
-    """Anyone whose socket's peer is a loopback address and who came through no proxy.
+    """Anyone at a loopback address who came through no proxy and calls by a loopback name.
+
+    A page of a website can point the website's name at this machine and so have a browser here ask
+    in its place; the browser then still says that name as the Host.
 
     A server may believe a proxy's header and put its address in place of the peer's: whoever sends
     such a header is refused. So is who has no address: a unix socket is where proxies come in.
     """
-    for name, _ in headers:
+    for name, value in headers:
         if name in _OF_PROXIES or name.startswith(_OF_PROXIES_PREFIX):
+            raise Forbidden(CLOSED)
+        if name == b"host" and not is_own_host(value.decode("latin-1")):
             raise Forbidden(CLOSED)
     peer: Any = scope.get("client")
     if not peer or not is_loopback(peer[0]):
@@ -107,6 +114,13 @@ def is_loopback(address: str) -> bool:
     if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
         return found.ipv4_mapped.is_loopback
     return found.is_loopback
+
+
+@lru_cache(256)
+def is_own_host(host: str) -> bool:
+    """Whether a Host header is a name only this machine itself has: localhost or a loopback IP."""
+    name = host.rpartition(":")[0] if _WITH_PORT.search(host) else host
+    return name.lower() == "localhost" or is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
 def _require_call_of_gateway(scope: Scope) -> None:

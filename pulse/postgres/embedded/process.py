@@ -19,6 +19,7 @@ from pulse.postgres.embedded.place import Place
 
 _POLL_SECONDS = 0.01
 _CONNECT_SECONDS = 2
+_LAST_CHILD_SECONDS = 0.5
 _STATUS_LINE = 7  # of postmaster.pid, see miscadmin.h of Postgres
 
 
@@ -41,11 +42,24 @@ def listens(place: Place) -> bool:
     return True
 
 
+def serves(place: Place) -> bool:
+    """Whether a server lives behind the socket; up to half a second where that is in doubt.
+
+    After a kill -9 a child that was just being started may hold the socket for a moment: whoever
+    connects then is hung up on. A server that other process ids are hidden from holds it on.
+    """
+    if not listens(place):
+        return False
+    if live_server(place.cluster) is not None:
+        return True
+    return not wait_until(lambda: not listens(place), _LAST_CHILD_SECONDS)
+
+
 def is_ready(place: Place) -> bool:
-    """Whether the server listens and has said that it is ready, recovery included."""
+    """Whether the server serves and has said that it is ready, recovery included."""
     lines = _lines(place.cluster / "postmaster.pid")
     status = lines[_STATUS_LINE].strip() if len(lines) > _STATUS_LINE else ""
-    return status == "ready" and listens(place)
+    return status == "ready" and serves(place)
 
 
 def live_server(cluster: Path) -> int | None:

@@ -16,7 +16,7 @@ from pulse.postgres.embedded.directories import make_home
 from pulse.postgres.embedded.errors import EmbeddedServerError
 from pulse.postgres.embedded.locks import Lock, exclusive
 from pulse.postgres.embedded.place import Place
-from pulse.postgres.embedded.process import is_ready, listens
+from pulse.postgres.embedded.process import is_ready, serves
 
 
 class EmbeddedServer:
@@ -74,7 +74,7 @@ class EmbeddedServer:
             raise EmbeddedServerError(
                 "This process does not use the embedded server any more: acquire it anew."
             )
-        if listens(self._place):
+        if serves(self._place):
             return False
         with exclusive(self._place.start_lock, control.LOCK_SECONDS):
             if is_ready(self._place):

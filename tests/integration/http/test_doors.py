@@ -106,6 +106,31 @@ async def test_without_tokens_nobody_else_is(without_tokens: Root, peer: Any) ->
             assert (await client.get(path)).status_code == 200
 
 
+OWN_NAMES = ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "127.8.8.8", "[::1]:8000", "[::1]"]
+OTHER_NAMES = [
+    *["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example"],
+    *["localhost:8000.evil.example", "10.0.0.7:8000", "[2001:db8::1]:8000", ""],
+]
+
+
+@pytest.mark.parametrize("host", OWN_NAMES)
+async def test_without_tokens_this_machine_may_be_called_by_its_own_names(
+    without_tokens: Root, host: str
+) -> None:
+    async with client_from(without_tokens, ("127.0.0.1", 1), Host=host) as client:
+        assert (await client.get("/pulse/internal/hello")).status_code == 200
+
+
+@pytest.mark.parametrize("host", OTHER_NAMES)
+async def test_a_website_that_points_its_name_at_this_machine_does_not_get_in(
+    without_tokens: Root, host: str
+) -> None:
+    async with client_from(without_tokens, ("127.0.0.1", 1), Host=host) as client:
+        for method, path in CALLS:
+            fault(await client.request(method, path), 403, "FORBIDDEN")
+        assert (await client.get("/pulse/health")).status_code == 200
+
+
 FORWARDED = [
     {"Forwarded": "for=127.0.0.1"},
     {"X-Forwarded-For": "127.0.0.1"},
