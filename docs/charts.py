@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import matplotlib as mpl
+import msgspec
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,7 +14,14 @@ from pulse.domain import Splitter, SplitTerms, split_v1
 from pulse.testing import last_takes_the_rest, sample_of
 
 IMAGES: Final = Path(__file__).parent / "images"
+SOAK: Final = Path(__file__).parent / "reliability" / "soak.json"
 SEEDS: Final = range(2000)
+_SOAK_PANELS: Final = {
+    "memory of all processes, MiB": {"memory_mib": ""},
+    "open files of all processes, callers not counted": {"open_files": ""},
+    "dead tuples of queue, claims and position": {"dead_tuples": ""},
+    "p99 over ten seconds, ms": {"post_p99_ms": "answer", "completed_p99_ms": "COMPLETED"},
+}
 TERMS: Final = SplitTerms(
     total_quantity=20_000,
     num_splits=20,
@@ -44,12 +52,32 @@ def _boxes(axes: Axes, splitter: Splitter, title: str) -> None:
     axes.set_xticks([1, 5, 10, 15, 20], ["1", "5", "10", "15", "20"])
 
 
+def soak(samples: Sequence[dict[str, float]]) -> Figure:
+    """An hour of load: what must stay flat, beside the orders that came in meanwhile."""
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True)
+    for axes, (title, names) in zip(panels.flat, _SOAK_PANELS.items(), strict=True):
+        for name, label in names.items():
+            minutes = [sample["minutes"] for sample in samples]
+            axes.plot(minutes, [sample[name] for sample in samples], label=label, linewidth=1)
+        axes.set(title=title)
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+        if len(names) > 1:
+            axes.legend()
+    for axes in panels[-1]:
+        axes.set_xlabel("minutes")
+    return figure
+
+
 def main() -> None:
     """Write every chart."""
     IMAGES.mkdir(exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "pulse", "svg.fonttype": "none"}):
-        path = IMAGES / "distribution.svg"
-        distribution().savefig(path, format="svg", metadata={"Date": None})
+        charts = {"distribution": distribution()}
+        if SOAK.exists():
+            charts["soak"] = soak(msgspec.json.decode(SOAK.read_bytes()))
+        for name, figure in charts.items():
+            figure.savefig(IMAGES / f"{name}.svg", format="svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

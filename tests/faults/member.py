@@ -95,8 +95,12 @@ class Member:
 
     @property
     def open_files(self) -> int:
-        """How many file descriptors it holds."""
-        return int(psutil.Process(self.pid).num_fds())
+        """How many file descriptors it holds of its own accord: its callers' connections not."""
+        process = psutil.Process(self.pid)
+        callers = [
+            c for c in process.net_connections("tcp") if c.raddr and c.laddr.port == self.port
+        ]
+        return int(process.num_fds()) - len(callers)
 
     def start(self) -> None:
         """Start its process; it is not serving yet."""
