@@ -100,7 +100,9 @@ class Member:
         callers = [
             c for c in process.net_connections("tcp") if c.raddr and c.laddr.port == self.port
         ]
-        return int(process.num_fds()) - len(callers)
+        return int(process.num_fds()) - sum(
+            c.laddr.port == self.port and c.status == "ESTABLISHED" for c in found
+        )
 
     def start(self) -> None:
         """Start its process; it is not serving yet."""
