@@ -97,12 +97,9 @@ class Member:
     def open_files(self) -> int:
         """How many file descriptors it holds of its own accord: its callers' connections not."""
         process = psutil.Process(self.pid)
-        callers = [
-            c for c in process.net_connections("tcp") if c.raddr and c.laddr.port == self.port
-        ]
-        return int(process.num_fds()) - sum(
-            c.laddr.port == self.port and c.status == "ESTABLISHED" for c in found
-        )
+        found = process.net_connections("tcp")
+        callers = [c for c in found if c.status == "ESTABLISHED" and c.laddr.port == self.port]
+        return int(process.num_fds()) - len(callers)
 
     def start(self) -> None:
         """Start its process; it is not serving yet."""
