@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -95,5 +96,6 @@ def _run(case: Case, asked: Asked, *, keep: bool) -> Row:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended first
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     typer.run(main)
