@@ -35,7 +35,7 @@ reliability: $(VENV)/.dev ## write the tables of docs/reliability.md from what t
 soak: $(VENV)/.dev ## an hour at half load, and look what grows; MINUTES=n RATE=orders a second
 	$(BIN)/python -m tests.faults soak --times $(or $(MINUTES),60) $(if $(RATE),--rate $(RATE))
 
-check: lint types contracts coverage test ## what CI runs, but for the simulation and a second Postgres
+check: lint types contracts coverage test ## what CI runs, but for simulation, faults and a second Postgres
 
 coverage: $(VENV)/.dev ## every branch of the domain is taken by its tests
 	$(BIN)/pytest -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \
