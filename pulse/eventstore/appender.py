@@ -1,9 +1,10 @@
 """Group commit: the appends that arrive while one batch commits go together in the next."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import psycopg
@@ -34,6 +35,8 @@ from pulse.eventstore.errors import (
 from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe
 
 _log = structlog.get_logger(__name__)
+_REFUSALS: Final = (psycopg.OperationalError, ReadOnlySqlTransaction)
+"""Nothing was written, and it is not the batch's fault: a lock not had in time, a full disk."""
 
 
 class AppendLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +56,9 @@ class Appender:
     Each caller gets its own result: its positions, VersionTaken, AppendRefused (nothing written)
     or AppendOutcomeUnknown. A lost reply is resolved by appending again, which waits for the lock
     behind whatever became of the first attempt, and by comparing the stored bytes on a conflict.
+
+    While Postgres takes no appends (the table locked, the disk full) who waits already is tried
+    again until the deadline; who comes then is refused at once, until a probe passes.
     """
 
     def __init__(
@@ -71,6 +77,9 @@ class Appender:
         self._queued_events = 0
         self._arrived = asyncio.Event()
         self._closing = False
+        self._stuck: str | None = None
+        self._probing = False
+        self._suspect = False
         self._running: asyncio.Task[None] | None = None
 
     async def append(self, events: Sequence[StoredEvent]) -> Positions:
@@ -105,6 +114,9 @@ class Appender:
         try:
             while not (self._closing and not self._queue):
                 await self._connection.ensure()
+                if self._stuck is not None and not self._queue:
+                    await self._probe()
+                    continue
                 await self._arrived.wait()
                 self._arrived.clear()
                 while batch := take_batch(self._queue, self._limits.batch_events):
@@ -120,7 +132,7 @@ class Appender:
         """
         self._closing = True
         self._arrived.set()
-        if self._connection.away is not None and self._running is not None:
+        if (self._connection.away is not None or self._probing) and self._running is not None:
             self._running.cancel()
 
     def _refuse_if_hopeless(self, events: int) -> None:
@@ -128,6 +140,8 @@ class Appender:
             raise AppendRefused("Pulse is stopping")
         if self._connection.away is not None:
             raise AppendRefused(f"Postgres is away: {self._connection.away}")
+        if self._stuck is not None:
+            raise AppendRefused(f"Postgres takes no appends: {self._stuck}")
         if self._queued_events + events > self._limits.queue_events:
             raise AppendQueueFull(f"{self._queued_events} events wait to be appended")
 
@@ -139,6 +153,8 @@ class Appender:
                 await self._connection.ensure()
                 batch = self._still_wanted(batch)  # connecting may have outlasted their deadline
                 if batch and not await self._attempt(batch):
+                    if self._suspect:
+                        self._give_up(batch)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, self._limits.most_retry_seconds)
                 batch = self._still_wanted(batch)
@@ -146,6 +162,41 @@ class Appender:
             for pending in batch:
                 _fail(pending, AppendOutcomeUnknown("Pulse stopped before the answer came"))
             raise
+
+    def _give_up(self, batch: list[PendingAppend]) -> None:
+        """The probe had passed and appends are refused all the same: let nobody wait for that."""
+        for pending in batch:
+            if pending.uncertain:
+                _fail(pending, AppendOutcomeUnknown(f"refused when asked again: {self._stuck}"))
+            else:
+                _fail(pending, AppendRefused(f"Postgres takes no appends: {self._stuck}"))
+
+    async def _probe(self) -> None:
+        """Append nothing, under the locks of every append, until Postgres lets it pass.
+
+        That it passes does not mean that there is space: the next batch is on trial.
+        """
+        pause = self._limits.first_retry_seconds
+        self._probing = True
+        try:
+            while self._stuck is not None:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, self._limits.most_retry_seconds)
+                await self._connection.ensure()
+                with contextlib.suppress(ConnectionLost, *_REFUSALS):
+                    await self._insert_nothing()
+                    self._stuck, self._suspect = None, True
+        finally:
+            self._probing = False
+
+    async def _insert_nothing(self) -> None:
+        parameters = (*columns(()), self._statements.lock)
+        try:
+            await self._connection.fetch(self._statements.append, parameters)
+        except _REFUSALS:
+            raise
+        except psycopg.Error as error:  # not stuck: broken, which the next append shall tell
+            _log.warning("append.probe_failed", error=describe(error))
 
     def _still_wanted(self, batch: list[PendingAppend]) -> list[PendingAppend]:
         """Leave out who has an answer or gave up; who followed one that gave up comes next."""
@@ -164,13 +215,16 @@ class Appender:
             _log.warning("append.reply_lost", appends=len(batch), error=str(error))
             for pending in batch:
                 pending.uncertain = True
-        except (psycopg.OperationalError, ReadOnlySqlTransaction) as error:
-            _log.warning("append.refused_by_postgres", appends=len(batch), error=describe(error))
+        except _REFUSALS as error:
+            self._stuck = describe(error)
+            _log.warning("append.refused_by_postgres", appends=len(batch), error=self._stuck)
             for pending in batch:
                 pending.sent = False
             return False
         except Exception as error:  # noqa: BLE001 - one append's fault must not touch another's
             await self._isolate(batch, error)
+        else:
+            self._stuck, self._suspect = None, False
         return True
 
     async def _isolate(self, batch: list[PendingAppend], error: Exception) -> None:

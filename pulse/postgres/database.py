@@ -1,6 +1,7 @@
 """The one connection pool of a process, and its own dedicated connections."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -40,11 +41,11 @@ class Database:
             min_size=min(2, pool_size),
             max_size=pool_size,
             max_waiting=_MAX_WAITING,
-            timeout=self.limits.checkout_seconds,
             reconnect_timeout=2.0,
             open=False,
             name="pulse",
         )
+        self._exhausted_until = 0.0
 
     @property
     def conninfo(self) -> str:
@@ -76,10 +77,19 @@ class Database:
             DatabaseUnavailable: none could be had in time, or it broke while in use.
         """
         try:
-            async with self._pool.connection() as connection:
+            async with self._pool.connection(self._patience_seconds()) as connection:
                 yield connection
+        except PoolTimeout as error:
+            self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds
+            raise DatabaseUnavailable(describe(error)) from error
         except UNAVAILABLE_ERRORS as error:
             raise DatabaseUnavailable(describe(error)) from error
+
+    def _patience_seconds(self) -> float:
+        """Of a fault that lasts only the first to meet it learn by waiting."""
+        if time.monotonic() < self._exhausted_until:
+            return min(self.limits.exhausted_checkout_seconds, self.limits.checkout_seconds)
+        return self.limits.checkout_seconds
 
     async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
         """Run a query that changes nothing; tried again on another connection if its own broke.

@@ -8,10 +8,17 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long Pulse waits for Postgres. A statement's limits are enforced by the server."""
+    """How long Pulse waits for Postgres. A statement's limits are enforced by the server.
+
+    Once somebody has waited for a pooled connection in vain, the pool is taken to be exhausted:
+    until `exhausted_seconds` have gone by without that, nobody waits longer than
+    `exhausted_checkout_seconds` for one.
+    """
 
     connect_seconds: int = 5
     checkout_seconds: float = 2.0
+    exhausted_checkout_seconds: float = 0.03
+    exhausted_seconds: float = 5.0
     statement_seconds: float = 10.0
     lock_seconds: float = 4.0
     idle_in_transaction_seconds: float = 2.0

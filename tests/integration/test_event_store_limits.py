@@ -149,3 +149,89 @@ async def test_an_appender_that_crashed_can_be_run_again(database: Database) -> 
     async with running(appender.run):
         await appender.append([foreign_event()])
     assert len(await standing(database)) == 1
+
+
+async def test_while_the_log_is_locked_who_comes_later_is_refused_at_once(
+    database: Database,
+) -> None:
+    """And once it is free the appender has found out by itself: nobody had to try for it."""
+    impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
+    limits = AppendLimits(answer_seconds=1.0)
+    async with log_locked(database) as lock, running_appender(impatient, limits=limits) as appender:
+        waiting = asyncio.ensure_future(append_singly(appender, foreign_events(1)))
+        await until_stuck(appender)
+        refused = await append_singly(appender, foreign_events(20))
+        assert {str(outcome) for outcome in refused} == {
+            "Postgres takes no appends: canceling statement due to lock timeout"
+        }
+        (outcome,) = await waiting
+        assert isinstance(outcome, AppendRefused | AppendOutcomeUnknown)
+        with pytest.raises(AppendRefused):  # though nobody waits any more
+            await appender.append([foreign_event()])
+        await unlock(lock)
+        await until_not_stuck(appender)
+        await append_singly(appender, foreign_events(10))
+    assert len(await standing(database)) == 10
+
+
+async def test_an_append_that_lives_through_the_fault_ends_the_refusals(database: Database) -> None:
+    impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
+    async with log_locked(database) as lock, running_appender(impatient) as appender:
+        waiting = asyncio.ensure_future(appender.append([foreign_event()]))
+        await until_stuck(appender)
+        await unlock(lock)
+        await waiting
+        assert len(await appender.append([foreign_event()])) == 1
+
+
+async def test_what_is_refused_after_the_probe_passed_waits_for_no_deadline(
+    database: Database,
+) -> None:
+    """As with a full disk: the locks are to be had, and nothing can be written all the same."""
+    async with running_appender(database) as appender:
+        appender._stuck = "disk full"
+        appender._arrived.set()
+        await until_not_stuck(appender)
+        async with await database.connect("test") as connection:
+            await connection.execute(FULL)
+            outcomes = await append_singly(appender, foreign_events(3))
+            assert {str(o) for o in outcomes} == {"Postgres takes no appends: no space"}
+            await connection.execute("DROP TRIGGER full_disk ON stored_events")
+        await until_not_stuck(appender)
+        await append_singly(appender, foreign_events(3))
+    assert len(await standing(database)) == 3
+
+
+async def test_an_appender_that_probes_stops_at_once(database: Database) -> None:
+    async with log_locked(database):
+        appender = Appender(
+            lambda: database.connect("appender"), on_commit=lambda: None, limits=HASTY
+        )
+        async with running(appender.run) as run:
+            appender._stuck = "locked"
+            appender._arrived.set()
+            await until_waiting_for_lock(database)
+            appender.drain()
+            await asyncio.wait({run}, timeout=2)
+            assert run.done()
+
+
+async def until_stuck(appender: Appender) -> None:
+    async def stuck() -> bool:
+        return appender._stuck is not None
+
+    await until(stuck, "the appender knows that appends are refused")
+
+
+async def until_not_stuck(appender: Appender) -> None:
+    async def well() -> bool:
+        return appender._stuck is None
+
+    await until(well, "the appender finds that appends are taken again")
+
+
+FULL = """
+CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
+    $$BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = 'disk_full'; END$$;
+CREATE TRIGGER full_disk BEFORE INSERT ON stored_events
+    FOR EACH ROW EXECUTE FUNCTION no_space()"""
