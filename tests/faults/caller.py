@@ -1,7 +1,6 @@
 """A caller outside: places orders through any door, keeps the ledger, asks again where it may."""
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections import Counter
@@ -35,13 +34,21 @@ class Door(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One request's answer: when it was sent (monotonic), how long it took, what it was."""
+    """One request's answer: when it was sent (monotonic), how long it took, what it was.
+
+    `cut_off` tells a connection that was made and then broke from one that could not be made.
+    """
 
     sent_at: float
     seconds: float
     status: int
     code: str | None
     url: str
+    cut_off: bool = False
+
+    def spans(self, moment: float) -> bool:
+        """Whether it was under way at that moment."""
+        return self.sent_at < moment < self.sent_at + self.seconds
 
 
 class Caller:
@@ -65,6 +72,7 @@ class Caller:
         self.answers: list[Answer] = []
         self.wrong: list[str] = []
         self.placed: dict[str, float] = {}
+        self.in_flight: Counter[str] = Counter()
         self.patience_seconds = patience_seconds
         self.gives_up = gives_up
         self._ledger = ledger
@@ -79,10 +87,16 @@ class Caller:
     @classmethod
     @asynccontextmanager
     async def with_doors(
-        cls, ledger: Ledger, doors: Sequence[Door], random: Random, **character: Any
+        cls,
+        ledger: Ledger,
+        doors: Sequence[Door],
+        random: Random,
+        *,
+        connection_each: bool = False,
+        **character: Any,
     ) -> AsyncIterator[Self]:
-        """A caller with connections of its own while in use."""
-        connector = aiohttp.TCPConnector(limit=0)
+        """A caller with connections of its own while in use; `connection_each`: one a request."""
+        connector = aiohttp.TCPConnector(limit=0, force_close=connection_each)
         timeout = aiohttp.ClientTimeout(total=30)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
             yield cls(ledger, http, doors, random, **character)
@@ -147,16 +161,23 @@ class Caller:
 
     async def _post(self, door: Door, content: bytes) -> tuple[Answer, bytes]:
         sent_at = time.monotonic()
-        status, body = BROKEN, b""
+        status, body, cut_off = BROKEN, b"", False
         headers = {"Content-Type": "application/json", **door.headers}
-        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+        self.in_flight[door.url] += 1
+        try:
             async with self._http.post(
                 door.url + door.path, data=content, headers=headers
             ) as response:
                 body = await response.read()
                 status = response.status
+        except aiohttp.ClientConnectorError:
+            pass  # nobody listens: nothing was sent
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            status, cut_off = BROKEN, True
+        finally:
+            self.in_flight[door.url] -= 1
         code = None if status in _CREATED or status == BROKEN else self._code_in(status, body)
-        answer = Answer(sent_at, time.monotonic() - sent_at, status, code, door.url)
+        answer = Answer(sent_at, time.monotonic() - sent_at, status, code, door.url, cut_off)
         self.answers.append(answer)
         return answer, body
 

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from tests.faults.cases import kills, soak
+from tests.faults.cases import crashes, kills, soak, stops, terminations
 from tests.faults.scene import Case
 
-CASES: Final[tuple[Case, ...]] = (kills.CASE,)
+CASES: Final[tuple[Case, ...]] = (kills.CASE, crashes.CASE, terminations.CASE, stops.CASE)
 
 BY_ITSELF: Final = soak.CASE
 """Takes an hour: runs only when named."""

@@ -77,11 +77,9 @@ class House:
         """Where orders may be placed: every API, and every gateway in one caller's name."""
         doors = [Door(member.url, headers=DESK) for member in self.apis]
         for gateway in self.of_kind("gateway", "everything"):
-            root = gateway.url.removesuffix("/pulse")
             token = signer_of("EdDSA").token(exp=int(time.time()) + _TOKEN_SECONDS)
-            url = f"{root}/gapi" if gateway.kind == "everything" else root
             scope = PulseCaller.of_token(ISSUER, "alice").key_scope
-            doors.append(Door(url, "/api/orders", bearer(token), scope))
+            doors.append(Door(gateway.gateway_url, "/api/orders", bearer(token), scope))
         return doors
 
     async def start(self, *members: Member) -> None:

@@ -60,6 +60,11 @@ class Member:
         return f"{root}/pulse" if self.kind == "everything" else root
 
     @property
+    def gateway_url(self) -> str:
+        """Where it takes orders in a caller's name, if it is a gateway or everything."""
+        return f"{self.url.removesuffix('/pulse')}/gapi" if self.kind == "everything" else self.url
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         assert self._process is not None, "not started"

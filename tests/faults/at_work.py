@@ -1,0 +1,137 @@
+"""Who is in the midst of work right now, so that a fault hits it there and not idle."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Literal, LiteralString, Self
+
+import psycopg
+
+from tests.faults.house import House
+from tests.faults.member import Kind, Member
+
+Role = Literal["api", "gateway", "worker", "projecting"]
+"""What a member does at the moment; one that is everything has all four."""
+
+KINDS: Final[Mapping[Role, tuple[Kind, ...]]] = {
+    "api": ("api", "everything"),
+    "gateway": ("gateway", "everything"),
+    "worker": ("worker", "everything"),
+    "projecting": ("api", "worker", "everything"),
+}
+"""Who can be found in a role."""
+
+_UNSETTLED_CLAIMS: Final = """
+SELECT split_part(c.claimed_by, ':', 2)::integer, count(*)
+  FROM order_claims c
+ WHERE c.claimed_by IS NOT NULL
+   AND NOT EXISTS (SELECT FROM stored_events s
+                    WHERE s.originator_id = c.order_id AND s.originator_version > 1)
+ GROUP BY 1"""
+_OPEN_PROJECTIONS: Final = """
+SELECT substring(a.application_name FROM '[0-9]+$')::integer, 1
+  FROM pg_stat_activity a
+ WHERE a.application_name LIKE 'pulse:pool@%'
+   AND EXISTS (SELECT FROM pg_locks l
+                WHERE l.pid = a.pid AND l.granted AND l.mode = 'RowExclusiveLock'
+                  AND l.relation IN ('order_queue'::regclass, 'notification_tracking'::regclass))"""
+_LEFT_OF_BEFORE: Final = """
+SELECT (SELECT count(*) FROM order_queue WHERE state = 'PENDING' AND created_position <= %(end)s)
+     + (SELECT count(*) FROM notification_tracking
+         WHERE application_name = 'order_queue' AND notification_id < %(end)s)"""
+
+_LOOK_AGAIN_SECONDS: Final = 0.002
+_AFTER_FREEZING_SECONDS: Final = 0.01
+_FIND_SECONDS: Final = 30.0
+_SETTLE_SECONDS: Final = 60.0
+
+
+class Watch:
+    """Looks at a house's database on one connection, and at its caller."""
+
+    def __init__(self, house: House, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._house = house
+        self._connection = connection
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, house: House) -> AsyncIterator[Self]:
+        """A watch while in use."""
+        async with await psycopg.AsyncConnection.connect(
+            house.server.conninfo, autocommit=True, application_name="faults"
+        ) as connection:
+            yield cls(house, connection)
+
+    async def work_of(self, role: Role) -> dict[int, int]:
+        """By process id, how much work each has in its hands in that role.
+
+        Requests in flight; orders claimed and without an outcome in the log; for the one that
+        projects, its one transaction that has written and not yet ended.
+        """
+        if role == "worker":
+            return await self._counts(_UNSETTLED_CLAIMS)
+        if role == "projecting":
+            return await self._counts(_OPEN_PROJECTIONS)
+        in_flight = self._house.caller.in_flight
+        return {
+            member.pid: in_flight[member.gateway_url if role == "gateway" else member.url]
+            for member in self._house.of_kind(*KINDS[role])
+        }
+
+    async def found(
+        self, role: Role, among: Sequence[Member], *, least: int = 1
+    ) -> tuple[Member, int]:
+        """One of these that has that much work in its hands now, and how much.
+
+        Raises:
+            TimeoutError: none had within 30 s.
+        """
+        async with asyncio.timeout(_FIND_SECONDS):
+            while True:
+                work = await self.work_of(role)
+                busy = [m for m in among if not m.ended and work.get(m.pid, 0) >= least]
+                if busy:
+                    member = self._house.random.choice(busy)
+                    return member, work[member.pid]
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def caught(self, role: Role, among: Sequence[Member]) -> tuple[Member, int]:
+        """One of these, frozen in the midst of work: looked at again, it still has it in its hands.
+
+        Raises:
+            TimeoutError: none was within 30 s.
+        """
+        async with asyncio.timeout(_FIND_SECONDS):
+            while True:
+                member, _ = await self.found(role, among)
+                member.freeze()
+                await asyncio.sleep(_AFTER_FREEZING_SECONDS)
+                held = (await self.work_of(role)).get(member.pid, 0)
+                if held:
+                    return member, held
+                member.thaw()
+
+    async def end_of_log(self) -> int:
+        """The last position."""
+        cursor = await self._connection.execute(
+            "SELECT coalesce(max(notification_id), 0) FROM stored_events"
+        )
+        row = await cursor.fetchone()
+        return int(row[0]) if row else 0
+
+    async def until_settled(self, position: int) -> None:
+        """Return when every order created up to there has its outcome, projected.
+
+        Raises:
+            TimeoutError: not within 60 s.
+        """
+        async with asyncio.timeout(_SETTLE_SECONDS):
+            while True:
+                cursor = await self._connection.execute(_LEFT_OF_BEFORE, {"end": position})
+                if await cursor.fetchone() == (0,):
+                    return
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _counts(self, statement: LiteralString) -> dict[int, int]:
+        cursor = await self._connection.execute(statement)
+        return dict(await cursor.fetchall())

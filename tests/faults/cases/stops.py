@@ -1,0 +1,168 @@
+"""SIGTERM to every kind of process under load, two at a time: whoever has connected is answered."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from typing import Any, Final
+
+from tests.faults.at_work import Role, Watch
+from tests.faults.caller import Answer
+from tests.faults.house import House
+from tests.faults.member import Kind, Member
+from tests.faults.scene import Case, Scene
+
+_GRACE_SECONDS: Final = 15.0
+"""What docs/running.md gives an orderly stop."""
+
+_RATE: Final = 40.0
+_BURST: Final = 60
+_BATCH: Final = 20
+_IN_FLIGHT: Final = 5
+_ROLES: Final[dict[Kind, Role]] = {
+    "api": "api",
+    "gateway": "gateway",
+    "worker": "worker",
+    "everything": "worker",
+}
+_PAIRS: Final[tuple[tuple[tuple[Kind, Kind], tuple[Kind, Kind]], ...]] = (
+    (("api", "worker"), ("gateway", "everything")),
+    (("api", "everything"), ("worker", "gateway")),
+)
+"""Who is stopped at once: whoever stays can take over. A gateway and its API never are: what is in
+flight at the one needs the other."""
+
+
+class _Stops:
+    """What was seen of all the stops."""
+
+    def __init__(self) -> None:
+        self.of_kind: Counter[Kind] = Counter()
+        self.held: Counter[str] = Counter()
+        self.instances: list[str] = []
+
+
+async def run(scene: Scene) -> None:
+    """Stop two members at work after the other two; each starts again in its place."""
+    stops = _Stops()
+    async with (
+        scene.house(
+            apis=2,
+            workers=2,
+            gateways=2,
+            everything=1,
+            settings={"batch_size": _BATCH},
+            caller={"connection_each": True},
+        ) as house,
+        Watch.over(house) as watch,
+        house.caller.load(rate=_RATE),
+    ):
+        while scene.row.injected < scene.times:
+            for kinds in scene.random.choice(_PAIRS):
+                await _stop_at_once(scene, house, watch, kinds, stops)
+    _check_logs(scene, house, stops)
+    scene.fact(", ".join(f"{count} x {kind}" for kind, count in stops.of_kind.items()))
+    scene.fact(
+        f"at the signals {stops.held['requests']} requests in flight there, all answered as if "
+        f"nothing were, and {stops.held['claims']} orders claimed; "
+        f"{stops.held['later']} more answered after it; "
+        f"the slowest exit {max(scene.row.recoveries, default=0.0):.2f} s"
+    )
+
+
+async def _stop_at_once(
+    scene: Scene, house: House, watch: Watch, kinds: tuple[Kind, ...], stops: _Stops
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(_BURST):
+            tasks.create_task(_place_large(scene, house))
+        await asyncio.sleep(scene.random.uniform(0.0, 0.2))
+        stopped = await asyncio.gather(
+            *(_stop_one(scene, house, watch, kind, stops) for kind in kinds)
+        )
+    await house.start(*stopped)
+
+
+async def _stop_one(scene: Scene, house: House, watch: Watch, kind: Kind, stops: _Stops) -> Member:
+    """Stop one of that kind while it is at work, and hold its end against what is promised."""
+    role = _ROLES[kind]
+    least = 1 if role == "worker" else _IN_FLIGHT
+    member, held = await watch.found(role, house.of_kind(kind), least=least)
+    member.tell(signal.SIGTERM)
+    told_at = time.monotonic()
+    exit_code = await member.until_ended()
+    seconds = time.monotonic() - told_at
+    left = await house.server.fetch(
+        "SELECT count(*) FROM order_claims WHERE split_part(claimed_by, ':', 2) = %s",
+        str(member.pid),
+    )
+    scene.injected()
+    scene.recovered(seconds)
+    name = f"{kind} {member.pid}"
+    scene.require(exit_code == 0, f"{name} ended with {exit_code}: {member.logged[-500:]}")
+    scene.require(seconds <= _GRACE_SECONDS, f"{name} took {seconds:.1f} s to end")
+    scene.require(left[0][0] == 0, f"{name} left {left[0][0]} claims behind")
+    scene.require("Traceback" not in member.logged, f"{name} crashed: {member.logged[-500:]}")
+    stops.of_kind[kind] += 1
+    stops.held["claims"] += held if role == "worker" else 0
+    stops.instances.append(f":{member.pid}:")
+    await _until_all_answered(house, member)
+    _check_answers(scene, house, member, told_at, stops)
+    return member
+
+
+async def _until_all_answered(house: House, member: Member) -> None:
+    """It is gone, and its caller has seen the last of it too."""
+    in_flight = house.caller.in_flight
+    while in_flight[member.url] or in_flight[member.gateway_url]:
+        await asyncio.sleep(0.005)
+
+
+def _check_answers(
+    scene: Scene, house: House, member: Member, told_at: float, stops: _Stops
+) -> None:
+    """Who was connected is answered; who was before the signal gets what he came for."""
+    urls = {member.url, member.gateway_url}
+    since = [a for a in house.caller.answers if a.url in urls and a.sent_at + a.seconds > told_at]
+    cut_off = [answer for answer in since if answer.cut_off]
+    scene.require(not cut_off, f"{member.kind}: {len(cut_off)} cut off: {_shown(cut_off, told_at)}")
+    in_flight = [answer for answer in since if answer.spans(told_at) and answer.status]
+    failed = [answer for answer in in_flight if answer.status >= 300]
+    scene.require(not failed, f"{member.kind}: {len(failed)} in flight: {_shown(failed, told_at)}")
+    stops.held["requests"] += len(in_flight)
+    stops.held["later"] += sum(a.status in {200, 201, 202} for a in since) - len(in_flight)
+
+
+def _shown(answers: list[Answer], told_at: float) -> str:
+    return ", ".join(
+        f"{a.status} {a.code} sent {a.sent_at - told_at:+.3f} s, {a.seconds:.3f} s"
+        for a in answers[:5]
+    )
+
+
+def _check_logs(scene: Scene, house: House, stops: _Stops) -> None:
+    """Nobody had to clear up after one that was stopped."""
+    lines = [
+        line
+        for log in house.home.glob("*.log")
+        for line in log.read_text(errors="replace").splitlines()
+        if "claims.orphans_released" in line and any(pid in line for pid in stops.instances)
+    ]
+    scene.require(not lines, f"{len(lines)} times others released claims: {lines[:3]}")
+
+
+async def _place_large(scene: Scene, house: House) -> None:
+    """An order of a hundred slices keeps a worker longest."""
+    split: dict[str, Any] = {"num_splits": 100, "duration_minutes": 600, "randomize": True}
+    quantity = scene.random.randint(100, 1_000_000)
+    await house.caller.place(house.caller.request(total_quantity=quantity, split_config=split))
+
+
+CASE: Final = Case(
+    name="stops",
+    promise="SIGTERM under load: whoever has connected is answered, no claim is left behind, "
+    "exit code 0 within 15 s",
+    at_least=50,
+    short=4,
+    run=run,
+)

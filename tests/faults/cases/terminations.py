@@ -1,0 +1,63 @@
+"""Backends terminated twice a second: every connection of Pulse breaks, at any moment."""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Final
+
+from tests.faults.house import House
+from tests.faults.scene import Case, Scene
+
+_RATE: Final = 100.0
+_APART_SECONDS: Final = 0.5
+
+
+async def run(scene: Scene) -> None:
+    """Terminate one random backend of Pulse's at a time, for as long as it takes."""
+    roles: Counter[str] = Counter()
+    async with (
+        scene.house(apis=2, workers=2, gateways=1) as house,
+        house.caller.load(rate=_RATE),
+    ):
+        begun = time.monotonic()
+        for number in range(scene.times):
+            await asyncio.sleep(max(0.0, begun + number * _APART_SECONDS - time.monotonic()))
+            role = await _terminate_one(house)
+            while role is None:
+                role = await _terminate_one(house)
+            roles[role] += 1
+            scene.injected()
+        scene.recovered(await house.until_served())
+        statuses = house.caller.statuses
+        refused = sum(count for status, count in statuses.items() if status not in {200, 201, 202})
+        scene.fact(
+            f"answers: {_told(statuses)}; {refused / statuses.total():.1%} to be asked again"
+        )
+    scene.fact(f"connections ended, by role: {_told(roles)}")
+
+
+async def _terminate_one(house: House) -> str | None:
+    """End a connection of a role chosen first, so that rare ones are met as often; its role."""
+    rows = await house.server.fetch(
+        """SELECT role, pg_terminate_backend(pid) FROM (
+               SELECT DISTINCT ON (role) role, pid FROM (
+                   SELECT substring(application_name FROM '^pulse:([a-z-]+)@') AS role, pid
+                     FROM pg_stat_activity WHERE application_name LIKE 'pulse:%%@%%'
+                    ORDER BY random()) one_each
+                ORDER BY role) each ORDER BY random() LIMIT 1"""
+    )
+    return rows[0][0] if rows else None
+
+
+def _told(counts: Counter[int] | Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=str))
+
+
+CASE: Final = Case(
+    name="terminations",
+    promise="backends terminated twice a second for a minute: every connection is made again; "
+    "callers see success or 503, never a wrong answer",
+    at_least=120,
+    short=12,
+    run=run,
+)
