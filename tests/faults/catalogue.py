@@ -2,10 +2,29 @@
 
 from typing import Final
 
-from tests.faults.cases import crashes, kills, soak, stops, terminations
+from tests.faults.cases import (
+    commit_order,
+    crashes,
+    held_transactions,
+    kills,
+    poison,
+    soak,
+    stops,
+    terminations,
+    wake_ups,
+)
 from tests.faults.scene import Case
 
-CASES: Final[tuple[Case, ...]] = (kills.CASE, crashes.CASE, terminations.CASE, stops.CASE)
+CASES: Final[tuple[Case, ...]] = (
+    kills.CASE,
+    crashes.CASE,
+    terminations.CASE,
+    commit_order.CASE,
+    wake_ups.CASE,
+    held_transactions.CASE,
+    poison.CASE,
+    stops.CASE,
+)
 
 BY_ITSELF: Final = soak.CASE
 """Takes an hour: runs only when named."""

@@ -15,7 +15,7 @@ from pulse.domain import Event, OrderCreated, SlicesScheduled, SplittingFailed, 
 from pulse.eventstore import EventMapper
 from pulse.testing import ScheduleBroken, check_schedule
 from tests.faults.ledger import Known
-from tests.faults.reader import LogReader
+from tests.faults.reader import LogReader, Place
 from tests.support.processes import ROOT, environment, url_of
 
 Stored = dict[int, tuple[UUID, int, Event]]
@@ -24,6 +24,8 @@ Stored = dict[int, tuple[UUID, int, Event]]
 _LOG: Final = """
 SELECT notification_id, originator_id, originator_version, topic, state
   FROM stored_events WHERE topic LIKE 'pulse.%' ORDER BY notification_id"""
+_PLACES: Final = """
+SELECT notification_id, originator_id::text, originator_version FROM stored_events"""
 _READ_MODEL: Final = (
     "SELECT q::text FROM order_queue q ORDER BY order_id",
     "SELECT s::text FROM order_slices s ORDER BY order_id, sequence_number",
@@ -98,7 +100,7 @@ async def check_all(
     verdict = Verdict(orders=len(ledger))
     _check_ledger(ledger, log, verdict)
     _check_streams(log, verdict, frozenset(may_fail))
-    _check_readers(readers, log, verdict)
+    _check_readers(readers, await _read_places(conninfo), verdict)
     if rebuild:
         await _check_rebuilt(conninfo, verdict)
     return verdict
@@ -114,6 +116,13 @@ async def _read_log(conninfo: str) -> Stored:
         event: Any = mapper.to_domain_event(StoredEvent(order_id, version, topic, bytes(state)))
         log[position] = (order_id, version, event)
     return log
+
+
+async def _read_places(conninfo: str) -> dict[int, Place]:
+    """Where every event stands, foreign ones too."""
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        rows = await (await connection.execute(_PLACES)).fetchall()
+    return {position: (order_id, version) for position, order_id, version in rows}
 
 
 def _check_ledger(ledger: Mapping[tuple[str, str], Known], log: Stored, verdict: Verdict) -> None:
@@ -192,11 +201,10 @@ def _broken_schedule(created: Event, scheduled: SlicesScheduled) -> list[str]:
     return []
 
 
-def _check_readers(readers: Sequence[LogReader], log: Stored, verdict: Verdict) -> None:
+def _check_readers(
+    readers: Sequence[LogReader], stored: Mapping[int, Place], verdict: Verdict
+) -> None:
     """Every reader saw every event once, in order."""
-    stored = {
-        position: (str(order_id), version) for position, (order_id, version, _) in log.items()
-    }
     for number, reader in enumerate(readers, 1):
         missed = [str(position) for position in stored if position not in reader.seen]
         invented = [str(at) for at, place in reader.seen.items() if stored.get(at) != place]

@@ -53,10 +53,15 @@ class _Link:
 
 
 class PostgresProxy:
-    """Listens on the loopback. `faults` are met in turn by statements; None lets one through."""
+    """Listens on the loopback. `faults` are met in turn by statements; None lets one through.
+
+    While `deaf`, notifications do not reach the clients; `unheard` counts those.
+    """
 
     def __init__(self, conninfo: str) -> None:
         self.faults: deque[Fault | None] = deque()
+        self.deaf = False
+        self.unheard = 0
         self.request_sizes: list[int] = []
         self.reply_sizes: list[int] = []
         self._upstream = conninfo
@@ -163,6 +168,9 @@ class PostgresProxy:
         """Forward the server's messages as far as the statement's fault allows."""
         while True:
             kind, message = await _message(link.server_reader)
+            if kind == b"A" and self.deaf:
+                self.unheard += 1
+                continue
             link.client.write(message[: _allowed(link, len(message))])
             link.reply_size += len(message)
             if kind == b"Z" and link.executing:

@@ -1,0 +1,136 @@
+"""Slow writers, rolled-back ids and strangers on the log: whoever reads on must miss nothing."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from random import Random
+from typing import Final
+from uuid import uuid4
+
+import psycopg
+from eventsourcing.persistence import ApplicationRecorder, StoredEvent
+from psycopg.conninfo import make_conninfo
+
+from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.postgres import Limits
+from pulse.postgres.migrations import Migrations
+from tests.faults.scene import Case, Scene
+from tests.integration.library.stock import stock_recorder
+
+_WRITERS: Final = 4
+_CONTROL_ROUNDS: Final = 1_200
+_RATE: Final = 60.0
+_SLOW: Final = """
+CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_sleep(0.002 + 0.008 * random());
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER be_slow BEFORE INSERT ON stored_events
+    FOR EACH ROW WHEN (NEW.topic = 'slow') EXECUTE FUNCTION be_slow();"""
+"""Holds a writer of that topic up between taking its id and its commit."""
+
+
+async def run(scene: Scene) -> None:
+    """Pulse under load beside the library's own writers on one log; then the control."""
+    async with scene.house(apis=2, workers=1, readers=2) as house, house.caller.load(rate=_RATE):
+        missed, stored = await _disorder(scene, house.server.conninfo, rounds=scene.times)
+        scene.injected(scene.times)
+        rolled_back = await house.server.fetch(
+            "SELECT max(notification_id) - count(*) FROM stored_events"
+        )
+        control = make_conninfo(house.server.conninfo, dbname="control")
+        await house.server.fetch("CREATE DATABASE control")
+        await asyncio.to_thread(Migrations(MIGRATED_ROOMS).migrate, control, Limits())
+        missed_by_control, of = await _disorder(
+            scene, control, rounds=min(scene.times, _CONTROL_ROUNDS), db_functions=True
+        )
+    scene.row.skipped += missed
+    scene.fact(f"{stored:,} events stored, {rolled_back[0][0]:,} ids rolled back")
+    scene.fact(f"control, the library's db functions on: {missed_by_control} of {of:,} missed")
+    scene.require(missed == 0, f"a checkpointing reader missed {missed} events")
+    scene.require(rolled_back[0][0] > 0, "no id was rolled back")
+    scene.require(missed_by_control > 0, "the control missed nothing: this case cannot fail")
+
+
+async def _disorder(
+    scene: Scene, conninfo: str, *, rounds: int, db_functions: bool = False
+) -> tuple[int, int]:
+    """Write in disorder; how many events a checkpointing reader missed, and of how many."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(_SLOW)
+    each = rounds // _WRITERS
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(stock_recorder(conninfo, db_functions=db_functions))
+            for _ in range(_WRITERS)
+        ]
+        seen = stack.enter_context(_checkpointing_reader(conninfo))
+        async with asyncio.TaskGroup() as writing:
+            for writer in writers:
+                random = Random(scene.random.random())
+                writing.create_task(asyncio.to_thread(_write, writer, conninfo, each, random))
+    with psycopg.connect(conninfo) as connection:
+        rows = connection.execute("SELECT notification_id FROM stored_events").fetchall()
+    last = max(seen)
+    return len({position for (position,) in rows if position <= last} - seen), len(rows)
+
+
+def _write(recorder: ApplicationRecorder, conninfo: str, rounds: int, random: Random) -> None:
+    """Rounds of a writer: most quick, some slow, some rolled back after taking an id."""
+    with psycopg.connect(conninfo) as regretful:
+        for _ in range(rounds):
+            kind = random.choices(("quick", "slow", "rolled back"), (80, 10, 10))[0]
+            if kind == "rolled back":
+                regretful.execute("LOCK TABLE stored_events IN EXCLUSIVE MODE")
+                regretful.execute(
+                    "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
+                    " VALUES (%s, 1, 'regretted', '')",
+                    (uuid4(),),
+                )
+                regretful.rollback()
+            else:
+                recorder.insert_events([StoredEvent(uuid4(), 1, kind, b"{}")])
+
+
+@contextmanager
+def _checkpointing_reader(conninfo: str) -> Iterator[set[int]]:
+    """The positions seen by a reader that goes on from the last it saw, as often as it can."""
+    seen: set[int] = set()
+    done = threading.Event()
+
+    def read() -> None:
+        last = 0
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            while True:
+                finishing = done.is_set()
+                rows = connection.execute(
+                    "SELECT notification_id FROM stored_events WHERE notification_id > %s"
+                    " ORDER BY 1 LIMIT 500",
+                    (last,),
+                ).fetchall()
+                seen.update(position for (position,) in rows)
+                last = max((last, *(position for (position,) in rows)))
+                if finishing and not rows:
+                    return
+                done.wait(0.001)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        reading.join()
+
+
+CASE: Final = Case(
+    name="commit_order",
+    promise="slow writers, rolled-back ids and the library's own writers beside Pulse's on one "
+    "log: no reader skips an event; with the library's db functions on, the control, one does",
+    at_least=10_000,
+    short=600,
+    run=run,
+)
