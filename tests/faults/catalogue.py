@@ -3,8 +3,10 @@
 from typing import Final
 
 from tests.faults.cases import (
+    backup,
     commit_order,
     crashes,
+    failover,
     held_transactions,
     kills,
     poison,
@@ -24,6 +26,8 @@ CASES: Final[tuple[Case, ...]] = (
     held_transactions.CASE,
     poison.CASE,
     stops.CASE,
+    failover.CASE,
+    backup.CASE,
 )
 
 BY_ITSELF: Final = soak.CASE

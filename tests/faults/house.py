@@ -15,7 +15,7 @@ from tests.faults.checks import Verdict, check_all, until_quiet
 from tests.faults.ledger import Ledger
 from tests.faults.member import Kind, Member
 from tests.faults.reader import LogReader
-from tests.faults.server import Server
+from tests.faults.server import AnyServer, Server
 from tests.support.tokens import AUDIENCE, ISSUER, bearer, signer_of
 
 GATEWAY_TOKEN: Final = "gateway-token-" + "g" * 32
@@ -29,7 +29,7 @@ _TOKEN_SECONDS: Final = 7200
 class House:
     """Server and fleet, with what every case needs of them. Made by `Scene.house`."""
 
-    def __init__(self, server: Server, home: Path, random: Random) -> None:
+    def __init__(self, server: AnyServer, home: Path, random: Random) -> None:
         self.server = server
         self.members: list[Member] = []
         self.readers: list[LogReader] = []
@@ -140,7 +140,7 @@ async def open_house(
     readers: int = 2,
     settings: dict[str, Any] | None = None,
     server_options: dict[str, str] | None = None,
-    server: Server | None = None,
+    server: AnyServer | None = None,
     caller: dict[str, Any] | None = None,
 ) -> AsyncIterator[House]:
     """A house that serves; all it started is ended on leaving.

@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, LiteralString
+from typing import Any, Final, LiteralString, Protocol
 
 import psutil
 import psycopg
@@ -20,6 +20,32 @@ from pulse.postgres.migrations import Migrations
 from tests.support.processes import url_of
 
 DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "max_connections": "300"}
+
+
+class AnyServer(Protocol):
+    """What a house needs of its Postgres."""
+
+    @property
+    def conninfo(self) -> str:
+        """Where it is."""
+
+    @property
+    def url(self) -> str:
+        """The same as PULSE_DATABASE_URL names it."""
+
+    async def fetch(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows of any statement."""
+
+
+async def fetch_from(
+    conninfo: str, statement: LiteralString, *parameters: Any
+) -> list[tuple[Any, ...]]:
+    """The rows of any statement, on a connection of its own."""
+    async with await psycopg.AsyncConnection.connect(
+        conninfo, autocommit=True, application_name="faults"
+    ) as connection:
+        cursor = await connection.execute(statement, parameters)
+        return await cursor.fetchall() if cursor.description else []
 
 
 class Server:
@@ -86,8 +112,4 @@ class Server:
 
     async def fetch(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of any statement, on a connection of its own."""
-        async with await psycopg.AsyncConnection.connect(
-            self.conninfo, autocommit=True, application_name="faults"
-        ) as connection:
-            cursor = await connection.execute(statement, parameters)
-            return await cursor.fetchall() if cursor.description else []
+        return await fetch_from(self.conninfo, statement, *parameters)

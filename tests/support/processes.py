@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS: Final = 40.0
 _LOOK_AGAIN_SECONDS: Final = 0.02
+_WHERE: Final = ("host", "port", "target_session_attrs")
 
 UP: Final = ("-m", "pulse.cli", "up")
 
@@ -45,7 +46,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SEC
 def url_of(conninfo: str) -> str:
     """The server of a conninfo, local socket included, as PULSE_DATABASE_URL names it."""
     parts = {name: quote(str(value), safe="") for name, value in conninfo_to_dict(conninfo).items()}
-    query = "&".join(f"{name}={parts[name]}" for name in ("host", "port") if name in parts)
+    query = "&".join(f"{name}={parts[name]}" for name in _WHERE if name in parts)
     who = ":".join(parts[name] for name in ("user", "password") if name in parts)
     return f"postgresql://{who}@/{parts['dbname']}?{query}"
 

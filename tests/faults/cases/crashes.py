@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults.house import House
 from tests.faults.scene import Case, Scene
+from tests.faults.server import Server
 
 _RATE: Final = 100.0
 _WINDOW_SECONDS: Final = 4.0
@@ -15,15 +16,19 @@ _SHARE: Final = 0.95
 async def run(scene: Scene) -> None:
     """Crash it again and again; the rate of each window afterwards is held against the first."""
     shares: list[float] = []
-    async with scene.house(apis=2, workers=2, readers=2) as house, house.caller.load(rate=_RATE):
+    async with (
+        Server.running(scene.home / "postgres") as server,
+        scene.house(server=server, apis=2, workers=2, readers=2) as house,
+        house.caller.load(rate=_RATE),
+    ):
         before = await _rate(house)
         for number in range(scene.times):
             begun = time.monotonic()
             if number % 2:
-                await house.server.kill_backend()
+                await server.kill_backend()
             else:
-                await house.server.stop_immediately()
-                await house.server.start()
+                await server.stop_immediately()
+                await server.start()
             scene.injected()
             await house.until_served()
             scene.recovered(time.monotonic() - begun)

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from typing import Final
 
 import aiohttp
@@ -43,7 +44,7 @@ async def run(scene: Scene) -> None:
         await asyncio.sleep(2)
         ((before, _),) = await house.server.fetch(_P99, start, middle)
         ((during, orders),) = await house.server.fetch(_P99, middle, end)
-        parked = await _parked(house)
+        parked = await _until_parked(house, scene.times)
         await _mend(house)
     scene.fact(
         f"p99 until the outcome: {before * 1000:.0f} ms without poison, {during * 1000:.0f} ms with"
@@ -70,6 +71,14 @@ async def _poison(house: House) -> None:
         MAPPER.to_stored_event(order_created()).topic,
         LOG_LOCK,
     )
+
+
+async def _until_parked(house: House, count: int) -> int:
+    """How many parked orders readiness counts, once those are all or a while has gone by."""
+    deadline = time.monotonic() + 20
+    while (found := await _parked(house)) != count and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    return found
 
 
 async def _parked(house: House) -> int:
