@@ -40,6 +40,8 @@ SELECT (SELECT count(*) FROM order_queue WHERE state = 'PENDING' AND created_pos
      + (SELECT count(*) FROM notification_tracking
          WHERE application_name = 'order_queue' AND notification_id < %(end)s)"""
 
+_AT_ONCE: Final = 24
+_LARGE: Final = {"num_splits": 100, "duration_minutes": 600, "randomize": True}
 _LOOK_AGAIN_SECONDS: Final = 0.002
 _AFTER_FREEZING_SECONDS: Final = 0.01
 _FIND_SECONDS: Final = 30.0
@@ -135,3 +137,26 @@ class Watch:
     async def _counts(self, statement: LiteralString) -> dict[int, int]:
         cursor = await self._connection.execute(statement)
         return dict(await cursor.fetchall())
+
+
+@asynccontextmanager
+async def pressure(house: House) -> AsyncIterator[asyncio.Event]:
+    """Everybody has work while in the block: 24 orders of a hundred slices on their way at once.
+
+    Closed loop, so that a slow house is not buried. `over` ends it at once; on leaving the block it
+    is ended, and those under way are waited for.
+    """
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as placing:
+        for _ in range(_AT_ONCE):
+            placing.create_task(_place_until(over, house))
+        try:
+            yield over
+        finally:
+            over.set()
+
+
+async def _place_until(over: asyncio.Event, house: House) -> None:
+    while not over.is_set():
+        quantity = house.random.randint(100, 1_000_000)
+        await house.caller.place(house.caller.request(total_quantity=quantity, split_config=_LARGE))
