@@ -23,13 +23,12 @@ async def test_whoever_ends_does_not_chase_what_others_append(
     conninfo: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_once = Projector.run_once
-    orders = iter(orders_created(2000))
+    orders = iter(orders_created(300))
     async with running_store(database) as others:
 
         async def and_others_go_on(projector: Projector) -> Projected | Busy:
-            result = await run_once(projector)
             await others.append(next(orders))
-            return result
+            return await run_once(projector)
 
         monkeypatch.setattr(wiring, "_CATCH_UP_SECONDS", 3600.0)
         async with asyncio.timeout(40):
