@@ -17,6 +17,10 @@ _AT_ONCE: Final = 60
 _RATE: Final = 40.0
 _BATCH: Final = 50
 _MOST_RECOVERY_SECONDS: Final = 2.0
+_BETWEEN_STATEMENTS: Final = 0.7
+"""Of so many the last statement has ended; the others die while Postgres is at it."""
+
+_LEAST: Final[dict[Role, int]] = {"api": 3, "gateway": 3, "worker": 1, "projecting": 1}
 _WORK: Final = {
     "api": "requests in flight",
     "gateway": "requests in flight",
@@ -53,7 +57,12 @@ async def _kill_one(scene: Scene, house: House, watch: Watch, role: Role) -> int
     """Kill whoever is at work in that role; how much work it had in its hands."""
     async with pressure(house) as over:
         await asyncio.sleep(scene.random.uniform(0.1, 0.4))
-        victim, held = await watch.caught(role, house.of_kind(*KINDS[role]))
+        victim, held = await watch.caught(
+            role,
+            house.of_kind(*KINDS[role]),
+            least=_LEAST[role],
+            between_statements=scene.random.random() < _BETWEEN_STATEMENTS,
+        )
         victim.kill()
         killed_at = time.monotonic()
         over.set()
