@@ -20,7 +20,7 @@ from pulse.bootstrap.services import Service
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
 from pulse.postgres import Database, Listener, Notifier, WakeUp
-from pulse.projections import Busy, OrderReader, Projected, Projector
+from pulse.projections import BUSY_SECONDS, Busy, OrderReader, Projected, Projector
 from pulse.settings import Settings
 from pulse.workers import (
     CLAIMS_CHANNEL,
@@ -37,7 +37,6 @@ from pulse.workers import (
 
 _log = structlog.get_logger(__name__)
 
-_BUSY_SECONDS: Final = 0.01
 _AFTER_HANDING_BACK_SECONDS: Final = 0.5
 _NOT_PRESENT_SECONDS: Final = 0.1
 _ORPHAN_CHECK_SECONDS: Final = 1.0
@@ -126,16 +125,14 @@ class Node:
         loops = [self._clock_loop(), self._projector_loop()]
         for loop in loops:
             _service(loop).start(stack)
+        presence = Presence(self._database, self._origin.instance, self._queue_advanced)
+        if with_workers:  # present until its claims have ended: others would hand them back
+            Service("presence", presence.run).start(stack)
         stack.push_async_callback(self._catch_up)
         _service(self._orphans_loop()).start(stack)
         if with_workers:
-            self._start_workers(stack)
-
-    def _start_workers(self, stack: AsyncExitStack) -> None:
-        presence = Presence(self._database, self._origin.instance, self._queue_advanced)
-        Service("presence", presence.run).start(stack)
-        _service(self._timeouts_loop()).start(stack)
-        _service(self._splitting_loop(presence)).start(stack)
+            _service(self._timeouts_loop()).start(stack)
+            _service(self._splitting_loop(presence)).start(stack)
 
     def _on_commit(self) -> None:
         """After a commit of this process's own: wake the projector here, then the others'."""
@@ -158,14 +155,13 @@ class Node:
         return result
 
     async def _catch_up(self) -> None:
-        """Project what the workers did last, so that no claim outlives its worker's clean end."""
+        """Project what the workers did last, so that no claim outlives its worker's clean end.
+
+        Not what others append meanwhile: while orders pour in, the log's end is never reached.
+        """
         with contextlib.suppress(PulseError, TimeoutError):
             async with asyncio.timeout(_CATCH_UP_SECONDS):
-                while True:
-                    result = await self._projector.run_once()
-                    if isinstance(result, Projected) and not result.events:
-                        return
-                    await asyncio.sleep(_BUSY_SECONDS)
+                await self._projector.run_until(await self._store.end())
 
     def _projector_loop(self) -> AnyLoop:
         return Loop(
@@ -237,7 +233,7 @@ def _poll(_: object) -> None:
 
 def _pause_after_projecting(result: Projected | Busy) -> float | None:
     if isinstance(result, Busy):
-        return _BUSY_SECONDS
+        return BUSY_SECONDS
     return NOW if result.events == _PROJECTED_EVENTS else None
 
 

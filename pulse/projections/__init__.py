@@ -4,7 +4,7 @@ from pulse.projections.lag import Lag, read_lag
 from pulse.projections.order_list import MOST_ORDERS_A_PAGE, OrderPage, OrderQuery, read_orders
 from pulse.projections.order_view import OrderQueueStatus, OrderReader, OrderView
 from pulse.projections.parked import ParkedOrder, ParkedOrders, Retried
-from pulse.projections.projector import Busy, Projected, Projector
+from pulse.projections.projector import BUSY_SECONDS, Busy, Projected, Projector
 from pulse.projections.rebuild import OnProgress, Rebuild, RebuildRunning, Rebuilt
 from pulse.projections.slice_list import (
     MOST_SLICES_A_PAGE,
@@ -16,6 +16,7 @@ from pulse.projections.slice_list import (
 )
 
 __all__ = [
+    "BUSY_SECONDS",
     "MOST_ORDERS_A_PAGE",
     "MOST_SLICES_A_PAGE",
     "Busy",

@@ -1,5 +1,6 @@
 """The projector: reads the log from its position and writes the order queue."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +14,8 @@ from pulse.projections.queue_writer import POISON, QueueWriter
 _log = structlog.get_logger(__name__)
 
 PROJECTION_NAME: Final = "order_queue"
+BUSY_SECONDS: Final = 0.01
+"""When to look again whether the one that holds the position has let go."""
 
 _LOCK_POSITION = load_sql(__package__, "lock_position")
 _ADVANCE_POSITION = load_sql(__package__, "advance_position")
@@ -59,6 +62,18 @@ class Projector:
             result = await self._advance_singly()
         self.fault = None
         return result
+
+    async def run_until(self, position: int) -> None:
+        """Return when the queue stands there or beyond, whichever process brought it there.
+
+        Raises: as `run_once`.
+        """
+        while True:
+            result = await self.run_once()
+            if isinstance(result, Busy):
+                await asyncio.sleep(BUSY_SECONDS)
+            elif result.position >= position or not result.events:
+                return
 
     async def _advance_batch(self) -> Projected | Busy:
         async with self._database.connection() as connection, connection.transaction():

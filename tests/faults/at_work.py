@@ -35,11 +35,15 @@ SELECT substring(a.application_name FROM '[0-9]+$')::integer, 1
    AND EXISTS (SELECT FROM pg_locks l
                 WHERE l.pid = a.pid AND l.granted AND l.mode = 'RowExclusiveLock'
                   AND l.relation IN ('order_queue'::regclass, 'notification_tracking'::regclass))"""
+_UNDER_WAY: Final = """
+SELECT FROM pg_stat_activity WHERE application_name LIKE %s AND state = 'active' LIMIT 1"""
 _LEFT_OF_BEFORE: Final = """
 SELECT (SELECT count(*) FROM order_queue WHERE state = 'PENDING' AND created_position <= %(end)s)
      + (SELECT count(*) FROM notification_tracking
          WHERE application_name = 'order_queue' AND notification_id < %(end)s)"""
 
+_AT_ONCE: Final = 24
+_LARGE: Final = {"num_splits": 100, "duration_minutes": 600, "randomize": True}
 _LOOK_AGAIN_SECONDS: Final = 0.002
 _AFTER_FREEZING_SECONDS: Final = 0.01
 _FIND_SECONDS: Final = 30.0
@@ -95,21 +99,32 @@ class Watch:
                     return member, work[member.pid]
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
-    async def caught(self, role: Role, among: Sequence[Member]) -> tuple[Member, int]:
+    async def caught(
+        self, role: Role, among: Sequence[Member], *, least: int, between_statements: bool
+    ) -> tuple[Member, int]:
         """One of these, frozen in the midst of work: looked at again, it still has it in its hands.
+
+        `between_statements`: none of its statements is under way any more, so that nothing it has
+        begun comes to an end without it.
 
         Raises:
             TimeoutError: none was within 30 s.
         """
         async with asyncio.timeout(_FIND_SECONDS):
             while True:
-                member, _ = await self.found(role, among)
+                member, _ = await self.found(role, among, least=least)
                 member.freeze()
                 await asyncio.sleep(_AFTER_FREEZING_SECONDS)
+                while between_statements and await self._has_statement(member.pid):
+                    await asyncio.sleep(_LOOK_AGAIN_SECONDS)
                 held = (await self.work_of(role)).get(member.pid, 0)
-                if held:
+                if held >= least:
                     return member, held
                 member.thaw()
+
+    async def _has_statement(self, pid: int) -> bool:
+        cursor = await self._connection.execute(_UNDER_WAY, (f"pulse:%:{pid}",))
+        return await cursor.fetchone() is not None
 
     async def end_of_log(self) -> int:
         """The last position."""
@@ -135,3 +150,26 @@ class Watch:
     async def _counts(self, statement: LiteralString) -> dict[int, int]:
         cursor = await self._connection.execute(statement)
         return dict(await cursor.fetchall())
+
+
+@asynccontextmanager
+async def pressure(house: House) -> AsyncIterator[asyncio.Event]:
+    """Everybody has work while in the block: 24 orders of a hundred slices on their way at once.
+
+    Closed loop, so that a slow house is not buried. `over` ends it at once; on leaving the block it
+    is ended, and those under way are waited for.
+    """
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as placing:
+        for _ in range(_AT_ONCE):
+            placing.create_task(_place_until(over, house))
+        try:
+            yield over
+        finally:
+            over.set()
+
+
+async def _place_until(over: asyncio.Event, house: House) -> None:
+    while not over.is_set():
+        quantity = house.random.randint(100, 1_000_000)
+        await house.caller.place(house.caller.request(total_quantity=quantity, split_config=_LARGE))

@@ -4,19 +4,23 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
-from tests.faults.at_work import KINDS, Role, Watch
+from tests.faults.at_work import KINDS, Role, Watch, pressure
 from tests.faults.caller import Caller
 from tests.faults.house import House
 from tests.faults.report import quantile
 from tests.faults.scene import Case, Scene
 
 _ORDERS_A_KILL: Final = 200
-_BURST: Final = 60
+_AT_ONCE: Final = 60
 _RATE: Final = 40.0
 _BATCH: Final = 50
 _MOST_RECOVERY_SECONDS: Final = 2.0
+_BETWEEN_STATEMENTS: Final = 0.7
+"""Of so many the last statement has ended; the others die while Postgres is at it."""
+
+_LEAST: Final[dict[Role, int]] = {"api": 3, "gateway": 3, "worker": 1, "projecting": 1}
 _WORK: Final = {
     "api": "requests in flight",
     "gateway": "requests in flight",
@@ -51,13 +55,17 @@ async def run(scene: Scene) -> None:
 
 async def _kill_one(scene: Scene, house: House, watch: Watch, role: Role) -> int:
     """Kill whoever is at work in that role; how much work it had in its hands."""
-    async with asyncio.TaskGroup() as burst:
-        for _ in range(_BURST):
-            burst.create_task(_place_large(scene, house.caller))
-        await asyncio.sleep(scene.random.uniform(0.0, 0.2))
-        victim, held = await watch.caught(role, house.of_kind(*KINDS[role]))
+    async with pressure(house) as over:
+        await asyncio.sleep(scene.random.uniform(0.1, 0.4))
+        victim, held = await watch.caught(
+            role,
+            house.of_kind(*KINDS[role]),
+            least=_LEAST[role],
+            between_statements=scene.random.random() < _BETWEEN_STATEMENTS,
+        )
         victim.kill()
         killed_at = time.monotonic()
+        over.set()
         scene.injected()
         await asyncio.gather(watch.until_settled(await watch.end_of_log()), _until_served(house))
         scene.recovered(time.monotonic() - killed_at)
@@ -73,16 +81,9 @@ async def _until_served(house: House) -> None:
         house.caller.wrong += caller.wrong
 
 
-async def _place_large(scene: Scene, caller: Caller) -> None:
-    """An order of a hundred slices keeps a worker and the projection longest."""
-    split: dict[str, Any] = {"num_splits": 100, "duration_minutes": 600, "randomize": True}
-    quantity = scene.random.randint(100, 1_000_000)
-    await caller.place(caller.request(total_quantity=quantity, split_config=split))
-
-
 async def _place_missing(house: House, orders: int) -> None:
-    for _ in range(0, orders - len(house.ledger.read()), _BURST):
-        await asyncio.gather(*(house.caller.place() for _ in range(_BURST)))
+    for _ in range(0, orders - len(house.ledger.read()), _AT_ONCE):
+        await asyncio.gather(*(house.caller.place() for _ in range(_AT_ONCE)))
 
 
 CASE: Final = Case(

@@ -4,9 +4,9 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
-from tests.faults.at_work import Role, Watch
+from tests.faults.at_work import Role, Watch, pressure
 from tests.faults.caller import Answer
 from tests.faults.house import House
 from tests.faults.member import Kind, Member
@@ -15,8 +15,7 @@ from tests.faults.scene import Case, Scene
 _GRACE_SECONDS: Final = 15.0
 """What docs/running.md gives an orderly stop."""
 
-_RATE: Final = 40.0
-_BURST: Final = 60
+_RATE: Final = 20.0
 _BATCH: Final = 20
 _IN_FLIGHT: Final = 5
 _ROLES: Final[dict[Kind, Role]] = {
@@ -63,9 +62,8 @@ async def run(scene: Scene) -> None:
     _check_logs(scene, house, stops)
     scene.fact(", ".join(f"{count} x {kind}" for kind, count in stops.of_kind.items()))
     scene.fact(
-        f"at the signals {stops.held['requests']} requests in flight there, all answered as if "
-        f"nothing were, and {stops.held['claims']} orders claimed; "
-        f"{stops.held['later']} more answered after it; "
+        f"at the signals {stops.held['requests']} requests in flight there and "
+        f"{stops.held['claims']} orders claimed; {stops.held['later']} later requests accepted; "
         f"the slowest exit {max(scene.row.recoveries, default=0.0):.2f} s"
     )
 
@@ -73,23 +71,25 @@ async def run(scene: Scene) -> None:
 async def _stop_at_once(
     scene: Scene, house: House, watch: Watch, kinds: tuple[Kind, ...], stops: _Stops
 ) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(_BURST):
-            tasks.create_task(_place_large(scene, house))
-        await asyncio.sleep(scene.random.uniform(0.0, 0.2))
-        stopped = await asyncio.gather(
-            *(_stop_one(scene, house, watch, kind, stops) for kind in kinds)
-        )
+    stopped: list[Member] = []
+    async with pressure(house) as over, asyncio.TaskGroup() as ends:
+        await asyncio.sleep(scene.random.uniform(0.1, 0.4))
+        for kind in kinds:
+            role = _ROLES[kind]
+            least = 1 if role == "worker" else _IN_FLIGHT
+            member, held = await watch.found(role, house.of_kind(kind), least=least)
+            member.tell(signal.SIGTERM)
+            ends.create_task(_see_end(scene, house, member, time.monotonic(), stops))
+            stops.held["claims"] += held if role == "worker" else 0
+            stopped.append(member)
+        over.set()
     await house.start(*stopped)
 
 
-async def _stop_one(scene: Scene, house: House, watch: Watch, kind: Kind, stops: _Stops) -> Member:
-    """Stop one of that kind while it is at work, and hold its end against what is promised."""
-    role = _ROLES[kind]
-    least = 1 if role == "worker" else _IN_FLIGHT
-    member, held = await watch.found(role, house.of_kind(kind), least=least)
-    member.tell(signal.SIGTERM)
-    told_at = time.monotonic()
+async def _see_end(
+    scene: Scene, house: House, member: Member, told_at: float, stops: _Stops
+) -> None:
+    """Hold its end against what is promised."""
     exit_code = await member.until_ended()
     seconds = time.monotonic() - told_at
     left = await house.server.fetch(
@@ -98,17 +98,15 @@ async def _stop_one(scene: Scene, house: House, watch: Watch, kind: Kind, stops:
     )
     scene.injected()
     scene.recovered(seconds)
-    name = f"{kind} {member.pid}"
+    name = f"{member.kind} {member.pid}"
     scene.require(exit_code == 0, f"{name} ended with {exit_code}: {member.logged[-500:]}")
     scene.require(seconds <= _GRACE_SECONDS, f"{name} took {seconds:.1f} s to end")
     scene.require(left[0][0] == 0, f"{name} left {left[0][0]} claims behind")
     scene.require("Traceback" not in member.logged, f"{name} crashed: {member.logged[-500:]}")
-    stops.of_kind[kind] += 1
-    stops.held["claims"] += held if role == "worker" else 0
+    stops.of_kind[member.kind] += 1
     stops.instances.append(f":{member.pid}:")
     await _until_all_answered(house, member)
     _check_answers(scene, house, member, told_at, stops)
-    return member
 
 
 async def _until_all_answered(house: House, member: Member) -> None:
@@ -149,13 +147,6 @@ def _check_logs(scene: Scene, house: House, stops: _Stops) -> None:
         if "claims.orphans_released" in line and any(pid in line for pid in stops.instances)
     ]
     scene.require(not lines, f"{len(lines)} times others released claims: {lines[:3]}")
-
-
-async def _place_large(scene: Scene, house: House) -> None:
-    """An order of a hundred slices keeps a worker longest."""
-    split: dict[str, Any] = {"num_splits": 100, "duration_minutes": 600, "randomize": True}
-    quantity = scene.random.randint(100, 1_000_000)
-    await house.caller.place(house.caller.request(total_quantity=quantity, split_config=split))
 
 
 CASE: Final = Case(

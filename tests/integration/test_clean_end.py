@@ -1,0 +1,54 @@
+"""How a process ends well while others go on: its claims end with it, and nothing else keeps it."""
+
+import asyncio
+
+import pytest
+
+from pulse.bootstrap import node as wiring
+from pulse.bootstrap.node import Node
+from pulse.postgres import Database
+from pulse.projections import Busy, Projected, Projector
+from pulse.settings import Settings
+from pulse.workers.overview import read_claims_overview
+from tests.support.events import orders_created
+from tests.support.log import running_store
+from tests.support.waiting import until
+
+
+async def workers_present(database: Database) -> int:
+    return (await read_claims_overview(database, timeout_seconds=300)).workers_present
+
+
+async def test_whoever_ends_does_not_chase_what_others_append(
+    conninfo: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_once = Projector.run_once
+    orders = iter(orders_created(300))
+    async with running_store(database) as others:
+
+        async def and_others_go_on(projector: Projector) -> Projected | Busy:
+            await others.append(next(orders))
+            return await run_once(projector)
+
+        monkeypatch.setattr(wiring, "_CATCH_UP_SECONDS", 3600.0)
+        async with asyncio.timeout(40):
+            async with Node(Settings(database_url=conninfo), conninfo).running(with_workers=False):
+                monkeypatch.setattr(Projector, "run_once", and_others_go_on)
+
+
+async def test_a_worker_is_present_until_its_last_outcomes_are_projected(
+    conninfo: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present_at_the_end: list[int] = []
+
+    async def look(*_: object) -> None:
+        present_at_the_end.append(await workers_present(database))
+
+    monkeypatch.setattr(Projector, "run_until", look)
+    async with Node(Settings(database_url=conninfo), conninfo).running(with_workers=True):
+
+        async def is_present() -> bool:
+            return await workers_present(database) == 1
+
+        await until(is_present, "the worker is present")
+    assert present_at_the_end == [1]
