@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from tests.faults.cases import kills
+from tests.faults.cases import kills, lost_replies
 from tests.faults.scene import Case
 
-CASES: Final[tuple[Case, ...]] = (kills.CASE,)
+CASES: Final[tuple[Case, ...]] = (kills.CASE, lost_replies.CASE)
+"""One module for each fault of docs/reliability.md."""
