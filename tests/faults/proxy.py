@@ -91,6 +91,8 @@ class Proxy:
         finally:
             listening.close()
             proxy.heal()
+            for writer in list(proxy._writers):
+                writer.transport.abort()
             if proxy._serving:
                 await asyncio.wait(proxy._serving)
 
@@ -110,6 +112,8 @@ class Proxy:
 
     def heal(self) -> None:
         """New connections work again; those of before are found to be dead."""
+        if not self._swallowing:
+            return
         self._healed.set()
         for writer in list(self._writers):
             writer.transport.abort()
