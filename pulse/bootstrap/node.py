@@ -30,6 +30,7 @@ from pulse.workers import (
     Loop,
     OrphanedClaims,
     Presence,
+    SilentClients,
     SplitBatch,
     SplittingWorker,
     TimeoutMonitor,
@@ -40,6 +41,7 @@ _log = structlog.get_logger(__name__)
 _AFTER_HANDING_BACK_SECONDS: Final = 0.5
 _NOT_PRESENT_SECONDS: Final = 0.1
 _ORPHAN_CHECK_SECONDS: Final = 1.0
+_SILENCE_CHECK_SECONDS: Final = 0.5
 _CLOCK_CHECK_SECONDS: Final = 60.0
 _CATCH_UP_SECONDS: Final = 3.0
 _PROJECTED_EVENTS: Final = 1000
@@ -122,7 +124,7 @@ class Node:
         await self._gate.wait()
         with contextlib.suppress(PulseError):
             await self._clock_watch.run_once()
-        loops = [self._clock_loop(), self._projector_loop()]
+        loops = [self._clock_loop(), self._silence_loop(), self._projector_loop()]
         for loop in loops:
             _service(loop).start(stack)
         presence = Presence(self._database, self._origin.instance, self._queue_advanced)
@@ -174,6 +176,14 @@ class Node:
 
     def _clock_loop(self) -> AnyLoop:
         return Loop("clock", self._clock_watch.run_once, _poll, poll_seconds=_CLOCK_CHECK_SECONDS)
+
+    def _silence_loop(self) -> AnyLoop:
+        return Loop(
+            "silence",
+            SilentClients(self._database).run_once,
+            _poll,
+            poll_seconds=_SILENCE_CHECK_SECONDS,
+        )
 
     def _orphans_loop(self) -> AnyLoop:
         orphans = OrphanedClaims(

@@ -4,6 +4,7 @@ from pulse.workers.claims import Claims
 from pulse.workers.loop import NOW, Loop
 from pulse.workers.orphans import OrphanedClaims, Released
 from pulse.workers.presence import CLAIMS_CHANNEL, Presence
+from pulse.workers.silence import SilentClients
 from pulse.workers.splitting import Fate, SplitBatch, SplittingWorker
 from pulse.workers.timeouts import TimedOutBatch, TimeoutMonitor
 
@@ -16,6 +17,7 @@ __all__ = [
     "OrphanedClaims",
     "Presence",
     "Released",
+    "SilentClients",
     "SplitBatch",
     "SplittingWorker",
     "TimedOutBatch",

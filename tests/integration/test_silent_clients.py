@@ -1,0 +1,81 @@
+"""Silent clients: who is stuck in the midst of a statement loses its locks, and no other does."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from pulse.postgres import Database
+from pulse.workers import SilentClients
+from tests.support.waiting import until
+
+NAME = "pulse:pool@elsewhere:1"
+HOLDS_THE_POSITION = "SELECT 1 FROM notification_tracking FOR UPDATE"
+CLAIMS = "INSERT INTO order_claims VALUES (gen_random_uuid(), 'w', now(), now())"
+READS = "SELECT 1 FROM notification_tracking"
+WORKS = "SELECT pg_sleep(30) FROM (SELECT 1 FROM notification_tracking FOR UPDATE) held"
+
+
+@contextmanager
+def unsynced(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[psycopg.Connection]:
+    """A client that stopped after a statement, before the message that ends and commits it."""
+    with psycopg.connect(conninfo, application_name=name, autocommit=True) as connection:
+        connection.pgconn.enter_pipeline_mode()
+        connection.pgconn.send_query_params(statement.encode(), None)
+        connection.pgconn.flush()
+        yield connection
+        connection.pgconn.finish()
+
+
+async def is_held(database: Database) -> bool:
+    async with database.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT count(*) FROM pg_locks"
+            " WHERE relation IN ('notification_tracking'::regclass, 'order_claims'::regclass)"
+            " AND pid <> pg_backend_pid()"
+        )
+        return await cursor.fetchone() != (0,)
+
+
+async def until_held(database: Database) -> None:
+    await until(lambda: is_held(database), "the statement has arrived")
+
+
+@pytest.mark.parametrize("statement", [HOLDS_THE_POSITION, CLAIMS])
+async def test_a_client_that_stops_in_the_midst_of_a_statement_loses_its_locks(
+    database: Database, conninfo: str, statement: str
+) -> None:
+    silent = SilentClients(database, silence_seconds=0.05)
+    ended: list[str] = []
+
+    async def is_ended() -> bool:
+        ended.extend(await silent.run_once())
+        return not await is_held(database)
+
+    with unsynced(conninfo, statement):
+        await until_held(database)
+        await until(is_ended, "its locks are free")
+    assert set(ended) == {NAME}
+
+
+@pytest.mark.parametrize(
+    ("statement", "name", "silence_seconds"),
+    [
+        (HOLDS_THE_POSITION, NAME, 60.0),
+        (HOLDS_THE_POSITION, "somebody", 0.05),
+        (READS, NAME, 0.05),
+        (WORKS, NAME, 0.05),
+    ],
+    ids=["not yet for long", "not Pulse's", "only reads", "works"],
+)
+async def test_others_are_left_alone(
+    database: Database, conninfo: str, statement: str, name: str, silence_seconds: float
+) -> None:
+    silent = SilentClients(database, silence_seconds=silence_seconds)
+    with unsynced(conninfo, statement, name=name):
+        await until_held(database)
+        await asyncio.sleep(0.2)
+        assert await silent.run_once() == []
+        assert await is_held(database)
