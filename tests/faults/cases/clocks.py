@@ -1,4 +1,4 @@
-"""Clocks 5 minutes fast and slow: no orders for such an API, no false time-outs by such a worker."""
+"""Clocks 5 minutes fast and slow: no orders for such an API, no false time-outs by a worker."""
 
 import asyncio
 from datetime import datetime
