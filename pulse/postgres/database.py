@@ -32,6 +32,8 @@ class Database:
     Those are for the few parts (appender, listener) that readers must not be able to starve.
     """
 
+    _exhausted_until = 0.0
+
     def __init__(self, conninfo: str, *, pool_size: int, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._conninfo = conninfo
@@ -45,7 +47,6 @@ class Database:
             open=False,
             name="pulse",
         )
-        self._exhausted_until = 0.0
 
     @property
     def conninfo(self) -> str:

@@ -17,7 +17,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     connect_seconds: int = 5
     checkout_seconds: float = 2.0
-    exhausted_checkout_seconds: float = 0.03
+    exhausted_checkout_seconds: float = 0.02
     exhausted_seconds: float = 5.0
     statement_seconds: float = 10.0
     lock_seconds: float = 4.0

@@ -87,6 +87,14 @@ class Server:
         """The process that all others of the server descend from."""
         return psutil.Process(int((self._cluster / "postmaster.pid").read_text().split()[0]))
 
+    @property
+    def is_down(self) -> bool:
+        """Whether no postmaster runs."""
+        try:
+            return not self.postmaster.is_running()
+        except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
+            return True
+
     async def stop_immediately(self) -> None:
         """As a power failure: no checkpoint, every connection cut. Back when it is dead."""
         postmaster = self.postmaster

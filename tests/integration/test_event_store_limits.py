@@ -166,6 +166,7 @@ async def test_while_the_log_is_locked_who_comes_later_is_refused_at_once(
         }
         (outcome,) = await waiting
         assert isinstance(outcome, AppendRefused | AppendOutcomeUnknown)
+        await until_probing(appender)
         with pytest.raises(AppendRefused):  # though nobody waits any more
             await appender.append([foreign_event()])
         await unlock(lock)
@@ -221,6 +222,13 @@ async def until_stuck(appender: Appender) -> None:
         return appender._stuck is not None
 
     await until(stuck, "the appender knows that appends are refused")
+
+
+async def until_probing(appender: Appender) -> None:
+    async def probing() -> bool:
+        return appender._probing
+
+    await until(probing, "nobody waits, and the appender tries by itself")
 
 
 async def until_not_stuck(appender: Appender) -> None:

@@ -214,7 +214,7 @@ class _Pool:
         self._connect = connect
         self._idle: list[MemoryConnection] = []
 
-    def connection(self) -> "_Checkout":
+    def connection(self, _timeout: float) -> "_Checkout":
         return _Checkout(self)
 
     def take(self) -> MemoryConnection:

@@ -1,0 +1,182 @@
+"""Clocks 5 minutes fast and slow: no orders for such an API, no false time-outs by a worker."""
+
+import asyncio
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import aiohttp
+import msgspec
+import psycopg
+
+from pulse.domain import Claim, SlicesScheduled, TimedOut
+from pulse.postgres import Database
+from pulse.workers import Claims
+from pulse.workers.presence import PRESENCE_CLASS
+from tests.faults.caller import Caller, Door
+from tests.faults.checks import until_quiet
+from tests.faults.house import DESK, House
+from tests.faults.member import Member
+from tests.faults.other_clock import prove, shifted
+from tests.faults.scene import Case, Scene
+
+_SHIFT_SECONDS: Final = 300.0
+_TIMEOUT_SECONDS: Final = 5.0
+_CHECK_SECONDS: Final = 0.5
+_LATE_SECONDS: Final = 1.5
+"""What looking, appending and a busy machine may take after the check is due."""
+
+_REFUSED: Final = 40
+_HELD: Final = 10
+_RATE: Final = 60.0
+_UNAVAILABLE: Final = 503
+_HOLDER: Final = "held-by-hand"
+
+
+async def run(scene: Scene) -> None:
+    """A right API and worker, and beside them an API and a worker for each wrong clock."""
+    fast, slow = _SHIFT_SECONDS, -_SHIFT_SECONDS
+    await asyncio.gather(prove(fast), prove(slow))
+    settings = {
+        "timeout_seconds": _TIMEOUT_SECONDS,
+        "timeout_check_interval_seconds": _CHECK_SECONDS,
+    }
+    async with scene.house(
+        apis=1, workers=1, settings=settings, expectations={"may_fail": ["TIMED_OUT"]}
+    ) as house:
+        right = house.of_kind("worker")
+        apis = {by: house.add("api", variables=shifted(by), **settings) for by in (fast, slow)}
+        workers = {
+            by: house.add("worker", variables=shifted(by), **settings) for by in (fast, slow)
+        }
+        await house.start(*apis.values(), *workers.values())
+        scene.injected(len(apis) + len(workers))
+        async with house.caller.load(rate=_RATE):
+            for by, api in apis.items():
+                await _refuses(scene, house, api, by)
+            await asyncio.sleep(1.0 if scene.short else 10.0)
+        await until_quiet(house.server.conninfo)
+        held = await _time_outs(scene, house, [*right, *workers.values()])
+        if not scene.short:
+            for worker in workers.values():
+                held |= await _time_outs(scene, house, [worker])
+        await _judge_outcomes(scene, house, held)
+
+
+async def _refuses(scene: Scene, house: House, api: Member, by: float) -> None:
+    """Every order is answered with 503 and why, none is stored, and readiness says the same."""
+    door = Door(api.url, headers=DESK)
+    async with Caller.with_doors(house.ledger, [door], scene.random, gives_up=1.0) as caller:
+        keys = [caller.request() for _ in range(_REFUSED)]
+        await asyncio.gather(*(caller.place(request) for request in keys))
+        statuses = dict(caller.statuses)
+        house.caller.wrong += caller.wrong
+    wrong = f"the API {by:+g} s"
+    scene.require(statuses == {_UNAVAILABLE: _REFUSED}, f"{wrong}: orders answered {statuses}")
+    known = house.ledger.read()
+    sent = {request["order_unique_key"] for request in keys}
+    ids = [str(order.order_id) for order in known.values() if order.key in sent]
+    rows = await house.server.fetch(
+        "SELECT count(*) FROM stored_events WHERE originator_id = ANY (%s::text[]::uuid[])", ids
+    )
+    scene.require(rows[0][0] == 0, f"{wrong}: {rows[0][0]} of its orders are stored")
+    async with (
+        aiohttp.ClientSession(headers=DESK) as http,
+        http.get(f"{api.url}/health/ready") as ready,
+    ):
+        status, said = ready.status, msgspec.json.decode(await ready.read())
+    reason = str(said.get("error", {}).get("details", {}).get("checks", {}).get("clock"))
+    direction = "ahead of" if by > 0 else "behind"
+    told = status == _UNAVAILABLE and f"s {direction} the database's" in reason
+    scene.require(told, f"{wrong}: readiness says {status} {reason}")
+    scene.fact(f"{wrong}: {_REFUSED} orders, {statuses}; readiness: {reason}")
+
+
+async def _time_outs(scene: Scene, house: House, at_work: list[Member]) -> set[UUID]:
+    """Hold claims as a worker that is there and does nothing; who works then ends them in time."""
+    workers = house.of_kind("worker")
+    for worker in workers:
+        worker.freeze()
+    async with await psycopg.AsyncConnection.connect(
+        house.server.conninfo, autocommit=True
+    ) as presence:
+        await presence.execute(
+            "SELECT pg_advisory_lock_shared(%s::integer, hashtext(%s))", (PRESENCE_CLASS, _HOLDER)
+        )
+        claims = await _claim(house)
+        for worker in at_work:
+            worker.thaw()
+        ended = await _until_ended(house, list(claims))
+        for worker in workers:
+            worker.thaw()
+    after = [
+        (ended[order_id] - claim.first_claimed_at).total_seconds()
+        for order_id, claim in claims.items()
+    ]
+    who = "all workers" if len(at_work) > 1 else f"only {at_work[0].kind} {at_work[0].pid}"
+    scene.fact(
+        f"{len(claims)} claims watched over by {who}: timed out {min(after):.2f} to "
+        f"{max(after):.2f} s after the claim, by the database's clock"
+    )
+    latest = _TIMEOUT_SECONDS + _CHECK_SECONDS + _LATE_SECONDS
+    scene.require(min(after) >= _TIMEOUT_SECONDS, f"timed out early, after {min(after):.3f} s")
+    scene.require(max(after) <= latest, f"timed out late, after {max(after):.2f} s")
+    return set(claims)
+
+
+async def _claim(house: House) -> dict[UUID, Claim]:
+    claims: dict[UUID, Claim] = {}
+    await asyncio.gather(*(house.caller.place() for _ in range(_HELD)))
+    database = Database(house.server.conninfo, pool_size=2)
+    await database.open()
+    try:
+        async with asyncio.timeout(10):
+            while len(claims) < _HELD:
+                claims |= await Claims(database, _HOLDER).claim(_HELD - len(claims))
+                await asyncio.sleep(0.02)
+    finally:
+        await database.close()
+    return claims
+
+
+async def _until_ended(house: House, order_ids: list[UUID]) -> dict[UUID, datetime]:
+    """When each was ended, by the database's clock."""
+    async with asyncio.timeout(60):
+        while True:
+            rows = await house.server.fetch(
+                "SELECT originator_id, recorded_at FROM stored_events"
+                " WHERE originator_id = ANY (%s) AND originator_version = 2",
+                order_ids,
+            )
+            if len(rows) == len(order_ids):
+                return dict(rows)
+            await asyncio.sleep(0.05)
+
+
+async def _judge_outcomes(scene: Scene, house: House, held: set[UUID]) -> None:
+    """Only what was held by hand timed out; and workers with wrong clocks did split orders."""
+    await until_quiet(house.server.conninfo)
+    rows = await house.server.fetch(
+        "SELECT originator_id, topic, state, extract(epoch FROM recorded_at)::float8"
+        " FROM stored_events WHERE originator_version = 2"
+    )
+    false = {row[0] for row in rows if row[1] == TimedOut.TOPIC} ^ held
+    scene.require(not false, f"{len(false)} orders timed out falsely or not at all")
+    split = [row for row in rows if row[1] == SlicesScheduled.TOPIC]
+    off = sum(abs(_timestamp(row[2]) - row[3]) > _SHIFT_SECONDS / 2 for row in split)
+    scene.fact(f"{len(split)} orders split, {off} of them by workers with wrong clocks")
+    scene.require(off > 0, "no worker with a wrong clock split any order")
+
+
+def _timestamp(state: bytes) -> float:
+    return datetime.fromisoformat(msgspec.json.decode(state)["timestamp"]).timestamp()
+
+
+CASE: Final = Case(
+    name="clocks",
+    promise="application clocks 5 min fast and slow: no order accepted from such an API, which "
+    "says why; no claim timed out early, none late; every other order COMPLETED",
+    at_least=4,
+    short=4,
+    run=run,
+)

@@ -1,0 +1,188 @@
+"""The disk full: under the log alone, then under the WAL, where Postgres itself goes down."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from pulse.postgres.embedded.errors import EmbeddedServerError
+from tests.faults.asker import asking
+from tests.faults.caller import Answer
+from tests.faults.house import DESK, House
+from tests.faults.scene import Case, Scene
+from tests.faults.server import Server
+from tests.faults.small_disk import SmallDisk
+
+_RATE: Final = 60.0
+_ASKED_A_SECOND: Final = 20.0
+_FULL_SECONDS: Final = 8.0
+_NOTICED_SECONDS: Final = 30.0
+_POST_SECONDS: Final = 5.5
+"""The deadline of an order is 5 s; the rest is for a busy machine."""
+
+_UNAVAILABLE: Final = 503
+_CALLER: Final = {"gives_up": 0.95}
+_NO_CHECKPOINTS: Final = {"max_wal_size": "4GB", "checkpoint_timeout": "1h"}
+"""A checkpoint would recycle old segments, and no new one ever be needed."""
+
+
+async def run(scene: Scene) -> None:
+    """Each disk is filled up under load and given space again, half of the times the one."""
+    await _log_full(scene, -(-scene.times // 2))
+    if scene.times > 1:
+        await _wal_full(scene, scene.times // 2)
+
+
+async def _log_full(scene: Scene, times: int) -> None:
+    """Orders are refused, everything else goes on."""
+    home = scene.home / "log"
+    async with (
+        SmallDisk.mounted(home / "disk", megabytes=64) as disk,
+        Server.running(home / "postgres") as server,
+    ):
+        disk.give_to_owner_of(server.cluster)
+        await _move_log(server, disk.path)
+        async with scene.house("log", server=server, caller=_CALLER) as house:
+            lists = f"{house.apis[0].url}/internal/orders?limit=1"
+            events = f"{house.apis[1].url}/internal/events?after=0&limit=1"
+            async with (
+                house.caller.load(rate=_RATE),
+                asking(lists, DESK, rate=_ASKED_A_SECOND) as asked,
+                asking(events, DESK, rate=_ASKED_A_SECOND) as read,
+            ):
+                for _ in range(times):
+                    await _fill_for_a_while(scene, house, disk)
+                    disk.free()
+                    scene.recovered(await house.until_served())
+            _judge_orders(scene, "the log's disk full", house)
+            others = [answer for answer in (*asked, *read) if answer.status != 200]
+            scene.require(not others, f"{len(others)} reads refused, only the log's disk full")
+            scene.fact(f"the log's disk full: {len(asked) + len(read)} reads answered meanwhile")
+
+
+async def _wal_full(scene: Scene, times: int) -> None:
+    """Postgres panics and may not even come up again until there is space."""
+    home = scene.home / "wal"
+    async with (
+        SmallDisk.mounted(home / "disk", megabytes=512) as disk,
+        Server.running(home / "postgres", **_NO_CHECKPOINTS) as server,
+    ):
+        disk.give_to_owner_of(server.cluster)
+        await _move_wal(server, disk.path)
+        async with scene.house("wal", server=server, caller=_CALLER) as house:
+            async with house.caller.load(rate=_RATE):
+                for _ in range(times):
+                    using_up = asyncio.ensure_future(_use_up_segments(server))
+                    try:
+                        await _fill_for_a_while(scene, house, disk)
+                    finally:
+                        using_up.cancel()
+                    down = server.is_down
+                    disk.free()
+                    await _until_up(server)
+                    scene.fact(f"the WAL's disk full: Postgres {'ended' if down else 'restarted'}")
+                    scene.recovered(await house.until_served())
+            _judge_orders(scene, "the WAL's disk full", house)
+
+
+async def _fill_for_a_while(scene: Scene, house: House, disk: SmallDisk) -> None:
+    """Back after the disk has been full for a while, counted from the first refusal on."""
+    await asyncio.sleep(scene.random.uniform(0.5, 1.5))
+    before = len(house.caller.answers)
+    await asyncio.to_thread(disk.fill)
+    async with asyncio.timeout(_NOTICED_SECONDS):
+        while not _refused(house.caller.answers[before:]):
+            await asyncio.to_thread(disk.fill)  # Postgres may have freed some by itself
+            await asyncio.sleep(0.1)
+    scene.injected()
+    await asyncio.sleep(_FULL_SECONDS)
+
+
+def _refused(answers: Sequence[Answer]) -> list[Answer]:
+    return [answer for answer in answers if answer.status == _UNAVAILABLE]
+
+
+def _judge_orders(scene: Scene, what: str, house: House) -> None:
+    """Nobody sees anything but an order accepted or a 503 in time; nobody restarted Pulse."""
+    answers = house.caller.answers
+    others = {status for status in house.caller.statuses if status not in {200, 201, _UNAVAILABLE}}
+    scene.require(not others, f"{what}: orders were answered {sorted(others)}")
+    slowest = max(answer.seconds for answer in answers)
+    scene.require(slowest < _POST_SECONDS, f"{what}: an answer after {slowest:.2f} s")
+    scene.fact(
+        f"{what}: {len(_refused(answers))} of {len(answers)} requests refused, "
+        f"the slowest answer after {slowest:.2f} s"
+    )
+    ended = [member for member in house.members if member.ended]
+    scene.require(not ended, f"{what}: {len(ended)} processes of Pulse ended")
+
+
+async def _move_log(server: Server, disk: Path) -> None:
+    """The log's table and its indexes to a tablespace on that disk."""
+    async with await psycopg.AsyncConnection.connect(server.conninfo, autocommit=True) as admin:
+        create: LiteralString = "CREATE TABLESPACE small LOCATION {}"
+        await admin.execute(sql.SQL(create).format(sql.Literal(str(disk))))
+        await admin.execute("ALTER TABLE stored_events SET TABLESPACE small")
+        cursor = await admin.execute(
+            "SELECT indexname FROM pg_indexes WHERE tablename = 'stored_events'"
+        )
+        for (index,) in await cursor.fetchall():
+            move = sql.SQL("ALTER INDEX {} SET TABLESPACE small").format(sql.Identifier(index))
+            await admin.execute(move)
+
+
+async def _move_wal(server: Server, disk: Path) -> None:
+    """The WAL to that disk; its place in the cluster points there."""
+    await server.stop_immediately()
+    place = server.cluster / "pg_wal"
+    await asyncio.to_thread(_move_directory, place, disk / "wal")
+    await server.start()
+
+
+def _move_directory(place: Path, target: Path) -> None:
+    owner = place.stat()
+    shutil.copytree(place, target)
+    shutil.rmtree(place)
+    place.symlink_to(target)
+    for path in (target, *target.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+async def _use_up_segments(server: Server) -> None:
+    while True:
+        with contextlib.suppress(psycopg.OperationalError):
+            await server.fetch("SELECT pg_switch_wal()")
+        await asyncio.sleep(0.1)
+
+
+async def _until_up(server: Server) -> None:
+    """Start it as an operator would, until it is up."""
+    deadline = time.monotonic() + _NOTICED_SECONDS
+    while True:
+        try:
+            await server.start()
+            await server.fetch("SELECT 1")
+        except (EmbeddedServerError, psycopg.OperationalError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+CASE: Final = Case(
+    name="disk_full",
+    promise="the disk full under the log, and under the WAL: 503 in time and nothing else for "
+    "orders, reads go on where Postgres does, no acknowledged order lost; served again by itself "
+    "once there is space and Postgres is up",
+    at_least=4,
+    short=1,
+    run=run,
+)

@@ -1,0 +1,68 @@
+"""A small disk of the suite's own, that may be filled up and emptied again."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.faults.scene import NotHere
+
+_BLOCK: Final = b"\0" * 65_536
+
+
+class SmallDisk:
+    """A tmpfs mounted at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ballast = path / "ballast"
+
+    @classmethod
+    @asynccontextmanager
+    async def mounted(cls, path: Path, *, megabytes: int) -> AsyncIterator["SmallDisk"]:
+        """A disk while in use; on leaving it is unmounted, whatever still uses it.
+
+        Raises:
+            NotHere: this user may mount nothing.
+        """
+        path.mkdir(parents=True)  # noqa: ASYNC240 - a moment
+        await asyncio.to_thread(_mount, path, megabytes)
+        try:
+            yield cls(path)
+        finally:
+            await asyncio.to_thread(_run, "umount", "--lazy", str(path))
+
+    def give_to_owner_of(self, path: Path) -> None:
+        """Whoever owns that path may use this disk, and nobody else but root."""
+        owner = path.stat()
+        os.chown(self.path, owner.st_uid, owner.st_gid)
+
+    def fill(self) -> None:
+        """Leave no byte free."""
+        with self._ballast.open("wb", buffering=0) as ballast:
+            while True:
+                try:
+                    ballast.write(_BLOCK)
+                except OSError:  # whatever comes last is a part of a block
+                    return
+
+    def free(self) -> None:
+        """Take the ballast away."""
+        self._ballast.unlink(missing_ok=True)
+
+
+def _mount(path: Path, megabytes: int) -> None:
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        raise NotHere("only root may mount a small disk")
+    options = f"size={megabytes}m,mode=700"
+    mounted = _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path))
+    if mounted.returncode != 0:
+        raise NotHere(f"no small disk can be mounted: {mounted.stderr.strip()}")
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
