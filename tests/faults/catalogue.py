@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.faults.cases import kills
+from tests.faults.cases import kills, overload
 from tests.faults.scene import Case
 
-CASES: Final[tuple[Case, ...]] = (kills.CASE,)
+CASES: Final[tuple[Case, ...]] = (kills.CASE, overload.CASE)
