@@ -24,8 +24,8 @@ ANSWER_SECONDS: Final = 0.25
 MOST_WAIT_SECONDS: Final = 0.5
 
 _AT_ONCE: Final = 32
+EXCEPTION_SECONDS: Final = 0.05
 _PAUSE_SECONDS: Final = 0.005
-_EXCEPTION_SECONDS: Final = 0.05
 _READ_BYTES: Final = 65_536
 _TRACING = re.compile(
     rb"\r\n(x-(?:trace|request)-(?:id|source)):[ \t]*([!-~]{1,128})(?=\r\n)", re.IGNORECASE
@@ -137,7 +137,7 @@ class Entrance:
                 self._let_in(connection)
                 free -= 1
             if free <= 0:
-                self._next_exception_at = self._loop.time() + _EXCEPTION_SECONDS
+                self._next_exception_at = self._loop.time() + EXCEPTION_SECONDS
                 break
         else:
             return

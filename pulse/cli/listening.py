@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -44,9 +44,7 @@ class _Server(uvicorn.Server):
             await self.lifespan.shutdown()
             self.started = False
             sys.exit(STARTUP_FAILURE)
-        self._entrance = Entrance(
-            listeners, self._take_in, lambda: len(self.server_state.tasks), self._capacity
-        )
+        self._entrance = Entrance(listeners, self._take_in, self._in_flight, self._capacity)
         self._entrance.open()
         print(self._greeting, flush=True)  # noqa: T201 - said to whoever ran the command
 
@@ -59,6 +57,14 @@ class _Server(uvicorn.Server):
 
     async def _take_in(self, connection: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _in_flight(self) -> int:
+        """Requests that are here whole; who is slow to send one must not fill the process."""
+        begun = len(self.server_state.tasks)
+        if begun < self._capacity.most:  # not full anyhow, so nobody need be looked at
+            return begun
+        connections = cast("set[PulseProtocol]", self.server_state.connections)
+        return begun - sum(connection.awaits_body for connection in connections)
 
     def _protocol(self) -> asyncio.Protocol:
         return PulseProtocol(

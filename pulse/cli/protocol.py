@@ -35,6 +35,12 @@ class PulseProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
+    @property
+    def awaits_body(self) -> bool:
+        """Whether a request has begun whose body is not here whole."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and cycle.more_body and not cycle.response_complete
+
     def on_message_begin(self) -> None:
         """A head begins."""
         self._in_head = True
