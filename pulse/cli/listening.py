@@ -4,11 +4,15 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
+import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
+from pulse.cli.entrance import BACKLOG, Capacity, Entrance
 from pulse.cli.exits import COULD_NOT_START, CouldNotStart
 from pulse.cli.protocol import PulseProtocol
 from pulse.http.root import Root
@@ -29,42 +33,46 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, greeting: str) -> None:
         super().__init__(config)
         self._greeting = greeting
+        self._capacity = Capacity(lambda: self.server_state.total_requests, time.monotonic)
+        self._entrance: Entrance
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            print(self._greeting, flush=True)  # noqa: T201 - said to whoever ran the command
+        await super().startup(sockets or [])
+        try:
+            listeners = await _bound(self.config.host, self.config.port)
+        except OSError:
+            await self.lifespan.shutdown()
+            self.started = False
+            sys.exit(STARTUP_FAILURE)
+        self._entrance = Entrance(listeners, self._take_in, self._in_flight, self._capacity)
+        self._entrance.open()
+        print(self._greeting, flush=True)  # noqa: T201 - said to whoever ran the command
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Hang up on nobody: who has connected is accepted, what they have sent is read."""
-        loop = asyncio.get_running_loop()
-        for connection in self._stop_listening():
-            await loop.connect_accepted_socket(self._protocol, connection)
+        for connection in self._entrance.close():
+            await self._take_in(connection)
         await asyncio.sleep(_LAST_READ_SECONDS)
         await super().shutdown(sockets)
 
-    def _stop_listening(self) -> list[socket.socket]:
-        """Close the listeners and return the connections that wait in their backlogs.
+    async def _take_in(self, connection: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
-        Closing a listener resets whoever is in its backlog; a duplicate keeps it open until all
-        of them are taken out.
-        """
-        waiting: list[socket.socket] = []
-        for server in self.servers:
-            listeners = [socket.fromfd(s.fileno(), s.family, s.type) for s in server.sockets]
-            server.close()
-            for listener in listeners:
-                with listener, contextlib.suppress(OSError):
-                    listener.setblocking(False)
-                    while True:
-                        waiting.append(listener.accept()[0])
-        return waiting
+    def _in_flight(self) -> int:
+        """Requests that are here whole; who is slow to send one must not fill the process."""
+        begun = len(self.server_state.tasks)
+        if begun < self._capacity.most:  # not full anyhow, so nobody need be looked at
+            return begun
+        connections = cast("set[PulseProtocol]", self.server_state.connections)
+        return begun - sum(connection.awaits_body for connection in connections)
 
     def _protocol(self) -> asyncio.Protocol:
-        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        return PulseProtocol(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            capacity=self._capacity,
         )
-        return protocol
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -107,6 +115,32 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
     if server.lifespan.should_exit:
         raise SystemExit(COULD_NOT_START)
     raise CouldNotStart(f"cannot listen on {url_of(settings)}: choose another --host or --port")
+
+
+async def _bound(host: str, port: int) -> list[socket.socket]:
+    """A socket for each of the host's addresses.
+
+    Raises:
+        OSError: there is no such host, or one cannot be had.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
 
 
 def url_of(settings: Settings) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from pulse.cli.entrance import Capacity
 from pulse.http.errors import JSON, NotHTTP, answer_for, encode_error
 from pulse.http.security import SECURITY_HEADERS
 from pulse.http.tracing import headers_of, trace_of
@@ -19,14 +20,26 @@ UNREAD_SECONDS: Final = 20.0
 
 
 class PulseProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection; kept for another request while `capacity` bears those in flight."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's own
+    def __init__(
+        self,
+        *arguments: Any,  # noqa: ANN401 - uvicorn's own
+        capacity: Capacity,
+        **named: Any,  # noqa: ANN401 - same
+    ) -> None:
         super().__init__(*arguments, **named)
+        self._capacity = capacity
         self._in_head = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def awaits_body(self) -> bool:
+        """Whether a request has begun whose body is not here whole."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and cycle.more_body and not cycle.response_complete
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -39,6 +52,8 @@ class PulseProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._stop_head_timer()
         super().on_headers_complete()
+        if len(self.tasks) > self._capacity.most:
+            self.cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
         """Read on. What is left of a head after it is counted, and must come to its end in time."""

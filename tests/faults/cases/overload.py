@@ -1,0 +1,195 @@
+"""Far more callers than Pulse bears: it accepts what it can, and is itself at once after."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final, Self
+
+import msgspec
+import psutil
+
+from tests.faults.checks import until_quiet
+from tests.faults.flood import GIVEN_UP, UNSENT, Outcome, Plan
+from tests.faults.house import DESK, House
+from tests.faults.report import quantile
+from tests.faults.scene import Case, NotHere, Scene
+
+_TIMES_TOO_MUCH: Final = (10, 5, 2)
+_AT_ONCE: Final = (32, 128)
+_WARM_SECONDS: Final = 0.7
+_LEAST_SHARE: Final = 0.9
+_MOST_RECOVERY_SECONDS: Final = 2.0
+_AS_BEFORE_SECONDS: Final = 0.5
+_NORMAL_RATE: Final = 20.0
+_MORE_MEMORY_BYTES: Final = 50 * 2**20
+_PULSES_CORE: Final = 0
+_CALLERS_CORE: Final = 1
+
+
+async def run(scene: Scene) -> None:
+    """Find what Pulse bears, then offer it many times that, by new connections and kept ones."""
+    if (psutil.cpu_count() or 1) < len({_PULSES_CORE, _CALLERS_CORE}):
+        raise NotHere("a core for Pulse and another for its callers are wanted")
+    async with scene.house(apis=1, workers=1, readers=1) as house, _on_cores(house):
+        for keep in (False,) if scene.short else (False, True):
+            await _overload(scene, house, keep=keep)
+        await _forget_who_gave_up(scene, house)
+
+
+async def _forget_who_gave_up(scene: Scene, house: House) -> None:
+    """Restart the API: the kernel may still bring it orders of callers that are long gone."""
+    api = house.apis[0]
+    scene.require(await api.stop() == 0, "the API did not stop well")
+    await house.start(api)
+
+
+async def _overload(scene: Scene, house: House, *, keep: bool) -> None:
+    kind = "kept connections" if keep else "new connections"
+    seconds = 3.0 if scene.short else 8.0
+    peak = 0.0
+    for at_once in _AT_ONCE:
+        _, rate = await _flood(scene, house, keep=keep, seconds=seconds, at_once=at_once)
+        peak = max(peak, rate)
+    scene.fact(f"{kind}: peak {peak:.0f} orders/s")
+    memory = house.apis[0].memory_bytes
+    for times in _TIMES_TOO_MUCH[: scene.times]:
+        async with house.caller.load(rate=_NORMAL_RATE):
+            begun = time.monotonic()
+            outcome, rate = await _flood(
+                scene, house, keep=keep, seconds=seconds, rate=peak * times
+            )
+            scene.injected()
+            recovered = _recovered_after(outcome.ended, house)
+            scene.recovered(recovered)
+        grown = house.apis[0].memory_bytes - memory
+        scene.fact(_told(f"{kind}, {times}x", outcome, rate, peak, grown))
+        waited = [a.seconds for a in house.caller.answers if begun <= a.sent_at < outcome.ended]
+        scene.fact(
+            f"  a caller beside it: p50 {quantile(waited, 0.5) or 0:.2f} s,"
+            f" p99 {quantile(waited, 0.99) or 0:.2f} s; as before after {recovered:.2f} s"
+        )
+        scene.require(
+            rate >= _LEAST_SHARE * peak, f"{kind}, {times}x: {rate:.0f}/s of peak {peak:.0f}/s"
+        )
+        scene.require(
+            grown < 0.2 * memory + _MORE_MEMORY_BYTES, f"{kind}, {times}x: {grown >> 20} MiB more"
+        )
+        scene.require(
+            recovered < _MOST_RECOVERY_SECONDS, f"{kind}, {times}x: slow for {recovered:.2f} s"
+        )
+
+
+async def _flood(
+    scene: Scene, house: House, *, keep: bool, seconds: float, rate: float = 0.0, at_once: int = 0
+) -> tuple[Outcome, float]:
+    """One flood and how many of its orders were accepted a second; every one must be stored.
+
+    A second is one of Pulse's core: what other processes of this machine took of it is left out.
+    """
+    await until_quiet(house.server.conninfo)
+    plan = Plan(
+        port=house.apis[0].port,
+        name=f"flood_{scene.random.getrandbits(64):x}",
+        headers=DESK,
+        seconds=seconds,
+        keep=keep,
+        rate=rate,
+        at_once=at_once,
+    )
+    flooding = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.faults.flood",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    sending = asyncio.ensure_future(flooding.communicate(msgspec.json.encode(plan)))
+    await asyncio.sleep(_WARM_SECONDS)
+    begun = _Reading.of(house)
+    await asyncio.sleep(seconds - _WARM_SECONDS)
+    ended = _Reading.of(house)
+    said, _ = await sending
+    outcome = msgspec.json.decode(said, type=Outcome)
+    await _require_stored(scene, house, outcome)
+    accepted = sum(begun.at <= at < ended.at for at in outcome.accepted_at)
+    return outcome, accepted / (ended.core_seconds - begun.core_seconds)
+
+
+class _Reading(msgspec.Struct, frozen=True):
+    """When, and how long Pulse had its core until then: used by it or its Postgres, or idle."""
+
+    at: float
+    core_seconds: float
+
+    @classmethod
+    def of(cls, house: House) -> Self:
+        postmaster = house.server.postmaster
+        used = 0.0
+        for process in (psutil.Process(house.apis[0].pid), postmaster, *postmaster.children()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                used += times.user + times.system
+        core = psutil.cpu_times(percpu=True)[_PULSES_CORE]
+        return cls(time.monotonic(), used + core.idle + core.iowait)
+
+
+async def _require_stored(scene: Scene, house: House, outcome: Outcome) -> None:
+    rows = await house.server.fetch(
+        "SELECT originator_id::text FROM stored_events WHERE originator_version = 1"
+    )
+    lost = set(outcome.accepted.values()) - {order_id for (order_id,) in rows}
+    scene.row.lost += len(lost)
+    scene.require(not lost, f"{len(lost)} of the flood's accepted orders are not stored")
+
+
+def _recovered_after(ended: float, house: House) -> float:
+    """Seconds from the flood's end until whoever asks is answered as before."""
+    slow = [
+        answer.sent_at + answer.seconds - ended
+        for answer in house.caller.answers
+        if answer.sent_at >= ended and answer.seconds > _AS_BEFORE_SECONDS
+    ]
+    return max(slow, default=0.0)
+
+
+def _told(what: str, outcome: Outcome, rate: float, peak: float, grown: int) -> str:
+    statuses = outcome.statuses
+    refused = statuses.get(503, 0)
+    return (
+        f"{what}: {outcome.offered / (outcome.ended - outcome.begun):.0f} orders/s offered,"
+        f" {rate:.0f}/s accepted ({rate / peak:.0%} of peak;"
+        f" p50 {quantile(outcome.seconds, 0.5) or 0:.2f} s), {refused} told 503,"
+        f" {statuses.get(GIVEN_UP, 0)} gave up after 2 s, {statuses.get(UNSENT, 0)} not sent,"
+        f" {grown / 2**20:+.0f} MiB"
+    )
+
+
+@asynccontextmanager
+async def _on_cores(house: House) -> AsyncIterator[None]:
+    """The API and Postgres share one core, so that one client can be too much for them."""
+    postmaster = house.server.postmaster
+    _pin(_PULSES_CORE, [house.apis[0].pid, postmaster.pid, *(c.pid for c in postmaster.children())])
+    before = os.sched_getaffinity(0)
+    _pin(_CALLERS_CORE, [os.getpid(), *(member.pid for member in house.of_kind("worker"))])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _pin(core: int, processes: Iterable[int]) -> None:
+    for process in processes:
+        for thread in psutil.Process(process).threads():
+            os.sched_setaffinity(thread.id, {core})
+
+
+CASE: Final = Case(
+    name="overload",
+    promise="open-loop load at 2, 5 and 10 times of what it bears: goodput >= 90 % of peak, memory "
+    "flat, answers as before within 2 s of its end",
+    at_least=3,
+    short=1,
+    run=run,
+)
