@@ -17,6 +17,7 @@ from tests.faults.flood import GIVEN_UP, UNSENT, Outcome, Plan
 from tests.faults.house import DESK, House
 from tests.faults.report import quantile
 from tests.faults.scene import Case, NotHere, Scene
+from tests.faults.server import Server
 
 _TIMES_TOO_MUCH: Final = (10, 5, 2)
 _AT_ONCE: Final = (32, 128)
@@ -125,7 +126,7 @@ class _Reading(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, house: House) -> Self:
-        postmaster = house.server.postmaster
+        postmaster = _postmaster_of(house)
         used = 0.0
         for process in (psutil.Process(house.apis[0].pid), postmaster, *postmaster.children()):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -133,6 +134,11 @@ class _Reading(msgspec.Struct, frozen=True):
                 used += times.user + times.system
         core = psutil.cpu_times(percpu=True)[_PULSES_CORE]
         return cls(time.monotonic(), used + core.idle + core.iowait)
+
+
+def _postmaster_of(house: House) -> psutil.Process:
+    assert isinstance(house.server, Server)
+    return house.server.postmaster
 
 
 async def _require_stored(scene: Scene, house: House, outcome: Outcome) -> None:
@@ -169,7 +175,7 @@ def _told(what: str, outcome: Outcome, rate: float, peak: float, grown: int) -> 
 @asynccontextmanager
 async def _on_cores(house: House) -> AsyncIterator[None]:
     """The API and Postgres share one core, so that one client can be too much for them."""
-    postmaster = house.server.postmaster
+    postmaster = _postmaster_of(house)
     _pin(_PULSES_CORE, [house.apis[0].pid, postmaster.pid, *(c.pid for c in postmaster.children())])
     before = os.sched_getaffinity(0)
     _pin(_CALLERS_CORE, [os.getpid(), *(member.pid for member in house.of_kind("worker"))])
