@@ -47,6 +47,11 @@ class Replicated:
         async with asyncio.timeout(60):
             while await self.fetch("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
                 await asyncio.sleep(0.05)
+            # What was accepted before that must have arrived too.
+            ((end,),) = await self.fetch("SELECT pg_current_wal_flush_lsn()::text")
+            caught_up = "SELECT flush_lsn >= %s::pg_lsn FROM pg_stat_replication"
+            while await self.fetch(caught_up, end) != [(True,)]:
+                await asyncio.sleep(0.05)
 
     async def fail_over(self) -> None:
         """The primary dies, the replica takes over alone; returns when it takes writes."""

@@ -4,10 +4,12 @@ import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import aiohttp
 
+from pulse.domain import OrderCreated
 from pulse.eventstore.append_statements import LOG_LOCK
 from tests.faults.house import DESK, House
 from tests.faults.scene import Case, Scene
@@ -36,8 +38,9 @@ async def run(scene: Scene) -> None:
         start = await _end_of_log(house)
         await asyncio.sleep(scene.times * _APART_SECONDS)
         middle = await _end_of_log(house)
-        for _ in range(scene.times):
-            await _poison(house)
+        poisoned = [order_created(f"poisoned-{n}") for n in range(scene.times)]
+        for created in poisoned:
+            await _poison(house, created)
             scene.injected()
             await asyncio.sleep(_APART_SECONDS)
         end = await _end_of_log(house)
@@ -45,7 +48,7 @@ async def run(scene: Scene) -> None:
         ((before, _),) = await house.server.fetch(_P99, start, middle)
         ((during, orders),) = await house.server.fetch(_P99, middle, end)
         parked = await _until_parked(house, scene.times)
-        await _mend(house)
+        await _mend(house, poisoned)
     scene.fact(
         f"p99 until the outcome: {before * 1000:.0f} ms without poison, {during * 1000:.0f} ms with"
         f" it ({orders:,} orders)"
@@ -61,14 +64,14 @@ async def _end_of_log(house: House) -> int:
     return int(rows[0][0])
 
 
-async def _poison(house: House) -> None:
+async def _poison(house: House, created: OrderCreated) -> None:
     """An OrderCreated whose bytes say nothing, appended under the lock of all appends."""
     await house.server.fetch(
         """INSERT INTO stored_events (originator_id, originator_version, topic, state)
            SELECT %s, 1, %s, '{"instrument":'
             WHERE (SELECT pg_advisory_xact_lock(%s)) IS NOT NULL""",
-        order_created().originator_id,
-        MAPPER.to_stored_event(order_created()).topic,
+        created.originator_id,
+        MAPPER.to_stored_event(created).topic,
         LOG_LOCK,
     )
 
@@ -90,23 +93,14 @@ async def _parked(house: House) -> int:
         return found
 
 
-async def _mend(house: House) -> None:
+async def _mend(house: House, poisoned: Sequence[OrderCreated]) -> None:
     """By hand, past the log's guard, as nobody should; then `pulse projections retry`."""
-    rows = await house.server.fetch("SELECT order_id FROM parked_orders")
     await house.server.fetch("ALTER TABLE stored_events DISABLE TRIGGER ALL")
-    for (order_id,) in rows:
-        key = f"mended-{order_id}"
-        created = MAPPER.to_stored_event(order_created(key))
+    for created in poisoned:
         await house.server.fetch(
-            "UPDATE stored_events SET originator_id = %s, state = %s WHERE originator_id = %s",
+            "UPDATE stored_events SET state = %s WHERE originator_id = %s",
+            MAPPER.to_stored_event(created).state,
             created.originator_id,
-            created.state,
-            order_id,
-        )
-        await house.server.fetch(
-            "UPDATE parked_orders SET order_id = %s WHERE order_id = %s",
-            created.originator_id,
-            order_id,
         )
     await house.server.fetch("ALTER TABLE stored_events ENABLE TRIGGER ALL")
     ended = await asyncio.to_thread(
