@@ -37,7 +37,7 @@ class LogReader:
     async def until_at(self, position: int, seconds: float = 60.0) -> None:
         """Return when it has read that far; `follow` runs elsewhere."""
         async with asyncio.timeout(seconds):
-            while self.after < position:  # noqa: ASYNC110 - what is waited for is another process
+            while self.after < position:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _read_page(self, http: aiohttp.ClientSession) -> int:
