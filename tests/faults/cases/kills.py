@@ -14,7 +14,7 @@ from tests.faults.scene import Case, Scene
 
 _ORDERS_A_KILL: Final = 200
 _AT_ONCE: Final = 60
-_RATE: Final = 40.0
+_RATE: Final = 25.0
 _BATCH: Final = 50
 _MOST_RECOVERY_SECONDS: Final = 2.0
 _BETWEEN_STATEMENTS: Final = 0.7
