@@ -79,11 +79,17 @@ class Caller:
     @classmethod
     @asynccontextmanager
     async def with_doors(
-        cls, ledger: Ledger, doors: Sequence[Door], random: Random, **character: Any
+        cls,
+        ledger: Ledger,
+        doors: Sequence[Door],
+        random: Random,
+        *,
+        answer_seconds: float = 30.0,
+        **character: Any,
     ) -> AsyncIterator[Self]:
-        """A caller with connections of its own while in use."""
+        """A caller with connections of its own while in use; it waits so long for one answer."""
         connector = aiohttp.TCPConnector(limit=0)
-        timeout = aiohttp.ClientTimeout(total=30)
+        timeout = aiohttp.ClientTimeout(total=answer_seconds)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
             yield cls(ledger, http, doors, random, **character)
 

@@ -26,6 +26,7 @@ _MOST_RECOVERY_SECONDS: Final = 2.0
 _AS_BEFORE_SECONDS: Final = 0.5
 _NORMAL_RATE: Final = 20.0
 _CALM_SECONDS: Final = 1.0
+_CALLER: Final = {"answer_seconds": 2.0}
 _MORE_MEMORY_BYTES: Final = 50 * 2**20
 _PULSES_CORE: Final = 0
 _CALLERS_CORE: Final = 1
@@ -35,7 +36,7 @@ async def run(scene: Scene) -> None:
     """Find what Pulse bears, then offer it many times that, by new connections and kept ones."""
     if (psutil.cpu_count() or 1) < len({_PULSES_CORE, _CALLERS_CORE}):
         raise NotHere("a core for Pulse and another for its callers are wanted")
-    async with scene.house(apis=1, workers=1, readers=1) as house, _on_cores(house):
+    async with scene.house(apis=1, workers=1, readers=1, caller=_CALLER) as house, _on_cores(house):
         for keep in (False,) if scene.short else (False, True):
             await _overload(scene, house, keep=keep)
         await _forget_who_gave_up(scene, house)
