@@ -93,11 +93,15 @@ class Caller:
         random: Random,
         *,
         connection_each: bool = False,
+        answer_seconds: float = 30.0,
         **character: Any,
     ) -> AsyncIterator[Self]:
-        """A caller with connections of its own while in use; `connection_each`: one a request."""
+        """A caller with connections of its own while in use.
+
+        It waits `answer_seconds` for an answer; with `connection_each` each request has its own.
+        """
         connector = aiohttp.TCPConnector(limit=0, force_close=connection_each)
-        timeout = aiohttp.ClientTimeout(total=30)
+        timeout = aiohttp.ClientTimeout(total=answer_seconds)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
             yield cls(ledger, http, doors, random, **character)
 

@@ -49,7 +49,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What became of it. Moments are this machine's monotonic clock; `accepted` is order id by key.
+    """What became of it. Moments are of this machine's monotonic clock: the first order,
+    the end of beginning more, the last caller's going. `accepted` is order id by key.
 
     `statuses` counts answers by status: 0 a broken connection, -1 one that the caller gave up, -2
     an order that this process had no socket for.
@@ -57,6 +58,7 @@ class Outcome(msgspec.Struct, kw_only=True):
 
     begun: float = 0.0
     ended: float = 0.0
+    gone: float = 0.0
     offered: int = 0
     statuses: dict[int, int] = {}
     accepted: dict[str, str] = {}
@@ -115,6 +117,7 @@ class Flood:
         outcome.ended = end
         while self._calls:
             self._turn(_POLL_SECONDS)
+        outcome.gone = time.monotonic()
         return outcome
 
     def _begin(self) -> None:
