@@ -85,7 +85,7 @@ class Database:
                 if hasty != (connection in self._hasty):
                     await self._hurry(connection, hasty=hasty)
                 yield connection
-        except PoolTimeout as error:
+        except (PoolTimeout, TooManyRequests) as error:
             self._note_exhausted()
             raise DatabaseUnavailable(describe(error)) from error
         except UNAVAILABLE_ERRORS as error:
