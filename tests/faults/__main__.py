@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -75,7 +76,7 @@ def _run(case: Case, seed: int, *, short: bool, keep: bool) -> Row:
     home.chmod(0o755)
     typer.echo(f"{case.name} (seed {seed}) ...")
     try:
-        row = asyncio.run(run_case(case, home, seed=seed, short=short))
+        row = asyncio.run(_run_unless_told(case, home, seed=seed, short=short))
     finally:
         if keep:
             typer.echo(f"  kept: {home}")
@@ -88,6 +89,13 @@ def _run(case: Case, seed: int, *, short: bool, keep: bool) -> Row:
     for line in (*row.facts, *row.broken):
         typer.echo(f"  {line}")
     return row
+
+
+async def _run_unless_told(case: Case, home: Path, *, seed: int, short: bool) -> Row:
+    """SIGTERM ends it as Ctrl-C does: what it started is ended, what it mounted unmounted."""
+    running = asyncio.ensure_future(run_case(case, home, seed=seed, short=short))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    return await running
 
 
 if __name__ == "__main__":
