@@ -3,7 +3,8 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
+from weakref import WeakSet
 
 import psycopg
 import structlog
@@ -33,6 +34,8 @@ class Database:
     """
 
     _exhausted_until = 0.0
+    _hasty: ClassVar[WeakSet[Connection]] = WeakSet()
+    """Pooled connections that wait for no lock for long."""
 
     def __init__(self, conninfo: str, *, pool_size: int, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
@@ -71,26 +74,43 @@ class Database:
         return await AsyncConnection.connect(conninfo, **_CONNECTION_KWARGS)
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A pooled connection in autocommit.
+    async def connection(self, *, hasty: bool = False) -> AsyncIterator[Connection]:
+        """A pooled connection in autocommit; with `hasty` it waits for no lock for long.
 
         Raises:
             DatabaseUnavailable: none could be had in time, or it broke while in use.
         """
         try:
             async with self._pool.connection(self._patience_seconds()) as connection:
+                if hasty != (connection in self._hasty):
+                    await self._hurry(connection, hasty=hasty)
                 yield connection
-        except PoolTimeout as error:
-            self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds
+        except (PoolTimeout, TooManyRequests) as error:
+            self._note_exhausted()
             raise DatabaseUnavailable(describe(error)) from error
         except UNAVAILABLE_ERRORS as error:
             raise DatabaseUnavailable(describe(error)) from error
 
+    def _note_exhausted(self) -> None:
+        self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds
+
+    @property
+    def _exhausted(self) -> bool:
+        return time.monotonic() < self._exhausted_until
+
     def _patience_seconds(self) -> float:
         """Of a fault that lasts only the first to meet it learn by waiting."""
-        if time.monotonic() < self._exhausted_until:
+        if self._exhausted:
             return min(self.limits.exhausted_checkout_seconds, self.limits.checkout_seconds)
         return self.limits.checkout_seconds
+
+    async def _hurry(self, connection: Connection, *, hasty: bool) -> None:
+        limits = self.limits
+        seconds = limits.exhausted_checkout_seconds if hasty else limits.lock_seconds
+        self._hasty.add(connection)  # before it is: what is cut off here is set again
+        await connection.execute(_SET_LOCK_TIMEOUT, (f"{round(seconds * 1000)}ms",))
+        if not hasty:
+            self._hasty.discard(connection)
 
     async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
         """Run a query that changes nothing; tried again on another connection if its own broke.
@@ -102,10 +122,15 @@ class Database:
         """
         for attempt in range(1, _READ_ATTEMPTS + 1):
             broken = False
+            hasty = self._exhausted
             try:
-                async with self.connection() as connection:
+                async with self.connection(hasty=hasty) as connection:
                     try:
                         return await query(connection)
+                    except psycopg.errors.LockNotAvailable:
+                        if hasty:
+                            self._note_exhausted()
+                        raise
                     finally:
                         broken = connection.broken
             except DatabaseUnavailable:
@@ -126,6 +151,7 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
 )
 """What means that Postgres cannot serve now: away, starting, full, locked or not migrated yet."""
 
+_SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false)"
 _CONNECTION_KWARGS: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}
 
 

@@ -12,7 +12,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Once somebody has waited for a pooled connection in vain, the pool is taken to be exhausted:
     until `exhausted_seconds` have gone by without that, nobody waits longer than
-    `exhausted_checkout_seconds` for one.
+    `exhausted_checkout_seconds` for one, and no read longer than that for a lock.
     """
 
     connect_seconds: int = 5

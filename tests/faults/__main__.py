@@ -80,7 +80,7 @@ def _run(case: Case, asked: Asked, *, keep: bool) -> Row:
     home.chmod(0o755)
     typer.echo(f"{case.name} (seed {asked.seed}) ...")
     try:
-        row = asyncio.run(run_case(case, home, asked))
+        row = asyncio.run(_run_unless_told(case, home, asked))
     finally:
         if keep:
             typer.echo(f"  kept: {home}")
@@ -95,7 +95,13 @@ def _run(case: Case, asked: Asked, *, keep: bool) -> Row:
     return row
 
 
+async def _run_unless_told(case: Case, home: Path, asked: Asked) -> Row:
+    """SIGTERM ends it as Ctrl-C does: what it started is ended, what it mounted unmounted."""
+    running = asyncio.ensure_future(run_case(case, home, asked))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    return await running
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended first
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     typer.run(main)

@@ -4,9 +4,11 @@ import asyncio
 import time
 
 import pytest
+from psycopg.errors import LockNotAvailable
 
 from pulse.postgres import Connection, Database, DatabaseUnavailable, Limits
 
+UNHURRIED = Limits(checkout_seconds=20, exhausted_checkout_seconds=0.5)
 LIMITS = Limits(checkout_seconds=20, exhausted_checkout_seconds=0.001, exhausted_seconds=0.01)
 
 
@@ -49,6 +51,50 @@ async def test_patience_comes_back_once_nobody_has_waited_in_vain_for_a_while(
             await asyncio.sleep(0.05)
             assert not waiting.done()
         assert await waiting == 1
+    await small.close()
+
+
+async def test_while_exhausted_a_read_waits_for_no_lock_either_and_afterwards_it_does(
+    database: Database,
+) -> None:
+    small = Database(database.conninfo, pool_size=2, limits=UNHURRIED)
+    await small.open()
+    assert await small.read(one) == 1
+
+    async def lock_timeout(connection: Connection) -> str:
+        row = await (await connection.execute("SHOW lock_timeout")).fetchone()
+        return "" if row is None else str(row[0])
+
+    async def stored(connection: Connection) -> None:
+        await connection.execute("SELECT FROM stored_events")
+
+    for _ in range(2):
+        small._exhausted_until = time.monotonic() + 20
+        assert await small.read(lock_timeout) == "500ms"
+        async with small.connection() as connection:
+            assert await lock_timeout(connection) == "4s"
+        async with await database.connect("test") as other, other.transaction():
+            await other.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+                await small.read(stored)
+        small._exhausted_until = 0.0
+        assert await small.read(lock_timeout) == "4s"
+    await small.close()
+
+
+async def test_a_read_refused_for_a_lock_keeps_the_pool_exhausted(database: Database) -> None:
+    small = Database(database.conninfo, pool_size=2, limits=UNHURRIED)
+    await small.open()
+    assert await small.read(one) == 1
+
+    async def locked(_: Connection) -> None:
+        small._exhausted_until = 0.0
+        raise LockNotAvailable("canceling statement due to lock timeout")
+
+    small._exhausted_until = time.monotonic() + 20
+    with pytest.raises(DatabaseUnavailable):
+        await small.read(locked)
+    assert small._exhausted_until > 0
     await small.close()
 
 

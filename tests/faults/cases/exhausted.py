@@ -139,7 +139,7 @@ async def _no_connections(judge: Judge, house: House, seconds: float) -> None:
     """Every connection of Pulse's is cut while it is frozen, and all places are taken."""
     lists = f"{house.apis[0].url}/internal/orders?limit=1"
     frozen = house.of_kind("api", "worker")
-    async with house.caller.load(rate=_RATE), asking(lists, DESK, rate=_ASKED_A_SECOND) as asked:
+    async with AsyncExitStack() as load:
         async with AsyncExitStack() as taken:
             for member in frozen:
                 member.freeze()
@@ -147,8 +147,10 @@ async def _no_connections(judge: Judge, house: House, seconds: float) -> None:
             for member in frozen:
                 member.thaw()
             await asyncio.sleep(_THAWED_SECONDS)
-            since = time.monotonic()
             judge.scene.injected()
+            since = time.monotonic()
+            await load.enter_async_context(house.caller.load(rate=_RATE))
+            asked = await load.enter_async_context(asking(lists, DESK, rate=_ASKED_A_SECOND))
             await asyncio.sleep(seconds)
             until = time.monotonic()
         await _recover(judge.scene, house)
