@@ -145,6 +145,7 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     psycopg.InterfaceError,
     psycopg.errors.UndefinedTable,
     psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.IdleInTransactionSessionTimeout,
     PoolTimeout,
     PoolClosed,
     TooManyRequests,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from pulse.postgres import Database
+from pulse.postgres import Database, DatabaseUnavailable, Limits
 from pulse.workers import SilentClients
 from tests.support.waiting import until
 
@@ -79,3 +79,20 @@ async def test_others_are_left_alone(
         await asyncio.sleep(0.2)
         assert await silent.run_once() == []
         assert await is_held(database)
+
+
+async def test_who_wakes_after_its_transaction_was_ended_finds_the_database_unavailable(
+    conninfo: str,
+) -> None:
+    """It is no bug of the step that was frozen: the next one goes on."""
+    frozen = Database(conninfo, pool_size=2, limits=Limits(idle_in_transaction_seconds=0.05))
+    await frozen.open()
+    with pytest.raises(DatabaseUnavailable):
+        await stop_in_a_transaction(frozen)
+    await frozen.close()
+
+
+async def stop_in_a_transaction(database: Database) -> None:
+    async with database.connection() as connection, connection.transaction():
+        await asyncio.sleep(0.5)
+        await connection.execute("SELECT 1")

@@ -6,6 +6,7 @@
 SELECT a.application_name, pg_terminate_backend(a.pid)
   FROM pg_stat_activity a
  WHERE a.datname = current_database()
+   AND a.usename = current_user
    AND a.application_name LIKE 'pulse:%%'
    AND a.state = 'active'
    AND a.wait_event IN ('ClientRead', 'ClientWrite')

@@ -109,12 +109,15 @@ async def _post_again(scene: Scene, caller: Caller, requests: list[dict[str, Any
     """The same orders again: each is there already; that its id is the same the ledger shows."""
     before = len(caller.answers)
     left = iter(requests)
+    refused: list[str] = []
 
     async def post() -> None:
         for request in left:
-            scene.require(await caller.place(request) is not None, f"not accepted: {request}")
+            key = request["order_unique_key"]
+            refused.extend([] if await caller.place(request) else [key])
 
     await asyncio.gather(*(post() for _ in range(_AT_ONCE)))
+    scene.require(not refused, f"{len(refused)} not accepted: {', '.join(refused[:5])}")
     statuses = {answer.status for answer in caller.answers[before:]}
     scene.require(statuses == {200}, f"posted again, orders were answered {statuses}")
 
