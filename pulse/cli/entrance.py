@@ -26,6 +26,7 @@ MOST_WAIT_SECONDS: Final = 0.5
 _AT_ONCE: Final = 32
 EXCEPTION_SECONDS: Final = 0.05
 _PAUSE_SECONDS: Final = 0.005
+BUSY_SECONDS: Final = 0.01
 _READ_BYTES: Final = 65_536
 _TRACING = re.compile(
     rb"\r\n(x-(?:trace|request)-(?:id|source)):[ \t]*([!-~]{1,128})(?=\r\n)", re.IGNORECASE
@@ -67,6 +68,9 @@ class Capacity:
 class Entrance:
     """Accepts at these listeners while fewer requests are in flight than can be answered soon.
 
+    More of them fill it only while it has more to do than it can: where its loop comes round in
+    time those inside wait for Postgres, and whoever comes is best told so by the process itself.
+
     While it is full, one connection each 50 ms is taken in all the same, so that whoever asks for
     the process's health is heard. Who has waited longer than half a second is told 503 at the door
     without being looked at further: it would be served last and may be gone.
@@ -87,6 +91,8 @@ class Entrance:
         self._entering: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._next_exception_at = 0.0
+        self._due_at = 0.0
+        self._busy = True
         self._backlog = BACKLOG
 
     def open(self) -> None:
@@ -106,6 +112,10 @@ class Entrance:
                     waiting.append(listener.accept()[0])
         return waiting
 
+    def _watch_again(self) -> None:
+        self._busy = self._loop.time() - self._due_at > BUSY_SECONDS
+        self._watch()
+
     def _watch(self) -> None:
         self._pause = None
         for listener in self._listeners:
@@ -118,6 +128,8 @@ class Entrance:
     def _accept_at(self, listener: socket.socket) -> None:
         most = self._capacity.most
         free = most - self._in_flight() - len(self._entering)
+        if free <= 0 and not self._busy:
+            free = _AT_ONCE
         if free <= 0 and self._loop.time() >= self._next_exception_at:
             free = 1
         if free <= 0:
@@ -153,7 +165,8 @@ class Entrance:
     def _pause_for_a_moment(self) -> None:
         if self._pause is None:
             self._look_away()
-            self._pause = self._loop.call_later(_PAUSE_SECONDS, self._watch)
+            self._due_at = self._loop.time() + _PAUSE_SECONDS
+            self._pause = self._loop.call_at(self._due_at, self._watch_again)
 
     def _let_in(self, connection: socket.socket) -> None:
         entering = self._loop.create_task(self._take_in(connection))

@@ -56,10 +56,12 @@ class Projector:
             DatabaseUnavailable: nothing was changed.
             EventTooNew: the log was projected up to an event that newer code must apply.
         """
-        try:
-            result = await self._advance_batch()
-        except (*POISON, EventTooNew):
-            result = await self._advance_singly()
+        result: Projected | Busy | None = None
+        while result is None:
+            try:
+                result = await self._advance_batch()
+            except (*POISON, EventTooNew):
+                result = await self._advance_past_poison()
         self.fault = None
         return result
 
@@ -91,20 +93,24 @@ class Projector:
             await advance_position(connection, records[-1].position)
             return Projected(records[-1].position, len(records), foreign)
 
-    async def _advance_singly(self) -> Projected | Busy:
-        """The same batch, one event a transaction, so that only the poisoned order is set aside."""
-        result: Projected | Busy = Busy()
+    async def _advance_past_poison(self) -> Projected | Busy | None:
+        """The same batch, one event a transaction, so that only the poisoned order is set aside.
+
+        None once it is: from there on batches will do again.
+        """
+        result: Projected | Busy | None = Busy()
         for _ in range(self._batch_events):
             try:
                 result = await self._advance_one()
             except EventTooNew as error:
                 self.fault = f"newer code must project on: {error}"
                 raise
-            if isinstance(result, Busy) or not result.events:
+            if result is None or isinstance(result, Busy) or not result.events:
                 break
         return result
 
-    async def _advance_one(self) -> Projected | Busy:
+    async def _advance_one(self) -> Projected | Busy | None:
+        """One event; None if its order had to be parked."""
         async with self._database.connection() as connection, connection.transaction():
             locked = await _lock_position(connection)
             if locked is None:
@@ -115,9 +121,12 @@ class Projector:
             to_apply = await self._writer.without_parked(connection, records)
             foreign = await self._apply_or_park(connection, to_apply)
             await advance_position(connection, records[-1].position)
-            return Projected(records[-1].position, 1, foreign)
+            return None if foreign is None else Projected(records[-1].position, 1, foreign)
 
-    async def _apply_or_park(self, connection: Connection, records: list[RecordedEvent]) -> int:
+    async def _apply_or_park(
+        self, connection: Connection, records: list[RecordedEvent]
+    ) -> int | None:
+        """How many were not Pulse's; None if the order was parked."""
         try:
             async with connection.transaction():
                 return await self._writer.apply(connection, records)
@@ -130,7 +139,7 @@ class Projector:
                 reason=str(error),
             )
             await self._writer.park(connection, record, str(error))
-            return 0
+            return None
 
 
 async def advance_position(connection: Connection, position: int) -> None:

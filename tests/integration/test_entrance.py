@@ -12,6 +12,13 @@ from pulse.cli import entrance
 from pulse.cli.entrance import LEAST_IN_FLIGHT, Capacity, Entrance
 from tests.support.waiting import until
 
+
+@pytest.fixture(autouse=True)
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the time that the loop takes, it counts as more than it should."""
+    monkeypatch.setattr(entrance, "BUSY_SECONDS", -1)
+
+
 ORDER = b"POST /internal/orders HTTP/1.1\r\nX-Request-Id: mine\r\nContent-Length: 2\r\n\r\n{}"
 HEALTH = b"GET /pulse/health HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -80,6 +87,17 @@ async def test_a_full_house_leaves_callers_outside_until_it_has_room(
         await asyncio.sleep(0.1)
         assert len(full_house.inside) == 1, "all but the one exception wait"
         full_house.in_flight = 0
+        await full_house.until_inside(3)
+
+
+async def test_a_house_full_of_those_who_wait_for_postgres_lets_more_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(entrance, "BUSY_SECONDS", 3600)
+    monkeypatch.setattr(entrance, "EXCEPTION_SECONDS", 3600)
+    async with house(full=True) as full_house:
+        for _ in range(3):
+            await full_house.call(ORDER)
         await full_house.until_inside(3)
 
 

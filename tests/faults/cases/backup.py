@@ -102,6 +102,6 @@ CASE: Final = Case(
     "began, all its schedules are verified, Pulse finishes what was under way in it, and new "
     "positions come after the old ones; recovery is from the start of the restored server to there",
     at_least=3,
-    short=1,
+    short=0,
     run=run,
 )
