@@ -40,6 +40,6 @@ CASE: Final = Case(
     "target_session_attrs=read-write); recovery is from the kill until every API accepts and an "
     "order of afterwards has its slices",
     at_least=5,
-    short=1,
+    short=0,
     run=run,
 )

@@ -120,6 +120,6 @@ CASE: Final = Case(
     promise="an event that cannot be read parks its own order, readiness counts it, the others' "
     "p99 is as before; mended, `pulse projections retry` takes it up again",
     at_least=10,
-    short=4,
+    short=2,
     run=run,
 )
