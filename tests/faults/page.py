@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults import report
+from tests.faults.catalogue import BY_ITSELF, CASES
 from tests.faults.report import Report
 
 ROWS: Final = Path("docs/reliability/faults.json")
@@ -19,11 +20,13 @@ def with_rows(page: str, found: Report) -> str:
 
 
 def _told(found: Report) -> str:
-    rows = list(found.rows.values())
+    names = [case.name for case in (*CASES, BY_ITSELF)]
+    rows = sorted(found.rows.values(), key=lambda row: names.index(row.fault))
     parts = [f"On {found.machine}.", report.table(rows)]
     for row in rows:
         lines = [f"### {row.fault}", f"{row.promise}."]
-        facts = [*row.facts, f"seed {row.seed}, {row.seconds:g} s, at {row.version}"]
+        form = "the short form, " if row.short else ""
+        facts = [*row.facts, f"{form}seed {row.seed}, {row.seconds:g} s, at {row.version}"]
         lines.append("\n".join(f"- {fact}" for fact in facts))
         if row.not_run is not None:
             lines.append(f"**Not run here:** {row.not_run}")

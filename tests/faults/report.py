@@ -103,7 +103,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         *(f"{count:,}" for count in counts),
         _seconds(quantile(row.recoveries, 0.5)),
         _seconds(quantile(row.recoveries, 0.99)),
-        row.verdict,
+        row.verdict + (" (short form)" if row.short else ""),
     )
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.faults import report
-from tests.faults.catalogue import BY_ITSELF, CASES
+from tests.faults.catalogue import CASES
 from tests.faults.page import PAGE, ROWS, with_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,10 +14,8 @@ def test_the_page_tells_the_rows_as_they_were_found() -> None:
     assert with_rows(page, report.read(ROOT / ROWS)) == page
 
 
-def test_every_fault_has_its_row_from_a_whole_run() -> None:
+def test_every_fault_has_its_row_and_its_promise_there() -> None:
     rows = report.read(ROOT / ROWS).rows
-    assert list(rows) == [case.name for case in (*CASES, BY_ITSELF)]
+    assert {case.name for case in CASES} <= set(rows) <= {*(case.name for case in CASES), "soak"}
     for case in CASES:
-        assert not rows[case.name].short
-        assert rows[case.name].at_least == case.at_least
         assert rows[case.name].promise == case.promise
