@@ -46,6 +46,7 @@ _AT_ONCE: Final = 24
 _LARGE: Final = {"num_splits": 100, "duration_minutes": 600, "randomize": True}
 _LOOK_AGAIN_SECONDS: Final = 0.002
 _AFTER_FREEZING_SECONDS: Final = 0.01
+_LOOKS: Final = 100
 _FIND_SECONDS: Final = 30.0
 _SETTLE_SECONDS: Final = 60.0
 
@@ -115,12 +116,19 @@ class Watch:
                 member, _ = await self.found(role, among, least=least)
                 member.freeze()
                 await asyncio.sleep(_AFTER_FREEZING_SECONDS)
-                while between_statements and await self._has_statement(member.pid):
-                    await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-                held = (await self.work_of(role)).get(member.pid, 0)
-                if held >= least:
-                    return member, held
+                if not between_statements or await self._statements_end(member.pid):
+                    held = (await self.work_of(role)).get(member.pid, 0)
+                    if held >= least:
+                        return member, held
                 member.thaw()
+
+    async def _statements_end(self, pid: int) -> bool:
+        """Wait until none is under way; False if one does not end, its answer being too long."""
+        for _ in range(_LOOKS):
+            if not await self._has_statement(pid):
+                return True
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        return False
 
     async def _has_statement(self, pid: int) -> bool:
         cursor = await self._connection.execute(_UNDER_WAY, (f"pulse:%:{pid}",))
