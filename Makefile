@@ -26,8 +26,8 @@ simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n tells one
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
 		$(if $(FIRST),--first $(FIRST))
 
-faults: $(VENV)/.dev ## break a running Pulse in every way it promises to survive; FAULT="kills", SHORT=1, SEED=n
-	$(BIN)/python -m tests.faults $(FAULT) $(if $(SHORT),--short) $(if $(SEED),--seed $(SEED))
+faults: $(VENV)/.dev ## break a running Pulse in every way it promises to survive; FAULT="kills" SHORT=1 SEED=n
+	$(BIN)/python -m tests.faults $(FAULT) $(if $(SHORT),--short) $(if $(TWICE),--twice) $(if $(SEED),--seed $(SEED))
 
 reliability: $(VENV)/.dev ## write the tables of docs/reliability.md from what the fault suite found
 	$(BIN)/python -m tests.faults.page

@@ -33,6 +33,9 @@ def main(
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Orders a second of the soak.")] = None,
     list_faults: Annotated[bool, typer.Option("--list", help="Name the faults and end.")] = False,
+    twice: Annotated[
+        bool, typer.Option("--twice", help="Once more what broke, if nothing was lost by it.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep logs, data and ledgers.")] = False,
 ) -> None:
     """Break a running Pulse in every way it promises to survive, and count what was lost.
@@ -53,7 +56,12 @@ def main(
     rows = []
     for case in _chosen(faults or [], short=short):
         asked = Asked(seed=_seed(seed), short=short, times=times, rate=rate)
-        rows.append(_run(case, asked, keep=keep))
+        row = _run(case, asked, keep=keep)
+        if twice and row.broken and not (row.lost or row.doubled or row.skipped):
+            again = Asked(seed=_seed(seed), short=short, times=times, rate=rate)
+            first, row = row, _run(case, again, keep=keep)
+            row.facts.append(f"at the first try (seed {first.seed}): {'; '.join(first.broken)}")
+        rows.append(row)
         report.write(file, report.merged(file, rows))
     typer.echo(f"\n{report.table(rows)}\n")
     for row in rows:
