@@ -17,10 +17,12 @@ from pulse.http.tracing import headers_of, trace_of
 MOST_HEAD_BYTES: Final = 64 * 1024
 HEAD_SECONDS: Final = 10.0
 UNREAD_SECONDS: Final = 20.0
+_KEPT_TIMES: Final = 2
+"""Connecting anew costs more than an order, so those kept may fill the process twice over."""
 
 
 class PulseProtocol(HttpToolsProtocol):
-    """One connection; kept for another request while `capacity` bears those in flight."""
+    """One connection; kept for more requests while twice `capacity` at most are in flight."""
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class PulseProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._stop_head_timer()
         super().on_headers_complete()
-        if len(self.tasks) > self._capacity.most:
+        if len(self.tasks) > _KEPT_TIMES * self._capacity.most:
             self.cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
