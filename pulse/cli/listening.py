@@ -32,15 +32,19 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, greeting: str) -> None:
         super().__init__(config)
+        self.obstacle = ""
         self._greeting = greeting
         self._capacity = Capacity(lambda: self.server_state.total_requests, time.monotonic)
         self._entrance: Entrance
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets or [])
+        if self.should_exit:  # the application did not come up
+            return
         try:
             listeners = await _bound(self.config.host, self.config.port)
-        except OSError:
+        except OSError as error:
+            self.obstacle = (error.strerror or str(error)).lower()
             await self.lifespan.shutdown()
             self.started = False
             sys.exit(STARTUP_FAILURE)
@@ -114,7 +118,9 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
         return
     if server.lifespan.should_exit:
         raise SystemExit(COULD_NOT_START)
-    raise CouldNotStart(f"cannot listen on {url_of(settings)}: choose another --host or --port")
+    raise CouldNotStart(
+        f"cannot listen on {url_of(settings)}: {server.obstacle}; choose another --host or --port"
+    )
 
 
 async def _bound(host: str, port: int) -> list[socket.socket]:
