@@ -39,7 +39,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets or [])
-        if self.should_exit:  # the application did not come up
+        if not self.started:  # the application did not come up
             return
         try:
             listeners = await _bound(self.config.host, self.config.port)
