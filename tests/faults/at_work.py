@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, LiteralString, Self
+from uuid import UUID
 
 import psycopg
 
@@ -37,8 +38,11 @@ SELECT substring(a.application_name FROM '[0-9]+$')::integer, 1
                   AND l.relation IN ('order_queue'::regclass, 'notification_tracking'::regclass))"""
 _UNDER_WAY: Final = """
 SELECT FROM pg_stat_activity WHERE application_name LIKE %s AND state = 'active' LIMIT 1"""
-_LEFT_OF_BEFORE: Final = """
-SELECT (SELECT count(*) FROM order_queue WHERE state = 'PENDING' AND created_position <= %(end)s)
+_LEFT_BY_THE_DEAD: Final = """
+SELECT (SELECT count(*) FROM unnest(%(orders)s::uuid[]) held
+         WHERE NOT EXISTS (SELECT FROM stored_events s
+                            WHERE s.originator_id = held AND s.originator_version > 1))
+     + (SELECT count(*) FROM order_claims WHERE split_part(claimed_by, ':', 2) = %(pid)s::text)
      + (SELECT count(*) FROM notification_tracking
          WHERE application_name = 'order_queue' AND notification_id < %(end)s)"""
 
@@ -142,15 +146,26 @@ class Watch:
         row = await cursor.fetchone()
         return int(row[0]) if row else 0
 
-    async def until_settled(self, position: int) -> None:
-        """Return when every order created up to there has its outcome, projected.
+    async def orders_held_by(self, pid: int) -> list[UUID]:
+        """What that process has claimed and not settled."""
+        cursor = await self._connection.execute(
+            "SELECT order_id FROM order_claims WHERE split_part(claimed_by, ':', 2) = %s::text",
+            (pid,),
+        )
+        return [order_id for (order_id,) in await cursor.fetchall()]
+
+    async def until_taken_over(self, pid: int, orders: Sequence[UUID], position: int) -> None:
+        """Return when nothing is left of a dead process: its orders settled, its claims gone.
+
+        And the projection stands at least at that position, whoever was at it.
 
         Raises:
             TimeoutError: not within 60 s.
         """
+        left = {"pid": pid, "orders": list(orders), "end": position}
         async with asyncio.timeout(_SETTLE_SECONDS):
             while True:
-                cursor = await self._connection.execute(_LEFT_OF_BEFORE, {"end": position})
+                cursor = await self._connection.execute(_LEFT_BY_THE_DEAD, left)
                 if await cursor.fetchone() == (0,):
                     return
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)

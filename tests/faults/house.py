@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import psycopg
+
 from pulse.application.callers import Caller as PulseCaller
 from tests.faults.caller import Caller, Door
 from tests.faults.checks import Verdict, check_all, until_quiet
@@ -108,12 +110,14 @@ class House:
             return str(order_id)
 
     async def _all_settled(self, order_ids: Sequence[str]) -> bool:
-        rows = await self.server.fetch(
-            "SELECT count(*) FROM stored_events"
-            " WHERE originator_id = ANY (%s::text[]::uuid[]) AND originator_version = 2",
-            list(order_ids),
-        )
-        return bool(rows[0][0] == len(order_ids))
+        with contextlib.suppress(psycopg.OperationalError):  # it may be on its way back
+            rows = await self.server.fetch(
+                "SELECT count(*) FROM stored_events"
+                " WHERE originator_id = ANY (%s::text[]::uuid[]) AND originator_version = 2",
+                list(order_ids),
+            )
+            return bool(rows[0][0] == len(order_ids))
+        return False
 
     async def reckon(self, **expectations: Any) -> Verdict:
         """Wait for quiet, let the readers reach the end, and check everything."""
