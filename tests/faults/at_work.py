@@ -1,6 +1,7 @@
 """Who is in the midst of work right now, so that a fault hits it there and not idle."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, LiteralString, Self
@@ -50,7 +51,9 @@ _AT_ONCE: Final = 24
 _LARGE: Final = {"num_splits": 100, "duration_minutes": 600, "randomize": True}
 _LOOK_AGAIN_SECONDS: Final = 0.002
 _AFTER_FREEZING_SECONDS: Final = 0.01
-_LOOKS: Final = 100
+_LOOKS: Final = 50
+_PATIENT_CATCHES: Final = 5
+_BREATH_SECONDS: Final = 0.1
 _FIND_SECONDS: Final = 30.0
 _SETTLE_SECONDS: Final = 60.0
 
@@ -110,21 +113,24 @@ class Watch:
         """One of these, frozen in the midst of work: looked at again, it still has it in its hands.
 
         `between_statements`: none of its statements is under way any more, so that nothing it has
-        begun comes to an end without it.
+        begun comes to an end without it; if that can be had in a few catches.
 
         Raises:
             TimeoutError: none was within 30 s.
         """
         async with asyncio.timeout(_FIND_SECONDS):
-            while True:
+            for catch in itertools.count(1):
                 member, _ = await self.found(role, among, least=least)
                 member.freeze()
                 await asyncio.sleep(_AFTER_FREEZING_SECONDS)
-                if not between_statements or await self._statements_end(member.pid):
+                patient = between_statements and catch <= _PATIENT_CATCHES
+                if not patient or await self._statements_end(member.pid):
                     held = (await self.work_of(role)).get(member.pid, 0)
                     if held >= least:
                         return member, held
                 member.thaw()
+                await asyncio.sleep(_BREATH_SECONDS)
+        raise AssertionError("unreachable: the count has no end")
 
     async def _statements_end(self, pid: int) -> bool:
         """Wait until none is under way; False if one does not end, its answer being too long."""
