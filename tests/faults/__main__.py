@@ -34,7 +34,7 @@ def main(
     rate: Annotated[float | None, typer.Option(help="Orders a second of the soak.")] = None,
     list_faults: Annotated[bool, typer.Option("--list", help="Name the faults and end.")] = False,
     twice: Annotated[
-        bool, typer.Option("--twice", help="Once more what broke, if nothing was lost by it.")
+        bool, typer.Option("--twice", help="Once more what was only too late or too slow.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep logs, data and ledgers.")] = False,
 ) -> None:
@@ -57,7 +57,7 @@ def main(
     for case in _chosen(faults or [], short=short):
         asked = Asked(seed=_seed(seed), short=short, times=times, rate=rate)
         row = _run(case, asked, keep=keep)
-        if twice and row.broken and not (row.lost or row.doubled or row.skipped):
+        if twice and row.broken and row.broken == row.late:
             again = Asked(seed=_seed(seed), short=short, times=times, rate=rate)
             first, row = row, _run(case, again, keep=keep)
             row.facts.append(f"at the first try (seed {first.seed}): {'; '.join(first.broken)}")

@@ -19,7 +19,7 @@ class Row(msgspec.Struct, kw_only=True):
     """One fault's result. `broken` names every promise that did not hold; empty is success.
 
     `recoveries` are seconds from a fault to what its case counts as recovered, which `promise`
-    or `facts` say.
+    or `facts` say. `late` are those of `broken` that are about time alone.
     """
 
     fault: str
@@ -38,6 +38,7 @@ class Row(msgspec.Struct, kw_only=True):
     recoveries: list[float] = []
     facts: list[str] = []
     broken: list[str] = []
+    late: list[str] = []
     not_run: str | None = None
     seconds: float = 0.0
 

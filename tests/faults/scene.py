@@ -47,6 +47,12 @@ class Scene:
         if not kept:
             self.row.broken.append(otherwise)
 
+    def require_in_time(self, kept: bool, otherwise: str) -> None:  # noqa: FBT001
+        """The same for a promise about time alone, which a starved machine may break."""
+        self.require(kept, otherwise)
+        if not kept:
+            self.row.late.append(otherwise)
+
     def add(self, verdict: Verdict) -> None:
         """Count what the checks found."""
         row = self.row

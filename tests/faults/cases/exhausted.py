@@ -74,8 +74,12 @@ class Judge:
         require = self.scene.require
         require(other <= {_UNAVAILABLE}, f"{what}: answered {sorted(other)}")
         require(bool(later), f"{what}: nothing was refused once it was known")
-        require(p99 < _MOST_REFUSAL_SECONDS + idle, f"{what}: refusals p99 {_ms(p99)}")
-        require(slowest < most_seconds + _SLACK_SECONDS + idle, f"{what}: {slowest:.2f} s")
+        self.scene.require_in_time(
+            p99 < _MOST_REFUSAL_SECONDS + idle, f"{what}: refusals p99 {_ms(p99)}"
+        )
+        self.scene.require_in_time(
+            slowest < most_seconds + _SLACK_SECONDS + idle, f"{what}: {slowest:.2f} s"
+        )
 
 
 def _within(answers: Sequence[Answer], span: tuple[float, float]) -> list[Answer]:

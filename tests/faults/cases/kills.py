@@ -50,7 +50,7 @@ async def run(scene: Scene) -> None:
     for role, times in kills.items():
         scene.fact(f"{role}: {times} kills at work, {held[role]} {_WORK[role]}")
     p99 = quantile(scene.row.recoveries, 0.99) or 0.0
-    scene.require(p99 < _MOST_RECOVERY_SECONDS, f"recovery p99 {p99:.2f} s")
+    scene.require_in_time(p99 < _MOST_RECOVERY_SECONDS, f"recovery p99 {p99:.2f} s")
 
 
 async def _kill_one(scene: Scene, house: House, watch: Watch, role: Role) -> int:
