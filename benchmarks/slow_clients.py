@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,8 @@ SLOW_CONNECTIONS: Final = 200
 DRIP_SECONDS: Final = 0.5
 ORDERS_PER_SECOND: Final = 150
 CALLERS: Final = 4
-SETTLE_SECONDS: Final = 2.0
+WARM_SECONDS: Final = 2.0
+START_SECONDS: Final = 30.0
 _run: Final = f"{time.time():.0f}"
 
 
@@ -68,13 +70,12 @@ Phases = list[list[float]]
 
 def measure(port: int, tokens: list[str], pairs: int, seconds: float) -> tuple[Phases, Phases]:
     """The latencies of each phase, in seconds: without slow callers, and with them."""
-    asyncio.run(place_orders(port, tokens, SETTLE_SECONDS))  # caches, connections, plans
+    asyncio.run(place_orders(port, tokens, WARM_SECONDS))  # caches, connections, plans
     without: Phases = []
     with_slow: Phases = []
     for pair in range(pairs):
         for slow in (False, True) if pair % 2 else (True, False):
             with slow_callers(port) if slow else nullcontext():
-                time.sleep(SETTLE_SECONDS)  # the slow ones are all there by then
                 latencies = asyncio.run(place_orders(port, tokens, seconds))
             (with_slow if slow else without).append(latencies)
             said = "with" if slow else "without"
@@ -153,23 +154,28 @@ class Connection:
 
 @contextmanager
 def slow_callers(port: int) -> Iterator[None]:
-    """The slow ones, in a process of their own, while the block runs."""
-    process = multiprocessing.get_context("fork").Process(target=drip_all, args=(port,))
+    """The slow ones, in a process of their own, all there before the block and while it runs."""
+    forking = multiprocessing.get_context("fork")
+    all_there = forking.Event()
+    process = forking.Process(target=drip_all, args=(port, all_there))
     process.start()
     try:
+        if not all_there.wait(START_SECONDS):
+            raise RuntimeError("the slow callers could not connect")
         yield
     finally:
         process.terminate()
         process.join()
 
 
-def drip_all(port: int) -> None:
+def drip_all(port: int, all_there: Event) -> None:
     """Hold the connections and drip on each in turn, without end, at hardly any cost of its own."""
     waiting: list[socket.socket | None] = [None] * SLOW_CONNECTIONS
     while True:
         for place, connection in enumerate(waiting):
             waiting[place] = drip(connection) or begin(port)
-            time.sleep(DRIP_SECONDS / SLOW_CONNECTIONS)
+            time.sleep(DRIP_SECONDS / SLOW_CONNECTIONS)  # the pace of the drip
+        all_there.set()
 
 
 def begin(port: int) -> socket.socket:
