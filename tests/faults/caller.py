@@ -54,9 +54,9 @@ class Answer(msgspec.Struct, frozen=True):
 class Caller:
     """Places orders and writes down what it knows of them.
 
-    A door that is shut (503, a broken connection) is tried again, with the same key, at any door
-    of the same scope, for `patience_seconds`; of `gives_up` of the orders (a share) it is not, and
-    they stay unknown. Whatever a caller must never see is in `wrong`.
+    Where a door is shut (503, a broken connection) the next one of the same scope is asked, with the
+    same key, round and round for `patience_seconds`; of `gives_up` of the orders (a share) it is not,
+    and they stay unknown. Whatever a caller must never see is in `wrong`.
     """
 
     def __init__(
@@ -137,8 +137,10 @@ class Caller:
         content = msgspec.json.encode(request)
         patient = self._random.random() >= self.gives_up
         deadline = time.monotonic() + self.patience_seconds
+        doors = self._by_scope[scope]
+        first = self._random.randrange(len(doors))
         for attempt in itertools.count(1):
-            door = self._random.choice(self._by_scope[scope])
+            door = doors[(first + attempt) % len(doors)]
             answer, body = await self._post(door, content)
             if answer.status in _CREATED:
                 return await self._accepted(key, scope, body)

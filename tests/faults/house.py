@@ -68,7 +68,8 @@ class House:
                 "rate_limit_per_second": 0,
             }
         if kind == "gateway":
-            own = {"api_base_url": self.apis[0].url, "gateway_service_token": GATEWAY_TOKEN} | {
+            api = self.apis[len(self.of_kind("gateway")) % len(self.apis)]  # each its own, in turn
+            own = {"api_base_url": api.url, "gateway_service_token": GATEWAY_TOKEN} | {
                 name: value for name, value in own.items() if name != "service_tokens"
             }
         member = Member(kind, self.home, own, prefix=prefix, variables=variables)
