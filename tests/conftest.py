@@ -1,6 +1,7 @@
 """What tests share: a Postgres of their own, and a database of its own for each test."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from uuid import uuid4
@@ -14,6 +15,10 @@ from pulse.bootstrap.node import MIGRATED_ROOMS
 from pulse.postgres import Database, Limits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.migrations import Migrations
+
+# A shell gives its background jobs a Ctrl-C that is ignored, which these would hand down to every
+# process whose Ctrl-C is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _FAST_AND_FORGETFUL = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
 
