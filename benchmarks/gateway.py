@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-SCRIPT: Final = ROOT / "benchmarks" / "post_orders.lua"
+SCRIPT: Final = ROOT / "benchmarks" / "wrk" / "post_orders.lua"
 ISSUER, AUDIENCE = "https://issuer.example", "pulse-benchmark"
 DIRECT, GATEWAY = "/pulse/internal/orders", "/gapi/api/orders"
 START_SECONDS: Final = 60

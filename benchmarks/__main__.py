@@ -1,0 +1,87 @@
+"""`make bench`: everything that is measured, beside its floors and peers, on a Postgres of its own.
+
+Figures of one machine say little; the ratios of one run say much: that is what is shown.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from benchmarks.bench import Bench
+from benchmarks.catalogue import BY_ITSELF, PARTS
+from benchmarks.comparison import PartResult
+from benchmarks.report import Report, print_table
+
+_ROUNDS: Final = 5
+_SECONDS: Final = 3.0
+_SMOKE_SECONDS: Final = 1.0
+
+cli = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@cli.command(context_settings={"help_option_names": ["-h", "--help"]})
+def bench(
+    parts: Annotated[list[str] | None, typer.Argument(help="Which parts; all if none.")] = None,
+    *,
+    smoke: Annotated[bool, typer.Option(help="That it works, not how fast it is.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = _ROUNDS,
+    seconds: Annotated[float, typer.Option(min=0.2, help="How long a turn is.")] = _SECONDS,
+    file: Annotated[
+        Path, typer.Option("--json", help="Where results go, each part in place of its old ones.")
+    ] = Path("bench.json"),
+    listing: Annotated[bool, typer.Option("--list", help="Name the parts and end.")] = False,
+) -> None:
+    """Measure Pulse beside floors and peers, in alternation, on a durable Postgres of its own.
+
+    Needs wrk and pgbench (Debian: wrk, postgresql-15). All parts take less than half
+    an hour on two cores; growth, which loads ten million events, runs only by name.
+    Leave the machine alone meanwhile: ratios bear noise, but not every noise.
+
+    Exit codes: 0 measured (whatever came out), 2 wrong usage, 3 a part could not run.
+
+    Example:
+      make bench PART="append post"
+    """
+    if listing:
+        for name, part in PARTS.items():
+            typer.echo(f"{name:10} {part.TITLE}")
+        return
+    unknown = set(parts or ()) - PARTS.keys()
+    if unknown:
+        raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}: see --list")
+    report = Report.at(file)
+    failed = []
+    for name in parts or [name for name in PARTS if name not in BY_ITSELF]:
+        typer.echo(f"{name}: {PARTS[name].TITLE}")
+        try:
+            result = asyncio.run(
+                _measured(
+                    name,
+                    rounds=1 if smoke else rounds,
+                    seconds=_SMOKE_SECONDS if smoke else seconds,
+                    smoke=smoke,
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - the other parts still run
+            typer.echo(f"  {name} could not run: {type(error).__name__}: {error}", err=True)
+            failed.append(name)
+            continue
+        print_table(result)
+        report.put(result)
+    if failed:
+        raise typer.Exit(3)
+
+
+async def _measured(name: str, *, rounds: int, seconds: float, smoke: bool) -> PartResult:
+    with tempfile.TemporaryDirectory(prefix="pulse-bench-", ignore_cleanup_errors=True) as home:
+        part = PARTS[name]
+        surroundings = Bench(Path(home), rounds=rounds, turn_seconds=seconds, smoke=smoke)
+        await part.run(surroundings)
+        return surroundings.result(name, part.TITLE)
+
+
+if __name__ == "__main__":
+    cli()

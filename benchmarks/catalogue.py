@@ -1,0 +1,32 @@
+"""The parts of the suite, in the order in which they run."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol, cast
+
+from benchmarks.bench import Bench
+from benchmarks.parts import append, batches, cost, drain, growth, latency, post, reads, rebuild
+
+
+class Part(Protocol):
+    """A module of `benchmarks.parts`."""
+
+    TITLE: str
+    run: Callable[[Bench], Awaitable[None]]
+
+
+PARTS: Final = cast(
+    "Mapping[str, Part]",
+    {
+        "append": append,
+        "post": post,
+        "batches": batches,
+        "drain": drain,
+        "latency": latency,
+        "rebuild": rebuild,
+        "reads": reads,
+        "cost": cost,
+        "growth": growth,
+    },
+)
+BY_ITSELF: Final = frozenset({"growth"})
+"""Too long for every run: only when named."""

@@ -1,0 +1,1 @@
+"""What nothing that does the work can beat: the same without storing, a bare answer."""

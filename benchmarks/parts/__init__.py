@@ -1,0 +1,1 @@
+"""The parts of the suite, each one operation beside its floors and peers."""

@@ -1,0 +1,129 @@
+"""What an order costs, and what idling costs: WAL, disk, processor, statements."""
+
+import asyncio
+from typing import Final, LiteralString
+
+import psutil
+
+from benchmarks.bench import Bench
+from benchmarks.database import Database, Server
+from benchmarks.generators import wrk
+from benchmarks.peers import plain
+from benchmarks.process import Process
+
+TITLE: Final = "cost of an order of 5 slices, and of idling"
+_CONNECTIONS: Final = 32
+_IDLE_SECONDS: Final = 20.0
+_WAL: Final = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8"
+_DISK: Final = "SELECT pg_database_size(current_database())::float8"
+_STATEMENTS: Final = "SELECT sum(calls)::float8 FROM pg_stat_statements"
+_ROW: Final = "SELECT avg(pg_column_size(s.*))::float8 FROM stored_events s"
+
+
+async def run(bench: Bench) -> None:
+    """Post for a few turns, wait for all to be COMPLETED, and divide."""
+    preloaded = {"shared_preload_libraries": "pg_stat_statements"}
+    async with bench.server(**preloaded) as server:
+        async with server.database() as data:
+            up = Process.running(
+                bench.home, "-m", "pulse.cli", "up", settings={"database_url": data.url}
+            )
+            async with up as process:
+                await _of_orders(
+                    bench,
+                    data,
+                    "Pulse",
+                    url=f"{process.url}/pulse",
+                    processes=[process],
+                    count="SELECT count(*) FROM order_queue",
+                    done="SELECT NOT EXISTS (SELECT FROM order_queue WHERE state = 'PENDING') AND"
+                    " (SELECT max(notification_id) FROM stored_events) <="
+                    " (SELECT max(notification_id) FROM notification_tracking"
+                    "   WHERE application_name = 'order_queue')",
+                )
+                bench.fact("row of stored_events, mean", await data.figure(_ROW), "B")
+                await _of_idling(bench, data, process)
+        await _of_plain(bench, server)
+
+
+async def _of_plain(bench: Bench, server: Server) -> None:
+    async with server.database(migrated=False) as data:
+        await data.rows(plain.CREATE)
+        settings = {"database_url": data.url}
+        service = Process.running(bench.home, "-m", "benchmarks.peers.plain", settings=settings)
+        worker = Process.running(
+            bench.home, "-m", "benchmarks.peers.plain_worker", settings=settings, ready="ready"
+        )
+        async with service as process, worker as splitting:
+            await _of_orders(
+                bench,
+                data,
+                "plain service",
+                url=process.url,
+                processes=[process, splitting],
+                count="SELECT count(*) FROM plain_orders",
+                done="SELECT NOT EXISTS (SELECT FROM plain_orders WHERE state = 'PENDING')",
+            )
+
+
+async def _of_orders(
+    bench: Bench,
+    data: Database,
+    name: str,
+    *,
+    url: str,
+    processes: list[Process],
+    count: LiteralString,
+    done: LiteralString,
+) -> None:
+    await data.rows("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+    wal, disk, said = [await data.figure(sql) for sql in (_WAL, _DISK, _STATEMENTS)]
+    cpu, backends = sum(p.cpu_seconds for p in processes), _postgres_seconds()
+    await wrk(
+        f"{url}/internal/orders",
+        "post_orders.lua",
+        connections=_CONNECTIONS,
+        seconds=bench.turn_seconds * 2,
+    )
+    await data.until(done, seconds=300)
+    orders = await data.figure(count)
+    bench.fact(f"{name}: WAL an order", (await data.figure(_WAL) - wal) / orders, "B")
+    bench.fact(f"{name}: disk an order", (await data.figure(_DISK) - disk) / orders, "B")
+    bench.fact(f"{name}: statements an order", (await data.figure(_STATEMENTS) - said) / orders, "")
+    used = sum(p.cpu_seconds for p in processes) - cpu
+    bench.fact(f"{name}: processor of its processes an order", 1000 * used / orders, "ms")
+    used = _postgres_seconds() - backends
+    bench.fact(f"{name}: processor of Postgres an order", 1000 * used / orders, "ms")
+
+
+async def _of_idling(bench: Bench, data: Database, process: Process) -> None:
+    said, cpu, backends = (
+        await data.figure(_STATEMENTS),
+        process.cpu_seconds,
+        _postgres_seconds(),
+    )
+    seconds = bench.sized(int(_IDLE_SECONDS), 2)
+    await asyncio.sleep(seconds)
+    calls = await data.figure(_STATEMENTS) - said
+    bench.fact("idle `pulse up`: statements", calls / seconds, "/s")
+    bench.fact(
+        "idle `pulse up`: processor", 100 * (process.cpu_seconds - cpu) / seconds, "% of a core"
+    )
+    bench.fact(
+        "idle `pulse up`: processor of Postgres",
+        100 * (_postgres_seconds() - backends) / seconds,
+        "% of a core",
+    )
+
+
+def _postgres_seconds() -> float:
+    """What the server's processes have used so far: those that live, and those that it reaped."""
+    total = 0.0
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "postgres":
+            times = process.cpu_times()
+            total += times.user + times.system
+            parent = process.parent()
+            if parent is None or parent.name() != "postgres":
+                total += times.children_user + times.children_system
+    return total

@@ -1,0 +1,89 @@
+"""Whether anything slows down as the log grows: append, POST, drain and reads at each size."""
+
+import time
+from statistics import median
+from typing import Final
+
+from benchmarks.bench import Bench
+from benchmarks.comparison import Comparison
+from benchmarks.database import Database, Server
+from benchmarks.generators import wrk
+from benchmarks.parts.append import appending
+from benchmarks.parts.reads import load_orders
+from benchmarks.process import Process
+
+TITLE: Final = "growth: the same at 0, 1 and 10 million stored events"
+_EVENTS: Final = (0, 1_000_000, 10_000_000)
+_ASKED: Final = 2_000
+_CONNECTIONS: Final = 32
+_CALLERS: Final = 64
+_DRAINED: Final = 10_000
+_SECONDS: Final = 300.0
+_AT_LEAST: Final = 0.9
+
+
+async def run(bench: Bench) -> None:
+    """All sizes lie side by side; each operation goes from one to the next, round by round."""
+    sizes = [bench.sized(events, events // 1000) for events in _EVENTS]
+    async with bench.server(shared_buffers="2GB") as server:
+        await _at_sizes(bench, server, sizes, {})
+
+
+async def _at_sizes(
+    bench: Bench, server: Server, sizes: list[int], loaded: dict[int, Database]
+) -> None:
+    """Load the next size inside the ones before, since each database lasts as long as its block."""
+    if len(loaded) < len(sizes):
+        events = sizes[len(loaded)]
+        async with server.database() as database:
+            begun = time.perf_counter()
+            await load_orders(bench, database, max(events // 2, _ASKED // 2))
+            bench.say(f"{events:,} events loaded in {time.perf_counter() - begun:.0f} s")
+            await _at_sizes(bench, server, sizes, {**loaded, events: database})
+        return
+    figures: dict[str, dict[int, list[float]]] = {}
+    for _ in range(bench.rounds):
+        for events, database in loaded.items():
+            for name, figure in (await _measured(bench, database)).items():
+                figures.setdefault(name, {}).setdefault(events, []).append(figure)
+        bench.say(
+            "; ".join(f"{n}: {[round(median(v)) for v in f.values()]}" for n, f in figures.items())
+        )
+    for name, by_size in figures.items():
+        empty = by_size[sizes[0]]
+        for events in sizes[1:]:
+            names = {f"{events:,} events": by_size[events], "empty log": empty}
+            setting = f"{name} at {events:,} events"
+            bench.add(Comparison.of(setting, "requests/s", names, {"empty log": _AT_LEAST}))
+
+
+async def _measured(bench: Bench, database: Database) -> dict[str, float]:
+    """Each operation once, with everything that it left behind worked off before the next."""
+    found = {}
+    async with appending(bench, database, _CALLERS) as append:
+        found["append"] = await append()
+    settings = {"database_url": database.url}
+    async with Process.running(bench.home, "-m", "pulse.cli", "api", settings=settings) as api:
+        ids = [
+            str(row[0])
+            for row in await database.rows(
+                "SELECT order_id FROM order_queue ORDER BY order_id LIMIT %s", _ASKED
+            )
+        ]
+        paths = bench.home / "growth-paths"
+        paths.write_text("".join(f"/internal/orders/{order}\n" for order in ids))
+        posts = await wrk(
+            f"{api.url}/internal/orders",
+            "post_orders.lua",
+            connections=_CONNECTIONS,
+            seconds=bench.turn_seconds,
+        )
+        reads = await wrk(
+            api.url,
+            "get_each.lua",
+            str(paths),
+            connections=_CONNECTIONS,
+            seconds=bench.turn_seconds,
+        )
+        found |= {"POST": posts.rate, "read of an order": reads.rate}
+    return found

@@ -1,0 +1,118 @@
+"""Rebuilding the view from a million events, beside reading and copying the same rows."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from benchmarks.bench import Bench, Contestant
+from benchmarks.comparison import Comparison
+from benchmarks.database import Database
+from benchmarks.peers.stock_projection import project_all
+from benchmarks.process import Process
+from benchmarks.sample import fill_log
+from pulse.projections.projector import PROJECTION_NAME
+
+TITLE: Final = "rebuild of the view from 1,000,000 events"
+_EVENTS: Final = 1_000_000
+_STOCK_EVENTS: Final = 10_000
+_SECONDS: Final = 600.0
+_TABLES: Final = ("order_queue", "order_slices")
+_READ: Final = """
+COPY (SELECT notification_id, originator_id, originator_version, topic, state, recorded_at
+        FROM stored_events ORDER BY notification_id) TO STDOUT (FORMAT binary)"""
+
+
+async def run(bench: Bench) -> None:
+    """`pulse rebuild` as a process, its start included; the floor copies what it made."""
+    events = bench.sized(_EVENTS, 4_000)
+    async with bench.server() as server, server.database() as database:
+        bench.say(f"loading {events:,} events")
+        await fill_log(database, events // 2, num_splits=5, stage="completed")
+        await database.rows(
+            "UPDATE notification_tracking SET notification_id ="
+            " (SELECT max(notification_id) FROM stored_events) WHERE application_name = %s",
+            PROJECTION_NAME,
+        )
+        await database.rows("VACUUM ANALYZE stored_events")
+        peaks: list[float] = []
+        comparison = await bench.compare(
+            "whole view",
+            "events/s",
+            [
+                Contestant("Pulse", _rebuilding(bench, database, events, peaks)),
+                Contestant("SELECT + COPY", _copying(database, events), 0.5),
+            ],
+            warm=False,
+        )
+        bench.fact("memory of the rebuilding process, peak", max(peaks), "MiB")
+        few = bench.sized(_STOCK_EVENTS, 200)
+        stock = []
+        for _ in range(bench.rounds):
+            async with server.database() as small:
+                await fill_log(small, few // 2, num_splits=5, stage="completed")
+                stock.append(await asyncio.to_thread(project_all, small.conninfo, few))
+        figures = {"Pulse": comparison.subject.figures, "stock ProjectionRunner": stock}
+        goals: dict[str, float | None] = {"stock ProjectionRunner": 20.0}
+        setting = f"whole view; stock: of {few:,} events"
+        bench.add(Comparison.of(setting, "events/s", figures, goals))
+
+
+def _rebuilding(
+    bench: Bench, database: Database, events: int, peaks: list[float]
+) -> Callable[[], Awaitable[float]]:
+    async def turn() -> float:
+        begun = time.perf_counter()
+        async with Process.running(
+            bench.home,
+            *("-m", "pulse.cli", "rebuild"),
+            settings={"database_url": database.url},
+            ready="",
+        ) as process:
+            peaks.append(await process.until_ended(_SECONDS))
+        return events / (time.perf_counter() - begun)
+
+    return turn
+
+
+def _copying(database: Database, events: int) -> Callable[[], Awaitable[float]]:
+    """Read the log as it is, write the rows as they are, make their indexes."""
+
+    async def turn() -> float:
+        async with await database.connect() as connection:
+            rows = {table: await _binary(connection, f"TABLE {table}") for table in _TABLES}
+            begun = time.perf_counter()
+            async with connection.cursor().copy(_READ) as copy:
+                async for _ in copy:
+                    pass
+            await connection.execute("CREATE SCHEMA floor")
+            for table in _TABLES:
+                await connection.execute(
+                    f"CREATE TABLE floor.{table} (LIKE {table} INCLUDING STORAGE)"
+                )
+                into = f"COPY floor.{table} FROM STDIN (FORMAT binary)"
+                async with connection.cursor().copy(into) as copy:
+                    for piece in rows[table]:
+                        await copy.write(piece)
+                for index in await _indexes_of(connection, table):
+                    await connection.execute(index)
+            took = time.perf_counter() - begun
+            await connection.execute("DROP SCHEMA floor CASCADE")
+        return events / took
+
+    return turn
+
+
+async def _binary(connection: Any, source: str) -> list[bytes]:
+    async with connection.cursor().copy(f"COPY ({source}) TO STDOUT (FORMAT binary)") as copy:
+        return [bytes(piece) async for piece in copy]
+
+
+async def _indexes_of(connection: Any, table: str) -> list[str]:
+    cursor = await connection.execute(
+        "SELECT indexdef FROM pg_indexes WHERE tablename = %s AND schemaname = 'public'", (table,)
+    )
+    return [
+        row[0].replace(f"ON public.{table} ", f"ON floor.{table} ")
+        for row in await cursor.fetchall()
+    ]

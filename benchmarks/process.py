@@ -1,0 +1,132 @@
+"""A process that is measured: Pulse, a peer or a floor, started and ended like the others."""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, Self
+
+import psutil
+
+from tests.support.processes import ROOT, environment, free_port
+
+_START_SECONDS: Final = 40.0
+_STOP_SECONDS: Final = 30.0
+_LOOK_AGAIN_SECONDS: Final = 0.01
+
+
+class Process:
+    """One child, its output in a file. `url` is where it serves, if it serves."""
+
+    def __init__(self, child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._child = child
+        self._process = psutil.Process(child.pid)
+        self._port = port
+        self._log = log
+
+    @classmethod
+    @asynccontextmanager
+    async def running(
+        cls,
+        home: Path,
+        *arguments: str,
+        settings: Mapping[str, object] | None = None,
+        ready: str | None = None,
+    ) -> AsyncIterator[Self]:
+        """`python` with these arguments while in use; PULSE_PORT names its port.
+
+        Ready when it says `ready`, or, where that is None, when its port takes connections.
+        """
+        port = free_port()
+        log = home / f"{port}.log"
+        with log.open("ab") as out:
+            child = subprocess.Popen(  # noqa: ASYNC220 - it takes a moment, and nothing else runs
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=environment({"log_level": "error", **(settings or {}), "port": port}),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process = cls(child, port, log)
+        try:
+            await process._until_ready(ready)
+            yield process
+        finally:
+            await asyncio.to_thread(process._end)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What it has used of the processors so far."""
+        times = self._process.cpu_times()
+        return times.user + times.system
+
+    @property
+    def memory_mib(self) -> float:
+        """Its resident memory."""
+        return self._process.memory_info().rss / 2**20
+
+    async def until_said(self, words: str, seconds: float = _START_SECONDS) -> None:
+        """Return when these words stand in what it printed.
+
+        Raises:
+            RuntimeError: it ended, or did not say so in time.
+        """
+        deadline = time.monotonic() + seconds
+        while words not in self._said:
+            self._require(time.monotonic() < deadline)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def until_ended(self, seconds: float) -> float:
+        """Its peak memory in MiB, once it has ended well.
+
+        Raises:
+            RuntimeError: it ended otherwise, or not in time.
+        """
+        deadline, peak = time.monotonic() + seconds, 0.0
+        while self._child.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                peak = max(peak, self.memory_mib)
+            self._require(time.monotonic() < deadline)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        if self._child.returncode:
+            raise RuntimeError(f"it ended with {self._child.returncode}:\n{self._said[-3000:]}")
+        return peak
+
+    @property
+    def _said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    async def _until_ready(self, ready: str | None) -> None:
+        if ready is not None:
+            await self.until_said(ready)
+            return
+        deadline = time.monotonic() + _START_SECONDS
+        while not await self._listens():
+            self._require(time.monotonic() < deadline)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _listens(self) -> bool:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            writer.close()
+            return True
+        return False
+
+    def _require(self, in_time: bool) -> None:  # noqa: FBT001
+        if self._child.poll() is not None or not in_time:
+            raise RuntimeError(f"it is not there:\n{self._said[-3000:]}")
+
+    def _end(self) -> None:
+        self._child.terminate()
+        try:
+            self._child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()

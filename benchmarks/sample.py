@@ -1,0 +1,108 @@
+"""Orders and events for the benchmarks: real ones by the domain, and a log full of them by SQL."""
+
+from datetime import UTC, datetime
+from functools import cache
+from typing import Final, Literal
+from uuid import uuid4
+
+from eventsourcing.persistence import StoredEvent
+
+from benchmarks.database import Database
+from pulse.application import Origin
+from pulse.domain import (
+    INTERNAL_SCOPE,
+    Claim,
+    Event,
+    OrderSpec,
+    PlaceOrder,
+    RequestedOrder,
+    SplitOrder,
+    Trace,
+    decide,
+    fold,
+)
+from pulse.eventstore import LOG_CHANNEL, EventMapper
+
+_KEY: Final = "KEY-OF-ORDER"
+_INSTRUMENT: Final = "NSE:RELIANCE"
+_INSTRUMENTS: Final = [_INSTRUMENT, "NSE:INFY", "NSE:TCS", "BSE:500325"]
+_TRACE: Final = Trace(
+    trace_id="trace-of-a-benchmark",
+    trace_source="PULSE:POST/internal/orders",
+    request_id="request-of-a-benchmark",
+    request_source="PULSE:POST/internal/orders",
+)
+
+_FILL = """
+INSERT INTO stored_events (originator_id, originator_version, topic, state)
+SELECT md5(%(salt)s || n)::uuid, v.version, v.topic,
+       convert_to(replace(replace(v.state, 'KEY-OF-ORDER', %(salt)s || n), 'NSE:RELIANCE',
+                          (%(instruments)s::text[])[1 + n %% 4]), 'UTF8')
+  FROM generate_series(1, %(orders)s::bigint) n
+  CROSS JOIN unnest(%(versions)s::bigint[], %(topics)s::text[], %(states)s::text[])
+       AS v (version, topic, state)
+ ORDER BY n, v.version"""
+
+Stage = Literal["created", "completed"]
+
+
+def events_of_an_order(num_splits: int) -> tuple[Event, Event]:
+    """A creation at this moment and its schedule, decided by the domain."""
+    now = datetime.now(UTC)
+    by = Origin.of_this_process().recorded_by("benchmark")
+    spec = OrderSpec(
+        instrument=_INSTRUMENT,
+        side="BUY",
+        total_quantity=100 * num_splits,
+        num_splits=num_splits,
+        duration_minutes=600,
+        randomize=True,
+    )
+    place = PlaceOrder(
+        requested=RequestedOrder(order_unique_key=_KEY, spec=spec),
+        key_scope=INTERNAL_SCOPE,
+        placed_by="benchmark",
+        split_seed=7,
+        at=now,
+        recorded_by=by,
+        trace=_TRACE,
+    )
+    (created,) = decide(place, None)
+    split = SplitOrder(
+        claim=Claim(worker="benchmark", claimed_at=now, first_claimed_at=now),
+        max_split_delay_seconds=300,
+        at=now,
+        request_id="request-of-a-benchmark",
+        recorded_by=by,
+    )
+    (scheduled,) = decide(split, fold([created]))
+    return created, scheduled
+
+
+@cache
+def creation() -> StoredEvent:
+    """The stored form of a creation."""
+    return EventMapper().to_stored_event(events_of_an_order(5)[0])
+
+
+def new_creation() -> StoredEvent:
+    """One more creation, of a stream of its own."""
+    sample = creation()
+    return StoredEvent(uuid4(), 1, sample.topic, sample.state)
+
+
+async def fill_log(database: Database, orders: int, *, num_splits: int, stage: Stage) -> None:
+    """Append so many orders' events in one transaction, and wake who listens."""
+    events = events_of_an_order(num_splits)[: 1 if stage == "created" else 2]
+    stored = [EventMapper().to_stored_event(event) for event in events]
+    parameters = {
+        "salt": uuid4().hex[:8] + "-",
+        "orders": orders,
+        "instruments": _INSTRUMENTS,
+        "versions": [event.originator_version for event in stored],
+        "topics": [event.topic for event in stored],
+        "states": [event.state.decode() for event in stored],
+    }
+    async with await database.connect() as connection:
+        await connection.execute(_FILL, parameters)
+        await connection.execute("SELECT pg_notify(%s, '')", (LOG_CHANNEL,))
