@@ -1,4 +1,4 @@
-"""Silent clients: whoever stops in the midst of a statement must not hold what all others need."""
+"""Silent clients: whoever stops in the midst of its work must not hold what all others need."""
 
 import structlog
 

@@ -1,8 +1,8 @@
-"""Silent clients: who is stuck in the midst of a statement loses its locks, and no other does."""
+"""Silent clients: who is stuck while it holds locks loses them, and no other does."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 import pytest
@@ -17,6 +17,8 @@ CLAIMS = "INSERT INTO order_claims VALUES (gen_random_uuid(), 'w', now(), now())
 READS = "SELECT 1 FROM notification_tracking"
 WORKS = "SELECT pg_sleep(30) FROM (SELECT 1 FROM notification_tracking FOR UPDATE) held"
 
+Stopped = Callable[[str, str], AbstractContextManager[psycopg.Connection]]
+
 
 @contextmanager
 def unsynced(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[psycopg.Connection]:
@@ -27,6 +29,22 @@ def unsynced(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[psy
         connection.pgconn.flush()
         yield connection
         connection.pgconn.finish()
+
+
+@contextmanager
+def idle_after_a_pipeline(
+    conninfo: str, statement: str, *, name: str = NAME
+) -> Iterator[psycopg.Connection]:
+    """A client that stopped in a transaction after a pipeline, with Postgres' own limit set.
+
+    That limit does not reach it: libpq sends Flush behind Sync, which stops the timer.
+    """
+    options = "-c idle_in_transaction_session_timeout=50"
+    with psycopg.connect(conninfo, application_name=name, options=options) as connection:
+        with connection.pipeline():
+            connection.execute(statement.encode())
+        yield connection
+        connection.close()
 
 
 async def is_held(database: Database) -> bool:
@@ -44,8 +62,9 @@ async def until_held(database: Database) -> None:
 
 
 @pytest.mark.parametrize("statement", [HOLDS_THE_POSITION, CLAIMS])
-async def test_a_client_that_stops_in_the_midst_of_a_statement_loses_its_locks(
-    database: Database, conninfo: str, statement: str
+@pytest.mark.parametrize("stopped", [unsynced, idle_after_a_pipeline])
+async def test_a_client_that_stops_while_it_holds_locks_loses_them(
+    database: Database, conninfo: str, stopped: Stopped, statement: str
 ) -> None:
     silent = SilentClients(database, silence_seconds=0.05)
     ended: list[str] = []
@@ -54,10 +73,21 @@ async def test_a_client_that_stops_in_the_midst_of_a_statement_loses_its_locks(
         ended.extend(await silent.run_once())
         return not await is_held(database)
 
-    with unsynced(conninfo, statement):
+    with stopped(conninfo, statement):
         await until_held(database)
         await until(is_ended, "its locks are free")
     assert set(ended) == {NAME}
+
+
+async def test_a_rebuild_may_think_between_two_statements(
+    database: Database, conninfo: str
+) -> None:
+    silent = SilentClients(database, silence_seconds=0.05)
+    with idle_after_a_pipeline(conninfo, HOLDS_THE_POSITION, name="pulse:rebuild@elsewhere:1"):
+        await until_held(database)
+        await asyncio.sleep(0.2)
+        assert await silent.run_once() == []
+        assert await is_held(database)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
--- End sessions of Pulse that hold locks in the midst of a statement while their client, frozen or cut
--- off, neither sends the rest of it nor takes the answer. Between statements Postgres ends them by
--- itself; in the midst of one none of its timeouts reaches a backend that waits for its client, which
+-- End sessions of Pulse that hold locks while their client, frozen or cut off, is silent. In the midst
+-- of a statement (it sends no rest of it, or takes no answer) none of Postgres' timeouts reaches a
+-- backend that waits for its client. Between two statements idle_in_transaction_session_timeout does,
+-- but not after a pipeline: libpq sends Flush behind its Sync, and reading that stops the timer. Either
 -- would keep everyone from appending, from projecting, or from these orders. A lock that only reading
--- takes is in nobody's way.
+-- takes is in nobody's way. A rebuild gives itself 60 s between two statements.
 SELECT a.application_name, pg_terminate_backend(a.pid)
   FROM pg_stat_activity a
  WHERE a.datname = current_database()
    AND a.usename = current_user
    AND a.application_name LIKE 'pulse:%%'
-   AND a.state = 'active'
+   AND a.state IN ('active', 'idle in transaction', 'idle in transaction (aborted)')
    AND a.wait_event IN ('ClientRead', 'ClientWrite')
-   AND a.state_change < clock_timestamp() - make_interval(secs => %b::float8)
+   AND a.state_change < clock_timestamp() - make_interval(
+           secs => CASE WHEN a.application_name LIKE 'pulse:rebuild@%%' AND a.state <> 'active'
+                        THEN 60 ELSE %b::float8 END)
    AND EXISTS (
        SELECT FROM pg_locks l
         WHERE l.pid = a.pid
