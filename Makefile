@@ -10,7 +10,7 @@ COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal -
 	--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench-gateway bench-proxy test coverage lint types mutants vectors charts contracts check \
+.PHONY: help run bench bench-growth bench-gateway bench-proxy test coverage lint types mutants vectors charts contracts check \
 	simulate faults soak reliability format lock clean
 
 help: ## print this
@@ -63,6 +63,12 @@ charts: $(VENV)/.dev ## draw the documentation's charts again
 
 contracts: $(VENV)/.dev ## who may import whom
 	$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.dev ## everything that is measured, beside floors and peers; PART="append post" SMOKE=1
+	$(BIN)/python -m benchmarks $(PART) $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-growth: $(VENV)/.dev ## the same at 0, 1 and 10 million stored events (half an hour)
+	$(BIN)/python -m benchmarks growth $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-proxy: $(VENV)/.dev ## what slow callers cost behind the proxy (needs nginx)
 	$(BIN)/python -m benchmarks.slow_clients

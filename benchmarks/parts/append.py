@@ -108,9 +108,10 @@ def unnest_turn(bench: Bench, database: Database, rows: int) -> Callable[[], Awa
 
 def _pgbench(bench: Bench, database: Database) -> Callable[[], Awaitable[float]]:
     sample = creation()
+    topic = sample.topic.replace(":", ".")  # a colon is the mark of pgbench's variables
     script = (
         "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES "
-        f"(gen_random_uuid(), 1, '{sample.topic}', '\\x{sample.state.hex()}');\n"
+        f"(gen_random_uuid(), 1, '{topic}', '\\x{sample.state.hex()}');\n"
     )
 
     async def turn() -> float:

@@ -3,8 +3,6 @@
 import asyncio
 from typing import Final, LiteralString
 
-import psutil
-
 from benchmarks.bench import Bench
 from benchmarks.database import Database, Server
 from benchmarks.generators import wrk
@@ -31,6 +29,7 @@ async def run(bench: Bench) -> None:
             async with up as process:
                 await _of_orders(
                     bench,
+                    server,
                     data,
                     "Pulse",
                     url=f"{process.url}/pulse",
@@ -42,7 +41,7 @@ async def run(bench: Bench) -> None:
                     "   WHERE application_name = 'order_queue')",
                 )
                 bench.fact("row of stored_events, mean", await data.figure(_ROW), "B")
-                await _of_idling(bench, data, process)
+                await _of_idling(bench, server, data, process)
         await _of_plain(bench, server)
 
 
@@ -57,6 +56,7 @@ async def _of_plain(bench: Bench, server: Server) -> None:
         async with service as process, worker as splitting:
             await _of_orders(
                 bench,
+                server,
                 data,
                 "plain service",
                 url=process.url,
@@ -68,6 +68,7 @@ async def _of_plain(bench: Bench, server: Server) -> None:
 
 async def _of_orders(
     bench: Bench,
+    server: Server,
     data: Database,
     name: str,
     *,
@@ -78,7 +79,7 @@ async def _of_orders(
 ) -> None:
     await data.rows("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
     wal, disk, said = [await data.figure(sql) for sql in (_WAL, _DISK, _STATEMENTS)]
-    cpu, backends = sum(p.cpu_seconds for p in processes), _postgres_seconds()
+    cpu, backends = sum(p.cpu_seconds for p in processes), server.cpu_seconds
     await wrk(
         f"{url}/internal/orders",
         "post_orders.lua",
@@ -92,15 +93,15 @@ async def _of_orders(
     bench.fact(f"{name}: statements an order", (await data.figure(_STATEMENTS) - said) / orders, "")
     used = sum(p.cpu_seconds for p in processes) - cpu
     bench.fact(f"{name}: processor of its processes an order", 1000 * used / orders, "ms")
-    used = _postgres_seconds() - backends
+    used = server.cpu_seconds - backends
     bench.fact(f"{name}: processor of Postgres an order", 1000 * used / orders, "ms")
 
 
-async def _of_idling(bench: Bench, data: Database, process: Process) -> None:
+async def _of_idling(bench: Bench, server: Server, data: Database, process: Process) -> None:
     said, cpu, backends = (
         await data.figure(_STATEMENTS),
         process.cpu_seconds,
-        _postgres_seconds(),
+        server.cpu_seconds,
     )
     seconds = bench.sized(int(_IDLE_SECONDS), 2)
     await asyncio.sleep(seconds)
@@ -111,19 +112,6 @@ async def _of_idling(bench: Bench, data: Database, process: Process) -> None:
     )
     bench.fact(
         "idle `pulse up`: processor of Postgres",
-        100 * (_postgres_seconds() - backends) / seconds,
+        100 * (server.cpu_seconds - backends) / seconds,
         "% of a core",
     )
-
-
-def _postgres_seconds() -> float:
-    """What the server's processes have used so far: those that live, and those that it reaped."""
-    total = 0.0
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"] == "postgres":
-            times = process.cpu_times()
-            total += times.user + times.system
-            parent = process.parent()
-            if parent is None or parent.name() != "postgres":
-                total += times.children_user + times.children_system
-    return total

@@ -31,8 +31,11 @@ class Scene:
         return self.row.short
 
     def injected(self, count: int = 1) -> None:
-        """So many faults more were injected."""
-        self.row.injected += count
+        """So many faults more were injected; every tenth of them is told."""
+        tenth = max(1, self.times // 10)
+        before, self.row.injected = self.row.injected, self.row.injected + count
+        if self.row.injected // tenth > before // tenth:
+            print(f"  {time.strftime('%H:%M:%S')} {self.row.injected:,} of {self.times:,} injected")
 
     def recovered(self, seconds: float) -> None:
         """Pulse was well again so long after a fault."""
