@@ -17,7 +17,6 @@ from pulse.domain import (
     RequestedOrder,
     Trace,
     decide,
-    order_id_for,
 )
 from pulse.eventstore import EventMapper, EventStore, EventTooNew, EventUnreadable, VersionTaken
 from pulse.projections import (
@@ -71,13 +70,14 @@ class InProcessOrders:
             recorded_by=self._recorded_by,
             trace=trace,
         )
+        key = requested.order_unique_key
+        (created,) = decide(command, None)
         try:
-            for event in decide(command, None):
-                await self._store.append(event)
+            await self._store.append(created)
         except VersionTaken as taken:
             decide(command, await self._standing(taken.originator_id))
-            return _placed(command, created=False)
-        return _placed(command, created=True)
+            return Placed(taken.originator_id, key, created=False)
+        return Placed(created.originator_id, key, created=True)
 
     async def order(
         self,
@@ -131,8 +131,3 @@ class InProcessOrders:
         if order is None:
             raise AssertionError(f"version 1 of {order_id} was taken, yet its stream is empty")
         return order
-
-
-def _placed(command: PlaceOrder, *, created: bool) -> Placed:
-    key = command.requested.order_unique_key
-    return Placed(order_id_for(command.key_scope, key), key, created=created)

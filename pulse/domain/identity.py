@@ -9,6 +9,8 @@ PULSE_NAMESPACE = UUID("6f1d2a5e-7c43-5b0e-9a86-2f6c1b7d9e40")
 INTERNAL_SCOPE = "internal"
 """The key scope of the internal API, which is one trust domain."""
 
+_canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def order_id_for(key_scope: str, order_unique_key: str) -> UUID:
     """The id of the order that owns this key: uuid5 over the canonical JSON `[scope,key]`.
@@ -16,5 +18,4 @@ def order_id_for(key_scope: str, order_unique_key: str) -> UUID:
     Canonical is RFC 8785: UTF-8, no blanks, only what must be escaped is escaped. A JSON array
     keeps the boundary between scope and key unambiguous.
     """
-    name = json.dumps([key_scope, order_unique_key], ensure_ascii=False, separators=(",", ":"))
-    return uuid5(PULSE_NAMESPACE, name)
+    return uuid5(PULSE_NAMESPACE, _canonical([key_scope, order_unique_key]))

@@ -1,4 +1,6 @@
-"""The internal API as a Litestar application that lives at `/`."""
+"""The internal API as an application at `/`: Litestar, and the busiest call before it."""
+
+from typing import cast
 
 from litestar import Litestar
 
@@ -7,14 +9,16 @@ from pulse.http.api.document import document_of_api
 from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
 from pulse.http.api.options import options_routes
-from pulse.http.api.orders import order_routes
+from pulse.http.api.orders import ORDERS_PATH, order_routes, place_one
 from pulse.http.errors import handle_error
 from pulse.http.openapi import explaining_routes
+from pulse.http.placing import PlacesOrders
+from pulse.http.root import ASGIApp
 
 
-def create_api(orders: OrdersAndQueries, readiness: Readiness) -> Litestar:
-    """The API over these use cases."""
-    return Litestar(
+def create_api(orders: OrdersAndQueries, readiness: Readiness) -> ASGIApp:
+    """The API over these use cases. It needs its door: without one every order is refused."""
+    framework = Litestar(
         route_handlers=[
             *options_routes(),
             *health_routes(readiness),
@@ -26,3 +30,4 @@ def create_api(orders: OrdersAndQueries, readiness: Readiness) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
+    return PlacesOrders(ORDERS_PATH, place_one(orders), cast("ASGIApp", framework))

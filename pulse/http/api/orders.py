@@ -1,7 +1,7 @@
 """Placing orders, one or a batch, and reading one with its history."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
@@ -14,20 +14,32 @@ from pulse.http.answers import PlacedBody, json_answer, known_form
 from pulse.http.bodies import decode_batch, decode_order, require_json
 from pulse.http.callers import caller_in
 from pulse.http.errors import answer_for
-from pulse.http.limits import MAX_BATCH_BYTES, MAX_ORDER_BYTES
+from pulse.http.limits import MAX_BATCH_BYTES
+from pulse.http.placing import Place, order_body
+from pulse.http.root import Receive
 from pulse.http.tracing import trace_in
+
+ORDERS_PATH: Final = "/internal/orders"
 
 AnyRequest = Request[Any, Any, Any]
 
 
+def place_one(orders: Orders) -> Place:
+    """What answers a POST of one order."""
+
+    async def place(scope: Any, receive: Receive) -> tuple[int, PlacedBody]:  # noqa: ANN401
+        return await _place(orders, await order_body(scope, receive), scope)
+
+    return place
+
+
 def order_routes(orders: OrdersAndQueries) -> list[HTTPRouteHandler]:
     """The routes about orders, over these use cases."""
+    place = place_one(orders)
 
-    @post("/internal/orders", request_max_body_size=MAX_ORDER_BYTES)
+    @post(ORDERS_PATH)
     async def place_order(request: AnyRequest) -> Response[bytes]:
-        require_json(request.headers.get("content-type", ""))
-        body = await request.body()
-        status, answer = await _place(orders, body, request.scope)
+        status, answer = await place(request.scope, request.receive)  # type: ignore[arg-type]
         return json_answer(answer, status)
 
     @post("/internal/orders/batch", request_max_body_size=MAX_BATCH_BYTES)

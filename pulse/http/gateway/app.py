@@ -1,19 +1,24 @@
-"""The gateway as a Litestar application that lives at `/`."""
+"""The gateway as an application at `/`: Litestar, and the busiest call before it."""
+
+from typing import cast
 
 from litestar import Litestar
 
 from pulse.application import Orders
 from pulse.http.errors import handle_error
 from pulse.http.gateway.document import document_of_gateway
-from pulse.http.gateway.orders import gateway_routes
+from pulse.http.gateway.orders import ORDERS_PATH, gateway_routes, place_one
 from pulse.http.openapi import explaining_routes
+from pulse.http.placing import PlacesOrders
+from pulse.http.root import ASGIApp
 
 
-def create_gateway(orders: Orders) -> Litestar:
+def create_gateway(orders: Orders) -> ASGIApp:
     """The gateway over these use cases. It needs its door: without one every order is refused."""
-    return Litestar(
+    framework = Litestar(
         route_handlers=[*gateway_routes(orders), *explaining_routes(document_of_gateway)],
         exception_handlers={Exception: handle_error},
         openapi_config=None,
         logging_config=None,
     )
+    return PlacesOrders(ORDERS_PATH, place_one(orders), cast("ASGIApp", framework))

@@ -9,12 +9,14 @@ from litestar.params import FromPath
 from pulse.application import Orders
 from pulse.domain import parse_order_request
 from pulse.http.answers import PlacedBody, json_answer, known_form
-from pulse.http.bodies import decode_order, require_json
+from pulse.http.bodies import decode_order
 from pulse.http.callers import caller_in
 from pulse.http.gateway.door import require_scope
-from pulse.http.limits import MAX_ORDER_BYTES
+from pulse.http.placing import Place, order_body
+from pulse.http.root import Receive
 from pulse.http.tracing import trace_in
 
+ORDERS_PATH: Final = "/api/orders"
 HELLO: Final = "Hello from GAPI"
 ORDERS_WRITE: Final = "orders:write"
 ORDERS_READ: Final = "orders:read"
@@ -22,8 +24,21 @@ ORDERS_READ: Final = "orders:read"
 AnyRequest = Request[Any, Any, Any]
 
 
+def place_one(orders: Orders) -> Place:
+    """What answers a POST of one order."""
+
+    async def place(scope: Any, receive: Receive) -> tuple[int, PlacedBody]:  # noqa: ANN401
+        require_scope(scope, ORDERS_WRITE)
+        requested = parse_order_request(decode_order(await order_body(scope, receive)))
+        placed = await orders.place(requested, caller_in(scope), trace_in(scope))
+        return 202, PlacedBody(placed.order_id, placed.order_unique_key)
+
+    return place
+
+
 def gateway_routes(orders: Orders) -> list[HTTPRouteHandler]:
     """The routes of the gateway, over these use cases."""
+    place = place_one(orders)
 
     @get("/health")
     async def health() -> dict[str, str]:
@@ -33,13 +48,10 @@ def gateway_routes(orders: Orders) -> list[HTTPRouteHandler]:
     async def hello() -> dict[str, str]:
         return {"message": HELLO}
 
-    @post("/api/orders", request_max_body_size=MAX_ORDER_BYTES)
+    @post(ORDERS_PATH)
     async def place_order(request: AnyRequest) -> Response[bytes]:
-        require_scope(request.scope, ORDERS_WRITE)
-        require_json(request.headers.get("content-type", ""))
-        requested = parse_order_request(decode_order(await request.body()))
-        placed = await orders.place(requested, caller_in(request.scope), trace_in(request.scope))
-        return json_answer(PlacedBody(placed.order_id, placed.order_unique_key), 202)
+        status, answer = await place(request.scope, request.receive)  # type: ignore[arg-type]
+        return json_answer(answer, status)
 
     @get("/api/orders/{order_id:str}")
     async def read_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
