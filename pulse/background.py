@@ -1,13 +1,13 @@
 """The workers alone: `python -m pulse.background`."""
 
-import asyncio
+import uvloop
 
 from pulse.bootstrap import settings_from_environment, work_until_stopped
 
 
 def main() -> None:
     """Split orders and watch over claims until SIGTERM or Ctrl-C."""
-    asyncio.run(work_until_stopped(settings_from_environment()))
+    uvloop.run(work_until_stopped(settings_from_environment()))
 
 
 if __name__ == "__main__":

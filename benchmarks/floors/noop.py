@@ -9,7 +9,7 @@ is the way through the framework.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ from pulse.application import EventView, InProcessOrders, Origin, Readiness, sys
 from pulse.bootstrap.limits import limits_of
 from pulse.cli.listening import serve
 from pulse.domain import Event
-from pulse.eventstore import EventMapper, EventStore
+from pulse.eventstore import EventMapper, EventStore, Outcome
 from pulse.http.api import InternalDoor, create_api
 from pulse.http.root import Mounts, Root
 from pulse.postgres import Database
@@ -48,6 +48,13 @@ class StoresNothing:
         self.mapper.to_stored_event(event)
         await asyncio.sleep(0)
         return 1
+
+    async def append_each(self, events: Sequence[Event]) -> list[Outcome]:
+        """The same for many."""
+        for event in events:
+            self.mapper.to_stored_event(event)
+        await asyncio.sleep(0)
+        return [(1,)] * len(events)
 
 
 class AnswersAtHand(InProcessOrders):

@@ -98,3 +98,11 @@ class Queries(Protocol):
 
 class OrdersAndQueries(Orders, Queries, Protocol):
     """All that the internal API answers about orders."""
+
+    async def place_each(
+        self, requested: Sequence[RequestedOrder], caller: Caller, trace: Trace
+    ) -> list[Placed | Exception]:
+        """Place many orders: of each what `place` would return or raise.
+
+        Where one key stands twice among them, the first has it.
+        """

@@ -1,11 +1,11 @@
 """`pulse up`, `pulse api`, `pulse gateway`, `pulse background`: the processes of Pulse."""
 
-import asyncio
 import socket
 from typing import Annotated
 
 import msgspec
 import typer
+import uvloop
 
 from pulse.bootstrap import (
     api_alone,
@@ -114,7 +114,7 @@ def background() -> None:
     Example:
       PULSE_BATCH_SIZE=50 pulse background
     """
-    asyncio.run(work_until_stopped(settings_from_environment()))
+    uvloop.run(work_until_stopped(settings_from_environment()))
 
 
 def _settings(host: str | None, port: int | None) -> Settings:

@@ -2,6 +2,7 @@
 
 from pulse.eventstore.append_statements import LOG_LOCK
 from pulse.eventstore.appender import Appender, AppendLimits
+from pulse.eventstore.batch import Outcome
 from pulse.eventstore.errors import (
     AppendOutcomeUnknown,
     AppendQueueFull,
@@ -34,6 +35,7 @@ __all__ = [
     "EventUnreadable",
     "Factory",
     "LogPage",
+    "Outcome",
     "PositionBeyondLog",
     "RecordedEvent",
     "VersionTaken",

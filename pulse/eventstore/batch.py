@@ -8,8 +8,13 @@ from uuid import UUID
 
 from eventsourcing.persistence import StoredEvent
 
+from pulse.eventstore.errors import AppendOutcomeUnknown, AppendRefused, VersionTaken
+
 Key = tuple[UUID, int]
 Positions = tuple[int, ...]
+
+Outcome = Positions | BaseException
+"""An append's positions in the log, or why it has none."""
 
 
 class PendingAppend:
@@ -30,6 +35,37 @@ class PendingAppend:
         self.sent = False
         self.uncertain = False
         self.followers: list[PendingAppend] = []
+
+    def settle(self, positions: Positions | None) -> None:
+        """Answer its caller, if it still waits; without positions its version was taken."""
+        if self.future.done():
+            return
+        if positions is None:
+            self.future.set_exception(VersionTaken(*self.keys[0]))
+        else:
+            self.future.set_result(positions)
+
+    def fail(self, error: Exception) -> None:
+        """Tell its caller, and those who followed it, that it was not written."""
+        if not self.future.done():
+            self.future.set_exception(error)
+        for follower in self.followers:
+            follower.fail(AppendRefused("the append it waited for failed"))
+
+    def give_up(self, waited_seconds: float) -> None:
+        """Nobody waits any longer: tell whether it may stand all the same."""
+        if self.future.done():
+            return
+        waited = f"within {waited_seconds:g} s"
+        if self.may_stand:
+            self.future.set_exception(AppendOutcomeUnknown(f"no answer {waited}"))
+        else:
+            self.future.set_exception(AppendRefused(f"could not be written {waited}"))
+
+    @property
+    def outcome(self) -> Outcome:
+        """Its end, once there is one."""
+        return self.future.exception() or self.future.result()
 
     @property
     def may_stand(self) -> bool:

@@ -12,6 +12,7 @@ from eventsourcing.persistence import StoredEvent
 from pulse.domain import Event
 from pulse.errors import PulseError
 from pulse.eventstore.appender import Appender, AppendLimits
+from pulse.eventstore.batch import Outcome
 from pulse.eventstore.mapper import EventMapper
 from pulse.eventstore.records import RecordedEvent
 from pulse.postgres import Connection, Database, load_sql
@@ -65,6 +66,10 @@ class EventStore:
         """Append one event and return its position; errors as `Appender.append`."""
         positions = await self.appender.append((self.mapper.to_stored_event(event),))
         return positions[0]
+
+    async def append_each(self, events: Sequence[Event]) -> list[Outcome]:
+        """Append events of different streams; see `Appender.append_each`."""
+        return await self.appender.append_each([self.mapper.to_stored_event(e) for e in events])
 
     async def append_stored(self, events: Sequence[StoredEvent]) -> tuple[int, ...]:
         """Append stored events, all or none, and return their positions."""

@@ -10,11 +10,12 @@ import msgspec
 import structlog
 
 from pulse.application import Clock, Origin, new_request_id
-from pulse.domain import Claim, SlicesScheduled, SplitOrder, decide, fold
+from pulse.domain import Claim, Event, SlicesScheduled, SplitOrder, decide, fold
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
     EventStore,
+    Outcome,
     RecordedEvent,
     VersionTaken,
 )
@@ -106,26 +107,43 @@ class SplittingWorker:
         except DatabaseUnavailable as error:
             _log.warning("orders.unread", orders=len(claims), error=str(error))
             return dict.fromkeys(claims, Fate.HANDED_BACK)
-        appends: list[asyncio.Task[Fate]] = []
+        fates: dict[UUID, Fate] = {}
+        appends: list[asyncio.Task[dict[UUID, Fate]]] = []
+        decided: dict[UUID, Event] = {}
         for number, (order_id, claim) in enumerate(claims.items(), 1):
-            appends.append(asyncio.ensure_future(self._settle_one(claim, streams[order_id])))
-            if number % _ORDERS_BETWEEN_YIELDS == 0:
+            outcome = self._decide_safely(claim, streams[order_id])
+            if isinstance(outcome, Fate):
+                fates[order_id] = outcome
+            else:
+                decided[order_id] = outcome
+            if number % _ORDERS_BETWEEN_YIELDS == 0 or number == len(claims):
+                appends.append(asyncio.ensure_future(self._append(decided)))
+                decided = {}
                 await asyncio.sleep(0)  # a hundred slices take a while; let requests through
-        return dict(zip(claims, await asyncio.gather(*appends), strict=True))
+        for appended in await asyncio.gather(*appends):
+            fates |= appended
+        return fates
 
-    async def _settle_one(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Fate:
+    async def _append(self, decided: dict[UUID, Event]) -> dict[UUID, Fate]:
+        events = list(decided.values())
+        outcomes = await self._store.append_each(events)
+        return {
+            order_id: _fate(event, outcome)
+            for (order_id, event), outcome in zip(decided.items(), outcomes, strict=True)
+        }
+
+    def _decide_safely(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Event | Fate:
         """One order's fault is its own: it stays claimed until its age ends it."""
         try:
-            return await self._settle(claim, stream)
+            return self._decide(claim, stream)
         except Exception:  # noqa: BLE001 - a bug is logged, and the batch goes on
             _log.exception("orders.crashed", order_id=str(stream[0].originator_id))
             return Fate.CRASHED
 
-    async def _settle(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Fate:
+    def _decide(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Event | Fate:
+        """The order's outcome; a fate where there is none for this worker to write."""
         if (claim.claimed_at - claim.first_claimed_at).total_seconds() > self._timeout_seconds:
-            return (
-                Fate.OVERDUE
-            )  # it came back too late: the monitor's, whatever the worker could do
+            return Fate.OVERDUE  # it came back too late: the monitor's, whatever could be done
         command = SplitOrder(
             claim=claim,
             max_split_delay_seconds=self._max_split_delay_seconds,
@@ -134,17 +152,7 @@ class SplittingWorker:
             recorded_by=self._recorded_by,
         )
         order = fold(self._store.mapper.events_of(stream))
-        for event in decide(command, order):
-            try:
-                await self._store.append(event)
-            except VersionTaken:
-                return Fate.SETTLED_BY_ANOTHER
-            except AppendRefused:
-                return Fate.HANDED_BACK
-            except AppendOutcomeUnknown:
-                return Fate.UNKNOWN
-            return Fate.COMPLETED if isinstance(event, SlicesScheduled) else Fate.FAILED
-        return Fate.SETTLED_BY_ANOTHER
+        return next(iter(decide(command, order)), Fate.SETTLED_BY_ANOTHER)
 
     async def _hand_back(self, order_ids: list[UUID]) -> None:
         try:
@@ -154,3 +162,18 @@ class SplittingWorker:
             _log.warning("orders.not_handed_back", orders=len(order_ids), error=str(error))
         else:
             _log.info("orders.handed_back", orders=len(order_ids))
+
+
+def _fate(event: Event, outcome: Outcome) -> Fate:
+    match outcome:
+        case VersionTaken():
+            return Fate.SETTLED_BY_ANOTHER
+        case AppendRefused():
+            return Fate.HANDED_BACK
+        case AppendOutcomeUnknown():
+            return Fate.UNKNOWN
+        case BaseException():
+            _log.error("orders.crashed", order_id=str(event.originator_id), exc_info=outcome)
+            return Fate.CRASHED
+        case _:
+            return Fate.COMPLETED if isinstance(event, SlicesScheduled) else Fate.FAILED

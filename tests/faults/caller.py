@@ -54,9 +54,9 @@ class Answer(msgspec.Struct, frozen=True):
 class Caller:
     """Places orders and writes down what it knows of them.
 
-    Where a door is shut (503, a broken connection) the next one of the same scope is asked, with the
-    same key, round and round for `patience_seconds`; of `gives_up` of the orders (a share) it is not,
-    and they stay unknown. Whatever a caller must never see is in `wrong`.
+    Where a door is shut (503, a broken connection) the next one of the same scope is asked, with
+    the same key, round and round for `patience_seconds`; of `gives_up` of the orders (a share) it
+    is not, and they stay unknown. Whatever a caller must never see is in `wrong`.
     """
 
     def __init__(

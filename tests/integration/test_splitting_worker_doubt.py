@@ -1,12 +1,12 @@
 """The splitting worker in doubt: an answer was lost, and the log is asked before it goes on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 import pytest
 
 from pulse.domain import Claim, Event
-from pulse.eventstore import AppendOutcomeUnknown, EventStore
+from pulse.eventstore import AppendOutcomeUnknown, EventStore, Outcome
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.workers import Claims, Fate
 from tests.support.events import order_created, orders_created
@@ -62,17 +62,17 @@ async def test_an_append_of_unknown_outcome_is_resolved_by_the_log(
     created = order_created()
     await append_and_project(store, database, [created])
     worker = splitting_worker(store, database)
-    append = store.append
+    append_each = store.append_each
 
-    async def without_an_answer(event: Event) -> int:
+    async def without_an_answer(events: Sequence[Event]) -> list[Outcome]:
         if written:
-            await append(event)
-        raise AppendOutcomeUnknown("no answer")
+            await append_each(events)
+        return [AppendOutcomeUnknown("no answer")] * len(events)
 
-    monkeypatch.setattr(store, "append", without_an_answer)
+    monkeypatch.setattr(store, "append_each", without_an_answer)
     assert (await worker.run_once()).fates == {Fate.UNKNOWN: 1}
     assert [c[0] for c in (await claims_of(database)).values()] == ["worker-1"]
-    monkeypatch.setattr(store, "append", append)
+    monkeypatch.setattr(store, "append_each", append_each)
 
     batch = await worker.run_once()
 

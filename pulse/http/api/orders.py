@@ -1,6 +1,6 @@
 """Placing orders, one or a batch, and reading one with its history."""
 
-import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from litestar import Request, Response, get, post
@@ -8,8 +8,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.types import Scope
 
-from pulse.application import Orders, OrdersAndQueries
-from pulse.domain import parse_order_request
+from pulse.application import Orders, OrdersAndQueries, Placed
+from pulse.domain import RequestedOrder, parse_order_request
 from pulse.http.answers import PlacedBody, json_answer, known_form
 from pulse.http.bodies import decode_batch, decode_order, require_json
 from pulse.http.callers import caller_in
@@ -28,7 +28,8 @@ def place_one(orders: Orders) -> Place:
     """What answers a POST of one order."""
 
     async def place(scope: Any, receive: Receive) -> tuple[int, PlacedBody]:  # noqa: ANN401
-        return await _place(orders, await order_body(scope, receive), scope)
+        requested = parse_order_request(decode_order(await order_body(scope, receive)))
+        return _answer(await orders.place(requested, caller_in(scope), trace_in(scope)))
 
     return place
 
@@ -46,7 +47,7 @@ def order_routes(orders: OrdersAndQueries) -> list[HTTPRouteHandler]:
     async def place_orders(request: AnyRequest) -> Response[bytes]:
         require_json(request.headers.get("content-type", ""))
         batch = decode_batch(await request.body())
-        results = await asyncio.gather(*(_result(orders, body, request.scope) for body in batch))
+        results = await _place_each(orders, batch, request.scope)
         return json_answer({"results": results}, 200)
 
     @get("/internal/orders/{order_id:str}")
@@ -62,17 +63,31 @@ def order_routes(orders: OrdersAndQueries) -> list[HTTPRouteHandler]:
     return [place_order, place_orders, read_order, read_history]
 
 
-async def _place(orders: Orders, body: bytes, scope: Scope) -> tuple[int, PlacedBody]:
-    requested = parse_order_request(decode_order(body))
-    placed = await orders.place(requested, caller_in(scope), trace_in(scope))
-    return 201 if placed.created else 200, PlacedBody(placed.order_id, placed.order_unique_key)
+def _answer(placed: Placed) -> tuple[int, PlacedBody]:
+    status = 201 if placed.created else 200
+    return status, PlacedBody(placed.order_id, placed.order_unique_key)
 
 
-async def _result(orders: Orders, body: bytes, scope: Scope) -> dict[str, Any]:
-    """One order of a batch, answered as its own POST would have been."""
+async def _place_each(
+    orders: OrdersAndQueries, batch: Sequence[bytes], scope: Scope
+) -> list[dict[str, Any]]:
+    """Every order of a batch, each answered as its own POST would have been."""
+    read = [_read(body) for body in batch]
+    requested = [one for one in read if isinstance(one, RequestedOrder)]
+    placed = iter(await orders.place_each(requested, caller_in(scope), trace_in(scope)))
+    return [_result(next(placed) if isinstance(one, RequestedOrder) else one) for one in read]
+
+
+def _read(body: bytes) -> RequestedOrder | Exception:
     try:
-        status, answer = await _place(orders, body, scope)
+        return parse_order_request(decode_order(body))
     except Exception as error:  # noqa: BLE001 - each order of a batch stands for itself
-        status, fault = answer_for(error)
+        return error
+
+
+def _result(placed: Placed | Exception) -> dict[str, Any]:
+    if isinstance(placed, Exception):
+        status, fault = answer_for(placed)
         return {"status": status, "body": {"error": fault}}
+    status, answer = _answer(placed)
     return {"status": status, "body": answer}

@@ -1,0 +1,85 @@
+"""Many single appends in one call: each ends as it would have ended alone."""
+
+import asyncio
+
+import pytest
+
+from pulse.eventstore import (
+    AppendLimits,
+    AppendOutcomeUnknown,
+    AppendQueueFull,
+    AppendRefused,
+    VersionTaken,
+)
+from pulse.postgres import Database
+from tests.support.events import foreign_event, foreign_events
+from tests.support.log import (
+    log_locked,
+    running_appender,
+    standing,
+    unlock,
+    until_waiting_for_lock,
+)
+
+
+async def test_each_is_told_its_own_end(database: Database) -> None:
+    """Some collide with what is stored, some with an earlier one of the same call."""
+    stored, fresh = foreign_events(5), foreign_events(60)
+    against_stored = [foreign_event(event.originator_id) for event in stored]
+    against_fresh = [foreign_event(event.originator_id) for event in fresh[:5]]
+    mixed = [*against_stored, *fresh[:30], *against_fresh, *fresh[30:]]
+    async with running_appender(database) as appender:
+        await appender.append_each(stored)
+        outcomes = await appender.append_each(mixed)
+    log = await standing(database)
+    for event, outcome in zip(mixed, outcomes, strict=True):
+        if event in fresh:
+            assert log[event.originator_id, 1] == (outcome[0], event.state)  # type: ignore[index]
+        else:
+            assert isinstance(outcome, VersionTaken)
+            assert outcome.originator_id == event.originator_id
+    assert len(log) == 65
+
+
+async def test_none_is_nothing(database: Database) -> None:
+    async with running_appender(database) as appender:
+        assert await appender.append_each([]) == []
+
+
+async def test_what_the_queue_has_no_room_for_is_refused_and_the_rest_written(
+    database: Database,
+) -> None:
+    events = foreign_events(15)
+    async with running_appender(database, limits=AppendLimits(queue_events=10)) as appender:
+        outcomes = await appender.append_each(events)
+        again = await appender.append_each(events[10:])
+    assert [type(outcome) for outcome in outcomes] == [tuple] * 10 + [AppendQueueFull] * 5
+    assert [type(outcome) for outcome in again] == [tuple] * 5
+    assert len(await standing(database)) == 15
+
+
+async def test_without_an_answer_in_time_each_is_told_whether_it_may_stand(
+    database: Database,
+) -> None:
+    limits = AppendLimits(queue_events=10, batch_events=3, answer_seconds=0.3)
+    async with log_locked(database) as lock, running_appender(database, limits=limits) as appender:
+        outcomes = await appender.append_each(foreign_events(5))
+        kinds = [AppendOutcomeUnknown] * 3 + [AppendRefused] * 2
+        assert [type(outcome) for outcome in outcomes] == kinds
+        await unlock(lock)
+    assert len(await standing(database)) == 3
+
+
+async def test_a_caller_that_hung_up_makes_room(database: Database) -> None:
+    limits = AppendLimits(queue_events=10, batch_events=1, answer_seconds=15)
+    async with log_locked(database) as lock, running_appender(database, limits=limits) as appender:
+        caught = asyncio.ensure_future(appender.append_each(foreign_events(10)))
+        await until_waiting_for_lock(database)
+        caught.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caught
+        later = asyncio.ensure_future(appender.append_each(foreign_events(10)))
+        await asyncio.sleep(0)
+        await unlock(lock)
+        assert [type(outcome) for outcome in await later] == [tuple] * 10
+    assert len(await standing(database)) == 11, "the first of those that hung up was under way"
