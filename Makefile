@@ -10,8 +10,8 @@ COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal -
 	--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench bench-growth bench-gateway bench-proxy test coverage lint types mutants vectors charts contracts check \
-	simulate faults soak reliability format lock clean
+.PHONY: help run bench bench-growth performance bench-gateway bench-proxy test coverage lint types mutants \
+	vectors charts contracts check simulate faults soak reliability format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,10 +65,13 @@ contracts: $(VENV)/.dev ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.dev ## everything that is measured, beside floors and peers; PART="append post" SMOKE=1
-	$(BIN)/python -m benchmarks $(PART) $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python -m benchmarks $(PART) $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
+
+performance: $(VENV)/.dev ## write the tables of docs/performance.md from what the benchmarks found
+	$(BIN)/python -m benchmarks.page
 
 bench-growth: $(VENV)/.dev ## the same at 0, 1 and 10 million stored events (half an hour)
-	$(BIN)/python -m benchmarks growth $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python -m benchmarks growth $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
 bench-proxy: $(VENV)/.dev ## what slow callers cost behind the proxy (needs nginx)
 	$(BIN)/python -m benchmarks.slow_clients

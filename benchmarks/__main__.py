@@ -12,8 +12,9 @@ import typer
 
 from benchmarks.bench import Bench
 from benchmarks.catalogue import BY_ITSELF, PARTS
+from benchmarks.chart import draw
 from benchmarks.comparison import PartResult
-from benchmarks.report import Report, print_table
+from benchmarks.report import ReportFile, print_table, read
 
 _ROUNDS: Final = 5
 _SECONDS: Final = 3.0
@@ -52,7 +53,7 @@ def bench(
     unknown = set(parts or ()) - PARTS.keys()
     if unknown:
         raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}: see --list")
-    report = Report.at(file)
+    report = ReportFile(file)
     failed = []
     for name in parts or [name for name in PARTS if name not in BY_ITSELF]:
         typer.echo(f"{name}: {PARTS[name].TITLE}")
@@ -71,6 +72,9 @@ def bench(
             continue
         print_table(result)
         report.put(result)
+    if file.exists():
+        draw(read(file), file.with_suffix(".svg"))
+        typer.echo(f"written: {file}, {file.with_suffix('.svg')}")
     if failed:
         raise typer.Exit(3)
 

@@ -118,7 +118,7 @@ class Database:
         return float((await self.rows(statement, *parameters))[0][0] or 0)
 
     async def until(self, statement: LiteralString, *parameters: Any, seconds: float) -> None:
-        """Return when that statement's one value is true, looking every 5 ms.
+        """Return when that statement's one value is true, looking every 20 ms.
 
         Raises:
             TimeoutError: it was not in time.
@@ -128,4 +128,4 @@ class Database:
                 cursor = await connection.execute(statement, parameters or None)
                 if (await cursor.fetchone())[0]:
                     return
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)

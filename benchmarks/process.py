@@ -93,7 +93,8 @@ class Process:
         while self._child.poll() is None:
             with contextlib.suppress(psutil.Error):
                 peak = max(peak, self.memory_mib)
-            self._require(time.monotonic() < deadline)
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"it does not end:\n{self._said[-3000:]}")
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         if self._child.returncode:
             raise RuntimeError(f"it ended with {self._child.returncode}:\n{self._said[-3000:]}")

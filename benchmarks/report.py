@@ -56,13 +56,10 @@ class Report(msgspec.Struct):
     machine: Machine
     parts: dict[str, PartResult] = {}
 
-    @classmethod
-    def at(cls, file: Path) -> "_ReportFile":
-        """The report kept in that file."""
-        return _ReportFile(file)
 
+class ReportFile:
+    """The report kept in a file."""
 
-class _ReportFile:
     def __init__(self, file: Path) -> None:
         self._file = file
 

@@ -10,6 +10,9 @@ import msgspec
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.chart import chart_of
+from benchmarks.page import FOUND
+from benchmarks.report import read
 from pulse.domain import Splitter, SplitTerms, split_v1
 from pulse.testing import last_takes_the_rest, sample_of
 
@@ -76,6 +79,8 @@ def main() -> None:
         charts = {"distribution": distribution()}
         if SOAK.exists():
             charts["soak"] = soak(msgspec.json.decode(SOAK.read_bytes()))
+        if FOUND.exists():
+            charts["performance"] = chart_of(read(FOUND))
         for name, figure in charts.items():
             figure.savefig(IMAGES / f"{name}.svg", format="svg", metadata={"Date": None})
 

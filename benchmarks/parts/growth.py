@@ -11,6 +11,7 @@ from benchmarks.generators import wrk
 from benchmarks.parts.append import appending
 from benchmarks.parts.reads import load_orders
 from benchmarks.process import Process
+from benchmarks.sample import fill_log
 
 TITLE: Final = "growth: the same at 0, 1 and 10 million stored events"
 _EVENTS: Final = (0, 1_000_000, 10_000_000)
@@ -20,6 +21,12 @@ _CALLERS: Final = 64
 _DRAINED: Final = 10_000
 _SECONDS: Final = 300.0
 _AT_LEAST: Final = 0.9
+
+_NOTHING_LEFT: Final = """
+SELECT NOT EXISTS (SELECT FROM order_queue WHERE state = 'PENDING')
+   AND t.notification_id >= (SELECT COALESCE(max(notification_id), 0) FROM stored_events)
+  FROM notification_tracking t
+ WHERE t.application_name = 'order_queue'"""
 
 
 async def run(bench: Bench) -> None:
@@ -86,4 +93,19 @@ async def _measured(bench: Bench, database: Database) -> dict[str, float]:
             seconds=bench.turn_seconds,
         )
         found |= {"POST": posts.rate, "read of an order": reads.rate}
+    found["drain"] = await _drained(bench, database)
     return found
+
+
+async def _drained(bench: Bench, database: Database) -> float:
+    """Orders a second of a backlog of few slices. What was posted before is split first."""
+    settings = {"database_url": database.url, "batch_size": 500, "log_level": "info"}
+    async with Process.running(
+        bench.home, "-m", "pulse.cli", "background", settings=settings, ready="workers.started"
+    ):
+        await database.until(_NOTHING_LEFT, seconds=_SECONDS)
+        orders = bench.sized(_DRAINED, 100)
+        await fill_log(database, orders, num_splits=5, stage="created")
+        begun = time.perf_counter()
+        await database.until(_NOTHING_LEFT, seconds=_SECONDS)
+        return orders / (time.perf_counter() - begun)

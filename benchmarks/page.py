@@ -1,0 +1,56 @@
+"""`make performance`: the tables of docs/performance.md, from what the benchmarks found."""
+
+from pathlib import Path
+from typing import Final
+
+from benchmarks.catalogue import PARTS
+from benchmarks.comparison import PartResult
+from benchmarks.report import Machine, Report, number, read, rows_of
+
+FOUND: Final = Path("docs/performance/bench.json")
+PAGE: Final = Path("docs/performance.md")
+_BEGIN, _END = "<!-- what make bench found -->", "<!-- until here -->"
+_HEADS: Final = ("setting", "beside", "Pulse", "theirs", "ratio", "from - to", "goal", "")
+
+
+def with_results(page: str, found: Report) -> str:
+    """The page with these results in the place of those it has."""
+    before, _, rest = page.partition(_BEGIN)
+    after = rest.partition(_END)[2]
+    return "\n\n".join([before + _BEGIN, _told(found), _END + after])
+
+
+def _told(found: Report) -> str:
+    parts = [found.parts[name] for name in PARTS if name in found.parts]
+    return "\n\n".join([_of_machine(found.machine), *map(_of_part, parts)])
+
+
+def _of_machine(machine: Machine) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    settings = ", ".join(f"{name} {value}" for name, value in machine.postgres_settings.items())
+    return (
+        f"On {machine.cores} cores ({machine.processor}), {machine.memory_gib:g} GiB, "
+        f"{machine.system}, Python {machine.python}; {versions}. Postgres for all: {settings}."
+    )
+
+
+def _of_part(part: PartResult) -> str:
+    lines = [f"### {part.title}", ""]
+    if part.comparisons:
+        lines += [_row(_HEADS), _row(["---", "---", *["---:"] * 5, "---"])]
+        lines += [_row(row) for comparison in part.comparisons for row in rows_of(comparison)]
+        lines.append("")
+    lines += [f"- {fact.name}: {number(fact.figure)} {fact.unit}".rstrip() for fact in part.facts]
+    if part.facts:
+        lines.append("")
+    taken = part.taken_at.replace("+00:00", "Z")
+    lines.append(f"{part.rounds} rounds, turns of {part.turn_seconds:g} s, taken {taken}.")
+    return "\n".join(lines)
+
+
+def _row(cells: "tuple[str, ...] | list[str]") -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_results(PAGE.read_text(), read(FOUND)))
