@@ -8,7 +8,6 @@ import msgspec
 from pulse.domain import Slice
 from pulse.postgres import Connection, Database, load_sql
 from pulse.projections.order_view import OrderQueueStatus, OrderView, SplitConfig
-from pulse.projections.ordered import select_in_index_order
 from pulse.projections.projector import PROJECTION_NAME
 
 MOST_ORDERS_A_PAGE: Final = 200
@@ -95,7 +94,9 @@ async def _page(connection: Connection, query: OrderQuery) -> OrderPage:
     if not 1 <= query.limit <= MOST_ORDERS_A_PAGE:
         raise ValueError(f"a page has 1 to {MOST_ORDERS_A_PAGE} orders, not {query.limit}")
     statement, parameters = orders_statement(query), orders_parameters(query)
-    rows = await select_in_index_order(connection, statement, parameters)
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(statement, parameters, prepare=True)
+    rows = await cursor.fetchall()
     found = [row for row in rows if row[1] is not None][: query.limit]
     return OrderPage(
         orders=tuple(_view(*row[2:]) for row in found),

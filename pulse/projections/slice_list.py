@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 
 from pulse.postgres import Connection, Database, load_sql
-from pulse.projections.ordered import select_in_index_order
 
 MOST_SLICES_A_PAGE: Final = 1000
 _FIRST_TIME: Final = datetime.min.replace(tzinfo=UTC)
@@ -76,7 +75,9 @@ def slices_parameters(query: SliceQuery) -> dict[str, Any]:
 async def _page(connection: Connection, query: SliceQuery) -> SlicePage:
     if not 1 <= query.limit <= MOST_SLICES_A_PAGE:
         raise ValueError(f"a page has 1 to {MOST_SLICES_A_PAGE} slices, not {query.limit}")
-    rows = await select_in_index_order(connection, SELECT_SLICES, slices_parameters(query))
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(SELECT_SLICES, slices_parameters(query), prepare=True)
+    rows = await cursor.fetchall()
     slices = tuple(ScheduledSlice(*row) for row in rows[: query.limit])
     return SlicePage(slices, _place(slices[-1]) if len(rows) > query.limit else None)
 

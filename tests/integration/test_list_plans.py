@@ -12,7 +12,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import store
-from pulse.postgres import load_sql
+from pulse.postgres import Limits, load_sql
+from pulse.postgres.limits import bounded_conninfo
 from pulse.projections import OrderQuery, OrderQueueStatus, SlicePlace, SliceQuery
 from pulse.projections.order_list import orders_parameters, orders_statement
 from pulse.projections.slice_list import SELECT_SLICES, slices_parameters
@@ -40,16 +41,10 @@ def many_orders(postgres: str, template_database: str) -> Iterator[str]:
 
 @pytest.fixture
 def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(many_orders) as connection:
+    """One with the settings of all of Pulse's."""
+    with psycopg.connect(bounded_conninfo(many_orders, "test", Limits())) as connection:
         yield connection
         connection.rollback()
-
-
-@pytest.fixture
-def reading_pages(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-    """In a transaction such as pages are read in."""
-    connection.execute(load_sql("pulse.projections", "keep_to_indexes"))
-    return connection
 
 
 def assert_costs(nodes: list[PlanNode], rows: int, *, filtered: int = 0) -> None:
@@ -66,7 +61,7 @@ def assert_costs(nodes: list[PlanNode], rows: int, *, filtered: int = 0) -> None
 @pytest.mark.parametrize("instrument", [None, "NSE:SYM0", "NSE:SYM77", "NSE:NOBODY"])
 @pytest.mark.parametrize("status", [None, *get_args(OrderQueueStatus)])
 def test_a_page_of_orders_costs_a_page_whatever_the_filters(
-    reading_pages: psycopg.Connection[Any],
+    connection: psycopg.Connection[Any],
     status: OrderQueueStatus | None,
     instrument: str | None,
     mode: PlanMode,
@@ -75,23 +70,23 @@ def test_a_page_of_orders_costs_a_page_whatever_the_filters(
         query = OrderQuery(
             limit=limit, order_queue_status=status, instrument=instrument, before=before
         )
-        nodes = carried_out(reading_pages, mode, orders_statement(query), orders_parameters(query))
+        nodes = carried_out(connection, mode, orders_statement(query), orders_parameters(query))
         most = max(limit + 1, SLICES_AN_ORDER, CLAIMS)
         assert_costs(nodes, most, filtered=CLAIMS)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "COMPLETED", "FAILED"])
 def test_a_status_that_no_order_had_of_late_costs_no_more_though_no_statistics_know_it(
-    reading_pages: psycopg.Connection[Any], status: OrderQueueStatus
+    connection: psycopg.Connection[Any], status: OrderQueueStatus
 ) -> None:
     other = "FAILED" if status == "COMPLETED" else "COMPLETED"
-    reading_pages.execute(
+    connection.execute(
         "UPDATE order_queue SET state = CASE WHEN created_position <= 2000 THEN %s ELSE %s END",
         (status, other),
     )
     for instrument, mode in product((None, "NSE:SYM0"), MODES):
         query = OrderQuery(limit=50, order_queue_status=status, instrument=instrument)
-        nodes = carried_out(reading_pages, mode, orders_statement(query), orders_parameters(query))
+        nodes = carried_out(connection, mode, orders_statement(query), orders_parameters(query))
         assert_costs(nodes, 51, filtered=CLAIMS)
 
 
@@ -108,9 +103,9 @@ def test_a_status_that_no_order_had_of_late_costs_no_more_though_no_statistics_k
     ],
 )
 def test_a_page_of_slices_costs_a_page(
-    reading_pages: psycopg.Connection[Any], query: SliceQuery, mode: PlanMode
+    connection: psycopg.Connection[Any], query: SliceQuery, mode: PlanMode
 ) -> None:
-    nodes = carried_out(reading_pages, mode, SELECT_SLICES, slices_parameters(query))
+    nodes = carried_out(connection, mode, SELECT_SLICES, slices_parameters(query))
     assert_costs(nodes, query.limit + 1)
     assert not [n for n in nodes if n.kind == "Sort"]
 
@@ -137,9 +132,9 @@ def test_a_page_of_the_log_costs_a_page_and_of_one_type_what_may_be_scanned(
         assert all(n.rows <= 1000 for n in nodes if n.kind == "Sort")
 
 
-def test_no_page_is_compiled(reading_pages: psycopg.Connection[Any]) -> None:
+def test_no_page_is_compiled(connection: psycopg.Connection[Any]) -> None:
     """Up to Postgres 17 a page's price seems to warrant it: half a second for a millisecond."""
-    row = reading_pages.execute("SHOW jit").fetchone()
+    row = connection.execute("SHOW jit").fetchone()
     assert row == ("off",)
 
 

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from pulse.postgres import load_sql
+from pulse.postgres import Limits, load_sql
+from pulse.postgres.limits import bounded_conninfo
 
 ROWS = 50_000
 
@@ -34,7 +35,9 @@ ANALYZE stored_events, order_queue, order_claims, notification_tracking;
 
 
 def filled(conninfo: str, *, pending: int, claimed: int) -> psycopg.Connection[tuple[Any, ...]]:
-    with psycopg.ClientCursor(psycopg.connect(conninfo, autocommit=True)) as cursor:
+    """A connection with the settings of all of Pulse's."""
+    bounded = bounded_conninfo(conninfo, "test", Limits(statement_seconds=60))
+    with psycopg.ClientCursor(psycopg.connect(bounded, autocommit=True)) as cursor:
         cursor.execute(_FILL, {"rows": ROWS, "pending": pending, "claimed": claimed})
         return cursor.connection
 
@@ -55,7 +58,11 @@ def plan_of(
     cursor = connection.cursor(binary=False)
     row = cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchone()
     assert row is not None
-    plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
+    return nodes_of(row[0])
+
+
+def nodes_of(explained: Any) -> list[dict[str, Any]]:
+    plan = explained if isinstance(explained, list) else json.loads(explained)
     nodes, todo = [], [plan[0]["Plan"]]
     while todo:
         node = todo.pop()
@@ -84,6 +91,19 @@ def test_claiming_walks_the_index_of_pending_orders(
     assert "order_queue_pending_idx" in indexes(nodes)
     assert "order_queue" not in scanned_whole(nodes)
     assert not any(node["Node Type"] == "Sort" for node in nodes), "the index is in order already"
+
+
+def test_claiming_reads_no_more_of_a_burst_than_it_claims(conninfo: str) -> None:
+    """A backlog of which the planner knows nothing: it came since the last ANALYZE."""
+    with filled(conninfo, pending=10, claimed=0) as connection:
+        connection.execute("UPDATE order_queue SET state = 'PENDING'")
+        statement = load_sql("pulse.workers", "claim_orders")
+        cursor = connection.cursor(binary=False)
+        explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+        row = cursor.execute(explained, ([1], 10, "worker-1")).fetchone()
+    assert row is not None
+    read = [node for node in nodes_of(row[0]) if node.get("Relation Name") == "order_queue"]
+    assert [node["Actual Rows"] for node in read] == [10]
 
 
 def test_handing_back_finds_claims_by_their_key(
