@@ -60,12 +60,16 @@ class NewOrder(msgspec.Struct):
 
 
 class QueueChanges:
-    """The rows a batch adds and changes; an order created and settled in it is written once."""
+    """The rows a batch adds and changes; an order created and settled in it is written once.
+
+    `foreign` counts the events that were not Pulse's.
+    """
 
     def __init__(self) -> None:
         self.created: dict[UUID, NewOrder] = {}
         self.settled: dict[UUID, Outcome] = {}
         self.ended: list[UUID] = []
+        self.foreign = 0
         self.slices: tuple[list[UUID], list[int], list[int], list[datetime]] = ([], [], [], [])
 
     def apply(self, position: int, event: Event) -> None:

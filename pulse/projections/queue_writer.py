@@ -39,14 +39,23 @@ class QueueWriter:
             POISON: one of them cannot be applied; the transaction must be rolled back.
             EventTooNew: newer code must apply them.
         """
-        changes, foreign = QueueChanges(), 0
+        changes = self.changes_of(records)
+        await self.write(connection, changes)
+        return changes.foreign
+
+    def changes_of(self, records: Sequence[RecordedEvent]) -> QueueChanges:
+        """What records change in their order; nothing is written.
+
+        Raises:
+            POISON, EventTooNew: as `apply`.
+        """
+        changes = QueueChanges()
         for record in records:
             if self._mapper.knows(record.topic):
                 changes.apply(record.position, self._mapper.event_of(record))
             else:
-                foreign += 1
-        await self._write(connection, changes)
-        return foreign
+                changes.foreign += 1
+        return changes
 
     async def without_parked(
         self, connection: Connection, records: Sequence[RecordedEvent]
@@ -62,7 +71,12 @@ class QueueWriter:
         parameters = (record.originator_id, record.position, reason)
         await connection.execute(_PARK_ORDER, parameters)
 
-    async def _write(self, connection: Connection, changes: QueueChanges) -> None:
+    async def write(self, connection: Connection, changes: QueueChanges) -> None:
+        """Write changes, in a transaction of the caller's.
+
+        Raises:
+            POISON: they do not fit what is there; the transaction must be rolled back.
+        """
         settled = None
         async with connection.pipeline():
             if changes.created:

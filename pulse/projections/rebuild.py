@@ -6,6 +6,7 @@ position's row, they are brought to exactly that position and take the live tabl
 transaction: no reader sees fewer rows or an older state. No claim is touched.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -25,6 +26,7 @@ from pulse.postgres import (
     load_sql,
 )
 from pulse.projections.projector import PROJECTION_NAME
+from pulse.projections.queue_changes import QueueChanges
 from pulse.projections.queue_writer import POISON, QueueWriter
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +62,14 @@ class Rebuilt(msgspec.Struct, frozen=True):
     position: int
     events: int
     parked_orders: int
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    """Events up to and including `end`, and what they change; None where one cannot be applied."""
+
+    records: list[RecordedEvent]
+    end: int
+    changes: QueueChanges | None
 
 
 class Rebuild:
@@ -116,14 +126,21 @@ class Rebuild:
             yield connection
 
     async def _catch_up_while_live_goes_on(self, connection: Connection) -> None:
-        """Come within one batch of the live position."""
-        while True:
-            live = await _live_position(connection, _SELECT_POSITION)
+        """Come to the live position. While one batch is written the next one is read."""
+        live = await _live_position(connection, _SELECT_POSITION)
+        following = asyncio.ensure_future(self._read(self._position, live))
+        try:
+            while self._position < live:
+                self._on_progress(self._position, live)
+                batch = await following
+                following = asyncio.ensure_future(self._read(batch.end, live))
+                async with connection.transaction():
+                    await self._apply(connection, batch)
+                live = await _live_position(connection, _SELECT_POSITION)
             self._on_progress(self._position, live)
-            if self._position >= live:
-                return
-            async with connection.transaction():
-                await self._apply_next(connection, live)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     async def _swap(self, connection: Connection) -> None:
         for attempt in range(1, _SWAP_ATTEMPTS + 1):
@@ -132,7 +149,8 @@ class Rebuild:
                 async with connection.transaction():
                     live = await _live_position(connection, _WAIT_FOR_POSITION)
                     while self._position < live:
-                        await self._apply_next(connection, live)
+                        batch = await self._read(self._position, live)
+                        await self._apply(connection, batch)
                     await connection.execute(_SWAP_REBUILT)
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
                 if attempt == _SWAP_ATTEMPTS:
@@ -142,17 +160,40 @@ class Rebuild:
             else:
                 return
 
-    async def _apply_next(self, connection: Connection, live: int) -> None:
-        """Apply the next batch, none of it past the live position."""
-        batch = await select_log(connection, after=self._position, limit=self._batch_events)
-        records = [record for record in batch if record.position <= live]
-        if records:
-            async with _search_path_to_rebuilt(connection):
-                await self._apply(connection, records)
-        self._events += len(records)
-        self._position = records[-1].position if records else live
+    async def _read(self, after: int, live: int) -> _Batch:
+        """The next batch, none of it past the live position, and what it changes."""
+        read = await self._database.read(
+            lambda connection: select_log(connection, after=after, limit=self._batch_events)
+        )
+        records = [record for record in read if record.position <= live]
+        try:
+            changes = self._writer.changes_of(records)
+        except POISON:
+            changes = None
+        return _Batch(records, records[-1].position if records else live, changes)
 
-    async def _apply(self, connection: Connection, records: Sequence[RecordedEvent]) -> None:
+    async def _apply(self, connection: Connection, batch: _Batch) -> None:
+        if batch.records:
+            async with _search_path_to_rebuilt(connection):
+                if not await self._is_written(connection, batch):
+                    await self._apply_or_park(connection, batch.records)
+        self._events += len(batch.records)
+        self._position = batch.end
+
+    async def _is_written(self, connection: Connection, batch: _Batch) -> bool:
+        """Whether the batch could be written as it was read; not where orders are set aside."""
+        if batch.changes is None or self._parked:
+            return False
+        try:
+            async with connection.transaction():
+                await self._writer.write(connection, batch.changes)
+        except POISON:
+            return False
+        return True
+
+    async def _apply_or_park(
+        self, connection: Connection, records: Sequence[RecordedEvent]
+    ) -> None:
         if self._parked:
             records = await self._writer.without_parked(connection, records)
         try:
@@ -164,8 +205,8 @@ class Rebuild:
                 self._parked += 1
                 return
             middle = len(records) // 2
-            await self._apply(connection, records[:middle])
-            await self._apply(connection, records[middle:])
+            await self._apply_or_park(connection, records[:middle])
+            await self._apply_or_park(connection, records[middle:])
 
 
 @asynccontextmanager
