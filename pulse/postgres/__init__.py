@@ -7,6 +7,7 @@ from pulse.postgres.database import (
     DatabaseUnavailable,
     describe,
 )
+from pulse.postgres.gathering import Gatherer
 from pulse.postgres.limits import Limits
 from pulse.postgres.sql import load_sql
 from pulse.postgres.wakeups import Listener, Notifier, WakeUp
@@ -16,6 +17,7 @@ __all__ = [
     "Connection",
     "Database",
     "DatabaseUnavailable",
+    "Gatherer",
     "Limits",
     "Listener",
     "Notifier",

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 from uuid import UUID
 
@@ -9,11 +11,13 @@ import msgspec
 
 from pulse.domain import Order, Slice, fold
 from pulse.eventstore import EventMapper, RecordedEvent
-from pulse.postgres import Connection, Database, load_sql
+from pulse.postgres import Connection, Database, Gatherer, load_sql
+
+Row = tuple[Any, ...]
 
 OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
 
-_SELECT_ORDER = load_sql(__package__, "select_order")
+_SELECT_STREAMS = load_sql(__package__, "select_order_streams")
 
 
 class SplitConfig(msgspec.Struct, frozen=True):
@@ -48,11 +52,15 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderReader:
-    """Reads orders from the log itself, so an accepted order is there at once."""
+    """Reads orders from the log itself, so an accepted order is there at once.
+
+    Those that are asked for at the same time are read in one query.
+    """
 
     def __init__(self, database: Database, mapper: EventMapper) -> None:
         self.database = database
         self._mapper = mapper
+        self._streams = Gatherer(self._select_streams)
 
     async def as_created(self, order_id: UUID) -> Order | None:
         """The order as its creation tells it, whatever came after; None if there is none."""
@@ -73,14 +81,18 @@ class OrderReader:
     async def _select(
         self, order_id: UUID
     ) -> tuple[list[RecordedEvent], str | None, datetime | None]:
-        rows = await self.database.read(lambda connection: _rows(connection, order_id))
+        rows = await self._streams.get(order_id) or []
         claimed_by, claimed_at = rows[-1][6:8] if rows else (None, None)
         return [RecordedEvent.from_row(row[:6]) for row in rows], claimed_by, claimed_at
 
+    async def _select_streams(self, order_ids: list[UUID]) -> dict[UUID, list[Row]]:
+        rows = await self.database.read(lambda connection: _rows(connection, order_ids))
+        return {order_id: list(stream) for order_id, stream in groupby(rows, key=itemgetter(1))}
 
-async def _rows(connection: Connection, order_id: UUID) -> list[tuple[Any, ...]]:
+
+async def _rows(connection: Connection, order_ids: list[UUID]) -> list[Row]:
     cursor = connection.cursor(binary=True)
-    await cursor.execute(_SELECT_ORDER, (order_id,), prepare=True)
+    await cursor.execute(_SELECT_STREAMS, (order_ids,), prepare=True)
     return await cursor.fetchall()
 
 

@@ -139,7 +139,7 @@ def test_telling_how_far_the_projection_is_behind_looks_at_one_event(
         (load_sql("pulse.eventstore", "select_stream"), (some_order(),)),
         (load_sql("pulse.eventstore", "select_streams"), ([some_order(), uuid4()],)),
         (load_sql("pulse.eventstore", "select_stored"), ([some_order()], [1])),
-        (load_sql("pulse.projections", "select_order"), (some_order(),)),
+        (load_sql("pulse.projections", "select_order_streams"), ([some_order(), uuid4()],)),
     ],
     ids=["stream", "streams", "stored", "order"],
 )

@@ -1,4 +1,4 @@
-"""The internal API as an application at `/`: Litestar, and the busiest call before it."""
+"""The internal API as an application at `/`: Litestar, and the busiest calls before it."""
 
 from typing import cast
 
@@ -9,10 +9,10 @@ from pulse.http.api.document import document_of_api
 from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
 from pulse.http.api.options import options_routes
-from pulse.http.api.orders import ORDERS_PATH, order_routes, place_one
+from pulse.http.api.orders import ORDERS_PATH, order_routes, place_one, read_one
+from pulse.http.busiest import BusiestCalls
 from pulse.http.errors import handle_error
 from pulse.http.openapi import explaining_routes
-from pulse.http.placing import PlacesOrders
 from pulse.http.root import ASGIApp
 
 
@@ -30,4 +30,6 @@ def create_api(orders: OrdersAndQueries, readiness: Readiness) -> ASGIApp:
         openapi_config=None,
         logging_config=None,
     )
-    return PlacesOrders(ORDERS_PATH, place_one(orders), cast("ASGIApp", framework))
+    return BusiestCalls(
+        ORDERS_PATH, place_one(orders), read_one(orders), cast("ASGIApp", framework)
+    )

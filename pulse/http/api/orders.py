@@ -12,10 +12,10 @@ from pulse.application import Orders, OrdersAndQueries, Placed
 from pulse.domain import RequestedOrder, parse_order_request
 from pulse.http.answers import PlacedBody, json_answer, known_form
 from pulse.http.bodies import decode_batch, decode_order, require_json
+from pulse.http.busiest import Place, Read, order_body
 from pulse.http.callers import caller_in
 from pulse.http.errors import answer_for
 from pulse.http.limits import MAX_BATCH_BYTES
-from pulse.http.placing import Place, order_body
 from pulse.http.root import Receive
 from pulse.http.tracing import trace_in
 
@@ -34,9 +34,18 @@ def place_one(orders: Orders) -> Place:
     return place
 
 
+def read_one(orders: Orders) -> Read:
+    """What answers a GET of one order."""
+
+    async def read(scope: Any, order_id: str) -> object:  # noqa: ANN401
+        return await orders.order(known_form(order_id), caller_in(scope))
+
+    return read
+
+
 def order_routes(orders: OrdersAndQueries) -> list[HTTPRouteHandler]:
     """The routes about orders, over these use cases."""
-    place = place_one(orders)
+    place, read = place_one(orders), read_one(orders)
 
     @post(ORDERS_PATH)
     async def place_order(request: AnyRequest) -> Response[bytes]:
@@ -52,8 +61,7 @@ def order_routes(orders: OrdersAndQueries) -> list[HTTPRouteHandler]:
 
     @get("/internal/orders/{order_id:str}")
     async def read_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
-        order = await orders.order(known_form(order_id), caller_in(request.scope))
-        return json_answer(order, 200)
+        return json_answer(await read(request.scope, order_id), 200)  # type: ignore[arg-type]
 
     @get("/internal/orders/{order_id:str}/events")
     async def read_history(order_id: FromPath[str]) -> Response[bytes]:

@@ -1,15 +1,15 @@
-"""The gateway as an application at `/`: Litestar, and the busiest call before it."""
+"""The gateway as an application at `/`: Litestar, and the busiest calls before it."""
 
 from typing import cast
 
 from litestar import Litestar
 
 from pulse.application import Orders
+from pulse.http.busiest import BusiestCalls
 from pulse.http.errors import handle_error
 from pulse.http.gateway.document import document_of_gateway
-from pulse.http.gateway.orders import ORDERS_PATH, gateway_routes, place_one
+from pulse.http.gateway.orders import ORDERS_PATH, gateway_routes, place_one, read_one
 from pulse.http.openapi import explaining_routes
-from pulse.http.placing import PlacesOrders
 from pulse.http.root import ASGIApp
 
 
@@ -21,4 +21,6 @@ def create_gateway(orders: Orders) -> ASGIApp:
         openapi_config=None,
         logging_config=None,
     )
-    return PlacesOrders(ORDERS_PATH, place_one(orders), cast("ASGIApp", framework))
+    return BusiestCalls(
+        ORDERS_PATH, place_one(orders), read_one(orders), cast("ASGIApp", framework)
+    )

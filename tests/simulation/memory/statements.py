@@ -55,10 +55,13 @@ def select_end(server: Server, _: Session, __: Any) -> Result:
     return Result([(server.log.end,)])
 
 
-def select_order(server: Server, _: Session, parameters: Any) -> Result:
-    claim = server.tables.claims.get(parameters[0])
-    held = (None, None) if claim is None else (claim.claimed_by, claim.claimed_at)
-    return Result([(*_row(r), *held) for r in server.log.streams.get(parameters[0], ())])
+def select_order_streams(server: Server, _: Session, parameters: Any) -> Result:
+    rows: list[tuple[Any, ...]] = []
+    for order_id in sorted(set(parameters[0])):
+        claim = server.tables.claims.get(order_id)
+        held = (None, None) if claim is None else (claim.claimed_by, claim.claimed_at)
+        rows += [(*_row(r), *held) for r in server.log.streams.get(order_id, ())]
+    return Result(rows)
 
 
 def claim_orders(server: Server, _: Session, parameters: Any) -> Result:
@@ -238,7 +241,7 @@ _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
         select_overdue_claims,
     ),
     "pulse.projections": (
-        select_order,
+        select_order_streams,
         lock_position,
         advance_position,
         insert_orders,

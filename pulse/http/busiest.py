@@ -1,10 +1,11 @@
-"""Posting one order, the busiest call, answered without the framework in between.
+"""The busiest calls, to post an order and to read one, answered without the framework in between.
 
 The framework's routing, request and response objects cost twice what Pulse itself does for an order
-up to storing it (docs/performance.md). Its route stands all the same, for paths in another spelling
+up to storing it (docs/performance.md). Its routes stand all the same, for paths in another spelling
 and for what other methods are told; both answer by one function.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -18,29 +19,49 @@ from pulse.http.root import ASGIApp, Receive, Scope, Send
 
 _JSON_TYPE: Final = (b"content-type", JSON.encode())
 _MOST_DIGITS: Final = 20
+_OK: Final = 200
+_ORDER_ID: Final = re.compile(r"[0-9A-Fa-f-]{36}")
 
 Place = Callable[[Scope, Receive], Awaitable[tuple[int, PlacedBody]]]
 """Takes a request that has passed the door; returns the status and the body of its answer."""
 
 
-class PlacesOrders:
-    """POST on that very path is answered by `place`, everything else by the framework."""
+Read = Callable[[Scope, str], Awaitable[object]]
+"""Takes a request that has passed the door, and the order's id as it was sent; returns the body."""
 
-    def __init__(self, path: str, place: Place, framework: ASGIApp) -> None:
+
+class BusiestCalls:
+    """POST on that very path is answered by `place`, GET of an id below it by `read`.
+
+    Everything else by the framework.
+    """
+
+    def __init__(self, path: str, place: Place, read: Read, framework: ASGIApp) -> None:
         self._path = path
+        self._below = f"{path}/"
         self._place = place
+        self._read = read
         self._framework = framework
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI. Whatever `place` raises is left to who turns errors into answers."""
-        if scope["path"] != self._path or scope["method"] != "POST":
+        """ASGI. Whatever either raises is left to who turns errors into answers."""
+        path, method = scope["path"], scope["method"]
+        answer: object
+        if method == "POST" and path == self._path:
+            status, answer = await self._place(scope, receive)
+        elif method == "GET" and (order_id := self._order_id_in(path)):
+            status, answer = _OK, await self._read(scope, order_id)
+        else:
             await self._framework(scope, receive, send)
             return
-        status, answer = await self._place(scope, receive)
         body = msgspec.json.encode(answer)
         headers = [_JSON_TYPE, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _order_id_in(self, path: str) -> str | None:
+        below = path.removeprefix(self._below)
+        return below if below != path and _ORDER_ID.fullmatch(below) else None
 
 
 async def order_body(scope: Any, receive: Any) -> bytes:  # noqa: ANN401 - of any ASGI dialect

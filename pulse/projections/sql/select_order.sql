@@ -1,8 +1,0 @@
--- One order's stream with its claim laid over, in one snapshot: an outcome is committed before its
--- claim is deleted, so no reader sees the order fall back from IN_PROGRESS to PENDING.
-SELECT s.notification_id, s.originator_id, s.originator_version, s.topic, s.state, s.recorded_at,
-       c.claimed_by, c.claimed_at
-  FROM stored_events s
-  LEFT JOIN order_claims c ON c.order_id = s.originator_id AND c.claimed_by IS NOT NULL
- WHERE s.originator_id = %b
- ORDER BY s.originator_version

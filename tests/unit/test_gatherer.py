@@ -1,0 +1,107 @@
+"""Reads gathered into one query: each caller has its own answer, read after it asked."""
+
+import asyncio
+from collections.abc import Mapping
+from itertools import chain
+
+import pytest
+
+from pulse.postgres import DatabaseUnavailable, Gatherer
+
+
+class Shelf:
+    """Answers from what lies on it when the query begins; a query ends when it is let go."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+        self.asked: list[list[str]] = []
+        self.let_go: list[asyncio.Event] = []
+        self.fails = False
+
+    async def fetch(self, keys: list[str]) -> Mapping[str, int]:
+        self.asked.append(keys)
+        gate = asyncio.Event()
+        self.let_go.append(gate)
+        found = {key: self.values[key] for key in keys if key in self.values}
+        await gate.wait()
+        if self.fails:
+            raise DatabaseUnavailable("away")
+        return found
+
+    def release(self) -> None:
+        for gate in self.let_go:
+            gate.set()
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_who_comes_together_shares_a_query_and_each_has_its_own_answer() -> None:
+    shelf = Shelf()
+    shelf.values = {"a": 1, "b": 2}
+    gatherer = Gatherer(shelf.fetch)
+    asking = [asyncio.ensure_future(gatherer.get(key)) for key in ("a", "b", "a", "c")]
+    await settled()
+    shelf.release()
+    assert await asyncio.gather(*asking) == [1, 2, 1, None]
+    assert sorted(chain(*shelf.asked)) == ["a", "b", "c"]
+
+
+async def test_nobody_shares_a_query_that_had_begun_before_he_asked() -> None:
+    shelf = Shelf()
+    gatherer = Gatherer(shelf.fetch)
+    early = asyncio.ensure_future(gatherer.get("a"))
+    await settled()
+    shelf.values["a"] = 1
+    late = asyncio.ensure_future(gatherer.get("a"))
+    await settled()
+    shelf.release()
+    assert (await early, await late) == (None, 1)
+
+
+async def test_a_few_queries_are_under_way_and_the_rest_goes_together_in_the_next() -> None:
+    shelf = Shelf()
+    gatherer = Gatherer(shelf.fetch)
+    asking = []
+    for number in range(20):
+        asking.append(asyncio.ensure_future(gatherer.get(str(number))))
+        await settled()
+    assert len(shelf.asked) == 3
+    shelf.release()
+    await settled()
+    shelf.release()
+    await asyncio.gather(*asking)
+    assert len(shelf.asked) == 4
+    assert len(shelf.asked[3]) == 17
+
+
+async def test_a_fault_is_told_to_all_who_share_it_and_to_nobody_after() -> None:
+    shelf = Shelf()
+    shelf.fails = True
+    gatherer = Gatherer(shelf.fetch)
+    asking = [asyncio.ensure_future(gatherer.get(key)) for key in ("a", "b")]
+    await settled()
+    shelf.release()
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 2
+    shelf.fails, shelf.values = False, {"a": 1}
+    again = asyncio.ensure_future(gatherer.get("a"))
+    await settled()
+    shelf.release()
+    assert await again == 1
+
+
+async def test_who_hangs_up_takes_it_from_nobody() -> None:
+    shelf = Shelf()
+    shelf.values = {"a": 1}
+    gatherer = Gatherer(shelf.fetch)
+    first, second = (asyncio.ensure_future(gatherer.get("a")) for _ in range(2))
+    await settled()
+    first.cancel()
+    await settled()
+    shelf.release()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await second == 1
