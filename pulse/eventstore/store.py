@@ -15,7 +15,7 @@ from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import Outcome
 from pulse.eventstore.mapper import EventMapper
 from pulse.eventstore.records import RecordedEvent
-from pulse.postgres import Connection, Database, load_sql
+from pulse.postgres import Connection, Database, Gatherer, load_sql
 
 LOG_CHANNEL = "stored_events"
 """The wake-up channel, the library's own, so that its subscriptions wake too."""
@@ -23,7 +23,6 @@ LOG_CHANNEL = "stored_events"
 MOST_SCANNED: Final = 10_000
 """How many events a page of one topic looks through at most."""
 
-_SELECT_STREAM = load_sql(__package__, "select_stream")
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
@@ -61,6 +60,7 @@ class EventStore:
             lambda: database.connect("appender"), on_commit=on_commit, limits=limits
         )
         self._database = database
+        self._streams = Gatherer(self.read_streams)
 
     async def append(self, event: Event) -> int:
         """Append one event and return its position; errors as `Appender.append`."""
@@ -76,8 +76,11 @@ class EventStore:
         return await self.appender.append(events)
 
     async def read_stream(self, originator_id: UUID) -> list[RecordedEvent]:
-        """One stream, oldest first; empty for one that never was."""
-        return await self._select(_SELECT_STREAM, (originator_id,))
+        """One stream, oldest first; empty for one that never was.
+
+        Those that are asked for at the same time are read in one query.
+        """
+        return list(await self._streams.get(originator_id) or ())
 
     async def read_streams(
         self, originator_ids: Sequence[UUID]

@@ -136,12 +136,11 @@ def test_telling_how_far_the_projection_is_behind_looks_at_one_event(
 @pytest.mark.parametrize(
     ("statement", "parameters"),
     [
-        (load_sql("pulse.eventstore", "select_stream"), (some_order(),)),
         (load_sql("pulse.eventstore", "select_streams"), ([some_order(), uuid4()],)),
         (load_sql("pulse.eventstore", "select_stored"), ([some_order()], [1])),
         (load_sql("pulse.projections", "select_order_streams"), ([some_order(), uuid4()],)),
     ],
-    ids=["stream", "streams", "stored", "order"],
+    ids=["streams", "stored", "orders"],
 )
 def test_reading_streams_uses_the_logs_primary_key(
     connection: psycopg.Connection[tuple[Any, ...]],

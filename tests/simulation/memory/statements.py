@@ -37,10 +37,6 @@ def select_stored(server: Server, _: Session, parameters: Any) -> Result:
     )
 
 
-def select_stream(server: Server, _: Session, parameters: Any) -> Result:
-    return Result([_row(r) for r in server.log.streams.get(parameters[0], ())])
-
-
 def select_streams(server: Server, _: Session, parameters: Any) -> Result:
     streams = server.log.streams
     return Result([_row(r) for i in sorted(set(parameters[0])) for r in streams.get(i, ())])
@@ -227,7 +223,6 @@ _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
         append_events,
         append_events_or_fail,
         select_stored,
-        select_stream,
         select_streams,
         select_log,
         select_end,
