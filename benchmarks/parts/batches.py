@@ -1,13 +1,12 @@
 """Posting a thousand orders at a time, beside the rows alone and beside single posts."""
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from benchmarks.bench import Bench, Contestant
-from benchmarks.generators import wrk
 from benchmarks.parts.append import unnest_turn
 from benchmarks.process import Process
+from benchmarks.services import posting
 
 TITLE: Final = "POST batches of 1000"
 _BATCH: Final = 1000
@@ -25,14 +24,26 @@ async def run(bench: Bench) -> None:
             bench.home, "-m", "pulse.cli", "api", settings={"database_url": data.url}
         ) as pulse,
     ):
-        batches = _posting(bench, pulse.url)
+        batches = posting(
+            bench,
+            f"{pulse.url}/internal/orders/batch",
+            "post_batches.lua",
+            connections=_CONNECTIONS,
+            orders_a_request=_BATCH,
+        )
+        single = posting(
+            bench,
+            f"{pulse.url}/internal/orders",
+            "post_orders.lua",
+            connections=_SINGLE_CONNECTIONS,
+        )
         await bench.compare(
             f"{_CONNECTIONS} connections",
             "orders/s",
             [
                 Contestant("Pulse", batches),
                 Contestant("unnest, 1000 rows", unnest_turn(bench, bare, _BATCH)),
-                Contestant("single POSTs, 128 connections", _single(bench, pulse.url)),
+                Contestant("single POSTs, 128 connections", single),
             ],
         )
         begun = time.perf_counter()
@@ -43,29 +54,3 @@ async def run(bench: Bench) -> None:
             seconds=300,
         )
         bench.fact("projected after the last batch", time.perf_counter() - begun, "s")
-
-
-def _posting(bench: Bench, url: str) -> Callable[[], Awaitable[float]]:
-    async def turn() -> float:
-        load = await wrk(
-            f"{url}/internal/orders/batch",
-            "post_batches.lua",
-            connections=_CONNECTIONS,
-            seconds=bench.turn_seconds,
-        )
-        return load.rate * _BATCH
-
-    return turn
-
-
-def _single(bench: Bench, url: str) -> Callable[[], Awaitable[float]]:
-    async def turn() -> float:
-        load = await wrk(
-            f"{url}/internal/orders",
-            "post_orders.lua",
-            connections=_SINGLE_CONNECTIONS,
-            seconds=bench.turn_seconds,
-        )
-        return load.rate
-
-    return turn

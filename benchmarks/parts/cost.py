@@ -6,8 +6,8 @@ from typing import Final, LiteralString
 from benchmarks.bench import Bench
 from benchmarks.database import Database, Server
 from benchmarks.generators import wrk
-from benchmarks.peers import plain
 from benchmarks.process import Process
+from benchmarks.services import plain_service
 
 TITLE: Final = "cost of an order of 5 slices, and of idling"
 _CONNECTIONS: Final = 32
@@ -46,24 +46,17 @@ async def run(bench: Bench) -> None:
 
 
 async def _of_plain(bench: Bench, server: Server) -> None:
-    async with server.database(migrated=False) as data:
-        await data.rows(plain.CREATE)
-        settings = {"database_url": data.url}
-        service = Process.running(bench.home, "-m", "benchmarks.peers.plain", settings=settings)
-        worker = Process.running(
-            bench.home, "-m", "benchmarks.peers.plain_worker", settings=settings, ready="ready"
+    async with plain_service(bench, server) as plain:
+        await _of_orders(
+            bench,
+            server,
+            plain.database,
+            "plain service",
+            url=plain.service.url,
+            processes=[plain.service, plain.worker],
+            count="SELECT count(*) FROM plain_orders",
+            done="SELECT NOT EXISTS (SELECT FROM plain_orders WHERE state = 'PENDING')",
         )
-        async with service as process, worker as splitting:
-            await _of_orders(
-                bench,
-                server,
-                data,
-                "plain service",
-                url=process.url,
-                processes=[process, splitting],
-                count="SELECT count(*) FROM plain_orders",
-                done="SELECT NOT EXISTS (SELECT FROM plain_orders WHERE state = 'PENDING')",
-            )
 
 
 async def _of_orders(

@@ -17,9 +17,9 @@ import psycopg
 from benchmarks.bench import Bench, Contestant
 from benchmarks.comparison import Comparison
 from benchmarks.database import Database, Server
-from benchmarks.peers import plain
 from benchmarks.process import Process
 from benchmarks.sample import new_creation
+from benchmarks.services import plain_service
 
 TITLE: Final = "accepted -> COMPLETED, open loop"
 _RATES: Final = (100, 10, 500)
@@ -168,27 +168,20 @@ async def _post_at(rate: int, bench: Bench, url: str) -> dict[UUID, float]:
 async def _plain(
     bench: Bench, server: Server
 ) -> AsyncIterator[Callable[[int], Awaitable[list[float]]]]:
-    async with server.database(migrated=False) as database:
-        await database.rows(plain.CREATE)
-        settings = {"database_url": database.url}
-        service = Process.running(bench.home, "-m", "benchmarks.peers.plain", settings=settings)
-        worker = Process.running(
-            bench.home, "-m", "benchmarks.peers.plain_worker", settings=settings, ready="ready"
-        )
-        async with service as process, worker:
+    async with plain_service(bench, server) as plain:
 
-            async def measure(rate: int) -> list[float]:
-                """In ms, by the database's clock, which is this machine's."""
-                accepted = await _post_at(rate, bench, process.url)
-                async with asyncio.timeout(_PATIENCE_SECONDS):
-                    while True:
-                        rows: dict[Any, float] = dict(await database.rows(_PLAIN_COMPLETED))
-                        if accepted.keys() <= rows.keys():
-                            break
-                        await asyncio.sleep(0.1)
-                return [1000 * (rows[order] - at) for order, at in accepted.items()]
+        async def measure(rate: int) -> list[float]:
+            """In ms, by the database's clock, which is this machine's."""
+            accepted = await _post_at(rate, bench, plain.service.url)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                while True:
+                    rows: dict[Any, float] = dict(await plain.database.rows(_PLAIN_COMPLETED))
+                    if accepted.keys() <= rows.keys():
+                        break
+                    await asyncio.sleep(0.1)
+            return [1000 * (rows[order] - at) for order, at in accepted.items()]
 
-            yield measure
+        yield measure
 
 
 async def _commits(bench: Bench, database: Database, rate: int) -> list[float]:
