@@ -45,6 +45,7 @@ _SILENCE_CHECK_SECONDS: Final = 0.5
 _CLOCK_CHECK_SECONDS: Final = 60.0
 _CATCH_UP_SECONDS: Final = 3.0
 _PROJECTED_EVENTS: Final = 1000
+_BETWEEN_PROJECTIONS_SECONDS: Final = 0.005
 
 AnyLoop = Loop[Any]
 
@@ -147,13 +148,18 @@ class Node:
         self._claims_notifier.notify()
 
     async def _project(self) -> Projected | Busy:
-        """Project, and wake the worker when the queue moved, whichever process moved it."""
+        """Project, and wake the worker when the queue moved, whichever process moved it.
+
+        Then let a moment pass: what is committed meanwhile goes together in the next step.
+        """
         result = await self._projector.run_once()
         if isinstance(result, Projected) and result.position != self._seen_position:
             self._seen_position = result.position
             self._queue_advanced.set()
             if result.foreign:
                 _log.info("projection.foreign_skipped", events=result.foreign)
+            if result.events < _PROJECTED_EVENTS:
+                await asyncio.sleep(_BETWEEN_PROJECTIONS_SECONDS)
         return result
 
     async def _catch_up(self) -> None:
