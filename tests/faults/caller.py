@@ -33,7 +33,7 @@ class Door(msgspec.Struct, frozen=True):
     scope: str = INTERNAL_SCOPE
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """One request's answer: when it was sent (monotonic), how long it took, what it was.
 
     `cut_off` tells a connection that was made and then broke from one that could not be made.

@@ -2,9 +2,9 @@
 
 import asyncio
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final, LiteralString
 from uuid import UUID
 
 import msgspec
@@ -15,21 +15,19 @@ from pulse.domain import Event, OrderCreated, SlicesScheduled, SplittingFailed, 
 from pulse.eventstore import EventMapper
 from pulse.testing import ScheduleBroken, check_schedule
 from tests.faults.ledger import Known
-from tests.faults.reader import LogReader, Place
+from tests.faults.reader import LogReader
 from tests.support.processes import ROOT, environment, url_of
 
-Stored = dict[int, tuple[UUID, int, Event]]
-"""The log: order, version and event by position."""
+Stream = list[tuple[int, Event]]
+"""One order's events, each with its version."""
 
 _LOG: Final = """
-SELECT notification_id, originator_id, originator_version, topic, state
-  FROM stored_events WHERE topic LIKE 'pulse.%' ORDER BY notification_id"""
+SELECT originator_id, originator_version, topic, state
+  FROM stored_events WHERE topic LIKE 'pulse.%' ORDER BY originator_id, originator_version"""
 _PLACES: Final = """
-SELECT notification_id, originator_id::text, originator_version FROM stored_events"""
-_READ_MODEL: Final = (
-    "SELECT q::text FROM order_queue q ORDER BY order_id",
-    "SELECT s::text FROM order_slices s ORDER BY order_id, sequence_number",
-)
+SELECT notification_id, originator_id, originator_version
+  FROM stored_events ORDER BY notification_id"""
+_READ_MODEL: Final = ("order_queue", "order_slices")
 _MOST_NAMED: Final = 5
 
 
@@ -96,60 +94,87 @@ async def check_all(
 
     `may_fail` are the reasons for which an order may be FAILED here; any other is a broken promise.
     """
-    log = await _read_log(conninfo)
     verdict = Verdict(orders=len(ledger))
-    _check_ledger(ledger, log, verdict)
-    _check_streams(log, verdict, frozenset(may_fail))
-    _check_readers(readers, await _read_places(conninfo), verdict)
+    await _check_log(conninfo, ledger, verdict, frozenset(may_fail))
+    for number, reader in enumerate(readers, 1):
+        await _check_reader(conninfo, number, reader, verdict)
     if rebuild:
         await _check_rebuilt(conninfo, verdict)
     return verdict
 
 
-async def _read_log(conninfo: str) -> Stored:
-    mapper = EventMapper()
-    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-        cursor = connection.cursor(binary=True)
-        rows = await (await cursor.execute(_LOG)).fetchall()
-    log: Stored = {}
-    for position, order_id, version, topic, state in rows:
-        event: Any = mapper.to_domain_event(StoredEvent(order_id, version, topic, bytes(state)))
-        log[position] = (order_id, version, event)
-    return log
-
-
-async def _read_places(conninfo: str) -> dict[int, Place]:
-    """Where every event stands, foreign ones too."""
-    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-        rows = await (await connection.execute(_PLACES)).fetchall()
-    return {position: (order_id, version) for position, order_id, version in rows}
-
-
-def _check_ledger(ledger: Mapping[tuple[str, str], Known], log: Stored, verdict: Verdict) -> None:
-    """Every accepted order is stored as it was sent; every unknown one 0 or 1 times."""
-    created = [event for _, _, event in log.values() if isinstance(event, OrderCreated)]
-    by_key: dict[tuple[str, str], list[OrderCreated]] = defaultdict(list)
-    for event in created:
-        by_key[event.key_scope, event.order_unique_key].append(event)
-    lost, false = [], []
-    for name, known in ledger.items():
-        stored = by_key.get(name, [])
+async def _check_log(
+    conninfo: str,
+    ledger: Mapping[tuple[str, str], Known],
+    verdict: Verdict,
+    may_fail: frozenset[str],
+) -> None:
+    """Stream after stream, since an hour's log does not fit into memory."""
+    by_id = {known.order_id: known for known in ledger.values()}
+    seen: set[tuple[str, str]] = set()
+    found = _Found()
+    async for order_id, stream in _streams(conninfo):
+        events = [event for _, event in stream]
+        _check_stream(order_id, stream, found)
+        for event in events:
+            if isinstance(event, OrderCreated):
+                name = event.key_scope, event.order_unique_key
+                if name in seen:
+                    found.doubled.add(event.order_unique_key)
+                seen.add(name)
+                known = by_id.get(order_id) or ledger.get(name)
+                if known is not None and not _same(event, known):
+                    found.false.add(f"{known.key} is stored otherwise")
+    for known in ledger.values():
         verdict.accepted += known.accepted_as is not None
         verdict.unknown += known.accepted_as is None
-        if known.accepted_as is not None and not stored:
-            lost.append(known.key)
+        if known.accepted_as is not None and (known.scope, known.key) not in seen:
+            found.lost.add(known.key)
         if known.accepted_as is not None and known.accepted_as != known.order_id:
-            false.append(f"{known.key} was answered with another id")
-        false += [f"{known.key} is stored otherwise" for event in stored if not _same(event, known)]
-    doubled = [key for (_, key), events in by_key.items() if len(events) > 1]
-    verdict.lost, verdict.doubled = len(lost), verdict.doubled + len(doubled)
-    _tell(verdict, "accepted and not stored", lost)
-    _tell(verdict, "stored twice", doubled)
-    _tell(verdict, "answered or stored falsely", false)
+            found.false.add(f"{known.key} was answered with another id")
+    verdict.lost = found.lost.count
+    verdict.doubled = found.doubled.count + found.outcomes.count
+    verdict.failed = dict(found.failed)
+    _tell(verdict, "accepted and not stored", found.lost)
+    _tell(verdict, "stored twice", found.doubled)
+    _tell(verdict, "answered or stored falsely", found.false)
+    _tell(verdict, "streams with gaps", found.gaps)
+    _tell(verdict, "streams without one creation and at most one outcome", found.outcomes)
+    _tell(verdict, "schedules that break a rule", found.schedules)
+    _tell(verdict, "orders FAILED", _Names.of(
+        f"{reason} ({count})" for reason, count in found.failed.items() if reason not in may_fail
+    ))  # fmt: skip
+
+
+async def _rows(conninfo: str, statement: LiteralString) -> AsyncIterator[tuple[Any, ...]]:
+    """A few thousand at a time."""
+    async with (
+        await psycopg.AsyncConnection.connect(conninfo) as connection,
+        connection.cursor(name="faults", binary=True) as cursor,
+    ):
+        cursor.itersize = 5000
+        await cursor.execute(statement)
+        async for row in cursor:
+            yield row
+
+
+async def _streams(conninfo: str) -> AsyncIterator[tuple[UUID, Stream]]:
+    mapper = EventMapper()
+    current: UUID | None = None
+    stream: Stream = []
+    async for order_id, version, topic, state in _rows(conninfo, _LOG):
+        if order_id != current:
+            if current is not None:
+                yield current, stream
+            current, stream = order_id, []
+        event: Any = mapper.to_domain_event(StoredEvent(order_id, version, topic, bytes(state)))
+        stream.append((version, event))
+    if current is not None:
+        yield current, stream
 
 
 def _same(event: OrderCreated, known: Known) -> bool:
-    sent = known.request
+    sent: dict[str, Any] = msgspec.json.decode(known.request)
     split = sent["split_config"]
     return event.originator_id == known.order_id and (
         event.instrument, event.side, event.total_quantity,
@@ -160,36 +185,23 @@ def _same(event: OrderCreated, known: Known) -> bool:
     )  # fmt: skip
 
 
-def _check_streams(log: Stored, verdict: Verdict, may_fail: frozenset[str]) -> None:
+def _check_stream(order_id: UUID, stream: Stream, found: "_Found") -> None:
     """Versions 1..n; one OrderCreated, at most one outcome; every schedule keeps every rule."""
-    streams: dict[UUID, list[tuple[int, Event]]] = defaultdict(list)
-    for order_id, version, event in log.values():
-        streams[order_id].append((version, event))
-    gaps, outcomes, schedules = [], [], []
-    failed: Counter[str] = Counter()
-    for order_id, stream in streams.items():
-        if [version for version, _ in stream] != list(range(1, len(stream) + 1)):
-            gaps.append(f"{order_id} {[version for version, _ in stream]}")
-        events = [event for _, event in stream]
-        kinds = [isinstance(event, OrderCreated) for event in events]
-        if kinds.count(True) != 1 or kinds.count(False) > 1 or not kinds[0]:
-            outcomes.append(f"{order_id} {[type(event).__name__ for event in events]}")
-            continue
-        for event in events[1:]:
-            if isinstance(event, SlicesScheduled):
-                schedules += _broken_schedule(events[0], event)
-            elif isinstance(event, SplittingFailed):
-                failed[event.reason] += 1
-            elif isinstance(event, TimedOut):
-                failed["TIMED_OUT"] += 1
-    verdict.failed = dict(failed)
-    verdict.doubled += len(outcomes)
-    _tell(verdict, "streams with gaps", gaps)
-    _tell(verdict, "streams without one creation and at most one outcome", outcomes)
-    _tell(verdict, "schedules that break a rule", schedules)
-    _tell(verdict, "orders FAILED", [
-        f"{reason} ({count})" for reason, count in failed.items() if reason not in may_fail
-    ])  # fmt: skip
+    if [version for version, _ in stream] != list(range(1, len(stream) + 1)):
+        found.gaps.add(f"{order_id} {[version for version, _ in stream]}")
+    events = [event for _, event in stream]
+    kinds = [isinstance(event, OrderCreated) for event in events]
+    if kinds.count(True) != 1 or kinds.count(False) > 1 or not kinds[0]:
+        found.outcomes.add(f"{order_id} {[type(event).__name__ for event in events]}")
+        return
+    for event in events[1:]:
+        if isinstance(event, SlicesScheduled):
+            for broken in _broken_schedule(events[0], event):
+                found.schedules.add(broken)
+        elif isinstance(event, SplittingFailed):
+            found.failed[event.reason] += 1
+        elif isinstance(event, TimedOut):
+            found.failed["TIMED_OUT"] += 1
 
 
 def _broken_schedule(created: Event, scheduled: SlicesScheduled) -> list[str]:
@@ -201,47 +213,86 @@ def _broken_schedule(created: Event, scheduled: SlicesScheduled) -> list[str]:
     return []
 
 
-def _check_readers(
-    readers: Sequence[LogReader], stored: Mapping[int, Place], verdict: Verdict
-) -> None:
-    """Every reader saw every event once, in order."""
-    for number, reader in enumerate(readers, 1):
-        missed = [str(position) for position in stored if position not in reader.seen]
-        invented = [str(at) for at, place in reader.seen.items() if stored.get(at) != place]
-        verdict.skipped += len(missed)
-        _tell(verdict, f"positions that reader {number} did not see", missed)
-        _tell(verdict, f"positions that reader {number} saw and the log has not", invented)
-        _tell(verdict, f"wrong answers to reader {number}", reader.wrong)
+async def _check_reader(conninfo: str, number: int, reader: LogReader, verdict: Verdict) -> None:
+    """It saw every event once, in order: what it saw and what is stored, side by side."""
+    missed, invented = _Names(), _Names()
+    seen = iter(reader.seen)
+    place = next(seen, None)
+    async for stored in _rows(conninfo, _PLACES):
+        while place is not None and place[0] < stored[0]:
+            invented.add(str(place[0]))
+            place = next(seen, None)
+        if place is None or place[0] > stored[0]:
+            missed.add(str(stored[0]))
+            continue
+        if place != stored:
+            invented.add(str(place[0]))
+        place = next(seen, None)
+    while place is not None:
+        invented.add(str(place[0]))
+        place = next(seen, None)
+    verdict.skipped += missed.count
+    _tell(verdict, f"positions that reader {number} did not see", missed)
+    _tell(verdict, f"positions that reader {number} saw and the log has not", invented)
+    _tell(verdict, f"wrong answers to reader {number}", _Names.of(reader.wrong))
 
 
 async def _check_rebuilt(conninfo: str, verdict: Verdict) -> None:
     """The live read model is what the log alone makes of it."""
-    live = await _read_model(conninfo)
-    rebuilding = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pulse.cli", "rebuild",
-        cwd=ROOT,
-        env=environment({"database_url": url_of(conninfo)}),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    said, _ = await rebuilding.communicate()
-    if rebuilding.returncode != 0:
-        verdict.broken.append(f"pulse rebuild: {said.decode(errors='replace')[-500:]}")
-        return
-    rebuilt = await _read_model(conninfo)
-    _tell(verdict, "rows of the live view that a rebuild makes otherwise", sorted(live ^ rebuilt))
-
-
-async def _read_model(conninfo: str) -> set[str]:
-    found: set[str] = set()
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-        for statement in _READ_MODEL:
-            rows = await (await connection.execute(statement)).fetchall()
-            found.update(row[0] for row in rows)
-    return found
+        for table in _READ_MODEL:
+            await connection.execute(f"CREATE UNLOGGED TABLE live_{table} AS TABLE {table}")
+        rebuilding = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pulse.cli", "rebuild",
+            cwd=ROOT,
+            env=environment({"database_url": url_of(conninfo)}),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await rebuilding.communicate()
+        if rebuilding.returncode != 0:
+            verdict.broken.append(f"pulse rebuild: {said.decode(errors='replace')[-500:]}")
+        for table in _READ_MODEL:
+            cursor = await connection.execute(
+                f"(TABLE live_{table} EXCEPT TABLE {table}) UNION ALL"
+                f" (TABLE {table} EXCEPT TABLE live_{table})"
+            )
+            otherwise = _Names.of(str(row) for row in await cursor.fetchall())
+            _tell(verdict, "rows of the live view that a rebuild makes otherwise", otherwise)
+            await connection.execute(f"DROP TABLE live_{table}")
 
 
-def _tell(verdict: Verdict, what: str, names: Sequence[str]) -> None:
-    if names:
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        verdict.broken.append(f"{len(names)} {what}: {', '.join(names[:_MOST_NAMED])}{more}")
+class _Names:
+    """How many there are of something, and the first few by name."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "_Names":
+        found = cls()
+        for name in names:
+            found.add(name)
+        return found
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        if len(self.first) < _MOST_NAMED:
+            self.first.append(name)
+
+
+class _Found:
+    """What is wrong in a log."""
+
+    def __init__(self) -> None:
+        self.lost, self.doubled, self.false = _Names(), _Names(), _Names()
+        self.gaps, self.outcomes, self.schedules = _Names(), _Names(), _Names()
+        self.failed: Counter[str] = Counter()
+
+
+def _tell(verdict: Verdict, what: str, names: _Names) -> None:
+    if names.count:
+        left = names.count - len(names.first)
+        more = f" and {left} more" if left else ""
+        verdict.broken.append(f"{names.count} {what}: {', '.join(names.first)}{more}")

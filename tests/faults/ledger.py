@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,11 +24,11 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Known(msgspec.Struct):
-    """All that the ledger says of one order."""
+    """All that the ledger says of one order; `request` is its JSON, since there may be millions."""
 
     key: str
     scope: str
-    request: dict[str, Any]
+    request: bytes
     accepted_as: UUID | None = None
 
     @property
@@ -72,13 +73,15 @@ class Ledger:
         """What the file says, by scope and key."""
         known: dict[tuple[str, str], Known] = {}
         decode = msgspec.json.Decoder(Entry).decode
-        for line in self.path.read_bytes().splitlines():
-            entry = decode(line)
-            if entry.request is not None:
-                fresh = Known(entry.key, entry.scope, entry.request)
-                known.setdefault((entry.scope, entry.key), fresh)
-            else:
-                known[entry.scope, entry.key].accepted_as = entry.order_id
+        with self.path.open("rb") as lines:
+            for line in lines:
+                entry = decode(line)
+                if entry.request is not None:
+                    request = msgspec.json.encode(entry.request)
+                    fresh = Known(entry.key, sys.intern(entry.scope), request)
+                    known.setdefault((fresh.scope, fresh.key), fresh)
+                else:
+                    known[entry.scope, entry.key].accepted_as = entry.order_id
         return known
 
     async def _flush_for_ever(self) -> None:

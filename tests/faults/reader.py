@@ -3,24 +3,45 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import aiohttp
 import msgspec
 
-Place = tuple[str, int]
-"""An event's order id and version."""
+Place = tuple[int, UUID, int]
+"""Where an event stands: its position, its order's id, its version."""
 
 _PAGE: Final = 1000
 _PAUSE_SECONDS: Final = 0.05
+
+
+class Seen:
+    """The places of events in the order in which they were seen, in 32 bytes each."""
+
+    def __init__(self) -> None:
+        self._numbers = array("q")
+        self._ids = bytearray()
+
+    def add(self, position: int, order_id: str, version: int) -> None:
+        """One more."""
+        self._numbers.append(position)
+        self._numbers.append(version)
+        self._ids += UUID(order_id).bytes
+
+    def __iter__(self) -> Iterator[Place]:
+        for number in range(len(self._numbers) // 2):
+            order_id = UUID(bytes=bytes(self._ids[16 * number : 16 * number + 16]))
+            yield self._numbers[2 * number], order_id, self._numbers[2 * number + 1]
 
 
 class LogReader:
     """Follows `/internal/events` through several APIs in turn; `seen` is what it saw where."""
 
     def __init__(self, urls: Sequence[str], headers: Mapping[str, str], *, first: int = 0) -> None:
-        self.seen: dict[int, Place] = {}
+        self.seen = Seen()
         self.wrong: list[str] = []
         self.after = 0
         self._urls = itertools.cycle([*urls[first:], *urls[:first]])
@@ -57,7 +78,7 @@ class LogReader:
             position = event["position"]
             if position <= self.after:
                 self.wrong.append(f"position {position} came after {self.after}")
-            self.seen[position] = (event["order_id"], event["version"])
+            self.seen.add(position, event["order_id"], event["version"])
             self.after = position
         if page["next_after"] < self.after:
             self.wrong.append(f"next_after {page['next_after']} is before {self.after}")
