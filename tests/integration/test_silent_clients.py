@@ -39,7 +39,7 @@ def idle_after_a_pipeline(
 
     That limit does not reach it: libpq sends Flush behind Sync, which stops the timer.
     """
-    options = "-c idle_in_transaction_session_timeout=50"
+    options = "-c idle_in_transaction_session_timeout=10000"  # it may come first on a slow machine
     with psycopg.connect(conninfo, application_name=name, options=options) as connection:
         with connection.pipeline():
             connection.execute(statement.encode())
