@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
+from typing import cast
 from uuid import UUID
 
 from pulse.application.callers import Caller
@@ -92,26 +93,29 @@ class InProcessOrders:
             if number % _ORDERS_BETWEEN_YIELDS == 0:
                 await asyncio.sleep(0)
         outcomes = await self._store.append_each(created)
-        ends = (self._end(*one) for one in zip(commands, created, outcomes, strict=True))
-        return [await end if isinstance(end, asyncio.Task) else end for end in list(ends)]
+        before = iter(await self._placed_before_each(commands, outcomes))
+        return [
+            next(before)
+            if isinstance(outcome, VersionTaken)
+            else outcome
+            if isinstance(outcome, Exception)
+            else Placed(event.originator_id, command.requested.order_unique_key, created=True)
+            for command, event, outcome in zip(commands, created, outcomes, strict=True)
+        ]
 
-    def _end(
-        self, command: PlaceOrder, created: Event, outcome: Outcome
-    ) -> "Placed | Exception | asyncio.Task[Placed | Exception]":
-        if isinstance(outcome, VersionTaken):
-            return asyncio.ensure_future(self._placed_before_or_error(command, outcome))
-        if isinstance(outcome, Exception):
-            return outcome
-        key = command.requested.order_unique_key
-        return Placed(created.originator_id, key, created=True)
-
-    async def _placed_before_or_error(
-        self, command: PlaceOrder, taken: VersionTaken
-    ) -> Placed | Exception:
-        try:
-            return await self._placed_before(command, taken)
-        except Exception as error:  # noqa: BLE001 - each order of many stands for itself
-            return error
+    async def _placed_before_each(
+        self, commands: Sequence[PlaceOrder], outcomes: Sequence[Outcome]
+    ) -> list[Placed | Exception]:
+        """Of those whose version is taken, in their order: what stands, or why not."""
+        found = await asyncio.gather(
+            *(
+                self._placed_before(command, outcome)
+                for command, outcome in zip(commands, outcomes, strict=True)
+                if isinstance(outcome, VersionTaken)
+            ),
+            return_exceptions=True,
+        )
+        return cast("list[Placed | Exception]", found)
 
     async def _placed_before(self, command: PlaceOrder, taken: VersionTaken) -> Placed:
         """It stands already, if with the same data."""

@@ -48,7 +48,7 @@ class Gatherer(Generic[Key, Found]):
             except Exception as error:  # noqa: BLE001 - it is theirs who asked
                 for waiting in asked.values():
                     waiting.set_exception(error)
-            except BaseException:
+            except asyncio.CancelledError:  # the process ends: let nobody wait for it
                 for waiting in asked.values():
                     waiting.cancel()
                 raise
