@@ -5,7 +5,7 @@ from statistics import median
 from typing import Final
 
 from benchmarks.bench import Bench
-from benchmarks.comparison import Comparison
+from benchmarks.comparison import Comparison, Unit
 from benchmarks.database import Database, Server
 from benchmarks.generators import wrk
 from benchmarks.parts.append import appending
@@ -21,6 +21,12 @@ _CALLERS: Final = 64
 _DRAINED: Final = 10_000
 _SECONDS: Final = 300.0
 _AT_LEAST: Final = 0.9
+_UNITS: Final[dict[str, Unit]] = {
+    "append": "events/s",
+    "POST": "orders/s",
+    "read of an order": "requests/s",
+    "drain": "orders/s",
+}
 
 _NOTHING_LEFT: Final = """
 SELECT NOT EXISTS (SELECT FROM order_queue WHERE state = 'PENDING')
@@ -61,7 +67,7 @@ async def _at_sizes(
         for events in sizes[1:]:
             names = {f"{events:,} events": by_size[events], "empty log": empty}
             setting = f"{name} at {events:,} events"
-            bench.add(Comparison.of(setting, "requests/s", names, {"empty log": _AT_LEAST}))
+            bench.add(Comparison.of(setting, _UNITS[name], names, {"empty log": _AT_LEAST}))
 
 
 async def _measured(bench: Bench, database: Database) -> dict[str, float]:

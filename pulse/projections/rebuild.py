@@ -162,6 +162,8 @@ class Rebuild:
 
     async def _read(self, after: int, live: int) -> _Batch:
         """The next batch, none of it past the live position, and what it changes."""
+        if after >= live:
+            return _Batch([], live, None)
         read = await self._database.read(
             lambda connection: select_log(connection, after=after, limit=self._batch_events)
         )
