@@ -20,6 +20,7 @@ from tests.support.log import (
     unlock,
     until_waiting_for_lock,
 )
+from tests.support.waiting import until
 
 
 async def test_each_is_told_its_own_end(database: Database) -> None:
@@ -67,7 +68,12 @@ async def test_without_an_answer_in_time_each_is_told_whether_it_may_stand(
         kinds = [AppendOutcomeUnknown] * 3 + [AppendRefused] * 2
         assert [type(outcome) for outcome in outcomes] == kinds
         await unlock(lock)
-    assert len(await standing(database)) == 3
+
+        async def three_stand() -> bool:
+            return len(await standing(database)) == 3
+
+        await until(three_stand, "what was under way is written")
+    assert await three_stand()
 
 
 async def test_a_caller_that_hung_up_makes_room(database: Database) -> None:
