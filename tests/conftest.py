@@ -63,6 +63,15 @@ def conninfo(postgres: str, template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def empty_conninfo(postgres: str) -> Iterator[str]:
+    """A database without a schema."""
+    name = f"pulse_empty_{uuid4().hex[:12]}"
+    _administer(postgres, "CREATE DATABASE {}", name)
+    yield make_conninfo(postgres, dbname=name)
+    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture
 async def database(conninfo: str) -> AsyncIterator[Database]:
     """A pool on the test's own database."""
     database = Database(conninfo, pool_size=5)

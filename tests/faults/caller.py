@@ -36,13 +36,14 @@ class Door(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """One request's answer: when it was sent (monotonic), how long it took, what it was.
 
-    `cut_off` tells a connection that was made and then broke from one that could not be made.
+    `error` is its code and message. `cut_off` tells a connection that was made and then broke from
+    one that could not be made.
     """
 
     sent_at: float
     seconds: float
     status: int
-    code: str | None
+    error: str | None
     url: str
     cut_off: bool = False
 
@@ -182,19 +183,19 @@ class Caller:
             status, cut_off = BROKEN, True
         finally:
             self.in_flight[door.url] -= 1
-        code = None if status in _CREATED or status == BROKEN else self._code_in(status, body)
-        answer = Answer(sent_at, time.monotonic() - sent_at, status, code, door.url, cut_off)
+        error = None if status in _CREATED or status == BROKEN else self._error_in(status, body)
+        answer = Answer(sent_at, time.monotonic() - sent_at, status, error, door.url, cut_off)
         self.answers.append(answer)
         return answer, body
 
-    def _code_in(self, status: int, body: bytes) -> str | None:
+    def _error_in(self, status: int, body: bytes) -> str | None:
         """An error says what it is, always and everywhere; one that does not is a wrong answer."""
         try:
-            code: str = msgspec.json.decode(body)["error"]["code"]
+            error = msgspec.json.decode(body)["error"]
+            return f"{error['code']}: {error['message']}"
         except (ValueError, KeyError, TypeError):
             self.wrong.append(f"{status} without a reason: {body[:300]!r}")
             return None
-        return code
 
     @asynccontextmanager
     async def load(self, *, rate: float) -> AsyncIterator[None]:

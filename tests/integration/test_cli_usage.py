@@ -3,15 +3,10 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from tests.support.cli import run_pulse
 from tests.support.orders import order
@@ -51,16 +46,6 @@ ON_POSTGRES = [
     ["splitter", "verify", "--json"],
     ["splitter", "compare", "--stored", "pulse.domain:split_v1"],
 ]
-
-
-@pytest.fixture
-def empty_conninfo(postgres: str) -> Iterator[str]:
-    """A database without a schema."""
-    name = f"pulse_empty_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield make_conninfo(postgres, dbname=name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

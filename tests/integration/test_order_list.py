@@ -7,9 +7,7 @@ from itertools import product
 from typing import Any, get_args
 from uuid import UUID
 
-import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from pulse.domain import Event, OrderCreated, evolve
 from pulse.postgres import Database, DatabaseUnavailable
@@ -314,12 +312,9 @@ async def test_the_lists_go_on_over_a_rebuild(database: Database) -> None:
 
 
 async def test_a_database_without_the_tables_is_unavailable_and_spoils_no_connection(
-    conninfo: str,
+    empty_conninfo: str,
 ) -> None:
-    empty = f"{psycopg.conninfo.conninfo_to_dict(conninfo)['dbname']}_empty"
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{empty}"')
-    database = Database(make_conninfo(conninfo, dbname=empty), pool_size=1)
+    database = Database(empty_conninfo, pool_size=1)
     await database.open()
     try:
         for _ in range(3):
@@ -328,8 +323,6 @@ async def test_a_database_without_the_tables_is_unavailable_and_spoils_no_connec
         assert await fetch(database, "SELECT 1") == [(1,)]
     finally:
         await database.close()
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{empty}" WITH (FORCE)')
 
 
 async def test_every_connection_keeps_to_the_order_of_indexes(database: Database) -> None:

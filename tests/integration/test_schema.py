@@ -37,8 +37,16 @@ def test_the_log_refuses_to_be_changed(conninfo: str, statement: str) -> None:
         connection.execute(statement)
 
 
-def test_migrating_waits_for_nobody(conninfo: str) -> None:
+def test_processes_that_start_together_on_a_current_schema_are_in_nobodys_way(
+    conninfo: str,
+) -> None:
     with psycopg.connect(conninfo) as other:
         other.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        Migrations(MIGRATED_ROOMS).migrate(conninfo, Limits())
+
+
+def test_migrating_waits_for_nobody(empty_conninfo: str) -> None:
+    with psycopg.connect(empty_conninfo) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
         with pytest.raises(MigrationUnderWay):
-            Migrations(MIGRATED_ROOMS).migrate(conninfo, Limits())
+            Migrations(MIGRATED_ROOMS).migrate(empty_conninfo, Limits())

@@ -133,7 +133,7 @@ def _check_answers(
 
 def _shown(answers: list[Answer], told_at: float) -> str:
     return ", ".join(
-        f"{a.status} {a.code} sent {a.sent_at - told_at:+.3f} s, {a.seconds:.3f} s"
+        f"{a.status} ({a.error}) sent {a.sent_at - told_at:+.3f} s, {a.seconds:.3f} s"
         for a in answers[:5]
     )
 
