@@ -148,18 +148,13 @@ class Node:
         self._claims_notifier.notify()
 
     async def _project(self) -> Projected | Busy:
-        """Project, and wake the worker when the queue moved, whichever process moved it.
-
-        Then let a moment pass: what is committed meanwhile goes together in the next step.
-        """
+        """Project, and wake the worker when the queue moved, whichever process moved it."""
         result = await self._projector.run_once()
         if isinstance(result, Projected) and result.position != self._seen_position:
             self._seen_position = result.position
             self._queue_advanced.set()
             if result.foreign:
                 _log.info("projection.foreign_skipped", events=result.foreign)
-            if result.events < _PROJECTED_EVENTS:
-                await asyncio.sleep(_BETWEEN_PROJECTIONS_SECONDS)
         return result
 
     async def _catch_up(self) -> None:
@@ -178,6 +173,7 @@ class Node:
             _pause_after_projecting,
             wake_up=self._log_advanced,
             poll_seconds=self._settings.poll_interval_seconds,
+            least_seconds=_BETWEEN_PROJECTIONS_SECONDS,
         )
 
     def _clock_loop(self) -> AnyLoop:

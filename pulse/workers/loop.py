@@ -27,10 +27,11 @@ class Loop(Generic[Result]):
     """Runs a step until told to stop.
 
     `pause_after` says how many seconds to rest after a result: NOW, or a while, or None for "until
-    the wake-up or the poll". `stop` lets the step under way finish.
+    the wake-up or the poll", then for `least_seconds` at least: what comes meanwhile goes together
+    in the next step. `stop` lets the step under way finish.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a loop's whole rhythm, set once
         self,
         name: str,
         run_once: Callable[[], Awaitable[Result]],
@@ -38,12 +39,14 @@ class Loop(Generic[Result]):
         *,
         wake_up: WakeUp | None = None,
         poll_seconds: float,
+        least_seconds: float = 0.0,
     ) -> None:
         self.name = name
         self._run_once = run_once
         self._pause_after = pause_after
         self._wake_up = wake_up or WakeUp()
         self._poll_seconds = poll_seconds
+        self._least_seconds = least_seconds
         self._stopping = False
         self._fault: str | None = None
 
@@ -83,7 +86,8 @@ class Loop(Generic[Result]):
     async def _rest(self, pause: float | None) -> None:
         if self._stopping:
             return
-        if pause is None:
-            await self._wake_up.wait(self._poll_seconds)
-        else:
+        if pause is not None:
             await asyncio.sleep(pause)
+            return
+        await asyncio.sleep(self._least_seconds)
+        await self._wake_up.wait(self._poll_seconds)

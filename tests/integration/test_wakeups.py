@@ -1,6 +1,7 @@
 """Wake-ups: hints that come after the commit, cross processes, and may be lost."""
 
 import asyncio
+from itertools import pairwise
 
 from pulse.eventstore import LOG_CHANNEL
 from pulse.postgres import Database, Listener, Notifier, WakeUp
@@ -96,6 +97,24 @@ async def test_a_lost_wake_up_is_made_good_by_the_poll(database: Database) -> No
     async with running_store(database, on_commit=nothing) as store, running(loop.run):
         await store.append(created)
         await until(projected, "the order is in the queue")
+
+
+async def test_a_loop_that_is_woken_all_the_time_rests_between_its_steps() -> None:
+    wake_up, clock = WakeUp(), asyncio.get_running_loop().time
+    steps: list[float] = []
+
+    async def step() -> None:
+        steps.append(clock())
+        wake_up.set()
+
+    loop = Loop("busy", step, lambda _: None, wake_up=wake_up, poll_seconds=60, least_seconds=0.02)
+
+    async def went_on() -> bool:
+        return len(steps) > 3
+
+    async with running(loop.run):
+        await until(went_on, "it is woken each time")
+    assert all(later - earlier > 0.015 for earlier, later in pairwise(steps))
 
 
 async def test_a_listener_whose_backend_was_ended_listens_again_and_wakes_once(

@@ -1,15 +1,43 @@
 """An order is posted and read before the framework; another spelling of the path reaches it."""
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.support.orders import ORDERS, order, placed
+from tests.support.gateway import served
+from tests.support.orders import JSON, ORDERS, order
+from tests.support.tokens import bearer, signer_of
 from tests.support.waiting import until
 
-OTHER_SPELLING = f"{ORDERS}/"
-JSON = {"content-type": "application/json"}
+
+@dataclass(frozen=True)
+class Door:
+    """Where orders are posted and read, and what an order is answered, first and again."""
+
+    client: httpx.AsyncClient
+    orders: str
+    first: int
+    again: int
+
+    @property
+    def spellings(self) -> tuple[str, str]:
+        return self.orders, f"{self.orders}/"
+
+
+@pytest.fixture(scope="module", params=["API", "gateway"])
+async def door(
+    request: pytest.FixtureRequest, shared_conninfo: str, shared_api: httpx.AsyncClient
+) -> AsyncIterator[Door]:
+    if request.param == "API":
+        yield Door(shared_api, ORDERS, first=201, again=200)
+        return
+    signer = signer_of("HS256")
+    async with served("in one process", shared_conninfo, signer) as both:
+        both.gateway.headers.update(bearer(signer.token(sub="alice")))
+        yield Door(both.gateway, "/api/orders", first=202, again=202)
 
 
 @pytest.mark.parametrize(
@@ -25,38 +53,37 @@ JSON = {"content-type": "application/json"}
     ],
     ids=["empty", "array", "broken", "field missing", "too large", "not JSON", "untyped"],
 )
-async def test_both_refuse_alike(
-    shared_api: httpx.AsyncClient, content: bytes, headers: dict[str, str]
-) -> None:
+async def test_both_refuse_alike(door: Door, content: bytes, headers: dict[str, str]) -> None:
     direct, framed = [
-        await shared_api.post(path, content=content, headers=headers)
-        for path in (ORDERS, OTHER_SPELLING)
+        await door.client.post(path, content=content, headers=headers) for path in door.spellings
     ]
     assert 400 <= direct.status_code < 500
+    assert direct.status_code != 404
     assert (direct.status_code, direct.content) == (framed.status_code, framed.content)
     assert of_answer(direct) == of_answer(framed)
 
 
-async def test_both_place_one_and_the_same_order(shared_api: httpx.AsyncClient) -> None:
-    for first, second in ((ORDERS, OTHER_SPELLING), (OTHER_SPELLING, ORDERS)):
+async def test_both_place_one_and_the_same_order(door: Door) -> None:
+    for first, second in (door.spellings, reversed(door.spellings)):
         request = order()
-        posted = await shared_api.post(first, json=request)
-        again = await shared_api.post(second, json=request)
-        assert (posted.status_code, again.status_code) == (201, 200)
+        posted = await door.client.post(first, json=request)
+        again = await door.client.post(second, json=request)
+        assert (posted.status_code, again.status_code) == (door.first, door.again)
         assert posted.content == again.content
         assert of_answer(posted) == of_answer(again)
 
 
-async def test_both_read_one_and_the_same_order(shared_api: httpx.AsyncClient) -> None:
-    order_id = await placed(shared_api)
+async def test_both_read_one_and_the_same_order(door: Door) -> None:
+    posted = await door.client.post(door.orders, json=order())
+    order_id = posted.json()["order_id"]
 
     async def is_completed() -> bool:
-        answer = await shared_api.get(f"{ORDERS}/{order_id}")
+        answer = await door.client.get(f"{door.orders}/{order_id}")
         return bool(answer.json()["order_queue_status"] == "COMPLETED")
 
     await until(is_completed, "nothing changes any more")
     for known in (order_id, order_id.upper(), str(uuid4()), "0" * 36, "-" * 36):
-        direct, framed = [await shared_api.get(f"{ORDERS}/{known}{end}") for end in ("", "/")]
+        direct, framed = [await door.client.get(f"{door.orders}/{known}{end}") for end in ("", "/")]
         assert direct.status_code == (200 if known.lower() == order_id else 404)
         assert (direct.status_code, direct.content) == (framed.status_code, framed.content)
         assert of_answer(direct) == of_answer(framed)
