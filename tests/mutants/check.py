@@ -1,0 +1,51 @@
+"""Reads what `mutmut run` found: enough is killed, and every survivor is explained in the docs."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "mutants.md"
+AT_LEAST: Final = 0.95
+
+_FOUND: Final = frozenset({"killed", "timeout", "segfault"})
+"""A change that makes the tests hang or crash is noticed, too."""
+_RESULT: Final = re.compile(r"^\s+(\S+): (.+)$", re.MULTILINE)
+_EXPLAINED: Final = re.compile(r"^\| `(\S+__mutmut_\d+)` \|", re.MULTILINE)
+
+
+def faults_of(statuses: Mapping[str, str], explained: Iterable[str]) -> list[str]:
+    """What is wrong with such a result, in sentences; empty if nothing is.
+
+    `statuses` has mutmut's word for each mutant, `explained` the survivors that the page tells of.
+    """
+    if not statuses:
+        return ["there are no results: did `mutmut run` end?"]
+    survivors = {name for name, status in statuses.items() if status not in _FOUND}
+    known = set(explained)
+    faults = [f"{name} {statuses[name]}, unexplained" for name in sorted(survivors - known)]
+    faults += [f"{name} is explained and did not survive" for name in sorted(known - survivors)]
+    killed = 1 - len(survivors) / len(statuses)
+    if killed < AT_LEAST:
+        faults.append(f"only {killed:.1%} killed, {AT_LEAST:.0%} is the least")
+    return faults
+
+
+def main() -> int:
+    """Print the count and every fault; 1 if there is one."""
+    command = [str(Path(sys.executable).with_name("mutmut")), "results", "--all", "true"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    statuses = dict(_RESULT.findall(printed))
+    survivors = sum(status not in _FOUND for status in statuses.values())
+    killed = len(statuses) - survivors
+    print(f"{killed:,} of {len(statuses):,} mutants killed, {killed / max(1, len(statuses)):.1%}")
+    faults = faults_of(statuses, _EXPLAINED.findall(PAGE.read_text(encoding="utf-8")))
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
