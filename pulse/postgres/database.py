@@ -128,8 +128,7 @@ class Database:
                     try:
                         return await query(connection)
                     except psycopg.errors.LockNotAvailable:
-                        if hasty:
-                            self._note_exhausted()
+                        self._note_exhausted()
                         raise
                     finally:
                         broken = connection.broken

@@ -105,3 +105,44 @@ async def test_who_hangs_up_takes_it_from_nobody() -> None:
     with pytest.raises(asyncio.CancelledError):
         await first
     assert await second == 1
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_asks_just_after_is_answered_whatever_the_turn(turns: int) -> None:
+    shelf = Shelf()
+    gatherer = Gatherer(shelf.fetch)
+    asking = []
+    for key in ("a", "b", "c"):
+        asking.append(asyncio.ensure_future(gatherer.get(key)))
+        await settled()
+    shelf.release()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    late = asyncio.ensure_future(gatherer.get("d"))
+    await settled()
+    shelf.release()
+    await settled()
+    shelf.release()
+    assert await asyncio.wait_for(late, 5) is None
+    assert len(await asyncio.gather(*asking)) == 3
+
+
+async def test_queries_that_hang_are_given_up_and_others_take_their_place() -> None:
+    shelf = Shelf()
+    gatherer = Gatherer(shelf.fetch, most_seconds=0.05)
+    hanging = []
+    for key in ("a", "b", "c"):
+        hanging.append(asyncio.ensure_future(gatherer.get(key)))
+        await settled()
+    waiting = asyncio.ensure_future(gatherer.get("d"))
+    outcomes = await asyncio.gather(*hanging, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 3
+    await settled()
+    assert shelf.asked[3:] == [["d"]]
+    shelf.values = {"d": 1, "e": 2}
+    shelf.let_go[3].set()
+    assert await waiting is None  # it was read when its query began
+    after = asyncio.ensure_future(gatherer.get("e"))
+    await settled()
+    shelf.release()
+    assert await after == 2
