@@ -252,7 +252,7 @@ def _pause_after_projecting(result: Projected | Busy) -> float | None:
 def _pause_after_splitting(batch: SplitBatch | None, batch_size: int) -> float | None:
     if batch is None:
         return _NOT_PRESENT_SECONDS
-    if batch.fates[Fate.HANDED_BACK] or batch.fates[Fate.UNKNOWN]:
+    if batch.fates.keys() & {Fate.HANDED_BACK, Fate.LEFT_TO_NEWER, Fate.UNKNOWN}:
         return _AFTER_HANDING_BACK_SECONDS
     return NOW if batch.claimed == batch_size else None
 

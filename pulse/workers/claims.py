@@ -8,6 +8,7 @@ from pulse.postgres import Database, load_sql
 
 _CLAIM_ORDERS = load_sql(__package__, "claim_orders")
 _RELEASE_CLAIMS = load_sql(__package__, "release_claims")
+_FORGET_CLAIMS = load_sql(__package__, "forget_claims")
 _RELEASE_UNSETTLED = load_sql(__package__, "release_unsettled")
 
 
@@ -43,6 +44,15 @@ class Claims:
         """
         async with self._database.connection() as connection:
             await connection.execute(_RELEASE_CLAIMS, (list(order_ids), self.worker), prepare=True)
+
+    async def forget(self, order_ids: Iterable[UUID]) -> None:
+        """Hand orders back as if this worker had never claimed them: their time begins anew.
+
+        Raises:
+            DatabaseUnavailable: they stay claimed for now.
+        """
+        async with self._database.connection() as connection:
+            await connection.execute(_FORGET_CLAIMS, (list(order_ids), self.worker), prepare=True)
 
     async def release_unsettled(self) -> int:
         """Hand back every order held that has no outcome in the log; returns how many.

@@ -15,6 +15,7 @@ from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
     EventStore,
+    EventTooNew,
     Outcome,
     RecordedEvent,
     VersionTaken,
@@ -23,7 +24,9 @@ from pulse.postgres import DatabaseUnavailable
 from pulse.workers.claims import Claims
 
 _log = structlog.get_logger(__name__)
-_ORDERS_BETWEEN_YIELDS: Final = 5
+_DOUBT_SECONDS: Final = 60.0
+_SLICES_BETWEEN_YIELDS: Final = 100
+"""Some two milliseconds of deciding: then requests are let through, and what is decided is sent."""
 
 
 class Fate(Enum):
@@ -34,6 +37,7 @@ class Fate(Enum):
     SETTLED_BY_ANOTHER = auto()
     UNKNOWN = auto()
     HANDED_BACK = auto()
+    LEFT_TO_NEWER = auto()
     CRASHED = auto()
     OVERDUE = auto()
 
@@ -49,9 +53,11 @@ class SplittingWorker:
     """Splits orders in batches. Of all who would settle an order, version 2 lets one win.
 
     Whoever loses leaves the claim alone: projecting the winner's event ends it. An append whose
-    outcome is unknown is not handed back either; only what certainly did not happen is. Where an
+    outcome is unknown is not handed back either; only what certainly did not happen is. An order
+    that only newer code can read is left to it as if it had never been claimed here. Where an
     answer was lost (of a claim, an append, a release) the worker asks the log before it claims
-    again, and hands back what has no outcome there.
+    again, and hands back what has no outcome there; for a minute, since what it sent may be carried
+    out long after the connection broke.
     """
 
     def __init__(  # noqa: PLR0913 - the worker's whole world, wired once
@@ -72,7 +78,7 @@ class SplittingWorker:
         self._batch_size = batch_size
         self._max_split_delay_seconds = max_split_delay_seconds
         self._timeout_seconds = timeout_seconds
-        self._in_doubt = False
+        self._doubt_ends_at: float | None = None
 
     async def run_once(self) -> SplitBatch:
         """Claim a batch, settle each order in it, hand back what could not be settled.
@@ -80,26 +86,31 @@ class SplittingWorker:
         Raises:
             DatabaseUnavailable: nothing could be claimed.
         """
-        if self._in_doubt:
-            await self._resolve_doubt()
-        self._in_doubt = True
+        doubt_ends_at = await self._doubt_after_a_look()
+        self._doubt()
         claims = await self._claims.claim(self._batch_size)
         fates = await self._settle_all(claims) if claims else {}
-        self._in_doubt = Fate.UNKNOWN in fates.values()
+        if Fate.UNKNOWN not in fates.values():
+            self._doubt_ends_at = doubt_ends_at
         if not claims:
             return SplitBatch(0, Counter())
-        unsettled = [order_id for order_id, fate in fates.items() if fate is Fate.HANDED_BACK]
-        if unsettled:
-            await self._hand_back(unsettled)
+        await self._hand_back(fates)
         batch = SplitBatch(len(claims), Counter(fates.values()))
         _log.info("orders.split", **{fate.name.lower(): n for fate, n in batch.fates.items()})
         return batch
 
-    async def _resolve_doubt(self) -> None:
+    def _doubt(self) -> None:
+        self._doubt_ends_at = asyncio.get_running_loop().time() + _DOUBT_SECONDS
+
+    async def _doubt_after_a_look(self) -> float | None:
+        """Until when to look again; None once it is over and the log was asked."""
+        if self._doubt_ends_at is None:
+            return None
         handed_back = await self._claims.release_unsettled()
-        self._in_doubt = False
         if handed_back:
             _log.info("orders.handed_back", orders=handed_back, reason="an answer had been lost")
+        over = asyncio.get_running_loop().time() >= self._doubt_ends_at
+        return None if over else self._doubt_ends_at
 
     async def _settle_all(self, claims: dict[UUID, Claim]) -> dict[UUID, Fate]:
         try:
@@ -110,16 +121,20 @@ class SplittingWorker:
         fates: dict[UUID, Fate] = {}
         appends: list[asyncio.Task[dict[UUID, Fate]]] = []
         decided: dict[UUID, Event] = {}
-        for number, (order_id, claim) in enumerate(claims.items(), 1):
+        slices = 0
+        for order_id, claim in claims.items():
             outcome = self._decide_safely(claim, streams[order_id])
             if isinstance(outcome, Fate):
                 fates[order_id] = outcome
             else:
                 decided[order_id] = outcome
-            if number % _ORDERS_BETWEEN_YIELDS == 0 or number == len(claims):
+            slices += len(outcome.slices) if isinstance(outcome, SlicesScheduled) else 1
+            if slices >= _SLICES_BETWEEN_YIELDS:
                 appends.append(asyncio.ensure_future(self._append(decided)))
-                decided = {}
-                await asyncio.sleep(0)  # a hundred slices take a while; let requests through
+                decided, slices = {}, 0
+                await asyncio.sleep(0)
+        if decided:
+            appends.append(asyncio.ensure_future(self._append(decided)))
         for appended in await asyncio.gather(*appends):
             fates |= appended
         return fates
@@ -136,6 +151,8 @@ class SplittingWorker:
         """One order's fault is its own: it stays claimed until its age ends it."""
         try:
             return self._decide(claim, stream)
+        except EventTooNew:
+            return Fate.LEFT_TO_NEWER
         except Exception:  # noqa: BLE001 - a bug is logged, and the batch goes on
             _log.exception("orders.crashed", order_id=str(stream[0].originator_id))
             return Fate.CRASHED
@@ -154,14 +171,23 @@ class SplittingWorker:
         order = fold(self._store.mapper.events_of(stream))
         return next(iter(decide(command, order)), Fate.SETTLED_BY_ANOTHER)
 
-    async def _hand_back(self, order_ids: list[UUID]) -> None:
+    async def _hand_back(self, fates: dict[UUID, Fate]) -> None:
+        handed_back = [order_id for order_id, fate in fates.items() if fate is Fate.HANDED_BACK]
+        too_new = [order_id for order_id, fate in fates.items() if fate is Fate.LEFT_TO_NEWER]
         try:
-            await self._claims.release(order_ids)
+            if handed_back:
+                await self._claims.release(handed_back)
+            if too_new:
+                await self._claims.forget(too_new)
         except DatabaseUnavailable as error:
-            self._in_doubt = True
-            _log.warning("orders.not_handed_back", orders=len(order_ids), error=str(error))
-        else:
-            _log.info("orders.handed_back", orders=len(order_ids))
+            self._doubt()
+            orders = len(handed_back) + len(too_new)
+            _log.warning("orders.not_handed_back", orders=orders, error=str(error))
+            return
+        if handed_back:
+            _log.info("orders.handed_back", orders=len(handed_back))
+        if too_new:
+            _log.warning("orders.left_to_newer", orders=len(too_new))
 
 
 def _fate(event: Event, outcome: Outcome) -> Fate:

@@ -12,6 +12,7 @@ from pulse.workers import SilentClients
 from tests.support.waiting import until
 
 NAME = "pulse:pool@elsewhere:1"
+REBUILD = "pulse:rebuild@elsewhere:1"
 HOLDS_THE_POSITION = "SELECT 1 FROM notification_tracking FOR UPDATE"
 CLAIMS = "INSERT INTO order_claims VALUES (gen_random_uuid(), 'w', now(), now())"
 READS = "SELECT 1 FROM notification_tracking"
@@ -83,11 +84,25 @@ async def test_a_rebuild_may_think_between_two_statements(
     database: Database, conninfo: str
 ) -> None:
     silent = SilentClients(database, silence_seconds=0.05)
-    with idle_after_a_pipeline(conninfo, HOLDS_THE_POSITION, name="pulse:rebuild@elsewhere:1"):
+    with idle_after_a_pipeline(conninfo, HOLDS_THE_POSITION, name=REBUILD):
         await until_held(database)
         await asyncio.sleep(0.2)
         assert await silent.run_once() == []
         assert await is_held(database)
+
+
+async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position_loses_it(
+    database: Database, conninfo: str
+) -> None:
+    silent = SilentClients(database, silence_seconds=0.05)
+
+    async def is_ended() -> bool:
+        await silent.run_once()
+        return not await is_held(database)
+
+    with unsynced(conninfo, HOLDS_THE_POSITION, name=REBUILD):
+        await until_held(database)
+        await until(is_ended, "the position is free")
 
 
 @pytest.mark.parametrize(
@@ -97,8 +112,9 @@ async def test_a_rebuild_may_think_between_two_statements(
         (HOLDS_THE_POSITION, "somebody", 0.05),
         (READS, NAME, 0.05),
         (WORKS, NAME, 0.05),
+        (CLAIMS, REBUILD, 0.05),
     ],
-    ids=["not yet for long", "not Pulse's", "only reads", "works"],
+    ids=["not yet for long", "not Pulse's", "only reads", "works", "a rebuild makes ready to send"],
 )
 async def test_others_are_left_alone(
     database: Database, conninfo: str, statement: str, name: str, silence_seconds: float

@@ -7,7 +7,7 @@ import pytest
 
 from pulse.domain import Claim, Event
 from pulse.eventstore import AppendOutcomeUnknown, EventStore, Outcome
-from pulse.postgres import Database, DatabaseUnavailable
+from pulse.postgres import Database, DatabaseUnavailable, load_sql
 from pulse.workers import Claims, Fate
 from tests.support.events import order_created, orders_created
 from tests.support.log import running_store
@@ -33,6 +33,18 @@ class ClaimsWithALostReply(Claims):
         return claims
 
 
+class ClaimsThatBreak(Claims):
+    """The first claim's connection breaks; what was sent is carried out when it likes."""
+
+    broke = False
+
+    async def claim(self, limit: int) -> dict[UUID, Claim]:
+        if self.broke:
+            return await super().claim(limit)
+        self.broke = True
+        raise DatabaseUnavailable("the connection broke")
+
+
 class ClaimsThatCannotBeReleased(Claims):
     """Handing back fails while Postgres is away."""
 
@@ -51,6 +63,20 @@ async def test_orders_of_a_claim_whose_answer_was_lost_are_split_in_the_next_ste
     with pytest.raises(DatabaseUnavailable):
         await worker.run_once()
     assert {claim[0] for claim in (await claims_of(database)).values()} == {"worker-1"}
+
+    assert (await worker.run_once()).fates == {Fate.COMPLETED: 3}
+
+
+async def test_a_claim_that_commits_after_the_worker_looked_is_found_all_the_same(
+    database: Database, store: EventStore
+) -> None:
+    await append_and_project(store, database, orders_created(3))
+    worker = splitting_worker(store, database, claims=ClaimsThatBreak(database, "worker-1"))
+    async with await database.connect("late") as late, late.transaction():
+        await late.execute(load_sql("pulse.workers", "claim_orders"), ([1], 10, "worker-1"))
+        with pytest.raises(DatabaseUnavailable):
+            await worker.run_once()
+        assert (await worker.run_once()).claimed == 0
 
     assert (await worker.run_once()).fates == {Fate.COMPLETED: 3}
 

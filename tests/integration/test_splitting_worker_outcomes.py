@@ -178,3 +178,16 @@ async def test_one_orders_fault_is_its_own(database: Database, store: EventStore
     assert batch.fates == Counter({Fate.COMPLETED: 2, Fate.CRASHED: 1})
     await project(database)
     assert orders[0].originator_id not in await claims_of(database)
+
+
+async def test_what_only_newer_code_can_read_is_left_to_it_as_if_never_claimed(
+    database: Database, store: EventStore
+) -> None:
+    orders = orders_created(2)
+    await append_and_project(store, database, orders)
+    (event,) = stored([slices_scheduled(orders[1])])
+    newer = event.state[:-1] + b',"class_version":2}'
+    await store.append_stored([type(event)(event.originator_id, 2, event.topic, newer)])
+    batch = await splitting_worker(store, database).run_once()
+    assert batch.fates == Counter({Fate.COMPLETED: 1, Fate.LEFT_TO_NEWER: 1})
+    assert set(await claims_of(database)) == {orders[0].originator_id}
