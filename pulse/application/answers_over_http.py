@@ -16,10 +16,12 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 AWAY: Final = (
-    "Pulse does not answer now: nothing was accepted, or the same order_unique_key asked again "
-    "will tell"
+    "Pulse does not answer now: nothing came of this request, or the same order_unique_key asked "
+    "again will tell"
 )
-_BUSY: Final = "Pulse takes no more from this caller now: nothing was accepted, try again later"
+_BUSY: Final = (
+    "Pulse takes no more from this caller now: nothing came of this request, try again later"
+)
 _AWAY_STATUSES: Final = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
@@ -36,7 +38,7 @@ class PulseAway(PulseError):
 
 
 class PulseBusy(PulseError):
-    """Pulse asks this caller to come back later; nothing was accepted."""
+    """Pulse asks this caller to come back later; nothing came of this request."""
 
 
 class PulseFailed(PulseError):

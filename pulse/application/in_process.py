@@ -21,6 +21,7 @@ from pulse.domain import (
     decide,
 )
 from pulse.eventstore import (
+    AppendOutcomeUnknown,
     EventMapper,
     EventStore,
     EventTooNew,
@@ -28,6 +29,7 @@ from pulse.eventstore import (
     Outcome,
     VersionTaken,
 )
+from pulse.postgres import DatabaseUnavailable
 from pulse.projections import (
     OrderPage,
     OrderQuery,
@@ -118,8 +120,16 @@ class InProcessOrders:
         return cast("list[Placed | Exception]", found)
 
     async def _placed_before(self, command: PlaceOrder, taken: VersionTaken) -> Placed:
-        """It stands already, if with the same data."""
-        decide(command, await self._standing(taken.originator_id))
+        """It stands already, if with the same data.
+
+        Raises:
+            AppendOutcomeUnknown: what stands cannot be read now; not that nothing does.
+        """
+        try:
+            order = await self._standing(taken.originator_id)
+        except DatabaseUnavailable as error:
+            raise AppendOutcomeUnknown(f"what stands cannot be read: {error}") from error
+        decide(command, order)
         return Placed(taken.originator_id, command.requested.order_unique_key, created=False)
 
     def _require_right_clock(self) -> None:

@@ -267,6 +267,10 @@ class Appender:
         if len(batch) > 1:
             for pending in batch:
                 await self._write([pending])
+        elif batch[0].uncertain:  # it may stand by an earlier try, whatever becomes of this one
+            unknown = AppendOutcomeUnknown(f"failed when asked again: {describe(error)}")
+            unknown.__cause__ = error
+            batch[0].fail(unknown)
         elif isinstance(error, UNAVAILABLE_ERRORS):
             refused = AppendRefused(describe(error))
             refused.__cause__ = error
@@ -278,11 +282,14 @@ class Appender:
         positions = await self._insert(batch)
         if positions:
             self._on_commit()
-        lost = [pending for pending in batch if pending.keys[0] not in positions]
+        lost = []
         for pending in batch:
-            if pending.keys[0] in positions:
-                pending.settle(tuple(positions[key] for key in pending.keys))
+            own = [positions[key] for key in pending.keys if key in positions]
+            if own:
+                pending.settle(tuple(own))
                 self._settle_followers(pending)
+            else:
+                lost.append(pending)
         await self._settle_lost(lost)
 
     async def _settle_lost(self, lost: list[PendingAppend]) -> None:

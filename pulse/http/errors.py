@@ -65,7 +65,7 @@ class NotHTTP(PulseError):
     """What arrived cannot be read as a request at all."""
 
     def __init__(self) -> None:
-        super().__init__("this is no HTTP/1.1 request; nothing was accepted")
+        super().__init__("this is no HTTP/1.1 request; nothing came of this request")
 
 
 class Unauthorized(PulseError):
@@ -100,14 +100,19 @@ _UNAVAILABLE: Final = "UNAVAILABLE"
 _UNKNOWN_OUTCOME: Final = (
     "no answer from the log in time: ask again with the same order_unique_key, which will tell"
 )
-_NOTHING_ACCEPTED: Final = "Pulse cannot reach its database now; nothing was accepted, try again"
+_NOTHING_CAME_OF_IT: Final = (
+    "Pulse cannot reach its database now; nothing came of this request: ask again, with the same "
+    "order_unique_key"
+)
 _NEWER_CODE: Final = "this order was written by newer code than answers here: ask again"
 _UNREADABLE_HISTORY: Final = (
     "this order's history cannot be read and waits for a person; its events are shown as they "
     "are stored under /events"
 )
 _FAILED: Final = "Pulse failed to answer; the fault is logged"
-_QUEUE_FULL: Final = "too many orders are being accepted now; nothing was accepted, try again"
+_QUEUE_FULL: Final = (
+    "too many orders are being accepted now; nothing came of this request, try again"
+)
 
 _HTTP_CODES: Final = {
     400: "INVALID_REQUEST",
@@ -174,10 +179,10 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     TooManyAtOnce: lambda e: (429, ErrorBody(_HTTP_CODES[429], str(e), {})),
     TooBusy: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
     AppendQueueFull: lambda _: (503, ErrorBody(_UNAVAILABLE, _QUEUE_FULL, {})),
-    AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),
-    ClockOff: lambda e: (503, ErrorBody(_UNAVAILABLE, f"{e}; nothing was accepted", {})),
+    AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_CAME_OF_IT, {})),
+    ClockOff: lambda e: (503, ErrorBody(_UNAVAILABLE, f"{e}; nothing came of this request", {})),
     AppendOutcomeUnknown: lambda _: (503, ErrorBody(_UNAVAILABLE, _UNKNOWN_OUTCOME, {})),
-    DatabaseUnavailable: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_ACCEPTED, {})),
+    DatabaseUnavailable: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_CAME_OF_IT, {})),
 }
 
 

@@ -36,7 +36,9 @@ class TooBusy(PulseError):
     """As many requests are in flight as this process takes; this one was not looked at."""
 
     def __init__(self) -> None:
-        super().__init__("Pulse answers too many requests now; nothing was accepted, try again")
+        super().__init__(
+            "Pulse answers too many requests now; nothing came of this request, try again"
+        )
 
 
 class TooManyRequests(PulseError):
@@ -45,14 +47,16 @@ class TooManyRequests(PulseError):
     def __init__(self, per_second: float, wait_seconds: float) -> None:
         self.per_second = per_second
         self.wait_seconds = wait_seconds
-        super().__init__(f"more than {per_second:g} requests a second; nothing was accepted")
+        super().__init__(
+            f"more than {per_second:g} requests a second; nothing came of this request"
+        )
 
 
 class TooManyAtOnce(PulseError):
     """The caller has as many requests under way as one caller may."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"more than {most} requests under way; nothing was accepted")
+        super().__init__(f"more than {most} requests under way; nothing came of this request")
 
 
 class BodyTooSlow(PulseError):
@@ -60,14 +64,16 @@ class BodyTooSlow(PulseError):
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        super().__init__(f"the body did not arrive within {seconds:g} s; nothing was accepted")
+        super().__init__(
+            f"the body did not arrive within {seconds:g} s; nothing came of this request"
+        )
 
 
 class CallerGone(PulseError):
     """The caller hung up before the body was there whole; nobody hears the answer."""
 
     def __init__(self) -> None:
-        super().__init__("the body ended before it was whole; nothing was accepted")
+        super().__init__("the body ended before it was whole; nothing came of this request")
 
 
 class RateLimiter:

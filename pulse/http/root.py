@@ -1,5 +1,6 @@
 """The outermost ASGI application: lifespan, mounts, tracing, limits, the last catch of faults."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
@@ -10,6 +11,7 @@ import structlog
 from litestar.exceptions import NotFoundException
 
 from pulse.errors import PulseError
+from pulse.eventstore import AppendOutcomeUnknown
 from pulse.http.errors import JSON, answer_for, encode_error, error_headers
 from pulse.http.incoming import Incoming
 from pulse.http.limits import (
@@ -28,6 +30,7 @@ _log = structlog.get_logger(__name__)
 _ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 
 DEFAULT_LIMITS: Final = Limits()
+_STOPPED: Final = "Pulse stopped before the answer was there"
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
 Scope = MutableMapping[str, Any]
@@ -109,6 +112,10 @@ class Root:
             if mounted is None:
                 raise NotFoundException  # noqa: TRY301 - same
             await mounted(scope, incoming.receive, outgoing.send)
+        except asyncio.CancelledError:  # the grace of a stop is over
+            if not outgoing.started:
+                await _send_error(AppendOutcomeUnknown(_STOPPED), outgoing.send)
+            raise
         except Exception as error:
             if outgoing.started:
                 raise

@@ -110,6 +110,8 @@ class Migrations:
         try:
             with engine.begin() as connection:
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
+                # between two statements revisions are loaded, which takes a starved machine long
+                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
                 self._config.attributes["connection"] = connection
                 command.upgrade(self._config, "head")
         except DBAPIError as error:

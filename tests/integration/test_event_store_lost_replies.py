@@ -157,6 +157,23 @@ async def test_an_event_with_the_same_bytes_but_another_topic_is_not_ones_own(
     assert isinstance((await waiting)[0], VersionTaken)
 
 
+async def test_a_retry_that_fails_for_another_reason_does_not_say_that_nothing_stands(
+    database: Database, proxy: PostgresProxy, appender: Appender
+) -> None:
+    event = foreign_event()
+    fault = Fault(request_bytes=0, hold=asyncio.Event())
+    proxy.faults.extend([REPLY_LOST, fault])
+    waiting = asyncio.ensure_future(append_singly(appender, [event]))
+    await fault.held.wait()
+    assert fault.hold is not None
+    await fetch(database, "ALTER TABLE stored_events RENAME TO somewhere_else")
+    fault.hold.set()
+    (outcome,) = await waiting
+    await fetch(database, "ALTER TABLE somewhere_else RENAME TO stored_events")
+    assert isinstance(outcome, AppendOutcomeUnknown)
+    assert (event.originator_id, 1) in await standing(database)
+
+
 async def test_of_a_burst_whose_reply_is_lost_everyone_gets_the_right_answer(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:

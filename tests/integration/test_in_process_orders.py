@@ -16,6 +16,7 @@ from pulse.application import (
     system_clock,
 )
 from pulse.domain import (
+    Order,
     OrderRequest,
     OrderUniqueKeyTaken,
     RequestedOrder,
@@ -23,8 +24,8 @@ from pulse.domain import (
     order_id_for,
     parse_order_request,
 )
-from pulse.eventstore import EventStore, EventUnreadable
-from pulse.postgres import Database
+from pulse.eventstore import AppendOutcomeUnknown, EventStore, EventUnreadable
+from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections import OrderReader
 from pulse.workers import Claims
 from tests.support.cli import write
@@ -69,6 +70,26 @@ async def test_an_order_is_placed_and_read_back_at_once(orders: InProcessOrders)
     view = await orders.order(placed.order_id, CALLER)
     assert (view.order_unique_key, view.total_quantity) == ("key-1", 123)
     assert (view.order_queue_status, view.version, view.slices) == ("PENDING", 1, ())
+
+
+class ReaderWithoutADatabase(OrderReader):
+    """The log's own connection is well; no other can be had."""
+
+    async def as_created(self, order_id: UUID) -> Order | None:
+        raise DatabaseUnavailable(f"no connection to read {order_id}")
+
+
+async def test_that_nothing_stands_under_a_key_is_not_said_where_something_does(
+    database: Database, store: EventStore
+) -> None:
+    reader = ReaderWithoutADatabase(database, MAPPER)
+    orders = InProcessOrders(store, reader, system_clock, Origin("host:1:abc"))
+    await orders.place(requested(), CALLER, TRACE)
+    with pytest.raises(AppendOutcomeUnknown):
+        await orders.place(requested(), CALLER, TRACE)
+    again, new = await orders.place_each([requested(), requested("new")], CALLER, TRACE)
+    assert isinstance(again, AppendOutcomeUnknown)
+    assert new == Placed(order_id_for("internal", "new"), "new", created=True)
 
 
 async def test_sixty_four_placings_of_the_same_order_at_once_make_one(

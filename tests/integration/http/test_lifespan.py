@@ -1,5 +1,7 @@
 """Start and stop as a server drives them: ready for the first request, and failing out loud."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,8 +13,8 @@ from psycopg.conninfo import conninfo_to_dict
 from pulse.errors import PulseError
 from pulse.http.root import Mounts, Root
 from pulse.settings import Settings
-from tests.support.api import client_of, serving
-from tests.support.orders import ORDERS, fault, order, placed, post
+from tests.support.api import client_of, lifespan_of, serving
+from tests.support.orders import ORDERS, fault, fault_in, order, placed, post
 from tests.support.waiting import until
 
 
@@ -115,3 +117,33 @@ async def test_only_the_latest_schema_is_served_where_migrating_is_off(
     async with serving(Settings(database_url=conninfo, migrate=False)) as client:
         checks = fault(await client.get("/pulse/health/ready"), 503, "UNAVAILABLE")["checks"]
         assert "migrate" in checks["schema"]
+
+
+async def test_who_is_still_in_flight_when_the_grace_is_over_is_told_to_ask_again() -> None:
+    said: list[dict[str, Any]] = []
+    arrived = asyncio.Event()
+
+    async def hanging(*_: object) -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def world() -> AsyncIterator[Mounts]:
+        yield {"": hanging}
+
+    async def nothing_more() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    root = Root(world)
+    scope = {"type": "http", "method": "POST", "path": "/x", "raw_path": b"/x", "headers": []}
+    async with lifespan_of(root):
+        answering = asyncio.ensure_future(root(scope, nothing_more, send))
+        await arrived.wait()
+        answering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await answering
+    assert said[0]["status"] == 503
+    assert fault_in(json.loads(said[1]["body"]), "UNAVAILABLE") == {}
