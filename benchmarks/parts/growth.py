@@ -1,7 +1,8 @@
 """Whether anything slows down as the log grows: append, POST, drain and reads at each size."""
 
 import time
-from statistics import median
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from benchmarks.bench import Bench
@@ -36,36 +37,44 @@ SELECT NOT EXISTS (SELECT FROM order_queue WHERE state = 'PENDING')
 
 
 async def run(bench: Bench) -> None:
-    """All sizes lie side by side; each operation goes from one to the next, round by round."""
-    sizes = [bench.sized(events, events // 1000) for events in _EVENTS]
-    async with bench.server(shared_buffers="2GB") as server:
-        await _at_sizes(bench, server, sizes, {})
+    """All sizes lie side by side; each operation goes from one to the next, round by round.
+
+    What a round appends stays, but for the empty log, which is a new one each time.
+    """
+    empty, *sizes = (bench.sized(events, events // 1000) for events in _EVENTS)
+    async with bench.server(shared_buffers="2GB") as server, AsyncExitStack() as stack:
+        loaded = {
+            events: await stack.enter_async_context(_loaded(bench, server, events))
+            for events in sizes
+        }
+        figures: dict[str, dict[int, list[float]]] = {}
+        for _ in range(bench.rounds):
+            async with _loaded(bench, server, empty) as new:
+                for events, database in {empty: new, **loaded}.items():
+                    for name, figure in (await _measured(bench, database)).items():
+                        figures.setdefault(name, {}).setdefault(events, []).append(figure)
+            bench.say(
+                "; ".join(f"{n}: {[round(v[-1]) for v in f.values()]}" for n, f in figures.items())
+            )
+    _compare(bench, figures, empty, sizes)
 
 
-async def _at_sizes(
-    bench: Bench, server: Server, sizes: list[int], loaded: dict[int, Database]
+@asynccontextmanager
+async def _loaded(bench: Bench, server: Server, events: int) -> AsyncIterator[Database]:
+    """A database with so many events, or with as few as there must be to read some."""
+    async with server.database() as database:
+        begun = time.perf_counter()
+        await load_orders(bench, database, max(events // 2, _ASKED // 2))
+        bench.say(f"{events:,} events loaded in {time.perf_counter() - begun:.0f} s")
+        yield database
+
+
+def _compare(
+    bench: Bench, figures: dict[str, dict[int, list[float]]], empty: int, sizes: list[int]
 ) -> None:
-    """Load the next size inside the ones before, since each database lasts as long as its block."""
-    if len(loaded) < len(sizes):
-        events = sizes[len(loaded)]
-        async with server.database() as database:
-            begun = time.perf_counter()
-            await load_orders(bench, database, max(events // 2, _ASKED // 2))
-            bench.say(f"{events:,} events loaded in {time.perf_counter() - begun:.0f} s")
-            await _at_sizes(bench, server, sizes, {**loaded, events: database})
-        return
-    figures: dict[str, dict[int, list[float]]] = {}
-    for _ in range(bench.rounds):
-        for events, database in loaded.items():
-            for name, figure in (await _measured(bench, database)).items():
-                figures.setdefault(name, {}).setdefault(events, []).append(figure)
-        bench.say(
-            "; ".join(f"{n}: {[round(median(v)) for v in f.values()]}" for n, f in figures.items())
-        )
     for name, by_size in figures.items():
-        empty = by_size[sizes[0]]
-        for events in sizes[1:]:
-            names = {f"{events:,} events": by_size[events], "empty log": empty}
+        for events in sizes:
+            names = {f"{events:,} events": by_size[events], "empty log": by_size[empty]}
             setting = f"{name} at {events:,} events"
             bench.add(Comparison.of(setting, _UNITS[name], names, {"empty log": _AT_LEAST}))
 

@@ -34,6 +34,9 @@ SELECT notification_id, originator_id, originator_version, topic, state, recorde
  WHERE originator_id = (SELECT id FROM asked WHERE n = :n)
  ORDER BY originator_version;
 """
+_WHOLE_TABLE_READS: Final = """
+SELECT sum(seq_scan) FROM pg_stat_user_tables
+ WHERE relname IN ('stored_events', 'order_queue', 'order_slices')"""
 _PAGE_SQL: Final = """
 SELECT q.*, s.* FROM (
     SELECT * FROM order_queue WHERE created_position < :n * 900
@@ -57,6 +60,7 @@ async def run(bench: Bench) -> None:
             bench.home, "-m", "pulse.cli", "api", settings={"database_url": data.url}
         ) as pulse:
             paths = await _paths(bench, data, pulse.url)
+            scans = await data.figure(_WHOLE_TABLE_READS)
             answers = bench.home / "answers.json"
             answers.write_bytes(await _answers(pulse.url, paths))
             async with Process.running(
@@ -76,6 +80,8 @@ async def run(bench: Bench) -> None:
                             Contestant("SQL alone", _sql(bench, data, sql)),
                         ],
                     )
+        scans = await data.figure(_WHOLE_TABLE_READS) - scans  # who has gone has reported his
+        bench.fact("plans that read a whole table meanwhile", scans, "")
 
 
 async def load_orders(bench: Bench, data: Database, orders: int) -> None:

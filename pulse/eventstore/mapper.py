@@ -135,22 +135,29 @@ class EventMapper(Mapper[UUID]):
         self, topic: str, originator_id: UUID, originator_version: int, state: bytes
     ) -> DomainEvent:
         """Typed decoding in one pass: the two keys are put back in front of the other fields."""
-        where = f"version {originator_version} of stream {originator_id} ({topic})"
         event_type = self._types.get(topic)
         if event_type is None:
+            where = _where(topic, originator_id, originator_version)
             raise EventUnreadable(f"{where} is not an event of Pulse")
         try:
             if event_type.class_version > 1 or _CLASS_VERSION in state:
                 state = _upcast(event_type, state)
             head = b'{"originator_id":"%b","originator_version":%d,' % (
-                str(originator_id).encode(),
+                originator_id.hex.encode(),
                 originator_version,
             )
             return self._decoders[topic].decode(head + state[1:])
         except _NewerClassError as error:
+            where = _where(topic, originator_id, originator_version)
             raise EventTooNew(f"{where} {error}") from None
         except _UNREADABLE as error:
+            where = _where(topic, originator_id, originator_version)
             raise EventUnreadable(f"{where} cannot be read: {error}") from error
+
+
+def _where(topic: str, originator_id: UUID, originator_version: int) -> str:
+    """An event's place, for who has to look at it; not made for the many that are well."""
+    return f"version {originator_version} of stream {originator_id} ({topic})"
 
 
 class _NewerClassError(Exception):

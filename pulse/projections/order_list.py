@@ -129,7 +129,6 @@ def _view(  # noqa: PLR0913, PLR0917 - the columns of the statement, in their or
     quantities: list[int] | None,
     scheduled_ats: list[datetime] | None,
 ) -> OrderView:
-    slices = zip(sequence_numbers or (), quantities or (), scheduled_ats or (), strict=True)
     return OrderView(
         order_id=order_id,
         order_unique_key=order_unique_key,
@@ -148,8 +147,5 @@ def _view(  # noqa: PLR0913, PLR0917 - the columns of the statement, in their or
         split_completed_at=split_completed_at,
         claimed_by=claimed_by,
         claimed_at=claimed_at,
-        slices=tuple(
-            Slice(sequence_number=number, quantity=quantity, scheduled_at=at)
-            for number, quantity, at in slices
-        ),
+        slices=tuple(map(Slice, sequence_numbers or (), quantities or (), scheduled_ats or ())),
     )
