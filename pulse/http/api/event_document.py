@@ -34,7 +34,7 @@ _CREATED: Final[dict[str, Any]] = {
     "order_id": str(samples.ORDER_ID),
     "version": 1,
     "type": "OrderCreated",
-    "occurred_at": "2026-03-02T03:45:00.25Z",
+    "occurred_at": "2026-03-02T03:45:00.250000Z",
     "recorded_at": "2026-03-02T03:45:00.252113Z",
     "data": {
         "recorded_by": _RECORDED_BY,
@@ -55,15 +55,20 @@ _SCHEDULED: Final[dict[str, Any]] = {
     "order_id": str(samples.ORDER_ID),
     "version": 2,
     "type": "SlicesScheduled",
-    "occurred_at": "2026-03-02T03:45:00.263Z",
+    "occurred_at": "2026-03-02T03:45:00.263000Z",
     "recorded_at": "2026-03-02T03:45:00.264571Z",
     "data": {
         "recorded_by": {**_RECORDED_BY, "component": "worker"},
-        "trace": {**_TRACE, "request_source": "PULSE_BACKGROUND:host:4711:79e748"},
+        "trace": {
+            **_TRACE,
+            "trace_source": "PULSE_BACKGROUND:host:4711:79e748",
+            "request_id": "r17724231000123456789ab",
+            "request_source": "PULSE_BACKGROUND:host:4711:79e748",
+        },
         "slices": samples.SLICES,
         "splitter_version": 1,
         "worker": "host:4711:79e748",
-        "claimed_at": "2026-03-02T03:45:00.259Z",
+        "claimed_at": "2026-03-02T03:45:00.259000Z",
     },
 }
 

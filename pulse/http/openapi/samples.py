@@ -25,8 +25,8 @@ SHORTEST_REQUEST: Final[dict[str, Any]] = {
 }
 PLACED: Final[dict[str, Any]] = {"order_id": str(ORDER_ID), "order_unique_key": KEY}
 SLICES: Final[list[dict[str, Any]]] = [
-    {"sequence_number": 1, "quantity": 46, "scheduled_at": "2026-03-02T03:45:00.25Z"},
-    {"sequence_number": 2, "quantity": 54, "scheduled_at": "2026-03-02T04:45:00.25Z"},
+    {"sequence_number": 1, "quantity": 46, "scheduled_at": "2026-03-02T03:45:00.250000Z"},
+    {"sequence_number": 2, "quantity": 54, "scheduled_at": "2026-03-02T04:45:00.250000Z"},
 ]
 COMPLETED: Final[dict[str, Any]] = {
     **PLACED,
@@ -40,9 +40,9 @@ COMPLETED: Final[dict[str, Any]] = {
     "version": 2,
     "position": 18,
     "placed_by": "anonymous",
-    "created_at": "2026-03-02T03:45:00.25Z",
-    "updated_at": "2026-03-02T03:45:00.263Z",
-    "split_completed_at": "2026-03-02T03:45:00.263Z",
+    "created_at": "2026-03-02T03:45:00.250000Z",
+    "updated_at": "2026-03-02T03:45:00.263000Z",
+    "split_completed_at": "2026-03-02T03:45:00.263000Z",
     "claimed_by": None,
     "claimed_at": None,
     "slices": SLICES,
@@ -52,7 +52,7 @@ PENDING: Final[dict[str, Any]] = {
     "order_queue_status": "PENDING",
     "version": 1,
     "position": 17,
-    "updated_at": "2026-03-02T03:45:00.25Z",
+    "updated_at": "2026-03-02T03:45:00.250000Z",
     "split_completed_at": None,
     "slices": [],
 }

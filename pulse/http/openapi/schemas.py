@@ -113,7 +113,8 @@ SHARED: Final[dict[str, Schema]] = {
         split_config=ref("SplitConfigRequest"),
     ),
     "SplitConfigRequest": record(
-        "How to split it; anything wrong here is `INVALID_SPLIT_CONFIG`.",
+        "How to split it. A wrong value here is `INVALID_SPLIT_CONFIG`, a missing or unknown field "
+        "`INVALID_REQUEST`.",
         optional=("randomize",),
         num_splits=SPLITS,
         duration_minutes=MINUTES,

