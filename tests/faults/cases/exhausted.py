@@ -106,14 +106,20 @@ async def run(scene: Scene) -> None:
 
 
 async def _log_locked(judge: Judge, house: House, seconds: float) -> None:
-    events = f"{house.apis[0].url}/internal/events?after=0&limit=1"
-    async with house.caller.load(rate=_RATE), asking(events, DESK, rate=_ASKED_A_SECOND) as read:
+    api = f"{house.apis[0].url}/internal"
+    log, one = f"{api}/events?limit=1", f"{api}/orders/{await house.caller.place()}"
+    async with (
+        house.caller.load(rate=_RATE),
+        asking(log, DESK, rate=_ASKED_A_SECOND) as read,
+        asking(one, DESK, rate=_ASKED_A_SECOND) as read_order,
+    ):
         async with _holding(judge.scene, house, _LOCK_TABLE) as since:
             await asyncio.sleep(seconds)
             until = time.monotonic()
         await _recover(judge.scene, house)
     judge.hold("orders, the log locked", house.caller.answers, (since, until), _POST_SECONDS)
     judge.hold("reads of the log, it locked", read, (since, until), _READ_SECONDS)
+    judge.hold("reads of an order, the log locked", read_order, (since, until), _READ_SECONDS)
 
 
 async def _appends_locked(judge: Judge, house: House, seconds: float) -> None:
