@@ -70,7 +70,7 @@ bench: $(VENV)/.dev ## all but growth that is measured, beside floors and peers;
 performance: $(VENV)/.dev ## write the tables of docs/performance.md from what the benchmarks found
 	$(BIN)/python -m benchmarks.page
 
-bench-growth: $(VENV)/.dev ## append, POST, a read, drain at 0, 1 and 10 million events (half an hour)
+bench-growth: $(VENV)/.dev ## append, POST, a read, drain at 0, 1 and 10 million events (a quarter of an hour)
 	$(BIN)/python -m benchmarks growth $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
 bench-proxy: $(VENV)/.dev ## what slow callers cost behind the proxy (needs nginx)

@@ -20,7 +20,8 @@ class Gatherer(Generic[Key, Found]):
 
     Who asks alone waits for nobody; nobody shares a query that had begun before he asked, so each
     reads what was committed by then. A query without an answer after `most_seconds` is given up:
-    it may end when it likes, and another takes its place. So nobody waits longer than twice that.
+    it may end when it likes, and another takes its place. So of 600 keys at once none waits longer
+    than twice that, and each 600 more wait once longer, should all that is asked hang.
     """
 
     def __init__(
