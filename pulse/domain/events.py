@@ -15,7 +15,7 @@ from pulse.domain.splitting import SplitTerms, split_terms_of
 from pulse.domain.values import OrderSpec, RecordedBy, Side, Slice, Trace
 
 
-class DomainEvent(msgspec.Struct, frozen=True, kw_only=True):
+class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What every event says: whose it is, its place in the stream, when, by whom and why.
 
     `timestamp` is the application's clock in UTC to the microsecond.

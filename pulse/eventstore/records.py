@@ -9,7 +9,7 @@ import msgspec
 from eventsourcing.persistence import StoredEvent
 
 
-class RecordedEvent(msgspec.Struct, frozen=True):
+class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     """A row of the log: `position` is its place there, `recorded_at` the database's clock."""
 
     position: int

@@ -20,7 +20,7 @@ OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
 _SELECT_STREAMS = load_sql(__package__, "select_order_streams")
 
 
-class SplitConfig(msgspec.Struct, frozen=True):
+class SplitConfig(msgspec.Struct, frozen=True, gc=False):
     """How the order is split, after defaults."""
 
     num_splits: int
@@ -28,7 +28,7 @@ class SplitConfig(msgspec.Struct, frozen=True):
     randomize: bool
 
 
-class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+class OrderView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order as answered; fields and their order are the contract's."""
 
     order_id: UUID

@@ -12,6 +12,7 @@ from pulse.domain import (
     Event,
     HistoryBroken,
     OrderCreated,
+    Slice,
     SlicesScheduled,
     SplittingFailed,
     TimedOut,
@@ -21,7 +22,7 @@ from pulse.domain.orders import timed_out_message
 Columns = tuple[list[Any], ...]
 
 
-class Outcome(msgspec.Struct):
+class Outcome(msgspec.Struct, gc=False):
     """The columns of `order_queue` that an outcome sets."""
 
     order_id: UUID
@@ -34,7 +35,7 @@ class Outcome(msgspec.Struct):
     split_completed_at: datetime | None
 
 
-class NewOrder(msgspec.Struct):
+class NewOrder(msgspec.Struct, gc=False):
     """A row of `order_queue`, its columns in the table's order."""
 
     order_id: UUID
@@ -70,7 +71,7 @@ class QueueChanges:
         self.settled: dict[UUID, Outcome] = {}
         self.ended: list[UUID] = []
         self.foreign = 0
-        self.slices: tuple[list[UUID], list[int], list[int], list[datetime]] = ([], [], [], [])
+        self.scheduled: dict[UUID, tuple[Slice, ...]] = {}
 
     def apply(self, position: int, event: Event) -> None:
         """Take in the next event of the log.
@@ -83,7 +84,21 @@ class QueueChanges:
         else:
             self._settle(_outcome(position, event))
         if isinstance(event, SlicesScheduled):
-            self._add_slices(event)
+            self.scheduled[event.originator_id] = event.slices
+
+    def slice_columns(self) -> Columns:
+        """All slices, one array a column: order, number, quantity, time."""
+        order_ids: list[UUID] = []
+        slices: list[Slice] = []
+        for order_id, own in self.scheduled.items():
+            order_ids += [order_id] * len(own)
+            slices += own
+        return (
+            order_ids,
+            [s.sequence_number for s in slices],
+            [s.quantity for s in slices],
+            [s.scheduled_at for s in slices],
+        )
 
     def _create(self, position: int, event: OrderCreated) -> None:
         if event.originator_id in self.created:
@@ -121,14 +136,6 @@ class QueueChanges:
             return
         for field in Outcome.__struct_fields__:
             setattr(row, field, getattr(outcome, field))
-
-    def _add_slices(self, event: SlicesScheduled) -> None:
-        order_ids, numbers, quantities, times = self.slices
-        for s in event.slices:
-            order_ids.append(event.originator_id)
-            numbers.append(s.sequence_number)
-            quantities.append(s.quantity)
-            times.append(s.scheduled_at)
 
 
 def columns_of(rows: Iterable[msgspec.Struct]) -> Columns:

@@ -1,12 +1,13 @@
 """Writes a batch of the log into the order queue's tables, on a transaction of the caller's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
+import msgspec
 import psycopg
 
-from pulse.domain import HistoryBroken
+from pulse.domain import HistoryBroken, Slice
 from pulse.eventstore import EventMapper, EventUnreadable, RecordedEvent
 from pulse.postgres import Connection, load_sql
 from pulse.projections.queue_changes import QueueChanges, columns_of
@@ -17,9 +18,19 @@ POISON: Final = (EventUnreadable, HistoryBroken, psycopg.DataError, psycopg.Inte
 _INSERT_ORDERS = load_sql(__package__, "insert_orders")
 _SETTLE_ORDERS = load_sql(__package__, "settle_orders")
 _INSERT_SLICES = load_sql(__package__, "insert_slices")
+_COPY_ORDERS = load_sql(__package__, "copy_orders")
+_COPY_SLICES = load_sql(__package__, "copy_slices")
 _DELETE_SETTLED_CLAIMS = load_sql(__package__, "delete_settled_claims")
 _SELECT_PARKED_AMONG = load_sql(__package__, "select_parked_among")
 _PARK_ORDER = load_sql(__package__, "park_order")
+
+_ORDER_TYPES: Final = (
+    *("uuid", "text", "text", "text", "text", "text", "int8", "int4", "int4", "bool", "int4"),
+    *("text", "text", "text", "int8", "int8", "int8", "timestamptz", "timestamptz", "timestamptz"),
+)
+_SLICE_TYPES: Final = ("uuid", "int4", "text", "text", "int8", "timestamptz")
+"""Of the columns as they are copied; binary COPY converts nothing."""
+_INT4: Final = range(-(2**31), 2**31)
 
 
 class QueueWriter:
@@ -84,13 +95,72 @@ class QueueWriter:
             if changes.settled:
                 outcomes = columns_of(changes.settled.values())
                 settled = await _execute(connection, _SETTLE_ORDERS, outcomes)
-            if changes.slices[0]:
-                await _execute(connection, _INSERT_SLICES, changes.slices)
+            if changes.scheduled:
+                await _execute(connection, _INSERT_SLICES, changes.slice_columns())
             if changes.ended and self._end_claims:
                 await _execute(connection, _DELETE_SETTLED_CLAIMS, (changes.ended,))
-        if settled is not None and settled.rowcount != len(changes.settled):
-            missing = len(changes.settled) - settled.rowcount
-            raise HistoryBroken(f"{missing} outcomes are of orders that were not pending")
+        if settled is not None:
+            _require_all_settled(changes, settled.rowcount)
+
+    async def copy(self, connection: Connection, changes: QueueChanges) -> None:
+        """The same rows by COPY, at half of what they cost Postgres otherwise. Ends no claims.
+
+        For tables that nobody else waits for: a COPY whose client has fallen silent cannot be cut
+        off, since Postgres heeds neither a cancel nor a timeout until the next piece comes.
+
+        Raises:
+            POISON: as `write`.
+        """
+        created = changes.created.values()
+        terms = {order.order_id: (order.instrument, order.side) for order in created}
+        orders = map(msgspec.structs.astuple, created)
+        await _copy(connection, _COPY_ORDERS, _ORDER_TYPES, orders)
+        if changes.settled:
+            outcomes = columns_of(changes.settled.values())
+            cursor = await _execute(connection, _SETTLE_ORDERS, outcomes)
+            _require_all_settled(changes, cursor.rowcount)
+            terms |= {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
+        slices = _slice_rows(changes.scheduled, terms)
+        await _copy(connection, _COPY_SLICES, _SLICE_TYPES, slices)
+
+
+def _require_all_settled(changes: QueueChanges, settled: int) -> None:
+    if settled != len(changes.settled):
+        missing = len(changes.settled) - settled
+        raise HistoryBroken(f"{missing} outcomes are of orders that were not pending")
+
+
+def _slice_rows(
+    scheduled: Mapping[UUID, Sequence[Slice]], terms: Mapping[UUID, tuple[str, str]]
+) -> Iterator[tuple[Any, ...]]:
+    for order_id, slices in scheduled.items():
+        instrument, side = terms[order_id]
+        for s in slices:
+            yield order_id, s.sequence_number, instrument, side, s.quantity, s.scheduled_at
+
+
+async def _copy(
+    connection: Connection,
+    statement: LiteralString,
+    types: Sequence[str],
+    rows: Iterable[tuple[Any, ...]],
+) -> None:
+    narrow = [column for column, its_type in enumerate(types) if its_type == "int4"]
+    try:
+        async with connection.cursor().copy(statement) as copy:
+            copy.set_types(types)
+            for row in rows:
+                for column in narrow:
+                    _require_int4(row[column])
+                await copy.write_row(row)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise psycopg.DataError(f"it cannot be copied: {error}") from error
+
+
+def _require_int4(number: int) -> None:
+    """Psycopg would cut it down to 32 bits and say nothing (seen with 3.3.9)."""
+    if number not in _INT4:
+        raise OverflowError(f"{number} is no int4")
 
 
 async def _execute(connection: Connection, statement: LiteralString, parameters: Any) -> Any:  # noqa: ANN401

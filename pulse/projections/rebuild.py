@@ -7,7 +7,7 @@ transaction: no reader sees fewer rows or an older state. No claim is touched.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -44,6 +44,7 @@ _SELECT_POSITION = load_sql(__package__, "select_position")
 _WAIT_FOR_POSITION = load_sql(__package__, "wait_for_position")
 _SWAP_REBUILT = load_sql(__package__, "swap_rebuilt")
 
+_Write = Callable[[Connection, QueueChanges], Awaitable[None]]
 OnProgress = Callable[[int, int], None]
 """Told now and then: the position reached, and the live one."""
 
@@ -135,7 +136,7 @@ class Rebuild:
                 batch = await following
                 following = asyncio.ensure_future(self._read(batch.end, live))
                 async with connection.transaction():
-                    await self._apply(connection, batch)
+                    await self._apply(connection, batch, self._writer.copy)
                 live = await _live_position(connection, _SELECT_POSITION)
             self._on_progress(self._position, live)
         finally:
@@ -150,7 +151,7 @@ class Rebuild:
                     live = await _live_position(connection, _WAIT_FOR_POSITION)
                     while self._position < live:
                         batch = await self._read(self._position, live)
-                        await self._apply(connection, batch)
+                        await self._apply(connection, batch, self._writer.write)
                     await connection.execute(_SWAP_REBUILT)
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
                 if attempt == _SWAP_ATTEMPTS:
@@ -174,21 +175,21 @@ class Rebuild:
             changes = None
         return _Batch(records, records[-1].position if records else live, changes)
 
-    async def _apply(self, connection: Connection, batch: _Batch) -> None:
+    async def _apply(self, connection: Connection, batch: _Batch, write: _Write) -> None:
         if batch.records:
             async with _search_path_to_rebuilt(connection):
-                if not await self._is_written(connection, batch):
+                if not await self._is_written(connection, batch, write):
                     await self._apply_or_park(connection, batch.records)
         self._events += len(batch.records)
         self._position = batch.end
 
-    async def _is_written(self, connection: Connection, batch: _Batch) -> bool:
+    async def _is_written(self, connection: Connection, batch: _Batch, write: _Write) -> bool:
         """Whether the batch could be written as it was read; not where orders are set aside."""
         if batch.changes is None or self._parked:
             return False
         try:
             async with connection.transaction():
-                await self._writer.write(connection, batch.changes)
+                await write(connection, batch.changes)
         except POISON:
             return False
         return True

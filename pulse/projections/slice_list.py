@@ -33,7 +33,7 @@ class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
     after: SlicePlace | None = None
 
 
-class ScheduledSlice(msgspec.Struct, frozen=True):
+class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
     """A slice as listed, with what it needs of its order; fields as the contract has them."""
 
     order_id: UUID

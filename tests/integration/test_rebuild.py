@@ -3,9 +3,11 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
+from pulse.domain import Event
 from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database
 from pulse.projections import Projected, Projector, Rebuild, RebuildRunning
@@ -151,6 +153,66 @@ async def test_a_poisoned_order_is_parked_in_the_rebuilt_queue_too(
 
     assert rebuilt.parked_orders == 1
     assert contents(conninfo) == live
+
+
+@pytest.mark.parametrize(
+    "misfit",
+    [
+        {"num_splits": 2**31},
+        {"total_quantity": 2**63},
+        {"total_quantity": 2**64},
+        {"instrument": "NSE:\0"},
+        {"splitter_version": -(2**31) - 1},
+    ],
+    ids=str,
+)
+async def test_an_order_that_fits_no_column_is_parked_in_the_rebuilt_queue_too(
+    conninfo: str, database: Database, misfit: dict[str, Any]
+) -> None:
+    await fill(database, 20)
+    write(conninfo, order_created("poisoned", **misfit))
+    await fill(database, 20)
+    await project_all(database)
+    live = contents(conninfo)
+    assert len(live["parked_orders"]) == 1
+
+    rebuilt = await Rebuild(database, EventMapper(), nothing).run()
+
+    assert rebuilt.parked_orders == 1
+    assert _without_reasons(contents(conninfo)) == _without_reasons(live)
+
+
+async def test_a_schedule_that_names_a_slice_twice_is_parked_in_the_rebuilt_queue_too(
+    conninfo: str, database: Database
+) -> None:
+    await fill(database, 20)
+    created = order_created("poisoned")
+    scheduled = slices_scheduled(created)
+    twice = msgspec.structs.replace(scheduled, slices=(*scheduled.slices, scheduled.slices[0]))
+    write(conninfo, created, twice)
+    await fill(database, 20)
+    await project_all(database)
+    live = contents(conninfo)
+    assert len(live["parked_orders"]) == 1
+
+    rebuilt = await Rebuild(database, EventMapper(), nothing).run()
+
+    assert rebuilt.parked_orders == 1
+    assert _without_reasons(contents(conninfo)) == _without_reasons(live)
+
+
+def write(conninfo: str, *events: Event) -> None:
+    with psycopg.connect(conninfo) as connection:
+        for event in stored(events):
+            connection.execute(
+                "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
+                " VALUES (%s, %s, %s, %s)",
+                (event.originator_id, event.originator_version, event.topic, event.state),
+            )
+
+
+def _without_reasons(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {**found, "parked_orders": [row[:2] for row in found["parked_orders"]]}
 
 
 async def test_a_rebuild_that_died_leaves_the_live_queue_and_no_obstacle(

@@ -1,4 +1,4 @@
--- Outcomes of orders that an earlier batch created.
+-- Outcomes of orders that an earlier batch created; tells what their slices are of.
 UPDATE order_queue q
    SET state = o.state,
        failure_reason = o.failure_reason,
@@ -14,3 +14,4 @@ UPDATE order_queue q
           split_completed_at)
  WHERE q.order_id = o.order_id
    AND q.state = 'PENDING'
+RETURNING q.order_id, q.instrument, q.side
