@@ -4,14 +4,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import httpx
 import structlog
 
 from pulse.application import Orders
+from pulse.bootstrap.garbage import spare_the_collector
 from pulse.bootstrap.gateway import open_orders_elsewhere, open_token_checker
 from pulse.bootstrap.limits import limits_of, rate_limited
 from pulse.bootstrap.node import Node
@@ -43,12 +44,12 @@ def everything(settings: Settings) -> Root:
 
     The gateway hands its orders to the API's own use cases, without a hop.
     """
-    return Root(lambda: _everything(settings), limits_of(settings))
+    return _root(settings, lambda: _everything(settings))
 
 
 def api_alone(settings: Settings) -> Root:
     """The API at `/`, without workers: orders stay PENDING until somebody's worker takes them."""
-    return Root(lambda: _api_alone(settings), limits_of(settings))
+    return _root(settings, lambda: _api_alone(settings))
 
 
 def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
@@ -56,7 +57,7 @@ def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None
 
     `transport` takes the place of the network in tests.
     """
-    return Root(lambda: _gateway_alone(settings, transport), limits_of(settings))
+    return _root(settings, lambda: _gateway_alone(settings, transport))
 
 
 async def work_until_stopped(settings: Settings) -> None:
@@ -66,6 +67,7 @@ async def work_until_stopped(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     try:
         async with _open_node(settings, with_workers=True):
+            spare_the_collector()
             _log.info("workers.started")
             await stopped.wait()
             _log.info("workers.stopping")
@@ -73,6 +75,16 @@ async def work_until_stopped(settings: Settings) -> None:
         sys.stderr.write(f"pulse: {error}\n")
         raise SystemExit(3) from None
     _log.info("workers.stopped")
+
+
+def _root(settings: Settings, mounts: Callable[[], AbstractAsyncContextManager[Mounts]]) -> Root:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Mounts]:
+        async with mounts() as found:
+            spare_the_collector()
+            yield found
+
+    return Root(opened, limits_of(settings))
 
 
 @asynccontextmanager

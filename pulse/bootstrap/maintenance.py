@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 
 from pulse.application import InProcessOrders, Origin, ScheduleVerification, system_clock
+from pulse.bootstrap.garbage import spare_the_collector
 from pulse.bootstrap.schema import MIGRATED_ROOMS
 from pulse.bootstrap.server import open_server
 from pulse.eventstore import EventStore
@@ -59,6 +60,7 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             store = EventStore(database, on_commit=lambda: None)
             reader = OrderReader(database, store.mapper)
             orders = InProcessOrders(store, reader, system_clock, Origin.of_this_process())
+            spare_the_collector()
             yield Tools(database, store, orders, ParkedOrders(database, store.mapper))
         finally:
             await database.close()
