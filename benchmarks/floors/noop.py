@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application import EventView, InProcessOrders, Origin, Readiness, system_clock
+from pulse.bootstrap.garbage import spare_the_collector
 from pulse.bootstrap.limits import limits_of
 from pulse.cli.listening import serve
 from pulse.domain import Event
@@ -83,7 +84,9 @@ async def _world() -> AsyncIterator[Mounts]:
     answers = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else None  # noqa: ASYNC240
     orders = AnswersAtHand(msgspec.json.decode(answers, type=Answers) if answers else None)
     readiness = Readiness(Database("", pool_size=1), lambda _: None, lambda: None, lambda: None)
-    yield {"": InternalDoor(create_api(orders, readiness), ())}
+    api = InternalDoor(create_api(orders, readiness), ())
+    spare_the_collector()
+    yield {"": api}
 
 
 def main() -> None:

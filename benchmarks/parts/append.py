@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
-from eventsourcing.persistence import ApplicationRecorder, InfrastructureFactory
+from eventsourcing.persistence import ApplicationRecorder, InfrastructureFactory, StoredEvent
 from eventsourcing.utils import Environment
 
 from benchmarks.bench import Bench, Contestant
@@ -58,7 +58,10 @@ async def run(bench: Bench) -> None:
 
 @asynccontextmanager
 async def appending(
-    bench: Bench, database: Database, callers: int
+    bench: Bench,
+    database: Database,
+    callers: int,
+    new_event: Callable[[], StoredEvent] = new_creation,
 ) -> AsyncIterator[Callable[[], Awaitable[float]]]:
     """Turns of so many callers on Pulse's event store, each waiting for its own answer."""
     store = EventStore(Pool(database.conninfo, pool_size=1), on_commit=lambda: None)
@@ -68,7 +71,7 @@ async def appending(
         for done in itertools.count():
             if time.perf_counter() > until:
                 return done
-            await store.append_stored((new_creation(),))
+            await store.append_stored((new_event(),))
         raise AssertionError
 
     async def turn() -> float:

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+from eventsourcing.persistence import StoredEvent
+
 from benchmarks.bench import Bench
 from benchmarks.comparison import Comparison, Unit
 from benchmarks.database import Database, Server
@@ -12,7 +14,7 @@ from benchmarks.generators import wrk
 from benchmarks.parts.append import appending
 from benchmarks.parts.reads import load_orders
 from benchmarks.process import Process
-from benchmarks.sample import fill_log
+from benchmarks.sample import fill_log, new_creation
 
 TITLE: Final = "growth: the same at 0, 1 and 10 million stored events"
 _EVENTS: Final = (0, 1_000_000, 10_000_000)
@@ -21,8 +23,10 @@ _CONNECTIONS: Final = 32
 _CALLERS: Final = 64
 _DRAINED: Final = 10_000
 _SECONDS: Final = 300.0
+_TURNS_UNTIL_STEADY: Final = 3
 _AT_LEAST: Final = 0.9
 _UNITS: Final[dict[str, Unit]] = {
+    "append after a checkpoint": "events/s",
     "append": "events/s",
     "POST": "orders/s",
     "read of an order": "requests/s",
@@ -37,9 +41,10 @@ SELECT NOT EXISTS (SELECT FROM order_queue WHERE state = 'PENDING')
 
 
 async def run(bench: Bench) -> None:
-    """All sizes lie side by side; each operation goes from one to the next, round by round.
+    """All sizes lie side by side; an operation goes from one to the next, then the next operation.
 
-    What a round appends stays, but for the empty log, which is a new one each time.
+    What a round appends stays, but for the empty log, which is a new one each time: to make it is a
+    checkpoint, after which Postgres logs each page whole when it is first written.
     """
     empty, *sizes = (bench.sized(events, events // 1000) for events in _EVENTS)
     async with bench.server(shared_buffers="2GB") as server, AsyncExitStack() as stack:
@@ -48,15 +53,20 @@ async def run(bench: Bench) -> None:
             for events in sizes
         }
         figures: dict[str, dict[int, list[float]]] = {}
-        for _ in range(bench.rounds):
+        for number in range(bench.rounds):
             async with _loaded(bench, server, empty) as new:
-                for events, database in {empty: new, **loaded}.items():
-                    for name, figure in (await _measured(bench, database)).items():
-                        figures.setdefault(name, {}).setdefault(events, []).append(figure)
-            bench.say(
-                "; ".join(f"{n}: {[round(v[-1]) for v in f.values()]}" for n, f in figures.items())
-            )
+                databases = list({empty: new, **loaded}.items())
+                first = number % len(databases)
+                for operation in _OPERATIONS:
+                    for events, database in [*databases[first:], *databases[:first]]:
+                        for name, figure in (await operation(bench, database)).items():
+                            figures.setdefault(name, {}).setdefault(events, []).append(figure)
+            bench.say("; ".join(f"{n}: {_last(own)}" for n, own in figures.items()))
     _compare(bench, figures, empty, sizes)
+
+
+def _last(figures: dict[int, list[float]]) -> str:
+    return ", ".join(f"{own[-1]:,.0f} at {events:,}" for events, own in sorted(figures.items()))
 
 
 @asynccontextmanager
@@ -79,11 +89,24 @@ def _compare(
             bench.add(Comparison.of(setting, _UNITS[name], names, {"empty log": _AT_LEAST}))
 
 
-async def _measured(bench: Bench, database: Database) -> dict[str, float]:
-    """Each operation once, with everything that it left behind worked off before the next."""
-    found = {}
-    async with appending(bench, database, _CALLERS) as append:
-        found["append"] = await append()
+async def _appended(bench: Bench, database: Database) -> dict[str, float]:
+    """At once, and when most pages have been written since the checkpoint.
+
+    The events are of a topic that no worker knows, or there would be a backlog to split.
+    """
+    async with appending(bench, database, _CALLERS, _foreign) as append:
+        at_once = await append()
+        for _ in range(_TURNS_UNTIL_STEADY):
+            steady = await append()
+    return {"append after a checkpoint": at_once, "append": steady}
+
+
+def _foreign() -> StoredEvent:
+    creation = new_creation()
+    return StoredEvent(creation.originator_id, 1, "benchmark:Foreign", creation.state)
+
+
+async def _posted_and_read(bench: Bench, database: Database) -> dict[str, float]:
     settings = {"database_url": database.url}
     async with Process.running(bench.home, "-m", "pulse.cli", "api", settings=settings) as api:
         ids = [
@@ -107,12 +130,10 @@ async def _measured(bench: Bench, database: Database) -> dict[str, float]:
             connections=_CONNECTIONS,
             seconds=bench.turn_seconds,
         )
-        found |= {"POST": posts.rate, "read of an order": reads.rate}
-    found["drain"] = await _drained(bench, database)
-    return found
+    return {"POST": posts.rate, "read of an order": reads.rate}
 
 
-async def _drained(bench: Bench, database: Database) -> float:
+async def _drained(bench: Bench, database: Database) -> dict[str, float]:
     """Orders a second of a backlog of few slices. What was posted before is split first."""
     settings = {"database_url": database.url, "batch_size": 500, "log_level": "info"}
     async with Process.running(
@@ -123,4 +144,7 @@ async def _drained(bench: Bench, database: Database) -> float:
         await fill_log(database, orders, num_splits=5, stage="created")
         begun = time.perf_counter()
         await database.until(_NOTHING_LEFT, seconds=_SECONDS)
-        return orders / (time.perf_counter() - begun)
+        return {"drain": orders / (time.perf_counter() - begun)}
+
+
+_OPERATIONS: Final = (_appended, _posted_and_read, _drained)
