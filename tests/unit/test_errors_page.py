@@ -1,0 +1,38 @@
+"""docs/errors.md tells of every code that a caller may meet."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pulse.domain import SPLITTING_ERROR, TIMED_OUT, TOO_LATE
+from pulse.http.api.document import document_of_api
+from pulse.http.errors import _HTTP_CODES
+from pulse.http.gateway.document import document_of_gateway
+from tests.support.processes import ROOT
+
+PAGE = (ROOT / "docs" / "errors.md").read_text()
+ROWS = dict(re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", PAGE, re.MULTILINE))
+
+
+def answered(value: Any) -> Iterator[tuple[str, str]]:
+    """Every status and code among the examples of a document."""
+    for methods in value["paths"].values():
+        for described in methods.values():
+            for status, answer in described["responses"].items():
+                examples = answer.get("content", {}).get("application/json", {}).get("examples", {})
+                for example in examples.values():
+                    if isinstance(example["value"], dict) and "error" in example["value"]:
+                        yield example["value"]["error"]["code"], status
+
+
+def test_every_code_stands_there_with_its_status() -> None:
+    met = {*answered(document_of_api()), *answered(document_of_gateway())}
+    met |= {(code, str(status)) for status, code in _HTTP_CODES.items()}
+
+    assert len(met) > 10
+    assert met == set(ROWS.items())
+
+
+def test_every_reason_to_fail_stands_there() -> None:
+    for reason in (TIMED_OUT, TOO_LATE, SPLITTING_ERROR):
+        assert f"| `{reason}` |" in PAGE
