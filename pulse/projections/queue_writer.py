@@ -105,8 +105,9 @@ class QueueWriter:
     async def copy(self, connection: Connection, changes: QueueChanges) -> None:
         """The same rows by COPY, at half of what they cost Postgres otherwise. Ends no claims.
 
-        For tables that nobody else waits for: a COPY whose client has fallen silent cannot be cut
-        off, since Postgres heeds neither a cancel nor a timeout until the next piece comes.
+        For tables that nobody else waits for: while Postgres waits for the next piece of a COPY it
+        heeds neither a cancel nor a timeout. Who freezes there holds what it holds until others end
+        its session (decision 8), to whom somebody merely slow looks the same.
 
         Raises:
             POISON: as `write`.

@@ -18,7 +18,7 @@ CLAIMS = "INSERT INTO order_claims VALUES (gen_random_uuid(), 'w', now(), now())
 READS = "SELECT 1 FROM notification_tracking"
 WORKS = "SELECT pg_sleep(30) FROM (SELECT 1 FROM notification_tracking FOR UPDATE) held"
 
-Stopped = Callable[[str, str], AbstractContextManager[psycopg.Connection]]
+Stopped = Callable[..., AbstractContextManager[psycopg.Connection]]
 
 
 @contextmanager
@@ -48,6 +48,16 @@ def idle_after_a_pipeline(
         connection.close()
 
 
+@contextmanager
+def in_a_copy(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[psycopg.Connection]:
+    """A client that stopped between two pieces of a COPY, where no timeout reaches it."""
+    with psycopg.connect(conninfo, application_name=name) as connection:
+        connection.execute(statement.encode())
+        connection.pgconn.exec_(b"COPY order_claims FROM STDIN")
+        yield connection
+        connection.pgconn.finish()
+
+
 async def is_held(database: Database) -> bool:
     async with database.connection() as connection:
         cursor = await connection.execute(
@@ -63,7 +73,7 @@ async def until_held(database: Database) -> None:
 
 
 @pytest.mark.parametrize("statement", [HOLDS_THE_POSITION, CLAIMS])
-@pytest.mark.parametrize("stopped", [unsynced, idle_after_a_pipeline])
+@pytest.mark.parametrize("stopped", [unsynced, idle_after_a_pipeline, in_a_copy])
 async def test_a_client_that_stops_while_it_holds_locks_loses_them(
     database: Database, conninfo: str, stopped: Stopped, statement: str
 ) -> None:
@@ -80,11 +90,16 @@ async def test_a_client_that_stops_while_it_holds_locks_loses_them(
     assert set(ended) == {NAME}
 
 
-async def test_a_rebuild_may_think_between_two_statements(
-    database: Database, conninfo: str
+@pytest.mark.parametrize(
+    ("stopped", "statement"),
+    [(idle_after_a_pipeline, HOLDS_THE_POSITION), (in_a_copy, READS)],
+    ids=["between two statements", "between two pieces of a COPY"],
+)
+async def test_a_rebuild_may_think(
+    database: Database, conninfo: str, stopped: Stopped, statement: str
 ) -> None:
     silent = SilentClients(database, silence_seconds=0.05)
-    with idle_after_a_pipeline(conninfo, HOLDS_THE_POSITION, name=REBUILD):
+    with stopped(conninfo, statement, name=REBUILD):
         await until_held(database)
         await asyncio.sleep(0.2)
         assert await silent.run_once() == []
