@@ -169,27 +169,21 @@ async def test_a_poisoned_order_is_parked_in_the_rebuilt_queue_too(
 async def test_an_order_that_fits_no_column_is_parked_in_the_rebuilt_queue_too(
     conninfo: str, database: Database, misfit: dict[str, Any]
 ) -> None:
-    await fill(database, 20)
-    write(conninfo, order_created("poisoned", **misfit))
-    await fill(database, 20)
-    await project_all(database)
-    live = contents(conninfo)
-    assert len(live["parked_orders"]) == 1
-
-    rebuilt = await Rebuild(database, EventMapper(), nothing).run()
-
-    assert rebuilt.parked_orders == 1
-    assert _without_reasons(contents(conninfo)) == _without_reasons(live)
+    await parks_in_the_rebuilt_queue_too(conninfo, database, order_created("poisoned", **misfit))
 
 
 async def test_a_schedule_that_names_a_slice_twice_is_parked_in_the_rebuilt_queue_too(
     conninfo: str, database: Database
 ) -> None:
-    await fill(database, 20)
     created = order_created("poisoned")
     scheduled = slices_scheduled(created)
     twice = msgspec.structs.replace(scheduled, slices=(*scheduled.slices, scheduled.slices[0]))
-    write(conninfo, created, twice)
+    await parks_in_the_rebuilt_queue_too(conninfo, database, created, twice)
+
+
+async def parks_in_the_rebuilt_queue_too(conninfo: str, database: Database, *poison: Event) -> None:
+    await fill(database, 20)
+    write(conninfo, *poison)
     await fill(database, 20)
     await project_all(database)
     live = contents(conninfo)
