@@ -32,10 +32,12 @@ class Tools(msgspec.Struct, frozen=True):
 
     def rebuild(self, on_progress: OnProgress) -> Rebuild:
         """A rebuild of the order queue, not yet begun."""
+        spare_the_collector()
         return Rebuild(self.database, self.orders.mapper, on_progress)
 
     def verification(self) -> ScheduleVerification:
         """The proof of the stored schedules, not yet begun."""
+        spare_the_collector()
         return ScheduleVerification(self.store)
 
 
@@ -60,7 +62,6 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             store = EventStore(database, on_commit=lambda: None)
             reader = OrderReader(database, store.mapper)
             orders = InProcessOrders(store, reader, system_clock, Origin.of_this_process())
-            spare_the_collector()
             yield Tools(database, store, orders, ParkedOrders(database, store.mapper))
         finally:
             await database.close()

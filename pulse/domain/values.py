@@ -11,8 +11,7 @@ Side = Literal["BUY", "SELL"]
 class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A frozen value; two with equal fields are equal.
 
-    Made of scalars and of each other, so never part of a cycle: the garbage collector need not look
-    (`gc=False`), which was a fifth of what a process did that reads many.
+    Made of scalars and of each other, so never part of a cycle: no work for the garbage collector.
     """
 
 

@@ -1,9 +1,10 @@
 """Rebuild: the order queue made anew from the log beside the live one, and swapped in whole.
 
 The new tables lie in a schema of their own under the same names, and the connection's search path
-leads there first: so the very statements of the live projection fill them. Holding the live
-position's row, they are brought to exactly that position and take the live tables' place in one
-transaction: no reader sees fewer rows or an older state. No claim is touched.
+leads there first. Rows are copied while the live projection goes on; where an event does not fit,
+and at the end, the very statements of the live projection fill them. Holding the live position's
+row, they are brought to exactly that position and take the live tables' place in one transaction:
+no reader sees fewer rows or an older state. No claim is touched.
 """
 
 import asyncio

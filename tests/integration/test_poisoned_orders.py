@@ -12,16 +12,7 @@ from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent
 from pulse.postgres import Database
 from pulse.projections import Busy, ParkedOrders, Projected, Projector
 from tests.support.events import order_created, slices_scheduled, stored
-
-
-def write(conninfo: str, *events: StoredEvent) -> None:
-    with psycopg.connect(conninfo) as connection:
-        for event in events:
-            connection.execute(
-                "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
-                " VALUES (%s, %s, %s, %s)",
-                (event.originator_id, event.originator_version, event.topic, event.state),
-            )
+from tests.support.log import write
 
 
 def states(conninfo: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import Event
 from pulse.eventstore import EventMapper, EventStore
@@ -13,6 +14,7 @@ from pulse.postgres import Database
 from pulse.projections import Projected, Projector, Rebuild, RebuildRunning
 from pulse.projections.rebuild import REBUILD_LOCK, RebuildBlocked
 from tests.support.events import order_created, slices_scheduled, splitting_failed, stored
+from tests.support.log import write
 
 
 def contents(conninfo: str) -> dict[str, list[Any]]:
@@ -139,12 +141,7 @@ async def test_a_poisoned_order_is_parked_in_the_rebuilt_queue_too(
 ) -> None:
     await fill(database, 20)
     poisoned = stored([order_created("poisoned")])[0]
-    with psycopg.connect(conninfo) as connection:
-        connection.execute(
-            "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
-            " VALUES (%s, 1, %s, %s)",
-            (poisoned.originator_id, poisoned.topic, b"{}"),
-        )
+    write(conninfo, StoredEvent(poisoned.originator_id, 1, poisoned.topic, b"{}"))
     await project_all(database)
     live = contents(conninfo)
     assert len(live["parked_orders"]) == 1
@@ -183,7 +180,7 @@ async def test_a_schedule_that_names_a_slice_twice_is_parked_in_the_rebuilt_queu
 
 async def parks_in_the_rebuilt_queue_too(conninfo: str, database: Database, *poison: Event) -> None:
     await fill(database, 20)
-    write(conninfo, *poison)
+    write(conninfo, *stored(poison))
     await fill(database, 20)
     await project_all(database)
     live = contents(conninfo)
@@ -193,16 +190,6 @@ async def parks_in_the_rebuilt_queue_too(conninfo: str, database: Database, *poi
 
     assert rebuilt.parked_orders == 1
     assert _without_reasons(contents(conninfo)) == _without_reasons(live)
-
-
-def write(conninfo: str, *events: Event) -> None:
-    with psycopg.connect(conninfo) as connection:
-        for event in stored(events):
-            connection.execute(
-                "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
-                " VALUES (%s, %s, %s, %s)",
-                (event.originator_id, event.originator_version, event.topic, event.state),
-            )
 
 
 def _without_reasons(found: dict[str, list[Any]]) -> dict[str, list[Any]]:

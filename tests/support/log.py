@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
+import psycopg
 from eventsourcing.persistence import StoredEvent
 
 from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, EventStore
@@ -33,6 +34,18 @@ class Commits:
 
 def nothing() -> None:
     """An on_commit that nobody hears: every wake-up is lost."""
+
+
+def write(conninfo: str, *events: StoredEvent) -> None:
+    """Write events past Pulse, as a hand or other code would, in one transaction."""
+    with psycopg.connect(conninfo) as connection:
+        for event in events:
+            connection.execute(
+                "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
+                " VALUES (%s, %s, %s, %s)",
+                (event.originator_id, event.originator_version, event.topic, event.state),
+            )
+        connection.execute("NOTIFY stored_events")
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from tests.support.events import order_created, slices_scheduled, stored
+from tests.support.log import write
 from tests.support.orders import ORDERS, fault, order
 from tests.support.projection import projection_held_back
 from tests.support.waiting import until
@@ -77,17 +78,6 @@ async def test_a_projection_more_than_ten_seconds_behind_is_named(
         return (await api.get(READY)).status_code == 200
 
     await until(is_ready, "the projection has caught up")
-
-
-def write(conninfo: str, *events: StoredEvent) -> None:
-    with psycopg.connect(conninfo) as connection:
-        for event in events:
-            connection.execute(
-                "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
-                " VALUES (%s, %s, %s, %s)",
-                (event.originator_id, event.originator_version, event.topic, event.state),
-            )
-        connection.execute("NOTIFY stored_events")
 
 
 async def test_parked_orders_and_those_for_newer_code_are_counted_and_hinder_nobody(
