@@ -27,7 +27,7 @@ if __name__ == "__main__":
         app,
         port=int(os.environ["PULSE_PORT"]),
         loop="uvloop",
-        http="httptools",
+        http="zttp",
         lifespan="off",
         access_log=False,
         log_level="error",

@@ -20,7 +20,7 @@ import msgspec
 from pulse.application import EventView, InProcessOrders, Origin, Readiness, system_clock
 from pulse.bootstrap.garbage import spare_the_collector
 from pulse.bootstrap.limits import limits_of
-from pulse.cli.listening import serve
+from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import EventMapper, EventStore, Outcome
 from pulse.http.api import InternalDoor, create_api

@@ -113,7 +113,7 @@ def main() -> None:
         app,
         port=int(os.environ["PULSE_PORT"]),
         loop="uvloop",
-        http="httptools",
+        http="zttp",
         access_log=False,
         log_level="error",
     )

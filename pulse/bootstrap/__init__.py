@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
@@ -65,6 +66,7 @@ async def work_until_stopped(settings: Settings) -> None:
     stopped = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stop_on_hangup()
     try:
         async with _open_node(settings, with_workers=True):
             spare_the_collector()
@@ -77,9 +79,34 @@ async def work_until_stopped(settings: Settings) -> None:
     _log.info("workers.stopped")
 
 
+def stop_on_hangup() -> None:
+    """Stop as on SIGTERM when the terminal closes, the embedded server included.
+
+    A process that was started to ignore that (`nohup`) goes on ignoring it.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGHUP, os.kill, os.getpid(), signal.SIGTERM
+        )
+
+
+def _warn_of_httptools() -> None:
+    if "uvicorn.protocols.http.httptools_impl" in sys.modules:
+        _log.warning(
+            "http.unsafe_parser",
+            parser="httptools",
+            consequence="it reads the body of a request that offers an upgrade as a new request, "
+            "and buffers trailer fields without a bound",
+            remedy="start with `pulse up`, or give uvicorn --http zttp or --http h11",
+        )
+
+
 def _root(settings: Settings, mounts: Callable[[], AbstractAsyncContextManager[Mounts]]) -> Root:
     @asynccontextmanager
     async def opened() -> AsyncIterator[Mounts]:
+        stop_on_hangup()
+        _warn_of_httptools()
         async with mounts() as found:
             spare_the_collector()
             yield found

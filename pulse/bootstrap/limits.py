@@ -15,6 +15,7 @@ def limits_of(settings: Settings) -> Limits:
     """How much this process takes at a time, whoever asks."""
     return Limits(
         requests_in_flight=settings.max_requests_in_flight,
+        bodies_in_progress=settings.max_requests_in_flight,
         body_seconds=settings.body_timeout_seconds,
     )
 

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import typer
 
+from pulse.bootstrap import stop_on_hangup
 from pulse.bootstrap.maintenance import Tools, open_tools
 from pulse.errors import PulseError
 from pulse.settings import Settings
@@ -32,12 +33,13 @@ class WrongSettings(PulseError):
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; Ctrl-C and SIGTERM cancel it, so that it lets go of all it holds."""
+    """Run a command's work; Ctrl-C, SIGTERM and SIGHUP cancel it, so it releases all it holds."""
 
     async def cancelled_by_signal() -> T:
         current = asyncio.current_task()
         if current is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+            stop_on_hangup()
         return await work
 
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from pulse.bootstrap.development import has_key
-from pulse.cli.listening import url_of
+from pulse.cli.server import url_of
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.settings import Settings
 

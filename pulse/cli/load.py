@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from pulse.bootstrap import settings_from_environment
-from pulse.cli.listening import url_of
+from pulse.cli.server import url_of
 from pulse.load import load_orders, render
 
 

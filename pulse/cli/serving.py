@@ -17,7 +17,7 @@ from pulse.bootstrap import (
 from pulse.bootstrap.development import KeyUnsafe, with_development_key
 from pulse.cli.exits import CouldNotStart, WrongSettings
 from pulse.cli.greetings import greeting_of_api, greeting_of_gateway, greeting_of_up
-from pulse.cli.listening import serve
+from pulse.cli.server import serve
 from pulse.http.api import is_loopback
 from pulse.settings import Settings
 

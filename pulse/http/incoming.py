@@ -1,7 +1,7 @@
-"""A request's body on its way in: how large it says it is, how long it may take, what is left."""
+"""A request's body on its way in: its declared size, its deadline, and what is left unread."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from pulse.http.limits import MAX_BATCH_BYTES, MAX_ORDER_BYTES, BodyTooSlow, CallerGone
@@ -9,54 +9,95 @@ from pulse.http.limits import MAX_BATCH_BYTES, MAX_ORDER_BYTES, BodyTooSlow, Cal
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 16 * 1024 * 1024
 _MOST_DIGITS: Final = 20
+_WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 Message = Any
-Steps = Generator[Any, Any, Message]
 Receive = Callable[[], Awaitable[Message]]
 
 
-class _Rest:
-    """A coroutine that was begun by hand and waits for something: awaiting this goes on with it."""
+class BodiesInProgress:
+    """The bodies that have not arrived whole, oldest first.
 
-    __slots__ = ("_steps", "_waits_for")
+    Each must be whole within `seconds`. Together they weigh at most `max_weight`: one more ends the
+    oldest, so that slow callers take places from each other and never from a caller whose body
+    arrives promptly.
+    """
 
-    def __init__(self, waits_for: Any, steps: Steps) -> None:  # noqa: ANN401 - the loop's own
-        self._waits_for = waits_for
-        self._steps = steps
+    def __init__(self, seconds: float, max_weight: int) -> None:
+        self.seconds = seconds
+        self._max_weight = max_weight
+        self._weight = 0
+        self._deadlines: dict[Incoming, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
-    def __await__(self) -> Steps:
-        try:
-            yield self._waits_for
-        except BaseException as error:
-            self._steps.throw(error)
-            raise
-        return (yield from self._steps)
+    def add(self, incoming: "Incoming") -> None:
+        """A body begins."""
+        loop = asyncio.get_running_loop()
+        self._weight += incoming.weight
+        while self._weight > self._max_weight and self._deadlines:
+            self._expire(next(iter(self._deadlines)))
+        self._deadlines[incoming] = loop.time() + self.seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self.seconds, self._expire_late)
+
+    def discard(self, incoming: "Incoming") -> None:
+        """It is whole, or its request is answered."""
+        if self._deadlines.pop(incoming, None) is not None:
+            self._weight -= incoming.weight
+
+    def _expire(self, incoming: "Incoming") -> None:
+        self.discard(incoming)
+        incoming.expire()
+
+    def _expire_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        for incoming, deadline in list(self._deadlines.items()):
+            if deadline > loop.time():
+                self._timer = loop.call_at(deadline, self._expire_late)
+                return
+            self._expire(incoming)
 
 
 class Incoming:
-    """The `receive` of one request, with a deadline from the first wait for its body on."""
+    """The `receive` of one request.
 
-    __slots__ = ("_body_seconds", "_late_at", "_length", "_most_bytes", "_receive", "slow", "whole")
+    `on_whole` is called once the body is whole, before the application sees its last part, and may
+    raise to refuse the request.
+    """
+
+    __slots__ = (
+        "_bodies",
+        "_length",
+        "_on_whole",
+        "_receive",
+        "_task",
+        "_waiting",
+        "admitted",
+        "slow",
+        "weight",
+        "whole",
+    )
 
     def __init__(
         self,
         receive: Receive,
-        headers: list[tuple[bytes, bytes]],
-        body_seconds: float,
-        most_bytes: int = MAX_ORDER_BYTES,
+        scope: Mapping[str, Any],
+        bodies: BodiesInProgress,
+        max_bytes: int,
+        on_whole: Callable[["Incoming"], None],
     ) -> None:
         self._receive = receive
-        self._body_seconds = body_seconds
-        self._late_at: float | None = None
-        self._length = _length(headers)
-        self._most_bytes = most_bytes
+        self._bodies = bodies
+        self._on_whole = on_whole
+        self._length = _length(scope)
+        self._task: asyncio.Task[Any] | None = None
+        self._waiting = False
+        self.weight = 1 + min(self._length, max_bytes) // MAX_ORDER_BYTES
+        """How many requests it counts for: one, and one more for each 64 KiB it may hold."""
         self.whole = self._length == 0
         self.slow = False
-
-    @property
-    def weight(self) -> int:
-        """How many requests it counts for: one, and one more for each 64 KiB its path may take."""
-        return 1 + min(self._length, self._most_bytes) // MAX_ORDER_BYTES
+        self.admitted = False
 
     @property
     def must_close(self) -> bool:
@@ -67,35 +108,44 @@ class Incoming:
         """ASGI's receive.
 
         Raises:
-            BodyTooSlow: the deadline passed before the body was whole.
-            CallerGone: the caller hung up before it was.
+            BodyTooSlow: the body was not whole in time, or was the oldest of too many.
+            CallerGone: the connection closed before it was whole.
+            TooBusy: it is whole, and more requests are in flight than the process takes.
         """
         if self.whole:
             return await self._receive()
-        steps = self._receive().__await__()
-        try:
-            waits_for = next(steps)
-        except StopIteration as there:  # with the headers, as a small body is: no timer is needed
-            message = there.value
-        else:
-            message = await self._in_time(_Rest(waits_for, steps))
+        if self._task is None:
+            self._task = asyncio.current_task()
+            self._bodies.add(self)
+        message = await self._receive_in_time(self._task)
         if message["type"] == "http.disconnect":
             raise CallerGone
-        self.whole = not message.get("more_body", False)
+        if not message.get("more_body", False):
+            self.whole = True
+            self._bodies.discard(self)
+            self._on_whole(self)
         return message
 
-    async def _in_time(self, rest: Awaitable[Message]) -> Message:
-        if self._late_at is None:
-            self._late_at = asyncio.get_running_loop().time() + self._body_seconds
-        try:
-            async with asyncio.timeout_at(self._late_at):
-                return await rest
-        except TimeoutError:
-            self.slow = True
-            raise BodyTooSlow(self._body_seconds) from None
+    async def _receive_in_time(self, task: "asyncio.Task[Any] | None") -> Message:
+        if not self.slow:
+            self._waiting = True
+            try:
+                return await self._receive()
+            except asyncio.CancelledError:
+                if not self.slow or (task is not None and task.uncancel() > 0):
+                    raise
+            finally:
+                self._waiting = False
+        raise BodyTooSlow(self._bodies.seconds)
+
+    def expire(self) -> None:
+        """End the wait for the body: `receive` raises BodyTooSlow."""
+        self.slow = True
+        if self._waiting and self._task is not None:
+            self._task.cancel()
 
     async def linger(self) -> None:
-        """Read on and throw away for a moment, so that a caller still sending gets the answer.
+        """Read on and discard for up to a second, so that a caller still sending gets the answer.
 
         A connection closed over unread bytes is reset, which can overtake the answer.
         """
@@ -113,12 +163,14 @@ class Incoming:
             return
 
 
-def _length(headers: list[tuple[bytes, bytes]]) -> int:
-    """What Content-Length says, 0 where there is no body, the most a body may have if chunked."""
-    for name, value in headers:
+def _length(scope: Mapping[str, Any]) -> int:
+    """Content-Length; 0 where there is no body; the most a body may have where none is declared."""
+    for name, value in scope["headers"]:
         if name == b"content-length":
             readable = value.isdigit() and len(value) <= _MOST_DIGITS
             return int(value) if readable else MAX_BATCH_BYTES
         if name == b"transfer-encoding":
             return MAX_BATCH_BYTES
+    if scope["http_version"] == "2" and scope["method"] not in _WITHOUT_BODY:
+        return MAX_BATCH_BYTES  # HTTP/2 frames a body without either header
     return 0

@@ -24,11 +24,13 @@ _MOST_CALLERS: Final = 10_000
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much one process takes.
 
-    `requests_in_flight` counts a request once, and a larger one once for each 64 KiB of its body,
-    so that it bounds memory too. A body must be there whole within `body_seconds`.
+    Both counts take a request once, and a larger one once more for each 64 KiB of its body, so that
+    they bound memory too. A body must be whole within `body_seconds`; until then its request counts
+    among `bodies_in_progress`, from then on among `requests_in_flight`.
     """
 
     requests_in_flight: int = 1000
+    bodies_in_progress: int = 1000
     body_seconds: float = 10.0
 
 

@@ -12,8 +12,8 @@ from litestar.exceptions import NotFoundException
 
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown
-from pulse.http.errors import JSON, answer_for, encode_error, error_headers
-from pulse.http.incoming import Incoming
+from pulse.http.errors import JSON, BadRequest, answer_for, encode_error, error_headers
+from pulse.http.incoming import BodiesInProgress, Incoming
 from pulse.http.limits import (
     BATCH_PATH,
     HEALTH_PATHS,
@@ -52,6 +52,7 @@ class Root:
     ) -> None:
         self._open_world = open_world
         self._limits = limits
+        self._bodies = BodiesInProgress(limits.body_seconds, limits.bodies_in_progress)
         self._in_flight = 0
         self._mounts: Mounts = {}
 
@@ -79,38 +80,60 @@ class Root:
         else:
             await send({"type": "lifespan.shutdown.complete"})
 
-    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _request(self, server_scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. The server's own scope stays as it is: its access log reads it."""
+        scope = _own_scope(server_scope)
         most_bytes = MAX_BATCH_BYTES if scope["path"].endswith(BATCH_PATH) else MAX_ORDER_BYTES
-        incoming = Incoming(receive, scope["headers"], self._limits.body_seconds, most_bytes)
-        busy = self._in_flight >= self._limits.requests_in_flight
-        weight = incoming.weight
-        self._in_flight += weight
+        incoming = Incoming(receive, scope, self._bodies, most_bytes, self._admit)
         try:
-            unfinished = await self._answer(scope, incoming, send, busy=busy)
+            unfinished = await self._answer(scope, incoming, send)
         finally:
-            self._in_flight -= weight
+            self._bodies.discard(incoming)
+            self._release(incoming)
         if unfinished:
             await incoming.linger()
             await send(_END)
 
-    async def _answer(self, scope: Scope, incoming: Incoming, send: Send, *, busy: bool) -> bool:
+    def _admit(self, incoming: Incoming) -> None:
+        """Count a request that is here whole.
+
+        Raises:
+            TooBusy: the process has as many as it takes.
+        """
+        self._require_room()
+        self._in_flight += incoming.weight
+        incoming.admitted = True
+
+    def _release(self, incoming: Incoming) -> None:
+        """Its answer begins, so that a caller who does not read it takes no other's place."""
+        if incoming.admitted:
+            incoming.admitted = False
+            self._in_flight -= incoming.weight
+
+    def _require_room(self) -> None:
+        if self._in_flight >= self._limits.requests_in_flight:
+            raise TooBusy
+
+    async def _answer(self, scope: Scope, incoming: Incoming, send: Send) -> bool:
         """Answer, and return whether the answer's end is still to be sent."""
-        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
-        scope["path"] = _keeping_encoded_slashes(scope["path"], raw_path)
+        raw_path: bytes = scope["raw_path"]
         prefix, mounted = self._mount_for(scope["path"])
         path = raw_path.decode("latin-1").removeprefix(prefix)
         trace = trace_of(scope["method"], path, scope["headers"])
         scope[SCOPE_KEY] = trace
-        outgoing = Outgoing(send, scope, incoming, headers_of(trace))
+        outgoing = Outgoing(send, scope, incoming, headers_of(trace), self._release)
         structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
         try:
             scope["path"] = scope["path"][len(prefix) :] or "/"
-            # Litestar would cut all up to a root path, wherever that stands, and route the rest.
-            scope["root_path"] = ""
-            if busy and scope["path"] not in HEALTH_PATHS:
-                raise TooBusy  # noqa: TRY301 - answered below like any other fault
+            if not incoming.whole:
+                _require_chunked_alone(scope)
+            if scope["path"] not in HEALTH_PATHS:
+                if incoming.whole:
+                    self._admit(incoming)
+                else:
+                    self._require_room()
             if mounted is None:
-                raise NotFoundException  # noqa: TRY301 - same
+                raise NotFoundException  # noqa: TRY301 - answered below like any other fault
             await mounted(scope, incoming.receive, outgoing.send)
         except asyncio.CancelledError:  # the grace of a stop is over
             if not outgoing.started:
@@ -127,6 +150,36 @@ class Root:
             if path == prefix or path.startswith(f"{prefix}/"):
                 return prefix, mounted
         return "", None
+
+
+def _own_scope(server_scope: Scope) -> Scope:
+    """A copy whose path is below the server's root path.
+
+    The headers are copied because a parser may append a chunked body's trailer fields to its own
+    list. The root path is empty in the copy: Litestar would cut it wherever it occurs in a path.
+    """
+    root_path: str = server_scope.get("root_path") or ""
+    path: str = server_scope["path"].removeprefix(root_path)
+    raw_path: bytes = server_scope.get("raw_path") or server_scope["path"].encode()
+    raw_path = raw_path.removeprefix(root_path.encode())
+    return {
+        **server_scope,
+        "headers": list(server_scope["headers"]),
+        "root_path": "",
+        "path": _keeping_encoded_slashes(path, raw_path),
+        "raw_path": raw_path,
+    }
+
+
+def _require_chunked_alone(scope: Scope) -> None:
+    """Refuse other transfer codings: a proxy in front may read their framing differently."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            raise BadRequest(
+                "the body has a transfer coding that Pulse does not read: send it with "
+                "Content-Length, or with Transfer-Encoding: chunked alone",
+                expected="chunked",
+            )
 
 
 def _keeping_encoded_slashes(path: str, raw_path: bytes) -> str:

@@ -124,16 +124,3 @@ async def test_every_answer_given_is_kept_and_no_claim_is_left(
             status = (await asyncio.to_thread(process.post, request)).status_code
             known = request["order_unique_key"] in accepted
             assert status == 200 if known else status in {200, 201}
-
-
-async def test_a_connection_that_was_made_is_answered(conninfo: str, tmp_path: Path) -> None:
-    with pulse(tmp_path, database_url=url_of(conninfo)) as process:
-        answers = await post_while_stopping(
-            process,
-            [order() for _ in range(ORDERS)],
-            answers_before_the_signal=60,
-            apart_seconds=0.001,
-        )
-        assert await asyncio.to_thread(process.wait) == 0
-    assert len(accepted_ids(answers)) >= 60
-    assert CUT_OFF not in {status for status, _ in answers.values()}

@@ -14,6 +14,7 @@ from tests.support.orders import order
 from tests.support.processes import (
     ROOT,
     PulseProcess,
+    free_port,
     lives,
     postmaster_file,
     postmaster_id,
@@ -21,6 +22,7 @@ from tests.support.processes import (
     pulse,
     run_to_end,
     until,
+    uvicorn_on,
 )
 
 
@@ -79,7 +81,8 @@ def test_pulse_load_posts_a_file_and_follows_each_order(up: PulseProcess, tmp_pa
 def test_a_signal_stops_everything_and_the_next_start_finds_the_data(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     request = order()
-    for number, status in ((signal.SIGTERM, 201), (signal.SIGINT, 200), (signal.SIGTERM, 200)):
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+    for number, status in zip(signals, (201, 200, 200, 200), strict=True):
         with pulse(tmp_path, data_dir=data_dir) as process:
             response = process.post(request)
             assert response.status_code == status
@@ -92,6 +95,18 @@ def test_a_signal_stops_everything_and_the_next_start_finds_the_data(tmp_path: P
             assert not postmaster_file(data_dir).exists()
             assert processes_in(data_dir / "postgres" / "cluster") == []
             assert "Traceback" not in process.logged
+
+
+def test_uvicorn_started_by_hand_stops_its_embedded_server_on_a_closed_terminal(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    data_dir = tmp_path / "data"
+    with pulse(tmp_path, command=uvicorn_on(port), port=port, data_dir=data_dir) as process:
+        postmaster = postmaster_id(data_dir)
+        assert postmaster is not None
+        process.stop(signal.SIGHUP)
+        assert not lives(postmaster)
 
 
 def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -86,3 +87,24 @@ def test_what_is_hardly_http_is_answered_and_the_process_lives_on(
     assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 200 "))
     assert served.http.get("/health").status_code == 200
     assert "Traceback" not in served.logged
+
+
+@pytest.fixture(scope="module", params=["h11", "zttp"])
+def below_a_root_path(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory, request: Any
+) -> Iterator[PulseProcess]:
+    home, port = tmp_path_factory.mktemp("root"), free_port()
+    command = (*uvicorn_on(port), "--root-path", "/x", "--http", request.param)
+    with pulse(home, command=command, port=port, database_url=module_database_url) as process:
+        yield process
+
+
+def test_a_root_path_is_no_part_of_a_call_and_the_access_log_names_whole_paths(
+    below_a_root_path: PulseProcess,
+) -> None:
+    assert below_a_root_path.post(order()).status_code == 201
+    assert below_a_root_path.http.get("/docs").status_code == 200
+    hello = below_a_root_path.http.get("/internal/hello")
+    assert hello.headers["x-trace-source"] == "PULSE:GET/internal/hello"
+    logged = below_a_root_path.said + below_a_root_path.logged
+    assert '"POST /x/pulse/internal/orders HTTP/1.1" 201' in logged

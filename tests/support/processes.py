@@ -92,6 +92,11 @@ class PulseProcess:
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def said(self) -> str:
         """What it printed."""
         return self._out.read_text()

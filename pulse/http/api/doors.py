@@ -21,8 +21,16 @@ _ANYONE: Final = Caller()
 _BEHALF_HEADER: Final = ON_BEHALF_OF.lower().encode("ascii")
 _GUARDED: Final = "internal"
 _ORDERS: Final = ["internal", "orders"]
-_OF_PROXIES: Final = frozenset((b"forwarded", b"via", b"x-real-ip"))
-_OF_PROXIES_PREFIX: Final = b"x-forwarded"
+_PROXY_HEADER: Final = re.compile(
+    rb".*(forwarded|(client|real|user|source)-?ip|remote-?(ip|addr|user|port)|proxy|ssl).*"
+    rb"|via|cdn-loop|surrogate-capability|front-end-https|x-(url-)?scheme|x-host|x-original-.+"
+    rb"|x-(request|queue)-start|x-cluster-.+|x-cache.*|x-varnish|x-envoy-.+|x-arr-.+|x-azure-.+"
+    rb"|x-amzn?-.+|x-appengine-.+|x-cloud-trace-context|x-goog-.+|x-vercel-.+|x-nf-.+|x-sucuri-.+"
+    rb"|(cf|fastly|fly|akamai|incap|true|ali|eagleeye|cloudfront)-.+"
+)
+"""Header names that reverse proxies, load balancers and CDNs add, from their documentation."""
+_PROXY_HTTP_VERSION: Final = "1.0"
+"""What nginx's `proxy_pass` speaks where it is not told otherwise."""
 _WITH_PORT: Final = re.compile(r":[0-9]*$")
 CLOSED: Final = (
     "without service tokens the internal API answers only requests made on its own machine, "
@@ -85,23 +93,32 @@ def _digest(token: str) -> bytes:
 
 
 def _from_this_machine(scope: Scope, headers: RawHeaders) -> Caller:
-    """Anyone at a loopback address who came through no proxy and calls by a loopback name.
+    """Any direct client at a loopback address that calls this machine by a loopback name.
 
     A page of a website can point the website's name at this machine and so have a browser here ask
-    in its place; the browser then still says that name as the Host.
+    in its place; the browser then still sends that name as the Host.
 
-    A server may believe a proxy's header and put its address in place of the peer's: whoever sends
-    such a header is refused. So is who has no address: a unix socket is where proxies come in.
+    A server may believe a proxy's header and put its address in place of the peer's, so a request
+    with such a header is refused. So is one without a peer address: proxies use unix sockets.
     """
-    for name, value in headers:
-        if name in _OF_PROXIES or name.startswith(_OF_PROXIES_PREFIX):
-            raise Forbidden(CLOSED)
-        if name == b"host" and not is_own_host(value.decode("latin-1")):
-            raise Forbidden(CLOSED)
+    hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
     peer: Any = scope.get("client")
-    if not peer or not is_loopback(peer[0]):
+    if (
+        not peer
+        or not is_loopback(peer[0])
+        or not hosts
+        or not all(is_own_host(host) for host in hosts)
+        or scope["http_version"] == _PROXY_HTTP_VERSION
+        or any(is_proxy_header(name) for name, _ in headers)
+    ):
         raise Forbidden(CLOSED)
     return _ANYONE
+
+
+@lru_cache(256)
+def is_proxy_header(name: bytes) -> bool:
+    """Whether a header of this name, in lower case, shows that a proxy passed the request on."""
+    return _PROXY_HEADER.fullmatch(name) is not None
 
 
 @lru_cache(256)

@@ -131,7 +131,15 @@ async def test_a_website_that_points_its_name_at_this_machine_does_not_get_in(
         assert (await client.get("/pulse/health")).status_code == 200
 
 
-FORWARDED = [
+OF_PROXIES = [
+    *("True-Client-IP", "CF-Connecting-IP", "CF-Ray", "X-Client-IP", "X-Cluster-Client-IP"),
+    *("Fastly-Client-IP", "Fly-Client-IP", "X-Original-URL", "X-Original-Forwarded-For"),
+    *("X-Envoy-External-Address", "X-Amzn-Trace-Id", "X-Azure-ClientIP", "X-ARR-LOG-ID"),
+    *("X-Scheme", "X-Host", "X-ProxyUser-Ip", "Proxy-Connection", "X-SSL-Client-Cert"),
+    *("Remote-Addr", "X-Remote-User", "CDN-Loop", "X-Varnish", "X-Cloud-Trace-Context"),
+    *("Front-End-Https", "X-Request-Start", "Akamai-Origin-Hop", "X-Appengine-User-IP"),
+]
+FORWARDED: list[dict[str, str]] = [
     {"Forwarded": "for=127.0.0.1"},
     {"X-Forwarded-For": "127.0.0.1"},
     {"X-Forwarded-For": ""},
@@ -141,6 +149,7 @@ FORWARDED = [
     {"X-Forwarded": "x"},
     {"X-Real-IP": "127.0.0.1"},
     {"Via": "1.1 proxy"},
+    *({name: "127.0.0.1"} for name in OF_PROXIES),
 ]
 
 
@@ -152,6 +161,54 @@ async def test_without_tokens_what_came_through_a_proxy_is_not(
         for method, path in CALLS:
             fault(await client.request(method, path), 403, "FORBIDDEN")
         assert (await client.get("/pulse/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [("1.0", [(b"host", b"127.0.0.1:8000")]), ("1.1", []), ("2", [])],
+    ids=["HTTP/1.0", "no Host", "HTTP/2 without an authority"],
+)
+async def test_without_tokens_what_no_direct_client_sends_is_not_let_in(
+    without_tokens: Root, version: str, headers: list[tuple[bytes, bytes]]
+) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {
+        "type": "http",
+        "http_version": version,
+        "method": "GET",
+        "path": "/pulse/internal/hello",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+    }
+    await without_tokens(scope, receive, send)
+    assert sent[0]["status"] == 403
+
+
+ORDINARY = {
+    "Accept": "*/*",
+    "User-Agent": "desk/1",
+    "X-Trace-Id": "t1",
+    "X-Request-Source": "desk",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "X-Correlation-ID": "1",
+    "Cache-Control": "no-cache",
+    "Sec-Fetch-Mode": "cors",
+    "HTTP2-Settings": "AAMAAABk",
+    "Expect": "100-continue",
+}
+
+
+async def test_without_tokens_ordinary_headers_do_not_close_the_door(without_tokens: Root) -> None:
+    async with client_from(without_tokens, ("127.0.0.1", 1), **ORDINARY) as client:
+        assert (await client.get("/pulse/internal/hello")).status_code == 200
 
 
 @pytest.mark.parametrize("path", SPELLINGS)

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import ModuleType
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from structlog.testing import capture_logs
 
+from pulse.bootstrap import gateway_alone
 from pulse.errors import PulseError
 from pulse.http.root import Mounts, Root
 from pulse.settings import Settings
@@ -138,7 +142,14 @@ async def test_who_is_still_in_flight_when_the_grace_is_over_is_told_to_ask_agai
         said.append(message)
 
     root = Root(world)
-    scope = {"type": "http", "method": "POST", "path": "/x", "raw_path": b"/x", "headers": []}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/x",
+        "raw_path": b"/x",
+        "headers": [],
+    }
     async with lifespan_of(root):
         answering = asyncio.ensure_future(root(scope, nothing_more, send))
         await arrived.wait()
@@ -147,3 +158,20 @@ async def test_who_is_still_in_flight_when_the_grace_is_over_is_told_to_ask_agai
             await answering
     assert said[0]["status"] == 503
     assert fault_in(json.loads(said[1]["body"]), "UNAVAILABLE") == {}
+
+
+async def test_a_parser_that_misreads_requests_is_named_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = gateway_alone(Settings())
+    with capture_logs() as logged:
+        async with lifespan_of(app):
+            pass
+        assert "http.unsafe_parser" not in {entry["event"] for entry in logged}
+        name = "uvicorn.protocols.http.httptools_impl"
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        async with lifespan_of(app):
+            pass
+    (warning,) = (entry for entry in logged if entry["event"] == "http.unsafe_parser")
+    assert warning["log_level"] == "warning"
+    assert "--http zttp" in warning["remedy"]

@@ -59,7 +59,10 @@ class Slow:
 
         await until(are_begun, f"{many} are in flight")
 
-    async def __call__(self, scope: Any, _: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            while (await receive())["more_body"]:
+                pass
         if scope["path"] != "/health":
             self.begun += 1
             await self.go.wait()
@@ -111,6 +114,57 @@ async def test_a_body_counts_for_no_more_than_its_path_takes() -> None:
         await slow.until_begun(2)
         slow.go.set()
         assert [(await waiting).status_code, (await other).status_code] == [204, 204]
+
+
+async def stalled() -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.Event().wait()
+
+
+async def test_a_body_on_its_way_takes_no_place_of_a_request() -> None:
+    slow = Slow()
+    slow.go.set()
+    limits = Limits(requests_in_flight=1, bodies_in_progress=8, body_seconds=60)
+    async with client_of(root_of(slow, limits)) as client:
+        dripping = [asyncio.ensure_future(client.post("/orders", content=stalled())) for _ in "123"]
+        await asyncio.sleep(0)
+        assert (await client.get("/x")).status_code == 204
+        assert (await client.post("/orders", content=b"{}")).status_code == 204
+        for drip in dripping:
+            drip.cancel()
+
+
+async def test_of_too_many_bodies_on_their_way_the_oldest_is_given_up() -> None:
+    slow = Slow()
+    slow.go.set()
+    limits = Limits(bodies_in_progress=4, body_seconds=60)  # a chunked body weighs two
+    async with client_of(root_of(slow, limits)) as client:
+        first, second, third = (
+            asyncio.ensure_future(client.post("/orders", content=stalled())) for _ in "123"
+        )
+        fault(await first, 408, "REQUEST_TIMEOUT")
+        assert (await client.post("/orders", content=b"{}")).status_code == 204
+        assert not third.done()
+        for drip in (second, third):
+            drip.cancel()
+
+
+async def test_a_caller_who_does_not_read_its_answer_takes_no_place() -> None:
+    slow = Slow()
+    slow.go.set()
+    root = root_of(slow, Limits(requests_in_flight=1))
+    unread = asyncio.Event()
+
+    async def send(_: Any) -> None:
+        unread.set()
+        await asyncio.Event().wait()
+
+    scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/x", "headers": []}
+    stuck = asyncio.ensure_future(root(scope, asyncio.Event().wait, send))
+    await unread.wait()
+    async with client_of(root) as client:
+        assert (await client.get("/x")).status_code == 204
+    stuck.cancel()
 
 
 async def test_one_caller_alone_cannot_have_every_place() -> None:

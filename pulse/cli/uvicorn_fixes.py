@@ -1,0 +1,76 @@
+"""Two faults of uvicorn 0.54 that a stranger could use; to delete once uvicorn has fixed them.
+
+- Over HTTP/2 it answers every PING and SETTINGS frame of a peer that reads nothing, and takes
+  response bodies that the peer's window has no room for: one connection could fill the memory.
+- A path that is not ASCII raises: the caller gets no answer and the log a traceback.
+
+docs/decisions/0011 has the reproductions.
+"""
+
+import zttp
+from uvicorn.protocols.http import auto_zttp_impl
+from uvicorn.protocols.http.zttp_h2_impl import ZttpH2Protocol
+from uvicorn.protocols.http.zttp_impl import ZttpProtocol
+
+
+class HTTP1(ZttpProtocol):
+    """Answers 400 to a path that is not ASCII, as to every other malformed request."""
+
+    def handle_events(self, event: zttp.Event) -> None:
+        """Take in what was parsed."""
+        try:
+            super().handle_events(event)
+        except UnicodeDecodeError:
+            self.handle_remote_protocol_error()
+
+
+class HTTP2(ZttpH2Protocol):
+    """Buffers one response at most that the peer has no room for; the others wait.
+
+    Nothing more is read from a peer that does not read what was written to it.
+    """
+
+    _transport_full = False
+
+    def data_received(self, data: bytes) -> None:
+        """Frames arrived; replies to them may have filled the transport."""
+        super().data_received(data)
+        self._bound_buffers()
+
+    def handle_request(self, event: zttp.Request) -> None:
+        """A stream begins; one whose path is not ASCII is reset."""
+        try:
+            super().handle_request(event)
+        except UnicodeDecodeError:
+            self.conn.stream(event.stream_id).reset()
+
+    def on_response_complete(self, stream_id: int) -> None:
+        """A response was handed over; part of it may wait for the peer's window."""
+        super().on_response_complete(stream_id)
+        self._bound_buffers()
+
+    def pause_writing(self) -> None:
+        """The transport holds more than its high-water mark."""
+        self._transport_full = True
+        self._bound_buffers()
+
+    def resume_writing(self) -> None:
+        """The peer has read."""
+        self._transport_full = False
+        self._bound_buffers()
+
+    def _bound_buffers(self) -> None:
+        if self._transport_full or self.conn.has_pending_send():
+            self.flow.pause_writing()
+        else:
+            self.flow.resume_writing()
+        if self._transport_full:
+            self.flow.pause_reading()
+        else:
+            self.resume_reading_if_idle()
+
+
+def fix_uvicorn() -> None:
+    """Have uvicorn's zttp protocol use these classes in this process."""
+    auto_zttp_impl.ZttpProtocol = HTTP1  # type: ignore[attr-defined] # the module's own import
+    auto_zttp_impl.ZttpH2Protocol = HTTP2  # type: ignore[attr-defined] # same

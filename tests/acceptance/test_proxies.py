@@ -1,0 +1,188 @@
+"""Behind the proxies people run: no request passes the door, every honest one is answered."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pulse.domain import INTERNAL_SCOPE, order_id_for
+from tests.support.haproxy import HAPROXY, haproxy
+from tests.support.http import answers_at, said_to
+from tests.support.nginx import NGINX
+from tests.support.orders import order
+from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, pulse, until
+from tests.support.tokens import Signer, new_signer
+
+CADDY = shutil.which("caddy")
+
+NGINX_WITH_WEBSOCKETS = """
+daemon off; {as_root} pid {home}/nginx.pid; error_log stderr crit; events {{}}
+http {{
+    access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/t; uwsgi_temp_path {home}/t; scgi_temp_path {home}/t;
+    map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location {path} {{
+            proxy_pass http://127.0.0.1:{pulse};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+        }}
+    }}
+}}
+"""
+PLAIN_NGINX = """
+daemon off; {as_root} pid {home}/nginx.pid; error_log stderr crit; events {{}}
+http {{
+    access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/t; uwsgi_temp_path {home}/t; scgi_temp_path {home}/t;
+    server {{
+        listen 127.0.0.1:{port};
+        location {path} {{ proxy_pass http://127.0.0.1:{pulse}; }}
+    }}
+}}
+"""
+STOCK_CADDY = """
+{{
+    admin off
+    auto_https off
+}}
+http://127.0.0.1:{port} {{
+    reverse_proxy {path}* 127.0.0.1:{pulse}
+}}
+"""
+
+Proxy = Callable[[Path, int, str], AbstractContextManager[int]]
+
+
+@contextlib.contextmanager
+def running(command: list[str], home: Path, port: int) -> Iterator[int]:
+    with (home / "proxy.err").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={"HOME": str(home), "PATH": "/usr/bin:/usr/sbin"}
+        )
+    try:
+        until(lambda: answers_at(port) or process.poll() is not None, f"{command[0]} listens")
+        assert process.poll() is None, (home / "proxy.err").read_text()
+        yield port
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_SECONDS)
+
+
+def nginx_of(template: str) -> Proxy:
+    def started(home: Path, pulse_port: int, path: str) -> AbstractContextManager[int]:
+        port = free_port()
+        configuration = home / "nginx.conf"
+        as_root = "user root;" if Path("/proc/self").stat().st_uid == 0 else ""
+        text = template.format(home=home, port=port, pulse=pulse_port, path=path, as_root=as_root)
+        configuration.write_text(text)
+        return running([NGINX or "nginx", "-c", str(configuration)], home, port)
+
+    return started
+
+
+def caddy(home: Path, pulse_port: int, path: str) -> AbstractContextManager[int]:
+    port = free_port()
+    configuration = home / "Caddyfile"
+    configuration.write_text(STOCK_CADDY.format(port=port, pulse=pulse_port, path=path))
+    command = [CADDY or "caddy", "run", "--config", str(configuration), "--adapter", "caddyfile"]
+    return running(command, home, port)
+
+
+@contextlib.contextmanager
+def shipped_haproxy(home: Path, pulse_port: int, path: str) -> Iterator[int]:
+    with haproxy(home, pulse_port) as proxy:
+        yield proxy.public_port if path == "/gapi/" else proxy.services_port
+
+
+PROXIES = [
+    pytest.param(start, id=name, marks=pytest.mark.skipif(not found, reason="not on this machine"))
+    for name, found, start in (
+        ("nginx with the WebSocket snippet", NGINX, nginx_of(NGINX_WITH_WEBSOCKETS)),
+        ("nginx with a plain proxy_pass", NGINX, nginx_of(PLAIN_NGINX)),
+        ("Caddy", CADDY, caddy),
+        ("HAProxy as shipped", HAPROXY, shipped_haproxy),
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    return new_signer("HS256")
+
+
+@pytest.fixture(scope="module")
+def served(
+    module_database_url: str, signer: Signer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PulseProcess]:
+    with pulse(
+        tmp_path_factory.mktemp("proxied"),
+        database_url=module_database_url,
+        jwt_secret=signer.key,
+        jwt_issuer=signer.settings.jwt_issuer,
+        jwt_audience=signer.settings.jwt_audience,
+    ) as process:
+        yield process
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_a_proxy_that_exposes_the_gateway_leads_to_nothing_else(
+    served: PulseProcess, signer: Signer, tmp_path: Path, proxy: Proxy
+) -> None:
+    hidden = order()
+    content = json.dumps(hidden).encode()
+    smuggled = (
+        b"POST /pulse/internal/orders HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+    )
+    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(smuggled), smuggled)
+    framings = [
+        b"%bContent-Length: %d\r\n\r\n%b" % (offer, len(smuggled), smuggled)
+        for offer in (
+            b"Connection: close\r\n",
+            b"Connection: close, Upgrade\r\nUpgrade: websocket\r\n",
+            b"Connection: close, Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        )
+    ]
+    framings += [
+        b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk,
+        b"Connection: close\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n" + chunk,
+        b"Connection: close\r\nTransfer-Encoding: identity, chunked\r\n\r\n" + chunk,
+        b"Connection: close\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n0\r\n"
+        b"Authorization: Bearer x\r\n\r\n" + smuggled,
+    ]
+    outer = b"POST /gapi/api/orders HTTP/1.1\r\nHost: localhost\r\n"
+    with proxy(tmp_path, served.port, "/gapi/") as port:
+        for framing in framings:
+            answered = said_to(port, outer + framing)
+            assert answered.startswith(b"HTTP/1.1 "), answered
+            assert b"order_id" not in answered
+        url = f"http://127.0.0.1:{port}/gapi/api/orders"
+        headers = {"authorization": f"Bearer {signer.token()}"}
+        upgrades = {"Connection": "Upgrade", "Upgrade": "h2c", **headers}
+        for offered in (headers, upgrades):
+            honest = httpx.post(url, json=order(), headers=offered, trust_env=False, timeout=30)
+            assert honest.status_code == 202, honest.text
+    order_id = order_id_for(INTERNAL_SCOPE, hidden["order_unique_key"])
+    assert served.http.get(f"/internal/orders/{order_id}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "proxy", [param for param in PROXIES if param.id != "nginx with the WebSocket snippet"]
+)
+def test_without_service_tokens_a_proxy_is_not_this_machine(
+    served: PulseProcess, tmp_path: Path, proxy: Proxy
+) -> None:
+    with proxy(tmp_path, served.port, "/pulse/") as port:
+        url = f"http://127.0.0.1:{port}/pulse/internal/orders"
+        answer = httpx.post(url, json=order(), trust_env=False, timeout=30)
+        assert answer.status_code == 403
+        assert "PULSE_SERVICE_TOKENS" in answer.json()["error"]["message"]

@@ -1,0 +1,44 @@
+"""Where the commands listen: every address of the host that this machine has."""
+
+import socket
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from pulse.cli.exits import CouldNotStart
+from pulse.cli.server import bind
+from pulse.settings import Settings
+from tests.support.processes import free_port
+
+NOT_OF_THIS_MACHINE = "192.0.2.1"  # TEST-NET-1
+
+
+def host_stands_for(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    def found(_: str, port: int, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+def test_an_address_that_this_machine_lacks_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    host_stands_for(monkeypatch, NOT_OF_THIS_MACHINE, "127.0.0.1")
+    with ExitStack() as stack:
+        bound = [stack.enter_context(each) for each in bind(Settings(host="localhost", port=port))]
+        assert [each.getsockname() for each in bound] == [("127.0.0.1", port)]
+
+
+def test_a_host_of_which_this_machine_has_no_address_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host_stands_for(monkeypatch, NOT_OF_THIS_MACHINE)
+    with pytest.raises(CouldNotStart, match="cannot assign requested address; choose another"):
+        bind(Settings(host="elsewhere", port=free_port()))
+
+
+def test_a_port_in_use_is_refused_even_if_another_address_is_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(host="localhost", port=taken.getsockname()[1])
+        with pytest.raises(CouldNotStart, match="address already in use"):
+            bind(settings)
