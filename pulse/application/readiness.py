@@ -49,6 +49,7 @@ class Readiness:
         checks: dict[str, str | None] = {"database": None, "schema": None, "projection": None}
         lag: Lag | None = None
         try:
+            await self._database.verify()
             checks["schema"] = self._schema_fault(await self._database.read(_schema_revision))
             if checks["schema"] is None:
                 lag = await read_lag(self._database)

@@ -13,7 +13,7 @@ from pulse.bootstrap.garbage import spare_the_collector
 from pulse.bootstrap.schema import MIGRATED_ROOMS
 from pulse.bootstrap.server import open_server
 from pulse.eventstore import EventStore
-from pulse.postgres import Database, DatabaseUnavailable, describe
+from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 from pulse.projections import OnProgress, OrderReader, ParkedOrders, Rebuild
@@ -47,6 +47,7 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
+        SessionUnfit: this server, database or session is not what Pulse needs.
         SchemaNotCurrent: it has another schema than this code needs, or there is no data at all.
     """
     if settings.database_url is None and not EmbeddedServer.has_data(settings.data_dir):
@@ -72,6 +73,7 @@ async def migrate_once(settings: Settings) -> str:
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
+        SessionUnfit: this server, database or session is not what Pulse needs.
         SchemaNotCurrent: it refuses the change.
     """
     async with open_server(settings) as server:
@@ -80,6 +82,8 @@ async def migrate_once(settings: Settings) -> str:
         try:
             await _migrate(migrations, database)
             return migrations.current(database.conninfo, database.limits) or migrations.head
+        except SessionUnfit:
+            raise
         except psycopg.OperationalError as error:
             raise _unreachable(error) from error
         except psycopg.Error as error:
@@ -102,6 +106,8 @@ def _require_current_schema(database: Database) -> None:
     migrations = Migrations(MIGRATED_ROOMS)
     try:
         fault = migrations.fault(migrations.current(database.conninfo, database.limits))
+    except SessionUnfit:
+        raise
     except psycopg.OperationalError as error:
         raise _unreachable(error) from error
     except psycopg.Error as error:

@@ -7,7 +7,7 @@ import psycopg
 import structlog
 
 from pulse.errors import PulseError
-from pulse.postgres import Database, describe
+from pulse.postgres import Database, SessionUnfit, describe
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 
 _log = structlog.get_logger(__name__)
@@ -36,8 +36,9 @@ class SchemaGate:
         """Return when the schema is current.
 
         Raises:
-            SchemaNotCurrent: it was hopeless from the start, for another reason than Postgres
-                being away: too old a server, no right to migrate.
+            SessionUnfit: at the first attempt, a lasting fault of server, database or session.
+            SchemaNotCurrent: at the first attempt, for another reason than Postgres being away:
+                no right to migrate.
         """
         try:
             while (fault := await self._attempt()) is not None:
@@ -53,6 +54,10 @@ class SchemaGate:
     async def _attempt(self) -> str | None:
         try:
             return await asyncio.to_thread(self._migrate_or_look)
+        except SessionUnfit as error:
+            if error.lasting and not self.tried.is_set():
+                raise
+            return str(error)
         except psycopg.OperationalError as error:
             return f"Postgres cannot be reached: {describe(error)}"
         except MigrationUnderWay as error:

@@ -9,6 +9,7 @@ from pulse.postgres.database import (
 )
 from pulse.postgres.gathering import Gatherer
 from pulse.postgres.limits import Limits
+from pulse.postgres.session_steps import SessionUnfit
 from pulse.postgres.sql import load_sql
 from pulse.postgres.wakeups import Listener, Notifier, WakeUp
 
@@ -21,6 +22,7 @@ __all__ = [
     "Limits",
     "Listener",
     "Notifier",
+    "SessionUnfit",
     "WakeUp",
     "describe",
     "load_sql",

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 from weakref import WeakSet
 
 import psycopg
@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from pulse.errors import PulseError
+from pulse.postgres import session
 from pulse.postgres.limits import Limits, bounded_conninfo
 
 T = TypeVar("T")
@@ -34,6 +35,9 @@ class Database:
     """
 
     _exhausted_until = 0.0
+    _refusal: str | None = None
+    """Why the latest connection of the pool was refused, None if it was not."""
+
     _hasty: ClassVar[WeakSet[Connection]] = WeakSet()
     """Pooled connections that wait for no lock for long."""
 
@@ -42,7 +46,8 @@ class Database:
         self._conninfo = conninfo
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             bounded_conninfo(conninfo, "pool", self.limits),
-            kwargs=_CONNECTION_KWARGS,
+            kwargs=session.CONNECTION_KWARGS,
+            configure=self._prepare,
             min_size=min(2, pool_size),
             max_size=pool_size,
             max_waiting=_MAX_WAITING,
@@ -69,9 +74,17 @@ class Database:
 
         Raises:
             psycopg.OperationalError: Postgres is away.
+            SessionUnfit: the session cannot be made what Pulse needs.
         """
-        conninfo = bounded_conninfo(self._conninfo, role, self.limits)
-        return await AsyncConnection.connect(conninfo, **_CONNECTION_KWARGS)
+        return await session.connect(self._conninfo, role, self.limits)
+
+    async def _prepare(self, connection: Connection) -> None:
+        try:
+            await session.prepare(connection, self._conninfo, self.limits)
+        except psycopg.Error as error:
+            self._refusal = describe(error)
+            raise
+        self._refusal = None
 
     @contextlib.asynccontextmanager
     async def connection(self, *, hasty: bool = False) -> AsyncIterator[Connection]:
@@ -84,10 +97,14 @@ class Database:
             async with self._pool.connection(self._patience_seconds()) as connection:
                 if hasty != (connection in self._hasty):
                     await self._hurry(connection, hasty=hasty)
-                yield connection
+                try:
+                    yield connection
+                except session.WRONG_SESSION_ERRORS:
+                    await connection.close()  # the pool replaces it by one that is verified
+                    raise
         except (PoolTimeout, TooManyRequests) as error:
             self._note_exhausted()
-            raise DatabaseUnavailable(describe(error)) from error
+            raise DatabaseUnavailable(self._refusal or describe(error)) from error
         except UNAVAILABLE_ERRORS as error:
             raise DatabaseUnavailable(describe(error)) from error
 
@@ -138,6 +155,14 @@ class Database:
                 await self._pool.check()
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    async def verify(self) -> None:
+        """Verify that a session of the pool is still as Pulse needs it, the server's role included.
+
+        Raises:
+            DatabaseUnavailable: it is not, and says why; or Postgres is away or overloaded.
+        """
+        await self.read(lambda connection: session.verify(connection, self.limits))
+
 
 UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     psycopg.OperationalError,
@@ -145,14 +170,14 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
     PoolTimeout,
     PoolClosed,
     TooManyRequests,
 )
-"""What means that Postgres cannot serve now: away, starting, full, locked or not migrated yet."""
+"""What means that Postgres cannot serve now: away, full, locked, read-only or not migrated yet."""
 
 _SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false)"
-_CONNECTION_KWARGS: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}
 
 
 def describe(error: Exception) -> str:

@@ -13,7 +13,8 @@ from sqlalchemy import create_engine, pool, text
 from sqlalchemy.exc import DBAPIError
 
 from pulse.errors import PulseError
-from pulse.postgres.limits import Limits, bounded_conninfo
+from pulse.postgres.limits import Limits
+from pulse.postgres.session import connect_blocking
 
 _log = structlog.get_logger(__name__)
 
@@ -21,15 +22,8 @@ MIGRATION_LOCK: Final = 0x50554C53_45000001
 """The advisory lock that lets one process migrate at a time; others wait and find it done."""
 
 
-OLDEST_SERVER_VERSION: Final = 150_000
-
-
 class SchemaNotCurrent(PulseError):
     """The database's schema is not the one this code needs."""
-
-
-class PostgresTooOld(PulseError):
-    """The server lacks what Pulse relies on."""
 
 
 class MigrationUnderWay(PulseError):
@@ -60,12 +54,10 @@ class Migrations:
 
         Raises:
             psycopg.OperationalError: Postgres is away.
-            PostgresTooOld: it is older than 15.
+            SessionUnfit: this server, database or session is not what Pulse needs.
             MigrationUnderWay: another process is at it.
         """
-        bounded = bounded_conninfo(conninfo, "migrate", limits)
-        with psycopg.connect(bounded, autocommit=True) as connection:
-            _refuse_old(connection.info.server_version)
+        with connect_blocking(conninfo, "migrate", limits) as connection:
             if self.fault(_current_revision(connection)) is None:
                 return
             row = connection.execute(
@@ -77,15 +69,16 @@ class Migrations:
             if self.fault(current) is None:  # done since by the one who had the lock
                 return
             _log.info("schema.migrating", current=current, target=self.head)
-            self._upgrade(bounded)
+            self._upgrade(conninfo, limits)
 
     def current(self, conninfo: str, limits: Limits) -> str | None:
         """The revision the database is at, None for none.
 
         Raises:
             psycopg.OperationalError: Postgres is away.
+            SessionUnfit: this server, database or session is not what Pulse needs.
         """
-        with psycopg.connect(bounded_conninfo(conninfo, "migrate", limits)) as connection:
+        with connect_blocking(conninfo, "migrate", limits) as connection:
             return _current_revision(connection)
 
     def fault(self, current: str | None) -> str | None:
@@ -101,10 +94,10 @@ class Migrations:
     def _scripts(self) -> ScriptDirectory:
         return ScriptDirectory.from_config(self._config)
 
-    def _upgrade(self, conninfo: str) -> None:
+    def _upgrade(self, conninfo: str, limits: Limits) -> None:
         engine = create_engine(
             "postgresql+psycopg://",
-            creator=lambda: psycopg.connect(conninfo),
+            creator=lambda: connect_blocking(conninfo, "migrate", limits, autocommit=False),
             poolclass=pool.NullPool,
         )
         try:
@@ -116,14 +109,6 @@ class Migrations:
                 command.upgrade(self._config, "head")
         except DBAPIError as error:
             raise error.orig or error from error
-
-
-def _refuse_old(server_version: int) -> None:
-    if server_version < OLDEST_SERVER_VERSION:
-        raise PostgresTooOld(
-            f"Pulse needs Postgres {OLDEST_SERVER_VERSION // 10_000} or newer, "
-            f"this server is {server_version // 10_000}"
-        )
 
 
 def _current_revision(connection: psycopg.Connection[tuple[object, ...]]) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 from uuid import uuid4
 
+import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
 from psycopg import sql
@@ -126,8 +127,9 @@ async def test_every_acknowledged_append_stands_once_though_backends_are_termina
 async def read_only(database: Database, setting: str) -> None:
     """As a primary is that was demoted."""
     name = str(conninfo_to_dict(database.conninfo)["dbname"])
-    async with await database.connect("test") as connection:
-        await connection.execute("SET default_transaction_read_only = off")
+    async with await psycopg.AsyncConnection.connect(
+        database.conninfo, options="-c default_transaction_read_only=off", autocommit=True
+    ) as connection:
         statement = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
         await connection.execute(statement.format(sql.Identifier(name), setting))
 

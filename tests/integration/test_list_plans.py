@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import store
 from pulse.postgres import Limits, load_sql
-from pulse.postgres.limits import bounded_conninfo
+from pulse.postgres.session import connect_blocking
 from pulse.projections import OrderQuery, OrderQueueStatus, SlicePlace, SliceQuery
 from pulse.projections.order_list import orders_parameters, orders_statement
 from pulse.projections.slice_list import SELECT_SLICES, slices_parameters
@@ -42,7 +42,7 @@ def many_orders(postgres: str, template_database: str) -> Iterator[str]:
 @pytest.fixture
 def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
     """One with the settings of all of Pulse's."""
-    with psycopg.connect(bounded_conninfo(many_orders, "test", Limits())) as connection:
+    with connect_blocking(many_orders, "test", Limits(), autocommit=False) as connection:
         yield connection
         connection.rollback()
 

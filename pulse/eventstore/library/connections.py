@@ -11,6 +11,7 @@ from psycopg_pool import ConnectionPool
 from pulse.eventstore.library.errors import library_errors
 from pulse.postgres import Limits
 from pulse.postgres.limits import bounded_conninfo
+from pulse.postgres.session import CONNECTION_KWARGS, WRONG_SESSION_ERRORS, prepare_blocking
 
 _MOST_WAITING = 500
 
@@ -25,7 +26,8 @@ class Connections:
         limits = limits or Limits()
         pool: ConnectionPool[Connection[TupleRow]] = ConnectionPool(
             bounded_conninfo(conninfo, "views", limits),
-            kwargs={"autocommit": True, "prepare_threshold": 1},
+            kwargs=CONNECTION_KWARGS,
+            configure=lambda connection: prepare_blocking(connection, conninfo, limits),
             min_size=1,
             max_size=pool_size,
             max_waiting=_MOST_WAITING,
@@ -41,19 +43,27 @@ class Connections:
     @contextlib.contextmanager
     def cursor(self) -> Iterator[Cursor[TupleRow]]:
         """Of a connection in autocommit: each statement is a transaction."""
-        with library_errors(), self._pool.connection() as connection, connection.cursor() as cursor:
+        with self._connection() as connection, connection.cursor() as cursor:
             yield cursor
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Cursor[TupleRow]]:
         """Of a connection in a transaction, committed unless there is an error."""
         with (
-            library_errors(),
-            self._pool.connection() as connection,
+            self._connection() as connection,
             connection.transaction(),
             connection.cursor() as cursor,
         ):
             yield cursor
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection[TupleRow]]:
+        with library_errors(), self._pool.connection() as connection:
+            try:
+                yield connection
+            except WRONG_SESSION_ERRORS:
+                connection.close()  # the pool replaces it by one that is verified
+                raise
 
     def close(self) -> None:
         """Close them."""

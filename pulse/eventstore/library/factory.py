@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, ClassVar, LiteralString, cast
 
-import psycopg
 from eventsourcing.persistence import (
     InfrastructureFactory,
     InfrastructureFactoryError,
@@ -33,7 +32,7 @@ from pulse.eventstore.library.tables import (
 )
 from pulse.eventstore.library.tracking import PulseProcessRecorder, PulseTrackingRecorder
 from pulse.postgres import Limits
-from pulse.postgres.limits import bounded_conninfo
+from pulse.postgres.session import connect_blocking
 
 T = TypeVar("T")
 TPulseTrackingRecorder = TypeVar(
@@ -129,10 +128,11 @@ class Factory(InfrastructureFactory[PulseTrackingRecorder]):
 
     def _create_absent(self, table: Table, layout: Callable[[Table], LiteralString]) -> None:
         if creates_tables(self.env):
-            conninfo = bounded_conninfo(self._conninfo, "schema", Limits())
             with library_errors():
                 create_absent(
-                    lambda: psycopg.connect(conninfo, autocommit=True), table, layout(table)
+                    lambda: connect_blocking(self._conninfo, "schema", Limits()),
+                    table,
+                    layout(table),
                 )
 
     def _the_engine(self) -> Engine:

@@ -1,0 +1,92 @@
+"""Connection poolers: what is asked through a second connection, and what they drop."""
+
+import contextlib
+import re
+import selectors
+import time
+from itertools import pairwise
+from typing import Final
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGconn
+
+_ANSWER_SECONDS: Final = 1.0
+_CONNECT_SECONDS: Final = 2
+_BACKEND_PID: Final = b"SELECT pg_catalog.pg_backend_pid()"
+_WORD: Final = re.compile(r"(?:\\.|[^\\\s])+")
+
+
+class AnotherConnection:
+    """A second connection to the very pooler of a first one, asked for its server process. Blocks.
+
+    The pooler may have no server connection left for it, so each question has a bound.
+    """
+
+    def __init__(self, conninfo: str, first: psycopg.ConnectionInfo) -> None:
+        self._conninfo = make_conninfo(
+            conninfo,
+            host=first.host or None,
+            hostaddr=first.hostaddr or None,
+            port=first.port,
+            client_encoding="UTF8",
+            application_name="pulse:probe",
+            connect_timeout=_CONNECT_SECONDS,
+        )
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+
+    def connect(self) -> None:
+        """Connect.
+
+        Raises:
+            psycopg.OperationalError: the pooler does not let it in.
+        """
+        self._connection = psycopg.connect(self._conninfo, autocommit=True)
+
+    def backend_pid(self) -> int | None:
+        """The server process that answers it; None if none does within a second."""
+        if self._connection is None:
+            return None
+        pgconn = self._connection.pgconn
+        pgconn.send_query(_BACKEND_PID)
+        if not _is_answered(pgconn, time.monotonic() + _ANSWER_SECONDS):
+            return None
+        pid = None
+        while (result := pgconn.get_result()) is not None:
+            value = result.get_value(0, 0) if result.ntuples else None
+            pid = int(value) if value is not None else pid
+        return pid
+
+    def close(self) -> None:
+        """Close it; harmless when it was never connected."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.close()
+
+
+def settings_of_options(options: str) -> dict[str, str]:
+    """The settings in libpq's `options`, by name: `-c name=value`, `-cname=value`, `--name=value`.
+
+    A pooler that is told to ignore `options` drops them; set by statements they are in force.
+    """
+    words = [re.sub(r"\\(.)", r"\1", word) for word in _WORD.findall(options)]
+    assignments = []
+    for word, following in pairwise([*words, ""]):
+        if word == "-c":
+            assignments.append(following)
+        elif word.startswith("-c"):
+            assignments.append(word.removeprefix("-c"))
+        elif word.startswith("--"):
+            assignments.append(word.removeprefix("--"))
+    pairs = (assignment.partition("=") for assignment in assignments)
+    return {name.replace("-", "_").lower(): value for name, sign, value in pairs if sign}
+
+
+def _is_answered(pgconn: PGconn, deadline: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(pgconn.socket, selectors.EVENT_READ)
+        while pgconn.is_busy():
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                return False
+            pgconn.consume_input()
+    return True

@@ -1,0 +1,164 @@
+"""Sessions: every connection is made what Pulse needs by statements, verified, or closed.
+
+Statements, because poolers refuse or drop what libpq sends as `options`, and because a role or a
+database may have settings of its own. The steps are the same for both kinds of connection.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor
+from psycopg.rows import TupleRow
+
+from pulse.postgres.limits import Limits, bounded_conninfo
+from pulse.postgres.session_steps import Ask, SessionUnfit, Steps, preparation, verification
+
+__all__ = ["SessionUnfit", "connect", "connect_blocking", "prepare", "prepare_blocking", "verify"]
+
+WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
+    SessionUnfit,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.InvalidSqlStatementName,  # what this connection has prepared is gone
+    psycopg.errors.DuplicatePreparedStatement,  # what another client has prepared is there
+)
+"""What shows that a session is not the one that was prepared and verified: close the connection."""
+
+CONNECTION_KWARGS: Final[dict[str, Any]] = {"autocommit": True, "prepare_threshold": 1}
+
+
+async def connect(conninfo: str, role: str, limits: Limits) -> AsyncConnection[TupleRow]:
+    """A connection in autocommit whose session is as Pulse needs it.
+
+    Raises:
+        psycopg.OperationalError: Postgres is away.
+        SessionUnfit: the session cannot be made what Pulse needs.
+    """
+    connection = await AsyncConnection.connect(
+        bounded_conninfo(conninfo, role, limits), **CONNECTION_KWARGS
+    )
+    await prepare(connection, conninfo, limits)
+    return connection
+
+
+def connect_blocking(
+    conninfo: str, role: str, limits: Limits, *, autocommit: bool = True
+) -> psycopg.Connection[TupleRow]:
+    """The same for code that runs in a thread.
+
+    Raises:
+        psycopg.OperationalError: Postgres is away.
+        SessionUnfit: the session cannot be made what Pulse needs.
+    """
+    connection = psycopg.connect(bounded_conninfo(conninfo, role, limits), **CONNECTION_KWARGS)
+    prepare_blocking(connection, conninfo, limits)
+    connection.autocommit = autocommit
+    return connection
+
+
+async def prepare(connection: AsyncConnection[TupleRow], conninfo: str, limits: Limits) -> None:
+    """Set what Pulse needs and verify what is in force; a connection that fails is closed.
+
+    Raises:
+        psycopg.OperationalError: Postgres is away, or gave no answer within the connect time.
+        SessionUnfit: the session cannot be made what Pulse needs.
+    """
+    try:
+        with _deadline(connection, limits.connect_seconds):
+            await _run(connection, preparation(connection.info, conninfo, limits))
+    except BaseException:
+        await connection.close()
+        raise
+
+
+def prepare_blocking(
+    connection: psycopg.Connection[TupleRow], conninfo: str, limits: Limits
+) -> None:
+    """`prepare` for code that runs in a thread."""
+    try:
+        with _deadline(connection, limits.connect_seconds):
+            _run_blocking(connection, preparation(connection.info, conninfo, limits))
+    except BaseException:
+        connection.close()
+        raise
+
+
+async def verify(connection: AsyncConnection[TupleRow], limits: Limits) -> None:
+    """Verify a session that is in use; its time to wait for locks may vary.
+
+    Raises:
+        SessionUnfit: it is no longer as Pulse needs it.
+    """
+    await _run(connection, verification(limits, leave_out={"lock_timeout"}))
+
+
+async def _run(connection: AsyncConnection[TupleRow], steps: Steps) -> None:
+    cursor = AsyncClientCursor(connection)  # its simple queries leave nothing prepared behind
+    with contextlib.suppress(StopIteration), contextlib.closing(steps):
+        step = next(steps)
+        while True:
+            try:
+                if isinstance(step, Ask):
+                    await cursor.execute(step.statement, step.parameters)
+                    answer: Any = await cursor.fetchall() if cursor.description else []
+                else:
+                    answer = await asyncio.to_thread(step)
+            except psycopg.Error as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+
+
+def _run_blocking(connection: psycopg.Connection[TupleRow], steps: Steps) -> None:
+    cursor = ClientCursor(connection)
+    with contextlib.suppress(StopIteration), contextlib.closing(steps):
+        step = next(steps)
+        while True:
+            try:
+                if isinstance(step, Ask):
+                    cursor.execute(step.statement, step.parameters)
+                    answer: Any = cursor.fetchall() if cursor.description else []
+                else:
+                    answer = step()
+            except psycopg.Error as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+
+
+@contextlib.contextmanager
+def _deadline(
+    connection: psycopg.Connection[TupleRow] | AsyncConnection[TupleRow], seconds: float
+) -> Iterator[None]:
+    """End the connection under whatever waits for it when the time is up.
+
+    A pooler lets a client wait for minutes for a server connection, and libpq has no bound of its
+    own once it is connected.
+    """
+    passed = threading.Event()
+    with socket.socket(fileno=os.dup(connection.fileno())) as own:
+
+        def end() -> None:
+            passed.set()
+            with contextlib.suppress(OSError):
+                own.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            if not passed.is_set():
+                raise
+            raise psycopg.OperationalError(
+                f"connected, but no answer within {seconds:g} s: Postgres is overloaded, or a "
+                "pooler has no server connection left (raise its default_pool_size)"
+            ) from error
+        finally:
+            timer.cancel()

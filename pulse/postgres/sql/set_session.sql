@@ -1,0 +1,6 @@
+-- Set what the session needs. Settings that this version of Postgres does not know are left out.
+SELECT pg_catalog.set_config(needed.name, needed.value, false)
+FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[]))
+    AS needed (name, value)
+WHERE pg_catalog.current_setting(needed.name, true) IS NOT NULL
+   OR pg_catalog.strpos(needed.name, '.') > 0

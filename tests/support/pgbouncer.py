@@ -1,0 +1,88 @@
+"""PgBouncer as Debian ships it: beyond addresses and users, nothing but what a test names is set."""
+
+import contextlib
+import hashlib
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.support.processes import DEADLINE_SECONDS, free_port, until
+
+PGBOUNCER: Final = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+PASSWORD: Final = "of the pooler"  # noqa: S105 - of a pooler that lives for one test
+
+
+@contextlib.contextmanager
+def pgbouncer(conninfo: str, **settings: object) -> Iterator[str]:
+    """A pooler before that server, ended on leaving; what a client needs to connect to it."""
+    assert PGBOUNCER is not None, "install the package pgbouncer"
+    server = conninfo_to_dict(conninfo)
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        home.chmod(0o755)
+        _configure(home, server, port, settings)
+        with (home / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [PGBOUNCER, *_account(str(server["host"])), str(home / "pgbouncer.ini")],
+                stdout=log,
+                stderr=log,
+            )
+        address = make_conninfo(
+            "",
+            host="127.0.0.1",
+            port=port,
+            user=str(server["user"]),
+            password=PASSWORD,
+            dbname=str(server["dbname"]),
+        )
+        try:
+            until(lambda: _listens(address) or process.poll() is not None, "PgBouncer listens")
+            assert process.poll() is None, (home / "log").read_text()
+            yield address
+        finally:
+            process.terminate()
+            process.wait(DEADLINE_SECONDS)
+
+
+def _configure(
+    home: Path, server: dict[str, object], port: int, settings: dict[str, object]
+) -> None:
+    where = " ".join(f"{name}='{server[name]}'" for name in ("host", "port", "user"))
+    lines = [
+        "[databases]",
+        f"* = {where}",
+        "[pgbouncer]",
+        "listen_addr = 127.0.0.1",
+        f"listen_port = {port}",
+        "unix_socket_dir =",
+        "auth_type = md5",
+        f"auth_file = {home / 'userlist.txt'}",
+        *(f"{name} = {value}" for name, value in settings.items()),
+    ]
+    (home / "pgbouncer.ini").write_text("\n".join([*lines, ""]))
+    digest = hashlib.md5(f"{PASSWORD}{server['user']}".encode(), usedforsecurity=False).hexdigest()
+    (home / "userlist.txt").write_text(f'"{server["user"]}" "md5{digest}"\n')
+
+
+def _account(socket_directory: str) -> list[str]:
+    """PgBouncer refuses root: then it runs as the server's account, which may enter its socket."""
+    if os.geteuid() != 0:
+        return []
+    owner = Path(socket_directory).stat().st_uid if socket_directory.startswith("/") else 0
+    return ["-u", pwd.getpwuid(owner).pw_name if owner else "postgres"]
+
+
+def _listens(address: str) -> bool:
+    with contextlib.suppress(psycopg.OperationalError):
+        psycopg.connect(address, connect_timeout=5).close()
+        return True
+    return False
