@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 
 from pulse import identity_settings as identity
+from pulse.database_url import checked_url
 from pulse.errors import PulseError
 from pulse.secret import Secret, ServiceToken
 
@@ -144,19 +143,8 @@ def _boolean(text: str) -> bool:
     return _choice("true", "false")(text) == "true"
 
 
-def _postgres_url(text: str) -> str:
-    expected = "a Postgres URL such as postgresql://user@host:5432/pulse"
-    if not text.startswith(("postgresql://", "postgres://")):
-        raise ValueError(expected)
-    try:
-        conninfo_to_dict(text)
-    except ProgrammingError:
-        raise ValueError(expected) from None
-    return text
-
-
 _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "database_url": _postgres_url,
+    "database_url": checked_url,
     "data_dir": Path,
     "host": str,
     "port": _whole(1, 65_535),

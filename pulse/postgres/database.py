@@ -1,6 +1,7 @@
 """The one connection pool of a process, and its own dedicated connections."""
 
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import ClassVar, TypeVar
@@ -36,7 +37,9 @@ class Database:
 
     _exhausted_until = 0.0
     _refusal: str | None = None
-    """Why the latest connection of the pool was refused, None if it was not."""
+    """Why the latest session was refused, None if it was not."""
+    _schema: str | None = None
+    """Where the first session's unqualified names lead; every other's must lead there too."""
 
     _hasty: ClassVar[WeakSet[Connection]] = WeakSet()
     """Pooled connections that wait for no lock for long."""
@@ -76,11 +79,21 @@ class Database:
             psycopg.OperationalError: Postgres is away.
             SessionUnfit: the session cannot be made what Pulse needs.
         """
-        return await session.connect(self._conninfo, role, self.limits)
+        conninfo = bounded_conninfo(self._conninfo, role, self.limits)
+        connection = await AsyncConnection.connect(conninfo, **session.CONNECTION_KWARGS)
+        await self._prepare(connection)
+        return connection
 
     async def _prepare(self, connection: Connection) -> None:
         try:
-            await session.prepare(connection, self._conninfo, self.limits)
+            schema = await session.prepare(connection, self._conninfo, self.limits)
+            self._schema = self._schema or schema
+            if schema != self._schema:
+                await connection.close()
+                raise session.SessionUnfit(
+                    f"search_path now leads to the schema {schema}, and this process works in "
+                    f"{self._schema}: put it back, or restart Pulse if this is meant"
+                )
         except psycopg.Error as error:
             self._refusal = describe(error)
             raise
@@ -180,7 +193,19 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
 _SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false)"
 
 
+_WHERE = re.compile(r"connection to server (?:at|on socket) .*? failed: ")
+_REPEATED = re.compile(
+    r"\".*\"|(?<=host )'.*'"
+    r"|(?<=server process: )\S+$|(?<=no such database: )\S+$|(?<=no such user: )\S+$"
+)
+"""What libpq, a server or a pooler repeats of a URL. Greedy, since a value may hold quotes."""
+
+
 def describe(error: Exception) -> str:
     """The first line of the driver's words, without the address and the secrets of a URL."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    if isinstance(error, PulseError) or getattr(error, "sqlstate", None) is not None:
+        return lines[0]
+    return _REPEATED.sub("***", _WHERE.sub("", lines[0]))

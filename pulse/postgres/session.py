@@ -7,19 +7,27 @@ database may have settings of its own. The steps are the same for both kinds of 
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor
 from psycopg.rows import TupleRow
 
 from pulse.postgres.limits import Limits, bounded_conninfo
-from pulse.postgres.session_steps import Ask, SessionUnfit, Steps, preparation, verification
+from pulse.postgres.session_steps import (
+    Ask,
+    SessionUnfit,
+    Steps,
+    preparation,
+    verification,
+    wrong_encoding,
+)
 
-__all__ = ["SessionUnfit", "connect", "connect_blocking", "prepare", "prepare_blocking", "verify"]
+__all__ = ["SessionUnfit", "connect_blocking", "prepare", "prepare_blocking", "verify"]
 
 WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
     SessionUnfit,
@@ -29,21 +37,9 @@ WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
 )
 """What shows that a session is not the one that was prepared and verified: close the connection."""
 
+T = TypeVar("T")
+_NO_CONVERSION: Final = re.compile(r"conversion between UTF8 and (\w+) is not supported")
 CONNECTION_KWARGS: Final[dict[str, Any]] = {"autocommit": True, "prepare_threshold": 1}
-
-
-async def connect(conninfo: str, role: str, limits: Limits) -> AsyncConnection[TupleRow]:
-    """A connection in autocommit whose session is as Pulse needs it.
-
-    Raises:
-        psycopg.OperationalError: Postgres is away.
-        SessionUnfit: the session cannot be made what Pulse needs.
-    """
-    connection = await AsyncConnection.connect(
-        bounded_conninfo(conninfo, role, limits), **CONNECTION_KWARGS
-    )
-    await prepare(connection, conninfo, limits)
-    return connection
 
 
 def connect_blocking(
@@ -55,14 +51,21 @@ def connect_blocking(
         psycopg.OperationalError: Postgres is away.
         SessionUnfit: the session cannot be made what Pulse needs.
     """
-    connection = psycopg.connect(bounded_conninfo(conninfo, role, limits), **CONNECTION_KWARGS)
+    try:
+        connection = psycopg.connect(bounded_conninfo(conninfo, role, limits), **CONNECTION_KWARGS)
+    except psycopg.OperationalError as error:
+        if found := _NO_CONVERSION.search(str(error)):
+            raise wrong_encoding(found[1]) from error
+        raise
     prepare_blocking(connection, conninfo, limits)
     connection.autocommit = autocommit
     return connection
 
 
-async def prepare(connection: AsyncConnection[TupleRow], conninfo: str, limits: Limits) -> None:
+async def prepare(connection: AsyncConnection[TupleRow], conninfo: str, limits: Limits) -> str:
     """Set what Pulse needs and verify what is in force; a connection that fails is closed.
+
+    Returns the schema that unqualified names lead to first.
 
     Raises:
         psycopg.OperationalError: Postgres is away, or gave no answer within the connect time.
@@ -70,7 +73,7 @@ async def prepare(connection: AsyncConnection[TupleRow], conninfo: str, limits: 
     """
     try:
         with _deadline(connection, limits.connect_seconds):
-            await _run(connection, preparation(connection.info, conninfo, limits))
+            return await _run(connection, preparation(connection.info, conninfo, limits))
     except BaseException:
         await connection.close()
         raise
@@ -78,11 +81,11 @@ async def prepare(connection: AsyncConnection[TupleRow], conninfo: str, limits: 
 
 def prepare_blocking(
     connection: psycopg.Connection[TupleRow], conninfo: str, limits: Limits
-) -> None:
+) -> str:
     """`prepare` for code that runs in a thread."""
     try:
         with _deadline(connection, limits.connect_seconds):
-            _run_blocking(connection, preparation(connection.info, conninfo, limits))
+            return _run_blocking(connection, preparation(connection.info, conninfo, limits))
     except BaseException:
         connection.close()
         raise
@@ -97,38 +100,46 @@ async def verify(connection: AsyncConnection[TupleRow], limits: Limits) -> None:
     await _run(connection, verification(limits, leave_out={"lock_timeout"}))
 
 
-async def _run(connection: AsyncConnection[TupleRow], steps: Steps) -> None:
+async def _run(connection: AsyncConnection[TupleRow], steps: Steps[T]) -> T:
     cursor = AsyncClientCursor(connection)  # its simple queries leave nothing prepared behind
-    with contextlib.suppress(StopIteration), contextlib.closing(steps):
-        step = next(steps)
-        while True:
-            try:
-                if isinstance(step, Ask):
-                    await cursor.execute(step.statement, step.parameters)
-                    answer: Any = await cursor.fetchall() if cursor.description else []
+    with contextlib.closing(steps):
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    if isinstance(step, Ask):
+                        await cursor.execute(step.statement, step.parameters)
+                        answer: Any = await cursor.fetchall() if cursor.description else []
+                    else:
+                        answer = await asyncio.to_thread(step)
+                except psycopg.Error as error:
+                    step = steps.throw(error)
                 else:
-                    answer = await asyncio.to_thread(step)
-            except psycopg.Error as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
+                    step = steps.send(answer)
+        except StopIteration as end:
+            found: T = end.value
+            return found
 
 
-def _run_blocking(connection: psycopg.Connection[TupleRow], steps: Steps) -> None:
+def _run_blocking(connection: psycopg.Connection[TupleRow], steps: Steps[T]) -> T:
     cursor = ClientCursor(connection)
-    with contextlib.suppress(StopIteration), contextlib.closing(steps):
-        step = next(steps)
-        while True:
-            try:
-                if isinstance(step, Ask):
-                    cursor.execute(step.statement, step.parameters)
-                    answer: Any = cursor.fetchall() if cursor.description else []
+    with contextlib.closing(steps):
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    if isinstance(step, Ask):
+                        cursor.execute(step.statement, step.parameters)
+                        answer: Any = cursor.fetchall() if cursor.description else []
+                    else:
+                        answer = step()
+                except psycopg.Error as error:
+                    step = steps.throw(error)
                 else:
-                    answer = step()
-            except psycopg.Error as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
+                    step = steps.send(answer)
+        except StopIteration as end:
+            found: T = end.value
+            return found
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What makes a session fit for Pulse, step by step and without I/O, and what makes it unfit."""
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from typing import Any, Final, LiteralString
+from typing import Any, Final, LiteralString, TypeVar
 
 import msgspec
 import psycopg
@@ -11,6 +11,7 @@ from pulse.postgres.limits import Limits, session_settings
 from pulse.postgres.pooler import AnotherConnection, settings_of_options
 from pulse.postgres.sql import load_sql
 
+T = TypeVar("T")
 OLDEST_SERVER_VERSION: Final = 150_000
 
 _PROBE_ROUNDS: Final = 5
@@ -52,12 +53,14 @@ class Ask(msgspec.Struct, frozen=True):
     parameters: Sequence[Any] = ()
 
 
-Steps = Generator[Ask | Callable[[], Any], Any, None]
+Steps = Generator[Ask | Callable[[], Any], Any, T]
 """Each step is a statement or a blocking call; what came of it is sent back."""
 
 
-def preparation(info: psycopg.ConnectionInfo, conninfo: str, limits: Limits) -> Steps:
+def preparation(info: psycopg.ConnectionInfo, conninfo: str, limits: Limits) -> Steps[str]:
     """Set what Pulse needs, and verify in a further statement that it is in force.
+
+    Returns the schema that unqualified names lead to first.
 
     A pooler gives its clients keys of its own instead of the server's process id. Behind one, it is
     first made sure that the session is this client's alone, so that no setting reaches others.
@@ -75,14 +78,17 @@ def preparation(info: psycopg.ConnectionInfo, conninfo: str, limits: Limits) -> 
     except psycopg.Error as error:
         fault = f"Postgres refuses a session setting that Pulse needs: {error}"
         raise SessionUnfit(fault) from error
-    yield from verification(limits)
+    return (yield from verification(limits))
 
 
-def verification(limits: Limits, *, leave_out: Collection[str] = ()) -> Steps:
-    """Read what is in force and refuse what is not as Pulse needs it."""
+def verification(limits: Limits, *, leave_out: Collection[str] = ()) -> Steps[str]:
+    """Read what is in force and refuse what is not as Pulse needs it.
+
+    Returns the schema that unqualified names lead to first.
+    """
     needed = session_settings(limits)
     rows = yield Ask(_READ_SESSION, ([*needed, *_FACTS],))
-    found = dict(rows)
+    found: dict[str, str] = dict(rows)
     _refuse_unfit_server(found)
     _refuse_read_only(found)
     _refuse_unfit_names(found)
@@ -90,8 +96,9 @@ def verification(limits: Limits, *, leave_out: Collection[str] = ()) -> Steps:
         if name not in leave_out and not _is_in_force(name, value, found):
             raise SessionUnfit(
                 f"the session setting {name} is {found.get(name)!r} where Pulse needs {value!r}, "
-                "though Pulse has set it: see what stands between Pulse and Postgres"
+                "though Pulse has set it: look at what is between Pulse and Postgres"
             )
+    return found["current_schema"]
 
 
 def _is_in_force(name: str, value: str, found: Mapping[str, str]) -> bool:
@@ -108,11 +115,15 @@ def _refuse_unfit_server(found: Mapping[str, str]) -> None:
             f"{found['server_version']}: move the database to a newer one"
         )
     if found["server_encoding"] != "UTF8":
-        raise SessionUnfit(
-            f"the database's encoding is {found['server_encoding']} and Pulse needs UTF8: make a "
-            "database with ENCODING 'UTF8' and TEMPLATE template0, and name it in "
-            "PULSE_DATABASE_URL"
-        )
+        raise wrong_encoding(found["server_encoding"])
+
+
+def wrong_encoding(encoding: str) -> SessionUnfit:
+    """What is said of a database that cannot hold every text."""
+    return SessionUnfit(
+        f"the database's encoding is {encoding} and Pulse needs UTF8: make a database with "
+        "ENCODING 'UTF8' and TEMPLATE template0, and name it in PULSE_DATABASE_URL"
+    )
 
 
 def _refuse_read_only(found: Mapping[str, str]) -> None:
@@ -154,7 +165,7 @@ def _refuse_unfit_names(found: Mapping[str, str]) -> None:
             )
 
 
-def _refuse_shared_session(info: psycopg.ConnectionInfo, conninfo: str) -> Steps:
+def _refuse_shared_session(info: psycopg.ConnectionInfo, conninfo: str) -> Steps[None]:
     """Refuse a pooler that gives a client another server connection for each transaction.
 
     There two clients that run statements in turn meet on one server connection, or one client

@@ -1,4 +1,4 @@
-"""PgBouncer as Debian ships it: beyond addresses and users, nothing but what a test names is set."""
+"""PgBouncer as Debian ships it: only addresses, users and what a test names are set."""
 
 import contextlib
 import hashlib
@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +54,7 @@ def pgbouncer(conninfo: str, **settings: object) -> Iterator[str]:
 
 
 def _configure(
-    home: Path, server: dict[str, object], port: int, settings: dict[str, object]
+    home: Path, server: Mapping[str, object], port: int, settings: Mapping[str, object]
 ) -> None:
     where = " ".join(f"{name}='{server[name]}'" for name in ("host", "port", "user"))
     lines = [

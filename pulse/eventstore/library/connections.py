@@ -24,10 +24,14 @@ class Connections:
 
     def __init__(self, conninfo: str, *, pool_size: int, limits: Limits | None = None) -> None:
         limits = limits or Limits()
+
+        def prepare(connection: Connection[TupleRow]) -> None:
+            prepare_blocking(connection, conninfo, limits)
+
         pool: ConnectionPool[Connection[TupleRow]] = ConnectionPool(
             bounded_conninfo(conninfo, "views", limits),
             kwargs=CONNECTION_KWARGS,
-            configure=lambda connection: prepare_blocking(connection, conninfo, limits),
+            configure=prepare,
             min_size=1,
             max_size=pool_size,
             max_waiting=_MOST_WAITING,

@@ -4,6 +4,8 @@ from eventsourcing.utils import Environment, strtobool
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pulse.database_url import SCHEMES, checked_url
+
 DATABASE_URL = "PULSE_DATABASE_URL"
 
 _DBNAME = "POSTGRES_DBNAME"
@@ -31,8 +33,10 @@ def conninfo_of(env: Environment) -> str:
     url = env.get(DATABASE_URL)
     if url:
         try:
+            if url.startswith(SCHEMES):
+                checked_url(url)
             conninfo_to_dict(url)
-        except ProgrammingError:
+        except (ProgrammingError, ValueError):
             raise OSError(f"'{DATABASE_URL}' is neither a Postgres URL nor a conninfo") from None
         return url
     if not env.get(_DBNAME):

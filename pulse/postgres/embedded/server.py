@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from pulse.postgres.embedded import control
+from pulse.postgres.embedded.client import ignore_client_variables
 from pulse.postgres.embedded.directories import make_home
 from pulse.postgres.embedded.errors import EmbeddedServerError
 from pulse.postgres.embedded.locks import Lock, exclusive
@@ -39,9 +40,12 @@ class EmbeddedServer:
             data_dir: PULSE_DATA_DIR; it is made if missing, and left as it is otherwise.
             options: further server settings, for tests only; a running server keeps its own.
 
+        From then on this process ignores the PG* variables of its shell: they name other servers.
+
         Raises:
             EmbeddedServerError: there is no server for this platform, user or data.
         """
+        ignore_client_variables()
         place = Place.under(data_dir)
         make_home(place)
         with exclusive(place.start_lock, control.LOCK_SECONDS):
