@@ -8,7 +8,7 @@ import msgspec
 import psycopg
 import structlog
 
-from pulse.postgres import Connection, describe
+from pulse.postgres import WRONG_SESSION_ERRORS, Connection, describe
 
 _log = structlog.get_logger(__name__)
 Rows = list[tuple[Any, ...]]
@@ -74,8 +74,8 @@ class AppendConnection:
             raise ConnectionLost(f"no answer within {self._limits.statement_seconds:g} s")
         try:
             return task.result()
-        except psycopg.errors.ReadOnlySqlTransaction:
-            await self.close()  # it was demoted: connecting anew may find who took over
+        except WRONG_SESSION_ERRORS:
+            await self.close()  # the next one is verified, and may find a new primary
             raise
         except psycopg.Error as error:
             if connection.closed:

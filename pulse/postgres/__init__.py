@@ -9,12 +9,13 @@ from pulse.postgres.database import (
 )
 from pulse.postgres.gathering import Gatherer
 from pulse.postgres.limits import Limits
-from pulse.postgres.session_steps import SessionUnfit
+from pulse.postgres.session import WRONG_SESSION_ERRORS, SessionUnfit
 from pulse.postgres.sql import load_sql
 from pulse.postgres.wakeups import Listener, Notifier, WakeUp
 
 __all__ = [
     "UNAVAILABLE_ERRORS",
+    "WRONG_SESSION_ERRORS",
     "Connection",
     "Database",
     "DatabaseUnavailable",

@@ -183,7 +183,7 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.IdleInTransactionSessionTimeout,
-    psycopg.errors.ReadOnlySqlTransaction,
+    *session.WRONG_SESSION_ERRORS,
     PoolTimeout,
     PoolClosed,
     TooManyRequests,

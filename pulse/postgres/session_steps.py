@@ -143,13 +143,13 @@ def _refuse_read_only(found: Mapping[str, str]) -> None:
 
 
 def _refuse_unfit_names(found: Mapping[str, str]) -> None:
-    schemas = (found["schemas"] or "").split(",")
     if not found["current_schema"]:
         raise SessionUnfit(
             f"search_path ({found['search_path']}) names no schema that is there and may be used: "
             "make the schema, or change search_path"
         )
-    if schemas[0] != "pg_catalog":
+    schemas = (found["schemas"] or "").split(",")
+    if next(name for name in schemas if not name.startswith("pg_temp")) != "pg_catalog":
         raise SessionUnfit(
             f"search_path ({found['search_path']}) puts other schemas before pg_catalog, whose "
             "functions Pulse calls: leave pg_catalog out of it"

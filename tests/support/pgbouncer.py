@@ -14,7 +14,10 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pulse.postgres.embedded.ways import in_namespace
 from tests.support.processes import DEADLINE_SECONDS, free_port, until
+
+_LISTEN_SECONDS: Final = 10.0
 
 PGBOUNCER: Final = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 PASSWORD: Final = "of the pooler"  # noqa: S105 - of a pooler that lives for one test
@@ -32,7 +35,7 @@ def pgbouncer(conninfo: str, **settings: object) -> Iterator[str]:
         _configure(home, server, port, settings)
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
-                [PGBOUNCER, *_account(str(server["host"])), str(home / "pgbouncer.ini")],
+                [*_as_another(str(server["host"]), PGBOUNCER), str(home / "pgbouncer.ini")],
                 stdout=log,
                 stderr=log,
             )
@@ -45,7 +48,11 @@ def pgbouncer(conninfo: str, **settings: object) -> Iterator[str]:
             dbname=str(server["dbname"]),
         )
         try:
-            until(lambda: _listens(address) or process.poll() is not None, "PgBouncer listens")
+            until(
+                lambda: _listens(address) or process.poll() is not None,
+                "PgBouncer listens",
+                _LISTEN_SECONDS,
+            )
             assert process.poll() is None, (home / "log").read_text()
             yield address
         finally:
@@ -73,12 +80,16 @@ def _configure(
     (home / "userlist.txt").write_text(f'"{server["user"]}" "md5{digest}"\n')
 
 
-def _account(socket_directory: str) -> list[str]:
-    """PgBouncer refuses root: then it runs as the server's account, which may enter its socket."""
+def _as_another(socket_directory: str, program: str) -> list[str]:
+    """PgBouncer refuses root: then it runs as the server does, which may enter its socket."""
     if os.geteuid() != 0:
-        return []
+        return [program]
     owner = Path(socket_directory).stat().st_uid if socket_directory.startswith("/") else 0
-    return ["-u", pwd.getpwuid(owner).pw_name if owner else "postgres"]
+    if owner:
+        return [program, "-u", pwd.getpwuid(owner).pw_name]
+    namespace = in_namespace()
+    assert namespace is not None
+    return [*namespace.prefix, program]
 
 
 def _listens(address: str) -> bool:

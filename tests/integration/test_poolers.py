@@ -1,0 +1,140 @@
+"""Behind PgBouncer: in session mode Pulse works; where sessions are shared it is refused."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.postgres import Limits, SessionUnfit
+from pulse.postgres.limits import session_settings
+from pulse.postgres.migrations import Migrations
+from pulse.postgres.session import connect_blocking
+from pulse.settings import Settings
+from tests.support.api import serving
+from tests.support.orders import ORDERS, order, post
+from tests.support.pgbouncer import pgbouncer
+from tests.support.waiting import until
+
+SHARED = "transaction or statement mode"
+
+
+@pytest.mark.parametrize("size", [1, 2, 20])
+@pytest.mark.parametrize("round_robin", [0, 1])
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_a_pooler_that_shares_sessions_is_refused_at_the_first_connection(
+    conninfo: str, mode: str, round_robin: int, size: int
+) -> None:
+    settings = {"default_pool_size": size, "server_round_robin": round_robin}
+    with pgbouncer(conninfo, pool_mode=mode, **settings) as address:
+        for _ in range(3):
+            with pytest.raises(SessionUnfit, match=SHARED) as unfit:
+                Migrations(MIGRATED_ROOMS).migrate(address, Limits())
+            assert unfit.value.lasting
+
+
+@contextmanager
+def busy(address: str) -> Iterator[None]:
+    """Other clients of the pooler, each of which asks one thing after the other."""
+    idle = threading.Event()
+
+    def ask() -> None:
+        with psycopg.connect(address, autocommit=True, prepare_threshold=None) as connection:
+            while not idle.is_set():
+                connection.execute("SELECT 1")
+
+    clients = [threading.Thread(target=ask) for _ in range(6)]
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        idle.set()
+        for client in clients:
+            client.join()
+
+
+@pytest.mark.parametrize("round_robin", [0, 1])
+def test_it_is_recognised_among_others_who_use_it_too(conninfo: str, round_robin: int) -> None:
+    with (
+        pgbouncer(conninfo, pool_mode="transaction", server_round_robin=round_robin) as address,
+        busy(address),
+    ):
+        for _ in range(10):
+            with pytest.raises(SessionUnfit, match=SHARED):
+                connect_blocking(address, "test", Limits())
+
+
+def test_a_pooler_that_shares_sessions_is_left_without_pulses_settings(conninfo: str) -> None:
+    with pgbouncer(conninfo, pool_mode="transaction", default_pool_size=1) as address:
+        with pytest.raises(SessionUnfit):
+            connect_blocking(address, "test", Limits())
+        with psycopg.connect(address, autocommit=True) as other:
+            assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+
+async def test_an_order_lives_through_pgbouncer_as_it_is_shipped(conninfo: str) -> None:
+    with pgbouncer(conninfo) as address:
+        async with serving(Settings(database_url=address)) as api:
+            order_id = (await post(api, order())).json()["order_id"]
+
+            async def completed() -> bool:
+                answered = (await api.get(f"{ORDERS}/{order_id}")).json()
+                return bool(answered.get("order_queue_status") == "COMPLETED")
+
+            await until(completed, "the order is COMPLETED")
+            ready = await api.get("/pulse/health/ready")
+            assert ready.status_code == 200, ready.text
+            placed = [(await post(api, order())).status_code for _ in range(100)]
+            assert set(placed) == {201}
+
+
+def test_behind_a_pooler_every_setting_is_in_force(conninfo: str) -> None:
+    needed = session_settings(Limits())
+    with (
+        pgbouncer(conninfo) as address,
+        connect_blocking(address, "test", Limits()) as connection,
+    ):
+        rows = connection.execute("SELECT lower(name), setting FROM pg_settings").fetchall()
+    found: dict[str, str] = dict(rows)
+    compared = {name for name in needed if name in found and not name.startswith("tcp_")}
+    assert {name: found[name] for name in compared} == {name: needed[name] for name in compared}
+
+
+def test_with_a_single_server_connection_the_first_client_is_served_and_the_next_one_told(
+    conninfo: str,
+) -> None:
+    limits = Limits(connect_seconds=2)
+    with (
+        pgbouncer(conninfo, default_pool_size=1) as address,
+        connect_blocking(address, "first", limits) as first,
+    ):
+        with pytest.raises(psycopg.OperationalError, match="default_pool_size"):
+            connect_blocking(address, "second", limits)
+        assert first.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_what_an_earlier_client_left_in_the_session_is_discarded(conninfo: str) -> None:
+    with pgbouncer(
+        conninfo, default_pool_size=1, server_reset_query="", server_reset_query_always=0
+    ) as address:
+        with psycopg.connect(address, autocommit=True) as earlier:
+            earlier.execute("CREATE TEMP TABLE stored_events (n int)")
+            psycopg.ClientCursor(earlier).execute("PREPARE _pg3_0 AS SELECT 1")
+        with connect_blocking(address, "test", Limits()) as connection:
+            for n in range(3):
+                connection.execute("SELECT %s::int", (n,))
+            assert connection.execute("SELECT count(topic) FROM stored_events").fetchone() == (0,)
+
+
+def test_the_urls_options_hold_behind_a_pooler_that_drops_them(conninfo: str) -> None:
+    with pgbouncer(conninfo, ignore_startup_parameters="options") as address:
+        given = make_conninfo(address, options="-c work_mem=7MB -c statement_timeout=77s")
+        with connect_blocking(given, "test", Limits()) as connection:
+            found = connection.execute(
+                "SELECT current_setting('work_mem'), current_setting('statement_timeout')"
+            ).fetchone()
+    assert found == ("7MB", "10s")

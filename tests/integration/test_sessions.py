@@ -1,0 +1,222 @@
+"""Every connection's session is as Pulse needs it, whatever role, database and URL say."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.postgres import Connection, Database, DatabaseUnavailable, Limits, SessionUnfit
+from pulse.postgres.limits import session_settings
+from pulse.postgres.migrations import Migrations
+from pulse.postgres.session import connect_blocking
+from pulse.settings import Settings
+from tests.support.api import serving
+from tests.support.orders import ORDERS, order, post
+from tests.support.waiting import until
+
+ODD = {
+    "datestyle": "'German, DMY'",
+    "intervalstyle": "'sql_standard'",
+    "timezone": "'Asia/Kolkata'",
+    "client_encoding": "'LATIN1'",
+    "bytea_output": "'escape'",
+    "extra_float_digits": "-10",
+    "standard_conforming_strings": "off",
+    "array_nulls": "off",
+    "transform_null_equals": "on",
+    "default_transaction_isolation": "'serializable'",
+    "synchronous_commit": "off",
+    "statement_timeout": "'90s'",
+    "lock_timeout": "'90s'",
+    "idle_in_transaction_session_timeout": "'90s'",
+    "idle_session_timeout": "'300ms'",
+    "enable_sort": "on",
+    "jit": "on",
+}
+"""Settings of a database that would break Pulse, or change what its callers see."""
+
+_SELECT_SETTINGS: Final = "SELECT lower(name), setting FROM pg_settings"
+
+
+def alter(conninfo: str, name: str, value: str) -> None:
+    """Change a setting of the database for the sessions to come."""
+    database = sql.Identifier(str(conninfo_to_dict(conninfo)["dbname"]))
+    statement = f"ALTER DATABASE {{}} SET {name} = {value}"
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(sql.SQL(statement).format(database))
+
+
+@asynccontextmanager
+async def opened(conninfo: str) -> AsyncIterator[Database]:
+    database = Database(conninfo, pool_size=1, limits=Limits(checkout_seconds=1.0))
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def settings_of(connection: Connection) -> dict[str, str]:
+    cursor = await connection.execute(_SELECT_SETTINGS)
+    return dict(await cursor.fetchall())
+
+
+async def test_what_role_and_database_set_differently_is_set_in_every_session(
+    conninfo: str,
+) -> None:
+    for name, value in ODD.items():
+        alter(conninfo, name, value)
+    needed = session_settings(Limits())
+    with connect_blocking(conninfo, "test", Limits()) as blocking:
+        found: dict[str, str] = dict(blocking.execute(_SELECT_SETTINGS).fetchall())
+    assert {name: found[name] for name in ODD} == {name: needed[name] for name in ODD}
+    async with opened(conninfo) as database:
+        async with database.connection() as pooled:
+            found = await settings_of(pooled)
+        assert {name: found[name] for name in ODD} == {name: needed[name] for name in ODD}
+        async with await database.connect("test") as dedicated:
+            found = await settings_of(dedicated)
+        assert {name: found[name] for name in ODD} == {name: needed[name] for name in ODD}
+
+
+async def test_an_order_lives_through_a_database_with_odd_settings_and_its_times_are_the_contracts(
+    conninfo: str,
+) -> None:
+    for name, value in ODD.items():
+        alter(conninfo, name, value)
+    async with serving(Settings(database_url=conninfo)) as api:
+        before = datetime.now(UTC)
+        order_id = (await post(api, order())).json()["order_id"]
+
+        async def completed() -> bool:
+            answered = (await api.get(f"{ORDERS}/{order_id}")).json()
+            return bool(answered.get("order_queue_status") == "COMPLETED")
+
+        await until(completed, "the order is COMPLETED")
+        answered = (await api.get(f"{ORDERS}/{order_id}")).json()
+        assert answered["created_at"].endswith("Z")
+        created = datetime.fromisoformat(answered["created_at"])
+        assert before <= created <= datetime.now(UTC)
+        events = (await api.get(f"{ORDERS}/{order_id}/events")).json()["events"]
+        assert [datetime.fromisoformat(e["recorded_at"]) >= before for e in events] == [True, True]
+
+
+def test_what_the_urls_options_say_holds_where_pulse_needs_nothing_else(conninfo: str) -> None:
+    options = "-c work_mem=7MB -c statement_timeout=77s"
+    with connect_blocking(make_conninfo(conninfo, options=options), "test", Limits()) as connection:
+        found = connection.execute(
+            "SELECT current_setting('work_mem'), current_setting('statement_timeout')"
+        ).fetchone()
+    assert found == ("7MB", "10s")
+
+
+@contextmanager
+def database_of(postgres: str, encoding: str) -> Iterator[str]:
+    name = f"pulse_{encoding.lower()}_{uuid4().hex[:8]}"
+    create = (
+        f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
+        " TEMPLATE template0"
+    )
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(create)
+        try:
+            yield make_conninfo(postgres, dbname=name)
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP", "MULE_INTERNAL"])
+def test_a_database_of_another_encoding_is_refused_by_name(postgres: str, encoding: str) -> None:
+    with (
+        database_of(postgres, encoding) as conninfo,
+        pytest.raises(SessionUnfit, match=f"encoding is {encoding} and Pulse needs UTF8"),
+    ):
+        Migrations(MIGRATED_ROOMS).migrate(conninfo, Limits())
+
+
+async def test_a_session_that_is_read_only_is_replaced_and_not_lent_again(conninfo: str) -> None:
+    async with opened(conninfo) as database:
+        async with database.connection() as connection:
+            await connection.execute("SET default_transaction_read_only = on")
+            lent = connection.info.backend_pid
+        with pytest.raises(DatabaseUnavailable, match="read-only"):
+            async with database.connection() as connection:
+                await connection.execute("CREATE TABLE refused (n int)")
+        async with database.connection() as connection:
+            assert connection.info.backend_pid != lent
+            await connection.execute("CREATE TABLE taken (n int)")
+
+
+async def test_a_session_that_is_looked_at_and_is_unfit_is_named_and_replaced(
+    conninfo: str,
+) -> None:
+    async with opened(conninfo) as database:
+        await database.verify()
+        async with database.connection() as connection:
+            await connection.execute("SET synchronous_commit = off")
+        with pytest.raises(DatabaseUnavailable, match="synchronous_commit"):
+            await database.verify()
+        await database.verify()
+
+
+async def repeated(connection: Connection) -> None:
+    """A statement that the driver prepares when it comes again."""
+    for n in range(3):
+        await connection.execute("SELECT %s::int", (n,))
+
+
+async def test_what_another_client_prepared_in_the_session_costs_one_answer(conninfo: str) -> None:
+    async with opened(conninfo) as database:
+        async with database.connection() as connection:
+            lent = connection.info.backend_pid
+            cursor = psycopg.AsyncClientCursor(connection)
+            await cursor.execute("PREPARE _pg3_0 AS SELECT 1")
+        with pytest.raises(DatabaseUnavailable, match="already exists"):
+            await database.read(repeated)
+        async with database.connection() as connection:
+            assert connection.info.backend_pid != lent
+
+
+async def test_while_the_database_is_read_only_no_session_is_had_and_the_setting_is_named(
+    conninfo: str,
+) -> None:
+    alter(conninfo, "default_transaction_read_only", "on")
+    async with opened(conninfo) as database:
+        with pytest.raises(DatabaseUnavailable, match="default_transaction_read_only is on"):
+            async with database.connection():
+                raise AssertionError("a session was had")
+        with pytest.raises(SessionUnfit, match="default_transaction_read_only is on"):
+            await database.connect("test")
+        alter(conninfo, "default_transaction_read_only", "off")
+
+        async def had() -> bool:
+            try:
+                await database.verify()
+            except DatabaseUnavailable:
+                return False
+            return True
+
+        await until(had, "a session is had again")
+
+
+async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(
+    conninfo: str,
+) -> None:
+    async with opened(conninfo) as database:
+        await (await database.connect("test")).close()
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            admin.execute("CREATE SCHEMA elsewhere")
+        alter(conninfo, "search_path", "elsewhere, public")
+        with pytest.raises(SessionUnfit, match="search_path now leads to the schema elsewhere"):
+            await database.connect("test")
+        alter(conninfo, "search_path", "nowhere")
+        with pytest.raises(SessionUnfit, match="names no schema"):
+            await database.connect("test")
