@@ -1,0 +1,120 @@
+"""A server that takes no writes for a while: named, not served, and served again after it."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.postgres import Limits
+from pulse.postgres.migrations import Migrations
+from tests.faults.node import Node
+from tests.support.orders import fault, order
+from tests.support.processes import PulseProcess, pulse, until
+
+
+@pytest.fixture
+def primary(tmp_path: Path) -> Iterator[Node]:
+    with running(tmp_path / "primary") as node:
+        node.make()
+        node.start()
+        Migrations(MIGRATED_ROOMS).migrate(node.conninfo, Limits())
+        yield node
+
+
+@contextlib.contextmanager
+def running(home: Path) -> Iterator[Node]:
+    node = Node(home)
+    try:
+        yield node
+    finally:
+        node.stop_immediately()
+
+
+def set_read_only(node: Node, value: str) -> None:
+    """For every session of the server, those that are open included."""
+    options = "-c default_transaction_read_only=off"
+    with psycopg.connect(node.conninfo, autocommit=True, options=options) as admin:
+        admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        admin.execute("SELECT pg_reload_conf()")
+
+
+def database_fault(process: PulseProcess) -> str:
+    """What readiness says of the database; empty where it is well."""
+    answered = process.http.get("/health/ready").json()
+    checks: dict[str, Any] = answered.get("error", {}).get("details", {}).get("checks", {})
+    return checks.get("database") or ""
+
+
+def accepted(process: PulseProcess) -> str | None:
+    response = process.post(order())
+    if response.status_code == 201:
+        order_id: str = response.json()["order_id"]
+        return order_id
+    fault(response, 503, "UNAVAILABLE")
+    return None
+
+
+def until_well(process: PulseProcess) -> None:
+    order_id = until(lambda: accepted(process), "orders are accepted")
+    process.until_completed(order_id)
+    until(lambda: process.http.get("/health/ready").status_code == 200, "it is ready")
+
+
+def assert_quiet(process: PulseProcess) -> None:
+    assert "Traceback" not in process.logged
+    warnings = [line for line in process.logged.splitlines() if "warning" in line]
+    assert len(warnings) < 20, process.logged
+
+
+def test_sessions_that_became_read_only_are_replaced_once_the_server_takes_writes(
+    primary: Node, tmp_path: Path
+) -> None:
+    with pulse(tmp_path, database_url=primary.url, log_format="console") as process:
+        until_well(process)
+        for _ in range(2):
+            set_read_only(primary, "on")
+            until(
+                lambda: "default_transaction_read_only is on" in database_fault(process),
+                "readiness names the setting",
+            )
+            for _ in range(20):
+                assert accepted(process) is None
+            set_read_only(primary, "off")
+            until_well(process)
+        assert_quiet(process)
+
+
+def test_a_standby_is_named_and_not_served_until_it_is_promoted(
+    primary: Node, tmp_path: Path
+) -> None:
+    with running(tmp_path / "standby") as standby:
+        standby.copy_of(primary, follow=True)
+        standby.start()
+        with pulse(tmp_path, database_url=standby.url, log_format="console") as process:
+            until(lambda: "standby" in database_fault(process), "readiness says why")
+            for _ in range(20):
+                assert accepted(process) is None
+            lines = [line for line in process.logged.splitlines() if "postgres.not_ready" in line]
+            assert len(lines) == 1
+            assert "standby" in lines[0]
+            standby.promote()
+            until_well(process)
+            assert_quiet(process)
+
+
+def test_a_read_only_database_at_the_start_is_named_and_waited_for(
+    primary: Node, tmp_path: Path
+) -> None:
+    set_read_only(primary, "on")
+    with pulse(tmp_path, database_url=primary.url, log_format="console") as process:
+        until(
+            lambda: "default_transaction_read_only is on" in database_fault(process),
+            "readiness names the setting",
+        )
+        set_read_only(primary, "off")
+        until_well(process)
+        assert_quiet(process)
