@@ -1,0 +1,65 @@
+"""The PG* variables of a shell: without effect on the embedded server, libpq's for any other."""
+
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
+
+from tests.support.orders import order
+from tests.support.processes import pulse, run_to_end, url_of
+
+PULSE = ("-m", "pulse.cli")
+MIGRATE = (*PULSE, "migrate")
+BESIDE_OPTIONS = ("PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGDATA")
+NAMES = [option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar]
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every variable that libpq reads names something that is not there."""
+    for name in (*NAMES, *BESIDE_OPTIONS):
+        monkeypatch.setenv(name, "hostile")
+
+
+@pytest.mark.usefixtures("hostile")
+def test_the_embedded_server_is_made_migrated_and_served_whatever_the_shell_says(
+    tmp_path: Path,
+) -> None:
+    data_dir = tmp_path / "data"
+    migrated = run_to_end(MIGRATE, data_dir=data_dir)
+    assert migrated.returncode == 0, migrated.stderr
+    with pulse(tmp_path, data_dir=data_dir) as process:
+        order_id = process.post(order()).json()["order_id"]
+        process.until_completed(order_id)
+        assert process.http.get("/health/ready").status_code == 200
+        replayed = run_to_end((*PULSE, "replay", order_id), data_dir=data_dir)
+        assert replayed.returncode == 0, replayed.stderr
+
+
+@pytest.mark.parametrize("name", ["PGSERVICE", "PGHOSTADDR", "PGSSLMODE", "PGOPTIONS"])
+def test_each_variable_is_without_effect(
+    name: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = tmp_path_factory.getbasetemp() / "kept"
+    monkeypatch.setenv(name, "hostile")
+    migrated = run_to_end(MIGRATE, data_dir=data_dir)
+    assert migrated.returncode == 0, migrated.stderr
+
+
+def test_with_a_url_they_mean_what_libpq_says(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    server = conninfo_to_dict(conninfo)
+    monkeypatch.setenv("PGHOST", str(server["host"]))
+    monkeypatch.setenv("PGPORT", str(server["port"]))
+    monkeypatch.setenv("PGUSER", str(server["user"]))
+    found = run_to_end(MIGRATE, database_url=f"postgresql:///{server['dbname']}")
+    assert found.returncode == 0, found.stderr
+    monkeypatch.setenv("PGSERVICE", "missing")
+    refused = run_to_end(MIGRATE, database_url=url_of(conninfo))
+    assert refused.returncode != 0
+    assert "service" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1, refused.stderr

@@ -1,0 +1,39 @@
+"""Nothing of a PULSE_DATABASE_URL that will not do is told, at the start or by libpq's errors."""
+
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.support.processes import run_to_end
+
+PULSE = ("-m", "pulse.cli")
+
+
+def test_a_password_with_an_at_sign_is_refused_without_being_told(tmp_path: Path) -> None:
+    for url in (
+        "postgresql://mallory:s3cret@hidden@127.0.0.1:1/pulse",
+        "postgresql://mallory:9731/hidden@127.0.0.1:1/pulse",
+    ):
+        refused = run_to_end((*PULSE, "up"), database_url=url, data_dir=tmp_path)
+        assert refused.returncode == 2
+        said = refused.stdout + refused.stderr
+        assert "PULSE_DATABASE_URL" in said
+        assert "Traceback" not in said
+        assert not [part for part in ("mallory", "s3cret", "hidden", "9731") if part in said]
+
+
+def test_what_libpq_or_the_server_repeats_of_a_url_is_not_told(
+    conninfo: str,
+) -> None:
+    server = conninfo_to_dict(conninfo)
+    where = f"host={server['host']}&port={server['port']}"
+    for url in (
+        f'postgresql://mal"lory:s3cret@/pulse?{where}',
+        f"postgresql://{server['user']}@/pulse?{where}&options=-c%20hidden%3Ds3cret",
+    ):
+        refused = run_to_end((*PULSE, "migrate"), database_url=url)
+        assert refused.returncode == 3
+        said = refused.stdout + refused.stderr
+        assert "pulse: " in said
+        secrets = ("mal", "lory", "s3cret", "hidden", "/pulse")
+        assert not [part for part in secrets if part in said], said
