@@ -71,7 +71,8 @@ class Appender:
     ) -> None:
         self._statements = statements
         self._limits = limits or AppendLimits()
-        self._connection = AppendConnection(connect, self._limits.connection)
+        self._connection = AppendConnection(self._connect, self._limits.connection)
+        self._connect_once = connect
         self._on_commit = on_commit
         self._queue: deque[PendingAppend] = deque()
         self._queued_events = 0
@@ -167,6 +168,15 @@ class Appender:
         self._arrived.set()
         if (self._connection.away is not None or self._probing) and self._running is not None:
             self._running.cancel()
+
+    async def _connect(self) -> Connection:
+        """Connect; a failure after `drain` ends `run`, as if Postgres had been away before."""
+        try:
+            return await self._connect_once()
+        except psycopg.Error:
+            if self._closing and self._running is not None:
+                self._running.cancel()
+            raise
 
     def _refuse_if_hopeless(self, events: int) -> None:
         if self._closing:

@@ -4,7 +4,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 from weakref import WeakSet
 
 import psycopg
@@ -37,7 +37,7 @@ class Database:
 
     _exhausted_until = 0.0
     _refusal: str | None = None
-    """Why the latest session was refused, None if it was not."""
+    """Why the latest connection was refused, None if it was not."""
     _schema: str | None = None
     """Where the first session's unqualified names lead; every other's must lead there too."""
 
@@ -49,6 +49,7 @@ class Database:
         self._conninfo = conninfo
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             bounded_conninfo(conninfo, "pool", self.limits),
+            connection_class=self._reporting_connection(),
             kwargs=session.CONNECTION_KWARGS,
             configure=self._prepare,
             min_size=min(2, pool_size),
@@ -83,6 +84,21 @@ class Database:
         connection = await AsyncConnection.connect(conninfo, **session.CONNECTION_KWARGS)
         await self._prepare(connection)
         return connection
+
+    def _reporting_connection(self) -> type[Connection]:
+        """A class of connections for the pool, which by itself keeps to itself why it has none."""
+        database = self
+
+        class Reporting(AsyncConnection[TupleRow]):
+            @classmethod
+            async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:  # noqa: ANN401 - the driver's
+                try:
+                    return await super().connect(conninfo, **kwargs)
+                except psycopg.Error as error:
+                    database._refusal = describe(error)
+                    raise
+
+        return Reporting
 
     async def _prepare(self, connection: Connection) -> None:
         try:

@@ -24,7 +24,7 @@ from tests.support.log import (
     terminate,
 )
 from tests.support.proxy import PostgresProxy, proxied
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_SECONDS, until
 
 
 async def test_while_postgres_is_away_appends_are_refused_and_afterwards_they_work_again(
@@ -164,6 +164,24 @@ async def test_an_append_that_waits_out_a_change_of_primary_is_written_without_a
         await until(tried_again, "the appender looks for another server")
         await read_only(database, "off")
         assert all(isinstance(outcome, tuple) for outcome in await waiting)
+
+
+async def test_an_appender_that_drains_before_its_first_connection_fails_ends_with_that() -> None:
+    connecting, drained = asyncio.Event(), asyncio.Event()
+
+    async def connect() -> Connection:
+        connecting.set()
+        await drained.wait()
+        raise psycopg.OperationalError("Postgres is away")
+
+    appender = Appender(connect, on_commit=nothing)
+    running = asyncio.ensure_future(appender.run())
+    await connecting.wait()
+    appender.drain()
+    drained.set()
+    ended, _ = await asyncio.wait({running}, timeout=DEADLINE_SECONDS)
+    running.cancel()
+    assert ended == {running}
 
 
 async def test_reads_survive_that_every_connection_of_the_pool_was_ended(
