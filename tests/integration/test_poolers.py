@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 import pytest
@@ -17,6 +17,7 @@ from pulse.settings import Settings
 from tests.support.api import serving
 from tests.support.orders import ORDERS, order, post
 from tests.support.pgbouncer import pgbouncer
+from tests.support.processes import free_port
 from tests.support.waiting import until
 
 SHARED = "transaction or statement mode"
@@ -90,6 +91,34 @@ async def test_an_order_lives_through_pgbouncer_as_it_is_shipped(conninfo: str) 
             assert ready.status_code == 200, ready.text
             placed = [(await post(api, order())).status_code for _ in range(100)]
             assert set(placed) == {201}
+
+
+async def test_a_pooler_that_begins_to_share_sessions_is_named_and_left_once_it_stops_that(
+    conninfo: str,
+) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+        address = stack.enter_context(pgbouncer(conninfo, port=port))
+        async with serving(Settings(database_url=address)) as api:
+            assert (await post(api, order())).status_code == 201
+            stack.close()
+
+            async def named() -> bool:
+                return SHARED in (await api.get("/pulse/health/ready")).text
+
+            with pgbouncer(conninfo, port=port, pool_mode="transaction"):
+                await until(named, "readiness says why")
+                assert (await post(api, order())).status_code == 503
+
+            async def accepted() -> bool:
+                return (await post(api, order())).status_code == 201
+
+            async def ready() -> bool:
+                return (await api.get("/pulse/health/ready")).status_code == 200
+
+            with pgbouncer(conninfo, port=port):
+                await until(accepted, "orders are accepted again")
+                await until(ready, "it is ready again")
 
 
 def test_behind_a_pooler_every_setting_is_in_force(conninfo: str) -> None:

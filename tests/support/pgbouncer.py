@@ -24,11 +24,11 @@ PASSWORD: Final = "of the pooler"  # noqa: S105 - of a pooler that lives for one
 
 
 @contextlib.contextmanager
-def pgbouncer(conninfo: str, **settings: object) -> Iterator[str]:
+def pgbouncer(conninfo: str, *, port: int = 0, **settings: object) -> Iterator[str]:
     """A pooler before that server, ended on leaving; what a client needs to connect to it."""
     assert PGBOUNCER is not None, "install the package pgbouncer"
     server = conninfo_to_dict(conninfo)
-    port = free_port()
+    port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         home.chmod(0o755)

@@ -1,0 +1,39 @@
+"""A database that Pulse cannot work with ends the start with one sentence that names the fault."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from tests.support.pgbouncer import PASSWORD, pgbouncer
+from tests.support.processes import run_to_end, url_of
+
+UP = ("-m", "pulse.cli", "up")
+BACKGROUND = ("-m", "pulse.background")
+
+
+def assert_refused(reason: str, tmp_path: Path, database_url: str) -> None:
+    for command in (UP, BACKGROUND):
+        ended = run_to_end(command, database_url=database_url, data_dir=tmp_path, log_level="error")
+        assert ended.returncode == 3
+        assert ended.stderr.count(reason) == 1, ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_a_pooler_that_shares_sessions(conninfo: str, tmp_path: Path) -> None:
+    with pgbouncer(conninfo, pool_mode="transaction") as address:
+        url = url_of(make_conninfo(address, password=PASSWORD))
+        assert_refused("pooler in transaction or statement mode", tmp_path, url)
+
+
+def test_a_database_that_is_not_in_utf8(postgres: str, tmp_path: Path) -> None:
+    name = f"pulse_latin1_{uuid4().hex[:8]}"
+    create = f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'"
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f"{create} TEMPLATE template0")
+        try:
+            url = url_of(make_conninfo(postgres, dbname=name))
+            assert_refused("encoding is LATIN1 and Pulse needs UTF8", tmp_path, url)
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
