@@ -37,15 +37,16 @@ WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
 )
 """What shows that a session is not the one that was prepared and verified: close the connection."""
 
+CONNECTION_KWARGS: Final[dict[str, Any]] = {"autocommit": True, "prepare_threshold": 1}
+
 T = TypeVar("T")
 _NO_CONVERSION: Final = re.compile(r"conversion between UTF8 and (\w+) is not supported")
-CONNECTION_KWARGS: Final[dict[str, Any]] = {"autocommit": True, "prepare_threshold": 1}
 
 
 def connect_blocking(
     conninfo: str, role: str, limits: Limits, *, autocommit: bool = True
 ) -> psycopg.Connection[TupleRow]:
-    """The same for code that runs in a thread.
+    """A connection whose session is prepared and verified, for code that runs in a thread.
 
     Raises:
         psycopg.OperationalError: Postgres is away.

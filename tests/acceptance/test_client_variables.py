@@ -54,7 +54,7 @@ def test_with_a_url_they_mean_what_libpq_says(
         monkeypatch.delenv(name, raising=False)
     server = conninfo_to_dict(conninfo)
     monkeypatch.setenv("PGHOST", str(server["host"]))
-    monkeypatch.setenv("PGPORT", str(server["port"]))
+    monkeypatch.setenv("PGPORT", str(server.get("port", 5432)))
     monkeypatch.setenv("PGUSER", str(server["user"]))
     found = run_to_end(MIGRATE, database_url=f"postgresql:///{server['dbname']}")
     assert found.returncode == 0, found.stderr

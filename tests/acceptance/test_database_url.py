@@ -26,7 +26,7 @@ def test_what_libpq_or_the_server_repeats_of_a_url_is_not_told(
     conninfo: str,
 ) -> None:
     server = conninfo_to_dict(conninfo)
-    where = f"host={server['host']}&port={server['port']}"
+    where = f"host={server['host']}&port={server.get('port', 5432)}"
     for url in (
         f'postgresql://mal"lory:s3cret@/pulse?{where}',
         f"postgresql://{server['user']}@/pulse?{where}&options=-c%20hidden%3Ds3cret",

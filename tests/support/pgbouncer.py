@@ -63,7 +63,9 @@ def pgbouncer(conninfo: str, *, port: int = 0, **settings: object) -> Iterator[s
 def _configure(
     home: Path, server: Mapping[str, object], port: int, settings: Mapping[str, object]
 ) -> None:
-    where = " ".join(f"{name}='{server[name]}'" for name in ("host", "port", "user"))
+    where = " ".join(
+        f"{name}='{server[name]}'" for name in ("host", "port", "user") if name in server
+    )
     lines = [
         "[databases]",
         f"* = {where}",
