@@ -1,0 +1,93 @@
+"""docs/running.md as written: psql on the embedded server, and the way to a Postgres 15."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pulse.postgres.embedded.directories import own_directory
+from pulse.postgres.embedded.ways import Way, as_account, directly
+from tests.support.orders import order
+from tests.support.processes import DEADLINE_SECONDS, ROOT, pulse, run_to_end, url_of
+
+BINARIES = Path("/usr/lib/postgresql/15/bin")
+RUNNING = (ROOT / "docs" / "running.md").read_text()
+
+
+@pytest.fixture
+def postgres_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of the oldest version, as Debian has it; its superuser is `pulse`."""
+    assert BINARIES.is_dir(), "install the package postgresql-15"
+    home = Path(f"/tmp/pulse-15-{tmp_path_factory.getbasetemp().name}")  # noqa: S108 - made below
+    way = server_way()
+    own_directory(home, way.uid, way.gid)
+    data = home / "data"
+    options = f"-c listen_addresses= -c unix_socket_directories={home} -c fsync=off"
+    succeed(way, "initdb", "-D", str(data), "-U", "pulse", "-A", "trust", "-E", "UTF8")
+    succeed(way, "pg_ctl", "-D", str(data), "-w", "-o", options, "start")
+    try:
+        yield make_conninfo("", host=str(home), user="pulse", dbname="pulse")
+    finally:
+        succeed(way, "pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        assert way.run(["rm", "-rf", data]).succeeded
+        home.rmdir()
+
+
+def server_way() -> Way:
+    account = as_account("postgres")
+    own = directly()
+    return account if own.uid == 0 and account is not None else own
+
+
+def succeed(way: Way, program: str, *arguments: str) -> None:
+    outcome = way.run([BINARIES / program, *arguments], timeout_seconds=DEADLINE_SECONDS)
+    assert outcome.succeeded, outcome.output
+
+
+def documented(begins: str) -> str:
+    """The commands of the page that begin so, whole."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", RUNNING, re.DOTALL | re.MULTILINE)
+    (block,) = [text for text in blocks if text.strip().startswith(begins)]
+    return str(block)
+
+
+def in_shell(folder: Path, *commands: str) -> str:
+    script = "\n".join(["set -euo pipefail", f"ln -sfn {ROOT / '.venv'} .venv", *commands])
+    ended = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert not ended.stderr, ended.stderr
+    return ended.stdout
+
+
+def test_the_documented_commands_move_everything_to_the_oldest_postgres(
+    tmp_path: Path, postgres_15: str
+) -> None:
+    look = documented("BIN=")
+    where = look[: look.index("$BIN/psql")]
+    with pulse(tmp_path, data_dir=tmp_path / ".pulse") as process:
+        order_id = process.post(order()).json()["order_id"]
+        before = process.until_completed(order_id)
+        count = look.rstrip() + " --tuples-only --command='SELECT count(*) FROM order_queue_status'"
+        assert in_shell(tmp_path, count).strip() == "1"
+        in_shell(tmp_path, where, documented("$BIN/pg_dump"))
+    url, host = url_of(postgres_15), conninfo_to_dict(postgres_15)["host"]
+    restore = documented("createdb").replace(
+        "createdb", f"{BINARIES}/createdb --host={host} --username=pulse"
+    )
+    restore = re.sub(r"URL=.*", f"URL='{url}'", restore)
+    in_shell(tmp_path, look.splitlines()[0], restore)
+    with pulse(tmp_path, database_url=url) as process:
+        assert process.order(order_id) == before
+        process.until_completed(process.post(order()).json()["order_id"])
+    verified = run_to_end(("-m", "pulse.cli", "splitter", "verify"), database_url=url)
+    assert verified.returncode == 0, verified.stderr
