@@ -28,7 +28,6 @@ _FACTS: Final = (
     "default_transaction_read_only",
     "transaction_isolation",
     "session_replication_role",
-    "search_path",
 )
 _UNKNOWN_TO_SOME_VERSIONS: Final = frozenset(("transaction_timeout",))
 _OF_TCP: Final = "tcp_"
@@ -70,15 +69,23 @@ def preparation(info: psycopg.ConnectionInfo, conninfo: str, limits: Limits) -> 
     if rows[0][0] != info.backend_pid:
         yield from _refuse_shared_session(info, conninfo)
         yield Ask(_DISCARD_SESSION)  # what the client before may have left behind
-        settings = settings_of_options(info.get_parameters().get("options", "")) | settings
+        options = settings_of_options(info.get_parameters().get("options", ""))
+        yield from _setting(
+            options, "Postgres refuses a setting in the options of PULSE_DATABASE_URL or PGOPTIONS"
+        )
+    yield from _setting(
+        settings, "Postgres refuses a session setting that Pulse needs: let Pulse's role set it"
+    )
+    return (yield from verification(limits))
+
+
+def _setting(settings: Mapping[str, str], refusal: str) -> Steps[None]:
     try:
         yield Ask(_SET_SESSION, (list(settings), list(settings.values())))
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:
-        fault = f"Postgres refuses a session setting that Pulse needs: {error}"
-        raise SessionUnfit(fault) from error
-    return (yield from verification(limits))
+        raise SessionUnfit(refusal) from error
 
 
 def verification(limits: Limits, *, leave_out: Collection[str] = ()) -> Steps[str]:
@@ -145,14 +152,14 @@ def _refuse_read_only(found: Mapping[str, str]) -> None:
 def _refuse_unfit_names(found: Mapping[str, str]) -> None:
     if not found["current_schema"]:
         raise SessionUnfit(
-            f"search_path ({found['search_path']}) names no schema that is there and may be used: "
-            "make the schema, or change search_path"
+            "search_path names no schema that is there and may be used: make the schema, or "
+            "change search_path for role and database"
         )
     schemas = (found["schemas"] or "").split(",")
     if next(name for name in schemas if not name.startswith("pg_temp")) != "pg_catalog":
         raise SessionUnfit(
-            f"search_path ({found['search_path']}) puts other schemas before pg_catalog, whose "
-            "functions Pulse calls: leave pg_catalog out of it"
+            "search_path puts other schemas before pg_catalog, whose functions Pulse calls: leave "
+            "pg_catalog out of it"
         )
     for name, value in (
         ("transaction_isolation", "read committed"),

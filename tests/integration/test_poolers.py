@@ -167,3 +167,11 @@ def test_the_urls_options_hold_behind_a_pooler_that_drops_them(conninfo: str) ->
                 "SELECT current_setting('work_mem'), current_setting('statement_timeout')"
             ).fetchone()
     assert found == ("7MB", "10s")
+
+
+def test_options_that_postgres_refuses_behind_a_pooler_are_not_repeated(conninfo: str) -> None:
+    with pgbouncer(conninfo, ignore_startup_parameters="options") as address:
+        given = make_conninfo(address, options="-c work_mem=s3cret")
+        with pytest.raises(SessionUnfit, match="options of PULSE_DATABASE_URL") as unfit:
+            connect_blocking(given, "test", Limits())
+    assert "s3cret" not in str(unfit.value)

@@ -19,7 +19,6 @@ FIT = {
     "default_transaction_read_only": "off",
     "transaction_isolation": "read committed",
     "session_replication_role": "origin",
-    "search_path": "public",
     "in_recovery": "false",
     "current_schema": "public",
     "schemas": "pg_catalog,public",
