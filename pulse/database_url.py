@@ -29,8 +29,6 @@ _CHOICES: Final[Mapping[str, frozenset[str]]] = {
     ),
     "sslnegotiation": frozenset(("postgres", "direct")),
     "sslcertmode": frozenset(("disable", "allow", "require")),
-    "ssl_min_protocol_version": frozenset(("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")),
-    "ssl_max_protocol_version": frozenset(("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")),
     "channel_binding": frozenset(("disable", "prefer", "require")),
     "gssencmode": frozenset(("disable", "prefer", "require")),
     "gsslib": frozenset(("gssapi",)),
@@ -42,6 +40,7 @@ _CHOICES: Final[Mapping[str, frozenset[str]]] = {
         ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
     ),
 }
+_TLS: Final = frozenset(("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"))
 _AUTHENTICATION: Final = frozenset(
     ("password", "md5", "gss", "sspi", "scram-sha-256", "oauth", "none", "creds"),
 )
@@ -133,6 +132,10 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?[0-9]{1,9}", text) is not None
 
 
+def _is_tls_version(text: str) -> bool:
+    return text.lower() in _TLS
+
+
 def _is_authentication(text: str) -> bool:
     return all(method.removeprefix("!") in _AUTHENTICATION for method in text.split(","))
 
@@ -168,6 +171,8 @@ def _one_of(choices: frozenset[str]) -> Callable[[str], bool]:
 _RULES: Final[Mapping[str, Callable[[str], bool]]] = {
     **{name: _one_of(choices) for name, choices in _CHOICES.items()},
     **dict.fromkeys(_NUMBERS, _is_number),
+    "ssl_min_protocol_version": _is_tls_version,
+    "ssl_max_protocol_version": _is_tls_version,
     "require_auth": _is_authentication,
     "options": _is_options,
     "passfile": _is_passfile,

@@ -4,9 +4,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
+import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.support.pgbouncer import PASSWORD, pgbouncer
+from tests.support.pgbouncer import PASSWORD, PGBOUNCER, pgbouncer
 from tests.support.processes import run_to_end, url_of
 
 UP = ("-m", "pulse.cli", "up")
@@ -21,6 +22,7 @@ def assert_refused(reason: str, tmp_path: Path, database_url: str) -> None:
         assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.skipif(PGBOUNCER is None, reason="no PgBouncer on this machine")
 def test_a_pooler_that_shares_sessions(conninfo: str, tmp_path: Path) -> None:
     with pgbouncer(conninfo, pool_mode="transaction") as address:
         url = url_of(make_conninfo(address, password=PASSWORD))

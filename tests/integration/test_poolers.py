@@ -16,9 +16,11 @@ from pulse.postgres.session import connect_blocking
 from pulse.settings import Settings
 from tests.support.api import serving
 from tests.support.orders import ORDERS, order, post
-from tests.support.pgbouncer import pgbouncer
+from tests.support.pgbouncer import PGBOUNCER, pgbouncer
 from tests.support.processes import free_port
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="no PgBouncer on this machine")
 
 SHARED = "transaction or statement mode"
 

@@ -26,7 +26,7 @@ PASSWORD: Final = "of the pooler"  # noqa: S105 - of a pooler that lives for one
 @contextlib.contextmanager
 def pgbouncer(conninfo: str, *, port: int = 0, **settings: object) -> Iterator[str]:
     """A pooler before that server, ended on leaving; what a client needs to connect to it."""
-    assert PGBOUNCER is not None, "install the package pgbouncer"
+    assert PGBOUNCER is not None
     server = conninfo_to_dict(conninfo)
     port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:

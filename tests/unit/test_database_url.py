@@ -23,7 +23,7 @@ RIGHT = [
     "postgresql://a:1,b:2/pulse",
     "postgresql://%2Fvar%2Frun%2Fpostgresql/pulse",
     "postgresql:///pulse?host=/run/a b".replace(" ", "%20"),
-    "postgresql:///pulse?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert=system",
+    "postgresql:///pulse?hostaddr=127.0.0.1&sslmode=verify-full&ssl_min_protocol_version=tlsv1.2",
     "postgresql:///pulse?options=-c%20search_path%3Dpulse%20-cwork_mem%3D4MB%20--jit%3Don%20-e",
     "postgresql:///pulse?connect_timeout=3&keepalives=1&require_auth=!password,scram-sha-256",
     "postgresql:///?service=pulse",
