@@ -16,6 +16,9 @@ TOPICS: Final[dict[str, str]] = {
 }
 """The topic in the log of each type as people read it."""
 
+_NESTING_MARGIN: Final = 100
+"""How many levels deeper than decoding alone an answer may be nested when it is encoded."""
+
 
 class EventView(msgspec.Struct, frozen=True):
     """An event as answered; `data` holds its own fields and repeats none of the others."""
@@ -30,15 +33,18 @@ class EventView(msgspec.Struct, frozen=True):
 
 
 def event_view(record: RecordedEvent, mapper: EventMapper) -> EventView:
-    """The view of a record. What is not Pulse's, or cannot be read, is shown as it is stored."""
+    """The view of a record; never raises, so that no event keeps others from being read.
+
+    A foreign event, or one that cannot be read, is shown as it is stored. An event of newer code
+    has the type that newer code calls it.
+    """
     data = _fields(record.state)
-    occurred_at = data.pop("timestamp", None)
-    own = mapper.knows(record.topic)
+    occurred_at = data.pop("timestamp") if isinstance(data.get("timestamp"), str) else None
     return EventView(
         position=record.position,
         order_id=record.originator_id,
         version=record.originator_version,
-        type=record.topic.rpartition(":")[2] if own else record.topic,
+        type=record.topic.rpartition(":")[2] if mapper.owns(record.topic) else record.topic,
         occurred_at=occurred_at,
         recorded_at=record.recorded_at,
         data=data,
@@ -47,6 +53,8 @@ def event_view(record: RecordedEvent, mapper: EventMapper) -> EventView:
 
 def _fields(state: bytes) -> dict[str, Any]:
     try:
+        if state.count(b"[") + state.count(b"{") > _NESTING_MARGIN:  # it must also be written again
+            msgspec.json.decode(b"[" * _NESTING_MARGIN + state + b"]" * _NESTING_MARGIN)
         return msgspec.json.decode(state, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {"state_hex": state.hex()}

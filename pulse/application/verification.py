@@ -51,7 +51,9 @@ class Finding(msgspec.Struct, frozen=True):
 class Verified(msgspec.Struct, frozen=True):
     """A stretch of the log that was looked through: it ends at `position` of `end`.
 
-    `slices` counts those of the schedules that could be derived.
+    `schedules` counts each event that is, or may be, a schedule: an event of a type that this code
+    does not have may be one, and is a finding. `slices` counts those of the schedules that could be
+    derived.
     """
 
     position: int
@@ -77,7 +79,7 @@ class ScheduleVerification:
         position = _BEFORE_EVERY_POSITION
         while position < end:
             page = await self._store.read_log_page(
-                after=position, limit=PAGE, topic=SlicesScheduled.TOPIC
+                after=position, limit=PAGE, topic=SlicesScheduled.TOPIC, with_newer=True
             )
             if page.next_after == position:
                 return
@@ -95,9 +97,17 @@ class ScheduleVerification:
         stream = await self._store.read_stream(order_id)
         if not stream:
             raise OrderNotFound(str(order_id))
-        scheduled = [record for record in stream if record.topic == SlicesScheduled.TOPIC]
+        scheduled = [
+            record
+            for record in stream
+            if record.topic == SlicesScheduled.TOPIC or self._is_newer(record)
+        ]
         end = stream[-1].position
         return await self._verified(scheduled, end, end)
+
+    def _is_newer(self, record: RecordedEvent) -> bool:
+        mapper = self._store.mapper
+        return mapper.owns(record.topic) and record.topic not in mapper.topics
 
     async def _verified(
         self, scheduled: Sequence[RecordedEvent], position: int, end: int
@@ -179,7 +189,7 @@ def _first_altered_byte(
     mapper: EventMapper, events: Iterable[Event], stream: Sequence[RecordedEvent]
 ) -> str | None:
     """The first byte that is not as Pulse writes the two events; None where every one is."""
-    own = [record for record in stream if mapper.knows(record.topic)]
+    own = [record for record in stream if mapper.owns(record.topic)]
     for event, record in zip(events, own, strict=True):
         written = mapper.to_stored_event(event).state
         if written != record.state:

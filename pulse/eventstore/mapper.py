@@ -23,6 +23,8 @@ from pulse.errors import PulseError
 from pulse.eventstore.records import RecordedEvent
 
 _CLASS_VERSION = b'"class_version":'
+OWN_PREFIX = "pulse."
+"""How the topic of every event of Pulse begins, and no topic of another application."""
 
 _UNREADABLE = (
     msgspec.MsgspecError,
@@ -76,9 +78,18 @@ class EventMapper(Mapper[UUID]):
         self._types[event_type.TOPIC] = event_type
         self._decoders[event_type.TOPIC] = msgspec.json.Decoder(event_type)
 
-    def knows(self, topic: str) -> bool:
-        """Whether events of this topic are Pulse's."""
-        return topic in self._types
+    def owns(self, topic: str) -> bool:
+        """Whether events of this topic are Pulse's, those of newer code included.
+
+        Every topic that begins with `pulse.` is Pulse's. A topic that this code does not have is
+        newer code's: no reader may skip its events. All other topics are foreign.
+        """
+        return topic in self._types or topic.startswith(OWN_PREFIX)
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics that this mapper can read."""
+        return list(self._types)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         """The stored form of an event."""
@@ -116,7 +127,7 @@ class EventMapper(Mapper[UUID]):
 
         Raises:
             EventTooNew: only newer code can read it.
-            EventUnreadable: nobody can.
+            EventUnreadable: no code can.
         """
         event = self._decode(
             record.topic, record.originator_id, record.originator_version, record.state
@@ -124,12 +135,12 @@ class EventMapper(Mapper[UUID]):
         return cast("Event", event)
 
     def events_of(self, records: Iterable[RecordedEvent]) -> Iterator[Event]:
-        """The events of log records; what is not Pulse's is left out.
+        """The events of log records; foreign ones are left out.
 
         Raises:
             EventTooNew, EventUnreadable: as `event_of`.
         """
-        return (self.event_of(record) for record in records if self.knows(record.topic))
+        return (self.event_of(record) for record in records if self.owns(record.topic))
 
     def _decode(
         self, topic: str, originator_id: UUID, originator_version: int, state: bytes
@@ -138,6 +149,8 @@ class EventMapper(Mapper[UUID]):
         event_type = self._types.get(topic)
         if event_type is None:
             where = _where(topic, originator_id, originator_version)
+            if topic.startswith(OWN_PREFIX):
+                raise EventTooNew(f"{where} is of a type that this code does not have")
             raise EventUnreadable(f"{where} is not an event of Pulse")
         try:
             if event_type.class_version > 1 or _CLASS_VERSION in state:

@@ -21,8 +21,15 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "RecordedEvent":
-        """From the columns every select of the log has, in their order."""
-        return cls(*row)
+        """From the columns every select of the log has, in their order.
+
+        The library's table allows NULL as topic and state; both are read as empty, so that such a
+        row is a foreign event, or one that cannot be read, and fails no reader.
+        """
+        position, originator_id, originator_version, topic, state, recorded_at = row
+        return cls(
+            position, originator_id, originator_version, topic or "", state or b"", recorded_at
+        )
 
     @property
     def stored_event(self) -> StoredEvent:

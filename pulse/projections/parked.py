@@ -1,14 +1,16 @@
-"""Parked orders: set aside for an event that could not be applied, taken up again after a fix."""
+"""Parked orders: set aside for an event that could not be applied, built again after a fix."""
 
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
+import psycopg
 
 from pulse.eventstore import EventMapper, select_records
-from pulse.postgres import Connection, Database, load_sql
+from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
+from pulse.projections.poison import Fault, fault_of, reason_of
 from pulse.projections.projector import PROJECTION_NAME
-from pulse.projections.queue_writer import POISON, QueueWriter
+from pulse.projections.queue_writer import QueueWriter
 
 _SELECT_PARKED = load_sql(__package__, "select_parked")
 _WAIT_FOR_POSITION = load_sql(__package__, "wait_for_position")
@@ -26,7 +28,7 @@ class ParkedOrder(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """What became of one: `fault` is why it stays parked, None if it stands again."""
+    """What became of one: `fault` is why it stays parked, None if it is in the queue again."""
 
     order_id: UUID
     fault: str | None
@@ -44,24 +46,31 @@ class ParkedOrders:
         return await self._database.read(_select_parked)
 
     async def retry(self, order_id: UUID) -> Retried:
-        """Build one order anew from its stream; it stays parked, unchanged, if that still fails.
+        """Build one order again from its stream; it stays parked, unchanged, if that fails.
 
         Raises:
             DatabaseUnavailable: nothing was changed.
             EventTooNew: nothing was changed; newer code must do it.
         """
-        try:
-            async with self._database.connection() as connection, connection.transaction():
-                cursor = await connection.execute(_WAIT_FOR_POSITION, (PROJECTION_NAME,))
-                row = await cursor.fetchone()
-                position = row[0] if row else 0
-                await connection.execute(_FORGET_ORDER, {"order_id": order_id})
-                parameters = (order_id, position)
-                records = await select_records(connection, _SELECT_STREAM_UNTIL, parameters)
-                await self._writer.apply(connection, records)
-        except POISON as error:
-            return Retried(order_id, str(error))
+        async with self._database.connection() as connection:
+            try:
+                async with connection.transaction():
+                    await self._build(connection, order_id)
+            except Exception as error:
+                if fault_of(error) is not Fault.ELSEWHERE:
+                    return Retried(order_id, reason_of(error))
+                if isinstance(error, psycopg.Error):
+                    raise DatabaseUnavailable(describe(error)) from error
+                raise
         return Retried(order_id, None)
+
+    async def _build(self, connection: Connection, order_id: UUID) -> None:
+        cursor = await connection.execute(_WAIT_FOR_POSITION, (PROJECTION_NAME,))
+        row = await cursor.fetchone()
+        position = row[0] if row else 0
+        await connection.execute(_FORGET_ORDER, {"order_id": order_id})
+        records = await select_records(connection, _SELECT_STREAM_UNTIL, (order_id, position))
+        await self._writer.apply(connection, records)
 
 
 async def _select_parked(connection: Connection) -> list[ParkedOrder]:

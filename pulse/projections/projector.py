@@ -5,24 +5,28 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-import structlog
+import psycopg
 
+from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_log
-from pulse.postgres import Connection, Database, load_sql
-from pulse.projections.queue_writer import POISON, QueueWriter
-
-_log = structlog.get_logger(__name__)
+from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
+from pulse.projections.parking import FaultUnclear, Parking
+from pulse.projections.poison import Fault, fault_of
+from pulse.projections.queue_writer import QueueWriter
 
 PROJECTION_NAME: Final = "order_queue"
 BUSY_SECONDS: Final = 0.01
-"""When to look again whether the one that holds the position has let go."""
+"""When to look again whether the process that holds the position has let go."""
+UNCLEAR_ATTEMPTS: Final = 3
+"""How often in a row an event must fail alone, and another not, if the error leaves it open."""
+_BEYOND_LOG: Final = 2**63
 
 _LOCK_POSITION = load_sql(__package__, "lock_position")
 _ADVANCE_POSITION = load_sql(__package__, "advance_position")
 
 
 class Projected(msgspec.Struct, frozen=True):
-    """The projection stands at `position` after `events` events; `foreign` were not Pulse's."""
+    """The projection is at `position` after `events` more events, `foreign` of them not Pulse's."""
 
     position: int
     events: int
@@ -37,8 +41,9 @@ class Projector:
     """Advances the order queue, one batch a transaction, single-file over all processes.
 
     Rows, slices, ended claims and the new position are one transaction that holds the position's
-    row, so each event is applied exactly once whoever dies when. An event that cannot be applied
-    parks its own order; one that only newer code can read stops this process, and `fault` says so.
+    row, so each event is applied exactly once whatever process dies when. An event that cannot be
+    applied parks its own order. At an event that only newer code can apply this process stops, and
+    leaves the position to processes of newer code; `fault` says so.
     """
 
     def __init__(
@@ -48,25 +53,28 @@ class Projector:
         self._database = database
         self._writer = QueueWriter(mapper, end_claims=True)
         self._batch_events = batch_events
+        self._unclear_position = 0
+        self._unclear_attempts = 0
 
     async def run_once(self) -> Projected | Busy:
         """Apply the next batch of the log.
 
         Raises:
-            DatabaseUnavailable: nothing was changed.
+            DatabaseUnavailable: nothing was changed; or the log was projected up to an event that
+                cannot be applied now, and `fault` names it.
             EventTooNew: the log was projected up to an event that newer code must apply.
         """
-        result: Projected | Busy | None = None
-        while result is None:
-            try:
-                result = await self._advance_batch()
-            except (*POISON, EventTooNew):
-                result = await self._advance_past_poison()
-        self.fault = None
+        try:
+            async with self._database.connection() as connection:
+                result = await self._advance(connection)
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(describe(error)) from error
+        if isinstance(result, Projected):
+            self.fault = None
         return result
 
     async def run_until(self, position: int) -> None:
-        """Return when the queue stands there or beyond, whichever process brought it there.
+        """Return when the queue is at that position or beyond, whichever process brought it there.
 
         Raises: as `run_once`.
         """
@@ -77,8 +85,16 @@ class Projector:
             elif result.position >= position or not result.events:
                 return
 
-    async def _advance_batch(self) -> Projected | Busy:
-        async with self._database.connection() as connection, connection.transaction():
+    async def _advance(self, connection: Connection) -> Projected | Busy:
+        try:
+            return await self._advance_batch(connection)
+        except Exception as error:
+            if fault_of(error) is Fault.ELSEWHERE and not isinstance(error, EventTooNew):
+                raise
+        return await self._advance_parking(connection)
+
+    async def _advance_batch(self, connection: Connection) -> Projected | Busy:
+        async with connection.transaction():
             locked = await _lock_position(connection)
             if locked is None:
                 return Busy()
@@ -93,53 +109,65 @@ class Projector:
             await advance_position(connection, records[-1].position)
             return Projected(records[-1].position, len(records), foreign)
 
-    async def _advance_past_poison(self) -> Projected | Busy | None:
-        """The same batch, one event a transaction, so that only the poisoned order is set aside.
-
-        None once it is: from there on batches will do again.
-        """
-        result: Projected | Busy | None = Busy()
-        for _ in range(self._batch_events):
-            try:
-                result = await self._advance_one()
-            except EventTooNew as error:
-                self.fault = f"newer code must project on: {error}"
-                raise
-            if result is None or isinstance(result, Busy) or not result.events:
-                break
-        return result
-
-    async def _advance_one(self) -> Projected | Busy | None:
-        """One event; None if its order had to be parked."""
-        async with self._database.connection() as connection, connection.transaction():
+    async def _advance_parking(self, connection: Connection) -> Projected | Busy:
+        """The same batch, up to what this code cannot apply now; what is poisoned is parked."""
+        async with connection.transaction():
             locked = await _lock_position(connection)
             if locked is None:
                 return Busy()
-            records = await select_log(connection, after=locked[0], limit=1)
-            if not records:
-                return Projected(position=locked[0], events=0, foreign=0)
-            to_apply = await self._writer.without_parked(connection, records)
-            foreign = await self._apply_or_park(connection, to_apply)
-            await advance_position(connection, records[-1].position)
-            return None if foreign is None else Projected(records[-1].position, 1, foreign)
+            records = await select_log(connection, after=locked[0], limit=self._batch_events)
+            end, foreign, obstacle = await self._apply_parking(connection, records)
+            applied = [record for record in records if record.position < end]
+            position = applied[-1].position if applied else locked[0]
+            if applied:
+                await advance_position(connection, position)
+        if obstacle is not None:
+            self.fault = str(obstacle)
+            raise obstacle
+        return Projected(position, len(applied), foreign)
 
-    async def _apply_or_park(
-        self, connection: Connection, records: list[RecordedEvent]
-    ) -> int | None:
-        """How many were not Pulse's; None if the order was parked."""
+    async def _apply_parking(
+        self, connection: Connection, records: Sequence[RecordedEvent]
+    ) -> tuple[int, int, PulseError | None]:
+        """Before which position all is applied, how many were foreign, and what is in the way."""
+        wanted = await self._writer.without_parked(connection, records)
+        end, obstacle = _BEYOND_LOG, None
+        newer = self._writer.first_newer(wanted)
+        if newer is not None:
+            end, obstacle = newer[0].position, _left_to_newer(*newer)
+        parking = Parking(self._writer, connection)
         try:
-            async with connection.transaction():
-                return await self._writer.apply(connection, records)
-        except POISON as error:
-            record = records[0]
-            _log.error(
-                "projection.order_parked",
-                order_id=str(record.originator_id),
-                position=record.position,
-                reason=str(error),
-            )
-            await self._writer.park(connection, record, str(error))
-            return None
+            await parking.apply([record for record in wanted if record.position < end])
+        except FaultUnclear as unclear:
+            at = unclear.record.position
+            if not await self._is_its_own_fault(parking, unclear, wanted):
+                return at, parking.foreign, DatabaseUnavailable(str(unclear))
+            await parking.park(unclear.record, unclear.error)
+            return at + 1, parking.foreign, None
+        return end, parking.foreign, obstacle
+
+    async def _is_its_own_fault(
+        self, parking: Parking, unclear: FaultUnclear, records: Sequence[RecordedEvent]
+    ) -> bool:
+        """Whether the event failed alone some times in a row while one behind it could be applied.
+
+        Where no other event is behind it, it keeps none waiting, and nothing is decided.
+        """
+        position, order_id = unclear.record.position, unclear.record.originator_id
+        behind = [r for r in records if r.position > position and r.originator_id != order_id]
+        alike = [record for record in behind if record.topic == unclear.record.topic]
+        if not await parking.any_applies(alike or behind):
+            return False
+        if position != self._unclear_position:
+            self._unclear_position, self._unclear_attempts = position, 0
+        self._unclear_attempts += 1
+        return self._unclear_attempts >= UNCLEAR_ATTEMPTS
+
+
+def _left_to_newer(record: RecordedEvent, error: EventTooNew) -> EventTooNew:
+    return EventTooNew(
+        f"the projection waits at position {record.position} for a process of newer code: {error}"
+    )
 
 
 async def advance_position(connection: Connection, position: int) -> None:

@@ -5,15 +5,11 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 import msgspec
-import psycopg
 
 from pulse.domain import HistoryBroken, Slice
-from pulse.eventstore import EventMapper, EventUnreadable, RecordedEvent
+from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent
 from pulse.postgres import Connection, load_sql
 from pulse.projections.queue_changes import QueueChanges, columns_of
-
-POISON: Final = (EventUnreadable, HistoryBroken, psycopg.DataError, psycopg.IntegrityError)
-"""What means that an event can never be applied as it is: its order is parked, nothing else."""
 
 _INSERT_ORDERS = load_sql(__package__, "insert_orders")
 _SETTLE_ORDERS = load_sql(__package__, "settle_orders")
@@ -44,29 +40,38 @@ class QueueWriter:
         self._end_claims = end_claims
 
     async def apply(self, connection: Connection, records: Sequence[RecordedEvent]) -> int:
-        """Apply records in their order; returns how many were not Pulse's.
+        """Apply records in their order; returns how many were foreign.
 
         Raises:
-            POISON: one of them cannot be applied; the transaction must be rolled back.
             EventTooNew: newer code must apply them.
+            Exception: anything; `fault_of` says whose fault it is. Roll the transaction back.
         """
         changes = self.changes_of(records)
         await self.write(connection, changes)
         return changes.foreign
 
     def changes_of(self, records: Sequence[RecordedEvent]) -> QueueChanges:
-        """What records change in their order; nothing is written.
-
-        Raises:
-            POISON, EventTooNew: as `apply`.
-        """
+        """What records change in their order; nothing is written. Raises as `apply`."""
         changes = QueueChanges()
         for record in records:
-            if self._mapper.knows(record.topic):
+            if self._mapper.owns(record.topic):
                 changes.apply(record.position, self._mapper.event_of(record))
             else:
                 changes.foreign += 1
         return changes
+
+    def first_newer(
+        self, records: Iterable[RecordedEvent]
+    ) -> tuple[RecordedEvent, EventTooNew] | None:
+        """The first record that only newer code can read, and why; None if there is none."""
+        for record in records:
+            try:
+                self.changes_of([record])
+            except EventTooNew as error:
+                return record, error
+            except Exception:  # noqa: BLE001, S112 - it is found again when it is applied
+                continue
+        return None
 
     async def without_parked(
         self, connection: Connection, records: Sequence[RecordedEvent]
@@ -83,11 +88,7 @@ class QueueWriter:
         await connection.execute(_PARK_ORDER, parameters)
 
     async def write(self, connection: Connection, changes: QueueChanges) -> None:
-        """Write changes, in a transaction of the caller's.
-
-        Raises:
-            POISON: they do not fit what is there; the transaction must be rolled back.
-        """
+        """Write changes, in a transaction of the caller's. Raises as `apply`."""
         settled = None
         async with connection.pipeline():
             if changes.created:
@@ -105,12 +106,10 @@ class QueueWriter:
     async def copy(self, connection: Connection, changes: QueueChanges) -> None:
         """The same rows by COPY, at half of what they cost Postgres otherwise. Ends no claims.
 
-        For tables that nobody else waits for: while Postgres waits for the next piece of a COPY it
-        heeds neither a cancel nor a timeout. Who freezes there holds what it holds until others end
-        its session (decision 8), to whom somebody merely slow looks the same.
-
-        Raises:
-            POISON: as `write`.
+        For tables that no other session waits for: while Postgres waits for the next piece of a
+        COPY it heeds neither a cancel nor a timeout. A client that freezes there holds its locks
+        until another process ends its session (decision 8), to which a slow client looks the same.
+        Raises as `apply`.
         """
         created = changes.created.values()
         terms = {order.order_id: (order.instrument, order.side) for order in created}
@@ -147,19 +146,16 @@ async def _copy(
     rows: Iterable[tuple[Any, ...]],
 ) -> None:
     narrow = [column for column, its_type in enumerate(types) if its_type == "int4"]
-    try:
-        async with connection.cursor().copy(statement) as copy:
-            copy.set_types(types)
-            for row in rows:
-                for column in narrow:
-                    _require_int4(row[column])
-                await copy.write_row(row)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise psycopg.DataError(f"it cannot be copied: {error}") from error
+    async with connection.cursor().copy(statement) as copy:
+        copy.set_types(types)
+        for row in rows:
+            for column in narrow:
+                _require_int4(row[column])
+            await copy.write_row(row)
 
 
 def _require_int4(number: int) -> None:
-    """Psycopg would cut it down to 32 bits and say nothing (seen with 3.3.9)."""
+    """Psycopg would cut it down to 32 bits without an error (seen with 3.3.9)."""
     if number not in _INT4:
         raise OverflowError(f"{number} is no int4")
 

@@ -1,34 +1,31 @@
-"""Rebuild: the order queue made anew from the log beside the live one, and swapped in whole.
+"""Rebuild: the order queue built again from the log beside the live one, and swapped in whole.
 
-The new tables lie in a schema of their own under the same names, and the connection's search path
-leads there first. Rows are copied while the live projection goes on; where an event does not fit,
-and at the end, the very statements of the live projection fill them. Holding the live position's
-row, they are brought to exactly that position and take the live tables' place in one transaction:
-no reader sees fewer rows or an older state. No claim is touched.
+The new tables lie in a schema of their own under the same names. Rows are copied while the live
+projection goes on; where an event does not fit, and at the end, the very statements of the live
+projection fill them. Holding the live position's row, they are brought to exactly that position
+and take the live tables' place in one transaction: no reader sees fewer rows or an older state. No
+claim is touched. Unqualified names on its connection lead to Postgres' objects and its own alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, LiteralString
 
 import msgspec
 import psycopg
 import structlog
+from psycopg import sql
 
 from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, RecordedEvent, select_log
-from pulse.postgres import (
-    UNAVAILABLE_ERRORS,
-    Connection,
-    Database,
-    DatabaseUnavailable,
-    describe,
-    load_sql,
-)
+from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
+from pulse.projections.parking import FaultUnclear, Parking
+from pulse.projections.poison import Fault, fault_of
 from pulse.projections.projector import PROJECTION_NAME
-from pulse.projections.queue_changes import QueueChanges
-from pulse.projections.queue_writer import POISON, QueueWriter
+from pulse.projections.queue_changes import NewOrder, QueueChanges
+from pulse.projections.queue_writer import QueueWriter
 
 _log = structlog.get_logger(__name__)
 
@@ -36,34 +33,54 @@ REBUILD_LOCK: Final = 0x50554C53_45000003
 """The advisory lock that lets one rebuild run at a time."""
 
 _BATCH_EVENTS: Final = 5_000
-_SWAP_ATTEMPTS: Final = 10
+_POSITION_LOCK_SECONDS: Final = 1.0
+_TABLE_LOCK_SECONDS: Final = 0.1
+"""How long readers and the projection wait behind the swap at most, for each table."""
+_AUTOVACUUM_MARGIN_SECONDS: Final = 0.5
 
 _BEGIN_REBUILD = load_sql(__package__, "begin_rebuild")
 _COMPLETE_REBUILT = load_sql(__package__, "complete_rebuilt")
-_SELECT_DEPENDANTS = load_sql(__package__, "select_dependants")
-_SELECT_POSITION = load_sql(__package__, "select_position")
-_WAIT_FOR_POSITION = load_sql(__package__, "wait_for_position")
+_HOLD_LIVE_POSITION = load_sql(__package__, "hold_live_position")
+_SELECT_DEADLOCK_TIMEOUT = load_sql(__package__, "select_deadlock_timeout")
+_SELECT_LIVE_POSITION = load_sql(__package__, "select_live_position")
+_SELECT_LIVE_SCHEMA = load_sql(__package__, "select_live_schema")
+_SELECT_OBSTACLES = load_sql(__package__, "select_rebuild_obstacles")
+_SELECT_SWAP_BLOCKERS = load_sql(__package__, "select_swap_blockers")
 _SWAP_REBUILT = load_sql(__package__, "swap_rebuilt")
+
+_COLUMNS: Final = [
+    *(f"order_queue.{column}" for column in NewOrder.__struct_fields__),
+    *(f"order_slices.{column}" for column in ("order_id", "sequence_number", "instrument", "side")),
+    *(f"order_slices.{column}" for column in ("quantity", "scheduled_at")),
+    *(f"parked_orders.{column}" for column in ("order_id", "position", "reason", "parked_at")),
+]
 
 _Write = Callable[[Connection, QueueChanges], Awaitable[None]]
 OnProgress = Callable[[int, int], None]
-"""Told now and then: the position reached, and the live one."""
+"""Called now and then with the position reached, and the live one."""
 
 
 class RebuildRunning(PulseError):
-    """Another rebuild runs on this database; it will do."""
+    """Another rebuild runs on this database."""
 
 
 class RebuildBlocked(PulseError):
-    """Views that are not Pulse's are built on the queue's tables and would be lost in the swap."""
+    """Something is in the way of the rebuild; the text names it. The live queue is unchanged."""
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """The queue was built anew from `events` events and stands at `position`."""
+    """The queue was built from `events` events and is at `position`."""
 
     position: int
     events: int
     parked_orders: int
+
+
+class SwapLimits(msgspec.Struct, frozen=True):
+    """How often the swap is tried, and how long the live projection goes on between two tries."""
+
+    attempts: int = 40
+    pause_seconds: float = 0.5
 
 
 class _Batch(msgspec.Struct, frozen=True):
@@ -72,6 +89,25 @@ class _Batch(msgspec.Struct, frozen=True):
     records: list[RecordedEvent]
     end: int
     changes: QueueChanges | None
+
+
+class _Blocker(msgspec.Struct, frozen=True):
+    """A session, or a prepared transaction, that holds tables the swap needs."""
+
+    session: str
+    application: str
+    role: str
+    state: str
+    since: datetime
+    is_autovacuum: bool
+    tables: str
+
+    def __str__(self) -> str:
+        since = self.since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return (
+            f"{self.session} ({self.application} of role {self.role}, {self.state}, transaction "
+            f"open since {since}) holds {self.tables}"
+        )
 
 
 class Rebuild:
@@ -84,11 +120,14 @@ class Rebuild:
         on_progress: OnProgress,
         *,
         batch_events: int = _BATCH_EVENTS,
+        swap_limits: SwapLimits | None = None,
     ) -> None:
         self._database = database
         self._writer = QueueWriter(mapper, end_claims=False)
         self._on_progress = on_progress
         self._batch_events = batch_events
+        self._swap_limits = swap_limits or SwapLimits()
+        self._live = ""
         self._position = 0
         self._events = 0
         self._parked = 0
@@ -98,38 +137,60 @@ class Rebuild:
 
         Raises:
             RebuildRunning: another one is under way.
-            RebuildBlocked: somebody's own views hold on to the live tables.
+            RebuildBlocked: something on the live tables would be lost, a right is missing, or other
+                sessions kept the live tables until the last try; the live tables are as they were.
             DatabaseUnavailable: the live tables are as they were.
             EventTooNew: the same; newer code must rebuild.
         """
         try:
             async with self._connection() as connection:
-                await _refuse_dependants(connection)
-                await connection.execute(_BEGIN_REBUILD)
+                await self._require_no_obstacles(connection)
+                await connection.execute(self._statement(_BEGIN_REBUILD))
                 await self._catch_up_while_live_goes_on(connection)
-                await connection.execute(_COMPLETE_REBUILT)
+                await connection.execute(self._statement(_COMPLETE_REBUILT))
                 await self._catch_up_while_live_goes_on(connection)
                 await self._swap(connection)
-        except UNAVAILABLE_ERRORS as error:
+        except (psycopg.Error, FaultUnclear) as error:
             raise DatabaseUnavailable(describe(error)) from error
         return Rebuilt(self._position, self._events, self._parked)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         async with await self._database.connect("rebuild") as connection:
+            cursor = await connection.execute(_SELECT_LIVE_SCHEMA)
+            row = await cursor.fetchone()
+            if row is None:
+                raise RebuildBlocked("there is no table order_queue on the search path")
+            self._live = row[0]
+            await connection.execute("SET search_path = pg_catalog, pg_temp")
             await connection.execute("SET statement_timeout = 0")
             await connection.execute("SET idle_in_transaction_session_timeout = '60s'")
-            cursor = await connection.execute(
-                "SELECT pg_try_advisory_lock(%s), current_schema()", (REBUILD_LOCK,)
-            )
+            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (REBUILD_LOCK,))
             row = await cursor.fetchone()
             if row is None or not row[0]:
                 raise RebuildRunning("another rebuild is running on this database: let it finish")
             yield connection
 
+    def _statement(
+        self, text: LiteralString, **values: sql.Composable | float | list[str]
+    ) -> sql.Composed:
+        """The statement with the live schema's name, and these values, put in."""
+        return sql.SQL(text).format(
+            live=sql.Identifier(self._live),
+            live_name=sql.Literal(self._live),
+            projection=sql.Literal(PROJECTION_NAME),
+            **values,
+        )
+
+    async def _require_no_obstacles(self, connection: Connection) -> None:
+        cursor = await connection.execute(self._statement(_SELECT_OBSTACLES, columns=_COLUMNS))
+        obstacles = [str(row[0]) for row in await cursor.fetchall()]
+        if obstacles:
+            raise RebuildBlocked(f"the rebuild was not begun: {'; '.join(obstacles)}")
+
     async def _catch_up_while_live_goes_on(self, connection: Connection) -> None:
         """Come to the live position. While one batch is written the next one is read."""
-        live = await _live_position(connection, _SELECT_POSITION)
+        live = await self._live_position(connection, _SELECT_LIVE_POSITION)
         following = asyncio.ensure_future(self._read(self._position, live))
         try:
             while self._position < live:
@@ -138,29 +199,58 @@ class Rebuild:
                 following = asyncio.ensure_future(self._read(batch.end, live))
                 async with connection.transaction():
                     await self._apply(connection, batch, self._writer.copy)
-                live = await _live_position(connection, _SELECT_POSITION)
+                live = await self._live_position(connection, _SELECT_LIVE_POSITION)
             self._on_progress(self._position, live)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
     async def _swap(self, connection: Connection) -> None:
-        for attempt in range(1, _SWAP_ATTEMPTS + 1):
-            before = self._position, self._events, self._parked
-            try:
-                async with connection.transaction():
-                    live = await _live_position(connection, _WAIT_FOR_POSITION)
-                    while self._position < live:
-                        batch = await self._read(self._position, live)
-                        await self._apply(connection, batch, self._writer.write)
-                    await connection.execute(_SWAP_REBUILT)
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-                if attempt == _SWAP_ATTEMPTS:
-                    raise
-                _log.info("rebuild.swap_again", attempt=attempt, reason=describe(error))
-                self._position, self._events, self._parked = before
-            else:
+        """Try to swap, each time for a moment; between two tries the live projection goes on.
+
+        Raises:
+            RebuildBlocked: after the last try, naming the sessions that kept the tables.
+        """
+        lock_seconds, blockers = _TABLE_LOCK_SECONDS, list[_Blocker]()
+        for attempt in range(1, self._swap_limits.attempts + 1):
+            if await self._is_swapped(connection, lock_seconds):
                 return
+            blockers = await self._blockers(connection, _TABLE_LOCK_SECONDS) or blockers
+            _log.info("rebuild.swap_again", attempt=attempt, blockers=list(map(str, blockers)))
+            lock_seconds = _TABLE_LOCK_SECONDS
+            if blockers and all(blocker.is_autovacuum for blocker in blockers):
+                lock_seconds = await _seconds_until_autovacuum_gives_way(connection)
+            await asyncio.sleep(self._swap_limits.pause_seconds)
+            await self._catch_up_while_live_goes_on(connection)
+        named = "; ".join(map(str, blockers)) or "none was seen: run the rebuild when it is quieter"
+        raise RebuildBlocked(
+            "the rebuilt queue could not take the live one's place, which is unchanged, because "
+            f"other sessions keep its tables: {named}. End them (pg_terminate_backend with the "
+            "pid, or ROLLBACK PREPARED) or wait for their end, and run the rebuild again"
+        )
+
+    async def _is_swapped(self, connection: Connection, lock_seconds: float) -> bool:
+        """Whether the swap was done; False if a lock could not be had in time."""
+        before = self._position, self._events, self._parked
+        try:
+            async with connection.transaction():
+                await _set_lock_timeout(connection, _POSITION_LOCK_SECONDS)
+                live = await self._live_position(connection, _HOLD_LIVE_POSITION)
+                while self._position < live:
+                    batch = await self._read(self._position, live)
+                    await self._apply(connection, batch, self._writer.write)
+                await _set_lock_timeout(connection, lock_seconds)
+                await connection.execute(self._statement(_SWAP_REBUILT))
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            self._position, self._events, self._parked = before
+            return False
+        return True
+
+    async def _blockers(self, connection: Connection, seconds: float) -> list[_Blocker]:
+        """Who has held the queue's tables for longer than that."""
+        statement = self._statement(_SELECT_SWAP_BLOCKERS, seconds=seconds)
+        cursor = await connection.execute(statement)
+        return [_Blocker(*row) for row in await cursor.fetchall()]
 
     async def _read(self, after: int, live: int) -> _Batch:
         """The next batch, none of it past the live position, and what it changes."""
@@ -172,7 +262,9 @@ class Rebuild:
         records = [record for record in read if record.position <= live]
         try:
             changes = self._writer.changes_of(records)
-        except POISON:
+        except Exception as error:
+            if fault_of(error) is Fault.ELSEWHERE:
+                raise
             changes = None
         return _Batch(records, records[-1].position if records else live, changes)
 
@@ -180,63 +272,52 @@ class Rebuild:
         if batch.records:
             async with _search_path_to_rebuilt(connection):
                 if not await self._is_written(connection, batch, write):
-                    await self._apply_or_park(connection, batch.records)
+                    await self._apply_parking(connection, batch.records)
         self._events += len(batch.records)
         self._position = batch.end
 
     async def _is_written(self, connection: Connection, batch: _Batch, write: _Write) -> bool:
-        """Whether the batch could be written as it was read; not where orders are set aside."""
+        """Whether the batch could be written as it was read; not where orders are parked."""
         if batch.changes is None or self._parked:
             return False
         try:
             async with connection.transaction():
                 await write(connection, batch.changes)
-        except POISON:
+        except Exception as error:
+            if fault_of(error) is Fault.ELSEWHERE:
+                raise
             return False
         return True
 
-    async def _apply_or_park(
-        self, connection: Connection, records: Sequence[RecordedEvent]
-    ) -> None:
+    async def _apply_parking(self, connection: Connection, records: list[RecordedEvent]) -> None:
         if self._parked:
             records = await self._writer.without_parked(connection, records)
-        try:
-            async with connection.transaction():
-                await self._writer.apply(connection, records)
-        except POISON as error:
-            if len(records) == 1:
-                await self._writer.park(connection, records[0], str(error))
-                self._parked += 1
-                return
-            middle = len(records) // 2
-            await self._apply_or_park(connection, records[:middle])
-            await self._apply_or_park(connection, records[middle:])
+        parking = Parking(self._writer, connection)
+        await parking.apply(records)
+        self._parked += len(parking.parked)
+
+    async def _live_position(self, connection: Connection, statement: LiteralString) -> int:
+        cursor = await connection.execute(self._statement(statement))
+        row = await cursor.fetchone()
+        return row[0] if row else 0
 
 
 @asynccontextmanager
 async def _search_path_to_rebuilt(connection: Connection) -> AsyncIterator[None]:
-    """Within the transaction, names lead to the new tables first."""
-    cursor = await connection.execute("SELECT current_setting('search_path')")
-    row = await cursor.fetchone()
-    before = row[0] if row else "public"
-    await connection.execute(
-        "SELECT set_config('search_path', 'pulse_rebuild,' || %s, true)", (before,)
-    )
+    """Within the transaction, unqualified names lead to the new tables and to nothing else."""
+    await connection.execute("SET LOCAL search_path = pg_catalog, pulse_rebuild, pg_temp")
     yield
-    await connection.execute("SELECT set_config('search_path', %s, true)", (before,))
+    await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
 
 
-async def _refuse_dependants(connection: Connection) -> None:
-    cursor = await connection.execute(_SELECT_DEPENDANTS)
-    names = [str(row[0]) for row in await cursor.fetchall()]
-    if names:
-        raise RebuildBlocked(
-            f"these are built on the queue's tables: {', '.join(names)}; build them on the view "
-            "order_queue_status instead, or drop them and make them again after the rebuild"
-        )
+async def _set_lock_timeout(connection: Connection, seconds: float) -> None:
+    await connection.execute(
+        "SELECT set_config('lock_timeout', %s, true)", (f"{round(seconds * 1000)}ms",)
+    )
 
 
-async def _live_position(connection: Connection, statement: str) -> int:
-    cursor = await connection.execute(statement, (PROJECTION_NAME,))
+async def _seconds_until_autovacuum_gives_way(connection: Connection) -> float:
+    """Postgres cancels an autovacuum worker once a session has waited for deadlock_timeout."""
+    cursor = await connection.execute(_SELECT_DEADLOCK_TIMEOUT)
     row = await cursor.fetchone()
-    return row[0] if row else 0
+    return (row[0] if row else 1.0) + _AUTOVACUUM_MARGIN_SECONDS

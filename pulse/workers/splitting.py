@@ -1,7 +1,7 @@
 """The splitting worker: claims pending orders, decides their schedule, appends the outcome."""
 
 import asyncio
-from collections import Counter
+from collections import ChainMap, Counter
 from enum import Enum, auto
 from typing import Final
 from uuid import UUID
@@ -123,7 +123,7 @@ class SplittingWorker:
         decided: dict[UUID, Event] = {}
         slices = 0
         for order_id, claim in claims.items():
-            outcome = self._decide_safely(claim, streams[order_id])
+            outcome = self._decide_safely(order_id, claim, streams.get(order_id, ()))
             if isinstance(outcome, Fate):
                 fates[order_id] = outcome
             else:
@@ -141,20 +141,29 @@ class SplittingWorker:
 
     async def _append(self, decided: dict[UUID, Event]) -> dict[UUID, Fate]:
         events = list(decided.values())
-        outcomes = await self._store.append_each(events)
+        try:
+            outcomes = await self._store.append_each(events)
+        except Exception:  # noqa: BLE001 - one event cannot be encoded, so none was sent: try each
+            if len(decided) > 1:
+                fates = [await self._append({order_id: decided[order_id]}) for order_id in decided]
+                return dict(ChainMap(*fates))
+            _log.exception("orders.crashed", order_id=str(*decided))
+            return dict.fromkeys(decided, Fate.CRASHED)
         return {
             order_id: _fate(event, outcome)
             for (order_id, event), outcome in zip(decided.items(), outcomes, strict=True)
         }
 
-    def _decide_safely(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Event | Fate:
+    def _decide_safely(
+        self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
+    ) -> Event | Fate:
         """One order's fault is its own: it stays claimed until its age ends it."""
         try:
             return self._decide(claim, stream)
         except EventTooNew:
             return Fate.LEFT_TO_NEWER
         except Exception:  # noqa: BLE001 - a bug is logged, and the batch goes on
-            _log.exception("orders.crashed", order_id=str(stream[0].originator_id))
+            _log.exception("orders.crashed", order_id=str(order_id))
             return Fate.CRASHED
 
     def _decide(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Event | Fate:

@@ -1,5 +1,7 @@
 """The timeout monitor: an order in progress for too long is given up, whatever became of it."""
 
+from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -11,13 +13,16 @@ from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
     EventStore,
+    EventTooNew,
     RecordedEvent,
     VersionTaken,
 )
 from pulse.postgres import Database, load_sql
 
 _log = structlog.get_logger(__name__)
-_MOST_CLAIMS = 500
+_MOST_CLAIMS: Final = 500
+_OLDEST: Final = (datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
+"""Before the first claim and the first order that there can be."""
 
 _SELECT_OVERDUE_CLAIMS = load_sql(__package__, "select_overdue_claims")
 
@@ -53,17 +58,24 @@ class TimeoutMonitor:
         self._timeout_seconds = timeout_seconds
 
     async def run_once(self) -> TimedOutBatch:
-        """Time out every overdue order, at most 500 a look.
+        """Time out overdue orders, oldest claim first, at most 500 a look.
+
+        Orders that cannot be timed out now do not count: the look goes on behind them.
 
         Raises:
             DatabaseUnavailable: nothing could be looked at.
         """
-        claims = await self._overdue()
-        streams = await self._store.read_streams(list(claims)) if claims else {}
-        timed_out = 0
-        for order_id, claim in claims.items():
-            timed_out += await self._give_up_one(order_id, claim, streams.get(order_id, ()))
-        return TimedOutBatch(len(claims), timed_out)
+        overdue, after = 0, _OLDEST
+        while claims := await self._overdue(after):
+            streams = await self._store.read_streams(list(claims))
+            timed_out = 0
+            for order_id, claim in claims.items():
+                timed_out += await self._give_up_one(order_id, claim, streams.get(order_id, ()))
+                after = claim.first_claimed_at, order_id
+            overdue += len(claims)
+            if timed_out or len(claims) < _MOST_CLAIMS:
+                return TimedOutBatch(overdue, timed_out)
+        return TimedOutBatch(overdue, 0)
 
     async def _give_up_one(
         self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
@@ -71,6 +83,9 @@ class TimeoutMonitor:
         """One order's fault is its own: a stream that cannot be read stops no other's end."""
         try:
             return await self._give_up(order_id, claim, stream)
+        except EventTooNew as error:
+            _log.warning("orders.left_to_newer", order_id=str(order_id), reason=str(error))
+            return False
         except Exception:  # noqa: BLE001 - logged, and the look goes on
             _log.exception("orders.not_timed_out", order_id=str(order_id))
             return False
@@ -97,10 +112,10 @@ class TimeoutMonitor:
             return True
         return False
 
-    async def _overdue(self) -> dict[UUID, Claim]:
+    async def _overdue(self, after: tuple[datetime, UUID] = _OLDEST) -> dict[UUID, Claim]:
         async with self._database.connection() as connection:
             cursor = connection.cursor(binary=True)
-            parameters = (self._timeout_seconds, _MOST_CLAIMS)
+            parameters = (self._timeout_seconds, *after, _MOST_CLAIMS)
             await cursor.execute(_SELECT_OVERDUE_CLAIMS, parameters, prepare=True)
             rows = await cursor.fetchall()
         return {

@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 from pulse.eventstore import RecordedEvent, appender, select_log
 from pulse.eventstore.batch import Key, PendingAppend, Positions
+from pulse.postgres import Connection
 from pulse.projections import Busy, Projected, Projector
 from pulse.projections.projector import _lock_position, advance_position
 from pulse.workers import SplittingWorker
@@ -77,19 +78,18 @@ class PositionBeforeRows(Planted):
     """The projector records its new position in a transaction of its own, before the rows."""
 
     class HastyProjector(Projector):
-        async def _advance_batch(self) -> Projected | Busy:
-            async with self._database.connection() as connection:
-                async with connection.transaction():
-                    locked = await _lock_position(connection)
-                    if locked is None:
-                        return Busy()
-                    position, _ = locked
-                    records = await select_log(connection, after=position, limit=1000)
-                    if not records:
-                        return Projected(position=position, events=0, foreign=0)
-                    await advance_position(connection, records[-1].position)
-                async with connection.transaction():
-                    await self._writer.apply(connection, records)
+        async def _advance_batch(self, connection: Connection) -> Projected | Busy:
+            async with connection.transaction():
+                locked = await _lock_position(connection)
+                if locked is None:
+                    return Busy()
+                position, _ = locked
+                records = await select_log(connection, after=position, limit=1000)
+                if not records:
+                    return Projected(position=position, events=0, foreign=0)
+                await advance_position(connection, records[-1].position)
+            async with connection.transaction():
+                await self._writer.apply(connection, records)
             return Projected(records[-1].position, len(records), 0)
 
     projector = HastyProjector
@@ -111,8 +111,9 @@ class FastMonitor(Planted):
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
         def select_overdue_claims(server: Server, session: Session, parameters: Any) -> Result:
-            timeout_seconds, limit = parameters
-            return statements.select_overdue_claims(server, session, (timeout_seconds - 0.1, limit))
+            timeout_seconds, *others = parameters
+            parameters = (timeout_seconds - 0.1, *others)
+            return statements.select_overdue_claims(server, session, parameters)
 
         return instead_of(statements.select_overdue_claims, select_overdue_claims)
 

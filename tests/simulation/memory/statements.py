@@ -112,13 +112,14 @@ def select_claimants(server: Server, _: Session, __: Any) -> Result:
 
 
 def select_overdue_claims(server: Server, _: Session, parameters: Any) -> Result:
-    timeout_seconds, limit = parameters
+    timeout_seconds, *after, limit = parameters
     old = server.now - timedelta(seconds=timeout_seconds)
     overdue = sorted(
         (claim.first_claimed_at, order_id, claim.claimed_by, claim.claimed_at)
         for order_id, claim in server.tables.claims.items()
         if claim.claimed_by is not None
         and claim.first_claimed_at <= old
+        and (claim.first_claimed_at, order_id) > tuple(after)
         and order_id not in server.tables.parked
     )
     return Result([(i, by, at, first) for first, i, by, at in overdue[:limit]])
@@ -178,6 +179,12 @@ def delete_settled_claims(server: Server, session: Session, parameters: Any) -> 
 def select_parked_among(server: Server, session: Session, parameters: Any) -> Result:
     mine = session.changes.parked if session.changes is not None else {}
     return Result([(i,) for i in parameters[0] if i in server.tables.parked or i in mine])
+
+
+def check_constraints(server: Server, session: Session, _: Any) -> Result:
+    """Nothing is deferred here."""
+    server.begin(session)
+    return Result([])
 
 
 def park_order(server: Server, session: Session, parameters: Any) -> Result:
@@ -244,6 +251,7 @@ _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
         insert_slices,
         delete_settled_claims,
         select_parked_among,
+        check_constraints,
         park_order,
     ),
 }

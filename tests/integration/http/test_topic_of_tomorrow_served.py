@@ -1,0 +1,33 @@
+"""Today's process on a log with a topic of tomorrow: it serves on, and readiness names it."""
+
+import httpx
+from eventsourcing.persistence import StoredEvent
+
+from tests.support.events import order_created
+from tests.support.log import write
+from tests.support.orders import ORDERS, fault, placed
+from tests.support.waiting import until
+
+TOMORROW = "pulse.domain:OrderAmended"
+READY = "/pulse/health/ready"
+
+
+async def test_readiness_says_so_while_orders_are_accepted_and_the_log_is_read(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    order_id = await placed(api)
+    of_tomorrow = order_created("of tomorrow").originator_id
+    write(conninfo, StoredEvent(of_tomorrow, 1, TOMORROW, b"{}"))
+
+    async def is_named() -> bool:
+        answer = await api.get(READY)
+        return answer.status_code == 503 and TOMORROW in answer.text
+
+    await until(is_named, "readiness names the topic")
+    checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
+    assert "newer code" in checks["projection"]
+    assert await placed(api)
+    assert (await api.get(f"{ORDERS}/{order_id}")).status_code == 200
+    fault(await api.get(f"{ORDERS}/{of_tomorrow}"), 503, "UNAVAILABLE")
+    page = (await api.get("/pulse/internal/events")).json()["events"]
+    assert "OrderAmended" in [event["type"] for event in page]

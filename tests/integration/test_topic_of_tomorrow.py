@@ -1,0 +1,158 @@
+"""Today's code beside a log with a topic of tomorrow: no reader skips it, and none is stopped."""
+
+import contextlib
+
+import pytest
+from eventsourcing.persistence import StoredEvent
+
+from pulse.application import InProcessOrders, Origin, ScheduleVerification, system_clock
+from pulse.eventstore import EventMapper, EventStore, EventTooNew
+from pulse.postgres import Database
+from pulse.projections import OrderReader, ParkedOrders, Projected, Projector, Rebuild
+from pulse.workers import Fate
+from tests.support.events import order_created, slices_scheduled, stored
+from tests.support.log import running_store, write
+from tests.support.read_model import position, queue
+from tests.support.splitting import append_and_project, splitting_worker
+
+TOMORROW = "pulse.domain:OrderAmended"
+
+
+def amended(order_unique_key: str, version: int = 2) -> StoredEvent:
+    order_id = order_created(order_unique_key).originator_id
+    return StoredEvent(order_id, version, TOMORROW, b'{"timestamp":"2027-01-01T00:00:00Z","by":7}')
+
+
+class MapperOfTomorrow(EventMapper):
+    """Newer code, which knows the topic: for the queue it changes nothing."""
+
+    def owns(self, topic: str) -> bool:
+        return topic != TOMORROW and super().owns(topic)
+
+
+async def test_the_position_is_left_to_newer_code_which_projects_on(
+    conninfo: str, database: Database
+) -> None:
+    write(conninfo, *stored([order_created("before"), order_created("amended")]))
+    write(conninfo, amended("amended"), *stored([order_created("after")]))
+    today = Projector(database, EventMapper())
+
+    for _ in range(3):
+        with pytest.raises(EventTooNew, match=TOMORROW):
+            await today.run_once()
+        assert await position(database) == 2
+    assert today.fault is not None
+    assert "newer code" in today.fault
+    assert {row["order_unique_key"] for row in (await queue(database)).values()} == {
+        "before",
+        "amended",
+    }
+    assert await ParkedOrders(database, EventMapper()).all() == []
+
+    await Projector(database, MapperOfTomorrow()).run_once()
+
+    assert await position(database) == 4
+    result = await today.run_once()
+    assert isinstance(result, Projected)
+    assert today.fault is None
+
+
+async def test_a_topic_of_another_application_is_passed_over_still(
+    conninfo: str, database: Database
+) -> None:
+    created = order_created("sound")
+    foreign = [
+        StoredEvent(order_created(topic).originator_id, 1, topic, b"\xff")
+        for topic in ("pulsed:Thing", "Pulse.domain:Thing", "pulse:Thing", "other.pulse.x:Y", "")
+    ]
+    write(conninfo, *foreign, *stored([created]))
+
+    result = await Projector(database, EventMapper()).run_once()
+
+    assert isinstance(result, Projected)
+    assert (result.position, result.foreign) == (6, 5)
+    assert list(await queue(database)) == [created.originator_id]
+
+
+async def test_a_rebuild_is_left_to_newer_code(conninfo: str, database: Database) -> None:
+    write(conninfo, *stored([order_created("amended")]), amended("amended"))
+    await Projector(database, MapperOfTomorrow()).run_once()
+    before = await queue(database)
+
+    with pytest.raises(EventTooNew, match=TOMORROW):
+        await Rebuild(database, EventMapper(), lambda *_: None).run()
+
+    assert await queue(database) == before
+
+
+async def test_a_parked_order_is_not_taken_up_without_its_newer_events(
+    conninfo: str, database: Database
+) -> None:
+    created = order_created("amended")
+    write(conninfo, StoredEvent(created.originator_id, 1, created.TOPIC, b"{}"), amended("amended"))
+    with contextlib.suppress(EventTooNew):  # the order is parked by the same step
+        await Projector(database, EventMapper()).run_once()
+    await Projector(database, EventMapper()).run_once()
+    assert await position(database) == 2
+    parked = ParkedOrders(database, EventMapper())
+
+    retried = await parked.retry(created.originator_id)
+
+    assert retried.fault is not None
+    assert len(await parked.all()) == 1
+
+
+async def test_a_worker_leaves_such_an_order_and_splits_the_others(
+    conninfo: str, database: Database
+) -> None:
+    async with running_store(database) as store:
+        orders = [order_created("amended"), order_created("sound")]
+        await append_and_project(store, database, orders)
+        write(conninfo, amended("amended"))
+
+        batch = await splitting_worker(store, database).run_once()
+
+    assert batch.fates == {Fate.LEFT_TO_NEWER: 1, Fate.COMPLETED: 1}
+
+
+async def test_a_verification_names_every_event_that_it_cannot_judge(
+    conninfo: str, database: Database
+) -> None:
+    split, amended_after = order_created("split"), order_created("amended after")
+    write(
+        conninfo,
+        *stored([split, slices_scheduled(split), order_created("amended")]),
+        amended("amended"),
+        *stored([amended_after, slices_scheduled(amended_after)]),
+        amended("amended after", version=3),
+        StoredEvent(order_created("elsewhere").originator_id, 1, "elsewhere:Thing", b"{}"),
+    )
+    store = EventStore(database, on_commit=lambda: None)
+    verification = ScheduleVerification(store)
+
+    stretches = [verified async for verified in verification.every_schedule()]
+    findings = [finding for verified in stretches for finding in verified.findings]
+    assert sum(verified.schedules for verified in stretches) == 4
+    assert [(finding.position, finding.fault) for finding in findings] == [
+        (4, "NEWER_CODE"),
+        (6, "NEWER_CODE"),
+        (7, "NEWER_CODE"),
+    ]
+
+    one = await verification.of_order(order_created("amended").originator_id)
+    assert [finding.fault for finding in one.findings] == ["NEWER_CODE"]
+
+
+async def test_history_and_log_show_it_under_the_name_that_newer_code_gives_it(
+    conninfo: str, database: Database
+) -> None:
+    created = order_created("amended")
+    write(conninfo, *stored([created]), amended("amended"))
+    store = EventStore(database, on_commit=lambda: None)
+    reader = OrderReader(database, store.mapper)
+    orders = InProcessOrders(store, reader, system_clock, Origin.of_this_process())
+
+    _, event = await orders.history(created.originator_id)
+
+    assert (event.type, event.occurred_at) == ("OrderAmended", "2027-01-01T00:00:00Z")
+    assert event.data == {"by": 7}
