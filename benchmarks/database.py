@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.embedded.place import Place
@@ -85,7 +85,7 @@ class Server:
     async def _make_template(self) -> None:
         await self._create(_TEMPLATE, "template1")
         conninfo = make_conninfo(self._conninfo, dbname=_TEMPLATE)
-        await asyncio.to_thread(Migrations(MIGRATED_ROOMS).migrate, conninfo, Limits())
+        await asyncio.to_thread(Migrations(REVISIONS).migrate, conninfo, Limits())
 
     async def _create(self, name: str, template: str) -> None:
         parts = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-_QUIET_LIBRARIES = ("psycopg", "psycopg.pool", "alembic", "httpx", "httpcore")
+_QUIET_LIBRARIES = ("psycopg", "psycopg.pool", "httpx", "httpcore")
 
 
 class _WithoutQueries(logging.Filter):

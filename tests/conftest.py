@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Database, Limits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.migrations import Migrations
@@ -45,7 +45,7 @@ def template_database(postgres: str) -> Iterator[str]:
     """A migrated database that each test's own is cloned from."""
     name = f"pulse_template_{uuid4().hex[:12]}"
     _administer(postgres, "CREATE DATABASE {}", name)
-    Migrations(MIGRATED_ROOMS).migrate(make_conninfo(postgres, dbname=name), Limits())
+    Migrations(REVISIONS).migrate(make_conninfo(postgres, dbname=name), Limits())
     yield name
     _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 from uuid import UUID
 
@@ -46,21 +46,32 @@ _MOST_READ_BACKS = 32
 _ORDERS_BETWEEN_YIELDS = 50
 
 
-class InProcessOrders:
-    """`Orders` and `Queries` on the log. A key's uniqueness is the log's primary key, no more."""
+def _served() -> None:
+    """Every database is served: for tools, which check the schema when they open it."""
 
-    def __init__(
+
+class InProcessOrders:
+    """`Orders` and `Queries` on the log. A key's uniqueness is the log's primary key, no more.
+
+    `require_served` is called before every use case, and raises DatabaseUnavailable where this
+    process may not work on the database.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that the use cases work with, wired once
         self,
         store: EventStore,
         reader: OrderReader,
         clock: Clock,
         origin: Origin,
         clock_watch: ClockWatch | None = None,
+        *,
+        require_served: Callable[[], None] = _served,
     ) -> None:
         self._store = store
         self._reader = reader
         self._clock = clock
         self._clock_watch = clock_watch
+        self._require_served = require_served
         self._recorded_by = origin.recorded_by("api")
         self._read_backs = asyncio.Semaphore(_MOST_READ_BACKS)
 
@@ -71,6 +82,7 @@ class InProcessOrders:
 
     async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
         """Append the order's creation; where its version is taken, compare with what stands."""
+        self._require_served()
         self._require_right_clock()
         command = self._command(requested, caller, trace)
         (created,) = decide(command, None)
@@ -85,8 +97,9 @@ class InProcessOrders:
     ) -> list[Placed | Exception]:
         """The same for many at once, in as few statements as they fit in."""
         try:
+            self._require_served()
             self._require_right_clock()
-        except ClockOff as error:
+        except (ClockOff, DatabaseUnavailable) as error:
             return [error] * len(requested)
         commands = [self._command(one, caller, trace) for one in requested]
         created: list[Event] = []
@@ -154,6 +167,7 @@ class InProcessOrders:
         trace: Trace | None = None,  # noqa: ARG002 - for those who ask elsewhere
     ) -> OrderView:
         """Read from its stream, so an accepted order is found whatever the projection does."""
+        self._require_served()
         try:
             view = await self._reader.view(order_id)
         except (EventTooNew, EventUnreadable, HistoryBroken):
@@ -165,6 +179,7 @@ class InProcessOrders:
 
     async def history(self, order_id: UUID) -> Sequence[EventView]:
         """The stream as it is stored."""
+        self._require_served()
         records = await self._store.read_stream(order_id)
         if not records:
             raise OrderNotFound(str(order_id))
@@ -172,14 +187,17 @@ class InProcessOrders:
 
     async def orders(self, query: OrderQuery) -> OrderPage:
         """From the projection's tables, in one snapshot."""
+        self._require_served()
         return await read_orders(self._reader.database, query)
 
     async def slices(self, query: SliceQuery) -> SlicePage:
         """From the projection's tables."""
+        self._require_served()
         return await read_slices(self._reader.database, query)
 
     async def events(self, query: EventQuery) -> EventPage:
         """From the log itself: what is committed is there."""
+        self._require_served()
         topic = None if query.type is None else TOPICS[query.type]
         page = await self._store.read_log_page(after=query.after, limit=query.limit, topic=topic)
         events = tuple(event_view(record, self._store.mapper) for record in page.records)

@@ -1,12 +1,12 @@
 """Whether this process can do its work now, check by check."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
-import psycopg
 
-from pulse.postgres import Connection, Database, DatabaseUnavailable
+from pulse.postgres import Database, DatabaseUnavailable
+from pulse.postgres.revisions import AppliedRevision, read_applied
 from pulse.projections import Lag, read_lag
 
 MOST_BEHIND_SECONDS: Final = 10.0
@@ -27,15 +27,15 @@ class Ready(msgspec.Struct, frozen=True):
 class Readiness:
     """The checks behind `/health/ready`.
 
-    `schema_fault` tells why a schema revision will not do for this code, `clock_fault` why the
-    process's clock will not, `projector_fault` why this process cannot project on; each None if all
-    is well.
+    `schema_fault` tells why this code may not run on a schema of such revisions, `clock_fault` why
+    the process's clock will not do, `projector_fault` why this process cannot project on; each None
+    if all is well.
     """
 
     def __init__(
         self,
         database: Database,
-        schema_fault: Callable[[str | None], str | None],
+        schema_fault: Callable[[Sequence[AppliedRevision]], str | None],
         clock_fault: Callable[[], str | None],
         projector_fault: Callable[[], str | None],
     ) -> None:
@@ -50,7 +50,7 @@ class Readiness:
         lag: Lag | None = None
         try:
             await self._database.verify()
-            checks["schema"] = self._schema_fault(await self._database.read(_schema_revision))
+            checks["schema"] = self._schema_fault(await self._database.read(read_applied))
             if checks["schema"] is None:
                 lag = await read_lag(self._database)
         except DatabaseUnavailable as error:
@@ -72,12 +72,3 @@ class Readiness:
             f"the order queue is {lag.behind_seconds:.0f} s behind the log at position "
             f"{lag.position}, more than {MOST_BEHIND_SECONDS:g} s"
         )
-
-
-async def _schema_revision(connection: Connection) -> str | None:
-    try:
-        cursor = await connection.execute("SELECT version_num FROM alembic_version")
-    except psycopg.errors.UndefinedTable:
-        return None
-    row = await cursor.fetchone()
-    return None if row is None else str(row[0])

@@ -10,12 +10,13 @@ import psycopg
 
 from pulse.application import InProcessOrders, Origin, ScheduleVerification, system_clock
 from pulse.bootstrap.garbage import spare_the_collector
-from pulse.bootstrap.schema import MIGRATED_ROOMS
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.bootstrap.server import open_server
 from pulse.eventstore import EventStore
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
+from pulse.postgres.revisions import AppliedRevision
 from pulse.projections import OnProgress, OrderReader, ParkedOrders, Rebuild
 from pulse.settings import Settings
 
@@ -68,20 +69,20 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             await database.close()
 
 
-async def migrate_once(settings: Settings) -> str:
+async def migrate_once(settings: Settings) -> AppliedRevision:
     """Bring the schema up and return its revision, which may be a newer one than this code's.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
         SessionUnfit: this server, database or session is not what Pulse needs.
-        SchemaNotCurrent: it refuses the change.
+        SchemaNotCurrent: it refuses the change, or is newer and does not admit this code.
     """
     async with open_server(settings) as server:
         database = Database(server.conninfo, pool_size=2)
-        migrations = Migrations(MIGRATED_ROOMS)
+        migrations = Migrations(REVISIONS)
         try:
             await _migrate(migrations, database)
-            return migrations.current(database.conninfo, database.limits) or migrations.head
+            applied = migrations.current(database.conninfo, database.limits)
         except SessionUnfit:
             raise
         except psycopg.OperationalError as error:
@@ -89,6 +90,7 @@ async def migrate_once(settings: Settings) -> str:
         except psycopg.Error as error:
             fault = f"the schema cannot be made current: {describe(error)}"
             raise SchemaNotCurrent(fault) from error
+        return applied[-1]
 
 
 async def _migrate(migrations: Migrations, database: Database) -> None:
@@ -103,7 +105,7 @@ async def _migrate(migrations: Migrations, database: Database) -> None:
 
 
 def _require_current_schema(database: Database) -> None:
-    migrations = Migrations(MIGRATED_ROOMS)
+    migrations = Migrations(REVISIONS)
     try:
         fault = migrations.fault(migrations.current(database.conninfo, database.limits))
     except SessionUnfit:
@@ -113,7 +115,7 @@ def _require_current_schema(database: Database) -> None:
     except psycopg.Error as error:
         raise SchemaNotCurrent(f"the schema cannot be read: {describe(error)}") from error
     if fault is not None:
-        raise SchemaNotCurrent(f"{fault} with `pulse migrate`")
+        raise SchemaNotCurrent(fault)
 
 
 def _unreachable(error: Exception) -> DatabaseUnavailable:

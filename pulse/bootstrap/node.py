@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -15,7 +15,7 @@ from pulse.application import (
     Readiness,
     system_clock,
 )
-from pulse.bootstrap.schema import MIGRATED_ROOMS, SchemaGate
+from pulse.bootstrap.schema import CHECK_SECONDS, SchemaGate
 from pulse.bootstrap.services import Service
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
@@ -48,6 +48,7 @@ _PROJECTED_EVENTS: Final = 1000
 _BETWEEN_PROJECTIONS_SECONDS: Final = 0.005
 
 AnyLoop = Loop[Any]
+T = TypeVar("T")
 
 
 class Node:
@@ -76,7 +77,12 @@ class Node:
         )
         reader = OrderReader(self._database, self._store.mapper)
         self.orders = InProcessOrders(
-            self._store, reader, system_clock, self._origin, self._clock_watch
+            self._store,
+            reader,
+            system_clock,
+            self._origin,
+            self._clock_watch,
+            require_served=self._gate.require,
         )
         self.readiness = Readiness(
             self._database,
@@ -125,7 +131,12 @@ class Node:
         await self._gate.wait()
         with contextlib.suppress(PulseError):
             await self._clock_watch.run_once()
-        loops = [self._clock_loop(), self._silence_loop(), self._projector_loop()]
+        loops = [
+            self._schema_loop(),
+            self._clock_loop(),
+            self._silence_loop(),
+            self._projector_loop(),
+        ]
         for loop in loops:
             _service(loop).start(stack)
         presence = Presence(self._database, self._origin.instance, self._queue_advanced)
@@ -163,13 +174,26 @@ class Node:
         Not what others append meanwhile: while orders pour in, the log's end is never reached.
         """
         with contextlib.suppress(PulseError, TimeoutError):
+            self._gate.require()
             async with asyncio.timeout(_CATCH_UP_SECONDS):
                 await self._projector.run_until(await self._store.end())
+
+    def _while_served(self, step: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+        """The step, which fails while this process may not work on the database's schema."""
+
+        async def served() -> T:
+            self._gate.require()
+            return await step()
+
+        return served
+
+    def _schema_loop(self) -> AnyLoop:
+        return Loop("schema", self._gate.run_once, _poll, poll_seconds=CHECK_SECONDS)
 
     def _projector_loop(self) -> AnyLoop:
         return Loop(
             "projector",
-            self._project,
+            self._while_served(self._project),
             _pause_after_projecting,
             wake_up=self._log_advanced,
             poll_seconds=self._settings.poll_interval_seconds,
@@ -194,7 +218,8 @@ class Node:
             timeout_seconds=self._settings.timeout_seconds,
             on_release=self._on_release,
         )
-        return Loop("orphans", orphans.run_once, _poll, poll_seconds=_ORPHAN_CHECK_SECONDS)
+        step = self._while_served(orphans.run_once)
+        return Loop("orphans", step, _poll, poll_seconds=_ORPHAN_CHECK_SECONDS)
 
     def _timeouts_loop(self) -> AnyLoop:
         monitor = TimeoutMonitor(
@@ -206,7 +231,7 @@ class Node:
         )
         return Loop(
             "timeouts",
-            monitor.run_once,
+            self._while_served(monitor.run_once),
             lambda batch: NOW if batch.timed_out else None,
             poll_seconds=self._settings.timeout_check_interval_seconds,
         )
@@ -228,7 +253,7 @@ class Node:
 
         return Loop(
             "splitting",
-            split_while_present,
+            self._while_served(split_while_present),
             lambda batch: _pause_after_splitting(batch, settings.batch_size),
             wake_up=self._queue_advanced,
             poll_seconds=settings.poll_interval_seconds,
@@ -255,6 +280,3 @@ def _pause_after_splitting(batch: SplitBatch | None, batch_size: int) -> float |
     if batch.fates.keys() & {Fate.HANDED_BACK, Fate.LEFT_TO_NEWER, Fate.UNKNOWN}:
         return _AFTER_HANDING_BACK_SECONDS
     return NOW if batch.claimed == batch_size else None
-
-
-__all__ = ["MIGRATED_ROOMS", "Node"]

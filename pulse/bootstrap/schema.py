@@ -6,46 +6,67 @@ from typing import Final
 import psycopg
 import structlog
 
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.errors import PulseError
-from pulse.postgres import Database, SessionUnfit, describe
+from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
+from pulse.postgres.revisions import read_applied
 
 _log = structlog.get_logger(__name__)
 _RETRY_SECONDS: Final = 1.0
-
-MIGRATED_ROOMS: Final = ("pulse.eventstore", "pulse.workers", "pulse.projections")
-"""The rooms that own tables, each with its revisions."""
+CHECK_SECONDS: Final = 2.0
+"""How often a running process checks the schema."""
 
 
 class SchemaGate:
-    """Opens when the schema is current: migrated by this process, or seen to be by another.
+    """Opens when this code may run on the schema: migrated by this process, or by another.
 
     `tried` is set after the first attempt, whatever came of it: from then on requests can be
-    answered, with 503 where need be.
+    answered, with 503 where need be. `fault` says why this process may not work now; None if it
+    may. Run `run_once` now and then after that: a newer release may have migrated.
     """
 
     def __init__(self, database: Database, *, migrate: bool) -> None:
         self.tried = asyncio.Event()
         self.opened = False
-        self.migrations = Migrations(MIGRATED_ROOMS)
+        self.fault: str | None = "the schema has not been checked yet"
+        self.migrations = Migrations(REVISIONS)
         self._database = database
         self._migrate = migrate
         self._reported: str | None = None
 
+    def require(self) -> None:
+        """Do nothing if this process may work on the database.
+
+        Raises:
+            DatabaseUnavailable: it may not; nothing was done.
+        """
+        if self.fault is not None:
+            raise DatabaseUnavailable(self.fault)
+
+    async def run_once(self) -> None:
+        """Check the schema again.
+
+        Raises:
+            DatabaseUnavailable: it cannot be checked now; `fault` is as it was.
+        """
+        self.fault = self.migrations.fault(await self._database.read(read_applied))
+
     async def wait(self) -> None:
-        """Return when the schema is current.
+        """Return when this code may run on the schema.
 
         Raises:
             SessionUnfit: at the first attempt, a lasting fault of server, database or session.
             SchemaNotCurrent: at the first attempt, for another reason than Postgres being away:
-                no right to migrate.
+                no right to migrate, a schema that is too new.
         """
         try:
             while (fault := await self._attempt()) is not None:
+                self.fault = fault
                 self._report(fault)
                 self.tried.set()
                 await asyncio.sleep(_RETRY_SECONDS)
-            self.opened = True
+            self.opened, self.fault = True, None
         finally:
             self.tried.set()
         if self._reported is not None:

@@ -1,4 +1,4 @@
-"""`pulse migrate`: the schema, brought up by hand."""
+"""`pulse migrate`: bring the schema to this code's revision."""
 
 from pulse.bootstrap import settings_from_environment
 from pulse.bootstrap.maintenance import migrate_once
@@ -12,11 +12,15 @@ def migrate() -> None:
 
     Needs a Postgres 15 or newer and the right to change its schema. Where
     PULSE_MIGRATE is true (the default) every process does this at its start; with
-    it false, run this once before new code starts. Two at once are safe, a second
-    run finds nothing to do, and a schema newer than this code is left as it is.
+    it false, run this once before new code starts. Two at once are safe, and a
+    second run finds nothing to do. A newer schema that admits this code is left
+    as it is; one that does not, or an unknown one, is named and refused. What
+    other applications keep in the database, an alembic_version table of theirs
+    included, is neither read nor changed.
 
     Exit codes: 0 the schema is current, 2 wrong usage or settings, 3 Postgres
-    cannot be reached or may not be changed.
+    cannot be reached or may not be changed, or the schema does not admit this
+    code.
 
     Example:
       PULSE_DATABASE_URL=postgresql://pulse@localhost:5432/pulse pulse migrate
@@ -25,4 +29,4 @@ def migrate() -> None:
         revision = run_to_end(migrate_once(settings_from_environment()))
     except PulseError as error:
         raise CouldNotStart(str(error)) from error
-    output().print(f"The schema is current: revision {revision}.")
+    output().print(f"The schema is current: revision {revision.number} ({revision.name}).")

@@ -1,4 +1,4 @@
-"""`pulse rebuild`: the order queue made anew from the log."""
+"""`pulse rebuild`: the order queue built again from the log."""
 
 import time
 
@@ -13,22 +13,29 @@ from pulse.settings import Settings
 
 
 def rebuild() -> None:
-    """Make the order queue anew from the log.
+    """Build the order queue again from the log.
 
     Builds it beside the live one and swaps it in whole: orders may be posted and
     split meanwhile, no reader sees fewer rows, and no claim is touched. Use it
     when the queue may not be what the log says: rows altered by hand, or code
-    that read an event wrongly and is mended. Shows its way in positions of the
+    that read an event wrongly and is fixed. Shows its way in positions of the
     log on standard error.
+
+    The swap needs a moment in which no other transaction holds the queue's
+    tables. It tries for 0.1 s, lets the projection go on for 0.5 s, and after 40
+    tries gives up, naming the sessions that hold them (pid, application, role,
+    since when). What the new tables could not take over from the live ones, and
+    rights that are missing, are named before anything begins. In each case the
+    live queue is unchanged.
 
     Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
     which is started if it does not run. Ctrl-C leaves the live queue as it is;
     the next rebuild drops what this one left.
 
     Exit codes: 0 rebuilt. 1 rebuilt but orders are parked, or not rebuilt:
-    another one runs, or newer code wrote the log. 2 wrong usage or settings.
-    3 Postgres cannot be reached or its schema is not current. 130 stopped by
-    Ctrl-C.
+    another one runs, something is in the way, or newer code wrote the log.
+    2 wrong usage or settings. 3 Postgres cannot be reached or its schema is not
+    current. 130 stopped by Ctrl-C.
 
     Example:
       pulse rebuild

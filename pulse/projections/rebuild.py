@@ -211,12 +211,14 @@ class Rebuild:
         Raises:
             RebuildBlocked: after the last try, naming the sessions that kept the tables.
         """
-        lock_seconds, blockers = _TABLE_LOCK_SECONDS, list[_Blocker]()
+        lock_seconds, blockers, logged = _TABLE_LOCK_SECONDS, list[_Blocker](), list[_Blocker]()
         for attempt in range(1, self._swap_limits.attempts + 1):
             if await self._is_swapped(connection, lock_seconds):
                 return
             blockers = await self._blockers(connection, _TABLE_LOCK_SECONDS) or blockers
-            _log.info("rebuild.swap_again", attempt=attempt, blockers=list(map(str, blockers)))
+            if blockers != logged:
+                _log.warning("rebuild.waits", attempt=attempt, blockers=list(map(str, blockers)))
+                logged = blockers
             lock_seconds = _TABLE_LOCK_SECONDS
             if blockers and all(blocker.is_autovacuum for blocker in blockers):
                 lock_seconds = await _seconds_until_autovacuum_gives_way(connection)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, LiteralString
 
-from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits
 from pulse.postgres.migrations import Migrations
 from tests.faults.node import Node, url_of_nodes
@@ -37,7 +37,7 @@ class Replicated:
     def _begin(self) -> None:
         self.primary.make()
         self.primary.start()
-        Migrations(MIGRATED_ROOMS).migrate(self.primary.conninfo, Limits())
+        Migrations(REVISIONS).migrate(self.primary.conninfo, Limits())
 
     async def follow(self) -> None:
         """A new replica of the primary; returns when no commit goes without it."""

@@ -12,7 +12,7 @@ from typing import Any, Final, LiteralString, Protocol
 import psutil
 import psycopg
 
-from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.embedded.place import Place
@@ -62,7 +62,7 @@ class Server:
         embedded = await asyncio.to_thread(EmbeddedServer.acquire, data_dir, {**DURABLE, **options})
         try:
             server = cls(embedded, data_dir)
-            await asyncio.to_thread(Migrations(MIGRATED_ROOMS).migrate, embedded.conninfo, Limits())
+            await asyncio.to_thread(Migrations(REVISIONS).migrate, embedded.conninfo, Limits())
             yield server
         finally:
             await asyncio.to_thread(embedded.release)

@@ -1,18 +1,68 @@
-"""The schema: migrations, the append-only log, and the view people query."""
+"""The schema: its revisions, the way of every database to them, and the append-only log."""
+
+from collections.abc import Sequence
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Database, Limits
-from pulse.postgres.migrations import MIGRATION_LOCK, Migrations, MigrationUnderWay
+from pulse.postgres.migrations import (
+    MIGRATION_LOCK,
+    Migrations,
+    MigrationUnderWay,
+    SchemaNotCurrent,
+)
+from pulse.postgres.revisions import Revision, read_applied
+
+Rows = list[tuple[object, ...]]
+FOREIGN = [
+    "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
+    "INSERT INTO alembic_version VALUES ('0003'), ('a1b2c3d4')",
+]
+
+
+def execute(conninfo: str, *statements: str) -> Rows:
+    """The rows of the last one, if it has any."""
+    rows: Rows = []
+    with psycopg.connect(conninfo) as connection:
+        for statement in statements:
+            cursor = connection.execute(statement.encode())
+            rows = cursor.fetchall() if cursor.description else []
+    return rows
+
+
+def migrate(conninfo: str, revisions: Sequence[Revision] = REVISIONS) -> None:
+    Migrations(revisions).migrate(conninfo, Limits())
+
+
+def revisions_of(conninfo: str) -> list[int]:
+    return [row.number for row in Migrations(REVISIONS).current(conninfo, Limits())]
+
+
+def fault_of(conninfo: str) -> str | None:
+    migrations = Migrations(REVISIONS)
+    return migrations.fault(migrations.current(conninfo, Limits()))
+
+
+def as_before_revisions_were_recorded(conninfo: str, version: str = "0003") -> None:
+    """What a release that kept its revision in Alembic's table left behind."""
+    execute(
+        conninfo,
+        "DROP TABLE pulse_schema",
+        FOREIGN[0],
+        f"INSERT INTO alembic_version VALUES ('{version}')",
+    )
 
 
 def test_migrating_a_current_schema_changes_nothing(conninfo: str) -> None:
-    migrations = Migrations(MIGRATED_ROOMS)
-    migrations.migrate(conninfo, Limits())
-    assert migrations.current(conninfo, Limits()) == migrations.head
-    assert migrations.fault(migrations.head) is None
+    before = execute(conninfo, "TABLE pulse_schema")
+    migrate(conninfo)
+    assert execute(conninfo, "TABLE pulse_schema") == before
+    assert revisions_of(conninfo) == [1, 2, 3]
+    assert fault_of(conninfo) is None
 
 
 async def test_the_pool_reaches_the_cloned_database(database: Database) -> None:
@@ -34,19 +84,177 @@ def test_the_log_refuses_to_be_changed(conninfo: str, statement: str) -> None:
         psycopg.connect(conninfo) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"),
     ):
-        connection.execute(statement)
+        connection.execute(statement.encode())
 
 
-def test_processes_that_start_together_on_a_current_schema_are_in_nobodys_way(
-    conninfo: str,
-) -> None:
+def test_processes_that_start_together_on_a_current_schema_do_not_wait(conninfo: str) -> None:
     with psycopg.connect(conninfo) as other:
         other.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
-        Migrations(MIGRATED_ROOMS).migrate(conninfo, Limits())
+        migrate(conninfo)
 
 
-def test_migrating_waits_for_nobody(empty_conninfo: str) -> None:
+def test_migrating_does_not_wait_for_another_process_that_migrates(empty_conninfo: str) -> None:
     with psycopg.connect(empty_conninfo) as other:
         other.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
         with pytest.raises(MigrationUnderWay):
-            Migrations(MIGRATED_ROOMS).migrate(empty_conninfo, Limits())
+            migrate(empty_conninfo)
+
+
+@pytest.mark.parametrize("version", ["'a1b2c3d4'", "'0001'", "'0003'", "'0003'), ('0004'", None])
+def test_a_database_of_another_alembic_application_is_migrated_beside_it(
+    empty_conninfo: str, version: str | None
+) -> None:
+    execute(empty_conninfo, FOREIGN[0])
+    if version is not None:
+        execute(empty_conninfo, f"INSERT INTO alembic_version VALUES ({version})")
+    before = execute(empty_conninfo, "TABLE alembic_version")
+    assert "migrate" in str(fault_of(empty_conninfo))
+
+    migrate(empty_conninfo)
+
+    assert fault_of(empty_conninfo) is None
+    assert execute(empty_conninfo, "TABLE alembic_version") == before
+    assert execute(empty_conninfo, "SELECT count(*) FROM order_queue_status") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "of_others",
+    [
+        "INSERT INTO alembic_version VALUES ('a1b2c3d4')",
+        "UPDATE alembic_version SET version_num = 'a1b2c3d4'",
+        "DELETE FROM alembic_version",
+        "DROP TABLE alembic_version",
+        "SELECT",
+    ],
+)
+def test_a_database_of_an_older_release_is_taken_over_whatever_alembics_table_says(
+    conninfo: str, of_others: str
+) -> None:
+    as_before_revisions_were_recorded(conninfo)
+    execute(conninfo, of_others)
+    table = "SELECT to_regclass('alembic_version')"
+    kept = execute(conninfo, table) != [(None,)]
+    before = execute(conninfo, "TABLE alembic_version") if kept else []
+    assert "migrate" in str(fault_of(conninfo))
+
+    migrate(conninfo)
+
+    assert fault_of(conninfo) is None
+    assert revisions_of(conninfo) == [1, 2, 3]
+    assert (execute(conninfo, "TABLE alembic_version") if kept else []) == before
+
+
+def test_a_database_that_stopped_at_an_earlier_revision_gets_the_rest(empty_conninfo: str) -> None:
+    migrate(empty_conninfo, REVISIONS[:1])
+    as_before_revisions_were_recorded(empty_conninfo, "0001")
+
+    migrate(empty_conninfo)
+
+    assert revisions_of(empty_conninfo) == [1, 2, 3]
+    assert fault_of(empty_conninfo) is None
+
+
+def test_tables_of_the_library_are_not_taken_for_a_schema_of_pulse(empty_conninfo: str) -> None:
+    execute(
+        empty_conninfo,
+        "CREATE TABLE stored_events (originator_id uuid, originator_version bigint, topic text,"
+        " state bytea, notification_id bigserial)",
+    )
+    with pytest.raises(psycopg.errors.DuplicateTable, match="stored_events"):
+        migrate(empty_conninfo)
+    assert revisions_of(empty_conninfo) == []
+    assert execute(empty_conninfo, "SELECT to_regclass('order_queue')") == [(None,)]
+
+
+def test_a_schema_named_like_the_role_does_not_split_the_tables(empty_conninfo: str) -> None:
+    migrate(empty_conninfo, REVISIONS[:2])
+    execute(
+        empty_conninfo,
+        "DO $$ BEGIN EXECUTE format('CREATE SCHEMA %I', current_user); END $$",
+    )
+
+    migrate(empty_conninfo)
+
+    schemas = execute(
+        empty_conninfo,
+        "SELECT DISTINCT relnamespace::regnamespace::text FROM pg_class"
+        " WHERE relname IN ('pulse_schema', 'stored_events', 'order_queue')",
+    )
+    assert schemas == [("public",)]
+    execute(
+        empty_conninfo,
+        "DO $$ BEGIN EXECUTE format('DROP SCHEMA %I', current_user); END $$",
+    )
+
+
+NEWER = "INSERT INTO pulse_schema VALUES (4, 'halts', {oldest_code})"
+
+
+@pytest.mark.parametrize("oldest_code", [1, 2, 3])
+def test_a_newer_revision_that_admits_this_code_is_fine(conninfo: str, oldest_code: int) -> None:
+    execute(conninfo, NEWER.format(oldest_code=oldest_code))
+    assert fault_of(conninfo) is None
+    migrate(conninfo)
+    assert revisions_of(conninfo) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["SELECT", "INSERT INTO pulse_schema VALUES (5, 'feed', 2)"],
+    ids=["the last", "not the last"],
+)
+def test_a_newer_revision_that_does_not_admit_this_code_is_named(conninfo: str, more: str) -> None:
+    execute(conninfo, NEWER.format(oldest_code=4), more)
+    assert fault_of(conninfo) == (
+        "the schema has revision 4 (halts), on which only code of revision 4 or newer may run, and "
+        "this code is of revision 3: start a newer release of Pulse"
+    )
+    with pytest.raises(SchemaNotCurrent, match="halts"):
+        migrate(conninfo)
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (
+            "UPDATE pulse_schema SET name = 'fork' WHERE revision = 2",
+            r"unknown revision 2 \(fork\)",
+        ),
+        (
+            "UPDATE pulse_schema SET name = 'fork' WHERE revision = 3",
+            r"unknown revision 3 \(fork\)",
+        ),
+        ("DELETE FROM pulse_schema WHERE revision = 2", r"unknown revision 3 \(order_queue\)"),
+        ("INSERT INTO pulse_schema VALUES (9, 'later', 1)", r"unknown revision 9 \(later\)"),
+    ],
+)
+def test_an_unknown_revision_is_named(conninfo: str, statement: str, named: str) -> None:
+    execute(conninfo, statement)
+    with pytest.raises(AssertionError, match=named):
+        raise AssertionError(fault_of(conninfo))
+    tables = execute(conninfo, "TABLE pulse_schema")
+    with pytest.raises(SchemaNotCurrent, match=named):
+        migrate(conninfo)
+    assert execute(conninfo, "TABLE pulse_schema") == tables
+
+
+async def test_a_running_process_reads_the_same_revisions(
+    conninfo: str, database: Database
+) -> None:
+    migrations = Migrations(REVISIONS)
+    execute(conninfo, NEWER.format(oldest_code=4))
+    assert await database.read(read_applied) == migrations.current(conninfo, Limits())
+    execute(conninfo, "DROP TABLE pulse_schema")
+    assert await database.read(read_applied) == migrations.current(conninfo, Limits()) == ()
+
+
+def test_a_role_that_may_change_nothing_finds_a_current_schema(conninfo: str) -> None:
+    role = f"runtime_{uuid4().hex[:8]}"
+    execute(conninfo, f"CREATE ROLE {role} LOGIN")
+    try:
+        own = make_conninfo(conninfo, user=role)
+        migrate(own)
+        assert fault_of(own) is None
+        assert revisions_of(own) == [1, 2, 3]
+    finally:
+        execute(conninfo, f"DROP ROLE {role}")

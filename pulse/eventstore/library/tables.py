@@ -20,7 +20,7 @@ _MOST_BYTES: Final = 63
 _NAME: Final = re.compile(r"[\w.-]+")
 _LOG_LAYOUT: Final[LiteralString] = (
     files("pulse.eventstore")
-    .joinpath("migrations", "versions", "0001_stored_events.sql")
+    .joinpath("migrations", "0001_stored_events.sql")
     .read_text(encoding="utf-8")
 )
 

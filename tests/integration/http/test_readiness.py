@@ -31,9 +31,9 @@ async def test_a_process_where_all_is_well_is_ready(api: httpx.AsyncClient) -> N
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE alembic_version SET version_num = '0002'",
-        "DELETE FROM alembic_version",
-        "DROP TABLE alembic_version",
+        "DELETE FROM pulse_schema WHERE revision = 3",
+        "DELETE FROM pulse_schema",
+        "DROP TABLE pulse_schema",
     ],
 )
 async def test_a_schema_that_is_not_current_is_named(

@@ -1,0 +1,38 @@
+"""The schema's revisions in their order, over all packages that own tables.
+
+A released revision is never edited. A new one gets the next number, and as `oldest_code` the oldest
+release of code that works on the schema with it: the number of that code's last revision.
+"""
+
+from typing import Final
+
+from pulse.postgres.revisions import Revision
+
+REVISIONS: Final = (
+    Revision(
+        number=1,
+        name="stored_events",
+        package="pulse.eventstore",
+        oldest_code=1,
+        columns=("stored_events.recorded_at",),
+    ),
+    Revision(
+        number=2,
+        name="order_claims",
+        package="pulse.workers",
+        oldest_code=2,
+        columns=("order_claims.first_claimed_at",),
+    ),
+    Revision(
+        number=3,
+        name="order_queue",
+        package="pulse.projections",
+        oldest_code=3,
+        columns=(
+            "order_queue.created_position",
+            "order_slices.scheduled_at",
+            "parked_orders.parked_at",
+            "order_queue_status.first_claimed_at",
+        ),
+    ),
+)

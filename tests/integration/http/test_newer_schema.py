@@ -1,0 +1,114 @@
+"""A process beside a schema of newer code: it serves if that admits it, else it says why not.
+
+Both the start and a running process go by `pulse_schema`.
+"""
+
+import httpx
+import psycopg
+import pytest
+
+from pulse.bootstrap import everything
+from pulse.settings import Settings
+from tests.support.api import lifespan_of, serving
+from tests.support.orders import ORDERS, fault, order, placed, post
+from tests.support.waiting import until
+
+READY = "/pulse/health/ready"
+
+
+def add_revision(conninfo: str, *, oldest_code: int) -> None:
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(
+            "INSERT INTO pulse_schema VALUES (4, 'halts', %s)"
+            " ON CONFLICT (revision) DO UPDATE SET oldest_code = excluded.oldest_code",
+            (oldest_code,),
+        )
+
+
+async def status_of(api: httpx.AsyncClient, path: str) -> int:
+    return (await api.get(path)).status_code
+
+
+async def test_a_running_process_serves_on_beside_a_revision_that_admits_it(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    add_revision(conninfo, oldest_code=3)
+    assert await status_of(api, READY) == 200
+    order_id = await placed(api)
+
+    async def is_split() -> bool:
+        answer = await api.get(f"{ORDERS}/{order_id}")
+        return bool(answer.json()["order_queue_status"] == "COMPLETED")
+
+    await until(is_split, "the order is split")
+
+
+async def test_a_running_process_stops_serving_beside_a_revision_that_does_not_admit_it(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    order_id = await placed(api)
+    add_revision(conninfo, oldest_code=4)
+    checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
+    assert "revision 4 (halts)" in checks["schema"]
+
+    async def serves_nothing() -> bool:
+        return (await post(api, order())).status_code == 503
+
+    await until(serves_nothing, "orders are refused")
+    fault(await post(api, order()), 503, "UNAVAILABLE")
+    answer = await post(api, [order()], f"{ORDERS}/batch")  # type: ignore[arg-type]
+    assert [result["status"] for result in answer.json()["results"]] == [503]
+    for path in (f"{ORDERS}/{order_id}", f"{ORDERS}/{order_id}/events", ORDERS):
+        assert await status_of(api, path) == 503
+    for path in ("/pulse/internal/events", "/pulse/internal/slices"):
+        assert await status_of(api, path) == 503
+    assert await status_of(api, "/pulse/health") == 200
+
+    add_revision(conninfo, oldest_code=3)
+
+    async def serves_again() -> bool:
+        return (await post(api, order())).status_code == 201
+
+    await until(serves_again, "orders are accepted again")
+
+
+async def test_a_process_that_may_migrate_does_not_start_on_a_schema_that_does_not_admit_it(
+    conninfo: str,
+) -> None:
+    add_revision(conninfo, oldest_code=4)
+    with pytest.raises(AssertionError, match=r"revision 4 \(halts\)"):
+        async with lifespan_of(everything(Settings(database_url=conninfo))):
+            pass
+
+
+async def test_a_process_that_does_not_migrate_serves_nothing_until_the_schema_admits_it(
+    conninfo: str,
+) -> None:
+    add_revision(conninfo, oldest_code=4)
+    async with serving(Settings(database_url=conninfo, migrate=False)) as api:
+        fault(await post(api, order()), 503, "UNAVAILABLE")
+        checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
+        assert "revision 4 (halts)" in checks["schema"]
+        add_revision(conninfo, oldest_code=3)
+
+        async def serves() -> bool:
+            return (await post(api, order())).status_code == 201
+
+        await until(serves, "orders are accepted")
+
+
+@pytest.mark.parametrize("migrate", [True, False])
+async def test_a_database_with_a_table_of_another_alembic_application_is_served(
+    empty_conninfo: str,
+    migrate: bool,  # noqa: FBT001
+) -> None:
+    with psycopg.connect(empty_conninfo) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num varchar(32))")
+        connection.execute("INSERT INTO alembic_version VALUES ('a1b2c3d4')")
+    async with serving(Settings(database_url=empty_conninfo, migrate=migrate)) as api:
+        if migrate:
+            assert await status_of(api, READY) == 200
+            assert await placed(api)
+        else:
+            checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
+            assert "pulse migrate" in checks["schema"]
