@@ -1,7 +1,7 @@
 """What a batch of the log changes in the order queue: pure, from events alone."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -84,6 +84,8 @@ class QueueChanges:
         else:
             self._settle(_outcome(position, event))
         if isinstance(event, SlicesScheduled):
+            for s in event.slices:
+                _instant(s.scheduled_at)
             self.scheduled[event.originator_id] = event.slices
 
     def slice_columns(self) -> Columns:
@@ -121,8 +123,8 @@ class QueueChanges:
             version=event.originator_version,
             position=position,
             created_position=position,
-            created_at=event.timestamp,
-            updated_at=event.timestamp,
+            created_at=_instant(event.timestamp),
+            updated_at=_instant(event.timestamp),
             split_completed_at=None,
         )
 
@@ -158,6 +160,20 @@ def _outcome(position: int, event: SlicesScheduled | SplittingFailed | TimedOut)
         failure_message=message,
         version=event.originator_version,
         position=position,
-        updated_at=event.timestamp,
+        updated_at=_instant(event.timestamp),
         split_completed_at=event.timestamp if state == "COMPLETED" else None,
     )
+
+
+def _instant(time: datetime) -> datetime:
+    """The time, if a reader can be given it: Postgres stores times that Python cannot hold.
+
+    Raises:
+        HistoryBroken: it has no offset.
+        OverflowError: in UTC it lies outside the years 1 to 9999.
+    """
+    if time.tzinfo is not UTC:  # as those that Pulse writes are read
+        if time.tzinfo is None:
+            raise HistoryBroken(f"{time} has no offset from UTC")
+        time.astimezone(UTC)
+    return time

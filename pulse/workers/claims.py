@@ -1,10 +1,14 @@
 """Claims: which worker holds which order, by the database's clock alone."""
 
+from collections import deque
 from collections.abc import Iterable
+from typing import Final
 from uuid import UUID
 
 from pulse.domain import SPLITTERS, Claim
 from pulse.postgres import Database, load_sql
+
+_MAX_FORGOTTEN: Final = 10_000
 
 _CLAIM_ORDERS = load_sql(__package__, "claim_orders")
 _RELEASE_CLAIMS = load_sql(__package__, "release_claims")
@@ -19,9 +23,12 @@ class Claims:
         self.worker = worker
         self._database = database
         self._splitter_versions = sorted(SPLITTERS)
+        self._forgotten: deque[UUID] = deque(maxlen=_MAX_FORGOTTEN)
 
     async def claim(self, limit: int) -> dict[UUID, Claim]:
         """Claim up to that many pending orders, oldest first; never one that wants newer code.
+
+        Nor one of the last 10,000 that were forgotten: they would keep all others waiting.
 
         Raises:
             DatabaseUnavailable: it may have claimed or not; `release_unsettled` hands back
@@ -29,7 +36,7 @@ class Claims:
         """
         async with self._database.connection() as connection:
             cursor = connection.cursor(binary=True)
-            parameters = (self._splitter_versions, limit, self.worker)
+            parameters = (self._splitter_versions, list(self._forgotten), limit, self.worker)
             await cursor.execute(_CLAIM_ORDERS, parameters, prepare=True)
             rows = await cursor.fetchall()
         return {
@@ -46,13 +53,15 @@ class Claims:
             await connection.execute(_RELEASE_CLAIMS, (list(order_ids), self.worker), prepare=True)
 
     async def forget(self, order_ids: Iterable[UUID]) -> None:
-        """Hand orders back as if this worker had never claimed them: their time begins anew.
+        """Hand orders back as if this worker had never claimed them, and claim them never again.
 
         Raises:
             DatabaseUnavailable: they stay claimed for now.
         """
+        forgotten = list(order_ids)
         async with self._database.connection() as connection:
-            await connection.execute(_FORGET_CLAIMS, (list(order_ids), self.worker), prepare=True)
+            await connection.execute(_FORGET_CLAIMS, (forgotten, self.worker), prepare=True)
+        self._forgotten += forgotten
 
     async def release_unsettled(self) -> int:
         """Hand back every order held that has no outcome in the log; returns how many.

@@ -73,7 +73,7 @@ async def test_a_claim_that_commits_after_the_worker_looked_is_found_all_the_sam
     await append_and_project(store, database, orders_created(3))
     worker = splitting_worker(store, database, claims=ClaimsThatBreak(database, "worker-1"))
     async with await database.connect("late") as late, late.transaction():
-        await late.execute(load_sql("pulse.workers", "claim_orders"), ([1], 10, "worker-1"))
+        await late.execute(load_sql("pulse.workers", "claim_orders"), ([1], [], 10, "worker-1"))
         with pytest.raises(DatabaseUnavailable):
             await worker.run_once()
         assert (await worker.run_once()).claimed == 0

@@ -87,7 +87,7 @@ def test_claiming_walks_the_index_of_pending_orders(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     statement = load_sql("pulse.workers", "claim_orders")
-    nodes = plan_of(connection, statement, [1], 10, "worker-1")
+    nodes = plan_of(connection, statement, [1], [], 10, "worker-1")
     assert "order_queue_pending_idx" in indexes(nodes)
     assert "order_queue" not in scanned_whole(nodes)
     assert not any(node["Node Type"] == "Sort" for node in nodes), "the index is in order already"
@@ -100,7 +100,7 @@ def test_claiming_reads_no_more_of_a_burst_than_it_claims(conninfo: str) -> None
         statement = load_sql("pulse.workers", "claim_orders")
         cursor = connection.cursor(binary=False)
         explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
-        row = cursor.execute(explained, ([1], 10, "worker-1")).fetchone()
+        row = cursor.execute(explained, ([1], [], 10, "worker-1")).fetchone()
     assert row is not None
     read = [node for node in nodes_of(row[0]) if node.get("Relation Name") == "order_queue"]
     assert [node["Actual Rows"] for node in read] == [10]

@@ -13,7 +13,7 @@ from pulse.workers import Fate
 from tests.support.events import order_created, slices_scheduled, stored
 from tests.support.log import running_store, write
 from tests.support.read_model import position, queue
-from tests.support.splitting import append_and_project, splitting_worker
+from tests.support.splitting import append_and_project, claims_of, splitting_worker
 
 TOMORROW = "pulse.domain:OrderAmended"
 
@@ -113,6 +113,21 @@ async def test_a_worker_leaves_such_an_order_and_splits_the_others(
         batch = await splitting_worker(store, database).run_once()
 
     assert batch.fates == {Fate.LEFT_TO_NEWER: 1, Fate.COMPLETED: 1}
+
+
+async def test_a_worker_that_leaves_as_many_as_it_claims_splits_the_others_all_the_same(
+    conninfo: str, database: Database
+) -> None:
+    async with running_store(database) as store:
+        orders = [order_created(key) for key in ("amended 1", "amended 2", "sound")]
+        await append_and_project(store, database, orders)
+        write(conninfo, amended("amended 1"), amended("amended 2"))
+        worker = splitting_worker(store, database, batch_size=2)
+
+        fates = [(await worker.run_once()).fates for _ in range(3)]
+
+    assert fates == [{Fate.LEFT_TO_NEWER: 2}, {Fate.COMPLETED: 1}, {}]
+    assert list(await claims_of(database)) == [orders[2].originator_id]
 
 
 async def test_a_verification_names_every_event_that_it_cannot_judge(

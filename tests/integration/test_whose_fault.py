@@ -4,14 +4,22 @@ import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import msgspec
 import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import Event
-from pulse.eventstore import EventMapper, RecordedEvent
+from pulse.eventstore import EventMapper, EventStore, RecordedEvent
 from pulse.postgres import Database, DatabaseUnavailable
-from pulse.projections import ParkedOrders, Projected, Projector, Rebuild
+from pulse.projections import (
+    OrderQuery,
+    ParkedOrders,
+    Projected,
+    Projector,
+    Rebuild,
+    read_orders,
+)
 from pulse.projections.parking import Parking
 from pulse.projections.projector import UNCLEAR_ATTEMPTS
 from pulse.projections.queue_writer import QueueWriter
@@ -287,4 +295,42 @@ async def test_a_retry_that_meets_an_outage_changes_nothing_and_says_so(
         with pytest.raises(DatabaseUnavailable):
             await parked.retry(poisoned.originator_id)
 
+    assert await parked_keys(database) == ["poisoned"]
+
+
+async def test_a_row_recorded_at_no_time_that_a_client_can_hold_stops_no_reader(
+    conninfo: str, database: Database
+) -> None:
+    with psycopg.connect(conninfo) as connection:
+        for number, at in enumerate(("infinity", "-infinity", "20000-01-01", "0044-03-15 BC")):
+            (event,) = stored([order_created(f"at {number}")])
+            connection.execute(
+                "INSERT INTO stored_events VALUES (%s, 1, %s, %s, DEFAULT, %s)",
+                (event.originator_id, event.topic, event.state, at),
+            )
+
+    await project_all(Projector(database, EventMapper()))
+
+    assert await keys(database) == {"at 0", "at 1", "at 2", "at 3"}
+    store = EventStore(database, on_commit=lambda: None)
+    assert len(await store.read_log(after=0, limit=10)) == 4
+    assert await store.read_stream(order_created("at 0").originator_id)
+
+
+@pytest.mark.parametrize(
+    "timestamp", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00"]
+)
+async def test_a_time_that_no_reader_could_be_given_parks_that_order_alone(
+    conninfo: str, database: Database, timestamp: str
+) -> None:
+    poisoned, sound = order_created("poisoned"), order_created("sound")
+    (event,) = stored([poisoned])
+    fields = msgspec.json.decode(event.state) | {"timestamp": timestamp}
+    state = msgspec.json.encode(fields)
+    write(conninfo, StoredEvent(poisoned.originator_id, 1, event.topic, state), *stored([sound]))
+
+    await project_all(Projector(database, EventMapper()))
+
+    page = await read_orders(database, OrderQuery(limit=10))
+    assert [order.order_unique_key for order in page.orders] == ["sound"]
     assert await parked_keys(database) == ["poisoned"]

@@ -12,7 +12,8 @@ SELECT COALESCE('pid ' || l.pid, format('prepared transaction %L', x.gid)),
   JOIN pg_class c ON c.oid = l.relation
   JOIN pg_namespace s ON s.oid = c.relnamespace
   LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-  LEFT JOIN pg_prepared_xacts x ON l.virtualtransaction LIKE '%/' || x.transaction
+  LEFT JOIN pg_prepared_xacts x
+    ON l.pid IS NULL AND l.virtualtransaction LIKE '%/' || x.transaction
  WHERE l.locktype = 'relation'
    AND l.granted
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())

@@ -1,10 +1,11 @@
--- Claim the oldest orders that nobody holds, all at one moment. A claim that was handed back keeps its
--- first time.
+-- Claim the oldest orders that no worker holds, but for those given, all at one moment. A claim that
+-- was handed back keeps its first time.
 WITH pending AS (
     SELECT q.order_id
       FROM order_queue q
      WHERE q.state = 'PENDING'
        AND q.splitter_version = ANY (%b::integer[])
+       AND q.order_id <> ALL (%b::uuid[])
        AND NOT EXISTS (
            SELECT FROM order_claims c WHERE c.order_id = q.order_id AND c.claimed_by IS NOT NULL)
        AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = q.order_id)

@@ -61,7 +61,7 @@ def select_order_streams(server: Server, _: Session, parameters: Any) -> Result:
 
 
 def claim_orders(server: Server, _: Session, parameters: Any) -> Result:
-    versions, limit, worker = parameters
+    versions, left_out, limit, worker = parameters
     tables, now = server.tables, server.now
     locked = _orders_being_settled(server)
     pending = sorted(
@@ -70,6 +70,7 @@ def claim_orders(server: Server, _: Session, parameters: Any) -> Result:
         if row["state"] == "PENDING"
         and row["splitter_version"] in versions
         and (order_id not in tables.claims or tables.claims[order_id].claimed_by is None)
+        and order_id not in left_out
         and order_id not in tables.parked
         and order_id not in locked
     )
