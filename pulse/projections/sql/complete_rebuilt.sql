@@ -23,7 +23,8 @@ BEGIN
             SELECT a.*, t.relname AS table_name
               FROM pg_attribute a
               JOIN queue_tables t ON t.oid = a.attrelid
-             WHERE NOT a.attisdropped
+             WHERE a.attnum > 0
+               AND NOT a.attisdropped
         ), commands (ord, command) AS (
             SELECT 1, replace(pg_get_indexdef(indexrelid),
                               format(' ON %I.', {live_name}), ' ON pulse_rebuild.')
