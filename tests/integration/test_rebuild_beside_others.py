@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, LiteralString
 from uuid import uuid4
 
@@ -10,8 +11,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.eventstore import EventMapper
-from pulse.postgres import Database
+from pulse.postgres import Database, Limits
+from pulse.postgres.embedded import EmbeddedServer
+from pulse.postgres.migrations import Migrations
 from pulse.projections import Projected, Projector, Rebuild
 from pulse.projections.rebuild import RebuildBlocked, SwapLimits
 from tests.support.events import order_created, orders_created, stored
@@ -108,6 +112,25 @@ async def test_it_gives_up_naming_who_keeps_the_position(conninfo: str, database
         named = f"pid {holder.info.backend_pid} .* holds notification_tracking"
         with pytest.raises(RebuildBlocked, match=named):
             await rebuild(database, FEW_TRIES).run()
+
+
+async def test_it_gives_up_naming_a_prepared_transaction(tmp_path: Path) -> None:
+    with EmbeddedServer.acquire(
+        tmp_path, options={"max_prepared_transactions": "1", "fsync": "off"}
+    ) as server:
+        Migrations(REVISIONS).migrate(server.conninfo, Limits())
+        database = Database(server.conninfo, pool_size=2)
+        await database.open()
+        with psycopg.connect(server.conninfo, autocommit=True) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM parked_orders")
+            other.execute("PREPARE TRANSACTION 'of yesterday'")
+            named = "prepared transaction 'of yesterday' .* holds parked_orders"
+            with pytest.raises(RebuildBlocked, match=named):
+                await rebuild(database, FEW_TRIES).run()
+            other.execute("ROLLBACK PREPARED 'of yesterday'")
+        await rebuild(database).run()
+        await database.close()
 
 
 KEPT = """

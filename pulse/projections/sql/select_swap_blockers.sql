@@ -2,7 +2,7 @@
 -- swap from the queue's tables or from the position: who, in which state, since when its transaction
 -- is open, and whether it is an autovacuum worker.
 SELECT COALESCE('pid ' || l.pid, format('prepared transaction %L', x.gid)),
-       COALESCE(NULLIF(a.application_name, ''), a.backend_type, 'unnamed'),
+       COALESCE(NULLIF(a.application_name, ''), a.backend_type, 'no session'),
        COALESCE(a.usename, x.owner, 'none'),
        COALESCE(a.state, 'prepared'),
        COALESCE(a.xact_start, x.prepared, clock_timestamp()),
@@ -12,8 +12,12 @@ SELECT COALESCE('pid ' || l.pid, format('prepared transaction %L', x.gid)),
   JOIN pg_class c ON c.oid = l.relation
   JOIN pg_namespace s ON s.oid = c.relnamespace
   LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-  LEFT JOIN pg_prepared_xacts x
-    ON l.pid IS NULL AND l.virtualtransaction LIKE '%/' || x.transaction
+  LEFT JOIN pg_locks prepared
+    ON l.pid IS NULL
+   AND prepared.pid IS NULL
+   AND prepared.virtualtransaction = l.virtualtransaction
+   AND prepared.locktype = 'transactionid'
+  LEFT JOIN pg_prepared_xacts x ON x.transaction = prepared.transactionid
  WHERE l.locktype = 'relation'
    AND l.granted
    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
