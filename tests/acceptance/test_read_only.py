@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits
 from pulse.postgres.migrations import Migrations
 from tests.faults.node import Node
@@ -21,7 +21,7 @@ def primary(tmp_path: Path) -> Iterator[Node]:
     with running(tmp_path / "primary") as node:
         node.make()
         node.start()
-        Migrations(MIGRATED_ROOMS).migrate(node.conninfo, Limits())
+        Migrations(REVISIONS).migrate(node.conninfo, Limits())
         yield node
 
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
@@ -35,7 +35,7 @@ def test_a_pooler_that_shares_sessions_is_refused_at_the_first_connection(
     with pgbouncer(conninfo, pool_mode=mode, **settings) as address:
         for _ in range(3):
             with pytest.raises(SessionUnfit, match=SHARED) as unfit:
-                Migrations(MIGRATED_ROOMS).migrate(address, Limits())
+                Migrations(REVISIONS).migrate(address, Limits())
             assert unfit.value.lasting
 
 

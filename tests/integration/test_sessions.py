@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pulse.bootstrap.node import MIGRATED_ROOMS
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Connection, Database, DatabaseUnavailable, Limits, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
@@ -139,7 +139,7 @@ def test_a_database_of_another_encoding_is_refused_by_name(postgres: str, encodi
         database_of(postgres, encoding) as conninfo,
         pytest.raises(SessionUnfit, match=f"encoding is {encoding} and Pulse needs UTF8"),
     ):
-        Migrations(MIGRATED_ROOMS).migrate(conninfo, Limits())
+        Migrations(REVISIONS).migrate(conninfo, Limits())
 
 
 async def test_a_session_that_is_read_only_is_replaced_and_not_lent_again(conninfo: str) -> None:
