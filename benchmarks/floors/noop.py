@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.application import EventView, InProcessOrders, Origin, Readiness, system_clock
+from pulse.application import EventView, InProcessOrders, Origin, OwnParts, Readiness, system_clock
 from pulse.bootstrap.garbage import spare_the_collector
 from pulse.bootstrap.limits import limits_of
 from pulse.cli.server import serve
@@ -28,6 +28,7 @@ from pulse.http.root import Mounts, Root
 from pulse.postgres import Database
 from pulse.projections import OrderPage, OrderView
 from pulse.settings import Settings
+from pulse.workers import reader_of_workers
 
 
 class Answers(msgspec.Struct, frozen=True):
@@ -83,7 +84,8 @@ class AnswersAtHand(InProcessOrders):
 async def _world() -> AsyncIterator[Mounts]:
     answers = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else None  # noqa: ASYNC240
     orders = AnswersAtHand(msgspec.json.decode(answers, type=Answers) if answers else None)
-    readiness = Readiness(Database("", pool_size=1), lambda _: None, lambda: None, lambda: None)
+    database, parts = Database("", pool_size=1), cast("OwnParts", None)
+    readiness = Readiness(database, parts, reader_of_workers(0))
     api = InternalDoor(create_api(orders, readiness), ())
     spare_the_collector()
     yield {"": api}

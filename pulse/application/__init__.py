@@ -4,7 +4,11 @@ from pulse.application.answers_over_http import PulseAway, PulseBusy, PulseFaile
 from pulse.application.callers import Caller, CallerUnnamable
 from pulse.application.clock_watch import ClockOff, ClockWatch
 from pulse.application.event_view import TOPICS, EventType, EventView
+from pulse.application.facts import Facts, ReadWorkers, WorkersSeen, read_facts
+from pulse.application.fit_log import LogUnfit, require_fit_log
 from pulse.application.in_process import InProcessOrders
+from pulse.application.notice_watch import NoticeWatch
+from pulse.application.notices import Notice, notices_of
 from pulse.application.orders import (
     EventPage,
     EventQuery,
@@ -21,7 +25,7 @@ from pulse.application.over_http import (
     OrdersOverHttp,
     open_orders_over_http,
 )
-from pulse.application.readiness import Readiness, Ready
+from pulse.application.readiness import OwnParts, Readiness, Ready
 from pulse.application.stored_terms import newest_terms
 from pulse.application.verification import Finding, ScheduleVerification, Verified
 
@@ -37,26 +41,36 @@ __all__ = [
     "EventQuery",
     "EventType",
     "EventView",
+    "Facts",
     "Finding",
     "HttpLimits",
     "InProcessOrders",
+    "LogUnfit",
+    "Notice",
+    "NoticeWatch",
     "OrderNotFound",
     "Orders",
     "OrdersAndQueries",
     "OrdersOverHttp",
     "Origin",
+    "OwnParts",
     "Placed",
     "PulseAway",
     "PulseBusy",
     "PulseFailed",
     "Queries",
+    "ReadWorkers",
     "Readiness",
     "Ready",
     "ScheduleVerification",
     "Verified",
+    "WorkersSeen",
     "new_request_id",
     "new_trace_id",
     "newest_terms",
+    "notices_of",
     "open_orders_over_http",
+    "read_facts",
+    "require_fit_log",
     "system_clock",
 ]

@@ -1,74 +1,123 @@
-"""Whether this process can do its work now, check by check."""
+"""Whether this process can do its own work now, check by check, and what a person should see."""
 
-from collections.abc import Callable, Sequence
-from typing import Final
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
+from pulse.application.facts import Facts, ReadWorkers, read_facts
+from pulse.application.notices import (
+    MAX_BEHIND_SECONDS,
+    Notice,
+    next_id_taken,
+    notices_of,
+    sequence_below_position,
+)
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.postgres.revisions import AppliedRevision, read_applied
-from pulse.projections import Lag, read_lag
 
-MOST_BEHIND_SECONDS: Final = 10.0
+_UNKNOWN = "unknown until database and schema are well"
 
 
 class Ready(msgspec.Struct, frozen=True):
     """Each check's name with what is wrong, None where all is well; and what a person should know.
 
     `parked_orders` are set aside for a person, `orders_for_newer_code` wait for a newer process;
-    neither keeps this one from its work.
+    neither keeps this one from its work, and no notice does.
     """
 
     checks: dict[str, str | None]
     parked_orders: int | None = None
     orders_for_newer_code: int | None = None
+    notices: tuple[Notice, ...] = ()
+
+
+class OwnParts(msgspec.Struct, frozen=True):
+    """How the process's own parts are, each as the reason it cannot do its work, None if it can.
+
+    `schema` judges the revisions that the database has; `append` may probe, within 2 s; `projector`
+    alone is no fault while another process projects. `others` are further checks by name: the
+    clock, and the workers where the process has any.
+    """
+
+    schema: Callable[[Sequence[AppliedRevision]], str | None]
+    append: Callable[[], Awaitable[str | None]]
+    projector: Callable[[], str | None]
+    others: Callable[[], Mapping[str, str | None]]
 
 
 class Readiness:
     """The checks behind `/health/ready`.
 
-    `schema_fault` tells why this code may not run on a schema of such revisions, `clock_fault` why
-    the process's clock will not do, `projector_fault` why this process cannot project on; each None
-    if all is well.
+    Only what this process cannot do itself makes it not ready. What another process or the
+    installation lacks is a notice: taking this process out of service would not help.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        schema_fault: Callable[[Sequence[AppliedRevision]], str | None],
-        clock_fault: Callable[[], str | None],
-        projector_fault: Callable[[], str | None],
-    ) -> None:
+    def __init__(self, database: Database, parts: OwnParts, read_workers: ReadWorkers) -> None:
         self._database = database
-        self._schema_fault = schema_fault
-        self._clock_fault = clock_fault
-        self._projector_fault = projector_fault
+        self._parts = parts
+        self._read_workers = read_workers
+        self._checking: asyncio.Task[Ready] | None = None
 
     async def check(self) -> Ready:
-        """How it stands now."""
-        checks: dict[str, str | None] = {"database": None, "schema": None, "projection": None}
-        lag: Lag | None = None
+        """The state now. Those who ask while a check runs share its answer."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check())
+        return await asyncio.shield(self._checking)
+
+    async def notices(self) -> tuple[Notice, ...]:
+        """The notices now.
+
+        Raises:
+            DatabaseUnavailable: they cannot be told.
+        """
+        return notices_of(await self._facts())
+
+    async def _check(self) -> Ready:
+        append_fault, (database_fault, schema_fault, facts) = await asyncio.gather(
+            self._parts.append(), self._look()
+        )
+        checks: dict[str, str | None] = {
+            "database": database_fault,
+            "schema": schema_fault,
+            "append": append_fault or _taken_id(facts),
+            "projection": _projection_fault(facts),
+            **self._parts.others(),
+        }
+        if facts is None:
+            return Ready(checks)
+        lag = facts.lag
+        return Ready(checks, lag.parked_orders, lag.orders_for_newer_code, notices_of(facts))
+
+    async def _look(self) -> tuple[str | None, str | None, Facts | None]:
+        """The fault of the database, that of the schema, and the facts where there is neither."""
         try:
             await self._database.verify()
-            checks["schema"] = self._schema_fault(await self._database.read(read_applied))
-            if checks["schema"] is None:
-                lag = await read_lag(self._database)
+            schema_fault = self._parts.schema(await self._database.read(read_applied))
+            if schema_fault is not None:
+                return None, schema_fault, None
+            return None, None, await self._facts()
         except DatabaseUnavailable as error:
-            checks["database"] = str(error)
-            checks["schema"] = "unknown while the database is away"
-        checks["projection"] = self._projection_fault(lag)
-        checks["clock"] = self._clock_fault()
-        if lag is None:
-            return Ready(checks)
-        return Ready(checks, lag.parked_orders, lag.orders_for_newer_code)
+            return str(error), "unknown while the database is away", None
 
-    def _projection_fault(self, lag: Lag | None) -> str | None:
-        if lag is None:
-            return "unknown until database and schema are well"
-        fault = self._projector_fault()
-        if fault is not None or lag.behind_seconds <= MOST_BEHIND_SECONDS:
-            return fault
-        return (
-            f"the order queue is {lag.behind_seconds:.0f} s behind the log at position "
-            f"{lag.position}, more than {MOST_BEHIND_SECONDS:g} s"
+    async def _facts(self) -> Facts:
+        facts = await self._database.read(
+            lambda connection: read_facts(connection, self._read_workers)
         )
+        return msgspec.structs.replace(facts, projector_fault=self._parts.projector())
+
+
+def _projection_fault(facts: Facts | None) -> str | None:
+    if facts is None:
+        return _UNKNOWN
+    if facts.lag.behind_seconds > MAX_BEHIND_SECONDS:
+        why = f": {facts.projector_fault}" if facts.projector_fault else ""
+        return (
+            f"the order queue is {facts.lag.behind_seconds:.0f} s behind the log at position "
+            f"{facts.lag.position}, more than {MAX_BEHIND_SECONDS:g} s{why}"
+        )
+    return sequence_below_position(facts.log, facts.lag.position)
+
+
+def _taken_id(facts: Facts | None) -> str | None:
+    return None if facts is None else next_id_taken(facts.log, facts.lag.position)

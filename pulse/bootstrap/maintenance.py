@@ -17,7 +17,7 @@ from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 from pulse.postgres.revisions import AppliedRevision
-from pulse.projections import OnProgress, OrderReader, ParkedOrders, Rebuild
+from pulse.projections import Audit, OnProgress, OrderReader, ParkedOrders, Rebuild
 from pulse.settings import Settings
 
 _LOOK_AGAIN_SECONDS: Final = 0.5
@@ -30,6 +30,7 @@ class Tools(msgspec.Struct, frozen=True):
     store: EventStore
     orders: InProcessOrders
     parked: ParkedOrders
+    audit: Audit
 
     def rebuild(self, on_progress: OnProgress) -> Rebuild:
         """A rebuild of the order queue, not yet begun."""
@@ -64,7 +65,8 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             store = EventStore(database, on_commit=lambda: None)
             reader = OrderReader(database, store.mapper)
             orders = InProcessOrders(store, reader, system_clock, Origin.of_this_process())
-            yield Tools(database, store, orders, ParkedOrders(database, store.mapper))
+            parked = ParkedOrders(database, store.mapper)
+            yield Tools(database, store, orders, parked, Audit(database))
         finally:
             await database.close()
 

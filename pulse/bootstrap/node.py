@@ -11,7 +11,9 @@ import structlog
 from pulse.application import (
     ClockWatch,
     InProcessOrders,
+    NoticeWatch,
     Origin,
+    OwnParts,
     Readiness,
     system_clock,
 )
@@ -20,7 +22,7 @@ from pulse.bootstrap.services import Service
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
 from pulse.postgres import Database, Listener, Notifier, WakeUp
-from pulse.projections import BUSY_SECONDS, Busy, OrderReader, Projected, Projector
+from pulse.projections import BUSY_SECONDS, Audit, Busy, OrderReader, Projected, Projector
 from pulse.settings import Settings
 from pulse.workers import (
     CLAIMS_CHANNEL,
@@ -34,6 +36,7 @@ from pulse.workers import (
     SplitBatch,
     SplittingWorker,
     TimeoutMonitor,
+    reader_of_workers,
 )
 
 _log = structlog.get_logger(__name__)
@@ -43,6 +46,8 @@ _NOT_PRESENT_SECONDS: Final = 0.1
 _ORPHAN_CHECK_SECONDS: Final = 1.0
 _SILENCE_CHECK_SECONDS: Final = 0.5
 _CLOCK_CHECK_SECONDS: Final = 60.0
+_NOTICE_CHECK_SECONDS: Final = 5.0
+_AUDIT_CHECK_SECONDS: Final = 1.0
 _CATCH_UP_SECONDS: Final = 3.0
 _PROJECTED_EVENTS: Final = 1000
 _BETWEEN_PROJECTIONS_SECONDS: Final = 0.005
@@ -84,11 +89,18 @@ class Node:
             self._clock_watch,
             require_served=self._gate.require,
         )
+        self._presence: Presence | None = None
+        self._working: list[AnyLoop] = []
+        self._projecting = self._projector_loop()
         self.readiness = Readiness(
             self._database,
-            schema_fault=self._gate.migrations.fault,
-            clock_fault=lambda: self._clock_watch.fault,
-            projector_fault=lambda: self._projector.fault,
+            OwnParts(
+                schema=self._gate.fault_at,
+                append=self._store.appender.fault,
+                projector=lambda: self._projector.fault or self._projecting.fault,
+                others=self._own_checks,
+            ),
+            reader_of_workers(settings.timeout_seconds),
         )
 
     @asynccontextmanager
@@ -100,6 +112,7 @@ class Node:
 
         Raises:
             SchemaNotCurrent: the schema cannot be made what this code needs.
+            LogUnfit: accepted orders could be lost in this database.
         """
         async with AsyncExitStack() as stack:
             await self._database.open()
@@ -131,13 +144,8 @@ class Node:
         await self._gate.wait()
         with contextlib.suppress(PulseError):
             await self._clock_watch.run_once()
-        loops = [
-            self._schema_loop(),
-            self._clock_loop(),
-            self._silence_loop(),
-            self._projector_loop(),
-        ]
-        for loop in loops:
+        loops = [self._schema_loop(), self._clock_loop(), self._silence_loop(), self._projecting]
+        for loop in (*loops, self._notice_loop()):
             _service(loop).start(stack)
         presence = Presence(self._database, self._origin.instance, self._queue_advanced)
         if with_workers:  # present until its claims have ended: others would hand them back
@@ -145,8 +153,18 @@ class Node:
         stack.push_async_callback(self._catch_up)
         _service(self._orphans_loop()).start(stack)
         if with_workers:
-            _service(self._timeouts_loop()).start(stack)
-            _service(self._splitting_loop(presence)).start(stack)
+            self._presence = presence
+            self._working = [self._timeouts_loop(), self._splitting_loop(presence)]
+            for loop in (self._audit_loop(), *self._working):
+                _service(loop).start(stack)
+
+    def _own_checks(self) -> dict[str, str | None]:
+        """The clock, and the workers where this process has any."""
+        checks = {"clock": self._clock_watch.fault}
+        if self._presence is not None:
+            faults = [self._presence.fault, *(loop.fault for loop in self._working)]
+            checks["workers"] = "; ".join(filter(None, faults)) or None
+        return checks
 
     def _on_commit(self) -> None:
         """After a commit of this process's own: wake the projector here, then the others'."""
@@ -202,6 +220,14 @@ class Node:
 
     def _clock_loop(self) -> AnyLoop:
         return Loop("clock", self._clock_watch.run_once, _poll, poll_seconds=_CLOCK_CHECK_SECONDS)
+
+    def _notice_loop(self) -> AnyLoop:
+        watch = NoticeWatch(self.readiness.notices)
+        return Loop("notices", watch.run_once, _poll, poll_seconds=_NOTICE_CHECK_SECONDS)
+
+    def _audit_loop(self) -> AnyLoop:
+        audit = Audit(self._database)
+        return Loop("audit", audit.run_once, _poll, poll_seconds=_AUDIT_CHECK_SECONDS)
 
     def _silence_loop(self) -> AnyLoop:
         return Loop(

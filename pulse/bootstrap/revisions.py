@@ -35,4 +35,11 @@ REVISIONS: Final = (
             "order_queue_status.first_claimed_at",
         ),
     ),
+    Revision(
+        number=4,
+        name="queue_audit",
+        package="pulse.projections",
+        oldest_code=3,
+        columns=("queue_audit.due_at", "queue_audit_findings.found_at"),
+    ),
 )

@@ -1,16 +1,18 @@
-"""Bringing the schema up at start: try until Postgres is there and the schema is current."""
+"""The start: try until Postgres is there, the schema is current and the log fit to append to."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import psycopg
 import structlog
 
+from pulse.application import LogUnfit, require_fit_log
 from pulse.bootstrap.revisions import REVISIONS
 from pulse.errors import PulseError
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
-from pulse.postgres.revisions import read_applied
+from pulse.postgres.revisions import AppliedRevision, read_applied
 
 _log = structlog.get_logger(__name__)
 _RETRY_SECONDS: Final = 1.0
@@ -19,7 +21,7 @@ CHECK_SECONDS: Final = 2.0
 
 
 class SchemaGate:
-    """Opens when this code may run on the schema: migrated by this process, or by another.
+    """Opens when this code may run on the schema, migrated by any process, and the log is fit.
 
     `tried` is set after the first attempt, whatever came of it: from then on requests can be
     answered, with 503 where need be. `fault` says why this process may not work now; None if it
@@ -34,6 +36,11 @@ class SchemaGate:
         self._database = database
         self._migrate = migrate
         self._reported: str | None = None
+        self._unfit: str | None = None
+
+    def fault_at(self, applied: Sequence[AppliedRevision]) -> str | None:
+        """Why this process serves no orders at these revisions of the schema, None if it may."""
+        return self.migrations.fault(applied) or self._unfit
 
     def require(self) -> None:
         """Do nothing if this process may work on the database.
@@ -50,15 +57,16 @@ class SchemaGate:
         Raises:
             DatabaseUnavailable: it cannot be checked now; `fault` is as it was.
         """
-        self.fault = self.migrations.fault(await self._database.read(read_applied))
+        self.fault = self.fault_at(await self._database.read(read_applied))
 
     async def wait(self) -> None:
-        """Return when this code may run on the schema.
+        """Return when this code may run on the schema and the log is fit.
 
         Raises:
             SessionUnfit: at the first attempt, a lasting fault of server, database or session.
             SchemaNotCurrent: at the first attempt, for another reason than Postgres being away:
                 no right to migrate, a schema that is too new.
+            LogUnfit: at the first attempt, a log that must not be appended to.
         """
         try:
             while (fault := await self._attempt()) is not None:
@@ -74,7 +82,7 @@ class SchemaGate:
 
     async def _attempt(self) -> str | None:
         try:
-            return await asyncio.to_thread(self._migrate_or_look)
+            return await asyncio.to_thread(self._migrate_or_look) or await self._unfit_log()
         except SessionUnfit as error:
             if error.lasting and not self.tried.is_set():
                 raise
@@ -83,10 +91,24 @@ class SchemaGate:
             return f"Postgres cannot be reached: {describe(error)}"
         except MigrationUnderWay as error:
             return str(error)
+        except LogUnfit:
+            raise
         except (psycopg.Error, PulseError) as error:
             if self.tried.is_set():
                 return str(error)
             raise SchemaNotCurrent(f"the schema cannot be made current: {error}") from error
+
+    async def _unfit_log(self) -> str | None:
+        async with await self._database.connect("start") as connection:
+            try:
+                await require_fit_log(connection)
+            except LogUnfit as error:
+                self._unfit = str(error)
+                if not self.tried.is_set():
+                    raise
+            else:
+                self._unfit = None
+        return self._unfit
 
     def _migrate_or_look(self) -> str | None:
         conninfo, limits = self._database.conninfo, self._database.limits

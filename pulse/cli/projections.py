@@ -1,5 +1,6 @@
-"""`pulse projections`: orders that were set aside, and their way back."""
+"""`pulse projections`: parked orders, the audit of the queue against the log, and retries."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC
 from typing import Annotated
@@ -8,20 +9,31 @@ from uuid import UUID
 import msgspec
 import typer
 
-from pulse.application import OrderNotFound
 from pulse.bootstrap import settings_from_environment
 from pulse.bootstrap.maintenance import Tools
+from pulse.cli.audit_text import finding_text
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
+from pulse.cli.progress import OnProgress, progress_on
 from pulse.cli.replay import order_id_of
-from pulse.cli.terminal import add_command, counted, echo, help_if_alone, output, printable
+from pulse.cli.terminal import (
+    add_command,
+    counted,
+    echo,
+    errors,
+    help_if_alone,
+    output,
+    printable,
+)
 from pulse.eventstore import EventTooNew
-from pulse.projections import Lag, ParkedOrder, read_lag
+from pulse.projections import AuditFinding, Lag, ParkedOrder, read_lag
 from pulse.settings import Settings
+
+_MAX_RETRIED_FINDINGS = 10_000
 
 projections = typer.Typer(
     name="projections",
-    help="Orders that the projection has set aside, and their way back.",
-    epilog="Exit codes: 0 no order is parked, 1 some are, 2 wrong usage or settings, "
+    help="Parked orders, orders that the queue lacks, and how to bring them in.",
+    epilog="Exit codes: 0 no order is parked or missing, 1 some are, 2 wrong usage or settings, "
     "3 could not start.",
     rich_markup_mode=None,
 )
@@ -61,26 +73,70 @@ def status(
         raise typer.Exit(NOT_WELL)
 
 
+def audit(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+) -> None:
+    """Compare the whole log with the order queue, and name every order that differs.
+
+    Compares each creation in the log with the queue and the parked orders, each
+    PENDING order with the outcomes in the log, and each order in the queue with
+    its creation in the log; as far as the projection has read. Processes with
+    workers do the same in the background, a window at a time; this does it at
+    once. Shows its way in positions of the log
+    on standard error.
+
+    Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
+    which is started if it does not run. Changes nothing; orders may come and go.
+
+    Exit codes: 0 log and queue agree, 1 they do not, 2 wrong usage or settings,
+    3 Postgres cannot be reached or its schema is not current.
+
+    Example:
+      pulse projections audit
+    """
+    started = time.monotonic()
+    with progress_on(errors(), "position") as on_progress:
+        position, findings = run_to_end(_audit(settings_from_environment(), on_progress))
+    if as_json:
+        echo(msgspec.json.encode({"position": position, "findings": findings}))
+    else:
+        seconds = time.monotonic() - started
+        for finding in findings:
+            output().print(finding_text(finding))
+        output().print(
+            f"log and queue compared up to position {position:,} in {seconds:.1f} s: "
+            + (f"{counted(len(findings), 'difference')}" if findings else "they agree")
+        )
+    if findings:
+        raise typer.Exit(NOT_WELL)
+
+
 def retry(
     order_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="Which parked orders.")
+        list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="Which orders.")
     ] = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="Every parked order.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every parked order, and every one the audit found.")
+    ] = False,
 ) -> None:
-    """Take parked orders up again, after what parked them is mended.
+    """Build orders again from their events: parked ones, and those missing.
 
-    Builds each order anew from its events, alone and in one transaction: it
-    stands again, or it stays parked and says why. Run it once the code that reads
-    the event is mended; a stream that is wrong in itself stays parked.
+    Each order is built alone and in one transaction: it is in the queue again, or
+    it stays parked and says why. For a parked order run it once the code that
+    reads the event is repaired; a stream that is wrong in itself stays parked. An
+    order that `pulse status` or `pulse projections audit` names as missing is
+    brought in. `--all` takes what the background's audit has found so far; name
+    the others.
 
     Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
     which is started if it does not run. Ctrl-C leaves each order either done or
     as it was.
 
-    Exit codes: 0 each one stands, 1 some order stays parked or does not exist,
-    2 wrong usage or settings, 3 Postgres cannot be reached or its schema is not
-    current.
+    Exit codes: 0 each one is in the queue, 1 some order stays parked or does not
+    exist, 2 wrong usage or settings, 3 Postgres cannot be reached or its schema
+    is not current.
 
     Example:
       pulse projections retry --all
@@ -93,6 +149,7 @@ def retry(
 
 
 add_command(projections, status)
+add_command(projections, audit)
 add_command(projections, retry)
 
 
@@ -112,39 +169,67 @@ def _print(lag: Lag, parked: Sequence[ParkedOrder]) -> None:
             f"since {since.replace('+00:00', 'Z')}  {printable(order.reason)}"
         )
     if parked:
-        console.print("Once the fault is mended: `pulse projections retry --all`.")
+        console.print("Once the cause is repaired: `pulse projections retry --all`.")
+
+
+async def _audit(settings: Settings, on_progress: OnProgress) -> tuple[int, Sequence[AuditFinding]]:
+    position, found = 0, list[AuditFinding]()
+    async with open_tools_or_stop(settings) as tools:
+        async for window in tools.audit.every_window():
+            position = window.until
+            found += window.findings
+            on_progress(window.until, window.projected)
+    return position, found
 
 
 async def _retry_each(settings: Settings, order_ids: Sequence[str] | None) -> int:
-    """Retry these, or all of them; returns how many do not stand afterwards."""
+    """Retry these, or all of them; returns how many are not in the queue afterwards."""
     console, faults = output(), 0
     async with open_tools_or_stop(settings) as tools:
         parked = [order.order_id for order in await tools.parked.all()]
         wanted = [order_id_of(text) for text in order_ids] if order_ids else parked
+        if not order_ids:
+            wanted += await _found_by_audit(tools, but=parked)
         if not wanted:
-            console.print("no order is parked")
+            console.print("no order is parked or missing")
         for order_id in wanted:
-            take_up = _retry if order_id in parked else _leave
+            take_up = _retry if order_id in parked else _bring_in
             fault, sentence = await take_up(tools, order_id)
             console.print(f"{order_id}  {printable(sentence)}")
             faults += fault
     return faults
 
 
+async def _found_by_audit(tools: Tools, *, but: Sequence[UUID]) -> list[UUID]:
+    """Orders that a retry can bring in: not those that the log does not have."""
+    kept = await tools.audit.kept_findings(_MAX_RETRIED_FINDINGS)
+    found = await tools.audit.confirmed(finding.position for finding in kept)
+    orders = [finding.order_id for finding in found if finding.fault != "UNLOGGED"]
+    return [order_id for order_id in dict.fromkeys(orders) if order_id not in but]
+
+
 async def _retry(tools: Tools, order_id: UUID) -> tuple[bool, str]:
-    """Whether it stays parked, and a word on it."""
+    """Whether it stays parked, and a sentence on it."""
     try:
         retried = await tools.parked.retry(order_id)
     except EventTooNew as error:
         return True, f"stays parked until newer code takes it up: {error}"
     if retried.fault is not None:
         return True, f"stays parked: {retried.fault}"
-    return False, "stands again"
+    return False, "is in the queue again"
 
 
-async def _leave(tools: Tools, order_id: UUID) -> tuple[bool, str]:
-    try:
-        await tools.orders.history(order_id)
-    except OrderNotFound:
+async def _bring_in(tools: Tools, order_id: UUID) -> tuple[bool, str]:
+    """An order that is not parked: built from its stream if the queue differs from that."""
+    stream = await tools.store.read_stream(order_id)
+    if not stream:
         return True, "no order has this id"
-    return False, "is not parked"
+    if not await tools.audit.confirmed(record.position for record in stream):
+        return False, "is not parked; the queue agrees with the log as far as that is projected"
+    try:
+        retried = await tools.parked.retry(order_id)
+    except EventTooNew as error:
+        return True, f"could not be brought in, newer code must do it: {error}"
+    if retried.fault is not None:
+        return True, f"could not be brought in: {retried.fault}"
+    return False, "was missing from the queue, or behind, and is in it now"

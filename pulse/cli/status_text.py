@@ -1,19 +1,29 @@
-"""What `pulse status` found: what a person must see to, as text and as JSON."""
+"""What `pulse status` found, as text and as JSON."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 from rich.text import Text
 
-from pulse.application.readiness import MOST_BEHIND_SECONDS
+from pulse.application import Facts, Notice, notices_of
+from pulse.cli.audit_text import finding_text
 from pulse.cli.terminal import counted, duration, printable
-from pulse.projections import Lag
+from pulse.projections import AuditFinding
 from pulse.projections.queue_overview import QueueOverview
 from pulse.workers.overview import ClaimsOverview
 
 _STATES: Final = ("PENDING", "IN_PROGRESS", "COMPLETED", "FAILED")
 _BAD: Final = "bold red"
+_MAX_NAMED: Final = 10
+
+
+class Audited(msgspec.Struct, frozen=True):
+    """The differences between log and queue, compared now from `from_position` on."""
+
+    from_position: int
+    findings: tuple[AuditFinding, ...]
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -21,29 +31,22 @@ class Status(msgspec.Struct, frozen=True):
 
     queue: QueueOverview
     claims: ClaimsOverview
-    lag: Lag
-    timeout_seconds: float
+    facts: Facts
+    audited: Audited
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What a person should see, with the audit as it is now."""
+        found = Counter(finding.fault for finding in self.audited.findings)
+        audit = self.facts.audit
+        if audit is not None:
+            audit = msgspec.structs.replace(audit, findings=dict(found))
+        return notices_of(msgspec.structs.replace(self.facts, audit=audit))
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What needs a person, each with what to do; empty where all is well."""
-        needs: list[str] = []
-        if self.lag.parked_orders:
-            needs.append(
-                f"{counted(self.lag.parked_orders, 'order')} parked: "
-                "`pulse projections status` says why"
-            )
-        if self.lag.behind_seconds > MOST_BEHIND_SECONDS:
-            needs.append(
-                f"the projection is {duration(self.lag.behind_seconds)} behind: see that a process "
-                "of Pulse runs (`pulse up`) and what its log says"
-            )
-        if self.claims.overdue_orphans:
-            needs.append(
-                f"gone workers hold {counted(self.claims.overdue_orphans, 'claim')} older than "
-                f"{self.timeout_seconds:g} s: start workers (`pulse background`), they end them"
-            )
-        return tuple(needs)
+        return tuple(notice.message for notice in self.notices if notice.needs_person)
 
 
 def render(status: Status) -> Iterator[Text]:
@@ -51,21 +54,24 @@ def render(status: Status) -> Iterator[Text]:
     yield from _queue(status.queue)
     yield from _claims(status.claims)
     yield from _projection(status)
+    yield from _audit(status)
     yield Text("")
+    for notice in status.notices:
+        if notice.needs_person:
+            yield Text(f"Needs a person: {notice.message}.", _BAD)
+        else:
+            yield Text(f"Notice: {notice.message}.")
     if not status.needs:
         yield Text("Healthy.", "bold green")
-    for need in status.needs:
-        yield Text(f"Needs a person: {need}.", _BAD)
-    if not status.claims.workers_present and status.queue.orders("PENDING"):
-        yield Text("No worker is present: orders stay PENDING until `pulse background` runs.")
 
 
 def machine_form(status: Status) -> dict[str, Any]:
     """For scripts."""
-    queue, claims, lag = status.queue, status.claims, status.lag
+    queue, claims, lag = status.queue, status.claims, status.facts.lag
     return {
         "healthy": not status.needs,
         "needs": status.needs,
+        "notices": status.notices,
         "queue": {
             "orders": {state: queue.orders(state) for state in _STATES},
             "failed_by_reason": queue.failed_by_reason,
@@ -76,10 +82,15 @@ def machine_form(status: Status) -> dict[str, Any]:
         "claims": {"workers_present": claims.workers_present, "by_worker": claims.by_worker},
         "projection": {
             "position": lag.position,
-            "log_end": queue.log_end,
+            "log_end": status.facts.log.end,
             "behind_seconds": lag.behind_seconds,
         },
         "parked_orders": lag.parked_orders,
+        "audit": {
+            "from_position": status.audited.from_position,
+            "findings": status.audited.findings,
+            "background": status.facts.audit,
+        },
     }
 
 
@@ -109,9 +120,34 @@ def _claims(claims: ClaimsOverview) -> Iterator[Text]:
 
 
 def _projection(status: Status) -> Iterator[Text]:
-    lag, log_end = status.lag, status.queue.log_end
+    lag, log_end = status.facts.lag, status.facts.log.end
     yield Text("")
     yield Text("Projection", "bold")
-    behind = f", {duration(lag.behind_seconds)} behind" if lag.position < log_end else ", all read"
-    yield Text(f"  position {lag.position:,} of {log_end:,}{behind}")
+    if lag.position > log_end:
+        yield Text(f"  position {lag.position:,}, beyond the log's end at {log_end:,}", _BAD)
+    elif lag.position < log_end:
+        behind = f"{duration(lag.behind_seconds)} behind"
+        yield Text(f"  position {lag.position:,} of {log_end:,}, {behind}")
+    else:
+        yield Text(f"  position {lag.position:,} of {log_end:,}, all read")
     yield Text(f"  {counted(lag.parked_orders, 'order')} parked", _BAD if lag.parked_orders else "")
+
+
+def _audit(status: Status) -> Iterator[Text]:
+    audited, background, position = status.audited, status.facts.audit, status.facts.lag.position
+    yield Text("")
+    yield Text("Audit", "bold")
+    compared = counted(max(0, position - audited.from_position), "position")
+    whole = audited.from_position == 0
+    yield Text(
+        f"  {'the whole log' if whole else f'the newest {compared}'} compared with the queue"
+    )
+    if background is not None and not whole:
+        seconds_ago = background.last_pass_seconds_ago
+        ended = "has not ended yet" if seconds_ago is None else f"ended {duration(seconds_ago)} ago"
+        yield Text(f"  the last pass over the whole log {ended}")
+    for finding in audited.findings[:_MAX_NAMED]:
+        yield Text(f"  {finding_text(finding)}", _BAD)
+    if len(audited.findings) > _MAX_NAMED:
+        more = counted(len(audited.findings) - _MAX_NAMED, "order")
+        yield Text(f"  and {more} more: `pulse projections audit` names them", _BAD)

@@ -10,6 +10,7 @@ from pulse.eventstore.errors import (
     VersionTaken,
 )
 from pulse.eventstore.library import Factory
+from pulse.eventstore.log_state import LogState, read_log_faults, read_log_state
 from pulse.eventstore.mapper import EventMapper, EventTooNew, EventUnreadable
 from pulse.eventstore.records import RecordedEvent
 from pulse.eventstore.store import (
@@ -17,6 +18,7 @@ from pulse.eventstore.store import (
     EventStore,
     LogPage,
     PositionBeyondLog,
+    select_issued_log,
     select_log,
     select_records,
 )
@@ -35,10 +37,14 @@ __all__ = [
     "EventUnreadable",
     "Factory",
     "LogPage",
+    "LogState",
     "Outcome",
     "PositionBeyondLog",
     "RecordedEvent",
     "VersionTaken",
+    "read_log_faults",
+    "read_log_state",
+    "select_issued_log",
     "select_log",
     "select_records",
 ]

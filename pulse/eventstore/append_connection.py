@@ -114,4 +114,4 @@ async def _fetch_all(
 ) -> Rows:
     cursor = connection.cursor(binary=True)
     await cursor.execute(statement, parameters, prepare=True)
-    return await cursor.fetchall()
+    return await cursor.fetchall() if cursor.description else []

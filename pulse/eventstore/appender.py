@@ -17,6 +17,7 @@ from pulse.eventstore.append_connection import (
     ConnectionLimits,
     ConnectionLost,
 )
+from pulse.eventstore.append_health import AppendHealth, reason_of
 from pulse.eventstore.append_statements import PULSE_LOG, AppendStatements
 from pulse.eventstore.batch import (
     Key,
@@ -77,6 +78,7 @@ class Appender:
         self._queue: deque[PendingAppend] = deque()
         self._queued_events = 0
         self._arrived = asyncio.Event()
+        self._health = AppendHealth(self._connection, self._arrived.set)
         self._closing = False
         self._stuck: str | None = None
         self._probing = False
@@ -142,6 +144,18 @@ class Appender:
         self._arrived.set()
         return pending
 
+    async def fault(self) -> str | None:
+        """Why an append would fail now, None if it would be written; answers within 2 s.
+
+        While appends come this is their own outcome; else a probe runs, at most once a second,
+        which appends no event and notifies nobody. For Pulse's own log alone.
+        """
+        if self._closing:
+            return "Pulse is stopping"
+        if self._stuck is not None:
+            return f"Postgres takes no appends: {self._stuck}"
+        return await self._health.fault()
+
     async def run(self) -> None:
         """Connect, and write what arrives, until `drain` is asked for or it is cancelled."""
         self._running = asyncio.current_task()
@@ -155,6 +169,7 @@ class Appender:
                 self._arrived.clear()
                 while batch := take_batch(self._queue, self._limits.batch_events):
                     await self._write(batch)
+                await self._health.probe_if_asked()
         finally:
             self._refuse_the_rest()
             await self._connection.end()
@@ -255,11 +270,13 @@ class Appender:
         try:
             await self._insert_and_settle(batch)
         except ConnectionLost as error:
+            self._health.failed(error)
             _log.warning("append.reply_lost", appends=len(batch), error=str(error))
             for pending in batch:
                 pending.uncertain = True
         except _REFUSALS as error:
-            self._stuck = describe(error)
+            self._stuck = reason_of(error)
+            self._health.failed(error)
             _log.warning("append.refused_by_postgres", appends=len(batch), error=self._stuck)
             for pending in batch:
                 pending.sent = False
@@ -268,6 +285,7 @@ class Appender:
             await self._isolate(batch, error)
         else:
             self._stuck, self._suspect = None, False
+            self._health.succeeded()
         return True
 
     async def _isolate(self, batch: list[PendingAppend], error: Exception) -> None:
@@ -277,7 +295,9 @@ class Appender:
         if len(batch) > 1:
             for pending in batch:
                 await self._write([pending])
-        elif batch[0].uncertain:  # it may stand by an earlier try, whatever becomes of this one
+            return
+        self._health.failed(error)
+        if batch[0].uncertain:  # it may stand by an earlier try, whatever becomes of this one
             unknown = AppendOutcomeUnknown(f"failed when asked again: {describe(error)}")
             unknown.__cause__ = error
             batch[0].fail(unknown)

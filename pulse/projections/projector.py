@@ -8,7 +8,7 @@ import msgspec
 import psycopg
 
 from pulse.errors import PulseError
-from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_log
+from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_issued_log
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
 from pulse.projections.parking import FaultUnclear, Parking
 from pulse.projections.poison import Fault, fault_of
@@ -99,7 +99,7 @@ class Projector:
             if locked is None:
                 return Busy()
             position, any_parked = locked
-            records = await select_log(connection, after=position, limit=self._batch_events)
+            records = await select_issued_log(connection, after=position, limit=self._batch_events)
             if not records:
                 return Projected(position=position, events=0, foreign=0)
             to_apply: Sequence[RecordedEvent] = records
@@ -115,7 +115,7 @@ class Projector:
             locked = await _lock_position(connection)
             if locked is None:
                 return Busy()
-            records = await select_log(connection, after=locked[0], limit=self._batch_events)
+            records = await select_issued_log(connection, after=locked[0], limit=self._batch_events)
             end, foreign, obstacle = await self._apply_parking(connection, records)
             applied = [record for record in records if record.position < end]
             position = applied[-1].position if applied else locked[0]

@@ -11,7 +11,6 @@ _MOST_EXACT_SECONDS: Final = 5.0
 
 _SELECT_QUEUE_COUNTS = load_sql(__package__, "select_queue_counts")
 _ESTIMATE_QUEUE_COUNTS = load_sql(__package__, "estimate_queue_counts")
-_SELECT_LOG_END = load_sql(__package__, "select_log_end")
 
 
 class QueueCount(msgspec.Struct, frozen=True):
@@ -32,7 +31,6 @@ class QueueOverview(msgspec.Struct, frozen=True):
 
     counts: tuple[QueueCount, ...]
     exact: bool
-    log_end: int
 
     def orders(self, order_queue_status: str) -> int:
         """How many are in that state, for whatever reason."""
@@ -64,15 +62,12 @@ async def read_queue_overview(
     """
 
     async def select(connection: Connection) -> QueueOverview:
-        cursor = await connection.execute(_SELECT_LOG_END)
-        row = await cursor.fetchone()
-        log_end = row[0] if row else 0
         try:
             counts = await _counts(connection, _SELECT_QUEUE_COUNTS, most_exact_seconds)
         except psycopg.errors.QueryCanceled:
             counts = await _counts(connection, _ESTIMATE_QUEUE_COUNTS, None)
-            return QueueOverview(counts, exact=False, log_end=log_end)
-        return QueueOverview(counts, exact=True, log_end=log_end)
+            return QueueOverview(counts, exact=False)
+        return QueueOverview(counts, exact=True)
 
     return await database.read(select)
 

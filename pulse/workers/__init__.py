@@ -3,6 +3,7 @@
 from pulse.workers.claims import Claims
 from pulse.workers.loop import NOW, Loop
 from pulse.workers.orphans import OrphanedClaims, Released
+from pulse.workers.overview import reader_of_workers
 from pulse.workers.presence import CLAIMS_CHANNEL, Presence
 from pulse.workers.silence import SilentClients
 from pulse.workers.splitting import Fate, SplitBatch, SplittingWorker
@@ -22,4 +23,5 @@ __all__ = [
     "SplittingWorker",
     "TimedOutBatch",
     "TimeoutMonitor",
+    "reader_of_workers",
 ]

@@ -17,6 +17,12 @@ _log = structlog.get_logger(__name__)
 _FIRST_RETRY_SECONDS: Final = 0.1
 _MOST_RETRY_SECONDS: Final = 2.0
 
+MAX_FAILING_SECONDS: Final = 10.0
+"""A loop whose every step has failed for longer does not do its work."""
+
+MAX_STEP_SECONDS: Final = 30.0
+"""A step that takes longer hangs: every statement and every append in it is bounded by less."""
+
 Result = TypeVar("Result")
 
 NOW: Final = 0.0
@@ -49,19 +55,36 @@ class Loop(Generic[Result]):
         self._least_seconds = least_seconds
         self._stopping = False
         self._fault: str | None = None
+        self._failing_since: float | None = None
+        self._failure = ""
+        self._step_began_at: float | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Why this loop has done no work for long, None while it does or was not yet given time."""
+        now = asyncio.get_running_loop().time()
+        if self._step_began_at is not None and now - self._step_began_at > MAX_STEP_SECONDS:
+            return f"the {self.name} loop has hung for {now - self._step_began_at:.0f} s"
+        if self._failing_since is not None and now - self._failing_since > MAX_FAILING_SECONDS:
+            failing_seconds = now - self._failing_since
+            return f"the {self.name} loop has failed for {failing_seconds:.0f} s: {self._failure}"
+        return None
 
     async def run(self) -> None:
         """Run until `stop`; an error is logged and the next step comes after a growing pause."""
         retry_seconds = _FIRST_RETRY_SECONDS
         while not self._stopping:
             try:
-                pause = self._pause_after(await self._run_once())
+                pause = self._pause_after(await self._step())
             except PulseError as error:
                 self._report(str(error))
-            except Exception:  # noqa: BLE001 - a bug is logged; the loop is the last to fall
+                self._note_failure(str(error))
+            except Exception as error:  # noqa: BLE001 - a bug is logged; the loop goes on
                 _log.exception("loop.step_crashed", loop=self.name)
+                self._note_failure(f"crashed with {type(error).__name__}, see the log")
             else:
                 self._report(None)
+                self._failing_since = None
                 retry_seconds = _FIRST_RETRY_SECONDS
                 await self._rest(pause)
                 continue
@@ -72,6 +95,18 @@ class Loop(Generic[Result]):
         """Take no further step."""
         self._stopping = True
         self._wake_up.set()
+
+    async def _step(self) -> Result:
+        self._step_began_at = asyncio.get_running_loop().time()
+        try:
+            return await self._run_once()
+        finally:
+            self._step_began_at = None
+
+    def _note_failure(self, failure: str) -> None:
+        self._failure = failure
+        if self._failing_since is None:
+            self._failing_since = asyncio.get_running_loop().time()
 
     def _report(self, fault: str | None) -> None:
         """Say what changed, not every time that it has not: a fault may last for hours."""

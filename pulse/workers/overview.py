@@ -1,7 +1,8 @@
-"""Who holds claims now, and who is there to work."""
+"""Which worker holds how many claims, and how many workers are present."""
 
 import msgspec
 
+from pulse.application import ReadWorkers, WorkersSeen
 from pulse.postgres import Connection, Database, load_sql
 from pulse.workers.presence import PRESENCE_CLASS
 
@@ -30,7 +31,7 @@ class ClaimsOverview(msgspec.Struct, frozen=True):
 
     @property
     def overdue_orphans(self) -> int:
-        """Claims of gone workers that are older than the timeout, and still nobody ended them."""
+        """Claims of gone workers that are older than the timeout and not ended yet."""
         return sum(claims.overdue for claims in self.by_worker if not claims.present)
 
 
@@ -40,13 +41,41 @@ async def read_claims_overview(database: Database, *, timeout_seconds: float) ->
     Raises:
         DatabaseUnavailable: it cannot be told.
     """
+    return await database.read(
+        lambda connection: select_claims_overview(connection, timeout_seconds=timeout_seconds)
+    )
 
-    async def select(connection: Connection) -> ClaimsOverview:
-        cursor = connection.cursor(binary=True)
-        await cursor.execute(_SELECT_CLAIMS_BY_WORKER, (timeout_seconds, PRESENCE_CLASS))
-        by_worker = tuple(WorkerClaims(*row) for row in await cursor.fetchall())
-        await cursor.execute(_COUNT_PRESENT_WORKERS, (PRESENCE_CLASS,))
-        row = await cursor.fetchone()
-        return ClaimsOverview(by_worker, row[0] if row else 0)
 
-    return await database.read(select)
+async def select_claims_overview(
+    connection: Connection, *, timeout_seconds: float
+) -> ClaimsOverview:
+    """The claims now, read on a connection of the caller's."""
+    cursor = connection.cursor(binary=True)
+    parameters = (timeout_seconds, PRESENCE_CLASS)
+    await cursor.execute(_SELECT_CLAIMS_BY_WORKER, parameters, prepare=True)
+    by_worker = tuple(WorkerClaims(*row) for row in await cursor.fetchall())
+    await cursor.execute(_COUNT_PRESENT_WORKERS, (PRESENCE_CLASS,), prepare=True)
+    row = await cursor.fetchone()
+    return ClaimsOverview(by_worker, row[0] if row else 0)
+
+
+def reader_of_workers(timeout_seconds: float) -> ReadWorkers:
+    """What reads the workers for notices and readiness; claims are overdue after that long."""
+
+    async def read(connection: Connection) -> WorkersSeen:
+        overview = await select_claims_overview(connection, timeout_seconds=timeout_seconds)
+        return workers_seen(overview, timeout_seconds)
+
+    return read
+
+
+def workers_seen(overview: ClaimsOverview, timeout_seconds: float) -> WorkersSeen:
+    """The overview as far as notices are told from it."""
+    gone = [claims for claims in overview.by_worker if not claims.present]
+    return WorkersSeen(
+        present=overview.workers_present,
+        gone_claims=sum(claims.orders for claims in gone),
+        oldest_gone_seconds=max((claims.oldest_seconds for claims in gone), default=0.0),
+        overdue_claims=overview.overdue_orphans,
+        timeout_seconds=timeout_seconds,
+    )

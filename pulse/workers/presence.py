@@ -5,6 +5,7 @@ off, frozen, or its host dead. No heartbeat is written and no clock is compared:
 killed process at once, and ends a session from which it has heard nothing for too long.
 """
 
+import asyncio
 from typing import Final
 
 from pulse.postgres import Connection, Database, Listener, WakeUp, load_sql
@@ -14,6 +15,9 @@ PRESENCE_CLASS: Final = 0x50554C53
 
 CLAIMS_CHANNEL: Final = "order_claims"
 """Where it is told that orders came back, so that a waiting worker takes them at once."""
+
+MAX_ABSENT_SECONDS: Final = 10.0
+"""A worker without its presence for longer does not do its work."""
 
 SILENCE_SECONDS: Final = 15.0
 """A worker that has not been heard of for so long is gone; it is heard of every 5 s."""
@@ -34,6 +38,7 @@ class Presence:
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self.worker = worker
+        self._last_held_at: float | None = None
         self._silence_milliseconds = str(round(silence_seconds * 1000))
         self._listener = Listener(
             database, CLAIMS_CHANNEL, wake_up, role="presence", prepare=self._hold
@@ -42,7 +47,22 @@ class Presence:
     @property
     def held(self) -> bool:
         """Whether the lock is held now; a worker that is not present claims nothing."""
+        if self._listener.connected or self._last_held_at is None:
+            self._last_held_at = asyncio.get_running_loop().time()
         return self._listener.connected
+
+    @property
+    def fault(self) -> str | None:
+        """Why this worker claims nothing, None while it is present or was so a moment ago."""
+        if self.held or self._last_held_at is None:
+            return None
+        absent_seconds = asyncio.get_running_loop().time() - self._last_held_at
+        if absent_seconds <= MAX_ABSENT_SECONDS:
+            return None
+        return (
+            f"the worker has not been present for {absent_seconds:.0f} s: its connection for that "
+            "cannot be made, see wakeups.listener_lost in the log"
+        )
 
     async def run(self) -> None:
         """Be present until cancelled, again and again if the connection breaks."""

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
+from psycopg.conninfo import make_conninfo
 
-from pulse.domain import Event
+from pulse.domain import Event, OrderCreated
 from pulse.postgres import Database
 from pulse.projections import queue_overview
 from pulse.projections.queue_overview import read_queue_overview
@@ -77,7 +79,8 @@ def test_an_empty_queue_is_healthy(conninfo: str) -> None:
 
 def test_every_state_is_counted_and_failures_by_reason(conninfo: str) -> None:
     fill(conninfo)
-    found = status_json(conninfo, 0)
+    with present(conninfo, "host:1:abc"):
+        found = status_json(conninfo, 0)
     queue = found["queue"]
     assert queue["orders"] == {"PENDING": 2, "IN_PROGRESS": 1, "COMPLETED": 1, "FAILED": 3}
     assert queue["failed_by_reason"] == {"TOO_LATE": 2, "TIMED_OUT": 1}
@@ -106,19 +109,210 @@ def test_the_same_in_text(conninfo: str) -> None:
     assert lines[-1] == "Healthy."
 
 
-def test_a_gone_worker_needs_nobody_before_the_timeout_and_somebody_after(conninfo: str) -> None:
+def test_a_gone_worker_needs_a_person_once_the_timeout_is_over(conninfo: str) -> None:
     fill(conninfo)
-    text = run_pulse("status", conninfo=conninfo, timeout_seconds=200).out
-    assert "the oldest for 1 min 40 s, gone" in text
-    assert "No worker is present" in text
-    status_json(conninfo, 0, timeout_seconds=200)
+    with present(conninfo, "host:2:def"):
+        text = run_pulse("status", conninfo=conninfo, timeout_seconds=200).out
+        assert "the oldest for 1 min 40 s, gone" in text
+        status_json(conninfo, 0, timeout_seconds=200)
 
-    found = status_json(conninfo, 1, timeout_seconds=50)
-    assert found["claims"]["by_worker"][0]["overdue"] == 1
-    (need,) = found["needs"]
-    assert need.startswith("gone workers hold 1 claim older than 50 s: start workers")
+        found = status_json(conninfo, 1, timeout_seconds=50)
+        assert found["claims"]["by_worker"][0]["overdue"] == 1
+        (need,) = found["needs"]
+        assert need.startswith("gone workers hold 1 claim older than 50 s: start workers")
     with present(conninfo, "host:1:abc"):
         status_json(conninfo, 0, timeout_seconds=50)
+
+
+def codes(found: dict[str, Any]) -> dict[str, bool]:
+    """The notices by code, and whether each needs a person."""
+    return {notice["code"]: notice["needs_person"] for notice in found["notices"]}
+
+
+def created_ago(seconds: float, count: int = 1) -> list[OrderCreated]:
+    return orders_created(count, timestamp=datetime.now(UTC) - timedelta(seconds=seconds))
+
+
+def test_orders_that_wait_without_any_worker_need_a_person_after_ten_seconds(
+    conninfo: str,
+) -> None:
+    write(conninfo, *stored(created_ago(0, 2)))
+    projected(conninfo)
+    assert codes(status_json(conninfo, 0)) == {"no_worker": False}
+    write(conninfo, *stored(created_ago(11)))
+    projected(conninfo)
+    ended = run_pulse("status", conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert "Needs a person: no worker is present, with 3 orders waiting" in ended.out
+    assert "start workers (`pulse background`, or `pulse up`)" in ended.out
+    assert "Healthy" not in ended.out
+    with present(conninfo, "host:1:abc"):
+        assert codes(status_json(conninfo, 0)) == {}
+
+
+def test_what_gone_workers_hold_waits_too(conninfo: str) -> None:
+    (created,) = created_ago(0)
+    write(conninfo, *stored([created]))
+    projected(conninfo)
+    claim(conninfo, created.originator_id, "host:1:abc", seconds_ago=12)
+    assert codes(status_json(conninfo, 1)) == {"no_worker": True}
+
+
+def test_orders_that_wait_for_a_minute_although_workers_are_present_need_a_person(
+    conninfo: str,
+) -> None:
+    write(conninfo, *stored(created_ago(70)))
+    projected(conninfo)
+    with present(conninfo, "host:1:abc"):
+        assert codes(status_json(conninfo, 1)) == {"orders_wait": True}
+
+
+def test_orders_for_newer_code_need_a_person_after_a_minute(conninfo: str) -> None:
+    now = datetime.now(UTC)
+    write(conninfo, *stored([order_created(splitter_version=99, timestamp=now)]))
+    projected(conninfo)
+    assert codes(status_json(conninfo, 0)) == {"orders_for_newer_code": False}
+    ago = now - timedelta(seconds=70)
+    write(conninfo, *stored([order_created(splitter_version=99, timestamp=ago)]))
+    projected(conninfo)
+    assert codes(status_json(conninfo, 1)) == {"orders_for_newer_code": True}
+
+
+def test_orders_that_fail_in_numbers_need_a_person_as_long_as_that_is_recent(
+    conninfo: str,
+) -> None:
+    write_failed(conninfo, 4, minutes_ago=5)
+    write_failed(conninfo, 9, minutes_ago=20)
+    status_json(conninfo, 0)
+    write_failed(conninfo, 1, minutes_ago=1)
+    ended = run_pulse("status", conninfo=conninfo)
+    assert ended.exit_code == 1
+    said = "Needs a person: 5 orders FAILED in the last 15 min (5 TOO_LATE): `pulse orders failed`"
+    assert said in ended.out
+
+
+def write_failed(conninfo: str, count: int, minutes_ago: float) -> None:
+    created = created_ago(60 * minutes_ago, count)
+    write(conninfo, *stored(created))
+    write(conninfo, *stored([splitting_failed(c, "TOO_LATE") for c in created]))
+    projected(conninfo)
+
+
+def as_owner(conninfo: str, *statements: str) -> None:
+    """What only the log's owner can do, and nobody should."""
+    with psycopg.connect(conninfo) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+DISABLE = "ALTER TABLE stored_events DISABLE TRIGGER stored_events_append_only"
+SEQUENCE = "public.stored_events_notification_id_seq"
+
+
+def test_a_log_that_lost_its_end_needs_a_person_and_is_not_all_read(conninfo: str) -> None:
+    created = orders_created(4)
+    write(conninfo, *stored(created), *stored([slices_scheduled(c) for c in created]))
+    projected(conninfo)
+    as_owner(conninfo, DISABLE, "DELETE FROM stored_events WHERE notification_id > 2")
+    ended = run_pulse("status", conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert "position 8, beyond the log's end at 2" in ended.out
+    assert "all read" not in ended.out
+    assert "the log ends at 2, before the projected position 8" in ended.out
+    assert codes(status_json(conninfo, 1)) == {
+        "log_shorter_than_position": True,
+        "orders_unlogged": True,
+    }
+
+
+def test_events_missing_in_the_midst_of_the_log_need_a_person(conninfo: str) -> None:
+    created = orders_created(4)
+    write(conninfo, *stored(created), *stored([slices_scheduled(c) for c in created]))
+    projected(conninfo)
+    as_owner(conninfo, DISABLE, "DELETE FROM stored_events WHERE notification_id IN (2, 6)")
+    ended = run_pulse("status", conninfo=conninfo)
+    assert ended.exit_code == 1
+    order_id = created[1].originator_id
+    assert f"order {order_id} is in the queue, created at position 2, with an event" in ended.out
+
+
+def write_at(conninfo: str, position: int) -> None:
+    (event,) = stored([order_created()])
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(
+            "INSERT INTO stored_events"
+            " (originator_id, originator_version, topic, state, notification_id)"
+            " VALUES (%s, 1, %s, %s, %s)",
+            (event.originator_id, event.topic, event.state, position),
+        )
+
+
+def test_an_id_beyond_the_sequence_needs_a_person_who_is_told_the_statement(
+    conninfo: str,
+) -> None:
+    write(conninfo, *stored([slices_scheduled(order_created())]))
+    projected(conninfo)
+    write_at(conninfo, 5000)
+    found = status_json(conninfo, 1)
+    assert codes(found)["id_beyond_sequence"]
+    (need,) = [need for need in found["needs"] if "5000" in need]
+    assert f"call setval('{SEQUENCE}', 5000) in SQL" in need
+    as_owner(conninfo, f"SELECT setval('{SEQUENCE}', 5000)")
+    projected(conninfo)
+    assert "id_beyond_sequence" not in codes(status_json(conninfo, 1))
+
+
+def test_a_sequence_below_the_end_of_the_log_needs_a_person(conninfo: str) -> None:
+    write(conninfo, *stored(orders_created(4)))
+    as_owner(conninfo, f"SELECT setval('{SEQUENCE}', 2)")
+    found = codes(status_json(conninfo, 1))
+    assert found["sequence_below_log"]
+    projected(conninfo)
+    assert "sequence_below_position" not in codes(status_json(conninfo, 1))
+
+
+def test_a_sequence_below_the_projected_position_needs_a_person(conninfo: str) -> None:
+    write(conninfo, *stored(orders_created(4)))
+    projected(conninfo)
+    as_owner(conninfo, f"SELECT setval('{SEQUENCE}', 2)")
+    assert codes(status_json(conninfo, 1))["sequence_below_position"]
+
+
+def test_an_order_that_was_passed_over_needs_a_person_and_is_named(conninfo: str) -> None:
+    created = order_created()
+    with psycopg.connect(conninfo) as late:
+        (event,) = stored([created])
+        late.execute(
+            "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
+            " VALUES (%s, 1, %s, %s)",
+            (event.originator_id, event.topic, event.state),
+        )
+        write(conninfo, *stored(orders_created(3)))
+        projected(conninfo)
+    ended = run_pulse("status", conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert "Needs a person: 1 order of the log missing from the queue" in ended.out
+    assert f"`pulse projections retry {created.originator_id}` brings it in" in ended.out
+    run_pulse("projections", "retry", str(created.originator_id), conninfo=conninfo)
+    assert "orders_missing" not in codes(status_json(conninfo, 0))
+
+
+def test_a_role_without_rights_to_sequence_and_audit_is_told_so_and_served(
+    conninfo: str,
+) -> None:
+    role = f"pulse_{uuid4().hex[:12]}"
+    tables = "stored_events, order_queue, order_claims, parked_orders, notification_tracking"
+    as_owner(
+        conninfo,
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT SELECT ON {tables}, order_queue_status, alembic_version TO {role}",
+        f"GRANT SELECT ON order_slices TO {role}",
+    )
+    try:
+        found = status_json(make_conninfo(conninfo, user=role), 0)
+        assert codes(found) == {"sequence_unreadable": False, "audit_unreadable": False}
+    finally:
+        as_owner(conninfo, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 def test_a_parked_order_needs_a_person(conninfo: str) -> None:
@@ -140,7 +334,7 @@ def test_a_projection_far_behind_needs_a_person_and_one_just_behind_does_not(
     ended = run_pulse("status", conninfo=conninfo)
     assert ended.exit_code == 1
     assert "position 3 of 5, 1 min 30 s behind" in ended.out
-    assert "Needs a person: the projection is 1 min 30 s behind" in ended.out
+    assert "Needs a person: the projection is 90 s behind: see that a process of Pulse" in ended.out
 
 
 async def test_where_counting_takes_too_long_the_settled_are_estimated(

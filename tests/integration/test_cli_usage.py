@@ -30,6 +30,7 @@ COMMANDS = [
     ["splitter", "rules"],
     ["splitter", "vectors"],
     ["projections", "status"],
+    ["projections", "audit"],
     ["projections", "retry"],
     ["orders", "failed"],
 ]
@@ -39,6 +40,7 @@ ON_POSTGRES = [
     ["status", "--json"],
     ["rebuild"],
     ["projections", "status"],
+    ["projections", "audit"],
     ["projections", "retry", "--all"],
     ["orders", "failed"],
     ["orders", "failed", "--json"],

@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from pulse.eventstore import store
 from pulse.postgres import Limits, load_sql
 from pulse.postgres.session import connect_blocking
-from pulse.projections import OrderQuery, OrderQueueStatus, SlicePlace, SliceQuery
+from pulse.projections import MAX_LOOKED_AT, OrderQuery, OrderQueueStatus, SlicePlace, SliceQuery
 from pulse.projections.order_list import orders_parameters, orders_statement
 from pulse.projections.slice_list import SELECT_SLICES, slices_parameters
 from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
@@ -130,6 +130,16 @@ def test_a_page_of_the_log_costs_a_page_and_of_one_type_what_may_be_scanned(
         nodes = carried_out(connection, mode, statement, parameters)
         assert_costs(nodes, store.MOST_SCANNED, filtered=store.MOST_SCANNED)
         assert all(n.rows <= 1000 for n in nodes if n.kind == "Sort")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_queues_health_costs_a_thousand_orders(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    statement = load_sql("pulse.projections", "select_queue_health")
+    parameters = {"splitters": [1], "lately_seconds": 900.0}
+    nodes = carried_out(connection, mode, statement, parameters)
+    assert_costs(nodes, MAX_LOOKED_AT)
 
 
 def test_no_page_is_compiled(connection: psycopg.Connection[Any]) -> None:

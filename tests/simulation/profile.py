@@ -13,7 +13,7 @@ AWAITS: Final = (
     *("append_events", "append_events", "append_events", "append_events"),
     *("select_streams", "select_streams", "select_streams"),
     *("claim_orders", "claim_orders", "lock_position", "COMMIT"),
-    *("select_stored", "select_overdue_claims", "select_log", "insert_orders", "connect"),
+    *("select_stored", "select_overdue_claims", "select_issued_log", "insert_orders", "connect"),
     *("release_orphans", "release_unsettled", "release_claims", "advance_position"),
     "settle_orders+insert_slices+delete_settled_claims",
     "insert_orders+settle_orders+insert_slices+delete_settled_claims",

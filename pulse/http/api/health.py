@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
@@ -29,6 +30,7 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
                 "checks": dict.fromkeys(ready.checks, "ok"),
                 "parked_orders": ready.parked_orders,
                 "orders_for_newer_code": ready.orders_for_newer_code,
+                "notices": msgspec.to_builtins(ready.notices),
             }
         )
 

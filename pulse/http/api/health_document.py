@@ -3,14 +3,23 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from pulse.application import Ready
+import msgspec
+
+from pulse.application import Notice, Ready
 from pulse.http.api.health import HELLO
 from pulse.http.errors import NotReady
 from pulse.http.openapi import answer, operation
 from pulse.http.openapi.faults import FAULTS_OF_ALL, Fault
-from pulse.http.openapi.schemas import Schema, or_null, record, ref, text, whole
+from pulse.http.openapi.schemas import Schema, list_of, or_null, record, ref, text, whole
 
-_CHECKS: Final = ("database", "schema", "projection", "clock")
+_CHECKS: Final = ("database", "schema", "append", "projection", "clock", "workers")
+_IF_ANY: Final = ("workers",)
+_NOTICE: Final = Notice(
+    "no_worker",
+    "no worker is present, with 3 orders waiting, the oldest for 12 s: start workers "
+    "(`pulse background`, or `pulse up`)",
+    needs_person=True,
+)
 _NOT_READY: Final = Ready(
     {
         **dict.fromkeys(_CHECKS),
@@ -18,6 +27,7 @@ _NOT_READY: Final = Ready(
     },
     parked_orders=0,
     orders_for_newer_code=0,
+    notices=(_NOTICE,),
 )
 _CRASH: Final = FAULTS_OF_ALL[:1]
 
@@ -26,6 +36,7 @@ _READY: Final[dict[str, Any]] = {
     "checks": dict.fromkeys(_CHECKS, "ok"),
     "parked_orders": 0,
     "orders_for_newer_code": 0,
+    "notices": [msgspec.to_builtins(_NOTICE)],
 }
 
 HEALTH_SCHEMAS: Final[dict[str, Schema]] = {
@@ -33,9 +44,20 @@ HEALTH_SCHEMAS: Final[dict[str, Schema]] = {
     "Ready": record(
         "The process can do its work.",
         status={"const": "ready"},
-        checks=record("Each check.", (), **{name: {"const": "ok"} for name in _CHECKS}),
+        checks=record(
+            "Each check; `workers` only where the process has any.",
+            _IF_ANY,
+            **{name: {"const": "ok"} for name in _CHECKS},
+        ),
         parked_orders=or_null(whole(0, description="set aside for a person")),
         orders_for_newer_code=or_null(whole(0, description="waiting for a newer process")),
+        notices=list_of(ref("Notice"), description="what a person should see all the same"),
+    ),
+    "Notice": record(
+        "Something that this process cannot put right.",
+        code=text("stable, for programs"),
+        message=text("what is wrong and what to do"),
+        needs_person={"type": "boolean", "description": "whether it does not pass by itself"},
     ),
     "Hello": record("A greeting.", message=text()),
 }

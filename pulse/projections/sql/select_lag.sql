@@ -1,11 +1,12 @@
 -- How far the projection is behind: its position, how long ago (by the database's clock) the first
--- event it has not read was recorded, zero if it has read all, how many orders are parked, and how
--- many of the oldest pending ones want a splitter that this code does not have.
+-- event it has not read was recorded, zero if it has read all up to the last id issued, how many orders
+-- are parked, and how many of the oldest pending ones want a splitter that this code does not have.
 SELECT t.notification_id,
        COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - (
            SELECT s.recorded_at
              FROM stored_events s
             WHERE s.notification_id > t.notification_id
+              AND s.notification_id <= %s::bigint
             ORDER BY s.notification_id
             LIMIT 1)), 0)::float8,
        (SELECT count(*) FROM parked_orders),

@@ -47,6 +47,10 @@ def select_log(server: Server, _: Session, parameters: Any) -> Result:
     return Result([_row(r) for r in server.log.after(after, limit)])
 
 
+def select_issued_log(server: Server, session: Session, parameters: Any) -> Result:
+    return select_log(server, session, parameters)
+
+
 def select_end(server: Server, _: Session, __: Any) -> Result:
     return Result([(server.log.end,)])
 
@@ -233,6 +237,7 @@ _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
         select_stored,
         select_streams,
         select_log,
+        select_issued_log,
         select_end,
     ),
     "pulse.workers": (

@@ -1,0 +1,48 @@
+"""Where the log ends, what its sequence has issued, and whether one server appends in one phase."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pulse.postgres import Connection, load_sql
+
+_SELECT_LOG_STATE = load_sql(__package__, "select_log_state")
+_SELECT_LOG_FAULTS = load_sql(__package__, "select_log_faults")
+_SELECT_CITUS_FAULTS = load_sql(__package__, "select_citus_faults")
+
+
+class LogState(msgspec.Struct, frozen=True):
+    """The log's last position, and the last id its sequence has issued.
+
+    `end` is 0 for an empty log. `last_issued` is None where the role may not ask the sequence, and
+    0 before the first id. `first_beyond` is the first id in the log that the sequence has not
+    issued, None if there is none; with `next_taken` the next id to be issued is already in the log,
+    so that an append of it fails. `sequence` is the name to be used in SQL, None if there is none.
+    """
+
+    sequence: str | None
+    end: int
+    last_issued: int | None
+    first_beyond: int | None
+    next_taken: bool
+
+
+async def read_log_state(connection: Connection) -> LogState:
+    """The state now, by a few index lookups whatever the size of the log."""
+    cursor = await connection.execute(_SELECT_LOG_STATE, prepare=True)
+    row = await cursor.fetchone()
+    return LogState(None, 0, None, None, False) if row is None else LogState(*row)
+
+
+async def read_log_faults(connection: Connection) -> Sequence[str]:
+    """Why appends would not happen on one server, in one phase, in the order of their ids.
+
+    Empty for an ordinary table whose ids come from its own sequence.
+    """
+    cursor = await connection.execute(_SELECT_LOG_FAULTS)
+    faults = [str(row[0]) for row in await cursor.fetchall()]
+    cursor = await connection.execute("SELECT to_regclass('pg_catalog.pg_dist_partition')")
+    if await cursor.fetchone() != (None,):
+        cursor = await connection.execute(_SELECT_CITUS_FAULTS)
+        faults += [str(row[0]) for row in await cursor.fetchall()]
+    return faults

@@ -1,0 +1,13 @@
+-- An append that is rolled back within and then committed: lock, row, indexes, disk and the commit
+-- with its replicas are tried, nothing stays, nobody is notified. It takes an id, as the append that
+-- failed before it did, and one message: the lock is never held while the server waits for its client.
+DO $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(5788616816578265090);
+    INSERT INTO stored_events (originator_id, originator_version, topic, state)
+    VALUES (gen_random_uuid(), 1, 'pulse:AppendTried', convert_to('{}', 'UTF8'));
+    RAISE EXCEPTION 'rolled back on purpose' USING ERRCODE = 'PU000';
+EXCEPTION WHEN SQLSTATE 'PU000' THEN
+    NULL;
+END
+$$

@@ -1,0 +1,251 @@
+"""The audit: what was appended to the log is in the queue or parked, compared window by window.
+
+The projection trusts that no event becomes visible below its position. Where that is broken (a
+commit in two phases that ended late, a log or queue altered by hand, a bad restore) an order would
+be passed over for ever without a sign. The audit goes over the whole log again and again, in
+windows of bounded cost, and names what it finds.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from pulse.domain import EVENT_TYPES, OrderCreated
+from pulse.postgres import Connection, Database, load_sql
+from pulse.projections.lag import read_position
+from pulse.projections.projector import PROJECTION_NAME
+
+_log = structlog.get_logger(__name__)
+
+WINDOW_EVENTS: Final = 10_000
+MAX_FINDINGS: Final = 10_000
+"""So many are kept; beyond that their number alone is a matter for `pulse rebuild`."""
+
+_MAX_RECHECKED: Final = 100
+_RESTS_PER_WORK: Final = 50
+"""The audit rests so many times as long as a window took: 2 % of one connection's time."""
+
+_LEAST_REST_SECONDS: Final = 0.5
+_BETWEEN_PASSES_SECONDS: Final = 10.0
+_OUTCOMES: Final = [kind.TOPIC for kind in EVENT_TYPES if kind is not OrderCreated]
+
+_SELECT_AUDIT_WINDOW = load_sql(__package__, "select_audit_window")
+_COMPARE_WINDOW = load_sql(__package__, "compare_window")
+_LOCK_AUDIT = load_sql(__package__, "lock_audit")
+_ADVANCE_AUDIT = load_sql(__package__, "advance_audit")
+_SELECT_AUDIT_STATE = load_sql(__package__, "select_audit_state")
+_SELECT_FINDINGS = load_sql(__package__, "select_findings")
+_COUNT_FINDINGS = load_sql(__package__, "count_findings")
+_DELETE_FINDINGS = load_sql(__package__, "delete_findings")
+_INSERT_FINDINGS = load_sql(__package__, "insert_findings")
+
+AuditFault = Literal["MISSING", "OUTDATED", "UNLOGGED"]
+
+
+class AuditFinding(msgspec.Struct, frozen=True):
+    """What log and queue disagree about at a position of the log.
+
+    Always the position of the order's creation. MISSING: it was created there and is neither in the
+    queue nor parked. OUTDATED: it is PENDING in the queue, and the log has its outcome, projected.
+    UNLOGGED: the queue has applied its creation there or a later event, and the log lacks that.
+    """
+
+    position: int
+    order_id: UUID
+    fault: AuditFault
+
+
+class AuditedWindow(msgspec.Struct, frozen=True):
+    """What was found after `after` up to and including `until`, and the projected position."""
+
+    after: int
+    until: int
+    projected: int
+    findings: tuple[AuditFinding, ...]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing more is projected behind this window."""
+        return self.until >= self.projected
+
+
+class AuditState(msgspec.Struct, frozen=True):
+    """The background's audit: its place in the present pass, and its findings by fault.
+
+    `last_pass_seconds_ago` is None as long as no pass has come to its end.
+    """
+
+    position: int
+    last_pass_seconds_ago: float | None
+    findings: dict[AuditFault, int]
+
+
+class Audit:
+    """Compares log and queue, at most `window_events` events at once."""
+
+    def __init__(self, database: Database, *, window_events: int = WINDOW_EVENTS) -> None:
+        self._database = database
+        self._window_events = window_events
+
+    async def run_once(self) -> AuditedWindow | None:
+        """Compare the next window, keep what is found, and set when the one after it is due.
+
+        None if none is due or another process is at it.
+
+        Raises:
+            DatabaseUnavailable: nothing was changed.
+        """
+        started = time.perf_counter()
+        async with self._database.connection() as connection, connection.transaction():
+            cursor = await connection.execute(_LOCK_AUDIT, (PROJECTION_NAME,), prepare=True)
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+            window = await self._next_window(connection, row[0])
+            await _keep(connection, window)
+            await _recheck(connection, window.projected)
+            await _advance(connection, window, time.perf_counter() - started)
+        return window
+
+    async def every_window(self) -> AsyncIterator[AuditedWindow]:
+        """Compare the whole log as far as it was projected when this began. Changes nothing.
+
+        Raises:
+            DatabaseUnavailable: it cannot be read.
+        """
+        after, end = 0, None
+        while end is None or after < end:
+            window = await self._read_next_window(after)
+            end = window.projected if end is None else end
+            yield window
+            if window.is_last:
+                return
+            after = window.until
+
+    async def newest_windows(self, *, max_seconds: float) -> AsyncIterator[AuditedWindow]:
+        """Compare from the projected position backwards, for so long. Changes nothing.
+
+        Raises:
+            DatabaseUnavailable: it cannot be read.
+        """
+        deadline = time.monotonic() + max_seconds
+        until = projected = await self._database.read(read_position)
+        while until > 0 and time.monotonic() < deadline:
+            after = max(0, until - self._window_events)
+            findings = await self._read(after, until, projected)
+            yield AuditedWindow(after, until, projected, findings)
+            until = after
+
+    async def confirmed(self, positions: Iterable[int]) -> list[AuditFinding]:
+        """What log and queue disagree about now at these positions, as far as they are projected.
+
+        Raises:
+            DatabaseUnavailable: it cannot be read.
+        """
+        projected = await self._database.read(read_position)
+        found: list[AuditFinding] = []
+        for position in sorted(set(positions)):
+            if position <= projected:
+                found += await self._read(position - 1, position, projected)
+        return found
+
+    async def kept_findings(self, limit: int) -> list[AuditFinding]:
+        """What the background's audit found and has not seen put right, the oldest first.
+
+        Raises:
+            DatabaseUnavailable: it cannot be read.
+        """
+        return await self._database.read(lambda connection: _kept(connection, limit))
+
+    async def _read_next_window(self, after: int) -> AuditedWindow:
+        return await self._database.read(lambda connection: self._next_window(connection, after))
+
+    async def _read(self, after: int, until: int, projected: int) -> tuple[AuditFinding, ...]:
+        return await self._database.read(
+            lambda connection: _compare(connection, after, until, projected)
+        )
+
+    async def _next_window(self, connection: Connection, after: int) -> AuditedWindow:
+        cursor = await connection.execute(
+            _SELECT_AUDIT_WINDOW,
+            {"after": after, "rows": self._window_events, "projection": PROJECTION_NAME},
+            prepare=True,
+        )
+        row = await cursor.fetchone()
+        until, projected = (0, 0) if row is None else row
+        findings: tuple[AuditFinding, ...] = ()
+        if until > after:
+            findings = await _compare(connection, after, until, projected)
+        return AuditedWindow(after, until, projected, findings)
+
+
+async def read_audit_state(connection: Connection) -> AuditState:
+    """How far the background's audit is, and how much it has found."""
+    cursor = await connection.execute(_SELECT_AUDIT_STATE, (PROJECTION_NAME,), prepare=True)
+    row = await cursor.fetchone()
+    cursor = await connection.execute(_COUNT_FINDINGS, prepare=True)
+    position, seconds_ago = (0, None) if row is None else row
+    return AuditState(position, seconds_ago, {row[0]: row[1] for row in await cursor.fetchall()})
+
+
+async def _compare(
+    connection: Connection, after: int, until: int, projected: int
+) -> tuple[AuditFinding, ...]:
+    parameters = {
+        "after": after,
+        "until": until,
+        "projected": projected,
+        "created": OrderCreated.TOPIC,
+        "outcomes": _OUTCOMES,
+    }
+    cursor = await connection.execute(_COMPARE_WINDOW, parameters, prepare=True)
+    return _findings(await cursor.fetchall())
+
+
+async def _kept(connection: Connection, limit: int) -> list[AuditFinding]:
+    cursor = await connection.execute(_SELECT_FINDINGS, (limit,), prepare=True)
+    return list(_findings(await cursor.fetchall()))
+
+
+async def _keep(connection: Connection, window: AuditedWindow) -> None:
+    cursor = await connection.execute(_DELETE_FINDINGS, (window.after, window.until), prepare=True)
+    known = _findings(await cursor.fetchall())
+    if window.findings:
+        columns = zip(*map(msgspec.structs.astuple, window.findings), strict=True)
+        parameters = (*map(list, columns), MAX_FINDINGS)
+        await connection.execute(_INSERT_FINDINGS, parameters)
+    new = [finding for finding in window.findings if finding not in known]
+    if new:
+        _log.warning(
+            "audit.queue_differs_from_log",
+            orders=len(new),
+            first=[f"{finding.fault} {finding.order_id}" for finding in new[:3]],
+            what_to_do="pulse projections audit",
+        )
+
+
+async def _recheck(connection: Connection, projected: int) -> None:
+    """Forget findings that a retry or a rebuild has put right, wherever the pass is."""
+    for finding in await _kept(connection, _MAX_RECHECKED):
+        stretch = finding.position - 1, finding.position
+        if finding not in await _compare(connection, *stretch, projected):
+            await connection.execute(_DELETE_FINDINGS, stretch)
+
+
+async def _advance(connection: Connection, window: AuditedWindow, seconds: float) -> None:
+    rest = max(_LEAST_REST_SECONDS, _RESTS_PER_WORK * seconds)
+    parameters = {
+        "position": 0 if window.is_last else window.until,
+        "pause_seconds": _BETWEEN_PASSES_SECONDS if window.is_last else rest,
+        "ended": window.is_last,
+        "projection": PROJECTION_NAME,
+    }
+    await connection.execute(_ADVANCE_AUDIT, parameters, prepare=True)
+
+
+def _findings(rows: Sequence[Sequence[Any]]) -> tuple[AuditFinding, ...]:
+    return tuple(dict.fromkeys(AuditFinding(*row) for row in rows))

@@ -1,0 +1,57 @@
+-- What log and queue disagree about in a window of projected positions, by the position of the order's
+-- creation. MISSING: an order was created that is neither in the queue nor parked. OUTDATED: an order
+-- in the queue is PENDING, not parked, and has an outcome in the log. UNLOGGED: the log has no creation
+-- of an order in the queue, or not the latest event that the queue has applied. Both sides are read by
+-- their index on the position, so that the window bounds the cost.
+SELECT s.notification_id, s.originator_id, 'MISSING'
+  FROM stored_events s
+ WHERE s.notification_id > %(after)b::bigint
+   AND s.notification_id <= %(until)b::bigint
+   AND s.originator_version = 1
+   AND s.topic = %(created)b::text
+   AND NOT EXISTS (
+       SELECT FROM order_queue q
+        WHERE q.created_position > %(after)b::bigint
+          AND q.created_position <= %(until)b::bigint
+          AND q.created_position = s.notification_id
+          AND q.order_id = s.originator_id)
+   AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = s.originator_id)
+ UNION ALL
+SELECT q.created_position, q.order_id, 'OUTDATED'
+  FROM order_queue q
+ CROSS JOIN LATERAL (
+       SELECT s.topic
+         FROM stored_events s
+        WHERE s.originator_id = q.order_id
+          AND s.originator_version > q.version
+          AND s.notification_id <= %(projected)b::bigint
+        ORDER BY s.originator_version
+        LIMIT 1) unapplied
+ WHERE q.state = 'PENDING'
+   AND q.created_position > %(after)b::bigint
+   AND q.created_position <= %(until)b::bigint
+   AND unapplied.topic = ANY (%(outcomes)b::text[])
+   AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = q.order_id)
+ UNION ALL
+SELECT q.created_position, q.order_id, 'UNLOGGED'
+  FROM order_queue q
+ WHERE q.created_position > %(after)b::bigint
+   AND q.created_position <= %(until)b::bigint
+   AND NOT EXISTS (
+       SELECT FROM stored_events s
+        WHERE s.notification_id > %(after)b::bigint
+          AND s.notification_id <= %(until)b::bigint
+          AND s.notification_id = q.created_position
+          AND s.originator_id = q.order_id)
+ UNION ALL
+SELECT q.created_position, q.order_id, 'UNLOGGED'
+  FROM order_queue q
+  LEFT JOIN LATERAL (
+       SELECT s.originator_id
+         FROM stored_events s
+        WHERE s.notification_id = q.position
+       OFFSET 0) latest ON true
+ WHERE q.created_position > %(after)b::bigint
+   AND q.created_position <= %(until)b::bigint
+   AND q.position <> q.created_position
+   AND latest.originator_id IS DISTINCT FROM q.order_id

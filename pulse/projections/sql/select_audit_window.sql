@@ -1,0 +1,19 @@
+-- Where the audit's next window ends, and the projected position, beyond which nothing can be compared
+-- yet. A window has so many events at most, and as many orders, whatever gaps there are between ids.
+SELECT LEAST(
+           t.notification_id,
+           (SELECT notification_id
+              FROM stored_events
+             WHERE notification_id > %(after)b::bigint
+             ORDER BY notification_id
+            OFFSET %(rows)b::bigint - 1
+             LIMIT 1),
+           (SELECT created_position
+              FROM order_queue
+             WHERE created_position > %(after)b::bigint
+             ORDER BY created_position
+            OFFSET %(rows)b::bigint - 1
+             LIMIT 1)),
+       t.notification_id
+  FROM notification_tracking t
+ WHERE t.application_name = %(projection)b
