@@ -87,6 +87,8 @@ class SchemaGate:
             if error.lasting and not self.tried.is_set():
                 raise
             return str(error)
+        except psycopg.errors.LockNotAvailable as error:
+            return f"the log is locked, so it is not known whether it is fit: {describe(error)}"
         except psycopg.OperationalError as error:
             return f"Postgres cannot be reached: {describe(error)}"
         except MigrationUnderWay as error:

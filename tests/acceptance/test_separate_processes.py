@@ -117,17 +117,22 @@ def worker_stopped_in_mid_work(
 ) -> Iterator[PulseProcess]:
     """A worker process that has claimed the pending order and is frozen before it settles it.
 
-    The log is locked, so the worker gets as far as the claim and waits to read the order's stream.
+    The order's row is locked while the worker starts, so that it is not claimed. Then the log is
+    locked, so the worker gets as far as the claim and waits to read the order's stream.
     """
     connection.execute("BEGIN")
-    connection.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
+    connection.execute("SELECT FROM order_queue FOR UPDATE")
     with (
-        workers_alone(tmp_path, data_dir=data, **settings) as worker,
+        workers_alone(tmp_path, data_dir=data, poll_interval_seconds=0.1, **settings) as worker,
+        look_into(data) as locking,
         look_into(data) as onlooker,
     ):
+        locking.execute("BEGIN")
+        locking.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
+        connection.execute("ROLLBACK")
         until(lambda: claim(onlooker), "the worker claims the order")
         worker.tell(signal.SIGSTOP)
-        connection.execute("ROLLBACK")
+        locking.execute("ROLLBACK")
         try:
             yield worker
         finally:

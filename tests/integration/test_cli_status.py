@@ -305,7 +305,7 @@ def test_a_role_without_rights_to_sequence_and_audit_is_told_so_and_served(
     as_owner(
         conninfo,
         f"CREATE ROLE {role} LOGIN",
-        f"GRANT SELECT ON {tables}, order_queue_status, alembic_version TO {role}",
+        f"GRANT SELECT ON {tables}, order_queue_status, pulse_schema TO {role}",
         f"GRANT SELECT ON order_slices TO {role}",
     )
     try:

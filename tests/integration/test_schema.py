@@ -18,6 +18,9 @@ from pulse.postgres.migrations import (
 from pulse.postgres.revisions import Revision, read_applied
 
 Rows = list[tuple[object, ...]]
+KNOWN = [revision.number for revision in REVISIONS]
+HEAD = KNOWN[-1]
+NEXT = HEAD + 1
 FOREIGN = [
     "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
     "INSERT INTO alembic_version VALUES ('0003'), ('a1b2c3d4')",
@@ -61,7 +64,7 @@ def test_migrating_a_current_schema_changes_nothing(conninfo: str) -> None:
     before = execute(conninfo, "TABLE pulse_schema")
     migrate(conninfo)
     assert execute(conninfo, "TABLE pulse_schema") == before
-    assert revisions_of(conninfo) == [1, 2, 3]
+    assert revisions_of(conninfo) == KNOWN
     assert fault_of(conninfo) is None
 
 
@@ -140,7 +143,7 @@ def test_a_database_of_an_older_release_is_taken_over_whatever_alembics_table_sa
     migrate(conninfo)
 
     assert fault_of(conninfo) is None
-    assert revisions_of(conninfo) == [1, 2, 3]
+    assert revisions_of(conninfo) == KNOWN
     assert (execute(conninfo, "TABLE alembic_version") if kept else []) == before
 
 
@@ -150,7 +153,7 @@ def test_a_database_that_stopped_at_an_earlier_revision_gets_the_rest(empty_conn
 
     migrate(empty_conninfo)
 
-    assert revisions_of(empty_conninfo) == [1, 2, 3]
+    assert revisions_of(empty_conninfo) == KNOWN
     assert fault_of(empty_conninfo) is None
 
 
@@ -187,27 +190,27 @@ def test_a_schema_named_like_the_role_does_not_split_the_tables(empty_conninfo: 
     )
 
 
-NEWER = "INSERT INTO pulse_schema VALUES (4, 'halts', {oldest_code})"
+NEWER = f"INSERT INTO pulse_schema VALUES ({NEXT}, 'halts', {{oldest_code}})"
 
 
-@pytest.mark.parametrize("oldest_code", [1, 2, 3])
+@pytest.mark.parametrize("oldest_code", KNOWN)
 def test_a_newer_revision_that_admits_this_code_is_fine(conninfo: str, oldest_code: int) -> None:
     execute(conninfo, NEWER.format(oldest_code=oldest_code))
     assert fault_of(conninfo) is None
     migrate(conninfo)
-    assert revisions_of(conninfo) == [1, 2, 3, 4]
+    assert revisions_of(conninfo) == [*KNOWN, NEXT]
 
 
 @pytest.mark.parametrize(
     "more",
-    ["SELECT", "INSERT INTO pulse_schema VALUES (5, 'feed', 2)"],
+    ["SELECT", f"INSERT INTO pulse_schema VALUES ({NEXT + 1}, 'feed', 2)"],
     ids=["the last", "not the last"],
 )
 def test_a_newer_revision_that_does_not_admit_this_code_is_named(conninfo: str, more: str) -> None:
-    execute(conninfo, NEWER.format(oldest_code=4), more)
+    execute(conninfo, NEWER.format(oldest_code=NEXT), more)
     assert fault_of(conninfo) == (
-        "the schema has revision 4 (halts), on which only code of revision 4 or newer may run, and "
-        "this code is of revision 3: start a newer release of Pulse"
+        f"the schema has revision {NEXT} (halts), on which only code of revision {NEXT} or newer may "
+        f"run, and this code is of revision {HEAD}: start a newer release of Pulse"
     )
     with pytest.raises(SchemaNotCurrent, match="halts"):
         migrate(conninfo)
@@ -242,7 +245,7 @@ async def test_a_running_process_reads_the_same_revisions(
     conninfo: str, database: Database
 ) -> None:
     migrations = Migrations(REVISIONS)
-    execute(conninfo, NEWER.format(oldest_code=4))
+    execute(conninfo, NEWER.format(oldest_code=NEXT))
     assert await database.read(read_applied) == migrations.current(conninfo, Limits())
     execute(conninfo, "DROP TABLE pulse_schema")
     assert await database.read(read_applied) == migrations.current(conninfo, Limits()) == ()
@@ -255,6 +258,6 @@ def test_a_role_that_may_change_nothing_finds_a_current_schema(conninfo: str) ->
         own = make_conninfo(conninfo, user=role)
         migrate(own)
         assert fault_of(own) is None
-        assert revisions_of(own) == [1, 2, 3]
+        assert revisions_of(own) == KNOWN
     finally:
         execute(conninfo, f"DROP ROLE {role}")
