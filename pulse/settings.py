@@ -69,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_jwks_url: str | None = None
     jwt_audience: str | None = None
     jwt_issuer: str | None = None
+    jwt_max_lifetime_seconds: float | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -173,4 +174,5 @@ _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "jwt_jwks_url": identity.jwks_url,
     "jwt_audience": identity.name,
     "jwt_issuer": identity.name,
+    "jwt_max_lifetime_seconds": _seconds(1, 315_360_000),
 }

@@ -27,6 +27,7 @@ from pulse.application.over_http import (
 )
 from pulse.application.readiness import OwnParts, Readiness, Ready
 from pulse.application.stored_terms import newest_terms
+from pulse.application.unverified import Unverified, unread_in, unread_orders
 from pulse.application.verification import Finding, ScheduleVerification, Verified
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Readiness",
     "Ready",
     "ScheduleVerification",
+    "Unverified",
     "Verified",
     "WorkersSeen",
     "new_request_id",
@@ -73,4 +75,6 @@ __all__ = [
     "read_facts",
     "require_fit_log",
     "system_clock",
+    "unread_in",
+    "unread_orders",
 ]

@@ -10,7 +10,7 @@ from pulse.domain import (
     OrderRefused,
     OrderRequest,
     order_id_for,
-    parse_order_request,
+    parse_stored_order,
 )
 
 _SEED: Final = re.compile(r"[0-9a-f]{16}")
@@ -46,6 +46,6 @@ def _require_every_rule(created: OrderCreated) -> None:
         },
     )
     try:
-        parse_order_request(request)
+        parse_stored_order(request)
     except OrderRefused as refusal:
         raise HistoryBroken(f"no such order was ever accepted: {refusal}") from None

@@ -13,7 +13,6 @@ from pulse.application.orders import EventPage, EventQuery, OrderNotFound, Place
 from pulse.application.origin import Clock, Origin
 from pulse.domain import (
     Event,
-    HistoryBroken,
     Order,
     PlaceOrder,
     RequestedOrder,
@@ -24,8 +23,6 @@ from pulse.eventstore import (
     AppendOutcomeUnknown,
     EventMapper,
     EventStore,
-    EventTooNew,
-    EventUnreadable,
     Outcome,
     VersionTaken,
 )
@@ -168,12 +165,9 @@ class InProcessOrders:
     ) -> OrderView:
         """Read from its stream, so an accepted order is found whatever the projection does."""
         self._require_served()
-        try:
-            view = await self._reader.view(order_id)
-        except (EventTooNew, EventUnreadable, HistoryBroken):
-            await self._require_own(order_id, caller)
-            raise
-        if view is None or not caller.may_read(view.order_id, view.order_unique_key):
+        await self._require_own(order_id, caller)
+        view = await self._reader.view(order_id)
+        if view is None:
             raise OrderNotFound(str(order_id))
         return view
 
@@ -204,10 +198,14 @@ class InProcessOrders:
         return EventPage(events, page.next_after)
 
     async def _require_own(self, order_id: UUID, caller: Caller) -> None:
-        """A stranger to an order is not even told that it cannot be read."""
+        """Decide whose the order is before its history is read.
+
+        So another caller's order is answered as one that does not exist: after the same query and
+        the same work, whatever the order has become and whether or not it can be read.
+        """
         if not caller.is_internal:
-            order = await self._reader.as_created(order_id)
-            if order is None or not caller.may_read(order.id, order.order_unique_key):
+            key = await self._reader.key_of(order_id)
+            if not caller.may_read(order_id, key):
                 raise OrderNotFound(str(order_id))
 
     async def _standing(self, order_id: UUID) -> Order:

@@ -23,6 +23,7 @@ from pulse.application.answers_over_http import (
 from pulse.application.callers import Caller
 from pulse.application.orders import OrderNotFound, Placed
 from pulse.domain import OrderUniqueKeyTaken, RequestedOrder, Trace, order_id_for
+from pulse.http_client import open_client
 from pulse.projections import OrderView
 
 _log = structlog.get_logger(__name__)
@@ -138,7 +139,8 @@ async def open_orders_over_http(
     """
     limits = limits or HttpLimits()
     known = {"Authorization": f"Bearer {service_token}"} if service_token else {}
-    async with httpx.AsyncClient(
+    async with open_client(
+        "PULSE_API_BASE_URL",
         base_url=base_url,
         headers=_PLAIN | known,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # one caller's are no other's

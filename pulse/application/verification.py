@@ -51,9 +51,7 @@ class Finding(msgspec.Struct, frozen=True):
 class Verified(msgspec.Struct, frozen=True):
     """A stretch of the log that was looked through: it ends at `position` of `end`.
 
-    `schedules` counts each event that is, or may be, a schedule: an event of a type that this code
-    does not have may be one, and is a finding. `slices` counts those of the schedules that could be
-    derived.
+    `slices` counts those of the schedules that could be derived.
     """
 
     position: int
@@ -79,7 +77,7 @@ class ScheduleVerification:
         position = _BEFORE_EVERY_POSITION
         while position < end:
             page = await self._store.read_log_page(
-                after=position, limit=PAGE, topic=SlicesScheduled.TOPIC, with_newer=True
+                after=position, limit=PAGE, topic=SlicesScheduled.TOPIC
             )
             if page.next_after == position:
                 return
@@ -97,17 +95,9 @@ class ScheduleVerification:
         stream = await self._store.read_stream(order_id)
         if not stream:
             raise OrderNotFound(str(order_id))
-        scheduled = [
-            record
-            for record in stream
-            if record.topic == SlicesScheduled.TOPIC or self._is_newer(record)
-        ]
+        scheduled = [record for record in stream if record.topic == SlicesScheduled.TOPIC]
         end = stream[-1].position
         return await self._verified(scheduled, end, end)
-
-    def _is_newer(self, record: RecordedEvent) -> bool:
-        mapper = self._store.mapper
-        return mapper.owns(record.topic) and record.topic not in mapper.topics
 
     async def _verified(
         self, scheduled: Sequence[RecordedEvent], position: int, end: int

@@ -23,6 +23,7 @@ from pulse.http.api import InternalDoor, create_api
 from pulse.http.gateway import GatewayDoor, TokenChecker, create_gateway
 from pulse.http.root import ASGIApp, Mounts, Root
 from pulse.logs import configure_logs
+from pulse.printable import printable_lines
 from pulse.settings import Settings, SettingsError
 
 _log = structlog.get_logger(__name__)
@@ -34,7 +35,7 @@ def settings_from_environment() -> Settings:
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable_lines(str(error))}\n")
         raise SystemExit(2) from None
     configure_logs(settings.log_format, settings.log_level)
     return settings
@@ -74,7 +75,7 @@ async def work_until_stopped(settings: Settings) -> None:
             await stopped.wait()
             _log.info("workers.stopping")
     except PulseError as error:
-        sys.stderr.write(f"pulse: {error}\n")
+        sys.stderr.write(f"pulse: {printable_lines(str(error))}\n")
         raise SystemExit(3) from None
     _log.info("workers.stopped")
 

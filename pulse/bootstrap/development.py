@@ -15,6 +15,8 @@ import msgspec
 
 from pulse.application import Caller
 from pulse.errors import PulseError
+from pulse.postgres.embedded.errors import EmbeddedServerError
+from pulse.postgres.embedded.trust import refuse_writable_by_others
 from pulse.secret import Secret
 from pulse.settings import Settings
 
@@ -46,11 +48,16 @@ def with_development_key(settings: Settings, *, make: bool) -> Settings:
     `make`: a key that is not there is made.
 
     Raises:
-        KeyUnsafe: it cannot be made or read, or others can read it.
+        KeyUnsafe: it cannot be made or read, others can read it, or, as root, others may write
+            the data directory.
     """
     if has_key(settings):
         return settings
     file = settings.data_dir / KEY_FILE
+    try:
+        refuse_writable_by_others(settings.data_dir)
+    except EmbeddedServerError as error:
+        raise KeyUnsafe(str(error)) from error
     key = _read(file)
     if key is None and make:
         _make(file)

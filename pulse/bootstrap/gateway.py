@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pulse.application import Orders, open_orders_over_http
 from pulse.http.gateway import NoKeys, OneKey, RemoteKeys, TokenChecker, TokenRules
 from pulse.http.gateway.keys import Keys
+from pulse.http_client import open_client
 from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -40,6 +41,7 @@ async def open_token_checker(settings: Settings) -> AsyncIterator[TokenChecker]:
             settings.jwt_algorithm or "HS256",
             audience=settings.jwt_audience or "",
             issuer=settings.jwt_issuer or "",
+            max_lifetime_seconds=settings.jwt_max_lifetime_seconds,
         )
         yield TokenChecker(rules, keys)
 
@@ -67,7 +69,8 @@ async def _open_keys(settings: Settings, stack: AsyncExitStack) -> Keys:
         return NoKeys()
     url = settings.jwt_jwks_url
     # a proxy of the environment may lie on the way to an issuer, never to this machine itself
-    client = httpx.AsyncClient(
+    client = open_client(
+        "PULSE_JWT_JWKS_URL",
         trust_env=url.startswith("https:"),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )

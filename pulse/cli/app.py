@@ -34,7 +34,9 @@ from pulse.cli.status import status
 from pulse.cli.terminal import add_command, errors, help_if_alone
 from pulse.cli.token import token
 from pulse.errors import PulseError
+from pulse.http_client import EnvironmentUnusable
 from pulse.postgres import DatabaseUnavailable
+from pulse.postgres.embedded.errors import EmbeddedServerError
 
 _EXIT_CODES = (
     "Exit codes: 0 well, 1 not well, 2 wrong usage or settings, 3 could not start, 130 stopped by "
@@ -89,8 +91,9 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         return _say(_usage_fault(error), WRONG_USAGE)
     except CouldNotStart as error:
-        return _say(str(error), COULD_NOT_START)
-    except WrongSettings as error:
+        said_by_server = isinstance(error.__cause__, EmbeddedServerError)
+        return _say(str(error), COULD_NOT_START, in_lines=said_by_server)
+    except (WrongSettings, EnvironmentUnusable) as error:
         return _say(str(error), WRONG_USAGE)
     except DatabaseUnavailable as error:
         return _say(f"Postgres cannot serve: {error}; run this again once it can", NOT_WELL)
@@ -107,8 +110,9 @@ def _let_go_of_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say(fault: str, code: int) -> int:
-    errors().print(f"pulse: {fault}")
+def _say(fault: str, code: int, *, in_lines: bool = False) -> int:
+    for line in f"pulse: {fault}".split("\n") if in_lines else [f"pulse: {fault}"]:
+        errors().print(line)
     return code
 
 

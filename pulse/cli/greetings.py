@@ -8,6 +8,7 @@ from typing import Final
 from pulse.bootstrap.development import has_key
 from pulse.cli.server import url_of
 from pulse.domain import INTERNAL_SCOPE, order_id_for
+from pulse.printable import printable_lines
 from pulse.settings import Settings
 
 _FIRST_KEY: Final = "ouk_first"
@@ -21,38 +22,38 @@ _AS_SERVICE: Final = '-H "Authorization: Bearer $PULSE_SERVICE_TOKEN" '
 def greeting_of_up(settings: Settings) -> str:
     """For everything in one process. `settings` are those before a development key was added."""
     url = url_of(settings)
-    return f"""\
+    return printable_lines(f"""\
 Pulse listens on {url}
 Its calls are explained on {url}/pulse/docs and {url}/gapi/docs
 
 {_first_order(settings, f"{url}/pulse")}
 {_first_order_through_gateway(settings, f"{url}/gapi")}
 Ctrl-C stops everything.
-"""
+""")
 
 
 def greeting_of_api(settings: Settings) -> str:
     """For the API alone."""
     url = url_of(settings)
-    return f"""\
+    return printable_lines(f"""\
 The Pulse API listens on {url}
 Its calls are explained on {url}/docs
 
 {_first_order(settings, url)}
 Orders stay PENDING until workers run: `pulse background`, with the same PULSE_* variables.
 Ctrl-C stops the API.
-"""
+""")
 
 
 def greeting_of_gateway(settings: Settings) -> str:
     """For the gateway alone."""
     url = url_of(settings)
-    return f"""\
+    return printable_lines(f"""\
 The gateway listens on {url}
 Its calls are explained on {url}/docs
 
 It hands orders to the Pulse API at {settings.api_base_url}. Ctrl-C stops the gateway.
-"""
+""")
 
 
 def _first_order(settings: Settings, root: str) -> str:

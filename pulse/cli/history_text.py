@@ -10,7 +10,7 @@ from rich.text import Text
 from pulse.application import EventView
 from pulse.cli.failure_text import FAILED_IS_FINAL, what_to_do
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import counted, instant, printable
+from pulse.cli.terminal import counted, instant
 from pulse.domain import (
     EVENT_TYPES,
     Event,
@@ -19,6 +19,7 @@ from pulse.domain import (
     SplittingFailed,
     TimedOut,
 )
+from pulse.printable import printable
 from pulse.projections import OrderView
 
 _TYPES: Final = {event_type.__name__: event_type for event_type in EVENT_TYPES}

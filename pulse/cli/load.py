@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pulse.bootstrap import settings_from_environment
 from pulse.cli.server import url_of
+from pulse.cli.terminal import SafeConsole
 from pulse.load import load_orders, render
 
 
@@ -42,7 +42,8 @@ def load(
 
     Exit codes: 0 every order is COMPLETED and keeps every rule. 1 some order was
     refused, failed, did not end in time or breaks a rule (the table says which),
-    or the load could not run. 2 wrong usage.
+    or the load could not run. 2 wrong usage, or a proxy or certificate variable
+    of the environment that cannot be used.
 
     Example, with `pulse up` in another terminal:
       pulse load examples/orders.ndjson
@@ -54,10 +55,10 @@ def load(
             token=token,
             concurrency=concurrency,
             settle_seconds=settle_seconds,
-            console=Console(),
+            console=SafeConsole(),
         )
     )
-    Console().print(render(result))
+    SafeConsole().print(render(result))
     raise typer.Exit(result.exit_code)
 
 

@@ -11,7 +11,8 @@ from pulse.application import Queries
 from pulse.bootstrap import settings_from_environment
 from pulse.cli.exits import open_tools_or_stop, run_to_end
 from pulse.cli.failure_text import FAILED_IS_FINAL, what_to_do
-from pulse.cli.terminal import add_command, counted, help_if_alone, instant, output, printable
+from pulse.cli.terminal import add_command, counted, echo, help_if_alone, instant, output
+from pulse.printable import printable
 from pulse.projections import MOST_ORDERS_A_PAGE, OrderQuery, OrderView
 from pulse.settings import Settings
 
@@ -67,7 +68,7 @@ def failed(
     """
     found = run_to_end(_look(settings_from_environment(), reason, limit))
     if as_json:
-        typer.echo(msgspec.json.encode(_machine_form(found)))
+        echo(msgspec.json.encode(_machine_form(found)))
         return
     console = output()
     for line in _render(found, reason):

@@ -15,16 +15,9 @@ from pulse.cli.audit_text import finding_text
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import OnProgress, progress_on
 from pulse.cli.replay import order_id_of
-from pulse.cli.terminal import (
-    add_command,
-    counted,
-    echo,
-    errors,
-    help_if_alone,
-    output,
-    printable,
-)
+from pulse.cli.terminal import add_command, counted, echo, errors, help_if_alone, output
 from pulse.eventstore import EventTooNew
+from pulse.printable import printable
 from pulse.projections import AuditFinding, Lag, ParkedOrder, read_lag
 from pulse.settings import Settings
 

@@ -119,7 +119,15 @@ def background() -> None:
 
 def _settings(host: str | None, port: int | None) -> Settings:
     settings = settings_from_environment()
-    return msgspec.structs.replace(settings, host=host or settings.host, port=port or settings.port)
+    host = host or settings.host
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise WrongSettings(
+            f"{host} is no host name and no address: set --host or PULSE_HOST to one, such as "
+            "127.0.0.1"
+        ) from None
+    return msgspec.structs.replace(settings, host=host, port=port or settings.port)
 
 
 def _with_development_key(settings: Settings, *, make: bool) -> Settings:

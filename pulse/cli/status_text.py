@@ -9,7 +9,8 @@ from rich.text import Text
 
 from pulse.application import Facts, Notice, notices_of
 from pulse.cli.audit_text import finding_text
-from pulse.cli.terminal import counted, duration, printable
+from pulse.cli.terminal import counted, duration
+from pulse.printable import printable
 from pulse.projections import AuditFinding
 from pulse.projections.queue_overview import QueueOverview
 from pulse.workers.overview import ClaimsOverview

@@ -1,14 +1,18 @@
 """What commands write with: colours for people, plain text for pipes, help as it was written."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from inspect import cleandoc
+from io import TextIOBase
 from typing import Any, Final, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from pulse.cli.exits import WRONG_USAGE
+from pulse.printable import printable, printable_json, printable_lines
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -18,31 +22,64 @@ _AS_WRITTEN: Final = "\b\n"
 """What tells the help formatter to keep a paragraph's lines."""
 
 
-class _Console(Console):
-    """One that leaves it to the command's end what a closed pipe means."""
+class SafeConsole(Console):
+    """A console through which no control character of an argument, a file or a database gets.
+
+    A string is printed on one line. Line breaks of other renderables are Pulse's own. What a closed
+    pipe means is left to the end of the command.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - rich's own
+        """Print; in a string every character that is not printable is escaped."""
+        shown = (printable(one) if isinstance(one, str) else one for one in objects)
+        super().print(*shown, **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Render; what rich itself sends to a terminal, colours and movements, stays as it is."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable_lines(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
+        """Raise what the end of the command turns into an exit code."""
         raise BrokenPipeError
+
+
+class EscapedErrors(TextIOBase):
+    """Standard error for other people's code, such as a candidate splitter that prints."""
+
+    def write(self, text: str) -> int:
+        """Write the text, its control characters escaped but for line breaks."""
+        sys.stderr.write(printable_lines(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush standard error."""
+        sys.stderr.flush()
 
 
 def output() -> Console:
     """Standard output; no colours, no control codes and no wrapping where it is a pipe."""
-    return _Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return SafeConsole(markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def errors() -> Console:
     """Standard error, in the same way."""
-    return _Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return SafeConsole(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def echo(line: str | bytes) -> None:
-    """Write a line as it is, for programs to read.
+    """Write a line of JSON, for programs to read; control characters in its strings are escaped.
 
     Raises:
         BrokenPipeError: nobody reads it; without the number that Typer would take for a failure.
     """
     try:
-        typer.echo(line)
+        typer.echo(printable_json(line if isinstance(line, str) else line.decode()))
     except BrokenPipeError:
         raise BrokenPipeError from None
 
@@ -55,11 +92,6 @@ def columns(console: Console) -> int:
 def has_blocks(console: Console) -> bool:
     """Whether bars may be drawn of block characters: on a terminal that speaks UTF-8."""
     return console.is_terminal and console.encoding.startswith("utf")
-
-
-def printable(text: str) -> str:
-    """The text on one line, without the control codes that somebody may have put in it."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from pulse.bootstrap import settings_from_environment
 from pulse.bootstrap.development import mint_token, with_development_key
+from pulse.settings import Settings
 
 _SCOPES: Final = ("orders:write", "orders:read")
 _ONE_HOUR_SECONDS: Final = 3600
@@ -21,8 +22,14 @@ def token(
         typer.Option(help="What it grants; may be given again. Without it, both below."),
     ] = None,
     lifetime_seconds: Annotated[
-        int, typer.Option(min=1, max=_THIRTY_DAYS_SECONDS, help="How long it is good.")
-    ] = _ONE_HOUR_SECONDS,
+        int | None,
+        typer.Option(
+            min=1,
+            max=_THIRTY_DAYS_SECONDS,
+            help="How long it is good; an hour without it, or PULSE_JWT_MAX_LIFETIME_SECONDS "
+            "where that is less.",
+        ),
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where the development key lies, over PULSE_DATA_DIR.")
     ] = None,
@@ -44,4 +51,16 @@ def token(
         settings = msgspec.structs.replace(settings, data_dir=data_dir)
     settings = with_development_key(settings, make=False)
     granted = " ".join(_SCOPES if scope is None else scope).split()
-    typer.echo(mint_token(settings, subject, granted, lifetime_seconds))
+    typer.echo(mint_token(settings, subject, granted, _lifetime(settings, lifetime_seconds)))
+
+
+def _lifetime(settings: Settings, asked_seconds: int | None) -> int:
+    most = settings.jwt_max_lifetime_seconds
+    if asked_seconds is None:
+        return _ONE_HOUR_SECONDS if most is None else min(_ONE_HOUR_SECONDS, int(most))
+    if most is not None and asked_seconds > most:
+        raise typer.BadParameter(
+            f"the gateway takes no token of more than {most:g} s (PULSE_JWT_MAX_LIFETIME_SECONDS)",
+            param_hint="--lifetime-seconds",
+        )
+    return asked_seconds

@@ -28,7 +28,9 @@ from pulse.domain.order_request import (
     MIN_SPLITS,
     OrderRequest,
     RequestedOrder,
+    is_order_unique_key,
     parse_order_request,
+    parse_stored_order,
 )
 from pulse.domain.orders import (
     SPLITTING_ERROR,
@@ -105,8 +107,10 @@ __all__ = [
     "decide",
     "evolve",
     "fold",
+    "is_order_unique_key",
     "order_id_for",
     "parse_order_request",
+    "parse_stored_order",
     "rule_sentence",
     "split",
     "split_terms_of",

@@ -5,6 +5,8 @@ The request arrives undecided (`Any`), because nothing is coerced: `"100"`, `100
 """
 
 import re
+import unicodedata
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +39,13 @@ SPLIT_CONFIG_FIELDS: Final = ("num_splits", "duration_minutes", "randomize")
 
 _INSTRUMENT = re.compile(r"(?:NSE|BSE):[A-Z0-9&-]+")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and half characters
+_BLANK: Final = r"[\s\u200b-\u200f\u2060\ufeff]"
+"""White space, and characters of no width that a copied text may bring along."""
+_BLANK_AT_AN_END = re.compile(rf"\A{_BLANK}|{_BLANK}\Z")
+_KEY_EXPECTED: Final = (
+    f"1 to {MAX_KEY_CHARACTERS} characters in Unicode NFC, without control characters, "
+    "and without white space at either end"
+)
 _JSON_NAMES: Final = {
     bool: "true or false",
     int: "a whole number",
@@ -66,15 +75,31 @@ class RequestedOrder(Value, frozen=True):
 
 
 def parse_order_request(request: OrderRequest) -> RequestedOrder:
-    """The order the request asks for.
+    """The order that a new request asks for.
 
     Raises:
         OrderRefused: a rule is broken; it names the field, the code and what was expected.
     """
+    return _parse(request, _new_order_unique_key)
+
+
+def parse_stored_order(request: OrderRequest) -> RequestedOrder:
+    """The order that a stored creation asked for.
+
+    Rules of a key that were added after orders had been accepted judge new requests only: a stored
+    key may have white space at an end, or not be in Unicode NFC.
+
+    Raises:
+        OrderRefused: a rule is broken that every accepted order keeps.
+    """
+    return _parse(request, _order_unique_key)
+
+
+def _parse(request: OrderRequest, parse_key: Callable[[Any], str]) -> RequestedOrder:
     for field in FIELD_CODES:
         if getattr(request, field) is msgspec.UNSET:
             raise _missing(field)
-    key = _order_unique_key(request.order_unique_key)
+    key = parse_key(request.order_unique_key)
     instrument = parse_instrument(request.instrument)
     side = _side(request.side)
     num_splits, duration_minutes, randomize = _split_config(request.split_config)
@@ -93,16 +118,36 @@ def parse_order_request(request: OrderRequest) -> RequestedOrder:
 
 
 def _order_unique_key(value: Any) -> str:  # noqa: ANN401 - raw input is the point
-    expected = f"1 to {MAX_KEY_CHARACTERS} characters, none of them a control character"
     if type(value) is not str:
-        raise _wrong_type("order_unique_key", value, expected)
+        raise _wrong_type("order_unique_key", value, _KEY_EXPECTED)
     if not 1 <= len(value) <= MAX_KEY_CHARACTERS:
-        problem = f"has {len(value)} characters"
-        raise OrderRefused(INVALID_REQUEST, "order_unique_key", expected, problem)
+        raise _wrong_key(f"has {len(value)} characters")
     if _CONTROL_CHARACTER.search(value):
-        problem = "has a control character"
-        raise OrderRefused(INVALID_REQUEST, "order_unique_key", expected, problem)
+        raise _wrong_key("has a control character")
     return value
+
+
+def _new_order_unique_key(value: Any) -> str:  # noqa: ANN401 - raw input is the point
+    """Two keys that read alike are one key, so that a stray blank cannot double an order."""
+    key = _order_unique_key(value)
+    if _BLANK_AT_AN_END.search(key):
+        raise _wrong_key("has white space, or a character of no width, at an end")
+    if not unicodedata.is_normalized("NFC", key):
+        raise _wrong_key("is not in Unicode NFC")
+    return key
+
+
+def _wrong_key(problem: str) -> OrderRefused:
+    return OrderRefused(INVALID_REQUEST, "order_unique_key", _KEY_EXPECTED, problem)
+
+
+def is_order_unique_key(text: str) -> bool:
+    """Whether a new order may have this key."""
+    try:
+        _new_order_unique_key(text)
+    except OrderRefused:
+        return False
+    return True
 
 
 def parse_instrument(value: Any) -> str:  # noqa: ANN401 - raw input is the point

@@ -13,7 +13,7 @@ from pulse.domain import Event
 from pulse.errors import PulseError
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import Outcome
-from pulse.eventstore.mapper import OWN_PREFIX, EventMapper
+from pulse.eventstore.mapper import EventMapper
 from pulse.eventstore.records import RecordedEvent
 from pulse.postgres import Connection, Database, Gatherer, load_sql
 
@@ -96,17 +96,10 @@ class EventStore:
         return await self._select(_SELECT_LOG, (after, limit))
 
     async def read_log_page(
-        self,
-        *,
-        after: int,
-        limit: int,
-        topic: str | None = None,
-        with_newer: bool = False,
-        most_scanned: int = MOST_SCANNED,
+        self, *, after: int, limit: int, topic: str | None = None, most_scanned: int = MOST_SCANNED
     ) -> LogPage:
         """The log after that position (exclusive), of one topic or of all, at most `limit` events.
 
-        `with_newer` adds to one topic the events of Pulse whose topic this code does not have.
         With a topic at most `most_scanned` events are looked through, so a page may be empty though
         more of it follow. Whoever goes on from `next_after` misses none, whatever is appended.
 
@@ -118,22 +111,13 @@ class EventStore:
             records = tuple(await self.read_log(after=after, limit=limit))
             page = LogPage(records, records[-1].position if records else after)
         else:
-            page = await self._read_topic(after, limit, topic, most_scanned, with_newer=with_newer)
+            page = await self._read_topic(after, limit, topic, most_scanned)
         if page.next_after == after:
             await self._require_within(after)
         return page
 
-    async def _read_topic(
-        self, after: int, limit: int, topic: str, most_scanned: int, *, with_newer: bool
-    ) -> LogPage:
-        parameters = {
-            "after": after,
-            "limit": limit,
-            "topic": topic,
-            "own_prefix": OWN_PREFIX if with_newer else None,
-            "known_topics": self.mapper.topics,
-            "most_scanned": most_scanned,
-        }
+    async def _read_topic(self, after: int, limit: int, topic: str, most_scanned: int) -> LogPage:
+        parameters = {"after": after, "limit": limit, "topic": topic, "most_scanned": most_scanned}
         rows = await self._rows(_SELECT_LOG_OF_TOPIC, parameters)
         last_scanned = rows[0][0]
         if last_scanned is None:

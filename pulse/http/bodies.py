@@ -1,5 +1,6 @@
 """Request bodies: JSON to order requests, every fault a plain refusal."""
 
+import codecs
 import json
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pulse.http.errors import TOO_LARGE, BadRequest
 from pulse.http.limits import MAX_ORDER_BYTES
 
 MAX_BATCH_ORDERS: Final = 1000
+_MOST_ECHOED_CHARACTERS: Final = 72
 
 _ORDER = msgspec.json.Decoder(OrderRequest)
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
@@ -29,6 +31,20 @@ def require_json(content_type: str) -> None:
             status=415,
             code="UNSUPPORTED_MEDIA_TYPE",
             expected="application/json",
+        )
+
+
+def require_unencoded(content_encoding: bytes) -> None:
+    """Refuse a body that is compressed or otherwise encoded, by a Content-Encoding header."""
+    encodings = content_encoding.decode("latin-1").lower().split(",")
+    if any(encoding.strip() not in {"", "identity"} for encoding in encodings):
+        shown = ascii(content_encoding.decode("latin-1")[:_MOST_ECHOED_CHARACTERS])[1:-1]
+        raise BadRequest(
+            f"Content-Encoding {shown} is not supported: send the body as it is, without that "
+            "header",
+            status=415,
+            code="UNSUPPORTED_MEDIA_TYPE",
+            expected="no Content-Encoding, or identity",
         )
 
 
@@ -48,7 +64,7 @@ def decode_order(body: bytes) -> OrderRequest:
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(error) from None
+        raise _unreadable(body, error) from None
     _refuse_doubled_fields(body, request)
     return request
 
@@ -63,14 +79,45 @@ def decode_batch(body: bytes) -> Sequence[bytes]:
     if not body.strip():
         raise BadRequest(f"the body is empty: send {expected}", expected=expected)
     try:
-        orders = _ARRAY.decode(body)
+        orders = [bytes(order) for order in _ARRAY.decode(body)]
     except msgspec.ValidationError:
         raise BadRequest(f"the body must be {expected}", expected=expected) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(error) from None
+        try:
+            orders = _split_array(body)
+        except (ValueError, RecursionError):
+            raise _unreadable(body, error) from None
     if not 1 <= len(orders) <= MAX_BATCH_ORDERS:
         raise BadRequest(f"the batch has {len(orders)} orders: send {expected}", expected=expected)
-    return [bytes(order) for order in orders]
+    return orders
+
+
+_LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)
+_OPENING = re.compile(r"[ \t\n\r]*\[[ \t\n\r]*")
+_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
+_CLOSING = re.compile(r"[ \t\n\r]*\][ \t\n\r]*\Z")
+
+
+def _split_array(body: bytes) -> list[bytes]:
+    """The elements of an array that the strict decoder refuses as a whole, each as it was sent.
+
+    One order with half a surrogate pair, say, must not refuse the others of its batch.
+
+    Raises:
+        ValueError: the body is not an array, or an element has no end.
+        RecursionError: an element is nested too deeply.
+    """
+    text = body.decode("utf-8", "surrogateescape")
+    elements: list[bytes] = []
+    separator = _OPENING.match(text)
+    while separator:
+        start = separator.end()
+        _, end = _LENIENT.raw_decode(text, start)
+        elements.append(text[start:end].encode("utf-8", "surrogateescape"))
+        separator = _COMMA.match(text, end)
+        if separator is None and _CLOSING.match(text, end):
+            return elements
+    raise ValueError("not an array")
 
 
 def _invalid(message: str) -> PulseError:
@@ -83,7 +130,27 @@ def _invalid(message: str) -> PulseError:
     return BadRequest("the body must be a JSON object", expected="an object")
 
 
-def _unreadable(error: Exception) -> BadRequest:
+_BYTE_ORDER_MARKS: Final = (
+    codecs.BOM_UTF8,
+    codecs.BOM_UTF16_LE,
+    codecs.BOM_UTF16_BE,
+    codecs.BOM_UTF32_BE,
+)
+_OF_SURROGATES = re.compile("surrogate|hex escape")  # as msgspec says it
+
+
+def _unreadable(body: bytes, error: Exception) -> BadRequest:
+    if body.startswith(_BYTE_ORDER_MARKS):
+        return BadRequest(
+            "the body begins with a byte order mark: remove it",
+            expected="JSON in UTF-8 without a byte order mark",
+        )
+    if _OF_SURROGATES.search(str(error)):
+        return BadRequest(
+            "the body is not valid JSON: a string has half of a surrogate pair, such as \\ud800 "
+            "alone",
+            expected="JSON in UTF-8, of whole characters",
+        )
     if isinstance(error, RecursionError):
         return BadRequest("the body is nested too deeply", expected="a flat JSON object")
     if isinstance(error, UnicodeDecodeError):
@@ -115,7 +182,7 @@ def _refuse_doubled_fields(body: bytes, request: OrderRequest) -> None:
     try:
         json.loads(body, object_pairs_hook=_pairs_once)
     except (RecursionError, ValueError) as error:
-        raise _unreadable(error) from None
+        raise _unreadable(body, error) from None
 
 
 def _pairs_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx
 import msgspec
 
+from pulse.http_client import open_client
 from pulse.load.answers import ErrorAnswer, HealthAnswer, OrderAnswer, PlacedAnswer
 from pulse.load.errors import LoadError
 from pulse.load.pace import Pace
@@ -55,6 +56,7 @@ def open_http(  # noqa: PLR0913 - each is a choice of the caller
 
     Raises:
         LoadError: `base_url` is no http URL, or `token` can be no token.
+        EnvironmentUnusable: a proxy or certificate that the environment names cannot be used.
     """
     expected = f"--url {base_url} is no URL of a Pulse: write it like http://127.0.0.1:8000/pulse"
     try:
@@ -68,7 +70,8 @@ def open_http(  # noqa: PLR0913 - each is a choice of the caller
         if not (token.isascii() and token.isprintable() and token.strip() == token != ""):
             raise LoadError("--token holds no token: it has blanks or other than ASCII characters")
         headers["Authorization"] = f"Bearer {token}"
-    return httpx.AsyncClient(
+    return open_client(
+        "pulse load",
         base_url=url,
         headers=headers,
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pulse.load.result import LoadResult
+from pulse.printable import printable
 
 _BAD = "bold red"
 _GOOD = "green"
@@ -20,14 +21,14 @@ Row = tuple[str, str, str]
 def render(result: LoadResult) -> RenderableType:
     """Everything the load found, for `console.print`; plain text where there are no colours."""
     table = Table(
-        title=Text(f"Load of {_printable(result.source)} into {_printable(result.base_url)}"),
+        title=Text(f"Load of {printable(result.source)} into {printable(result.base_url)}"),
         show_header=False,
     )
     table.add_column(overflow="fold")
     table.add_column(justify="right", overflow="fold")
     for section in (_posting(result), _outcomes(result), _numbers(result)):
         for label, value, style in section:
-            table.add_row(Text(_printable(label), style), Text(value, style))
+            table.add_row(Text(printable(label), style), Text(value, style))
         table.add_section()
     return Group(table, *_broken(result), *_refusals(result), _verdict(result))
 
@@ -117,9 +118,4 @@ def _join(parts: Iterable[str]) -> str:
 
 
 def _sentence(text: str) -> Text:
-    return Text(_printable(text), _BAD)
-
-
-def _printable(text: str) -> str:
-    """The text on one line, without the control codes a file or a server may have put in it."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return Text(printable(text), _BAD)

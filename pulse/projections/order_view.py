@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Final, Literal, LiteralString
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,16 @@ Row = tuple[Any, ...]
 OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
 
 _SELECT_STREAMS = load_sql(__package__, "select_order_streams")
+_SELECT_CREATIONS = load_sql(__package__, "select_order_creations")
+
+
+class _Creation(msgspec.Struct):
+    """What of a creation any code can read, newer than this or not."""
+
+    order_unique_key: str
+
+
+_creations = msgspec.json.Decoder(_Creation)
 
 
 class SplitConfig(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +71,14 @@ class OrderReader:
         self.database = database
         self._mapper = mapper
         self._streams = Gatherer(self._select_streams)
+        self._keys = Gatherer(self._select_keys)
+
+    async def key_of(self, order_id: UUID) -> str:
+        """The key the order was placed under; empty if there is no order, or no key can be read.
+
+        Its cost depends neither on whether there is an order nor on what became of it.
+        """
+        return await self._keys.get(order_id) or ""
 
     async def as_created(self, order_id: UUID) -> Order | None:
         """The order as its creation tells it, whatever came after; None if there is none."""
@@ -89,10 +107,29 @@ class OrderReader:
         rows = await self.database.read(lambda connection: _rows(connection, order_ids))
         return {order_id: list(stream) for order_id, stream in groupby(rows, key=itemgetter(1))}
 
+    async def _select_keys(self, order_ids: list[UUID]) -> dict[UUID, str]:
+        rows = await self.database.read(
+            lambda connection: _rows(connection, order_ids, _SELECT_CREATIONS)
+        )
+        return {order_id: _key_in(state or _NO_CREATION) for order_id, state in rows}
 
-async def _rows(connection: Connection, order_ids: list[UUID]) -> list[Row]:
+
+_NO_CREATION: Final = b'{"filler":"%b","order_unique_key":""}' % (b"x" * 512)
+"""What is decoded where there is no order, so that it takes as long as where there is one."""
+
+
+def _key_in(state: bytes) -> str:
+    try:
+        return _creations.decode(state).order_unique_key
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return ""
+
+
+async def _rows(
+    connection: Connection, order_ids: list[UUID], statement: LiteralString = _SELECT_STREAMS
+) -> list[Row]:
     cursor = connection.cursor(binary=True)
-    await cursor.execute(_SELECT_STREAMS, (order_ids,), prepare=True)
+    await cursor.execute(statement, (order_ids,), prepare=True)
     return await cursor.fetchall()
 
 

@@ -3,6 +3,7 @@
 Everything drawn is valid: what breaks a rule is the business of the test that breaks it.
 """
 
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
@@ -23,6 +24,7 @@ from pulse.domain import (
     Slice,
     SplitTerms,
     Trace,
+    is_order_unique_key,
     parse_order_request,
     split,
 )
@@ -45,7 +47,11 @@ _num_splits = st.one_of(st.sampled_from((2, 3, 99, 100)), st.integers(MIN_SPLITS
 _duration_minutes = st.one_of(
     st.sampled_from((1, 2, 1439, 1440)), st.integers(1, MAX_DURATION_MINUTES)
 )
-_keys = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=255)
+_keys = (
+    st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=255)
+    .map(lambda text: unicodedata.normalize("NFC", text))
+    .filter(is_order_unique_key)
+)
 _instruments = st.one_of(
     st.sampled_from(_REAL_INSTRUMENTS), st.from_regex(r"(NSE|BSE):[A-Z0-9&-]{1,46}", fullmatch=True)
 )

@@ -26,6 +26,7 @@ from pulse.domain import (
 )
 from pulse.domain.order_request import unknown_field
 from pulse.domain.splitmix import SplitMix64
+from pulse.printable import printable_json
 
 FORMAT: Final = 1
 
@@ -54,7 +55,7 @@ def vectors(splitter_version: int) -> Iterator[str]:
     yield f'"splitter_version": {splitter_version},'
     for last, (name, cases) in enumerate(parts.items(), 1 - len(parts)):
         yield f'"{name}": ['
-        lines = [msgspec.json.encode(case).decode() for case in cases]
+        lines = [printable_json(msgspec.json.encode(case).decode()) for case in cases]
         yield ",\n".join(lines)
         yield "]" if last == 0 else "],"
     yield "}"
@@ -122,7 +123,7 @@ _ORDER: Final[dict[str, Any]] = {
 def _accepted_order_cases() -> Iterator[Case]:
     """Orders at the edge of what is accepted, and what they mean after defaults."""
     accepted: dict[str, Sequence[object]] = {
-        "order_unique_key": ("k", "k" * 255, "\U0001f4c8" * 255, " ~\u00a0\u00e9"),
+        "order_unique_key": ("k", "k" * 255, "\U0001f4c8" * 255, "~ \u00a0\u00e9"),
         "instrument": ("BSE:500325", "NSE:M&M", "NSE:BAJAJ-AUTO", "NSE:" + "A" * 46),
         "side": ("SELL",),
         "total_quantity": (5, MAX_QUANTITY),
@@ -162,8 +163,14 @@ def _invalid_order_cases() -> Iterator[Case]:
 
 
 _CONTROLS: Final = "\u0000\n\u001f\u007f\u0085\u009f"
+_BLANKS: Final = " \u00a0\u2003\u2028\u3000\u200b\u200f\u2060\ufeff"
 _WRONG: Final[dict[str, Sequence[object]]] = {
-    "order_unique_key": ("", "k" * 256, *(f"a{c}b" for c in _CONTROLS), 7, None),
+    "order_unique_key": (
+        *("", "k" * 256, *(f"a{c}b" for c in _CONTROLS), 7, None),
+        *(f"{c}k" for c in _BLANKS),
+        *(f"k{c}" for c in _BLANKS),
+        *(" ", "e\u0301", "\u212b"),
+    ),
     "instrument": (
         *("RELIANCE", "NYSE:IBM", "NSE:reliance", "NSE:", "NSE:A B", "NSE:A_B", "XNSE:A"),
         *("NSE:A\n", "BSE:" + "A" * 47, 7, None),

@@ -87,8 +87,43 @@ def test_as_json_the_slices_are_those_of_the_event() -> None:
 
 
 def test_the_start_can_be_told() -> None:
-    ended = run_pulse(*SHOW, "--start", "2026-03-02T03:45:00.25Z", "--json")
-    assert json.loads(ended.out)["slices"][0]["scheduled_at"] == "2026-03-02T03:45:00.250000Z"
+    for told in (
+        "2026-03-02T03:45:00.25Z",
+        "2026-03-02T09:15:00.25+05:30",
+        "2026-03-01T22:45:00.250000000-05:00",
+        "2026-03-02t03:45:00.249999001z",
+    ):
+        ended = run_pulse(*SHOW, "--start", told, "--json")
+        assert json.loads(ended.out)["slices"][0]["scheduled_at"] == "2026-03-02T03:45:00.250000Z"
+    ended = run_pulse(*SHOW, "--start", "2026-03-02", "--json")
+    assert json.loads(ended.out)["slices"][0]["scheduled_at"] == "2026-03-02T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("missing", "module", "arguments"),
+    [
+        ("plotille", "pulse.cli.splitter.chart", ()),
+        ("matplotlib", "pulse.cli.splitter.image", ("--svg", "x.svg")),
+        ("matplotlib", "pulse.cli.splitter.image", ("--svg", "x.svg", "--json")),
+    ],
+)
+def test_without_the_extra_nothing_is_printed_but_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    missing: str,
+    module: str,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    ended = run_pulse(*SHOW, *arguments)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert ended.err == (
+        f"pulse: this command needs {missing}: install Pulse with its extra `charts`, "
+        "as with pip install '.[charts]' in a clone\n"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -103,7 +138,9 @@ def test_the_start_can_be_told() -> None:
         (("--splitter-version", "9"), "expected one of 1"),
         (("--total", "19"), "at least one share a slice: 20"),
         (("--splits", "101"), "should be less than or equal to 100"),
-        (("--start", "yesterday"), "does not match the formats"),
+        (("--start", "yesterday"), "expected an RFC 3339 time such as "),
+        (("--start", "2026-02-30"), "expected an RFC 3339 time such as "),
+        (("--start", "2026-03-02T09:15:00"), "expected an RFC 3339 time such as "),
     ],
 )
 def test_wrong_terms_are_one_line_and_2(arguments: tuple[str, ...], told: str) -> None:
@@ -174,7 +211,7 @@ def test_a_module_in_the_working_directory_is_found(
     assert answer["broken"]["slices_are_numbered"] == 26
     assert answer["smallest"]["terms"]["total_quantity"] == 2
     raising = run_pulse(*COMPARE, "my_splits:broken", "--orders", "5")
-    assert "candidate_answers_with_slices: it raised LookupError: no �[31mred" in raising.out
+    assert "candidate_answers_with_slices: it raised LookupError: no \\x1b[31mred" in raising.out
     assert run_pulse(*COMPARE, "my_splits:number").exit_code == 2
 
 

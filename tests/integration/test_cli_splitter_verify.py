@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pulse.domain import MAX_SPLITS, OrderCreated, SlicesScheduled
-from tests.support.cli import run_pulse, write
+from tests.support.cli import projected, run_pulse, write
 from tests.support.events import foreign_event, order_created, slices_scheduled, stored
 from tests.support.processes import run_to_end, url_of
 
@@ -261,3 +261,71 @@ def test_as_json_it_says_the_same(conninfo: str) -> None:
     }
     rules = {breach["rule"] for breach in answer["findings"][0]["broken_rules"]}
     assert {"slices_are_numbered", "quantities_sum_to_total", "window_is_filled"} <= rules
+
+
+# What it cannot speak for
+
+
+def spoil_creation(state: dict[str, Any]) -> None:
+    state["total_quantity"] = "many"
+
+
+def of_newer_code(state: dict[str, Any]) -> None:
+    state["class_version"] = 9
+
+
+def test_orders_that_cannot_be_read_are_counted_and_the_exit_code_is_1(conninfo: str) -> None:
+    unreadable, newer, tomorrow = (order_created(f"stuck_{n}") for n in range(3))
+    write(conninfo, *stored([unreadable, newer, *completed(2), tomorrow]))
+    altered(conninfo, unreadable.originator_id, spoil_creation, version=1)
+    altered(conninfo, newer.originator_id, of_newer_code, version=1)
+    write(conninfo, foreign_event(tomorrow.originator_id, 2), foreign_event())
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute(
+            "UPDATE stored_events SET topic = 'pulse.domain:OrderPaused'"
+            " WHERE originator_id = %s AND originator_version = 2",
+            (tomorrow.originator_id,),
+        )
+
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.exit_code == 1
+    *lines, last = ended.out.splitlines()
+    assert last == (
+        "of 1 schedule 1 are identical, byte for byte; "
+        "3 orders were not verified (1 cannot be read, 2 of newer code)"
+    )
+    told = {line.split()[1]: line for line in lines}
+    assert set(told) == {str(one.originator_id) for one in (unreadable, newer, tomorrow)}
+    assert "was not verified: cannot be read: version 1 of " in told[str(unreadable.originator_id)]
+    assert "was not verified: of newer code: " in told[str(newer.originator_id)]
+    assert "pulse.domain:OrderPaused" in told[str(tomorrow.originator_id)]
+
+    alone = run_pulse(*VERIFY, str(newer.originator_id), conninfo=conninfo)
+    assert alone.exit_code == 1
+    assert alone.out.endswith(
+        "no schedule is stored here; 1 order was not verified (1 of newer code)\n"
+    )
+
+
+def test_parked_orders_are_counted_and_the_exit_code_is_1(conninfo: str) -> None:
+    created = order_created("parked")
+    good = completed(2)
+    write(conninfo, *stored([created, *good]))
+    altered(conninfo, created.originator_id, spoil_creation, version=1)
+    projected(conninfo)
+
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert f"order {created.originator_id} at position 1 was not verified: parked: " in ended.out
+    assert ended.out.endswith("; 1 order was not verified (1 parked)\n")
+    assert "every one is identical" not in ended.out
+
+    answer = json.loads(run_pulse(*VERIFY, "--json", conninfo=conninfo).out)
+    (unverified,) = answer["unverified"]
+    assert (unverified["order_id"], unverified["obstacle"]) == (
+        str(created.originator_id),
+        "PARKED",
+    )
+    assert answer["faults"] == {}
+    assert run_pulse(*VERIFY, str(good[0].originator_id), conninfo=conninfo).exit_code == 0

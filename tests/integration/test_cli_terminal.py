@@ -1,16 +1,21 @@
 """What commands show on a terminal, and what they show of the same anywhere else."""
 
 import io
+import json
 from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from pulse.cli.progress import progress_on
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import columns, duration, printable
+from pulse.cli.terminal import SafeConsole, columns, duration
+from pulse.printable import printable, printable_json, printable_lines
 from tests.support.events import order_created, slices_scheduled
 
+CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 T0 = datetime(2026, 3, 2, 23, 45, tzinfo=UTC)
 
 
@@ -90,5 +95,30 @@ def test_a_duration_is_told_in_the_units_that_matter(seconds: float, text: str) 
     assert duration(seconds) == text
 
 
-def test_what_cannot_be_printed_is_replaced() -> None:
-    assert printable("a\x1b[31m\u202eb\n") == "a�[31m�b�"
+def test_what_cannot_be_printed_is_escaped() -> None:
+    assert printable("a\x1b[31m\u202eb\n") == r"a\x1b[31m\u202eb\n"
+    assert printable("\ud800\x9b\U000e0001 é 株") == r"\ud800\x9b\U000e0001 é 株"
+    assert printable_lines("a\x1b\nb\r") == "a\\x1b\nb\\r"
+
+
+def test_a_line_of_json_stays_the_same_json() -> None:
+    line = json.dumps({"key": "a\x1b\x7f\x9b\n é"}, ensure_ascii=False)
+    assert json.loads(printable_json(line)) == json.loads(line)
+    assert not set("\x1b\x7f\x9b\n") & set(printable_json(line))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_control_character_gets_through_a_console(*, terminal: bool) -> None:
+    shown = SafeConsole(file=io.StringIO(), force_terminal=terminal, color_system=None)
+    shown.print("a\x1b[2J\nb\x9b")
+    shown.print(Text("c\x1b]0;title\x07\u202e", "bold"))
+    table = Table(title=Text("\x1b[1m"))
+    table.add_row(Text("d\x1b[31m"))
+    shown.print(table)
+    assert "a\\x1b[2J\\nb\\x9b\n" in text_of(shown)
+    assert "c\\x1b]0;title" in text_of(shown)
+    if not terminal:
+        assert set(text_of(shown)) & set(CONTROLS) == {"\n"}
+    assert "\x1b]" not in text_of(shown)
+    assert "\x1b[31m" not in text_of(shown)
+    assert "\u202e" not in text_of(shown)

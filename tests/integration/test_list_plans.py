@@ -125,8 +125,6 @@ def test_a_page_of_the_log_costs_a_page_and_of_one_type_what_may_be_scanned(
             "limit": 1000,
             "topic": f"pulse.domain:{event_type}",
             "most_scanned": store.MOST_SCANNED,
-            "own_prefix": "pulse.",
-            "known_topics": [f"pulse.domain:{event_type}"],
         }
         statement = load_sql("pulse.eventstore", "select_log_of_topic")
         nodes = carried_out(connection, mode, statement, parameters)

@@ -209,8 +209,8 @@ def test_a_newer_revision_that_admits_this_code_is_fine(conninfo: str, oldest_co
 def test_a_newer_revision_that_does_not_admit_this_code_is_named(conninfo: str, more: str) -> None:
     execute(conninfo, NEWER.format(oldest_code=NEXT), more)
     assert fault_of(conninfo) == (
-        f"the schema has revision {NEXT} (halts), on which only code of revision {NEXT} or newer may "
-        f"run, and this code is of revision {HEAD}: start a newer release of Pulse"
+        f"the schema has revision {NEXT} (halts), on which only code of revision {NEXT} or newer "
+        f"may run, and this code is of revision {HEAD}: start a newer release of Pulse"
     )
     with pytest.raises(SchemaNotCurrent, match="halts"):
         migrate(conninfo)

@@ -22,7 +22,7 @@ def rules(
     Then the laws that hold over many seeds. Needs no database, and the extra
     pulse[testing].
 
-    Exit codes: 0 listed, 2 wrong usage, 3 the extra is missing.
+    Exit codes: 0 listed, 2 wrong usage, or the extra is missing.
 
     Example:
       pulse splitter rules
@@ -55,8 +55,8 @@ def vectors(
     are described in docs/conformance/README.md. The same at every run. Needs no
     database, and the extra pulse[testing].
 
-    Exit codes: 0 written, 2 wrong usage, or this code has no such splitter, 3 the
-    extra is missing.
+    Exit codes: 0 written, 2 wrong usage, or this code has no such splitter, or
+    the extra is missing.
 
     Example:
       pulse splitter vectors > splitting-v1.json

@@ -1,6 +1,5 @@
 """`pulse splitter compare`: a splitter of one's own, held against every rule."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import progress_on
 from pulse.cli.splitter.candidate import load_candidate
 from pulse.cli.splitter.kit import kit_needed
-from pulse.cli.terminal import echo, errors, output
+from pulse.cli.terminal import EscapedErrors, echo, errors, output
 from pulse.domain import CURRENT_SPLITTER_VERSION, SPLITTERS, SplitTerms
 from pulse.errors import PulseError
 from pulse.settings import Settings
@@ -47,8 +46,8 @@ def compare(
     Writes nothing; what the function prints goes to standard error.
 
     Exit codes: 0 every rule and law holds. 1 some is broken. 2 wrong usage or
-    settings, or no such function. 3 Postgres cannot be reached, or the extra
-    pulse[testing] is missing.
+    settings, or no such function, or the extra pulse[testing] is missing.
+    3 Postgres cannot be reached.
 
     Example, the splitter that most people write first:
       pulse splitter compare pulse.testing:last_takes_the_rest
@@ -60,7 +59,7 @@ def compare(
     terms = _stored_terms(orders) if stored else comparing.generated_orders(orders)
     if not terms:
         raise PulseError("there are no stored orders to try it on: leave out --stored")
-    with progress_on(errors(), "order") as on_progress, redirect_stdout(sys.stderr):
+    with progress_on(errors(), "order") as on_progress, redirect_stdout(EscapedErrors()):
         found = comparing.compare(function, terms, on_progress)
         smallest = None if found.first is None else comparing.shrink(function, found.first)
     if as_json:

@@ -8,8 +8,9 @@ from rich.text import Text
 
 from pulse.cli.schedule_text import draw
 from pulse.cli.splitter.show import title
-from pulse.cli.terminal import PIPE_COLUMNS, counted, printable
+from pulse.cli.terminal import PIPE_COLUMNS, counted
 from pulse.domain import CURRENT_SPLITTER_VERSION
+from pulse.printable import printable
 from pulse.testing.comparing import Comparison, Failure
 
 _MOST_BREACHES: Final = 3

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pulse.cli.exits import CouldNotStart
+from pulse.cli.exits import WrongSettings
 
 _EXTRAS: Final = {
     "hypothesis": "testing",
@@ -18,7 +18,7 @@ def kit_needed() -> Iterator[None]:
     """Around the imports of an extra.
 
     Raises:
-        CouldNotStart: it is not installed; how to install it is said.
+        WrongSettings: it is not installed; the text says how to install it.
     """
     try:
         yield
@@ -26,7 +26,7 @@ def kit_needed() -> Iterator[None]:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        raise CouldNotStart(
+        raise WrongSettings(
             f"this command needs {error.name}: install Pulse with its extra `{extra}`, "
             f"as with pip install '.[{extra}]' in a clone"
         ) from None

@@ -26,11 +26,13 @@ from pulse.domain import (
     split,
 )
 from pulse.errors import PulseError
+from pulse.rfc3339 import parse_time
 
 _STARTS_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _LATEST_START: Final = datetime(9999, 12, 31, tzinfo=UTC) - timedelta(minutes=MAX_DURATION_MINUTES)
 _MOST_SEED: Final = 2**64 - 1
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}|[0-9]{17,20}")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HEX: Final = re.compile(r"[0-9a-f]{16}")
 
 Total = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_QUANTITY, help="Shares.")]
@@ -49,10 +51,10 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     ] = None,
     even: Annotated[bool, typer.Option("--even", help="Without randomisation.")] = False,
     start: Annotated[
-        datetime | None,
+        str | None,
         typer.Option(
-            formats=["%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"],
-            help="The order's creation, in UTC.",
+            help="The order's creation: an RFC 3339 time with any offset, or a date, which is its "
+            "first moment in UTC.",
         ),
     ] = None,
     splitter_version: Annotated[
@@ -72,8 +74,8 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     seed give the same schedule on any machine; without --seed one is drawn and
     named, so that it can be shown again. Needs no database.
 
-    Exit codes: 0 drawn, 1 the file cannot be written, 2 wrong usage, 3 a plotting
-    library (the extra pulse[charts]) is missing.
+    Exit codes: 0 drawn, 1 the file cannot be written, 2 wrong usage, or a
+    plotting library (the extra pulse[charts]) is missing.
 
     Example:
       pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7
@@ -84,7 +86,7 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     if splitter_version not in SPLITTERS:
         known = ", ".join(map(str, SPLITTERS))
         raise typer.BadParameter(f"expected one of {known}", param_hint="--splitter-version")
-    starts_at = _STARTS_AT if start is None else start.replace(tzinfo=UTC)
+    starts_at = _STARTS_AT if start is None else _start_of(start)
     if starts_at > _LATEST_START:
         raise typer.BadParameter("the window would end after the year 9999", param_hint="--start")
     terms = SplitTerms(
@@ -104,6 +106,15 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
         _print(terms, slices)
     else:
         output().print(f"written to {svg}")
+
+
+def _start_of(text: str) -> datetime:
+    """A time as the API takes it, or a date."""
+    try:
+        return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
+    except ValueError:
+        expected = "expected an RFC 3339 time such as 2026-03-02T09:15:00+05:30, or a date"
+        raise typer.BadParameter(expected, param_hint="--start") from None
 
 
 def _seed_of(text: str) -> int:
@@ -126,21 +137,22 @@ def _write(svg: Path, terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
 
 
 def _print(terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
-    """A chart, or a line a slice where a chart has no room or the terminal no characters for it."""
+    """A chart, or a line a slice where a chart has no room or the terminal no characters for it.
+
+    All of it is made before any of it is printed, so that what is missing leaves no half.
+    """
     console = output()
     width = columns(console)
-    console.print(Text(title(terms), "bold"))
     if console.encoding.lower().startswith("utf") and terms.num_splits <= slices_in(width):
         with kit_needed():
             from pulse.cli.splitter.chart import chart_lines  # noqa: PLC0415 - needs an extra
         colours = console.is_terminal and not console.no_color
-        for line in chart_lines(terms, slices, width, colours=colours):
-            console.print(Text.from_ansi(line))
-        drawn = verdict(slices, terms)
+        chart = chart_lines(terms, slices, width, colours=colours)
+        drawn = [*map(Text.from_ansi, chart), *verdict(slices, terms)]
     else:
-        drawn = draw(slices, terms, width, blocks=has_blocks(console))
-        console.print(f"the even split: {_even(terms)}")
-    for text in drawn:
+        lines = draw(slices, terms, width, blocks=has_blocks(console))
+        drawn = [Text(f"the even split: {_even(terms)}"), *lines]
+    for text in (Text(title(terms), "bold"), *drawn):
         console.print(text)
 
 

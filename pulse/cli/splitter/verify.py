@@ -3,19 +3,21 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
+from uuid import UUID
 
 import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application import Finding, Verified
+from pulse.application import Finding, Unverified, Verified, unread_in, unread_orders
 from pulse.bootstrap import settings_from_environment
 from pulse.bootstrap.maintenance import Tools
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import OnProgress, progress_on
 from pulse.cli.replay import order_id_of
-from pulse.cli.terminal import counted, echo, errors, output, printable
+from pulse.cli.terminal import counted, echo, errors, output
+from pulse.printable import printable
 from pulse.settings import Settings
 
 _SENTENCES: Final = {
@@ -32,14 +34,25 @@ _COUNTED: Final = {
 }
 
 
+_OBSTACLES: Final = {
+    "PARKED": "parked",
+    "UNREADABLE": "cannot be read",
+    "NEWER_CODE": "of newer code",
+}
+
+
 class Proof(msgspec.Struct):
-    """What has been looked through so far; `faults` counts schedules by what is wrong with them."""
+    """What has been looked through so far; `faults` counts schedules by what is wrong with them.
+
+    `unverified` are the orders that nothing is proved about.
+    """
 
     schedules: int = 0
     slices: int = 0
     position: int = 0
     faults: Counter[str] = msgspec.field(default_factory=Counter)
     findings: list[Finding] = msgspec.field(default_factory=list)
+    unverified: dict[UUID, Unverified] = msgspec.field(default_factory=dict)
 
 
 def verify(
@@ -56,13 +69,16 @@ def verify(
     this process and names, for every order that differs, the first slice that
     does and the rules that it breaks (with ORDER_ID, every breach). It cannot see
     what was taken out of the log, or a history that was replaced as a whole.
+    Orders that it cannot speak for are named and counted: parked ones, and those
+    without a schedule whose events cannot be read, or are of newer code.
     Shows its way in positions of the log on standard error.
 
     Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
     which is started if it does not run. Changes nothing; orders may come and go.
 
     Exit codes: 0 every schedule is byte for byte what it must be. 1 some is not,
-    or could not be derived, or no order has the id. 2 wrong usage or settings.
+    or could not be derived, or some order was not verified, or no order has the
+    id. 2 wrong usage or settings.
     3 Postgres cannot be reached or its schema is not current. 130 stopped by
     Ctrl-C.
 
@@ -75,10 +91,12 @@ def verify(
     with progress_on(errors(), "position") as on_progress:
         run_to_end(_prove(settings, order_ids, proof, on_progress, tell))
     if as_json:
-        echo(msgspec.json.encode(proof))
+        echo(msgspec.json.encode(_machine_form(proof)))
     else:
+        for order in proof.unverified.values():
+            output().print(_not_verified(order))
         output().print(_summed_up(proof))
-    if proof.faults:
+    if proof.faults or proof.unverified:
         raise typer.Exit(NOT_WELL)
 
 
@@ -101,6 +119,22 @@ async def _prove(
             for finding in verified.findings:
                 tell(finding)
             on_progress(verified.position, verified.end)
+        async for order in _unverified(tools, order_ids):
+            proof.unverified.setdefault(order.order_id, order)
+
+
+async def _unverified(tools: Tools, order_ids: list[str] | None) -> AsyncIterator[Unverified]:
+    asked = None if order_ids is None else {order_id_of(text) for text in order_ids}
+    for parked in await tools.parked.all():
+        if not asked or parked.order_id in asked:
+            yield Unverified.parked(parked)
+    if asked:
+        for order_id in asked:
+            for order in await unread_in(tools.store, order_id):
+                yield order
+    else:
+        async for order in unread_orders(tools.store):
+            yield order
 
 
 async def _orders(tools: Tools, order_ids: list[str]) -> AsyncIterator[Verified]:
@@ -121,13 +155,36 @@ def _tell(finding: Finding, *, in_full: bool) -> None:
         console.print(f"  {breach.rule}: {printable(breach.breach)}")
 
 
+def _not_verified(order: Unverified) -> Text:
+    line = Text(f"order {order.order_id} at position {order.position:,} ")
+    line.append("was not verified", "bold red")
+    return line.append(f": {_OBSTACLES[order.obstacle]}: {printable(order.detail)}")
+
+
+def _machine_form(proof: Proof) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(proof), "unverified": list(proof.unverified.values())}
+
+
 def _summed_up(proof: Proof) -> Text:
+    if not proof.schedules and proof.unverified:
+        return Text(f"no schedule is stored here; {_unverified_counted(proof)}", "bold red")
     if not proof.schedules:
         return Text("no schedule is stored here: nothing was proved", "yellow")
     schedules, slices = counted(proof.schedules, "schedule"), counted(proof.slices, "slice")
-    if not proof.faults:
+    if not proof.faults and not proof.unverified:
         told = Text(f"{schedules} of {slices} derived again: ")
         return told.append("every one is identical, byte for byte", "green")
     identical = proof.schedules - proof.faults.total()
     faults = ", ".join(f"{count:,} {_COUNTED[fault]}" for fault, count in proof.faults.items())
-    return Text(f"of {schedules} {identical:,} are identical, byte for byte; {faults}", "bold red")
+    rest = [faults] if faults else []
+    rest += [_unverified_counted(proof)] if proof.unverified else []
+    outcome = f"of {schedules} {identical:,} are identical, byte for byte; {'; '.join(rest)}"
+    return Text(outcome, "bold red")
+
+
+def _unverified_counted(proof: Proof) -> str:
+    """`3 orders were not verified (2 parked, 1 of newer code)`."""
+    by_obstacle = Counter(order.obstacle for order in proof.unverified.values())
+    why = ", ".join(f"{count:,} {_OBSTACLES[what]}" for what, count in by_obstacle.items())
+    were = "was" if len(proof.unverified) == 1 else "were"
+    return f"{counted(len(proof.unverified), 'order')} {were} not verified ({why})"

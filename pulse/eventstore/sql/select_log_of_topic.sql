@@ -1,6 +1,5 @@
 -- Events of one topic among the next so many of the log, and how far those reach (null where there
--- are none). With a prefix, also the events whose topic begins with it and is not among those known.
--- One snapshot: an event that is appended meanwhile is neither found nor passed over.
+-- are none). One snapshot: an event that is appended meanwhile is neither found nor passed over.
 SELECT scanned.last_position, e.*
   FROM (SELECT max(notification_id) AS last_position
           FROM (SELECT notification_id
@@ -14,9 +13,7 @@ SELECT scanned.last_position, e.*
          FROM stored_events
         WHERE notification_id > %(after)b::bigint
           AND notification_id <= scanned.last_position
-          AND (topic = %(topic)b::text
-               OR (starts_with(topic, %(own_prefix)b::text)
-                   AND topic <> ALL (%(known_topics)b::text[])))
+          AND topic = %(topic)b::text
         ORDER BY notification_id
         LIMIT %(limit)b::bigint) e ON true
  ORDER BY e.notification_id

@@ -13,6 +13,7 @@ from pulse.http.api.orders import ORDERS_PATH, order_routes, place_one, read_one
 from pulse.http.busiest import BusiestCalls
 from pulse.http.errors import handle_error
 from pulse.http.openapi import explaining_routes
+from pulse.http.parameters import refuse_undeclared_parameters
 from pulse.http.root import ASGIApp
 
 
@@ -26,6 +27,7 @@ def create_api(orders: OrdersAndQueries, readiness: Readiness) -> ASGIApp:
             *list_routes(orders),
             *explaining_routes(document_of_api),
         ],
+        before_request=refuse_undeclared_parameters,
         exception_handlers={Exception: handle_error},
         openapi_config=None,
         logging_config=None,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.http.api.parameters import refused
+from pulse.http.parameters import refused
 from pulse.projections import OrderQuery, SlicePlace, SliceQuery
 
 _EXPECTED: Final = "the next_cursor of an earlier page, with the filters of that page"

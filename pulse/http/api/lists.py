@@ -9,8 +9,16 @@ from litestar.handlers import HTTPRouteHandler
 from pulse.application import Queries
 from pulse.eventstore import PositionBeyondLog
 from pulse.http.api.cursors import after_page_of_orders, after_page_of_slices
-from pulse.http.api.queries import event_query, order_query, slice_query
+from pulse.http.api.queries import (
+    EVENT_PARAMETERS,
+    ORDER_PARAMETERS,
+    SLICE_PARAMETERS,
+    event_query,
+    order_query,
+    slice_query,
+)
 from pulse.http.errors import JSON, BadRequest
+from pulse.http.parameters import DECLARED
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -18,7 +26,7 @@ AnyRequest = Request[Any, Any, Any]
 def list_routes(queries: Queries) -> list[HTTPRouteHandler]:
     """The routes of the lists, over these queries."""
 
-    @get("/internal/orders")
+    @get("/internal/orders", opt={DECLARED: ORDER_PARAMETERS})
     async def list_orders(request: AnyRequest) -> Response[bytes]:
         query = order_query(request.scope["query_string"])
         page = await queries.orders(query)
@@ -28,13 +36,13 @@ def list_routes(queries: Queries) -> list[HTTPRouteHandler]:
             as_of_position=page.as_of_position,
         )
 
-    @get("/internal/slices")
+    @get("/internal/slices", opt={DECLARED: SLICE_PARAMETERS})
     async def list_slices(request: AnyRequest) -> Response[bytes]:
         query = slice_query(request.scope["query_string"])
         page = await queries.slices(query)
         return _json(slices=page.slices, next_cursor=after_page_of_slices(query, page.next_after))
 
-    @get("/internal/events")
+    @get("/internal/events", opt={DECLARED: EVENT_PARAMETERS})
     async def list_events(request: AnyRequest) -> Response[bytes]:
         query = event_query(request.scope["query_string"])
         try:

@@ -11,7 +11,7 @@ from litestar.types import Scope
 from pulse.application import Orders, OrdersAndQueries, Placed
 from pulse.domain import RequestedOrder, parse_order_request
 from pulse.http.answers import PlacedBody, json_answer, known_form
-from pulse.http.bodies import decode_batch, decode_order, require_json
+from pulse.http.bodies import decode_batch, decode_order, require_json, require_unencoded
 from pulse.http.busiest import Place, Read, order_body
 from pulse.http.callers import caller_in
 from pulse.http.errors import answer_for
@@ -55,6 +55,8 @@ def order_routes(orders: OrdersAndQueries) -> list[HTTPRouteHandler]:
     @post("/internal/orders/batch", request_max_body_size=MAX_BATCH_BYTES)
     async def place_orders(request: AnyRequest) -> Response[bytes]:
         require_json(request.headers.get("content-type", ""))
+        for encoding in request.headers.getall("content-encoding", []):
+            require_unencoded(encoding.encode("latin-1"))
         batch = decode_batch(await request.body())
         results = await _place_each(orders, batch, request.scope)
         return json_answer({"results": results}, 200)

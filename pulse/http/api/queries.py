@@ -6,7 +6,7 @@ import msgspec
 
 from pulse.application import TOPICS, EventQuery, EventType
 from pulse.http.api.cursors import before_of, place_of
-from pulse.http.api.parameters import Parameters, refused
+from pulse.http.parameters import Parameters, refused
 from pulse.projections import (
     MOST_ORDERS_A_PAGE,
     MOST_SLICES_A_PAGE,
@@ -16,6 +16,9 @@ from pulse.projections import (
 )
 
 MOST_EVENTS_A_PAGE: Final = 1000
+ORDER_PARAMETERS: Final = ("order_queue_status", "instrument", "limit", "cursor")
+SLICE_PARAMETERS: Final = ("scheduled_from", "scheduled_before", "limit", "cursor")
+EVENT_PARAMETERS: Final = ("after", "limit", "type")
 _LAST_POSITION: Final = 2**63 - 1
 
 
@@ -23,9 +26,9 @@ def order_query(query_string: bytes) -> OrderQuery:
     """The page of orders that is asked for.
 
     Raises:
-        BadRequest: a parameter is unknown, doubled or wrong, or the cursor is not of this list.
+        BadRequest: a parameter is unknown, repeated or wrong, or the cursor is not of this list.
     """
-    parameters = Parameters(query_string, ("order_queue_status", "instrument", "limit", "cursor"))
+    parameters = Parameters(query_string, ORDER_PARAMETERS)
     status = parameters.choice("order_queue_status", get_args(OrderQueueStatus))
     query = OrderQuery(
         order_queue_status=cast("OrderQueueStatus | None", status),
@@ -39,10 +42,9 @@ def slice_query(query_string: bytes) -> SliceQuery:
     """The page of slices that is asked for.
 
     Raises:
-        BadRequest: a parameter is unknown, doubled or wrong, or the cursor is not of this list.
+        BadRequest: a parameter is unknown, repeated or wrong, or the cursor is not of this list.
     """
-    known = ("scheduled_from", "scheduled_before", "limit", "cursor")
-    parameters = Parameters(query_string, known)
+    parameters = Parameters(query_string, SLICE_PARAMETERS)
     query = SliceQuery(
         scheduled_from=parameters.time("scheduled_from"),
         scheduled_before=parameters.time("scheduled_before"),
@@ -58,9 +60,9 @@ def event_query(query_string: bytes) -> EventQuery:
     """The page of the log that is asked for.
 
     Raises:
-        BadRequest: a parameter is unknown, doubled or wrong.
+        BadRequest: a parameter is unknown, repeated or wrong.
     """
-    parameters = Parameters(query_string, ("after", "limit", "type"))
+    parameters = Parameters(query_string, EVENT_PARAMETERS)
     after = parameters.whole("after", least=0, default=0)
     return EventQuery(
         after=min(after, _LAST_POSITION),  # no log reaches further, so what follows is the same

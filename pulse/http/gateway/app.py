@@ -10,6 +10,7 @@ from pulse.http.errors import handle_error
 from pulse.http.gateway.document import document_of_gateway
 from pulse.http.gateway.orders import ORDERS_PATH, gateway_routes, place_one, read_one
 from pulse.http.openapi import explaining_routes
+from pulse.http.parameters import refuse_undeclared_parameters
 from pulse.http.root import ASGIApp
 
 
@@ -17,6 +18,7 @@ def create_gateway(orders: Orders) -> ASGIApp:
     """The gateway over these use cases. It needs its door: without one every order is refused."""
     framework = Litestar(
         route_handlers=[*gateway_routes(orders), *explaining_routes(document_of_gateway)],
+        before_request=refuse_undeclared_parameters,
         exception_handlers={Exception: handle_error},
         openapi_config=None,
         logging_config=None,

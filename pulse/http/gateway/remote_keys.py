@@ -25,13 +25,17 @@ KEYS_AWAY: Final = "the issuer's keys cannot be had now, so no token can be chec
 class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of having keys, in seconds.
 
-    Keys are fetched anew once they are older than `fresh_seconds`, and for a key id that is
-    unknown, but never sooner than `between_fetches_seconds` after the last attempt. Keys older
-    than `usable_seconds` count for nothing.
+    Keys older than `fresh_seconds` are fetched again beside the requests; keys older than
+    `overdue_seconds`, or without the key id that a token names, are fetched before the token is
+    checked. No fetch begins sooner than `between_fetches_seconds` after the one before. After a
+    failed fetch nothing waits for `patience_seconds`, and known keys stay in use until they are
+    older than `usable_seconds`.
     """
 
     fetch_seconds: float = 3.0
-    fresh_seconds: float = 300.0
+    fresh_seconds: float = 270.0
+    overdue_seconds: float = 300.0
+    patience_seconds: float = 30.0
     usable_seconds: float = 3600.0
     between_fetches_seconds: float = 10.0
 
@@ -55,7 +59,7 @@ class RemoteKeys:
         self._clock = clock
         self.version = 0
         self._keys: dict[str, Key] = {}
-        self._fetched_at = self._tried_at = float("-inf")
+        self._fetched_at = self._tried_at = self._failed_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
 
     async def key_of(self, token: str) -> Key:
@@ -69,7 +73,7 @@ class RemoteKeys:
         key_id = _key_id_of(token)
         if self._age > self._limits.fresh_seconds:
             self._begin_fetching()
-        if key_id not in self._usable:
+        if key_id not in self._usable or self._is_overdue:
             self._begin_fetching()
             if self._fetching is not None:
                 await asyncio.shield(self._fetching)
@@ -91,6 +95,11 @@ class RemoteKeys:
         return self._clock() - self._fetched_at
 
     @property
+    def _is_overdue(self) -> bool:
+        failed_lately = self._clock() - self._failed_at < self._limits.patience_seconds
+        return self._age > self._limits.overdue_seconds and not failed_lately
+
+    @property
     def _usable(self) -> dict[str, Key]:
         return self._keys if self._age <= self._limits.usable_seconds else {}
 
@@ -106,8 +115,11 @@ class RemoteKeys:
             async with asyncio.timeout(self._limits.fetch_seconds):
                 keys = _read(await self._download(), self._algorithm)
         except (httpx.HTTPError, TimeoutError, ValueError, RecursionError) as error:
+            self._failed_at = self._clock()
             _log.warning("gateway.keys_not_fetched", reason=type(error).__name__)
         else:
+            if not keys:
+                _log.warning("gateway.no_usable_key_published", algorithm=self._algorithm)
             self._keys, self._fetched_at = keys, now
             self.version += 1
         finally:
@@ -134,25 +146,27 @@ def _key_id_of(token: str) -> str:
 
 
 class _KeySet(msgspec.Struct):
-    keys: list[dict[str, Any]]
+    keys: list[Any]
 
 
 def _read(content: bytes, algorithm: str) -> dict[str, Key]:
-    """The keys of a set that can check signatures of this algorithm; all others are passed over.
+    """The keys of a set that can verify signatures of this algorithm; all others are ignored.
+
+    A set without such a key is an answer too: the issuer has none now.
 
     Raises:
-        ValueError: it is no set of keys, or names no key that is of use here.
+        ValueError: it is not a JWK set.
     """
     found: dict[str, Key] = {}
     for described in msgspec.json.decode(content, type=_KeySet).keys[:MAX_KEYS]:
+        if not isinstance(described, dict):
+            continue
         key_id = described.get("kid")
         if isinstance(key_id, str) and _is_for(described, algorithm):
             try:
                 found[key_id] = jwt.PyJWK(described, algorithm).key
             except (jwt.PyJWTError, ValueError, TypeError):
                 _log.warning("gateway.key_passed_over")
-    if not found:
-        raise ValueError("no key of use")
     return found
 
 
@@ -161,5 +175,10 @@ def _is_for(described: dict[str, Any], algorithm: str) -> bool:
         "d" not in described  # a private key that is published is nobody's any more
         and described.get("kty") == _KEY_TYPES[algorithm]
         and described.get("use", "sig") == "sig"
+        and _may_verify(described.get("key_ops", ["verify"]))
         and described.get("alg", algorithm) == algorithm
     )
+
+
+def _may_verify(key_ops: object) -> bool:
+    return isinstance(key_ops, list) and "verify" in key_ops

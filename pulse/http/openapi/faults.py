@@ -9,7 +9,7 @@ from pulse.application import ClockOff, OrderNotFound, PulseFailed
 from pulse.domain import OrderUniqueKeyTaken, parse_order_request
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull
-from pulse.http.bodies import decode_order, require_json
+from pulse.http.bodies import decode_order, require_json, require_unencoded
 from pulse.http.errors import answer_for, as_answered, error_headers
 from pulse.http.limits import MAX_ORDER_BYTES, BodyTooSlow, TooBusy, TooManyRequests
 from pulse.http.openapi import samples
@@ -61,6 +61,7 @@ WRONG_ORDERS: Final = (
     _of_order("fewer shares than slices", _changed(total_quantity=1)),
     _of_order("a quantity as text", _changed(total_quantity="100")),
     _of_order("too many slices", _split(num_splits=101)),
+    _of_order("white space at an end of the key", _changed(order_unique_key=f"{samples.KEY} ")),
 )
 KEY_TAKEN: Final = Fault("the key is taken", OrderUniqueKeyTaken(samples.KEY, samples.ORDER_ID))
 NO_SUCH_ORDER: Final = Fault("no such order", OrderNotFound(samples.UNKNOWN_ID))
@@ -68,6 +69,7 @@ FAULTS_OF_BODIES: Final = (
     Fault("the body is slow", BodyTooSlow(10)),
     _of_order("the body is too large", b" " * (MAX_ORDER_BYTES + 1)),
     fault_of("the body is not JSON", lambda: require_json("text/plain")),
+    fault_of("the body is encoded", lambda: require_unencoded(b"gzip")),
 )
 FAULTS_OF_PLACING: Final = (
     Fault("too many orders wait", AppendQueueFull()),
@@ -89,7 +91,7 @@ _SAID: Final = {
     408: "The body was not there whole in time; the connection closes.",
     409: "The key belongs to an order with other data.",
     413: "The body is larger than this path takes; the connection closes.",
-    415: "The body does not say that it is JSON.",
+    415: "The body does not say that it is JSON, or has a Content-Encoding.",
     429: "The caller asks too often.",
     500: "Pulse failed; the fault is in its log.",
     503: "Nothing was accepted, or asking again with the same key will tell.",

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pulse.http.openapi.faults import Fault, responses_of
+from pulse.http.openapi.faults import Fault, fault_of, responses_of
 from pulse.http.openapi.schemas import Schema, text
+from pulse.http.parameters import Parameters
 
 Examples = Mapping[str, Any]
 
@@ -41,8 +42,14 @@ def operation(  # noqa: PLR0913 - an operation has that many parts
     body: dict[str, Any] | None = None,
     faults: Iterable[Fault] = (),
 ) -> dict[str, Any]:
-    """An operation; every answer also has the tracing headers."""
-    responses = {**answers, **responses_of(faults)}
+    """An operation; every answer also has the tracing headers.
+
+    Every operation refuses query parameters other than its own.
+    """
+    parameters = tuple(parameters)
+    own = tuple(parameter["name"] for parameter in parameters if parameter["in"] == "query")
+    unknown = fault_of("an unknown parameter", lambda: Parameters(b"dry_run=true", own))
+    responses = {**answers, **responses_of((*faults, unknown))}
     for response in responses.values():
         response["headers"] = {**ANSWERED_HEADERS, **response.get("headers", {})}
     return {

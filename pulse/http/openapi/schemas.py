@@ -85,6 +85,15 @@ KEY: Final[Schema] = {
     "description": "the caller's own name for the order, without control characters. The same "
     "request again is answered with the same order; a key is spent for ever",
 }
+_BLANKS: Final = "\\s\\u200b-\\u200f\\u2060\\ufeff"
+_CONTROLS: Final = "\\u0000-\\u001f\\u007f-\\u009f"
+NEW_KEY: Final[Schema] = {
+    **KEY,
+    "pattern": f"^[^{_CONTROLS}{_BLANKS}]([^{_CONTROLS}]*[^{_CONTROLS}{_BLANKS}])?$",
+    "description": f"{KEY['description']}. It is in Unicode NFC, and has no white space and no "
+    "character of no width (U+200B to U+200F, U+2060, U+FEFF) at either end: keys that read alike "
+    "are one key. Orders of before this rule keep their keys",
+}
 QUANTITY: Final = whole(
     1, MAX_QUANTITY, "in shares, and at least `num_splits`; a wrong one is `INVALID_QUANTITY`"
 )
@@ -106,7 +115,7 @@ SHARED: Final[dict[str, Schema]] = {
     "OrderRequest": record(
         "A parent order. Nothing is coerced (`100.0` and `true` are no quantities), no other field "
         "is taken, and none may stand twice.",
-        order_unique_key=KEY,
+        order_unique_key=NEW_KEY,
         instrument=INSTRUMENT,
         side=SIDE,
         total_quantity=QUANTITY,

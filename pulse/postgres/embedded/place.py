@@ -33,7 +33,8 @@ class Place:
     @classmethod
     def under(cls, data_dir: Path) -> "Place":
         """Derive the paths; nothing is touched."""
-        home = data_dir.resolve() / "postgres"
+        # Path.resolve raises where links form a loop; making the directory reports that better
+        home = Path(os.path.realpath(data_dir)) / "postgres"
         beside = home / "socket"
         return cls(home, beside if _holds_socket(beside) else _short_directory(home))
 

@@ -18,6 +18,7 @@ from pulse.postgres.embedded.errors import EmbeddedServerError
 from pulse.postgres.embedded.locks import Lock, exclusive
 from pulse.postgres.embedded.place import Place
 from pulse.postgres.embedded.process import is_ready, serves
+from pulse.postgres.embedded.trust import refuse_writable_by_others
 
 
 class EmbeddedServer:
@@ -43,9 +44,11 @@ class EmbeddedServer:
         From then on this process ignores the PG* variables of its shell: they name other servers.
 
         Raises:
-            EmbeddedServerError: there is no server for this platform, user or data.
+            EmbeddedServerError: there is no server for this platform, user or data; or, as root,
+                others may write the directory.
         """
         ignore_client_variables()
+        refuse_writable_by_others(data_dir)
         place = Place.under(data_dir)
         make_home(place)
         with exclusive(place.start_lock, control.LOCK_SECONDS):

@@ -56,6 +56,49 @@ async def test_every_order_of_a_batch_is_answered_as_its_single_post(
             fault_in(result["body"], single.json()["error"]["code"])
 
 
+UNREADABLE_ORDERS = {
+    "half a surrogate pair in the key": body(order_unique_key='"x\\ud800"'),
+    "the other half": body(order_unique_key='"\\udc00x"'),
+    "two first halves": body(order_unique_key='"\\ud800\\ud800"'),
+    "half a pair in another field": body(instrument='"NSE:A\\ud800"'),
+    "half a pair in a name": body(side=None)[:-1] + b',"a\\ud800":1}',
+    "half a pair within a nested value": body(side='{"a":["\\ud800"]}'),
+    "half a pair beside bytes that are no UTF-8": body(side='"\\ud800"').replace(b"ouk", b"\xff"),
+    "a number that JSON has not": body(total_quantity="NaN"),
+    "half a pair beside a number that is too long": body(
+        side='"\\ud800"', total_quantity="9" * 6000
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE_ORDERS)
+async def test_an_order_that_cannot_be_read_is_refused_alone(
+    shared_api: httpx.AsyncClient, name: str
+) -> None:
+    wrong = UNREADABLE_ORDERS[name]
+    good = [json.dumps(order(order_unique_key=f"{new_key()}\U0001f600")).encode() for _ in range(3)]
+    results = await results_of(shared_api, [good[0], wrong, good[1], wrong, good[2]])
+    assert [result["status"] for result in results] == [201, 400, 201, 400, 201]
+    single = await post(shared_api, wrong)
+    assert single.status_code == 400
+    assert single.json() == results[1]["body"] == results[3]["body"]
+    again = await results_of(shared_api, good)
+    assert [result["status"] for result in again] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b'["\\ud800"', b'["\\ud800"] x', b'["\\ud800",]', b'["\\ud800" 1]'),
+        *(b'{"a":"\\ud800"}', b"[" * 9000),
+    ],
+)
+async def test_what_is_no_array_is_refused_as_a_whole(
+    shared_api: httpx.AsyncClient, content: bytes
+) -> None:
+    fault(await post(shared_api, content, BATCH), 400, "INVALID_REQUEST")
+
+
 async def test_within_a_batch_the_first_of_a_key_wins(shared_api: httpx.AsyncClient) -> None:
     key = json.dumps(new_key())
     orders = [body(order_unique_key=key, total_quantity=str(100 + n)) for n in range(50)]

@@ -134,6 +134,18 @@ ATTACKS: dict[str, Attack] = {
     "expiry that is infinite": raw_claims(infinite("exp", "Infinity")),
     "expiry that is no number": raw_claims(infinite("exp", "NaN")),
     "expiry that is null": raw_claims(infinite("exp", "null")),
+    "expiry that is digits": signed_claims(exp=str(NOW + 3600)),
+    "expiry beyond every number": raw_claims(infinite("exp", "1e400")),
+    "expiry that is a list": signed_claims(exp=[NOW + 3600]),
+    "valid from digits": signed_claims(nbf=str(NOW - 60)),
+    "valid from true": signed_claims(nbf=True),
+    "valid from no number": raw_claims(infinite("nbf", "NaN")),
+    "valid since before every number": raw_claims(infinite("nbf", "-1e400")),
+    "valid from null": raw_claims(infinite("nbf", "null")),
+    "issued at digits": signed_claims(iat=str(NOW - 60)),
+    "issued at true": signed_claims(iat=True),
+    "issued at no number": raw_claims(infinite("iat", "NaN")),
+    "issued before every number": raw_claims(infinite("iat", "-1e400")),
     "not yet valid": lambda signer: signer.token(nbf=int(time.time()) + 60),
     "not valid for ever": raw_claims(infinite("nbf", "Infinity")),
     "issued in the future": lambda signer: signer.token(iat=int(time.time()) + 60),
@@ -199,10 +211,16 @@ async def test_a_good_token_opens_it(gate: Gate) -> None:
     for scheme in ("Bearer", "bearer", "BEARER"):
         headers = {"Authorization": f"{scheme} {signer.token()}"}
         assert [r.status_code for r in await answers_to(client, headers)] == [202, 404]
-    for claims in ({"aud": ["https://other.example", "https://pulse.example"]}, {"nbf": NOW - 60}):
+    good: list[dict[str, Any]] = [
+        {"aud": ["https://other.example", "https://pulse.example"]},
+        {"nbf": NOW - 60},
+        {"iat": NOW - 1.5, "exp": NOW + 60.5},
+        {"iat": None},
+    ]
+    for claims in good:
         headers = bearer(signer.token(**claims))
         assert [r.status_code for r in await answers_to(client, headers)] == [202, 404]
-    assert len(pulse.asked) == 10
+    assert len(pulse.asked) == 14
     pulse.asked.clear()
 
 

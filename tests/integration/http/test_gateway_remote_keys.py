@@ -134,17 +134,51 @@ async def test_an_unknown_key_is_asked_for_but_not_more_often_than_every_ten_sec
         assert issuer.asked == 2
 
 
-async def test_a_key_that_was_withdrawn_is_forgotten_once_the_keys_are_fetched_anew() -> None:
+async def test_a_key_that_was_withdrawn_is_forgotten_once_the_keys_are_fetched_again() -> None:
     issuer, newer = Issuer("ES256"), new_signer("ES256")
     async with checking(issuer) as tokens:
         await tokens.check(issuer.token())
         issuer.keys = [jwk(newer, "second")]
-        issuer.now += 301
+        issuer.now += 299
         await tokens.check(issuer.token())  # the last time: a fetch begins beside it
         await tokens.check(issuer.token("second", newer))
         with pytest.raises(Unauthorized):
             await tokens.check(issuer.token())
     assert issuer.asked == 2
+
+
+@pytest.mark.parametrize("silence", [301, 3000, 100_000])
+async def test_the_first_token_after_a_silence_is_not_checked_with_a_withdrawn_key(
+    silence: float,
+) -> None:
+    issuer = Issuer("ES256")
+    async with checking(issuer) as tokens:
+        await tokens.check(issuer.token())
+        issuer.keys = [jwk(new_signer("ES256"), "second")]
+        issuer.now += silence
+        with pytest.raises(Unauthorized):
+            await tokens.check(issuer.token())
+
+
+@pytest.mark.parametrize(
+    "published", [[], ["x", 1, None], [{}], [{"kty": "oct", "kid": "first", "k": "c2VjcmV0"}]]
+)
+async def test_a_set_without_a_usable_key_is_an_answer_and_known_keys_go(
+    published: list[Any],
+) -> None:
+    issuer = Issuer("ES256")
+    async with checking(issuer) as tokens:
+        token = issuer.token()
+        await tokens.check(token)
+        issuer.keys = published
+        issuer.now += 301
+        for checked in (issuer.token(), token):
+            with pytest.raises(Unauthorized):
+                await tokens.check(checked)
+        assert issuer.asked == 2
+        issuer.keys = [jwk(issuer.signer, "first")]
+        issuer.now += 10
+        await tokens.check(issuer.token())
 
 
 async def test_a_token_known_as_good_is_forgotten_with_its_key() -> None:
@@ -193,14 +227,22 @@ async def test_nobody_is_called_unknown_while_the_issuer_cannot_be_asked() -> No
             await tokens.check(issuer.token())
 
 
-async def test_an_issuer_that_never_answers_is_given_up_and_holds_up_nobody_known() -> None:
+async def test_an_issuer_that_never_answers_holds_up_known_keys_once() -> None:
     issuer = Issuer("ES256")
     async with checking(issuer, KeyLimits(fetch_seconds=0.05)) as tokens:
         await tokens.check(issuer.token())
         issuer.held = asyncio.Event()
-        issuer.now += 301
+        issuer.now += 299
         async with asyncio.timeout(0.04):
-            await tokens.check(issuer.token())
+            await tokens.check(issuer.token())  # fetched beside it, and given up
+        await what_runs_beside()
+        issuer.now += 60
+        async with asyncio.timeout(2):
+            await tokens.check(issuer.token())  # after a fetch that was given up
+        for _ in range(2):
+            issuer.now += 14
+            async with asyncio.timeout(0.04):
+                await tokens.check(issuer.token())
         async with asyncio.timeout(2):
             with pytest.raises(KeysUnavailable):
                 await tokens.check(issuer.token("second"))
@@ -217,8 +259,8 @@ ANSWERS: dict[str, Callable[[], httpx.Response]] = {
     "elsewhere": lambda: sent(b"", 302, location="https://evil.example/keys"),
     "no JSON": lambda: sent(b"<html>"),
     "another form": lambda: sent_json([1]),
-    "no keys": lambda: sent_json({"keys": []}),
-    "keys of another form": lambda: sent_json({"keys": ["x", 1]}),
+    "no set": lambda: sent_json({"key": []}),
+    "keys of another form": lambda: sent_json({"keys": {}}),
 }
 
 
@@ -241,6 +283,12 @@ def useless_keys() -> list[dict[str, Any]]:
     signer = signer_of("ES256")
     return [
         jwk(signer, "first", use="enc"),
+        jwk(signer, "first", use=None),
+        jwk(signer, "first", key_ops=[]),
+        jwk(signer, "first", key_ops=["sign"]),
+        jwk(signer, "first", key_ops=["encrypt", "wrapKey"]),
+        jwk(signer, "first", key_ops="verify"),
+        jwk(signer, "first", key_ops=None),
         jwk(signer, "first", alg="RS256"),
         jwk(signer, "first", kty="RSA"),
         jwk(signer, "first", crv="P-384"),
@@ -250,6 +298,13 @@ def useless_keys() -> list[dict[str, Any]]:
         {"kty": "oct", "k": "c2VjcmV0", "kid": "first", "alg": "HS256"},
         {**jwk(signer, "first"), "kid": 7},
     ]
+
+
+async def test_a_key_for_verifying_is_used() -> None:
+    issuer = Issuer("ES256")
+    issuer.keys = [jwk(issuer.signer, "first", key_ops=["sign", "verify"])]
+    async with checking(issuer) as tokens:
+        await tokens.check(issuer.token())
 
 
 async def test_a_key_for_anything_else_checks_nothing_and_spoils_no_other() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -137,10 +138,30 @@ async def test_one_instant_in_any_notation_is_one_bound(api: httpx.AsyncClient) 
         "2026-01-05T03:45:00.000000Z",
         "2026-01-05t03:45:00z",
         "2026-01-04T22:45:00-05:00",
+        "2026-01-05T03:45:00.000000000Z",
+        "2026-01-05T03:44:59.999999001Z",
     ):
         response = await api.get(f"{SLICES}?scheduled_from={written}&cursor={first}")
         assert response.status_code == 200, (written, response.text)
         assert len(response.json()["slices"]) == 3
+
+
+async def test_bounds_finer_than_a_microsecond_are_compared_as_written(
+    api: httpx.AsyncClient,
+) -> None:
+    (order_id,) = await completed(api, 1)
+    slices = (await read(api, f"{ORDERS}/{order_id}"))["slices"]
+    at = datetime.fromisoformat(slices[1]["scheduled_at"])
+    exact = at.strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+    async def found(**bounds: str) -> list[int]:
+        page = await read(api, SLICES, **bounds)
+        return [s["sequence_number"] for s in page["slices"]]
+
+    assert await found(scheduled_from=f"{exact}000Z", scheduled_before=f"{exact}001Z") == [2]
+    assert await found(scheduled_from=f"{exact}001Z", scheduled_before=f"{exact}999Z") == []
+    assert await found(scheduled_before=f"{exact}000000Z") == [1]
+    assert await found(scheduled_before=f"{exact}000001Z") == [1, 2]
 
 
 async def test_the_log_is_read_in_commit_order_as_each_order_tells_it(
@@ -201,7 +222,9 @@ WRONG_TIMES = [
     "2026-01-05T09:15Z",
     "2026-01-05 09:15:00Z",
     "2026-01-05T09:15:00.Z",
-    "2026-01-05T09:15:00.1234567Z",
+    "2026-01-05T09:15:00.123456789",
+    "2026-01-05T09:15:00.1_0Z",
+    "2026-01-05T09:15:00.123456789+05",
     "2026-01-05T09:15:60Z",
     "2026-01-05T24:00:00Z",
     "2026-02-30T09:15:00Z",

@@ -64,6 +64,14 @@ def select_order_streams(server: Server, _: Session, parameters: Any) -> Result:
     return Result(rows)
 
 
+def select_order_creations(server: Server, _: Session, parameters: Any) -> Result:
+    rows: list[tuple[Any, ...]] = []
+    for order_id in parameters[0]:
+        stream = server.log.streams.get(order_id, ())
+        rows.append((order_id, stream[0].state if stream else None))
+    return Result(rows)
+
+
 def claim_orders(server: Server, _: Session, parameters: Any) -> Result:
     versions, left_out, limit, worker = parameters
     tables, now = server.tables, server.now
@@ -250,6 +258,7 @@ _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
     ),
     "pulse.projections": (
         select_order_streams,
+        select_order_creations,
         lock_position,
         advance_position,
         insert_orders,

@@ -1,5 +1,6 @@
 """What JSON Schema cannot say of an order, said to the generator of orders."""
 
+import unicodedata
 from typing import Any
 
 import schemathesis
@@ -7,8 +8,11 @@ import schemathesis
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """A whole number is written without a fraction (JSON Schema takes 5.0 for one)."""
+    """Whole numbers are written without a fraction (JSON Schema takes 5.0), keys in Unicode NFC."""
     del context
+    if isinstance(body, dict) and isinstance(body.get("order_unique_key"), str):
+        key = unicodedata.normalize("NFC", body["order_unique_key"])
+        body = {**body, "order_unique_key": key}
     return _whole(body)
 
 

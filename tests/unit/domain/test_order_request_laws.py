@@ -4,6 +4,7 @@ The rules are written here afresh from the contract, as one predicate over arbit
 """
 
 import re
+import unicodedata
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from pulse.testing import order_request_bodies
 
 CODES = {"INVALID_REQUEST", "INVALID_INSTRUMENT", "INVALID_QUANTITY", "INVALID_SPLIT_CONFIG"}
 TOP_FIELDS = ("order_unique_key", "instrument", "side", "total_quantity", "split_config")
+NO_WIDTH = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 FIELDS = (
     *TOP_FIELDS,
     "split_config.num_splits",
@@ -49,6 +51,8 @@ def keeps_every_rule(body: dict[str, Any]) -> bool:
         and isinstance(key, str)
         and 0 < len(key) < 256
         and not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in key)
+        and key == key.strip().strip(NO_WIDTH)
+        and key == unicodedata.normalize("NFC", key)
     )
 
 

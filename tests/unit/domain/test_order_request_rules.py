@@ -2,11 +2,18 @@
 
 import json
 from typing import Any
+from unicodedata import is_normalized, normalize
 
 import msgspec
 import pytest
 
-from pulse.domain import OrderRefused, OrderRequest, RequestedOrder, parse_order_request
+from pulse.domain import (
+    OrderRefused,
+    OrderRequest,
+    RequestedOrder,
+    parse_order_request,
+    parse_stored_order,
+)
 from pulse.domain.order_request import FIELD_CODES, unknown_field, wrong_value
 
 GOOD: dict[str, Any] = {
@@ -168,7 +175,7 @@ CONTROL_CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
 
 @pytest.mark.parametrize(
-    "key", ["k", "k" * 255, "😀" * 255, " ", "\u00a0", "\u2028", "~", "é\u0301"]
+    "key", ["k", "k" * 255, "😀" * 255, "a b", "a\u00a0\u3000b", "~", "\u00e9", "é\u0301"]
 )
 def test_a_key_of_1_to_255_characters_is_accepted(key: str) -> None:
     assert_accepted("order_unique_key", key)
@@ -183,6 +190,40 @@ def test_a_key_of_another_length_is_refused(length: int) -> None:
 def test_a_key_with_a_control_character_is_refused_wherever_it_stands(character: str) -> None:
     for key in (character, f"{character}k", f"k{character}", f"k{character}k"):
         assert_refused("order_unique_key", key, "has a control character")
+
+
+AT_AN_END = "has white space, or a character of no width, at an end"
+BLANKS = [
+    *(chr(code) for code in range(0xA0, 0x110000) if chr(code).isspace()),
+    *" \u200b\u200c\u200d\u200e\u200f\u2060\ufeff",
+]
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=lambda c: f"U+{ord(c):04X}")
+def test_a_key_with_white_space_at_either_end_is_refused(blank: str) -> None:
+    for key in (blank, f"{blank}k", f"k{blank}"):
+        assert_refused("order_unique_key", key, AT_AN_END)
+    # EN QUAD and EM QUAD have another form in NFC
+    if is_normalized("NFC", blank):
+        assert_accepted("order_unique_key", f"k{blank}k")
+
+
+@pytest.mark.parametrize("key", ["e\u0301", "\u212b", "\u1112\u1161", "a\u0323\u0307b", "\u2126"])
+def test_a_key_that_is_not_in_nfc_is_refused_and_its_nfc_form_accepted(key: str) -> None:
+    assert_refused("order_unique_key", key, "is not in Unicode NFC")
+    assert_accepted("order_unique_key", normalize("NFC", key))
+
+
+@pytest.mark.parametrize("key", ["ouk ", " ouk", "\u3000", "e\u0301", "k" * 255])
+def test_a_stored_order_keeps_a_key_that_a_new_one_may_no_longer_have(key: str) -> None:
+    stored = OrderRequest(**with_field("order_unique_key", key))
+    assert parse_stored_order(stored).order_unique_key == key
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "a\nb", 7])
+def test_a_stored_order_keeps_the_rules_that_every_order_was_accepted_by(key: object) -> None:
+    with pytest.raises(OrderRefused):
+        parse_stored_order(OrderRequest(**with_field("order_unique_key", key)))
 
 
 # instrument

@@ -13,7 +13,10 @@ ORDER: dict[str, Any] = {
     "total_quantity": 100,
     "split_config": {"num_splits": 5, "duration_minutes": 60, "randomize": True},
 }
-KEY = "1 to 255 characters, none of them a control character"
+KEY = (
+    "1 to 255 characters in Unicode NFC, without control characters, and without white space at "
+    "either end"
+)
 INSTRUMENT = (
     "EXCHANGE:SYMBOL with exchange NSE or BSE and a symbol of A-Z, 0-9, & and -, "
     "at most 50 characters, such as NSE:RELIANCE"
@@ -27,6 +30,8 @@ REFUSALS: list[tuple[str, Any, str, str]] = [
     ("order_unique_key", "", "has 0 characters", KEY),
     ("order_unique_key", "k" * 256, "has 256 characters", KEY),
     ("order_unique_key", "a\nb", "has a control character", KEY),
+    ("order_unique_key", "ouk ", "has white space, or a character of no width, at an end", KEY),
+    ("order_unique_key", "e\u0301", "is not in Unicode NFC", KEY),
     ("order_unique_key", 7, "is a whole number", KEY),
     ("instrument", "NSE:reliance", "has another form", INSTRUMENT),
     ("instrument", "NSE:" + "A" * 47, "has 51 characters", INSTRUMENT),

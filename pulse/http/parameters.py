@@ -1,28 +1,47 @@
-"""Query parameters: each known, each once, each a value of its own kind, or a plain refusal."""
+"""Query parameters: each declared by its route, given once, and of its own kind, or 400.
 
-import re
+A route declares what it takes with `opt={DECLARED: names}`; one without takes none.
+"""
+
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
+
+from litestar import Request
 
 from pulse.domain import OrderRefused
 
 # The rule of an order's own instrument is the rule of a filter for it.
 from pulse.domain.order_request import parse_instrument
 from pulse.http.errors import BadRequest
+from pulse.rfc3339 import parse_time
+
+DECLARED: Final = "query_parameters"
+"""The key of a route's `opt` under which the names of its query parameters are."""
 
 _MOST_ECHOED_CHARACTERS: Final = 72
-_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
-)
-_TIME_EXPECTED: Final = (
-    "an RFC 3339 time with its zone, to the microsecond at most, such as 2026-01-05T09:15:00+05:30"
-)
+_TIME_EXPECTED: Final = "an RFC 3339 time with its zone, such as 2026-01-05T09:15:00+05:30"
+
+
+async def refuse_undeclared_parameters(request: Request[Any, Any, Any]) -> None:
+    """What Litestar calls before the handler of each route.
+
+    Raises:
+        BadRequest: a parameter is repeated, or not one that the route declares: to pass over
+            `?dry_run=true` would place an order.
+    """
+    query_string = request.scope["query_string"]
+    if query_string:
+        Parameters(query_string, request.route_handler.opt.get(DECLARED, ()))
 
 
 class Parameters:
-    """The parameters of one request, by name. A `+` is a plus, as in a zone, and never a blank."""
+    """The parameters of one request, by name. A `+` is a plus, as in a zone, and never a blank.
+
+    Raises:
+        BadRequest: a parameter is not one of those known, is repeated, or is not in UTF-8.
+    """
 
     def __init__(self, query_string: bytes, known: tuple[str, ...]) -> None:
         self._values: dict[str, str] = {}
@@ -32,9 +51,9 @@ class Parameters:
 
     def _add(self, name: str, value: bytes, known: tuple[str, ...]) -> None:
         if name not in known:
-            raise refused(name[:_MOST_ECHOED_CHARACTERS], "is unknown", f"only {', '.join(known)}")
+            raise refused(name[:_MOST_ECHOED_CHARACTERS], "is unknown", _expected_of(known))
         if name in self._values:
-            raise refused(name, "stands twice", "it once")
+            raise refused(name, "is repeated", "it once")
         self._values[name] = _text(value, name)
 
     def text(self, name: str) -> str | None:
@@ -74,22 +93,22 @@ class Parameters:
             raise BadRequest(str(error), field=name, expected=error.expected) from None
 
     def time(self, name: str) -> datetime | None:
-        """A point in time, in UTC, or None."""
+        """A point in time, in UTC, or None; see `parse_time` for more than six fraction digits."""
         value = self.text(name)
-        if value is None:
-            return None
-        written = value.upper()
         try:
-            if _TIME.fullmatch(written):
-                return datetime.fromisoformat(written).astimezone(UTC)
-        except (ValueError, OverflowError):  # no such day, hour or zone; outside the calendar
-            pass
-        raise refused(name, "is no such time", _TIME_EXPECTED)
+            return None if value is None else parse_time(value)
+        except ValueError:
+            raise refused(name, "is no such time", _TIME_EXPECTED) from None
 
 
 def refused(field: str, problem: str, expected: str) -> BadRequest:
     """The refusal of a parameter."""
-    return BadRequest(f"{field} {problem}: expected {expected}", field=field, expected=expected)
+    shown = field or "a parameter without a name"
+    return BadRequest(f"{shown} {problem}: expected {expected}", field=field, expected=expected)
+
+
+def _expected_of(known: tuple[str, ...]) -> str:
+    return f"only {', '.join(known)}" if known else "no query parameters"
 
 
 def _text(raw: bytes, name: str = "query") -> str:

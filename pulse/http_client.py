@@ -1,0 +1,59 @@
+"""HTTP clients of Pulse, set up so that a wrong environment is one sentence and no traceback."""
+
+import os
+from typing import Any, Final
+from urllib.request import getproxies
+
+import httpx
+
+from pulse.errors import PulseError
+
+_MAX_PORT: Final = 65_535
+_OF_FILES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+
+
+class EnvironmentUnusable(PulseError):
+    """A variable of the environment, not one of Pulse's own, keeps a client from being set up."""
+
+
+def open_client(purpose: str, *, trust_env: bool, **options: Any) -> httpx.AsyncClient:  # noqa: ANN401
+    """A client for this purpose, which the error names; `options` are those of httpx.
+
+    With `trust_env` it uses the proxies and certificates that the environment names.
+
+    Raises:
+        EnvironmentUnusable: they cannot be used. No value is repeated, as it may hold a password.
+    """
+    if trust_env:
+        _require_usable_proxies(purpose)
+    try:
+        return httpx.AsyncClient(trust_env=trust_env, **options)
+    except OSError as error:
+        named = ", ".join(name for name in _OF_FILES if os.environ.get(name)) or "the environment"
+        reason = (error.strerror or type(error).__name__).lower()
+        raise EnvironmentUnusable(
+            f"the HTTP client for {purpose} cannot be set up with {named} ({reason}): correct or "
+            "unset it"
+        ) from None
+    except (ImportError, ValueError, httpx.InvalidURL):
+        raise EnvironmentUnusable(
+            f"the HTTP client for {purpose} cannot be set up with NO_PROXY or the other proxy "
+            "variables of the environment: correct or unset them"
+        ) from None
+
+
+def _require_usable_proxies(purpose: str) -> None:
+    for kind, value in getproxies().items():
+        if kind in {"http", "https", "all"} and not _is_usable(value):
+            raise EnvironmentUnusable(
+                f"the proxy in {kind.upper()}_PROXY cannot be used for {purpose}: expected "
+                "http://host:port or https://host:port, not SOCKS; correct or unset it"
+            )
+
+
+def _is_usable(proxy: str) -> bool:
+    try:
+        url = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
+    except httpx.InvalidURL:
+        return False
+    return url.scheme in {"http", "https"} and bool(url.host) and (url.port or 1) <= _MAX_PORT

@@ -1,0 +1,34 @@
+"""Times as callers write them: RFC 3339, with any offset and any number of fraction digits."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_TIME: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})"
+    r"(?:\.([0-9]{1,6})([0-9]*))?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def parse_time(text: str) -> datetime:
+    """The point in time, in UTC. A time finer than a microsecond is rounded up to the next one.
+
+    As a bound of stored times, which are whole microseconds, the rounded time means the same as the
+    written one: `t >= bound` and `t < bound` hold for the same times.
+
+    Raises:
+        ValueError: the text is not an RFC 3339 time, or lies outside the years 1 to 9999 in UTC.
+    """
+    found = _TIME.fullmatch(text.upper())
+    if found is None:
+        raise ValueError("not an RFC 3339 time")
+    seconds, microseconds, finer, zone = found.groups()
+    fraction = f".{microseconds}" if microseconds else ""
+    try:
+        time = datetime.fromisoformat(f"{seconds}{fraction}{zone}").astimezone(UTC)
+    except OverflowError:
+        raise ValueError("outside the calendar") from None
+    if finer and finer.strip("0") and time < datetime.max.replace(tzinfo=UTC):
+        time += _MICROSECOND
+    return time

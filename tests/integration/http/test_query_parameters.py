@@ -1,0 +1,105 @@
+"""A query parameter that a call does not take, or that is repeated, is refused on every call."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from pulse.http.api.document import document_of_api
+from pulse.http.gateway.document import document_of_gateway
+from tests.support.gateway import DESK_TOKEN, Served, served
+from tests.support.orders import fault, order
+from tests.support.tokens import bearer, signer_of
+
+ORDER_ID = "9ff54a4d-a8eb-5a4c-a146-a92918cb5546"
+UNDOCUMENTED = [("GET", path) for path in ("/openapi.json", "/docs", "/docs/page.js")]
+JSON = {"content-type": "application/json"}
+
+
+def calls(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every call that a document names, and those that explain it."""
+    for path, methods in document["paths"].items():
+        for method in methods:
+            yield method.upper(), path.format(order_id=ORDER_ID)
+    yield from UNDOCUMENTED
+
+
+API_CALLS = list(calls(document_of_api()))
+GATEWAY_CALLS = list(calls(document_of_gateway()))
+
+
+@pytest.fixture(scope="module", params=["in one process", "alone"])
+async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
+    async with served(request.param, shared_conninfo, signer_of("HS256")) as both:
+        both.gateway.headers.update(bearer(both.signer.token(sub="alice")))
+        both.api.headers.update(bearer(DESK_TOKEN))
+        yield both
+
+
+async def refused(
+    client: httpx.AsyncClient, method: str, path: str, query: str, field: str
+) -> dict[str, Any]:
+    content = {} if method != "POST" else {"content": b"{}", "headers": JSON}
+    answer = await client.request(method, f"{path.removeprefix('/')}?{query}", **content)  # type: ignore[arg-type]
+    details = fault(answer, 400, "INVALID_REQUEST")
+    assert details["field"] == field
+    assert field in answer.json()["error"]["message"]
+    return details
+
+
+@pytest.mark.parametrize(("method", "path"), API_CALLS)
+async def test_an_unknown_parameter_is_refused_on_every_call_of_the_api(
+    both: Served, method: str, path: str
+) -> None:
+    for query in ("dry_run=true", "dry_run", "dry_run=1&dry_run=1"):
+        await refused(both.api, method, path, query, "dry_run")
+
+
+@pytest.mark.parametrize(("method", "path"), GATEWAY_CALLS)
+async def test_an_unknown_parameter_is_refused_on_every_call_of_the_gateway(
+    both: Served, method: str, path: str
+) -> None:
+    details = await refused(both.gateway, method, path, "dry_run=true", "dry_run")
+    assert details["expected"] == "no query parameters"
+
+
+@pytest.mark.parametrize("path", ["internal/orders", "internal/slices", "internal/events"])
+async def test_a_repeated_parameter_is_refused_and_a_known_one_taken(
+    both: Served, path: str
+) -> None:
+    details = await refused(both.api, "GET", path, "limit=1&limit=1", "limit")
+    assert details["expected"] == "it once"
+    assert (await both.api.get(f"{path}?limit=1")).status_code == 200
+
+
+async def test_a_parameter_keeps_an_order_from_being_placed(both: Served) -> None:
+    for client, path, placed in (
+        (both.api, "internal/orders", 201),
+        (both.api, "internal/orders/", 201),
+        (both.gateway, "api/orders", 202),
+    ):
+        request = order()
+        refusal = await client.post(f"{path}?dry_run=true", json=request)
+        assert fault(refusal, 400, "INVALID_REQUEST")["field"] == "dry_run"
+        assert (await client.post(path, json=request)).status_code == placed
+    request = order()
+    batch = await both.api.post("internal/orders/batch?dry_run=true", json=[request])
+    fault(batch, 400, "INVALID_REQUEST")
+    assert (await both.api.post("internal/orders", json=request)).status_code == 201
+
+
+@pytest.mark.parametrize("query", ["", "&", "&&"])
+async def test_a_query_without_a_parameter_is_none(both: Served, query: str) -> None:
+    placed = await both.api.post(f"internal/orders?{query}", json=order())
+    assert placed.status_code == 201
+    order_id = placed.json()["order_id"]
+    assert (await both.api.get(f"internal/orders/{order_id}?{query}")).status_code == 200
+
+
+@pytest.mark.parametrize("document", [document_of_api(), document_of_gateway()], ids=["a", "g"])
+def test_every_call_is_documented_with_that_refusal(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for described in methods.values():
+            examples = described["responses"]["400"]["content"]["application/json"]["examples"]
+            assert "an unknown parameter" in examples, path

@@ -1,0 +1,156 @@
+"""No command prints a control character that was in an argument, a file, a setting or the log."""
+
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.support.cli import run_pulse, write
+from tests.support.events import order_created, slices_scheduled, splitting_failed, stored
+from tests.support.processes import free_port
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\x7f\u202eevil"
+CONTROLS = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) != "\n"}
+BIDI = set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def said_by(*arguments: str, conninfo: str | None = None, **settings: object) -> str:
+    """What this command line writes to both of its outputs."""
+    ended = run_pulse(*arguments, conninfo=conninfo, **settings)
+    return ended.out + ended.err
+
+
+def assert_safe(said: str) -> None:
+    assert not set(said) & (CONTROLS | BIDI), ascii(said)
+    assert not [line for line in said.splitlines() if line.startswith(("\x9b", "evil"))]
+
+
+ARGUMENTS = [
+    (EVIL,),
+    ("--" + EVIL,),
+    ("up", "--host", EVIL),
+    ("up", "--port", EVIL),
+    ("gateway", "--host", EVIL),
+    ("token", "--subject", EVIL),
+    ("token", "--subject", "x", "--data-dir", EVIL),
+    ("load", EVIL),
+    ("load", EVIL, "--url", EVIL),
+    ("load", "/dev/null", "--url", "http://" + EVIL),
+    ("load", "/dev/null", "--token", EVIL),
+    ("replay", EVIL),
+    ("orders", EVIL),
+    ("orders", "failed", "--limit", EVIL),
+    ("projections", "retry", EVIL),
+    ("splitter", "verify", EVIL),
+    ("splitter", "compare", EVIL),
+    ("splitter", "compare", EVIL + ":split"),
+    ("splitter", "compare", "json:" + EVIL),
+    ("splitter", "show", "--total", EVIL),
+    ("splitter", "show", "--start", EVIL),
+    ("splitter", "show", "--seed", EVIL),
+    ("splitter", "show", "--total", "100", "--splits", "5", "--duration", "60", "--svg", EVIL),
+    ("splitter", "vectors", "--splitter-version", EVIL),
+]
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=lambda a: ascii(" ".join(a))[:50])
+def test_an_argument(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...], postgres: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = said_by(*arguments, conninfo=postgres, port=free_port())
+    assert_safe(said)
+    assert said
+
+
+@pytest.mark.parametrize(
+    "setting", ["host", "port", "data_dir", "log_level", "jwt_issuer", "api_base_url"]
+)
+def test_a_setting(setting: str) -> None:
+    assert_safe(said_by("token", "--subject", "alice", **{setting: EVIL}))
+
+
+def test_what_is_stored(conninfo: str) -> None:
+    created = [
+        order_created(f"{number}{EVIL}", placed_by=EVIL, instrument=f"NSE:{EVIL}")
+        for number in range(3)
+    ]
+    failed = splitting_failed(created[1], EVIL)
+    write(conninfo, *stored([*created, slices_scheduled(created[0]), failed]))
+    commands = [
+        ("projections", "status"),
+        ("projections", "retry", "--all"),
+        ("orders", "failed"),
+        ("orders", "failed", "--json"),
+        ("orders", "failed", "--reason", EVIL),
+        ("status",),
+        ("status", "--json"),
+        ("splitter", "verify"),
+        ("splitter", "verify", "--json"),
+        ("rebuild",),
+        *(("replay", str(one.originator_id)) for one in created),
+        *(("replay", str(one.originator_id), "--json") for one in created),
+    ]
+    for command in commands:
+        assert_safe(said_by(*command, conninfo=conninfo))
+
+
+def test_a_candidate_splitter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = f"""
+def raising(terms):
+    raise LookupError({EVIL!r})
+def printing(terms):
+    print({EVIL!r})
+    return []
+"""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "hostile_candidate.py").write_text(source)
+    (tmp_path / "hostile_broken.py").write_text(f"raise LookupError({EVIL!r})")
+    for name in ("hostile_candidate:raising", "hostile_candidate:printing", "hostile_broken:split"):
+        for options in ((), ("--json",)):
+            said = said_by("splitter", "compare", name, "--orders", "3", *options)
+            assert_safe(said)
+            assert "owned" in said
+
+
+class EvilApi(BaseHTTPRequestHandler):
+    """A server that is no Pulse and answers with control characters."""
+
+    def do_GET(self) -> None:
+        self._answer(200 if self.path.endswith("/health") else 404)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self._answer(400)
+
+    def _answer(self, status: int) -> None:
+        error = {"error": {"code": EVIL, "message": EVIL, "details": {"field": EVIL}}}
+        body = json.dumps({"status": "ok"} if status == 200 else error).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_file_of_orders_and_what_a_server_answers(tmp_path: Path) -> None:
+    file = tmp_path / f"evil\x1b[2J{EVIL[-4:]}.ndjson"
+    good = {"order_unique_key": EVIL, "instrument": EVIL, "side": EVIL, "total_quantity": EVIL}
+    file.write_bytes(json.dumps(good).encode() + b"\n\x1b[2J not JSON \x9b\n")
+    server = HTTPServer(("127.0.0.1", 0), EvilApi)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        said = said_by("load", str(file), "--url", f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert_safe(said)
+    assert "refused" in said
