@@ -220,3 +220,40 @@ async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(
         alter(conninfo, "search_path", "nowhere")
         with pytest.raises(SessionUnfit, match="names no schema"):
             await database.connect("test")
+
+
+async def test_orders_are_split_again_after_connections_were_made_anew_while_it_was_read_only(
+    conninfo: str,
+) -> None:
+    async with serving(Settings(database_url=conninfo)) as api:
+        alter(conninfo, "default_transaction_read_only", "on")
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+        async def named() -> bool:
+            said = (await api.get("/pulse/health/ready")).text
+            return "default_transaction_read_only is on" in said
+
+        await until(named, "readiness names the setting")
+        assert (await post(api, order())).status_code == 503
+        alter(conninfo, "default_transaction_read_only", "off")
+
+        async def split() -> bool:
+            placed = await post(api, order())
+            if placed.status_code != 201:
+                return False
+            path = f"{ORDERS}/{placed.json()['order_id']}"
+
+            async def completed() -> bool:
+                answered = (await api.get(path)).json()
+                return bool(answered.get("order_queue_status") == "COMPLETED")
+
+            await until(completed, "the order is COMPLETED")
+            return True
+
+        await until(split, "an order is taken and split")
+        for _ in range(20):
+            assert await split()
