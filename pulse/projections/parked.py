@@ -8,7 +8,7 @@ import psycopg
 
 from pulse.eventstore import EventMapper, select_records
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
-from pulse.projections.poison import Fault, fault_of, reason_of
+from pulse.projections.poison import Blame, blame_of, reason_of
 from pulse.projections.projector import PROJECTION_NAME
 from pulse.projections.queue_writer import QueueWriter
 
@@ -57,7 +57,7 @@ class ParkedOrders:
                 async with connection.transaction():
                     await self._build(connection, order_id)
             except Exception as error:
-                if fault_of(error) is not Fault.ELSEWHERE:
+                if blame_of(error) is not Blame.ELSEWHERE:
                     return Retried(order_id, reason_of(error))
                 if isinstance(error, psycopg.Error):
                     raise DatabaseUnavailable(describe(error)) from error

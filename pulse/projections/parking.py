@@ -9,7 +9,7 @@ import structlog
 
 from pulse.eventstore import EventTooNew, RecordedEvent
 from pulse.postgres import Connection, load_sql
-from pulse.projections.poison import Fault, fault_of, reason_of
+from pulse.projections.poison import Blame, blame_of, reason_of
 from pulse.projections.queue_writer import QueueWriter
 
 _log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ class Parking:
 
         Raises:
             FaultUnclear: this one event may be at fault or not; all before it are applied.
-            Exception: what is not the event's fault (`Fault.ELSEWHERE`); roll back.
+            Exception: what is not the event's fault (`Blame.ELSEWHERE`); roll back.
         """
         wanted = [record for record in records if record.originator_id not in self.parked]
         if not wanted:
@@ -81,7 +81,7 @@ class Parking:
             result = await self._attempt([record], keep=False)
             if not isinstance(result, Exception):
                 return True
-            if fault_of(result) is Fault.ELSEWHERE and not isinstance(result, EventTooNew):
+            if blame_of(result) is Blame.ELSEWHERE and not isinstance(result, EventTooNew):
                 raise result
         return False
 
@@ -103,16 +103,16 @@ class Parking:
         return result
 
     async def _divide(self, records: list[RecordedEvent], error: Exception) -> None:
-        fault = fault_of(error)
-        if fault is Fault.ELSEWHERE:
+        blame = blame_of(error)
+        if blame is Blame.ELSEWHERE:
             raise error
         if len(records) == 1:
-            if fault is Fault.UNCLEAR:
+            if blame is Blame.UNCLEAR:
                 raise FaultUnclear(records[0], error) from error
             await self.park(records[0], error)
             return
         middle = len(records) // 2
         halves = records[:middle], records[middle:]
         # a timeout takes long: one by one it is met once, by halves once for each division
-        for part in ([r] for r in records) if fault is Fault.UNCLEAR else halves:
+        for part in ([r] for r in records) if blame is Blame.UNCLEAR else halves:
             await self.apply(part)

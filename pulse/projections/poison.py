@@ -14,14 +14,14 @@ from pulse.eventstore import EventTooNew
 from pulse.postgres import DatabaseUnavailable, describe
 
 
-class Fault(Enum):
+class Blame(Enum):
     """Whose fault an error is."""
 
     EVENT = auto()
     """The event can never be applied as it is."""
     UNCLEAR = auto()
     """The event exceeds a limit of the server, or the server or schema is at fault for every event.
-    Only a control, another event of the same type, can tell."""
+    Only a control can tell: whether another event, of the same type if any, can be applied."""
     ELSEWHERE = auto()
     """Not the event's: the same event may be applied later, or by newer code."""
 
@@ -34,16 +34,16 @@ _ELSEWHERE_CLASSES: Final = ("08", "25", "26", "28", "3D", "40", "53", "55", "57
 """The connection; the transaction's state (read-only); the session; authentication; the database;
 serialization and deadlock; resources (disk full); locks; an operator's intervention (shutdown)."""
 
-_MOST_REASON_CHARACTERS: Final = 500
+_MAX_REASON_CHARACTERS: Final = 500
 
 
-def fault_of(error: Exception) -> Fault:
+def blame_of(error: Exception) -> Blame:
     """Whose fault an error is that was raised by applying events."""
     if isinstance(error, psycopg.Error):
-        return _fault_of_database(error)
+        return _blame_of_database(error)
     if isinstance(error, (EventTooNew, DatabaseUnavailable, ConnectionError, TimeoutError)):
-        return Fault.ELSEWHERE
-    return Fault.UNCLEAR if isinstance(error, (MemoryError, OSError)) else Fault.EVENT
+        return Blame.ELSEWHERE
+    return Blame.UNCLEAR if isinstance(error, (MemoryError, OSError)) else Blame.EVENT
 
 
 def reason_of(error: Exception) -> str:
@@ -54,14 +54,14 @@ def reason_of(error: Exception) -> str:
         text = f"{type(error).__name__}: {error}"
     text = text.encode("ascii", "backslashreplace").decode("ascii")
     printable = (c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return "".join(printable)[:_MOST_REASON_CHARACTERS]
+    return "".join(printable)[:_MAX_REASON_CHARACTERS]
 
 
-def _fault_of_database(error: psycopg.Error) -> Fault:
+def _blame_of_database(error: psycopg.Error) -> Blame:
     state = error.sqlstate
     if state is None:  # raised by the client: of the connection, or of a value it cannot encode
         broken = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-        return Fault.ELSEWHERE if broken else Fault.EVENT
+        return Blame.ELSEWHERE if broken else Blame.EVENT
     if state in _UNCLEAR_STATES or state[:2] in _UNCLEAR_CLASSES:
-        return Fault.UNCLEAR
-    return Fault.ELSEWHERE if state[:2] in _ELSEWHERE_CLASSES else Fault.EVENT
+        return Blame.UNCLEAR
+    return Blame.ELSEWHERE if state[:2] in _ELSEWHERE_CLASSES else Blame.EVENT

@@ -11,7 +11,7 @@ from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_issued_log
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
 from pulse.projections.parking import FaultUnclear, Parking
-from pulse.projections.poison import Fault, fault_of
+from pulse.projections.poison import Blame, blame_of
 from pulse.projections.queue_writer import QueueWriter
 
 PROJECTION_NAME: Final = "order_queue"
@@ -89,7 +89,7 @@ class Projector:
         try:
             return await self._advance_batch(connection)
         except Exception as error:
-            if fault_of(error) is Fault.ELSEWHERE and not isinstance(error, EventTooNew):
+            if blame_of(error) is Blame.ELSEWHERE and not isinstance(error, EventTooNew):
                 raise
         return await self._advance_parking(connection)
 

@@ -44,7 +44,7 @@ class QueueWriter:
 
         Raises:
             EventTooNew: newer code must apply them.
-            Exception: anything; `fault_of` says whose fault it is. Roll the transaction back.
+            Exception: anything; `blame_of` says whose fault it is. Roll the transaction back.
         """
         changes = self.changes_of(records)
         await self.write(connection, changes)

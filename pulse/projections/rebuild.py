@@ -22,7 +22,7 @@ from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, RecordedEvent, select_log
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
 from pulse.projections.parking import FaultUnclear, Parking
-from pulse.projections.poison import Fault, fault_of
+from pulse.projections.poison import Blame, blame_of
 from pulse.projections.projector import PROJECTION_NAME
 from pulse.projections.queue_changes import NewOrder, QueueChanges
 from pulse.projections.queue_writer import QueueWriter
@@ -265,7 +265,7 @@ class Rebuild:
         try:
             changes = self._writer.changes_of(records)
         except Exception as error:
-            if fault_of(error) is Fault.ELSEWHERE:
+            if blame_of(error) is Blame.ELSEWHERE:
                 raise
             changes = None
         return _Batch(records, records[-1].position if records else live, changes)
@@ -286,7 +286,7 @@ class Rebuild:
             async with connection.transaction():
                 await write(connection, batch.changes)
         except Exception as error:
-            if fault_of(error) is Fault.ELSEWHERE:
+            if blame_of(error) is Blame.ELSEWHERE:
                 raise
             return False
         return True
