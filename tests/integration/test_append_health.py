@@ -9,9 +9,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.eventstore import Appender, AppendLimits, AppendRefused
+from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, AppendRefused
 from pulse.eventstore.append_health import MAX_PROBE_SECONDS
-from pulse.postgres import Database
+from pulse.postgres import Database, load_sql
 from tests.support.events import foreign_event
 from tests.support.log import fetch, log_locked, running_appender, standing, terminate, unlock
 from tests.support.proxy import proxied
@@ -174,3 +174,7 @@ async def test_an_event_at_fault_is_not_a_fault_of_the_way(database: Database) -
         with pytest.raises(psycopg.DataError):
             await appender.append([wrong])
         assert await appender.fault() is None
+
+
+def test_the_append_that_is_tried_takes_the_lock_of_every_append() -> None:
+    assert f"pg_advisory_xact_lock({LOG_LOCK})" in load_sql("pulse.eventstore", "try_append")
