@@ -18,8 +18,16 @@ MAX_PROBE_SECONDS: Final = 2.0
 
 _SELECT_APPEND_RIGHTS: Final = load_sql(__package__, "select_append_rights")
 _TRY_APPEND: Final = load_sql(__package__, "try_append")
+_ID_INDEX_SUFFIX: Final = "notification_id_idx"
 _OF_THE_EVENT: Final = (psycopg.DataError, psycopg.IntegrityError)
 """Faults of what was to be appended, not of the way there."""
+
+
+class IdTaken(Exception):
+    """The sequence of the log gave out an id that is in the log already: nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("the log's sequence is behind the log and gives out ids that are taken")
 
 
 class AppendHealth:
@@ -111,4 +119,13 @@ def reason_of(error: Exception) -> str:
     """Why Postgres refuses appends, as readiness says it."""
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return "the database is read-only: a standby, or default_transaction_read_only is on"
+    if is_id_taken(error):
+        return str(IdTaken())
     return describe(error)
+
+
+def is_id_taken(error: Exception) -> bool:
+    """Whether an insert failed for its id, not for its version in the stream."""
+    return isinstance(error, psycopg.errors.UniqueViolation) and (
+        error.diag.constraint_name or ""
+    ).endswith(_ID_INDEX_SUFFIX)

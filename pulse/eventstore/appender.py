@@ -17,7 +17,7 @@ from pulse.eventstore.append_connection import (
     ConnectionLimits,
     ConnectionLost,
 )
-from pulse.eventstore.append_health import AppendHealth, reason_of
+from pulse.eventstore.append_health import AppendHealth, IdTaken, is_id_taken, reason_of
 from pulse.eventstore.append_statements import PULSE_LOG, AppendStatements
 from pulse.eventstore.batch import (
     Key,
@@ -36,7 +36,7 @@ from pulse.eventstore.errors import (
 from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe
 
 _log = structlog.get_logger(__name__)
-_REFUSALS: Final = (psycopg.OperationalError, ReadOnlySqlTransaction)
+_REFUSALS: Final = (psycopg.OperationalError, ReadOnlySqlTransaction, IdTaken)
 """Nothing was written, and it is not the batch's fault: a lock not had in time, a full disk."""
 
 
@@ -338,7 +338,9 @@ class Appender:
         statement = say.append if batch[0].is_single else say.append_or_fail
         try:
             rows = await self._connection.fetch(statement, (*columns(batch), say.lock))
-        except UniqueViolation:
+        except UniqueViolation as error:
+            if is_id_taken(error):
+                raise IdTaken from error
             if len(batch) > 1:
                 raise
             return {}

@@ -6,14 +6,24 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from eventsourcing.persistence import StoredEvent
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, AppendRefused
+from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, AppendRefused, VersionTaken
 from pulse.eventstore.append_health import MAX_PROBE_SECONDS
 from pulse.postgres import Database, load_sql
-from tests.support.events import foreign_event
-from tests.support.log import fetch, log_locked, running_appender, standing, terminate, unlock
+from tests.support.events import foreign_event, foreign_events
+from tests.support.log import (
+    append_all,
+    append_singly,
+    fetch,
+    log_locked,
+    running_appender,
+    standing,
+    terminate,
+    unlock,
+)
 from tests.support.proxy import proxied
 from tests.support.waiting import until
 
@@ -178,3 +188,26 @@ async def test_an_event_at_fault_is_not_a_fault_of_the_way(database: Database) -
 
 def test_the_append_that_is_tried_takes_the_lock_of_every_append() -> None:
     assert f"pg_advisory_xact_lock({LOG_LOCK})" in load_sql("pulse.eventstore", "try_append")
+
+
+async def test_an_id_that_is_taken_is_a_refusal_and_no_event_of_another(
+    database: Database,
+) -> None:
+    """A sequence that was restored behind the log: the order is not there, whatever the id says."""
+    async with running_appender(database, limits=AppendLimits(answer_seconds=0.3)) as appender:
+        written = foreign_events(50)
+        await append_singly(appender, written)
+        await fetch(database, "SELECT setval('stored_events_notification_id_seq', 1)")
+        outcomes = await append_singly(appender, foreign_events(3))
+        outcomes += await append_all(appender, [foreign_events(2)])
+        assert {type(outcome) for outcome in outcomes} == {AppendRefused}
+        await until_fault(appender, "ids that are taken")
+        with pytest.raises(VersionTaken):
+            await append_again(appender, database, written[0])
+
+
+async def append_again(appender: Appender, database: Database, event: StoredEvent) -> None:
+    """Another event at a version that is taken, once ids are free again."""
+    await fetch(database, "SELECT setval('stored_events_notification_id_seq', 100)")
+    await until_well(appender)
+    await appender.append([foreign_event(event.originator_id)])
