@@ -94,8 +94,8 @@ def public_key(text: str) -> str:
 
 def _file(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="ascii")
-    except (OSError, ValueError):
+        return Path(path).expanduser().read_text(encoding="ascii")
+    except (OSError, ValueError, RuntimeError):
         raise ValueError("a public key as PEM, or the path of a readable file of one") from None
 
 

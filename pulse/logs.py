@@ -1,67 +1,148 @@
 """Logging: structlog for Pulse and for the libraries beneath, as lines for people or as JSON."""
 
+import contextlib
 import logging
+import os
 import sys
-from typing import Any
+import threading
+from types import TracebackType
+from typing import Any, Final
 
 import structlog
 
-_QUIET_LIBRARIES = ("psycopg", "psycopg.pool", "httpx", "httpcore")
+from pulse.log_filters import RateLimit, WithoutQueries, add_suppressed
+from pulse.printable import printable_lines
+from pulse.streams import drop_unwritten, open_standard_streams
 
+_log = structlog.get_logger("pulse")
 
-class _WithoutQueries(logging.Filter):
-    """Cuts the query off the paths that uvicorn logs: a token put there by mistake is a token."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Keep every record."""
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                text.partition("?")[0] if isinstance(text, str) else text for text in record.args
-            )
-        return True
-
-
-_WITHOUT_QUERIES = _WithoutQueries()
+_QUIET_LIBRARIES: Final = ("psycopg", "psycopg.pool", "httpx", "httpcore")
+_UVICORN: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
+_SHOWN_AS: Final = {"uvicorn.error": "uvicorn"}
+"""Uvicorn's logger of everything, a clean start included, has a misleading name."""
+_FORMAT_VARIABLE: Final = "PULSE_LOG_FORMAT"
+_WITHOUT_QUERIES: Final = WithoutQueries()
+_RATE_LIMIT: Final = RateLimit()
 
 
 def configure_logs(log_format: str, level: str) -> None:
-    """Send every log line to stderr; `auto` writes for people on a terminal, JSON elsewhere."""
+    """Send every log line of this process to stderr, at this level and above.
+
+    `auto` writes for people on a terminal and JSON elsewhere. One format for all: the handlers of
+    uvicorn are replaced; Python's warnings and uncaught exceptions become log lines too. Libraries
+    other than Pulse log no debug lines.
+    """
+    open_standard_streams()
+    number = logging.getLevelNamesMapping()[level.upper()]
     on_terminal = sys.stderr.isatty()
     console = log_format == "console" or (log_format == "auto" and on_terminal)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        _rename_logger,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(number)
+    handler.setFormatter(_formatter(shared, console=console, colors=on_terminal))
+    handler.addFilter(_RATE_LIMIT)
+    logging.basicConfig(handlers=[handler], level=max(number, logging.INFO), force=True)
+    logging.getLogger("pulse").setLevel(number)
+    for name in _QUIET_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    _take_over_uvicorn()
+    logging.captureWarnings(capture=True)
+    _log_uncaught_exceptions()
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        cache_logger_on_first_use=True,
+    )
+
+
+def asked_for_json() -> bool:
+    """Whether PULSE_LOG_FORMAT is `json`: then nothing but JSON is written besides answers."""
+    return os.environ.get(_FORMAT_VARIABLE, "").strip().lower() == "json"
+
+
+def report_fault(sentence: str) -> None:
+    """Say on stderr why this process ends: a plain line, or where JSON is asked for a log line.
+
+    A stderr that cannot be written loses it.
+    """
+    if not asked_for_json():
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, or none
+            sys.stderr.write(f"pulse: {printable_lines(sentence)}\n")
+        drop_unwritten(sys.stderr)
+        return
+    if not structlog.is_configured():
+        configure_logs("json", "info")
+    _log.critical("process.fault", reason=sentence)
+
+
+def _formatter(
+    shared: list[Any], *, console: bool, colors: bool
+) -> structlog.stdlib.ProcessorFormatter:
     final: list[Any] = (
         [
             # plain: the default traceback shows local variables, and among them secrets
             structlog.dev.ConsoleRenderer(
-                colors=on_terminal, exception_formatter=structlog.dev.plain_traceback
+                colors=colors, exception_formatter=structlog.dev.plain_traceback
             )
         ]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for name in _QUIET_LIBRARIES:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("uvicorn.access").addFilter(_WITHOUT_QUERIES)
-    structlog.configure(
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
         processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            add_suppressed,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *final,
         ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
+
+
+def _rename_logger(_: object, __: str, event_dict: Any) -> Any:  # noqa: ANN401 - structlog's types
+    name = event_dict["logger"]
+    event_dict["logger"] = _SHOWN_AS.get(name, name)
+    return event_dict
+
+
+def _take_over_uvicorn() -> None:
+    """Let uvicorn's lines pass through the root handler; an access log turned off stays so."""
+    for name in _UVICORN:
+        logger = logging.getLogger(name)
+        if logger.handlers:
+            logger.handlers.clear()
+            logger.propagate = True
+    access = logging.getLogger("uvicorn.access")
+    access.removeFilter(_WITHOUT_QUERIES)
+    access.addFilter(_WITHOUT_QUERIES)
+
+
+def _log_uncaught_exceptions() -> None:
+    sys.excepthook = _log_crash
+    threading.excepthook = _log_thread_crash
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_crash(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    _log.critical("process.crashed", exc_info=(kind, error, traceback))
+
+
+def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_value is not None:
+        _log.error("thread.crashed", exc_info=crash.exc_value)
+
+
+def _log_unraisable(raised: "sys.UnraisableHookArgs") -> None:
+    if raised.exc_value is not None:
+        _log.error("process.exception_ignored", exc_info=raised.exc_value)

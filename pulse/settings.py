@@ -1,6 +1,8 @@
 """Pulse's configuration: one frozen struct, read once from PULSE_* variables."""
 
+import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -12,6 +14,17 @@ from pulse.errors import PulseError
 from pulse.secret import Secret, ServiceToken
 
 T = TypeVar("T")
+_PREFIX: Final = "PULSE_"
+_LOOKS_LIKE_ONE: Final = re.compile(r"PULSE[^A-Z]", re.IGNORECASE)
+_OTHERS_VARIABLES: Final = re.compile(
+    r"PULSE_(URL|SERVICE_TOKEN|TEST_.*"  # of `pulse load`, of the documented curl lines, of tests
+    # what Kubernetes sets for services whose names begin with `pulse`
+    r"|(\w+_)?SERVICE_(HOST|PORT.*)|(\w+_)?PORT_[0-9]+_(TCP|UDP).*"
+    # of PulseAudio, whose clients read them
+    r"|SERVER|SINK|SOURCE|COOKIE|CLIENTCONFIG|BINARY|DLPATH|SCRIPT|LATENCY_MSEC|PROP.*"
+    r"|(RUNTIME|STATE|CONFIG)_PATH)"
+)
+_LEAST_SIMILARITY: Final = 0.7
 _MOST_DIGITS: Final = 20
 _LEAST_RATE: Final = 0.01
 _MOST_RATE: Final = 1_000_000
@@ -82,7 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         values: dict[str, Any] = {}
         faults: list[str] = []
         for name, parse in _PARSERS.items():
-            variable = f"PULSE_{name.upper()}"
+            variable = _variable(name)
             text = environment.get(variable, "").strip()
             if not text:
                 continue
@@ -96,6 +109,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if faults:
             raise SettingsError(faults)
         return cls(**values)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """The names of variables that look like Pulse's and are none, each with the closest known one.
+
+    Such a name has no effect, so it is probably misspelt: PULSE_BATCHSIZE, or pulse_batch_size.
+    """
+    known = [_variable(name) for name in Settings.__struct_fields__]
+    unknown: dict[str, str | None] = {}
+    for variable in sorted(environment):
+        if (
+            not _LOOKS_LIKE_ONE.match(variable)
+            or variable in known
+            or _OTHERS_VARIABLES.fullmatch(variable)
+        ):
+            continue
+        similar = get_close_matches(variable.upper(), known, n=1, cutoff=_LEAST_SIMILARITY)
+        unknown[variable] = next(iter(similar), None)
+    return unknown
+
+
+def _variable(name: str) -> str:
+    return f"{_PREFIX}{name.upper()}"
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such user, or no home directory
+        raise ValueError("a path; its ~ stands for no home directory") from None
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -146,7 +189,7 @@ def _boolean(text: str) -> bool:
 
 _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "database_url": checked_url,
-    "data_dir": Path,
+    "data_dir": _path,
     "host": str,
     "port": _whole(1, 65_535),
     "migrate": _boolean,

@@ -42,7 +42,7 @@ class PulseBusy(PulseError):
 
 
 class PulseFailed(PulseError):
-    """Pulse answered with what no caller is meant to see; it is logged."""
+    """Pulse answered with what no caller is meant to see; the log says why."""
 
 
 class _Placed(msgspec.Struct, frozen=True):
@@ -98,8 +98,7 @@ def refusal(answer: httpx.Response) -> PulseError:
 
 
 def failed(answer: httpx.Response, reason: str) -> PulseFailed:
-    """The failure that this answer is; the log says so, without what is in the answer."""
-    _log.error("pulse.failed", status=answer.status_code, reason=reason)
+    """The failure that this answer is, without what is in the answer."""
     return PulseFailed(f"Pulse answered {answer.status_code}: {reason}")
 
 

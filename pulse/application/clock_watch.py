@@ -1,17 +1,20 @@
-"""The application's clock against the database's: a process that is off takes no orders."""
+"""The application's clock against the database's: a process that is off stamps nothing wrongly."""
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
+import msgspec
 import structlog
 
 from pulse.errors import PulseError
-from pulse.postgres import Connection, Database, load_sql
+from pulse.postgres import Connection, Database, WakeUp, load_sql
 
 _log = structlog.get_logger(__name__)
 _MEASUREMENTS: Final = 3
+_STEP_SECONDS: Final = 0.05
+"""A wall clock that runs ahead of the monotonic one, or behind, by more than this was set."""
 _SELECT_CLOCK = load_sql(__package__, "select_clock")
 
 
@@ -19,65 +22,144 @@ class ClockOff(PulseError):
     """The clocks differ too much for t0, which anchors every slice, to be trusted."""
 
 
-class ClockWatch:
-    """Measures how far this process's clock is from the database's.
+class _Measurement(msgspec.Struct, frozen=True, order=True):
+    """How far this process's clock was ahead of the database's, within `error_seconds`.
 
-    The offset is the process's clock minus the database's, in seconds; each measurement is off by
-    at most half its round trip, and of three the one with the shortest counts.
+    `monotonic_offset` is the wall clock's reading minus the monotonic clock's at that time.
+    """
+
+    error_seconds: float
+    offset_seconds: float
+    monotonic_offset: float
+
+
+class ClockWatch:
+    """Stamps times, and knows how far this process's clock is from the database's.
+
+    Each measurement is off by at most half its round trip; of three the shortest counts. Between
+    measurements the monotonic clock tells when the wall clock was set: such a step is noticed by
+    the very stamp that would be wrong. From then until the next measurement, which `doubted` asks
+    for, no time is stamped. A sleep of the host stops the monotonic clock and is a step too.
     """
 
     def __init__(
-        self, database: Database, clock: Callable[[], datetime], *, most_seconds: float
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        *,
+        most_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.doubted = WakeUp()
         self._database = database
         self._clock = clock
+        self._monotonic = monotonic
         self._most_seconds = most_seconds
-        self.offset_seconds: float | None = None
+        self._measured: _Measurement | None = None
+
+    @property
+    def offset_seconds(self) -> float | None:
+        """The process's clock minus the database's as last measured, in seconds."""
+        return None if self._measured is None else self._measured.offset_seconds
 
     @property
     def fault(self) -> str | None:
         """Why this process may take no orders, or None if its clock will do."""
-        if self.offset_seconds is None:
-            return "the offset to the database's clock is not measured yet"
-        if abs(self.offset_seconds) <= self._most_seconds:
-            return None
-        direction = "ahead of" if self.offset_seconds > 0 else "behind"
-        return (
-            f"this process's clock is {abs(self.offset_seconds):.3f} s {direction} the database's, "
-            f"more than {self._most_seconds:g} s: mend the host's clock"
-        )
+        return self._unknown(self._clock()) or self._too_far()
 
-    def require_right(self) -> None:
-        """Refuse to go on with a wrong clock.
+    def stamp(self) -> datetime:
+        """This process's time, for an order that is accepted now.
 
         Raises:
-            ClockOff: the offset is too large, or not known.
+            ClockOff: the offset to the database's clock is too large, or not known.
         """
-        fault = self.fault
+        now = self._known_now()
+        fault = self._too_far()
         if fault is not None:
             raise ClockOff(fault)
+        return now
+
+    def corrected(self) -> datetime:
+        """This process's time, for what must go on: by the database's clock if its own is off.
+
+        Raises:
+            ClockOff: the offset to the database's clock is not known.
+        """
+        now = self._known_now()
+        if self._measured is None or self._too_far() is None:
+            return now
+        return now - timedelta(seconds=self._measured.offset_seconds)
 
     async def run_once(self) -> float:
         """Measure the offset now and return it.
 
+        A measurement that is too rough to tell whether the clock is right does not replace one.
+
         Raises:
             DatabaseUnavailable: it cannot be measured; the last measurement stands.
         """
-        had_fault = self.fault
+        stepped = self._unknown(self._clock())
+        was_off = self._too_far() is not None
+        if stepped is not None and self._measured is not None:
+            _log.warning("clock.stepped", reason=stepped)
         measured = await self._database.read(self._measure)
-        self.offset_seconds = measured
-        if self.fault != had_fault and self.fault is not None:
-            _log.error("clock.off", offset_seconds=round(measured, 3), consequence=self.fault)
-        return measured
+        if stepped is not None or self._counts(measured):
+            self._measured = measured
+        fault = self._too_far()
+        if fault is not None and not was_off:
+            offset_seconds = round(measured.offset_seconds, 3)
+            _log.error("clock.off", offset_seconds=offset_seconds, consequence=fault)
+        elif fault is None and was_off:
+            _log.info("clock.right_again")
+        return measured.offset_seconds
 
-    async def _measure(self, connection: Connection) -> float:
-        measurements = [await self._measure_once(connection) for _ in range(_MEASUREMENTS)]
-        return min(measurements)[1]
+    def _known_now(self) -> datetime:
+        now = self._clock()
+        if self._unknown(now) is None:
+            return now
+        now = self._clock()  # this process may have been held up between the two clocks
+        unknown = self._unknown(now)
+        if unknown is None:
+            return now
+        self.doubted.set()
+        raise ClockOff(unknown)
 
-    async def _measure_once(self, connection: Connection) -> tuple[float, float]:
-        started, before = time.perf_counter(), self._clock()
+    def _unknown(self, now: datetime) -> str | None:
+        if self._measured is None:
+            return "the offset to the database's clock is not measured yet"
+        step = now.timestamp() - self._monotonic() - self._measured.monotonic_offset
+        if abs(step) <= min(_STEP_SECONDS, self._most_seconds):
+            return None
+        return (
+            f"this host's clock was set by {step:+.3f} s, and its offset to the database's is not "
+            "measured yet"
+        )
+
+    def _too_far(self) -> str | None:
+        if self._measured is None or abs(self._measured.offset_seconds) <= self._most_seconds:
+            return None
+        offset = self._measured.offset_seconds
+        direction = "ahead of" if offset > 0 else "behind"
+        return (
+            f"this process's clock is {abs(offset):.3f} s {direction} the database's, "
+            f"more than {self._most_seconds:g} s: set the host's clock right"
+        )
+
+    def _counts(self, measured: _Measurement) -> bool:
+        certainly_off = abs(measured.offset_seconds) - measured.error_seconds > self._most_seconds
+        return certainly_off or measured.error_seconds <= self._most_seconds / 2
+
+    async def _measure(self, connection: Connection) -> _Measurement:
+        return min([await self._measure_once(connection) for _ in range(_MEASUREMENTS)])
+
+    async def _measure_once(self, connection: Connection) -> _Measurement:
+        started, before = self._monotonic(), self._clock()
         cursor = await connection.execute(_SELECT_CLOCK)
         row = await cursor.fetchone()
-        round_trip = time.perf_counter() - started
+        error = (self._monotonic() - started) / 2
         theirs: datetime = row[0] if row else before
-        return round_trip, (before - theirs).total_seconds() + round_trip / 2
+        return _Measurement(
+            error_seconds=error,
+            offset_seconds=(before - theirs).total_seconds() + error,
+            monotonic_offset=before.timestamp() - started,
+        )

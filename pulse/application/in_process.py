@@ -7,7 +7,7 @@ from typing import cast
 from uuid import UUID
 
 from pulse.application.callers import Caller
-from pulse.application.clock_watch import ClockOff, ClockWatch
+from pulse.application.clock_watch import ClockOff
 from pulse.application.event_view import TOPICS, EventView, event_view
 from pulse.application.orders import EventPage, EventQuery, OrderNotFound, Placed
 from pulse.application.origin import Clock, Origin
@@ -50,24 +50,23 @@ def _served() -> None:
 class InProcessOrders:
     """`Orders` and `Queries` on the log. A key's uniqueness is the log's primary key, no more.
 
+    `clock` stamps each order; where it raises ClockOff the order is refused.
     `require_served` is called before every use case, and raises DatabaseUnavailable where this
     process may not work on the database.
     """
 
-    def __init__(  # noqa: PLR0913 - all that the use cases work with, wired once
+    def __init__(
         self,
         store: EventStore,
         reader: OrderReader,
         clock: Clock,
         origin: Origin,
-        clock_watch: ClockWatch | None = None,
         *,
         require_served: Callable[[], None] = _served,
     ) -> None:
         self._store = store
         self._reader = reader
         self._clock = clock
-        self._clock_watch = clock_watch
         self._require_served = require_served
         self._recorded_by = origin.recorded_by("api")
         self._read_backs = asyncio.Semaphore(_MOST_READ_BACKS)
@@ -80,7 +79,6 @@ class InProcessOrders:
     async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
         """Append the order's creation; where its version is taken, compare with what stands."""
         self._require_served()
-        self._require_right_clock()
         command = self._command(requested, caller, trace)
         (created,) = decide(command, None)
         try:
@@ -95,10 +93,9 @@ class InProcessOrders:
         """The same for many at once, in as few statements as they fit in."""
         try:
             self._require_served()
-            self._require_right_clock()
+            commands = [self._command(one, caller, trace) for one in requested]
         except (ClockOff, DatabaseUnavailable) as error:
             return [error] * len(requested)
-        commands = [self._command(one, caller, trace) for one in requested]
         created: list[Event] = []
         for number, command in enumerate(commands, 1):
             created += decide(command, None)
@@ -141,10 +138,6 @@ class InProcessOrders:
             raise AppendOutcomeUnknown(f"what stands cannot be read: {error}") from error
         decide(command, order)
         return Placed(taken.originator_id, command.requested.order_unique_key, created=False)
-
-    def _require_right_clock(self) -> None:
-        if self._clock_watch is not None:
-            self._clock_watch.require_right()
 
     def _command(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> PlaceOrder:
         return PlaceOrder(

@@ -21,23 +21,34 @@ from pulse.bootstrap.server import open_server
 from pulse.errors import PulseError
 from pulse.http.api import InternalDoor, create_api
 from pulse.http.gateway import GatewayDoor, TokenChecker, create_gateway
+from pulse.http.head import HeadAsGet
+from pulse.http.request_log import LoggedRoot
 from pulse.http.root import ASGIApp, Mounts, Root
-from pulse.logs import configure_logs
-from pulse.printable import printable_lines
-from pulse.settings import Settings, SettingsError
+from pulse.logs import configure_logs, report_fault
+from pulse.settings import Settings, SettingsError, unknown_variables
 
 _log = structlog.get_logger(__name__)
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def settings_from_environment() -> Settings:
-    """The settings of this process; wrong ones end it with exit code 2 and one message."""
+    """The settings of this process; wrong ones end it with exit code 2 and one message.
+
+    Variables that look like Pulse's and are not are named in a warning, without their values.
+    """
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
-        sys.stderr.write(f"{printable_lines(str(error))}\n")
+        report_fault(str(error))
         raise SystemExit(2) from None
     configure_logs(settings.log_format, settings.log_level)
+    for variable, similar in unknown_variables(os.environ).items():
+        _log.warning(
+            "settings.unknown_variable",
+            variable=variable,
+            effect="none",
+            **({"did_you_mean": similar} if similar else {}),
+        )
     return settings
 
 
@@ -75,7 +86,7 @@ async def work_until_stopped(settings: Settings) -> None:
             await stopped.wait()
             _log.info("workers.stopping")
     except PulseError as error:
-        sys.stderr.write(f"pulse: {printable_lines(str(error))}\n")
+        report_fault(str(error))
         raise SystemExit(3) from None
     _log.info("workers.stopped")
 
@@ -112,7 +123,8 @@ def _root(settings: Settings, mounts: Callable[[], AbstractAsyncContextManager[M
             spare_the_collector()
             yield found
 
-    return Root(opened, limits_of(settings))
+    root = LoggedRoot if settings.log_level == "debug" else Root
+    return root(opened, limits_of(settings))
 
 
 @asynccontextmanager
@@ -144,12 +156,13 @@ async def _gateway_alone(
 def _api(settings: Settings, node: Node) -> ASGIApp:
     api = create_api(node.orders, node.readiness)
     limited = rate_limited(api, settings.internal_rate_limit_per_second, settings)
-    return InternalDoor(limited, settings.service_tokens)
+    return HeadAsGet(InternalDoor(limited, settings.service_tokens))
 
 
 def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> ASGIApp:
     gateway = create_gateway(orders)
-    return GatewayDoor(rate_limited(gateway, settings.rate_limit_per_second, settings), tokens)
+    limited = rate_limited(gateway, settings.rate_limit_per_second, settings)
+    return HeadAsGet(GatewayDoor(limited, tokens))
 
 
 @asynccontextmanager

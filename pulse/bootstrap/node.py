@@ -45,7 +45,7 @@ _AFTER_HANDING_BACK_SECONDS: Final = 0.5
 _NOT_PRESENT_SECONDS: Final = 0.1
 _ORPHAN_CHECK_SECONDS: Final = 1.0
 _SILENCE_CHECK_SECONDS: Final = 0.5
-_CLOCK_CHECK_SECONDS: Final = 60.0
+_CLOCK_CHECK_SECONDS: Final = 1.0
 _NOTICE_CHECK_SECONDS: Final = 5.0
 _AUDIT_CHECK_SECONDS: Final = 0.5
 _CATCH_UP_SECONDS: Final = 3.0
@@ -84,9 +84,8 @@ class Node:
         self.orders = InProcessOrders(
             self._store,
             reader,
-            system_clock,
+            self._clock_watch.stamp,
             self._origin,
-            self._clock_watch,
             require_served=self._gate.require,
         )
         self._presence: Presence | None = None
@@ -219,7 +218,13 @@ class Node:
         )
 
     def _clock_loop(self) -> AnyLoop:
-        return Loop("clock", self._clock_watch.run_once, _poll, poll_seconds=_CLOCK_CHECK_SECONDS)
+        return Loop(
+            "clock",
+            self._clock_watch.run_once,
+            _poll,
+            wake_up=self._clock_watch.doubted,
+            poll_seconds=_CLOCK_CHECK_SECONDS,
+        )
 
     def _notice_loop(self) -> AnyLoop:
         watch = NoticeWatch(self.readiness.notices)
@@ -251,7 +256,7 @@ class Node:
         monitor = TimeoutMonitor(
             self._database,
             self._store,
-            system_clock,
+            self._clock_watch.corrected,
             self._origin,
             timeout_seconds=self._settings.timeout_seconds,
         )
@@ -267,7 +272,7 @@ class Node:
         worker = SplittingWorker(
             self._store,
             Claims(self._database, presence.worker),
-            system_clock,
+            self._clock_watch.corrected,
             self._origin,
             batch_size=settings.batch_size,
             max_split_delay_seconds=settings.max_split_delay_seconds,

@@ -1,11 +1,10 @@
 """The commands put together, and every end of one turned into a line and an exit code."""
 
-import os
+import errno
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from typer.main import get_command
@@ -31,13 +30,17 @@ from pulse.cli.replay import replay
 from pulse.cli.serving import api, background, gateway, up
 from pulse.cli.splitter import splitter
 from pulse.cli.status import status
-from pulse.cli.terminal import add_command, errors, help_if_alone
+from pulse.cli.terminal import add_command, help_if_alone
 from pulse.cli.token import token
 from pulse.errors import PulseError
 from pulse.http_client import EnvironmentUnusable
+from pulse.logs import report_fault
 from pulse.postgres import DatabaseUnavailable
 from pulse.postgres.embedded.errors import EmbeddedServerError
+from pulse.printable import printable
+from pulse.streams import drop_unwritten, open_standard_streams
 
+_CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _EXIT_CODES = (
     "Exit codes: 0 well, 1 not well, 2 wrong usage or settings, 3 could not start, 130 stopped by "
     "Ctrl-C. Every command's --help says what they mean for it, with an example."
@@ -71,15 +74,31 @@ def _version(
 
 
 def main() -> None:
-    """Run the command line of this process."""
+    """Run the command line of this process.
+
+    An output that cannot be written ends it with one sentence and exit code 1; one whose reader
+    is gone, as in `pulse replay ... | head -1`, without a word and with 141.
+    """
+    open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    code = WELL
     try:
         code = run(sys.argv[1:])
+        sys.stdout.flush()
     except BrokenPipeError:
-        _let_go_of_output()
         code = PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        code = _say(
+            f"the output cannot be written: {error.strerror}; free space or redirect it elsewhere",
+            NOT_WELL,
+        )
+    finally:
+        drop_unwritten(sys.stdout)
+        drop_unwritten(sys.stderr)
     raise SystemExit(code)
 
 
@@ -104,15 +123,8 @@ def run(arguments: Sequence[str]) -> int:
     return code or WELL
 
 
-def _let_go_of_output() -> None:
-    """Nobody reads on: what is still to be written goes nowhere, and without a complaint."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _say(fault: str, code: int, *, in_lines: bool = False) -> int:
-    for line in f"pulse: {fault}".split("\n") if in_lines else [f"pulse: {fault}"]:
-        errors().print(line)
+    report_fault(fault if in_lines else printable(fault))
     return code
 
 

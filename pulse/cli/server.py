@@ -13,6 +13,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from pulse.bootstrap import STOP_SIGNALS
 from pulse.cli.exits import COULD_NOT_START, CouldNotStart
+from pulse.cli.terminal import say
 from pulse.cli.uvicorn_fixes import fix_uvicorn
 from pulse.http.root import Root
 from pulse.settings import Settings
@@ -41,7 +42,7 @@ class _Server(uvicorn.Server):
             await self.lifespan.shutdown()
             sys.exit(STARTUP_FAILURE)
         if self.started:
-            print(self._greeting, flush=True)  # noqa: T201 - the command's output
+            say(self._greeting)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What commands write with: colours for people, plain text for pipes, help as it was written."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -7,12 +8,17 @@ from inspect import cleandoc
 from io import TextIOBase
 from typing import Any, Final, TypeVar
 
+import structlog
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from pulse.cli.exits import WRONG_USAGE
+from pulse.logs import asked_for_json
 from pulse.printable import printable, printable_json, printable_lines
+from pulse.streams import drop_unwritten
+
+_log = structlog.get_logger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -20,6 +26,22 @@ PIPE_COLUMNS: Final = 80
 _MOST_COLUMNS: Final = 110
 _AS_WRITTEN: Final = "\b\n"
 """What tells the help formatter to keep a paragraph's lines."""
+
+
+def say(text: str) -> None:
+    """Print this at once on standard output; where that cannot be written, the text is lost.
+
+    For what a serving process says once, such as where it listens. Where PULSE_LOG_FORMAT is
+    `json` it is a log line instead. Never raises for a full disk, a closed stream or a pipe
+    without a reader: the process goes on.
+    """
+    if asked_for_json():
+        _log.info("process.said", text=text)
+        return
+    try:
+        print(text, flush=True)  # noqa: T201 - to the person who ran the command
+    except (OSError, ValueError):
+        drop_unwritten(sys.stdout)
 
 
 class SafeConsole(Console):
@@ -49,6 +71,14 @@ class SafeConsole(Console):
         raise BrokenPipeError
 
 
+class _Lossy(SafeConsole):
+    """One whose lines are lost where they cannot be written: the work they tell of goes on."""
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - rich's own
+        with contextlib.suppress(OSError, ValueError):
+            super().print(*objects, **options)
+
+
 class EscapedErrors(TextIOBase):
     """Standard error for other people's code, such as a candidate splitter that prints."""
 
@@ -68,8 +98,8 @@ def output() -> Console:
 
 
 def errors() -> Console:
-    """Standard error, in the same way."""
-    return SafeConsole(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    """Standard error, in the same way; what cannot be written there is lost."""
+    return _Lossy(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def echo(line: str | bytes) -> None:

@@ -15,6 +15,7 @@ from pulse.eventstore.mapper import EventMapper, EventTooNew, EventUnreadable
 from pulse.eventstore.records import RecordedEvent
 from pulse.eventstore.store import (
     LOG_CHANNEL,
+    MOST_SCANNED,
     EventStore,
     LogPage,
     PositionBeyondLog,
@@ -26,6 +27,7 @@ from pulse.eventstore.store import (
 __all__ = [
     "LOG_CHANNEL",
     "LOG_LOCK",
+    "MOST_SCANNED",
     "AppendLimits",
     "AppendOutcomeUnknown",
     "AppendQueueFull",

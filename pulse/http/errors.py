@@ -33,7 +33,7 @@ from pulse.http.limits import (
     TooManyAtOnce,
     TooManyRequests,
 )
-from pulse.postgres import DatabaseUnavailable
+from pulse.postgres import UNEXPECTED_ERRORS, DatabaseUnavailable, describe
 
 _log = structlog.get_logger(__name__)
 
@@ -114,6 +114,9 @@ _QUEUE_FULL: Final = (
     "too many orders are being accepted now; nothing came of this request, try again"
 )
 
+_INTERNAL_ERROR: Final = 500
+_CRASH: Final[Answer] = (_INTERNAL_ERROR, ErrorBody("INTERNAL_ERROR", _FAILED, {}))
+
 _HTTP_CODES: Final = {
     400: "INVALID_REQUEST",
     401: "UNAUTHORIZED",
@@ -167,7 +170,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     KeysUnavailable: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
     PulseAway: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
     PulseBusy: lambda e: (429, ErrorBody("TOO_MANY_REQUESTS", str(e), {})),
-    PulseFailed: lambda _: (500, ErrorBody("INTERNAL_ERROR", _FAILED, {})),
+    PulseFailed: lambda _: _CRASH,
     EventTooNew: lambda _: (503, ErrorBody(_UNAVAILABLE, _NEWER_CODE, {})),
     EventUnreadable: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
     HistoryBroken: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
@@ -187,15 +190,34 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
 
 
 def answer_for(error: Exception) -> Answer:
-    """The status and body of any error; one the table does not know is a 500 that tells nothing."""
+    """The status and body of any error; of one that the table does not know they tell nothing.
+
+    What an operator must see is logged here, once, with the ids of the request it is bound to:
+    each 500 with its traceback, and each 503 that something else than an outage caused.
+    """
+    status, body = known_answer(error) or _CRASH
+    if status == _INTERNAL_ERROR:
+        _log.error("http.server_error", status=status, error=str(error), exc_info=error)
+    elif isinstance(cause := _first_cause(error), UNEXPECTED_ERRORS):
+        _log.error("http.unavailable", status=status, error=describe(cause))
+    return status, body
+
+
+def known_answer(error: Exception) -> Answer | None:
+    """The answer to an error of the table or of the framework, logging nothing; None for others."""
     known = _TABLE.get(type(error))
     if known is not None:
         return known(error)
     if isinstance(error, HTTPException) and error.status_code in _HTTP_CODES:
         status = error.status_code
         return status, ErrorBody(_HTTP_CODES[status], _http_message(error), {})
-    _log.error("http.crashed", exc_info=error)
-    return 500, ErrorBody("INTERNAL_ERROR", _FAILED, {})
+    return None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def encode_error(body: ErrorBody) -> bytes:

@@ -22,6 +22,7 @@ from pulse.http.limits import (
     Limits,
     TooBusy,
 )
+from pulse.http.log_context import bind_request
 from pulse.http.outgoing import Outgoing
 from pulse.http.tracing import SCOPE_KEY, headers_of, trace_of
 
@@ -122,7 +123,7 @@ class Root:
         trace = trace_of(scope["method"], path, scope["headers"])
         scope[SCOPE_KEY] = trace
         outgoing = Outgoing(send, scope, incoming, headers_of(trace), self._release)
-        structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
+        bind_request(trace, scope["method"], raw_path)
         try:
             scope["path"] = scope["path"][len(prefix) :] or "/"
             if not incoming.whole:

@@ -2,6 +2,7 @@
 
 from pulse.postgres.database import (
     UNAVAILABLE_ERRORS,
+    UNEXPECTED_ERRORS,
     Connection,
     Database,
     DatabaseUnavailable,
@@ -15,6 +16,7 @@ from pulse.postgres.wakeups import Listener, Notifier, WakeUp
 
 __all__ = [
     "UNAVAILABLE_ERRORS",
+    "UNEXPECTED_ERRORS",
     "WRONG_SESSION_ERRORS",
     "Connection",
     "Database",

@@ -193,11 +193,16 @@ class Database:
         await self.read(lambda connection: session.verify(connection, self.limits))
 
 
-UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
+UNEXPECTED_ERRORS: tuple[type[Exception], ...] = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InsufficientPrivilege,
+)
+"""What makes Postgres unavailable and is no outage: somebody must change something."""
+
+UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
+    *UNEXPECTED_ERRORS,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
     psycopg.errors.IdleInTransactionSessionTimeout,
     *session.WRONG_SESSION_ERRORS,
     PoolTimeout,

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 import psycopg
+import structlog
 
 from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_issued_log
@@ -13,6 +14,8 @@ from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, 
 from pulse.projections.parking import FaultUnclear, Parking
 from pulse.projections.poison import Blame, blame_of
 from pulse.projections.queue_writer import QueueWriter
+
+_log = structlog.get_logger(__name__)
 
 PROJECTION_NAME: Final = "order_queue"
 BUSY_SECONDS: Final = 0.01
@@ -71,6 +74,8 @@ class Projector:
             raise DatabaseUnavailable(describe(error)) from error
         if isinstance(result, Projected):
             self.fault = None
+            if result.events:
+                _log.debug("projection.advanced", position=result.position, events=result.events)
         return result
 
     async def run_until(self, position: int) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from pulse.application import Clock, Origin, new_request_id
+from pulse.application import Clock, ClockOff, Origin, new_request_id
 from pulse.domain import Claim, Event, SlicesScheduled, SplitOrder, decide, fold
 from pulse.eventstore import (
     AppendOutcomeUnknown,
@@ -89,6 +89,8 @@ class SplittingWorker:
         doubt_ends_at = await self._doubt_after_a_look()
         self._doubt()
         claims = await self._claims.claim(self._batch_size)
+        if claims:
+            _log.debug("orders.claimed", orders=len(claims), first=str(next(iter(claims))))
         fates = await self._settle_all(claims) if claims else {}
         if Fate.UNKNOWN not in fates.values():
             self._doubt_ends_at = doubt_ends_at
@@ -162,6 +164,8 @@ class SplittingWorker:
             return self._decide(claim, stream)
         except EventTooNew:
             return Fate.LEFT_TO_NEWER
+        except ClockOff:  # it is measured again while this order waits
+            return Fate.HANDED_BACK
         except Exception:  # noqa: BLE001 - a bug is logged, and the batch goes on
             _log.exception("orders.crashed", order_id=str(order_id))
             return Fate.CRASHED

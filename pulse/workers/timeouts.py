@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from pulse.application import Clock, Origin, new_request_id
+from pulse.application import Clock, ClockOff, Origin, new_request_id
 from pulse.domain import Claim, TimeOutOrder, decide, fold
 from pulse.eventstore import (
     AppendOutcomeUnknown,
@@ -64,6 +64,7 @@ class TimeoutMonitor:
 
         Raises:
             DatabaseUnavailable: nothing could be looked at.
+            ClockOff: no time can be stamped now.
         """
         overdue, after = 0, _OLDEST
         while claims := await self._overdue(after):
@@ -73,6 +74,7 @@ class TimeoutMonitor:
                 timed_out += await self._give_up_one(order_id, claim, streams.get(order_id, ()))
                 after = claim.first_claimed_at, order_id
             overdue += len(claims)
+            _log.debug("timeouts.checked", overdue=len(claims))
             if timed_out or len(claims) < _MOST_CLAIMS:
                 return TimedOutBatch(overdue, timed_out)
         return TimedOutBatch(overdue, 0)
@@ -83,6 +85,8 @@ class TimeoutMonitor:
         """One order's fault is its own: a stream that cannot be read stops no other's end."""
         try:
             return await self._give_up(order_id, claim, stream)
+        except ClockOff:  # no order's fault; the next look stamps rightly
+            raise
         except EventTooNew as error:
             _log.warning("orders.left_to_newer", order_id=str(order_id), reason=str(error))
             return False

@@ -71,4 +71,4 @@ def test_a_component_answers_as_its_document_says(
     cases = re.search(r"(\d+) generated", said)
     assert cases is not None
     assert int(cases[1]) >= LEAST_CASES[component], said
-    assert "http.crashed" not in served.logged
+    assert "http.server_error" not in served.logged

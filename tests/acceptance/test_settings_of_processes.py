@@ -1,5 +1,7 @@
 """Wrong PULSE_* values end every entry point at once, with one message and exit code 2."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.processes import UP, free_port, run_to_end, uvicorn_on
@@ -32,3 +34,26 @@ def test_a_wrong_database_url_is_refused_without_its_password(
     assert "PULSE_DATABASE_URL" in ended.stderr
     assert "s3cret" not in ended.stderr + ended.stdout
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "pulse.cli", "status"),
+        ("-m", "pulse.cli", "orders", "failed"),
+        ("-m", "pulse.cli", "token", "--subject", "a"),
+        ("-m", "pulse.background"),
+        UP,
+        uvicorn_on(free_port()),
+    ],
+    ids=["status", "orders failed", "token", "background", "up", "uvicorn"],
+)
+def test_a_misspelt_variable_is_named_at_every_start(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")  # nothing can start there: every command ends at once
+    ended = run_to_end(command, data_dir=tmp_path / "file", batchsize="s3cret")
+    (line,) = [text for text in ended.stderr.splitlines() if "PULSE_BATCHSIZE" in text]
+    assert "settings.unknown_variable" in line
+    assert "PULSE_BATCH_SIZE" in line
+    assert "s3cret" not in ended.stderr + ended.stdout

@@ -3,6 +3,7 @@
 import io
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from pulse.cli.progress import progress_on
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import SafeConsole, columns, duration
+from pulse.cli.terminal import SafeConsole, columns, duration, errors
 from pulse.printable import printable, printable_json, printable_lines
 from tests.support.events import order_created, slices_scheduled
 
@@ -78,6 +79,18 @@ def test_long_work_shows_a_plain_line_now_and_then_in_a_pipe(
         for position in (1_000, 2_000, 3_000, 4_000):
             on_progress(position, 4_000)
     assert text_of(shown) == "position 2,000 of 4,000\nposition 4,000 of 4,000\n"
+
+
+def test_progress_that_cannot_be_written_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([0.0, 2.1, 4.2])
+    monkeypatch.setattr("pulse.cli.progress.time.monotonic", lambda: next(seconds))
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        stream = io.TextIOWrapper(full, write_through=True)
+        monkeypatch.setattr("sys.stderr", stream)
+        with progress_on(errors(), "position") as on_progress:
+            on_progress(1_000, 2_000)
+            on_progress(2_000, 2_000)
+        stream.detach()
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,72 @@
 """Clocks: a process that is off by too much says so and takes no orders."""
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from pulse.application import Caller, ClockOff, ClockWatch, InProcessOrders, Origin
 from pulse.domain import OrderRequest, Trace, parse_order_request
 from pulse.eventstore import EventStore
-from pulse.postgres import Database
+from pulse.postgres import Connection, Database
 from pulse.projections import OrderReader
+from pulse.workers import Fate, TimeoutMonitor
+from tests.support.cli import claim
+from tests.support.events import order_created
+from tests.support.log import running_store
+from tests.support.splitting import (
+    append_and_project,
+    claims_of,
+    events_of,
+    splitting_worker,
+)
 
 MOST_SECONDS = 1.0
+T = TypeVar("T")
+
+
+class Host:
+    """A host whose clocks can be set: the wall clock, or both as by a pause of the machine."""
+
+    def __init__(self) -> None:
+        self.wall_seconds = 0.0
+        self.both_seconds = 0.0
+        self.monotonic_seconds = 0.0
+
+    def wall(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.wall_seconds + self.both_seconds)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.monotonic_seconds + self.both_seconds
+
+    def watch(self, database: Database, *, most_seconds: float = MOST_SECONDS) -> ClockWatch:
+        return ClockWatch(database, self.wall, most_seconds=most_seconds, monotonic=self.monotonic)
+
+
+class SlowConnection:
+    """A connection whose answers arrive late."""
+
+    def __init__(self, connection: Connection, seconds: float) -> None:
+        self._connection = connection
+        self._seconds = seconds
+
+    async def execute(self, *arguments: Any) -> Any:
+        found = await self._connection.execute(*arguments)
+        await asyncio.sleep(self._seconds)
+        return found
+
+
+class SlowDatabase(Database):
+    """A database whose answers arrive late."""
+
+    seconds = 0.0
+
+    async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self.connection() as connection:
+            return await query(cast("Connection", SlowConnection(connection, self.seconds)))
 
 
 def watch(database: Database, *, off_by: float) -> ClockWatch:
@@ -49,9 +105,8 @@ async def test_a_process_with_a_wrong_clock_takes_no_order(database: Database) -
     orders = InProcessOrders(
         store,
         OrderReader(database, store.mapper),
-        lambda: datetime.now(UTC),
+        clock_watch.stamp,
         Origin("test"),
-        clock_watch,
     )
     requested = parse_order_request(
         OrderRequest(
@@ -68,3 +123,129 @@ async def test_a_process_with_a_wrong_clock_takes_no_order(database: Database) -
         await orders.place(requested, Caller(), trace)
 
     assert await store.read_log(after=0, limit=10) == []
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600, 1.5, -1.5, 0.2])
+async def test_the_first_stamp_after_a_step_of_the_clock_is_refused(
+    database: Database, seconds: float
+) -> None:
+    host = Host()
+    clock_watch = host.watch(database)
+    await clock_watch.run_once()
+    clock_watch.stamp()
+    host.wall_seconds = seconds
+    with pytest.raises(ClockOff, match=r"clock was set by [+-]"):
+        clock_watch.stamp()
+    with pytest.raises(ClockOff, match="clock was set"):
+        clock_watch.corrected()
+    assert clock_watch.fault is not None
+    assert await clock_watch.doubted.wait(0), "a measurement is asked for"
+
+
+async def test_after_a_step_the_clock_is_judged_by_the_next_measurement(
+    database: Database,
+) -> None:
+    host = Host()
+    clock_watch = host.watch(database)
+    await clock_watch.run_once()
+    host.wall_seconds = 3600
+    await clock_watch.run_once()
+    with pytest.raises(ClockOff, match=r"3[56]\d\d\.\d+ s ahead of the database's"):
+        clock_watch.stamp()
+    host.wall_seconds = 0
+    with pytest.raises(ClockOff, match="clock was set by -3"):
+        clock_watch.stamp()
+    await clock_watch.run_once()
+    assert abs((clock_watch.stamp() - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
+    assert clock_watch.fault is None
+
+
+async def test_a_sleep_of_the_host_asks_for_a_measurement_and_no_more(database: Database) -> None:
+    host = Host()
+    clock_watch = host.watch(database)
+    await clock_watch.run_once()
+    host.monotonic_seconds = -600  # it stood still while the wall clock went on
+    with pytest.raises(ClockOff):
+        clock_watch.stamp()
+    await clock_watch.run_once()
+    clock_watch.stamp()
+
+
+async def test_a_pause_that_stops_both_clocks_is_found_by_the_next_measurement(
+    database: Database,
+) -> None:
+    host = Host()
+    clock_watch = host.watch(database)
+    await clock_watch.run_once()
+    host.both_seconds = -3600
+    await clock_watch.run_once()
+    with pytest.raises(ClockOff, match="behind"):
+        clock_watch.stamp()
+
+
+async def test_a_rough_measurement_does_not_replace_a_good_one(conninfo: str) -> None:
+    database = SlowDatabase(conninfo, pool_size=2)
+    await database.open()
+    try:
+        clock_watch = Host().watch(database, most_seconds=0.1)
+        await clock_watch.run_once()
+        assert clock_watch.fault is None
+        database.seconds = 0.3
+        assert await clock_watch.run_once() > 0.1
+        assert clock_watch.fault is None
+        clock_watch.stamp()
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize("seconds", [300, -300])
+async def test_what_must_go_on_is_stamped_by_the_databases_clock(
+    database: Database, seconds: float
+) -> None:
+    host = Host()
+    host.wall_seconds = seconds
+    clock_watch = host.watch(database)
+    await clock_watch.run_once()
+    assert abs((clock_watch.corrected() - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
+
+
+async def test_a_worker_hands_back_what_it_cannot_stamp_and_stamps_the_rest_rightly(
+    database: Database,
+) -> None:
+    host = Host()
+    clock_watch = host.watch(database)
+    await clock_watch.run_once()
+    created = order_created(timestamp=datetime.now(UTC))
+    async with running_store(database) as store:
+        await append_and_project(store, database, [created])
+        worker = splitting_worker(store, database, clock=clock_watch.corrected)
+        host.wall_seconds = 3600
+        assert (await worker.run_once()).fates == {Fate.HANDED_BACK: 1}
+        assert [claim[0] for claim in (await claims_of(database)).values()] == [None]
+        await clock_watch.run_once()
+        assert (await worker.run_once()).fates == {Fate.COMPLETED: 1}
+        _, outcome = await events_of(store, created.originator_id)
+        assert abs((outcome.timestamp - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
+
+
+async def test_the_monitor_gives_up_nothing_that_it_cannot_stamp(
+    database: Database, conninfo: str
+) -> None:
+    host = Host()
+    clock_watch = host.watch(database)
+    await clock_watch.run_once()
+    created = order_created()
+    async with running_store(database) as store:
+        await append_and_project(store, database, [created])
+        claim(conninfo, created.originator_id, "gone", seconds_ago=60)
+        monitor = TimeoutMonitor(
+            database, store, clock_watch.corrected, Origin("monitor"), timeout_seconds=5
+        )
+        host.wall_seconds = -3600
+        with pytest.raises(ClockOff):
+            await monitor.run_once()
+        assert len(await events_of(store, created.originator_id)) == 1
+        await clock_watch.run_once()
+        assert (await monitor.run_once()).timed_out == 1
+        _, outcome = await events_of(store, created.originator_id)
+        assert abs((outcome.timestamp - datetime.now(UTC)).total_seconds()) < MOST_SECONDS

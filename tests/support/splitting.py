@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from pulse.application import Origin, system_clock
+from pulse.application import Clock, Origin, system_clock
 from pulse.domain import Event
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
@@ -32,12 +32,13 @@ def splitting_worker(
     batch_size: int = 10,
     max_split_delay_seconds: float = 300,
     claims: Claims | None = None,
+    clock: Clock = system_clock,
 ) -> SplittingWorker:
     """A worker that claims through this pool and appends to this store."""
     return SplittingWorker(
         store,
         claims or Claims(database, name),
-        system_clock,
+        clock,
         Origin(name),
         batch_size=batch_size,
         max_split_delay_seconds=max_split_delay_seconds,

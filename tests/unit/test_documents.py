@@ -10,12 +10,14 @@ import pytest
 from pulse.application import EventView
 from pulse.domain import Slice
 from pulse.domain.order_request import OrderRequest
+from pulse.eventstore import MOST_SCANNED
 from pulse.http.answers import PlacedBody
 from pulse.http.api.document import document_of_api
 from pulse.http.gateway.document import document_of_gateway
 from pulse.projections import OrderView
 from pulse.projections.order_view import SplitConfig
 from pulse.projections.slice_list import ScheduledSlice
+from tests.support.processes import ROOT
 
 DOCUMENTS = {"api": document_of_api(), "gateway": document_of_gateway()}
 Described = tuple[str, str, dict[str, Any]]
@@ -105,3 +107,12 @@ def test_a_shape_has_the_fields_of_what_is_encoded(name: str, struct: type[msgsp
     schema = DOCUMENTS["api"]["components"]["schemas"][name]
     assert tuple(schema["properties"]) == struct.__struct_fields__
     assert schema["required"] == list(struct.__struct_fields__)
+
+
+def test_how_to_read_the_log_to_its_end_is_explained_where_it_is_read() -> None:
+    described = DOCUMENTS["api"]["paths"]["/internal/events"]["get"]["description"]
+    page = (ROOT / "docs" / "events.md").read_text()
+    for text in (described, page):
+        assert "empty page is not the end" in text.lower()
+        assert f"{MOST_SCANNED:,} events" in text
+        assert "as_of_position" in text

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pulse.settings import Settings, SettingsError
+from pulse.settings import Settings, SettingsError, unknown_variables
 
 URL = "postgresql://pulse:s3cret@db.example:5432/pulse"
 WHOLE = ["abc", "-1", "1.0", "1e2", "0x10", "1_000", "true", "\u0661\u0660", "9" * 5000]
@@ -137,3 +137,49 @@ def test_a_wrong_url_is_refused_without_telling_its_password(url: str) -> None:
 @pytest.mark.parametrize("url", [URL, "postgres://db.example/pulse", "postgresql:///pulse"])
 def test_urls_of_postgres_are_taken_as_they_are(url: str) -> None:
     assert Settings.from_environment({"PULSE_DATABASE_URL": url}).database_url == url
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = Settings.from_environment({"PULSE_DATA_DIR": "~/pulse"})
+    assert settings.data_dir == tmp_path / "pulse"
+    (fault,) = faults_of(PULSE_DATA_DIR="~no-such-user/pulse")
+    assert "PULSE_DATA_DIR" in fault
+    assert "no home directory" in fault
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("PULSE_BATCHSIZE", "PULSE_BATCH_SIZE"),
+        ("PULSE_BATCH_SIZES", "PULSE_BATCH_SIZE"),
+        ("pulse_batch_size", "PULSE_BATCH_SIZE"),
+        ("PULSE-BATCH-SIZE", "PULSE_BATCH_SIZE"),
+        ("PULSE_DATABASE_URI", "PULSE_DATABASE_URL"),
+        ("PULSE_SERVICE_TOKEN_", "PULSE_SERVICE_TOKENS"),
+        ("PULSE_LOGLEVEL", "PULSE_LOG_LEVEL"),
+        ("PULSE_WHATEVER_ELSE", None),
+    ],
+)
+def test_a_misspelt_variable_is_named_with_the_closest_known_one(
+    misspelt: str, meant: str | None
+) -> None:
+    assert unknown_variables({misspelt: "s3cret", "PULSE_PORT": "1"}) == {misspelt: meant}
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *[f"PULSE_{name.upper()}" for name in Settings.__struct_fields__],
+        "PULSE_URL",
+        "PULSE_SERVICE_TOKEN",
+        "PULSE_TEST_DATABASE_URL",
+        "PULSE_SERVER",  # PulseAudio's, which WSL sets
+        "PULSE_PORT_8000_TCP_ADDR",  # Kubernetes', beside a service called pulse
+        "PULSE_SERVICE_HOST",
+        "IMPULSE_SIZE",
+        "PULSES",
+    ],
+)
+def test_known_variables_and_those_of_others_are_not_named(variable: str) -> None:
+    assert unknown_variables({variable: "x"}) == {}

@@ -12,6 +12,7 @@ from pulse.http.api.options import options_routes
 from pulse.http.api.orders import ORDERS_PATH, order_routes, place_one, read_one
 from pulse.http.busiest import BusiestCalls
 from pulse.http.errors import handle_error
+from pulse.http.head import allow_head
 from pulse.http.openapi import explaining_routes
 from pulse.http.parameters import refuse_undeclared_parameters
 from pulse.http.root import ASGIApp
@@ -29,6 +30,7 @@ def create_api(orders: OrdersAndQueries, readiness: Readiness) -> ASGIApp:
         ],
         before_request=refuse_undeclared_parameters,
         exception_handlers={Exception: handle_error},
+        before_send=[allow_head],
         openapi_config=None,
         logging_config=None,
     )

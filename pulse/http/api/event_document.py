@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from pulse.application import TOPICS
-from pulse.eventstore import PositionBeyondLog
+from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
 from pulse.http.api.lists import beyond_log
 from pulse.http.api.queries import MOST_EVENTS_A_PAGE, event_query
 from pulse.http.openapi import answer, fault_of, operation, query_parameter, samples
@@ -72,6 +72,16 @@ _SCHEDULED: Final[dict[str, Any]] = {
     },
 }
 
+_TO_THE_END: Final = f"""
+To read the whole log, begin with `after=0` and send each page's `next_after` as the next `after`.
+The log ends, for now, where `next_after` equals the `after` that was sent: ask again later from
+there. **An empty page is not the end**: with `type` one call scans at most {MOST_SCANNED:,} events,
+so a page may hold few events of that type or none, and `next_after` still moves on.
+
+To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
+`GET /internal/orders`, which is what that list was made from.
+"""
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "Event": record(
         "A fact of the log.",
@@ -91,7 +101,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Events": record(
         "A page of the log.",
         events=list_of(ref("Event")),
-        next_after=whole(0, description="the last position looked at, where to go on"),
+        next_after=whole(
+            0,
+            description="the last position scanned: send it as `after` for the next page. Equal to "
+            "the `after` that was sent, it says that the log ends here for now",
+        ),
     ),
 }
 
@@ -117,6 +131,7 @@ def log(faults: Iterable[Fault]) -> dict[str, Any]:
             "list_events",
             "Read the log in commit order",
             tag="events",
+            description=_TO_THE_END,
             parameters=[
                 query_parameter("after", {**whole(0), "default": 0}, 0, "exclusive"),
                 query_parameter("limit", {**whole(1, MOST_EVENTS_A_PAGE), "default": 100}, 100),

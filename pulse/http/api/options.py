@@ -9,6 +9,6 @@ def options_routes() -> list[HTTPRouteHandler]:
 
     @route("/internal/orders", http_method=HttpMethod.OPTIONS, status_code=204)
     async def options() -> Response[None]:
-        return Response(None, headers={"allow": "GET, OPTIONS, POST"})
+        return Response(None, headers={"allow": "GET, HEAD, OPTIONS, POST"})
 
     return [options]

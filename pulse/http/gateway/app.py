@@ -9,6 +9,7 @@ from pulse.http.busiest import BusiestCalls
 from pulse.http.errors import handle_error
 from pulse.http.gateway.document import document_of_gateway
 from pulse.http.gateway.orders import ORDERS_PATH, gateway_routes, place_one, read_one
+from pulse.http.head import allow_head
 from pulse.http.openapi import explaining_routes
 from pulse.http.parameters import refuse_undeclared_parameters
 from pulse.http.root import ASGIApp
@@ -20,6 +21,7 @@ def create_gateway(orders: Orders) -> ASGIApp:
         route_handlers=[*gateway_routes(orders), *explaining_routes(document_of_gateway)],
         before_request=refuse_undeclared_parameters,
         exception_handlers={Exception: handle_error},
+        before_send=[allow_head],
         openapi_config=None,
         logging_config=None,
     )

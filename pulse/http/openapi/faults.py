@@ -10,7 +10,7 @@ from pulse.domain import OrderUniqueKeyTaken, parse_order_request
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull
 from pulse.http.bodies import decode_order, require_json, require_unencoded
-from pulse.http.errors import answer_for, as_answered, error_headers
+from pulse.http.errors import as_answered, error_headers, known_answer
 from pulse.http.limits import MAX_ORDER_BYTES, BodyTooSlow, TooBusy, TooManyRequests
 from pulse.http.openapi import samples
 from pulse.http.openapi.schemas import ref
@@ -102,7 +102,10 @@ def responses_of(faults: Iterable[Fault]) -> Responses:
     """The responses of these faults, by status, each with its example."""
     responses: Responses = {}
     for fault in faults:
-        status, body = answer_for(fault.error)
+        answered = known_answer(fault.error)
+        if answered is None:
+            raise AssertionError(f"{fault.name}: no caller is told of {fault.error!r}")
+        status, body = answered
         response = responses.setdefault(str(status), _response(status, error_headers(status, body)))
         examples = response["content"]["application/json"]["examples"]
         examples[fault.name] = {"value": as_answered(body)}

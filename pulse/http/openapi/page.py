@@ -46,6 +46,9 @@ def explaining_routes(document: Callable[[], dict[str, Any]]) -> list[HTTPRouteH
 
     @get("/docs", sync_to_thread=False)
     def page(request: AnyRequest) -> Response[bytes]:
+        path: bytes = request.scope.get("raw_path", b"")  # Litestar cuts slashes off the other one
+        if slashes := len(path) - len(path.rstrip(b"/")):  # the page's links would lead nowhere
+            return Response(b"", status_code=307, headers={"location": "../" * slashes + "docs"})
         request.scope[HEADERS_KEY] = _PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
         return _file("page.html")
 

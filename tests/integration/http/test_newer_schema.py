@@ -8,20 +8,23 @@ import psycopg
 import pytest
 
 from pulse.bootstrap import everything
+from pulse.bootstrap.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import lifespan_of, serving
 from tests.support.orders import ORDERS, fault, order, placed, post
 from tests.support.waiting import until
 
 READY = "/pulse/health/ready"
+HEAD = REVISIONS[-1].number
+NEXT = HEAD + 1
 
 
 def add_revision(conninfo: str, *, oldest_code: int) -> None:
     with psycopg.connect(conninfo) as connection:
         connection.execute(
-            "INSERT INTO pulse_schema VALUES (4, 'halts', %s)"
+            "INSERT INTO pulse_schema VALUES (%s, 'halts', %s)"
             " ON CONFLICT (revision) DO UPDATE SET oldest_code = excluded.oldest_code",
-            (oldest_code,),
+            (NEXT, oldest_code),
         )
 
 
@@ -32,7 +35,7 @@ async def status_of(api: httpx.AsyncClient, path: str) -> int:
 async def test_a_running_process_serves_on_beside_a_revision_that_admits_it(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
-    add_revision(conninfo, oldest_code=3)
+    add_revision(conninfo, oldest_code=HEAD)
     assert await status_of(api, READY) == 200
     order_id = await placed(api)
 
@@ -47,9 +50,9 @@ async def test_a_running_process_stops_serving_beside_a_revision_that_does_not_a
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     order_id = await placed(api)
-    add_revision(conninfo, oldest_code=4)
+    add_revision(conninfo, oldest_code=NEXT)
     checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
-    assert "revision 4 (halts)" in checks["schema"]
+    assert f"revision {NEXT} (halts)" in checks["schema"]
 
     async def serves_nothing() -> bool:
         return (await post(api, order())).status_code == 503
@@ -64,7 +67,7 @@ async def test_a_running_process_stops_serving_beside_a_revision_that_does_not_a
         assert await status_of(api, path) == 503
     assert await status_of(api, "/pulse/health") == 200
 
-    add_revision(conninfo, oldest_code=3)
+    add_revision(conninfo, oldest_code=HEAD)
 
     async def serves_again() -> bool:
         return (await post(api, order())).status_code == 201
@@ -75,8 +78,8 @@ async def test_a_running_process_stops_serving_beside_a_revision_that_does_not_a
 async def test_a_process_that_may_migrate_does_not_start_on_a_schema_that_does_not_admit_it(
     conninfo: str,
 ) -> None:
-    add_revision(conninfo, oldest_code=4)
-    with pytest.raises(AssertionError, match=r"revision 4 \(halts\)"):
+    add_revision(conninfo, oldest_code=NEXT)
+    with pytest.raises(AssertionError, match=rf"revision {NEXT} \(halts\)"):
         async with lifespan_of(everything(Settings(database_url=conninfo))):
             pass
 
@@ -84,12 +87,12 @@ async def test_a_process_that_may_migrate_does_not_start_on_a_schema_that_does_n
 async def test_a_process_that_does_not_migrate_serves_nothing_until_the_schema_admits_it(
     conninfo: str,
 ) -> None:
-    add_revision(conninfo, oldest_code=4)
+    add_revision(conninfo, oldest_code=NEXT)
     async with serving(Settings(database_url=conninfo, migrate=False)) as api:
         fault(await post(api, order()), 503, "UNAVAILABLE")
         checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
-        assert "revision 4 (halts)" in checks["schema"]
-        add_revision(conninfo, oldest_code=3)
+        assert f"revision {NEXT} (halts)" in checks["schema"]
+        add_revision(conninfo, oldest_code=HEAD)
 
         async def serves() -> bool:
             return (await post(api, order())).status_code == 201

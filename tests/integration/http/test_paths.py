@@ -68,7 +68,7 @@ async def test_an_unknown_path_is_404(
         ("PUT", BATCH, "POST"),
         ("TRACE", ORDERS, "POST"),
         ("BREW", ORDERS, "POST"),
-        ("HEAD", ORDERS, "POST"),
+        ("HEAD", BATCH, "POST"),
     ],
 )
 async def test_a_wrong_method_is_405_and_says_which_are_right(
@@ -81,16 +81,55 @@ async def test_a_wrong_method_is_405_and_says_which_are_right(
     assert response.status_code == 405
 
 
-async def test_head_brings_no_body_and_no_crash(shared_api: httpx.AsyncClient) -> None:
-    response = await shared_api.head("/pulse/health")
-    assert response.status_code in {200, 405}
-    assert response.content == b""
+@pytest.mark.parametrize("prefix", ["/pulse", "/gapi"])
+async def test_head_is_answered_like_get_on_every_path_of_the_document(
+    shared_api: httpx.AsyncClient, prefix: str
+) -> None:
+    order_id = await placed(shared_api)
+    document = (await shared_api.get(f"{prefix}/openapi.json")).json()
+    paths = [path for path, methods in document["paths"].items() if "get" in methods]
+    assert len(paths) >= 3
+    for path in [*paths, "/openapi.json", "/docs", "/docs/", "/docs/page.js"]:
+        url = prefix + path.replace("{order_id}", order_id)
+        get, head = await shared_api.get(url), await shared_api.head(url)
+        assert (head.status_code, head.content) == (get.status_code, b""), url
+        if path != "/health/ready":  # which may change between the two
+            assert head.headers["content-length"] == str(len(get.content)), url
+        assert head.headers.get("content-type") == get.headers.get("content-type")
+        assert head.headers["content-security-policy"] == get.headers["content-security-policy"]
+        allowed = (await shared_api.options(url)).headers.get("allow", "")
+        assert prefix == "/gapi" or {"GET", "HEAD", "OPTIONS"} <= {*allowed.split(", ")}, url
+
+
+@pytest.mark.parametrize("path", ["/pulse/health", f"{ORDERS}/{NOBODYS_ID}", ORDERS, "/gapi/docs"])
+async def test_a_405_names_head_wherever_it_names_get(
+    shared_api: httpx.AsyncClient, path: str
+) -> None:
+    response = await shared_api.request("BREW", path)
+    assert response.status_code == 405
+    assert {"GET", "HEAD"} <= {*response.headers["allow"].split(", ")}
+    batch = await shared_api.request("BREW", BATCH)
+    assert "HEAD" not in batch.headers["allow"]
 
 
 async def test_options_says_what_a_path_takes(shared_api: httpx.AsyncClient) -> None:
     response = await shared_api.options(ORDERS)
     assert response.status_code == 204
-    assert response.headers["allow"] == "GET, OPTIONS, POST"
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+@pytest.mark.parametrize("prefix", ["/pulse", "/gapi"])
+async def test_the_page_is_found_with_a_slash_at_its_end(
+    shared_api: httpx.AsyncClient, prefix: str
+) -> None:
+    """By a relative redirect, which holds behind a proxy that changes the prefix too."""
+    found = await shared_api.get(f"{prefix}/docs/", follow_redirects=True)
+    assert found.status_code == 200
+    assert found.url.path == f"{prefix}/docs"
+    assert "swagger-ui" in found.text
+    for slashes, location in (("/", "../docs"), ("//", "../../docs")):
+        redirect = await shared_api.get(f"{prefix}/docs{slashes}")
+        assert redirect.headers["location"] == location
 
 
 NO_IDS = [

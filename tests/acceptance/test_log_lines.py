@@ -1,0 +1,109 @@
+"""What a process writes besides its answers: JSON alone where that is asked for, and no floods."""
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.orders import order
+from tests.support.processes import (
+    UP,
+    PulseProcess,
+    free_port,
+    pulse,
+    run_to_end,
+    until,
+    uvicorn_on,
+)
+
+GARBAGE = b"GARBAGE\r\n\r\n"
+UPGRADE = (
+    b"GET /pulse/health HTTP/1.1\r\nHost: localhost\r\n"
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+)
+FLOOD = 60
+
+
+def lines_of(process: PulseProcess) -> list[dict[str, Any]]:
+    """Every line of both outputs, each of which must be JSON."""
+    return [json.loads(line) for line in (process.said + process.logged).splitlines()]
+
+
+@contextlib.contextmanager
+def started(kind: str, home: Path, **settings: Any) -> Iterator[PulseProcess]:
+    port = free_port()
+    command = UP if kind == "pulse up" else uvicorn_on(port)
+    with pulse(home, command=command, port=port, data_dir=home / "data", **settings) as process:
+        yield process
+
+
+@pytest.mark.parametrize("kind", ["pulse up", "uvicorn"])
+def test_a_whole_life_is_lines_of_json_and_a_clean_start_names_no_error(
+    tmp_path: Path, kind: str
+) -> None:
+    with started(kind, tmp_path, log_format="json") as process:
+        order_id = process.post(order()).json()["order_id"]
+        process.until_completed(order_id)
+        at_start = lines_of(process)
+        process.stop()
+        lines = lines_of(process)
+    assert "error" not in {line["level"] for line in at_start}
+    assert not [line for line in at_start if "error" in line["logger"]]
+    assert any("Finished server process" in line["event"] for line in lines)
+    if kind == "pulse up":
+        assert any("Ctrl-C stops everything" in line.get("text", "") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("-m", "pulse.cli", "up"), ("-m", "pulse.background"), uvicorn_on(free_port())],
+    ids=["pulse up", "background", "uvicorn"],
+)
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"data_dir": "/dev/null/x"}], ids=str)
+def test_a_start_that_is_refused_says_so_in_json(
+    command: tuple[str, ...], wrong: dict[str, object]
+) -> None:
+    ended = run_to_end(command, log_format="json", **wrong)
+    assert ended.returncode in {2, 3}
+    lines = [json.loads(line) for line in (ended.stdout + ended.stderr).splitlines()]
+    (variable,) = wrong
+    assert f"PULSE_{variable.upper()}" in json.dumps(lines)
+
+
+@pytest.mark.parametrize("kind", ["pulse up", "uvicorn"])
+def test_floods_of_garbage_and_upgrades_are_hardly_logged(tmp_path: Path, kind: str) -> None:
+    with started(kind, tmp_path, log_format="json") as process:
+        for _ in range(FLOOD):
+            for sent in (GARBAGE, UPGRADE):
+                with socket.create_connection(("127.0.0.1", process.port), timeout=20) as stranger:
+                    stranger.sendall(sent)
+                    stranger.settimeout(20)
+                    stranger.recv(65_536)
+        warnings = [line for line in lines_of(process) if line["level"] == "warning"]
+    of_server = [line for line in warnings if line["logger"] == "uvicorn"]
+    assert len(of_server) < FLOOD / 3
+
+
+def test_debug_tells_of_requests_claims_batches_and_projections(tmp_path: Path) -> None:
+    with started("pulse up", tmp_path, log_format="json", log_level="debug") as process:
+        request = {"X-Request-Id": "r-of-the-caller"}
+        placed = process.http.post("/internal/orders", json=order(), headers=request)
+        process.until_completed(placed.json()["order_id"])
+
+        def debug() -> dict[str, dict[str, Any]]:
+            found = [line for line in lines_of(process) if line["level"] == "debug"]
+            return {line["event"]: line for line in reversed(found)}
+
+        wanted = {"http.answered", "append.committed", "projection.advanced", "orders.claimed"}
+        until(lambda: wanted <= debug().keys(), "each kind of debug line is there")
+        (answered,) = [
+            line for line in lines_of(process) if line.get("request_id") == "r-of-the-caller"
+        ]
+    assert answered["event"] == "http.answered"
+    assert (answered["method"], answered["path"]) == ("POST", "/pulse/internal/orders")
+    assert answered["status"] == 201
+    assert answered["milliseconds"] > 0

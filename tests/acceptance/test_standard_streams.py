@@ -1,0 +1,120 @@
+"""Standard streams that are full, closed or unread: a process serves on, a command ends plainly."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import (
+    DEADLINE_SECONDS,
+    ROOT,
+    environment,
+    free_port,
+    postmaster_file,
+    until,
+)
+
+FULL = "/dev/full"
+BAD = [">/dev/full 2>{err}", ">&- 2>{err}", "2>/dev/full >{err}", "<&- >&- 2>&-"]
+
+
+def shell(command: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run a command line of `pulse` to its end, in a shell that redirects."""
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m pulse.cli {command}"],
+        cwd=ROOT,
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def up(redirection: str, **settings: object) -> Iterator["subprocess.Popen[bytes]"]:
+    line = f"exec {sys.executable} -m pulse.cli up {redirection}"
+    process = subprocess.Popen(["bash", "-c", line], cwd=ROOT, env=environment(settings))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(DEADLINE_SECONDS)
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url, trust_env=False).is_success
+    return False
+
+
+@pytest.mark.parametrize("redirection", BAD)
+def test_a_process_serves_with_its_greeting_lost_and_stops_cleanly(
+    tmp_path: Path, redirection: str
+) -> None:
+    port, err = free_port(), tmp_path / "err"
+    line = redirection.format(err=err)
+    with up(line, port=port, data_dir=tmp_path / "data") as process:
+        until(lambda: answers(f"http://127.0.0.1:{port}/pulse/health/ready"), "it serves")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+    assert not postmaster_file(tmp_path / "data").exists()
+    assert "Traceback" not in (err.read_text() if err.exists() else "")
+
+
+def test_a_greeting_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pulse.cli", "up"],
+        cwd=ROOT,
+        env=environment({"port": port, "data_dir": tmp_path / "data"}),
+        stdout=write,
+        stderr=write,
+    )
+    os.close(write)
+    try:
+        until(lambda: answers(f"http://127.0.0.1:{port}/pulse/health/ready"), "it serves")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait(DEADLINE_SECONDS)
+    assert not postmaster_file(tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("buffered", [True, False], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("command", ["--help", "--version", "splitter rules", "splitter vectors"])
+def test_a_full_output_ends_a_command_with_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, command: str, *, buffered: bool
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "" if buffered else "1")
+    ended = shell(f"{command} >{FULL}")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("pulse: the output cannot be written: No space left on device")
+    assert ended.stderr.count("\n") == 1
+    assert shell(f"{command} >{FULL} 2>{FULL}").returncode == 1
+
+
+@pytest.mark.parametrize("command", ["--help", "splitter vectors"])
+def test_an_output_that_is_not_read_on_or_closed_ends_a_command_silently(command: str) -> None:
+    unread = shell(f"{command} | head -1")
+    assert (unread.returncode, unread.stderr) in {(141, ""), (0, "")}
+    closed = shell(f"{command} >&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("redirection", [f"2>{FULL}", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("settings", "code"), [({"batch_size": 0}, 2), ({}, 3)])
+def test_a_fault_that_cannot_be_told_keeps_its_exit_code(
+    tmp_path: Path, redirection: str, settings: dict[str, object], code: int
+) -> None:
+    ended = shell(f"status {redirection}", data_dir=tmp_path, **settings)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", "")
