@@ -178,6 +178,8 @@ class MemoryConnection:
         self.session.savepoints.append(self._server.begin(self.session).copy())
 
     def _release_savepoint(self) -> None:
+        if self.session.ended:
+            raise psycopg.OperationalError("the connection is closed")
         self.session.savepoints.pop()
 
     def _back_to_savepoint(self) -> None:
