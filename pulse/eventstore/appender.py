@@ -286,7 +286,6 @@ class Appender:
         else:
             self._stuck, self._suspect = None, False
             self._health.succeeded()
-            _log.debug("append.committed", appends=len(batch))
         return True
 
     async def _isolate(self, batch: list[PendingAppend], error: Exception) -> None:

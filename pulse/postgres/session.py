@@ -174,3 +174,4 @@ def _deadline(
             ) from error
         finally:
             timer.cancel()
+            timer.join()  # at once: it wakes up, or shuts the socket down

@@ -98,7 +98,7 @@ def test_debug_tells_of_requests_claims_batches_and_projections(tmp_path: Path) 
             found = [line for line in lines_of(process) if line["level"] == "debug"]
             return {line["event"]: line for line in reversed(found)}
 
-        wanted = {"http.answered", "append.committed", "projection.advanced", "orders.claimed"}
+        wanted = {"http.answered", "projection.advanced", "orders.claimed"}
         until(lambda: wanted <= debug().keys(), "each kind of debug line is there")
         (answered,) = [
             line for line in lines_of(process) if line.get("request_id") == "r-of-the-caller"
