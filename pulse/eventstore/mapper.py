@@ -23,7 +23,7 @@ from pulse.errors import PulseError
 from pulse.eventstore.records import RecordedEvent
 
 _CLASS_VERSION = b'"class_version":'
-OWN_PREFIX = "pulse."
+_OWN_PREFIX = "pulse."
 """How the topic of every event of Pulse begins, and no topic of another application."""
 
 _UNREADABLE = (
@@ -84,12 +84,7 @@ class EventMapper(Mapper[UUID]):
         Every topic that begins with `pulse.` is Pulse's. A topic that this code does not have is
         newer code's: no reader may skip its events. All other topics are foreign.
         """
-        return topic in self._types or topic.startswith(OWN_PREFIX)
-
-    @property
-    def topics(self) -> list[str]:
-        """The topics that this mapper can read."""
-        return list(self._types)
+        return topic in self._types or topic.startswith(_OWN_PREFIX)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         """The stored form of an event."""
@@ -149,7 +144,7 @@ class EventMapper(Mapper[UUID]):
         event_type = self._types.get(topic)
         if event_type is None:
             where = _where(topic, originator_id, originator_version)
-            if topic.startswith(OWN_PREFIX):
+            if topic.startswith(_OWN_PREFIX):
                 raise EventTooNew(f"{where} is of a type that this code does not have")
             raise EventUnreadable(f"{where} is not an event of Pulse")
         try:

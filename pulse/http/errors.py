@@ -61,13 +61,6 @@ class BadRequest(PulseError):
         super().__init__(message)
 
 
-class NotHTTP(PulseError):
-    """What arrived cannot be read as a request at all."""
-
-    def __init__(self) -> None:
-        super().__init__("this is no HTTP/1.1 request; nothing came of this request")
-
-
 class Unauthorized(PulseError):
     """The request proves no identity; the text says what is wrong, and never what was sent."""
 
@@ -175,7 +168,6 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     EventUnreadable: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
     HistoryBroken: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
     NotReady: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), msgspec.structs.asdict(e.ready))),
-    NotHTTP: lambda e: (400, ErrorBody("INVALID_REQUEST", str(e), {})),
     BodyTooSlow: _too_slow,
     CallerGone: lambda e: (400, ErrorBody("INVALID_REQUEST", str(e), {})),
     TooManyRequests: _too_many,

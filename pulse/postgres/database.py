@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self, TypeVar
 from weakref import WeakSet
 
 import psycopg
-import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
@@ -20,7 +19,6 @@ from pulse.postgres.limits import Limits, bounded_conninfo
 T = TypeVar("T")
 Connection = AsyncConnection[TupleRow]
 
-_log = structlog.get_logger(__name__)
 _READ_ATTEMPTS = 3
 _MAX_WAITING = 500
 

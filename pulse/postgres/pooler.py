@@ -11,9 +11,11 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGconn
 
+from pulse.postgres.sql import load_sql
+
 _ANSWER_SECONDS: Final = 1.0
 _CONNECT_SECONDS: Final = 2
-_BACKEND_PID: Final = b"SELECT pg_catalog.pg_backend_pid()"
+_SELECT_BACKEND_PID: Final = load_sql(__package__, "select_backend_pid").encode()
 _WORD: Final = re.compile(r"(?:\\.|[^\\\s])+")
 
 
@@ -48,7 +50,7 @@ class AnotherConnection:
         if self._connection is None:
             return None
         pgconn = self._connection.pgconn
-        pgconn.send_query(_BACKEND_PID)
+        pgconn.send_query(_SELECT_BACKEND_PID)
         if not _is_answered(pgconn, time.monotonic() + _ANSWER_SECONDS):
             return None
         pid = None

@@ -27,7 +27,15 @@ from pulse.postgres.session_steps import (
     wrong_encoding,
 )
 
-__all__ = ["SessionUnfit", "connect_blocking", "prepare", "prepare_blocking", "verify"]
+__all__ = [
+    "CONNECTION_KWARGS",
+    "WRONG_SESSION_ERRORS",
+    "SessionUnfit",
+    "connect_blocking",
+    "prepare",
+    "prepare_blocking",
+    "verify",
+]
 
 WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
     SessionUnfit,
@@ -43,9 +51,7 @@ T = TypeVar("T")
 _NO_CONVERSION: Final = re.compile(r"conversion between UTF8 and (\w+) is not supported")
 
 
-def connect_blocking(
-    conninfo: str, role: str, limits: Limits, *, autocommit: bool = True
-) -> psycopg.Connection[TupleRow]:
+def connect_blocking(conninfo: str, role: str, limits: Limits) -> psycopg.Connection[TupleRow]:
     """A connection whose session is prepared and verified, for code that runs in a thread.
 
     Raises:
@@ -59,7 +65,6 @@ def connect_blocking(
             raise wrong_encoding(found[1]) from error
         raise
     prepare_blocking(connection, conninfo, limits)
-    connection.autocommit = autocommit
     return connection
 
 
@@ -82,11 +87,11 @@ async def prepare(connection: AsyncConnection[TupleRow], conninfo: str, limits: 
 
 def prepare_blocking(
     connection: psycopg.Connection[TupleRow], conninfo: str, limits: Limits
-) -> str:
-    """`prepare` for code that runs in a thread."""
+) -> None:
+    """`prepare` for code that runs in a thread; it returns nothing."""
     try:
         with _deadline(connection, limits.connect_seconds):
-            return _run_blocking(connection, preparation(connection.info, conninfo, limits))
+            _run_blocking(connection, preparation(connection.info, conninfo, limits))
     except BaseException:
         connection.close()
         raise

@@ -94,7 +94,6 @@ def test_a_trailer_field_is_no_header(served: PulseProcess, trailer: bytes) -> N
     assert not is_stored(served, hidden)
 
 
-CONTENT = b'{"order_unique_key":"framing"}'
 AMBIGUOUS = {
     "length and chunked": (POST + JSON + CHUNKED, b"Content-Length: 3\r\n\r\n0\r\n\r\n"),
     "two lengths": (POST + JSON, b"Content-Length: 3\r\nContent-Length: 5\r\n\r\n{}   "),

@@ -44,22 +44,17 @@ async def answer_to(port: int, request: dict[str, Any]) -> Answer:
 
 
 async def post_while_stopping(
-    process: PulseProcess,
-    requests: list[dict[str, Any]],
-    *,
-    answers_before_the_signal: int,
-    apart_seconds: float,
+    process: PulseProcess, requests: list[dict[str, Any]]
 ) -> dict[str, Answer]:
-    """Post them all, one soon after the other, and stop the process in between."""
+    """Post them all at once, and stop the process when the first is answered."""
     answers: dict[str, Answer] = {}
 
-    async def post(number: int, request: dict[str, Any]) -> None:
-        await asyncio.sleep(number * apart_seconds)
+    async def post(request: dict[str, Any]) -> None:
         answers[request["order_unique_key"]] = await answer_to(process.port, request)
-        if len(answers) == answers_before_the_signal:
+        if len(answers) == 1:
             process.tell(signal.SIGTERM)
 
-    await asyncio.gather(*(post(number, request) for number, request in enumerate(requests)))
+    await asyncio.gather(*map(post, requests))
     return answers
 
 
@@ -106,9 +101,7 @@ async def test_every_answer_given_is_kept_and_no_claim_is_left(
     requests = [order() for _ in range(ORDERS)]
     with pulse(tmp_path, **settings) as process:
         process.http.post("/internal/orders/batch", json=[order(**LONG) for _ in range(BACKLOG)])
-        answers = await post_while_stopping(
-            process, requests, answers_before_the_signal=1, apart_seconds=0
-        )
+        answers = await post_while_stopping(process, requests)
         await asyncio.to_thread(process.wait)
         assert "Traceback" not in process.logged
     accepted = accepted_ids(answers)

@@ -42,7 +42,8 @@ def many_orders(postgres: str, template_database: str) -> Iterator[str]:
 @pytest.fixture
 def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
     """One with the settings of all of Pulse's."""
-    with connect_blocking(many_orders, "test", Limits(), autocommit=False) as connection:
+    with connect_blocking(many_orders, "test", Limits()) as connection:
+        connection.autocommit = False
         yield connection
         connection.rollback()
 
