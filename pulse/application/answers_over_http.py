@@ -16,11 +16,11 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 AWAY: Final = (
-    "Pulse does not answer now: nothing came of this request, or the same order_unique_key asked "
-    "again will tell"
+    "Pulse does not answer, so it is not known whether this request was processed: retry with the "
+    "same order_unique_key"
 )
 _BUSY: Final = (
-    "Pulse takes no more from this caller now: nothing came of this request, try again later"
+    "Pulse takes no more requests of this caller now: this one was not processed, try again later"
 )
 _AWAY_STATUSES: Final = frozenset(
     {
@@ -34,15 +34,15 @@ _NOT_LET_IN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 class PulseAway(PulseError):
-    """Pulse gave no answer, or none for now; the same key asked again will tell."""
+    """Pulse gave no answer, or none for now; a retry with the same key tells what happened."""
 
 
 class PulseBusy(PulseError):
-    """Pulse asks this caller to come back later; nothing came of this request."""
+    """Pulse refuses this caller for now; the request was not processed."""
 
 
 class PulseFailed(PulseError):
-    """Pulse answered with what no caller is meant to see; the log says why."""
+    """Pulse answered with what callers must not see; the log says why."""
 
 
 class _Placed(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ def require_json(content_type: str) -> None:
 
 
 def require_unencoded(content_encoding: bytes) -> None:
-    """Refuse a body that is compressed or otherwise encoded, by a Content-Encoding header."""
+    """Refuse a body that its Content-Encoding header declares compressed or otherwise encoded."""
     encodings = content_encoding.decode("latin-1").lower().split(",")
     if any(encoding.strip() not in {"", "identity"} for encoding in encodings):
         shown = ascii(content_encoding.decode("latin-1")[:_MOST_ECHOED_CHARACTERS])[1:-1]
@@ -53,7 +53,7 @@ def decode_order(body: bytes) -> OrderRequest:
 
     Raises:
         BadRequest: the body is not one JSON object, or is larger than an order may be.
-        OrderRefused: a field is not one of an order's, stands twice, or cannot be read.
+        OrderRefused: a field is not one of an order's, is repeated, or cannot be read.
     """
     if len(body) > MAX_ORDER_BYTES:
         raise BadRequest(TOO_LARGE, status=413, code="PAYLOAD_TOO_LARGE")
@@ -167,10 +167,10 @@ _FIELDS_ONCE: Final = {
 
 
 def _refuse_doubled_fields(body: bytes, request: OrderRequest) -> None:
-    """JSON lets a name stand twice and leaves open which counts: of an order, neither does.
+    """Refuse an order that repeats a field: JSON leaves open which of the two counts.
 
-    The decoder takes the last one silently. Counting quotation marks tells, in the common case,
-    that there cannot be a second one; only otherwise is the body read again, pair by pair.
+    The decoder takes the last one silently. In the common case the number of quotation marks shows
+    that no field is repeated; only otherwise is the body read again, pair by pair.
     """
     quotes = _QUOTES_OF_FIELDS
     if isinstance(request.split_config, dict):
@@ -190,6 +190,6 @@ def _pairs_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in pairs:
         field = _FIELDS_ONCE.get(name)
         if name in fields and field is not None:
-            raise BadRequest(f"{field} stands twice in the body", field=field, expected="it once")
+            raise BadRequest(f"{field} is repeated in the body", field=field, expected="it once")
         fields[name] = value
     return fields

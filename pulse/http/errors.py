@@ -66,7 +66,7 @@ class Unauthorized(PulseError):
 
 
 class Forbidden(PulseError):
-    """Whoever asks may not ask this, here or at all."""
+    """The caller may not make this request, here or at all."""
 
     def __init__(self, message: str, **details: object) -> None:
         self.details = details
@@ -74,7 +74,7 @@ class Forbidden(PulseError):
 
 
 class KeysUnavailable(PulseError):
-    """Tokens cannot be checked now, so nobody can be told whether theirs is good."""
+    """Tokens cannot be checked now, so none is known to be good or bad."""
 
 
 class NotReady(PulseError):
@@ -91,21 +91,20 @@ Answer = tuple[int, ErrorBody]
 TOO_LARGE: Final = "the body is larger than this path takes"
 _UNAVAILABLE: Final = "UNAVAILABLE"
 _UNKNOWN_OUTCOME: Final = (
-    "no answer from the log in time: ask again with the same order_unique_key, which will tell"
-)
-_NOTHING_CAME_OF_IT: Final = (
-    "Pulse cannot reach its database now; nothing came of this request: ask again, with the same "
+    "the log did not answer in time, so the outcome is unknown: retry with the same "
     "order_unique_key"
 )
-_NEWER_CODE: Final = "this order was written by newer code than answers here: ask again"
+_NOT_PROCESSED: Final = (
+    "Pulse cannot reach its database; this request was not processed: retry with the same "
+    "order_unique_key"
+)
+_NEWER_CODE: Final = "this order was written by newer code than this process runs: retry"
 _UNREADABLE_HISTORY: Final = (
-    "this order's history cannot be read and waits for a person; its events are shown as they "
-    "are stored under /events"
+    "this order's history cannot be read and needs a person; its events are shown as they are "
+    "stored under /events"
 )
-_FAILED: Final = "Pulse failed to answer; the fault is logged"
-_QUEUE_FULL: Final = (
-    "too many orders are being accepted now; nothing came of this request, try again"
-)
+_FAILED: Final = "Pulse failed to answer; the error is in its log"
+_QUEUE_FULL: Final = "too many orders wait to be stored; this request was not processed, try again"
 
 _INTERNAL_ERROR: Final = 500
 _CRASH: Final[Answer] = (_INTERNAL_ERROR, ErrorBody("INTERNAL_ERROR", _FAILED, {}))
@@ -174,18 +173,18 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     TooManyAtOnce: lambda e: (429, ErrorBody(_HTTP_CODES[429], str(e), {})),
     TooBusy: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
     AppendQueueFull: lambda _: (503, ErrorBody(_UNAVAILABLE, _QUEUE_FULL, {})),
-    AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_CAME_OF_IT, {})),
-    ClockOff: lambda e: (503, ErrorBody(_UNAVAILABLE, f"{e}; nothing came of this request", {})),
+    AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOT_PROCESSED, {})),
+    ClockOff: lambda e: (503, ErrorBody(_UNAVAILABLE, f"{e}; this request was not processed", {})),
     AppendOutcomeUnknown: lambda _: (503, ErrorBody(_UNAVAILABLE, _UNKNOWN_OUTCOME, {})),
-    DatabaseUnavailable: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOTHING_CAME_OF_IT, {})),
+    DatabaseUnavailable: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOT_PROCESSED, {})),
 }
 
 
 def answer_for(error: Exception) -> Answer:
-    """The status and body of any error; of one that the table does not know they tell nothing.
+    """The status and body of any error; one that the table lacks is a 500 without any detail.
 
-    What an operator must see is logged here, once, with the ids of the request it is bound to:
-    each 500 with its traceback, and each 503 that something else than an outage caused.
+    What an operator must see is logged here, once, with the ids of its request: each 500 with its
+    traceback, and each 503 whose cause is not an outage.
     """
     status, body = known_answer(error) or _CRASH
     if status == _INTERNAL_ERROR:

@@ -39,7 +39,7 @@ class TooBusy(PulseError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Pulse answers too many requests now; nothing came of this request, try again"
+            "Pulse has too many requests in flight; this request was not processed, try again"
         )
 
 
@@ -50,32 +50,34 @@ class TooManyRequests(PulseError):
         self.per_second = per_second
         self.wait_seconds = wait_seconds
         super().__init__(
-            f"more than {per_second:g} requests a second; nothing came of this request"
+            f"more than {per_second:g} requests a second; this request was not processed"
         )
 
 
 class TooManyAtOnce(PulseError):
-    """The caller has as many requests under way as one caller may."""
+    """The caller has as many requests in flight as one caller may."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"more than {most} requests under way; nothing came of this request")
+        super().__init__(
+            f"more than {most} requests of this caller in flight; this one was not processed"
+        )
 
 
 class BodyTooSlow(PulseError):
-    """The body was not there whole in time."""
+    """The body did not arrive whole in time."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         super().__init__(
-            f"the body did not arrive within {seconds:g} s; nothing came of this request"
+            f"the body did not arrive within {seconds:g} s; this request was not processed"
         )
 
 
 class CallerGone(PulseError):
-    """The caller hung up before the body was there whole; nobody hears the answer."""
+    """The connection closed before the body was whole; no caller receives the answer."""
 
     def __init__(self) -> None:
-        super().__init__("the body ended before it was whole; nothing came of this request")
+        super().__init__("the body ended before it was whole; this request was not processed")
 
 
 class RateLimiter:

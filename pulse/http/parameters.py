@@ -18,17 +18,17 @@ from pulse.http.errors import BadRequest
 from pulse.rfc3339 import parse_time
 
 DECLARED: Final = "query_parameters"
-"""The key of a route's `opt` under which the names of its query parameters are."""
+"""The key in a route's `opt` of the names of its query parameters."""
 
 _MOST_ECHOED_CHARACTERS: Final = 72
 _TIME_EXPECTED: Final = "an RFC 3339 time with its zone, such as 2026-01-05T09:15:00+05:30"
 
 
 async def refuse_undeclared_parameters(request: Request[Any, Any, Any]) -> None:
-    """What Litestar calls before the handler of each route.
+    """Refuse the request; Litestar calls this before the handler of each route.
 
     Raises:
-        BadRequest: a parameter is repeated, or not one that the route declares: to pass over
+        BadRequest: a parameter is repeated, or not one that the route declares: ignoring
             `?dry_run=true` would place an order.
     """
     query_string = request.scope["query_string"]
@@ -72,7 +72,7 @@ class Parameters:
         except ValueError:  # more digits than Python reads
             number = None
         if number is None:
-            raise refused(name, "is no whole number", expected)
+            raise refused(name, "is not a whole number", expected)
         if number < least or (most is not None and number > most):
             raise refused(name, "is out of range", expected)
         return number
@@ -98,7 +98,7 @@ class Parameters:
         try:
             return None if value is None else parse_time(value)
         except ValueError:
-            raise refused(name, "is no such time", _TIME_EXPECTED) from None
+            raise refused(name, "is not a valid time", _TIME_EXPECTED) from None
 
 
 def refused(field: str, problem: str, expected: str) -> BadRequest:

@@ -8,11 +8,11 @@ from pulse.http.openapi.schemas import SHARED, Schema
 
 _ERRORS: Final = """
 Errors have one shape, everywhere: `{"error":{"code","message","details"}}`, also for an unknown
-path (404 `NOT_FOUND`), a wrong method (405 `METHOD_NOT_ALLOWED`, with `Allow`) and what is no
-HTTP (400). HEAD is answered wherever GET is. The tracing headers are taken from the request where
-valid, made where absent, and answered always. Answers are `no-store`. A request body counts once
-for each 64 KiB among the requests in flight; more of those than a process takes are answered 503,
-and only health is not.
+path (404 `NOT_FOUND`) and a wrong method (405 `METHOD_NOT_ALLOWED`, with `Allow`). Bytes that are
+not HTTP are answered 400 in plain text. HEAD is answered wherever GET is. The tracing headers are
+taken from the request where valid, made where absent, and answered always. Answers are `no-store`.
+A request counts once among the requests in flight, and once more for each 64 KiB of its body; one
+more than a process takes is answered 503, except for health.
 """
 
 

@@ -86,15 +86,15 @@ FAULTS_OF_ALL: Final = (
 _SAID: Final = {
     400: "The request breaks a rule; `details` name the field and what was expected.",
     401: "It proves no identity.",
-    403: "Whoever asks may not ask this.",
+    403: "The caller may not make this request.",
     404: "There is no such order.",
-    408: "The body was not there whole in time; the connection closes.",
+    408: "The body did not arrive whole in time; the connection closes.",
     409: "The key belongs to an order with other data.",
     413: "The body is larger than this path takes; the connection closes.",
     415: "The body does not say that it is JSON, or has a Content-Encoding.",
     429: "The caller asks too often.",
-    500: "Pulse failed; the fault is in its log.",
-    503: "Nothing was accepted, or asking again with the same key will tell.",
+    500: "Pulse failed; the error is in its log.",
+    503: "Nothing was accepted, or a retry with the same key tells what happened.",
 }
 
 
@@ -104,7 +104,7 @@ def responses_of(faults: Iterable[Fault]) -> Responses:
     for fault in faults:
         answered = known_answer(fault.error)
         if answered is None:
-            raise AssertionError(f"{fault.name}: no caller is told of {fault.error!r}")
+            raise AssertionError(f"{fault.name}: no caller receives {fault.error!r}")
         status, body = answered
         response = responses.setdefault(str(status), _response(status, error_headers(status, body)))
         examples = response["content"]["application/json"]["examples"]

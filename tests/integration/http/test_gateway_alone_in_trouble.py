@@ -43,7 +43,7 @@ async def test_a_pulse_that_does_not_answer_is_503(error: Exception) -> None:
     placing, reading, pulse = await answers(error, error, error)
     for response in (placing, reading):
         fault(response, 503, "UNAVAILABLE")
-        assert "same order_unique_key asked again will tell" in response.text
+        assert "retry with the same order_unique_key" in response.text
     assert len(pulse.asked) == (6 if error in BROKEN else 2)
 
 
