@@ -61,7 +61,7 @@ def checked_url(text: str) -> str:
     """The URL as it is given, each of whose parts libpq can read.
 
     Raises:
-        ValueError: what is expected instead, and which part is at fault; nothing of the URL.
+        ValueError: it names the part at fault and what is expected, and repeats nothing.
     """
     if not text.startswith(SCHEMES):
         raise ValueError(_EXPECTED)
@@ -80,11 +80,11 @@ def checked_url(text: str) -> str:
 
 def _fault_of_text(text: str) -> str | None:
     if any(character.isspace() or not character.isprintable() for character in text):
-        return "it holds white space or a control character"
+        return "it contains white space or a control character"
     after = text.partition("://")[2]
     user, at, rest = after.partition("@")
     if (at and "/" in user) or "@" in rest:
-        return "it holds an @ that is not the one before the host, or a / before that one"
+        return "it contains an @ other than the one before the host, or a / before that one"
     return None
 
 
@@ -94,16 +94,16 @@ def _faults_of_parts(parts: Mapping[str, str]) -> Iterator[str]:
     if not all(map(_is_host, hosts)):
         yield "a host is neither a name, an address nor a directory"
     if not all(map(_is_address, filter(None, addresses))):
-        yield "a hostaddr is no IP address"
+        yield "a hostaddr is not an IP address"
     if not all(map(_is_port, filter(None, ports))):
-        yield f"a port is no whole number from 1 to {_MOST_PORT:,}"
+        yield f"a port is not a whole number from 1 to {_MOST_PORT:,}"
     if hosts and addresses and len(hosts) != len(addresses):
         yield "there are not as many hostaddr as hosts"
     if len(ports) > 1 and len(ports) != max(len(hosts), len(addresses), 1):
         yield "there are not as many ports as hosts"
     for name, is_right in _RULES.items():
         if name in parts and not is_right(parts[name]):
-            yield f"the value of {name} is not one that libpq knows"
+            yield f"the value of {name} is not one that libpq accepts"
 
 
 def _listed(parts: Mapping[str, str], name: str) -> list[str]:
@@ -141,7 +141,7 @@ def _is_authentication(text: str) -> bool:
 
 
 def _is_options(text: str) -> bool:
-    """Whether these are arguments of a server: the server repeats one that is none."""
+    """Whether these are arguments of a server, which repeats any other in its error."""
     words = _WORD.findall(text)
     for before, word in pairwise(["", *words]):
         if before == "-c" or word.startswith("--"):
@@ -160,7 +160,7 @@ def _is_passfile(text: str) -> bool:
     try:
         mode = Path(text).stat().st_mode
     except (OSError, ValueError):
-        return True  # passed over in silence
+        return True  # libpq ignores it without a warning
     return stat.S_ISREG(mode) and not mode & 0o077
 
 

@@ -138,7 +138,7 @@ def _path(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:  # there is no such user, or no home directory
-        raise ValueError("a path; its ~ stands for no home directory") from None
+        raise ValueError("a path whose ~ names an existing home directory") from None
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

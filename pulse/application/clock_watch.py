@@ -1,4 +1,4 @@
-"""The application's clock against the database's: a process that is off stamps nothing wrongly."""
+"""The application's clock against the database's: with a wrong clock no order is stamped."""
 
 import time
 from collections.abc import Callable
@@ -37,9 +37,9 @@ class ClockWatch:
     """Stamps times, and knows how far this process's clock is from the database's.
 
     Each measurement is off by at most half its round trip; of three the shortest counts. Between
-    measurements the monotonic clock tells when the wall clock was set: such a step is noticed by
-    the very stamp that would be wrong. From then until the next measurement, which `doubted` asks
-    for, no time is stamped. A sleep of the host stops the monotonic clock and is a step too.
+    measurements the monotonic clock shows when the wall clock was set: the first stamp after such a
+    step detects it. From then until the next measurement, which `doubted` requests, no time is
+    stamped. A sleep of the host stops the monotonic clock and is a step too.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ClockWatch:
         A measurement that is too rough to tell whether the clock is right does not replace one.
 
         Raises:
-            DatabaseUnavailable: it cannot be measured; the last measurement stands.
+            DatabaseUnavailable: it cannot be measured; the last measurement is kept.
         """
         stepped = self._unknown(self._clock())
         was_off = self._too_far() is not None
@@ -142,7 +142,7 @@ class ClockWatch:
         direction = "ahead of" if offset > 0 else "behind"
         return (
             f"this process's clock is {abs(offset):.3f} s {direction} the database's, "
-            f"more than {self._most_seconds:g} s: set the host's clock right"
+            f"more than {self._most_seconds:g} s: correct the host's clock"
         )
 
     def _counts(self, measured: _Measurement) -> bool:

@@ -74,7 +74,8 @@ def _of_the_log(facts: Facts) -> Iterator[Notice]:
         message = (
             f"the log has an event with id {log.first_beyond}, beyond its sequence at "
             f"{log.last_issued}, which is not projected until the sequence has passed it: "
-            f"{_setval(log, position)} if the event belongs there, else let the owner delete it"
+            f"{_setval(log, position)} if the event belongs there, else have the table's owner "
+            "delete it"
         )
         yield Notice("id_beyond_sequence", message, needs_person=True)
     if position > log.end:
@@ -104,7 +105,7 @@ def _of_the_audit(facts: Facts) -> Iterator[Notice]:
     lacking = found.get("MISSING", 0) + found.get("OUTDATED", 0)
     if lacking:
         message = (
-            f"{_orders(lacking)} of the log missing from the queue, or there without an outcome: "
+            f"{_orders(lacking)} of the log missing from the queue, or in it without an outcome: "
             "`pulse projections audit` names them, `pulse projections retry ORDER_ID` brings one in"
         )
         yield Notice("orders_missing", message, needs_person=True)
@@ -122,12 +123,12 @@ def _of_the_projection(facts: Facts) -> Iterator[Notice]:
     lag = facts.lag
     if lag.behind_seconds > MAX_BEHIND_SECONDS:
         message = (
-            f"the projection is {lag.behind_seconds:.0f} s behind: see that a process of Pulse "
-            "runs (`pulse up`) and what its log says"
+            f"the projection is {lag.behind_seconds:.0f} s behind: check that a process of Pulse "
+            "runs (`pulse up`), and read its log"
         )
         yield Notice("projection_behind", message, needs_person=True)
     if facts.projector_fault is not None:
-        message = f"this process does not project, others must: {facts.projector_fault}"
+        message = f"this process cannot project, another one must: {facts.projector_fault}"
         yield Notice("projection_left_to_others", message, needs_person=False)
     if lag.parked_orders:
         message = f"{_orders(lag.parked_orders)} parked: `pulse projections status` says why"
@@ -141,7 +142,7 @@ def _of_orders(facts: Facts) -> Iterator[Notice]:
         claims = f"{workers.overdue_claims:,} claim{'' if workers.overdue_claims == 1 else 's'}"
         message = (
             f"gone workers hold {claims} older than {workers.timeout_seconds:g} s: start workers "
-            "(`pulse background`), they end them"
+            "(`pulse background`) to end them"
         )
         yield Notice("claims_overdue", message, needs_person=True)
     if queue.for_newer_code:
@@ -171,8 +172,8 @@ def _waiting(facts: Facts) -> Iterator[Notice]:
         if queue.oldest_waiting_seconds > MAX_WAIT_SECONDS:
             message = (
                 f"{_orders(queue.waiting)} waiting, the oldest for "
-                f"{queue.oldest_waiting_seconds:.0f} s, with {workers.present} of the workers "
-                "present: see what their logs say, or start more (`pulse background`)"
+                f"{queue.oldest_waiting_seconds:.0f} s, with workers present "
+                f"({workers.present}): read their logs, or start more (`pulse background`)"
             )
             yield Notice("orders_wait", message, needs_person=True)
         return
@@ -192,5 +193,5 @@ def _orders(count: int) -> str:
 
 
 def _setval(log: LogState, position: int) -> str:
-    """What carries the sequence past every id that is taken or projected."""
+    """The call that moves the sequence past every id that is taken or projected."""
     return f"call setval('{log.sequence}', {max(log.end, position)}) in SQL"

@@ -124,8 +124,8 @@ def _settings(host: str | None, port: int | None) -> Settings:
         host.encode("idna")
     except UnicodeError:
         raise WrongSettings(
-            f"{host} is no host name and no address: set --host or PULSE_HOST to one, such as "
-            "127.0.0.1"
+            f"{host} is neither a host name nor an address: set --host or PULSE_HOST to one, such "
+            "as 127.0.0.1"
         ) from None
     return msgspec.structs.replace(settings, host=host, port=port or settings.port)
 

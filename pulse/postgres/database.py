@@ -84,7 +84,7 @@ class Database:
         return connection
 
     def _reporting_connection(self) -> type[Connection]:
-        """A class of connections for the pool, which by itself keeps to itself why it has none."""
+        """A connection class that records why connecting failed, which the pool does not report."""
         database = self
 
         class Reporting(AsyncConnection[TupleRow]):
@@ -106,7 +106,7 @@ class Database:
                 await connection.close()
                 raise session.SessionUnfit(
                     f"search_path now leads to the schema {schema}, and this process works in "
-                    f"{self._schema}: put it back, or restart Pulse if this is meant"
+                    f"{self._schema}: restore it, or restart Pulse if this is intended"
                 )
         except psycopg.Error as error:
             self._refusal = describe(error)
@@ -195,7 +195,7 @@ UNEXPECTED_ERRORS: tuple[type[Exception], ...] = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InsufficientPrivilege,
 )
-"""What makes Postgres unavailable and is no outage: somebody must change something."""
+"""Errors that make Postgres unavailable but are not an outage: a person must change something."""
 
 UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     *UNEXPECTED_ERRORS,
@@ -207,7 +207,7 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     PoolClosed,
     TooManyRequests,
 )
-"""What means that Postgres cannot serve now: away, full, locked, read-only or not migrated yet."""
+"""Errors that mean that Postgres cannot serve: away, full, locked, read-only or not migrated."""
 
 _SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false)"
 

@@ -37,7 +37,7 @@ class MigrationUnderWay(PulseError):
 
 
 class Migrations:
-    """The revisions that this code knows, and the way of a database to them.
+    """Brings databases to the revisions that this code knows.
 
     Blocking: call it in a thread.
     """

@@ -1,4 +1,4 @@
-"""Connection poolers: what is asked through a second connection, and what they drop."""
+"""Connection poolers: a probe by a second connection, and the options that they drop."""
 
 import contextlib
 import re
@@ -20,9 +20,9 @@ _WORD: Final = re.compile(r"(?:\\.|[^\\\s])+")
 
 
 class AnotherConnection:
-    """A second connection to the very pooler of a first one, asked for its server process. Blocks.
+    """A second connection to the pooler of a first one, to compare their server processes. Blocks.
 
-    The pooler may have no server connection left for it, so each question has a bound.
+    The pooler may have no server connection left for it, so each query has a time limit.
     """
 
     def __init__(self, conninfo: str, first: psycopg.ConnectionInfo) -> None:
@@ -41,7 +41,7 @@ class AnotherConnection:
         """Connect.
 
         Raises:
-            psycopg.OperationalError: the pooler does not let it in.
+            psycopg.OperationalError: the pooler refuses it.
         """
         self._connection = psycopg.connect(self._conninfo, autocommit=True)
 
@@ -69,7 +69,7 @@ class AnotherConnection:
 def settings_of_options(options: str) -> dict[str, str]:
     """The settings in libpq's `options`, by name: `-c name=value`, `-cname=value`, `--name=value`.
 
-    A pooler that is told to ignore `options` drops them; set by statements they are in force.
+    A pooler that is configured to ignore `options` drops them; statements set them all the same.
     """
     words = [re.sub(r"\\(.)", r"\1", word) for word in _WORD.findall(options)]
     assignments = []

@@ -1,4 +1,4 @@
-"""Revisions of the schema: what code knows, what a database has, and whether the two fit."""
+"""Revisions of the schema: those of this code, those of a database, and whether the two fit."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -35,7 +35,7 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class AppliedRevision(msgspec.Struct, frozen=True):
-    """A revision that a database has, as the code recorded it that applied it."""
+    """A revision that a database has, as recorded by the code that applied it."""
 
     number: int
     name: str
@@ -43,7 +43,7 @@ class AppliedRevision(msgspec.Struct, frozen=True):
 
 
 def fault_of_schema(known: Sequence[Revision], applied: Sequence[AppliedRevision]) -> str | None:
-    """Why code that knows some revisions may not run where others are applied; None if it may.
+    """Why code with these known revisions may not run on these applied ones; None if it may.
 
     A newer revision is fine if it admits this code. The text says what to do.
     """

@@ -1,4 +1,4 @@
-"""Sessions: every connection is made what Pulse needs by statements, verified, or closed.
+"""Sessions: every connection is set up by statements and verified; one that fails is closed.
 
 Statements, because poolers refuse or drop what libpq sends as `options`, and because a role or a
 database may have settings of its own. The steps are the same for both kinds of connection.
@@ -43,7 +43,7 @@ WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
     psycopg.errors.InvalidSqlStatementName,  # what this connection has prepared is gone
     psycopg.errors.DuplicatePreparedStatement,  # what another client has prepared is there
 )
-"""What shows that a session is not the one that was prepared and verified: close the connection."""
+"""Errors that show a session other than the one that was verified: close the connection."""
 
 CONNECTION_KWARGS: Final[dict[str, Any]] = {"autocommit": True, "prepare_threshold": 1}
 
@@ -152,7 +152,7 @@ def _run_blocking(connection: psycopg.Connection[TupleRow], steps: Steps[T]) -> 
 def _deadline(
     connection: psycopg.Connection[TupleRow] | AsyncConnection[TupleRow], seconds: float
 ) -> Iterator[None]:
-    """End the connection under whatever waits for it when the time is up.
+    """End the connection when the time is up, so that whatever waits for it fails.
 
     A pooler lets a client wait for minutes for a server connection, and libpq has no bound of its
     own once it is connected.

@@ -53,7 +53,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 Steps = Generator[Ask | Callable[[], Any], Any, T]
-"""Each step is a statement or a blocking call; what came of it is sent back."""
+"""Each step is a statement or a blocking call; its result is sent back."""
 
 
 def preparation(info: psycopg.ConnectionInfo, conninfo: str, limits: Limits) -> Steps[str]:
@@ -103,7 +103,7 @@ def verification(limits: Limits, *, leave_out: Collection[str] = ()) -> Steps[st
         if name not in leave_out and not _is_in_force(name, value, found):
             raise SessionUnfit(
                 f"the session setting {name} is {found.get(name)!r} where Pulse needs {value!r}, "
-                "though Pulse has set it: look at what is between Pulse and Postgres"
+                "although Pulse has set it: check the pooler or proxy between Pulse and Postgres"
             )
     return found["current_schema"]
 
@@ -126,9 +126,9 @@ def _refuse_unfit_server(found: Mapping[str, str]) -> None:
 
 
 def wrong_encoding(encoding: str) -> SessionUnfit:
-    """What is said of a database that cannot hold every text."""
+    """The fault of a database that cannot store every text."""
     return SessionUnfit(
-        f"the database's encoding is {encoding} and Pulse needs UTF8: make a database with "
+        f"the database's encoding is {encoding} and Pulse needs UTF8: create a database with "
         "ENCODING 'UTF8' and TEMPLATE template0, and name it in PULSE_DATABASE_URL"
     )
 
@@ -143,8 +143,8 @@ def _refuse_read_only(found: Mapping[str, str]) -> None:
     for name in ("default_transaction_read_only", "transaction_read_only"):
         if found[name] != "off":
             raise SessionUnfit(
-                f"the database is read-only ({name} is {found[name]}): see whether its disk is "
-                "full, and turn that off for database, role and server",
+                f"the database is read-only ({name} is {found[name]}): check whether its disk "
+                "is full, and turn that off for database, role and server",
                 lasting=False,
             )
 
@@ -152,7 +152,7 @@ def _refuse_read_only(found: Mapping[str, str]) -> None:
 def _refuse_unfit_names(found: Mapping[str, str]) -> None:
     if not found["current_schema"]:
         raise SessionUnfit(
-            "search_path names no schema that is there and may be used: make the schema, or "
+            "search_path names no existing schema that this role may use: create the schema, or "
             "change search_path for role and database"
         )
     schemas = (found["schemas"] or "").split(",")

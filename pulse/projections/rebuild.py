@@ -57,7 +57,7 @@ _COLUMNS: Final = [
 
 _Write = Callable[[Connection, QueueChanges], Awaitable[None]]
 OnProgress = Callable[[int, int], None]
-"""Called now and then with the position reached, and the live one."""
+"""Called before each batch and at the end with the position reached, and the live one."""
 
 
 class RebuildRunning(PulseError):
@@ -138,8 +138,8 @@ class Rebuild:
         Raises:
             RebuildRunning: another one is under way.
             RebuildBlocked: something on the live tables would be lost, a right is missing, or other
-                sessions kept the live tables until the last try; the live tables are as they were.
-            DatabaseUnavailable: the live tables are as they were.
+                sessions held the live tables until the last try; the live tables are unchanged.
+            DatabaseUnavailable: the live tables are unchanged.
             EventTooNew: the same; newer code must rebuild.
         """
         try:
@@ -206,10 +206,10 @@ class Rebuild:
             await asyncio.gather(following, return_exceptions=True)
 
     async def _swap(self, connection: Connection) -> None:
-        """Try to swap, each time for a moment; between two tries the live projection goes on.
+        """Try to swap, each time within a short lock timeout; between tries the projection goes on.
 
         Raises:
-            RebuildBlocked: after the last try, naming the sessions that kept the tables.
+            RebuildBlocked: after the last try, naming the sessions that hold the tables.
         """
         lock_seconds, blockers, logged = _TABLE_LOCK_SECONDS, list[_Blocker](), list[_Blocker]()
         for attempt in range(1, self._swap_limits.attempts + 1):
@@ -221,14 +221,14 @@ class Rebuild:
                 logged = blockers
             lock_seconds = _TABLE_LOCK_SECONDS
             if blockers and all(blocker.is_autovacuum for blocker in blockers):
-                lock_seconds = await _seconds_until_autovacuum_gives_way(connection)
+                lock_seconds = await _autovacuum_cancel_seconds(connection)
             await asyncio.sleep(self._swap_limits.pause_seconds)
             await self._catch_up_while_live_goes_on(connection)
-        named = "; ".join(map(str, blockers)) or "none was seen: run the rebuild when it is quieter"
+        named = "; ".join(map(str, blockers)) or "none was seen, run it when the load is lower"
         raise RebuildBlocked(
-            "the rebuilt queue could not take the live one's place, which is unchanged, because "
-            f"other sessions keep its tables: {named}. End them (pg_terminate_backend with the "
-            "pid, or ROLLBACK PREPARED) or wait for their end, and run the rebuild again"
+            "the rebuilt queue could not replace the live one, which is unchanged, because other "
+            f"sessions hold its tables: {named}. End them (pg_terminate_backend with the pid, or "
+            "ROLLBACK PREPARED) or wait until they end, and run the rebuild again"
         )
 
     async def _is_swapped(self, connection: Connection, lock_seconds: float) -> bool:
@@ -249,7 +249,7 @@ class Rebuild:
         return True
 
     async def _blockers(self, connection: Connection, seconds: float) -> list[_Blocker]:
-        """Who has held the queue's tables for longer than that."""
+        """The sessions that have held the queue's tables for longer than that."""
         statement = self._statement(_SELECT_SWAP_BLOCKERS, seconds=seconds)
         cursor = await connection.execute(statement)
         return [_Blocker(*row) for row in await cursor.fetchall()]
@@ -318,7 +318,7 @@ async def _set_lock_timeout(connection: Connection, seconds: float) -> None:
     )
 
 
-async def _seconds_until_autovacuum_gives_way(connection: Connection) -> float:
+async def _autovacuum_cancel_seconds(connection: Connection) -> float:
     """Postgres cancels an autovacuum worker once a session has waited for deadlock_timeout."""
     cursor = await connection.execute(_SELECT_DEADLOCK_TIMEOUT)
     row = await cursor.fetchone()

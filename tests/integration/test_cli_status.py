@@ -334,7 +334,7 @@ def test_a_projection_far_behind_needs_a_person_and_one_just_behind_does_not(
     ended = run_pulse("status", conninfo=conninfo)
     assert ended.exit_code == 1
     assert "position 3 of 5, 1 min 30 s behind" in ended.out
-    assert "Needs a person: the projection is 90 s behind: see that a process of Pulse" in ended.out
+    assert "Needs a person: the projection is 90 s behind: check that a process" in ended.out
 
 
 async def test_where_counting_takes_too_long_the_settled_are_estimated(

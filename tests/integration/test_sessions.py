@@ -218,7 +218,7 @@ async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(
         with pytest.raises(SessionUnfit, match="search_path now leads to the schema elsewhere"):
             await database.connect("test")
         alter(conninfo, "search_path", "nowhere")
-        with pytest.raises(SessionUnfit, match="names no schema"):
+        with pytest.raises(SessionUnfit, match="names no existing schema"):
             await database.connect("test")
 
 

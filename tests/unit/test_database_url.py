@@ -87,7 +87,7 @@ def test_what_libpq_cannot_read_is_refused_and_none_of_it_is_repeated(url: str) 
 
 
 def test_the_part_at_fault_is_named() -> None:
-    with pytest.raises(ValueError, match=re.escape("a port is no whole number")):
+    with pytest.raises(ValueError, match=re.escape("a port is not a whole number")):
         checked_url("postgresql://db:x/pulse")
     with pytest.raises(ValueError, match="the value of sslmode"):
         checked_url("postgresql://db/pulse?sslmode=x")

@@ -145,7 +145,7 @@ def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert settings.data_dir == tmp_path / "pulse"
     (fault,) = faults_of(PULSE_DATA_DIR="~no-such-user/pulse")
     assert "PULSE_DATA_DIR" in fault
-    assert "no home directory" in fault
+    assert "existing home directory" in fault
 
 
 @pytest.mark.parametrize(

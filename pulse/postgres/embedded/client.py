@@ -20,8 +20,8 @@ _BESIDE_OPTIONS: Final = (
 def ignore_client_variables() -> None:
     """Remove from this process's environment every variable that libpq reads.
 
-    No connection string overrides PGSERVICE. The programs that Pulse starts are given none of
-    these either.
+    No connection string overrides PGSERVICE. The programs that Pulse starts do not receive them
+    either.
     """
     of_options = [option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar]
     for name in (*of_options, *_BESIDE_OPTIONS):
