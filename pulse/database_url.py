@@ -1,4 +1,4 @@
-"""PULSE_DATABASE_URL, checked part by part: libpq's errors repeat what it cannot read.
+"""PULSE_DATABASE_URL, checked part by part, since libpq's errors repeat what it cannot read.
 
 A password with an unescaped `@` or `/` shifts every part behind it: its rest becomes a host, a port
 or a database name. So each part is checked before libpq sees it, and no fault repeats any of it.

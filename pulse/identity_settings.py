@@ -1,4 +1,4 @@
-"""The part of the configuration that says who is let in. Nothing here repeats a secret."""
+"""The settings of authentication. Nothing here repeats a secret."""
 
 import re
 from collections.abc import Collection, Mapping

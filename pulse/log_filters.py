@@ -1,4 +1,4 @@
-"""Filters on log records: no secrets of a query string, no floods that strangers cause."""
+"""Filters on log records: no secrets of a query string, no floods that callers cause."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ class WithoutQueries(logging.Filter):
 
 
 class RateLimit(logging.Filter):
-    """Lets at most one record a second through of each kind that strangers can cause.
+    """Passes at most one record a second of each kind that any caller can cause.
 
     The kinds: the warnings of uvicorn, those of asyncio, and each of Pulse's own events that a
     request can cause. The next record that passes carries how many were dropped before it, as

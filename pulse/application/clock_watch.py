@@ -93,7 +93,7 @@ class ClockWatch:
     async def run_once(self) -> float:
         """Measure the offset now and return it.
 
-        A measurement that is too rough to tell whether the clock is right does not replace one.
+        A measurement that is too inexact to show whether the clock is right replaces none.
 
         Raises:
             DatabaseUnavailable: it cannot be measured; the last measurement is kept.

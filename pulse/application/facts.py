@@ -1,4 +1,4 @@
-"""What notices, readiness and `pulse status` are told from, read once from its owners."""
+"""The facts behind notices, readiness and `pulse status`, each read from its owner."""
 
 from collections.abc import Awaitable, Callable
 
@@ -34,8 +34,8 @@ class WorkersSeen(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The state of log, projection, queue and workers at one time.
 
-    `audit` is None where the role may not read it; `projector_fault` is why this very process
-    cannot project on, None if it can or does not project.
+    `audit` is None where the role may not read it; `projector_fault` is why this process cannot
+    continue the projection, None if it can or does not project.
     """
 
     log: LogState

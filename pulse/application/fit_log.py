@@ -1,4 +1,4 @@
-"""Whether the log may be appended to at all: one server, one phase, ids above all that was read."""
+"""Whether appends to the log are safe: one server, one phase, ids above the projected position."""
 
 from pulse.application.notices import next_id_taken, sequence_below_position
 from pulse.errors import PulseError

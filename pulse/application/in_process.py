@@ -44,7 +44,7 @@ _ORDERS_BETWEEN_YIELDS = 50
 
 
 def _served() -> None:
-    """Every database is served: for tools, which check the schema when they open it."""
+    """Do nothing: tools check the schema when they open the database."""
 
 
 class InProcessOrders:
@@ -77,7 +77,7 @@ class InProcessOrders:
         return self._store.mapper
 
     async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
-        """Append the order's creation; where its version is taken, compare with what stands."""
+        """Append the order's creation; where its version is taken, compare with what is stored."""
         self._require_served()
         command = self._command(requested, caller, trace)
         (created,) = decide(command, None)

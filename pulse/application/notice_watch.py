@@ -20,7 +20,7 @@ class NoticeWatch:
         """Log what has changed since the last time; returns the notices now.
 
         Raises:
-            DatabaseUnavailable: they cannot be told.
+            DatabaseUnavailable: they cannot be read.
         """
         notices = await self._read()
         for notice in notices:

@@ -32,7 +32,7 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 def notices_of(facts: Facts) -> tuple[Notice, ...]:
-    """Every notice that these facts give rise to, the most severe first."""
+    """Every notice that follows from these facts, the most severe first."""
     return (
         *_of_the_log(facts),
         *_of_the_audit(facts),

@@ -33,7 +33,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class OwnParts(msgspec.Struct, frozen=True):
-    """How the process's own parts are, each as the reason it cannot do its work, None if it can.
+    """The state of the process's own parts, each as the reason it cannot work, None if it can.
 
     `schema` judges the revisions that the database has; `append` may probe, within 2 s; `projector`
     alone is no fault while another process projects. `others` are further checks by name: the
@@ -60,7 +60,7 @@ class Readiness:
         self._checking: asyncio.Task[Ready] | None = None
 
     async def check(self) -> Ready:
-        """The state now. Those who ask while a check runs share its answer."""
+        """The state now. Callers that arrive while a check runs share its result."""
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check())
         return await asyncio.shield(self._checking)
@@ -69,7 +69,7 @@ class Readiness:
         """The notices now.
 
         Raises:
-            DatabaseUnavailable: they cannot be told.
+            DatabaseUnavailable: they cannot be read.
         """
         return notices_of(await self._facts())
 

@@ -1,4 +1,4 @@
-"""Orders that a verification of schedules cannot speak for, and why."""
+"""Orders that a verification of schedules cannot verify, and why."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Literal

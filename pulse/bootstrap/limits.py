@@ -12,7 +12,7 @@ _CALLERS_TO_FILL_IT: Final = 8
 
 
 def limits_of(settings: Settings) -> Limits:
-    """How much this process takes at a time, whoever asks."""
+    """How much this process takes at a time, of all callers together."""
     return Limits(
         requests_in_flight=settings.max_requests_in_flight,
         bodies_in_progress=settings.max_requests_in_flight,

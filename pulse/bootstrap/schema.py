@@ -25,7 +25,7 @@ class SchemaGate:
 
     `tried` is set after the first attempt, whatever came of it: from then on requests can be
     answered, with 503 where need be. `fault` says why this process may not work now; None if it
-    may. Run `run_once` now and then after that: a newer release may have migrated.
+    may. Run `run_once` periodically after that: a newer release may have migrated.
     """
 
     def __init__(self, database: Database, *, migrate: bool) -> None:
@@ -43,10 +43,10 @@ class SchemaGate:
         return self.migrations.fault(applied) or self._unfit
 
     def require(self) -> None:
-        """Do nothing if this process may work on the database.
+        """Return if this process may work on the database.
 
         Raises:
-            DatabaseUnavailable: it may not; nothing was done.
+            DatabaseUnavailable: it may not.
         """
         if self.fault is not None:
             raise DatabaseUnavailable(self.fault)

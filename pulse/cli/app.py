@@ -77,7 +77,7 @@ def main() -> None:
     """Run the command line of this process.
 
     An output that cannot be written ends it with one sentence and exit code 1; one whose reader
-    is gone, as in `pulse replay ... | head -1`, without a word and with 141.
+    is gone, as in `pulse replay ... | head -1`, silently and with 141.
     """
     open_standard_streams()
     for stream in (sys.stdout, sys.stderr):

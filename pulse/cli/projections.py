@@ -76,8 +76,7 @@ def audit(
     PENDING order with the outcomes in the log, and each order in the queue with
     its creation in the log; as far as the projection has read. Processes with
     workers do the same in the background, a window at a time; this does it at
-    once. Shows its way in positions of the log
-    on standard error.
+    once. Shows its progress in positions of the log on standard error.
 
     Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
     which is started if it does not run. Changes nothing; orders may come and go.
@@ -225,4 +224,4 @@ async def _bring_in(tools: Tools, order_id: UUID) -> tuple[bool, str]:
         return True, f"could not be brought in, newer code must do it: {error}"
     if retried.fault is not None:
         return True, f"could not be brought in: {retried.fault}"
-    return False, "was missing from the queue, or behind, and is in it now"
+    return False, "was missing from the queue, or behind the log, and is in it now"

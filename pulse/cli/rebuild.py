@@ -18,7 +18,7 @@ def rebuild() -> None:
     Builds it beside the live one and swaps it in whole: orders may be posted and
     split meanwhile, no reader sees fewer rows, and no claim is touched. Use it
     when the queue may not be what the log says: rows altered by hand, or code
-    that read an event wrongly and is fixed. Shows its way in positions of the
+    that read an event wrongly and is fixed. Shows progress in positions of the
     log on standard error.
 
     The swap needs a moment in which no other transaction holds the queue's
@@ -33,7 +33,7 @@ def rebuild() -> None:
     the next rebuild drops what this one left.
 
     Exit codes: 0 rebuilt. 1 rebuilt but orders are parked, or not rebuilt:
-    another one runs, something is in the way, or newer code wrote the log.
+    another one runs, something blocks it, or newer code wrote the log.
     2 wrong usage or settings. 3 Postgres cannot be reached or its schema is not
     current. 130 stopped by Ctrl-C.
 

@@ -104,7 +104,7 @@ def url_of(settings: Settings) -> str:
 def bind(settings: Settings) -> list[socket.socket]:
     """A socket for each address of the host that this machine has; uvicorn listens on them.
 
-    A name may stand for an address that the machine lacks: `localhost` for ::1 without IPv6.
+    A name may resolve to an address that the machine lacks: `localhost` to ::1 without IPv6.
 
     Raises:
         CouldNotStart: there is no such host, or one of its addresses cannot be used.

@@ -45,7 +45,7 @@ def say(text: str) -> None:
 
 
 class SafeConsole(Console):
-    """A console through which no control character of an argument, a file or a database gets.
+    """A console that escapes the control characters of arguments, files and stored data.
 
     A string is printed on one line. Line breaks of other renderables are Pulse's own. What a closed
     pipe means is left to the end of the command.
@@ -72,7 +72,7 @@ class SafeConsole(Console):
 
 
 class _Lossy(SafeConsole):
-    """One whose lines are lost where they cannot be written: the work they tell of goes on."""
+    """A console that drops lines it cannot write, so that the work they report goes on."""
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - rich's own
         with contextlib.suppress(OSError, ValueError):
@@ -106,7 +106,8 @@ def echo(line: str | bytes) -> None:
     """Write a line of JSON, for programs to read; control characters in its strings are escaped.
 
     Raises:
-        BrokenPipeError: nobody reads it; without the number that Typer would take for a failure.
+        BrokenPipeError: the pipe has no reader; without an errno, which Typer would take for a
+            failure.
     """
     try:
         typer.echo(printable_json(line if isinstance(line, str) else line.decode()))

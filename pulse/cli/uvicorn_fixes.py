@@ -1,4 +1,4 @@
-"""Two faults of uvicorn 0.54 that a stranger could use; to delete once uvicorn has fixed them.
+"""Fixes for two faults of uvicorn 0.54 that any caller could exploit; delete once it has them.
 
 - Over HTTP/2 it answers every PING and SETTINGS frame of a peer that reads nothing, and takes
   response bodies that the peer's window has no room for: one connection could fill the memory.

@@ -1,4 +1,4 @@
-"""Whether an append would be written now: told by the appends themselves, else by a probe."""
+"""Whether an append would be written now: the outcome of the last append, or of a probe."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _SELECT_APPEND_RIGHTS: Final = load_sql(__package__, "select_append_rights")
 _TRY_APPEND: Final = load_sql(__package__, "try_append")
 _ID_INDEX_SUFFIX: Final = "notification_id_idx"
 _OF_THE_EVENT: Final = (psycopg.DataError, psycopg.IntegrityError)
-"""Faults of what was to be appended, not of the way there."""
+"""Faults of the event that was to be appended, not of the append path."""
 
 
 class IdTaken(Exception):
@@ -74,7 +74,7 @@ class AppendHealth:
         return self._failure
 
     async def probe_if_asked(self) -> None:
-        """Answer those who wait in `fault`; for the appender, between two batches."""
+        """Probe for the callers that wait in `fault`; the appender calls it between two batches."""
         if self._asked is None:
             return
         try:

@@ -148,7 +148,7 @@ class Appender:
         """Why an append would fail now, None if it would be written; answers within 2 s.
 
         While appends come this is their own outcome; else a probe runs, at most once a second,
-        which appends no event and notifies nobody. For Pulse's own log alone.
+        which appends no event and sends no notification. For Pulse's own log alone.
         """
         if self._closing:
             return "Pulse is stopping"
@@ -297,7 +297,7 @@ class Appender:
                 await self._write([pending])
             return
         self._health.failed(error)
-        if batch[0].uncertain:  # it may stand by an earlier try, whatever becomes of this one
+        if batch[0].uncertain:  # an earlier try may have written it
             unknown = AppendOutcomeUnknown(f"failed when asked again: {describe(error)}")
             unknown.__cause__ = error
             batch[0].fail(unknown)

@@ -47,7 +47,7 @@ class BusiestCalls:
         """ASGI. Whatever either raises is left to who turns errors into answers."""
         path, method = scope["path"], scope["method"]
         answer: object
-        if scope["query_string"]:  # neither call takes a parameter, which the framework says
+        if scope["query_string"]:  # neither call takes a parameter; the framework refuses them
             await self._framework(scope, receive, send)
             return
         if method == "POST" and path == self._path:

@@ -9,7 +9,7 @@ _ALLOW = b"allow"
 
 
 class HeadAsGet:
-    """Has HEAD answered as GET by everything behind it: doors, limits, hot paths, handlers."""
+    """Has everything behind it, authentication and limits included, answer HEAD as GET."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -21,7 +21,7 @@ class HeadAsGet:
             return
 
         async def send_without_body(message: Scope) -> None:
-            scope["method"] = "HEAD"  # the server goes by it when it checks the length
+            scope["method"] = "HEAD"  # the server uses it when it checks the length
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)

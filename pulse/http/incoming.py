@@ -19,8 +19,7 @@ class BodiesInProgress:
     """The bodies that have not arrived whole, oldest first.
 
     Each must be whole within `seconds`. Together they weigh at most `max_weight`: one more ends the
-    oldest, so that slow callers take places from each other and never from a caller whose body
-    arrives promptly.
+    oldest, so that slow callers displace each other and never a caller whose body arrives promptly.
     """
 
     def __init__(self, seconds: float, max_weight: int) -> None:

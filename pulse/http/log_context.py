@@ -1,4 +1,4 @@
-"""What every log line of a request says: which request it is."""
+"""Binds the identity of a request to its log lines."""
 
 import re
 from typing import Final

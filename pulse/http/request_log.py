@@ -12,7 +12,7 @@ _MILLISECONDS: Final = 1000
 
 
 class LoggedRoot(Root):
-    """The root of a process whose log level is debug; any other pays nothing for it."""
+    """The root of a process whose log level is debug; others use Root, without this cost."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""

@@ -106,7 +106,7 @@ class Root:
         incoming.admitted = True
 
     def _release(self, incoming: Incoming) -> None:
-        """Its answer begins, so that a caller who does not read it takes no other's place."""
+        """Stop counting it when its answer begins: a caller that does not read blocks no other."""
         if incoming.admitted:
             incoming.admitted = False
             self._in_flight -= incoming.weight

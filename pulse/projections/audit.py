@@ -1,9 +1,9 @@
 """The audit: what was appended to the log is in the queue or parked, compared window by window.
 
-The projection trusts that no event becomes visible below its position. Where that is broken (a
-commit in two phases that ended late, a log or queue altered by hand, a bad restore) an order would
-be passed over for ever without a sign. The audit goes over the whole log again and again, in
-windows of bounded cost, and names what it finds.
+The projection requires that no event becomes visible below its position. Where that fails (a commit
+in two phases that ended late, a log or queue altered by hand, a bad restore) an order would not be
+projected, without any sign. The audit compares the whole log again and again, in windows of bounded
+cost, and names what it finds.
 """
 
 import time
@@ -23,11 +23,11 @@ _log = structlog.get_logger(__name__)
 
 WINDOW_EVENTS: Final = 10_000
 MAX_FINDINGS: Final = 10_000
-"""So many are kept; beyond that their number alone is a matter for `pulse rebuild`."""
+"""So many are kept; for more of them `pulse rebuild` is the remedy."""
 
 _MAX_RECHECKED: Final = 100
 _RESTS_PER_WORK: Final = 50
-"""The audit rests so many times as long as a window took: 2 % of one connection's time."""
+"""The audit pauses so many times as long as a window took: 2 % of one connection's time."""
 
 _LEAST_REST_SECONDS: Final = 0.5
 _BETWEEN_PASSES_SECONDS: Final = 10.0
@@ -94,7 +94,7 @@ class Audit:
     async def run_once(self) -> AuditedWindow | None:
         """Compare the next window, keep what is found, and set when the one after it is due.
 
-        None if none is due or another process is at it.
+        None if none is due or another process is auditing.
 
         Raises:
             DatabaseUnavailable: nothing was changed.

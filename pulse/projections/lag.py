@@ -30,7 +30,7 @@ async def read_lag(database: Database) -> Lag:
     """The lag now.
 
     Raises:
-        DatabaseUnavailable: it cannot be told.
+        DatabaseUnavailable: it cannot be read.
     """
     return await database.read(select_lag)
 

@@ -12,6 +12,7 @@ import psycopg
 from pulse.errors import PulseError
 from pulse.eventstore import EventTooNew
 from pulse.postgres import DatabaseUnavailable, describe
+from pulse.printable import printable
 
 
 class Blame(Enum):
@@ -21,7 +22,7 @@ class Blame(Enum):
     """The event can never be applied as it is."""
     UNCLEAR = auto()
     """The event exceeds a limit of the server, or the server or schema is at fault for every event.
-    Only a control can tell: whether another event, of the same type if any, can be applied."""
+    Only a control shows which: whether another event, of the same type if any, can be applied."""
     ELSEWHERE = auto()
     """Not the event's: the same event may be applied later, or by newer code."""
 
@@ -52,9 +53,8 @@ def reason_of(error: Exception) -> str:
         text = describe(error)
     else:
         text = f"{type(error).__name__}: {error}"
-    text = text.encode("ascii", "backslashreplace").decode("ascii")
-    printable = (c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return "".join(printable)[:_MAX_REASON_CHARACTERS]
+    text = printable(text.encode("ascii", "backslashreplace").decode("ascii"))
+    return text[:_MAX_REASON_CHARACTERS]
 
 
 def _blame_of_database(error: psycopg.Error) -> Blame:

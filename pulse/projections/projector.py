@@ -19,9 +19,9 @@ _log = structlog.get_logger(__name__)
 
 PROJECTION_NAME: Final = "order_queue"
 BUSY_SECONDS: Final = 0.01
-"""When to look again whether the process that holds the position has let go."""
+"""How long to wait before trying again for the position that another process holds."""
 UNCLEAR_ATTEMPTS: Final = 3
-"""How often in a row an event must fail alone, and another not, if the error leaves it open."""
+"""An unclear error parks an order after so many tries in a row in which only its event failed."""
 _BEYOND_LOG: Final = 2**63
 
 _LOCK_POSITION = load_sql(__package__, "lock_position")
@@ -115,7 +115,7 @@ class Projector:
             return Projected(records[-1].position, len(records), foreign)
 
     async def _advance_parking(self, connection: Connection) -> Projected | Busy:
-        """The same batch, up to what this code cannot apply now; what is poisoned is parked."""
+        """The same batch, up to what this code cannot apply now; orders at fault are parked."""
         async with connection.transaction():
             locked = await _lock_position(connection)
             if locked is None:
@@ -134,7 +134,7 @@ class Projector:
     async def _apply_parking(
         self, connection: Connection, records: Sequence[RecordedEvent]
     ) -> tuple[int, int, PulseError | None]:
-        """Before which position all is applied, how many were foreign, and what is in the way."""
+        """Before which position all is applied, how many were foreign, and the obstacle, if any."""
         wanted = await self._writer.without_parked(connection, records)
         end, obstacle = _BEYOND_LOG, None
         newer = self._writer.first_newer(wanted)
@@ -154,9 +154,9 @@ class Projector:
     async def _is_its_own_fault(
         self, parking: Parking, unclear: FaultUnclear, records: Sequence[RecordedEvent]
     ) -> bool:
-        """Whether the event failed alone some times in a row while one behind it could be applied.
+        """Whether the event failed several times in a row while a later one could be applied.
 
-        Where no other event is behind it, it keeps none waiting, and nothing is decided.
+        Where there is no later event, it blocks none, and nothing is decided.
         """
         position, order_id = unclear.record.position, unclear.record.originator_id
         behind = [r for r in records if r.position > position and r.originator_id != order_id]

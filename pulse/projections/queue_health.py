@@ -8,7 +8,7 @@ from pulse.domain import SPLITTERS
 from pulse.postgres import Connection, load_sql
 
 MAX_LOOKED_AT: Final = 1000
-"""So many of the oldest waiting and of the newest failed orders are looked at, at most."""
+"""So many of the oldest waiting and of the newest failed orders are examined, at most."""
 
 LATELY_SECONDS: Final = 900.0
 

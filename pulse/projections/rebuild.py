@@ -65,7 +65,7 @@ class RebuildRunning(PulseError):
 
 
 class RebuildBlocked(PulseError):
-    """Something is in the way of the rebuild; the text names it. The live queue is unchanged."""
+    """Something blocks the rebuild; the message names it. The live queue is unchanged."""
 
 
 class Rebuilt(msgspec.Struct, frozen=True):

@@ -53,7 +53,7 @@ class Claims:
             await connection.execute(_RELEASE_CLAIMS, (list(order_ids), self.worker), prepare=True)
 
     async def forget(self, order_ids: Iterable[UUID]) -> None:
-        """Hand orders back as if this worker had never claimed them, and claim them never again.
+        """Hand orders back as if this worker had never claimed them, and never claim them again.
 
         Raises:
             DatabaseUnavailable: they stay claimed for now.

@@ -61,7 +61,7 @@ class Loop(Generic[Result]):
 
     @property
     def fault(self) -> str | None:
-        """Why this loop has done no work for long, None while it does or was not yet given time."""
+        """Why this loop does no work: a step hangs, or all have failed for long. None otherwise."""
         now = asyncio.get_running_loop().time()
         if self._step_began_at is not None and now - self._step_began_at > MAX_STEP_SECONDS:
             return f"the {self.name} loop has hung for {now - self._step_began_at:.0f} s"

@@ -39,7 +39,7 @@ async def read_claims_overview(database: Database, *, timeout_seconds: float) ->
     """The claims now.
 
     Raises:
-        DatabaseUnavailable: it cannot be told.
+        DatabaseUnavailable: it cannot be read.
     """
     return await database.read(
         lambda connection: select_claims_overview(connection, timeout_seconds=timeout_seconds)
@@ -60,7 +60,7 @@ async def select_claims_overview(
 
 
 def reader_of_workers(timeout_seconds: float) -> ReadWorkers:
-    """What reads the workers for notices and readiness; claims are overdue after that long."""
+    """A reader of the workers for notices and readiness; claims are overdue after that long."""
 
     async def read(connection: Connection) -> WorkersSeen:
         overview = await select_claims_overview(connection, timeout_seconds=timeout_seconds)
@@ -70,7 +70,7 @@ def reader_of_workers(timeout_seconds: float) -> ReadWorkers:
 
 
 def workers_seen(overview: ClaimsOverview, timeout_seconds: float) -> WorkersSeen:
-    """The overview as far as notices are told from it."""
+    """The part of the overview that notices and readiness need."""
     gone = [claims for claims in overview.by_worker if not claims.present]
     return WorkersSeen(
         present=overview.workers_present,

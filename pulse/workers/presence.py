@@ -53,7 +53,7 @@ class Presence:
 
     @property
     def fault(self) -> str | None:
-        """Why this worker claims nothing, None while it is present or was so a moment ago."""
+        """Why this worker claims nothing; None while it is present or was within the last 10 s."""
         if self.held or self._last_held_at is None:
             return None
         absent_seconds = asyncio.get_running_loop().time() - self._last_held_at

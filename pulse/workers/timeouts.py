@@ -85,7 +85,7 @@ class TimeoutMonitor:
         """One order's fault is its own: a stream that cannot be read stops no other's end."""
         try:
             return await self._give_up(order_id, claim, stream)
-        except ClockOff:  # no order's fault; the next look stamps rightly
+        except ClockOff:  # no order's fault; the next run stamps the right time
             raise
         except EventTooNew as error:
             _log.warning("orders.left_to_newer", order_id=str(order_id), reason=str(error))

@@ -18,7 +18,7 @@ def kit_needed() -> Iterator[None]:
     """Around the imports of an extra.
 
     Raises:
-        WrongSettings: it is not installed; the text says how to install it.
+        WrongSettings: it is not installed; the message says how to install it.
     """
     try:
         yield

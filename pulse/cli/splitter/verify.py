@@ -69,7 +69,7 @@ def verify(
     this process and names, for every order that differs, the first slice that
     does and the rules that it breaks (with ORDER_ID, every breach). It cannot see
     what was taken out of the log, or a history that was replaced as a whole.
-    Orders that it cannot speak for are named and counted: parked ones, and those
+    Orders that it cannot verify are named and counted: parked ones, and those
     without a schedule whose events cannot be read, or are of newer code.
     Shows its way in positions of the log on standard error.
 

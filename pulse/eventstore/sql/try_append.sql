@@ -1,5 +1,5 @@
 -- An append that is rolled back within and then committed: lock, row, indexes, disk and the commit
--- with its replicas are tried, nothing stays, nobody is notified. It takes an id, as the append that
+-- with its replicas are tried, nothing stays, no notification is sent. It takes an id, as the append that
 -- failed before it did, and one message: the lock is never held while the server waits for its client.
 DO $$
 BEGIN

@@ -30,7 +30,7 @@ _PROXY_HEADER: Final = re.compile(
 )
 """Header names that reverse proxies, load balancers and CDNs add, from their documentation."""
 _PROXY_HTTP_VERSION: Final = "1.0"
-"""What nginx's `proxy_pass` speaks where it is not told otherwise."""
+"""The version that nginx's `proxy_pass` uses by default."""
 _WITH_PORT: Final = re.compile(r":[0-9]*$")
 CLOSED: Final = (
     "without service tokens the internal API answers only requests made on its own machine, "
@@ -98,7 +98,7 @@ def _from_this_machine(scope: Scope, headers: RawHeaders) -> Caller:
     A page of a website can point the website's name at this machine and so have a browser here ask
     in its place; the browser then still sends that name as the Host.
 
-    A server may believe a proxy's header and put its address in place of the peer's, so a request
+    A server may trust a proxy's header and put its address in place of the peer's, so a request
     with such a header is refused. So is one without a peer address: proxies use unix sockets.
     """
     hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]

@@ -28,7 +28,7 @@ _WAYS_TO_BE_NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowEr
 
 
 class TokenRules(msgspec.Struct, frozen=True):
-    """What every token must keep. The algorithm is this one, whatever a token says of itself.
+    """The rules of every token. The algorithm is this one, whatever a token declares.
 
     With `max_lifetime_seconds` a token must have `iat`, and expire no later than that after it.
     """
@@ -95,7 +95,7 @@ class TokenChecker:
         return claims
 
     def _require_times(self, claims: dict[str, Any]) -> None:
-        """Refuse times that are not numbers, which the library would convert, and long lives."""
+        """Refuse times that are not numbers, which the library converts, and long lifetimes."""
         if not all(_is_number(claims[name]) for name in _TIMES if name in claims):
             raise Unauthorized(_NO_NUMBERS)
         most = self._rules.max_lifetime_seconds

@@ -33,7 +33,7 @@ class Place:
     @classmethod
     def under(cls, data_dir: Path) -> "Place":
         """Derive the paths; nothing is touched."""
-        # Path.resolve raises where links form a loop; making the directory reports that better
+        # Path.resolve raises where links form a loop; creating the directory gives a better error
         home = Path(os.path.realpath(data_dir)) / "postgres"
         beside = home / "socket"
         return cls(home, beside if _holds_socket(beside) else _short_directory(home))

@@ -1,4 +1,4 @@
-"""As root: whether others could write into the data directory, or put another one in its place.
+"""As root: whether other users could write into the data directory, or replace it.
 
 A user who can write a directory on the way to the data can have root write elsewhere, read its
 keys, or serve orders of their own making. The owner of the data directory itself is trusted with
@@ -86,7 +86,7 @@ def _steps(path: Path, data_dir: Path) -> Iterator[_Step]:
             continue
         try:
             found = (here / part).lstat()
-        except OSError:  # not there yet, or no directory, which those who make it report
+        except OSError:  # not there yet, or not a directory, which creating it reports
             return
         step = _Step(here / part, found, is_data)
         yield step
