@@ -110,8 +110,17 @@ def test_it_keeps_positions_in_the_same_table_as_pulse(
     assert ours.max_tracking_id("upstream") == 8
 
 
+def stock_listens(connection: psycopg.Connection) -> bool:
+    """Whether the library's own listener is in force; it hears nothing that was notified before."""
+    row = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name NOT LIKE 'pulse:%' AND query ILIKE 'listen%' AND state = 'idle'"
+    ).fetchone()
+    return row is not None and row[0] == 1
+
+
 def test_each_ones_subscription_hears_what_the_other_writes(
-    conninfo: str, make_factory: MakeFactory
+    conninfo: str, make_factory: MakeFactory, connection: psycopg.Connection
 ) -> None:
     ours = make_factory().application_recorder()
     with (
@@ -120,6 +129,7 @@ def test_each_ones_subscription_hears_what_the_other_writes(
         ours.subscribe() as we_hear,
         ThreadPoolExecutor(2) as threads,
     ):
+        until(lambda: stock_listens(connection), "the library's subscription listens")
         for writer, expected in ((ours, 1), (stock, 2), (ours, 3)):
             heard = [threads.submit(next, hears) for hears in (stock_hears, we_hear)]
             writer.insert_events([foreign_event()])
