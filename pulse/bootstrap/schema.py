@@ -52,12 +52,19 @@ class SchemaGate:
             raise DatabaseUnavailable(self.fault)
 
     async def run_once(self) -> None:
-        """Check the schema again.
+        """Check the schema and the log again.
 
         Raises:
-            DatabaseUnavailable: it cannot be checked now; `fault` is as it was.
+            DatabaseUnavailable: they cannot be checked now; `fault` is as it was.
         """
-        self.fault = self.fault_at(await self._database.read(read_applied))
+        applied = await self._database.read(read_applied)
+        try:
+            await self._database.read(require_fit_log)
+        except LogUnfit as error:
+            self._unfit = str(error)
+        else:
+            self._unfit = None
+        self.fault = self.fault_at(applied)
 
     async def wait(self) -> None:
         """Return when this code may run on the schema and the log is fit.

@@ -11,6 +11,7 @@ from pulse.bootstrap.maintenance import Tools
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.status_text import Audited, Status, machine_form, render
 from pulse.cli.terminal import echo, output
+from pulse.eventstore import probe_append
 from pulse.projections import Audit, AuditFinding
 from pulse.projections.queue_overview import read_queue_overview
 from pulse.settings import Settings
@@ -73,6 +74,7 @@ async def _status(tools: Tools, timeout_seconds: float) -> Status:
     database, read_workers = tools.database, reader_of_workers(timeout_seconds)
     facts = await database.read(lambda connection: read_facts(connection, read_workers))
     return Status(
+        append_fault=await database.read(probe_append),
         claims=await read_claims_overview(database, timeout_seconds=timeout_seconds),
         queue=await read_queue_overview(database),
         facts=facts,

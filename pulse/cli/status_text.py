@@ -10,6 +10,7 @@ from rich.text import Text
 from pulse.application import Facts, Notice, notices_of
 from pulse.cli.audit_text import finding_text
 from pulse.cli.terminal import counted, duration
+from pulse.eventstore import AppendFault
 from pulse.printable import printable
 from pulse.projections import AuditFinding
 from pulse.projections.queue_overview import QueueOverview
@@ -30,6 +31,7 @@ class Audited(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True):
     """Everything that was looked at."""
 
+    append_fault: AppendFault | None
     queue: QueueOverview
     claims: ClaimsOverview
     facts: Facts
@@ -42,12 +44,24 @@ class Status(msgspec.Struct, frozen=True):
         audit = self.facts.audit
         if audit is not None:
             audit = msgspec.structs.replace(audit, findings=dict(found))
-        return notices_of(msgspec.structs.replace(self.facts, audit=audit))
+        found_notices = notices_of(msgspec.structs.replace(self.facts, audit=audit))
+        if self.append_fault is None:
+            return found_notices
+        return (_append_refused(self.append_fault), *found_notices)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What needs a person, each with what to do; empty where all is well."""
         return tuple(notice.message for notice in self.notices if notice.needs_person)
+
+
+def _append_refused(fault: AppendFault) -> Notice:
+    """A role that only looks may lack the rights of the role that appends."""
+    if fault.for_want_of_rights:
+        message = f"if Pulse's processes run under this role, no order is accepted: {fault.reason}"
+    else:
+        message = f"no order is accepted: {fault.reason}"
+    return Notice("append_refused", message, needs_person=not fault.for_want_of_rights)
 
 
 def render(status: Status) -> Iterator[Text]:

@@ -1,5 +1,6 @@
 """The log: append, read a stream, read the log, and the events' stored form."""
 
+from pulse.eventstore.append_health import AppendFault, probe_append
 from pulse.eventstore.append_statements import LOG_LOCK
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import Outcome
@@ -28,6 +29,7 @@ __all__ = [
     "LOG_CHANNEL",
     "LOG_LOCK",
     "MOST_SCANNED",
+    "AppendFault",
     "AppendLimits",
     "AppendOutcomeUnknown",
     "AppendQueueFull",
@@ -44,6 +46,7 @@ __all__ = [
     "PositionBeyondLog",
     "RecordedEvent",
     "VersionTaken",
+    "probe_append",
     "read_log_faults",
     "read_log_state",
     "select_issued_log",

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, LiteralString
 
+import msgspec
 import psycopg
 
 from pulse.eventstore.append_connection import AppendConnection, ConnectionLost, Rows
 from pulse.eventstore.append_statements import PULSE_LOG
-from pulse.postgres import describe, load_sql
+from pulse.postgres import Connection, describe, load_sql
 
 FRESH_SECONDS: Final = 1.0
 """The last append or probe answers for this long; so a probe runs at most once a second."""
@@ -107,12 +108,38 @@ class AppendHealth:
         await self._connection.fetch(PULSE_LOG.append, nothing)
         ((may_take_ids, sequence, role),) = await self._fetch(_SELECT_APPEND_RIGHTS)
         if not may_take_ids:
-            raise psycopg.errors.InsufficientPrivilege(
-                f"role {role} may take no id for an event: GRANT USAGE ON SEQUENCE {sequence}"
-            )
+            raise psycopg.errors.InsufficientPrivilege(_no_right_to_ids(sequence, role))
 
     async def _fetch(self, statement: LiteralString) -> Rows:
         return await self._connection.fetch(statement, ())
+
+
+class AppendFault(msgspec.Struct, frozen=True):
+    """Why an append fails; with `for_want_of_rights` it may succeed under another role."""
+
+    reason: str
+    for_want_of_rights: bool
+
+
+async def probe_append(connection: Connection) -> AppendFault | None:
+    """Why an append on this connection would fail now; None if it would be written.
+
+    Appends nothing and takes no id.
+    """
+    try:
+        await connection.execute(PULSE_LOG.append, ([], [], [], [], PULSE_LOG.lock))
+        cursor = await connection.execute(_SELECT_APPEND_RIGHTS)
+        row = await cursor.fetchone()
+    except psycopg.Error as error:
+        of_role = isinstance(error, psycopg.errors.InsufficientPrivilege)
+        return AppendFault(reason_of(error), for_want_of_rights=of_role)
+    if row is None or row[0]:
+        return None
+    return AppendFault(_no_right_to_ids(row[1], row[2]), for_want_of_rights=True)
+
+
+def _no_right_to_ids(sequence: str, role: str) -> str:
+    return f"role {role} may take no id for an event: GRANT USAGE ON SEQUENCE {sequence}"
 
 
 def reason_of(error: Exception) -> str:

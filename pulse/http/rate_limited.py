@@ -2,12 +2,9 @@
 
 from collections import Counter
 
-from pulse.application import Caller
-from pulse.http.callers import CALLER_KEY
+from pulse.http.callers import CALLER_KEY, caller_name
 from pulse.http.limits import RateLimiter, TooManyAtOnce
 from pulse.http.root import ASGIApp, Receive, Scope, Send
-
-_ANYONE = Caller()
 
 
 class RateLimited:
@@ -30,11 +27,10 @@ class RateLimited:
             TooManyRequests: the caller's allowance is used up.
             TooManyAtOnce: it has as many under way as one caller may.
         """
-        caller = scope.get(CALLER_KEY)
-        if caller is None:
+        if scope.get(CALLER_KEY) is None:
             await self._app(scope, receive, send)
             return
-        name = peer_of(scope) if caller == _ANYONE else caller.placed_by
+        name = caller_name(scope)
         if self._under_way[name] >= self._most_at_once:
             raise TooManyAtOnce(self._most_at_once)
         self._limiter.admit(name)
@@ -45,9 +41,3 @@ class RateLimited:
             self._under_way[name] -= 1
             if not self._under_way[name]:
                 del self._under_way[name]
-
-
-def peer_of(scope: Scope) -> str:
-    """The address of whoever asks, as the server tells it: where callers have no names."""
-    client = scope.get("client")
-    return str(client[0]) if client else ""

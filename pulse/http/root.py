@@ -28,6 +28,7 @@ from pulse.http.tracing import SCOPE_KEY, headers_of, trace_of
 
 _log = structlog.get_logger(__name__)
 
+_ABSOLUTE_TARGET = re.compile(rb"https?://([^/?#@]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 _ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 
 DEFAULT_LIMITS: Final = Limits()
@@ -163,9 +164,16 @@ def _own_scope(server_scope: Scope) -> Scope:
     path: str = server_scope["path"].removeprefix(root_path)
     raw_path: bytes = server_scope.get("raw_path") or server_scope["path"].encode()
     raw_path = raw_path.removeprefix(root_path.encode())
+    headers = list(server_scope["headers"])
+    absolute = _ABSOLUTE_TARGET.fullmatch(raw_path)
+    if absolute:  # RFC 9112, 3.2.2: its authority counts, whatever Host says
+        raw_path = absolute[2] or b"/"
+        path = unquote(raw_path.decode("latin-1"))
+        headers = [header for header in headers if header[0] != b"host"]
+        headers.append((b"host", absolute[1]))
     return {
         **server_scope,
-        "headers": list(server_scope["headers"]),
+        "headers": headers,
         "root_path": "",
         "path": _keeping_encoded_slashes(path, raw_path),
         "raw_path": raw_path,

@@ -58,6 +58,8 @@ def open_http(  # noqa: PLR0913 - each is a choice of the caller
         LoadError: `base_url` is no http URL, or `token` can be no token.
         EnvironmentUnusable: a proxy or certificate that the environment names cannot be used.
     """
+    if "@" in base_url:  # what stands before it may be a secret
+        raise LoadError("--url must hold no user and no password: pass a token with --token")
     expected = f"--url {base_url} is no URL of a Pulse: write it like http://127.0.0.1:8000/pulse"
     try:
         url = httpx.URL(base_url)

@@ -81,6 +81,7 @@ def session_settings(limits: Limits) -> dict[str, str]:
         "extra_float_digits": "1",
         "standard_conforming_strings": "on",
         "array_nulls": "on",
+        "quote_all_identifiers": "off",
         "transform_null_equals": "off",
     }
 

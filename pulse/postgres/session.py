@@ -40,7 +40,9 @@ __all__ = [
 WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
     SessionUnfit,
     psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.InsufficientPrivilege,  # its role may have been set when it began
     psycopg.errors.InvalidSqlStatementName,  # what this connection has prepared is gone
+    psycopg.errors.ProtocolViolation,  # another client has prepared something else by that name
     psycopg.errors.DuplicatePreparedStatement,  # what another client has prepared is there
 )
 """Errors that show a session other than the one that was verified: close the connection."""

@@ -105,6 +105,8 @@ class QueueChanges:
     def _create(self, position: int, event: OrderCreated) -> None:
         if event.originator_id in self.created:
             raise HistoryBroken(f"order {event.originator_id} is created a second time")
+        if event.originator_version != 1:
+            raise HistoryBroken(f"order {event.originator_id} is created at a version above 1")
         self.created[event.originator_id] = NewOrder(
             order_id=event.originator_id,
             order_unique_key=event.order_unique_key,

@@ -98,12 +98,14 @@ class _Blocker(msgspec.Struct, frozen=True):
     application: str
     role: str
     state: str
-    since: datetime
+    since: datetime | None
     is_autovacuum: bool
     tables: str
 
     def __str__(self) -> str:
-        since = self.since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        since = "a time that needs the role pg_read_all_stats to be seen"
+        if self.since is not None:
+            since = self.since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         return (
             f"{self.session} ({self.application} of role {self.role}, {self.state}, transaction "
             f"open since {since}) holds {self.tables}"

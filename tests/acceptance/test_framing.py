@@ -129,6 +129,24 @@ def test_a_request_that_two_parsers_could_read_differently_is_400_and_ends_the_c
     assert "Traceback" not in served.logged
 
 
+@pytest.mark.parametrize("host", [b"localhost", b"evil.example"])
+def test_the_authority_of_an_absolute_target_counts_whatever_host_says(
+    served: PulseProcess, host: bytes
+) -> None:
+    honest, hidden = order(), order()
+    for authority, request, status in (
+        (b"127.0.0.1", honest, 201),
+        (b"evil.example", hidden, 403),
+    ):
+        head = b"POST http://" + authority + ORDERS.encode() + b" HTTP/1.1\r\nHost: " + host
+        content = json.dumps(request).encode()
+        closing = b"\r\nConnection: close\r\n" + JSON
+        (answer,) = answers(said_to(served.port, whole(head + closing, content)))
+        assert answer.status == status
+    assert is_stored(served, honest)
+    assert not is_stored(served, hidden)
+
+
 def test_garbage_after_requests_is_answered_after_them(served: PulseProcess) -> None:
     requests = b"".join(whole(POST + JSON, json.dumps(order()).encode()) for _ in range(2))
     answered = answers(said_to(served.port, requests + b"GARBAGE\r\n\r\n"))

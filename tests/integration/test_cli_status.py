@@ -247,6 +247,30 @@ def write_at(conninfo: str, position: int) -> None:
         )
 
 
+def test_a_log_that_takes_no_append_needs_a_person(conninfo: str) -> None:
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("LOCK TABLE stored_events IN SHARE MODE")
+        result = run_pulse("status", conninfo=conninfo)
+    assert result.exit_code == 1
+    assert "no order is accepted: canceling statement due to lock timeout" in result.out
+
+
+def test_a_role_that_may_not_append_is_told_so(conninfo: str) -> None:
+    as_owner(conninfo, "REVOKE INSERT ON stored_events FROM CURRENT_USER")
+    role = f"pulse_{uuid4().hex[:12]}"
+    as_owner(
+        conninfo,
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+        f"GRANT USAGE ON SEQUENCE {SEQUENCE} TO {role}",
+    )
+    try:
+        result = run_pulse("status", conninfo=make_conninfo(conninfo, user=role))
+        assert "if Pulse's processes run under this role, no order is accepted" in result.out
+    finally:
+        as_owner(conninfo, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
 def test_an_id_beyond_the_sequence_needs_a_person_who_is_told_the_statement(
     conninfo: str,
 ) -> None:
@@ -310,7 +334,8 @@ def test_a_role_without_rights_to_sequence_and_audit_is_told_so_and_served(
     )
     try:
         found = status_json(make_conninfo(conninfo, user=role), 0)
-        assert codes(found) == {"sequence_unreadable": False, "audit_unreadable": False}
+        unreadable = {"sequence_unreadable": False, "audit_unreadable": False}
+        assert codes(found) == {"append_refused": False, **unreadable}
     finally:
         as_owner(conninfo, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 

@@ -204,6 +204,7 @@ OBSTACLES: list[tuple[str, str]] = [
     ("ALTER TABLE order_queue ADD note text", "column note"),
     ("ALTER TABLE order_queue REPLICA IDENTITY FULL", "order_queue has a replica identity"),
     ("ALTER TABLE order_queue SET UNLOGGED", "order_queue .* unlogged"),
+    ("CREATE STATISTICS mine ON side, state FROM order_queue", "statistics object mine"),
     ("CREATE PUBLICATION mine FOR TABLE order_queue", "publication mine publishes order_queue"),
     ("CREATE PUBLICATION mine FOR ALL TABLES", "publication mine publishes order_slices"),
     ("CREATE PUBLICATION mine FOR TABLES IN SCHEMA public", "publication mine publishes"),

@@ -27,6 +27,7 @@ ODD = {
     "timezone": "'Asia/Kolkata'",
     "client_encoding": "'LATIN1'",
     "bytea_output": "'escape'",
+    "quote_all_identifiers": "on",
     "extra_float_digits": "-10",
     "standard_conforming_strings": "off",
     "array_nulls": "off",
@@ -257,3 +258,23 @@ async def test_orders_are_split_again_after_connections_were_made_anew_while_it_
         await until(split, "an order is taken and split")
         for _ in range(20):
             assert await split()
+
+
+async def test_a_session_that_began_under_a_role_without_rights_is_replaced(conninfo: str) -> None:
+    own = sql.Identifier(str(conninfo_to_dict(conninfo)["dbname"]))
+    role = sql.Identifier(f"other_{uuid4().hex[:8]}")
+    with psycopg.connect(conninfo, autocommit=True) as owner:
+        owner.execute(sql.SQL("CREATE ROLE {}").format(role))
+        owner.execute(sql.SQL("ALTER DATABASE {} SET role = {}").format(own, role))
+        async with opened(conninfo) as database:
+            with pytest.raises(DatabaseUnavailable, match="permission denied"):
+                await database.read(count_orders)
+            owner.execute(sql.SQL("ALTER DATABASE {} RESET role").format(own))
+            assert await database.read(count_orders) == 0
+        owner.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+async def count_orders(connection: Connection) -> int:
+    cursor = await connection.execute("SELECT count(*) FROM order_queue")
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row[0])

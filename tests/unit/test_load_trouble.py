@@ -93,6 +93,11 @@ def test_something_else_at_the_url_is_told_from_pulse(
     )
 
 
+def test_a_password_in_the_url_is_refused_and_not_repeated(file: Path) -> None:
+    told = trouble(file, never_asked, url="http://u:secretpw@127.0.0.1:1/pulse")
+    assert told == "--url must hold no user and no password: pass a token with --token"
+
+
 @pytest.mark.parametrize(
     "url", ["127.0.0.1:8000", "ftp://x", "http:", "http://h:99999", "http://[::1"]
 )

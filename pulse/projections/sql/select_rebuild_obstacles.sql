@@ -30,9 +30,6 @@ WITH live AS (
     SELECT 'pg_attrdef'::regclass, a.oid
       FROM pg_attrdef a JOIN queue_tables t ON t.oid = a.adrelid
      UNION ALL
-    SELECT 'pg_statistic_ext'::regclass, s.oid
-      FROM pg_statistic_ext s JOIN queue_tables t ON t.oid = s.stxrelid
-     UNION ALL
     SELECT 'pg_rewrite'::regclass, r.oid
       FROM pg_rewrite r JOIN queue_view v ON v.oid = r.ev_class
      WHERE r.rulename = '_RETURN'

@@ -1,11 +1,12 @@
 -- Sessions and prepared transactions that have held, since before this long ago, a lock that keeps the
 -- swap from the queue's tables or from the position: who, in which state, since when its transaction
--- is open, and whether it is an autovacuum worker.
+-- is open, and whether it is an autovacuum worker. State and time of another role's session are
+-- hidden from a role without pg_read_all_stats.
 SELECT COALESCE('pid ' || l.pid, format('prepared transaction %L', x.gid)),
        COALESCE(NULLIF(a.application_name, ''), a.backend_type, 'no session'),
        COALESCE(a.usename, x.owner, 'none'),
-       COALESCE(a.state, 'prepared'),
-       COALESCE(a.xact_start, x.prepared, clock_timestamp()),
+       COALESCE(a.state, CASE WHEN l.pid IS NULL THEN 'prepared' ELSE 'state hidden' END),
+       COALESCE(a.xact_start, x.prepared),
        COALESCE(a.backend_type = 'autovacuum worker', false),
        string_agg(DISTINCT c.relname, ', ')
   FROM pg_locks l

@@ -116,6 +116,11 @@ async def test_a_body_counts_for_no_more_than_its_path_takes() -> None:
         assert [(await waiting).status_code, (await other).status_code] == [204, 204]
 
 
+def client_at(root: Root, address: str) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(root, client=(address, 1))
+    return httpx.AsyncClient(transport=transport, base_url="http://pulse.test")
+
+
 async def stalled() -> AsyncIterator[bytes]:
     yield b"{"
     await asyncio.Event().wait()
@@ -134,7 +139,7 @@ async def test_a_body_on_its_way_takes_no_place_of_a_request() -> None:
             drip.cancel()
 
 
-async def test_of_too_many_bodies_on_their_way_the_oldest_is_given_up() -> None:
+async def test_of_too_many_bodies_the_callers_own_oldest_is_ended() -> None:
     slow = Slow()
     slow.go.set()
     limits = Limits(bodies_in_progress=4, body_seconds=60)  # a chunked body weighs two
@@ -142,11 +147,52 @@ async def test_of_too_many_bodies_on_their_way_the_oldest_is_given_up() -> None:
         first, second, third = (
             asyncio.ensure_future(client.post("/orders", content=stalled())) for _ in "123"
         )
-        fault(await first, 408, "REQUEST_TIMEOUT")
+        fault(await first, 503, "UNAVAILABLE")
         assert (await client.post("/orders", content=b"{}")).status_code == 204
         assert not third.done()
         for drip in (second, third):
             drip.cancel()
+
+
+async def test_a_caller_with_many_slow_bodies_takes_places_from_itself_alone() -> None:
+    slow = Slow()
+    slow.go.set()
+    root = root_of(slow, Limits(bodies_in_progress=6, body_seconds=60))
+    async with client_at(root, "10.0.0.1") as honest, client_at(root, "10.0.0.2") as dripping:
+        own = asyncio.ensure_future(honest.post("/orders", content=stalled()))
+        drips = [asyncio.ensure_future(dripping.post("/orders", content=stalled())) for _ in "123"]
+        fault(await drips[0], 503, "UNAVAILABLE")
+        assert not own.done()
+        for body in (own, *drips[1:]):
+            body.cancel()
+
+
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"0")]])
+async def test_over_http2_a_body_is_whole_when_its_stream_ends(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    root = root_of(Slow(), Limits(requests_in_flight=1, body_seconds=0.1))
+    scope = {
+        "type": "http",
+        "http_version": "2",
+        "method": "POST",
+        "path": "/orders",
+        "headers": headers,
+    }
+    stuck = asyncio.ensure_future(root(scope, receive, send))
+    async with client_of(root) as client:
+        await asyncio.sleep(0)
+        assert (await client.get("/health")).status_code == 204
+    await stuck
+    assert sent[0]["status"] == 408
 
 
 async def test_a_caller_who_does_not_read_its_answer_takes_no_place() -> None:
