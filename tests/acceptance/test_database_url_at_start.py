@@ -1,4 +1,4 @@
-"""Nothing of a PULSE_DATABASE_URL that will not do is told, at the start or by libpq's errors."""
+"""No part of a faulty PULSE_DATABASE_URL is printed, by Pulse or by libpq."""
 
 from pathlib import Path
 

@@ -29,7 +29,7 @@ def parked(conninfo: str, key: str = "parked") -> OrderCreated:
 
 
 def park_by_hand(conninfo: str, created: OrderCreated) -> None:
-    """As if code that has been mended since had not been able to read it."""
+    """As if code that has been repaired since had not been able to read it."""
     with psycopg.connect(conninfo) as connection:
         connection.execute(
             "INSERT INTO parked_orders (order_id, position, reason) VALUES (%s, 1, 'unread')",
@@ -126,16 +126,16 @@ def test_parked_orders_are_listed_with_position_reason_and_since(conninfo: str) 
 
 def test_a_retry_tells_of_each_whether_it_stands_again_or_why_not(conninfo: str) -> None:
     still = parked(conninfo)
-    mended = order_created("mended")
-    write(conninfo, *stored([mended]))
+    repaired = order_created("repaired")
+    write(conninfo, *stored([repaired]))
     projected(conninfo)
-    park_by_hand(conninfo, mended)
+    park_by_hand(conninfo, repaired)
 
     ended = run_pulse("projections", "retry", "--all", conninfo=conninfo)
 
     assert (ended.exit_code, ended.err) == (1, "")
     of = dict(line.split("  ", 1) for line in ended.out.splitlines())
-    assert of[str(mended.originator_id)] == "is in the queue again"
+    assert of[str(repaired.originator_id)] == "is in the queue again"
     assert of[str(still.originator_id)].startswith("stays parked: version 2 of stream")
     with psycopg.connect(conninfo) as connection:
         left = connection.execute("SELECT order_id FROM parked_orders").fetchall()
@@ -144,11 +144,11 @@ def test_a_retry_tells_of_each_whether_it_stands_again_or_why_not(conninfo: str)
 
 def test_a_retry_of_named_orders_leaves_the_others(conninfo: str) -> None:
     parked(conninfo)
-    mended = order_created("mended")
-    write(conninfo, *stored([mended]))
+    repaired = order_created("repaired")
+    write(conninfo, *stored([repaired]))
     projected(conninfo)
-    park_by_hand(conninfo, mended)
-    order_id = str(mended.originator_id)
+    park_by_hand(conninfo, repaired)
+    order_id = str(repaired.originator_id)
     ended = run_pulse("projections", "retry", order_id, conninfo=conninfo)
     assert (ended.exit_code, ended.out) == (0, f"{order_id}  is in the queue again\n")
     ended = run_pulse("projections", "retry", order_id, conninfo=conninfo)

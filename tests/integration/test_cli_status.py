@@ -199,7 +199,7 @@ def write_failed(conninfo: str, count: int, minutes_ago: float) -> None:
 
 
 def as_owner(conninfo: str, *statements: str) -> None:
-    """What only the log's owner can do, and nobody should."""
+    """Statements that only the owner of the log can run."""
     with psycopg.connect(conninfo) as connection:
         for statement in statements:
             connection.execute(statement.encode())

@@ -1,4 +1,4 @@
-"""What is told of a connection's fault: never what libpq repeats of the connection string."""
+"""The text of a connection's fault repeats nothing of the connection string."""
 
 import psycopg
 import pytest

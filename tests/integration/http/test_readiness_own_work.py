@@ -192,7 +192,7 @@ async def test_no_worker_anywhere_is_a_notice_of_an_api_host_that_stays_ready(
             notices = response.json()["notices"]
             return [notice["code"] for notice in notices] == ["no_worker"]
 
-        await until(noticed, "readiness notices that nobody splits")
+        await until(noticed, "readiness reports that no worker splits")
 
 
 async def too_new(self: Projector) -> Any:
