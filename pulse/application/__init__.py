@@ -5,7 +5,7 @@ from pulse.application.callers import Caller, CallerUnnamable
 from pulse.application.clock_watch import ClockOff, ClockWatch
 from pulse.application.event_view import TOPICS, EventType, EventView
 from pulse.application.facts import Facts, ReadWorkers, WorkersSeen, read_facts
-from pulse.application.fit_log import LogUnfit, require_fit_log
+from pulse.application.fit_log import LogUnfit, read_sequence_fault, require_fit_log
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notice_watch import NoticeWatch
 from pulse.application.notices import Notice, notices_of
@@ -73,6 +73,7 @@ __all__ = [
     "notices_of",
     "open_orders_over_http",
     "read_facts",
+    "read_sequence_fault",
     "require_fit_log",
     "system_clock",
     "unread_in",

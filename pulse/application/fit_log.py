@@ -24,7 +24,12 @@ async def require_fit_log(connection: Connection) -> None:
             f"this database is not fit for Pulse's log: {'; '.join(faults)}; one log needs one "
             "ordinary Postgres database of its own, see docs/decisions/0014"
         )
-    log, position = await read_log_state(connection), await read_position(connection)
-    fault = sequence_below_position(log, position) or next_id_taken(log, position)
+    fault = await read_sequence_fault(connection)
     if fault is not None:
         raise LogUnfit(fault)
+
+
+async def read_sequence_fault(connection: Connection) -> str | None:
+    """Why an order appended now would fail or never be projected; None if neither."""
+    log, position = await read_log_state(connection), await read_position(connection)
+    return sequence_below_position(log, position) or next_id_taken(log, position)

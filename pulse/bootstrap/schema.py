@@ -7,7 +7,7 @@ from typing import Final
 import psycopg
 import structlog
 
-from pulse.application import LogUnfit, require_fit_log
+from pulse.application import LogUnfit, read_sequence_fault, require_fit_log
 from pulse.bootstrap.revisions import REVISIONS
 from pulse.errors import PulseError
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
@@ -52,18 +52,13 @@ class SchemaGate:
             raise DatabaseUnavailable(self.fault)
 
     async def run_once(self) -> None:
-        """Check the schema and the log again.
+        """Check the schema, and the sequence of the log, again.
 
         Raises:
             DatabaseUnavailable: they cannot be checked now; `fault` is as it was.
         """
         applied = await self._database.read(read_applied)
-        try:
-            await self._database.read(require_fit_log)
-        except LogUnfit as error:
-            self._unfit = str(error)
-        else:
-            self._unfit = None
+        self._unfit = await self._database.read(read_sequence_fault)
         self.fault = self.fault_at(applied)
 
     async def wait(self) -> None:

@@ -115,3 +115,30 @@ async def test_a_database_with_a_table_of_another_alembic_application_is_served(
         else:
             checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
             assert "pulse migrate" in checks["schema"]
+
+
+async def test_a_running_process_refuses_orders_that_would_never_be_projected(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    sequence = "SELECT setval('stored_events_notification_id_seq', %s)"
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(sequence, (10_000,))
+        order_id = await placed(api)
+
+        async def is_split() -> bool:
+            answer = await api.get(f"{ORDERS}/{order_id}")
+            return bool(answer.json()["order_queue_status"] == "COMPLETED")
+
+        await until(is_split, "the order is split and projected")
+        connection.execute(sequence, (5_000,))
+
+        async def is_refused() -> bool:
+            return (await post(api, order())).status_code == 503
+
+        await until(is_refused, "orders are refused")
+        connection.execute(sequence, (20_000,))
+
+        async def is_accepted() -> bool:
+            return (await post(api, order())).status_code == 201
+
+        await until(is_accepted, "orders are accepted again")
