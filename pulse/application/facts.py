@@ -34,8 +34,8 @@ class WorkersSeen(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """The state of log, projection, queue and workers at one time.
 
-    `audit` is None where the role may not read it; `projector_fault` is why this process cannot
-    continue the projection, None if it can or does not project.
+    `audit` is None where the role may not read it, or its tables are locked; `projector_fault` is
+    why this process cannot continue the projection, None if it can or does not project.
     """
 
     log: LogState
@@ -63,5 +63,5 @@ async def read_facts(connection: Connection, read_workers: ReadWorkers) -> Facts
 async def _read_audit(connection: Connection) -> AuditState | None:
     try:
         return await read_audit_state(connection)
-    except psycopg.errors.InsufficientPrivilege:
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable):
         return None

@@ -96,8 +96,8 @@ def _of_the_log(facts: Facts) -> Iterator[Notice]:
 def _of_the_audit(facts: Facts) -> Iterator[Notice]:
     if facts.audit is None:
         message = (
-            "this role may not use the tables queue_audit and queue_audit_findings: grant it the "
-            "same rights as on order_queue"
+            "the tables queue_audit and queue_audit_findings cannot be read: grant this role the "
+            "same rights as on order_queue, or end the session that locks them"
         )
         yield Notice("audit_unreadable", message, needs_person=False)
         return

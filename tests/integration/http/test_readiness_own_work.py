@@ -296,3 +296,15 @@ async def test_an_order_that_the_projection_passed_over_is_a_notice(
         return [n["code"] for n in response.json()["notices"]] == ["orders_missing"]
 
     await until(noticed, "the audit has found it")
+
+
+async def test_a_lock_on_the_audits_tables_is_a_notice(conninfo: str) -> None:
+    async with (
+        api_without_workers(conninfo) as client,
+        await psycopg.AsyncConnection.connect(conninfo) as other,
+    ):
+        await other.execute("LOCK TABLE queue_audit IN ACCESS EXCLUSIVE MODE")
+        answer = await client.get("/health/ready")
+        assert answer.status_code == 200
+        codes = [notice["code"] for notice in answer.json()["notices"]]
+        assert "audit_unreadable" in codes
