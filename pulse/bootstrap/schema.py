@@ -13,9 +13,10 @@ from pulse.errors import PulseError
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 from pulse.postgres.revisions import AppliedRevision, read_applied
+from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
-_RETRY_SECONDS: Final = 1.0
+_RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=2.0)
 CHECK_SECONDS: Final = 2.0
 """How often a running process checks the schema."""
 
@@ -70,12 +71,13 @@ class SchemaGate:
                 no right to migrate, a schema that is too new.
             LogUnfit: at the first attempt, a log that must not be appended to.
         """
+        retry = Retry(_RETRY)
         try:
             while (fault := await self._attempt()) is not None:
                 self.fault = fault
                 self._report(fault)
                 self.tried.set()
-                await asyncio.sleep(_RETRY_SECONDS)
+                await retry.wait()
             self.opened, self.fault = True, None
         finally:
             self.tried.set()
@@ -126,7 +128,6 @@ class SchemaGate:
             _log.warning(
                 "postgres.not_ready",
                 reason=fault,
-                retry_seconds=_RETRY_SECONDS,
                 meanwhile="orders are answered 503",
             )
         self._reported = fault

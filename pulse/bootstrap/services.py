@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import structlog
 
+from pulse.retry import Retry, RetryPolicy
+
 _log = structlog.get_logger(__name__)
 _STOP_SECONDS: Final = 10.0
 _CANCEL_SECONDS: Final = 2.0
-_RESTART_SECONDS: Final = 1.0
+_RESTART: Final = RetryPolicy(first_seconds=1.0, max_seconds=10.0)
 
 
 class Service:
@@ -44,11 +46,12 @@ class Service:
             await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
 
     async def _keep_up(self) -> None:
+        retry = Retry(_RESTART)
         while True:
             try:
                 await self._run()
             except Exception:  # noqa: BLE001 - a bug is logged; the process goes on
                 _log.exception("service.crashed", service=self._name)
-                await asyncio.sleep(_RESTART_SECONDS)
+                await retry.wait()
             else:
                 return

@@ -12,10 +12,10 @@ import structlog
 
 from pulse.errors import PulseError
 from pulse.postgres import WakeUp
+from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
-_FIRST_RETRY_SECONDS: Final = 0.1
-_MOST_RETRY_SECONDS: Final = 2.0
+_RETRY: Final = RetryPolicy(first_seconds=0.2, max_seconds=2.0)
 
 MAX_FAILING_SECONDS: Final = 10.0
 """A loop whose every step has failed for longer does not do its work."""
@@ -72,7 +72,7 @@ class Loop(Generic[Result]):
 
     async def run(self) -> None:
         """Run until `stop`; an error is logged and the next step comes after a growing pause."""
-        retry_seconds = _FIRST_RETRY_SECONDS
+        retry = Retry(_RETRY)
         while not self._stopping:
             try:
                 pause = self._pause_after(await self._step())
@@ -85,11 +85,11 @@ class Loop(Generic[Result]):
             else:
                 self._report(None)
                 self._failing_since = None
-                retry_seconds = _FIRST_RETRY_SECONDS
+                retry.reset()
                 await self._rest(pause)
                 continue
-            await self._rest(retry_seconds)
-            retry_seconds = min(2 * retry_seconds, _MOST_RETRY_SECONDS)
+            if not self._stopping:
+                await retry.wait()
 
     def stop(self) -> None:
         """Take no further step."""

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import structlog
 
+from pulse import retry
 from pulse.application import in_process, origin
 from tests.simulation.planted import NOTHING, Planted
 from tests.simulation.witness import Broken
@@ -63,6 +64,7 @@ def _seeded(world: World, seed: int) -> Iterator[None]:
             patch.object(in_process, "secrets", entropy),
             patch.object(origin, "secrets", entropy),
             patch.object(origin, "time", clock),
+            patch.object(retry, "random", ids),
         ):
             yield
     finally:

@@ -1,0 +1,84 @@
+"""The retry policy of every loop: exponential backoff with full jitter, a cap and a deadline.
+
+How a loop uses it, one `Retry` for one series of failures:
+
+    retry = Retry(RetryPolicy(first_seconds=0.1, max_seconds=2.0))
+    while True:
+        try:
+            await work()
+        except DatabaseUnavailable:
+            await retry.wait()
+        else:
+            retry.reset()
+
+And one call that must end, with `deadline_seconds` in the policy:
+
+    retry = Retry(policy)
+    while True:
+        try:
+            return await send()
+        except ConnectionLost:
+            if not await retry.wait():
+                raise
+"""
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """The n-th pause is drawn evenly from 0 to `first_seconds` times 2 to the n - 1.
+
+    That bound never exceeds `max_seconds`. No pause ends later than `deadline_seconds` after the
+    first attempt.
+    """
+
+    first_seconds: float
+    max_seconds: float
+    deadline_seconds: float = math.inf
+
+
+class Retry:
+    """The pauses between the attempts of one call, or of one loop until it succeeds.
+
+    The clock is the event loop's unless one is given. `jitter` returns a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        *,
+        clock: Callable[[], float] | None = None,
+        jitter: Callable[[], float] | None = None,
+    ) -> None:
+        self._policy = policy
+        self._clock = clock or asyncio.get_running_loop().time
+        self._jitter = jitter or random.random
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again after a success: the first pause is next, and the deadline counts anew."""
+        self._bound_seconds = self._policy.first_seconds
+        self._started_at = self._clock()
+
+    def next_pause(self) -> float | None:
+        """Seconds to pause after a failure; None if the deadline would pass meanwhile."""
+        bound_seconds = min(self._bound_seconds, self._policy.max_seconds)
+        self._bound_seconds = 2 * bound_seconds
+        pause_seconds = bound_seconds * self._jitter()
+        elapsed_seconds = self._clock() - self._started_at
+        if elapsed_seconds + pause_seconds > self._policy.deadline_seconds:
+            return None
+        return pause_seconds
+
+    async def wait(self) -> bool:
+        """Pause after a failure and return True; return False at once if it is time to give up."""
+        pause_seconds = self.next_pause()
+        if pause_seconds is None:
+            return False
+        await asyncio.sleep(pause_seconds)
+        return True
