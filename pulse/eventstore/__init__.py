@@ -10,7 +10,6 @@ from pulse.eventstore.errors import (
     AppendRefused,
     VersionTaken,
 )
-from pulse.eventstore.library import Factory
 from pulse.eventstore.log_state import LogState, read_log_faults, read_log_state
 from pulse.eventstore.mapper import EventMapper, EventTooNew, EventUnreadable
 from pulse.eventstore.records import RecordedEvent
@@ -39,7 +38,6 @@ __all__ = [
     "EventStore",
     "EventTooNew",
     "EventUnreadable",
-    "Factory",
     "LogPage",
     "LogState",
     "Outcome",

@@ -1,7 +1,6 @@
-"""The log in memory passes the library's test cases, through Pulse's own recorder."""
+"""The log in memory passes the library's recorder test cases, as Pulse's event store on it does."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 from unittest import TestCase
 
@@ -9,21 +8,23 @@ import pytest
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.tests import persistence as cases
 
-from tests.simulation.memory.recorder import memory_recorder
+from tests.simulation.memory.connection import MemoryDatabase
+from tests.simulation.memory.server import Server
+from tests.support.library_recorder import library_recorder
 
 
 class OnALogInMemory(TestCase):
     @pytest.fixture(autouse=True)
     def _on_a_log_in_memory(self) -> Iterator[None]:
-        with ExitStack() as self.stack:
+        with library_recorder(MemoryDatabase(Server(lambda: 0.0))) as self.recorder:
             yield
 
     def create_recorder(self) -> ApplicationRecorder:
-        return self.stack.enter_context(memory_recorder())
+        return self.recorder
 
 
 class TestApplicationRecorder(OnALogInMemory, cases.ApplicationRecorderTestCase[Any]):
-    """But for its subscription, which hears Postgres's NOTIFY: nothing of it is simulated."""
+    pass
 
 
 class TestNonInterleaving(OnALogInMemory, cases.NonInterleavingNotificationIDsBaseCase):

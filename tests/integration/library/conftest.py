@@ -1,33 +1,23 @@
-"""Factories on the test's own database, each closed with it."""
+"""Pulse's side on the test's own database, and a connection that bypasses it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
-from eventsourcing.utils import Environment
 
-from pulse.eventstore import Factory
-from tests.integration.library.stock import environment
-
-MakeFactory = Callable[..., Factory]
+from pulse.postgres import Database
+from tests.support.library_recorder import LibraryRecorder, library_recorder
 
 
 @pytest.fixture
-def make_factory(conninfo: str) -> Iterator[MakeFactory]:
-    """Makes a factory for an application of that name, its environment changed as given."""
-    made: list[Factory] = []
-
-    def make(name: str = "stored", kind: type[Factory] = Factory, **changes: str) -> Factory:
-        made.append(kind(Environment(name, environment(conninfo, **changes))))
-        return made[-1]
-
-    yield make
-    for factory in made:
-        factory.close()
+def pulse_recorder(conninfo: str) -> Iterator[LibraryRecorder]:
+    """Pulse's event store, called as the library calls a recorder."""
+    with library_recorder(Database(conninfo, pool_size=3)) as recorder:
+        yield recorder
 
 
 @pytest.fixture
 def connection(conninfo: str) -> Iterator[psycopg.Connection]:
-    """A connection past everything."""
+    """A connection that bypasses Pulse."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         yield connection

@@ -1,6 +1,7 @@
 """The `eventsourcing` library as its users have it, on a test's database.
 
-Importing its Postgres module mutes psycopg's loggers for the whole process; here they are not.
+Importing its Postgres module sets psycopg's loggers to ERROR for the whole process; here they keep
+their levels.
 """
 
 import contextlib
@@ -23,22 +24,32 @@ with contextlib.suppress(ImportError):
 for _logger, _level in zip(_LOGGERS, _LEVELS, strict=True):
     _logger.setLevel(_level)
 
+__all__ = [
+    "DEADLINE_SECONDS",
+    "PostgresTrackingRecorder",
+    "environment",
+    "stock_listens",
+    "stock_recorder",
+    "until",
+    "waiting_for_locks",
+]
+
 T = TypeVar("T")
 DEADLINE_SECONDS = 20.0
 
 
 def environment(conninfo: str, **changes: str) -> dict[str, str]:
-    """What makes a stock application Pulse's."""
-    return {"PERSISTENCE_MODULE": "pulse.eventstore", "PULSE_DATABASE_URL": conninfo, **changes}
-
-
-def postgres_variables(conninfo: str) -> dict[str, str]:
-    """The same database under the library's own names."""
+    """What an application of the library needs to work on Pulse's log; see docs/library.md."""
     given = conninfo_to_dict(conninfo)
     return {
-        f"POSTGRES_{name.upper()}": str(given[name])
-        for name in ("dbname", "host", "port", "user", "password")
-        if given.get(name)
+        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "MAPPER_TOPIC": "pulse.eventstore:EventMapper",
+        "POSTGRES_DBNAME": str(given["dbname"]),
+        "POSTGRES_HOST": str(given.get("host") or ""),
+        "POSTGRES_PORT": str(given.get("port") or 5432),
+        "POSTGRES_USER": str(given.get("user") or ""),
+        "POSTGRES_PASSWORD": str(given.get("password") or "none"),
+        **changes,
     }
 
 
@@ -47,66 +58,47 @@ def stock_recorder(
     conninfo: str, *, db_functions: bool = False
 ) -> Iterator[PostgresApplicationRecorder]:
     """The library's own recorder of the log, by the table's owner."""
-    with stock_datastore(conninfo, db_functions=db_functions) as datastore:
+    given = environment(conninfo)
+    datastore = PostgresDatastore(
+        dbname=given["POSTGRES_DBNAME"],
+        host=given["POSTGRES_HOST"],
+        port=given["POSTGRES_PORT"],
+        user=given["POSTGRES_USER"],
+        password=given["POSTGRES_PASSWORD"],
+        pool_size=2,
+        max_overflow=8,
+        enable_db_functions=db_functions,
+    )
+    with contextlib.closing(datastore):
         recorder = PostgresApplicationRecorder(datastore)
         recorder.create_table()
         yield recorder
 
 
-@contextlib.contextmanager
-def stock_tracking_recorder(conninfo: str, table: str) -> Iterator[PostgresTrackingRecorder]:
-    """The library's own recorder of positions, by the table's owner."""
-    with stock_datastore(conninfo) as datastore:
-        recorder = PostgresTrackingRecorder(datastore, tracking_table_name=table)
-        recorder.create_table()
-        yield recorder
-
-
-@contextlib.contextmanager
-def stock_datastore(conninfo: str, *, db_functions: bool = False) -> Iterator[PostgresDatastore]:
-    """The library's pool of connections."""
-    given = conninfo_to_dict(conninfo)
-    datastore = PostgresDatastore(
-        dbname=str(given["dbname"]),
-        host=str(given.get("host") or ""),
-        port=str(given.get("port") or 5432),
-        user=str(given.get("user") or ""),
-        password=str(given.get("password") or ""),
-        pool_size=2,
-        max_overflow=8,
-        enable_db_functions=db_functions,
-    )
-    try:
-        yield datastore
-    finally:
-        datastore.close()
-
-
 def until(condition: Callable[[], T], what: str) -> T:
-    """Look until it is so; what it came to."""
-    never = threading.Event()
-    looks = int(DEADLINE_SECONDS / 0.005)
-    for _ in range(looks):
-        if seen := condition():
-            return seen
-        never.wait(0.005)
-    raise AssertionError(f"it never came about that {what}")
+    """Poll the condition until it is true; returns its value."""
+    pause = threading.Event()
+    for _ in range(int(DEADLINE_SECONDS / 0.005)):
+        if found := condition():
+            return found
+        pause.wait(0.005)
+    raise AssertionError(f"timed out before {what}")
 
 
 def waiting_for_locks(connection: psycopg.Connection) -> int:
     """How many other connections to this database wait for a lock."""
+    return _count(connection, "wait_event_type = 'Lock'")
+
+
+def stock_listens(connection: psycopg.Connection) -> bool:
+    """Whether the library's subscription is in force; it hears no earlier notification."""
+    listening = "application_name NOT LIKE 'pulse:%' AND query ILIKE 'listen%' AND state = 'idle'"
+    return _count(connection, listening) == 1
+
+
+def _count(connection: psycopg.Connection, condition: str) -> int:
     row = connection.execute(
-        """SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+        f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
     ).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def terminate(connection: psycopg.Connection, role: str) -> int:
-    """End every connection of that role to this database; how many there were."""
-    return connection.execute(
-        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = current_database() AND application_name LIKE %s""",
-        (f"pulse:{role}@%",),
-    ).rowcount

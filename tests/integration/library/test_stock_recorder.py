@@ -4,42 +4,62 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
-from eventsourcing.persistence import ApplicationRecorder, IntegrityError, StoredEvent, Tracking
+from eventsourcing.persistence import ApplicationRecorder, IntegrityError, StoredEvent
 
-from pulse.eventstore import AppendLimits, Factory
-from tests.integration.library.conftest import MakeFactory
+from pulse.eventstore import AppendLimits
+from pulse.postgres import Database
 from tests.integration.library.stock import (
     DEADLINE_SECONDS,
+    stock_listens,
     stock_recorder,
-    stock_tracking_recorder,
     until,
     waiting_for_locks,
 )
-from tests.integration.library.test_library_tables import layout
 from tests.support.events import foreign_event, foreign_events
+from tests.support.library_recorder import LibraryRecorder, library_recorder
 
 EVENTS_EACH_SIDE = 2_000
 WRITERS_EACH_SIDE = 2
 
-# A writer of the topic 'slow' is held up when it has taken its id, and before it commits.
-_HELD_UP = """
-CREATE FUNCTION be_held_up() RETURNS trigger LANGUAGE plpgsql AS $$
+# A writer of the topic 'slow' is blocked when it has taken its id, and before it commits.
+_BLOCKED = """
+CREATE FUNCTION be_blocked() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(4711);
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER be_held_up BEFORE INSERT ON stored_events
-    FOR EACH ROW WHEN (NEW.topic = 'slow') EXECUTE FUNCTION be_held_up();
+CREATE TRIGGER be_blocked BEFORE INSERT ON stored_events
+    FOR EACH ROW WHEN (NEW.topic = 'slow') EXECUTE FUNCTION be_blocked();
+"""
+
+_LAYOUT = """
+SELECT 'column', attname::text, format_type(atttypid, atttypmod) || attnotnull,
+       pg_get_expr(adbin, adrelid)
+  FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
+ WHERE attrelid = 'stored_events'::regclass AND attnum > 0
+UNION ALL
+SELECT 'index', pg_get_indexdef(indexrelid), null, null
+  FROM pg_index WHERE indrelid = 'stored_events'::regclass
+UNION ALL
+SELECT 'trigger', pg_get_triggerdef(oid), null, null
+  FROM pg_trigger WHERE tgrelid = 'stored_events'::regclass AND NOT tgisinternal
+UNION ALL
+SELECT 'options', reloptions::text, null, null FROM pg_class WHERE oid = 'stored_events'::regclass
+ ORDER BY 1, 2
 """
 
 
-class Patient(Factory):
-    append_limits = AppendLimits(answer_seconds=DEADLINE_SECONDS)
+def layout(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
+    return connection.execute(_LAYOUT).fetchall()
+
+
+PATIENT = AppendLimits(answer_seconds=DEADLINE_SECONDS)
 
 
 class CheckpointingReader:
@@ -69,17 +89,17 @@ def everything(connection: psycopg.Connection) -> list[tuple[object, ...]]:
 def test_it_leaves_the_table_and_its_indexes_as_they_are(
     conninfo: str, connection: psycopg.Connection
 ) -> None:
-    before = layout(connection, "stored_events", "stored_events")
+    before = layout(connection)
     with stock_recorder(conninfo) as stock:
         stock.create_table()
-        assert layout(connection, "stored_events", "stored_events") == before
+        assert layout(connection) == before
     assert len([row for row in before if row[0] == "index"]) == 2
 
 
 def test_it_reads_and_continues_what_pulse_wrote_and_the_other_way_round(
-    conninfo: str, make_factory: MakeFactory, connection: psycopg.Connection
+    conninfo: str, pulse_recorder: LibraryRecorder, connection: psycopg.Connection
 ) -> None:
-    ours = make_factory().application_recorder()
+    ours = pulse_recorder
     stream = uuid4()
     events = [foreign_event(stream, version) for version in range(1, 5)]
     with stock_recorder(conninfo) as stock:
@@ -97,55 +117,30 @@ def test_it_reads_and_continues_what_pulse_wrote_and_the_other_way_round(
     assert all(row[5] is not None for row in everything(connection))  # recorded_at
 
 
-def test_it_keeps_positions_in_the_same_table_as_pulse(
-    conninfo: str, make_factory: MakeFactory, connection: psycopg.Connection
+def test_its_subscription_hears_what_pulse_appends(
+    conninfo: str, pulse_recorder: LibraryRecorder, connection: psycopg.Connection
 ) -> None:
-    ours = make_factory("orders").tracking_recorder()
-    ours.insert_tracking(Tracking("upstream", 7))
-    before = layout(connection, "orders_tracking", "orders_tracking")
-    with stock_tracking_recorder(conninfo, "orders_tracking") as stock:
-        assert layout(connection, "orders_tracking", "orders_tracking") == before
-        assert stock.max_tracking_id("upstream") == 7
-        stock.insert_tracking(Tracking("upstream", 8))
-    assert ours.max_tracking_id("upstream") == 8
-
-
-def stock_listens(connection: psycopg.Connection) -> bool:
-    """Whether the library's own listener is in force; it hears nothing that was notified before."""
-    row = connection.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name NOT LIKE 'pulse:%' AND query ILIKE 'listen%' AND state = 'idle'"
-    ).fetchone()
-    return row is not None and row[0] == 1
-
-
-def test_each_ones_subscription_hears_what_the_other_writes(
-    conninfo: str, make_factory: MakeFactory, connection: psycopg.Connection
-) -> None:
-    ours = make_factory().application_recorder()
     with (
         stock_recorder(conninfo) as stock,
-        stock.subscribe() as stock_hears,
-        ours.subscribe() as we_hear,
-        ThreadPoolExecutor(2) as threads,
+        stock.subscribe() as subscription,
+        ThreadPoolExecutor(1) as threads,
     ):
         until(lambda: stock_listens(connection), "the library's subscription listens")
-        for writer, expected in ((ours, 1), (stock, 2), (ours, 3)):
-            heard = [threads.submit(next, hears) for hears in (stock_hears, we_hear)]
+        for writer, expected in ((pulse_recorder, 1), (stock, 2), (pulse_recorder, 3)):
+            heard = threads.submit(next, subscription)
             writer.insert_events([foreign_event()])
-            assert [future.result(DEADLINE_SECONDS).id for future in heard] == [expected] * 2
+            assert heard.result(DEADLINE_SECONDS).id == expected
 
 
 @pytest.fixture
-def recorders(
-    conninfo: str, make_factory: MakeFactory
-) -> Iterator[Callable[[str], ApplicationRecorder]]:
+def recorders(conninfo: str) -> Iterator[Callable[[str], ApplicationRecorder]]:
     """A recorder of a kind: Pulse's, the library's, or the library's with its functions."""
     with ExitStack() as stack:
 
         def make(kind: str) -> ApplicationRecorder:
             if kind == "pulse":
-                return make_factory(kind=Patient).application_recorder()
+                database = Database(conninfo, pool_size=2)
+                return stack.enter_context(library_recorder(database, limits=PATIENT))
             db_functions = kind == "stock with functions"
             return stack.enter_context(stock_recorder(conninfo, db_functions=db_functions))
 
@@ -158,8 +153,8 @@ def missed_of_two(
     reader: CheckpointingReader,
     connection: psycopg.Connection,
 ) -> list[int]:
-    """One takes its id and is held up, another writes if it can, a reader reads, all go on."""
-    connection.execute(_HELD_UP)
+    """One takes its id and is blocked, another writes if it can, a reader reads, all go on."""
+    connection.execute(_BLOCKED)
     with psycopg.connect(connection.info.dsn, autocommit=True) as holding:
         holding.execute("SELECT pg_advisory_lock(4711)")
         with ThreadPoolExecutor(2) as threads:
