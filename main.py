@@ -3,6 +3,7 @@
 The API lives under `/pulse`, the gateway under `/gapi`.
 """
 
-from pulse.bootstrap import everything, settings_from_environment
+from pulse.process.apps import everything
+from pulse.process.startup import settings_from_environment
 
 app = everything(settings_from_environment())

@@ -13,11 +13,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.embedded.place import Place
 from pulse.postgres.migrations import Migrations
+from pulse.process.revisions import REVISIONS
 from tests.support.processes import url_of
 
 DURABLE: Final = {

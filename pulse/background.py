@@ -2,7 +2,8 @@
 
 import uvloop
 
-from pulse.bootstrap import settings_from_environment, work_until_stopped
+from pulse.process.apps import work_until_stopped
+from pulse.process.startup import settings_from_environment
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Database, Limits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.migrations import Migrations
+from pulse.process.revisions import REVISIONS
 
 # A shell gives its background jobs a Ctrl-C that is ignored, which these would hand down to every
 # process whose Ctrl-C is tested.

@@ -18,14 +18,14 @@ from uuid import UUID
 import msgspec
 
 from pulse.application import EventView, InProcessOrders, Origin, OwnParts, Readiness, system_clock
-from pulse.bootstrap.garbage import spare_the_collector
-from pulse.bootstrap.limits import limits_of
 from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import EventMapper, EventStore, Outcome
 from pulse.http.api import InternalDoor, create_api
 from pulse.http.root import Mounts, Root
 from pulse.postgres import Database
+from pulse.process.limits import limits_of
+from pulse.process.startup import tune_gc
 from pulse.projections import OrderPage, OrderView
 from pulse.settings import Settings
 from pulse.workers import reader_of_workers
@@ -87,7 +87,7 @@ async def _world() -> AsyncIterator[Mounts]:
     database, parts = Database("", pool_size=1), cast("OwnParts", None)
     readiness = Readiness(database, parts, reader_of_workers(0))
     api = InternalDoor(create_api(orders, readiness), ())
-    spare_the_collector()
+    tune_gc()
     yield {"": api}
 
 

@@ -8,9 +8,9 @@ from typing import Any, Final, TypeVar
 
 import typer
 
-from pulse.bootstrap import stop_on_hangup
-from pulse.bootstrap.maintenance import Tools, open_tools
 from pulse.errors import PulseError
+from pulse.process.startup import stop_on_hangup
+from pulse.process.tools import Tools, open_tools
 from pulse.settings import Settings
 
 T = TypeVar("T")

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from pulse.bootstrap.development import has_key
 from pulse.cli.server import url_of
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.printable import printable_lines
+from pulse.process.development_key import has_key
 from pulse.settings import Settings
 
 _FIRST_KEY: Final = "ouk_first"

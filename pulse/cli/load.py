@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from pulse.bootstrap import settings_from_environment
 from pulse.cli.server import url_of
 from pulse.cli.terminal import SafeConsole
 from pulse.load import load_orders, render
+from pulse.process.startup import settings_from_environment
 
 
 def load(

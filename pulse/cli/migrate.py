@@ -1,10 +1,10 @@
 """`pulse migrate`: bring the schema to this code's revision."""
 
-from pulse.bootstrap import settings_from_environment
-from pulse.bootstrap.maintenance import migrate_once
 from pulse.cli.exits import CouldNotStart, run_to_end
 from pulse.cli.terminal import output
 from pulse.errors import PulseError
+from pulse.process.startup import settings_from_environment
+from pulse.process.tools import migrate_once
 
 
 def migrate() -> None:

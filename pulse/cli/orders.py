@@ -8,11 +8,11 @@ import typer
 from rich.text import Text
 
 from pulse.application import Queries
-from pulse.bootstrap import settings_from_environment
 from pulse.cli.exits import open_tools_or_stop, run_to_end
 from pulse.cli.failure_text import FAILED_IS_FINAL, what_to_do
 from pulse.cli.terminal import add_command, counted, echo, help_if_alone, instant, output
 from pulse.printable import printable
+from pulse.process.startup import settings_from_environment
 from pulse.projections import MOST_ORDERS_A_PAGE, OrderQuery, OrderView
 from pulse.settings import Settings
 

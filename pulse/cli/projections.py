@@ -9,8 +9,6 @@ from uuid import UUID
 import msgspec
 import typer
 
-from pulse.bootstrap import settings_from_environment
-from pulse.bootstrap.maintenance import Tools
 from pulse.cli.audit_text import finding_text
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import OnProgress, progress_on
@@ -18,6 +16,8 @@ from pulse.cli.replay import order_id_of
 from pulse.cli.terminal import add_command, counted, echo, errors, help_if_alone, output
 from pulse.eventstore import EventTooNew
 from pulse.printable import printable
+from pulse.process.startup import settings_from_environment
+from pulse.process.tools import Tools
 from pulse.projections import AuditFinding, Lag, ParkedOrder, read_lag
 from pulse.settings import Settings
 

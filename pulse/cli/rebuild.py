@@ -4,10 +4,10 @@ import time
 
 import typer
 
-from pulse.bootstrap import settings_from_environment
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import progress_on
 from pulse.cli.terminal import counted, errors, output
+from pulse.process.startup import settings_from_environment
 from pulse.projections import OnProgress, Rebuilt
 from pulse.settings import Settings
 

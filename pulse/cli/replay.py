@@ -8,12 +8,12 @@ import msgspec
 import typer
 
 from pulse.application import Caller, EventView, OrderNotFound
-from pulse.bootstrap import settings_from_environment
 from pulse.cli.exits import open_tools_or_stop, run_to_end
 from pulse.cli.history_text import History, render
 from pulse.cli.terminal import columns, echo, has_blocks, output
 from pulse.errors import PulseError
 from pulse.postgres import DatabaseUnavailable
+from pulse.process.startup import settings_from_environment
 from pulse.projections import OrderView
 from pulse.settings import Settings
 

@@ -11,11 +11,11 @@ from typing import Final
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from pulse.bootstrap import STOP_SIGNALS
 from pulse.cli.exits import COULD_NOT_START, CouldNotStart
 from pulse.cli.terminal import say
 from pulse.cli.uvicorn_fixes import fix_uvicorn
 from pulse.http.root import Root
+from pulse.process.startup import STOP_SIGNALS
 from pulse.settings import Settings
 
 GRACE_SECONDS: Final = 15

@@ -6,12 +6,12 @@ import msgspec
 import typer
 
 from pulse.application import Facts, read_facts
-from pulse.bootstrap import settings_from_environment
-from pulse.bootstrap.maintenance import Tools
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.status_text import Audited, Status, machine_form, render
 from pulse.cli.terminal import echo, output
 from pulse.eventstore import probe_append
+from pulse.process.startup import settings_from_environment
+from pulse.process.tools import Tools
 from pulse.projections import Audit, AuditFinding
 from pulse.projections.queue_overview import read_queue_overview
 from pulse.settings import Settings

@@ -6,8 +6,8 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from pulse.bootstrap import settings_from_environment
-from pulse.bootstrap.development import mint_token, with_development_key
+from pulse.process.development_key import mint_token, with_development_key
+from pulse.process.startup import settings_from_environment
 from pulse.settings import Settings
 
 _SCOPES: Final = ("orders:write", "orders:read")

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits
 from pulse.postgres.migrations import Migrations
+from pulse.process.revisions import REVISIONS
 from tests.faults.node import Node
 from tests.support.orders import fault, order
 from tests.support.processes import PulseProcess, pulse, until

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, LiteralString
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits
 from pulse.postgres.migrations import Migrations
+from pulse.process.revisions import REVISIONS
 from tests.faults.node import Node, url_of_nodes
 from tests.faults.server import fetch_from
 

@@ -12,11 +12,11 @@ from typing import Any, Final, LiteralString, Protocol
 import psutil
 import psycopg
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.embedded.place import Place
 from pulse.postgres.migrations import Migrations
+from pulse.process.revisions import REVISIONS
 from tests.support.processes import url_of
 
 DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "max_connections": "300"}

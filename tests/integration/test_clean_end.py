@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from pulse.bootstrap import node as wiring
-from pulse.bootstrap.node import Node
 from pulse.postgres import Database
+from pulse.process import node as wiring
+from pulse.process.node import Node
 from pulse.projections import Busy, Projected, Projector
 from pulse.settings import Settings
 from pulse.workers.overview import read_claims_overview

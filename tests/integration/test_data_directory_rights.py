@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pulse.bootstrap.development import KeyUnsafe, with_development_key
 from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError
+from pulse.process.development_key import KeyUnsafe, with_development_key
 from pulse.settings import Settings
 from tests.support.cli import run_pulse
 from tests.support.processes import free_port

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from pulse.application import LogUnfit
-from pulse.bootstrap.node import Node
+from pulse.process.node import Node
 from pulse.settings import Settings
 from tests.integration.http.test_database_away import away
 from tests.support.api import serving

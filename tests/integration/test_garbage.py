@@ -8,7 +8,7 @@ from tests.support.processes import ROOT
 
 _SERVES_TWICE: Final = """
 import asyncio, gc
-from pulse.bootstrap import gateway_alone
+from pulse.process.apps import gateway_alone
 from pulse.settings import Settings
 from tests.support.api import lifespan_of
 

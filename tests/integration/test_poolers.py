@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
 from pulse.postgres.session import connect_blocking
+from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import serving
 from tests.support.orders import ORDERS, order, post

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.eventstore import EventMapper
 from pulse.postgres import Database, Limits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.migrations import Migrations
+from pulse.process.revisions import REVISIONS
 from pulse.projections import Projected, Projector, Rebuild
 from pulse.projections.rebuild import RebuildBlocked, SwapLimits
 from tests.support.events import order_created, orders_created, stored

@@ -7,7 +7,6 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Database, Limits
 from pulse.postgres.migrations import (
     MIGRATION_LOCK,
@@ -16,6 +15,7 @@ from pulse.postgres.migrations import (
     SchemaNotCurrent,
 )
 from pulse.postgres.revisions import Revision, read_applied
+from pulse.process.revisions import REVISIONS
 
 Rows = list[tuple[object, ...]]
 KNOWN = [revision.number for revision in REVISIONS]

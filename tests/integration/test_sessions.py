@@ -11,11 +11,11 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Connection, Database, DatabaseUnavailable, Limits, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
 from pulse.postgres.session import connect_blocking
+from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import serving
 from tests.support.orders import ORDERS, order, post

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pulse.application import InProcessOrders, Origin
-from pulse.bootstrap.node import _pause_after_projecting, _pause_after_splitting
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.eventstore.append_connection import ConnectionLimits
 from pulse.postgres import WakeUp
+from pulse.process.node import _pause_after_projecting, _pause_after_splitting
 from pulse.projections import Busy, OrderReader, Projected
 from pulse.workers import (
     NOW,

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import httpx
 
-from pulse.bootstrap import everything
 from pulse.http.root import ASGIApp
+from pulse.process.apps import everything
 from pulse.settings import Settings
 
 BASE_URL: Final = "http://localhost"

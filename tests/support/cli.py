@@ -11,9 +11,9 @@ import msgspec
 import psycopg
 from eventsourcing.persistence import StoredEvent
 
-from pulse import bootstrap
 from pulse.cli import run
 from pulse.postgres import Database
+from pulse.process import startup
 from tests.support.processes import environment, url_of
 from tests.support.read_model import project
 
@@ -33,7 +33,7 @@ def run_pulse(*arguments: str, conninfo: str | None = None, **settings: object) 
     out, err = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
     with (
         patch.dict(os.environ, environment(settings), clear=True),
-        patch.object(bootstrap, "configure_logs", lambda *_: None),
+        patch.object(startup, "configure_logs", lambda *_: None),
         redirect_stdout(out),
         redirect_stderr(err),
     ):

@@ -8,8 +8,8 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from pulse.bootstrap import api_alone, everything, gateway_alone
 from pulse.domain import order_id_for
+from pulse.process.apps import api_alone, everything, gateway_alone
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import client_of, lifespan_of

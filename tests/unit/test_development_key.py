@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pulse.application import CallerUnnamable
-from pulse.bootstrap.development import (
+from pulse.process.development_key import (
     KEY_FILE,
     KeyUnsafe,
     NoSigningKey,

@@ -8,7 +8,6 @@ import msgspec
 import typer
 
 from pulse.application import newest_terms
-from pulse.bootstrap import settings_from_environment
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import progress_on
 from pulse.cli.splitter.candidate import load_candidate
@@ -16,6 +15,7 @@ from pulse.cli.splitter.kit import kit_needed
 from pulse.cli.terminal import EscapedErrors, echo, errors, output
 from pulse.domain import CURRENT_SPLITTER_VERSION, SPLITTERS, SplitTerms
 from pulse.errors import PulseError
+from pulse.process.startup import settings_from_environment
 from pulse.settings import Settings
 
 

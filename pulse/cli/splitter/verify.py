@@ -11,13 +11,13 @@ import typer
 from rich.text import Text
 
 from pulse.application import Finding, Unverified, Verified, unread_in, unread_orders
-from pulse.bootstrap import settings_from_environment
-from pulse.bootstrap.maintenance import Tools
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import OnProgress, progress_on
 from pulse.cli.replay import order_id_of
 from pulse.cli.terminal import counted, echo, errors, output
 from pulse.printable import printable
+from pulse.process.startup import settings_from_environment
+from pulse.process.tools import Tools
 from pulse.settings import Settings
 
 _SENTENCES: Final = {

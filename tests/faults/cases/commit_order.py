@@ -12,9 +12,9 @@ import psycopg
 from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 from psycopg.conninfo import make_conninfo
 
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.postgres import Limits
 from pulse.postgres.migrations import Migrations
+from pulse.process.revisions import REVISIONS
 from tests.faults.scene import Case, Scene
 from tests.integration.library.stock import stock_recorder
 

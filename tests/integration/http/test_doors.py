@@ -7,8 +7,8 @@ import httpx
 import msgspec
 import pytest
 
-from pulse.bootstrap import everything
 from pulse.http.root import Root
+from pulse.process.apps import everything
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import BASE_URL, lifespan_of

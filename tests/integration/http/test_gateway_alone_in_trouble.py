@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from pulse.application import Caller, HttpLimits, PulseAway, open_orders_over_http
-from pulse.bootstrap import gateway_alone
 from pulse.domain import RequestedOrder, Trace, order_id_for, parse_order_request
 from pulse.http.bodies import decode_order
+from pulse.process.apps import gateway_alone
 from tests.support.api import client_of, lifespan_of
 from tests.support.gateway import GATEWAY_TOKEN, FakePulse, gateway_before, refusal
 from tests.support.orders import body, fault, order

@@ -13,9 +13,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from structlog.testing import capture_logs
 
-from pulse.bootstrap import gateway_alone
 from pulse.errors import PulseError
 from pulse.http.root import Mounts, Root
+from pulse.process.apps import gateway_alone
 from pulse.settings import Settings
 from tests.support.api import client_of, lifespan_of, serving
 from tests.support.orders import ORDERS, fault, fault_in, order, placed, post

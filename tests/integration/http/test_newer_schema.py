@@ -7,8 +7,8 @@ import httpx
 import psycopg
 import pytest
 
-from pulse.bootstrap import everything
-from pulse.bootstrap.revisions import REVISIONS
+from pulse.process.apps import everything
+from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import lifespan_of, serving
 from tests.support.orders import ORDERS, fault, order, placed, post

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pulse.bootstrap import api_alone
 from pulse.postgres import DatabaseUnavailable
+from pulse.process.apps import api_alone
 from pulse.projections import Projector
 from pulse.settings import Settings
 from pulse.workers import Claims, TimeoutMonitor, loop, presence

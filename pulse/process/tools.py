@@ -9,14 +9,14 @@ import msgspec
 import psycopg
 
 from pulse.application import InProcessOrders, Origin, ScheduleVerification, system_clock
-from pulse.bootstrap.garbage import spare_the_collector
-from pulse.bootstrap.revisions import REVISIONS
-from pulse.bootstrap.server import open_server
 from pulse.eventstore import EventStore
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 from pulse.postgres.revisions import AppliedRevision
+from pulse.process.revisions import REVISIONS
+from pulse.process.server import open_server
+from pulse.process.startup import tune_gc
 from pulse.projections import Audit, OnProgress, OrderReader, ParkedOrders, Rebuild
 from pulse.settings import Settings
 
@@ -34,12 +34,12 @@ class Tools(msgspec.Struct, frozen=True):
 
     def rebuild(self, on_progress: OnProgress) -> Rebuild:
         """A rebuild of the order queue, not yet begun."""
-        spare_the_collector()
+        tune_gc()
         return Rebuild(self.database, self.orders.mapper, on_progress)
 
     def verification(self) -> ScheduleVerification:
         """The proof of the stored schedules, not yet begun."""
-        spare_the_collector()
+        tune_gc()
         return ScheduleVerification(self.store)
 
 

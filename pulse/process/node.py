@@ -17,11 +17,11 @@ from pulse.application import (
     Readiness,
     system_clock,
 )
-from pulse.bootstrap.schema import CHECK_SECONDS, SchemaGate
-from pulse.bootstrap.services import Service
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
 from pulse.postgres import Database, Listener, Notifier, WakeUp
+from pulse.process.schema import CHECK_SECONDS, SchemaGate
+from pulse.process.supervisor import Service
 from pulse.projections import BUSY_SECONDS, Audit, Busy, OrderReader, Projected, Projector
 from pulse.settings import Settings
 from pulse.workers import (

@@ -1,55 +1,29 @@
-"""The composition root: wires the rooms together. Only the entry points and tests import it."""
+"""The applications that a process serves, and the workers alone: each wired from the settings."""
 
 import asyncio
-import os
-import signal
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
 
 import httpx
 import structlog
 
 from pulse.application import Orders
-from pulse.bootstrap.garbage import spare_the_collector
-from pulse.bootstrap.gateway import open_orders_elsewhere, open_token_checker
-from pulse.bootstrap.limits import limits_of, rate_limited
-from pulse.bootstrap.node import Node
-from pulse.bootstrap.server import open_server
 from pulse.errors import PulseError
 from pulse.http.api import InternalDoor, create_api
 from pulse.http.gateway import GatewayDoor, TokenChecker, create_gateway
 from pulse.http.head import HeadAsGet
 from pulse.http.request_log import LoggedRoot
 from pulse.http.root import ASGIApp, Mounts, Root
-from pulse.logs import configure_logs, report_fault
-from pulse.settings import Settings, SettingsError, unknown_variables
+from pulse.logs import report_fault
+from pulse.process.gateway import open_orders_elsewhere, open_token_checker
+from pulse.process.limits import limits_of, rate_limited
+from pulse.process.node import Node
+from pulse.process.server import open_server
+from pulse.process.startup import STOP_SIGNALS, stop_on_hangup, tune_gc
+from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-def settings_from_environment() -> Settings:
-    """The settings of this process; wrong ones end it with exit code 2 and one message.
-
-    Variables that look like Pulse's and are not are named in a warning, without their values.
-    """
-    try:
-        settings = Settings.from_environment(os.environ)
-    except SettingsError as error:
-        report_fault(str(error))
-        raise SystemExit(2) from None
-    configure_logs(settings.log_format, settings.log_level)
-    for variable, similar in unknown_variables(os.environ).items():
-        _log.warning(
-            "settings.unknown_variable",
-            variable=variable,
-            effect="none",
-            **({"did_you_mean": similar} if similar else {}),
-        )
-    return settings
 
 
 def everything(settings: Settings) -> Root:
@@ -81,7 +55,7 @@ async def work_until_stopped(settings: Settings) -> None:
     stop_on_hangup()
     try:
         async with _open_node(settings, with_workers=True):
-            spare_the_collector()
+            tune_gc()
             _log.info("workers.started")
             await stopped.wait()
             _log.info("workers.stopping")
@@ -89,18 +63,6 @@ async def work_until_stopped(settings: Settings) -> None:
         report_fault(str(error))
         raise SystemExit(3) from None
     _log.info("workers.stopped")
-
-
-def stop_on_hangup() -> None:
-    """Stop as on SIGTERM when the terminal closes, the embedded server included.
-
-    A process that was started to ignore that (`nohup`) goes on ignoring it.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if in_main_thread and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGHUP, os.kill, os.getpid(), signal.SIGTERM
-        )
 
 
 def _warn_of_httptools() -> None:
@@ -120,7 +82,7 @@ def _root(settings: Settings, mounts: Callable[[], AbstractAsyncContextManager[M
         stop_on_hangup()
         _warn_of_httptools()
         async with mounts() as found:
-            spare_the_collector()
+            tune_gc()
             yield found
 
     root = LoggedRoot if settings.log_level == "debug" else Root

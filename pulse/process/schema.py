@@ -8,11 +8,11 @@ import psycopg
 import structlog
 
 from pulse.application import LogUnfit, read_sequence_fault, require_fit_log
-from pulse.bootstrap.revisions import REVISIONS
 from pulse.errors import PulseError
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 from pulse.postgres.revisions import AppliedRevision, read_applied
+from pulse.process.revisions import REVISIONS
 from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
