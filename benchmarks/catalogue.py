@@ -4,7 +4,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, cast
 
 from benchmarks.bench import Bench
-from benchmarks.parts import append, batches, cost, drain, growth, latency, post, reads, rebuild
+from benchmarks.parts import (
+    append,
+    batches,
+    cost,
+    drain,
+    earlier,
+    growth,
+    latency,
+    post,
+    reads,
+    rebuild,
+    sustained,
+)
 
 
 class Part(Protocol):
@@ -25,8 +37,10 @@ PARTS: Final = cast(
         "rebuild": rebuild,
         "reads": reads,
         "cost": cost,
+        "sustained": sustained,
         "growth": growth,
+        "earlier": earlier,
     },
 )
-BY_ITSELF: Final = frozenset({"growth"})
-"""Too long for every run: only when named."""
+BY_ITSELF: Final = frozenset({"growth", "earlier", "sustained"})
+"""Only when named: it takes long, or installs an earlier commit beside this one."""

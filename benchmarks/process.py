@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +11,8 @@ from typing import Final, Self
 
 import psutil
 
-from tests.support.processes import ROOT, environment, free_port
+from benchmarks.checkout import THIS, Checkout
+from tests.support.processes import environment, free_port
 
 _START_SECONDS: Final = 40.0
 _STOP_SECONDS: Final = 30.0
@@ -37,6 +37,7 @@ class Process:
         *arguments: str,
         settings: Mapping[str, object] | None = None,
         ready: str | None = None,
+        checkout: Checkout = THIS,
     ) -> AsyncIterator[Self]:
         """`python` with these arguments while in use; PULSE_PORT names its port.
 
@@ -46,8 +47,8 @@ class Process:
         log = home / f"{port}.log"
         with log.open("ab") as out:
             child = subprocess.Popen(  # noqa: ASYNC220 - it takes a moment, and nothing else runs
-                [sys.executable, *arguments],
-                cwd=ROOT,
+                [checkout.python, *arguments],
+                cwd=checkout.root,
                 env=environment({"log_level": "error", **(settings or {}), "port": port}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
