@@ -24,7 +24,7 @@ from pulse.eventstore import EventMapper, EventStore, Outcome
 from pulse.http.api import InternalDoor, create_api
 from pulse.http.root import Mounts, Root
 from pulse.postgres import Database
-from pulse.process.limits import limits_of
+from pulse.process.apps import limits_of
 from pulse.process.startup import tune_gc
 from pulse.projections import OrderPage, OrderView
 from pulse.settings import Settings

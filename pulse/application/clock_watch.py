@@ -9,7 +9,8 @@ import msgspec
 import structlog
 
 from pulse.errors import PulseError
-from pulse.postgres import Connection, Database, WakeUp, load_sql
+from pulse.loop import Job, WakeUp
+from pulse.postgres import Connection, Database, load_sql
 
 _log = structlog.get_logger(__name__)
 _MEASUREMENTS: Final = 3
@@ -33,7 +34,7 @@ class _Measurement(msgspec.Struct, frozen=True, order=True):
     monotonic_offset: float
 
 
-class ClockWatch:
+class ClockWatch(Job[float]):
     """Stamps times, and knows how far this process's clock is from the database's.
 
     Each measurement is off by at most half its round trip; of three the shortest counts. Between
@@ -41,6 +42,9 @@ class ClockWatch:
     step detects it. From then until the next measurement, which `doubted` requests, no time is
     stamped. A sleep of the host stops the monotonic clock and is a step too.
     """
+
+    name = "clock"
+    poll_seconds = 1.0
 
     def __init__(
         self,

@@ -5,12 +5,16 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from pulse.application.notices import Notice
+from pulse.loop import Job
 
 _log = structlog.get_logger(__name__)
 
 
-class NoticeWatch:
+class NoticeWatch(Job[tuple[Notice, ...]]):
     """Logs notices as they come and go; those that need a person as warnings."""
+
+    name = "notices"
+    poll_seconds = 5.0
 
     def __init__(self, read: Callable[[], Awaitable[tuple[Notice, ...]]]) -> None:
         self._read = read

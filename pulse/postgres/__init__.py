@@ -1,5 +1,6 @@
 """Postgres as Pulse uses it: the pool and its limits, wake-ups, migrations. Knows no orders."""
 
+from pulse.loop import WakeUp
 from pulse.postgres.database import (
     UNAVAILABLE_ERRORS,
     UNEXPECTED_ERRORS,
@@ -12,7 +13,7 @@ from pulse.postgres.gathering import Gatherer
 from pulse.postgres.limits import Limits
 from pulse.postgres.session import WRONG_SESSION_ERRORS, SessionUnfit
 from pulse.postgres.sql import load_sql
-from pulse.postgres.wakeups import Listener, Notifier, WakeUp
+from pulse.postgres.wakeups import Listener, Notifier
 
 __all__ = [
     "UNAVAILABLE_ERRORS",

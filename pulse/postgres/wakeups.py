@@ -1,12 +1,12 @@
 """Wake-ups: hints that there is something to do. Polling is the guarantee, never these."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
 from psycopg import sql
 
+from pulse.loop import WakeUp
 from pulse.postgres.database import (
     UNAVAILABLE_ERRORS,
     Connection,
@@ -18,26 +18,6 @@ from pulse.postgres.database import (
 _log = structlog.get_logger(__name__)
 _RECONNECT_SECONDS = 0.5
 _IDLE_CHECK_SECONDS = 5.0
-
-
-class WakeUp:
-    """A hint within the process: any number of `set` calls wake one `wait`."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def set(self) -> None:
-        """Wake the waiter, or let its next wait return at once."""
-        self._event.set()
-
-    async def wait(self, timeout_seconds: float | None) -> bool:
-        """Wait until set or for that long (None: without end); True if it was set."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds):
-                await self._event.wait()
-        woken = self._event.is_set()
-        self._event.clear()
-        return woken
 
 
 class Notifier:

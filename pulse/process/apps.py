@@ -1,29 +1,51 @@
-"""The applications that a process serves, and the workers alone: each wired from the settings."""
+"""The applications that a process serves, and the workers alone, each wired from the settings."""
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
 
 import httpx
 import structlog
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from pulse.application import Orders
+from pulse.application import Orders, open_orders_over_http
 from pulse.errors import PulseError
 from pulse.http.api import InternalDoor, create_api
-from pulse.http.gateway import GatewayDoor, TokenChecker, create_gateway
+from pulse.http.gateway import (
+    GatewayDoor,
+    NoKeys,
+    OneKey,
+    RemoteKeys,
+    TokenChecker,
+    TokenRules,
+    create_gateway,
+)
+from pulse.http.gateway.keys import Keys
 from pulse.http.head import HeadAsGet
+from pulse.http.limits import Limits, RateLimiter
+from pulse.http.rate_limited import RateLimited
 from pulse.http.request_log import LoggedRoot
 from pulse.http.root import ASGIApp, Mounts, Root
+from pulse.http_client import open_client
 from pulse.logs import report_fault
-from pulse.process.gateway import open_orders_elsewhere, open_token_checker
-from pulse.process.limits import limits_of, rate_limited
 from pulse.process.node import Node
 from pulse.process.server import open_server
 from pulse.process.startup import STOP_SIGNALS, stop_on_hangup, tune_gc
 from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
+_CALLERS_TO_FILL_A_PROCESS: Final = 8
+_TO_TAKE_TOKENS: Final = (
+    "PULSE_JWT_AUDIENCE, PULSE_JWT_ISSUER, and either PULSE_JWT_SECRET (HS256) or "
+    "PULSE_JWT_ALGORITHM with PULSE_JWT_PUBLIC_KEY or PULSE_JWT_JWKS_URL"
+)
+_TO_REACH_PULSE: Final = (
+    "PULSE_GATEWAY_SERVICE_TOKEN here, and the same token in the API's PULSE_SERVICE_TOKENS as "
+    "gateway:TOKEN"
+)
 
 
 def everything(settings: Settings) -> Root:
@@ -31,12 +53,27 @@ def everything(settings: Settings) -> Root:
 
     The gateway hands its orders to the API's own use cases, without a hop.
     """
-    return _root(settings, lambda: _everything(settings))
+
+    @asynccontextmanager
+    async def open_mounts() -> AsyncIterator[Mounts]:
+        async with (
+            _open_token_checker(settings) as tokens,
+            _open_node(settings, with_workers=True) as node,
+        ):
+            yield {"/pulse": _api(settings, node), "/gapi": _gateway(settings, node.orders, tokens)}
+
+    return _root(settings, open_mounts)
 
 
 def api_alone(settings: Settings) -> Root:
-    """The API at `/`, without workers: orders stay PENDING until somebody's worker takes them."""
-    return _root(settings, lambda: _api_alone(settings))
+    """The API at `/`, without workers: orders stay PENDING until another process's take them."""
+
+    @asynccontextmanager
+    async def open_mounts() -> AsyncIterator[Mounts]:
+        async with _open_node(settings, with_workers=False) as node:
+            yield {"": _api(settings, node)}
+
+    return _root(settings, open_mounts)
 
 
 def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
@@ -44,7 +81,20 @@ def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None
 
     `transport` takes the place of the network in tests.
     """
-    return _root(settings, lambda: _gateway_alone(settings, transport))
+
+    @asynccontextmanager
+    async def open_mounts() -> AsyncIterator[Mounts]:
+        token = settings.gateway_service_token
+        if token is None:
+            _log.warning("gateway.has_no_service_token", set=_TO_REACH_PULSE)
+        revealed = token.reveal() if token else None
+        async with (
+            _open_token_checker(settings) as tokens,
+            open_orders_over_http(settings.api_base_url, revealed, transport=transport) as orders,
+        ):
+            yield {"": _gateway(settings, orders, tokens)}
+
+    return _root(settings, open_mounts)
 
 
 async def work_until_stopped(settings: Settings) -> None:
@@ -65,6 +115,30 @@ async def work_until_stopped(settings: Settings) -> None:
     _log.info("workers.stopped")
 
 
+def limits_of(settings: Settings) -> Limits:
+    """How much this process takes at a time, of all callers together."""
+    return Limits(
+        requests_in_flight=settings.max_requests_in_flight,
+        bodies_in_progress=settings.max_requests_in_flight,
+        body_seconds=settings.body_timeout_seconds,
+    )
+
+
+def _root(
+    settings: Settings, open_mounts: Callable[[], AbstractAsyncContextManager[Mounts]]
+) -> Root:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Mounts]:
+        stop_on_hangup()
+        _warn_of_httptools()
+        async with open_mounts() as mounts:
+            tune_gc()
+            yield mounts
+
+    root = LoggedRoot if settings.log_level == "debug" else Root
+    return root(opened, limits_of(settings))
+
+
 def _warn_of_httptools() -> None:
     if "uvicorn.protocols.http.httptools_impl" in sys.modules:
         _log.warning(
@@ -76,64 +150,66 @@ def _warn_of_httptools() -> None:
         )
 
 
-def _root(settings: Settings, mounts: Callable[[], AbstractAsyncContextManager[Mounts]]) -> Root:
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Mounts]:
-        stop_on_hangup()
-        _warn_of_httptools()
-        async with mounts() as found:
-            tune_gc()
-            yield found
-
-    root = LoggedRoot if settings.log_level == "debug" else Root
-    return root(opened, limits_of(settings))
-
-
-@asynccontextmanager
-async def _everything(settings: Settings) -> AsyncIterator[Mounts]:
-    async with (
-        open_token_checker(settings) as tokens,
-        _open_node(settings, with_workers=True) as node,
-    ):
-        yield {"/pulse": _api(settings, node), "/gapi": _gateway(settings, node.orders, tokens)}
-
-
-@asynccontextmanager
-async def _api_alone(settings: Settings) -> AsyncIterator[Mounts]:
-    async with _open_node(settings, with_workers=False) as node:
-        yield {"": _api(settings, node)}
-
-
-@asynccontextmanager
-async def _gateway_alone(
-    settings: Settings, transport: httpx.AsyncBaseTransport | None
-) -> AsyncIterator[Mounts]:
-    async with (
-        open_token_checker(settings) as tokens,
-        open_orders_elsewhere(settings, transport) as orders,
-    ):
-        yield {"": _gateway(settings, orders, tokens)}
-
-
 def _api(settings: Settings, node: Node) -> ASGIApp:
     api = create_api(node.orders, node.readiness)
-    limited = rate_limited(api, settings.internal_rate_limit_per_second, settings)
+    limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
     return HeadAsGet(InternalDoor(limited, settings.service_tokens))
 
 
 def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> ASGIApp:
     gateway = create_gateway(orders)
-    limited = rate_limited(gateway, settings.rate_limit_per_second, settings)
+    limited = _rate_limited(gateway, settings.rate_limit_per_second, settings)
     return HeadAsGet(GatewayDoor(limited, tokens))
+
+
+def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIApp:
+    """The application, limited for each caller where that is asked for."""
+    if not per_second:
+        return app
+    limiter = RateLimiter(per_second, settings.rate_limit_burst_seconds)
+    most_at_once = max(1, settings.max_requests_in_flight // _CALLERS_TO_FILL_A_PROCESS)
+    return RateLimited(app, limiter, most_at_once)
 
 
 @asynccontextmanager
 async def _open_node(settings: Settings, *, with_workers: bool) -> AsyncIterator[Node]:
-    async with open_server(settings) as server:
-        node = Node(settings, server.conninfo)
-        async with node.running(with_workers=with_workers):
-            watch = asyncio.create_task(server.watch())
-            try:
-                yield node
-            finally:
-                watch.cancel()
+    async with open_server(settings) as conninfo:
+        node = Node(settings, conninfo, with_workers=with_workers)
+        async with node.running():
+            yield node
+
+
+@asynccontextmanager
+async def _open_token_checker(settings: Settings) -> AsyncIterator[TokenChecker]:
+    """Checks tokens by these settings; none is good where no key is set, which is logged once."""
+    async with AsyncExitStack() as stack:
+        keys = await _open_keys(settings, stack)
+        if isinstance(keys, NoKeys):
+            _log.warning("gateway.takes_no_tokens", set=_TO_TAKE_TOKENS)
+        rules = TokenRules(
+            settings.jwt_algorithm or "HS256",
+            audience=settings.jwt_audience or "",
+            issuer=settings.jwt_issuer or "",
+            max_lifetime_seconds=settings.jwt_max_lifetime_seconds,
+        )
+        yield TokenChecker(rules, keys)
+
+
+async def _open_keys(settings: Settings, stack: AsyncExitStack) -> Keys:
+    if settings.jwt_secret is not None:
+        return OneKey(settings.jwt_secret.reveal().encode())
+    if settings.jwt_public_key is not None:
+        return OneKey(load_pem_public_key(settings.jwt_public_key.encode()))  # type: ignore[arg-type]
+    if settings.jwt_jwks_url is None or settings.jwt_algorithm is None:
+        return NoKeys()
+    url = settings.jwt_jwks_url
+    # a proxy of the environment may lie on the way to an issuer, never to this machine itself
+    client = open_client(
+        "PULSE_JWT_JWKS_URL",
+        trust_env=url.startswith("https:"),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+    )
+    http = await stack.enter_async_context(client)
+    keys = RemoteKeys(http, url, settings.jwt_algorithm)
+    stack.push_async_callback(keys.close)
+    return keys

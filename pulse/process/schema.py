@@ -9,6 +9,7 @@ import structlog
 
 from pulse.application import LogUnfit, read_sequence_fault, require_fit_log
 from pulse.errors import PulseError
+from pulse.loop import Job
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 from pulse.postgres.revisions import AppliedRevision, read_applied
@@ -17,31 +18,30 @@ from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
 _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=2.0)
-CHECK_SECONDS: Final = 2.0
-"""How often a running process checks the schema."""
 
 
-class SchemaGate:
+class SchemaGate(Job[None]):
     """Opens when this code may run on the schema, migrated by any process, and the log is fit.
 
     `tried` is set after the first attempt, whatever came of it: from then on requests can be
     answered, with 503 where need be. `fault` says why this process may not work now; None if it
-    may. Run `run_once` periodically after that: a newer release may have migrated.
+    may. After that it is a job: a newer release may have migrated.
     """
+
+    name = "schema"
+    poll_seconds = 2.0
 
     def __init__(self, database: Database, *, migrate: bool) -> None:
         self.tried = asyncio.Event()
-        self.opened = False
         self.fault: str | None = "the schema has not been checked yet"
-        self.migrations = Migrations(REVISIONS)
         self._database = database
+        self._migrations = Migrations(REVISIONS)
         self._migrate = migrate
-        self._reported: str | None = None
         self._unfit: str | None = None
 
     def fault_at(self, applied: Sequence[AppliedRevision]) -> str | None:
         """Why this process serves no orders at these revisions of the schema, None if it may."""
-        return self.migrations.fault(applied) or self._unfit
+        return self._migrations.fault(applied) or self._unfit
 
     def require(self) -> None:
         """Return if this process may work on the database.
@@ -71,63 +71,58 @@ class SchemaGate:
                 no right to migrate, a schema that is too new.
             LogUnfit: at the first attempt, a log that must not be appended to.
         """
-        retry = Retry(_RETRY)
+        retry, reported = Retry(_RETRY), None
         try:
             while (fault := await self._attempt()) is not None:
                 self.fault = fault
-                self._report(fault)
+                if fault != reported:
+                    meanwhile = "orders are answered 503, and Postgres is tried again and again"
+                    _log.warning("postgres.not_ready", reason=fault, meanwhile=meanwhile)
+                reported = fault
                 self.tried.set()
                 await retry.wait()
-            self.opened, self.fault = True, None
+            self.fault = None
         finally:
             self.tried.set()
-        if self._reported is not None:
+        if reported is not None:
             _log.info("postgres.ready")
 
     async def _attempt(self) -> str | None:
+        """Why the start has to wait; raises what a process must not start with."""
         try:
-            return await asyncio.to_thread(self._migrate_or_look) or await self._unfit_log()
-        except SessionUnfit as error:
-            if error.lasting and not self.tried.is_set():
-                raise
-            return str(error)
-        except psycopg.errors.LockNotAvailable as error:
-            return f"the log is locked, so it is not known whether it is fit: {describe(error)}"
-        except psycopg.OperationalError as error:
-            return f"Postgres cannot be reached: {describe(error)}"
-        except MigrationUnderWay as error:
-            return str(error)
-        except LogUnfit:
-            raise
+            fault = await asyncio.to_thread(self._migrate_or_check)
+            if fault is None:
+                async with await self._database.connect("start") as connection:
+                    await require_fit_log(connection)
+            self._unfit = None
         except (psycopg.Error, PulseError) as error:
-            if self.tried.is_set():
-                return str(error)
+            reason, may_pass = _judge(error)
+            if isinstance(error, LogUnfit):
+                self._unfit = reason
+            if may_pass or self.tried.is_set():
+                return reason
+            if isinstance(error, SessionUnfit | LogUnfit):
+                raise
             raise SchemaNotCurrent(f"the schema cannot be made current: {error}") from error
+        return fault
 
-    async def _unfit_log(self) -> str | None:
-        async with await self._database.connect("start") as connection:
-            try:
-                await require_fit_log(connection)
-            except LogUnfit as error:
-                self._unfit = str(error)
-                if not self.tried.is_set():
-                    raise
-            else:
-                self._unfit = None
-        return self._unfit
-
-    def _migrate_or_look(self) -> str | None:
+    def _migrate_or_check(self) -> str | None:
         conninfo, limits = self._database.conninfo, self._database.limits
         if self._migrate:
-            self.migrations.migrate(conninfo, limits)
+            self._migrations.migrate(conninfo, limits)
             return None
-        return self.migrations.fault(self.migrations.current(conninfo, limits))
+        return self._migrations.fault(self._migrations.current(conninfo, limits))
 
-    def _report(self, fault: str) -> None:
-        if fault != self._reported:
-            _log.warning(
-                "postgres.not_ready",
-                reason=fault,
-                meanwhile="orders are answered 503",
-            )
-        self._reported = fault
+
+def _judge(error: Exception) -> tuple[str, bool]:
+    """What the error says, and whether it may pass while the process waits."""
+    match error:
+        case SessionUnfit():
+            return str(error), not error.lasting
+        case psycopg.errors.LockNotAvailable():
+            reason = "the log is locked, so it is not known whether it is fit"
+            return f"{reason}: {describe(error)}", True
+        case psycopg.OperationalError():
+            return f"Postgres cannot be reached: {describe(error)}", True
+        case _:
+            return str(error), isinstance(error, MigrationUnderWay)

@@ -1,8 +1,8 @@
-"""What a person at a terminal works with: the database, looked at and tended from one process."""
+"""What the commands of a terminal work with: the database, without an appender or loops."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import msgspec
@@ -18,9 +18,10 @@ from pulse.process.revisions import REVISIONS
 from pulse.process.server import open_server
 from pulse.process.startup import tune_gc
 from pulse.projections import Audit, OnProgress, OrderReader, ParkedOrders, Rebuild
+from pulse.retry import Retry, RetryPolicy
 from pulse.settings import Settings
 
-_LOOK_AGAIN_SECONDS: Final = 0.5
+_RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=1.0)
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -57,9 +58,13 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             f"there is no data of Pulse in {settings.data_dir.absolute()}: "
             "set PULSE_DATA_DIR or PULSE_DATABASE_URL, or start with `pulse up`"
         )
-    async with open_server(settings) as server:
-        database = Database(server.conninfo, pool_size=2)
-        _require_current_schema(database)
+    async with open_server(settings) as conninfo:
+        database = Database(conninfo, pool_size=2)
+        migrations = Migrations(REVISIONS)
+        with _errors_for_people("the schema cannot be read"):
+            fault = migrations.fault(migrations.current(conninfo, database.limits))
+        if fault is not None:
+            raise SchemaNotCurrent(fault)
         await database.open()
         try:
             store = EventStore(database, on_commit=lambda: None)
@@ -79,48 +84,28 @@ async def migrate_once(settings: Settings) -> AppliedRevision:
         SessionUnfit: this server, database or session is not what Pulse needs.
         SchemaNotCurrent: it refuses the change, or is newer and does not admit this code.
     """
-    async with open_server(settings) as server:
-        database = Database(server.conninfo, pool_size=2)
-        migrations = Migrations(REVISIONS)
-        try:
-            await _migrate(migrations, database)
-            applied = migrations.current(database.conninfo, database.limits)
-        except SessionUnfit:
-            raise
-        except psycopg.OperationalError as error:
-            raise _unreachable(error) from error
-        except psycopg.Error as error:
-            fault = f"the schema cannot be made current: {describe(error)}"
-            raise SchemaNotCurrent(fault) from error
-        return applied[-1]
+    async with open_server(settings) as conninfo:
+        limits = Database(conninfo, pool_size=2).limits
+        migrations, retry = Migrations(REVISIONS), Retry(_RETRY)
+        with _errors_for_people("the schema cannot be made current"):
+            while True:
+                try:
+                    await asyncio.to_thread(migrations.migrate, conninfo, limits)
+                except MigrationUnderWay:
+                    await retry.wait()
+                else:
+                    return migrations.current(conninfo, limits)[-1]
 
 
-async def _migrate(migrations: Migrations, database: Database) -> None:
-    """Migrate, waiting for whoever is at it before."""
-    while True:
-        try:
-            await asyncio.to_thread(migrations.migrate, database.conninfo, database.limits)
-        except MigrationUnderWay:
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-        else:
-            return
-
-
-def _require_current_schema(database: Database) -> None:
-    migrations = Migrations(REVISIONS)
+@contextmanager
+def _errors_for_people(what: str) -> Iterator[None]:
     try:
-        fault = migrations.fault(migrations.current(database.conninfo, database.limits))
+        yield
     except SessionUnfit:
         raise
     except psycopg.OperationalError as error:
-        raise _unreachable(error) from error
+        raise DatabaseUnavailable(
+            f"Postgres cannot be reached: {describe(error)}; check PULSE_DATABASE_URL"
+        ) from error
     except psycopg.Error as error:
-        raise SchemaNotCurrent(f"the schema cannot be read: {describe(error)}") from error
-    if fault is not None:
-        raise SchemaNotCurrent(fault)
-
-
-def _unreachable(error: Exception) -> DatabaseUnavailable:
-    return DatabaseUnavailable(
-        f"Postgres cannot be reached: {describe(error)}; check PULSE_DATABASE_URL"
-    )
+        raise SchemaNotCurrent(f"{what}: {describe(error)}") from error

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from pulse.domain import EVENT_TYPES, OrderCreated
+from pulse.loop import Job
 from pulse.postgres import Connection, Database, load_sql
 from pulse.projections.lag import read_position
 from pulse.projections.projector import PROJECTION_NAME
@@ -84,8 +85,11 @@ class AuditState(msgspec.Struct, frozen=True):
     findings: dict[AuditFault, int]
 
 
-class Audit:
+class Audit(Job[AuditedWindow | None]):
     """Compares log and queue, at most `window_events` events at once."""
+
+    name = "audit"
+    poll_seconds = 0.5
 
     def __init__(self, database: Database, *, window_events: int = WINDOW_EVENTS) -> None:
         self._database = database

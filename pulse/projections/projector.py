@@ -1,7 +1,7 @@
 """The projector: reads the log from its position and writes the order queue."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -10,6 +10,7 @@ import structlog
 
 from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_issued_log
+from pulse.loop import NOW, Job
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
 from pulse.projections.parking import FaultUnclear, Parking
 from pulse.projections.poison import Blame, blame_of
@@ -40,19 +41,31 @@ class Busy(msgspec.Struct, frozen=True):
     """Another process holds the position: it is doing the work."""
 
 
-class Projector:
+class Projector(Job[Projected | Busy]):
     """Advances the order queue, one batch a transaction, single-file over all processes.
 
     Rows, slices, ended claims and the new position are one transaction that holds the position's
     row, so each event is applied exactly once whatever process dies when. An event that cannot be
     applied parks its own order. At an event that only newer code can apply this process stops, and
-    leaves the position to processes of newer code; `fault` says so.
+    leaves the position to processes of newer code; `fault` says so. `on_advance` is called when the
+    queue has moved, whichever process moved it.
     """
 
+    name = "projector"
+    poll_seconds = 5.0
+    least_pause_seconds = 0.005
+
     def __init__(
-        self, database: Database, mapper: EventMapper, *, batch_events: int = 1000
+        self,
+        database: Database,
+        mapper: EventMapper,
+        *,
+        batch_events: int = 1000,
+        on_advance: Callable[[], None] = lambda: None,
     ) -> None:
         self.fault: str | None = None
+        self._on_advance = on_advance
+        self._seen_position = -1
         self._database = database
         self._writer = QueueWriter(mapper, end_claims=True)
         self._batch_events = batch_events
@@ -76,7 +89,18 @@ class Projector:
             self.fault = None
             if result.events:
                 _log.debug("projection.advanced", position=result.position, events=result.events)
+            if result.foreign:
+                _log.info("projection.foreign_skipped", events=result.foreign)
+            if result.position != self._seen_position:
+                self._seen_position = result.position
+                self._on_advance()
         return result
+
+    def pause_after(self, result: Projected | Busy) -> float | None:
+        """None at all after a full batch; a short one while another process holds the position."""
+        if isinstance(result, Busy):
+            return BUSY_SECONDS
+        return NOW if result.events == self._batch_events else None
 
     async def run_until(self, position: int) -> None:
         """Return when the queue is at that position or beyond, whichever process brought it there.

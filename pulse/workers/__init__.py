@@ -1,7 +1,6 @@
-"""Background work: the loop, splitting, timeouts, and the claims it holds."""
+"""Background work: splitting, timeouts, and the claims it holds."""
 
 from pulse.workers.claims import Claims
-from pulse.workers.loop import NOW, Loop
 from pulse.workers.orphans import OrphanedClaims, Released
 from pulse.workers.overview import reader_of_workers
 from pulse.workers.presence import CLAIMS_CHANNEL, Presence
@@ -11,10 +10,8 @@ from pulse.workers.timeouts import TimedOutBatch, TimeoutMonitor
 
 __all__ = [
     "CLAIMS_CHANNEL",
-    "NOW",
     "Claims",
     "Fate",
-    "Loop",
     "OrphanedClaims",
     "Presence",
     "Released",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from pulse.loop import Job
 from pulse.postgres import Connection, Database, load_sql
 from pulse.workers.presence import PRESENCE_CLASS
 
@@ -21,11 +22,14 @@ class Released(msgspec.Struct, frozen=True):
     orders: Counter[str]
 
 
-class OrphanedClaims:
+class OrphanedClaims(Job[Released]):
     """Looks for claims of workers that are gone. Every process with the pool does.
 
     `on_release` is called after orders came back, to wake whoever may take them.
     """
+
+    name = "orphans"
+    poll_seconds = 1.0
 
     def __init__(
         self,

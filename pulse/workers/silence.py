@@ -2,6 +2,7 @@
 
 import structlog
 
+from pulse.loop import Job
 from pulse.postgres import Database, load_sql
 
 _log = structlog.get_logger(__name__)
@@ -9,12 +10,15 @@ _log = structlog.get_logger(__name__)
 _END_SILENT_TRANSACTIONS = load_sql(__package__, "end_silent_transactions")
 
 
-class SilentClients:
+class SilentClients(Job[list[str]]):
     """Ends sessions of frozen or cut-off processes that hold locks. Every process with a pool does.
 
     What such a session was at is rolled back. It may have waited for its client for
     `silence_seconds`: as long as Postgres itself lets it wait between two statements.
     """
+
+    name = "silence"
+    poll_seconds = 0.5
 
     def __init__(self, database: Database, *, silence_seconds: float | None = None) -> None:
         self._database = database

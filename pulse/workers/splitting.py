@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import ChainMap, Counter
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 from uuid import UUID
@@ -20,11 +21,14 @@ from pulse.eventstore import (
     RecordedEvent,
     VersionTaken,
 )
+from pulse.loop import NOW, Job
 from pulse.postgres import DatabaseUnavailable
 from pulse.workers.claims import Claims
 
 _log = structlog.get_logger(__name__)
 _DOUBT_SECONDS: Final = 60.0
+_AFTER_HANDING_BACK_SECONDS: Final = 0.5
+_NOT_PRESENT_SECONDS: Final = 0.1
 _SLICES_BETWEEN_YIELDS: Final = 100
 """Some two milliseconds of deciding: then requests are let through, and what is decided is sent."""
 
@@ -43,13 +47,14 @@ class Fate(Enum):
 
 
 class SplitBatch(msgspec.Struct, frozen=True):
-    """How many orders were claimed, and how many met which fate."""
+    """How many orders were claimed, and how many met which fate; none if it was not `present`."""
 
     claimed: int
     fates: Counter[Fate]
+    present: bool = True
 
 
-class SplittingWorker:
+class SplittingWorker(Job[SplitBatch]):
     """Splits orders in batches. Of all who would settle an order, version 2 lets one win.
 
     Whoever loses leaves the claim alone: projecting the winner's event ends it. An append whose
@@ -59,6 +64,9 @@ class SplittingWorker:
     again, and hands back what has no outcome there; for a minute, since what it sent may be carried
     out long after the connection broke.
     """
+
+    name = "splitting"
+    poll_seconds = 5.0
 
     def __init__(  # noqa: PLR0913 - the worker's whole world, wired once
         self,
@@ -70,6 +78,7 @@ class SplittingWorker:
         batch_size: int,
         max_split_delay_seconds: float,
         timeout_seconds: float = float("inf"),
+        is_present: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._claims = claims
@@ -78,6 +87,7 @@ class SplittingWorker:
         self._batch_size = batch_size
         self._max_split_delay_seconds = max_split_delay_seconds
         self._timeout_seconds = timeout_seconds
+        self._is_present = is_present
         self._doubt_ends_at: float | None = None
 
     async def run_once(self) -> SplitBatch:
@@ -86,6 +96,8 @@ class SplittingWorker:
         Raises:
             DatabaseUnavailable: nothing could be claimed.
         """
+        if not self._is_present():
+            return SplitBatch(0, Counter(), present=False)
         doubt_ends_at = await self._doubt_after_a_look()
         self._doubt()
         claims = await self._claims.claim(self._batch_size)
@@ -100,6 +112,14 @@ class SplittingWorker:
         batch = SplitBatch(len(claims), Counter(fates.values()))
         _log.info("orders.split", **{fate.name.lower(): n for fate, n in batch.fates.items()})
         return batch
+
+    def pause_after(self, result: SplitBatch) -> float | None:
+        """None at all after a full batch; a short one where the same orders would come again."""
+        if not result.present:
+            return _NOT_PRESENT_SECONDS
+        if result.fates.keys() & {Fate.HANDED_BACK, Fate.LEFT_TO_NEWER, Fate.UNKNOWN}:
+            return _AFTER_HANDING_BACK_SECONDS
+        return NOW if result.claimed == self._batch_size else None
 
     def _doubt(self) -> None:
         self._doubt_ends_at = asyncio.get_running_loop().time() + _DOUBT_SECONDS

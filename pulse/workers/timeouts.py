@@ -17,6 +17,7 @@ from pulse.eventstore import (
     RecordedEvent,
     VersionTaken,
 )
+from pulse.loop import NOW, Job
 from pulse.postgres import Database, load_sql
 
 _log = structlog.get_logger(__name__)
@@ -34,12 +35,15 @@ class TimedOutBatch(msgspec.Struct, frozen=True):
     timed_out: int
 
 
-class TimeoutMonitor:
+class TimeoutMonitor(Job[TimedOutBatch]):
     """Appends TimedOut for orders claimed longer ago than the timeout, by the database's clock.
 
     Version 2 is unique, so a worker that finishes at the last moment wins or loses whole. The
     claim itself is left alone: projecting the outcome ends it.
     """
+
+    name = "timeouts"
+    poll_seconds = 60.0
 
     def __init__(
         self,
@@ -78,6 +82,10 @@ class TimeoutMonitor:
             if timed_out or len(claims) < _MOST_CLAIMS:
                 return TimedOutBatch(overdue, timed_out)
         return TimedOutBatch(overdue, 0)
+
+    def pause_after(self, result: TimedOutBatch) -> float | None:
+        """Look again at once while there is more to time out."""
+        return NOW if result.timed_out else None
 
     async def _give_up_one(
         self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]

@@ -30,9 +30,9 @@ async def test_whoever_ends_does_not_chase_what_others_append(
             await others.append(next(orders))
             return await run_once(projector)
 
-        monkeypatch.setattr(wiring, "_CATCH_UP_SECONDS", 3600.0)
+        monkeypatch.setattr(wiring, "MAX_CATCH_UP_SECONDS", 3600.0)
         async with asyncio.timeout(40):
-            async with Node(Settings(database_url=conninfo), conninfo).running(with_workers=False):
+            async with Node(Settings(), conninfo, with_workers=False).running():
                 monkeypatch.setattr(Projector, "run_once", and_others_go_on)
 
 
@@ -45,7 +45,7 @@ async def test_a_worker_is_present_until_its_last_outcomes_are_projected(
         present_at_the_end.append(await workers_present(database))
 
     monkeypatch.setattr(Projector, "run_until", look)
-    async with Node(Settings(database_url=conninfo), conninfo).running(with_workers=True):
+    async with Node(Settings(), conninfo, with_workers=True).running():
 
         async def is_present() -> bool:
             return await workers_present(database) == 1

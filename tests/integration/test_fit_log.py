@@ -29,8 +29,7 @@ def execute(conninfo: str, *statements: str) -> None:
 
 
 async def start(conninfo: str) -> None:
-    node = Node(Settings(database_url=conninfo), conninfo)
-    async with node.running(with_workers=True):
+    async with Node(Settings(), conninfo, with_workers=True).running():
         pass
 
 

@@ -4,9 +4,9 @@ import asyncio
 from itertools import pairwise
 
 from pulse.eventstore import LOG_CHANNEL
+from pulse.loop import Job, Loop
 from pulse.postgres import Database, Listener, Notifier, WakeUp
-from pulse.projections import Busy, Projected, Projector
-from pulse.workers import Loop
+from pulse.projections import Projector
 from tests.support.events import MAPPER, foreign_event, order_created
 from tests.support.log import (
     fetch,
@@ -85,10 +85,7 @@ async def test_the_channel_is_the_one_that_the_library_listens_to(database: Data
 
 
 async def test_a_lost_wake_up_is_made_good_by_the_poll(database: Database) -> None:
-    projector = Projector(database, MAPPER)
-    loop: Loop[Projected | Busy] = Loop(
-        "projector", projector.run_once, lambda _: None, wake_up=WakeUp(), poll_seconds=0.02
-    )
+    loop = Loop(Projector(database, MAPPER), wake_up=WakeUp(), poll_seconds=0.02)
     created = order_created()
 
     async def projected() -> bool:
@@ -103,11 +100,16 @@ async def test_a_loop_that_is_woken_all_the_time_rests_between_its_steps() -> No
     wake_up, clock = WakeUp(), asyncio.get_running_loop().time
     steps: list[float] = []
 
-    async def step() -> None:
-        steps.append(clock())
-        wake_up.set()
+    class Busy(Job[None]):
+        name = "busy"
+        poll_seconds = 60.0
+        least_pause_seconds = 0.02
 
-    loop = Loop("busy", step, lambda _: None, wake_up=wake_up, poll_seconds=60, least_seconds=0.02)
+        async def run_once(self) -> None:
+            steps.append(clock())
+            wake_up.set()
+
+    loop = Loop(Busy(), wake_up=wake_up)
 
     async def went_on() -> bool:
         return len(steps) > 3

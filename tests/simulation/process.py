@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pulse.application import InProcessOrders, Origin
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.eventstore.append_connection import ConnectionLimits
-from pulse.postgres import WakeUp
-from pulse.process.node import _pause_after_projecting, _pause_after_splitting
-from pulse.projections import Busy, OrderReader, Projected
-from pulse.workers import (
-    NOW,
-    Claims,
-    Loop,
-    OrphanedClaims,
-    SplitBatch,
-    TimeoutMonitor,
-)
+from pulse.loop import Loop, WakeUp
+from pulse.projections import OrderReader
+from pulse.workers import Claims, OrphanedClaims, TimeoutMonitor
 from tests.simulation.loop import ProcessLoop
 from tests.simulation.memory.connection import MemoryDatabase
 from tests.simulation.memory.server import EPOCH
@@ -49,7 +41,6 @@ class Process:
         self.presence = SimulatedPresence(world, self)
         self._world = world
         self._offset = timedelta(seconds=_within(world, 0.0, _MOST_OFFSET_SECONDS))
-        self._seen_position = -1
         self.stopping = False
         self._database = MemoryDatabase(world.server, self.wire, world.statements)
         self._origin = Origin(name)
@@ -65,7 +56,10 @@ class Process:
         reader = OrderReader(self._database, self.store.mapper)
         self.orders = InProcessOrders(self.store, reader, self._clock, self._origin)
         self.projector = world.planted.projector(
-            self._database, self.store.mapper, batch_events=profile.batch_events
+            self._database,
+            self.store.mapper,
+            batch_events=profile.batch_events,
+            on_advance=self.queue_advanced.set,
         )
 
     def start(self) -> None:
@@ -102,34 +96,20 @@ class Process:
         self.queue_advanced.set()
         self._world.wake_others(self, "queue_advanced")
 
-    async def _project(self) -> Projected | Busy:
-        result = await self.projector.run_once()
-        if isinstance(result, Projected) and result.position != self._seen_position:
-            self._seen_position = result.position
-            self.queue_advanced.set()
-        return result
+    def _projector_loop(self) -> Loop:
+        poll_seconds = self._world.profile.poll
+        return Loop(self.projector, wake_up=self.log_advanced, poll_seconds=poll_seconds)
 
-    def _projector_loop(self) -> Loop[Any]:
-        return Loop(
-            "projector",
-            self._project,
-            _pause_after_projecting,
-            wake_up=self.log_advanced,
-            poll_seconds=self._world.profile.poll,
-        )
-
-    def _orphans_loop(self) -> Loop[Any]:
+    def _orphans_loop(self) -> Loop:
         orphans = OrphanedClaims(
             self._database,
             own_worker=self.name,
             timeout_seconds=self._world.profile.timeout,
             on_release=self._on_release,
         )
-        return Loop(
-            "orphans", orphans.run_once, lambda _: None, poll_seconds=self._world.profile.poll
-        )
+        return Loop(orphans, poll_seconds=self._world.profile.poll)
 
-    def _timeouts_loop(self) -> Loop[Any]:
+    def _timeouts_loop(self) -> Loop:
         monitor = TimeoutMonitor(
             self._database,
             self.store,
@@ -137,14 +117,9 @@ class Process:
             self._origin,
             timeout_seconds=self._world.profile.timeout,
         )
-        return Loop(
-            "timeouts",
-            monitor.run_once,
-            lambda batch: NOW if batch.timed_out else None,
-            poll_seconds=self._world.profile.poll,
-        )
+        return Loop(monitor, poll_seconds=self._world.profile.poll)
 
-    def _splitting_loop(self) -> Loop[Any]:
+    def _splitting_loop(self) -> Loop:
         profile = self._world.profile
         worker = self._world.planted.worker(
             self.store,
@@ -154,18 +129,9 @@ class Process:
             batch_size=profile.batch_size,
             max_split_delay_seconds=profile.max_split_delay,
             timeout_seconds=profile.timeout,
+            is_present=lambda: self.presence.held,
         )
-
-        async def split_while_present() -> SplitBatch | None:
-            return await worker.run_once() if self.presence.held else None
-
-        return Loop(
-            "splitting",
-            split_while_present,
-            lambda batch: _pause_after_splitting(batch, profile.batch_size),
-            wake_up=self.queue_advanced,
-            poll_seconds=profile.poll,
-        )
+        return Loop(worker, wake_up=self.queue_advanced, poll_seconds=profile.poll)
 
 
 def _within(world: "World", middle: float, most: float) -> float:

@@ -1,21 +1,37 @@
 """A loop says so when it has done no work for long, and not before."""
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from pulse import loop
 from pulse.errors import PulseError
-from pulse.workers import NOW, Loop, loop
+from pulse.loop import NOW, Job, Loop
 from tests.support.log import running
 from tests.support.waiting import until
 
 
-def loop_of(step: Any) -> Loop[Any]:
-    return Loop("testing", step, lambda _: NOW, poll_seconds=60)
+class StepJob(Job[None]):
+    name = "testing"
+    poll_seconds = 60.0
+
+    def __init__(self, step: Callable[[], Awaitable[None]], pause: float | None = NOW) -> None:
+        self._step = step
+        self._pause = pause
+
+    async def run_once(self) -> None:
+        await self._step()
+
+    def pause_after(self, _: None) -> float | None:
+        return self._pause
 
 
-async def until_fault(tested: Loop[Any], words: str | None) -> None:
+def loop_of(step: Callable[[], Awaitable[None]]) -> Loop:
+    return Loop(StepJob(step))
+
+
+async def until_fault(tested: Loop, words: str | None) -> None:
     async def said() -> bool:
         return tested.fault is None if words is None else words in (tested.fault or "")
 
@@ -85,7 +101,7 @@ async def test_a_loop_that_waits_for_work_is_well(monkeypatch: pytest.MonkeyPatc
     async def step() -> None:
         rested.set()
 
-    tested = Loop[Any]("testing", step, lambda _: None, poll_seconds=60)
+    tested = Loop(StepJob(step, None))
     async with running(tested.run):
         await rested.wait()
         await until_fault(tested, None)

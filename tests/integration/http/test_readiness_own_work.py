@@ -10,11 +10,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pulse import loop
 from pulse.postgres import DatabaseUnavailable
 from pulse.process.apps import api_alone
 from pulse.projections import Projector
 from pulse.settings import Settings
-from pulse.workers import Claims, TimeoutMonitor, loop, presence
+from pulse.workers import Claims, TimeoutMonitor, presence
 from tests.support.api import client_of, lifespan_of, serving
 from tests.support.events import order_created, orders_created, slices_scheduled, stored
 from tests.support.log import write

@@ -1,17 +1,14 @@
-"""The loop every background task runs in: one step after another, woken by a hint, saved by a poll.
-
-A step is `run_once` of something that can be tested without a timer. What it returns tells how
-long to wait before the next one.
-"""
+"""The loop of every background job: one step after another, woken by a hint, saved by a poll."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, Generic, TypeVar
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
 from pulse.errors import PulseError
-from pulse.postgres import WakeUp
 from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
@@ -23,40 +20,76 @@ MAX_FAILING_SECONDS: Final = 10.0
 MAX_STEP_SECONDS: Final = 30.0
 """A step that takes longer hangs: every statement and every append in it is bounded by less."""
 
-Result = TypeVar("Result")
-
 NOW: Final = 0.0
 """Pause for when there is more to do."""
 
+Result = TypeVar("Result")
 
-class Loop(Generic[Result]):
-    """Runs a step until told to stop.
 
-    `pause_after` says how many seconds to rest after a result: NOW, or a while, or None for "until
-    the wake-up or the poll", then for `least_seconds` at least: what comes meanwhile goes together
-    in the next step. `stop` lets the step under way finish.
+class WakeUp:
+    """A hint within the process: any number of `set` calls wake one `wait`."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Wake the waiter, or let its next wait return at once."""
+        self._event.set()
+
+    async def wait(self, timeout_seconds: float | None) -> bool:
+        """Wait until set or for that long (None: without end); True if it was set."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
+        woken = self._event.is_set()
+        self._event.clear()
+        return woken
+
+
+class Job(ABC, Generic[Result]):
+    """The work of a loop: a bounded step that can be tested without a timer, and its pacing.
+
+    Between steps with nothing more to do the loop pauses for `least_pause_seconds` (what comes
+    meanwhile goes together in the next step), then until the wake-up, or for `poll_seconds`.
     """
 
-    def __init__(  # noqa: PLR0913 - a loop's whole rhythm, set once
+    name: str
+    poll_seconds: float
+    least_pause_seconds: float = 0.0
+
+    @abstractmethod
+    async def run_once(self) -> Result:
+        """Do the next step."""
+
+    def pause_after(self, result: Result) -> float | None:  # noqa: ARG002 - for jobs that need it
+        """Seconds to pause after this result: NOW, a while, or None for the usual pause."""
+        return None
+
+
+class Loop:
+    """Runs a job until told to stop; `stop` lets the step under way finish.
+
+    `require` is called before each step, which fails where it raises. `poll_seconds` takes the
+    place of the job's own.
+    """
+
+    def __init__(
         self,
-        name: str,
-        run_once: Callable[[], Awaitable[Result]],
-        pause_after: Callable[[Result], float | None],
+        job: Job[Any],
         *,
         wake_up: WakeUp | None = None,
-        poll_seconds: float,
-        least_seconds: float = 0.0,
+        poll_seconds: float | None = None,
+        require: Callable[[], None] | None = None,
     ) -> None:
-        self.name = name
-        self._run_once = run_once
-        self._pause_after = pause_after
+        self.name = job.name
+        self._job = job
         self._wake_up = wake_up or WakeUp()
-        self._poll_seconds = poll_seconds
-        self._least_seconds = least_seconds
+        self._poll_seconds = job.poll_seconds if poll_seconds is None else poll_seconds
+        self._require = require
         self._stopping = False
-        self._fault: str | None = None
-        self._failing_since: float | None = None
+        self._reported: str | None = None
         self._failure = ""
+        self._failing_since: float | None = None
         self._step_began_at: float | None = None
 
     @property
@@ -75,7 +108,7 @@ class Loop(Generic[Result]):
         retry = Retry(_RETRY)
         while not self._stopping:
             try:
-                pause = self._pause_after(await self._step())
+                pause = self._job.pause_after(await self._step())
             except PulseError as error:
                 self._report(str(error))
                 self._note_failure(str(error))
@@ -96,10 +129,12 @@ class Loop(Generic[Result]):
         self._stopping = True
         self._wake_up.set()
 
-    async def _step(self) -> Result:
+    async def _step(self) -> Any:  # noqa: ANN401 - the job's own result goes back to the job
+        if self._require is not None:
+            self._require()
         self._step_began_at = asyncio.get_running_loop().time()
         try:
-            return await self._run_once()
+            return await self._job.run_once()
         finally:
             self._step_began_at = None
 
@@ -109,14 +144,14 @@ class Loop(Generic[Result]):
             self._failing_since = asyncio.get_running_loop().time()
 
     def _report(self, fault: str | None) -> None:
-        """Say what changed, not every time that it has not: a fault may last for hours."""
-        if fault == self._fault:
+        """Log a change of the fault, not every failed step: a fault may last for hours."""
+        if fault == self._reported:
             return
         if fault is None:
             _log.info("loop.recovered", loop=self.name)
         else:
             _log.warning("loop.step_failed", loop=self.name, error=fault)
-        self._fault = fault
+        self._reported = fault
 
     async def _rest(self, pause: float | None) -> None:
         if self._stopping:
@@ -124,5 +159,5 @@ class Loop(Generic[Result]):
         if pause is not None:
             await asyncio.sleep(pause)
             return
-        await asyncio.sleep(self._least_seconds)
+        await asyncio.sleep(self._job.least_pause_seconds)
         await self._wake_up.wait(self._poll_seconds)
