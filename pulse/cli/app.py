@@ -36,7 +36,7 @@ from pulse.errors import PulseError
 from pulse.http_client import EnvironmentUnusable
 from pulse.logs import report_fault
 from pulse.postgres import DatabaseUnavailable
-from pulse.postgres.embedded.errors import EmbeddedServerError
+from pulse.postgres.embedded import EmbeddedServerError
 from pulse.printable import printable
 from pulse.streams import drop_unwritten, open_standard_streams
 

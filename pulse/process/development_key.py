@@ -15,8 +15,7 @@ import msgspec
 
 from pulse.application import Caller
 from pulse.errors import PulseError
-from pulse.postgres.embedded.errors import EmbeddedServerError
-from pulse.postgres.embedded.trust import refuse_writable_by_others
+from pulse.postgres.embedded import EmbeddedServerError, refuse_writable_by_others
 from pulse.secret import Secret
 from pulse.settings import Settings
 

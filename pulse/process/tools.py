@@ -11,7 +11,7 @@ import psycopg
 from pulse.application import InProcessOrders, Origin, ScheduleVerification, system_clock
 from pulse.eventstore import EventStore
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
-from pulse.postgres.embedded import EmbeddedServer
+from pulse.postgres.embedded import has_data
 from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
 from pulse.postgres.revisions import AppliedRevision
 from pulse.process.revisions import REVISIONS
@@ -53,7 +53,7 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
         SessionUnfit: this server, database or session is not what Pulse needs.
         SchemaNotCurrent: it has another schema than this code needs, or there is no data at all.
     """
-    if settings.database_url is None and not EmbeddedServer.has_data(settings.data_dir):
+    if settings.database_url is None and not has_data(settings.data_dir):
         raise SchemaNotCurrent(
             f"there is no data of Pulse in {settings.data_dir.absolute()}: "
             "set PULSE_DATA_DIR or PULSE_DATABASE_URL, or start with `pulse up`"

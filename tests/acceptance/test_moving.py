@@ -1,5 +1,6 @@
 """docs/running.md as written: psql on the embedded server, and the way to a Postgres 15."""
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pulse.postgres.embedded.account import Account, system_account
 from pulse.postgres.embedded.directories import own_directory
-from pulse.postgres.embedded.ways import Way, as_account, directly
 from tests.support.orders import order
 from tests.support.processes import DEADLINE_SECONDS, ROOT, pulse, run_to_end, url_of
 
@@ -23,29 +24,28 @@ RUNNING = (ROOT / "docs" / "running.md").read_text()
 def postgres_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of the oldest version, as Debian has it; its superuser is `pulse`."""
     home = Path(f"/tmp/pulse-15-{tmp_path_factory.getbasetemp().name}")  # noqa: S108 - made below
-    way = server_way()
-    own_directory(home, way.uid, way.gid)
+    account = server_account()
+    own_directory(home, account.uid, account.gid)
     data = home / "data"
     options = f"-c listen_addresses= -c unix_socket_directories={home} -c fsync=off"
-    succeed(way, "initdb", "-D", str(data), "-U", "pulse", "-A", "trust", "-E", "UTF8")
-    succeed(way, "pg_ctl", "-D", str(data), "-w", "-o", options, "start")
+    succeed(account, "initdb", "-D", str(data), "-U", "pulse", "-A", "trust", "-E", "UTF8")
+    succeed(account, "pg_ctl", "-D", str(data), "-w", "-o", options, "start")
     try:
         yield make_conninfo("", host=str(home), user="pulse", dbname="pulse")
     finally:
-        succeed(way, "pg_ctl", "-D", str(data), "-m", "immediate", "stop")
-        assert way.run(["rm", "-rf", data]).succeeded
+        succeed(account, "pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        assert account.run("rm", "-rf", data).returncode == 0
         home.rmdir()
 
 
-def server_way() -> Way:
-    account = as_account("postgres")
-    own = directly()
-    return account if own.uid == 0 and account is not None else own
+def server_account() -> Account:
+    account = system_account("postgres") if os.geteuid() == 0 else None
+    return account or Account(os.geteuid(), os.getegid())
 
 
-def succeed(way: Way, program: str, *arguments: str) -> None:
-    outcome = way.run([BINARIES / program, *arguments], timeout_seconds=DEADLINE_SECONDS)
-    assert outcome.succeeded, outcome.output
+def succeed(account: Account, program: str, *arguments: str) -> None:
+    ended = account.run(BINARIES / program, *arguments, timeout_seconds=DEADLINE_SECONDS)
+    assert ended.returncode == 0, ended.stdout
 
 
 def documented(begins: str) -> str:

@@ -6,23 +6,19 @@ For cases that need more than one, or that put its files elsewhere. `Server` is 
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
 import psutil
 
-from pulse.postgres.embedded.binaries import find_binaries
-from pulse.postgres.embedded.choice import choose_way
-from pulse.postgres.embedded.cluster import make_cluster
-from pulse.postgres.embedded.directories import make_home, own_directory
-from pulse.postgres.embedded.options import for_pg_ctl, server_options
-from pulse.postgres.embedded.place import DATABASE, PORT, USER, Place
-from pulse.postgres.embedded.ways import Outcome
+from pulse.postgres.embedded.account import choose_account
+from pulse.postgres.embedded.cluster import launch, make_cluster
+from pulse.postgres.embedded.directories import PORT, USER, Place, own_directory
 from tests.faults.server import DURABLE, fetch_from
 from tests.support.processes import url_of
 
-_START_SECONDS: Final = 60
 _COPY_SECONDS: Final = 300
 _STOP_SECONDS: Final = 30.0
 
@@ -32,10 +28,10 @@ class Node:
 
     def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
         self.place = Place.under(data_dir)
-        make_home(self.place)
-        self._way, self._binaries = choose_way(self.place, find_binaries())
+        self.place.make_home()
+        self._account, self._programs = choose_account(self.place)
         self._options = {**DURABLE, **(options or {})}
-        own_directory(self.place.sockets, self._way.uid, self._way.gid)
+        own_directory(self.place.sockets, self._account.uid, self._account.gid)
 
     @property
     def conninfo(self) -> str:
@@ -58,7 +54,7 @@ class Node:
 
     def make(self) -> None:
         """An empty cluster with its database."""
-        make_cluster(self.place, self._way, self._binaries)
+        make_cluster(self.place, self._account, self._programs)
 
     def copy_of(self, primary: "Node", *, follow: bool) -> None:
         """A base backup of a running server, in the place of whatever lay here.
@@ -67,7 +63,7 @@ class Node:
         that begins where the backup ended.
         """
         self.clear()
-        own_directory(self.place.cluster, self._way.uid, self._way.gid)
+        own_directory(self.place.cluster, self._account.uid, self._account.gid)
         command = ["--host", str(primary.place.sockets), "--port", str(PORT), "--username", USER]
         command += ["--pgdata", str(self.place.cluster), "--wal-method=stream"]
         command += ["--checkpoint=fast", *(["--write-recovery-conf"] if follow else [])]
@@ -77,20 +73,14 @@ class Node:
         """Remove its cluster; it must not run."""
         assert not self.runs, "it runs"
         if self.place.cluster.exists():  # what lies in it is another account's, it itself is ours
-            self._succeed(self._way.run(["find", self.place.cluster, "-mindepth", "1", "-delete"]))
+            self._succeed(
+                self._account.run("find", self.place.cluster, "-mindepth", "1", "-delete")
+            )
             self.place.cluster.rmdir()
 
     def start(self) -> None:
         """Start it and return when it takes connections, recovery included."""
-        settings = for_pg_ctl(self.place.cluster, server_options(self.place.sockets, self._options))
-        command: list[str | Path] = [self._binaries.program("pg_ctl"), "start", "--wait"]
-        command += [f"--timeout={_START_SECONDS}", f"--options={settings}"]
-        outcome = self._way.run(
-            command,
-            timeout_seconds=_START_SECONDS + 5,
-            environment={"PGDATA": str(self.place.cluster)},
-        )
-        self._succeed(outcome)
+        self._succeed(launch(self.place, self._account, self._programs, self._options))
 
     def promote(self) -> None:
         """Make a replica a primary; returns when it takes writes."""
@@ -106,13 +96,13 @@ class Node:
 
     def run(self, program: str, *arguments: str) -> str:
         """Run one of the server's programs to its end; what it said."""
-        command: list[str | Path] = [self._binaries.program(program), *arguments]
-        outcome = self._way.run(command, timeout_seconds=_COPY_SECONDS)
-        self._succeed(outcome)
-        return outcome.output
+        path = self._programs / program
+        ended = self._account.run(path, *arguments, timeout_seconds=_COPY_SECONDS)
+        self._succeed(ended)
+        return ended.stdout
 
-    def _succeed(self, outcome: Outcome) -> None:
-        assert outcome.succeeded, f"{outcome.output[-1500:]}\n{self._last_words()}"
+    def _succeed(self, ended: subprocess.CompletedProcess[str]) -> None:
+        assert ended.returncode == 0, f"{ended.stdout[-1500:]}\n{self._last_words()}"
 
     def _last_words(self) -> str:
         logs = sorted((self.place.cluster / "log").glob("*.log"), key=os.path.getmtime)
@@ -131,6 +121,4 @@ def url_of_nodes(*nodes: Node) -> str:
     """PULSE_DATABASE_URL for whichever of these takes writes."""
     hosts = ",".join(str(node.place.sockets) for node in nodes)
     ports = ",".join(str(PORT) for _ in nodes)
-    return (
-        f"postgresql://{USER}@/{DATABASE}?host={hosts}&port={ports}&target_session_attrs=read-write"
-    )
+    return f"postgresql://{USER}@/{USER}?host={hosts}&port={ports}&target_session_attrs=read-write"

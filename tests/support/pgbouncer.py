@@ -14,7 +14,7 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pulse.postgres.embedded.ways import in_namespace
+from pulse.postgres.embedded.account import user_namespace
 from tests.support.processes import DEADLINE_SECONDS, free_port, until
 
 _LISTEN_SECONDS: Final = 10.0
@@ -89,7 +89,7 @@ def _as_another(socket_directory: str, program: str) -> list[str]:
     owner = Path(socket_directory).stat().st_uid if socket_directory.startswith("/") else 0
     if owner:
         return [program, "-u", pwd.getpwuid(owner).pw_name]
-    namespace = in_namespace()
+    namespace = user_namespace()
     assert namespace is not None
     return [*namespace.prefix, program]
 

