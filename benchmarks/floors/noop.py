@@ -21,7 +21,8 @@ from pulse.application import EventView, InProcessOrders, Origin, OwnParts, Read
 from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import EventMapper, EventStore, Outcome
-from pulse.http.api import InternalDoor, create_api
+from pulse.http.api.app import create_api
+from pulse.http.auth import InternalAuth
 from pulse.http.root import Mounts, Root
 from pulse.postgres import Database
 from pulse.process.apps import limits_of
@@ -86,7 +87,7 @@ async def _world() -> AsyncIterator[Mounts]:
     orders = AnswersAtHand(msgspec.json.decode(answers, type=Answers) if answers else None)
     database, parts = Database("", pool_size=1), cast("OwnParts", None)
     readiness = Readiness(database, parts, reader_of_workers(0))
-    api = InternalDoor(create_api(orders, readiness), ())
+    api = InternalAuth(create_api(orders, readiness), ())
     tune_gc()
     yield {"": api}
 

@@ -1,6 +1,5 @@
 """Use cases: place an order, read orders. One `Orders` protocol for whoever asks."""
 
-from pulse.application.answers_over_http import PulseAway, PulseBusy, PulseFailed
 from pulse.application.callers import Caller, CallerUnnamable
 from pulse.application.clock_watch import ClockOff, ClockWatch
 from pulse.application.event_view import TOPICS, EventType, EventView
@@ -23,6 +22,9 @@ from pulse.application.over_http import (
     ON_BEHALF_OF,
     HttpLimits,
     OrdersOverHttp,
+    PulseAway,
+    PulseBusy,
+    PulseFailed,
     open_orders_over_http,
 )
 from pulse.application.readiness import OwnParts, Readiness, Ready

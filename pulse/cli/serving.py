@@ -10,7 +10,7 @@ import uvloop
 from pulse.cli.exits import CouldNotStart, WrongSettings
 from pulse.cli.greetings import greeting_of_api, greeting_of_gateway, greeting_of_up
 from pulse.cli.server import serve
-from pulse.http.api import is_loopback
+from pulse.http.auth import is_loopback
 from pulse.process.apps import api_alone, everything, gateway_alone, work_until_stopped
 from pulse.process.development_key import KeyUnsafe, with_development_key
 from pulse.process.startup import settings_from_environment

@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from pulse.http.answers import PlacedBody
+from pulse.http.asgi import ASGIApp, Receive, Scope, Send
 from pulse.http.bodies import require_json, require_unencoded
 from pulse.http.errors import JSON, TOO_LARGE, BadRequest
 from pulse.http.limits import MAX_ORDER_BYTES, CallerGone
-from pulse.http.root import ASGIApp, Receive, Scope, Send
 
 _JSON_TYPE: Final = (b"content-type", JSON.encode())
 _MOST_DIGITS: Final = 20

@@ -1,32 +1,38 @@
-"""What one process takes at a time: requests in flight, and how often each caller may ask."""
+"""The admission controls of HTTP: requests in flight and requests a second of each caller.
 
+Two more are beneath: the append queue (pulse/eventstore/appender.py) and the connection pool
+(pulse/postgres). docs/limits.md lists all four with their numbers.
+"""
+
+import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from pulse.errors import PulseError
+from pulse.http.asgi import CALLER_KEY, ASGIApp, Receive, Scope, Send, caller_name
 
 MAX_ORDER_BYTES: Final = 64 * 1024
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 
 BATCH_PATH: Final = "/orders/batch"
-"""How a path ends whose body may be a batch."""
+"""The end of a path whose body may be a batch."""
 
 HEALTH_PATHS: Final = frozenset(("/health", "/health/ready"))
-"""Within no limit: whoever watches a process must not take a busy one for a dead one."""
+"""Never refused: a busy process must not look like a dead one."""
 
-_MOST_CALLERS: Final = 10_000
+_MAX_CALLERS: Final = 10_000
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much one process takes.
 
-    Both counts take a request once, and a larger one once more for each 64 KiB of its body, so that
-    they bound memory too. A body must be whole within `body_seconds`; until then its request counts
-    among `bodies_in_progress`, from then on among `requests_in_flight`.
+    Both counts take a request once, and once more for each 64 KiB of its body, so they bound memory
+    too. A request counts among `bodies_in_progress` until its body is whole, which it must be
+    within `body_seconds`; then it counts among `requests_in_flight` until its answer begins.
     """
 
     requests_in_flight: int = 1000
@@ -35,7 +41,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TooBusy(PulseError):
-    """As many requests are in flight as this process takes; this one was not looked at."""
+    """As many requests are in flight as this process takes; this one was not processed."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -44,7 +50,7 @@ class TooBusy(PulseError):
 
 
 class TooManyRequests(PulseError):
-    """The caller asks more often than it may; the next request is in time after `wait_seconds`."""
+    """The caller exceeds its rate; the next request is in time after `wait_seconds`."""
 
     def __init__(self, per_second: float, wait_seconds: float) -> None:
         self.per_second = per_second
@@ -80,11 +86,92 @@ class CallerGone(PulseError):
         super().__init__("the body ended before it was whole; this request was not processed")
 
 
-class RateLimiter:
-    """So many requests a second for each caller, and some seconds' worth of them at once.
+class Body(Protocol):
+    """The body of a request, as `Admission` counts it."""
 
-    It remembers of each caller one number: when the allowance is full again (the generic cell rate
-    algorithm). It counts in this process alone, and knows the 10,000 callers it saw last.
+    weight: int
+
+    @property
+    def caller(self) -> str:
+        """The name its requests are counted under."""
+
+    def end(self, error: PulseError) -> None:
+        """Stop waiting for the rest of it; its request is refused with this error."""
+
+
+class Admission:
+    """Requests in flight: how many are being processed, and whose bodies are arriving."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._in_flight = 0
+        self._bodies_weight = 0
+        self._deadlines: dict[Body, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def require_room(self) -> None:
+        """Refuse a request if the process is full.
+
+        Raises:
+            TooBusy: the process has as many requests as it takes.
+        """
+        if self._in_flight >= self._limits.requests_in_flight:
+            raise TooBusy
+
+    def admit(self, weight: int) -> None:
+        """Count a request that has arrived whole.
+
+        Raises:
+            TooBusy: the process has as many requests as it takes.
+        """
+        self.require_room()
+        self._in_flight += weight
+
+    def release(self, weight: int) -> None:
+        """Stop counting it."""
+        self._in_flight -= weight
+
+    def begin_body(self, body: Body) -> None:
+        """Count a body that is arriving.
+
+        Beyond the limit the oldest body of the caller that has the most is ended, so a caller with
+        many slow bodies takes places from itself and not from others.
+        """
+        loop = asyncio.get_running_loop()
+        self._deadlines[body] = loop.time() + self._limits.body_seconds
+        self._bodies_weight += body.weight
+        while self._bodies_weight > self._limits.bodies_in_progress:
+            callers = {each: each.caller for each in self._deadlines}
+            ((most, _),) = Counter(callers.values()).most_common(1)
+            oldest = next(each for each, caller in callers.items() if caller == most)
+            self._end(oldest, TooBusy())
+        if self._timer is None:
+            self._timer = loop.call_later(self._limits.body_seconds, self._end_late)
+
+    def end_body(self, body: Body) -> None:
+        """Stop counting it: it is whole, or its request is answered."""
+        if self._deadlines.pop(body, None) is not None:
+            self._bodies_weight -= body.weight
+
+    def _end(self, body: Body, error: PulseError) -> None:
+        self.end_body(body)
+        body.end(error)
+
+    def _end_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        for body, deadline in list(self._deadlines.items()):
+            if deadline > loop.time():
+                self._timer = loop.call_at(deadline, self._end_late)
+                return
+            self._end(body, BodyTooSlow(self._limits.body_seconds))
+
+
+class RateLimiter:
+    """Requests a second of each caller, with some seconds' worth of them at once.
+
+    It stores one number for each caller: when its allowance is full again (the generic cell rate
+    algorithm). It counts in this process alone, and for the 10,000 latest callers.
     """
 
     def __init__(
@@ -95,7 +182,7 @@ class RateLimiter:
     ) -> None:
         self._per_second = per_second
         self._interval_seconds = 1 / per_second
-        self._most_ahead_seconds = max(burst_seconds - self._interval_seconds, 0.0)
+        self._max_ahead_seconds = max(burst_seconds - self._interval_seconds, 0.0)
         self._clock = clock
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
@@ -107,10 +194,46 @@ class RateLimiter:
         """
         now = self._clock()
         full_at = max(self._full_at.get(caller, now), now)
-        wait_seconds = full_at - now - self._most_ahead_seconds
+        wait_seconds = full_at - now - self._max_ahead_seconds
         if wait_seconds > 0:
             raise TooManyRequests(self._per_second, wait_seconds)
         self._full_at[caller] = full_at + self._interval_seconds
         self._full_at.move_to_end(caller)
-        if len(self._full_at) > _MOST_CALLERS:
+        if len(self._full_at) > _MAX_CALLERS:
             self._full_at.popitem(last=False)
+
+
+class RateLimited:
+    """An application that limits each caller: its rate, and `most_at_once` requests in flight.
+
+    So one caller alone, however slowly it sends, cannot fill the process. Paths that need no
+    authentication, such as health, are not counted.
+    """
+
+    def __init__(self, app: ASGIApp, limiter: RateLimiter, most_at_once: int) -> None:
+        self._app = app
+        self._limiter = limiter
+        self._most_at_once = most_at_once
+        self._in_flight: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI.
+
+        Raises:
+            TooManyRequests: the caller exceeds its rate.
+            TooManyAtOnce: it has as many requests in flight as one caller may.
+        """
+        if CALLER_KEY not in scope:
+            await self._app(scope, receive, send)
+            return
+        name = caller_name(scope)
+        if self._in_flight[name] >= self._most_at_once:
+            raise TooManyAtOnce(self._most_at_once)
+        self._limiter.admit(name)
+        self._in_flight[name] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_flight[name] -= 1
+            if not self._in_flight[name]:
+                del self._in_flight[name]

@@ -1,10 +1,11 @@
-"""The outermost ASGI application: lifespan, mounts, tracing, limits, the last catch of faults."""
+"""The outermost ASGI application: lifespan, mounts, admission, errors that nothing else caught."""
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
 import structlog
@@ -12,64 +13,53 @@ from litestar.exceptions import NotFoundException
 
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown
+from pulse.http.asgi import TRACE_KEY, ASGIApp, RawHeaders, Receive, Scope, Send
 from pulse.http.errors import JSON, BadRequest, answer_for, encode_error, error_headers
-from pulse.http.incoming import BodiesInProgress, Incoming
-from pulse.http.limits import (
-    BATCH_PATH,
-    HEALTH_PATHS,
-    MAX_BATCH_BYTES,
-    MAX_ORDER_BYTES,
-    Limits,
-    TooBusy,
-)
-from pulse.http.log_context import bind_request
-from pulse.http.outgoing import Outgoing
-from pulse.http.tracing import SCOPE_KEY, headers_of, trace_of
+from pulse.http.exchange import Exchange
+from pulse.http.limits import HEALTH_PATHS, Admission, Limits
+from pulse.http.tracing import headers_of, trace_of
 
 _log = structlog.get_logger(__name__)
 
-_ABSOLUTE_TARGET = re.compile(rb"https?://([^/?#@]+)(/.*)?", re.IGNORECASE | re.DOTALL)
-_ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
-
-DEFAULT_LIMITS: Final = Limits()
+_ABSOLUTE_TARGET: Final = re.compile(rb"https?://([^/?#@]+)(/.*)?", re.IGNORECASE | re.DOTALL)
+_ENCODED_SLASH: Final = re.compile(rb"%2f", re.IGNORECASE)
 _STOPPED: Final = "Pulse stopped before the answer was there"
-_END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+_MILLISECONDS: Final = 1000
 
 Mounts = Mapping[str, ASGIApp]
-"""Applications by the prefix they live under; the empty prefix is the whole tree."""
+"""Applications by the prefix of their paths; the empty prefix is every path."""
 
 
 class Root:
-    """Opens the process's world for the server's lifespan and hands each request to its mount."""
+    """Opens what the process is composed of, and hands each request to its mount.
+
+    With `log_requests` each request leaves a debug line with its status and duration.
+    """
 
     def __init__(
         self,
-        open_world: Callable[[], AbstractAsyncContextManager[Mounts]],
-        limits: Limits = DEFAULT_LIMITS,
+        open_mounts: Callable[[], AbstractAsyncContextManager[Mounts]],
+        limits: Limits | None = None,
+        *,
+        log_requests: bool = False,
     ) -> None:
-        self._open_world = open_world
-        self._limits = limits
-        self._bodies = BodiesInProgress(limits.body_seconds, limits.bodies_in_progress)
-        self._in_flight = 0
+        self._open_mounts = open_mounts
+        self._admission = Admission(limits or Limits())
+        self._log_requests = log_requests
         self._mounts: Mounts = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] == "lifespan":
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._request(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         stage = "startup"
         try:
-            async with self._open_world() as self._mounts:
+            async with self._open_mounts() as self._mounts:
                 await send({"type": "lifespan.startup.complete"})
                 stage = "shutdown"
                 await receive()
@@ -82,113 +72,83 @@ class Root:
         else:
             await send({"type": "lifespan.shutdown.complete"})
 
-    async def _request(self, server_scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. The server's own scope stays as it is: its access log reads it."""
-        scope = _own_scope(server_scope)
-        most_bytes = MAX_BATCH_BYTES if scope["path"].endswith(BATCH_PATH) else MAX_ORDER_BYTES
-        incoming = Incoming(receive, scope, self._bodies, most_bytes, self._admit)
-        try:
-            unfinished = await self._answer(scope, incoming, send)
-        finally:
-            self._bodies.discard(incoming)
-            self._release(incoming)
-        if unfinished:
-            await incoming.linger()
-            await send(_END)
-
-    def _admit(self, incoming: Incoming) -> None:
-        """Count a request that is here whole.
-
-        Raises:
-            TooBusy: the process has as many as it takes.
-        """
-        self._require_room()
-        self._in_flight += incoming.weight
-        incoming.admitted = True
-
-    def _release(self, incoming: Incoming) -> None:
-        """Stop counting it when its answer begins: a caller that does not read blocks no other."""
-        if incoming.admitted:
-            incoming.admitted = False
-            self._in_flight -= incoming.weight
-
-    def _require_room(self) -> None:
-        if self._in_flight >= self._limits.requests_in_flight:
-            raise TooBusy
-
-    async def _answer(self, scope: Scope, incoming: Incoming, send: Send) -> bool:
-        """Answer, and return whether the answer's end is still to be sent."""
+    async def _answer(self, server_scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.perf_counter() if self._log_requests else 0.0
+        scope, prefix, mounted = self._routed(server_scope)
+        exchange = Exchange(scope, receive, send, self._admission)
         raw_path: bytes = scope["raw_path"]
-        prefix, mounted = self._mount_for(scope["path"])
-        path = raw_path.decode("latin-1").removeprefix(prefix)
-        trace = trace_of(scope["method"], path, scope["headers"])
-        scope[SCOPE_KEY] = trace
-        outgoing = Outgoing(send, scope, incoming, headers_of(trace), self._release)
-        bind_request(trace, scope["method"], raw_path)
+        trace = trace_of(server_scope["method"], raw_path, prefix, exchange.given_trace)
+        scope[TRACE_KEY] = trace
+        exchange.trace_headers = headers_of(trace)
         try:
-            scope["path"] = scope["path"][len(prefix) :] or "/"
-            if not incoming.whole:
-                _require_chunked_alone(scope)
-            if scope["path"] not in HEALTH_PATHS:
-                if incoming.whole:
-                    self._admit(incoming)
-                else:
-                    self._require_room()
+            _admit(scope["path"], exchange)
             if mounted is None:
                 raise NotFoundException  # noqa: TRY301 - answered below like any other fault
-            await mounted(scope, incoming.receive, outgoing.send)
+            await mounted(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:  # the grace of a stop is over
-            if not outgoing.started:
-                await _send_error(AppendOutcomeUnknown(_STOPPED), outgoing.send)
+            if not exchange.status:
+                await _send_error(AppendOutcomeUnknown(_STOPPED), exchange.send)
             raise
         except Exception as error:
-            if outgoing.started:
+            if exchange.status:
                 raise
-            await _send_error(error, outgoing.send)
-        return outgoing.unfinished
+            await _send_error(error, exchange.send)
+        finally:
+            exchange.release()
+            if self._log_requests:
+                milliseconds = round((time.perf_counter() - begun) * _MILLISECONDS, 3)
+                _log.debug("http.answered", status=exchange.status, milliseconds=milliseconds)
+        if exchange.unfinished:
+            await exchange.finish()
+
+    def _routed(self, server_scope: Scope) -> tuple[Scope, str, ASGIApp | None]:
+        """A scope of our own, whose path is below its mount; the mount's prefix, and the mount.
+
+        The server's scope stays as it is: its access log reads it. The headers are copied because a
+        parser may append a chunked body's trailer fields to its own list. The root path is empty in
+        the copy: Litestar would cut it wherever it occurs in a path.
+        """
+        path: str = server_scope["path"]
+        raw_path: bytes = server_scope.get("raw_path") or path.encode()
+        headers: RawHeaders = [*server_scope["headers"]]
+        root_path: str = server_scope.get("root_path") or ""
+        if root_path:
+            path = path.removeprefix(root_path)
+            raw_path = raw_path.removeprefix(root_path.encode())
+        if not raw_path.startswith(b"/"):
+            path, raw_path, headers = _of_absolute_target(path, raw_path, headers)
+        if b"%" in raw_path:
+            path = _keeping_encoded_slashes(path, raw_path)
+        prefix, mounted = self._mount_for(path)
+        scope = {
+            **server_scope,
+            "headers": headers,
+            "root_path": "",
+            "path": path[len(prefix) :] or "/",
+            "raw_path": raw_path,
+        }
+        return scope, prefix, mounted
 
     def _mount_for(self, path: str) -> tuple[str, ASGIApp | None]:
         for prefix, mounted in self._mounts.items():
-            if path == prefix or path.startswith(f"{prefix}/"):
+            if path.startswith(prefix) and path[len(prefix) :][:1] in {"", "/"}:
                 return prefix, mounted
         return "", None
 
 
-def _own_scope(server_scope: Scope) -> Scope:
-    """A copy whose path is below the server's root path.
+def _of_absolute_target(
+    path: str, raw_path: bytes, headers: RawHeaders
+) -> tuple[str, bytes, RawHeaders]:
+    """The path and headers of `GET http://host/path`.
 
-    The headers are copied because a parser may append a chunked body's trailer fields to its own
-    list. The root path is empty in the copy: Litestar would cut it wherever it occurs in a path.
+    The target's authority counts, whatever Host says (RFC 9112, section 3.2.2).
     """
-    root_path: str = server_scope.get("root_path") or ""
-    path: str = server_scope["path"].removeprefix(root_path)
-    raw_path: bytes = server_scope.get("raw_path") or server_scope["path"].encode()
-    raw_path = raw_path.removeprefix(root_path.encode())
-    headers = list(server_scope["headers"])
     absolute = _ABSOLUTE_TARGET.fullmatch(raw_path)
-    if absolute:  # RFC 9112, 3.2.2: its authority counts, whatever Host says
-        raw_path = absolute[2] or b"/"
-        path = unquote(raw_path.decode("latin-1"))
-        headers = [header for header in headers if header[0] != b"host"]
-        headers.append((b"host", absolute[1]))
-    return {
-        **server_scope,
-        "headers": headers,
-        "root_path": "",
-        "path": _keeping_encoded_slashes(path, raw_path),
-        "raw_path": raw_path,
-    }
-
-
-def _require_chunked_alone(scope: Scope) -> None:
-    """Refuse other transfer codings: a proxy in front may read their framing differently."""
-    for name, value in scope["headers"]:
-        if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            raise BadRequest(
-                "the body has a transfer coding that Pulse does not read: send it with "
-                "Content-Length, or with Transfer-Encoding: chunked alone",
-                expected="chunked",
-            )
+    if absolute is None:
+        return path, raw_path, headers
+    raw_path = absolute[2] or b"/"
+    headers = [header for header in headers if header[0] != b"host"]
+    return unquote(raw_path.decode("latin-1")), raw_path, [*headers, (b"host", absolute[1])]
 
 
 def _keeping_encoded_slashes(path: str, raw_path: bytes) -> str:
@@ -196,6 +156,17 @@ def _keeping_encoded_slashes(path: str, raw_path: bytes) -> str:
     if not _ENCODED_SLASH.search(raw_path):
         return path
     return unquote(_ENCODED_SLASH.sub(b"%252F", raw_path).decode("latin-1"))
+
+
+def _admit(path: str, exchange: Exchange) -> None:
+    if not exchange.chunked_alone:
+        raise BadRequest(
+            "the body has a transfer coding that Pulse does not read: send it with "
+            "Content-Length, or with Transfer-Encoding: chunked alone",
+            expected="chunked",
+        )
+    if path not in HEALTH_PATHS:
+        exchange.require_room()
 
 
 async def _send_error(error: Exception, send: Send) -> None:

@@ -1,41 +1,51 @@
-"""The four tracing headers: taken where valid, made where absent, echoed on every response."""
+"""The four tracing headers: taken where valid, made where absent, echoed on every response.
+
+The ids, method and path of a request are also bound to its log lines.
+"""
 
 import re
-from typing import Final, cast
+from typing import Final
 
-from litestar.types import Scope
+from structlog.contextvars import bind_contextvars
 
-from pulse.application import new_request_id, new_trace_id
+from pulse.application.origin import new_request_id, new_trace_id
 from pulse.domain import Trace
-
-SCOPE_KEY: Final = "pulse.trace"
-_MAX_CHARACTERS: Final = 128
-_VALID = re.compile(rb"[!-~]{1,128}")
-_INVISIBLE = re.compile(r"[^!-~]")
+from pulse.http.asgi import RawHeaders
 
 _TRACE_ID: Final = b"x-trace-id"
 _REQUEST_ID: Final = b"x-request-id"
 _TRACE_SOURCE: Final = b"x-trace-source"
 _REQUEST_SOURCE: Final = b"x-request-source"
-_HEADERS: Final = frozenset((_TRACE_ID, _REQUEST_ID, _TRACE_SOURCE, _REQUEST_SOURCE))
+TRACE_HEADERS: Final = frozenset((_TRACE_ID, _REQUEST_ID, _TRACE_SOURCE, _REQUEST_SOURCE))
 
-RawHeaders = list[tuple[bytes, bytes]]
+_MAX_CHARACTERS: Final = 128
+_MAX_LOGGED_CHARACTERS: Final = 256
+_VALID: Final = re.compile(rb"[!-~]{1,128}")
+_INVISIBLE: Final = re.compile(r"[^!-~]")
 
 
-def trace_of(method: str, path: str, headers: RawHeaders) -> Trace:
-    """The trace of a request; an id or source that is absent or invalid is made here."""
-    given = {
-        name: value.decode("ascii")
-        for name, value in headers
-        if name in _HEADERS and _VALID.fullmatch(value)
-    }
-    source = _own_source(method, path)
-    return Trace(
-        trace_id=given.get(_TRACE_ID) or new_trace_id(),
-        trace_source=given.get(_TRACE_SOURCE) or source,
-        request_id=given.get(_REQUEST_ID) or new_request_id(),
-        request_source=given.get(_REQUEST_SOURCE) or source,
+def trace_of(method: str, raw_path: bytes, prefix: str, given: dict[bytes, bytes]) -> Trace:
+    """The trace of a request, which its log lines carry from here on.
+
+    `raw_path` is the whole path; a source that is made here leaves out the `prefix` of the mount.
+    """
+    path = _visible(raw_path.decode("latin-1"))
+    source = f"PULSE:{method}{path.removeprefix(prefix)}"[:_MAX_CHARACTERS]
+    if given:
+        given = {name: value for name, value in given.items() if _VALID.fullmatch(value)}
+    trace = Trace(
+        trace_id=_text(given, _TRACE_ID) or new_trace_id(),
+        trace_source=_text(given, _TRACE_SOURCE) or source,
+        request_id=_text(given, _REQUEST_ID) or new_request_id(),
+        request_source=_text(given, _REQUEST_SOURCE) or source,
     )
+    bind_contextvars(
+        trace_id=trace.trace_id,
+        request_id=trace.request_id,
+        method=method,
+        path=path[:_MAX_LOGGED_CHARACTERS],
+    )
+    return trace
 
 
 def headers_of(trace: Trace) -> RawHeaders:
@@ -48,10 +58,11 @@ def headers_of(trace: Trace) -> RawHeaders:
     ]
 
 
-def trace_in(scope: Scope) -> Trace:
-    """The trace the root laid into the request's scope."""
-    return cast("dict[str, Trace]", scope)[SCOPE_KEY]
+def _text(given: dict[bytes, bytes], name: bytes) -> str:
+    return given[name].decode("ascii") if name in given else ""
 
 
-def _own_source(method: str, path: str) -> str:
-    return _INVISIBLE.sub("?", f"PULSE:{method}{path}")[:_MAX_CHARACTERS]
+def _visible(text: str) -> str:
+    if text.isascii() and text.isprintable() and " " not in text:
+        return text
+    return _INVISIBLE.sub("?", text)

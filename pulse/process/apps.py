@@ -13,22 +13,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from pulse.application import Orders, open_orders_over_http
 from pulse.errors import PulseError
-from pulse.http.api import InternalDoor, create_api
-from pulse.http.gateway import (
-    GatewayDoor,
-    NoKeys,
-    OneKey,
-    RemoteKeys,
-    TokenChecker,
-    TokenRules,
-    create_gateway,
-)
-from pulse.http.gateway.keys import Keys
-from pulse.http.head import HeadAsGet
-from pulse.http.limits import Limits, RateLimiter
-from pulse.http.rate_limited import RateLimited
-from pulse.http.request_log import LoggedRoot
-from pulse.http.root import ASGIApp, Mounts, Root
+from pulse.http.api.app import create_api
+from pulse.http.asgi import ASGIApp
+from pulse.http.auth import GatewayAuth, InternalAuth
+from pulse.http.gateway.app import create_gateway
+from pulse.http.gateway.keys import Keys, NoKeys, OneKey, RemoteKeys
+from pulse.http.gateway.tokens import TokenChecker, TokenRules
+from pulse.http.limits import Limits, RateLimited, RateLimiter
+from pulse.http.root import Mounts, Root
 from pulse.http_client import open_client
 from pulse.logs import report_fault
 from pulse.process.node import Node
@@ -135,8 +127,7 @@ def _root(
             tune_gc()
             yield mounts
 
-    root = LoggedRoot if settings.log_level == "debug" else Root
-    return root(opened, limits_of(settings))
+    return Root(opened, limits_of(settings), log_requests=settings.log_level == "debug")
 
 
 def _warn_of_httptools() -> None:
@@ -153,13 +144,13 @@ def _warn_of_httptools() -> None:
 def _api(settings: Settings, node: Node) -> ASGIApp:
     api = create_api(node.orders, node.readiness)
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
-    return HeadAsGet(InternalDoor(limited, settings.service_tokens))
+    return InternalAuth(limited, settings.service_tokens)
 
 
 def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> ASGIApp:
     gateway = create_gateway(orders)
     limited = _rate_limited(gateway, settings.rate_limit_per_second, settings)
-    return HeadAsGet(GatewayDoor(limited, tokens))
+    return GatewayAuth(limited, tokens.check)
 
 
 def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIApp:

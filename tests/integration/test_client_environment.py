@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from pulse.application import Caller, open_orders_over_http
-from pulse.application.answers_over_http import PulseAway
+from pulse.application.over_http import PulseAway
 from pulse.http_client import EnvironmentUnusable, open_client
 from tests.support.processes import environment, free_port
 from tests.support.tokens import AUDIENCE, ISSUER

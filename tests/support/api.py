@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import httpx
 
-from pulse.http.root import ASGIApp
+from pulse.http.asgi import ASGIApp
+from pulse.http.limits import Limits
+from pulse.http.root import Mounts, Root
 from pulse.process.apps import everything
 from pulse.settings import Settings
 
@@ -51,6 +53,19 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     app = everything(settings)
     async with lifespan_of(app), client_of(app) as client:
         yield client
+
+
+@asynccontextmanager
+async def root_of(app: ASGIApp, limits: Limits | None = None, at: str = "") -> AsyncIterator[Root]:
+    """A started root with this one application below the prefix `at`."""
+
+    @asynccontextmanager
+    async def mounts() -> AsyncIterator[Mounts]:
+        yield {at: app}
+
+    root = Root(mounts, limits)
+    async with lifespan_of(root):
+        yield root
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:

@@ -7,9 +7,16 @@ import jwt
 import pytest
 
 from pulse.application import Caller
+from pulse.http.auth import Identity
 from pulse.http.errors import Unauthorized
-from pulse.http.gateway import OneKey, TokenChecker, TokenRules
-from pulse.http.gateway.known_tokens import MOST_SECONDS, MOST_TOKENS, Identity, KnownTokens
+from pulse.http.gateway.keys import OneKey
+from pulse.http.gateway.tokens import (
+    MAX_KNOWN_SECONDS,
+    MAX_KNOWN_TOKENS,
+    KnownTokens,
+    TokenChecker,
+    TokenRules,
+)
 from tests.support.tokens import AUDIENCE, ISSUER, signer_of
 from tests.support.waiting import until
 
@@ -41,7 +48,7 @@ def test_a_token_is_forgotten_after_a_moment_whatever_its_expiry() -> None:
     clocks = Clocks()
     known = clocks.known()
     known.keep("token", ALICE, 0, clocks.wall + 10**9)
-    clocks.monotonic += MOST_SECONDS - 0.01
+    clocks.monotonic += MAX_KNOWN_SECONDS - 0.01
     assert known.identity_of("token", 0) == ALICE
     clocks.monotonic += 0.01
     assert known.identity_of("token", 0) is None
@@ -62,9 +69,9 @@ def test_no_other_token_is_known_with_it(other: str) -> None:
 
 def test_no_more_are_kept_than_may_be_and_the_oldest_make_room() -> None:
     known = Clocks().known()
-    for number in range(MOST_TOKENS + 100):
+    for number in range(MAX_KNOWN_TOKENS + 100):
         known.keep(str(number), ALICE, 0, 10**9)
-    assert len(known) == MOST_TOKENS
+    assert len(known) == MAX_KNOWN_TOKENS
     assert known.identity_of("99", 0) is None
     assert known.identity_of("100", 0) == ALICE
 

@@ -10,12 +10,12 @@ from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
 from pulse.http.api.options import options_routes
 from pulse.http.api.orders import ORDERS_PATH, order_routes, place_one, read_one
+from pulse.http.asgi import ASGIApp
 from pulse.http.busiest import BusiestCalls
 from pulse.http.errors import handle_error
-from pulse.http.head import allow_head
+from pulse.http.exchange import allow_head
 from pulse.http.openapi import explaining_routes
 from pulse.http.parameters import refuse_undeclared_parameters
-from pulse.http.root import ASGIApp
 
 
 def create_api(orders: OrdersAndQueries, readiness: Readiness) -> ASGIApp:

@@ -3,10 +3,9 @@
 from typing import Any, Final
 
 from pulse.http.api import event_document, list_document
-from pulse.http.api.doors import CLOSED
 from pulse.http.api.health_document import HEALTH_PATHS, HEALTH_SCHEMAS, hello
+from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
-from pulse.http.callers import bearer_token
 from pulse.http.errors import Forbidden, answer_for, as_answered
 from pulse.http.openapi import (
     Tag,
@@ -40,7 +39,7 @@ answered only to requests made on the same machine, directly and through no prox
 """
 DOOR: Final = (
     fault_of("no service token", lambda: bearer_token([])),
-    Fault("from elsewhere", Forbidden(CLOSED)),
+    Fault("from elsewhere", Forbidden(NOT_THIS_MACHINE)),
 )
 FAULTS: Final = (*DOOR, TOO_OFTEN, *FAULTS_OF_ALL)
 SECURITY: Final[list[dict[str, list[str]]]] = [{}, {"serviceToken": []}]

@@ -11,13 +11,11 @@ from litestar.types import Scope
 from pulse.application import Orders, OrdersAndQueries, Placed
 from pulse.domain import RequestedOrder, parse_order_request
 from pulse.http.answers import PlacedBody, json_answer, known_form
+from pulse.http.asgi import Receive, caller_in, trace_in
 from pulse.http.bodies import decode_batch, decode_order, require_json, require_unencoded
 from pulse.http.busiest import Place, Read, order_body
-from pulse.http.callers import caller_in
 from pulse.http.errors import answer_for
 from pulse.http.limits import MAX_BATCH_BYTES
-from pulse.http.root import Receive
-from pulse.http.tracing import trace_in
 
 ORDERS_PATH: Final = "/internal/orders"
 

@@ -5,14 +5,14 @@ from typing import cast
 from litestar import Litestar
 
 from pulse.application import Orders
+from pulse.http.asgi import ASGIApp
 from pulse.http.busiest import BusiestCalls
 from pulse.http.errors import handle_error
+from pulse.http.exchange import allow_head
 from pulse.http.gateway.document import document_of_gateway
 from pulse.http.gateway.orders import ORDERS_PATH, gateway_routes, place_one, read_one
-from pulse.http.head import allow_head
 from pulse.http.openapi import explaining_routes
 from pulse.http.parameters import refuse_undeclared_parameters
-from pulse.http.root import ASGIApp
 
 
 def create_gateway(orders: Orders) -> ASGIApp:

@@ -3,12 +3,11 @@
 from typing import Any, Final
 
 from pulse.application import PulseAway
-from pulse.application.answers_over_http import AWAY
-from pulse.http.callers import bearer_token
+from pulse.application.over_http import AWAY
+from pulse.http.auth import bearer_token, require_granted
 from pulse.http.errors import KeysUnavailable, Unauthorized
-from pulse.http.gateway.door import require_granted
+from pulse.http.gateway.keys import KEYS_AWAY
 from pulse.http.gateway.orders import HELLO, ORDERS_READ, ORDERS_WRITE
-from pulse.http.gateway.remote_keys import KEYS_AWAY
 from pulse.http.gateway.tokens import NOT_GOOD
 from pulse.http.openapi import (
     Tag,

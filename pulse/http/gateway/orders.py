@@ -9,12 +9,10 @@ from litestar.params import FromPath
 from pulse.application import Orders
 from pulse.domain import parse_order_request
 from pulse.http.answers import PlacedBody, json_answer, known_form
+from pulse.http.asgi import Receive, caller_in, trace_in
+from pulse.http.auth import require_scope
 from pulse.http.bodies import decode_order
 from pulse.http.busiest import Place, Read, order_body
-from pulse.http.callers import caller_in
-from pulse.http.gateway.door import require_scope
-from pulse.http.root import Receive
-from pulse.http.tracing import trace_in
 
 ORDERS_PATH: Final = "/api/orders"
 HELLO: Final = "Hello from GAPI"

@@ -1,15 +1,21 @@
 """Tokens: JWTs of one issuer for one audience, signed by the one algorithm that is configured."""
 
 import math
+import time
+from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Final
 
 import jwt
 import msgspec
 
-from pulse.application import Caller, CallerUnnamable
+from pulse.application.callers import Caller, CallerUnnamable
+from pulse.http.auth import Identity
 from pulse.http.errors import Unauthorized
 from pulse.http.gateway.keys import Keys
-from pulse.http.gateway.known_tokens import Identity, KnownTokens
+
+MAX_KNOWN_TOKENS: Final = 4096
+MAX_KNOWN_SECONDS: Final = 30.0
 
 MAX_TOKEN_CHARACTERS: Final = 8192
 _CLAIMS: Final = ("exp", "iss", "aud", "sub")
@@ -22,9 +28,60 @@ _WHY: Final[dict[type[Exception], str]] = {
     jwt.InvalidAudienceError: "the token is meant for another audience",
     jwt.InvalidIssuerError: "the token is of another issuer",
 }
-"""What is told of a token whose signature is good; of any other, only that it is not good."""
+"""The reasons given for a token whose signature is good; any other is only called not good."""
 
-_WAYS_TO_BE_NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
+_NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
+
+
+class _Known(msgspec.Struct, frozen=True):
+    identity: Identity
+    key_version: int
+    expires_at: float
+    forgotten_at: float
+
+
+class KnownTokens:
+    """A cache of tokens that were found good, by the digest of the whole token.
+
+    An entry lasts for at most 30 s, never past its token's expiry, and never past a change of the
+    keys. There are at most 4096, and the oldest makes room. A token that is not good is never kept,
+    so a caller without one cannot fill it.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._known: dict[bytes, _Known] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def identity_of(self, token: str, key_version: int) -> Identity | None:
+        """The identity, if this very token was found good under these keys within 30 s."""
+        known = self._known.get(_digest(token))
+        if (
+            known is None
+            or known.key_version != key_version
+            or self._clock() >= known.expires_at
+            or self._monotonic() >= known.forgotten_at
+        ):
+            return None
+        return known.identity
+
+    def keep(self, token: str, identity: Identity, key_version: int, expires_at: float) -> None:
+        """Remember a token that is good; `expires_at` is its expiry in seconds since the epoch."""
+        while len(self._known) >= MAX_KNOWN_TOKENS:
+            del self._known[next(iter(self._known))]
+        forgotten_at = self._monotonic() + MAX_KNOWN_SECONDS
+        self._known[_digest(token)] = _Known(identity, key_version, expires_at, forgotten_at)
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode()).digest()
 
 
 class TokenRules(msgspec.Struct, frozen=True):
@@ -45,7 +102,7 @@ class TokenRules(msgspec.Struct, frozen=True):
 
 
 class TokenChecker:
-    """Tells good tokens from all others, by the configured rules and keys."""
+    """Checks tokens by the configured rules and keys."""
 
     def __init__(self, rules: TokenRules, keys: Keys) -> None:
         self._rules = rules
@@ -76,7 +133,7 @@ class TokenChecker:
         except jwt.MissingRequiredClaimError:
             required = ", ".join(self._rules.required_claims)
             raise Unauthorized(f"the token lacks one of {required}") from None
-        except (*_WAYS_TO_BE_NO_TOKEN, CallerUnnamable) as error:
+        except (*_NO_TOKEN, CallerUnnamable) as error:
             raise Unauthorized(_WHY.get(type(error), NOT_GOOD)) from None
         identity = Identity(caller, _scopes(claims.get("scope")))
         self._known.keep(token, identity, self._keys.version, int(claims["exp"]))

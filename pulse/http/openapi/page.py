@@ -13,8 +13,8 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from pulse.http.asgi import SECURITY_HEADERS_KEY, security_headers
 from pulse.http.errors import JSON
-from pulse.http.security import HEADERS_KEY, security_headers
 
 _CARRIER: Final = "mkdocs_swagger_ui_tag"
 """A package that carries Swagger UI; it is found, never imported."""
@@ -49,7 +49,7 @@ def explaining_routes(document: Callable[[], dict[str, Any]]) -> list[HTTPRouteH
         path: bytes = request.scope.get("raw_path", b"")  # Litestar cuts slashes off the other one
         if slashes := len(path) - len(path.rstrip(b"/")):  # the page's links would lead nowhere
             return Response(b"", status_code=307, headers={"location": "../" * slashes + "docs"})
-        request.scope[HEADERS_KEY] = _PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
+        request.scope[SECURITY_HEADERS_KEY] = _PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
         return _file("page.html")
 
     @get("/docs/{name:str}", sync_to_thread=False)

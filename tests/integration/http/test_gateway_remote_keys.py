@@ -14,8 +14,8 @@ import pytest
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from pulse.http.errors import KeysUnavailable, Unauthorized
-from pulse.http.gateway import RemoteKeys, TokenChecker, TokenRules
-from pulse.http.gateway.remote_keys import MAX_JWKS_BYTES, KeyLimits
+from pulse.http.gateway.keys import MAX_JWKS_BYTES, KeyLimits, RemoteKeys
+from pulse.http.gateway.tokens import TokenChecker, TokenRules
 from tests.support.gateway import FakePulse, gateway_before
 from tests.support.orders import fault, order
 from tests.support.processes import free_port

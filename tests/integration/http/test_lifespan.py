@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +17,7 @@ from pulse.errors import PulseError
 from pulse.http.root import Mounts, Root
 from pulse.process.apps import gateway_alone
 from pulse.settings import Settings
-from tests.support.api import client_of, lifespan_of, serving
+from tests.support.api import client_of, lifespan_of, root_of, serving
 from tests.support.orders import ORDERS, fault, fault_in, order, placed, post
 from tests.support.waiting import until
 
@@ -106,9 +106,7 @@ async def test_a_crash_within_is_a_plain_500() -> None:
     async def crash(*_: object) -> None:
         raise ZeroDivisionError("SELECT secret")
 
-    app = Root(AsyncExitStack)  # type: ignore[arg-type] # never opened: what is mounted is laid in
-    app._mounts = {"/pulse": crash}
-    async with client_of(app) as client:
+    async with root_of(crash, at="/pulse") as app, client_of(app) as client:
         fault(await client.get("/pulse/health"), 500, "INTERNAL_ERROR")
         fault(await client.get("/elsewhere"), 404, "NOT_FOUND")
 

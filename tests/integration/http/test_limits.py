@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -10,12 +9,11 @@ import msgspec
 import pytest
 
 from pulse.application import Caller
-from pulse.http.callers import CALLER_KEY
-from pulse.http.limits import Limits, RateLimiter
-from pulse.http.rate_limited import RateLimited
+from pulse.http.asgi import CALLER_KEY
+from pulse.http.limits import Limits, RateLimited, RateLimiter
 from pulse.http.root import Root
 from pulse.settings import Settings
-from tests.support.api import client_of, serving
+from tests.support.api import client_of, root_of, serving
 from tests.support.orders import BATCH, JSON, ORDERS, fault, order, post
 from tests.support.tokens import bearer, signer_of
 from tests.support.waiting import until
@@ -70,15 +68,9 @@ class Slow:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def root_of(app: Any, limits: Limits) -> Root:
-    root = Root(AsyncExitStack, limits)  # type: ignore[arg-type] # never opened: see below
-    root._mounts = {"": app}
-    return root
-
-
 async def test_more_requests_than_fit_are_told_to_come_back_and_health_is_not() -> None:
     slow = Slow()
-    async with client_of(root_of(slow, Limits(requests_in_flight=3))) as client:
+    async with root_of(slow, Limits(requests_in_flight=3)) as root, client_of(root) as client:
         waiting = [asyncio.ensure_future(client.get("/x")) for _ in range(3)]
         await slow.until_begun(3)
         refused = await client.get("/x")
@@ -92,7 +84,7 @@ async def test_more_requests_than_fit_are_told_to_come_back_and_health_is_not() 
 
 async def test_a_large_body_counts_as_many_requests() -> None:
     slow = Slow()
-    async with client_of(root_of(slow, Limits(requests_in_flight=17))) as client:
+    async with root_of(slow, Limits(requests_in_flight=17)) as root, client_of(root) as client:
         content = b" " * 1024 * 1024
         waiting = asyncio.ensure_future(client.post("/orders/batch", content=content))
         await slow.until_begun(1)
@@ -107,7 +99,7 @@ async def test_a_body_counts_for_no_more_than_its_path_takes() -> None:
         yield b"{"
 
     slow = Slow()
-    async with client_of(root_of(slow, Limits(requests_in_flight=3))) as client:
+    async with root_of(slow, Limits(requests_in_flight=3)) as root, client_of(root) as client:
         waiting = asyncio.ensure_future(client.post("/orders", content=without_end()))
         await slow.until_begun(1)
         other = asyncio.ensure_future(client.get("/x"))
@@ -130,7 +122,7 @@ async def test_a_body_on_its_way_takes_no_place_of_a_request() -> None:
     slow = Slow()
     slow.go.set()
     limits = Limits(requests_in_flight=1, bodies_in_progress=8, body_seconds=60)
-    async with client_of(root_of(slow, limits)) as client:
+    async with root_of(slow, limits) as root, client_of(root) as client:
         dripping = [asyncio.ensure_future(client.post("/orders", content=stalled())) for _ in "123"]
         await asyncio.sleep(0)
         assert (await client.get("/x")).status_code == 204
@@ -143,7 +135,7 @@ async def test_of_too_many_bodies_the_callers_own_oldest_is_ended() -> None:
     slow = Slow()
     slow.go.set()
     limits = Limits(bodies_in_progress=4, body_seconds=60)  # a chunked body weighs two
-    async with client_of(root_of(slow, limits)) as client:
+    async with root_of(slow, limits) as root, client_of(root) as client:
         first, second, third = (
             asyncio.ensure_future(client.post("/orders", content=stalled())) for _ in "123"
         )
@@ -157,8 +149,11 @@ async def test_of_too_many_bodies_the_callers_own_oldest_is_ended() -> None:
 async def test_a_caller_with_many_slow_bodies_takes_places_from_itself_alone() -> None:
     slow = Slow()
     slow.go.set()
-    root = root_of(slow, Limits(bodies_in_progress=6, body_seconds=60))
-    async with client_at(root, "10.0.0.1") as honest, client_at(root, "10.0.0.2") as dripping:
+    async with (
+        root_of(slow, Limits(bodies_in_progress=6, body_seconds=60)) as root,
+        client_at(root, "10.0.0.1") as honest,
+        client_at(root, "10.0.0.2") as dripping,
+    ):
         own = asyncio.ensure_future(honest.post("/orders", content=stalled()))
         drips = [asyncio.ensure_future(dripping.post("/orders", content=stalled())) for _ in "123"]
         fault(await drips[0], 503, "UNAVAILABLE")
@@ -179,7 +174,6 @@ async def test_over_http2_a_body_is_whole_when_its_stream_ends(
     async def receive() -> Any:
         await asyncio.Event().wait()
 
-    root = root_of(Slow(), Limits(requests_in_flight=1, body_seconds=0.1))
     scope = {
         "type": "http",
         "http_version": "2",
@@ -187,18 +181,18 @@ async def test_over_http2_a_body_is_whole_when_its_stream_ends(
         "path": "/orders",
         "headers": headers,
     }
-    stuck = asyncio.ensure_future(root(scope, receive, send))
-    async with client_of(root) as client:
+    limits = Limits(requests_in_flight=1, body_seconds=0.1)
+    async with root_of(Slow(), limits) as root, client_of(root) as client:
+        stuck = asyncio.ensure_future(root(scope, receive, send))
         await asyncio.sleep(0)
         assert (await client.get("/health")).status_code == 204
-    await stuck
+        await stuck
     assert sent[0]["status"] == 408
 
 
 async def test_a_caller_who_does_not_read_its_answer_takes_no_place() -> None:
     slow = Slow()
     slow.go.set()
-    root = root_of(slow, Limits(requests_in_flight=1))
     unread = asyncio.Event()
 
     async def send(_: Any) -> None:
@@ -206,11 +200,11 @@ async def test_a_caller_who_does_not_read_its_answer_takes_no_place() -> None:
         await asyncio.Event().wait()
 
     scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/x", "headers": []}
-    stuck = asyncio.ensure_future(root(scope, asyncio.Event().wait, send))
-    await unread.wait()
-    async with client_of(root) as client:
+    async with root_of(slow, Limits(requests_in_flight=1)) as root, client_of(root) as client:
+        stuck = asyncio.ensure_future(root(scope, asyncio.Event().wait, send))
+        await unread.wait()
         assert (await client.get("/x")).status_code == 204
-    stuck.cancel()
+        stuck.cancel()
 
 
 async def test_one_caller_alone_cannot_have_every_place() -> None:
@@ -221,7 +215,7 @@ async def test_one_caller_alone_cannot_have_every_place() -> None:
         await limited(scope, receive, send)
 
     limited = RateLimited(slow, RateLimiter(1000, 1), most_at_once=2)
-    async with client_of(root_of(of_alice, Limits())) as client:
+    async with root_of(of_alice, Limits()) as root, client_of(root) as client:
         waiting = [asyncio.ensure_future(client.get("/x")) for _ in range(2)]
         await slow.until_begun(2)
         fault(await client.get("/x"), 429, "TOO_MANY_REQUESTS")
@@ -234,7 +228,7 @@ async def test_a_crash_gives_its_place_back() -> None:
     async def crash(*_: object) -> None:
         raise ZeroDivisionError
 
-    async with client_of(root_of(crash, Limits(requests_in_flight=1))) as client:
+    async with root_of(crash, Limits(requests_in_flight=1)) as root, client_of(root) as client:
         for _ in range(3):
             fault(await client.get("/x"), 500, "INTERNAL_ERROR")
 

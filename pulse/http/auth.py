@@ -1,26 +1,33 @@
-"""The door of the internal API: service tokens, or where there are none, this machine alone."""
+"""Authentication: two middlewares that put the `Caller` of a request into its scope, or refuse it.
+
+InternalAuth takes service tokens, or where there are none only requests of this machine.
+GatewayAuth takes the tokens of callers. What they leave open needs no caller: health, hello, and
+the pages that explain the API.
+"""
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from pulse.application import ON_BEHALF_OF, Caller, CallerUnnamable
-from pulse.http.callers import CALLER_KEY, RawHeaders, bearer_token
+import msgspec
+
+from pulse.application.callers import Caller, CallerUnnamable
+from pulse.application.over_http import ON_BEHALF_OF
+from pulse.http.asgi import ANONYMOUS, CALLER_KEY, ASGIApp, RawHeaders, Receive, Scope, Send
 from pulse.http.errors import BadRequest, Forbidden, Unauthorized
-from pulse.http.root import ASGIApp, Receive, Scope, Send
 from pulse.secret import ServiceToken
 
 GATEWAY_NAME: Final = "gateway"
 """The service that may name callers, must name one each time, and may do no more than they."""
 
-_ANYONE: Final = Caller()
+_SCOPES_KEY: Final = "pulse.token_scopes"
+_BEARER: Final = b"bearer "
+_NO_BEARER: Final = "this call needs a token: send it once, as Authorization: Bearer <token>"
 _BEHALF_HEADER: Final = ON_BEHALF_OF.lower().encode("ascii")
-_GUARDED: Final = "internal"
-_ORDERS: Final = ["internal", "orders"]
 _PROXY_HEADER: Final = re.compile(
     rb".*(forwarded|(client|real|user|source)-?ip|remote-?(ip|addr|user|port)|proxy|ssl).*"
     rb"|via|cdn-loop|surrogate-capability|front-end-https|x-(url-)?scheme|x-host|x-original-.+"
@@ -32,7 +39,7 @@ _PROXY_HEADER: Final = re.compile(
 _PROXY_HTTP_VERSION: Final = "1.0"
 """The version that nginx's `proxy_pass` uses by default."""
 _WITH_PORT: Final = re.compile(r":[0-9]*$")
-CLOSED: Final = (
+NOT_THIS_MACHINE: Final = (
     "without service tokens the internal API answers only requests made on its own machine, "
     "directly: set PULSE_SERVICE_TOKENS to let others in"
 )
@@ -40,18 +47,33 @@ _NOT_GATEWAY: Final = f"{ON_BEHALF_OF} is only for the service whose name is {GA
 _NO_CALLER: Final = f"the {GATEWAY_NAME} acts only for callers: it must send {ON_BEHALF_OF} once"
 
 
-class InternalDoor:
-    """Lets in who may use the internal API, lays their `Caller` into the scope, or raises."""
+def bearer_token(headers: RawHeaders) -> str:
+    """The token of the one Authorization header.
+
+    Raises:
+        Unauthorized: there is no such header, or more than one, or it holds something else.
+    """
+    given = [value for name, value in headers if name == b"authorization"]
+    if len(given) != 1 or given[0][: len(_BEARER)].lower() != _BEARER:
+        raise Unauthorized(_NO_BEARER)
+    token = given[0][len(_BEARER) :].strip(b" ")
+    if not token or not token.isascii():
+        raise Unauthorized(_NO_BEARER)
+    return token.decode("ascii")
+
+
+class InternalAuth:
+    """Guards each path that contains `internal` anywhere.
+
+    So neither doubled slashes nor a prefix lead past it, however the path is routed.
+    """
 
     def __init__(self, app: ASGIApp, tokens: Sequence[ServiceToken]) -> None:
         self._app = app
         self._tokens = [(_digest(t.token.reveal()), Caller(placed_by=t.name)) for t in tokens]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI. What is not below `/internal` is open: health, and what explains the API.
-
-        A path that holds the word anywhere counts as below it, so that no way of routing, with
-        doubled slashes or with a prefix, leads past the door.
+        """ASGI.
 
         Raises:
             Unauthorized: tokens are set, and none of them was sent.
@@ -59,13 +81,17 @@ class InternalDoor:
                 and is not from the gateway; or it is and asks for what callers may not.
             BadRequest: the caller's name is no such name.
         """
-        if _GUARDED in scope["path"]:
+        if "internal" in scope["path"]:
             scope[CALLER_KEY] = self._caller(scope)
         await self._app(scope, receive, send)
 
     def _caller(self, scope: Scope) -> Caller:
         headers: RawHeaders = scope["headers"]
-        service = self._service(headers) if self._tokens else _from_this_machine(scope, headers)
+        if self._tokens:
+            service = self._service(headers)
+        else:
+            _require_this_machine(scope, headers)
+            service = ANONYMOUS
         names = [value for name, value in headers if name == _BEHALF_HEADER]
         if service.placed_by != GATEWAY_NAME:
             if names:
@@ -73,11 +99,11 @@ class InternalDoor:
             return service
         if len(names) != 1:
             raise Forbidden(_NO_CALLER)
-        _require_call_of_gateway(scope)
+        _require_gateway_call(scope)
         return _named(names[0])
 
     def _service(self, headers: RawHeaders) -> Caller:
-        """Whose token was sent. Every token is compared, in a time that tells nothing of them."""
+        """The service whose token was sent; the time of the comparison tells nothing of them."""
         sent = _digest(bearer_token(headers))
         found = None
         for digest, service in self._tokens:
@@ -92,27 +118,26 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode()).digest()
 
 
-def _from_this_machine(scope: Scope, headers: RawHeaders) -> Caller:
-    """Any direct client at a loopback address that calls this machine by a loopback name.
+def _require_this_machine(scope: Scope, headers: RawHeaders) -> None:
+    """Require a direct client at a loopback address that calls this machine by a loopback name.
 
-    A page of a website can point the website's name at this machine and so have a browser here ask
-    in its place; the browser then still sends that name as the Host.
+    A page of a website can point the website's name at this machine and so have a browser here send
+    requests; the browser then still sends that name as the Host.
 
     A server may trust a proxy's header and put its address in place of the peer's, so a request
     with such a header is refused. So is one without a peer address: proxies use unix sockets.
     """
-    hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
     peer: Any = scope.get("client")
-    if (
-        not peer
-        or not is_loopback(peer[0])
-        or not hosts
-        or not all(is_own_host(host) for host in hosts)
-        or scope["http_version"] == _PROXY_HTTP_VERSION
-        or any(is_proxy_header(name) for name, _ in headers)
-    ):
-        raise Forbidden(CLOSED)
-    return _ANYONE
+    called = False
+    here = peer and is_loopback(peer[0]) and scope["http_version"] != _PROXY_HTTP_VERSION
+    for name, value in headers:
+        if name == b"host":
+            called = True
+            here = here and is_own_host(value.decode("latin-1"))
+        elif is_proxy_header(name):
+            here = False
+    if not (here and called):
+        raise Forbidden(NOT_THIS_MACHINE)
 
 
 @lru_cache(256)
@@ -140,11 +165,12 @@ def is_own_host(host: str) -> bool:
     return name.lower() == "localhost" or is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
-def _require_call_of_gateway(scope: Scope) -> None:
-    """The gateway's token opens what its callers may do, and nothing that shows others' orders."""
+def _require_gateway_call(scope: Scope) -> None:
+    """Allow the gateway's token what its callers may do, and nothing that shows others' orders."""
     parts = [part for part in scope["path"].split("/") if part]
-    placing = scope["method"] == "POST" and parts == _ORDERS
-    reading = scope["method"] == "GET" and parts[:-1] == _ORDERS
+    orders = ["internal", "orders"]
+    placing = scope["method"] == "POST" and parts == orders
+    reading = scope["method"] == "GET" and parts[:-1] == orders
     if not (placing or reading):
         raise Forbidden(f"the {GATEWAY_NAME} may place one order and read one, no more")
 
@@ -157,3 +183,51 @@ def _named(raw: bytes) -> Caller:
             f"{ON_BEHALF_OF} names no caller",
             expected="<issuer>|<subject>, each percent-encoded, with its own % and | encoded too",
         ) from None
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """The caller that a token proves, and the scopes that it grants."""
+
+    caller: Caller
+    scopes: frozenset[str]
+
+
+class GatewayAuth:
+    """Guards each path that contains `orders` anywhere, by tokens that `check` finds good."""
+
+    def __init__(self, app: ASGIApp, check: Callable[[str], Awaitable[Identity]]) -> None:
+        self._app = app
+        self._check = check
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI.
+
+        Raises:
+            Unauthorized: no token, or none that is good here and now.
+            KeysUnavailable: tokens cannot be checked now.
+        """
+        if "orders" in scope["path"]:
+            identity = await self._check(bearer_token(scope["headers"]))
+            scope[CALLER_KEY] = identity.caller
+            scope[_SCOPES_KEY] = identity.scopes
+        await self._app(scope, receive, send)
+
+
+def require_scope(scope: Mapping[str, object], wanted: str) -> None:
+    """Require that the caller's token grants this scope.
+
+    Raises:
+        Forbidden: it does not.
+        KeyError: no auth middleware guards this path, which is a bug.
+    """
+    require_granted(cast("frozenset[str]", scope[_SCOPES_KEY]), wanted)
+
+
+def require_granted(granted: frozenset[str], wanted: str) -> None:
+    """Require that these scopes contain the wanted one.
+
+    Raises:
+        Forbidden: they do not.
+    """
+    if wanted not in granted:
+        raise Forbidden(f"the token does not grant {wanted}", required_scope=wanted)

@@ -1,0 +1,61 @@
+"""The types of ASGI, and what Pulse adds to the scope of a request."""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final, cast
+
+from pulse.application.callers import Caller
+from pulse.domain import Trace
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+CALLER_KEY: Final = "pulse.caller"
+"""The `Caller`, once the auth middleware has let the request through."""
+TRACE_KEY: Final = "pulse.trace"
+SECURITY_HEADERS_KEY: Final = "pulse.security_headers"
+"""Other security headers than SECURITY_HEADERS, for a page that needs them."""
+
+ANONYMOUS: Final = Caller()
+
+
+def caller_in(scope: Mapping[str, object]) -> Caller:
+    """The caller of a request.
+
+    Raises:
+        KeyError: no auth middleware guards this path, which is a bug.
+    """
+    return cast("Caller", scope[CALLER_KEY])
+
+
+def caller_name(scope: Mapping[str, Any]) -> str:
+    """The name that a caller's requests are counted under; the address of a caller without one."""
+    caller = scope.get(CALLER_KEY)
+    if caller is not None and caller != ANONYMOUS:
+        return str(caller.placed_by)
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def trace_in(scope: Mapping[str, object]) -> Trace:
+    """The trace of a request."""
+    return cast("Trace", scope[TRACE_KEY])
+
+
+def security_headers(content_security_policy: str) -> RawHeaders:
+    """The headers that restrict what a browser does with an answer."""
+    return [
+        (b"cache-control", b"no-store"),
+        (b"content-security-policy", content_security_policy.encode("ascii")),
+        (b"cross-origin-resource-policy", b"same-origin"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+    ]
+
+
+SECURITY_HEADERS: Final = security_headers("default-src 'none'; frame-ancestors 'none'")
+"""Of every answer that is data."""
