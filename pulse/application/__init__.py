@@ -28,9 +28,14 @@ from pulse.application.over_http import (
     open_orders_over_http,
 )
 from pulse.application.readiness import OwnParts, Readiness, Ready
-from pulse.application.stored_terms import newest_terms
-from pulse.application.unverified import Unverified, unread_in, unread_orders
-from pulse.application.verification import Finding, ScheduleVerification, Verified
+from pulse.application.verification import (
+    Finding,
+    Unverified,
+    Verified,
+    newest_terms,
+    verify_log,
+    verify_order,
+)
 
 __all__ = [
     "ON_BEHALF_OF",
@@ -65,7 +70,6 @@ __all__ = [
     "ReadWorkers",
     "Readiness",
     "Ready",
-    "ScheduleVerification",
     "Unverified",
     "Verified",
     "WorkersSeen",
@@ -78,6 +82,6 @@ __all__ = [
     "read_sequence_fault",
     "require_fit_log",
     "system_clock",
-    "unread_in",
-    "unread_orders",
+    "verify_log",
+    "verify_order",
 ]

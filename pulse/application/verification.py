@@ -6,7 +6,6 @@ the log, or put in place of a whole history, it cannot see.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from operator import attrgetter
 from typing import Final, Literal
 from uuid import UUID
 
@@ -14,7 +13,7 @@ import msgspec
 import structlog
 
 from pulse.application.acceptance import require_accepted
-from pulse.application.orders import OrderNotFound
+from pulse.application.orders import OrderNotFound, Queries
 from pulse.domain import (
     BrokenRule,
     Event,
@@ -22,20 +21,24 @@ from pulse.domain import (
     OrderCreated,
     Slice,
     SlicesScheduled,
+    SplitTerms,
     SplitterUnknown,
     broken_rules,
     fold,
     split,
 )
 from pulse.eventstore import EventMapper, EventStore, EventTooNew, EventUnreadable, RecordedEvent
+from pulse.projections import MOST_ORDERS_A_PAGE, OrderQuery, ParkedOrder
 
 _log = structlog.get_logger(__name__)
 
-PAGE: Final = 500
+PAGE: Final = 1000
 _BEFORE_EVERY_POSITION: Final = -(2**63)
 
 Fault = Literal["DIFFERS", "BREAKS_RULE", "UNREADABLE", "NEWER_CODE"]
 """What can be wrong with a stored schedule. NEWER_CODE is no fault of it: nothing was proved."""
+
+Obstacle = Literal["PARKED", "UNREADABLE", "NEWER_CODE"]
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -48,10 +51,25 @@ class Finding(msgspec.Struct, frozen=True):
     broken_rules: tuple[BrokenRule, ...] = ()
 
 
-class Verified(msgspec.Struct, frozen=True):
-    """A stretch of the log that was looked through: it ends at `position` of `end`.
+class Unverified(msgspec.Struct, frozen=True):
+    """An order that was not verified; `position` is that of the event at which it is stuck."""
 
-    `slices` counts those of the schedules that could be derived.
+    order_id: UUID
+    position: int
+    obstacle: Obstacle
+    detail: str
+
+    @classmethod
+    def parked(cls, order: ParkedOrder) -> "Unverified":
+        """An order that the projection has set aside."""
+        return cls(order.order_id, order.position, "PARKED", order.reason)
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """A part of the log that was verified: it ends at `position` of `end`.
+
+    `slices` counts those of the schedules that could be derived. `unverified` has the events that
+    cannot be read of orders without a schedule; what is wrong with a schedule is a finding.
     """
 
     position: int
@@ -59,68 +77,111 @@ class Verified(msgspec.Struct, frozen=True):
     schedules: int
     slices: int
     findings: tuple[Finding, ...]
+    unverified: tuple[Unverified, ...]
 
 
-class ScheduleVerification:
-    """Derives stored schedules again."""
+async def verify_log(store: EventStore) -> AsyncIterator[Verified]:
+    """Verify the log, part by part, up to where it ended when this began.
 
-    def __init__(self, store: EventStore) -> None:
-        self._store = store
-
-    async def every_schedule(self) -> AsyncIterator[Verified]:
-        """The whole log, stretch by stretch, up to where it ended when this began.
-
-        Raises:
-            DatabaseUnavailable: it cannot be read.
-        """
-        end = await self._store.end()
-        position = _BEFORE_EVERY_POSITION
-        while position < end:
-            page = await self._store.read_log_page(
-                after=position, limit=PAGE, topic=SlicesScheduled.TOPIC
-            )
-            if page.next_after == position:
-                return
-            position = min(page.next_after, end)
-            scheduled = [record for record in page.records if record.position <= end]
-            yield await self._verified(scheduled, position, end)
-
-    async def of_order(self, order_id: UUID) -> Verified:
-        """One order, whose schedule may not exist.
-
-        Raises:
-            OrderNotFound: there is no such order.
-            DatabaseUnavailable: it cannot be read.
-        """
-        stream = await self._store.read_stream(order_id)
-        if not stream:
-            raise OrderNotFound(str(order_id))
-        scheduled = [record for record in stream if record.topic == SlicesScheduled.TOPIC]
-        end = stream[-1].position
-        return await self._verified(scheduled, end, end)
-
-    async def _verified(
-        self, scheduled: Sequence[RecordedEvent], position: int, end: int
-    ) -> Verified:
-        streams = await self._store.read_streams([record.originator_id for record in scheduled])
-        slices = 0
-        findings: list[Finding] = []
-        for record in sorted(scheduled, key=attrgetter("position")):
-            try:
-                finding, count = _look(self._store.mapper, streams[record.originator_id], record)
-            except (EventTooNew, SplitterUnknown) as error:
-                finding, count = _finding(record, "NEWER_CODE", str(error)), 0
-            except (EventUnreadable, HistoryBroken) as error:
-                finding, count = _finding(record, "UNREADABLE", str(error)), 0
-            except Exception as error:  # noqa: BLE001 - one altered order must not hide the others
-                _log.exception("verification.crashed", order_id=str(record.originator_id))
-                finding, count = _finding(record, "UNREADABLE", f"{type(error).__name__}"), 0
-            slices += count
-            findings += [finding] if finding is not None else []
-        return Verified(position, end, len(scheduled), slices, tuple(findings))
+    Raises:
+        DatabaseUnavailable: it cannot be read.
+    """
+    position, end = _BEFORE_EVERY_POSITION, await store.end()
+    while position < end:
+        page = await store.read_log(after=position, limit=PAGE)
+        records = [record for record in page if record.position <= end]
+        if not records:
+            return
+        position = records[-1].position
+        yield await _verify(store, records, end)
 
 
-def _look(
+async def verify_order(store: EventStore, order_id: UUID) -> Verified:
+    """Verify one order, whose schedule may not exist.
+
+    Raises:
+        OrderNotFound: there is no such order.
+        DatabaseUnavailable: it cannot be read.
+    """
+    stream = await store.read_stream(order_id)
+    if not stream:
+        raise OrderNotFound(str(order_id))
+    return await _verify(store, stream, stream[-1].position)
+
+
+async def newest_terms(store: EventStore, queries: Queries, most: int) -> list[SplitTerms]:
+    """What the newest orders, at most so many, ask of a splitter; impossible ones are left out.
+
+    Raises:
+        DatabaseUnavailable: they cannot be read.
+    """
+    terms: list[SplitTerms] = []
+    before: int | None = None
+    while len(terms) < most:
+        limit = min(MOST_ORDERS_A_PAGE, most - len(terms))
+        page = await queries.orders(OrderQuery(limit=limit, before=before))
+        streams = await store.read_streams([order.order_id for order in page.orders])
+        for order in page.orders:
+            for record in streams.get(order.order_id, ())[:1]:
+                event = None if _obstacle(store.mapper, record) else store.mapper.event_of(record)
+                terms += [event.terms] if isinstance(event, OrderCreated) else []
+        before = page.next_before
+        if before is None:
+            break
+    return terms
+
+
+async def _verify(store: EventStore, records: Sequence[RecordedEvent], end: int) -> Verified:
+    unread = [found for record in records if (found := _obstacle(store.mapper, record))]
+    scheduled = [record for record in records if record.topic == SlicesScheduled.TOPIC]
+    order_ids = {record.originator_id for record in scheduled} | {o.order_id for o in unread}
+    streams = await store.read_streams(list(order_ids)) if order_ids else {}
+    slices = 0
+    findings: list[Finding] = []
+    for record in scheduled:
+        try:
+            finding, count = _verify_schedule(store.mapper, streams[record.originator_id], record)
+        except Exception as error:  # noqa: BLE001 - one altered order must not hide the others
+            finding, count = _finding(record, *_why_unread(error, record)), 0
+        slices += count
+        findings += [finding] if finding is not None else []
+    unverified = tuple(
+        found
+        for found in unread
+        if all(record.topic != SlicesScheduled.TOPIC for record in streams[found.order_id])
+    )
+    position = records[-1].position
+    return Verified(position, end, len(scheduled), slices, tuple(findings), unverified)
+
+
+def _obstacle(mapper: EventMapper, record: RecordedEvent) -> Unverified | None:
+    """What keeps the event from being read, if anything; other programs' events are no orders."""
+    if not mapper.owns(record.topic):
+        return None
+    try:
+        event = mapper.event_of(record)
+        if isinstance(event, OrderCreated):
+            require_accepted(event)
+    except Exception as error:  # noqa: BLE001 - one altered order must not hide the others
+        return Unverified(record.originator_id, record.position, *_why_unread(error, record))
+    return None
+
+
+def _why_unread(
+    error: Exception, record: RecordedEvent
+) -> tuple[Literal["UNREADABLE", "NEWER_CODE"], str]:
+    match error:
+        case EventTooNew() | SplitterUnknown():
+            return "NEWER_CODE", str(error)
+        case EventUnreadable() | HistoryBroken():
+            return "UNREADABLE", str(error)
+        case _:
+            order_id = str(record.originator_id)
+            _log.error("verification.crashed", order_id=order_id, exc_info=error)
+            return "UNREADABLE", type(error).__name__
+
+
+def _verify_schedule(
     mapper: EventMapper, stream: Sequence[RecordedEvent], record: RecordedEvent
 ) -> tuple[Finding | None, int]:
     """What is wrong with this schedule, if anything, and how many slices it has."""
@@ -133,8 +194,8 @@ def _look(
     if difference is not None:
         return _finding(record, "DIFFERS", difference, broken), len(scheduled.slices)
     if broken:
-        told = f"{broken[0].rule}: {broken[0].breach}"
-        return _finding(record, "BREAKS_RULE", told, broken), len(scheduled.slices)
+        breach = f"{broken[0].rule}: {broken[0].breach}"
+        return _finding(record, "BREAKS_RULE", breach, broken), len(scheduled.slices)
     return None, len(scheduled.slices)
 
 
@@ -164,7 +225,7 @@ def _first_difference(
     for one, other in zip(stored, derived, strict=False):
         if one != other:
             number = other.sequence_number
-            return f"slice {number} is stored as {_told(one)}, derived {_told(other)}"
+            return f"slice {number} is stored as {_in_words(one)}, derived {_in_words(other)}"
     if len(stored) != len(derived):
         return f"{len(stored)} slices are stored, {len(derived)} derived"
     if scheduled.splitter_version != created.splitter_version:
@@ -192,7 +253,7 @@ def _first_altered_byte(
     return None
 
 
-def _told(s: Slice) -> str:
+def _in_words(s: Slice) -> str:
     at = msgspec.to_builtins(s.scheduled_at)
     return f"number {s.sequence_number}, {s.quantity} shares at {at}"
 

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import psycopg
 
-from pulse.application import InProcessOrders, Origin, ScheduleVerification, system_clock
+from pulse.application import InProcessOrders, Origin, system_clock
 from pulse.eventstore import EventStore
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.embedded import has_data
@@ -35,13 +35,7 @@ class Tools(msgspec.Struct, frozen=True):
 
     def rebuild(self, on_progress: OnProgress) -> Rebuild:
         """A rebuild of the order queue, not yet begun."""
-        tune_gc()
         return Rebuild(self.database, self.orders.mapper, on_progress)
-
-    def verification(self) -> ScheduleVerification:
-        """The proof of the stored schedules, not yet begun."""
-        tune_gc()
-        return ScheduleVerification(self.store)
 
 
 @asynccontextmanager
@@ -71,6 +65,7 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             reader = OrderReader(database, store.mapper)
             orders = InProcessOrders(store, reader, system_clock, Origin.of_this_process())
             parked = ParkedOrders(database, store.mapper)
+            tune_gc()
             yield Tools(database, store, orders, parked, Audit(database))
         finally:
             await database.close()

@@ -95,7 +95,7 @@ def test_the_way_is_shown_in_positions_on_stderr(
     monkeypatch.setattr("pulse.application.verification.PAGE", 5)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.err.splitlines()[-1] == "position 40 of 40"
-    assert len(ended.err.splitlines()) == 4
+    assert len(ended.err.splitlines()) == 8
 
 
 def shorten(state: dict[str, Any]) -> None:

@@ -5,8 +5,7 @@ import contextlib
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from pulse.application import InProcessOrders, Origin, ScheduleVerification, system_clock
-from pulse.application.unverified import unread_in, unread_orders
+from pulse.application import InProcessOrders, Origin, system_clock, verify_log, verify_order
 from pulse.eventstore import EventMapper, EventStore, EventTooNew
 from pulse.postgres import Database
 from pulse.projections import OrderReader, ParkedOrders, Projected, Projector, Rebuild
@@ -144,15 +143,12 @@ async def test_a_verification_names_every_event_that_it_cannot_judge(
         StoredEvent(order_created("elsewhere").originator_id, 1, "elsewhere:Thing", b"{}"),
     )
     store = EventStore(database, on_commit=lambda: None)
-    verification = ScheduleVerification(store)
 
-    stretches = [verified async for verified in verification.every_schedule()]
-    findings = [finding for verified in stretches for finding in verified.findings]
-    assert [(finding.position, finding.fault) for finding in findings] == [(6, "NEWER_CODE")]
-    unread = [one async for one in unread_orders(store)]
-    assert [(one.position, one.obstacle) for one in unread] == [(4, "NEWER_CODE")]
-    alone = await unread_in(store, order_created("amended").originator_id)
-    assert [one.obstacle for one in alone] == ["NEWER_CODE"]
+    (log,) = [verified async for verified in verify_log(store)]
+    assert [(one.position, one.fault) for one in log.findings] == [(6, "NEWER_CODE")]
+    assert [(one.position, one.obstacle) for one in log.unverified] == [(4, "NEWER_CODE")]
+    alone = await verify_order(store, order_created("amended").originator_id)
+    assert [one.obstacle for one in alone.unverified] == ["NEWER_CODE"]
 
 
 async def test_history_and_log_show_it_under_the_name_that_newer_code_gives_it(

@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application import Finding, Unverified, Verified, unread_in, unread_orders
+from pulse.application import Finding, Unverified, Verified, verify_log, verify_order
 from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import OnProgress, progress_on
 from pulse.cli.replay import order_id_of
@@ -102,44 +102,31 @@ def verify(
 
 async def _prove(
     settings: Settings,
-    order_ids: list[str] | None,
+    texts: list[str] | None,
     proof: Proof,
     on_progress: OnProgress,
     tell: Callable[[Finding], None],
 ) -> None:
     async with open_tools_or_stop(settings) as tools:
-        stretches = (
-            _orders(tools, order_ids) if order_ids else tools.verification().every_schedule()
-        )
-        async for verified in stretches:
+        order_ids = [order_id_of(text) for text in texts or ()]
+        for parked in await tools.parked.all():
+            if not order_ids or parked.order_id in order_ids:
+                proof.unverified[parked.order_id] = Unverified.parked(parked)
+        async for verified in _orders(tools, order_ids) if order_ids else verify_log(tools.store):
             proof.schedules += verified.schedules
             proof.slices += verified.slices
             proof.position = verified.position
             proof.faults.update(finding.fault for finding in verified.findings)
             for finding in verified.findings:
                 tell(finding)
+            for order in verified.unverified:
+                proof.unverified.setdefault(order.order_id, order)
             on_progress(verified.position, verified.end)
-        async for order in _unverified(tools, order_ids):
-            proof.unverified.setdefault(order.order_id, order)
 
 
-async def _unverified(tools: Tools, order_ids: list[str] | None) -> AsyncIterator[Unverified]:
-    asked = None if order_ids is None else {order_id_of(text) for text in order_ids}
-    for parked in await tools.parked.all():
-        if not asked or parked.order_id in asked:
-            yield Unverified.parked(parked)
-    if asked:
-        for order_id in asked:
-            for order in await unread_in(tools.store, order_id):
-                yield order
-    else:
-        async for order in unread_orders(tools.store):
-            yield order
-
-
-async def _orders(tools: Tools, order_ids: list[str]) -> AsyncIterator[Verified]:
-    for text in order_ids:
-        yield await tools.verification().of_order(order_id_of(text))
+async def _orders(tools: Tools, order_ids: list[UUID]) -> AsyncIterator[Verified]:
+    for order_id in order_ids:
+        yield await verify_order(tools.store, order_id)
 
 
 def _tell(finding: Finding, *, in_full: bool) -> None:
