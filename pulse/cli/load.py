@@ -1,18 +1,23 @@
 """`pulse load`: a file of orders, posted and followed to the end."""
 
-import asyncio
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
+from pulse.cli.exits import NOT_WELL
+from pulse.cli.progress import progress_on
 from pulse.cli.server import url_of
-from pulse.cli.terminal import SafeConsole
-from pulse.load import load_orders, render
+from pulse.cli.terminal import errors, output
+from pulse.load import Load, open_http, read_lines
 from pulse.process.startup import settings_from_environment
 
 
-def load(
+def load(  # noqa: PLR0913, PLR0917 - one for each choice
     file: Annotated[Path, typer.Argument(help="Orders, one JSON object a line.")],
     url: Annotated[
         str | None,
@@ -28,17 +33,19 @@ def load(
             envvar="PULSE_SERVICE_TOKEN",
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=512, help="Requests at once.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Orders a request.")] = 100,
+    concurrency: Annotated[int, typer.Option(min=1, max=512, help="Requests at once.")] = 4,
     settle_seconds: Annotated[
         float, typer.Option(min=0, help="How long to wait for the last order's outcome.")
     ] = 60,
 ) -> None:
     """Post a file of orders and check what becomes of each.
 
-    Posts every order of FILE to a running Pulse, follows each to its end and
-    checks its slices by every rule of a schedule. Needs the API (`pulse up`) at
-    --url, and one of its service tokens where it asks for one. Running it again
-    is safe: the same order under the same key is answered with the same order.
+    Posts the orders of FILE to a running Pulse in batches, follows each to its
+    end and checks its slices by every rule of a schedule. Needs the API
+    (`pulse up`) at --url, and one of its service tokens where it asks for one.
+    Running it again is safe: the same order under the same key is answered with
+    the same order.
 
     Exit codes: 0 every order is COMPLETED and keeps every rule. 1 some order was
     refused, failed, did not end in time or breaks a rule (the table says which),
@@ -48,19 +55,46 @@ def load(
     Example, with `pulse up` in another terminal:
       pulse load examples/orders.ndjson
     """
-    result = asyncio.run(
-        load_orders(
-            file,
-            url or _url_of_pulse_up(),
-            token=token,
-            concurrency=concurrency,
-            settle_seconds=settle_seconds,
-            console=SafeConsole(),
-        )
-    )
-    SafeConsole().print(render(result))
-    raise typer.Exit(result.exit_code)
+    root = url or f"{url_of(settings_from_environment())}/pulse"
+    lines, http, show = read_lines(file), open_http(root, token, concurrency), output().print
+
+    async def run() -> Load:
+        async with http:
+            load, progress = Load(http), partial(progress_on, errors())
+            await load.run(
+                lines,
+                progress,
+                batch=batch,
+                concurrency=concurrency,
+                settle_seconds=settle_seconds,
+            )
+        return load
+
+    result = uvloop.run(run())
+    show(f"Load of {file.name} into {root}", style="bold")
+    for label, value in _rows(result, batch):
+        show(f"  {label:<36}{value:>26}")
+    for fault, count in sorted(result.faults.items()):
+        show(f"  {fault:<36}{count:>26,}", style="bold red")
+        show(f"    first by {result.first[fault]}", style="red")
+    if result.faults:
+        raise typer.Exit(NOT_WELL)
+    show("Every order COMPLETED and keeps every rule.", style="green")
 
 
-def _url_of_pulse_up() -> str:
-    return f"{url_of(settings_from_environment())}/pulse"
+def _rows(load: Load, batch: int) -> Iterator[tuple[str, str]]:
+    counts = ("posted", "created", "already there", "sent again", "COMPLETED", "slices", "shares")
+    for name in counts:
+        yield name, f"{load.counts[name]:,}"
+    yield "posted orders/s", f"{load.counts['posted'] / max(load.posting_seconds, 1e-6):,.0f}"
+    yield f"POST of {batch:,} orders, p50 / p99", _milliseconds(load.request_seconds)
+    yield "accepted to COMPLETED, p50 / p99", _milliseconds(load.completion_seconds)
+    yield "X-Trace-Id", load.trace_id
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return "-"
+    ranked = sorted(seconds)
+    values = (ranked[math.ceil(len(ranked) * percent / 100) - 1] for percent in (50, 99))
+    return " / ".join(f"{value * 1000:,.1f} ms" for value in values)

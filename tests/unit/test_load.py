@@ -1,0 +1,467 @@
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from pulse.domain import INTERNAL_SCOPE, SplitTerms, order_id_for, split
+from pulse.load import Load, LoadError, open_http, read_lines
+
+URL = "http://127.0.0.1:8000/pulse"
+CREATED_AT = datetime(2026, 11, 23, 9, 15, tzinfo=UTC)
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "orders.ndjson"
+Answer = httpx.Response | httpx.TransportError
+
+
+class FakePulse:
+    """Pulse in one process: it keeps what it is sent and splits it when asked.
+
+    A test plants a fault by `status`, by changing answers in `alter`, or by `first_answers`, which
+    come before the right ones.
+    """
+
+    def __init__(self) -> None:
+        self.orders: dict[str, dict[str, Any]] = {}
+        self.requests: list[httpx.Request] = []
+        self.first_answers: list[Answer] = []
+        self.status = "COMPLETED"
+        self.alter: Callable[[dict[str, Any]], None] = lambda _: None
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self.first_answers:
+            answer = self.first_answers.pop(0)
+            if isinstance(answer, httpx.TransportError):
+                raise answer
+            return answer
+        if request.method == "POST":
+            return self._place(request.content)
+        start = int(request.url.params.get("cursor", 0))
+        limit = int(request.url.params["limit"])
+        newest = list(reversed(self.orders.values()))
+        page = [self._show(order) for order in newest[start : start + limit]]
+        more = str(start + limit) if start + limit < len(newest) else None
+        return httpx.Response(200, json={"orders": page, "next_cursor": more})
+
+    def _place(self, body: bytes) -> httpx.Response:
+        try:
+            batch = msgspec.json.decode(body, type=list[dict[str, Any]])
+        except ValueError:
+            return error(400, "INVALID_REQUEST", "the body is not JSON")
+        return httpx.Response(200, json={"results": [self._place_one(order) for order in batch]})
+
+    def _place_one(self, order: dict[str, Any]) -> dict[str, Any]:
+        if order["total_quantity"] == 0:
+            return refused(400, "INVALID_QUANTITY", "total_quantity is out of range")
+        known = self.orders.setdefault(order["order_unique_key"], order)
+        if known != order:
+            return refused(409, "DUPLICATE_ORDER_UNIQUE_KEY", "the key belongs to another order")
+        return placed(order["order_unique_key"], 201 if known is order else 200)
+
+    def _show(self, order: dict[str, Any]) -> dict[str, Any]:
+        config = {"randomize": True, **order["split_config"]}
+        terms = SplitTerms(
+            **config, total_quantity=order["total_quantity"], seed=7, starts_at=CREATED_AT
+        )
+        completed = self.status == "COMPLETED"
+        answer = {
+            **order,
+            "order_id": order_id_for(INTERNAL_SCOPE, order["order_unique_key"]),
+            "split_config": config,
+            "order_queue_status": self.status,
+            "failure_reason": "TIMED_OUT" if self.status == "FAILED" else None,
+            "created_at": CREATED_AT,
+            "split_completed_at": CREATED_AT + timedelta(milliseconds=12) if completed else None,
+            "slices": split(terms, 1) if completed else (),
+        }
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answer))
+        self.alter(plain)
+        return plain
+
+
+def placed(key: str, status: int) -> dict[str, Any]:
+    order_id = str(order_id_for(INTERNAL_SCOPE, key))
+    return {"status": status, "body": {"order_id": order_id, "order_unique_key": key}}
+
+
+def refused(status: int, code: str, message: str) -> dict[str, Any]:
+    return {"status": status, "body": {"error": {"code": code, "message": message, "details": {}}}}
+
+
+def error(status: int, code: str, message: str, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, json=refused(status, code, message)["body"], headers=named)
+
+
+def results(*answers: dict[str, Any]) -> httpx.Response:
+    return httpx.Response(200, json={"results": answers})
+
+
+def order(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "order_unique_key": f"ouk_{number}",
+        "instrument": "NSE:RELIANCE",
+        "side": "BUY",
+        "total_quantity": 1000 + number,
+        "split_config": {"num_splits": 5, "duration_minutes": 60},
+        **changes,
+    }
+
+
+class Run:
+    """A load under test: what it found, the progress it showed, the waits it asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.progress: list[tuple[str, int, int]] = []
+        self.waits: list[float] = []
+        self._sleep = asyncio.sleep
+        monkeypatch.setattr(asyncio, "sleep", self._wait)
+
+    def __call__(
+        self, file: Path, pulse: FakePulse, *, batch: int = 4, settle_seconds: float = 60
+    ) -> Load:
+        async def run() -> Load:
+            transport = httpx.MockTransport(pulse)
+            async with httpx.AsyncClient(base_url=URL, transport=transport) as http:
+                load = Load(http)
+                await load.run(
+                    read_lines(file),
+                    self._phase,
+                    batch=batch,
+                    concurrency=3,
+                    settle_seconds=settle_seconds,
+                )
+            return load
+
+        return asyncio.run(run())
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        yield lambda done, total: self.progress.append((name, done, total))
+
+    async def _wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        await self._sleep(min(seconds, 0.001))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    return Run(monkeypatch)
+
+
+@pytest.fixture
+def pulse() -> FakePulse:
+    return FakePulse()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write(tmp_path / "orders.ndjson", *(order(n) for n in range(1, 21)))
+
+
+def write(file: Path, *lines: Any) -> Path:
+    texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+    file.write_text("\n".join(texts), encoding="utf-8")
+    return file
+
+
+def test_all_is_well_when_every_order_completes_by_the_rules(
+    run: Run, pulse: FakePulse, file: Path
+) -> None:
+    found = run(file, pulse)
+    assert not found.faults
+    shares = sum(1000 + n for n in range(1, 21))
+    assert found.counts == {
+        "posted": 20,
+        "created": 20,
+        "COMPLETED": 20,
+        "slices": 100,
+        "shares": shares,
+    }
+    assert found.completion_seconds == [0.012] * 20
+    assert len(found.request_seconds) == 5
+    assert not run.waits
+    assert ("posted", 20, 20) in run.progress
+    assert run.progress[-1] == ("completed", 20, 20)
+
+
+def test_the_whole_run_carries_one_trace(run: Run, pulse: FakePulse, file: Path) -> None:
+    found = run(file, pulse)
+    assert {r.headers["X-Trace-Id"] for r in pulse.requests} == {found.trace_id}
+    assert {r.headers["X-Request-Source"] for r in pulse.requests} == {"PULSE_LOAD"}
+
+
+def test_the_second_run_finds_every_order_there(run: Run, pulse: FakePulse, file: Path) -> None:
+    run(file, pulse)
+    again = run(file, pulse)
+    assert not again.faults
+    assert (again.counts["created"], again.counts["already there"]) == (0, 20)
+    assert again.counts["COMPLETED"] == 20
+
+
+def test_the_examples_load_over_several_pages(run: Run, pulse: FakePulse) -> None:
+    found = run(EXAMPLES, pulse, batch=100)
+    assert not found.faults
+    assert found.counts["COMPLETED"] == 1000
+
+
+def test_orders_far_below_newer_ones_are_found(
+    run: Run, pulse: FakePulse, tmp_path: Path, file: Path
+) -> None:
+    run(file, pulse)
+    run(EXAMPLES, pulse, batch=1000)
+    mixed = write(tmp_path / "mixed.ndjson", order(1), order(2), order(2000))
+    found = run(mixed, pulse)
+    assert not found.faults
+    assert (found.counts["created"], found.counts["COMPLETED"]) == (1, 3)
+
+
+def test_refusals_are_counted_by_code_and_named_by_line(
+    run: Run, pulse: FakePulse, tmp_path: Path
+) -> None:
+    lines = (order(1), "", order(2, total_quantity=0), '{"a": ', "   ", order(1, side="SELL"))
+    found = run(write(tmp_path / "orders.ndjson", *lines), pulse, batch=10)
+    assert found.faults == {
+        "refused: INVALID_QUANTITY": 1,
+        "refused: INVALID_REQUEST": 1,
+        "refused: DUPLICATE_ORDER_UNIQUE_KEY": 1,
+    }
+    assert found.first == {
+        "refused: INVALID_QUANTITY": "line 3: total_quantity is out of range",
+        "refused: INVALID_REQUEST": "line 4: the body is not JSON",
+        "refused: DUPLICATE_ORDER_UNIQUE_KEY": "line 6: the key belongs to another order",
+    }
+    assert (found.counts["posted"], found.counts["created"]) == (4, 1)
+
+
+def test_a_line_that_is_no_utf8_is_refused(run: Run, pulse: FakePulse, tmp_path: Path) -> None:
+    file = tmp_path / "orders.ndjson"
+    file.write_bytes(b'{"order_unique_key":"\xff"}\n')
+    assert run(file, pulse).faults == {"refused: INVALID_REQUEST": 1}
+
+
+def test_a_key_in_two_lines_is_one_order(run: Run, pulse: FakePulse, tmp_path: Path) -> None:
+    found = run(write(tmp_path / "orders.ndjson", order(1), order(1), order(2)), pulse)
+    assert not found.faults
+    assert (found.counts["created"], found.counts["already there"]) == (2, 1)
+    assert (found.counts["COMPLETED"], found.counts["slices"]) == (2, 10)
+
+
+def test_what_is_unavailable_is_sent_again_after_the_time_it_names(
+    run: Run, pulse: FakePulse, tmp_path: Path
+) -> None:
+    pulse.first_answers = [
+        results(placed("ouk_1", 201), refused(503, "UNAVAILABLE", "the database is away")),
+        error(503, "UNAVAILABLE", "the database is away", Retry_After="7"),
+        error(429, "TOO_MANY_REQUESTS", "slower", Retry_After="Mon, 23 Nov 2026 09:15:00 GMT"),
+        httpx.ReadError("gone"),
+    ]
+    pulse.orders["ouk_1"] = order(1)
+    found = run(write(tmp_path / "orders.ndjson", order(1), order(2)), pulse)
+    assert not found.faults
+    assert (found.counts["created"], found.counts["sent again"]) == (2, 4)
+    assert run.waits[:4] == [0.2, 7.0, 0.8, 1.6]
+    assert [len(msgspec.json.decode(r.content)) for r in pulse.requests[:5]] == [2, 1, 1, 1, 1]
+
+
+def test_what_stays_unavailable_is_refused_in_the_end(
+    run: Run, pulse: FakePulse, tmp_path: Path
+) -> None:
+    pulse.first_answers = [error(503, "UNAVAILABLE", "away", Retry_After="99")] * 6
+    found = run(write(tmp_path / "orders.ndjson", order(1)), pulse)
+    assert found.faults == {"refused: UNAVAILABLE": 1}
+    assert run.waits == [30.0] * 5
+
+
+@pytest.mark.parametrize(
+    "first", [httpx.ConnectError("refused"), error(503, "UNAVAILABLE", "away")]
+)
+def test_an_order_that_cannot_be_read_yet_is_read_later(
+    run: Run, pulse: FakePulse, tmp_path: Path, first: Answer
+) -> None:
+    file = write(tmp_path / "orders.ndjson", order(1))
+    run(file, pulse)
+    pulse.first_answers = [results(placed("ouk_1", 200)), first]
+    found = run(file, pulse)
+    assert not found.faults
+    assert found.counts["COMPLETED"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "broken", "breach"),
+    [
+        (
+            lambda answer: answer["slices"][2].update(quantity=999),
+            "quantities_sum_to_total",
+            "quantities sum",
+        ),
+        (lambda answer: answer["slices"].pop(), "slices_are_numbered", "4"),
+        (
+            lambda answer: answer.update(side="SELL"),
+            "fields_equal_what_was_sent",
+            "side is SELL, sent was BUY",
+        ),
+        (
+            lambda answer: answer["split_config"].update(randomize=False),
+            "fields_equal_what_was_sent",
+            "split_config is",
+        ),
+    ],
+)
+def test_an_order_that_comes_back_changed_is_named(  # noqa: PLR0917 - fixtures and cases
+    run: Run,
+    pulse: FakePulse,
+    file: Path,
+    change: Callable[[dict[str, Any]], None],
+    broken: str,
+    breach: str,
+) -> None:
+    pulse.alter = lambda answer: change(answer) if answer["order_unique_key"] == "ouk_7" else None
+    found = run(file, pulse)
+    assert found.faults[f"broken: {broken}"] == 1
+    broken_id = order_id_for(INTERNAL_SCOPE, "ouk_7")
+    assert found.first[f"broken: {broken}"].startswith(f"line 7: order {broken_id}: ")
+    assert breach in found.first[f"broken: {broken}"]
+
+
+@pytest.mark.parametrize("status", ["PENDING", "IN_PROGRESS"])
+def test_an_order_that_never_completes_is_still_pending(
+    run: Run, pulse: FakePulse, file: Path, status: str
+) -> None:
+    pulse.status = status
+    found = run(file, pulse, settle_seconds=0.03)
+    assert found.faults == {"still pending": 20}
+    assert found.counts["COMPLETED"] == 0
+    assert len(run.waits) > 1
+
+
+def test_an_order_that_completes_later_is_waited_for(
+    run: Run, pulse: FakePulse, file: Path
+) -> None:
+    pulse.status = "PENDING"
+
+    def complete_at_the_second_look(_: dict[str, Any]) -> None:
+        if run.waits:
+            pulse.status = "COMPLETED"
+
+    pulse.alter = complete_at_the_second_look
+    found = run(file, pulse)
+    assert not found.faults
+    assert found.counts["COMPLETED"] == 20
+
+
+@pytest.mark.parametrize("page", [{}, {"orders": [{"order_id": "?"}], "next_cursor": None}])
+def test_an_accepted_order_that_is_not_answered_is_still_pending(
+    run: Run, pulse: FakePulse, tmp_path: Path, page: dict[str, Any]
+) -> None:
+    pulse.first_answers = [results(placed("ouk_1", 201)), httpx.Response(200, json=page)]
+    found = run(write(tmp_path / "orders.ndjson", order(1)), pulse, settle_seconds=0)
+    assert found.faults == {"still pending": 1}
+
+
+def test_failed_orders_are_counted_by_reason(run: Run, pulse: FakePulse, file: Path) -> None:
+    pulse.status = "FAILED"
+    assert run(file, pulse).faults == {"FAILED: TIMED_OUT": 20}
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (results({"status": 201, "body": {"order_unique_key": "ouk_1"}}), "UNREADABLE_ANSWER"),
+        (results(), "UNREADABLE_ANSWER"),
+        (httpx.Response(200, content=b"\xff"), "UNREADABLE_ANSWER"),
+        (httpx.Response(502, text="<html>"), "HTTP_502"),
+        (error(404, "NOT_FOUND", "no"), "NOT_FOUND"),
+    ],
+)
+def test_an_answer_that_names_no_order_is_a_refusal(
+    run: Run, pulse: FakePulse, tmp_path: Path, answer: httpx.Response, fault: str
+) -> None:
+    pulse.first_answers = [answer]
+    found = run(write(tmp_path / "orders.ndjson", order(1)), pulse)
+    assert found.faults == {f"refused: {fault}": 1}
+
+
+def test_a_key_that_creates_twice_is_named(run: Run, pulse: FakePulse, tmp_path: Path) -> None:
+    pulse.orders["ouk_1"] = order(1)
+    pulse.first_answers = [results(placed("ouk_1", 201), placed("ouk_1", 201))]
+    found = run(write(tmp_path / "orders.ndjson", order(1), order(1)), pulse)
+    assert found.faults == {"broken: one_key_is_one_order": 1}
+
+
+def test_two_orders_that_get_one_id_are_named(run: Run, pulse: FakePulse, tmp_path: Path) -> None:
+    pulse.orders["ouk_1"] = order(1)
+    pulse.first_answers = [results(placed("ouk_1", 200), placed("ouk_1", 200))]
+    found = run(write(tmp_path / "orders.ndjson", order(1), order(1, side="SELL")), pulse)
+    assert found.faults == {"broken: one_key_is_one_order": 1}
+
+
+def test_a_port_without_a_listener_is_said_with_what_to_do(file: Path) -> None:
+    async def run() -> None:
+        async with open_http("http://127.0.0.1:1", None, 1) as http:
+            await Load(http).run(
+                read_lines(file),
+                lambda _: contextlib.nullcontext(lambda *_: None),
+                batch=1,
+                concurrency=1,
+                settle_seconds=0,
+            )
+
+    with pytest.raises(LoadError, match=r"no Pulse answers at http://127\.0\.0\.1:1 .*make run"):
+        asyncio.run(run())
+
+
+def test_a_pulse_that_goes_away_ends_the_load_after_a_few_tries(
+    run: Run, pulse: FakePulse, tmp_path: Path
+) -> None:
+    pulse.orders["ouk_1"] = order(1)
+    pulse.first_answers = [results(placed("ouk_1", 201)), *[httpx.ReadTimeout("gone")] * 18]
+    with pytest.raises(LoadError, match=r"ReadTimeout.*run this again: .* never doubled"):
+        run(write(tmp_path / "orders.ndjson", order(1), *map(order, range(2, 5))), pulse, batch=1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("127.0.0.1:8000", "ftp://x", "http:", "http://h:99999", "http://[::1"),
+        "http://u:secretpw@127.0.0.1:1/pulse",
+    ],
+)
+def test_a_url_that_is_none_or_has_a_password_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(LoadError, match="--url is no URL of a Pulse") as raised:
+        open_http(url, None, 1)
+    assert "secretpw" not in str(raised.value)
+
+
+@pytest.mark.parametrize("token", ["", " t", "a b", "é"])
+def test_a_token_that_can_be_none_is_refused(token: str) -> None:
+    with pytest.raises(LoadError, match="--token holds no token"):
+        open_http(URL, token, 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "proxied"),
+    [("127.0.0.1", False), ("localhost", False), ("[::1]", False), ("pulse.example", True)],
+)
+def test_a_proxy_of_the_environment_is_never_between_pulse_and_this_machine(
+    host: str, *, proxied: bool
+) -> None:
+    assert open_http(f"http://{host}:8000/pulse", None, 1).trust_env is proxied
+
+
+def test_a_file_that_cannot_be_read_is_said_plainly(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.ndjson"
+    empty.write_text("\n  \n")
+    for file, said in (
+        (tmp_path / "absent", "No such file or directory; name a file with one JSON order"),
+        (tmp_path, "Is a directory"),
+        (empty, "holds no orders"),
+    ):
+        with pytest.raises(LoadError, match=said):
+            read_lines(file)
