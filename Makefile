@@ -6,8 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 # Extras keep their brackets: without them pip takes coverage[toml] for another, unpinned package.
-COMPILE = uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 \
-	--generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
+COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
+	--no-strip-extras --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .PHONY: help run bench bench-growth performance bench-gateway bench-proxy test coverage lint types mutants \
@@ -83,9 +83,9 @@ format: $(VENV)/.dev ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## pin the requirements anew (needs uv)
-	$(COMPILE) -o requirements.txt
-	$(COMPILE) --group dev -c requirements.txt -o requirements-dev.txt
+lock: ## pin the requirements again: what `make run` needs, and with it all of development (needs uv)
+	$(COMPILE) --extra embedded -o requirements.txt
+	$(COMPILE) --all-extras --group dev -c requirements.txt -o requirements-dev.txt
 
 clean: ## remove the environment and caches (never the data)
 	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

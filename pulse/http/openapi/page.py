@@ -16,11 +16,11 @@ from litestar.params import FromPath
 from pulse.http.asgi import SECURITY_HEADERS_KEY, security_headers
 from pulse.http.errors import JSON
 
-_CARRIER: Final = "mkdocs_swagger_ui_tag"
+_CARRIER: Final = "offapi"
 """A package that carries Swagger UI; it is found, never imported."""
 _OF_SWAGGER_UI: Final = {
-    "swagger-ui-bundle.js": "swagger-ui/javascripts",
-    "swagger-ui.css": "swagger-ui/stylesheets",
+    "swagger-ui-bundle.js": "swagger_bundle.js",
+    "swagger-ui.css": "swagger_style.css",
 }
 _OF_PULSE: Final = ("page.js",)
 _TYPES: Final = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
@@ -72,5 +72,4 @@ def _bytes_of(name: str) -> bytes:
     carrier = find_spec(_CARRIER)
     if carrier is None or not carrier.submodule_search_locations:
         raise ModuleNotFoundError(f"{_CARRIER} is not installed, which carries Swagger UI")
-    folder = Path(carrier.submodule_search_locations[0])
-    return folder.joinpath(_OF_SWAGGER_UI[name], name).read_bytes()
+    return Path(carrier.submodule_search_locations[0], _OF_SWAGGER_UI[name]).read_bytes()
