@@ -1,7 +1,6 @@
 """The log: append, read a stream, read the log, and the events' stored form."""
 
-from pulse.eventstore.append_health import AppendFault, probe_append
-from pulse.eventstore.append_statements import LOG_LOCK
+from pulse.eventstore.append_connection import LOG_LOCK, AppendFault, probe_append
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import Outcome
 from pulse.eventstore.errors import (

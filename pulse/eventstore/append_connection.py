@@ -1,57 +1,51 @@
-"""The appender's own connection: mended for ever, and let go of when it gives no sign of life."""
+"""The appender's own connection, and the probes that show whether an append would be written."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, LiteralString
+from functools import partial
+from typing import Any, Final, LiteralString
 
 import msgspec
 import psycopg
-import structlog
 
-from pulse.postgres import WRONG_SESSION_ERRORS, Connection, describe
+from pulse.eventstore.append_state import ConnectionLost, reason_of
+from pulse.postgres import WRONG_SESSION_ERRORS, Connection, describe, load_sql
 
-_log = structlog.get_logger(__name__)
+LOG_LOCK: Final = 0x50554C53_45000002
+"""The advisory lock that serialises appends, so that ids are in commit order."""
+
+APPEND_EVENTS: Final = load_sql(__package__, "append_events")
+_SELECT_APPEND_RIGHTS: Final = load_sql(__package__, "select_append_rights")
+_TRY_APPEND: Final = load_sql(__package__, "try_append")
+_LAST_SECONDS: Final = 1.0
+
 Rows = list[tuple[Any, ...]]
-
-
-class ConnectionLost(Exception):
-    """The connection broke in mid-statement: what became of the statement is unknown."""
-
-
-class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """`statement_seconds` is above the server's own limit, which should answer first."""
-
-    statement_seconds: float = 12.0
-    first_retry_seconds: float = 0.02
-    most_retry_seconds: float = 0.5
-    last_seconds: float = 1.0
+Fetch = Callable[[LiteralString, Sequence[Any]], Awaitable[Rows]]
 
 
 class AppendConnection:
-    """One connection that readers cannot take away. `away` says why there is none, if so."""
+    """One connection that readers cannot take; one that stays silent is abandoned."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Connection]], limits: ConnectionLimits
+        self, connect: Callable[[], Awaitable[Connection]], statement_seconds: float
     ) -> None:
-        self.away: str | None = None
         self._connect = connect
-        self._limits = limits
+        self._statement_seconds = statement_seconds
         self._connection: Connection | None = None
         self._abandoned: set[asyncio.Task[None]] = set()
 
-    async def ensure(self) -> None:
-        """Return when connected, trying for as long as it takes."""
-        pause = self._limits.first_retry_seconds
-        while self._connection is None:
-            try:
-                self._connection = await self._connect()
-                self.away = None
-            except psycopg.Error as error:
-                if self.away is None:
-                    _log.warning("append.postgres_away", error=describe(error))
-                self.away = describe(error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, self._limits.most_retry_seconds)
+    @property
+    def is_open(self) -> bool:
+        """Whether there is one."""
+        return self._connection is not None
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            psycopg.Error: Postgres is away.
+        """
+        self._connection = await self._connect()
 
     async def fetch(self, statement: LiteralString, parameters: Sequence[Any]) -> Rows:
         """Run one statement in autocommit.
@@ -63,19 +57,19 @@ class AppendConnection:
         connection = self._connection
         if connection is None:
             raise ConnectionLost("not connected")
-        task = asyncio.ensure_future(_fetch_all(connection, statement, parameters))
+        task = asyncio.ensure_future(_fetch(connection, statement, parameters))
         try:
-            await asyncio.wait({task}, timeout=self._limits.statement_seconds)
+            await asyncio.wait({task}, timeout=self._statement_seconds)
         except asyncio.CancelledError:
             self._abandon(task, connection)
             raise
         if not task.done():
             self._abandon(task, connection)
-            raise ConnectionLost(f"no answer within {self._limits.statement_seconds:g} s")
+            raise ConnectionLost(f"no answer within {self._statement_seconds:g} s")
         try:
             return task.result()
         except WRONG_SESSION_ERRORS:
-            await self.close()  # the next one is verified, and may find a new primary
+            await self._close()  # the next one is verified, and may find a new primary
             raise
         except psycopg.Error as error:
             if connection.closed:
@@ -83,35 +77,73 @@ class AppendConnection:
                 raise ConnectionLost(describe(error)) from error
             raise
 
-    async def close(self) -> None:
-        """Close it; `ensure` would open another."""
+    async def end(self) -> None:
+        """Close it for good, and give what was abandoned a moment to end."""
+        await self._close()
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=_LAST_SECONDS)
+
+    async def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
-    async def end(self) -> None:
-        """Close it for good, and give what was abandoned a moment to end."""
-        await self.close()
-        if self._abandoned:
-            await asyncio.wait(self._abandoned, timeout=self._limits.last_seconds)
-
     def _abandon(self, task: "asyncio.Task[Rows]", connection: Connection) -> None:
-        """Leave a silent connection to end by itself: waiting for it would stop everyone."""
+        """Leave a silent connection to end by itself: waiting for it would stop all appends."""
+
+        async def let_go() -> None:
+            task.cancel()
+            await asyncio.wait({task})
+            await connection.close()
+
         self._connection = None
-        closing = asyncio.ensure_future(_let_go(task, connection))
+        closing = asyncio.ensure_future(let_go())
         self._abandoned.add(closing)
         closing.add_done_callback(self._abandoned.discard)
 
 
-async def _let_go(task: "asyncio.Task[Rows]", connection: Connection) -> None:
-    task.cancel()
-    await asyncio.wait({task})
-    await connection.close()
-
-
-async def _fetch_all(
+async def _fetch(
     connection: Connection, statement: LiteralString, parameters: Sequence[Any]
 ) -> Rows:
     cursor = connection.cursor(binary=True)
     await cursor.execute(statement, parameters, prepare=True)
     return await cursor.fetchall() if cursor.description else []
+
+
+async def append_nothing(fetch: Fetch) -> None:
+    """Take the lock, a read-write transaction and the rights of an append, but no id.
+
+    Raises what an append would.
+    """
+    await fetch(APPEND_EVENTS, ([], [], [], [], LOG_LOCK))
+    ((may_take_ids, sequence, role),) = await fetch(_SELECT_APPEND_RIGHTS, ())
+    if not may_take_ids:
+        raise psycopg.errors.InsufficientPrivilege(
+            f"role {role} may take no id for an event: GRANT USAGE ON SEQUENCE {sequence}"
+        )
+
+
+async def append_and_roll_back(fetch: Fetch) -> None:
+    """The same, and an append that is rolled back: it takes an id and space on the disk.
+
+    A full disk shows, and a replica that does not confirm. Raises what an append would.
+    """
+    await append_nothing(fetch)
+    await fetch(_TRY_APPEND, ())
+
+
+class AppendFault(msgspec.Struct, frozen=True):
+    """Why an append fails; with `for_want_of_rights` it may succeed under another role."""
+
+    reason: str
+    for_want_of_rights: bool
+
+
+async def probe_append(connection: Connection) -> AppendFault | None:
+    """Why an append on this connection would fail now; None if it would be written."""
+    try:
+        await append_nothing(partial(_fetch, connection))
+    except psycopg.Error as error:
+        of_role = isinstance(error, psycopg.errors.InsufficientPrivilege)
+        return AppendFault(reason_of(error), for_want_of_rights=of_role)
+    return None

@@ -1,7 +1,6 @@
 """Group commit: the appends that arrive while one batch commits go together in the next."""
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -10,45 +9,65 @@ import msgspec
 import psycopg
 import structlog
 from eventsourcing.persistence import StoredEvent
-from psycopg.errors import ReadOnlySqlTransaction, UniqueViolation
 
 from pulse.eventstore.append_connection import (
+    APPEND_EVENTS,
+    LOG_LOCK,
     AppendConnection,
-    ConnectionLimits,
-    ConnectionLost,
+    append_and_roll_back,
+    append_nothing,
 )
-from pulse.eventstore.append_health import AppendHealth, IdTaken, is_id_taken, reason_of
-from pulse.eventstore.append_statements import PULSE_LOG, AppendStatements
+from pulse.eventstore.append_state import (
+    REFUSALS,
+    Away,
+    ConnectionLost,
+    Draining,
+    IdTaken,
+    OnTrial,
+    Open,
+    Probing,
+    Recovering,
+    State,
+    fault_in,
+    is_id_taken,
+    reason_of,
+    refusal_in,
+    state_after,
+)
 from pulse.eventstore.batch import (
     Key,
     Outcome,
     PendingAppend,
     Positions,
+    Sending,
     columns,
-    stands_as_sent,
+    stored_as_sent,
     take_batch,
 )
-from pulse.eventstore.errors import (
-    AppendOutcomeUnknown,
-    AppendQueueFull,
-    AppendRefused,
-)
-from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe
+from pulse.eventstore.errors import AppendOutcomeUnknown, AppendQueueFull, AppendRefused
+from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe, load_sql
+from pulse.retry import Retry, RetryPolicy
 
+MAX_PROBE_SECONDS: Final = 2.0
+"""Readiness says that no answer within this is a fault."""
+
+_FRESH_SECONDS: Final = 1.0
+_APPEND_EVENTS_OR_FAIL: Final = load_sql(__package__, "append_events_or_fail")
+_SELECT_STORED: Final = load_sql(__package__, "select_stored")
 _log = structlog.get_logger(__name__)
-_REFUSALS: Final = (psycopg.OperationalError, ReadOnlySqlTransaction, IdTaken)
-"""Nothing was written, and it is not the batch's fault: a lock not had in time, a full disk."""
 
 
 class AppendLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the appender. A caller waits at most `answer_seconds` for its answer."""
+    """Bounds of the appender. A caller waits at most `answer_seconds` for its answer.
+
+    `statement_seconds` is above the server's own limit, which should answer first.
+    """
 
     queue_events: int = 10_000
     batch_events: int = 1_000
     answer_seconds: float = 5.0
-    first_retry_seconds: float = 0.02
-    most_retry_seconds: float = 0.5
-    connection: ConnectionLimits = ConnectionLimits()
+    statement_seconds: float = 12.0
+    retry: RetryPolicy = RetryPolicy(first_seconds=0.02, max_seconds=0.5)
 
 
 class Appender:
@@ -58,8 +77,8 @@ class Appender:
     or AppendOutcomeUnknown. A lost reply is resolved by appending again, which waits for the lock
     behind whatever became of the first attempt, and by comparing the stored bytes on a conflict.
 
-    While Postgres takes no appends (the table locked, the disk full) who waits already is tried
-    again until the deadline; who comes then is refused at once, until a probe passes.
+    While Postgres refuses appends (the table locked, the disk full), those that wait are tried
+    again until their deadline; new ones are refused at once, until a probe passes.
     """
 
     def __init__(
@@ -68,304 +87,288 @@ class Appender:
         *,
         on_commit: Callable[[], None],
         limits: AppendLimits | None = None,
-        statements: AppendStatements = PULSE_LOG,
     ) -> None:
-        self._statements = statements
         self._limits = limits or AppendLimits()
-        self._connection = AppendConnection(self._connect, self._limits.connection)
-        self._connect_once = connect
+        self._connection = AppendConnection(connect, self._limits.statement_seconds)
         self._on_commit = on_commit
         self._queue: deque[PendingAppend] = deque()
-        self._queued_events = 0
-        self._arrived = asyncio.Event()
-        self._health = AppendHealth(self._connection, self._arrived.set)
-        self._closing = False
-        self._stuck: str | None = None
-        self._probing = False
-        self._suspect = False
+        self._unanswered_events = 0
+        self._work = asyncio.Event()
+        self.state: State = Open()
+        self._state_known_at = float("-inf")
+        self._probe_asked: asyncio.Future[None] | None = None
         self._running: asyncio.Task[None] | None = None
 
     async def append(self, events: Sequence[StoredEvent]) -> Positions:
         """Append these events, all or none, and return their positions in the log.
 
         Raises:
-            VersionTaken: another event stands at one of the versions; nothing was written.
+            VersionTaken: another event has one of the versions; nothing was written.
             AppendRefused: nothing was written and nothing will be.
             AppendOutcomeUnknown: no answer in time; reading the stream will tell.
         """
         if not events:
             return ()
-        self._refuse_if_hopeless(len(events))
         pending = self._enqueue(events)
         deadline = asyncio.get_running_loop().call_later(
-            self._limits.answer_seconds, pending.give_up, self._limits.answer_seconds
+            self._limits.answer_seconds, pending.give_up, self._too_late
         )
         try:
             return await pending.future
         finally:
             deadline.cancel()
-            self._queued_events -= len(events)
+            self._unanswered_events -= len(events)
 
     async def append_each(self, events: Sequence[StoredEvent]) -> list[Outcome]:
         """Append events of different streams: of each its positions, or what `append` would raise.
 
         At a fraction of what it costs one by one.
         """
-        outcomes: list[Outcome | PendingAppend] = []
+        appends: list[PendingAppend | AppendRefused] = []
         for event in events:
             try:
-                self._refuse_if_hopeless(1)
-                outcomes.append(self._enqueue((event,)))
+                appends.append(self._enqueue((event,)))
             except AppendRefused as refused:
-                outcomes.append(refused)
-        waiting = [outcome for outcome in outcomes if isinstance(outcome, PendingAppend)]
-        await self._until_answered(waiting)
-        return [o.outcome if isinstance(o, PendingAppend) else o for o in outcomes]
-
-    async def _until_answered(self, waiting: Sequence[PendingAppend]) -> None:
-        if not waiting:
-            return
-        seconds = self._limits.answer_seconds
+                appends.append(refused)
+        pending = [append for append in appends if isinstance(append, PendingAppend)]
+        futures = [append.future for append in pending]
         try:
-            await asyncio.wait([pending.future for pending in waiting], timeout=seconds)
+            if futures:
+                await asyncio.wait(futures, timeout=self._limits.answer_seconds)
         except asyncio.CancelledError:
-            for pending in waiting:
-                pending.future.cancel()
+            for future in futures:
+                future.cancel()
             raise
         finally:
-            self._queued_events -= len(waiting)
-        for pending in waiting:
-            pending.give_up(seconds)
+            self._unanswered_events -= len(pending)
+        for append in pending:
+            append.give_up(self._too_late)
+        return [
+            append.future.exception() or append.future.result()
+            if isinstance(append, PendingAppend)
+            else append
+            for append in appends
+        ]
+
+    @property
+    def _too_late(self) -> str:
+        return f"no answer from Postgres within {self._limits.answer_seconds:g} s"
 
     def _enqueue(self, events: Sequence[StoredEvent]) -> PendingAppend:
+        if refusal := refusal_in(self.state):
+            raise AppendRefused(refusal)
+        if self._unanswered_events + len(events) > self._limits.queue_events:
+            raise AppendQueueFull(f"{self._unanswered_events} events wait to be appended")
         pending = PendingAppend(events, asyncio.get_running_loop().create_future())
         self._queue.append(pending)
-        self._queued_events += len(events)
-        self._arrived.set()
+        self._unanswered_events += len(events)
+        self._work.set()
         return pending
 
     async def fault(self) -> str | None:
         """Why an append would fail now, None if it would be written; answers within 2 s.
 
         While appends come this is their own outcome; else a probe runs, at most once a second,
-        which appends no event and sends no notification. For Pulse's own log alone.
+        which appends no event and sends no notification.
         """
-        if self._closing:
-            return "Pulse is stopping"
-        if self._stuck is not None:
-            return f"Postgres takes no appends: {self._stuck}"
-        return await self._health.fault()
+        stale = asyncio.get_running_loop().time() - self._state_known_at > _FRESH_SECONDS
+        if stale and refusal_in(self.state) is None:
+            if self._probe_asked is None:
+                self._probe_asked = asyncio.get_running_loop().create_future()
+                self._work.set()
+            done, _ = await asyncio.wait({self._probe_asked}, timeout=MAX_PROBE_SECONDS)
+            if not done and refusal_in(self.state) is None:
+                return f"the log took no append within {MAX_PROBE_SECONDS:g} s"
+        return fault_in(self.state)
+
+    def drain(self) -> None:
+        """Take no more appends; `run` ends when those that wait are written.
+
+        It ends at once while Postgres is away, or takes no appends and none waits.
+        """
+        before = self.state
+        self._enter(Draining())
+        self._work.set()
+        hopeless = isinstance(before, Away) or (
+            isinstance(before, Probing) and not self._unanswered_events
+        )
+        if hopeless and self._running is not None:
+            self._running.cancel()
 
     async def run(self) -> None:
         """Connect, and write what arrives, until `drain` is asked for or it is cancelled."""
         self._running = asyncio.current_task()
         try:
-            while not (self._closing and not self._queue):
-                await self._connection.ensure()
-                if self._stuck is not None and not self._queue:
-                    await self._probe()
-                    continue
-                await self._arrived.wait()
-                self._arrived.clear()
+            while self._queue or not isinstance(self.state, Draining):
+                await self._ensure_connected()
+                if isinstance(self.state, Probing) and not self._queue:
+                    await self._probe_until_one_passes()
+                await self._work.wait()
+                self._work.clear()
                 while batch := take_batch(self._queue, self._limits.batch_events):
                     await self._write(batch)
-                await self._health.probe_if_asked()
+                if self._probe_asked is not None:
+                    await self._probe()
         finally:
-            self._refuse_the_rest()
+            for pending in self._queue:
+                pending.give_up("Pulse is stopping")
+            self._queue.clear()
             await self._connection.end()
 
-    def drain(self) -> None:
-        """Take no more appends; `run` ends when those that wait are written.
+    def _enter(self, state: State) -> None:
+        """Change the state, but for Draining, which is the last one; a success confirms it."""
+        before = self.state
+        if not isinstance(before, Draining):
+            self.state = state
+        if isinstance(state, Away) and not isinstance(before, Away):
+            _log.warning("append.postgres_away", error=state.reason)
+        if isinstance(state, Probing) and not isinstance(before, Probing):
+            _log.warning("append.refused_by_postgres", error=state.reason)
+        self._state_known_at = asyncio.get_running_loop().time()
+        if self._probe_asked is not None:
+            self._probe_asked.set_result(None)
+            self._probe_asked = None
 
-        With Postgres away it ends at once: nobody knows when they could be.
-        """
-        self._closing = True
-        self._arrived.set()
-        if (self._connection.away is not None or self._probing) and self._running is not None:
-            self._running.cancel()
+    async def _ensure_connected(self) -> None:
+        """Return when connected, trying for as long as it takes; once draining, try once."""
+        retry = Retry(self._limits.retry)
+        while not self._connection.is_open:
+            try:
+                await self._connection.open()
+            except psycopg.Error as error:
+                if isinstance(self.state, Draining):
+                    raise asyncio.CancelledError("stopping, and Postgres is away") from error
+                self._enter(Away(describe(error)))
+                await retry.wait()
+        if isinstance(self.state, Away):
+            self._enter(Recovering(f"Postgres was away: {self.state.reason}"))
+            self._state_known_at = float("-inf")
 
-    async def _connect(self) -> Connection:
-        """Connect; a failure after `drain` ends `run`, as if Postgres had been away before."""
+    async def _probe_until_one_passes(self) -> None:
+        retry = Retry(self._limits.retry)
+        while isinstance(self.state, Probing):
+            await retry.wait()
+            await self._ensure_connected()
+            await self._probe()
+
+    async def _probe(self) -> None:
+        """Try an append that leaves nothing behind: a cheap one if nothing has failed."""
+        before = self.state
+        probe = append_nothing if isinstance(before, Open) else append_and_roll_back
         try:
-            return await self._connect_once()
-        except psycopg.Error:
-            if self._closing and self._running is not None:
-                self._running.cancel()
-            raise
-
-    def _refuse_if_hopeless(self, events: int) -> None:
-        if self._closing:
-            raise AppendRefused("Pulse is stopping")
-        if self._connection.away is not None:
-            raise AppendRefused(f"Postgres is away: {self._connection.away}")
-        if self._stuck is not None:
-            raise AppendRefused(f"Postgres takes no appends: {self._stuck}")
-        if self._queued_events + events > self._limits.queue_events:
-            raise AppendQueueFull(f"{self._queued_events} events wait to be appended")
+            try:
+                await probe(self._connection.fetch)
+            except ConnectionLost:  # perhaps while it was idle: tried again, as an append is
+                await self._ensure_connected()
+                await probe(self._connection.fetch)
+        except (ConnectionLost, psycopg.Error) as error:
+            self._enter(state_after(error) or Recovering(reason_of(error)))
+        else:
+            self._enter(OnTrial() if isinstance(before, Probing) else Open())
 
     async def _write(self, batch: list[PendingAppend]) -> None:
         """Write a batch to its end: every one of its callers has an answer or has given up."""
-        pause = self._limits.first_retry_seconds
+        retry = Retry(self._limits.retry)
         try:
-            while batch:
-                await self._connection.ensure()
-                batch = self._still_wanted(batch)  # connecting may have outlasted their deadline
-                if batch and not await self._attempt(batch):
-                    if self._suspect:
-                        self._give_up(batch)
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, self._limits.most_retry_seconds)
-                batch = self._still_wanted(batch)
+            while True:
+                await self._ensure_connected()
+                batch = [pending for pending in batch if not pending.future.done()]
+                if not batch:
+                    return
+                on_trial = isinstance(self.state, OnTrial)
+                refused = await self._attempt(batch)
+                if refused is not None and on_trial:
+                    for pending in batch:
+                        pending.give_up(f"Postgres takes no appends: {refused}")
+                elif refused is not None:
+                    await retry.wait()
         except asyncio.CancelledError:
             for pending in batch:
                 pending.fail(AppendOutcomeUnknown("Pulse stopped before the answer came"))
             raise
 
-    def _give_up(self, batch: list[PendingAppend]) -> None:
-        """The probe had passed and appends are refused all the same: let nobody wait for that."""
+    async def _attempt(self, batch: list[PendingAppend]) -> str | None:
+        """Try once; returns why Postgres refused it, if it did."""
         for pending in batch:
-            if pending.uncertain:
-                pending.fail(AppendOutcomeUnknown(f"refused when asked again: {self._stuck}"))
-            else:
-                pending.fail(AppendRefused(f"Postgres takes no appends: {self._stuck}"))
-
-    async def _probe(self) -> None:
-        """Append nothing, under the locks of every append, until Postgres lets it pass.
-
-        That it passes does not mean that there is space: the next batch is on trial.
-        """
-        pause = self._limits.first_retry_seconds
-        self._probing = True
+            pending.sent()
         try:
-            while self._stuck is not None:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, self._limits.most_retry_seconds)
-                await self._connection.ensure()
-                with contextlib.suppress(ConnectionLost, *_REFUSALS):
-                    await self._insert_nothing()
-                    self._stuck, self._suspect = None, True
-        finally:
-            self._probing = False
-
-    async def _insert_nothing(self) -> None:
-        parameters = (*columns(()), self._statements.lock)
-        try:
-            await self._connection.fetch(self._statements.append, parameters)
-        except _REFUSALS:
-            raise
-        except psycopg.Error as error:  # not stuck: broken, which the next append shall tell
-            _log.warning("append.probe_failed", error=describe(error))
-
-    def _still_wanted(self, batch: list[PendingAppend]) -> list[PendingAppend]:
-        """Leave out who has an answer or gave up; who followed one that gave up comes next."""
-        for pending in batch:
-            if pending.future.done():
-                self._queue_followers(pending)
-        return [pending for pending in batch if not pending.future.done()]
-
-    async def _attempt(self, batch: list[PendingAppend]) -> bool:
-        """Try once; False if it should be tried again after a pause."""
-        for pending in batch:
-            pending.sent = True
-        try:
-            await self._insert_and_settle(batch)
+            await self._insert(batch)
         except ConnectionLost as error:
-            self._health.failed(error)
             _log.warning("append.reply_lost", appends=len(batch), error=str(error))
             for pending in batch:
-                pending.uncertain = True
-        except _REFUSALS as error:
-            self._stuck = reason_of(error)
-            self._health.failed(error)
-            _log.warning("append.refused_by_postgres", appends=len(batch), error=self._stuck)
+                pending.sending = Sending.UNCERTAIN
+            self._enter(Recovering(str(error)))
+        except REFUSALS as error:
             for pending in batch:
-                pending.sent = False
-            return False
+                pending.not_written()
+            self._enter(Probing(reason_of(error)))
+            return reason_of(error)
         except Exception as error:  # noqa: BLE001 - one append's fault must not touch another's
+            for pending in batch:
+                pending.not_written()
             await self._isolate(batch, error)
         else:
-            self._stuck, self._suspect = None, False
-            self._health.succeeded()
-        return True
+            self._enter(Open())
+        return None
 
     async def _isolate(self, batch: list[PendingAppend], error: Exception) -> None:
-        """The statement failed for good: tell the one it belongs to, or try each by itself."""
-        for pending in batch:
-            pending.sent = False
+        """The statement fails however often it is tried: find the append that is at fault."""
         if len(batch) > 1:
             for pending in batch:
                 await self._write([pending])
             return
-        self._health.failed(error)
-        if batch[0].uncertain:  # an earlier try may have written it
-            unknown = AppendOutcomeUnknown(f"failed when asked again: {describe(error)}")
-            unknown.__cause__ = error
-            batch[0].fail(unknown)
+        if state := state_after(error):
+            self._enter(state)
+        (pending,) = batch
+        answer = error
+        if pending.sending is Sending.UNCERTAIN:
+            answer = AppendOutcomeUnknown(f"failed when asked again: {describe(error)}")
         elif isinstance(error, UNAVAILABLE_ERRORS):
-            refused = AppendRefused(describe(error))
-            refused.__cause__ = error
-            batch[0].fail(refused)
-        else:
-            batch[0].fail(error)
+            answer = AppendRefused(describe(error))
+        if answer is not error:
+            answer.__cause__ = error
+        pending.fail(answer)
 
-    async def _insert_and_settle(self, batch: list[PendingAppend]) -> None:
-        positions = await self._insert(batch)
-        if positions:
-            self._on_commit()
-        lost = []
-        for pending in batch:
-            own = [positions[key] for key in pending.keys if key in positions]
-            if own:
-                pending.settle(tuple(own))
-                self._settle_followers(pending)
-            else:
-                lost.append(pending)
-        await self._settle_lost(lost)
-
-    async def _settle_lost(self, lost: list[PendingAppend]) -> None:
-        """Tell who lost to another, and who only to an earlier try of their own."""
-        uncertain = [pending for pending in lost if pending.uncertain]
-        stored = await self._stored(uncertain) if uncertain else {}
-        if stored:
-            self._on_commit()  # their commit was never heard of
-        for pending in lost:
-            pending.settle(stands_as_sent(pending, stored) if pending.uncertain else None)
-            self._settle_followers(pending)
-
-    async def _insert(self, batch: list[PendingAppend]) -> dict[Key, int]:
-        """The positions of what this statement wrote; an append that lost is left out."""
-        say = self._statements
-        statement = say.append if batch[0].is_single else say.append_or_fail
+    async def _insert(self, batch: list[PendingAppend]) -> None:
+        """Run the statement, and answer the callers whose events it wrote or found taken."""
+        statement = APPEND_EVENTS if batch[0].is_single else _APPEND_EVENTS_OR_FAIL
         try:
-            rows = await self._connection.fetch(statement, (*columns(batch), say.lock))
-        except UniqueViolation as error:
+            rows = await self._connection.fetch(statement, (*columns(batch), LOG_LOCK))
+        except psycopg.errors.UniqueViolation as error:
             if is_id_taken(error):
                 raise IdTaken from error
             if len(batch) > 1:
                 raise
-            return {}
-        return {(row[0], row[1]): row[2] for row in rows}
+            rows = []
+        if rows:
+            self._on_commit()
+        positions: dict[Key, int] = {(row[0], row[1]): row[2] for row in rows}
+        conflicting: list[PendingAppend] = []
+        for pending in batch:
+            # The first of several that want one version has written it; the others find it gone.
+            own = [positions.pop(key) for key in pending.keys if key in positions]
+            if own:
+                pending.succeed(tuple(own))
+            else:
+                conflicting.append(pending)
+        await self._resolve(conflicting)
 
-    async def _stored(self, batch: list[PendingAppend]) -> dict[Key, Sequence[Any]]:
-        ids, versions, _, _ = columns(batch)
-        rows = await self._connection.fetch(self._statements.select_stored, (ids, versions))
-        return {(row[0], row[1]): row for row in rows}
-
-    def _settle_followers(self, leader: PendingAppend) -> None:
-        """A single leader's key now stands, whoever wrote it: who followed has lost it."""
-        if leader.is_single:
-            for follower in leader.followers:
-                follower.settle(None)
-            leader.followers.clear()
-        self._queue_followers(leader)
-
-    def _queue_followers(self, leader: PendingAppend) -> None:
-        """Put who followed at the front of the queue, in their order."""
-        if leader.followers:
-            self._queue.extendleft(reversed(leader.followers))
-            leader.followers.clear()
-            self._arrived.set()
-
-    def _refuse_the_rest(self) -> None:
-        while self._queue:
-            self._queue.popleft().fail(AppendRefused("Pulse is stopping"))
+    async def _resolve(self, conflicting: list[PendingAppend]) -> None:
+        """Find those that conflict with their own earlier attempt, whose reply was lost."""
+        uncertain = [append for append in conflicting if append.sending is Sending.UNCERTAIN]
+        stored: dict[Key, Sequence[Any]] = {}
+        if uncertain:
+            keys = columns(uncertain)[:2]
+            rows = await self._connection.fetch(_SELECT_STORED, keys)
+            stored = {(row[0], row[1]): row[2:] for row in rows}
+        if stored:
+            self._on_commit()  # the commit whose reply was lost
+        for pending in conflicting:
+            certain = pending.sending is not Sending.UNCERTAIN
+            own = None if certain else stored_as_sent(pending, stored)
+            if own is None:
+                pending.take()
+            else:
+                pending.succeed(own)
+                for key in pending.keys:
+                    del stored[key]

@@ -6,7 +6,7 @@ from pulse.errors import PulseError
 
 
 class VersionTaken(PulseError):
-    """Another event stands at this version of the stream; nothing of this append was written."""
+    """Another event has this version of the stream; nothing of this append was written."""
 
     def __init__(self, originator_id: UUID, originator_version: int) -> None:
         self.originator_id = originator_id
@@ -15,12 +15,12 @@ class VersionTaken(PulseError):
 
 
 class AppendRefused(PulseError):
-    """Nothing was written: the store is away, closed or cannot write now. Try again later."""
+    """Nothing was written: the store is away, stopping or cannot write now. Try again later."""
 
 
 class AppendQueueFull(AppendRefused):
-    """Nothing was written: as many events wait to be appended as may."""
+    """Nothing was written: the queue of appends is full."""
 
 
 class AppendOutcomeUnknown(PulseError):
-    """The store did not answer in time: the events stand or they do not; reading will tell."""
+    """The store did not answer in time: reading tells whether the events are stored."""

@@ -10,9 +10,9 @@ from eventsourcing.persistence import StoredEvent
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, AppendRefused, VersionTaken
-from pulse.eventstore.append_health import MAX_PROBE_SECONDS
-from pulse.postgres import Database, load_sql
+from pulse.eventstore import Appender, AppendLimits, AppendRefused, VersionTaken
+from pulse.eventstore.appender import MAX_PROBE_SECONDS
+from pulse.postgres import Database
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
     append_all,
@@ -184,10 +184,6 @@ async def test_an_event_at_fault_is_not_a_fault_of_the_way(database: Database) -
         with pytest.raises(psycopg.DataError):
             await appender.append([wrong])
         assert await appender.fault() is None
-
-
-def test_the_append_that_is_tried_takes_the_lock_of_every_append() -> None:
-    assert f"pg_advisory_xact_lock({LOG_LOCK})" in load_sql("pulse.eventstore", "try_append")
 
 
 async def test_an_id_that_is_taken_is_a_refusal_and_no_event_of_another(

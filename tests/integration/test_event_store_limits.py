@@ -12,6 +12,7 @@ from pulse.eventstore import (
     AppendQueueFull,
     AppendRefused,
 )
+from pulse.eventstore.append_state import OnTrial, Open, Probing, State
 from pulse.postgres import Connection, Database, Limits
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
@@ -20,6 +21,7 @@ from tests.support.log import (
     append_singly,
     fetch,
     log_locked,
+    nothing,
     running,
     running_appender,
     standing,
@@ -130,7 +132,7 @@ async def test_an_appender_stopped_in_mid_statement_leaves_no_caller_waiting(
             unsent = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
             await asyncio.sleep(0)
         kinds = [type(outcome) for outcome in [*await sent, *await unsent]]
-        assert kinds == [AppendOutcomeUnknown, AppendRefused, AppendOutcomeUnknown, AppendRefused]
+        assert kinds == [*[AppendOutcomeUnknown] * 3, AppendRefused]
         assert str((await unsent)[0]) == "Pulse is stopping", "it need not wait for its deadline"
         await unlock(lock)
 
@@ -151,95 +153,77 @@ async def test_an_appender_that_crashed_can_be_run_again(database: Database) -> 
     assert len(await standing(database)) == 1
 
 
-async def test_while_the_log_is_locked_who_comes_later_is_refused_at_once(
+async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
     database: Database,
 ) -> None:
-    """And once it is free the appender has found out by itself: nobody had to try for it."""
+    """And once it is free the appender has found out by itself: no caller had to try for it."""
     impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
     limits = AppendLimits(answer_seconds=1.0)
     async with log_locked(database) as lock, running_appender(impatient, limits=limits) as appender:
         waiting = asyncio.ensure_future(append_singly(appender, foreign_events(1)))
-        await until_stuck(appender)
+        await until_state(appender, Probing)
         refused = await append_singly(appender, foreign_events(20))
         assert {str(outcome) for outcome in refused} == {
             "Postgres takes no appends: canceling statement due to lock timeout"
         }
         (outcome,) = await waiting
         assert isinstance(outcome, AppendRefused | AppendOutcomeUnknown)
-        await until_probing(appender)
-        with pytest.raises(AppendRefused):  # though nobody waits any more
+        with pytest.raises(AppendRefused):  # though none waits any more
             await appender.append([foreign_event()])
         await unlock(lock)
-        await until_not_stuck(appender)
+        await until_state(appender, OnTrial)
         await append_singly(appender, foreign_events(10))
+        assert isinstance(appender.state, Open)
     assert len(await standing(database)) == 10
 
 
-async def test_an_append_that_lives_through_the_fault_ends_the_refusals(database: Database) -> None:
+async def test_an_append_that_outlives_the_fault_ends_the_refusals(database: Database) -> None:
     impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
     async with log_locked(database) as lock, running_appender(impatient) as appender:
         waiting = asyncio.ensure_future(appender.append([foreign_event()]))
-        await until_stuck(appender)
+        await until_state(appender, Probing)
         await unlock(lock)
         await waiting
         assert len(await appender.append([foreign_event()])) == 1
 
 
-async def test_what_is_refused_after_the_probe_passed_waits_for_no_deadline(
-    database: Database,
-) -> None:
-    """As with a full disk: the locks are to be had, and nothing can be written all the same."""
-    async with running_appender(database) as appender:
-        appender._stuck = "disk full"
-        appender._arrived.set()
-        await until_not_stuck(appender)
+async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) -> None:
+    """As with a nearly full disk: the probe's small row has space, and the batch has none."""
+    async with running_appender(database, limits=HASTY) as appender:
         async with await database.connect("test") as connection:
-            await connection.execute(FULL)
+            await connection.execute(FULL_FOR_ALL_BUT_THE_PROBE)
+            await append_singly(appender, foreign_events(1))
+            await until_state(appender, OnTrial)
             outcomes = await append_singly(appender, foreign_events(3))
             assert {str(o) for o in outcomes} == {"Postgres takes no appends: no space"}
             await connection.execute("DROP TRIGGER full_disk ON stored_events")
-        await until_not_stuck(appender)
+        await until_state(appender, OnTrial)
         await append_singly(appender, foreign_events(3))
     assert len(await standing(database)) == 3
 
 
 async def test_an_appender_that_probes_stops_at_once(database: Database) -> None:
+    impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
     async with log_locked(database):
-        appender = Appender(
-            lambda: database.connect("appender"), on_commit=lambda: None, limits=HASTY
-        )
+        appender = Appender(lambda: impatient.connect("appender"), on_commit=nothing, limits=HASTY)
         async with running(appender.run) as run:
-            appender._stuck = "locked"
-            appender._arrived.set()
+            await append_singly(appender, foreign_events(1))
             await until_waiting_for_lock(database)
+            assert isinstance(appender.state, Probing)
             appender.drain()
             await asyncio.wait({run}, timeout=2)
             assert run.done()
 
 
-async def until_stuck(appender: Appender) -> None:
-    async def stuck() -> bool:
-        return appender._stuck is not None
+async def until_state(appender: Appender, kind: type[State]) -> None:
+    async def reached() -> bool:
+        return isinstance(appender.state, kind)
 
-    await until(stuck, "the appender knows that appends are refused")
-
-
-async def until_probing(appender: Appender) -> None:
-    async def probing() -> bool:
-        return appender._probing
-
-    await until(probing, "nobody waits, and the appender tries by itself")
+    await until(reached, f"the appender is {kind.__name__}")
 
 
-async def until_not_stuck(appender: Appender) -> None:
-    async def well() -> bool:
-        return appender._stuck is None
-
-    await until(well, "the appender finds that appends are taken again")
-
-
-FULL = """
+FULL_FOR_ALL_BUT_THE_PROBE = """
 CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
     $$BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = 'disk_full'; END$$;
 CREATE TRIGGER full_disk BEFORE INSERT ON stored_events
-    FOR EACH ROW EXECUTE FUNCTION no_space()"""
+    FOR EACH ROW WHEN (NEW.topic <> 'pulse:AppendTried') EXECUTE FUNCTION no_space()"""

@@ -8,7 +8,6 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from pulse.eventstore import Appender, AppendLimits, AppendOutcomeUnknown, VersionTaken
-from pulse.eventstore.append_connection import ConnectionLimits
 from pulse.postgres import Database
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
@@ -217,7 +216,7 @@ async def test_a_commit_whose_reply_was_lost_still_wakes_the_readers(
 async def test_a_silent_connection_is_given_up_and_the_append_still_ends_well(
     database: Database, proxy: PostgresProxy
 ) -> None:
-    limits = AppendLimits(answer_seconds=15, connection=ConnectionLimits(statement_seconds=0.2))
+    limits = AppendLimits(answer_seconds=15, statement_seconds=0.2)
     behind = Database(proxy.conninfo, pool_size=1)
     events = foreign_events(20)
     async with running_appender(behind, limits=limits) as appender:
@@ -231,7 +230,7 @@ async def test_a_silent_connection_is_given_up_and_the_append_still_ends_well(
 async def test_a_caller_whose_reply_was_lost_and_did_not_come_in_time_is_told_so(
     database: Database, proxy: PostgresProxy
 ) -> None:
-    limits = AppendLimits(answer_seconds=0.3, connection=PATIENT.connection)
+    limits = AppendLimits(answer_seconds=0.3, retry=PATIENT.retry)
     behind = Database(proxy.conninfo, pool_size=1)
     event = foreign_event()
     async with running_appender(behind, limits=limits) as appender:

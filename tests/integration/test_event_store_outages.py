@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from pulse.eventstore import Appender, AppendLimits, AppendOutcomeUnknown, AppendRefused
+from pulse.eventstore.append_state import Away
 from pulse.postgres import Connection, Database
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
@@ -206,7 +207,7 @@ async def test_the_outcome_of_an_append_caught_by_an_outage_is_unknown_until_it_
             caught = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
 
             async def away() -> bool:
-                return appender._connection.away is not None
+                return isinstance(appender.state, Away)
 
             await until(away, "the appender knows that Postgres is away")
         (outcome,) = await caught

@@ -9,6 +9,7 @@ import pytest
 
 from pulse.domain import Claim
 from pulse.eventstore import AppendLimits, EventStore
+from pulse.eventstore.append_state import Away
 from pulse.postgres import Database, DatabaseUnavailable, Limits
 from pulse.workers import Claims, Fate
 from tests.support.events import (
@@ -114,7 +115,7 @@ async def test_orders_whose_outcome_was_refused_are_handed_back(
         caught = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
 
         async def away() -> bool:
-            return appender._connection.away is not None
+            return isinstance(appender.state, Away)
 
         await until(away, "the appender knows that Postgres is away")
         batch = await splitting_worker(crippled, database).run_once()
@@ -166,7 +167,7 @@ async def test_an_order_whose_outcome_is_unknown_is_not_handed_back(
     """The reply is lost and the retry does not get through in time; the outcome does stand."""
     created = order_created()
     await append_and_project(store, database, [created])
-    hasty = AppendLimits(answer_seconds=0.3, connection=PATIENT.connection)
+    hasty = AppendLimits(answer_seconds=0.3, retry=PATIENT.retry)
     uncertain = EventStore(database, on_commit=lambda: None)
     retry = Fault(hold=asyncio.Event())
     async with running_appender(Database(proxy.conninfo, pool_size=1), limits=hasty) as appender:

@@ -154,14 +154,14 @@ class AgeFromTheLastClaim(Planted):
 
 
 class LostReplyTakenForOwn(Planted):
-    """After a lost reply whatever stands under the key is taken for one's own append."""
+    """After a lost reply whatever is stored under the key is taken for one's own append."""
 
     def __enter__(self) -> None:
         def stands(pending: PendingAppend, stored: dict[Key, Sequence[Any]]) -> Positions | None:
             rows = [stored.get(key) for key in pending.keys]
-            return tuple(row[2] for row in rows if row is not None) if all(rows) else None
+            return tuple(row[0] for row in rows if row is not None) if all(rows) else None
 
-        self._patch = patch.object(appender, "stands_as_sent", stands)
+        self._patch = patch.object(appender, "stored_as_sent", stands)
         self._patch.start()
 
     def __exit__(self, *_: object) -> None:

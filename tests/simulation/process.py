@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pulse.application import InProcessOrders, Origin
 from pulse.eventstore import AppendLimits, EventStore
-from pulse.eventstore.append_connection import ConnectionLimits
 from pulse.loop import Loop, WakeUp
 from pulse.projections import OrderReader
 from pulse.workers import Claims, OrphanedClaims, TimeoutMonitor
@@ -50,7 +49,7 @@ class Process:
             on_commit=self._on_commit,
             limits=AppendLimits(
                 answer_seconds=profile.answer,
-                connection=ConnectionLimits(statement_seconds=profile.statement),
+                statement_seconds=profile.statement,
             ),
         )
         reader = OrderReader(self._database, self.store.mapper)

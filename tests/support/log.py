@@ -10,15 +10,15 @@ import psycopg
 from eventsourcing.persistence import StoredEvent
 
 from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, EventStore
-from pulse.eventstore.append_connection import ConnectionLimits
 from pulse.postgres import Connection, Database
+from pulse.retry import RetryPolicy
 from tests.support.waiting import until
 
 Row = tuple[Any, ...]
 Key = tuple[UUID | str, int]
 Outcome = tuple[int, ...] | BaseException
 
-PATIENT = AppendLimits(answer_seconds=15.0, connection=ConnectionLimits(most_retry_seconds=0.05))
+PATIENT = AppendLimits(answer_seconds=15.0, retry=RetryPolicy(first_seconds=0.02, max_seconds=0.05))
 """For tests of other things than deadlines: a slow machine must not make one fail."""
 
 

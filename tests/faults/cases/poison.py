@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 
 from pulse.domain import OrderCreated
-from pulse.eventstore.append_statements import LOG_LOCK
+from pulse.eventstore import LOG_LOCK
 from tests.faults.house import DESK, House
 from tests.faults.scene import Case, Scene
 from tests.support.events import MAPPER, order_created
