@@ -16,7 +16,7 @@ from pulse.domain import RecordedBy
 Clock = Callable[[], datetime]
 
 _ID_BITS = 48
-_RANDOM = random.Random()  # noqa: S311 - ids of calls are unique, not secret
+call_ids = random.Random()  # noqa: S311 - unique, not secret
 
 
 def system_clock() -> datetime:
@@ -43,9 +43,9 @@ class Origin(msgspec.Struct, frozen=True):
 
 def new_trace_id() -> str:
     """An id for a call that brought none: `t`, unix seconds, 12 hex digits."""
-    return f"t{int(time.time())}{_RANDOM.getrandbits(_ID_BITS):012x}"
+    return f"t{int(time.time())}{call_ids.getrandbits(_ID_BITS):012x}"
 
 
 def new_request_id() -> str:
     """The same for a request: `r`, unix seconds, 12 hex digits."""
-    return f"r{int(time.time())}{_RANDOM.getrandbits(_ID_BITS):012x}"
+    return f"r{int(time.time())}{call_ids.getrandbits(_ID_BITS):012x}"

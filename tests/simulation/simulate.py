@@ -63,6 +63,7 @@ def _seeded(world: World, seed: int) -> Iterator[None]:
         with (
             patch.object(in_process, "secrets", entropy),
             patch.object(origin, "secrets", entropy),
+            patch.object(origin, "call_ids", ids),
             patch.object(origin, "time", clock),
             patch.object(retry, "random", ids),
         ):
