@@ -15,7 +15,7 @@ from pulse.domain import (
     Event,
     OrderSpec,
     PlaceOrder,
-    RequestedOrder,
+    SplitConfigRequest,
     SplitOrder,
     Trace,
     decide,
@@ -51,15 +51,14 @@ def events_of_an_order(num_splits: int) -> tuple[Event, Event]:
     now = datetime.now(UTC)
     by = Origin.of_this_process().recorded_by("benchmark")
     spec = OrderSpec(
+        order_unique_key=_KEY,
         instrument=_INSTRUMENT,
         side="BUY",
         total_quantity=100 * num_splits,
-        num_splits=num_splits,
-        duration_minutes=600,
-        randomize=True,
+        split_config=SplitConfigRequest(num_splits, duration_minutes=600),
     )
     place = PlaceOrder(
-        requested=RequestedOrder(order_unique_key=_KEY, spec=spec),
+        spec=spec,
         key_scope=INTERNAL_SCOPE,
         placed_by="benchmark",
         split_seed=7,

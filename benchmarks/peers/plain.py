@@ -17,9 +17,9 @@ import uvicorn
 from litestar import Litestar, Request, Response, post
 from psycopg_pool import AsyncConnectionPool
 
-from pulse.domain import OrderRefused, OrderSpec, parse_order_request
+from pulse.domain import OrderRefused, parse_order_request
+from pulse.domain.events import flat_fields
 from pulse.errors import PulseError
-from pulse.http.bodies import decode_order
 
 CREATE: Final = """
 CREATE TABLE plain_orders (
@@ -66,23 +66,20 @@ _pool = AsyncConnectionPool(
 @post("/internal/orders")
 async def place(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Store one order."""
-    requested = parse_order_request(decode_order(await request.body()))
-    key, spec = requested.order_unique_key, requested.spec
+    spec = parse_order_request(await request.body())
+    key = spec.order_unique_key
     order_id = uuid4()
-    fields = msgspec.structs.astuple(spec)
+    fields = tuple(flat_fields(spec).values())
     async with _pool.connection() as connection:
-        cursor = await connection.execute(_INSERT, (order_id, key, *fields))
+        cursor = await connection.execute(_INSERT, (order_id, *fields))
         row = await cursor.fetchone()
         if row is None:
             cursor = await connection.execute(_SELECT, (key,))
             row = await cursor.fetchone()
-            if row is None or OrderSpec(**dict(zip(_FIELDS, row[1:], strict=True))) != spec:
+            if row is None or row[1:] != fields[1:]:
                 return _answer({"error": {"code": "DUPLICATE_ORDER_UNIQUE_KEY"}}, 409)
             order_id = row[0]
     return _answer({"order_id": order_id, "order_unique_key": key}, 201)
-
-
-_FIELDS: Final = OrderSpec.__struct_fields__
 
 
 def _answer(content: object, status: int) -> Response[bytes]:

@@ -14,7 +14,7 @@ from benchmarks.peers.splitting import INSERT_SLICES, schedule_of
 _POLL_SECONDS: Final = 5.0
 _BATCH: Final = 10
 _CLAIM: Final = """
-SELECT order_id, instrument, side, total_quantity, num_splits, duration_minutes, randomize,
+SELECT order_id, total_quantity, num_splits, duration_minutes, randomize,
        created_at
   FROM plain_orders
  WHERE state = 'PENDING'

@@ -1,12 +1,12 @@
 """What a job of a peer does: the very split of Pulse, and its slices in one INSERT."""
 
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg import AsyncConnection
 
-from pulse.domain import OrderSpec, split, split_terms_of
+from pulse.domain import SplitTerms, split
 
 INSERT_SLICES: Final = """
 INSERT INTO plain_slices (order_id, sequence_number, quantity, scheduled_at)
@@ -15,8 +15,6 @@ SELECT * FROM unnest(%s::uuid[], %s::integer[], %s::bigint[], %s::timestamptz[])
 
 def schedule_of(  # noqa: PLR0917 - a row of plain_orders
     order_id: UUID,
-    instrument: str,
-    side: Literal["BUY", "SELL"],
     total_quantity: int,
     num_splits: int,
     duration_minutes: int,
@@ -24,15 +22,15 @@ def schedule_of(  # noqa: PLR0917 - a row of plain_orders
     created_at: datetime,
 ) -> tuple[list[Any], ...]:
     """The parameters of INSERT_SLICES."""
-    spec = OrderSpec(
-        instrument=instrument,
-        side=side,
+    terms = SplitTerms(
         total_quantity=total_quantity,
         num_splits=num_splits,
         duration_minutes=duration_minutes,
         randomize=randomize,
+        seed=order_id.int & (2**64 - 1),
+        starts_at=created_at,
     )
-    slices = split(split_terms_of(spec, seed=order_id.int & (2**64 - 1), starts_at=created_at), 1)
+    slices = split(terms, 1)
     return (
         [order_id] * len(slices),
         [s.sequence_number for s in slices],
@@ -42,7 +40,7 @@ def schedule_of(  # noqa: PLR0917 - a row of plain_orders
 
 
 _SELECT_ORDER: Final = """
-SELECT order_id, instrument, side, total_quantity, num_splits, duration_minutes, randomize,
+SELECT order_id, total_quantity, num_splits, duration_minutes, randomize,
        created_at
   FROM plain_orders WHERE order_id = %s AND state = 'PENDING'"""
 _COMPLETE_ORDER: Final = """

@@ -8,9 +8,8 @@ from pulse.domain import (
     HistoryBroken,
     OrderCreated,
     OrderRefused,
-    OrderRequest,
     order_id_for,
-    parse_stored_order,
+    require_valid_order,
 )
 
 _SEED: Final = re.compile(r"[0-9a-f]{16}")
@@ -30,22 +29,7 @@ def require_accepted(created: OrderCreated) -> None:
         raise HistoryBroken("its seed is not 16 hex digits")
     if created.splitter_version < 1:
         raise HistoryBroken(f"there never was a splitter version {created.splitter_version}")
-    _require_every_rule(created)
-
-
-def _require_every_rule(created: OrderCreated) -> None:
-    request = OrderRequest(
-        order_unique_key=created.order_unique_key,
-        instrument=created.instrument,
-        side=created.side,
-        total_quantity=created.total_quantity,
-        split_config={
-            "num_splits": created.num_splits,
-            "duration_minutes": created.duration_minutes,
-            "randomize": created.randomize,
-        },
-    )
     try:
-        parse_stored_order(request)
+        require_valid_order(created.spec)
     except OrderRefused as refusal:
         raise HistoryBroken(f"no such order was ever accepted: {refusal}") from None

@@ -14,8 +14,8 @@ from pulse.application.origin import Clock, Origin
 from pulse.domain import (
     Event,
     Order,
+    OrderSpec,
     PlaceOrder,
-    RequestedOrder,
     Trace,
     decide,
 )
@@ -76,7 +76,7 @@ class InProcessOrders:
         """Between events and their stored form."""
         return self._store.mapper
 
-    async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
+    async def place(self, requested: OrderSpec, caller: Caller, trace: Trace) -> Placed:
         """Append the order's creation; where its version is taken, compare with what is stored."""
         self._require_served()
         command = self._command(requested, caller, trace)
@@ -88,7 +88,7 @@ class InProcessOrders:
         return Placed(created.originator_id, requested.order_unique_key, created=True)
 
     async def place_each(
-        self, requested: Sequence[RequestedOrder], caller: Caller, trace: Trace
+        self, requested: Sequence[OrderSpec], caller: Caller, trace: Trace
     ) -> list[Placed | Exception]:
         """The same for many at once, in as few statements as they fit in."""
         try:
@@ -108,7 +108,7 @@ class InProcessOrders:
             if isinstance(outcome, VersionTaken)
             else outcome
             if isinstance(outcome, Exception)
-            else Placed(event.originator_id, command.requested.order_unique_key, created=True)
+            else Placed(event.originator_id, command.spec.order_unique_key, created=True)
             for command, event, outcome in zip(commands, created, outcomes, strict=True)
         ]
 
@@ -137,11 +137,11 @@ class InProcessOrders:
         except DatabaseUnavailable as error:
             raise AppendOutcomeUnknown(f"what stands cannot be read: {error}") from error
         decide(command, order)
-        return Placed(taken.originator_id, command.requested.order_unique_key, created=False)
+        return Placed(taken.originator_id, command.spec.order_unique_key, created=False)
 
-    def _command(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> PlaceOrder:
+    def _command(self, requested: OrderSpec, caller: Caller, trace: Trace) -> PlaceOrder:
         return PlaceOrder(
-            requested=requested,
+            spec=requested,
             key_scope=caller.key_scope,
             placed_by=caller.placed_by,
             split_seed=secrets.randbits(_SEED_BITS),

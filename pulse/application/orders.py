@@ -8,7 +8,7 @@ import msgspec
 
 from pulse.application.callers import Caller
 from pulse.application.event_view import EventType, EventView
-from pulse.domain import RequestedOrder, Trace
+from pulse.domain import OrderSpec, Trace
 from pulse.errors import PulseError
 from pulse.projections import OrderPage, OrderQuery, OrderView, SlicePage, SliceQuery
 
@@ -51,7 +51,7 @@ class Orders(Protocol):
     PulseBusy or PulseFailed as Pulse itself answers.
     """
 
-    async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
+    async def place(self, requested: OrderSpec, caller: Caller, trace: Trace) -> Placed:
         """Place an order; the same request again is answered with the same order.
 
         Raises:
@@ -100,7 +100,7 @@ class OrdersAndQueries(Orders, Queries, Protocol):
     """All that the internal API answers about orders."""
 
     async def place_each(
-        self, requested: Sequence[RequestedOrder], caller: Caller, trace: Trace
+        self, requested: Sequence[OrderSpec], caller: Caller, trace: Trace
     ) -> list[Placed | Exception]:
         """Place many orders: of each what `place` would return or raise.
 

@@ -17,7 +17,7 @@ import structlog
 
 from pulse.application.callers import Caller
 from pulse.application.orders import OrderNotFound, Placed
-from pulse.domain import OrderUniqueKeyTaken, RequestedOrder, Trace, order_id_for
+from pulse.domain import OrderSpec, OrderUniqueKeyTaken, Trace, order_id_for
 from pulse.errors import PulseError
 from pulse.http_client import open_client
 from pulse.projections import OrderView
@@ -86,11 +86,12 @@ class OrdersOverHttp:
         self._http = http
         self._limits = limits
 
-    async def place(self, requested: RequestedOrder, caller: Caller, trace: Trace) -> Placed:
+    async def place(self, requested: OrderSpec, caller: Caller, trace: Trace) -> Placed:
         """Post the order; an answer that is not about this very order is taken for a failure."""
         key = requested.order_unique_key
         own_id = order_id_for(caller.key_scope, key)
-        answer = await self._ask("POST", _ORDERS, _headers(caller, trace), _body(requested))
+        body = msgspec.json.encode(requested)
+        answer = await self._ask("POST", _ORDERS, _headers(caller, trace), body)
         if answer.status_code not in {HTTPStatus.CREATED, HTTPStatus.OK}:
             taken = _says(answer, HTTPStatus.CONFLICT, "DUPLICATE_ORDER_UNIQUE_KEY")
             raise OrderUniqueKeyTaken(key, own_id) if taken else _refusal(answer)
@@ -187,23 +188,6 @@ def _headers(caller: Caller, trace: Trace | None) -> dict[str, str]:
             "X-Request-Source": trace.request_source,
         }
     return headers
-
-
-def _body(requested: RequestedOrder) -> bytes:
-    spec = requested.spec
-    return msgspec.json.encode(
-        {
-            "order_unique_key": requested.order_unique_key,
-            "instrument": spec.instrument,
-            "side": spec.side,
-            "total_quantity": spec.total_quantity,
-            "split_config": {
-                "num_splits": spec.num_splits,
-                "duration_minutes": spec.duration_minutes,
-                "randomize": spec.randomize,
-            },
-        }
-    )
 
 
 class _Placed(msgspec.Struct, frozen=True):

@@ -26,11 +26,12 @@ from pulse.domain.order_request import (
     MAX_QUANTITY,
     MAX_SPLITS,
     MIN_SPLITS,
-    OrderRequest,
-    RequestedOrder,
-    is_order_unique_key,
+    OrderSpec,
+    Side,
+    SplitConfig,
+    SplitConfigRequest,
     parse_order_request,
-    parse_stored_order,
+    require_valid_order,
 )
 from pulse.domain.orders import (
     SPLITTING_ERROR,
@@ -58,7 +59,7 @@ from pulse.domain.splitting import (
     split_terms_of,
     split_v1,
 )
-from pulse.domain.values import OrderSpec, RecordedBy, Side, Slice, Trace
+from pulse.domain.values import RecordedBy, Slice, Trace
 
 __all__ = [
     "CURRENT_SPLITTER_VERSION",
@@ -84,17 +85,17 @@ __all__ = [
     "OrderCreated",
     "OrderNotPlaced",
     "OrderRefused",
-    "OrderRequest",
     "OrderSpec",
     "OrderState",
     "OrderUniqueKeyTaken",
     "PlaceOrder",
     "RecordedBy",
-    "RequestedOrder",
     "Rule",
     "Side",
     "Slice",
     "SlicesScheduled",
+    "SplitConfig",
+    "SplitConfigRequest",
     "SplitOrder",
     "SplitTerms",
     "Splitter",
@@ -107,10 +108,9 @@ __all__ = [
     "decide",
     "evolve",
     "fold",
-    "is_order_unique_key",
     "order_id_for",
     "parse_order_request",
-    "parse_stored_order",
+    "require_valid_order",
     "rule_sentence",
     "split",
     "split_terms_of",

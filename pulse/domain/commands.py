@@ -2,14 +2,14 @@
 
 from datetime import datetime
 
-from pulse.domain.order_request import RequestedOrder
+from pulse.domain.order_request import OrderSpec
 from pulse.domain.values import RecordedBy, Trace, Value
 
 
 class PlaceOrder(Value, frozen=True):
     """Accept this order. `split_seed` is an unsigned 64-bit number."""
 
-    requested: RequestedOrder
+    spec: OrderSpec
     key_scope: str
     placed_by: str
     split_seed: int

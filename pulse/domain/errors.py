@@ -6,13 +6,16 @@ from pulse.errors import PulseError
 
 
 class OrderRefused(PulseError):
-    """An order request breaks a rule: `code` and `field` say which, `expected` what is right."""
+    """An order request breaks a rule: `code` and `field` say which, `expected` what is right.
+
+    `field` is empty where no single field is at fault.
+    """
 
     def __init__(self, code: str, field: str, expected: str, problem: str) -> None:
         self.code = code
         self.field = field
         self.expected = expected
-        super().__init__(f"{field} {problem}: expected {expected}")
+        super().__init__(f"{field or 'the body'} {problem}: expected {expected}")
 
 
 class OrderUniqueKeyTaken(PulseError):

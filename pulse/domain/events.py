@@ -6,13 +6,15 @@ module imports nothing of it.
 """
 
 from datetime import datetime
-from typing import ClassVar
+from operator import attrgetter
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
 
+from pulse.domain.order_request import OrderSpec, Side, SplitConfigRequest
 from pulse.domain.splitting import SplitTerms, split_terms_of
-from pulse.domain.values import OrderSpec, RecordedBy, Side, Slice, Trace
+from pulse.domain.values import RecordedBy, Slice, Trace
 
 
 class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -32,7 +34,7 @@ class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class OrderCreated(DomainEvent, frozen=True, kw_only=True):
-    """An order was accepted. Everything its schedule depends on stands here."""
+    """An order was accepted. Everything its schedule depends on is in it."""
 
     TOPIC: ClassVar[str] = "pulse.domain:OrderCreated"
 
@@ -51,7 +53,8 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     @property
     def spec(self) -> OrderSpec:
         """What the caller asked for."""
-        return _spec(self)
+        fields: list[Any] = [*_spec_of(self), SplitConfigRequest(*_split_config_of(self))]
+        return OrderSpec(*fields)
 
     @property
     def terms(self) -> SplitTerms:
@@ -95,13 +98,12 @@ class TimedOut(DomainEvent, frozen=True, kw_only=True):
 Event = OrderCreated | SlicesScheduled | SplittingFailed | TimedOut
 EVENT_TYPES: tuple[type[Event], ...] = (OrderCreated, SlicesScheduled, SplittingFailed, TimedOut)
 
+# The stored form is flat: the fields of split_config are beside the others.
+_spec_of = attrgetter(*(name for name in OrderSpec.__struct_fields__ if name != "split_config"))
+_split_config_of = attrgetter(*SplitConfigRequest.__struct_fields__)
 
-def _spec(created: OrderCreated) -> OrderSpec:
-    return OrderSpec(
-        instrument=created.instrument,
-        side=created.side,
-        total_quantity=created.total_quantity,
-        num_splits=created.num_splits,
-        duration_minutes=created.duration_minutes,
-        randomize=created.randomize,
-    )
+
+def flat_fields(spec: OrderSpec) -> dict[str, Any]:
+    """The fields of a spec as OrderCreated has them."""
+    fields = msgspec.structs.asdict(spec)
+    return fields | msgspec.structs.asdict(fields.pop("split_config"))

@@ -9,11 +9,19 @@ import msgspec
 
 from pulse.domain.commands import Command, PlaceOrder, SplitOrder, TimeOutOrder
 from pulse.domain.errors import HistoryBroken, OrderNotPlaced, OrderUniqueKeyTaken
-from pulse.domain.events import Event, OrderCreated, SlicesScheduled, SplittingFailed, TimedOut
+from pulse.domain.events import (
+    Event,
+    OrderCreated,
+    SlicesScheduled,
+    SplittingFailed,
+    TimedOut,
+    flat_fields,
+)
 from pulse.domain.identity import order_id_for
+from pulse.domain.order_request import OrderSpec
 from pulse.domain.schedule_rules import broken_rules
 from pulse.domain.splitting import CURRENT_SPLITTER_VERSION, SplitTerms, split, split_terms_of
-from pulse.domain.values import OrderSpec, Slice, Trace, Value
+from pulse.domain.values import Slice, Trace, Value
 
 OrderState = Literal["PENDING", "COMPLETED", "FAILED"]
 """What the events alone say; a claim on a PENDING order makes it IN_PROGRESS to those who ask."""
@@ -29,7 +37,6 @@ class Order(Value, frozen=True):
     id: UUID
     version: int
     key_scope: str
-    order_unique_key: str
     placed_by: str
     spec: OrderSpec
     split_seed: int
@@ -50,7 +57,7 @@ class Order(Value, frozen=True):
     @property
     def window_ends_at(self) -> datetime:
         """When the last slice is due."""
-        return self.created_at + timedelta(minutes=self.spec.duration_minutes)
+        return self.created_at + timedelta(minutes=self.spec.split_config.duration_minutes)
 
 
 def decide(command: Command, order: Order | None) -> tuple[Event, ...]:
@@ -124,26 +131,20 @@ def timed_out_message(event: TimedOut) -> str:
 
 
 def _place(command: PlaceOrder, order: Order | None) -> tuple[Event, ...]:
-    key, spec = command.requested.order_unique_key, command.requested.spec
-    order_id = order_id_for(command.key_scope, key)
+    spec = command.spec
+    key = spec.order_unique_key
     if order is not None:
         if order.spec != spec:
             raise OrderUniqueKeyTaken(key, order.id)
         return ()
     created = OrderCreated(
-        originator_id=order_id,
+        originator_id=order_id_for(command.key_scope, key),
         originator_version=1,
         timestamp=command.at,
         recorded_by=command.recorded_by,
         trace=command.trace,
         key_scope=command.key_scope,
-        order_unique_key=key,
-        instrument=spec.instrument,
-        side=spec.side,
-        total_quantity=spec.total_quantity,
-        num_splits=spec.num_splits,
-        duration_minutes=spec.duration_minutes,
-        randomize=spec.randomize,
+        **flat_fields(spec),
         split_seed=f"{command.split_seed:016x}",
         splitter_version=CURRENT_SPLITTER_VERSION,
         placed_by=command.placed_by,
@@ -187,7 +188,7 @@ def _lateness(command: SplitOrder, order: Order) -> str | None:
         claimed_after = (command.claim.claimed_at - order.created_at).total_seconds()
         return (
             f"claimed {claimed_after:.1f} s after its creation, when its window of "
-            f"{order.spec.duration_minutes} min had ended"
+            f"{order.spec.split_config.duration_minutes} min had ended"
         )
     if 0 < command.max_split_delay_seconds < delay:
         return (
@@ -245,7 +246,6 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
         id=event.originator_id,
         version=1,
         key_scope=event.key_scope,
-        order_unique_key=event.order_unique_key,
         placed_by=event.placed_by,
         spec=event.spec,
         split_seed=int(event.split_seed, 16),

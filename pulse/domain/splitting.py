@@ -5,9 +5,12 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from pulse.domain.errors import SplitterUnknown
+from pulse.domain.order_request import OrderSpec
 from pulse.domain.splitmix import SplitMix64
-from pulse.domain.values import OrderSpec, Slice, Value
+from pulse.domain.values import Slice, Value
 
 MICROSECONDS_PER_MINUTE: Final = 60_000_000
 
@@ -43,9 +46,7 @@ def split_terms_of(spec: OrderSpec, *, seed: int, starts_at: datetime) -> SplitT
     """The terms of an order: its spec, its recorded seed, its creation."""
     return SplitTerms(
         total_quantity=spec.total_quantity,
-        num_splits=spec.num_splits,
-        duration_minutes=spec.duration_minutes,
-        randomize=spec.randomize,
+        **msgspec.structs.asdict(spec.split_config),
         seed=seed,
         starts_at=starts_at,
     )

@@ -1,11 +1,8 @@
 """The values an order and its events are made of."""
 
 from datetime import datetime
-from typing import Literal
 
 import msgspec
-
-Side = Literal["BUY", "SELL"]
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -13,20 +10,6 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Made of scalars and of each other, so never part of a cycle: no work for the garbage collector.
     """
-
-
-class OrderSpec(Value, frozen=True):
-    """What the caller asked for, after defaults: what makes two requests the same order.
-
-    `total_quantity` is in shares, `duration_minutes` in minutes from the order's creation.
-    """
-
-    instrument: str
-    side: Side
-    total_quantity: int
-    num_splits: int
-    duration_minutes: int
-    randomize: bool
 
 
 class Slice(Value, frozen=True):

@@ -1,26 +1,21 @@
-"""Request bodies: JSON to order requests, every fault a plain refusal."""
+"""Request bodies: their headers, one order, a batch; every fault a plain refusal."""
 
 import codecs
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from pulse.domain import OrderRequest
-from pulse.domain.order_request import SPLIT_CONFIG_FIELDS, unknown_field, wrong_value
-from pulse.errors import PulseError
+from pulse.domain import OrderSpec, parse_order_request
 from pulse.http.errors import TOO_LARGE, BadRequest
 from pulse.http.limits import MAX_ORDER_BYTES
 
 MAX_BATCH_ORDERS: Final = 1000
 _MOST_ECHOED_CHARACTERS: Final = 72
 
-_ORDER = msgspec.json.Decoder(OrderRequest)
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_AT_PATH = re.compile(r"(.*) - at `\$\.(.*)`", re.DOTALL)
 
 
 def require_json(content_type: str) -> None:
@@ -48,25 +43,21 @@ def require_unencoded(content_encoding: bytes) -> None:
         )
 
 
-def decode_order(body: bytes) -> OrderRequest:
-    """The order request in a body.
+def read_order(body: bytes) -> OrderSpec:
+    """The order that a body asks for.
 
     Raises:
-        BadRequest: the body is not one JSON object, or is larger than an order may be.
-        OrderRefused: a field is not one of an order's, is repeated, or cannot be read.
+        BadRequest: the body is empty, not JSON, or larger than an order may be.
+        OrderRefused: it breaks a rule.
     """
     if len(body) > MAX_ORDER_BYTES:
         raise BadRequest(TOO_LARGE, status=413, code="PAYLOAD_TOO_LARGE")
     if not body.strip():
         raise BadRequest("the body is empty: send an order as a JSON object", expected="an object")
     try:
-        request = _ORDER.decode(body)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        return parse_order_request(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(body, error) from None
-    _refuse_doubled_fields(body, request)
-    return request
 
 
 def decode_batch(body: bytes) -> Sequence[bytes]:
@@ -85,7 +76,7 @@ def decode_batch(body: bytes) -> Sequence[bytes]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         try:
             orders = _split_array(body)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise _unreadable(body, error) from None
     if not 1 <= len(orders) <= MAX_BATCH_ORDERS:
         raise BadRequest(f"the batch has {len(orders)} orders: send {expected}", expected=expected)
@@ -96,23 +87,23 @@ _LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str)
 _OPENING = re.compile(r"[ \t\n\r]*\[[ \t\n\r]*")
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 _CLOSING = re.compile(r"[ \t\n\r]*\][ \t\n\r]*\Z")
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 def _split_array(body: bytes) -> list[bytes]:
     """The elements of an array that the strict decoder refuses as a whole, each as it was sent.
 
-    One order with half a surrogate pair, say, must not refuse the others of its batch.
+    One order with half a surrogate pair, or nested too deeply, must not refuse the others.
 
     Raises:
         ValueError: the body is not an array, or an element has no end.
-        RecursionError: an element is nested too deeply.
     """
     text = body.decode("utf-8", "surrogateescape")
     elements: list[bytes] = []
     separator = _OPENING.match(text)
     while separator:
         start = separator.end()
-        _, end = _LENIENT.raw_decode(text, start)
+        end = _end_of_element(text, start)
         elements.append(text[start:end].encode("utf-8", "surrogateescape"))
         separator = _COMMA.match(text, end)
         if separator is None and _CLOSING.match(text, end):
@@ -120,14 +111,16 @@ def _split_array(body: bytes) -> list[bytes]:
     raise ValueError("not an array")
 
 
-def _invalid(message: str) -> PulseError:
-    unknown = _UNKNOWN_FIELD.match(message)
-    if unknown:
-        return unknown_field(unknown[1], OrderRequest.__struct_fields__)
-    at_path = _AT_PATH.match(message)
-    if at_path:
-        return wrong_value(at_path[2].partition("[")[0], f"cannot be read ({at_path[1].lower()})")
-    return BadRequest("the body must be a JSON object", expected="an object")
+def _end_of_element(text: str, start: int) -> int:
+    try:
+        return _LENIENT.raw_decode(text, start)[1]
+    except RecursionError:
+        depth = 0
+        for token in _STRING_OR_BRACKET.finditer(text, start):
+            depth += (token[0] in "[{") - (token[0] in "]}")
+            if depth == 0:
+                return token.end()
+        raise ValueError("an element has no end") from None
 
 
 _BYTE_ORDER_MARKS: Final = (
@@ -156,40 +149,3 @@ def _unreadable(body: bytes, error: Exception) -> BadRequest:
     if isinstance(error, UnicodeDecodeError):
         return BadRequest("the body is not valid UTF-8", expected="JSON in UTF-8")
     return BadRequest(f"the body is not valid JSON: {error}", expected="JSON in UTF-8")
-
-
-_QUOTES_OF_FIELDS: Final = 2 * len(OrderRequest.__struct_fields__)
-_FIELDS_ONCE: Final = {
-    **{name: name for name in OrderRequest.__struct_fields__},
-    **{name: f"split_config.{name}" for name in SPLIT_CONFIG_FIELDS},
-}
-"""What to call a doubled field. Any other name lies in a value that its field's rule refuses."""
-
-
-def _refuse_doubled_fields(body: bytes, request: OrderRequest) -> None:
-    """Refuse an order that repeats a field: JSON leaves open which of the two counts.
-
-    The decoder takes the last one silently. In the common case the number of quotation marks shows
-    that no field is repeated; only otherwise is the body read again, pair by pair.
-    """
-    quotes = _QUOTES_OF_FIELDS
-    if isinstance(request.split_config, dict):
-        quotes += 2 * len(request.split_config)
-    for value in (request.order_unique_key, request.instrument, request.side):
-        quotes += 2 if isinstance(value, str) else 0
-    if body.count(b'"') == quotes and b"\\" not in body:
-        return
-    try:
-        json.loads(body, object_pairs_hook=_pairs_once)
-    except (RecursionError, ValueError) as error:
-        raise _unreadable(body, error) from None
-
-
-def _pairs_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        field = _FIELDS_ONCE.get(name)
-        if name in fields and field is not None:
-            raise BadRequest(f"{field} is repeated in the body", field=field, expected="it once")
-        fields[name] = value
-    return fields

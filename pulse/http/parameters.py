@@ -8,12 +8,10 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from litestar import Request
 
-from pulse.domain import OrderRefused
-
-# The rule of an order's own instrument is the rule of a filter for it.
-from pulse.domain.order_request import parse_instrument
+from pulse.domain.order_request import Instrument
 from pulse.http.errors import BadRequest
 from pulse.rfc3339 import parse_time
 
@@ -88,9 +86,9 @@ class Parameters:
         """An instrument as an order may have it, or None."""
         value = self.text(name)
         try:
-            return None if value is None else parse_instrument(value)
-        except OrderRefused as error:
-            raise BadRequest(str(error), field=name, expected=error.expected) from None
+            return None if value is None else msgspec.convert(value, Instrument)
+        except msgspec.ValidationError:
+            raise refused(name, "has another form", "EXCHANGE:SYMBOL, such as NSE:A") from None
 
     def time(self, name: str) -> datetime | None:
         """A point in time, in UTC, or None; see `parse_time` for more than six fraction digits."""

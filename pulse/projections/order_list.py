@@ -5,9 +5,9 @@ from typing import Any, Final, LiteralString
 
 import msgspec
 
-from pulse.domain import Slice
+from pulse.domain import Slice, SplitConfigRequest
 from pulse.postgres import Connection, Database, load_sql
-from pulse.projections.order_view import OrderQueueStatus, OrderView, SplitConfig
+from pulse.projections.order_view import OrderQueueStatus, OrderView
 from pulse.projections.projector import PROJECTION_NAME
 
 MOST_ORDERS_A_PAGE: Final = 200
@@ -135,7 +135,7 @@ def _view(  # noqa: PLR0913, PLR0917 - the columns of the statement, in their or
         instrument=instrument,
         side=side,
         total_quantity=total_quantity,
-        split_config=SplitConfig(num_splits, duration_minutes, randomize),
+        split_config=SplitConfigRequest(num_splits, duration_minutes, randomize),
         order_queue_status="IN_PROGRESS" if claimed_by is not None else state,
         failure_reason=failure_reason,
         failure_message=failure_message,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.domain import Order, Slice, fold
+from pulse.domain import Order, Slice, SplitConfig, fold
 from pulse.eventstore import EventMapper, RecordedEvent
 from pulse.postgres import Connection, Database, Gatherer, load_sql
 
@@ -28,14 +28,6 @@ class _Creation(msgspec.Struct):
 
 
 _creations = msgspec.json.Decoder(_Creation)
-
-
-class SplitConfig(msgspec.Struct, frozen=True, gc=False):
-    """How the order is split, after defaults."""
-
-    num_splits: int
-    duration_minutes: int
-    randomize: bool
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -137,14 +129,9 @@ def _view(
     order: Order, position: int, claimed_by: str | None, claimed_at: datetime | None
 ) -> OrderView:
     in_progress = order.state == "PENDING" and claimed_by is not None
-    spec = order.spec
     return OrderView(
         order_id=order.id,
-        order_unique_key=order.order_unique_key,
-        instrument=spec.instrument,
-        side=spec.side,
-        total_quantity=spec.total_quantity,
-        split_config=SplitConfig(spec.num_splits, spec.duration_minutes, spec.randomize),
+        **msgspec.structs.asdict(order.spec),
         order_queue_status="IN_PROGRESS" if in_progress else order.state,
         failure_reason=order.failure_reason,
         failure_message=order.failure_message,

@@ -9,8 +9,8 @@ from pulse.domain import (
     OrderSpec,
     PlaceOrder,
     RecordedBy,
-    RequestedOrder,
     Side,
+    SplitConfigRequest,
     SplitOrder,
     TimeOutOrder,
     Trace,
@@ -39,15 +39,14 @@ def place_order(  # noqa: PLR0913 - one keyword for each thing a test may be abo
 ) -> PlaceOrder:
     """Place an order of the internal scope. Nothing is checked: keep to what the API accepts."""
     spec = OrderSpec(
+        order_unique_key=order_unique_key,
         instrument=instrument,
         side=side,
         total_quantity=total_quantity,
-        num_splits=num_splits,
-        duration_minutes=duration_minutes,
-        randomize=randomize,
+        split_config=SplitConfigRequest(num_splits, duration_minutes, randomize),
     )
     return PlaceOrder(
-        requested=RequestedOrder(order_unique_key=order_unique_key, spec=spec),
+        spec=spec,
         key_scope=INTERNAL_SCOPE,
         placed_by="anonymous",
         split_seed=split_seed,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+import msgspec
 from hypothesis import strategies as st
 
 from pulse.domain import (
@@ -18,16 +19,17 @@ from pulse.domain import (
     MAX_SPLITS,
     MIN_SPLITS,
     Order,
-    OrderRequest,
+    OrderRefused,
+    OrderSpec,
     PlaceOrder,
     RecordedBy,
     Slice,
     SplitTerms,
     Trace,
-    is_order_unique_key,
     parse_order_request,
     split,
 )
+from pulse.testing.commands import place_order
 
 
 class Size(NamedTuple):
@@ -42,6 +44,15 @@ _SIMPLE_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 PRIMES: Final = (101, 997, 7919, 104_729, 15_485_863, 999_999_937)
 _REAL_INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
 
+
+def _is_accepted(order_unique_key: str) -> bool:
+    order = place_order(order_unique_key).spec
+    try:
+        return parse_order_request(msgspec.json.encode(order)) == order
+    except OrderRefused:
+        return False
+
+
 _seeds = st.one_of(st.sampled_from((0, 1, 2**63, 2**64 - 1)), st.integers(0, 2**64 - 1))
 _num_splits = st.one_of(st.sampled_from((2, 3, 99, 100)), st.integers(MIN_SPLITS, MAX_SPLITS))
 _duration_minutes = st.one_of(
@@ -50,7 +61,7 @@ _duration_minutes = st.one_of(
 _keys = (
     st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=255)
     .map(lambda text: unicodedata.normalize("NFC", text))
-    .filter(is_order_unique_key)
+    .filter(_is_accepted)
 )
 _instruments = st.one_of(
     st.sampled_from(_REAL_INSTRUMENTS), st.from_regex(r"(NSE|BSE):[A-Z0-9&-]{1,46}", fullmatch=True)
@@ -173,9 +184,11 @@ def order_request_bodies(
     }
 
 
-def order_requests(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrategy[OrderRequest]:
-    """Order requests as they come in, each accepted by `parse_order_request`."""
-    return order_request_bodies(size).map(lambda body: OrderRequest(**body))
+def order_requests(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrategy[OrderSpec]:
+    """What accepted order requests ask for."""
+    return order_request_bodies(size).map(
+        lambda body: parse_order_request(msgspec.json.encode(body))
+    )
 
 
 def place_orders(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrategy[PlaceOrder]:
@@ -183,7 +196,7 @@ def place_orders(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrate
     callers = st.one_of(st.just(INTERNAL_SCOPE), st.builds("{}|{}".format, names(), names()))
     return st.builds(
         PlaceOrder,
-        requested=order_requests(size).map(parse_order_request),
+        spec=order_requests(size),
         key_scope=callers,
         placed_by=names(),
         split_seed=_seeds,

@@ -189,7 +189,7 @@ const isWholeWithin = (low, high) => (value) =>
 
 function isOrderKey(value) {
   if (typeof value !== 'string' || /[\u0000-\u001f\u007f-\u009f]/.test(value)) return false;
-  const blank = '[\\p{White_Space}\\u200b-\\u200f\\u2060\\ufeff]';
+  const blank = '[\\p{Zs}\\p{Zl}\\p{Zp}\\p{Cc}\\p{Cf}]';
   if (new RegExp(`^${blank}|${blank}$`, 'u').test(value)) return false;
   if (value !== value.normalize('NFC')) return false;
   const characters = [...value].length; // code points

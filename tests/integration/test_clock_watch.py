@@ -9,10 +9,11 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from pulse.application import Caller, ClockOff, ClockWatch, InProcessOrders, Origin
-from pulse.domain import OrderRequest, Trace, parse_order_request
+from pulse.domain import Trace
 from pulse.eventstore import EventStore
 from pulse.postgres import Connection, Database
 from pulse.projections import OrderReader
+from pulse.testing import place_order
 from pulse.workers import Fate, TimeoutMonitor
 from tests.support.cli import claim
 from tests.support.events import order_created
@@ -108,19 +109,10 @@ async def test_a_process_with_a_wrong_clock_takes_no_order(database: Database) -
         clock_watch.stamp,
         Origin("test"),
     )
-    requested = parse_order_request(
-        OrderRequest(
-            order_unique_key="k",
-            instrument="NSE:TCS",
-            side="BUY",
-            total_quantity=10,
-            split_config={"num_splits": 2, "duration_minutes": 1},
-        )
-    )
     trace = Trace(trace_id="t", trace_source="s", request_id="r", request_source="s")
 
     with pytest.raises(ClockOff, match="300"):
-        await orders.place(requested, Caller(), trace)
+        await orders.place(place_order().spec, Caller(), trace)
 
     assert await store.read_log(after=0, limit=10) == []
 

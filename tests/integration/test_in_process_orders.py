@@ -17,16 +17,15 @@ from pulse.application import (
 )
 from pulse.domain import (
     Order,
-    OrderRequest,
+    OrderSpec,
     OrderUniqueKeyTaken,
-    RequestedOrder,
     SlicesScheduled,
     order_id_for,
-    parse_order_request,
 )
 from pulse.eventstore import AppendOutcomeUnknown, EventStore, EventUnreadable
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections import OrderReader
+from pulse.testing import place_order
 from pulse.workers import Claims
 from tests.support.cli import write
 from tests.support.events import MAPPER, TRACE, slices_scheduled, stored
@@ -36,16 +35,8 @@ from tests.support.read_model import project
 CALLER = Caller()
 
 
-def requested(order_unique_key: str = "key", total_quantity: int = 100) -> RequestedOrder:
-    return parse_order_request(
-        OrderRequest(
-            order_unique_key=order_unique_key,
-            instrument="NSE:RELIANCE",
-            side="BUY",
-            total_quantity=total_quantity,
-            split_config={"num_splits": 5, "duration_minutes": 60},
-        )
-    )
+def requested(order_unique_key: str = "key", total_quantity: int = 100) -> OrderSpec:
+    return place_order(order_unique_key, total_quantity=total_quantity).spec
 
 
 def orders_on(database: Database, store: EventStore) -> InProcessOrders:

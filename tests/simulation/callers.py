@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pulse.application import Caller, Placed
-from pulse.domain import OrderSpec, OrderUniqueKeyTaken, RequestedOrder, Trace
+from pulse.domain import OrderSpec, OrderUniqueKeyTaken, SplitConfigRequest, Trace
 from pulse.errors import PulseError
 from pulse.eventstore import LogPage
 from pulse.postgres import DatabaseUnavailable
@@ -23,23 +23,21 @@ _READS = 2
 _READING_SECONDS = 0.2
 
 
-def requested(key: str, quantity: int, minutes: int) -> RequestedOrder:
+def requested(key: str, quantity: int, minutes: int) -> OrderSpec:
     """An order of so many shares."""
-    spec = OrderSpec(
+    return OrderSpec(
+        order_unique_key=key,
         instrument="NSE:RELIANCE",
         side="BUY",
         total_quantity=quantity,
-        num_splits=3,
-        duration_minutes=minutes,
-        randomize=quantity % 2 == 0,
+        split_config=SplitConfigRequest(3, minutes, quantity % 2 == 0),
     )
-    return RequestedOrder(order_unique_key=key, spec=spec)
 
 
 class PersistentCaller:
     """Places one order, and asks again with the same key until it is told something certain."""
 
-    def __init__(self, world: "World", name: str, order: RequestedOrder, at: float) -> None:
+    def __init__(self, world: "World", name: str, order: OrderSpec, at: float) -> None:
         self.told: Placed | OrderUniqueKeyTaken | None = None
         self.order = order
         self._name = name
@@ -89,14 +87,14 @@ class PersistentCaller:
         if isinstance(told, Placed):
             stands = orders.get(told.order_id)
             require(stands is not None, f"{self._name} was told of {told}, which is not stored")
-            same = stands is not None and stands.spec == self.order.spec
+            same = stands is not None and stands.spec == self.order
             require(same, f"{self._name} was answered with another order: {stands}")
             if told.created:
                 self._world.acknowledge(self.order.order_unique_key, self._name)
             OrderReader(self._world, told.order_id)
         elif told is not None:
             stands = orders.get(told.existing_order_id)
-            other = stands is not None and stands.spec != self.order.spec
+            other = stands is not None and stands.spec != self.order
             require(other, f"{self._name} was refused for what is its own: {stands}")
 
 

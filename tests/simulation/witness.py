@@ -15,6 +15,7 @@ from pulse.domain import (
     evolve,
     split,
 )
+from pulse.domain.events import flat_fields
 from pulse.eventstore import EventMapper, RecordedEvent
 from tests.simulation.memory.tables import Changes
 
@@ -141,16 +142,9 @@ def _columns(order: Order) -> dict[str, Any]:
 
 
 def _named(order: Order) -> Iterator[tuple[str, Any]]:
-    spec = order.spec
-    yield "order_unique_key", order.order_unique_key
     yield "key_scope", order.key_scope
     yield "placed_by", order.placed_by
-    yield "instrument", spec.instrument
-    yield "side", spec.side
-    yield "total_quantity", spec.total_quantity
-    yield "num_splits", spec.num_splits
-    yield "duration_minutes", spec.duration_minutes
-    yield "randomize", spec.randomize
+    yield from flat_fields(order.spec).items()
     yield "splitter_version", order.splitter_version
     yield "state", order.state
     yield "failure_reason", order.failure_reason

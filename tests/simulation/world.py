@@ -173,7 +173,7 @@ class World:
         self.invariants.check_end()
         stored = sorted(position for position, _ in self.invariants.log)
         require(self.reader.seen == stored, f"a reader saw {self.reader.seen} of {stored}")
-        keys = {order.order_unique_key for order in self.invariants.orders.values()}
+        keys = {order.spec.order_unique_key for order in self.invariants.orders.values()}
         asked = {caller.order.order_unique_key for caller in self.callers}
         require(keys == asked, f"{asked} were asked for, {keys} are stored")
 

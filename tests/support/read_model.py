@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from pulse.domain import Event, Order, Slice, evolve
+from pulse.domain.events import flat_fields
 from pulse.postgres import Connection, Database
 from pulse.projections import Projected, Projector
 from tests.support.events import MAPPER
@@ -60,18 +61,11 @@ def folded(log: Iterable[tuple[int, Event]]) -> dict[UUID, Row]:
 
 
 def _row(order: Order) -> Row:
-    spec = order.spec
     return {
         "order_id": order.id,
-        "order_unique_key": order.order_unique_key,
+        **flat_fields(order.spec),
         "key_scope": order.key_scope,
         "placed_by": order.placed_by,
-        "instrument": spec.instrument,
-        "side": spec.side,
-        "total_quantity": spec.total_quantity,
-        "num_splits": spec.num_splits,
-        "duration_minutes": spec.duration_minutes,
-        "randomize": spec.randomize,
         "order_queue_status": order.state,
         "failure_reason": order.failure_reason,
         "failure_message": order.failure_message,

@@ -8,14 +8,12 @@ import msgspec
 import pytest
 
 from pulse.application import EventView
-from pulse.domain import Slice
-from pulse.domain.order_request import OrderRequest
+from pulse.domain import OrderSpec, Slice, SplitConfig
 from pulse.eventstore import MOST_SCANNED
 from pulse.http.answers import PlacedBody
 from pulse.http.api.document import document_of_api
 from pulse.http.gateway.document import document_of_gateway
 from pulse.projections import OrderView
-from pulse.projections.order_view import SplitConfig
 from pulse.projections.slice_list import ScheduledSlice
 from tests.support.processes import ROOT
 
@@ -94,7 +92,7 @@ def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
 @pytest.mark.parametrize(
     ("name", "struct"),
     [
-        ("OrderRequest", OrderRequest),
+        ("OrderRequest", OrderSpec),
         ("Placed", PlacedBody),
         ("Order", OrderView),
         ("SplitConfig", SplitConfig),

@@ -9,10 +9,10 @@ from litestar.params import FromPath
 from litestar.types import Scope
 
 from pulse.application import Orders, OrdersAndQueries, Placed
-from pulse.domain import RequestedOrder, parse_order_request
+from pulse.domain import OrderSpec
 from pulse.http.answers import PlacedBody, json_answer, known_form
 from pulse.http.asgi import Receive, caller_in, trace_in
-from pulse.http.bodies import decode_batch, decode_order, require_json, require_unencoded
+from pulse.http.bodies import decode_batch, read_order, require_json, require_unencoded
 from pulse.http.busiest import Place, Read, order_body
 from pulse.http.errors import answer_for
 from pulse.http.limits import MAX_BATCH_BYTES
@@ -26,7 +26,7 @@ def place_one(orders: Orders) -> Place:
     """What answers a POST of one order."""
 
     async def place(scope: Any, receive: Receive) -> tuple[int, PlacedBody]:  # noqa: ANN401
-        requested = parse_order_request(decode_order(await order_body(scope, receive)))
+        requested = read_order(await order_body(scope, receive))
         return _answer(await orders.place(requested, caller_in(scope), trace_in(scope)))
 
     return place
@@ -81,14 +81,14 @@ async def _place_each(
 ) -> list[dict[str, Any]]:
     """Every order of a batch, each answered as its own POST would have been."""
     read = [_read(body) for body in batch]
-    requested = [one for one in read if isinstance(one, RequestedOrder)]
+    requested = [one for one in read if isinstance(one, OrderSpec)]
     placed = iter(await orders.place_each(requested, caller_in(scope), trace_in(scope)))
-    return [_result(next(placed) if isinstance(one, RequestedOrder) else one) for one in read]
+    return [_result(next(placed) if isinstance(one, OrderSpec) else one) for one in read]
 
 
-def _read(body: bytes) -> RequestedOrder | Exception:
+def _read(body: bytes) -> OrderSpec | Exception:
     try:
-        return parse_order_request(decode_order(body))
+        return read_order(body)
     except Exception as error:  # noqa: BLE001 - each order of a batch stands for itself
         return error
 

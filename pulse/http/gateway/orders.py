@@ -7,11 +7,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from pulse.application import Orders
-from pulse.domain import parse_order_request
 from pulse.http.answers import PlacedBody, json_answer, known_form
 from pulse.http.asgi import Receive, caller_in, trace_in
 from pulse.http.auth import require_scope
-from pulse.http.bodies import decode_order
+from pulse.http.bodies import read_order
 from pulse.http.busiest import Place, Read, order_body
 
 ORDERS_PATH: Final = "/api/orders"
@@ -27,7 +26,7 @@ def place_one(orders: Orders) -> Place:
 
     async def place(scope: Any, receive: Receive) -> tuple[int, PlacedBody]:  # noqa: ANN401
         require_scope(scope, ORDERS_WRITE)
-        requested = parse_order_request(decode_order(await order_body(scope, receive)))
+        requested = read_order(await order_body(scope, receive))
         placed = await orders.place(requested, caller_in(scope), trace_in(scope))
         return 202, PlacedBody(placed.order_id, placed.order_unique_key)
 

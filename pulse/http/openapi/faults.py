@@ -6,10 +6,10 @@ from typing import Any, Final
 import msgspec
 
 from pulse.application import ClockOff, OrderNotFound, PulseFailed
-from pulse.domain import OrderUniqueKeyTaken, parse_order_request
+from pulse.domain import OrderUniqueKeyTaken
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull
-from pulse.http.bodies import decode_order, require_json, require_unencoded
+from pulse.http.bodies import read_order, require_json, require_unencoded
 from pulse.http.errors import as_answered, error_headers, known_answer
 from pulse.http.limits import MAX_ORDER_BYTES, BodyTooSlow, TooBusy, TooManyRequests
 from pulse.http.openapi import samples
@@ -40,7 +40,7 @@ def fault_of(name: str, breaking: Callable[[], object]) -> Fault:
 
 
 def _of_order(name: str, body: bytes) -> Fault:
-    return fault_of(name, lambda: parse_order_request(decode_order(body)))
+    return fault_of(name, lambda: read_order(body))
 
 
 def _changed(**changes: object) -> bytes:

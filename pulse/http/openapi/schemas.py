@@ -5,8 +5,6 @@ from typing import Any, Final, get_args
 from pulse.domain import Side
 from pulse.domain.order_request import (
     MAX_DURATION_MINUTES,
-    MAX_INSTRUMENT_CHARACTERS,
-    MAX_KEY_CHARACTERS,
     MAX_QUANTITY,
     MAX_SPLITS,
     MIN_SPLITS,
@@ -33,7 +31,7 @@ STATUS: Final[Schema] = {
 INSTRUMENT: Final[Schema] = {
     "type": "string",
     "pattern": "^(NSE|BSE):[A-Z0-9&-]+$",
-    "maxLength": MAX_INSTRUMENT_CHARACTERS,
+    "maxLength": 50,
     "description": "`EXCHANGE:SYMBOL`; a wrong one is `INVALID_INSTRUMENT`",
 }
 
@@ -80,7 +78,7 @@ def text(description: str = "") -> Schema:
 KEY: Final[Schema] = {
     "type": "string",
     "minLength": 1,
-    "maxLength": MAX_KEY_CHARACTERS,
+    "maxLength": 255,
     "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
     "description": "the caller's own name for the order, without control characters. The same "
     "request again is answered with the same order; a key is spent for ever",

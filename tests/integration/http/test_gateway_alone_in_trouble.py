@@ -7,8 +7,7 @@ import httpx
 import pytest
 
 from pulse.application import Caller, HttpLimits, PulseAway, open_orders_over_http
-from pulse.domain import RequestedOrder, Trace, order_id_for, parse_order_request
-from pulse.http.bodies import decode_order
+from pulse.domain import OrderSpec, Trace, order_id_for, parse_order_request
 from pulse.process.apps import gateway_alone
 from tests.support.api import client_of, lifespan_of
 from tests.support.gateway import GATEWAY_TOKEN, FakePulse, gateway_before, refusal
@@ -153,8 +152,8 @@ async def test_without_a_service_token_no_pulse_is_asked() -> None:
     assert pulse.asked == []
 
 
-def requested() -> RequestedOrder:
-    return parse_order_request(decode_order(body()))
+def requested() -> OrderSpec:
+    return parse_order_request(body())
 
 
 async def test_a_call_ends_in_time_even_if_pulse_never_does() -> None:

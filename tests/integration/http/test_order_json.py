@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.support.orders import BATCH, ORDERS, body, fault, order, post, split_config
+from tests.support.orders import BATCH, ORDERS, body, fault, new_key, order, post, split_config
 
 DEEP = "[" * 5000 + "]" * 5000
 NO_JSON = {
@@ -54,25 +54,34 @@ async def test_what_is_no_json_array_is_no_batch(
 
 
 TOO_DEEP = {
-    "body": DEEP.encode(),
-    "objects": b'{"side":' * 5000 + b"1" + b"}" * 5000,
-    "unclosed": b"[" * 60_000,
-    "key": body(order_unique_key=DEEP),
-    "quantity": body(total_quantity=DEEP),
-    "split_config": body(split_config=DEEP),
-    "num_splits": body(split_config=split_config(num_splits=DEEP)),
-    "unknown field": body(price=DEEP),
-    "batch": b"[" + body() + b"," + DEEP.encode() + b"]",
-    "order of a batch": b"[" + body() + b"," + body(total_quantity=DEEP) + b"]",
+    "body": (DEEP.encode(), "INVALID_REQUEST"),
+    "objects": (b'{"side":' * 5000 + b"1" + b"}" * 5000, "INVALID_REQUEST"),
+    "key": (body(order_unique_key=DEEP), "INVALID_REQUEST"),
+    "quantity": (body(total_quantity=DEEP), "INVALID_QUANTITY"),
+    "split_config": (body(split_config=DEEP), "INVALID_SPLIT_CONFIG"),
+    "num_splits": (body(split_config=split_config(num_splits=DEEP)), "INVALID_SPLIT_CONFIG"),
+    "unknown field": (body(price=DEEP), "INVALID_REQUEST"),
 }
 
 
-@pytest.mark.parametrize("content", TOO_DEEP.values(), ids=TOO_DEEP)
-@pytest.mark.parametrize("path", [ORDERS, BATCH])
-async def test_nesting_without_end_is_refused(
-    shared_api: httpx.AsyncClient, path: str, content: bytes
+@pytest.mark.parametrize(("content", "code"), TOO_DEEP.values(), ids=TOO_DEEP)
+async def test_an_order_nested_without_end_is_refused_alone(
+    shared_api: httpx.AsyncClient, content: bytes, code: str
 ) -> None:
-    fault(await post(shared_api, content, path), 400, "INVALID_REQUEST")
+    single = await post(shared_api, content)
+    fault(single, 400, code)
+    last = body(order_unique_key=f'"{new_key()}]["')
+    batch = b" [ " + body() + b" , " + content + b" , " + last + b" ] "
+    results = (await post(shared_api, batch, BATCH)).json()["results"]
+    assert [result["status"] for result in results] == [201, 400, 201]
+    assert results[1]["body"] == single.json()
+
+
+@pytest.mark.parametrize("path", [ORDERS, BATCH])
+async def test_nesting_that_is_never_closed_is_refused(
+    shared_api: httpx.AsyncClient, path: str
+) -> None:
+    fault(await post(shared_api, b"[" * 60_000, path), 400, "INVALID_REQUEST")
 
 
 async def test_nesting_that_can_be_read_is_a_wrong_value_of_its_field(

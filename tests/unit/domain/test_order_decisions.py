@@ -21,9 +21,9 @@ from pulse.domain import (
     OrderUniqueKeyTaken,
     PlaceOrder,
     RecordedBy,
-    RequestedOrder,
     Slice,
     SlicesScheduled,
+    SplitConfigRequest,
     SplitOrder,
     SplitTerms,
     SplitterUnknown,
@@ -47,6 +47,7 @@ CALLERS_TRACE = Trace(
     trace_id="t-caller", trace_source="GAPI", request_id="r-caller", request_source="GAPI:POST"
 )
 ORDER_ID = order_id_for("internal", "ouk_1")
+CONFIG_FIELDS = SplitConfigRequest.__struct_fields__
 
 
 def seconds(count: float) -> timedelta:
@@ -54,16 +55,12 @@ def seconds(count: float) -> timedelta:
 
 
 PLACE = PlaceOrder(
-    requested=RequestedOrder(
+    spec=OrderSpec(
         order_unique_key="ouk_1",
-        spec=OrderSpec(
-            instrument="NSE:RELIANCE",
-            side="BUY",
-            total_quantity=7,
-            num_splits=3,
-            duration_minutes=10,
-            randomize=False,
-        ),
+        instrument="NSE:RELIANCE",
+        side="BUY",
+        total_quantity=7,
+        split_config=SplitConfigRequest(3, 10, randomize=False),
     ),
     key_scope="internal",
     placed_by="desk",
@@ -175,9 +172,11 @@ def split_of(claimed_first: datetime, max_split_delay_seconds: float) -> SplitOr
 
 
 def place_with(**changes: object) -> PlaceOrder:
-    spec = msgspec.structs.replace(PLACE.requested.spec, **changes)
-    requested = msgspec.structs.replace(PLACE.requested, spec=spec)
-    return msgspec.structs.replace(PLACE, requested=requested)
+    """With these fields of the spec or of its split_config changed."""
+    config = {name: changes.pop(name) for name in CONFIG_FIELDS if name in changes}
+    split_config = msgspec.structs.replace(PLACE.spec.split_config, **config)
+    spec = msgspec.structs.replace(PLACE.spec, split_config=split_config, **changes)
+    return msgspec.structs.replace(PLACE, spec=spec)
 
 
 # Placing
@@ -264,13 +263,12 @@ def test_any_order_once_placed_is_the_same_when_placed_again(command: PlaceOrder
 def test_an_order_keeps_all_that_was_asked_for(command: PlaceOrder) -> None:
     order = fold(decide(command, None))
     assert order is not None
-    assert order.spec == command.requested.spec
-    assert order.order_unique_key == command.requested.order_unique_key
+    assert order.spec == command.spec
     assert order.terms == SplitTerms(
-        total_quantity=command.requested.spec.total_quantity,
-        num_splits=command.requested.spec.num_splits,
-        duration_minutes=command.requested.spec.duration_minutes,
-        randomize=command.requested.spec.randomize,
+        total_quantity=command.spec.total_quantity,
+        num_splits=command.spec.split_config.num_splits,
+        duration_minutes=command.spec.split_config.duration_minutes,
+        randomize=command.spec.split_config.randomize,
         seed=command.split_seed,
         starts_at=command.at,
     )

@@ -120,10 +120,9 @@ class OrderLife(RuleBasedStateMachine):
 
     @rule(target=decisions, command=placements, at_once=AT_ONCE)
     def a_caller_uses_the_key_for_other_data(self, command: PlaceOrder, *, at_once: bool) -> object:
-        spec = command.requested.spec
+        spec = command.spec
         spec = msgspec.structs.replace(spec, side="SELL" if spec.side == "BUY" else "BUY")
-        requested = msgspec.structs.replace(command.requested, spec=spec)
-        command = msgspec.structs.replace(command, at=self.now, requested=requested)
+        command = msgspec.structs.replace(command, at=self.now, spec=spec)
         return self._decide(command, id_of(command), at_once=at_once)
 
     # Workers
@@ -210,7 +209,7 @@ class OrderLife(RuleBasedStateMachine):
         """A key in use for other data is refused; that is an outcome as good as any."""
         if not isinstance(command, PlaceOrder) or order is None:
             return decide(command, order)
-        if command.requested.spec == order.spec:
+        if command.spec == order.spec:
             return decide(command, order)
         with pytest.raises(OrderUniqueKeyTaken):
             decide(command, order)
@@ -265,7 +264,7 @@ class OrderLife(RuleBasedStateMachine):
 
 
 def id_of(command: PlaceOrder) -> UUID:
-    return order_id_for(command.key_scope, command.requested.order_unique_key)
+    return order_id_for(command.key_scope, command.spec.order_unique_key)
 
 
 def test_whatever_the_interleaving_an_order_has_at_most_one_outcome() -> None:

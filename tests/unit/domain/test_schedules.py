@@ -159,13 +159,10 @@ def test_the_schedule_is_a_function_of_the_stored_creation_alone(
     read_back = msgspec.json.decode(msgspec.json.encode(created), type=OrderCreated)
     stranger = msgspec.structs.replace(
         other,
-        requested=msgspec.structs.replace(
-            other.requested,
-            spec=msgspec.structs.replace(
-                command.requested.spec,
-                instrument=other.requested.spec.instrument,
-                side=other.requested.spec.side,
-            ),
+        spec=msgspec.structs.replace(
+            other.spec,
+            total_quantity=command.spec.total_quantity,
+            split_config=command.spec.split_config,
         ),
         split_seed=command.split_seed,
         at=command.at,

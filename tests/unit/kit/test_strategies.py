@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pulse.domain import (
+    MIN_SPLITS,
     Order,
-    OrderRequest,
+    OrderSpec,
     OrderState,
     PlaceOrder,
     Slice,
     SplitTerms,
-    parse_order_request,
     split_v1,
 )
 from pulse.testing import (
@@ -107,9 +107,8 @@ def test_what_is_called_a_prime_is_one() -> None:
 
 @ANY
 @given(order_requests(edge_sizes()))
-def test_orders_at_the_edge_are_accepted(request: OrderRequest) -> None:
-    spec = parse_order_request(request).spec
-    assert spec.total_quantity >= spec.num_splits
+def test_orders_at_the_edge_are_accepted(spec: OrderSpec) -> None:
+    assert spec.total_quantity >= spec.split_config.num_splits
 
 
 @ANY
@@ -137,10 +136,8 @@ def test_the_choice_of_randomisation_can_be_narrowed(many_terms: list[SplitTerms
 
 @ANY
 @given(order_requests(), place_orders())
-def test_order_requests_and_commands_can_be_drawn(
-    request: OrderRequest, command: PlaceOrder
-) -> None:
-    assert set(request.split_config) >= {"num_splits", "duration_minutes"}
+def test_order_requests_and_commands_can_be_drawn(spec: OrderSpec, command: PlaceOrder) -> None:
+    assert spec.split_config.num_splits >= MIN_SPLITS
     assert 0 <= command.split_seed < 2**64
 
 

@@ -1,0 +1,101 @@
+"""Constraints of msgspec structs in words: what a field expects, and what is wrong with a value."""
+
+import re
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import inspect
+
+_AT_PATH: Final = re.compile(r"(.*) - at `\$\.([a-z_.]*)`", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(.*)`")
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_WRONG_TYPE: Final = re.compile(r"Expected `\w+`, got `(\w+)`")
+_TYPES: Final = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number with a fraction or exponent",
+    "str": "a string",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+_PROBLEMS: Final = (
+    (re.compile(r"Expected `str` of length >="), "is too short"),
+    (re.compile(r"Expected `str` of length <="), "is too long"),
+    (re.compile(r"Expected `str` matching"), "has another form"),
+    (re.compile(r"Expected `int` [<>]=|.* out of range"), "is out of range"),
+    (re.compile(r""), "is not allowed"),
+)
+
+Struct = type[msgspec.Struct]
+
+
+class Fault(NamedTuple):
+    """What is wrong with a field; `field` is empty where the object as a whole is at fault.
+
+    `in_value` is false for a missing or unknown field.
+    """
+
+    field: str
+    problem: str
+    expected: str
+    in_value: bool = True
+
+
+def fault_of(error: msgspec.ValidationError, struct: Struct) -> Fault:
+    """The fault that reading this struct met."""
+    at_path = _AT_PATH.fullmatch(str(error))
+    text, path = (at_path[1], at_path[2]) if at_path else (str(error), "")
+    below = f"{path}." if path else ""
+    if missing := _MISSING.fullmatch(text):
+        return Fault(below + missing[1], "is missing", "the field, which is required", False)
+    if unknown := _UNKNOWN.fullmatch(text):
+        names = ", ".join(_struct_at(path, struct).__struct_fields__)
+        return Fault(below + unknown[1], "is not a field", f"only {names}", False)
+    if wrong_type := _WRONG_TYPE.match(text):
+        return Fault(path, f"is {_TYPES[wrong_type[1]]}", expected_of(path, struct))
+    problem = next(problem for message, problem in _PROBLEMS if message.match(text))
+    return Fault(path, problem, expected_of(path, struct))
+
+
+def expected_of(path: str, struct: Struct) -> str:
+    """What the field at this dotted path expects, as its constraint says."""
+    outer, _, name = path.rpartition(".")
+    fields = {field.name: field.type for field in msgspec.structs.fields(_struct_at(outer, struct))}
+    return _in_words(inspect.type_info(fields[name])) if name else "a JSON object"
+
+
+def _struct_at(path: str, struct: Struct) -> Struct:
+    """The struct at this path; an unknown field's name may look like a path, and ends there."""
+    for name in path.split("."):
+        inner = {field.name: field.type for field in msgspec.structs.fields(struct)}.get(name)
+        struct = inner if isinstance(inner, type(msgspec.Struct)) else struct
+    return struct
+
+
+def _in_words(constraint: inspect.Type) -> str:  # noqa: PLR0911 - one for each kind
+    """Strings and times are described in their annotation."""
+    match constraint:
+        case inspect.IntType(ge=least, le=None):
+            return f"a whole number from {least:,} on"
+        case inspect.IntType(ge=least, le=most):
+            return f"a whole number from {least:,} to {most:,}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.LiteralType(values=values):
+            return " or ".join(map(str, values))
+        case inspect.StructType(fields=fields):
+            required = ", ".join(field.name for field in fields if field.required)
+            optional = ", ".join(field.name for field in fields if not field.required)
+            return f"an object with {required} and optionally {optional}"
+        case inspect.UnionType(types=(some, inspect.NoneType())):
+            return _in_words(some)
+        case inspect.Metadata(
+            type=inspect.StrType() | inspect.DateTimeType(),
+            extra_json_schema={"description": described},
+        ):
+            return str(described)
+        case inspect.Metadata(type=bare):
+            return _in_words(bare)
+        case _:
+            raise TypeError(f"a constraint without words: {constraint}")

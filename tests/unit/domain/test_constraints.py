@@ -1,0 +1,63 @@
+"""What a constraint expects, in words, beyond what an order request shows."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+import pytest
+from msgspec import Meta
+
+from pulse.domain.constraints import expected_of, fault_of
+
+
+class Inner(msgspec.Struct):
+    name: Annotated[str, Meta(description="a name")]
+    count: Annotated[int, Meta(ge=0)] = 0
+
+
+class Example(msgspec.Struct, forbid_unknown_fields=True):
+    after: Annotated[int, Meta(ge=0, description="a position")]
+    state: Literal["A", "B", "C"] | None = None
+    at: Annotated[datetime, Meta(tz=True, description="a time with its zone")] | None = None
+    inner: Inner | None = None
+    ratio: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("", "a JSON object"),
+        ("after", "a whole number from 0 on"),
+        ("state", "A or B or C"),
+        ("at", "a time with its zone"),
+        ("inner", "an object with name and optionally count"),
+    ],
+)
+def test_a_constraint_is_put_in_words(field: str, expected: str) -> None:
+    assert expected_of(field, Example) == expected
+
+
+def test_a_constraint_without_words_is_a_mistake_of_its_author() -> None:
+    with pytest.raises(TypeError, match="FloatType"):
+        expected_of("ratio", Example)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"after": -1}, ("after", "is out of range", "a whole number from 0 on", True)),
+        ({"after": 0, "state": "D"}, ("state", "is not allowed", "A or B or C", True)),
+        ({"after": 0, "at": "now"}, ("at", "is not allowed", "a time with its zone", True)),
+        ({}, ("after", "is missing", "the field, which is required", False)),
+        (
+            {"after": 0, "b": 1},
+            ("b", "is not a field", "only after, state, at, inner, ratio", False),
+        ),
+    ],
+)
+def test_a_fault_names_the_field_and_what_it_expects(
+    values: dict[str, object], said: tuple[object, ...]
+) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert(values, Example)
+    assert fault_of(caught.value, Example) == said
