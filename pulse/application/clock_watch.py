@@ -62,11 +62,6 @@ class ClockWatch(Job[float]):
         self._measured: _Measurement | None = None
 
     @property
-    def offset_seconds(self) -> float | None:
-        """The process's clock minus the database's as last measured, in seconds."""
-        return None if self._measured is None else self._measured.offset_seconds
-
-    @property
     def fault(self) -> str | None:
         """Why this process may take no orders, or None if its clock will do."""
         return self._unknown(self._clock()) or self._too_far()
@@ -78,8 +73,7 @@ class ClockWatch(Job[float]):
             ClockOff: the offset to the database's clock is too large, or not known.
         """
         now = self._known_now()
-        fault = self._too_far()
-        if fault is not None:
+        if (fault := self._too_far()) is not None:
             raise ClockOff(fault)
         return now
 
@@ -102,12 +96,13 @@ class ClockWatch(Job[float]):
         Raises:
             DatabaseUnavailable: it cannot be measured; the last measurement is kept.
         """
-        stepped = self._unknown(self._clock())
-        was_off = self._too_far() is not None
-        if stepped is not None and self._measured is not None:
-            _log.warning("clock.stepped", reason=stepped)
+        unknown, was_off = self._unknown(self._clock()), self._too_far() is not None
+        if unknown is not None and self._measured is not None:
+            _log.warning("clock.stepped", reason=unknown)
         measured = await self._database.read(self._measure)
-        if stepped is not None or self._counts(measured):
+        certainly_off = abs(measured.offset_seconds) - measured.error_seconds > self._most_seconds
+        exact = measured.error_seconds <= self._most_seconds / 2
+        if unknown is not None or certainly_off or exact:
             self._measured = measured
         fault = self._too_far()
         if fault is not None and not was_off:
@@ -118,13 +113,11 @@ class ClockWatch(Job[float]):
         return measured.offset_seconds
 
     def _known_now(self) -> datetime:
-        now = self._clock()
-        if self._unknown(now) is None:
-            return now
-        now = self._clock()  # this process may have been held up between the two clocks
-        unknown = self._unknown(now)
-        if unknown is None:
-            return now
+        for _ in range(2):  # the process may be held up between the readings of the two clocks
+            now = self._clock()
+            unknown = self._unknown(now)
+            if unknown is None:
+                return now
         self.doubted.set()
         raise ClockOff(unknown)
 
@@ -149,21 +142,15 @@ class ClockWatch(Job[float]):
             f"more than {self._most_seconds:g} s: correct the host's clock"
         )
 
-    def _counts(self, measured: _Measurement) -> bool:
-        certainly_off = abs(measured.offset_seconds) - measured.error_seconds > self._most_seconds
-        return certainly_off or measured.error_seconds <= self._most_seconds / 2
-
     async def _measure(self, connection: Connection) -> _Measurement:
-        return min([await self._measure_once(connection) for _ in range(_MEASUREMENTS)])
-
-    async def _measure_once(self, connection: Connection) -> _Measurement:
-        started, before = self._monotonic(), self._clock()
-        cursor = await connection.execute(_SELECT_CLOCK)
-        row = await cursor.fetchone()
-        error = (self._monotonic() - started) / 2
-        theirs: datetime = row[0] if row else before
-        return _Measurement(
-            error_seconds=error,
-            offset_seconds=(before - theirs).total_seconds() + error,
-            monotonic_offset=before.timestamp() - started,
-        )
+        measured: list[_Measurement] = []
+        for _ in range(_MEASUREMENTS):
+            started, before = self._monotonic(), self._clock()
+            cursor = await connection.execute(_SELECT_CLOCK)
+            row = await cursor.fetchone()
+            error_seconds = (self._monotonic() - started) / 2
+            theirs: datetime = row[0] if row else before
+            offset_seconds = (before - theirs).total_seconds() + error_seconds
+            monotonic_offset = before.timestamp() - started
+            measured.append(_Measurement(error_seconds, offset_seconds, monotonic_offset))
+        return min(measured)

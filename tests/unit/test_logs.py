@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from pulse.log_filters import RateLimit
-from pulse.logs import report_fault
+from pulse.logs import RateLimit, report_fault
 from tests.support.processes import environment
 
 ALL_SOURCES = """
