@@ -1,7 +1,5 @@
 """Where the log ends, what its sequence has issued, and whether one server appends in one phase."""
 
-from collections.abc import Sequence
-
 import msgspec
 
 from pulse.postgres import Connection, load_sql
@@ -9,6 +7,7 @@ from pulse.postgres import Connection, load_sql
 _SELECT_LOG_STATE = load_sql(__package__, "select_log_state")
 _SELECT_LOG_FAULTS = load_sql(__package__, "select_log_faults")
 _SELECT_CITUS_FAULTS = load_sql(__package__, "select_citus_faults")
+_HAS_CITUS = load_sql(__package__, "has_citus")
 
 
 class LogState(msgspec.Struct, frozen=True):
@@ -30,19 +29,18 @@ class LogState(msgspec.Struct, frozen=True):
 async def read_log_state(connection: Connection) -> LogState:
     """The state now, by a few index lookups whatever the size of the log."""
     cursor = await connection.execute(_SELECT_LOG_STATE, prepare=True)
-    row = await cursor.fetchone()
-    return LogState(None, 0, None, None, False) if row is None else LogState(*row)
+    return LogState(*await cursor.fetchone() or (None, 0, None, None, False))
 
 
-async def read_log_faults(connection: Connection) -> Sequence[str]:
+async def read_log_faults(connection: Connection) -> list[str]:
     """Why appends would not happen on one server, in one phase, in the order of their ids.
 
     Empty for an ordinary table whose ids come from its own sequence.
     """
     cursor = await connection.execute(_SELECT_LOG_FAULTS)
-    faults = [str(row[0]) for row in await cursor.fetchall()]
-    cursor = await connection.execute("SELECT to_regclass('pg_catalog.pg_dist_partition')")
-    if await cursor.fetchone() != (None,):
+    faults = await cursor.fetchall()
+    cursor = await connection.execute(_HAS_CITUS)
+    if await cursor.fetchone() == (True,):
         cursor = await connection.execute(_SELECT_CITUS_FAULTS)
-        faults += [str(row[0]) for row in await cursor.fetchall()]
-    return faults
+        faults += await cursor.fetchall()
+    return [str(row[0]) for row in faults]

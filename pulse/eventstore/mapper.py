@@ -68,23 +68,21 @@ class EventMapper(Mapper[UUID]):
             raise NotSupportedError("Pulse's events are neither compressed nor encrypted")
         super().__init__(transcoder=transcoder or JSONTranscoder())
         self._decoders: dict[str, msgspec.json.Decoder[DomainEvent]] = {}
-        self._types: dict[str, type[DomainEvent]] = {}
         for event_type in EVENT_TYPES:
             self.register(event_type)
 
     def register(self, event_type: type[DomainEvent]) -> None:
         """Let this mapper read and write events of that type."""
         register_topic(event_type.TOPIC, event_type)
-        self._types[event_type.TOPIC] = event_type
         self._decoders[event_type.TOPIC] = msgspec.json.Decoder(event_type)
 
     def owns(self, topic: str) -> bool:
-        """Whether events of this topic are Pulse's, those of newer code included.
+        """Whether events of this topic are Pulse's; all other topics are foreign.
 
-        Every topic that begins with `pulse.` is Pulse's. A topic that this code does not have is
-        newer code's: no reader may skip its events. All other topics are foreign.
+        Every topic that begins with `pulse.` is. One that this code does not have is newer code's:
+        no reader may skip its events.
         """
-        return topic in self._types or topic.startswith(_OWN_PREFIX)
+        return topic in self._decoders or topic.startswith(_OWN_PREFIX)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         """The stored form of an event."""
@@ -101,33 +99,15 @@ class EventMapper(Mapper[UUID]):
         )
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
-        """The event a stored form stands for.
+        """The event of a stored form, for the library.
 
         Raises:
-            MapperDeserialisationError: the library's word for one that cannot be read.
+            MapperDeserialisationError: the library's error for one that cannot be read.
         """
         try:
-            event = self._decode(
-                stored_event.topic,
-                UUID(str(stored_event.originator_id)),
-                stored_event.originator_version,
-                stored_event.state,
-            )
+            return cast("DomainEventProtocol[UUID]", self.event_of(stored_event))
         except (EventUnreadable, EventTooNew) as error:
             raise MapperDeserialisationError(str(error)) from error
-        return cast("DomainEventProtocol[UUID]", event)
-
-    def event_of(self, record: RecordedEvent) -> Event:
-        """The event of a log record.
-
-        Raises:
-            EventTooNew: only newer code can read it.
-            EventUnreadable: no code can.
-        """
-        event = self._decode(
-            record.topic, record.originator_id, record.originator_version, record.state
-        )
-        return cast("Event", event)
 
     def events_of(self, records: Iterable[RecordedEvent]) -> Iterator[Event]:
         """The events of log records; foreign ones are left out.
@@ -137,48 +117,47 @@ class EventMapper(Mapper[UUID]):
         """
         return (self.event_of(record) for record in records if self.owns(record.topic))
 
-    def _decode(
-        self, topic: str, originator_id: UUID, originator_version: int, state: bytes
-    ) -> DomainEvent:
-        """Typed decoding in one pass: the two keys are put back in front of the other fields."""
-        event_type = self._types.get(topic)
-        if event_type is None:
-            where = _where(topic, originator_id, originator_version)
-            if topic.startswith(_OWN_PREFIX):
-                raise EventTooNew(f"{where} is of a type that this code does not have")
-            raise EventUnreadable(f"{where} is not an event of Pulse")
+    def event_of(self, record: RecordedEvent | StoredEvent) -> Event:
+        """The event of a log record.
+
+        Raises:
+            EventTooNew: only newer code can read it.
+            EventUnreadable: no code can.
+        """
+        decoder = self._decoders.get(record.topic)
+        if decoder is None and record.topic.startswith(_OWN_PREFIX):
+            raise EventTooNew(f"{_place(record)} is of a type that this code does not have")
+        if decoder is None:
+            raise EventUnreadable(f"{_place(record)} is not an event of Pulse")
         try:
-            if event_type.class_version > 1 or _CLASS_VERSION in state:
-                state = _upcast(event_type, state)
-            head = b'{"originator_id":"%b","originator_version":%d,' % (
-                originator_id.hex.encode(),
-                originator_version,
+            state = _in_current_version(decoder.type, record)
+            # Decoded in one pass: the two keys are put in front of the other fields.
+            keys = b'{"originator_id":"%b","originator_version":%d,' % (
+                str(record.originator_id).encode(),
+                record.originator_version,
             )
-            return self._decoders[topic].decode(head + state[1:])
-        except _NewerClassError as error:
-            where = _where(topic, originator_id, originator_version)
-            raise EventTooNew(f"{where} {error}") from None
+            return cast("Event", decoder.decode(keys + state[1:]))
         except _UNREADABLE as error:
-            where = _where(topic, originator_id, originator_version)
-            raise EventUnreadable(f"{where} cannot be read: {error}") from error
+            raise EventUnreadable(f"{_place(record)} cannot be read: {error}") from error
 
 
-def _where(topic: str, originator_id: UUID, originator_version: int) -> str:
-    """An event's place, for who has to look at it; not made for the many that are well."""
-    return f"version {originator_version} of stream {originator_id} ({topic})"
-
-
-class _NewerClassError(Exception):
-    """The state names a class version above the code's."""
-
-
-def _upcast(event_type: type[DomainEvent], state: bytes) -> bytes:
-    fields: dict[str, Any] = msgspec.json.decode(state, type=dict[str, Any])
+def _in_current_version(
+    event_type: type[DomainEvent], stored: RecordedEvent | StoredEvent
+) -> bytes:
+    """The state, brought up by the class's upcasts where an older version wrote it."""
+    if event_type.class_version == 1 and _CLASS_VERSION not in stored.state:
+        return stored.state
+    fields: dict[str, Any] = msgspec.json.decode(stored.state, type=dict[str, Any])
     version = fields.pop("class_version", 1)
     if version > event_type.class_version:
-        raise _NewerClassError(
-            f"has class version {version}, this code knows {event_type.class_version}"
+        raise EventTooNew(
+            f"{_place(stored)} has class version {version}, "
+            f"this code knows {event_type.class_version}"
         )
     for older in range(version, event_type.class_version):
         getattr(event_type, f"upcast_v{older}_v{older + 1}")(fields)
     return msgspec.json.encode(fields)
+
+
+def _place(stored: RecordedEvent | StoredEvent) -> str:
+    return f"version {stored.originator_version} of stream {stored.originator_id} ({stored.topic})"

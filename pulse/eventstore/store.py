@@ -31,7 +31,7 @@ _SELECT_END = load_sql(__package__, "select_end")
 
 
 class PositionBeyondLog(PulseError):
-    """The log ends before this position: whoever asks has it from another log."""
+    """The log ends before this position: the caller has it from another log."""
 
     def __init__(self, after: int, end: int) -> None:
         self.after = after
@@ -65,19 +65,19 @@ class EventStore:
 
     async def append(self, event: Event) -> int:
         """Append one event and return its position; errors as `Appender.append`."""
-        positions = await self.appender.append((self.mapper.to_stored_event(event),))
-        return positions[0]
-
-    async def append_each(self, events: Sequence[Event]) -> list[Outcome]:
-        """Append events of different streams; see `Appender.append_each`."""
-        return await self.appender.append_each([self.mapper.to_stored_event(e) for e in events])
+        (position,) = await self.append_stored((self.mapper.to_stored_event(event),))
+        return position
 
     async def append_stored(self, events: Sequence[StoredEvent]) -> tuple[int, ...]:
         """Append stored events, all or none, and return their positions."""
         return await self.appender.append(events)
 
+    async def append_each(self, events: Sequence[Event]) -> list[Outcome]:
+        """Append events of different streams; see `Appender.append_each`."""
+        return await self.appender.append_each([self.mapper.to_stored_event(e) for e in events])
+
     async def read_stream(self, originator_id: UUID) -> list[RecordedEvent]:
-        """One stream, oldest first; empty for one that never was.
+        """One stream, oldest first; empty for one that does not exist.
 
         Those that are asked for at the same time are read in one query.
         """
@@ -86,14 +86,16 @@ class EventStore:
     async def read_streams(
         self, originator_ids: Sequence[UUID]
     ) -> dict[UUID, tuple[RecordedEvent, ...]]:
-        """Several streams, each oldest first; those that never were are left out."""
-        records = await self._select(_SELECT_STREAMS, (list(originator_ids),))
-        by_stream = groupby(records, key=attrgetter("originator_id"))
+        """Several streams, each oldest first; those that do not exist are left out."""
+        rows = await self._read(_SELECT_STREAMS, (list(originator_ids),))
+        by_stream = groupby(map(RecordedEvent.from_row, rows), key=attrgetter("originator_id"))
         return {originator_id: tuple(stream) for originator_id, stream in by_stream}
 
     async def read_log(self, *, after: int, limit: int) -> list[RecordedEvent]:
         """The log after that position (exclusive), in commit order, at most `limit` events."""
-        return await self._select(_SELECT_LOG, (after, limit))
+        return [
+            RecordedEvent.from_row(row) for row in await self._read(_SELECT_LOG, (after, limit))
+        ]
 
     async def read_log_page(
         self, *, after: int, limit: int, topic: str | None = None, most_scanned: int = MOST_SCANNED
@@ -101,56 +103,36 @@ class EventStore:
         """The log after that position (exclusive), of one topic or of all, at most `limit` events.
 
         With a topic at most `most_scanned` events are looked through, so a page may be empty though
-        more of it follow. Whoever goes on from `next_after` misses none, whatever is appended.
+        others follow. A reader that goes on from `next_after` misses none, whatever is appended.
 
         Raises:
             PositionBeyondLog: the log does not reach that position.
-            DatabaseUnavailable: it cannot be told.
+            DatabaseUnavailable: the log cannot be read.
         """
         if topic is None:
-            records = tuple(await self.read_log(after=after, limit=limit))
-            page = LogPage(records, records[-1].position if records else after)
+            records = await self.read_log(after=after, limit=limit)
+            scanned_to = after
         else:
-            page = await self._read_topic(after, limit, topic, most_scanned)
-        if page.next_after == after:
-            await self._require_within(after)
-        return page
-
-    async def _read_topic(self, after: int, limit: int, topic: str, most_scanned: int) -> LogPage:
-        parameters = {"after": after, "limit": limit, "topic": topic, "most_scanned": most_scanned}
-        rows = await self._rows(_SELECT_LOG_OF_TOPIC, parameters)
-        last_scanned = rows[0][0]
-        if last_scanned is None:
-            return LogPage((), after)
-        records = [RecordedEvent.from_row(row[1:]) for row in rows if row[1] is not None]
-        full = len(records) == limit
-        return LogPage(tuple(records), records[-1].position if full else last_scanned)
+            asked = {"after": after, "limit": limit, "topic": topic, "most_scanned": most_scanned}
+            rows = await self._read(_SELECT_LOG_OF_TOPIC, asked)
+            records = [RecordedEvent.from_row(row[1:]) for row in rows if row[1] is not None]
+            scanned_to = rows[0][0] or after
+        if records and (topic is None or len(records) == limit):
+            scanned_to = records[-1].position
+        if scanned_to == after and after > (end := await self.end()):
+            raise PositionBeyondLog(after, end)
+        return LogPage(tuple(records), scanned_to)
 
     async def end(self) -> int:
         """The position of the last event; 0 for an empty log."""
-        ((end,),) = await self._rows(_SELECT_END, {})
+        ((end,),) = await self._read(_SELECT_END, ())
         return int(end)
 
-    async def _require_within(self, after: int) -> None:
-        end = await self.end()
-        if after > end:
-            raise PositionBeyondLog(after, end)
-
-    async def _rows(
-        self, statement: LiteralString, parameters: Mapping[str, Any]
+    async def _read(
+        self, statement: LiteralString, parameters: Sequence[Any] | Mapping[str, Any]
     ) -> list[tuple[Any, ...]]:
-        async def query(connection: Connection) -> list[tuple[Any, ...]]:
-            cursor = connection.cursor(binary=True)
-            await cursor.execute(statement, parameters)
-            return await cursor.fetchall()
-
-        return await self._database.read(query)
-
-    async def _select(
-        self, statement: LiteralString, parameters: Sequence[Any]
-    ) -> list[RecordedEvent]:
         return await self._database.read(
-            lambda connection: select_records(connection, statement, parameters)
+            lambda connection: _fetch(connection, statement, parameters)
         )
 
 
@@ -173,6 +155,14 @@ async def select_records(
     connection: Connection, statement: LiteralString, parameters: Sequence[Any]
 ) -> list[RecordedEvent]:
     """The records that a select of the log's columns finds."""
+    return list(map(RecordedEvent.from_row, await _fetch(connection, statement, parameters)))
+
+
+async def _fetch(
+    connection: Connection,
+    statement: LiteralString,
+    parameters: Sequence[Any] | Mapping[str, Any],
+) -> list[tuple[Any, ...]]:
     cursor = connection.cursor(binary=True)
     await cursor.execute(statement, parameters)
-    return [RecordedEvent.from_row(row) for row in await cursor.fetchall()]
+    return await cursor.fetchall()

@@ -1,5 +1,6 @@
 """Poison: an event that cannot be applied parks its own order and stops no other."""
 
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import Event, SlicesScheduled
-from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent
+from pulse.eventstore import EventMapper, EventTooNew
 from pulse.postgres import Database
 from pulse.projections import Busy, ParkedOrders, Projected, Projector
 from tests.support.events import order_created, slices_scheduled, stored
@@ -96,7 +97,7 @@ async def test_a_parked_order_is_built_anew_alone_after_a_fix(
     class MendedMapper(EventMapper):
         """Code that can read what the former could not."""
 
-        def event_of(self, record: RecordedEvent) -> Event:
+        def event_of(self, record: Any) -> Event:
             if record.state == b'{"slices":7}':
                 record = msgspec.structs.replace(record, state=outcome.state)
             return super().event_of(record)

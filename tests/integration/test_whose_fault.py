@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import psycopg
@@ -95,7 +96,7 @@ class Crashing(EventMapper):
         super().__init__()
         self._crash = crash
 
-    def event_of(self, record: RecordedEvent) -> Event:
+    def event_of(self, record: Any) -> Event:
         if b'"poisoned"' in record.state:
             self._crash()
         return super().event_of(record)
