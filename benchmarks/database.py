@@ -85,7 +85,7 @@ class Server:
     async def _make_template(self) -> None:
         await self._create(_TEMPLATE, "template1")
         conninfo = make_conninfo(self._conninfo, dbname=_TEMPLATE)
-        await asyncio.to_thread(Migrations(REVISIONS).migrate, conninfo, Limits())
+        await Migrations(REVISIONS).migrate(conninfo, Limits())
 
     async def _create(self, name: str, template: str) -> None:
         parts = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")

@@ -8,7 +8,6 @@ import ipaddress
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -18,42 +17,31 @@ from psycopg.conninfo import conninfo_to_dict
 SCHEMES: Final = ("postgresql://", "postgres://")
 _EXPECTED: Final = "a Postgres URL such as postgresql://user:password@host:5432/pulse"
 _ESCAPES: Final = "in user and password, @ is written %40, / %2F, : %3A, % %25, a space %20"
-_MOST_PORT: Final = 65_535
+_MAX_PORT: Final = 65_535
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _WORD: Final = re.compile(r"(?:\\.|[^\\\s])+")
-_SETTING: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*=.*", re.DOTALL)
+_SETTING: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
 
-_CHOICES: Final[Mapping[str, frozenset[str]]] = {
-    "sslmode": frozenset(
-        ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
-    ),
-    "sslnegotiation": frozenset(("postgres", "direct")),
-    "sslcertmode": frozenset(("disable", "allow", "require")),
-    "channel_binding": frozenset(("disable", "prefer", "require")),
-    "gssencmode": frozenset(("disable", "prefer", "require")),
-    "gsslib": frozenset(("gssapi",)),
-    "load_balance_hosts": frozenset(("disable", "random")),
-    "min_protocol_version": frozenset(("3.0", "3.2", "latest")),
-    "max_protocol_version": frozenset(("3.0", "3.2", "latest")),
-    "replication": frozenset(("false", "off", "no", "0")),
-    "target_session_attrs": frozenset(
-        ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
-    ),
+_CHOICES: Final = {
+    "sslmode": "disable allow prefer require verify-ca verify-full",
+    "sslnegotiation": "postgres direct",
+    "sslcertmode": "disable allow require",
+    "channel_binding": "disable prefer require",
+    "gssencmode": "disable prefer require",
+    "gsslib": "gssapi",
+    "load_balance_hosts": "disable random",
+    "min_protocol_version": "3.0 3.2 latest",
+    "max_protocol_version": "3.0 3.2 latest",
+    "replication": "false off no 0",
+    "target_session_attrs": "any read-write read-only primary standby prefer-standby",
 }
 _TLS: Final = frozenset(("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"))
 _AUTHENTICATION: Final = frozenset(
     ("password", "md5", "gss", "sspi", "scram-sha-256", "oauth", "none", "creds"),
 )
 _NUMBERS: Final = (
-    "connect_timeout",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_count",
-    "tcp_user_timeout",
-    "sslcompression",
-    "sslsni",
-    "gssdelegation",
+    *("connect_timeout", "tcp_user_timeout", "sslcompression", "sslsni", "gssdelegation"),
+    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
 )
 
 
@@ -78,6 +66,30 @@ def checked_url(text: str) -> str:
     return text
 
 
+def settings_of_options(options: str) -> dict[str, str]:
+    """The settings in libpq's `options`, by name: `-c name=value`, `-cname=value`, `--name=value`.
+
+    Raises:
+        ValueError: a word of them is no argument of a server, which would repeat it in its error.
+    """
+    settings = {}
+    words = iter([re.sub(r"\\(.)", r"\1", word) for word in _WORD.findall(options)])
+    for word in words:
+        if word.startswith("-c"):
+            assignment = word.removeprefix("-c") or next(words, "")
+        elif word.startswith("--"):
+            assignment = word.removeprefix("--")
+        elif word.startswith("-"):
+            continue
+        else:
+            raise ValueError("not an argument of a server")
+        found = _SETTING.fullmatch(assignment)
+        if found is None:
+            raise ValueError("not a setting of a server")
+        settings[found[1].replace("-", "_").lower()] = found[2]
+    return settings
+
+
 def _fault_of_text(text: str) -> str | None:
     if any(character.isspace() or not character.isprintable() for character in text):
         return "it contains white space or a control character"
@@ -89,14 +101,15 @@ def _fault_of_text(text: str) -> str | None:
 
 
 def _faults_of_parts(parts: Mapping[str, str]) -> Iterator[str]:
-    hosts, addresses = _listed(parts, "host"), _listed(parts, "hostaddr")
-    ports = _listed(parts, "port")
+    hosts, addresses, ports = (
+        parts[name].split(",") if parts.get(name) else [] for name in ("host", "hostaddr", "port")
+    )
     if not all(map(_is_host, hosts)):
         yield "a host is neither a name, an address nor a directory"
     if not all(map(_is_address, filter(None, addresses))):
         yield "a hostaddr is not an IP address"
     if not all(map(_is_port, filter(None, ports))):
-        yield f"a port is not a whole number from 1 to {_MOST_PORT:,}"
+        yield f"a port is not a whole number from 1 to {_MAX_PORT:,}"
     if hosts and addresses and len(hosts) != len(addresses):
         yield "there are not as many hostaddr as hosts"
     if len(ports) > 1 and len(ports) != max(len(hosts), len(addresses), 1):
@@ -104,10 +117,6 @@ def _faults_of_parts(parts: Mapping[str, str]) -> Iterator[str]:
     for name, is_right in _RULES.items():
         if name in parts and not is_right(parts[name]):
             yield f"the value of {name} is not one that libpq accepts"
-
-
-def _listed(parts: Mapping[str, str], name: str) -> list[str]:
-    return parts[name].split(",") if parts.get(name) else []
 
 
 def _is_host(host: str) -> bool:
@@ -125,7 +134,7 @@ def _is_address(text: str) -> bool:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_PORT
+    return text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MAX_PORT
 
 
 def _is_number(text: str) -> bool:
@@ -141,18 +150,11 @@ def _is_authentication(text: str) -> bool:
 
 
 def _is_options(text: str) -> bool:
-    """Whether these are arguments of a server, which repeats any other in its error."""
-    words = _WORD.findall(text)
-    for before, word in pairwise(["", *words]):
-        if before == "-c" or word.startswith("--"):
-            is_right = _SETTING.fullmatch(word.removeprefix("--")) is not None
-        elif word.startswith("-c") and word != "-c":
-            is_right = _SETTING.fullmatch(word.removeprefix("-c")) is not None
-        else:
-            is_right = word.startswith("-")
-        if not is_right:
-            return False
-    return not words or words[-1] != "-c"
+    try:
+        settings_of_options(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_passfile(text: str) -> bool:
@@ -164,12 +166,8 @@ def _is_passfile(text: str) -> bool:
     return stat.S_ISREG(mode) and not mode & 0o077
 
 
-def _one_of(choices: frozenset[str]) -> Callable[[str], bool]:
-    return choices.__contains__
-
-
 _RULES: Final[Mapping[str, Callable[[str], bool]]] = {
-    **{name: _one_of(choices) for name, choices in _CHOICES.items()},
+    **{name: choices.split().__contains__ for name, choices in _CHOICES.items()},
     **dict.fromkeys(_NUMBERS, _is_number),
     "ssl_min_protocol_version": _is_tls_version,
     "ssl_max_protocol_version": _is_tls_version,

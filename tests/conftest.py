@@ -11,10 +11,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.postgres import Database, Limits
+from pulse.postgres import Database
 from pulse.postgres.embedded import EmbeddedServer
-from pulse.postgres.migrations import Migrations
-from pulse.process.revisions import REVISIONS
+from tests.support.database import migrate
 
 # A shell gives its background jobs a Ctrl-C that is ignored, which these would hand down to every
 # process whose Ctrl-C is tested.
@@ -45,7 +44,7 @@ def template_database(postgres: str) -> Iterator[str]:
     """A migrated database that each test's own is cloned from."""
     name = f"pulse_template_{uuid4().hex[:12]}"
     _administer(postgres, "CREATE DATABASE {}", name)
-    Migrations(REVISIONS).migrate(make_conninfo(postgres, dbname=name), Limits())
+    migrate(make_conninfo(postgres, dbname=name))
     yield name
     _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
 

@@ -14,7 +14,7 @@ from pulse.application.notices import (
     sequence_below_position,
 )
 from pulse.postgres import Database, DatabaseUnavailable
-from pulse.postgres.revisions import AppliedRevision, read_applied
+from pulse.postgres.migrations import AppliedRevision, read_applied
 
 _UNKNOWN = "unknown until database and schema are well"
 

@@ -4,14 +4,13 @@ from pulse.loop import WakeUp
 from pulse.postgres.database import (
     UNAVAILABLE_ERRORS,
     UNEXPECTED_ERRORS,
-    Connection,
     Database,
     DatabaseUnavailable,
     describe,
 )
 from pulse.postgres.gathering import Gatherer
 from pulse.postgres.limits import Limits
-from pulse.postgres.session import WRONG_SESSION_ERRORS, SessionUnfit
+from pulse.postgres.session import WRONG_SESSION_ERRORS, Connection, Sessions, SessionUnfit
 from pulse.postgres.sql import load_sql
 from pulse.postgres.wakeups import Listener, Notifier
 
@@ -27,6 +26,7 @@ __all__ = [
     "Listener",
     "Notifier",
     "SessionUnfit",
+    "Sessions",
     "WakeUp",
     "describe",
     "load_sql",

@@ -4,8 +4,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, ClassVar, Self, TypeVar
-from weakref import WeakSet
+from typing import Any, Final, Self, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -13,18 +12,53 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from pulse.errors import PulseError
-from pulse.postgres import session
-from pulse.postgres.limits import Limits, bounded_conninfo
+from pulse.postgres.limits import Limits, bounded_conninfo, milliseconds
+from pulse.postgres.session import CONNECTION_KWARGS, WRONG_SESSION_ERRORS, Connection, Sessions
+from pulse.postgres.sql import load_sql
 
 T = TypeVar("T")
-Connection = AsyncConnection[TupleRow]
 
-_READ_ATTEMPTS = 3
-_MAX_WAITING = 500
+_READ_ATTEMPTS: Final = 3
+_MAX_WAITING: Final = 500
+_SET_LOCK_TIMEOUT: Final = load_sql(__package__, "set_lock_timeout")
 
 
 class DatabaseUnavailable(PulseError):
     """Postgres is away or overloaded; nothing was done, and trying again later may succeed."""
+
+
+UNEXPECTED_ERRORS: tuple[type[Exception], ...] = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InsufficientPrivilege,
+)
+"""Errors that make Postgres unavailable but are not an outage: a person must change something."""
+
+UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
+    *UNEXPECTED_ERRORS,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    *WRONG_SESSION_ERRORS,
+    PoolTimeout,
+    PoolClosed,
+    TooManyRequests,
+)
+"""Errors that mean that Postgres cannot serve: away, full, locked, read-only or not migrated."""
+
+
+class _PooledConnection(AsyncConnection[TupleRow]):
+    """A connection that knows how long it waits for locks, and reports why connecting failed."""
+
+    lock_seconds: float | None = None
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:  # noqa: ANN401 - the driver's
+        report: Callable[[psycopg.Error], None] = kwargs.pop("report")
+        try:
+            return await super().connect(conninfo, **kwargs)
+        except psycopg.Error as error:
+            report(error)
+            raise
 
 
 class Database:
@@ -33,23 +67,17 @@ class Database:
     Those are for the few parts (appender, listener) that readers must not be able to starve.
     """
 
-    _exhausted_until = 0.0
-    _refusal: str | None = None
-    """Why the latest connection was refused, None if it was not."""
-    _schema: str | None = None
-    """Where the first session's unqualified names lead; every other's must lead there too."""
-
-    _hasty: ClassVar[WeakSet[Connection]] = WeakSet()
-    """Pooled connections that wait for no lock for long."""
-
     def __init__(self, conninfo: str, *, pool_size: int, limits: Limits | None = None) -> None:
+        self.conninfo = conninfo
         self.limits = limits or Limits()
-        self._conninfo = conninfo
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+        self._exhausted_until = 0.0
+        self._refusal: str | None = None  # why the latest connection was refused, if it was
+        self._sessions = Sessions(conninfo, self.limits)
+        self._pool: AsyncConnectionPool[_PooledConnection] = AsyncConnectionPool(
             bounded_conninfo(conninfo, "pool", self.limits),
-            connection_class=self._reporting_connection(),
-            kwargs=session.CONNECTION_KWARGS,
-            configure=self._prepare,
+            connection_class=_PooledConnection,
+            kwargs={**CONNECTION_KWARGS, "report": self._note_refusal},
+            configure=self._prepare_pooled,
             min_size=min(2, pool_size),
             max_size=pool_size,
             max_waiting=_MAX_WAITING,
@@ -57,11 +85,6 @@ class Database:
             open=False,
             name="pulse",
         )
-
-    @property
-    def conninfo(self) -> str:
-        """The server's address, without limits."""
-        return self._conninfo
 
     async def open(self) -> None:
         """Start filling the pool; does not wait for Postgres."""
@@ -78,105 +101,39 @@ class Database:
             psycopg.OperationalError: Postgres is away.
             SessionUnfit: the session cannot be made what Pulse needs.
         """
-        conninfo = bounded_conninfo(self._conninfo, role, self.limits)
-        connection = await AsyncConnection.connect(conninfo, **session.CONNECTION_KWARGS)
-        await self._prepare(connection)
-        return connection
-
-    def _reporting_connection(self) -> type[Connection]:
-        """A connection class that records why connecting failed, which the pool does not report."""
-        database = self
-
-        class Reporting(AsyncConnection[TupleRow]):
-            @classmethod
-            async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:  # noqa: ANN401 - the driver's
-                try:
-                    return await super().connect(conninfo, **kwargs)
-                except psycopg.Error as error:
-                    database._refusal = describe(error)
-                    raise
-
-        return Reporting
-
-    async def _prepare(self, connection: Connection) -> None:
-        try:
-            schema = await session.prepare(connection, self._conninfo, self.limits)
-            self._schema = self._schema or schema
-            if schema != self._schema:
-                await connection.close()
-                raise session.SessionUnfit(
-                    f"search_path now leads to the schema {schema}, and this process works in "
-                    f"{self._schema}: restore it, or restart Pulse if this is intended"
-                )
-        except psycopg.Error as error:
-            self._refusal = describe(error)
-            raise
-        self._refusal = None
+        return await self._sessions.connect(role)
 
     @contextlib.asynccontextmanager
-    async def connection(self, *, hasty: bool = False) -> AsyncIterator[Connection]:
-        """A pooled connection in autocommit; with `hasty` it waits for no lock for long.
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A pooled connection in autocommit.
 
         Raises:
             DatabaseUnavailable: none could be had in time, or it broke while in use.
         """
-        try:
-            async with self._pool.connection(self._patience_seconds()) as connection:
-                if hasty != (connection in self._hasty):
-                    await self._hurry(connection, hasty=hasty)
-                try:
-                    yield connection
-                except session.WRONG_SESSION_ERRORS:
-                    await connection.close()  # the pool replaces it by one that is verified
-                    raise
-        except (PoolTimeout, TooManyRequests) as error:
-            self._note_exhausted()
-            raise DatabaseUnavailable(self._refusal or describe(error)) from error
-        except UNAVAILABLE_ERRORS as error:
-            raise DatabaseUnavailable(describe(error)) from error
-
-    def _note_exhausted(self) -> None:
-        self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds
-
-    @property
-    def _exhausted(self) -> bool:
-        return time.monotonic() < self._exhausted_until
-
-    def _patience_seconds(self) -> float:
-        """Of a fault that lasts only the first to meet it learn by waiting."""
-        if self._exhausted:
-            return min(self.limits.exhausted_checkout_seconds, self.limits.checkout_seconds)
-        return self.limits.checkout_seconds
-
-    async def _hurry(self, connection: Connection, *, hasty: bool) -> None:
-        limits = self.limits
-        seconds = limits.exhausted_checkout_seconds if hasty else limits.lock_seconds
-        self._hasty.add(connection)  # before it is: what is cut off here is set again
-        await connection.execute(_SET_LOCK_TIMEOUT, (f"{round(seconds * 1000)}ms",))
-        if not hasty:
-            self._hasty.discard(connection)
+        async with self._checkout(self.limits.lock_seconds) as connection:
+            yield connection
 
     async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
         """Run a query that changes nothing; tried again on another connection if its own broke.
 
         Connections that a restart of Postgres left dead in the pool are met here and replaced.
+        While the pool is exhausted, it waits for no lock for long.
 
         Raises:
             DatabaseUnavailable: Postgres is away or overloaded.
         """
         for attempt in range(1, _READ_ATTEMPTS + 1):
             broken = False
-            hasty = self._exhausted
             try:
-                async with self.connection(hasty=hasty) as connection:
+                lock_seconds = self._patience_seconds(self.limits.lock_seconds)
+                async with self._checkout(lock_seconds) as connection:
                     try:
                         return await query(connection)
-                    except psycopg.errors.LockNotAvailable:
-                        self._note_exhausted()
-                        raise
                     finally:
                         broken = connection.broken
-            except DatabaseUnavailable:
+            except DatabaseUnavailable as error:
+                if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                    self._note_exhausted()
                 if attempt == _READ_ATTEMPTS or not broken:
                     raise
                 await self._pool.check()
@@ -188,32 +145,54 @@ class Database:
         Raises:
             DatabaseUnavailable: it is not, and says why; or Postgres is away or overloaded.
         """
-        await self.read(lambda connection: session.verify(connection, self.limits))
+        await self.read(
+            lambda connection: self._sessions.verify(connection, leave_out={"lock_timeout"})
+        )
+
+    @contextlib.asynccontextmanager
+    async def _checkout(self, lock_seconds: float) -> AsyncIterator[Connection]:
+        try:
+            patience_seconds = self._patience_seconds(self.limits.checkout_seconds)
+            async with self._pool.connection(patience_seconds) as connection:
+                if connection.lock_seconds != lock_seconds:
+                    connection.lock_seconds = None  # set again should this be cut off
+                    await connection.execute(_SET_LOCK_TIMEOUT, (milliseconds(lock_seconds),))
+                    connection.lock_seconds = lock_seconds
+                try:
+                    yield connection
+                except WRONG_SESSION_ERRORS:
+                    await connection.close()  # the pool replaces it by one that is verified
+                    raise
+        except (PoolTimeout, TooManyRequests) as error:
+            self._note_exhausted()
+            raise DatabaseUnavailable(self._refusal or describe(error)) from error
+        except UNAVAILABLE_ERRORS as error:
+            raise DatabaseUnavailable(describe(error)) from error
+
+    def _note_exhausted(self) -> None:
+        self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds
+
+    def _patience_seconds(self, otherwise: float) -> float:
+        """Fail fast while the pool is exhausted: only the first to meet a lasting fault wait."""
+        if time.monotonic() < self._exhausted_until:
+            return min(self.limits.exhausted_checkout_seconds, otherwise)
+        return otherwise
+
+    async def _prepare_pooled(self, connection: _PooledConnection) -> None:
+        try:
+            await self._sessions.prepare(connection)
+        except psycopg.Error as error:
+            self._note_refusal(error)
+            raise
+        connection.lock_seconds = self.limits.lock_seconds
+        self._refusal = None
+
+    def _note_refusal(self, error: psycopg.Error) -> None:
+        self._refusal = describe(error)
 
 
-UNEXPECTED_ERRORS: tuple[type[Exception], ...] = (
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.InsufficientPrivilege,
-)
-"""Errors that make Postgres unavailable but are not an outage: a person must change something."""
-
-UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
-    *UNEXPECTED_ERRORS,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-    *session.WRONG_SESSION_ERRORS,
-    PoolTimeout,
-    PoolClosed,
-    TooManyRequests,
-)
-"""Errors that mean that Postgres cannot serve: away, full, locked, read-only or not migrated."""
-
-_SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false)"
-
-
-_WHERE = re.compile(r"connection to server (?:at|on socket) .*? failed: ")
-_REPEATED = re.compile(
+_WHERE: Final = re.compile(r"connection to server (?:at|on socket) .*? failed: ")
+_REPEATED: Final = re.compile(
     r"\".*\"|(?<=host )'.*'"
     r"|(?<=server process: )\S+$|(?<=no such database: )\S+$|(?<=no such user: )\S+$"
 )

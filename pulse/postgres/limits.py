@@ -10,9 +10,9 @@ from psycopg.conninfo import make_conninfo
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long Pulse waits for Postgres. A statement's limits are enforced by the server.
 
-    Once somebody has waited for a pooled connection in vain, the pool is taken to be exhausted:
-    until `exhausted_seconds` have gone by without that, nobody waits longer than
-    `exhausted_checkout_seconds` for one, and no read longer than that for a lock.
+    Once a checkout from the pool has timed out, the pool is taken to be exhausted: until
+    `exhausted_seconds` have passed without another timeout, no checkout waits longer than
+    `exhausted_checkout_seconds`, and no read waits longer than that for a lock.
     """
 
     connect_seconds: int = 5
@@ -25,20 +25,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     unacknowledged_seconds: float = 8.0
 
 
-def application_name(role: str) -> str:
-    """How a connection shows in pg_stat_activity: `pulse:<role>@<host>:<pid>`, at most 63 bytes."""
-    return f"pulse:{role}@{socket.gethostname()[:32]}:{os.getpid()}"
-
-
 def bounded_conninfo(conninfo: str, role: str, limits: Limits) -> str:
     """The same server with the bounds that the client enforces.
 
-    The server's bounds are statements of `session`: a pooler refuses them as startup parameters, or
-    drops them. What is given here as one, PgBouncer accepts as it is shipped.
+    It shows in pg_stat_activity as `pulse:<role>@<host>:<pid>`. The server's bounds are statements
+    of `session`: a pooler refuses them as startup parameters, or drops them. What is given here as
+    one, PgBouncer accepts as it is shipped.
     """
     return make_conninfo(
         conninfo,
-        application_name=application_name(role),
+        application_name=f"pulse:{role}@{socket.gethostname()[:32]}:{os.getpid()}",
         client_encoding="UTF8",
         connect_timeout=limits.connect_seconds,
         keepalives=1,

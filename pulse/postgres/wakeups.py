@@ -2,29 +2,26 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 from psycopg import sql
 
 from pulse.loop import WakeUp
-from pulse.postgres.database import (
-    UNAVAILABLE_ERRORS,
-    Connection,
-    Database,
-    DatabaseUnavailable,
-    describe,
-)
+from pulse.postgres.database import UNAVAILABLE_ERRORS, Database, DatabaseUnavailable, describe
+from pulse.postgres.session import Connection
+from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
-_RECONNECT_SECONDS = 0.5
-_IDLE_CHECK_SECONDS = 5.0
+_RETRY: Final = RetryPolicy(first_seconds=0.2, max_seconds=1.0)
+_IDLE_CHECK_SECONDS: Final = 5.0
 
 
 class Notifier:
     """Tells other processes of new events: after the commit, on a pooled connection, rarely.
 
-    NOTIFY takes a lock on the whole database until its transaction has committed, so it never
-    rides in an append's transaction and is sent at most once per `interval_seconds`.
+    NOTIFY takes a lock on the whole database until its transaction has committed, so it is never
+    part of an append's transaction and is sent at most once per `interval_seconds`.
     """
 
     def __init__(
@@ -41,6 +38,7 @@ class Notifier:
 
     async def run(self) -> None:
         """Send what was asked for, until cancelled."""
+        retry = Retry(_RETRY)
         while True:
             await self._due.wait(None)
             try:
@@ -49,12 +47,14 @@ class Notifier:
             except DatabaseUnavailable as error:
                 _log.debug("wakeups.notify_failed", error=str(error))
                 self._due.set()
-                await asyncio.sleep(_RECONNECT_SECONDS)
-            await asyncio.sleep(self._interval_seconds)
+                await retry.wait()
+            else:
+                retry.reset()
+                await asyncio.sleep(self._interval_seconds)
 
 
 class Listener:
-    """Hears other processes' notifications, on a connection of its own that is mended for ever.
+    """Receives other processes' notifications, on a connection of its own, remade when it is lost.
 
     Each time it has begun to listen it wakes once, since hints may have been lost before.
     `prepare` does what else the connection is for, before that; `connected` tells whether all of
@@ -71,7 +71,6 @@ class Listener:
         prepare: Callable[[Connection], Awaitable[None]] | None = None,
     ) -> None:
         self.connected = False
-        self._lost = False
         self._role = role
         self._prepare = prepare
         self._database = database
@@ -79,31 +78,28 @@ class Listener:
         self._wake_up = wake_up
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Listen until cancelled; a lost connection is logged once, not at every attempt."""
+        retry, reported = Retry(_RETRY), False
         while True:
             try:
-                await self._listen()
+                async with await self._database.connect(self._role) as connection:
+                    if self._prepare is not None:
+                        await self._prepare(connection)
+                    await connection.execute(self._statement)
+                    self.connected, reported = True, False
+                    retry.reset()
+                    await self._listen(connection)
             except UNAVAILABLE_ERRORS as error:
-                self._report(describe(error))
+                if not reported:
+                    _log.warning("wakeups.listener_lost", role=self._role, error=describe(error))
+                reported = True
             finally:
                 self.connected = False
-            await asyncio.sleep(_RECONNECT_SECONDS)
+            await retry.wait()
 
-    def _report(self, fault: str) -> None:
-        """Say that the connection is lost, not every time that it could not be made again."""
-        if not self._lost:
-            _log.warning("wakeups.listener_lost", role=self._role, error=fault)
-        self._lost = True
-
-    async def _listen(self) -> None:
-        connection = await self._database.connect(self._role)
-        async with connection:
-            if self._prepare is not None:
-                await self._prepare(connection)
-            await connection.execute(self._statement)
-            self.connected, self._lost = True, False
-            self._wake_up.set()
-            while True:
-                async for _ in connection.notifies(timeout=_IDLE_CHECK_SECONDS):
-                    self._wake_up.set()
-                await connection.execute("SELECT 1")
+    async def _listen(self, connection: Connection) -> None:
+        self._wake_up.set()
+        while True:
+            async for _ in connection.notifies(timeout=_IDLE_CHECK_SECONDS):
+                self._wake_up.set()
+            await connection.execute("SELECT 1")

@@ -6,7 +6,7 @@ release of code that works on the schema with it: the number of that code's last
 
 from typing import Final
 
-from pulse.postgres.revisions import Revision
+from pulse.postgres.migrations import Revision
 
 REVISIONS: Final = (
     Revision(

@@ -11,8 +11,13 @@ from pulse.application import LogUnfit, read_sequence_fault, require_fit_log
 from pulse.errors import PulseError
 from pulse.loop import Job
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
-from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
-from pulse.postgres.revisions import AppliedRevision, read_applied
+from pulse.postgres.migrations import (
+    AppliedRevision,
+    Migrations,
+    MigrationUnderWay,
+    SchemaNotCurrent,
+    read_applied,
+)
 from pulse.process.revisions import REVISIONS
 from pulse.retry import Retry, RetryPolicy
 
@@ -90,7 +95,7 @@ class SchemaGate(Job[None]):
     async def _attempt(self) -> str | None:
         """Why the start has to wait; raises what a process must not start with."""
         try:
-            fault = await asyncio.to_thread(self._migrate_or_check)
+            fault = await self._migrate_or_check()
             if fault is None:
                 async with await self._database.connect("start") as connection:
                     await require_fit_log(connection)
@@ -106,12 +111,12 @@ class SchemaGate(Job[None]):
             raise SchemaNotCurrent(f"the schema cannot be made current: {error}") from error
         return fault
 
-    def _migrate_or_check(self) -> str | None:
+    async def _migrate_or_check(self) -> str | None:
         conninfo, limits = self._database.conninfo, self._database.limits
         if self._migrate:
-            self._migrations.migrate(conninfo, limits)
+            await self._migrations.migrate(conninfo, limits)
             return None
-        return self._migrations.fault(self._migrations.current(conninfo, limits))
+        return self._migrations.fault(await self._migrations.current(conninfo, limits))
 
 
 def _judge(error: Exception) -> tuple[str, bool]:

@@ -1,6 +1,5 @@
 """What the commands of a terminal work with: the database, without an appender or loops."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -12,8 +11,12 @@ from pulse.application import InProcessOrders, Origin, system_clock
 from pulse.eventstore import EventStore
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.embedded import has_data
-from pulse.postgres.migrations import Migrations, MigrationUnderWay, SchemaNotCurrent
-from pulse.postgres.revisions import AppliedRevision
+from pulse.postgres.migrations import (
+    AppliedRevision,
+    Migrations,
+    MigrationUnderWay,
+    SchemaNotCurrent,
+)
 from pulse.process.revisions import REVISIONS
 from pulse.process.server import open_server
 from pulse.process.startup import tune_gc
@@ -56,7 +59,7 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
         database = Database(conninfo, pool_size=2)
         migrations = Migrations(REVISIONS)
         with _errors_for_people("the schema cannot be read"):
-            fault = migrations.fault(migrations.current(conninfo, database.limits))
+            fault = migrations.fault(await migrations.current(conninfo, database.limits))
         if fault is not None:
             raise SchemaNotCurrent(fault)
         await database.open()
@@ -85,11 +88,11 @@ async def migrate_once(settings: Settings) -> AppliedRevision:
         with _errors_for_people("the schema cannot be made current"):
             while True:
                 try:
-                    await asyncio.to_thread(migrations.migrate, conninfo, limits)
+                    await migrations.migrate(conninfo, limits)
                 except MigrationUnderWay:
                     await retry.wait()
                 else:
-                    return migrations.current(conninfo, limits)[-1]
+                    return (await migrations.current(conninfo, limits))[-1]
 
 
 @contextmanager

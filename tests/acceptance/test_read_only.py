@@ -8,10 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pulse.postgres import Limits
-from pulse.postgres.migrations import Migrations
-from pulse.process.revisions import REVISIONS
 from tests.faults.node import Node
+from tests.support.database import migrate
 from tests.support.orders import fault, order
 from tests.support.processes import PulseProcess, pulse, until
 
@@ -23,7 +21,7 @@ def primary(tmp_path: Path) -> Iterator[Node]:
     with running(tmp_path / "primary") as node:
         node.make()
         node.start()
-        Migrations(REVISIONS).migrate(node.conninfo, Limits())
+        migrate(node.conninfo)
         yield node
 
 

@@ -28,6 +28,7 @@ class Replicated:
         pair = cls(home)
         try:
             await asyncio.to_thread(pair._begin)
+            await Migrations(REVISIONS).migrate(pair.primary.conninfo, Limits())
             await pair.follow()
             yield pair
         finally:
@@ -37,7 +38,6 @@ class Replicated:
     def _begin(self) -> None:
         self.primary.make()
         self.primary.start()
-        Migrations(REVISIONS).migrate(self.primary.conninfo, Limits())
 
     async def follow(self) -> None:
         """A new replica of the primary; returns when no commit goes without it."""

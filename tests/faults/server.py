@@ -62,7 +62,7 @@ class Server:
         embedded = await asyncio.to_thread(EmbeddedServer.acquire, data_dir, {**DURABLE, **options})
         try:
             server = cls(embedded, data_dir)
-            await asyncio.to_thread(Migrations(REVISIONS).migrate, embedded.conninfo, Limits())
+            await Migrations(REVISIONS).migrate(embedded.conninfo, Limits())
             yield server
         finally:
             await asyncio.to_thread(embedded.release)

@@ -12,11 +12,11 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import store
-from pulse.postgres import Limits, load_sql
-from pulse.postgres.session import connect_blocking
+from pulse.postgres import load_sql
 from pulse.projections import MAX_LOOKED_AT, OrderQuery, OrderQueueStatus, SlicePlace, SliceQuery
 from pulse.projections.order_list import orders_parameters, orders_statement
 from pulse.projections.slice_list import SELECT_SLICES, slices_parameters
+from tests.support.database import connect
 from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
 from tests.support.plans import PlanMode, PlanNode, carried_out
 
@@ -42,7 +42,7 @@ def many_orders(postgres: str, template_database: str) -> Iterator[str]:
 @pytest.fixture
 def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
     """One with the settings of all of Pulse's."""
-    with connect_blocking(many_orders, "test", Limits()) as connection:
+    with connect(many_orders, Limits(statement_seconds=60)) as connection:
         connection.autocommit = False
         yield connection
         connection.rollback()

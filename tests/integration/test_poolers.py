@@ -3,15 +3,15 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pulse.postgres import Limits, SessionUnfit
+from pulse.postgres import Connection, Limits, Sessions, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
-from pulse.postgres.session import connect_blocking
 from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import serving
@@ -25,17 +25,26 @@ pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="no PgBouncer on this 
 SHARED = "transaction or statement mode"
 
 
+async def connect(address: str, limits: Limits | None = None) -> Connection:
+    return await Sessions(address, limits or Limits()).connect("test")
+
+
+async def rows_of(address: str, statement: LiteralString) -> list[tuple[Any, ...]]:
+    async with await connect(address) as connection:
+        return await (await connection.execute(statement)).fetchall()
+
+
 @pytest.mark.parametrize("size", [1, 2, 20])
 @pytest.mark.parametrize("round_robin", [0, 1])
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-def test_a_pooler_that_shares_sessions_is_refused_at_the_first_connection(
+async def test_a_pooler_that_shares_sessions_is_refused_at_the_first_connection(
     conninfo: str, mode: str, round_robin: int, size: int
 ) -> None:
     settings = {"default_pool_size": size, "server_round_robin": round_robin}
     with pgbouncer(conninfo, pool_mode=mode, **settings) as address:
         for _ in range(3):
             with pytest.raises(SessionUnfit, match=SHARED) as unfit:
-                Migrations(REVISIONS).migrate(address, Limits())
+                await Migrations(REVISIONS).migrate(address, Limits())
             assert unfit.value.lasting
 
 
@@ -61,20 +70,22 @@ def busy(address: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("round_robin", [0, 1])
-def test_it_is_recognised_among_others_who_use_it_too(conninfo: str, round_robin: int) -> None:
+async def test_it_is_recognised_among_others_who_use_it_too(
+    conninfo: str, round_robin: int
+) -> None:
     with (
         pgbouncer(conninfo, pool_mode="transaction", server_round_robin=round_robin) as address,
         busy(address),
     ):
         for _ in range(10):
             with pytest.raises(SessionUnfit, match=SHARED):
-                connect_blocking(address, "test", Limits())
+                await connect(address)
 
 
-def test_a_pooler_that_shares_sessions_is_left_without_pulses_settings(conninfo: str) -> None:
+async def test_a_pooler_that_shares_sessions_is_left_without_pulses_settings(conninfo: str) -> None:
     with pgbouncer(conninfo, pool_mode="transaction", default_pool_size=1) as address:
         with pytest.raises(SessionUnfit):
-            connect_blocking(address, "test", Limits())
+            await connect(address)
         with psycopg.connect(address, autocommit=True) as other:
             assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
 
@@ -123,57 +134,54 @@ async def test_a_pooler_that_begins_to_share_sessions_is_named_and_left_once_it_
                 await until(ready, "it is ready again")
 
 
-def test_behind_a_pooler_every_setting_is_in_force(conninfo: str) -> None:
+async def test_behind_a_pooler_every_setting_is_in_force(conninfo: str) -> None:
     needed = session_settings(Limits())
-    with (
-        pgbouncer(conninfo) as address,
-        connect_blocking(address, "test", Limits()) as connection,
-    ):
-        rows = connection.execute("SELECT lower(name), setting FROM pg_settings").fetchall()
+    with pgbouncer(conninfo) as address:
+        rows = await rows_of(address, "SELECT lower(name), setting FROM pg_settings")
     found: dict[str, str] = dict(rows)
     compared = {name for name in needed if name in found and not name.startswith("tcp_")}
     assert {name: found[name] for name in compared} == {name: needed[name] for name in compared}
 
 
-def test_with_a_single_server_connection_the_first_client_is_served_and_the_next_one_told(
+async def test_with_a_single_server_connection_the_first_client_is_served_and_the_next_one_told(
     conninfo: str,
 ) -> None:
     limits = Limits(connect_seconds=2)
-    with (
-        pgbouncer(conninfo, default_pool_size=1) as address,
-        connect_blocking(address, "first", limits) as first,
-    ):
-        with pytest.raises(psycopg.OperationalError, match="default_pool_size"):
-            connect_blocking(address, "second", limits)
-        assert first.execute("SELECT 1").fetchone() == (1,)
+    with pgbouncer(conninfo, default_pool_size=1) as address:
+        async with await connect(address, limits) as first:
+            with pytest.raises(psycopg.OperationalError, match="default_pool_size"):
+                await connect(address, limits)
+            assert await (await first.execute("SELECT 1")).fetchone() == (1,)
 
 
-def test_what_an_earlier_client_left_in_the_session_is_discarded(conninfo: str) -> None:
+async def test_what_an_earlier_client_left_in_the_session_is_discarded(conninfo: str) -> None:
     with pgbouncer(
         conninfo, default_pool_size=1, server_reset_query="", server_reset_query_always=0
     ) as address:
         with psycopg.connect(address, autocommit=True) as earlier:
             earlier.execute("CREATE TEMP TABLE stored_events (n int)")
             psycopg.ClientCursor(earlier).execute("PREPARE _pg3_0 AS SELECT 1")
-        with connect_blocking(address, "test", Limits()) as connection:
+        async with await connect(address) as connection:
             for n in range(3):
-                connection.execute("SELECT %s::int", (n,))
-            assert connection.execute("SELECT count(topic) FROM stored_events").fetchone() == (0,)
+                await connection.execute("SELECT %s::int", (n,))
+            cursor = await connection.execute("SELECT count(topic) FROM stored_events")
+            assert await cursor.fetchone() == (0,)
 
 
-def test_the_urls_options_hold_behind_a_pooler_that_drops_them(conninfo: str) -> None:
+async def test_the_urls_options_hold_behind_a_pooler_that_drops_them(conninfo: str) -> None:
     with pgbouncer(conninfo, ignore_startup_parameters="options") as address:
         given = make_conninfo(address, options="-c work_mem=7MB -c statement_timeout=77s")
-        with connect_blocking(given, "test", Limits()) as connection:
-            found = connection.execute(
-                "SELECT current_setting('work_mem'), current_setting('statement_timeout')"
-            ).fetchone()
-    assert found == ("7MB", "10s")
+        found = await rows_of(
+            given, "SELECT current_setting('work_mem'), current_setting('statement_timeout')"
+        )
+    assert found == [("7MB", "10s")]
 
 
-def test_options_that_postgres_refuses_behind_a_pooler_are_not_repeated(conninfo: str) -> None:
+async def test_options_that_postgres_refuses_behind_a_pooler_are_not_repeated(
+    conninfo: str,
+) -> None:
     with pgbouncer(conninfo, ignore_startup_parameters="options") as address:
         given = make_conninfo(address, options="-c work_mem=s3cret")
         with pytest.raises(SessionUnfit, match="options of PULSE_DATABASE_URL") as unfit:
-            connect_blocking(given, "test", Limits())
+            await connect(given)
     assert "s3cret" not in str(unfit.value)

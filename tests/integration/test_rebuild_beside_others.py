@@ -118,7 +118,7 @@ async def test_it_gives_up_naming_a_prepared_transaction(tmp_path: Path) -> None
     with EmbeddedServer.acquire(
         tmp_path, options={"max_prepared_transactions": "1", "fsync": "off"}
     ) as server:
-        Migrations(REVISIONS).migrate(server.conninfo, Limits())
+        await Migrations(REVISIONS).migrate(server.conninfo, Limits())
         database = Database(server.conninfo, pool_size=2)
         await database.open()
         with psycopg.connect(server.conninfo, autocommit=True) as other:

@@ -1,6 +1,6 @@
 """The schema: its revisions, the way of every database to them, and the append-only log."""
 
-from collections.abc import Sequence
+import asyncio
 from uuid import uuid4
 
 import psycopg
@@ -10,12 +10,14 @@ from psycopg.conninfo import make_conninfo
 from pulse.postgres import Database, Limits
 from pulse.postgres.migrations import (
     MIGRATION_LOCK,
+    AppliedRevision,
     Migrations,
     MigrationUnderWay,
     SchemaNotCurrent,
+    read_applied,
 )
-from pulse.postgres.revisions import Revision, read_applied
 from pulse.process.revisions import REVISIONS
+from tests.support.database import migrate
 
 Rows = list[tuple[object, ...]]
 KNOWN = [revision.number for revision in REVISIONS]
@@ -37,17 +39,16 @@ def execute(conninfo: str, *statements: str) -> Rows:
     return rows
 
 
-def migrate(conninfo: str, revisions: Sequence[Revision] = REVISIONS) -> None:
-    Migrations(revisions).migrate(conninfo, Limits())
+def current(conninfo: str) -> tuple[AppliedRevision, ...]:
+    return asyncio.run(Migrations(REVISIONS).current(conninfo, Limits()))
 
 
 def revisions_of(conninfo: str) -> list[int]:
-    return [row.number for row in Migrations(REVISIONS).current(conninfo, Limits())]
+    return [row.number for row in current(conninfo)]
 
 
 def fault_of(conninfo: str) -> str | None:
-    migrations = Migrations(REVISIONS)
-    return migrations.fault(migrations.current(conninfo, Limits()))
+    return Migrations(REVISIONS).fault(current(conninfo))
 
 
 def as_before_revisions_were_recorded(conninfo: str, version: str = "0003") -> None:
@@ -246,9 +247,9 @@ async def test_a_running_process_reads_the_same_revisions(
 ) -> None:
     migrations = Migrations(REVISIONS)
     execute(conninfo, NEWER.format(oldest_code=NEXT))
-    assert await database.read(read_applied) == migrations.current(conninfo, Limits())
+    assert await database.read(read_applied) == await migrations.current(conninfo, Limits())
     execute(conninfo, "DROP TABLE pulse_schema")
-    assert await database.read(read_applied) == migrations.current(conninfo, Limits()) == ()
+    assert await database.read(read_applied) == await migrations.current(conninfo, Limits()) == ()
 
 
 def test_a_role_that_may_change_nothing_finds_a_current_schema(conninfo: str) -> None:

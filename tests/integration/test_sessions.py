@@ -11,10 +11,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pulse.postgres import Connection, Database, DatabaseUnavailable, Limits, SessionUnfit
+from pulse.postgres import Connection, Database, DatabaseUnavailable, Limits, Sessions, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
-from pulse.postgres.session import connect_blocking
 from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import serving
@@ -76,9 +75,6 @@ async def test_what_role_and_database_set_differently_is_set_in_every_session(
     for name, value in ODD.items():
         alter(conninfo, name, value)
     needed = session_settings(Limits())
-    with connect_blocking(conninfo, "test", Limits()) as blocking:
-        found: dict[str, str] = dict(blocking.execute(_SELECT_SETTINGS).fetchall())
-    assert {name: found[name] for name in ODD} == {name: needed[name] for name in ODD}
     async with opened(conninfo) as database:
         async with database.connection() as pooled:
             found = await settings_of(pooled)
@@ -110,12 +106,16 @@ async def test_an_order_lives_through_a_database_with_odd_settings_and_its_times
         assert [datetime.fromisoformat(e["recorded_at"]) >= before for e in events] == [True, True]
 
 
-def test_what_the_urls_options_say_holds_where_pulse_needs_nothing_else(conninfo: str) -> None:
+async def test_what_the_urls_options_say_holds_where_pulse_needs_nothing_else(
+    conninfo: str,
+) -> None:
     options = "-c work_mem=7MB -c statement_timeout=77s"
-    with connect_blocking(make_conninfo(conninfo, options=options), "test", Limits()) as connection:
-        found = connection.execute(
+    sessions = Sessions(make_conninfo(conninfo, options=options), Limits())
+    async with await sessions.connect("test") as connection:
+        cursor = await connection.execute(
             "SELECT current_setting('work_mem'), current_setting('statement_timeout')"
-        ).fetchone()
+        )
+        found = await cursor.fetchone()
     assert found == ("7MB", "10s")
 
 
@@ -135,12 +135,14 @@ def database_of(postgres: str, encoding: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP", "MULE_INTERNAL"])
-def test_a_database_of_another_encoding_is_refused_by_name(postgres: str, encoding: str) -> None:
+async def test_a_database_of_another_encoding_is_refused_by_name(
+    postgres: str, encoding: str
+) -> None:
     with (
         database_of(postgres, encoding) as conninfo,
         pytest.raises(SessionUnfit, match=f"encoding is {encoding} and Pulse needs UTF8"),
     ):
-        Migrations(REVISIONS).migrate(conninfo, Limits())
+        await Migrations(REVISIONS).migrate(conninfo, Limits())
 
 
 async def test_a_session_that_is_read_only_is_replaced_and_not_lent_again(conninfo: str) -> None:

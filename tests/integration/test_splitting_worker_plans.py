@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pulse.postgres import Limits, load_sql
-from pulse.postgres.session import connect_blocking
+from tests.support.database import connect
 
 ROWS = 50_000
 
@@ -36,7 +36,7 @@ ANALYZE stored_events, order_queue, order_claims, notification_tracking;
 
 def filled(conninfo: str, *, pending: int, claimed: int) -> psycopg.Connection[tuple[Any, ...]]:
     """A connection with the settings of all of Pulse's."""
-    connection = connect_blocking(conninfo, "test", Limits(statement_seconds=60))
+    connection = connect(conninfo, Limits(statement_seconds=60))
     with psycopg.ClientCursor(connection) as cursor:
         cursor.execute(_FILL, {"rows": ROWS, "pending": pending, "claimed": claimed})
         return cursor.connection

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pulse.database_url import checked_url
+from pulse.database_url import checked_url, settings_of_options
 
 SECRETS = ("s3cret", "mallory", "hidden", "9731")
 
@@ -102,3 +102,20 @@ def test_a_passfile_that_libpq_would_complain_of_on_stderr_is_refused(tmp_path: 
         assert "hidden" not in str(refused.value)
     passfile.chmod(0o600)
     assert checked_url(f"postgresql:///pulse?passfile={passfile}")
+
+
+def test_settings_are_read_from_options_as_the_server_reads_them() -> None:
+    options = r"-c search_path=a\ b -cwork_mem=4MB --statement-timeout=5s -e --jit=off=x"
+    assert settings_of_options(options) == {
+        "search_path": "a b",
+        "work_mem": "4MB",
+        "statement_timeout": "5s",
+        "jit": "off=x",
+    }
+    assert settings_of_options("") == {}
+
+
+@pytest.mark.parametrize("options", ["-c", "-c jit", "--jit", "jit=on", "-c -c jit=on"])
+def test_options_that_a_server_would_repeat_in_its_error_are_refused(options: str) -> None:
+    with pytest.raises(ValueError, match="of a server"):
+        settings_of_options(options)

@@ -43,7 +43,7 @@ async def run(scene: Scene) -> None:
         )
         control = make_conninfo(house.server.conninfo, dbname="control")
         await house.server.fetch("CREATE DATABASE control")
-        await asyncio.to_thread(Migrations(REVISIONS).migrate, control, Limits())
+        await Migrations(REVISIONS).migrate(control, Limits())
         missed_by_control, of = await _disorder(
             scene, control, rounds=min(scene.times, _CONTROL_ROUNDS), db_functions=True
         )

@@ -1,17 +1,14 @@
 """What makes a session unfit, judged by what the server says is in force."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
 from pulse.postgres import Limits, SessionUnfit
 from pulse.postgres.limits import session_settings
-from pulse.postgres.pooler import settings_of_options
-from pulse.postgres.session_steps import Ask, verification
+from pulse.postgres.session import require_fit
 
-FIT = {
-    **session_settings(Limits()),
+NEEDED = session_settings(Limits())
+FIT: dict[str, str | None] = {
+    **NEEDED,
     "server_version_num": "150004",
     "server_version": "15.4",
     "server_encoding": "UTF8",
@@ -25,39 +22,26 @@ FIT = {
 }
 
 
-def judged(found: dict[str, Any]) -> str:
-    """Where the names of a session with these settings lead, should it be fit."""
-    steps = verification(Limits())
-    assert isinstance(next(steps), Ask)
-    rows: Sequence[tuple[str, Any]] = list(found.items())
-    with pytest.raises(StopIteration) as end:
-        steps.send(rows)
-    schema: str = end.value.value
-    return schema
-
-
 def test_a_session_as_it_is_needed_is_fit() -> None:
-    assert judged(FIT) == "public"
+    require_fit(FIT, NEEDED)
 
 
 def test_a_setting_that_an_older_version_does_not_know_is_not_missed() -> None:
-    assert judged({name: value for name, value in FIT.items() if name != "transaction_timeout"})
+    require_fit({name: FIT[name] for name in FIT if name != "transaction_timeout"}, NEEDED)
 
 
 def test_functions_are_never_looked_up_among_temporary_objects() -> None:
-    assert judged({**FIT, "schemas": "pg_temp_3,pg_catalog,public"}) == "public"
+    require_fit({**FIT, "schemas": "pg_temp_3,pg_catalog,public"}, NEEDED)
 
 
 def test_on_a_local_socket_there_is_nothing_to_keep_alive() -> None:
-    assert judged({**FIT, "tcp_user_timeout": "0", "tcp_keepalives_idle": "0"})
+    require_fit({**FIT, "tcp_user_timeout": "0", "tcp_keepalives_idle": "0"}, NEEDED)
 
 
-@pytest.mark.parametrize("name", session_settings(Limits()))
+@pytest.mark.parametrize("name", NEEDED)
 def test_every_setting_must_be_in_force(name: str) -> None:
-    steps = verification(Limits())
-    next(steps)
     with pytest.raises(SessionUnfit, match=name) as unfit:
-        steps.send([*FIT.items(), (name, "another")])
+        require_fit({**FIT, name: "another"}, NEEDED)
     assert unfit.value.lasting
 
 
@@ -76,10 +60,8 @@ def test_every_setting_must_be_in_force(name: str) -> None:
 def test_what_a_person_must_change_is_named_and_lasts(
     name: str, value: str | None, reason: str
 ) -> None:
-    steps = verification(Limits())
-    next(steps)
     with pytest.raises(SessionUnfit, match=reason) as unfit:
-        steps.send([*FIT.items(), (name, value)])
+        require_fit({**FIT, name: value}, NEEDED)
     assert unfit.value.lasting
 
 
@@ -92,19 +74,6 @@ def test_what_a_person_must_change_is_named_and_lasts(
     ],
 )
 def test_what_may_pass_is_named_and_does_not_last(name: str, value: str, reason: str) -> None:
-    steps = verification(Limits())
-    next(steps)
     with pytest.raises(SessionUnfit, match=reason) as unfit:
-        steps.send([*FIT.items(), (name, value)])
+        require_fit({**FIT, name: value}, NEEDED)
     assert not unfit.value.lasting
-
-
-def test_settings_are_read_from_options_as_the_server_reads_them() -> None:
-    options = r"-c search_path=a\ b -cwork_mem=4MB --statement-timeout=5s -e --jit=off=x"
-    assert settings_of_options(options) == {
-        "search_path": "a b",
-        "work_mem": "4MB",
-        "statement_timeout": "5s",
-        "jit": "off=x",
-    }
-    assert settings_of_options("") == {}

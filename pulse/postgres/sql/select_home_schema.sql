@@ -1,0 +1,10 @@
+-- The schema that Pulse's tables are in (the first of these that the search path finds), or are to
+-- be in.
+SELECT coalesce(
+    (SELECT n.nspname
+       FROM pg_catalog.unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
+       JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(wanted.name)
+       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      ORDER BY wanted.place
+      LIMIT 1),
+    pg_catalog.current_schema())
