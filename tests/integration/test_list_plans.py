@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import store
-from pulse.postgres import load_sql
+from pulse.postgres import Limits, load_sql
 from pulse.projections import MAX_LOOKED_AT, OrderQuery, OrderQueueStatus, SlicePlace, SliceQuery
 from pulse.projections.order_list import orders_parameters, orders_statement
 from pulse.projections.slice_list import SELECT_SLICES, slices_parameters
