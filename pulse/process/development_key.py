@@ -1,10 +1,11 @@
-"""A key of one's own for trying the gateway: made in the data directory, for this machine."""
+"""A development key for the gateway's tokens: made in the data directory, for this machine."""
 
 import contextlib
 import os
 import re
 import secrets
 import stat
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ DEVELOPMENT_AUDIENCE: Final = "pulse-gateway"
 KEY_FILE: Final = "gateway-development.key"
 _KEY_BYTES: Final = 32
 _KEY: Final = re.compile(f"[0-9a-f]{{{2 * _KEY_BYTES}}}")
-_MOST_BYTES: Final = 1024
+_MAX_BYTES: Final = 1024
 
 
 class NoSigningKey(PulseError):
@@ -103,19 +104,14 @@ def mint_token(
 
 def _make(file: Path) -> None:
     """Make the key under another name and link it in whole, so that of two makers one wins."""
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     try:
         _make_directories(file.parent)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as opened:
-            opened.write(f"{secrets.token_hex(_KEY_BYTES)}\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        try:
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.") as draft:
+            draft.write(f"{secrets.token_hex(_KEY_BYTES)}\n")
+            draft.flush()
+            os.fsync(draft.fileno())
             with contextlib.suppress(FileExistsError):
-                file.hardlink_to(draft)
-        finally:
-            draft.unlink()
+                file.hardlink_to(draft.name)
     except OSError as error:
         raise KeyUnsafe(
             f"the development key {file} cannot be made ({error.strerror}): set PULSE_DATA_DIR to "
@@ -142,7 +138,7 @@ def _read(file: Path) -> Secret | None:
         ) from error
     try:
         found = os.fstat(descriptor)
-        text = os.read(descriptor, _MOST_BYTES) if stat.S_ISREG(found.st_mode) else b""
+        text = os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(found.st_mode) else b""
     finally:
         os.close(descriptor)
     key = text.decode("ascii", "replace").strip()
