@@ -66,6 +66,28 @@ class Job(ABC, Generic[Result]):
         return None
 
 
+class FaultLog:
+    """Logs a fault when the first of several loops meets it, and when the last is over it.
+
+    So a fault of the database is one line, not one for each loop and step.
+    """
+
+    def __init__(self) -> None:
+        self._fault_of: dict[str, str] = {}
+
+    def report(self, loop: str, fault: str | None) -> None:
+        """What the last step of this loop failed with, None if it did not."""
+        before = self._fault_of.pop(loop, None)
+        known = fault in self._fault_of.values()
+        if before not in (None, fault, *self._fault_of.values()):
+            _log.info("loop.recovered", loop=loop, error=before)
+        if fault is not None:
+            self._fault_of[loop] = fault
+        if fault not in (None, before):
+            log = _log.debug if known else _log.warning
+            log("loop.step_failed", loop=loop, error=fault)
+
+
 class Loop:
     """Runs a job until told to stop; `stop` lets the step under way finish.
 
@@ -87,7 +109,6 @@ class Loop:
         self._poll_seconds = job.poll_seconds if poll_seconds is None else poll_seconds
         self._require = require
         self._stopping = False
-        self._reported: str | None = None
         self._failure = ""
         self._failing_since: float | None = None
         self._step_began_at: float | None = None
@@ -103,20 +124,20 @@ class Loop:
             return f"the {self.name} loop has failed for {failing_seconds:.0f} s: {self._failure}"
         return None
 
-    async def run(self) -> None:
-        """Run until `stop`; an error is logged and the next step comes after a growing pause."""
-        retry = Retry(_RETRY)
+    async def run(self, faults: FaultLog | None = None) -> None:
+        """Run until `stop`; an error is reported and the next step comes after a growing pause."""
+        retry, faults = Retry(_RETRY), faults or FaultLog()
         while not self._stopping:
             try:
                 pause = self._job.pause_after(await self._step())
             except PulseError as error:
-                self._report(str(error))
+                faults.report(self.name, str(error))
                 self._note_failure(str(error))
             except Exception as error:  # noqa: BLE001 - a bug is logged; the loop goes on
                 _log.exception("loop.step_crashed", loop=self.name)
                 self._note_failure(f"crashed with {type(error).__name__}, see the log")
             else:
-                self._report(None)
+                faults.report(self.name, None)
                 self._failing_since = None
                 retry.reset()
                 await self._rest(pause)
@@ -142,16 +163,6 @@ class Loop:
         self._failure = failure
         if self._failing_since is None:
             self._failing_since = asyncio.get_running_loop().time()
-
-    def _report(self, fault: str | None) -> None:
-        """Log a change of the fault, not every failed step: a fault may last for hours."""
-        if fault == self._reported:
-            return
-        if fault is None:
-            _log.info("loop.recovered", loop=self.name)
-        else:
-            _log.warning("loop.step_failed", loop=self.name, error=fault)
-        self._reported = fault
 
     async def _rest(self, pause: float | None) -> None:
         if self._stopping:

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
 
-from pulse.loop import Loop
+from pulse.loop import FaultLog, Loop
 from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
@@ -25,6 +26,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
+        self._faults = FaultLog()
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,7 +55,7 @@ class Supervisor:
 
     def start_loop(self, loop: Loop) -> None:
         """Start a loop; stopping lets its step finish."""
-        self.start(loop.name, loop.run, request_stop=loop.stop)
+        self.start(loop.name, partial(loop.run, self._faults), request_stop=loop.stop)
 
     def on_stop(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Call this on leaving, after what is started later has stopped."""

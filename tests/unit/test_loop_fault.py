@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from pulse import loop
 from pulse.errors import PulseError
-from pulse.loop import NOW, Job, Loop
+from pulse.loop import NOW, FaultLog, Job, Loop
 from tests.support.log import running
 from tests.support.waiting import until
 
@@ -105,3 +106,30 @@ async def test_a_loop_that_waits_for_work_is_well(monkeypatch: pytest.MonkeyPatc
     async with running(tested.run):
         await rested.wait()
         await until_fault(tested, None)
+
+
+def test_a_fault_that_several_loops_meet_is_logged_once_and_so_is_its_end() -> None:
+    faults = FaultLog()
+    with capture_logs() as logged:
+        for loop_name, fault in [
+            ("clock", "read-only"),
+            ("audit", "read-only"),
+            ("clock", "read-only"),
+            ("audit", None),
+            ("clock", None),
+            ("clock", None),
+            ("audit", "a bug"),
+            ("audit", "another bug"),
+        ]:
+            faults.report(loop_name, fault)
+    assert [
+        (line["event"], line["loop"], line["error"])
+        for line in logged
+        if line["log_level"] != "debug"
+    ] == [
+        ("loop.step_failed", "clock", "read-only"),
+        ("loop.recovered", "clock", "read-only"),
+        ("loop.step_failed", "audit", "a bug"),
+        ("loop.recovered", "audit", "a bug"),
+        ("loop.step_failed", "audit", "another bug"),
+    ]
