@@ -6,25 +6,28 @@ the log, or put in place of a whole history, it cannot see.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
 from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
 import structlog
 
-from pulse.application.acceptance import require_accepted
 from pulse.application.orders import OrderNotFound, Queries
 from pulse.domain import (
     BrokenRule,
     Event,
     HistoryBroken,
     OrderCreated,
+    OrderRefused,
     Slice,
     SlicesScheduled,
     SplitTerms,
     SplitterUnknown,
     broken_rules,
     fold,
+    order_id_for,
+    require_valid_order,
     split,
 )
 from pulse.eventstore import EventMapper, EventStore, EventTooNew, EventUnreadable, RecordedEvent
@@ -129,6 +132,24 @@ async def newest_terms(store: EventStore, queries: Queries, most: int) -> list[S
         if before is None:
             break
     return terms
+
+
+def require_accepted(created: OrderCreated) -> None:
+    """Refuse what no order can have been: altered to a billion slices, say.
+
+    Raises:
+        HistoryBroken: it says what cannot be.
+    """
+    if created.originator_id != order_id_for(created.key_scope, created.order_unique_key):
+        raise HistoryBroken("its id does not follow from its key")
+    if created.timestamp.utcoffset() != timedelta(0):
+        raise HistoryBroken("its time is not in UTC")
+    if created.splitter_version < 1:
+        raise HistoryBroken(f"there never was a splitter version {created.splitter_version}")
+    try:
+        require_valid_order(created.spec)
+    except OrderRefused as refusal:
+        raise HistoryBroken(f"no such order was ever accepted: {refusal}") from None
 
 
 async def _verify(store: EventStore, records: Sequence[RecordedEvent], end: int) -> Verified:

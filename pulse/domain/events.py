@@ -7,7 +7,7 @@ module imports nothing of it.
 
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -46,7 +46,7 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     num_splits: int
     duration_minutes: int
     randomize: bool
-    split_seed: str
+    split_seed: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$", max_length=16)]
     splitter_version: int
     placed_by: str
 

@@ -54,6 +54,23 @@ async def test_an_unreadable_event_parks_its_own_order_only(
     assert "cannot be read" in parked.reason
 
 
+@pytest.mark.parametrize(
+    "seed", ["no seed", "FFFFFFFFFFFFFFFF", "00000000000000001", "0" * 15 + "\n"]
+)
+async def test_a_creation_whose_seed_is_none_is_parked(
+    conninfo: str, database: Database, seed: str
+) -> None:
+    altered, sound = order_created("altered", split_seed=seed), order_created("sound")
+    write(conninfo, *stored([altered, sound]))
+
+    await project_all(Projector(database, EventMapper()))
+
+    assert states(conninfo) == {"sound": "PENDING"}
+    (parked,) = await ParkedOrders(database, EventMapper()).all()
+    assert parked.order_id == altered.originator_id
+    assert "split_seed" in parked.reason
+
+
 async def test_an_outcome_without_its_order_is_parked(conninfo: str, database: Database) -> None:
     lost, sound = order_created("lost"), order_created("sound")
     write(conninfo, *stored([slices_scheduled(lost), sound]))
