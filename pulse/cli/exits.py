@@ -2,14 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
 import typer
 
 from pulse.errors import PulseError
-from pulse.process.startup import stop_on_hangup
+from pulse.process.startup import settings_from_environment, stop_on_hangup
 from pulse.process.tools import Tools, open_tools
 from pulse.settings import Settings
 
@@ -48,6 +48,21 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(TERMINATED) from None
 
 
+def on_postgres(work: Callable[[Tools], Coroutine[Any, Any, T]]) -> T:
+    """Run this with the tools on the Postgres of this process's settings.
+
+    Raises:
+        CouldNotStart: it cannot be reached, or its schema will not do.
+    """
+    settings = settings_from_environment()
+
+    async def opened() -> T:
+        async with open_tools_or_stop(settings) as tools:
+            return await work(tools)
+
+    return run_to_end(opened())
+
+
 @asynccontextmanager
 async def open_tools_or_stop(settings: Settings) -> AsyncIterator[Tools]:
     """The tools on the settings' Postgres.
@@ -61,3 +76,25 @@ async def open_tools_or_stop(settings: Settings) -> AsyncIterator[Tools]:
         except PulseError as error:
             raise CouldNotStart(str(error)) from error
         yield tools
+
+
+_EXTRAS: Final = {"hypothesis": "testing", "matplotlib": "charts", "plotille": "charts"}
+
+
+@contextmanager
+def extra_needed() -> Iterator[None]:
+    """Around the imports of an extra.
+
+    Raises:
+        WrongSettings: it is not installed; the message says how to install it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise WrongSettings(
+            f"this command needs {error.name}: install Pulse with its extra `{extra}`, "
+            f"as with pip install '.[{extra}]' in a clone"
+        ) from None

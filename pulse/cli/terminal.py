@@ -2,11 +2,10 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from inspect import cleandoc
-from io import TextIOBase
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import structlog
 import typer
@@ -20,7 +19,7 @@ from pulse.streams import drop_unwritten
 
 _log = structlog.get_logger(__name__)
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+AsJson = Annotated[bool, typer.Option("--json", help="The same as one JSON object.")]
 
 PIPE_COLUMNS: Final = 80
 _MOST_COLUMNS: Final = 110
@@ -79,19 +78,6 @@ class _Lossy(SafeConsole):
             super().print(*objects, **options)
 
 
-class EscapedErrors(TextIOBase):
-    """Standard error for other people's code, such as a candidate splitter that prints."""
-
-    def write(self, text: str) -> int:
-        """Write the text, its control characters escaped but for line breaks."""
-        sys.stderr.write(printable_lines(text))
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush standard error."""
-        sys.stderr.flush()
-
-
 def output() -> Console:
     """Standard output; no colours, no control codes and no wrapping where it is a pipe."""
     return SafeConsole(markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -147,11 +133,22 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def add_command(group: typer.Typer, function: Function) -> None:
+def add_command(commands: typer.Typer, function: Callable[..., Any]) -> None:
     """Make a command of a function: its docstring is the help, line for line, examples included."""
     paragraphs = cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(_AS_WRITTEN + paragraph for paragraph in paragraphs)
-    group.command(help=text)(function)
+    commands.command(help=text)(function)
+
+
+def group(
+    name: str, text: str, exit_codes: str, commands: Iterable[Callable[..., Any]]
+) -> typer.Typer:
+    """A command of commands; alone it is wrong usage."""
+    made = typer.Typer(name=name, help=text, epilog=exit_codes, rich_markup_mode=None)
+    made.callback(invoke_without_command=True)(help_if_alone)
+    for command in commands:
+        add_command(made, command)
+    return made
 
 
 def help_if_alone(context: typer.Context) -> None:

@@ -1,9 +1,9 @@
-"""What-if: somebody's own splitter, run over orders and held against every rule and law.
+"""Another splitter, run over orders and held against every rule and law.
 
-Nothing is written anywhere. A candidate is any function from `SplitTerms` to slices.
+A candidate is any function from `SplitTerms` to slices.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -13,18 +13,18 @@ import msgspec
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis.errors import NoSuchExample
 
-from pulse.domain import (
-    SCHEDULE_RULES,
-    BrokenRule,
-    Slice,
-    SplitTerms,
-    broken_rules,
-)
+from pulse.domain import SCHEDULE_RULES, BrokenRule, Slice, SplitTerms, broken_rules, split_v1
 from pulse.domain.splitmix import SplitMix64
 from pulse.testing.splitter_laws import SPLITTER_LAWS, sample_of
 from pulse.testing.strategies import Size, split_terms, terms_below, terms_like
 
 Candidate = Callable[[SplitTerms], Iterable[Slice]]
+OnProgress = Callable[[int, int], None]
+
+_ANSWERS: Final = "candidate_answers_with_slices"
+_SAME: Final = "same_terms_same_schedule"
+CANDIDATE_RULES: Final = (_ANSWERS, _SAME)
+"""What a splitter must do before its slices can be looked at."""
 
 _TRIES: Final = 1_000
 _MOST_SLICES: Final = 10_000
@@ -44,8 +44,10 @@ _QUIET: Final = settings(
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
-_WHATEVER: Final = (Exception, SystemExit)
-"""What somebody else's code may raise; an interrupt is not theirs."""
+_NO_SAMPLE: Final = {_ANSWERS, "slices_are_well_formed", "slices_are_numbered"}
+"""Rules without which the laws cannot compute with the slices."""
+_ANY_FAULT: Final = (Exception, SystemExit)
+"""What a candidate may raise; an interrupt is not its own."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ class Failure(msgspec.Struct, frozen=True):
     broken: tuple[BrokenRule, ...]
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class Comparison(msgspec.Struct):
     """What became of the candidate over `orders` orders, those of the laws included.
 
     `broken` counts orders by rule and `laws` has the breaches by law, None where a law could not be
@@ -76,103 +78,46 @@ class Comparison(msgspec.Struct, frozen=True):
         return not self.failed and all(breaches == [] for breaches in self.laws.values())
 
 
-def candidate_answers_with_slices(candidate: Candidate, terms: SplitTerms) -> Iterator[str]:
-    """The splitter answers every order with a sequence of slices, and raises nothing."""
-    try:
-        made = _answer(candidate, terms)
-    except _WHATEVER as error:
-        yield _told(error)
-        return
-    if len(made) == _MOST_SLICES:
-        yield f"it answered with {_MOST_SLICES:,} slices and more"
-
-
-def same_terms_same_schedule(candidate: Candidate, terms: SplitTerms) -> Iterator[str]:
-    """The schedule is a function of the terms alone: asked again, the answer is the same."""
-    first = _answer(candidate, terms)
-    _answer(candidate, msgspec.structs.replace(terms, seed=terms.seed ^ 1))
-    second = _answer(candidate, terms)
-    for place, (one, other) in enumerate(zip(first, second, strict=False), 1):
-        if one != other:
-            yield f"asked again, the slice at place {place} is another: {other}, and was {one}"
-            return
-    if len(first) != len(second):
-        yield f"asked again, there are {len(second)} slices and were {len(first)}"
-
-
-def _answer(candidate: Candidate, terms: SplitTerms) -> tuple[Slice, ...]:
-    """What the candidate makes of the terms; of what has no end, a great many."""
-    return tuple(islice(candidate(terms), _MOST_SLICES))
-
-
-def _told(error: BaseException) -> str:
-    try:
-        return f"it raised {type(error).__name__}: {error}"
-    except _WHATEVER:
-        return f"it raised {type(error).__name__}"
-
-
-CANDIDATE_RULES: Final = (candidate_answers_with_slices, same_terms_same_schedule)
-"""What a splitter must do before its slices can be looked at."""
-
-
 def failure_of(candidate: Candidate, terms: SplitTerms) -> Failure | None:
     """What is wrong with the candidate's answer to these terms; None where every rule holds."""
-    for rule in CANDIDATE_RULES:
-        try:
-            breaches = list(rule(candidate, terms))
-        except _WHATEVER as error:
-            breaches = [f"asked again, {_told(error)}"]
-        if breaches:
-            return Failure(
-                terms, (), tuple(BrokenRule(rule=rule.__name__, breach=b) for b in breaches)
-            )
-    slices = _answer(candidate, terms)
-    broken = broken_rules(terms, slices)
-    return Failure(terms, slices, broken) if broken else None
+    first, failure = _answer(candidate, terms)
+    if failure is not None and failure.broken[0].rule == _ANSWERS:
+        return failure
+    _answer(candidate, msgspec.structs.replace(terms, seed=terms.seed ^ 1))
+    second, again = _answer(candidate, terms)
+    breach = None
+    if again is not None and again.broken[0].rule == _ANSWERS:
+        breach = f"asked again, {again.broken[0].breach}"
+    elif first != second:
+        breach = _difference(first, second)
+    return failure if breach is None else _failure(terms, _SAME, breach)
 
 
 def compare(
-    candidate: Candidate, orders: Sequence[SplitTerms], on_progress: Callable[[int, int], None]
+    candidate: Candidate, orders: Sequence[SplitTerms], on_progress: OnProgress
 ) -> Comparison:
     """Run the candidate over these orders, then over six more under many seeds, for the laws.
 
-    The rules are looked at in all of them. `on_progress` is told how many are done, of how many.
+    The rules are looked at in all of them. `on_progress` receives how many are done, of how many.
     """
-    tally = _Tally(len(orders) + len(_LAW_SIZES) * len(_LAW_SEEDS), on_progress)
-    for terms in orders:
-        tally.add(failure_of(candidate, terms))
+    names = (*CANDIDATE_RULES, *(rule.__name__ for rule in SCHEDULE_RULES))
     laws: dict[str, list[str] | None] = {law.__name__: None for law in SPLITTER_LAWS}
-    for size in _LAW_SIZES:
-        _look_at_laws(candidate, size, laws, tally)
-    return Comparison(
-        orders=tally.done,
-        failed=tally.failed,
-        broken=tally.broken,
-        laws=laws,
-        first=tally.first,
-    )
+    found = Comparison(0, 0, dict.fromkeys(names, 0), laws, None)
 
-
-class _Tally:
-    """What has been seen so far."""
-
-    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
-        rules = (*CANDIDATE_RULES, *SCHEDULE_RULES)
-        self.broken = {rule.__name__: 0 for rule in rules}
-        self.failed = self.done = 0
-        self.first: Failure | None = None
-        self._total, self._on_progress = total, on_progress
-
-    def add(self, failure: Failure | None) -> None:
-        """One more order is done."""
-        self.done += 1
+    def count(failure: Failure | None) -> None:
+        found.orders += 1
         if failure is not None:
-            self.failed += 1
-            self.first = self.first or failure
+            found.failed += 1
+            found.first = found.first or failure
             for rule in {breach.rule for breach in failure.broken}:
-                self.broken[rule] += 1
-        self._on_progress(self.done, self._total)
+                found.broken[rule] += 1
+        on_progress(found.orders, len(orders) + len(_LAW_SIZES) * len(_LAW_SEEDS))
+
+    for terms in orders:
+        count(failure_of(candidate, terms))
+    for size in _LAW_SIZES:
+        _look_at_laws(candidate, size, laws, count)
+    return found
 
 
 def generated_orders(count: int) -> list[SplitTerms]:
@@ -203,46 +148,69 @@ def shrink(candidate: Candidate, failure: Failure) -> Failure:
     return failure
 
 
+def last_takes_the_rest(terms: SplitTerms) -> tuple[Slice, ...]:
+    """A candidate that fails: the splitter that most people write first, with version 1's times.
+
+    All slices but one are drawn within 20 % of the average, and the last one takes the rest. Its
+    error is the sum of all the others', so it grows with their number: the last slice leaves the
+    bounds, and may come out at no shares or fewer.
+    """
+    total, count = terms.total_quantity, terms.num_splits
+    least, most = terms.quantity_bounds
+    random = SplitMix64(terms.seed)
+    quantities = [total // count] * (count - 1)
+    if terms.randomize:
+        quantities = [least + random.below(most - least + 1) for _ in quantities]
+    quantities.append(total - sum(quantities))
+    return tuple(
+        msgspec.structs.replace(s, quantity=quantity)
+        for s, quantity in zip(split_v1(terms), quantities, strict=True)
+    )
+
+
+def _answer(candidate: Candidate, terms: SplitTerms) -> tuple[tuple[Slice, ...], Failure | None]:
+    """What the candidate makes of the terms, and what is wrong with it."""
+    try:
+        slices = tuple(islice(candidate(terms), _MOST_SLICES))
+    except _ANY_FAULT as error:
+        breach = f"it raised {type(error).__name__}"
+        with suppress(*_ANY_FAULT):
+            breach += f": {error}"
+        return (), _failure(terms, _ANSWERS, breach)
+    if len(slices) == _MOST_SLICES:
+        breach = f"it answered with {_MOST_SLICES:,} slices and more"
+        return (), _failure(terms, _ANSWERS, breach)
+    broken = broken_rules(terms, slices)
+    return slices, Failure(terms, slices, broken) if broken else None
+
+
+def _failure(terms: SplitTerms, rule: str, breach: str) -> Failure:
+    return Failure(terms, (), (BrokenRule(rule=rule, breach=breach),))
+
+
+def _difference(first: Sequence[Slice], second: Sequence[Slice]) -> str:
+    for place, (one, other) in enumerate(zip(first, second, strict=False), 1):
+        if one != other:
+            return f"asked again, the slice at place {place} is another: {other}, and was {one}"
+    return f"asked again, there are {len(second)} slices and were {len(first)}"
+
+
 def _look_at_laws(
-    candidate: Candidate, size: Size, laws: dict[str, list[str] | None], tally: _Tally
+    candidate: Candidate,
+    size: Size,
+    laws: dict[str, list[str] | None],
+    count: Callable[[Failure | None], None],
 ) -> None:
     """Hold a sample of that size against every law, unless it cannot be made."""
     terms = SplitTerms(**size._asdict(), randomize=True, seed=0, starts_at=_STARTS_AT)
     schedules: dict[int, tuple[Slice, ...]] = {}
     for seed in _LAW_SEEDS:
-        seeded = msgspec.structs.replace(terms, seed=seed)
-        failure = _sampled(candidate, seeded, schedules)
-        tally.add(failure)
-        if failure is not None and not _countable(failure):
+        schedules[seed], failure = _answer(candidate, msgspec.structs.replace(terms, seed=seed))
+        count(failure)
+        if failure is not None and not _NO_SAMPLE.isdisjoint(b.rule for b in failure.broken):
             return
     sample = sample_of(lambda seeded: schedules[seeded.seed], terms, _LAW_SEEDS)
     order = f"{size.total_quantity:,} shares in {size.num_splits} slices"
     for law in SPLITTER_LAWS:
         breaches = [f"{order}: {breach}" for breach in law(sample)]
         laws[law.__name__] = (laws[law.__name__] or []) + breaches
-
-
-def _sampled(
-    candidate: Candidate, terms: SplitTerms, schedules: dict[int, tuple[Slice, ...]]
-) -> Failure | None:
-    """The schedule for one seed, kept for the laws, and what is wrong with it."""
-    try:
-        slices = schedules[terms.seed] = _answer(candidate, terms)
-    except _WHATEVER as error:
-        breach = BrokenRule(rule=candidate_answers_with_slices.__name__, breach=_told(error))
-        return Failure(terms, (), (breach,))
-    broken = broken_rules(terms, slices)
-    return Failure(terms, slices, broken) if broken else None
-
-
-def _countable(failure: Failure) -> bool:
-    """Whether the laws can compute with these slices, wrong as they are."""
-    rules = {breach.rule for breach in failure.broken}
-    return rules.isdisjoint(_NOT_COUNTABLE)
-
-
-_NOT_COUNTABLE: Final = {
-    candidate_answers_with_slices.__name__,
-    "slices_are_well_formed",
-    "slices_are_numbered",
-}

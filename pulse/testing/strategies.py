@@ -5,7 +5,7 @@ Everything drawn is valid: what breaks a rule is the business of the test that b
 
 import unicodedata
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,18 +18,17 @@ from pulse.domain import (
     MAX_QUANTITY,
     MAX_SPLITS,
     MIN_SPLITS,
-    Order,
     OrderRefused,
     OrderSpec,
     PlaceOrder,
     RecordedBy,
     Slice,
+    SplitConfigRequest,
     SplitTerms,
     Trace,
     parse_order_request,
     split,
 )
-from pulse.testing.commands import place_order
 
 
 class Size(NamedTuple):
@@ -45,8 +44,17 @@ PRIMES: Final = (101, 997, 7919, 104_729, 15_485_863, 999_999_937)
 _REAL_INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
 
 
+_ORDER: Final = OrderSpec(
+    order_unique_key="ouk_1",
+    instrument="NSE:RELIANCE",
+    side="BUY",
+    total_quantity=100,
+    split_config=SplitConfigRequest(num_splits=5, duration_minutes=60, randomize=True),
+)
+
+
 def _is_accepted(order_unique_key: str) -> bool:
-    order = place_order(order_unique_key).spec
+    order = msgspec.structs.replace(_ORDER, order_unique_key=order_unique_key)
     try:
         return parse_order_request(msgspec.json.encode(order)) == order
     except OrderRefused:
@@ -229,8 +237,3 @@ def _terms_within(
         seed=draw(numbers(0, terms.seed)),
         starts_at=draw(st.sampled_from((_SIMPLE_START, terms.starts_at))),
     )
-
-
-def seconds_after(order: Order, least: int, most: int) -> st.SearchStrategy[datetime]:
-    """Moments that many whole seconds after the order's creation."""
-    return st.integers(least, most).map(lambda s: order.created_at + timedelta(seconds=s))

@@ -102,9 +102,9 @@ def test_the_start_can_be_told() -> None:
 @pytest.mark.parametrize(
     ("missing", "module", "arguments"),
     [
-        ("plotille", "pulse.cli.splitter.chart", ()),
-        ("matplotlib", "pulse.cli.splitter.image", ("--svg", "x.svg")),
-        ("matplotlib", "pulse.cli.splitter.image", ("--svg", "x.svg", "--json")),
+        ("plotille", "plotille", ()),
+        ("matplotlib", "matplotlib.figure", ("--svg", "x.svg")),
+        ("matplotlib", "matplotlib.figure", ("--svg", "x.svg", "--json")),
     ],
 )
 def test_without_the_extra_nothing_is_printed_but_what_to_install(

@@ -13,9 +13,9 @@ from pulse.domain import Trace
 from pulse.eventstore import EventStore
 from pulse.postgres import Connection, Database
 from pulse.projections import OrderReader
-from pulse.testing import place_order
 from pulse.workers import Fate, TimeoutMonitor
 from tests.support.cli import claim
+from tests.support.commands import place_order
 from tests.support.events import order_created
 from tests.support.log import running_store
 from tests.support.splitting import (

@@ -25,9 +25,9 @@ from pulse.domain import (
 from pulse.eventstore import AppendOutcomeUnknown, EventStore, EventUnreadable
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections import OrderReader
-from pulse.testing import place_order
 from pulse.workers import Claims
 from tests.support.cli import write
+from tests.support.commands import place_order
 from tests.support.events import MAPPER, TRACE, slices_scheduled, stored
 from tests.support.log import running_store, standing
 from tests.support.read_model import project

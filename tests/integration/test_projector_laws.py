@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pulse.domain import Event
 from pulse.postgres import Database
 from pulse.projections import Projected
-from pulse.testing import histories
 from tests.support.events import stored
+from tests.support.histories import histories
 from tests.support.log import running_store
 from tests.support.read_model import folded, forget, forget_the_log, projector, queue
 

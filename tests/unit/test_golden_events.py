@@ -27,7 +27,8 @@ from pulse.domain import (
     fold,
 )
 from pulse.eventstore.mapper import EventMapper
-from pulse.testing import check_schedule, histories
+from pulse.testing import check_schedule
+from tests.support.histories import histories
 
 GOLDEN: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "domain" / "golden" / "events.json").read_text(encoding="utf-8")

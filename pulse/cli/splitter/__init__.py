@@ -1,24 +1,14 @@
-"""`pulse splitter`: the splitting kit at a terminal, one module a command."""
+"""`pulse splitter`: the splitting kit at a terminal."""
 
-import typer
-
-from pulse.cli.splitter.catalogue import rules, vectors
-from pulse.cli.splitter.compare import compare
+from pulse.cli.splitter.compare import compare, rules, vectors
 from pulse.cli.splitter.show import show
 from pulse.cli.splitter.verify import verify
-from pulse.cli.terminal import add_command, help_if_alone
+from pulse.cli.terminal import group
 
-splitter = typer.Typer(
-    name="splitter",
-    help="How orders are split: draw a schedule, prove stored ones, try a splitter of your own.",
-    epilog="Exit codes: 0 well, 1 a rule is broken or a schedule differs, 2 wrong usage or "
-    "settings, 3 could not start.",
-    rich_markup_mode=None,
+splitter = group(
+    "splitter",
+    "How orders are split: draw a schedule, prove stored ones, try a splitter of your own.",
+    "Exit codes: 0 well, 1 a rule is broken or a schedule differs, 2 wrong usage or settings, 3 "
+    "could not start.",
+    (show, verify, compare, rules, vectors),
 )
-for _command in (show, verify, compare, rules, vectors):
-    add_command(splitter, _command)
-
-
-@splitter.callback(invoke_without_command=True)
-def _alone(context: typer.Context) -> None:
-    help_if_alone(context)

@@ -1,22 +1,39 @@
-"""`pulse splitter compare`: a splitter of one's own, held against every rule."""
+"""`pulse splitter compare`, `rules` and `vectors`: what others hold their own splitters against."""
 
-from collections.abc import Sequence
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from typing import Annotated, Any
+from io import TextIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
+from rich.text import Text
 
 from pulse.application import newest_terms
-from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
+from pulse.cli.exits import NOT_WELL, extra_needed, on_postgres
 from pulse.cli.progress import progress_on
-from pulse.cli.splitter.candidate import load_candidate
-from pulse.cli.splitter.kit import kit_needed
-from pulse.cli.terminal import EscapedErrors, echo, errors, output
-from pulse.domain import CURRENT_SPLITTER_VERSION, SPLITTERS, SplitTerms
+from pulse.cli.schedule_text import draw
+from pulse.cli.splitter.show import title
+from pulse.cli.terminal import PIPE_COLUMNS, AsJson, counted, echo, errors, output
+from pulse.domain import (
+    CURRENT_SPLITTER_VERSION,
+    SCHEDULE_RULES,
+    SPLITTERS,
+    Splitter,
+    SplitTerms,
+    rule_sentence,
+)
 from pulse.errors import PulseError
-from pulse.process.startup import settings_from_environment
-from pulse.settings import Settings
+from pulse.printable import printable, printable_lines
+from pulse.process.tools import Tools
+
+if TYPE_CHECKING:
+    from pulse.testing.comparing import Comparison, Failure
+
+_MAX_BREACHES: Final = 3
 
 
 def compare(
@@ -30,7 +47,7 @@ def compare(
     stored: Annotated[
         bool, typer.Option("--stored", help="The newest stored orders instead of generated ones.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Try a splitter of your own: what if orders were split by it?
 
@@ -38,7 +55,7 @@ def compare(
     favoured; the same ones at every run) or stored, and holds what it makes
     against every rule of a schedule; then over six more under 2,000 seeds each,
     to see that it favours no position. The first order that fails is shrunk to a
-    minimal one. Beside it stands the splitter that new orders get.
+    minimal one. Beside it is the splitter that new orders get.
 
     The function takes pulse.domain.SplitTerms and returns pulse.domain.Slice, a
     sequence of them; its module is looked for in the working directory first.
@@ -52,34 +69,188 @@ def compare(
     Example, the splitter that most people write first:
       pulse splitter compare pulse.testing:last_takes_the_rest
     """
-    with kit_needed():
-        from pulse.cli.splitter.compare_text import render  # noqa: PLC0415 - needs an extra
-        from pulse.testing import comparing  # noqa: PLC0415 - same
-    function = load_candidate(candidate)
-    terms = _stored_terms(orders) if stored else comparing.generated_orders(orders)
+    with extra_needed():
+        from pulse.testing import comparing  # noqa: PLC0415 - needs an extra
+    function = _function(candidate)
+
+    async def read(tools: Tools) -> Sequence[SplitTerms]:
+        return await newest_terms(tools.store, tools.orders, orders)
+
+    terms = on_postgres(read) if stored else comparing.generated_orders(orders)
     if not terms:
         raise PulseError("there are no stored orders to try it on: leave out --stored")
-    with progress_on(errors(), "order") as on_progress, redirect_stdout(EscapedErrors()):
+    with progress_on(errors(), "order") as on_progress, redirect_stdout(_EscapedErrors()):
         found = comparing.compare(function, terms, on_progress)
         smallest = None if found.first is None else comparing.shrink(function, found.first)
     if as_json:
-        echo(msgspec.json.encode(_machine_form(found, smallest)))
+        echo(msgspec.json.encode({**msgspec.structs.asdict(found), "smallest": smallest}))
     else:
         current = comparing.compare(SPLITTERS[CURRENT_SPLITTER_VERSION], terms, lambda *_: None)
-        for line in render(candidate, found, smallest, current):
+        for line in _render(candidate, found, smallest, current):
             output().print(line)
     if not found.holds:
         raise typer.Exit(NOT_WELL)
 
 
-def _stored_terms(most: int) -> Sequence[SplitTerms]:
-    return run_to_end(_read(settings_from_environment(), most))
+def rules(
+    *,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As a table for documentation.")
+    ] = False,
+) -> None:
+    """List the rules of every schedule.
+
+    They are the functions of `pulse.domain.SCHEDULE_RULES`, which the workers
+    check before they append a schedule, and `pulse splitter verify` afterwards.
+    Then the laws that hold over many seeds. Needs no database, and the extra
+    pulse[testing].
+
+    Exit codes: 0 listed, 2 wrong usage, or the extra is missing.
+
+    Example:
+      pulse splitter rules
+    """
+    with extra_needed():
+        from pulse.testing import SPLITTER_LAWS  # noqa: PLC0415 - needs an extra
+    console = output()
+    width = max(len(rule.__name__) for rule in (*SCHEDULE_RULES, *SPLITTER_LAWS))
+    if markdown:
+        for heading, group in (
+            ("rule of a schedule", SCHEDULE_RULES),
+            ("law over many seeds", SPLITTER_LAWS),
+        ):
+            console.print(f"| {heading} | holds when |")
+            console.print("|---|---|")
+            for rule in group:
+                console.print(f"| `{rule.__name__}` | {rule_sentence(rule)} |")
+            if group is SCHEDULE_RULES:
+                console.print("")
+        return
+    for heading, group in (("Of a schedule", SCHEDULE_RULES), ("Over many seeds", SPLITTER_LAWS)):
+        console.print(heading, style="bold")
+        for rule in group:
+            console.print(f"  {rule.__name__:<{width}}  {rule_sentence(rule)}")
 
 
-async def _read(settings: Settings, most: int) -> Sequence[SplitTerms]:
-    async with open_tools_or_stop(settings) as tools:
-        return await newest_terms(tools.store, tools.orders, most)
+def vectors(
+    splitter_version: Annotated[
+        int, typer.Option(help="Which splitter's.", min=1)
+    ] = CURRENT_SPLITTER_VERSION,
+) -> None:
+    """Write the conformance vectors: what any implementation must answer.
+
+    JSON on standard output: schedules with their terms and seeds, orders that are
+    accepted or refused, schedules that break rules. Its format and the algorithm
+    are described in docs/conformance/README.md. The same at every run. Needs no
+    database, and the extra pulse[testing].
+
+    Exit codes: 0 written, 2 wrong usage, or this code has no such splitter, or
+    the extra is missing.
+
+    Example:
+      pulse splitter vectors > splitting-v1.json
+    """
+    if splitter_version not in SPLITTERS:
+        known = ", ".join(map(str, SPLITTERS))
+        raise typer.BadParameter(f"expected one of {known}", param_hint="--splitter-version")
+    with extra_needed():
+        from pulse.testing.vectors import vectors as lines  # noqa: PLC0415 - needs an extra
+    for line in lines(splitter_version):
+        echo(line)
 
 
-def _machine_form(found: Any, smallest: Any) -> dict[str, Any]:  # noqa: ANN401 - the extra's types
-    return {**msgspec.structs.asdict(found), "smallest": smallest}
+class _EscapedErrors(TextIOBase):
+    """Standard error for a candidate that prints: control characters but line breaks escaped."""
+
+    def write(self, text: str) -> int:
+        sys.stderr.write(printable_lines(text))
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _function(name: str) -> Splitter:
+    """The function at MODULE:FUNCTION, looked for in the working directory first."""
+    module_name, colon, function_name = name.partition(":")
+    if not (module_name and colon and function_name):
+        raise _wrong(f"{name!r} has another form than MODULE:FUNCTION, as in my_splits:split")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise _wrong(f"no module {error.name} in {here} or installed") from None
+    except (Exception, SystemExit) as error:
+        raise _wrong(f"importing {module_name} fails: {type(error).__name__}: {error}") from error
+    function: Any = getattr(module, function_name, None)
+    if not callable(function):
+        raise _wrong(f"{module_name} has no function {function_name}")
+    splitter: Splitter = function
+    return splitter
+
+
+def _wrong(message: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint="MODULE:FUNCTION")
+
+
+def _render(
+    name: str, found: "Comparison", smallest: "Failure | None", current: "Comparison"
+) -> Iterator[Text]:
+    """A table of rules and laws, the candidate beside the current splitter; then what failed."""
+    orders, version = counted(found.orders, "order"), f"version {CURRENT_SPLITTER_VERSION}"
+    width = max(map(len, [*found.broken, *found.laws]))
+
+    def row(rule: str, count: int | None, beside: int | None) -> Text:
+        shown, shown_beside = ("-" if n is None else f"{n:,}" for n in (count, beside))
+        line = Text(f"  {rule:<{width}}  ")
+        line.append(f"{shown:>9}", "green" if count == 0 else "red")
+        return line.append(f"  {shown_beside:>9}", "dim")
+
+    yield Text(f"{printable(name)} over {orders}, beside splitter {version}", "bold")
+    yield Text(f"  {'orders that break a rule':<{width}}  {'candidate':>9}  {version:>9}", "dim")
+    for rule, count in found.broken.items():
+        yield row(rule, count, current.broken[rule])
+    yield Text("  breaches of a law over many seeds", "dim")
+    for law, breaches in found.laws.items():
+        beside = current.laws[law]
+        yield row(
+            law,
+            None if breaches is None else len(breaches),
+            None if beside is None else len(beside),
+        )
+        for breach in (breaches or [])[:_MAX_BREACHES]:
+            yield Text(f"    {breach}", "red")
+        if breaches is not None and len(breaches) > _MAX_BREACHES:
+            yield Text(f"    and {len(breaches) - _MAX_BREACHES} more", "red")
+    if smallest is not None:
+        yield from _smallest(smallest)
+    yield Text("")
+    if found.holds:
+        holds = (
+            f"Every rule holds for each of {orders}, and in the samples no position is favoured."
+        )
+        yield Text(holds, "green")
+        return
+    broken = sum(bool(count) for count in found.broken.values())
+    laws = sum(bool(breaches) for breaches in found.laws.values())
+    unseen = sum(breaches is None for breaches in found.laws.values())
+    verdict = f"{counted(broken, 'rule')} and {counted(laws, 'law')} are broken"
+    if unseen:
+        verdict += f", {counted(unseen, 'law')} could not be looked at"
+    yield Text(f"{found.failed:,} of {orders} fail: {verdict}. Nothing was written.", "bold red")
+
+
+def _smallest(failure: "Failure") -> Iterator[Text]:
+    terms = failure.terms
+    yield Text("")
+    yield Text("The smallest order found that fails", "bold")
+    yield Text(f"  {title(terms)}, created at {msgspec.to_builtins(terms.starts_at)}")
+    yield Text(f"  {msgspec.json.encode(terms).decode()}")
+    drawable = all(breach.rule != "slices_are_well_formed" for breach in failure.broken)
+    if failure.slices and drawable:
+        yield from draw(failure.slices, terms, PIPE_COLUMNS, blocks=False)
+        return
+    for breach in failure.broken:
+        yield Text(printable(f"  {breach.rule}: {breach.breach}"), "red")

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,9 +11,8 @@ import msgspec
 import typer
 from rich.text import Text
 
+from pulse.cli.exits import extra_needed
 from pulse.cli.schedule_text import draw, verdict
-from pulse.cli.splitter.kit import kit_needed
-from pulse.cli.splitter.points import slices_in
 from pulse.cli.terminal import columns, counted, duration, echo, has_blocks, output
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
@@ -34,6 +34,13 @@ _MOST_SEED: Final = 2**64 - 1
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}|[0-9]{17,20}")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HEX: Final = re.compile(r"[0-9a-f]{16}")
+
+_MARGIN_COLUMNS: Final = 22
+"""What a chart in the terminal needs beside its canvas, for axes and their labels."""
+_ROWS: Final = 16
+_WHOLE_FROM: Final = 10
+_HEADROOM: Final = 1.1
+_ROOM_FOR_THE_LAST: Final = 1.02
 
 Total = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_QUANTITY, help="Shares.")]
 Splits = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_SPLITS, help="Slices.")]
@@ -99,7 +106,10 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     )
     slices = split(terms, splitter_version)
     if svg is not None:
-        _write(svg, terms, slices)
+        try:
+            _write_svg(svg, terms, slices)
+        except OSError as error:
+            raise PulseError(f"the picture cannot be written: {error}") from error
     if as_json:
         echo(msgspec.json.encode({"seed": f"{terms.seed:016x}", "slices": slices}))
     elif svg is None:
@@ -127,15 +137,6 @@ def _seed_of(text: str) -> int:
     return int(text)
 
 
-def _write(svg: Path, terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
-    with kit_needed():
-        from pulse.cli.splitter.image import write_svg  # noqa: PLC0415 - needs an extra
-    try:
-        write_svg(svg, terms, slices)
-    except OSError as error:
-        raise PulseError(f"the picture cannot be written: {error}") from error
-
-
 def _print(terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
     """A chart, or a line a slice where a chart has no room or the terminal no characters for it.
 
@@ -143,11 +144,9 @@ def _print(terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
     """
     console = output()
     width = columns(console)
-    if console.encoding.lower().startswith("utf") and terms.num_splits <= slices_in(width):
-        with kit_needed():
-            from pulse.cli.splitter.chart import chart_lines  # noqa: PLC0415 - needs an extra
+    if console.encoding.lower().startswith("utf") and terms.num_splits <= width - _MARGIN_COLUMNS:
         colours = console.is_terminal and not console.no_color
-        chart = chart_lines(terms, slices, width, colours=colours)
+        chart = _chart(terms, slices, width, colours=colours)
         drawn = [*map(Text.from_ansi, chart), *verdict(slices, terms)]
     else:
         lines = draw(slices, terms, width, blocks=has_blocks(console))
@@ -170,3 +169,63 @@ def title(terms: SplitTerms) -> str:
         f"{counted(terms.total_quantity, 'share')} in {terms.num_splits} slices over "
         f"{terms.duration_minutes} min, {how}"
     )
+
+
+def _chart(terms: SplitTerms, slices: Sequence[Slice], columns: int, *, colours: bool) -> list[str]:
+    with extra_needed():
+        import plotille  # noqa: PLC0415 - an extra
+    even = _even_split(terms)
+    chart = plotille.Figure()
+    chart.width, chart.height = columns - _MARGIN_COLUMNS, _ROWS
+    chart.with_colors = colours
+    chart.origin = False
+    chart.set_x_limits(0, terms.duration_minutes * _ROOM_FOR_THE_LAST)
+    chart.set_y_limits(0, max(s.quantity for s in [*slices, *even]) * _HEADROOM)
+    chart.x_label, chart.y_label = "min", "shares"
+    chart.x_ticks_fkt = chart.y_ticks_fkt = _short
+    minutes, shares = _points(terms, slices)
+    for minute, quantity in zip(minutes, shares, strict=True):
+        chart.plot([minute, minute], [0, quantity], lc="cyan" if colours else None)
+    chart.scatter(*_points(terms, even), lc="yellow" if colours else None, marker="o")
+    drawn: str = chart.show()
+    return [*drawn.splitlines(), "  bars: the slices   o: the even split"]
+
+
+def _write_svg(path: Path, terms: SplitTerms, slices: Sequence[Slice]) -> None:
+    """Write the picture, the allowed bounds beside it. The same schedule gives the same bytes."""
+    with extra_needed():
+        import matplotlib as mpl  # noqa: PLC0415 - an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415 - same
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.add_subplot()
+    stems = axes.stem(*_points(terms, slices), basefmt=" ", label="slices")
+    stems.markerline.set_markersize(4)
+    even = _points(terms, _even_split(terms))
+    axes.plot(*even, "o", mfc="none", color="tab:orange", label="even split")
+    least, most = terms.quantity_bounds
+    axes.axhspan(least, most, color="tab:green", alpha=0.1, label=f"allowed: {least:,} to {most:,}")
+    how = f"seed {terms.seed:016x}" if terms.randomize else "evenly"
+    axes.set_title(f"{terms.total_quantity:,} shares in {terms.num_splits} slices, {how}")
+    axes.set(xlabel="minutes after the order's creation", ylabel="shares")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    with mpl.rc_context({"svg.hashsalt": "pulse", "svg.fonttype": "none"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _points(terms: SplitTerms, slices: Sequence[Slice]) -> tuple[list[float], list[int]]:
+    """Minutes after the order's creation, and shares."""
+    minutes = [(s.scheduled_at - terms.starts_at).total_seconds() / 60 for s in slices]
+    return minutes, [s.quantity for s in slices]
+
+
+def _even_split(terms: SplitTerms) -> Sequence[Slice]:
+    return split(msgspec.structs.replace(terms, randomize=False), CURRENT_SPLITTER_VERSION)
+
+
+def _short(value: float, _: object) -> str:
+    """At most nine characters, three digits of which tell the value."""
+    for limit, letter in ((1e9, "G"), (1e6, "M")):
+        if value >= limit:
+            return f"{value / limit:.3g} {letter}"
+    return f"{value:,.0f}" if value >= _WHOLE_FROM else f"{value:.2g}"

@@ -37,7 +37,8 @@ from pulse.domain import (
     order_id_for,
     splitting,
 )
-from pulse.testing import given_events, place_orders
+from pulse.testing import place_orders
+from tests.support.scenario import given_events
 
 T0 = datetime(2026, 3, 2, 9, 15, 0, 123456, tzinfo=UTC)
 API = RecordedBy(component="api", instance="api-1", code_version="0.1.0")

@@ -25,7 +25,7 @@ from pulse.domain import (
     evolve,
     fold,
 )
-from pulse.testing import histories
+from tests.support.histories import histories
 
 ANY = settings(max_examples=100, deadline=None)
 

@@ -14,7 +14,7 @@ from pulse.domain import (
     parse_order_request,
     require_valid_order,
 )
-from pulse.testing import place_order
+from tests.support.commands import place_order
 
 GOOD: dict[str, Any] = {
     "order_unique_key": "ouk_abc123xyz",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from math import isqrt
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from pulse.domain import (
     MIN_SPLITS,
-    Order,
     OrderSpec,
-    OrderState,
     PlaceOrder,
     Slice,
     SplitTerms,
@@ -24,13 +22,10 @@ from pulse.testing import (
     edge_split_terms,
     moments,
     order_requests,
-    orders,
-    orders_in_progress,
     place_orders,
     schedules,
     split_terms,
 )
-from pulse.testing.histories import FailureReason
 from pulse.testing.strategies import PRIMES
 
 Drawn = TypeVar("Drawn")
@@ -139,62 +134,6 @@ def test_the_choice_of_randomisation_can_be_narrowed(many_terms: list[SplitTerms
 def test_order_requests_and_commands_can_be_drawn(spec: OrderSpec, command: PlaceOrder) -> None:
     assert spec.split_config.num_splits >= MIN_SPLITS
     assert 0 <= command.split_seed < 2**64
-
-
-@pytest.mark.parametrize("state", ["PENDING", "COMPLETED", "FAILED"])
-def test_orders_come_in_the_state_asked_for(state: OrderState) -> None:
-    found: list[Order] = drawn_from(orders(state), 20)
-    assert {order.state for order in found} == {state}
-    assert {order.version for order in found} == {1 if state == "PENDING" else 2}
-    assert {bool(order.slices) for order in found} == {state == "COMPLETED"}
-
-
-@pytest.mark.parametrize("reason", ["TIMED_OUT", "TOO_LATE", "SPLITTING_ERROR"])
-def test_failed_orders_come_for_the_reason_asked_for(reason: FailureReason) -> None:
-    found: list[Order] = drawn_from(orders("FAILED", reason), 20)
-    assert {order.failure_reason for order in found} == {reason}
-
-
-def test_failed_orders_come_for_every_reason_where_none_is_asked_for() -> None:
-    found: list[Order] = drawn_from(orders("FAILED"), 60)
-    assert {order.failure_reason for order in found} == {
-        "TIMED_OUT",
-        "TOO_LATE",
-        "SPLITTING_ERROR",
-    }
-
-
-def test_a_claim_makes_a_pending_order_one_in_progress_and_it_can_be_split() -> None:
-    for order, claim in drawn_from(orders_in_progress(), 20):
-        assert order.state == "PENDING"
-        assert order.created_at <= claim.claimed_at <= order.window_ends_at
-        assert claim.first_claimed_at == claim.claimed_at
-
-
-def test_a_reason_alone_asks_for_a_failed_order() -> None:
-    found: list[Order] = drawn_from(orders(reason="TOO_LATE"), 10)
-    assert {order.state for order in found} == {"FAILED"}
-
-
-@pytest.mark.parametrize(
-    ("state", "reason", "told"),
-    [
-        ("IN_PROGRESS", None, "one of PENDING, COMPLETED, FAILED, not 'IN_PROGRESS'"),
-        ("completed", None, "not 'completed'"),
-        ("COMPLETED", "TOO_LATE", "a FAILED order has one of TIMED_OUT, "),
-        (None, "LATE", "not 'LATE'"),
-    ],
-)
-def test_a_state_or_reason_that_does_not_exist_is_refused(
-    state: Any, reason: Any, told: str
-) -> None:
-    with pytest.raises(ValueError, match=told):
-        orders(state, reason)
-
-
-def test_orders_come_in_every_state_where_none_is_asked_for() -> None:
-    found: list[Order] = drawn_from(orders(), 50)
-    assert {order.state for order in found} == {"PENDING", "COMPLETED", "FAILED"}
 
 
 def test_moments_have_microseconds_and_have_none() -> None:
