@@ -23,7 +23,7 @@ MANY_FAILED: Final = 5
 class Notice(msgspec.Struct, frozen=True):
     """A stable code, and a sentence that says what is wrong and what to do.
 
-    With `needs_person` it does not pass by itself: `pulse status` exits with 1.
+    With `needs_person` it does not pass by itself, and `pulse status` exits with 1.
     """
 
     code: str

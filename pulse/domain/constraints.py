@@ -31,12 +31,12 @@ Struct = type[msgspec.Struct]
 
 
 class Fault(NamedTuple):
-    """What is wrong with a field; `field` is empty where the object as a whole is at fault.
+    """What is wrong with a field; `field` is None where the object as a whole is at fault.
 
     `in_value` is false for a missing or unknown field.
     """
 
-    field: str
+    field: str | None
     problem: str
     expected: str
     in_value: bool = True
@@ -53,9 +53,9 @@ def fault_of(error: msgspec.ValidationError, struct: Struct) -> Fault:
         names = ", ".join(_struct_at(path, struct).__struct_fields__)
         return Fault(below + unknown[1], "is not a field", f"only {names}", False)
     if wrong_type := _WRONG_TYPE.match(text):
-        return Fault(path, f"is {_TYPES[wrong_type[1]]}", expected_of(path, struct))
+        return Fault(path or None, f"is {_TYPES[wrong_type[1]]}", expected_of(path, struct))
     problem = next(problem for message, problem in _PROBLEMS if message.match(text))
-    return Fault(path, problem, expected_of(path, struct))
+    return Fault(path or None, problem, expected_of(path, struct))
 
 
 def expected_of(path: str, struct: Struct) -> str:

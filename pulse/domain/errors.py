@@ -8,14 +8,14 @@ from pulse.errors import PulseError
 class OrderRefused(PulseError):
     """An order request breaks a rule: `code` and `field` say which, `expected` what is right.
 
-    `field` is empty where no single field is at fault.
+    `field` is None where no single field is at fault.
     """
 
-    def __init__(self, code: str, field: str, expected: str, problem: str) -> None:
+    def __init__(self, code: str, field: str | None, expected: str, problem: str) -> None:
         self.code = code
         self.field = field
         self.expected = expected
-        super().__init__(f"{field or 'the body'} {problem}: expected {expected}")
+        super().__init__(f"{'the body' if field is None else field} {problem}: expected {expected}")
 
 
 class OrderUniqueKeyTaken(PulseError):

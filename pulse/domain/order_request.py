@@ -150,7 +150,7 @@ def require_valid_order(spec: OrderSpec) -> None:
 
 def _refusal(error: msgspec.ValidationError) -> OrderRefused:
     fault = fault_of(error, OrderSpec)
-    code = _CODES.get(fault.field.partition(".")[0]) if fault.in_value else None
+    code = _CODES.get((fault.field or "").partition(".")[0]) if fault.in_value else None
     return OrderRefused(code or INVALID_REQUEST, fault.field, fault.expected, fault.problem)
 
 

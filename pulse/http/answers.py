@@ -1,26 +1,36 @@
-"""What the API and the gateway answer alike about orders."""
+"""What the API and the gateway answer alike."""
 
-from typing import Final
+from typing import Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Response
 
 from pulse.application import OrderNotFound
-from pulse.http.errors import JSON
 
-_MOST_ECHOED_CHARACTERS: Final = 72
+_MAX_ECHOED_CHARACTERS = 72
 
 
-class PlacedBody(msgspec.Struct, frozen=True):
-    """The answer to an order that stands."""
+class PlacedOrder(msgspec.Struct, frozen=True):
+    """The order that exists under the key."""
 
     order_id: UUID
     order_unique_key: str
 
 
-def known_form(order_id: str) -> UUID:
-    """An id in the form Pulse gives out; anything else is the id of no order.
+class Health(msgspec.Struct, frozen=True):
+    """The process is alive."""
+
+    status: Literal["ok"]
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """A greeting."""
+
+    message: str
+
+
+def order_id_of(text: str) -> UUID:
+    """The id that a path names, in the form Pulse gives out; any other is the id of no order.
 
     `UUID` alone would also take braces, `urn:`, underscores, and dashes in any place.
 
@@ -28,14 +38,9 @@ def known_form(order_id: str) -> UUID:
         OrderNotFound: it has another form.
     """
     try:
-        known = UUID(order_id)
+        order_id = UUID(text)
     except ValueError:
-        known = None
-    if known is None or str(known) != order_id.lower():
-        raise OrderNotFound(order_id[:_MOST_ECHOED_CHARACTERS])
-    return known
-
-
-def json_answer(answer: object, status: int) -> Response[bytes]:
-    """A response whose body is this, as JSON."""
-    return Response(msgspec.json.encode(answer), status_code=status, media_type=JSON)
+        order_id = None
+    if order_id is None or str(order_id) != text.lower():
+        raise OrderNotFound(text[:_MAX_ECHOED_CHARACTERS])
+    return order_id

@@ -4,16 +4,17 @@ import codecs
 import json
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from pulse.domain import OrderSpec, parse_order_request
 from pulse.http.errors import TOO_LARGE, BadRequest
-from pulse.http.limits import MAX_ORDER_BYTES
+from pulse.http.limits import MAX_ORDER_BYTES, CallerGone
 
 MAX_BATCH_ORDERS: Final = 1000
-_MOST_ECHOED_CHARACTERS: Final = 72
+_MAX_ECHOED_CHARACTERS: Final = 72
+_MAX_DIGITS: Final = 20
 
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -33,7 +34,7 @@ def require_unencoded(content_encoding: bytes) -> None:
     """Refuse a body that its Content-Encoding header declares compressed or otherwise encoded."""
     encodings = content_encoding.decode("latin-1").lower().split(",")
     if any(encoding.strip() not in {"", "identity"} for encoding in encodings):
-        shown = ascii(content_encoding.decode("latin-1")[:_MOST_ECHOED_CHARACTERS])[1:-1]
+        shown = ascii(content_encoding.decode("latin-1")[:_MAX_ECHOED_CHARACTERS])[1:-1]
         raise BadRequest(
             f"Content-Encoding {shown} is not supported: send the body as it is, without that "
             "header",
@@ -41,6 +42,38 @@ def require_unencoded(content_encoding: bytes) -> None:
             code="UNSUPPORTED_MEDIA_TYPE",
             expected="no Content-Encoding, or identity",
         )
+
+
+async def receive_json(scope: Any, receive: Any, max_bytes: int) -> bytes:  # noqa: ANN401 - ASGI
+    """The body of a request, as it came.
+
+    Raises:
+        BadRequest: it does not say that it is JSON, is encoded, or is too large; a body whose
+            declared length is too large is not read.
+        CallerGone: the caller hung up before it was whole.
+    """
+    declared = b"0"
+    content_type = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            content_type = content_type or value
+        elif name == b"content-length":
+            declared = value
+        elif name == b"content-encoding":
+            require_unencoded(value)
+    require_json(content_type.decode("latin-1"))
+    if len(declared) > _MAX_DIGITS or (declared.isdigit() and int(declared) > max_bytes):
+        raise _too_large()
+    body: bytes = b""
+    while True:
+        message: dict[str, Any] = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerGone
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return body
 
 
 def read_order(body: bytes) -> OrderSpec:
@@ -51,7 +84,7 @@ def read_order(body: bytes) -> OrderSpec:
         OrderRefused: it breaks a rule.
     """
     if len(body) > MAX_ORDER_BYTES:
-        raise BadRequest(TOO_LARGE, status=413, code="PAYLOAD_TOO_LARGE")
+        raise _too_large()
     if not body.strip():
         raise BadRequest("the body is empty: send an order as a JSON object", expected="an object")
     try:
@@ -149,3 +182,7 @@ def _unreadable(body: bytes, error: Exception) -> BadRequest:
     if isinstance(error, UnicodeDecodeError):
         return BadRequest("the body is not valid UTF-8", expected="JSON in UTF-8")
     return BadRequest(f"the body is not valid JSON: {error}", expected="JSON in UTF-8")
+
+
+def _too_large() -> BadRequest:
+    return BadRequest(TOO_LARGE, status=413, code="PAYLOAD_TOO_LARGE")

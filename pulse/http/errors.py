@@ -49,6 +49,12 @@ class ErrorBody(msgspec.Struct, frozen=True):
     details: dict[str, Any]
 
 
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """Every error has this shape; which details there are depends on the code."""
+
+    error: ErrorBody
+
+
 class BadRequest(PulseError):
     """The request as a whole is wrong: its form, its type, its size."""
 
@@ -89,7 +95,6 @@ class NotReady(PulseError):
 Answer = tuple[int, ErrorBody]
 
 TOO_LARGE: Final = "the body is larger than this path takes"
-_UNAVAILABLE: Final = "UNAVAILABLE"
 _UNKNOWN_OUTCOME: Final = (
     "the log did not answer in time, so the outcome is unknown: retry with the same "
     "order_unique_key"
@@ -106,10 +111,7 @@ _UNREADABLE_HISTORY: Final = (
 _FAILED: Final = "Pulse failed to answer; the error is in its log"
 _QUEUE_FULL: Final = "too many orders wait to be stored; this request was not processed, try again"
 
-_INTERNAL_ERROR: Final = 500
-_CRASH: Final[Answer] = (_INTERNAL_ERROR, ErrorBody("INTERNAL_ERROR", _FAILED, {}))
-
-_HTTP_CODES: Final = {
+CODES: Final = {
     400: "INVALID_REQUEST",
     401: "UNAUTHORIZED",
     403: "FORBIDDEN",
@@ -119,64 +121,67 @@ _HTTP_CODES: Final = {
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
     429: "TOO_MANY_REQUESTS",
-    503: _UNAVAILABLE,
+    500: "INTERNAL_ERROR",
+    503: "UNAVAILABLE",
+}
+"""The code of a status, unless the error has one of its own."""
+
+_INTERNAL_ERROR: Final = 500
+_FRAMEWORK_MESSAGES: Final = {
+    404: "not found",
+    405: "this path does not take this method",
+    413: TOO_LARGE,
 }
 
 
+def _error(
+    status: int, error: Exception, *, code: str = "", message: str = "", **details: object
+) -> Answer:
+    body = ErrorBody(code or CODES[status], message or str(error), details)
+    return status, body
+
+
 def _refused(error: OrderRefused) -> Answer:
-    details = {"field": error.field, "expected": error.expected}
-    return 400, ErrorBody(error.code, str(error), details)
-
-
-def _too_slow(error: BodyTooSlow) -> Answer:
-    expected = f"the whole body within {error.seconds:g} s"
-    return 408, ErrorBody("REQUEST_TIMEOUT", str(error), {"expected": expected})
-
-
-def _too_many(error: TooManyRequests) -> Answer:
-    details = {
-        "requests_per_second": error.per_second,
-        "retry_after_seconds": math.ceil(error.wait_seconds),
-    }
-    return 429, ErrorBody("TOO_MANY_REQUESTS", str(error), details)
-
-
-def _key_taken(error: OrderUniqueKeyTaken) -> Answer:
-    details = {
-        "order_unique_key": error.order_unique_key,
-        "existing_order_id": str(error.existing_order_id),
-    }
-    return 409, ErrorBody("DUPLICATE_ORDER_UNIQUE_KEY", str(error), details)
+    field = {} if error.field is None else {"field": error.field}
+    return _error(400, error, code=error.code, **field, expected=error.expected)
 
 
 _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     OrderRefused: _refused,
-    OrderUniqueKeyTaken: _key_taken,
-    OrderNotFound: lambda e: (
-        404,
-        ErrorBody("ORDER_NOT_FOUND", str(e), {"order_id": e.order_id}),
+    BadRequest: lambda e: _error(e.status, e, code=e.code, **e.details),
+    CallerGone: lambda e: _error(400, e),
+    Unauthorized: lambda e: _error(401, e),
+    Forbidden: lambda e: _error(403, e, **e.details),
+    OrderNotFound: lambda e: _error(404, e, code="ORDER_NOT_FOUND", order_id=e.order_id),
+    BodyTooSlow: lambda e: _error(408, e, expected=f"the whole body within {e.seconds:g} s"),
+    OrderUniqueKeyTaken: lambda e: _error(
+        409,
+        e,
+        code="DUPLICATE_ORDER_UNIQUE_KEY",
+        order_unique_key=e.order_unique_key,
+        existing_order_id=str(e.existing_order_id),
     ),
-    BadRequest: lambda e: (e.status, ErrorBody(e.code, str(e), e.details)),
-    Unauthorized: lambda e: (401, ErrorBody("UNAUTHORIZED", str(e), {})),
-    Forbidden: lambda e: (403, ErrorBody("FORBIDDEN", str(e), e.details)),
-    KeysUnavailable: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
-    PulseAway: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
-    PulseBusy: lambda e: (429, ErrorBody("TOO_MANY_REQUESTS", str(e), {})),
-    PulseFailed: lambda _: _CRASH,
-    EventTooNew: lambda _: (503, ErrorBody(_UNAVAILABLE, _NEWER_CODE, {})),
-    EventUnreadable: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
-    HistoryBroken: lambda _: (500, ErrorBody("INTERNAL_ERROR", _UNREADABLE_HISTORY, {})),
-    NotReady: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), msgspec.structs.asdict(e.ready))),
-    BodyTooSlow: _too_slow,
-    CallerGone: lambda e: (400, ErrorBody("INVALID_REQUEST", str(e), {})),
-    TooManyRequests: _too_many,
-    TooManyAtOnce: lambda e: (429, ErrorBody(_HTTP_CODES[429], str(e), {})),
-    TooBusy: lambda e: (503, ErrorBody(_UNAVAILABLE, str(e), {})),
-    AppendQueueFull: lambda _: (503, ErrorBody(_UNAVAILABLE, _QUEUE_FULL, {})),
-    AppendRefused: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOT_PROCESSED, {})),
-    ClockOff: lambda e: (503, ErrorBody(_UNAVAILABLE, f"{e}; this request was not processed", {})),
-    AppendOutcomeUnknown: lambda _: (503, ErrorBody(_UNAVAILABLE, _UNKNOWN_OUTCOME, {})),
-    DatabaseUnavailable: lambda _: (503, ErrorBody(_UNAVAILABLE, _NOT_PROCESSED, {})),
+    PulseBusy: lambda e: _error(429, e),
+    TooManyAtOnce: lambda e: _error(429, e),
+    TooManyRequests: lambda e: _error(
+        429,
+        e,
+        requests_per_second=e.per_second,
+        retry_after_seconds=math.ceil(e.wait_seconds),
+    ),
+    PulseFailed: lambda e: _error(500, e, message=_FAILED),
+    EventUnreadable: lambda e: _error(500, e, message=_UNREADABLE_HISTORY),
+    HistoryBroken: lambda e: _error(500, e, message=_UNREADABLE_HISTORY),
+    KeysUnavailable: lambda e: _error(503, e),
+    PulseAway: lambda e: _error(503, e),
+    TooBusy: lambda e: _error(503, e),
+    NotReady: lambda e: _error(503, e, **msgspec.structs.asdict(e.ready)),
+    EventTooNew: lambda e: _error(503, e, message=_NEWER_CODE),
+    AppendQueueFull: lambda e: _error(503, e, message=_QUEUE_FULL),
+    AppendRefused: lambda e: _error(503, e, message=_NOT_PROCESSED),
+    AppendOutcomeUnknown: lambda e: _error(503, e, message=_UNKNOWN_OUTCOME),
+    ClockOff: lambda e: _error(503, e, message=f"{e}; this request was not processed"),
+    DatabaseUnavailable: lambda e: _error(503, e, message=_NOT_PROCESSED),
 }
 
 
@@ -186,7 +191,7 @@ def answer_for(error: Exception) -> Answer:
     What an operator must see is logged here, once, with the ids of its request: each 500 with its
     traceback, and each 503 whose cause is not an outage.
     """
-    status, body = known_answer(error) or _CRASH
+    status, body = known_answer(error) or _error(500, error, message=_FAILED)
     if status == _INTERNAL_ERROR:
         _log.error("http.server_error", status=status, error=str(error), exc_info=error)
     elif isinstance(cause := _first_cause(error), UNEXPECTED_ERRORS):
@@ -195,13 +200,12 @@ def answer_for(error: Exception) -> Answer:
 
 
 def known_answer(error: Exception) -> Answer | None:
-    """The answer to an error of the table or of the framework, logging nothing; None for others."""
-    known = _TABLE.get(type(error))
-    if known is not None:
+    """The answer to an error of the table or of Litestar, logging nothing; None for others."""
+    if known := _TABLE.get(type(error)):
         return known(error)
-    if isinstance(error, HTTPException) and error.status_code in _HTTP_CODES:
-        status = error.status_code
-        return status, ErrorBody(_HTTP_CODES[status], _http_message(error), {})
+    if isinstance(error, HTTPException) and error.status_code in CODES.keys() - {_INTERNAL_ERROR}:
+        message = _FRAMEWORK_MESSAGES.get(error.status_code, error.detail)
+        return _error(error.status_code, error, message=message)
     return None
 
 
@@ -209,16 +213,6 @@ def _first_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def encode_error(body: ErrorBody) -> bytes:
-    """The bytes of an error's response."""
-    return msgspec.json.encode({"error": body})
-
-
-def as_answered(body: ErrorBody) -> dict[str, Any]:
-    """The same as a value, for a document to show."""
-    return {"error": msgspec.to_builtins(body)}
 
 
 def error_headers(status: int, body: ErrorBody) -> dict[str, str]:
@@ -230,22 +224,10 @@ def error_headers(status: int, body: ErrorBody) -> dict[str, str]:
     return {"retry-after": str(body.details.get("retry_after_seconds", RETRY_AFTER_SECONDS))}
 
 
-def handle_error(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def handle_error(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:
     """Litestar's handler for every exception."""
     status, body = answer_for(error)
     headers = error_headers(status, body)
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["allow"] = error.headers["allow"]
-    return Response(encode_error(body), status_code=status, media_type=JSON, headers=headers)
-
-
-def _http_message(error: HTTPException) -> str:
-    match error.status_code:
-        case 404:
-            return "nothing lives at this path"
-        case 405:
-            return "this path does not take this method"
-        case 413:
-            return TOO_LARGE
-        case _:
-            return error.detail
+    return Response(ErrorAnswer(body), status_code=status, media_type=JSON, headers=headers)

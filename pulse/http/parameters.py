@@ -1,102 +1,74 @@
-"""Query parameters: each declared by its route, given once, and of its own kind, or 400.
+"""Query parameters: a struct states what a call takes; each is given once, or the call is 400.
 
-A route declares what it takes with `opt={DECLARED: names}`; one without takes none.
+A handler names its struct as `parameters: NamedDependency[...]`; one without takes none.
 """
 
-from collections.abc import Iterable
-from datetime import datetime
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from litestar import Request
+from litestar.di import Provide
+from msgspec import inspect
 
-from pulse.domain.order_request import Instrument
+from pulse.domain.constraints import expected_of, fault_of
 from pulse.http.errors import BadRequest
 from pulse.rfc3339 import parse_time
 
-DECLARED: Final = "query_parameters"
-"""The key in a route's `opt` of the names of its query parameters."""
+PARAMETERS: Final = "parameters"
+"""The name of a handler's argument for its query parameters."""
 
-_MOST_ECHOED_CHARACTERS: Final = 72
-_TIME_EXPECTED: Final = "an RFC 3339 time with its zone, such as 2026-01-05T09:15:00+05:30"
+_MAX_ECHOED_CHARACTERS: Final = 72
 
-
-async def refuse_undeclared_parameters(request: Request[Any, Any, Any]) -> None:
-    """Refuse the request; Litestar calls this before the handler of each route.
-
-    Raises:
-        BadRequest: a parameter is repeated, or not one that the route declares: ignoring
-            `?dry_run=true` would place an order.
-    """
-    query_string = request.scope["query_string"]
-    if query_string:
-        Parameters(query_string, request.route_handler.opt.get(DECLARED, ()))
+Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 
 
-class Parameters:
-    """The parameters of one request, by name. A `+` is a plus, as in a zone, and never a blank.
+class NoParameters(msgspec.Struct, frozen=True):
+    """A call that takes no query parameters."""
+
+
+async def read_parameters(request: Request[Any, Any, Any]) -> None:
+    """Read the parameters that the route declares; Litestar calls this before each handler.
 
     Raises:
-        BadRequest: a parameter is not one of those known, is repeated, or is not in UTF-8.
+        BadRequest: a parameter is unknown, repeated or wrong: ignoring `?dry_run=true` would place
+            an order.
     """
+    declared = request.route_handler.parsed_fn_signature.parameters.get(PARAMETERS)
+    struct = NoParameters if declared is None else declared.annotation
+    request.state[PARAMETERS] = parse_query(request.scope["query_string"], struct)
 
-    def __init__(self, query_string: bytes, known: tuple[str, ...]) -> None:
-        self._values: dict[str, str] = {}
-        for pair in filter(None, query_string.split(b"&")):
-            name, _, value = pair.partition(b"=")
-            self._add(_text(name), value, known)
 
-    def _add(self, name: str, value: bytes, known: tuple[str, ...]) -> None:
+async def _parameters(request: Request[Any, Any, Any]) -> Any:  # noqa: ANN401 - of each route
+    return request.state[PARAMETERS]
+
+
+DEPENDENCIES: Final = {PARAMETERS: Provide(_parameters)}
+
+
+def parse_query(query_string: bytes, struct: type[Parameters]) -> Parameters:
+    """The parameters in a query. A `+` is a plus, as in an offset of a time, and never a blank.
+
+    Raises:
+        BadRequest: one is unknown, repeated, not in UTF-8, or breaks its constraint.
+    """
+    known = _types_of(struct)
+    values: dict[str, object] = {}
+    for pair in filter(None, query_string.split(b"&")):
+        raw_name, _, raw_value = pair.partition(b"=")
+        name = _text(raw_name, "query")
         if name not in known:
-            raise refused(name[:_MOST_ECHOED_CHARACTERS], "is unknown", _expected_of(known))
-        if name in self._values:
-            raise refused(name, "is repeated", "it once")
-        self._values[name] = _text(value, name)
-
-    def text(self, name: str) -> str | None:
-        """The value as it is, or None."""
-        return self._values.get(name)
-
-    def whole(self, name: str, *, least: int, default: int, most: int | None = None) -> int:
-        """A whole number in decimal digits, within its bounds."""
-        value = self.text(name)
-        if value is None:
-            return default
-        upper = "on" if most is None else f"to {most:,}"
-        expected = f"a whole number from {least:,} {upper}"
-        try:
-            number = int(value) if value.isascii() and value.isdigit() else None
-        except ValueError:  # more digits than Python reads
-            number = None
-        if number is None:
-            raise refused(name, "is not a whole number", expected)
-        if number < least or (most is not None and number > most):
-            raise refused(name, "is out of range", expected)
-        return number
-
-    def choice(self, name: str, choices: Iterable[str]) -> str | None:
-        """One of these words, or None."""
-        value = self.text(name)
-        if value is not None and value not in choices:
-            raise refused(name, "is none of them", f"one of {', '.join(choices)}")
-        return value
-
-    def instrument(self, name: str) -> str | None:
-        """An instrument as an order may have it, or None."""
-        value = self.text(name)
-        try:
-            return None if value is None else msgspec.convert(value, Instrument)
-        except msgspec.ValidationError:
-            raise refused(name, "has another form", "EXCHANGE:SYMBOL, such as NSE:A") from None
-
-    def time(self, name: str) -> datetime | None:
-        """A point in time, in UTC, or None; see `parse_time` for more than six fraction digits."""
-        value = self.text(name)
-        try:
-            return None if value is None else parse_time(value)
-        except ValueError:
-            raise refused(name, "is not a valid time", _TIME_EXPECTED) from None
+            expected = f"only {', '.join(known)}" if known else "no query parameters"
+            raise refused(name[:_MAX_ECHOED_CHARACTERS], "is unknown", expected)
+        if name in values:
+            raise refused(name, "is repeated", "the parameter once")
+        values[name] = _read(name, _text(raw_value, name), struct)
+    try:
+        return msgspec.convert(values, struct)
+    except msgspec.ValidationError as error:
+        fault = fault_of(error, struct)
+        raise refused(str(fault.field), fault.problem, fault.expected) from None
 
 
 def refused(field: str, problem: str, expected: str) -> BadRequest:
@@ -105,11 +77,36 @@ def refused(field: str, problem: str, expected: str) -> BadRequest:
     return BadRequest(f"{shown} {problem}: expected {expected}", field=field, expected=expected)
 
 
-def _expected_of(known: tuple[str, ...]) -> str:
-    return f"only {', '.join(known)}" if known else "no query parameters"
+@cache
+def _types_of(struct: type[msgspec.Struct]) -> dict[str, inspect.Type]:
+    fields = inspect.type_info(struct).fields  # type: ignore[attr-defined]
+    return {field.name: _bare(field.type) for field in fields}
 
 
-def _text(raw: bytes, name: str = "query") -> str:
+def _bare(kind: inspect.Type) -> inspect.Type:
+    if isinstance(kind, inspect.UnionType):
+        kind = kind.types[0]
+    return kind.type if isinstance(kind, inspect.Metadata) else kind
+
+
+def _read(name: str, value: str, struct: type[msgspec.Struct]) -> object:
+    """The value in its type, which its constraint is about."""
+    problem = ""
+    try:
+        match _types_of(struct)[name]:
+            case inspect.IntType():
+                problem = "is not a whole number"
+                return int(value if value.isascii() and value.isdigit() else "none")
+            case inspect.DateTimeType():
+                problem = "is not a valid time"
+                return parse_time(value)
+            case _:
+                return value
+    except ValueError:
+        raise refused(name, problem, expected_of(name, struct)) from None
+
+
+def _text(raw: bytes, name: str) -> str:
     try:
         return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError:

@@ -31,7 +31,7 @@ _creations = msgspec.json.Decoder(_Creation)
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An order as answered; fields and their order are the contract's."""
+    """An order with its slices."""
 
     order_id: UUID
     order_unique_key: str

@@ -34,7 +34,7 @@ class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
-    """A slice as listed, with what it needs of its order; fields as the contract has them."""
+    """A slice with what it needs of its order."""
 
     order_id: UUID
     instrument: str

@@ -17,7 +17,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 MOST_SECONDS = 60
 SHOWN = {
     "pulse": ("/internal/orders/batch", "List slices by time", "Placing orders and reading them."),
-    "gapi": ("/api/orders", "Read an own order", "Placing orders and reading one&#39;s own."),
+    "gapi": ("/api/orders", "Read an order", "Placing orders and reading one&#39;s own."),
 }
 
 

@@ -10,14 +10,13 @@ import pytest
 from pulse.application import EventView
 from pulse.domain import OrderSpec, Slice, SplitConfig
 from pulse.eventstore import MOST_SCANNED
-from pulse.http.answers import PlacedBody
-from pulse.http.api.document import document_of_api
-from pulse.http.gateway.document import document_of_gateway
+from pulse.http.answers import PlacedOrder
 from pulse.projections import OrderView
 from pulse.projections.slice_list import ScheduledSlice
+from tests.support import documents
 from tests.support.processes import ROOT
 
-DOCUMENTS = {"api": document_of_api(), "gateway": document_of_gateway()}
+DOCUMENTS = {"api": documents.API, "gateway": documents.GATEWAY}
 Described = tuple[str, str, dict[str, Any]]
 
 
@@ -93,7 +92,7 @@ def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
     ("name", "struct"),
     [
         ("OrderRequest", OrderSpec),
-        ("Placed", PlacedBody),
+        ("PlacedOrder", PlacedOrder),
         ("Order", OrderView),
         ("SplitConfig", SplitConfig),
         ("Slice", Slice),

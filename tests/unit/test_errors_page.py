@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pulse.domain import SPLITTING_ERROR, TIMED_OUT, TOO_LATE
-from pulse.http.api.document import document_of_api
-from pulse.http.errors import _HTTP_CODES
-from pulse.http.gateway.document import document_of_gateway
+from pulse.http.errors import CODES
+from tests.support import documents
 from tests.support.processes import ROOT
 
 PAGE = (ROOT / "docs" / "errors.md").read_text()
@@ -26,8 +25,8 @@ def answered(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def test_every_code_stands_there_with_its_status() -> None:
-    met = {*answered(document_of_api()), *answered(document_of_gateway())}
-    met |= {(code, str(status)) for status, code in _HTTP_CODES.items()}
+    met = {*answered(documents.API), *answered(documents.GATEWAY)}
+    met |= {(code, str(status)) for status, code in CODES.items()}
 
     assert len(met) > 10
     assert met == set(ROWS.items())

@@ -1,57 +1,179 @@
-"""Lists across orders: orders, slices, and the log."""
+"""Lists across orders: orders, slices, and the log, page by page.
 
-from typing import Any
+A cursor says where the next page begins and for which filters; callers do not look into it.
+"""
+
+import base64
+from datetime import datetime
+from typing import Annotated, Final, TypeVar
+from uuid import UUID
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import get
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
+from msgspec import Meta
 
-from pulse.application import Queries
-from pulse.eventstore import PositionBeyondLog
-from pulse.http.api.cursors import after_page_of_orders, after_page_of_slices
-from pulse.http.api.queries import (
-    EVENT_PARAMETERS,
-    ORDER_PARAMETERS,
-    SLICE_PARAMETERS,
-    event_query,
-    order_query,
-    slice_query,
+from pulse.application import EventQuery, EventType, EventView, Queries
+from pulse.domain.order_request import Instrument
+from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
+from pulse.http.errors import BadRequest
+from pulse.http.parameters import refused
+from pulse.projections import (
+    MOST_ORDERS_A_PAGE,
+    MOST_SLICES_A_PAGE,
+    OrderQuery,
+    OrderQueueStatus,
+    OrderView,
+    SlicePlace,
+    SliceQuery,
 )
-from pulse.http.errors import JSON, BadRequest
-from pulse.http.parameters import DECLARED
+from pulse.projections.slice_list import ScheduledSlice
 
-AnyRequest = Request[Any, Any, Any]
+MAX_EVENTS_A_PAGE: Final = 1000
+_LAST_POSITION: Final = 2**63 - 1
+_OF_PAGE: Final = "the next_cursor of an earlier page, with the filters of that page"
+
+Position = Annotated[int, Meta(ge=1, le=_LAST_POSITION)]
+SequenceNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+CursorText = Annotated[str, Meta(description=_OF_PAGE)]
+NextCursor = Annotated[str, Meta(description="the cursor of the next page; null if there is none")]
+ZonedTime = Annotated[
+    datetime,
+    Meta(tz=True, description="an RFC 3339 time with its zone, such as 2026-01-05T09:15:00+05:30"),
+]
 
 
-def list_routes(queries: Queries) -> list[HTTPRouteHandler]:
-    """The routes of the lists, over these queries."""
+class OrderParameters(msgspec.Struct, frozen=True):
+    """What a list of orders takes."""
 
-    @get("/internal/orders", opt={DECLARED: ORDER_PARAMETERS})
-    async def list_orders(request: AnyRequest) -> Response[bytes]:
-        query = order_query(request.scope["query_string"])
-        page = await queries.orders(query)
-        return _json(
-            orders=page.orders,
-            next_cursor=after_page_of_orders(query, page.next_before),
-            as_of_position=page.as_of_position,
-        )
+    order_queue_status: OrderQueueStatus | None = None
+    instrument: Instrument | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST_ORDERS_A_PAGE)] = 50
+    cursor: CursorText | None = None
 
-    @get("/internal/slices", opt={DECLARED: SLICE_PARAMETERS})
-    async def list_slices(request: AnyRequest) -> Response[bytes]:
-        query = slice_query(request.scope["query_string"])
-        page = await queries.slices(query)
-        return _json(slices=page.slices, next_cursor=after_page_of_slices(query, page.next_after))
 
-    @get("/internal/events", opt={DECLARED: EVENT_PARAMETERS})
-    async def list_events(request: AnyRequest) -> Response[bytes]:
-        query = event_query(request.scope["query_string"])
-        try:
-            page = await queries.events(query)
-        except PositionBeyondLog as error:
-            raise beyond_log(error) from None
-        return _json(events=page.events, next_after=page.next_after)
+class SliceParameters(msgspec.Struct, frozen=True):
+    """What a list of slices takes."""
 
-    return [list_orders, list_slices, list_events]
+    scheduled_from: ZonedTime | None = None
+    scheduled_before: ZonedTime | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST_SLICES_A_PAGE)] = 100
+    cursor: CursorText | None = None
+
+
+class EventParameters(msgspec.Struct, frozen=True):
+    """What a page of the log takes."""
+
+    after: Annotated[int, Meta(ge=0, description="exclusive; 0 is the start of the log")] = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_EVENTS_A_PAGE)] = 100
+    type: EventType | None = None
+
+
+class OrderPage(msgspec.Struct, frozen=True):
+    """A page of orders, newest first."""
+
+    orders: tuple[OrderView, ...]
+    next_cursor: NextCursor | None
+    as_of_position: Annotated[
+        int, Meta(ge=0, description="the position of the log that this list reflects")
+    ]
+
+
+class SlicePage(msgspec.Struct, frozen=True):
+    """A page of slices by time. A slice is listed once and never changes."""
+
+    slices: tuple[ScheduledSlice, ...]
+    next_cursor: NextCursor | None
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """A page of the log."""
+
+    events: tuple[EventView, ...]
+    next_after: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="the last position scanned: send it as `after` for the next page. Equal to "
+            "the `after` that was sent, it says that the log ends here for now",
+        ),
+    ]
+
+
+class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
+    """Where the next page of orders begins; the filters come first."""
+
+    order_queue_status: str | None
+    instrument: str | None
+    before: Position
+
+
+class SliceCursor(msgspec.Struct, frozen=True, array_like=True, tag="slices"):
+    """Where the next page of slices begins; the filters come first."""
+
+    scheduled_from: ZonedTime | None
+    scheduled_before: ZonedTime | None
+    scheduled_at: ZonedTime
+    order_id: UUID
+    sequence_number: SequenceNumber
+
+
+Cursor = TypeVar("Cursor", OrderCursor, SliceCursor)
+
+
+def encode_cursor(cursor: OrderCursor | SliceCursor) -> str:
+    """The text of a cursor."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str, kind: type[Cursor], *filters: object) -> Cursor:
+    """The cursor of a page with these filters.
+
+    Raises:
+        BadRequest: the text is not what `encode_cursor` makes, or is of other filters.
+    """
+    try:
+        state = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        cursor = msgspec.json.decode(state, type=kind)
+    except (ValueError, RecursionError):  # msgspec's errors and base64's are ValueErrors
+        cursor = None
+    if cursor is None or encode_cursor(cursor) != text:
+        raise refused("cursor", "is none of this list", _OF_PAGE)
+    if msgspec.structs.astuple(cursor)[: len(filters)] != filters:
+        raise refused("cursor", "belongs to other filters", _OF_PAGE)
+    return cursor
+
+
+def order_query(asked: OrderParameters) -> OrderQuery:
+    """The page of orders that is asked for.
+
+    Raises:
+        BadRequest: the cursor is not of this list.
+    """
+    status, instrument = asked.order_queue_status, asked.instrument
+    before = None
+    if asked.cursor is not None:
+        before = decode_cursor(asked.cursor, OrderCursor, status, instrument).before
+    return OrderQuery(
+        order_queue_status=status, instrument=instrument, limit=asked.limit, before=before
+    )
+
+
+def slice_query(asked: SliceParameters) -> SliceQuery:
+    """The page of slices that is asked for.
+
+    Raises:
+        BadRequest: the times are in the wrong order, or the cursor is not of this list.
+    """
+    begin, end = asked.scheduled_from, asked.scheduled_before
+    if begin is not None and end is not None and end < begin:
+        raise refused("scheduled_before", "is too early", "a time not before scheduled_from")
+    after = None
+    if asked.cursor is not None:
+        cursor = decode_cursor(asked.cursor, SliceCursor, begin, end)
+        after = SlicePlace(cursor.scheduled_at, cursor.order_id, cursor.sequence_number)
+    return SliceQuery(scheduled_from=begin, scheduled_before=end, limit=asked.limit, after=after)
 
 
 def beyond_log(error: PositionBeyondLog) -> BadRequest:
@@ -66,5 +188,68 @@ def beyond_log(error: PositionBeyondLog) -> BadRequest:
     )
 
 
-def _json(**answer: object) -> Response[bytes]:
-    return Response(msgspec.json.encode(answer), media_type=JSON)
+def list_routes(queries: Queries) -> list[HTTPRouteHandler]:
+    """The routes of the lists, over these queries."""
+
+    @get(
+        "/internal/orders",
+        summary="List orders, newest first",
+        tags=["lists"],
+        response_description="A page.",
+    )
+    async def list_orders(parameters: NamedDependency[OrderParameters]) -> OrderPage:
+        """By position of creation. Consecutive pages neither skip nor repeat an order."""
+        page = await queries.orders(order_query(parameters))
+        cursor = None
+        if page.next_before is not None:
+            filters = parameters.order_queue_status, parameters.instrument
+            cursor = encode_cursor(OrderCursor(*filters, page.next_before))
+        return OrderPage(page.orders, cursor, page.as_of_position)
+
+    @get(
+        "/internal/slices",
+        summary="List slices by time",
+        tags=["lists"],
+        response_description="A page.",
+    )
+    async def list_slices(parameters: NamedDependency[SliceParameters]) -> SlicePage:
+        """Times may have any zone and any number of fraction digits; `+` needs no encoding.
+
+        Slices are compared with a time as it is written; their own times are whole microseconds.
+        `scheduled_before` is exclusive, and not before `scheduled_from`.
+        """
+        page = await queries.slices(slice_query(parameters))
+        cursor = None
+        if (place := page.next_after) is not None:
+            filters = parameters.scheduled_from, parameters.scheduled_before
+            cursor = encode_cursor(SliceCursor(*filters, *msgspec.structs.astuple(place)))
+        return SlicePage(page.slices, cursor)
+
+    @get(
+        "/internal/events",
+        summary="Read the log in commit order",
+        tags=["events"],
+        response_description="A page.",
+    )
+    async def list_events(parameters: NamedDependency[EventParameters]) -> EventPage:
+        query = EventQuery(
+            after=min(parameters.after, _LAST_POSITION),  # no log reaches further
+            limit=parameters.limit,
+            type=parameters.type,
+        )
+        try:
+            page = await queries.events(query)
+        except PositionBeyondLog as error:
+            raise beyond_log(error) from None
+        return EventPage(page.events, page.next_after)
+
+    list_events.fn.__doc__ = f"""
+To read the whole log, begin with `after=0` and send each page's `next_after` as the next `after`.
+The log ends, for now, where `next_after` equals the `after` that was sent: ask again later from
+there. **An empty page is not the end**: with `type` one call scans at most {MOST_SCANNED:,} events,
+so a page may hold few events of that type or none, and `next_after` still moves on.
+
+To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
+`GET /internal/orders`, which is what that list was made from.
+"""
+    return [list_orders, list_slices, list_events]

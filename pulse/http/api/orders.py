@@ -1,101 +1,103 @@
-"""Placing orders, one or a batch, and reading one with its history."""
+"""What the API answers about orders besides the hot paths: a batch, and one order's history."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any
+from uuid import UUID
 
-from litestar import Request, Response, get, post
+import msgspec
+from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
-from litestar.types import Scope
 
-from pulse.application import Orders, OrdersAndQueries, Placed
+from pulse.application import EventView, OrdersAndQueries, Placed
 from pulse.domain import OrderSpec
-from pulse.http.answers import PlacedBody, json_answer, known_form
-from pulse.http.asgi import Receive, caller_in, trace_in
-from pulse.http.bodies import decode_batch, read_order, require_json, require_unencoded
-from pulse.http.busiest import Place, Read, order_body
-from pulse.http.errors import answer_for
+from pulse.http.answers import PlacedOrder, order_id_of
+from pulse.http.asgi import Scope, caller_in, trace_in
+from pulse.http.bodies import decode_batch, read_order, receive_json
+from pulse.http.errors import ErrorAnswer, answer_for
 from pulse.http.limits import MAX_BATCH_BYTES
 
-ORDERS_PATH: Final = "/internal/orders"
 
-AnyRequest = Request[Any, Any, Any]
+class BatchResult(msgspec.Struct, frozen=True):
+    """One order of a batch, answered as its own POST would have been."""
+
+    status: Annotated[int, msgspec.Meta(ge=200, le=503)]
+    body: Annotated[
+        Any,
+        msgspec.Meta(
+            extra_json_schema={
+                "anyOf": [
+                    {"$ref": "#/components/schemas/PlacedOrder"},
+                    {"$ref": "#/components/schemas/Error"},
+                ]
+            }
+        ),
+    ]
 
 
-def place_one(orders: Orders) -> Place:
-    """What answers a POST of one order."""
+class BatchResults(msgspec.Struct, frozen=True):
+    """A result for each order, in the order of the request."""
 
-    async def place(scope: Any, receive: Receive) -> tuple[int, PlacedBody]:  # noqa: ANN401
-        requested = read_order(await order_body(scope, receive))
-        return _answer(await orders.place(requested, caller_in(scope), trace_in(scope)))
-
-    return place
+    results: list[BatchResult]
 
 
-def read_one(orders: Orders) -> Read:
-    """What answers a GET of one order."""
+class History(msgspec.Struct, frozen=True):
+    """Every event of one order, oldest first."""
 
-    async def read(scope: Any, order_id: str) -> object:  # noqa: ANN401
-        return await orders.order(known_form(order_id), caller_in(scope))
-
-    return read
+    order_id: UUID
+    events: Annotated[Sequence[EventView], msgspec.Meta(min_length=1)]
 
 
 def order_routes(orders: OrdersAndQueries) -> list[HTTPRouteHandler]:
-    """The routes about orders, over these use cases."""
-    place, read = place_one(orders), read_one(orders)
+    """The routes, over these use cases."""
 
-    @post(ORDERS_PATH)
-    async def place_order(request: AnyRequest) -> Response[bytes]:
-        status, answer = await place(request.scope, request.receive)  # type: ignore[arg-type]
-        return json_answer(answer, status)
+    @post(
+        "/internal/orders/batch",
+        status_code=200,
+        summary="Place up to 1,000 orders",
+        tags=["orders"],
+        response_description="Each order's own status and answer.",
+    )
+    async def place_orders(request: Request[Any, Any, Any]) -> BatchResults:
+        """Each is accepted or refused on its own."""
+        scope: Any = request.scope
+        batch = decode_batch(await receive_json(scope, request.receive, MAX_BATCH_BYTES))
+        return BatchResults(await _place_each(orders, batch, scope))
 
-    @post("/internal/orders/batch", request_max_body_size=MAX_BATCH_BYTES)
-    async def place_orders(request: AnyRequest) -> Response[bytes]:
-        require_json(request.headers.get("content-type", ""))
-        for encoding in request.headers.getall("content-encoding", []):
-            require_unencoded(encoding.encode("latin-1"))
-        batch = decode_batch(await request.body())
-        results = await _place_each(orders, batch, request.scope)
-        return json_answer({"results": results}, 200)
+    @get(
+        "/internal/orders/{order_id:str}/events",
+        summary="Read an order's history",
+        tags=["events"],
+        response_description="The history.",
+    )
+    async def read_history(order_id: FromPath[str]) -> History:
+        """The events as they are stored, those that this code cannot read included."""
+        events = await orders.history(order_id_of(order_id))
+        return History(events[0].order_id, events)
 
-    @get("/internal/orders/{order_id:str}")
-    async def read_order(request: AnyRequest, order_id: FromPath[str]) -> Response[bytes]:
-        return json_answer(await read(request.scope, order_id), 200)  # type: ignore[arg-type]
-
-    @get("/internal/orders/{order_id:str}/events")
-    async def read_history(order_id: FromPath[str]) -> Response[bytes]:
-        events = await orders.history(known_form(order_id))
-        return json_answer({"order_id": events[0].order_id, "events": events}, 200)
-
-    return [place_order, place_orders, read_order, read_history]
-
-
-def _answer(placed: Placed) -> tuple[int, PlacedBody]:
-    status = 201 if placed.created else 200
-    return status, PlacedBody(placed.order_id, placed.order_unique_key)
+    return [place_orders, read_history]
 
 
 async def _place_each(
     orders: OrdersAndQueries, batch: Sequence[bytes], scope: Scope
-) -> list[dict[str, Any]]:
+) -> list[BatchResult]:
     """Every order of a batch, each answered as its own POST would have been."""
     read = [_read(body) for body in batch]
-    requested = [one for one in read if isinstance(one, OrderSpec)]
-    placed = iter(await orders.place_each(requested, caller_in(scope), trace_in(scope)))
+    specs = [one for one in read if isinstance(one, OrderSpec)]
+    placed = iter(await orders.place_each(specs, caller_in(scope), trace_in(scope)))
     return [_result(next(placed) if isinstance(one, OrderSpec) else one) for one in read]
 
 
 def _read(body: bytes) -> OrderSpec | Exception:
     try:
         return read_order(body)
-    except Exception as error:  # noqa: BLE001 - each order of a batch stands for itself
+    except Exception as error:  # noqa: BLE001 - no order of a batch may refuse the others
         return error
 
 
-def _result(placed: Placed | Exception) -> dict[str, Any]:
+def _result(placed: Placed | Exception) -> BatchResult:
     if isinstance(placed, Exception):
-        status, fault = answer_for(placed)
-        return {"status": status, "body": {"error": fault}}
-    status, answer = _answer(placed)
-    return {"status": status, "body": answer}
+        status, error = answer_for(placed)
+        return BatchResult(status, ErrorAnswer(error))
+    status = 201 if placed.created else 200
+    return BatchResult(status, PlacedOrder(placed.order_id, placed.order_unique_key))

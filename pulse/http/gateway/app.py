@@ -1,30 +1,54 @@
-"""The gateway as an application at `/`: Litestar, and the busiest calls before it."""
+"""The gateway as an application at `/`: the hot paths, and Litestar behind them."""
 
 from typing import cast
 
-from litestar import Litestar
+from litestar import Litestar, get
 
 from pulse.application import Orders
+from pulse.http.answers import Health, Hello
 from pulse.http.asgi import ASGIApp
-from pulse.http.busiest import BusiestCalls
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
-from pulse.http.gateway.document import document_of_gateway
-from pulse.http.gateway.orders import ORDERS_PATH, gateway_routes, place_one, read_one
-from pulse.http.openapi import explaining_routes
-from pulse.http.parameters import refuse_undeclared_parameters
+from pulse.http.gateway.document import HELLO, ORDERS_READ, ORDERS_WRITE, document_of_gateway
+from pulse.http.hot_paths import HotPaths
+from pulse.http.openapi.page import explaining_routes
+from pulse.http.parameters import DEPENDENCIES, read_parameters
 
 
 def create_gateway(orders: Orders) -> ASGIApp:
-    """The gateway over these use cases. It needs its door: without one every order is refused."""
+    """The gateway over these use cases. It needs its auth middleware, or orders are refused."""
+    hot_paths = HotPaths(
+        "/api/orders",
+        orders,
+        placed_status=202,
+        write_scope=ORDERS_WRITE,
+        read_scope=ORDERS_READ,
+    )
+    handlers = [read_health, say_hello, *hot_paths.routes()]
     framework = Litestar(
-        route_handlers=[*gateway_routes(orders), *explaining_routes(document_of_gateway)],
-        before_request=refuse_undeclared_parameters,
+        route_handlers=[*handlers, *explaining_routes(lambda: document_of_gateway(handlers))],
+        before_request=read_parameters,
+        dependencies=DEPENDENCIES,
         exception_handlers={Exception: handle_error},
         before_send=[allow_head],
         openapi_config=None,
         logging_config=None,
     )
-    return BusiestCalls(
-        ORDERS_PATH, place_one(orders), read_one(orders), cast("ASGIApp", framework)
-    )
+    return hot_paths.before(cast("ASGIApp", framework))
+
+
+@get(
+    "/health",
+    summary="Whether the process is alive",
+    tags=["health"],
+    response_description="It is.",
+)
+async def read_health() -> Health:
+    """Asks nothing of Pulse."""
+    return Health("ok")
+
+
+@get("/api/hello", summary="Say hello", tags=["health"], response_description="A greeting.")
+async def say_hello() -> Hello:
+    """Needs no token."""
+    return Hello(HELLO)

@@ -6,8 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pulse.http.api.document import document_of_api
-from pulse.http.gateway.document import document_of_gateway
+from tests.support import documents
 from tests.support.gateway import DESK_TOKEN, Served, served
 from tests.support.orders import fault, order
 from tests.support.tokens import bearer, signer_of
@@ -25,8 +24,8 @@ def calls(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield from UNDOCUMENTED
 
 
-API_CALLS = list(calls(document_of_api()))
-GATEWAY_CALLS = list(calls(document_of_gateway()))
+API_CALLS = list(calls(documents.API))
+GATEWAY_CALLS = list(calls(documents.GATEWAY))
 
 
 @pytest.fixture(scope="module", params=["in one process", "alone"])
@@ -69,7 +68,7 @@ async def test_a_repeated_parameter_is_refused_and_a_known_one_taken(
     both: Served, path: str
 ) -> None:
     details = await refused(both.api, "GET", path, "limit=1&limit=1", "limit")
-    assert details["expected"] == "it once"
+    assert details["expected"] == "the parameter once"
     assert (await both.api.get(f"{path}?limit=1")).status_code == 200
 
 
@@ -97,7 +96,7 @@ async def test_a_query_without_a_parameter_is_none(both: Served, query: str) -> 
     assert (await both.api.get(f"internal/orders/{order_id}?{query}")).status_code == 200
 
 
-@pytest.mark.parametrize("document", [document_of_api(), document_of_gateway()], ids=["a", "g"])
+@pytest.mark.parametrize("document", [documents.API, documents.GATEWAY], ids=["a", "g"])
 def test_every_call_is_documented_with_that_refusal(document: dict[str, Any]) -> None:
     for path, methods in document["paths"].items():
         for described in methods.values():

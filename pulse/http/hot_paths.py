@@ -1,0 +1,124 @@
+"""The two hot paths, to place one order and to read one, which bypass Litestar.
+
+Litestar's routing, request and response objects cost twice what Pulse itself does for an order up
+to storing it (docs/performance.md). The same two calls are also Litestar handlers: for other
+spellings of their paths, for other methods, and for the OpenAPI document.
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from pulse.application import Orders
+from pulse.http.answers import PlacedOrder, order_id_of
+from pulse.http.asgi import ASGIApp, Receive, Scope, Send, caller_in, trace_in
+from pulse.http.auth import require_scope
+from pulse.http.bodies import read_order, receive_json
+from pulse.http.errors import JSON
+from pulse.http.limits import MAX_ORDER_BYTES
+from pulse.projections import OrderView
+
+_CONTENT_TYPE: Final = (b"content-type", JSON.encode())
+_OK: Final = 200
+_CREATED: Final = 201
+_ORDER_ID: Final = re.compile(r"[0-9A-Fa-f-]{36}")
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class HotPaths:
+    """POST of `path` places an order, GET of an id below it reads one.
+
+    A placed order is answered with `placed_status`; without one, 201 tells a new order from one
+    that existed already, which is 200. Where scopes are named, the caller's token must grant them.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        orders: Orders,
+        *,
+        placed_status: int | None = None,
+        write_scope: str | None = None,
+        read_scope: str | None = None,
+    ) -> None:
+        self._path = path
+        self._below = f"{path}/"
+        self._orders = orders
+        self._placed_status = placed_status
+        self._write_scope = write_scope
+        self._read_scope = read_scope
+
+    async def _place(self, scope: Any, receive: Receive) -> tuple[int, PlacedOrder]:  # noqa: ANN401
+        if self._write_scope is not None:
+            require_scope(scope, self._write_scope)
+        spec = read_order(await receive_json(scope, receive, MAX_ORDER_BYTES))
+        placed = await self._orders.place(spec, caller_in(scope), trace_in(scope))
+        status = self._placed_status or (_CREATED if placed.created else _OK)
+        return status, PlacedOrder(placed.order_id, placed.order_unique_key)
+
+    async def _read(self, scope: Any, order_id: str) -> OrderView:  # noqa: ANN401
+        if self._read_scope is not None:
+            require_scope(scope, self._read_scope)
+        return await self._orders.order(order_id_of(order_id), caller_in(scope), trace_in(scope))
+
+    def before(self, framework: ASGIApp) -> ASGIApp:
+        """An application that answers the two calls itself, and hands on everything else.
+
+        What is raised is left to the application around it.
+        """
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            path, method = scope["path"], scope["method"]
+            answer: object
+            if scope["query_string"]:  # neither call takes a parameter; Litestar's hook refuses it
+                await framework(scope, receive, send)
+                return
+            if method == "POST" and path == self._path:
+                status, answer = await self._place(scope, receive)
+            elif method == "GET" and (order_id := self._order_id_in(path)):
+                status, answer = _OK, await self._read(scope, order_id)
+            else:
+                await framework(scope, receive, send)
+                return
+            body = msgspec.json.encode(answer)
+            headers = [_CONTENT_TYPE, (b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": False})
+
+        return app
+
+    def _order_id_in(self, path: str) -> str | None:
+        below = path.removeprefix(self._below)
+        return below if below != path and _ORDER_ID.fullmatch(below) else None
+
+    def routes(self) -> list[HTTPRouteHandler]:
+        """The same two calls as Litestar handlers."""
+
+        @post(
+            self._path,
+            status_code=self._placed_status or _CREATED,
+            summary="Place an order",
+            tags=["orders"],
+            response_description="The order was accepted.",
+        )
+        async def place_order(request: AnyRequest) -> Response[PlacedOrder]:
+            """Sending the same request again is always safe: the key makes it one order."""
+            status, answer = await self._place(request.scope, request.receive)
+            return Response(answer, status_code=status)
+
+        @get(
+            f"{self._path}/{{order_id:str}}",
+            summary="Read an order",
+            tags=["orders"],
+            response_description="The order with its slices.",
+        )
+        async def read_order(request: AnyRequest, order_id: FromPath[str]) -> OrderView:
+            """An order that was accepted is found from then on, by every process."""
+            return await self._read(request.scope, order_id)
+
+        return [place_order, read_order]

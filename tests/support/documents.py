@@ -1,0 +1,28 @@
+"""The OpenAPI documents, as each component answers them."""
+
+import asyncio
+from typing import Any, cast
+
+import httpx
+
+from pulse.http.api.app import create_api
+from pulse.http.asgi import ASGIApp
+from pulse.http.gateway.app import create_gateway
+
+UNUSED = cast("Any", None)
+"""No call about orders is made."""
+
+
+def _document(app: ASGIApp) -> dict[str, Any]:
+    async def fetch() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get("/openapi.json")
+
+    answer = asyncio.run(fetch())
+    assert answer.status_code == 200, answer.text
+    return cast("dict[str, Any]", answer.json())
+
+
+API = _document(create_api(UNUSED, UNUSED))
+GATEWAY = _document(create_gateway(UNUSED))
