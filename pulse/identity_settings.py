@@ -1,5 +1,6 @@
 """The settings of authentication. Nothing here repeats a secret."""
 
+import contextlib
 import re
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
@@ -20,11 +21,12 @@ MAX_TOKEN_CHARACTERS: Final = 512
 MIN_SECRET_BYTES: Final = 32
 MIN_RSA_BITS: Final = 2048
 _MAX_NAME_CHARACTERS: Final = 255
+_MAX_KEY_BYTES: Final = 64 * 1024
 
 ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOKEN = re.compile(rf"[A-Za-z0-9._~+/=-]{{{MIN_TOKEN_CHARACTERS},{MAX_TOKEN_CHARACTERS}}}")
-_UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ANONYMOUS: Final = "anonymous"
 _KEYS: Final = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
 _TOKEN_EXPECTED: Final = (
@@ -93,14 +95,17 @@ def public_key(text: str) -> str:
 
 
 def _file(path: str) -> str:
-    try:
-        return Path(path).expanduser().read_text(encoding="ascii")
-    except (OSError, ValueError, RuntimeError):
-        raise ValueError("a public key as PEM, or the path of a readable file of one") from None
+    """The text of a regular file: a device or a pipe might never end."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        file = Path(path).expanduser()
+        if file.is_file():
+            with file.open("rb") as opened:
+                return opened.read(_MAX_KEY_BYTES).decode("ascii")
+    raise ValueError("a public key as PEM, or the path of a readable file of one")
 
 
 def jwks_url(text: str) -> str:
-    """Where the issuer's keys are; nobody may change them on the way."""
+    """The URL of the issuer's keys; they must not be changed on the way."""
     expected = "an https URL without user or fragment, or an http one of this machine"
     url = _url(text, expected)
     if url.scheme == "http" and not _is_this_machine(url.hostname or ""):
@@ -136,7 +141,7 @@ def _is_this_machine(host: str) -> bool:
 
 def name(text: str) -> str:
     """An issuer or an audience."""
-    if len(text) > _MAX_NAME_CHARACTERS or _UNSPEAKABLE.search(text):
+    if len(text) > _MAX_NAME_CHARACTERS or _CONTROLS.search(text):
         raise ValueError(f"at most {_MAX_NAME_CHARACTERS} characters, none a control character")
     return text
 

@@ -13,7 +13,6 @@ from pulse.application.orders import EventPage, EventQuery, OrderNotFound, Place
 from pulse.application.origin import Clock, Origin
 from pulse.domain import (
     Event,
-    Order,
     OrderSpec,
     PlaceOrder,
     Trace,
@@ -23,7 +22,6 @@ from pulse.eventstore import (
     AppendOutcomeUnknown,
     EventMapper,
     EventStore,
-    Outcome,
     VersionTaken,
 )
 from pulse.postgres import DatabaseUnavailable
@@ -43,16 +41,12 @@ _MOST_READ_BACKS = 32
 _ORDERS_BETWEEN_YIELDS = 50
 
 
-def _served() -> None:
-    """Do nothing: tools check the schema when they open the database."""
-
-
 class InProcessOrders:
     """`Orders` and `Queries` on the log. A key's uniqueness is the log's primary key, no more.
 
     `clock` stamps each order; where it raises ClockOff the order is refused.
     `require_served` is called before every use case, and raises DatabaseUnavailable where this
-    process may not work on the database.
+    process may not work on the database; tools check the schema when they open the database.
     """
 
     def __init__(
@@ -62,7 +56,7 @@ class InProcessOrders:
         clock: Clock,
         origin: Origin,
         *,
-        require_served: Callable[[], None] = _served,
+        require_served: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -102,42 +96,43 @@ class InProcessOrders:
             if number % _ORDERS_BETWEEN_YIELDS == 0:
                 await asyncio.sleep(0)
         outcomes = await self._store.append_each(created)
-        before = iter(await self._placed_before_each(commands, outcomes))
-        return [
-            next(before)
-            if isinstance(outcome, VersionTaken)
-            else outcome
+        results: list[Placed | Exception] = [
+            outcome
             if isinstance(outcome, Exception)
             else Placed(event.originator_id, command.spec.order_unique_key, created=True)
             for command, event, outcome in zip(commands, created, outcomes, strict=True)
         ]
-
-    async def _placed_before_each(
-        self, commands: Sequence[PlaceOrder], outcomes: Sequence[Outcome]
-    ) -> list[Placed | Exception]:
-        """Of those whose version is taken, in their order: what stands, or why not."""
+        taken = [
+            (number, outcome)
+            for number, outcome in enumerate(outcomes)
+            if isinstance(outcome, VersionTaken)
+        ]
         found = await asyncio.gather(
-            *(
-                self._placed_before(command, outcome)
-                for command, outcome in zip(commands, outcomes, strict=True)
-                if isinstance(outcome, VersionTaken)
-            ),
+            *(self._placed_before(commands[number], outcome) for number, outcome in taken),
             return_exceptions=True,
         )
-        return cast("list[Placed | Exception]", found)
+        for (number, _), result in zip(taken, cast("list[Placed | Exception]", found), strict=True):
+            results[number] = result
+        return results
 
     async def _placed_before(self, command: PlaceOrder, taken: VersionTaken) -> Placed:
-        """It stands already, if with the same data.
+        """The order that has the key, if it has the same data.
+
+        Few are read at once: a batch that is sent again is a thousand.
 
         Raises:
-            AppendOutcomeUnknown: what stands cannot be read now; not that nothing does.
+            AppendOutcomeUnknown: it cannot be read now.
         """
+        order_id = taken.originator_id
         try:
-            order = await self._standing(taken.originator_id)
+            async with self._read_backs:
+                order = await self._reader.as_created(order_id)
         except DatabaseUnavailable as error:
-            raise AppendOutcomeUnknown(f"what stands cannot be read: {error}") from error
+            raise AppendOutcomeUnknown(f"the stored order cannot be read: {error}") from error
+        if order is None:
+            raise AssertionError(f"version 1 of {order_id} was taken, yet its stream is empty")
         decide(command, order)
-        return Placed(taken.originator_id, command.spec.order_unique_key, created=False)
+        return Placed(order_id, command.spec.order_unique_key, created=False)
 
     def _command(self, requested: OrderSpec, caller: Caller, trace: Trace) -> PlaceOrder:
         return PlaceOrder(
@@ -154,7 +149,7 @@ class InProcessOrders:
         self,
         order_id: UUID,
         caller: Caller,
-        trace: Trace | None = None,  # noqa: ARG002 - for those who ask elsewhere
+        trace: Trace | None = None,  # noqa: ARG002 - of the protocol, for a call over HTTP
     ) -> OrderView:
         """Read from its stream, so an accepted order is found whatever the projection does."""
         self._require_served()
@@ -191,20 +186,11 @@ class InProcessOrders:
         return EventPage(events, page.next_after)
 
     async def _require_own(self, order_id: UUID, caller: Caller) -> None:
-        """Decide whose the order is before its history is read.
+        """Check the owner before the history is read.
 
-        So another caller's order is answered as one that does not exist: after the same query and
-        the same work, whatever the order has become and whether or not it can be read.
+        So another caller's order is answered like one that does not exist, after the same work.
         """
         if not caller.is_internal:
             key = await self._reader.key_of(order_id)
             if not caller.may_read(order_id, key):
                 raise OrderNotFound(str(order_id))
-
-    async def _standing(self, order_id: UUID) -> Order:
-        """What stands under a taken key; few at once, since a batch asked again is a thousand."""
-        async with self._read_backs:
-            order = await self._reader.as_created(order_id)
-        if order is None:
-            raise AssertionError(f"version 1 of {order_id} was taken, yet its stream is empty")
-        return order

@@ -80,6 +80,7 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # Pulse has no use for what a proxy says of the peer
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config, greeting)
@@ -113,7 +114,9 @@ def bind(settings: Settings) -> list[socket.socket]:
         bound: list[socket.socket] = []
         missing: OSError | None = None
         try:
-            for family, address in _addresses(settings):
+            for family, *_, address in socket.getaddrinfo(
+                settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
                 try:
                     bound.append(opened.enter_context(_bound(family, address)))
                 except OSError as error:
@@ -137,13 +140,6 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
         bound.bind(address)
         opened.pop_all()
     return bound
-
-
-def _addresses(settings: Settings) -> list[tuple[int, tuple[object, ...]]]:
-    found = socket.getaddrinfo(
-        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    return list(dict.fromkeys((family, address) for family, *_, address in found))
 
 
 def _reason(error: OSError) -> str:

@@ -42,27 +42,6 @@ class Exchange:
     after it can be read as another protocol.
     """
 
-    __slots__ = (
-        "_admission",
-        "_admitted",
-        "_ended",
-        "_head",
-        "_length",
-        "_receive",
-        "_scope",
-        "_send",
-        "_task",
-        "_upgrade",
-        "_waiting",
-        "chunked_alone",
-        "given_trace",
-        "status",
-        "trace_headers",
-        "unfinished",
-        "weight",
-        "whole",
-    )
-
     def __init__(self, scope: Scope, receive: Receive, send: Send, admission: Admission) -> None:
         self._scope = scope
         self._receive = receive

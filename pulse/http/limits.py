@@ -8,12 +8,15 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from pulse.errors import PulseError
 from pulse.http.asgi import CALLER_KEY, ASGIApp, Receive, Scope, Send, caller_name
+
+if TYPE_CHECKING:
+    from pulse.http.exchange import Exchange
 
 MAX_ORDER_BYTES: Final = 64 * 1024
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
@@ -86,19 +89,6 @@ class CallerGone(PulseError):
         super().__init__("the body ended before it was whole; this request was not processed")
 
 
-class Body(Protocol):
-    """The body of a request, as `Admission` counts it."""
-
-    weight: int
-
-    @property
-    def caller(self) -> str:
-        """The name its requests are counted under."""
-
-    def end(self, error: PulseError) -> None:
-        """Stop waiting for the rest of it; its request is refused with this error."""
-
-
 class Admission:
     """Requests in flight: how many are being processed, and whose bodies are arriving."""
 
@@ -106,7 +96,7 @@ class Admission:
         self._limits = limits
         self._in_flight = 0
         self._bodies_weight = 0
-        self._deadlines: dict[Body, float] = {}
+        self._deadlines: dict[Exchange, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def require_room(self) -> None:
@@ -131,7 +121,7 @@ class Admission:
         """Stop counting it."""
         self._in_flight -= weight
 
-    def begin_body(self, body: Body) -> None:
+    def begin_body(self, body: "Exchange") -> None:
         """Count a body that is arriving.
 
         Beyond the limit the oldest body of the caller that has the most is ended, so a caller with
@@ -148,12 +138,12 @@ class Admission:
         if self._timer is None:
             self._timer = loop.call_later(self._limits.body_seconds, self._end_late)
 
-    def end_body(self, body: Body) -> None:
+    def end_body(self, body: "Exchange") -> None:
         """Stop counting it: it is whole, or its request is answered."""
         if self._deadlines.pop(body, None) is not None:
             self._bodies_weight -= body.weight
 
-    def _end(self, body: Body, error: PulseError) -> None:
+    def _end(self, body: "Exchange", error: PulseError) -> None:
         self.end_body(body)
         body.end(error)
 

@@ -154,6 +154,8 @@ def test_a_key_must_fit_its_algorithm(algorithm: str, pem: str) -> None:
         ),
         ({"PULSE_JWT_PUBLIC_KEY": "/nowhere/s3cret.pem"}, "PULSE_JWT_PUBLIC_KEY=***"),
         ({"PULSE_JWT_PUBLIC_KEY": "-----BEGIN s3cret"}, "PULSE_JWT_PUBLIC_KEY=***"),
+        ({"PULSE_JWT_PUBLIC_KEY": "/dev/zero"}, "PULSE_JWT_PUBLIC_KEY=***"),
+        ({"PULSE_JWT_PUBLIC_KEY": "/"}, "PULSE_JWT_PUBLIC_KEY=***"),
         ({"PULSE_JWT_JWKS_URL": "http://issuer.example/keys"}, "expected an https URL"),
         ({"PULSE_JWT_JWKS_URL": "file:///etc/passwd"}, "expected an https URL"),
         ({"PULSE_JWT_JWKS_URL": "https://"}, "expected an https URL"),

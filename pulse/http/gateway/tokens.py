@@ -36,8 +36,7 @@ _NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 class _Known(msgspec.Struct, frozen=True):
     identity: Identity
     key_version: int
-    expires_at: float
-    forgotten_at: float
+    good_until: float
 
 
 class KnownTokens:
@@ -48,27 +47,14 @@ class KnownTokens:
     so a caller without one cannot fill it.
     """
 
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._monotonic = monotonic
         self._known: dict[bytes, _Known] = {}
-
-    def __len__(self) -> int:
-        return len(self._known)
 
     def identity_of(self, token: str, key_version: int) -> Identity | None:
         """The identity, if this very token was found good under these keys within 30 s."""
         known = self._known.get(_digest(token))
-        if (
-            known is None
-            or known.key_version != key_version
-            or self._clock() >= known.expires_at
-            or self._monotonic() >= known.forgotten_at
-        ):
+        if known is None or known.key_version != key_version or self._clock() >= known.good_until:
             return None
         return known.identity
 
@@ -76,8 +62,8 @@ class KnownTokens:
         """Remember a token that is good; `expires_at` is its expiry in seconds since the epoch."""
         while len(self._known) >= MAX_KNOWN_TOKENS:
             del self._known[next(iter(self._known))]
-        forgotten_at = self._monotonic() + MAX_KNOWN_SECONDS
-        self._known[_digest(token)] = _Known(identity, key_version, expires_at, forgotten_at)
+        good_until = min(expires_at, self._clock() + MAX_KNOWN_SECONDS)
+        self._known[_digest(token)] = _Known(identity, key_version, good_until)
 
 
 def _digest(token: str) -> bytes:
