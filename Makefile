@@ -22,11 +22,11 @@ run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and worke
 test: $(VENV)/.dev ## run all tests on a Postgres of their own
 	$(BIN)/pytest -n 4 --dist loadfile $(PYTEST_ARGS)
 
-simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n tells one schedule again
+simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n runs one schedule again
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
 		$(if $(FIRST),--first $(FIRST))
 
-faults: $(VENV)/.dev ## break a running Pulse in every way it promises to survive; FAULT="kills" SHORT=1 SEED=n
+faults: $(VENV)/.dev ## break a running Pulse in every way it promises to survive: FAULT="kills" SHORT=1 SEED=n
 	$(BIN)/python -m tests.faults $(FAULT) $(if $(SHORT),--short) $(if $(TWICE),--twice) $(if $(SEED),--seed $(SEED))
 
 reliability: $(VENV)/.dev ## write the tables of docs/reliability.md from what the fault suite found
@@ -61,7 +61,7 @@ charts: $(VENV)/.dev ## draw the documentation's charts again
 	$(BIN)/python docs/charts.py
 	$(BIN)/pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7 --svg docs/images/schedule.svg
 
-contracts: $(VENV)/.dev ## who may import whom
+contracts: $(VENV)/.dev ## check which package imports which
 	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.dev ## all but growth that is measured, beside floors and peers; PART="append post" SMOKE=1
@@ -79,7 +79,7 @@ bench-proxy: $(VENV)/.dev ## what slow callers cost behind the proxy (needs ngin
 bench-gateway: $(VENV)/.run ## the gateway's rate beside the API's own (needs wrk)
 	$(BIN)/python benchmarks/gateway.py
 
-format: $(VENV)/.dev ## let ruff format and mend what it can
+format: $(VENV)/.dev ## let ruff format and fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -125,7 +125,7 @@ class Database:
         for attempt in range(1, _READ_ATTEMPTS + 1):
             broken = False
             try:
-                lock_seconds = self._patience_seconds(self.limits.lock_seconds)
+                lock_seconds = self._wait_seconds(self.limits.lock_seconds)
                 async with self._checkout(lock_seconds) as connection:
                     try:
                         return await query(connection)
@@ -152,8 +152,8 @@ class Database:
     @contextlib.asynccontextmanager
     async def _checkout(self, lock_seconds: float) -> AsyncIterator[Connection]:
         try:
-            patience_seconds = self._patience_seconds(self.limits.checkout_seconds)
-            async with self._pool.connection(patience_seconds) as connection:
+            wait_seconds = self._wait_seconds(self.limits.checkout_seconds)
+            async with self._pool.connection(wait_seconds) as connection:
                 if connection.lock_seconds != lock_seconds:
                     connection.lock_seconds = None  # set again should this be cut off
                     await connection.execute(_SET_LOCK_TIMEOUT, (milliseconds(lock_seconds),))
@@ -172,7 +172,7 @@ class Database:
     def _note_exhausted(self) -> None:
         self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds
 
-    def _patience_seconds(self, otherwise: float) -> float:
+    def _wait_seconds(self, otherwise: float) -> float:
         """Fail fast while the pool is exhausted: only the first to meet a lasting fault wait."""
         if time.monotonic() < self._exhausted_until:
             return min(self.limits.exhausted_checkout_seconds, otherwise)

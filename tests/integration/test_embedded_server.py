@@ -353,7 +353,7 @@ def test_an_existing_cluster_is_run_as_its_owner_even_by_root(open_dir: Path) ->
 
 
 @needs_root
-def test_an_ordinary_user_is_told_that_the_server_is_roots(open_dir: Path) -> None:
+def test_an_ordinary_user_cannot_use_roots_server(open_dir: Path) -> None:
     with EmbeddedServer.acquire(open_dir / "data", FAST):
         said = as_user(
             UNNAMED_UID, UNNAMED_UID, lambda: str(EmbeddedServer.acquire(open_dir / "data"))
@@ -362,7 +362,7 @@ def test_an_ordinary_user_is_told_that_the_server_is_roots(open_dir: Path) -> No
 
 
 @needs_root
-def test_an_ordinary_user_is_told_where_they_may_not_enter(tmp_path: Path) -> None:
+def test_the_error_names_a_directory_that_an_ordinary_user_cannot_enter(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o700)
     said = as_user(
         UNNAMED_UID, UNNAMED_UID, lambda: str(EmbeddedServer.acquire(tmp_path / "closed" / "data"))

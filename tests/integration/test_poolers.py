@@ -50,7 +50,7 @@ async def test_a_pooler_that_shares_sessions_is_refused_at_the_first_connection(
 
 @contextmanager
 def busy(address: str) -> Iterator[None]:
-    """Other clients of the pooler, each of which asks one thing after the other."""
+    """Other clients of the pooler, each of which runs one statement after the other."""
     idle = threading.Event()
 
     def ask() -> None:
@@ -143,7 +143,7 @@ async def test_behind_a_pooler_every_setting_is_in_force(conninfo: str) -> None:
     assert {name: found[name] for name in compared} == {name: needed[name] for name in compared}
 
 
-async def test_with_a_single_server_connection_the_first_client_is_served_and_the_next_one_told(
+async def test_with_a_single_server_connection_only_the_first_client_is_served(
     conninfo: str,
 ) -> None:
     limits = Limits(connect_seconds=2)

@@ -225,7 +225,7 @@ async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(
             await database.connect("test")
 
 
-async def test_orders_are_split_again_after_connections_were_made_anew_while_it_was_read_only(
+async def test_orders_are_split_again_after_connections_were_made_while_it_was_read_only(
     conninfo: str,
 ) -> None:
     async with serving(Settings(database_url=conninfo)) as api:

@@ -10,7 +10,7 @@ ON = 'connection failed: connection to server on socket "/hidden/.s.PGSQL.9731" 
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "described"),
     [
         (f"{AT}Connection refused", "connection failed: Connection refused"),
         (f"{ON}No such file or directory", "connection failed: No such file or directory"),
@@ -41,10 +41,12 @@ ON = 'connection failed: connection to server on socket "/hidden/.s.PGSQL.9731" 
         ("server closed the connection unexpectedly", "server closed the connection unexpectedly"),
     ],
 )
-def test_a_fault_is_told_without_the_values_of_the_connection_string(said: str, told: str) -> None:
-    assert describe(psycopg.OperationalError(f"{said}\n\tmore of hidden")) == told
+def test_a_fault_is_described_without_the_values_of_the_connection_string(
+    said: str, described: str
+) -> None:
+    assert describe(psycopg.OperationalError(f"{said}\n\tmore of hidden")) == described
 
 
-def test_what_the_server_says_of_a_statement_is_told_as_it_is() -> None:
+def test_what_the_server_says_of_a_statement_is_kept() -> None:
     error = psycopg.errors.UndefinedTable('relation "order_queue" does not exist')
     assert describe(error) == 'relation "order_queue" does not exist'
