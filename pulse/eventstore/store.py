@@ -15,7 +15,7 @@ from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import Outcome
 from pulse.eventstore.mapper import EventMapper
 from pulse.eventstore.records import RecordedEvent
-from pulse.postgres import Connection, Database, Gatherer, load_sql
+from pulse.postgres import BatchLoader, Connection, Database, load_sql
 
 LOG_CHANNEL = "stored_events"
 """The wake-up channel, the library's own, so that its subscriptions wake too."""
@@ -61,7 +61,7 @@ class EventStore:
             lambda: database.connect("appender"), on_commit=on_commit, limits=limits
         )
         self._database = database
-        self._streams = Gatherer(self.read_streams)
+        self._streams = BatchLoader(self.read_streams)
 
     async def append(self, event: Event) -> int:
         """Append one event and return its position; errors as `Appender.append`."""

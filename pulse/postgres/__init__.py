@@ -1,6 +1,7 @@
 """Postgres as Pulse uses it: the pool and its limits, wake-ups, migrations. Knows no orders."""
 
 from pulse.loop import WakeUp
+from pulse.postgres.batch_loader import BatchLoader
 from pulse.postgres.database import (
     UNAVAILABLE_ERRORS,
     UNEXPECTED_ERRORS,
@@ -8,7 +9,6 @@ from pulse.postgres.database import (
     DatabaseUnavailable,
     describe,
 )
-from pulse.postgres.gathering import Gatherer
 from pulse.postgres.limits import Limits
 from pulse.postgres.session import WRONG_SESSION_ERRORS, Connection, Sessions, SessionUnfit
 from pulse.postgres.sql import load_sql
@@ -18,10 +18,10 @@ __all__ = [
     "UNAVAILABLE_ERRORS",
     "UNEXPECTED_ERRORS",
     "WRONG_SESSION_ERRORS",
+    "BatchLoader",
     "Connection",
     "Database",
     "DatabaseUnavailable",
-    "Gatherer",
     "Limits",
     "Listener",
     "Notifier",

@@ -11,7 +11,7 @@ import msgspec
 
 from pulse.domain import Order, Slice, SplitConfig, fold
 from pulse.eventstore import EventMapper, RecordedEvent
-from pulse.postgres import Connection, Database, Gatherer, load_sql
+from pulse.postgres import BatchLoader, Connection, Database, load_sql
 
 Row = tuple[Any, ...]
 
@@ -62,8 +62,8 @@ class OrderReader:
     def __init__(self, database: Database, mapper: EventMapper) -> None:
         self.database = database
         self._mapper = mapper
-        self._streams = Gatherer(self._select_streams)
-        self._keys = Gatherer(self._select_keys)
+        self._streams = BatchLoader(self._select_streams)
+        self._keys = BatchLoader(self._select_keys)
 
     async def key_of(self, order_id: UUID) -> str:
         """The key the order was placed under; empty if there is no order, or no key can be read.

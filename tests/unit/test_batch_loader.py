@@ -1,4 +1,4 @@
-"""Reads gathered into one query: each caller has its own answer, read after it asked."""
+"""Reads that share one query: each caller has its own answer, read after its call."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from pulse.postgres import DatabaseUnavailable, Gatherer
+from pulse.postgres import BatchLoader, DatabaseUnavailable
 
 
 class Shelf:
@@ -38,35 +38,35 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_comes_together_shares_a_query_and_each_has_its_own_answer() -> None:
+async def test_callers_at_once_share_a_query_and_each_has_its_own_answer() -> None:
     shelf = Shelf()
     shelf.values = {"a": 1, "b": 2}
-    gatherer = Gatherer(shelf.fetch)
-    asking = [asyncio.ensure_future(gatherer.get(key)) for key in ("a", "b", "a", "c")]
+    loader = BatchLoader(shelf.fetch)
+    asking = [asyncio.ensure_future(loader.get(key)) for key in ("a", "b", "a", "c")]
     await settled()
     shelf.release()
     assert await asyncio.gather(*asking) == [1, 2, 1, None]
     assert sorted(chain(*shelf.asked)) == ["a", "b", "c"]
 
 
-async def test_nobody_shares_a_query_that_had_begun_before_he_asked() -> None:
+async def test_no_caller_shares_a_query_that_had_begun_before_the_call() -> None:
     shelf = Shelf()
-    gatherer = Gatherer(shelf.fetch)
-    early = asyncio.ensure_future(gatherer.get("a"))
+    loader = BatchLoader(shelf.fetch)
+    early = asyncio.ensure_future(loader.get("a"))
     await settled()
     shelf.values["a"] = 1
-    late = asyncio.ensure_future(gatherer.get("a"))
+    late = asyncio.ensure_future(loader.get("a"))
     await settled()
     shelf.release()
     assert (await early, await late) == (None, 1)
 
 
-async def test_a_few_queries_are_under_way_and_the_rest_goes_together_in_the_next() -> None:
+async def test_three_queries_run_at_once_and_the_other_keys_share_the_next() -> None:
     shelf = Shelf()
-    gatherer = Gatherer(shelf.fetch)
+    loader = BatchLoader(shelf.fetch)
     asking = []
     for number in range(20):
-        asking.append(asyncio.ensure_future(gatherer.get(str(number))))
+        asking.append(asyncio.ensure_future(loader.get(str(number))))
         await settled()
     assert len(shelf.asked) == 3
     shelf.release()
@@ -77,27 +77,27 @@ async def test_a_few_queries_are_under_way_and_the_rest_goes_together_in_the_nex
     assert len(shelf.asked[3]) == 17
 
 
-async def test_a_fault_is_told_to_all_who_share_it_and_to_nobody_after() -> None:
+async def test_an_error_is_raised_to_all_callers_of_its_query_and_to_none_after() -> None:
     shelf = Shelf()
     shelf.fails = True
-    gatherer = Gatherer(shelf.fetch)
-    asking = [asyncio.ensure_future(gatherer.get(key)) for key in ("a", "b")]
+    loader = BatchLoader(shelf.fetch)
+    asking = [asyncio.ensure_future(loader.get(key)) for key in ("a", "b")]
     await settled()
     shelf.release()
     outcomes = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 2
     shelf.fails, shelf.values = False, {"a": 1}
-    again = asyncio.ensure_future(gatherer.get("a"))
+    again = asyncio.ensure_future(loader.get("a"))
     await settled()
     shelf.release()
     assert await again == 1
 
 
-async def test_who_hangs_up_takes_it_from_nobody() -> None:
+async def test_a_cancelled_caller_leaves_the_answer_to_the_others() -> None:
     shelf = Shelf()
     shelf.values = {"a": 1}
-    gatherer = Gatherer(shelf.fetch)
-    first, second = (asyncio.ensure_future(gatherer.get("a")) for _ in range(2))
+    loader = BatchLoader(shelf.fetch)
+    first, second = (asyncio.ensure_future(loader.get("a")) for _ in range(2))
     await settled()
     first.cancel()
     await settled()
@@ -108,17 +108,17 @@ async def test_who_hangs_up_takes_it_from_nobody() -> None:
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_who_asks_just_after_is_answered_whatever_the_turn(turns: int) -> None:
+async def test_a_call_just_after_is_answered_whatever_the_turn(turns: int) -> None:
     shelf = Shelf()
-    gatherer = Gatherer(shelf.fetch)
+    loader = BatchLoader(shelf.fetch)
     asking = []
     for key in ("a", "b", "c"):
-        asking.append(asyncio.ensure_future(gatherer.get(key)))
+        asking.append(asyncio.ensure_future(loader.get(key)))
         await settled()
     shelf.release()
     for _ in range(turns):
         await asyncio.sleep(0)
-    late = asyncio.ensure_future(gatherer.get("d"))
+    late = asyncio.ensure_future(loader.get("d"))
     await settled()
     shelf.release()
     await settled()
@@ -127,14 +127,14 @@ async def test_who_asks_just_after_is_answered_whatever_the_turn(turns: int) -> 
     assert len(await asyncio.gather(*asking)) == 3
 
 
-async def test_queries_that_hang_are_given_up_and_others_take_their_place() -> None:
+async def test_queries_that_hang_are_abandoned_and_others_take_their_place() -> None:
     shelf = Shelf()
-    gatherer = Gatherer(shelf.fetch, most_seconds=0.05)
+    loader = BatchLoader(shelf.fetch, max_seconds=0.05)
     hanging = []
     for key in ("a", "b", "c"):
-        hanging.append(asyncio.ensure_future(gatherer.get(key)))
+        hanging.append(asyncio.ensure_future(loader.get(key)))
         await settled()
-    waiting = asyncio.ensure_future(gatherer.get("d"))
+    waiting = asyncio.ensure_future(loader.get("d"))
     outcomes = await asyncio.gather(*hanging, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 3
     await settled()
@@ -142,7 +142,7 @@ async def test_queries_that_hang_are_given_up_and_others_take_their_place() -> N
     shelf.values = {"d": 1, "e": 2}
     shelf.let_go[3].set()
     assert await waiting is None  # it was read when its query began
-    after = asyncio.ensure_future(gatherer.get("e"))
+    after = asyncio.ensure_future(loader.get("e"))
     await settled()
     shelf.release()
     assert await after == 2
