@@ -61,8 +61,9 @@ charts: $(VENV)/.dev ## draw the documentation's charts again
 	$(BIN)/python docs/charts.py
 	$(BIN)/pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7 --svg docs/images/schedule.svg
 
-contracts: $(VENV)/.dev ## check which package imports which
+contracts: $(VENV)/.dev ## check which package imports which, and which names which table
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -q tests/unit/test_table_ownership.py
 
 bench: $(VENV)/.dev ## all but growth that is measured, beside floors and peers; PART="append post" SMOKE=1
 	$(BIN)/python -m benchmarks $(PART) $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))

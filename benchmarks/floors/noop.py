@@ -27,9 +27,9 @@ from pulse.http.root import Mounts, Root
 from pulse.postgres import Database
 from pulse.process.apps import limits_of
 from pulse.process.startup import tune_gc
-from pulse.projections import OrderPage, OrderView
+from pulse.projections.lists import OrderPage
+from pulse.projections.order_view import OrderView
 from pulse.settings import Settings
-from pulse.workers import reader_of_workers
 
 
 class Answers(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ async def _world() -> AsyncIterator[Mounts]:
     answers = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else None  # noqa: ASYNC240
     orders = AnswersAtHand(msgspec.json.decode(answers, type=Answers) if answers else None)
     database, parts = Database("", pool_size=1), cast("OwnParts", None)
-    readiness = Readiness(database, parts, reader_of_workers(0))
+    readiness = Readiness(database, parts, 0.0)
     api = InternalAuth(create_api(orders, readiness), ())
     tune_gc()
     yield {"": api}

@@ -11,7 +11,7 @@ from benchmarks.database import Database
 from benchmarks.peers.stock_projection import project_all
 from benchmarks.process import Process
 from benchmarks.sample import fill_log
-from pulse.projections.projector import PROJECTION_NAME
+from pulse.projections.position import PROJECTION_NAME
 
 TITLE: Final = "rebuild of the view from 1,000,000 events"
 _EVENTS: Final = 1_000_000

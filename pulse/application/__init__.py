@@ -3,7 +3,7 @@
 from pulse.application.callers import Caller, CallerUnnamable
 from pulse.application.clock_watch import ClockOff, ClockWatch
 from pulse.application.event_view import TOPICS, EventType, EventView
-from pulse.application.facts import Facts, ReadWorkers, WorkersSeen, read_facts
+from pulse.application.facts import Facts, read_facts
 from pulse.application.fit_log import LogUnfit, read_sequence_fault, require_fit_log
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notice_watch import NoticeWatch
@@ -67,12 +67,10 @@ __all__ = [
     "PulseBusy",
     "PulseFailed",
     "Queries",
-    "ReadWorkers",
     "Readiness",
     "Ready",
     "Unverified",
     "Verified",
-    "WorkersSeen",
     "new_request_id",
     "new_trace_id",
     "newest_terms",

@@ -1,34 +1,13 @@
 """The facts behind notices, readiness and `pulse status`, each read from its owner."""
 
-from collections.abc import Awaitable, Callable
-
 import msgspec
 import psycopg
 
 from pulse.eventstore import LogState, read_log_state
 from pulse.postgres import Connection
-from pulse.projections import (
-    AuditState,
-    Lag,
-    QueueHealth,
-    read_audit_state,
-    read_queue_health,
-    select_lag,
-)
-
-
-class WorkersSeen(msgspec.Struct, frozen=True):
-    """Workers of all processes: how many are present, and what gone ones still hold.
-
-    `gone_claims` is how many orders gone workers hold, the oldest for `oldest_gone_seconds` since
-    its first claim; `overdue_claims` of them for longer than `timeout_seconds`.
-    """
-
-    present: int
-    gone_claims: int
-    oldest_gone_seconds: float
-    overdue_claims: int
-    timeout_seconds: float
+from pulse.projections.audit import AuditState, read_audit_state
+from pulse.projections.claims import Workers, read_workers
+from pulse.projections.overview import Lag, QueueHealth, read_lag, read_queue_health
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,21 +20,21 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     log: LogState
     lag: Lag
     queue: QueueHealth
-    workers: WorkersSeen
+    workers: Workers
     audit: AuditState | None
     projector_fault: str | None = None
 
 
-ReadWorkers = Callable[[Connection], Awaitable[WorkersSeen]]
+async def read_facts(connection: Connection, timeout_seconds: float) -> Facts:
+    """The facts now, at a cost that does not grow with log or queue.
 
-
-async def read_facts(connection: Connection, read_workers: ReadWorkers) -> Facts:
-    """The facts now, at a cost that does not grow with log or queue."""
+    A claim is overdue after `timeout_seconds`.
+    """
     return Facts(
         log=await read_log_state(connection),
-        lag=await select_lag(connection),
+        lag=await read_lag(connection),
         queue=await read_queue_health(connection),
-        workers=await read_workers(connection),
+        workers=await read_workers(connection, timeout_seconds),
         audit=await _read_audit(connection),
     )
 

@@ -4,7 +4,7 @@ from pulse.application.notices import next_id_taken, sequence_below_position
 from pulse.errors import PulseError
 from pulse.eventstore import read_log_faults, read_log_state
 from pulse.postgres import Connection
-from pulse.projections import read_position
+from pulse.projections.position import read_position
 
 
 class LogUnfit(PulseError):

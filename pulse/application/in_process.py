@@ -25,16 +25,15 @@ from pulse.eventstore import (
     VersionTaken,
 )
 from pulse.postgres import DatabaseUnavailable
-from pulse.projections import (
+from pulse.projections.lists import (
     OrderPage,
     OrderQuery,
-    OrderReader,
-    OrderView,
     SlicePage,
     SliceQuery,
     read_orders,
     read_slices,
 )
+from pulse.projections.order_view import OrderReader, OrderView
 
 _SEED_BITS = 64
 _MOST_READ_BACKS = 32

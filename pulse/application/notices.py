@@ -7,7 +7,7 @@ import msgspec
 
 from pulse.application.facts import Facts
 from pulse.eventstore import LogState
-from pulse.projections import LATELY_SECONDS, MAX_LOOKED_AT
+from pulse.projections.overview import LATELY_SECONDS, MAX_EXAMINED
 
 MAX_BEHIND_SECONDS: Final = 10.0
 """A projection further behind the log is not ready."""
@@ -188,7 +188,7 @@ def _waiting(facts: Facts) -> Iterator[Notice]:
 
 
 def _orders(count: int) -> str:
-    number = f"{count:,}" + (" or more" if count == MAX_LOOKED_AT else "")
+    number = f"{count:,}" + (" or more" if count == MAX_EXAMINED else "")
     return f"{number} order{'' if count == 1 else 's'}"
 
 

@@ -10,7 +10,8 @@ from pulse.application.callers import Caller
 from pulse.application.event_view import EventType, EventView
 from pulse.domain import OrderSpec, Trace
 from pulse.errors import PulseError
-from pulse.projections import OrderPage, OrderQuery, OrderView, SlicePage, SliceQuery
+from pulse.projections.lists import OrderPage, OrderQuery, SlicePage, SliceQuery
+from pulse.projections.order_view import OrderView
 
 
 class Placed(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from pulse.application.orders import OrderNotFound, Placed
 from pulse.domain import OrderSpec, OrderUniqueKeyTaken, Trace, order_id_for
 from pulse.errors import PulseError
 from pulse.http_client import open_client
-from pulse.projections import OrderView
+from pulse.projections.order_view import OrderView
 from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from pulse.application.facts import Facts, ReadWorkers, read_facts
+from pulse.application.facts import Facts, read_facts
 from pulse.application.notices import (
     MAX_BEHIND_SECONDS,
     Notice,
@@ -53,10 +53,10 @@ class Readiness:
     installation lacks is a notice: taking this process out of service would not help.
     """
 
-    def __init__(self, database: Database, parts: OwnParts, read_workers: ReadWorkers) -> None:
+    def __init__(self, database: Database, parts: OwnParts, timeout_seconds: float) -> None:
         self._database = database
         self._parts = parts
-        self._read_workers = read_workers
+        self._timeout_seconds = timeout_seconds
         self._checking: asyncio.Task[Ready] | None = None
 
     async def check(self) -> Ready:
@@ -102,7 +102,7 @@ class Readiness:
 
     async def _facts(self) -> Facts:
         facts = await self._database.read(
-            lambda connection: read_facts(connection, self._read_workers)
+            lambda connection: read_facts(connection, self._timeout_seconds)
         )
         return msgspec.structs.replace(facts, projector_fault=self._parts.projector())
 

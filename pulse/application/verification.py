@@ -31,7 +31,8 @@ from pulse.domain import (
     split,
 )
 from pulse.eventstore import EventMapper, EventStore, EventTooNew, EventUnreadable, RecordedEvent
-from pulse.projections import MOST_ORDERS_A_PAGE, OrderQuery, ParkedOrder
+from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
+from pulse.projections.parking import ParkedOrder
 
 _log = structlog.get_logger(__name__)
 
@@ -121,7 +122,7 @@ async def newest_terms(store: EventStore, queries: Queries, most: int) -> list[S
     terms: list[SplitTerms] = []
     before: int | None = None
     while len(terms) < most:
-        limit = min(MOST_ORDERS_A_PAGE, most - len(terms))
+        limit = min(MAX_ORDERS_A_PAGE, most - len(terms))
         page = await queries.orders(OrderQuery(limit=limit, before=before))
         streams = await store.read_streams([order.order_id for order in page.orders])
         for order in page.orders:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pulse.projections import AuditFault, AuditFinding
+from pulse.projections.audit import AuditFault, AuditFinding
 
 _SENTENCES: Final[dict[AuditFault, str]] = {
     "MISSING": (

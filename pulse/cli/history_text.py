@@ -20,7 +20,7 @@ from pulse.domain import (
     TimedOut,
 )
 from pulse.printable import printable
-from pulse.projections import OrderView
+from pulse.projections.order_view import OrderView
 
 _TYPES: Final = {event_type.__name__: event_type for event_type in EVENT_TYPES}
 _STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red"}

@@ -13,7 +13,8 @@ from pulse.cli.failure_text import FAILED_IS_FINAL, what_to_do
 from pulse.cli.terminal import add_command, counted, echo, help_if_alone, instant, output
 from pulse.printable import printable
 from pulse.process.startup import settings_from_environment
-from pulse.projections import MOST_ORDERS_A_PAGE, OrderQuery, OrderView
+from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
+from pulse.projections.order_view import OrderView
 from pulse.settings import Settings
 
 _MOST_LISTED: Final = 10_000
@@ -94,7 +95,7 @@ async def find_failed(queries: Queries, reason: str | None, limit: int) -> Faile
     as_of_position: int | None = None
     while len(found) <= limit:
         page = await queries.orders(
-            OrderQuery(limit=MOST_ORDERS_A_PAGE, order_queue_status="FAILED", before=before)
+            OrderQuery(limit=MAX_ORDERS_A_PAGE, order_queue_status="FAILED", before=before)
         )
         as_of_position = page.as_of_position if as_of_position is None else as_of_position
         found += [order for order in page.orders if reason in {None, order.failure_reason}]

@@ -18,7 +18,9 @@ from pulse.eventstore import EventTooNew
 from pulse.printable import printable
 from pulse.process.startup import settings_from_environment
 from pulse.process.tools import Tools
-from pulse.projections import AuditFinding, Lag, ParkedOrder, read_lag
+from pulse.projections.audit import AuditFinding
+from pulse.projections.overview import Lag, read_lag
+from pulse.projections.parking import ParkedOrder
 from pulse.settings import Settings
 
 _MAX_RETRIED_FINDINGS = 10_000
@@ -147,7 +149,7 @@ add_command(projections, retry)
 
 async def _look(settings: Settings) -> tuple[Lag, list[ParkedOrder]]:
     async with open_tools_or_stop(settings) as tools:
-        return await read_lag(tools.database), await tools.parked.all()
+        return await tools.database.read(read_lag), await tools.parked.all()
 
 
 def _print(lag: Lag, parked: Sequence[ParkedOrder]) -> None:
@@ -203,11 +205,11 @@ async def _found_by_audit(tools: Tools, *, but: Sequence[UUID]) -> list[UUID]:
 async def _retry(tools: Tools, order_id: UUID) -> tuple[bool, str]:
     """Whether it stays parked, and a sentence on it."""
     try:
-        retried = await tools.parked.retry(order_id)
+        fault = await tools.parked.retry(order_id)
     except EventTooNew as error:
         return True, f"stays parked until newer code takes it up: {error}"
-    if retried.fault is not None:
-        return True, f"stays parked: {retried.fault}"
+    if fault is not None:
+        return True, f"stays parked: {fault}"
     return False, "is in the queue again"
 
 
@@ -219,9 +221,9 @@ async def _bring_in(tools: Tools, order_id: UUID) -> tuple[bool, str]:
     if not await tools.audit.confirmed(record.position for record in stream):
         return False, "is not parked; the queue agrees with the log as far as that is projected"
     try:
-        retried = await tools.parked.retry(order_id)
+        fault = await tools.parked.retry(order_id)
     except EventTooNew as error:
         return True, f"could not be brought in, newer code must do it: {error}"
-    if retried.fault is not None:
-        return True, f"could not be brought in: {retried.fault}"
+    if fault is not None:
+        return True, f"could not be brought in: {fault}"
     return False, "was missing from the queue, or behind the log, and is in it now"

@@ -8,29 +8,26 @@ from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
 from pulse.cli.progress import progress_on
 from pulse.cli.terminal import counted, errors, output
 from pulse.process.startup import settings_from_environment
-from pulse.projections import OnProgress, Rebuilt
+from pulse.projections.rebuild import OnProgress, Rebuilt
 from pulse.settings import Settings
 
 
 def rebuild() -> None:
     """Build the order queue again from the log.
 
-    Builds it beside the live one and swaps it in whole: orders may be posted and
-    split meanwhile, no reader sees fewer rows, and no claim is touched. Use it
-    when the queue may not be what the log says: rows altered by hand, or code
-    that read an event wrongly and is fixed. Shows progress in positions of the
-    log on standard error.
+    Computes every order again and replaces those that differ, some thousand at
+    a time: orders may be posted and split meanwhile, readers see each order as
+    it was or as it must be, and no claim is touched. Use it when the queue may
+    not be what the log says: rows altered by hand, or code that read an event
+    wrongly and is fixed. Shows progress in positions of the log on standard
+    error.
 
-    The swap needs a moment in which no other transaction holds the queue's
-    tables. It tries for 0.1 s, lets the projection go on for 0.5 s, and after 40
-    tries gives up, naming the sessions that hold them (pid, application, role,
-    since when). What the new tables could not take over from the live ones, and
-    rights that are missing, are named before anything begins. In each case the
-    live queue is unchanged.
+    Where other sessions hold the queue's tables so that nothing can be written,
+    it gives up after 4 s, naming them (pid, application, role, since when).
 
     Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
-    which is started if it does not run. Ctrl-C leaves the live queue as it is;
-    the next rebuild drops what this one left.
+    which is started if it does not run. Ctrl-C leaves each order as it was or
+    rebuilt.
 
     Exit codes: 0 rebuilt. 1 rebuilt but orders are parked, or not rebuilt:
     another one runs, something blocks it, or newer code wrote the log.
@@ -47,7 +44,8 @@ def rebuild() -> None:
     seconds = time.monotonic() - started
     parked = counted(rebuilt.parked_orders, "order")
     output().print(
-        f"rebuilt from {counted(rebuilt.events, 'event')} in {seconds:.1f} s, {parked} parked"
+        f"rebuilt from {counted(rebuilt.events, 'event')} in {seconds:.1f} s: "
+        f"{counted(rebuilt.replaced, 'order')} differed, {parked} parked"
         + ("; `pulse projections status` says why" if rebuilt.parked_orders else "")
     )
     if rebuilt.parked_orders:

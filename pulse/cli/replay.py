@@ -14,7 +14,7 @@ from pulse.cli.terminal import columns, echo, has_blocks, output
 from pulse.errors import PulseError
 from pulse.postgres import DatabaseUnavailable
 from pulse.process.startup import settings_from_environment
-from pulse.projections import OrderView
+from pulse.projections.order_view import OrderView
 from pulse.settings import Settings
 
 _MOST_ECHOED_CHARACTERS = 72

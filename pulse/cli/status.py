@@ -12,11 +12,9 @@ from pulse.cli.terminal import echo, output
 from pulse.eventstore import probe_append
 from pulse.process.startup import settings_from_environment
 from pulse.process.tools import Tools
-from pulse.projections import Audit, AuditFinding
-from pulse.projections.queue_overview import read_queue_overview
+from pulse.projections.audit import Audit, AuditFinding
+from pulse.projections.overview import read_queue_overview
 from pulse.settings import Settings
-from pulse.workers import reader_of_workers
-from pulse.workers.overview import read_claims_overview
 
 _MAX_AUDIT_SECONDS: Final = 3.0
 _MAX_KEPT_FINDINGS: Final = 100
@@ -71,11 +69,10 @@ async def _look(settings: Settings) -> Status:
 
 
 async def _status(tools: Tools, timeout_seconds: float) -> Status:
-    database, read_workers = tools.database, reader_of_workers(timeout_seconds)
-    facts = await database.read(lambda connection: read_facts(connection, read_workers))
+    database = tools.database
+    facts = await database.read(lambda connection: read_facts(connection, timeout_seconds))
     return Status(
         append_fault=await database.read(probe_append),
-        claims=await read_claims_overview(database, timeout_seconds=timeout_seconds),
         queue=await read_queue_overview(database),
         facts=facts,
         audited=await _audited(tools.audit, facts),

@@ -12,9 +12,9 @@ from pulse.cli.audit_text import finding_text
 from pulse.cli.terminal import counted, duration
 from pulse.eventstore import AppendFault
 from pulse.printable import printable
-from pulse.projections import AuditFinding
-from pulse.projections.queue_overview import QueueOverview
-from pulse.workers.overview import ClaimsOverview
+from pulse.projections.audit import AuditFinding
+from pulse.projections.claims import Workers
+from pulse.projections.overview import QueueOverview
 
 _STATES: Final = ("PENDING", "IN_PROGRESS", "COMPLETED", "FAILED")
 _BAD: Final = "bold red"
@@ -33,7 +33,6 @@ class Status(msgspec.Struct, frozen=True):
 
     append_fault: AppendFault | None
     queue: QueueOverview
-    claims: ClaimsOverview
     facts: Facts
     audited: Audited
 
@@ -67,7 +66,7 @@ def _append_refused(fault: AppendFault) -> Notice:
 def render(status: Status) -> Iterator[Text]:
     """For people, line by line."""
     yield from _queue(status.queue)
-    yield from _claims(status.claims)
+    yield from _claims(status.facts.workers)
     yield from _projection(status)
     yield from _audit(status)
     yield Text("")
@@ -82,7 +81,7 @@ def render(status: Status) -> Iterator[Text]:
 
 def machine_form(status: Status) -> dict[str, Any]:
     """For scripts."""
-    queue, claims, lag = status.queue, status.claims, status.facts.lag
+    queue, workers, lag = status.queue, status.facts.workers, status.facts.lag
     return {
         "healthy": not status.needs,
         "needs": status.needs,
@@ -94,7 +93,7 @@ def machine_form(status: Status) -> dict[str, Any]:
             "oldest_pending_seconds": queue.oldest_seconds("PENDING"),
             "oldest_in_progress_seconds": queue.oldest_seconds("IN_PROGRESS"),
         },
-        "claims": {"workers_present": claims.workers_present, "by_worker": claims.by_worker},
+        "claims": {"workers_present": workers.present, "by_worker": workers.claims},
         "projection": {
             "position": lag.position,
             "log_end": status.facts.log.end,
@@ -124,11 +123,11 @@ def _queue(queue: QueueOverview) -> Iterator[Text]:
         yield Text("  COMPLETED and FAILED are estimated from a sample: counting took too long.")
 
 
-def _claims(claims: ClaimsOverview) -> Iterator[Text]:
+def _claims(workers: Workers) -> Iterator[Text]:
     yield Text("")
-    yield Text("Workers", "bold").append(f"  {claims.workers_present} present")
-    width = max((len(held.worker) for held in claims.by_worker), default=0)
-    for held in claims.by_worker:
+    yield Text("Workers", "bold").append(f"  {workers.present} present")
+    width = max((len(held.worker) for held in workers.claims), default=0)
+    for held in workers.claims:
         line = Text(f"  {printable(held.worker):<{width}}  {counted(held.orders, 'order')}, ")
         line.append(f"the oldest for {duration(held.oldest_seconds)}, ")
         yield line.append("present") if held.present else line.append("gone", _BAD)

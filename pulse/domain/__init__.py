@@ -42,6 +42,7 @@ from pulse.domain.orders import (
     decide,
     evolve,
     fold,
+    outcome_of,
 )
 from pulse.domain.schedule_rules import (
     SCHEDULE_RULES,
@@ -109,6 +110,7 @@ __all__ = [
     "evolve",
     "fold",
     "order_id_for",
+    "outcome_of",
     "parse_order_request",
     "require_valid_order",
     "rule_sentence",

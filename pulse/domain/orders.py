@@ -31,6 +31,15 @@ TOO_LATE: Final = "TOO_LATE"
 SPLITTING_ERROR: Final = "SPLITTING_ERROR"
 
 
+class Outcome(Value, frozen=True):
+    """What an order's one outcome sets."""
+
+    state: OrderState
+    slices: tuple[Slice, ...] = ()
+    failure_reason: str | None = None
+    failure_message: str | None = None
+
+
 class Order(Value, frozen=True):
     """An order as its events tell it; `version` is the last event's."""
 
@@ -92,24 +101,24 @@ def evolve(order: Order | None, event: Event) -> Order:
     match event:
         case OrderCreated():
             return _created(order, event)
+        case SlicesScheduled() | SplittingFailed() | TimedOut():
+            return _settled(order, event, outcome_of(event))
+        case _:
+            assert_never(event)
+
+
+def outcome_of(event: SlicesScheduled | SplittingFailed | TimedOut) -> Outcome:
+    """What the event makes of a pending order."""
+    match event:
         case SlicesScheduled():
-            return _settled(order, event, state="COMPLETED", slices=event.slices)
+            return Outcome(state="COMPLETED", slices=event.slices)
         case SplittingFailed():
-            return _settled(
-                order,
-                event,
-                state="FAILED",
-                failure_reason=event.reason,
-                failure_message=event.message,
+            return Outcome(
+                state="FAILED", failure_reason=event.reason, failure_message=event.message
             )
         case TimedOut():
-            return _settled(
-                order,
-                event,
-                state="FAILED",
-                failure_reason=TIMED_OUT,
-                failure_message=timed_out_message(event),
-            )
+            message = timed_out_message(event)
+            return Outcome(state="FAILED", failure_reason=TIMED_OUT, failure_message=message)
         case _:
             assert_never(event)
 
@@ -256,15 +265,7 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
     )
 
 
-def _settled(  # noqa: PLR0913 - one keyword per changed field reads best
-    order: Order | None,
-    event: Event,
-    *,
-    state: OrderState,
-    slices: tuple[Slice, ...] = (),
-    failure_reason: str | None = None,
-    failure_message: str | None = None,
-) -> Order:
+def _settled(order: Order | None, event: Event, outcome: Outcome) -> Order:
     if order is None or order.state != "PENDING" or event.originator_version != order.version + 1:
         raise HistoryBroken(
             f"{type(event).__name__} at version {event.originator_version} of order "
@@ -274,8 +275,8 @@ def _settled(  # noqa: PLR0913 - one keyword per changed field reads best
         order,
         version=event.originator_version,
         updated_at=event.timestamp,
-        state=state,
-        slices=slices,
-        failure_reason=failure_reason,
-        failure_message=failure_message,
+        state=outcome.state,
+        slices=outcome.slices,
+        failure_reason=outcome.failure_reason,
+        failure_message=outcome.failure_message,
     )

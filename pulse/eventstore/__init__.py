@@ -21,6 +21,8 @@ from pulse.eventstore.store import (
     select_issued_log,
     select_log,
     select_records,
+    select_streams,
+    select_streams_begun,
 )
 
 __all__ = [
@@ -49,4 +51,6 @@ __all__ = [
     "select_issued_log",
     "select_log",
     "select_records",
+    "select_streams",
+    "select_streams_begun",
 ]

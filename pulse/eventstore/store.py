@@ -27,6 +27,8 @@ _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_ISSUED_LOG = load_sql(__package__, "select_issued_log")
 _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
+_SELECT_STREAMS_BETWEEN = load_sql(__package__, "select_streams_between")
+_SELECT_STREAMS_BEGUN = load_sql(__package__, "select_streams_begun")
 _SELECT_END = load_sql(__package__, "select_end")
 
 
@@ -151,8 +153,26 @@ async def select_issued_log(
     return await select_records(connection, _SELECT_ISSUED_LOG, (after, limit))
 
 
+async def select_streams(
+    connection: Connection, originator_ids: Sequence[UUID], *, after: int, until: int
+) -> list[RecordedEvent]:
+    """The events of some streams after a position and up to another, in commit order."""
+    parameters = (list(originator_ids), after, until)
+    return await select_records(connection, _SELECT_STREAMS_BETWEEN, parameters)
+
+
+async def select_streams_begun(
+    connection: Connection, *, after: int, until: int, position: int
+) -> list[RecordedEvent]:
+    """The streams that begin after a position and up to another, each up to `position`."""
+    parameters = {"after": after, "until": until, "position": position}
+    return await select_records(connection, _SELECT_STREAMS_BEGUN, parameters)
+
+
 async def select_records(
-    connection: Connection, statement: LiteralString, parameters: Sequence[Any]
+    connection: Connection,
+    statement: LiteralString,
+    parameters: Sequence[Any] | Mapping[str, Any],
 ) -> list[RecordedEvent]:
     """The records that a select of the log's columns finds."""
     return list(map(RecordedEvent.from_row, await _fetch(connection, statement, parameters)))

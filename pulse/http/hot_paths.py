@@ -20,7 +20,7 @@ from pulse.http.auth import require_scope
 from pulse.http.bodies import read_order, receive_json
 from pulse.http.errors import JSON
 from pulse.http.limits import MAX_ORDER_BYTES
-from pulse.projections import OrderView
+from pulse.projections.order_view import OrderView
 
 _CONTENT_TYPE: Final = (b"content-type", JSON.encode())
 _OK: Final = 200

@@ -11,7 +11,7 @@ from pulse.postgres.database import (
 )
 from pulse.postgres.limits import Limits
 from pulse.postgres.session import WRONG_SESSION_ERRORS, Connection, Sessions, SessionUnfit
-from pulse.postgres.sql import load_sql
+from pulse.postgres.sql import fetch, load_sql
 from pulse.postgres.wakeups import Listener, Notifier
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "Sessions",
     "WakeUp",
     "describe",
+    "fetch",
     "load_sql",
 ]

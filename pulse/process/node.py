@@ -21,18 +21,14 @@ from pulse.loop import Loop, WakeUp
 from pulse.postgres import Database, Listener, Notifier
 from pulse.process.schema import SchemaGate
 from pulse.process.supervisor import Supervisor
-from pulse.projections import Audit, OrderReader, Projector
+from pulse.projections.audit import Audit
+from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
+from pulse.projections.order_view import OrderReader
+from pulse.projections.projector import Projector
 from pulse.settings import Settings
-from pulse.workers import (
-    CLAIMS_CHANNEL,
-    Claims,
-    OrphanedClaims,
-    Presence,
-    SilentClients,
-    SplittingWorker,
-    TimeoutMonitor,
-    reader_of_workers,
-)
+from pulse.workers.recovery import OrphanedClaims, StalledSessions
+from pulse.workers.splitting import SplittingWorker
+from pulse.workers.timeouts import TimeoutMonitor
 
 MAX_CATCH_UP_SECONDS: Final = 3.0
 
@@ -83,8 +79,7 @@ class Node:
             projector=lambda: self._projector.fault or self._projecting.fault,
             others=self._own_checks,
         )
-        workers = reader_of_workers(settings.timeout_seconds)
-        self.readiness = Readiness(self._database, parts, workers)
+        self.readiness = Readiness(self._database, parts, settings.timeout_seconds)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -127,7 +122,7 @@ class Node:
             await self._clock_watch.run_once()
         supervisor.start_loop(Loop(self._gate))
         supervisor.start_loop(Loop(self._clock_watch, wake_up=self._clock_watch.doubted))
-        supervisor.start_loop(Loop(SilentClients(self._database)))
+        supervisor.start_loop(Loop(StalledSessions(self._database)))
         supervisor.start_loop(self._projecting)
         supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         if self._presence is not None:  # until its claims have ended: others would release them

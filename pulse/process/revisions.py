@@ -19,7 +19,7 @@ REVISIONS: Final = (
     Revision(
         number=2,
         name="order_claims",
-        package="pulse.workers",
+        package="pulse.projections",
         oldest_code=2,
         columns=("order_claims.first_claimed_at",),
     ),
@@ -42,4 +42,6 @@ REVISIONS: Final = (
         oldest_code=3,
         columns=("queue_audit.due_at", "queue_audit_findings.found_at"),
     ),
+    Revision(number=5, name="recorded_events", package="pulse.eventstore", oldest_code=3),
+    Revision(number=6, name="order_status", package="pulse.projections", oldest_code=3),
 )

@@ -20,7 +20,10 @@ from pulse.postgres.migrations import (
 from pulse.process.revisions import REVISIONS
 from pulse.process.server import open_server
 from pulse.process.startup import tune_gc
-from pulse.projections import Audit, OnProgress, OrderReader, ParkedOrders, Rebuild
+from pulse.projections.audit import Audit
+from pulse.projections.order_view import OrderReader
+from pulse.projections.parking import ParkedOrders
+from pulse.projections.rebuild import OnProgress, Rebuild
 from pulse.retry import Retry, RetryPolicy
 from pulse.settings import Settings
 

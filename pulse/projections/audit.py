@@ -8,6 +8,7 @@ cost, and names what it finds.
 
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -16,9 +17,8 @@ import structlog
 
 from pulse.domain import EVENT_TYPES, OrderCreated
 from pulse.loop import Job
-from pulse.postgres import Connection, Database, load_sql
-from pulse.projections.lag import read_position
-from pulse.projections.projector import PROJECTION_NAME
+from pulse.postgres import Connection, Database, fetch, load_sql
+from pulse.projections.position import PROJECTION_NAME, read_position
 
 _log = structlog.get_logger(__name__)
 
@@ -105,14 +105,20 @@ class Audit(Job[AuditedWindow | None]):
         """
         started = time.perf_counter()
         async with self._database.connection() as connection, connection.transaction():
-            cursor = await connection.execute(_LOCK_AUDIT, (PROJECTION_NAME,), prepare=True)
-            row = await cursor.fetchone()
-            if row is None:
+            rows = await fetch(connection, _LOCK_AUDIT, (PROJECTION_NAME,))
+            if not rows:
                 return None
-            window = await self._next_window(connection, row[0])
+            window = await self._next_window(connection, rows[0][0])
             await _keep(connection, window)
             await _recheck(connection, window.projected)
-            await _advance(connection, window, time.perf_counter() - started)
+            rest = max(_LEAST_REST_SECONDS, _RESTS_PER_WORK * (time.perf_counter() - started))
+            parameters = {
+                "position": 0 if window.is_last else window.until,
+                "pause_seconds": _BETWEEN_PASSES_SECONDS if window.is_last else rest,
+                "ended": window.is_last,
+                "projection": PROJECTION_NAME,
+            }
+            await connection.execute(_ADVANCE_AUDIT, parameters, prepare=True)
         return window
 
     async def every_window(self) -> AsyncIterator[AuditedWindow]:
@@ -123,7 +129,7 @@ class Audit(Job[AuditedWindow | None]):
         """
         after, end = 0, None
         while end is None or after < end:
-            window = await self._read_next_window(after)
+            window = await self._database.read(partial(self._next_window, after=after))
             end = window.projected if end is None else end
             yield window
             if window.is_last:
@@ -163,10 +169,7 @@ class Audit(Job[AuditedWindow | None]):
         Raises:
             DatabaseUnavailable: it cannot be read.
         """
-        return await self._database.read(lambda connection: _kept(connection, limit))
-
-    async def _read_next_window(self, after: int) -> AuditedWindow:
-        return await self._database.read(lambda connection: self._next_window(connection, after))
+        return list(await self._database.read(lambda connection: _kept(connection, limit)))
 
     async def _read(self, after: int, until: int, projected: int) -> tuple[AuditFinding, ...]:
         return await self._database.read(
@@ -174,26 +177,23 @@ class Audit(Job[AuditedWindow | None]):
         )
 
     async def _next_window(self, connection: Connection, after: int) -> AuditedWindow:
-        cursor = await connection.execute(
-            _SELECT_AUDIT_WINDOW,
-            {"after": after, "rows": self._window_events, "projection": PROJECTION_NAME},
-            prepare=True,
-        )
-        row = await cursor.fetchone()
-        until, projected = (0, 0) if row is None else row
-        findings: tuple[AuditFinding, ...] = ()
-        if until > after:
-            findings = await _compare(connection, after, until, projected)
+        until, projected = await read_window(connection, after, self._window_events)
+        findings = await _compare(connection, after, until, projected) if until > after else ()
         return AuditedWindow(after, until, projected, findings)
+
+
+async def read_window(connection: Connection, after: int, rows: int) -> tuple[int, int]:
+    """The end of a window of so many events, and orders, and how far the log is projected."""
+    parameters = {"after": after, "rows": rows, "projection": PROJECTION_NAME}
+    found = await fetch(connection, _SELECT_AUDIT_WINDOW, parameters)
+    return (found[0][0], found[0][1]) if found else (0, 0)
 
 
 async def read_audit_state(connection: Connection) -> AuditState:
     """How far the background's audit is, and how much it has found."""
-    cursor = await connection.execute(_SELECT_AUDIT_STATE, (PROJECTION_NAME,), prepare=True)
-    row = await cursor.fetchone()
-    cursor = await connection.execute(_COUNT_FINDINGS, prepare=True)
-    position, seconds_ago = (0, None) if row is None else row
-    return AuditState(position, seconds_ago, {row[0]: row[1] for row in await cursor.fetchall()})
+    rows = await fetch(connection, _SELECT_AUDIT_STATE, (PROJECTION_NAME,))
+    position, seconds_ago = rows[0] if rows else (0, None)
+    return AuditState(position, seconds_ago, dict(await fetch(connection, _COUNT_FINDINGS)))
 
 
 async def _compare(
@@ -206,22 +206,18 @@ async def _compare(
         "created": OrderCreated.TOPIC,
         "outcomes": _OUTCOMES,
     }
-    cursor = await connection.execute(_COMPARE_WINDOW, parameters, prepare=True)
-    return _findings(await cursor.fetchall())
+    return _findings(await fetch(connection, _COMPARE_WINDOW, parameters))
 
 
-async def _kept(connection: Connection, limit: int) -> list[AuditFinding]:
-    cursor = await connection.execute(_SELECT_FINDINGS, (limit,), prepare=True)
-    return list(_findings(await cursor.fetchall()))
+async def _kept(connection: Connection, limit: int) -> tuple[AuditFinding, ...]:
+    return _findings(await fetch(connection, _SELECT_FINDINGS, (limit,)))
 
 
 async def _keep(connection: Connection, window: AuditedWindow) -> None:
-    cursor = await connection.execute(_DELETE_FINDINGS, (window.after, window.until), prepare=True)
-    known = _findings(await cursor.fetchall())
+    known = _findings(await fetch(connection, _DELETE_FINDINGS, (window.after, window.until)))
     if window.findings:
         columns = zip(*map(msgspec.structs.astuple, window.findings), strict=True)
-        parameters = (*map(list, columns), MAX_FINDINGS)
-        await connection.execute(_INSERT_FINDINGS, parameters)
+        await connection.execute(_INSERT_FINDINGS, (*map(list, columns), MAX_FINDINGS))
     new = [finding for finding in window.findings if finding not in known]
     if new:
         _log.warning(
@@ -233,22 +229,11 @@ async def _keep(connection: Connection, window: AuditedWindow) -> None:
 
 
 async def _recheck(connection: Connection, projected: int) -> None:
-    """Forget findings that a retry or a rebuild has put right, wherever the pass is."""
+    """Delete findings that a retry or a rebuild has put right, wherever the pass is."""
     for finding in await _kept(connection, _MAX_RECHECKED):
         stretch = finding.position - 1, finding.position
         if finding not in await _compare(connection, *stretch, projected):
             await connection.execute(_DELETE_FINDINGS, stretch)
-
-
-async def _advance(connection: Connection, window: AuditedWindow, seconds: float) -> None:
-    rest = max(_LEAST_REST_SECONDS, _RESTS_PER_WORK * seconds)
-    parameters = {
-        "position": 0 if window.is_last else window.until,
-        "pause_seconds": _BETWEEN_PASSES_SECONDS if window.is_last else rest,
-        "ended": window.is_last,
-        "projection": PROJECTION_NAME,
-    }
-    await connection.execute(_ADVANCE_AUDIT, parameters, prepare=True)
 
 
 def _findings(rows: Sequence[Sequence[Any]]) -> tuple[AuditFinding, ...]:

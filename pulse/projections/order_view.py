@@ -1,17 +1,18 @@
-"""One order as people ask for it: read from its stream, with its claim laid over."""
+"""One order as answered: read from its stream, with its claim laid over."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, Literal, LiteralString
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
 
 from pulse.domain import Order, Slice, SplitConfig, fold
+from pulse.domain.events import flat_fields
 from pulse.eventstore import EventMapper, RecordedEvent
-from pulse.postgres import BatchLoader, Connection, Database, load_sql
+from pulse.postgres import BatchLoader, Database, fetch, load_sql
 
 Row = tuple[Any, ...]
 
@@ -19,6 +20,8 @@ OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
 
 _SELECT_STREAMS = load_sql(__package__, "select_order_streams")
 _SELECT_CREATIONS = load_sql(__package__, "select_order_creations")
+_NO_CREATION: Final = b'{"filler":"%b","order_unique_key":""}' % (b"x" * 512)
+"""What is decoded where there is no order, so that it takes as long as where there is one."""
 
 
 class _Creation(msgspec.Struct):
@@ -53,6 +56,27 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     slices: tuple[Slice, ...]
 
 
+_CONFIG: Final = SplitConfig.__struct_fields__
+_AS_THEY_ARE: Final = tuple(
+    field
+    for field in OrderView.__struct_fields__
+    if field not in {"split_config", "order_queue_status", "claimed_by", "claimed_at", "slices"}
+)
+
+
+def order_view(row: Mapping[str, Any], slices: tuple[Slice, ...]) -> OrderView:
+    """The order of a row of `order_queue` with its claim's holder and time, null where free."""
+    in_progress = row["state"] == "PENDING" and row["claimed_by"] is not None
+    return OrderView(
+        **{field: row[field] for field in _AS_THEY_ARE},
+        split_config=SplitConfig(*[row[field] for field in _CONFIG]),
+        order_queue_status="IN_PROGRESS" if in_progress else row["state"],
+        claimed_by=row["claimed_by"] if in_progress else None,
+        claimed_at=row["claimed_at"] if in_progress else None,
+        slices=slices,
+    )
+
+
 class OrderReader:
     """Reads orders from the log itself, so an accepted order is there at once.
 
@@ -74,40 +98,36 @@ class OrderReader:
 
     async def as_created(self, order_id: UUID) -> Order | None:
         """The order as its creation tells it, whatever came after; None if there is none."""
-        records, _, _ = await self._select(order_id)
-        return self._fold(records[:1])
+        rows = await self._streams.get(order_id) or []
+        return self._fold(rows[:1])
 
     async def view(self, order_id: UUID) -> OrderView | None:
         """The order with its claim, or None."""
-        records, claimed_by, claimed_at = await self._select(order_id)
-        order = self._fold(records)
+        rows = await self._streams.get(order_id) or []
+        order = self._fold(rows)
         if order is None:
             return None
-        return _view(order, records[-1].position, claimed_by, claimed_at)
+        row = msgspec.structs.asdict(order) | flat_fields(order.spec)
+        position, claimed_by, claimed_at = rows[-1][0], *rows[-1][6:8]
+        row |= {"order_id": order.id, "position": position, "claimed_by": claimed_by}
+        row["claimed_at"] = claimed_at
+        row["split_completed_at"] = order.updated_at if order.state == "COMPLETED" else None
+        return order_view(row, order.slices)
 
-    def _fold(self, records: Sequence[RecordedEvent]) -> Order | None:
-        return fold(self._mapper.events_of(records))
-
-    async def _select(
-        self, order_id: UUID
-    ) -> tuple[list[RecordedEvent], str | None, datetime | None]:
-        rows = await self._streams.get(order_id) or []
-        claimed_by, claimed_at = rows[-1][6:8] if rows else (None, None)
-        return [RecordedEvent.from_row(row[:6]) for row in rows], claimed_by, claimed_at
+    def _fold(self, rows: Sequence[Row]) -> Order | None:
+        return fold(self._mapper.events_of([RecordedEvent.from_row(row[:6]) for row in rows]))
 
     async def _select_streams(self, order_ids: list[UUID]) -> dict[UUID, list[Row]]:
-        rows = await self.database.read(lambda connection: _rows(connection, order_ids))
+        rows = await self.database.read(
+            lambda connection: fetch(connection, _SELECT_STREAMS, (order_ids,))
+        )
         return {order_id: list(stream) for order_id, stream in groupby(rows, key=itemgetter(1))}
 
     async def _select_keys(self, order_ids: list[UUID]) -> dict[UUID, str]:
         rows = await self.database.read(
-            lambda connection: _rows(connection, order_ids, _SELECT_CREATIONS)
+            lambda connection: fetch(connection, _SELECT_CREATIONS, (order_ids,))
         )
         return {order_id: _key_in(state or _NO_CREATION) for order_id, state in rows}
-
-
-_NO_CREATION: Final = b'{"filler":"%b","order_unique_key":""}' % (b"x" * 512)
-"""What is decoded where there is no order, so that it takes as long as where there is one."""
 
 
 def _key_in(state: bytes) -> str:
@@ -115,33 +135,3 @@ def _key_in(state: bytes) -> str:
         return _creations.decode(state).order_unique_key
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return ""
-
-
-async def _rows(
-    connection: Connection, order_ids: list[UUID], statement: LiteralString = _SELECT_STREAMS
-) -> list[Row]:
-    cursor = connection.cursor(binary=True)
-    await cursor.execute(statement, (order_ids,), prepare=True)
-    return await cursor.fetchall()
-
-
-def _view(
-    order: Order, position: int, claimed_by: str | None, claimed_at: datetime | None
-) -> OrderView:
-    in_progress = order.state == "PENDING" and claimed_by is not None
-    return OrderView(
-        order_id=order.id,
-        **msgspec.structs.asdict(order.spec),
-        order_queue_status="IN_PROGRESS" if in_progress else order.state,
-        failure_reason=order.failure_reason,
-        failure_message=order.failure_message,
-        version=order.version,
-        position=position,
-        placed_by=order.placed_by,
-        created_at=order.created_at,
-        updated_at=order.updated_at,
-        split_completed_at=order.updated_at if order.state == "COMPLETED" else None,
-        claimed_by=claimed_by if in_progress else None,
-        claimed_at=claimed_at if in_progress else None,
-        slices=order.slices,
-    )

@@ -1,22 +1,84 @@
-"""Parking: of a batch that fails, each order that is itself at fault is set aside, and no other."""
+"""Parking: an order whose event cannot be applied is set aside and stops no other.
+
+Poison is not a list of types: whatever applying one event alone raises is that event's fault,
+unless the connection, the server or the schema is known to be at fault.
+"""
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import Enum, auto
 from typing import Final
 from uuid import UUID
 
+import msgspec
+import psycopg
 import structlog
 
-from pulse.eventstore import EventTooNew, RecordedEvent
-from pulse.postgres import Connection, load_sql
-from pulse.projections.poison import Blame, blame_of, reason_of
+from pulse.errors import PulseError
+from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_streams
+from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
+from pulse.printable import printable
+from pulse.projections.position import BEFORE_LOG, wait_for_position
 from pulse.projections.queue_writer import QueueWriter
 
 _log = structlog.get_logger(__name__)
 
 _MAX_CONTROLS: Final = 3
+_MAX_REASON_CHARACTERS: Final = 500
+
+_UNCLEAR_STATES: Final = ("57014", "53000", "53200", "53400")
+"""A cancelled statement (timeouts included), no memory, a limit of the configuration."""
+_UNCLEAR_CLASSES: Final = ("0A", "3F", "42", "58", "XX")
+"""Unsupported, no such schema, no such object or no right to it, input/output, internal error."""
+_ELSEWHERE_CLASSES: Final = ("08", "25", "26", "28", "3D", "40", "53", "55", "57")
+"""The connection; the transaction's state (read-only); the session; authentication; the database;
+serialization and deadlock; resources (disk full); locks; an operator's intervention (shutdown)."""
 
 _CHECK_CONSTRAINTS = load_sql(__package__, "check_constraints")
+_SELECT_PARKED = load_sql(__package__, "select_parked")
+_FORGET_ORDER = load_sql(__package__, "forget_order")
+
+
+class Blame(Enum):
+    """Whose fault an error is that applying events raised."""
+
+    EVENT = auto()
+    """The event can never be applied as it is."""
+    UNCLEAR = auto()
+    """The event exceeds a limit of the server, or the server or schema is at fault for every event.
+    Only a control shows which: whether another event, of the same type if any, can be applied."""
+    ELSEWHERE = auto()
+    """Not the event's: the same event may be applied later, or by newer code."""
+
+
+def blame_of(error: Exception) -> Blame:
+    """Whose fault an error is that was raised by applying events."""
+    if isinstance(error, psycopg.Error):
+        return _blame_of_database(error)
+    if isinstance(error, (EventTooNew, DatabaseUnavailable, ConnectionError, TimeoutError)):
+        return Blame.ELSEWHERE
+    return Blame.UNCLEAR if isinstance(error, (MemoryError, OSError)) else Blame.EVENT
+
+
+def _blame_of_database(error: psycopg.Error) -> Blame:
+    state = error.sqlstate
+    if state is None:  # raised by the client: of the connection, or of a value it cannot encode
+        broken = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        return Blame.ELSEWHERE if broken else Blame.EVENT
+    if state in _UNCLEAR_STATES or state[:2] in _UNCLEAR_CLASSES:
+        return Blame.UNCLEAR
+    return Blame.ELSEWHERE if state[:2] in _ELSEWHERE_CLASSES else Blame.EVENT
+
+
+def reason_of(error: Exception) -> str:
+    """Why an order is parked: one line of ASCII, which any database can store."""
+    if isinstance(error, (PulseError, psycopg.Error)):
+        text = describe(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    text = printable(text.encode("ascii", "backslashreplace").decode("ascii"))
+    return text[:_MAX_REASON_CHARACTERS]
 
 
 class FaultUnclear(Exception):
@@ -116,3 +178,49 @@ class Parking:
         # a timeout takes long: one by one it is met once, by halves once for each division
         for part in ([r] for r in records) if blame is Blame.UNCLEAR else halves:
             await self.apply(part)
+
+
+class ParkedOrder(msgspec.Struct, frozen=True):
+    """An order set aside: at which event (its place in the log), why, and when."""
+
+    order_id: UUID
+    position: int
+    reason: str
+    parked_at: datetime
+
+
+class ParkedOrders:
+    """The orders set aside, and their way back."""
+
+    def __init__(self, database: Database, mapper: EventMapper) -> None:
+        self._database = database
+        self._writer = QueueWriter(mapper, end_claims=True)
+
+    async def all(self) -> list[ParkedOrder]:
+        """Those set aside now, the longest first."""
+        rows = await self._database.read(lambda connection: fetch(connection, _SELECT_PARKED))
+        return [ParkedOrder(*row) for row in rows]
+
+    async def retry(self, order_id: UUID) -> str | None:
+        """Build one order again from its stream: None, or why it stays as it was.
+
+        Raises:
+            DatabaseUnavailable: nothing was changed.
+            EventTooNew: nothing was changed; newer code must do it.
+        """
+        async with self._database.connection() as connection:
+            try:
+                async with connection.transaction():
+                    position = await wait_for_position(connection)
+                    await connection.execute(_FORGET_ORDER, {"order_id": order_id})
+                    records = await select_streams(
+                        connection, [order_id], after=BEFORE_LOG, until=position
+                    )
+                    await self._writer.apply(connection, records)
+            except Exception as error:
+                if blame_of(error) is not Blame.ELSEWHERE:
+                    return reason_of(error)
+                if isinstance(error, psycopg.Error):
+                    raise DatabaseUnavailable(describe(error)) from error
+                raise
+        return None

@@ -11,22 +11,17 @@ import structlog
 from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_issued_log
 from pulse.loop import NOW, Job
-from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
-from pulse.projections.parking import FaultUnclear, Parking
-from pulse.projections.poison import Blame, blame_of
+from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
+from pulse.projections.parking import Blame, FaultUnclear, Parking, blame_of
+from pulse.projections.position import AFTER_LOG, advance_position, lock_position
 from pulse.projections.queue_writer import QueueWriter
 
 _log = structlog.get_logger(__name__)
 
-PROJECTION_NAME: Final = "order_queue"
 BUSY_SECONDS: Final = 0.01
 """How long to wait before trying again for the position that another process holds."""
 UNCLEAR_ATTEMPTS: Final = 3
 """An unclear error parks an order after so many tries in a row in which only its event failed."""
-_BEYOND_LOG: Final = 2**63
-
-_LOCK_POSITION = load_sql(__package__, "lock_position")
-_ADVANCE_POSITION = load_sql(__package__, "advance_position")
 
 
 class Projected(msgspec.Struct, frozen=True):
@@ -124,7 +119,7 @@ class Projector(Job[Projected | Busy]):
 
     async def _advance_batch(self, connection: Connection) -> Projected | Busy:
         async with connection.transaction():
-            locked = await _lock_position(connection)
+            locked = await lock_position(connection)
             if locked is None:
                 return Busy()
             position, any_parked = locked
@@ -141,7 +136,7 @@ class Projector(Job[Projected | Busy]):
     async def _advance_parking(self, connection: Connection) -> Projected | Busy:
         """The same batch, up to what this code cannot apply now; orders at fault are parked."""
         async with connection.transaction():
-            locked = await _lock_position(connection)
+            locked = await lock_position(connection)
             if locked is None:
                 return Busy()
             records = await select_issued_log(connection, after=locked[0], limit=self._batch_events)
@@ -160,7 +155,7 @@ class Projector(Job[Projected | Busy]):
     ) -> tuple[int, int, PulseError | None]:
         """Before which position all is applied, how many were foreign, and the obstacle, if any."""
         wanted = await self._writer.without_parked(connection, records)
-        end, obstacle = _BEYOND_LOG, None
+        end, obstacle = AFTER_LOG + 1, None
         newer = self._writer.first_newer(wanted)
         if newer is not None:
             end, obstacle = newer[0].position, _left_to_newer(*newer)
@@ -197,14 +192,3 @@ def _left_to_newer(record: RecordedEvent, error: EventTooNew) -> EventTooNew:
     return EventTooNew(
         f"the projection waits at position {record.position} for a process of newer code: {error}"
     )
-
-
-async def advance_position(connection: Connection, position: int) -> None:
-    """Record that the projection has read the log up to there."""
-    await connection.execute(_ADVANCE_POSITION, (position, PROJECTION_NAME), prepare=True)
-
-
-async def _lock_position(connection: Connection) -> tuple[int, bool] | None:
-    cursor = await connection.execute(_LOCK_POSITION, (PROJECTION_NAME,), prepare=True)
-    row = await cursor.fetchone()
-    return None if row is None else (row[0], row[1])

@@ -1,32 +1,129 @@
 """Writes a batch of the log into the order queue's tables, on a transaction of the caller's."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, LiteralString
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from psycopg.sql import SQL, Identifier
 
-from pulse.domain import HistoryBroken, Slice
+from pulse.domain import (
+    Event,
+    HistoryBroken,
+    OrderCreated,
+    OrderSpec,
+    Slice,
+    SlicesScheduled,
+    SplitConfig,
+    SplittingFailed,
+    TimedOut,
+    outcome_of,
+)
 from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent
-from pulse.postgres import Connection, load_sql
-from pulse.projections.queue_changes import QueueChanges, columns_of
+from pulse.postgres import Connection, fetch, load_sql
 
-_INSERT_ORDERS = load_sql(__package__, "insert_orders")
+Row = dict[str, Any]
+
+_SPEC_COLUMNS: Final = (
+    *(field for field in OrderSpec.__struct_fields__ if field != "split_config"),
+    *SplitConfig.__struct_fields__,
+)
+ORDER_COLUMNS: Final = (
+    *_SPEC_COLUMNS,
+    *("order_id", "key_scope", "placed_by", "splitter_version"),
+    *("state", "failure_reason", "failure_message", "version", "position", "created_position"),
+    *("created_at", "updated_at", "split_completed_at"),
+)
+"""The columns of `order_queue` that this code fills: one a field of the request, and what came of
+it."""
+
+SLICE_COLUMNS: Final = (
+    *("order_id", "sequence_number", "instrument", "side", "quantity", "scheduled_at"),
+)
+
+_spec_values = attrgetter(*_SPEC_COLUMNS)
+
+INSERT_ORDERS: Final = SQL(load_sql(__package__, "insert_orders")).format(
+    columns=SQL(", ").join(map(Identifier, ORDER_COLUMNS))
+)
 _SETTLE_ORDERS = load_sql(__package__, "settle_orders")
 _INSERT_SLICES = load_sql(__package__, "insert_slices")
-_COPY_ORDERS = load_sql(__package__, "copy_orders")
-_COPY_SLICES = load_sql(__package__, "copy_slices")
 _DELETE_SETTLED_CLAIMS = load_sql(__package__, "delete_settled_claims")
 _SELECT_PARKED_AMONG = load_sql(__package__, "select_parked_among")
 _PARK_ORDER = load_sql(__package__, "park_order")
 
-_ORDER_TYPES: Final = (
-    *("uuid", "text", "text", "text", "text", "text", "int8", "int4", "int4", "bool", "int4"),
-    *("text", "text", "text", "int8", "int8", "int8", "timestamptz", "timestamptz", "timestamptz"),
-)
-_SLICE_TYPES: Final = ("uuid", "int4", "text", "text", "int8", "timestamptz")
-"""Of the columns as they are copied; binary COPY converts nothing."""
-_INT4: Final = range(-(2**31), 2**31)
+
+class QueueChanges:
+    """The rows a batch adds and changes; an order created and settled in it is written once.
+
+    From events alone, in the log's order. `foreign` counts the events that were not Pulse's.
+    """
+
+    def __init__(self) -> None:
+        self.created: dict[UUID, Row] = {}
+        self.settled: dict[UUID, Row] = {}
+        self.ended: list[UUID] = []
+        self.slices: list[tuple[UUID, Slice]] = []
+        self.foreign = 0
+
+    def apply(self, position: int, event: Event) -> None:
+        """Take in the next event of the log.
+
+        Raises:
+            HistoryBroken: a second creation or a second outcome of one order.
+        """
+        if isinstance(event, OrderCreated):
+            self._create(position, event)
+        else:
+            self._settle(position, event)
+
+    def _create(self, position: int, event: OrderCreated) -> None:
+        if event.originator_id in self.created:
+            raise HistoryBroken(f"order {event.originator_id} is created a second time")
+        if event.originator_version != 1:
+            raise HistoryBroken(f"order {event.originator_id} is created at a version above 1")
+        created_at = _instant(event.timestamp)
+        self.created[event.originator_id] = dict(
+            zip(_SPEC_COLUMNS, _spec_values(event), strict=True)
+        ) | {
+            "order_id": event.originator_id,
+            "key_scope": event.key_scope,
+            "placed_by": event.placed_by,
+            "splitter_version": event.splitter_version,
+            "state": "PENDING",
+            "version": event.originator_version,
+            "position": position,
+            "created_position": position,
+            "created_at": created_at,
+            "updated_at": created_at,
+        }
+
+    def _settle(self, position: int, event: SlicesScheduled | SplittingFailed | TimedOut) -> None:
+        order_id = event.originator_id
+        row = self.created.get(order_id)
+        if order_id in self.settled or (row is not None and row["state"] != "PENDING"):
+            raise HistoryBroken(f"order {order_id} has a second outcome")
+        outcome = outcome_of(event)
+        for s in outcome.slices:
+            _instant(s.scheduled_at)
+        self.slices += [(order_id, s) for s in outcome.slices]
+        self.ended.append(order_id)
+        changed = {
+            "order_id": order_id,
+            "state": outcome.state,
+            "failure_reason": outcome.failure_reason,
+            "failure_message": outcome.failure_message,
+            "version": event.originator_version,
+            "position": position,
+            "updated_at": _instant(event.timestamp),
+            "split_completed_at": event.timestamp if outcome.state == "COMPLETED" else None,
+        }
+        if row is None:
+            self.settled[order_id] = changed
+        else:
+            row |= changed
 
 
 class QueueWriter:
@@ -46,19 +143,29 @@ class QueueWriter:
             EventTooNew: newer code must apply them.
             Exception: anything; `blame_of` says whose fault it is. Roll the transaction back.
         """
-        changes = self.changes_of(records)
-        await self.write(connection, changes)
+        changes = self._changes_of(records)
+        settled = None
+        async with connection.pipeline():
+            if changes.created:
+                rows = _json(changes.created.values())
+                await connection.execute(INSERT_ORDERS, (rows,), prepare=True)
+            if changes.settled:
+                rows = _json(changes.settled.values())
+                settled = await connection.execute(_SETTLE_ORDERS, (rows,), prepare=True)
+            if changes.slices:
+                columns = (
+                    [order_id for order_id, _ in changes.slices],
+                    [s.sequence_number for _, s in changes.slices],
+                    [s.quantity for _, s in changes.slices],
+                    [s.scheduled_at for _, s in changes.slices],
+                )
+                await connection.execute(_INSERT_SLICES, columns, prepare=True)
+            if changes.ended and self._end_claims:
+                await connection.execute(_DELETE_SETTLED_CLAIMS, (changes.ended,), prepare=True)
+        if settled is not None and settled.rowcount != len(changes.settled):
+            missing = len(changes.settled) - settled.rowcount
+            raise HistoryBroken(f"{missing} outcomes are of orders that were not pending")
         return changes.foreign
-
-    def changes_of(self, records: Sequence[RecordedEvent]) -> QueueChanges:
-        """What records change in their order; nothing is written. Raises as `apply`."""
-        changes = QueueChanges()
-        for record in records:
-            if self._mapper.owns(record.topic):
-                changes.apply(record.position, self._mapper.event_of(record))
-            else:
-                changes.foreign += 1
-        return changes
 
     def first_newer(
         self, records: Iterable[RecordedEvent]
@@ -66,7 +173,7 @@ class QueueWriter:
         """The first record that only newer code can read, and why; None if there is none."""
         for record in records:
             try:
-                self.changes_of([record])
+                self._changes_of([record])
             except EventTooNew as error:
                 return record, error
             except Exception:  # noqa: BLE001, S112 - it is found again when it is applied
@@ -78,8 +185,8 @@ class QueueWriter:
     ) -> list[RecordedEvent]:
         """The records of orders that are not set aside."""
         order_ids = [record.originator_id for record in records]
-        cursor = await connection.execute(_SELECT_PARKED_AMONG, (order_ids,), prepare=True)
-        parked: set[UUID] = {row[0] for row in await cursor.fetchall()}
+        rows = await fetch(connection, _SELECT_PARKED_AMONG, (order_ids,))
+        parked = {row[0] for row in rows}
         return [record for record in records if record.originator_id not in parked]
 
     async def park(self, connection: Connection, record: RecordedEvent, reason: str) -> None:
@@ -87,78 +194,29 @@ class QueueWriter:
         parameters = (record.originator_id, record.position, reason)
         await connection.execute(_PARK_ORDER, parameters)
 
-    async def write(self, connection: Connection, changes: QueueChanges) -> None:
-        """Write changes, in a transaction of the caller's. Raises as `apply`."""
-        settled = None
-        async with connection.pipeline():
-            if changes.created:
-                await _execute(connection, _INSERT_ORDERS, columns_of(changes.created.values()))
-            if changes.settled:
-                outcomes = columns_of(changes.settled.values())
-                settled = await _execute(connection, _SETTLE_ORDERS, outcomes)
-            if changes.scheduled:
-                await _execute(connection, _INSERT_SLICES, changes.slice_columns())
-            if changes.ended and self._end_claims:
-                await _execute(connection, _DELETE_SETTLED_CLAIMS, (changes.ended,))
-        if settled is not None:
-            _require_all_settled(changes, settled.rowcount)
-
-    async def copy(self, connection: Connection, changes: QueueChanges) -> None:
-        """The same rows by COPY, at half of what they cost Postgres otherwise. Ends no claims.
-
-        For tables that no other session waits for: while Postgres waits for the next piece of a
-        COPY it heeds neither a cancel nor a timeout. A client that freezes there holds its locks
-        until another process ends its session (decision 8), to which a slow client looks the same.
-        Raises as `apply`.
-        """
-        created = changes.created.values()
-        terms = {order.order_id: (order.instrument, order.side) for order in created}
-        orders = map(msgspec.structs.astuple, created)
-        await _copy(connection, _COPY_ORDERS, _ORDER_TYPES, orders)
-        if changes.settled:
-            outcomes = columns_of(changes.settled.values())
-            cursor = await _execute(connection, _SETTLE_ORDERS, outcomes)
-            _require_all_settled(changes, cursor.rowcount)
-            terms |= {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
-        slices = _slice_rows(changes.scheduled, terms)
-        await _copy(connection, _COPY_SLICES, _SLICE_TYPES, slices)
+    def _changes_of(self, records: Iterable[RecordedEvent]) -> QueueChanges:
+        changes = QueueChanges()
+        for record in records:
+            if self._mapper.owns(record.topic):
+                changes.apply(record.position, self._mapper.event_of(record))
+            else:
+                changes.foreign += 1
+        return changes
 
 
-def _require_all_settled(changes: QueueChanges, settled: int) -> None:
-    if settled != len(changes.settled):
-        missing = len(changes.settled) - settled
-        raise HistoryBroken(f"{missing} outcomes are of orders that were not pending")
+def _json(rows: Iterable[Row]) -> str:
+    return msgspec.json.encode(list(rows)).decode()
 
 
-def _slice_rows(
-    scheduled: Mapping[UUID, Sequence[Slice]], terms: Mapping[UUID, tuple[str, str]]
-) -> Iterator[tuple[Any, ...]]:
-    for order_id, slices in scheduled.items():
-        instrument, side = terms[order_id]
-        for s in slices:
-            yield order_id, s.sequence_number, instrument, side, s.quantity, s.scheduled_at
+def _instant(time: datetime) -> datetime:
+    """The time, if a reader can be given it: Postgres stores times that Python cannot hold.
 
-
-async def _copy(
-    connection: Connection,
-    statement: LiteralString,
-    types: Sequence[str],
-    rows: Iterable[tuple[Any, ...]],
-) -> None:
-    narrow = [column for column, its_type in enumerate(types) if its_type == "int4"]
-    async with connection.cursor().copy(statement) as copy:
-        copy.set_types(types)
-        for row in rows:
-            for column in narrow:
-                _require_int4(row[column])
-            await copy.write_row(row)
-
-
-def _require_int4(number: int) -> None:
-    """Psycopg would cut it down to 32 bits without an error (seen with 3.3.9)."""
-    if number not in _INT4:
-        raise OverflowError(f"{number} is no int4")
-
-
-async def _execute(connection: Connection, statement: LiteralString, parameters: Any) -> Any:  # noqa: ANN401
-    return await connection.execute(statement, parameters, prepare=True)
+    Raises:
+        HistoryBroken: it has no offset.
+        OverflowError: in UTC it lies outside the years 1 to 9999.
+    """
+    if time.tzinfo is not UTC:  # as those that Pulse writes are read
+        if time.tzinfo is None:
+            raise HistoryBroken(f"{time} has no offset from UTC")
+        time.astimezone(UTC)
+    return time

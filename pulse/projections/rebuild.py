@@ -1,63 +1,54 @@
-"""Rebuild: the order queue built again from the log beside the live one, and swapped in whole.
+"""Rebuild: every order of the queue is computed again from the log, and replaced where it differs.
 
-The new tables lie in a schema of their own under the same names. Rows are copied while the live
-projection goes on; where an event does not fit, and at the end, the very statements of the live
-projection fill them. Holding the live position's row, they are brought to exactly that position
-and take the live tables' place in one transaction: no reader sees fewer rows or an older state. No
-claim is touched. Unqualified names on its connection lead to Postgres' objects and its own alone.
+Window by window of the log: the code of the live projection fills temporary tables of the same
+names; then, holding the projection's position, they are brought to exactly that position and
+compared with the live tables, and the orders that differ are replaced in one transaction. So no
+reader sees fewer rows, half an order or an older state, and the live projection waits for one
+window at most. No claim is touched. Unqualified names on its connection lead to Postgres' own
+objects and to the temporary tables alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Final, LiteralString
+from uuid import UUID
 
 import msgspec
 import psycopg
-import structlog
-from psycopg import sql
+from psycopg.sql import SQL, Composed, Identifier
 
 from pulse.errors import PulseError
-from pulse.eventstore import EventMapper, RecordedEvent, select_log
-from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, load_sql
-from pulse.projections.parking import FaultUnclear, Parking
-from pulse.projections.poison import Blame, blame_of
-from pulse.projections.projector import PROJECTION_NAME
-from pulse.projections.queue_changes import NewOrder, QueueChanges
-from pulse.projections.queue_writer import QueueWriter
-
-_log = structlog.get_logger(__name__)
+from pulse.eventstore import EventMapper, RecordedEvent, select_streams, select_streams_begun
+from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
+from pulse.projections.audit import read_window
+from pulse.projections.parking import Blame, FaultUnclear, Parking, blame_of
+from pulse.projections.position import BEFORE_LOG, PROJECTION_NAME
+from pulse.projections.queue_writer import ORDER_COLUMNS, SLICE_COLUMNS, QueueWriter
 
 REBUILD_LOCK: Final = 0x50554C53_45000003
 """The advisory lock that lets one rebuild run at a time."""
 
-_BATCH_EVENTS: Final = 5_000
-_POSITION_LOCK_SECONDS: Final = 1.0
-_TABLE_LOCK_SECONDS: Final = 0.1
-"""How long readers and the projection wait behind the swap at most, for each table."""
-_AUTOVACUUM_MARGIN_SECONDS: Final = 0.5
+_WINDOW_EVENTS: Final = 5_000
+_PROJECTION_TURN_SECONDS: Final = 0.02
+"""Between two windows the live projection, which tries every 0.01 s, gets the position."""
 
+_TRY_REBUILD_LOCK = load_sql(__package__, "try_rebuild_lock")
+_SELECT_UNFILLED_COLUMNS = load_sql(__package__, "select_unfilled_columns")
 _BEGIN_REBUILD = load_sql(__package__, "begin_rebuild")
-_COMPLETE_REBUILT = load_sql(__package__, "complete_rebuilt")
 _HOLD_LIVE_POSITION = load_sql(__package__, "hold_live_position")
-_SELECT_DEADLOCK_TIMEOUT = load_sql(__package__, "select_deadlock_timeout")
-_SELECT_LIVE_POSITION = load_sql(__package__, "select_live_position")
-_SELECT_LIVE_SCHEMA = load_sql(__package__, "select_live_schema")
-_SELECT_OBSTACLES = load_sql(__package__, "select_rebuild_obstacles")
-_SELECT_SWAP_BLOCKERS = load_sql(__package__, "select_swap_blockers")
-_SWAP_REBUILT = load_sql(__package__, "swap_rebuilt")
+_INSERT_DIFFERING = load_sql(__package__, "insert_differing")
+_REPLACE_DIFFERING = load_sql(__package__, "replace_differing")
+_END_REBUILD = load_sql(__package__, "end_rebuild")
+_SELECT_BLOCKERS = load_sql(__package__, "select_rebuild_blockers")
 
 _COLUMNS: Final = [
-    *(f"order_queue.{column}" for column in NewOrder.__struct_fields__),
-    *(f"order_slices.{column}" for column in ("order_id", "sequence_number", "instrument", "side")),
-    *(f"order_slices.{column}" for column in ("quantity", "scheduled_at")),
-    *(f"parked_orders.{column}" for column in ("order_id", "position", "reason", "parked_at")),
+    *(f"order_queue.{column}" for column in ORDER_COLUMNS),
+    *(f"order_slices.{column}" for column in SLICE_COLUMNS),
 ]
 
-_Write = Callable[[Connection, QueueChanges], Awaitable[None]]
 OnProgress = Callable[[int, int], None]
-"""Called before each batch and at the end with the position reached, and the live one."""
+"""Called before each window and at the end with the position reached, and the projected one."""
 
 
 class RebuildRunning(PulseError):
@@ -65,51 +56,25 @@ class RebuildRunning(PulseError):
 
 
 class RebuildBlocked(PulseError):
-    """Something blocks the rebuild; the message names it. The live queue is unchanged."""
+    """Something blocks the rebuild; the message names it. Each order is as it was, or rebuilt."""
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """The queue was built from `events` events and is at `position`."""
+    """The queue was compared with `events` events up to `position`; `replaced` orders differed."""
 
     position: int
     events: int
+    replaced: int
     parked_orders: int
 
 
-class SwapLimits(msgspec.Struct, frozen=True):
-    """How often the swap is tried, and how long the live projection goes on between two tries."""
+class _Window(msgspec.Struct, frozen=True):
+    """The streams that begin after `after` and up to `until`, as far as they were `projected`."""
 
-    attempts: int = 40
-    pause_seconds: float = 0.5
-
-
-class _Batch(msgspec.Struct, frozen=True):
-    """Events up to and including `end`, and what they change; None where one cannot be applied."""
-
+    after: int
+    until: int
+    projected: int
     records: list[RecordedEvent]
-    end: int
-    changes: QueueChanges | None
-
-
-class _Blocker(msgspec.Struct, frozen=True):
-    """A session, or a prepared transaction, that holds tables the swap needs."""
-
-    session: str
-    application: str
-    role: str
-    state: str
-    since: datetime | None
-    is_autovacuum: bool
-    tables: str
-
-    def __str__(self) -> str:
-        since = "a time that needs the role pg_read_all_stats to be seen"
-        if self.since is not None:
-            since = self.since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return (
-            f"{self.session} ({self.application} of role {self.role}, {self.state}, transaction "
-            f"open since {since}) holds {self.tables}"
-        )
 
 
 class Rebuild:
@@ -121,207 +86,140 @@ class Rebuild:
         mapper: EventMapper,
         on_progress: OnProgress,
         *,
-        batch_events: int = _BATCH_EVENTS,
-        swap_limits: SwapLimits | None = None,
+        window_events: int = _WINDOW_EVENTS,
     ) -> None:
         self._database = database
         self._writer = QueueWriter(mapper, end_claims=False)
         self._on_progress = on_progress
-        self._batch_events = batch_events
-        self._swap_limits = swap_limits or SwapLimits()
+        self._window_events = window_events
         self._live = ""
-        self._position = 0
-        self._events = 0
-        self._parked = 0
+        self._rebuilt = Rebuilt(0, 0, 0, 0)
 
     async def run(self) -> Rebuilt:
-        """Build the new tables and swap them in.
+        """Compare every window, and replace what differs.
+
+        Where it raises, each order of the queue is as it was or rebuilt.
 
         Raises:
             RebuildRunning: another one is under way.
-            RebuildBlocked: something on the live tables would be lost, a right is missing, or other
-                sessions held the live tables until the last try; the live tables are unchanged.
-            DatabaseUnavailable: the live tables are unchanged.
-            EventTooNew: the same; newer code must rebuild.
+            RebuildBlocked: the queue has columns of newer code, its tables refuse a right row, or
+                other sessions hold them.
+            DatabaseUnavailable: Postgres is away.
+            EventTooNew: newer code must rebuild.
         """
         try:
             async with self._connection() as connection:
-                await self._require_no_obstacles(connection)
-                await connection.execute(self._statement(_BEGIN_REBUILD))
-                await self._catch_up_while_live_goes_on(connection)
-                await connection.execute(self._statement(_COMPLETE_REBUILT))
-                await self._catch_up_while_live_goes_on(connection)
-                await self._swap(connection)
+                async with aclosing(self._windows()) as windows:
+                    async for window in windows:
+                        await self._rebuild(connection, window)
+                await connection.execute(self._statement(_END_REBUILD))
         except (psycopg.Error, FaultUnclear) as error:
             raise DatabaseUnavailable(describe(error)) from error
-        return Rebuilt(self._position, self._events, self._parked)
+        position = self._rebuilt.position
+        self._on_progress(position, position)
+        return self._rebuilt
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         async with await self._database.connect("rebuild") as connection:
-            cursor = await connection.execute(_SELECT_LIVE_SCHEMA)
-            row = await cursor.fetchone()
-            if row is None:
-                raise RebuildBlocked("there is no table order_queue on the search path")
-            self._live = row[0]
-            await connection.execute("SET search_path = pg_catalog, pg_temp")
-            await connection.execute("SET statement_timeout = 0")
-            await connection.execute("SET idle_in_transaction_session_timeout = '60s'")
-            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (REBUILD_LOCK,))
-            row = await cursor.fetchone()
-            if row is None or not row[0]:
+            ((self._live, is_free),) = await fetch(connection, _TRY_REBUILD_LOCK, (REBUILD_LOCK,))
+            if not is_free:
                 raise RebuildRunning("another rebuild is running on this database: let it finish")
+            await connection.execute(self._statement(_BEGIN_REBUILD))
+            statement = self._statement(_SELECT_UNFILLED_COLUMNS)
+            unfilled = [str(row[0]) for row in await fetch(connection, statement, (_COLUMNS,))]
+            if unfilled:
+                raise RebuildBlocked(
+                    f"the queue has columns that this code does not fill ({', '.join(unfilled)}): "
+                    "drop them, or run the rebuild of the newer code that has them"
+                )
             yield connection
 
-    def _statement(
-        self, text: LiteralString, **values: sql.Composable | float | list[str]
-    ) -> sql.Composed:
-        """The statement with the live schema's name, and these values, put in."""
-        return sql.SQL(text).format(
-            live=sql.Identifier(self._live),
-            live_name=sql.Literal(self._live),
-            projection=sql.Literal(PROJECTION_NAME),
-            **values,
-        )
+    def _statement(self, text: LiteralString) -> Composed:
+        """The statement with the live schema's name."""
+        return SQL(text).format(live=Identifier(self._live))
 
-    async def _require_no_obstacles(self, connection: Connection) -> None:
-        cursor = await connection.execute(self._statement(_SELECT_OBSTACLES, columns=_COLUMNS))
-        obstacles = [str(row[0]) for row in await cursor.fetchall()]
-        if obstacles:
-            raise RebuildBlocked(f"the rebuild was not begun: {'; '.join(obstacles)}")
-
-    async def _catch_up_while_live_goes_on(self, connection: Connection) -> None:
-        """Come to the live position. While one batch is written the next one is read."""
-        live = await self._live_position(connection, _SELECT_LIVE_POSITION)
-        following = asyncio.ensure_future(self._read(self._position, live))
+    async def _windows(self) -> AsyncGenerator[_Window, None]:
+        """Each window up to what was projected at first; while one is rebuilt the next is read."""
+        following = asyncio.ensure_future(self._read(BEFORE_LOG))
+        end = (await following).projected
         try:
-            while self._position < live:
-                self._on_progress(self._position, live)
-                batch = await following
-                following = asyncio.ensure_future(self._read(batch.end, live))
-                async with connection.transaction():
-                    await self._apply(connection, batch, self._writer.copy)
-                live = await self._live_position(connection, _SELECT_LIVE_POSITION)
-            self._on_progress(self._position, live)
+            while True:
+                window = await following
+                self._on_progress(max(0, window.after), max(end, window.until))
+                if window.until < end:
+                    following = asyncio.ensure_future(self._read(window.until))
+                yield window
+                if window.until >= end:
+                    return
+                await asyncio.sleep(_PROJECTION_TURN_SECONDS)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
-    async def _swap(self, connection: Connection) -> None:
-        """Try to swap, each time within a short lock timeout; between tries the projection goes on.
+    async def _read(self, after: int) -> _Window:
+        async def read(connection: Connection) -> _Window:
+            until, projected = await read_window(connection, after, self._window_events)
+            records = await select_streams_begun(
+                connection, after=after, until=until, position=projected
+            )
+            return _Window(after, until, projected, records)
 
-        Raises:
-            RebuildBlocked: after the last try, naming the sessions that hold the tables.
-        """
-        lock_seconds, blockers, logged = _TABLE_LOCK_SECONDS, list[_Blocker](), list[_Blocker]()
-        for attempt in range(1, self._swap_limits.attempts + 1):
-            if await self._is_swapped(connection, lock_seconds):
-                return
-            blockers = await self._blockers(connection, _TABLE_LOCK_SECONDS) or blockers
-            if blockers != logged:
-                _log.warning("rebuild.waits", attempt=attempt, blockers=list(map(str, blockers)))
-                logged = blockers
-            lock_seconds = _TABLE_LOCK_SECONDS
-            if blockers and all(blocker.is_autovacuum for blocker in blockers):
-                lock_seconds = await _autovacuum_cancel_seconds(connection)
-            await asyncio.sleep(self._swap_limits.pause_seconds)
-            await self._catch_up_while_live_goes_on(connection)
-        named = "; ".join(map(str, blockers)) or "none was seen, run it when the load is lower"
-        raise RebuildBlocked(
-            "the rebuilt queue could not replace the live one, which is unchanged, because other "
-            f"sessions hold its tables: {named}. End them (pg_terminate_backend with the pid, or "
-            "ROLLBACK PREPARED) or wait until they end, and run the rebuild again"
-        )
+        return await self._database.read(read)
 
-    async def _is_swapped(self, connection: Connection, lock_seconds: float) -> bool:
-        """Whether the swap was done; False if a lock could not be had in time."""
-        before = self._position, self._events, self._parked
+    async def _rebuild(self, connection: Connection, window: _Window) -> None:
+        order_ids = list({record.originator_id for record in window.records})
         try:
             async with connection.transaction():
-                await _set_lock_timeout(connection, _POSITION_LOCK_SECONDS)
-                live = await self._live_position(connection, _HOLD_LIVE_POSITION)
-                while self._position < live:
-                    batch = await self._read(self._position, live)
-                    await self._apply(connection, batch, self._writer.write)
-                await _set_lock_timeout(connection, lock_seconds)
-                await connection.execute(self._statement(_SWAP_REBUILT))
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-            self._position, self._events, self._parked = before
-            return False
-        return True
-
-    async def _blockers(self, connection: Connection, seconds: float) -> list[_Blocker]:
-        """The sessions that have held the queue's tables for longer than that."""
-        statement = self._statement(_SELECT_SWAP_BLOCKERS, seconds=seconds)
-        cursor = await connection.execute(statement)
-        return [_Blocker(*row) for row in await cursor.fetchall()]
-
-    async def _read(self, after: int, live: int) -> _Batch:
-        """The next batch, none of it past the live position, and what it changes."""
-        if after >= live:
-            return _Batch([], live, None)
-        read = await self._database.read(
-            lambda connection: select_log(connection, after=after, limit=self._batch_events)
+                parking = Parking(self._writer, connection)
+                await parking.apply(window.records)
+                events = len(window.records) + await self._catch_up(
+                    connection, parking, order_ids, window.projected
+                )
+                parameters = {
+                    "order_ids": order_ids,
+                    "after": window.after,
+                    "until": window.until,
+                }
+                differing = await connection.execute(
+                    self._statement(_INSERT_DIFFERING), parameters, prepare=True
+                )
+                if differing.rowcount:
+                    await connection.execute(self._statement(_REPLACE_DIFFERING))
+        except psycopg.errors.LockNotAvailable as error:
+            raise await self._blocked(connection) from error
+        except psycopg.Error as error:
+            if blame_of(error) is not Blame.EVENT:
+                raise
+            refused = f"the queue's tables refuse an order: {describe(error)}"
+            raise RebuildBlocked(refused) from error
+        so_far = self._rebuilt
+        self._rebuilt = Rebuilt(
+            position=window.until,
+            events=so_far.events + events,
+            replaced=so_far.replaced + differing.rowcount,
+            parked_orders=so_far.parked_orders + len(parking.parked),
         )
-        records = [record for record in read if record.position <= live]
-        try:
-            changes = self._writer.changes_of(records)
-        except Exception as error:
-            if blame_of(error) is Blame.ELSEWHERE:
-                raise
-            changes = None
-        return _Batch(records, records[-1].position if records else live, changes)
 
-    async def _apply(self, connection: Connection, batch: _Batch, write: _Write) -> None:
-        if batch.records:
-            async with _search_path_to_rebuilt(connection):
-                if not await self._is_written(connection, batch, write):
-                    await self._apply_parking(connection, batch.records)
-        self._events += len(batch.records)
-        self._position = batch.end
-
-    async def _is_written(self, connection: Connection, batch: _Batch, write: _Write) -> bool:
-        """Whether the batch could be written as it was read; not where orders are parked."""
-        if batch.changes is None or self._parked:
-            return False
-        try:
-            async with connection.transaction():
-                await write(connection, batch.changes)
-        except Exception as error:
-            if blame_of(error) is Blame.ELSEWHERE:
-                raise
-            return False
-        return True
-
-    async def _apply_parking(self, connection: Connection, records: list[RecordedEvent]) -> None:
-        if self._parked:
-            records = await self._writer.without_parked(connection, records)
-        parking = Parking(self._writer, connection)
+    async def _catch_up(
+        self, connection: Connection, parking: Parking, order_ids: list[UUID], projected: int
+    ) -> int:
+        """Hold the position, and apply what came to these orders since; returns how many events."""
+        ((position,),) = await fetch(
+            connection, self._statement(_HOLD_LIVE_POSITION), (PROJECTION_NAME,)
+        )
+        if position <= projected:
+            return 0
+        records = await self._database.read(
+            lambda reader: select_streams(reader, order_ids, after=projected, until=position)
+        )
         await parking.apply(records)
-        self._parked += len(parking.parked)
+        return len(records)
 
-    async def _live_position(self, connection: Connection, statement: LiteralString) -> int:
-        cursor = await connection.execute(self._statement(statement))
-        row = await cursor.fetchone()
-        return row[0] if row else 0
-
-
-@asynccontextmanager
-async def _search_path_to_rebuilt(connection: Connection) -> AsyncIterator[None]:
-    """Within the transaction, unqualified names lead to the new tables and to nothing else."""
-    await connection.execute("SET LOCAL search_path = pg_catalog, pulse_rebuild, pg_temp")
-    yield
-    await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
-
-
-async def _set_lock_timeout(connection: Connection, seconds: float) -> None:
-    await connection.execute(
-        "SELECT set_config('lock_timeout', %s, true)", (f"{round(seconds * 1000)}ms",)
-    )
-
-
-async def _autovacuum_cancel_seconds(connection: Connection) -> float:
-    """Postgres cancels an autovacuum worker once a session has waited for deadlock_timeout."""
-    cursor = await connection.execute(_SELECT_DEADLOCK_TIMEOUT)
-    row = await cursor.fetchone()
-    return (row[0] if row else 1.0) + _AUTOVACUUM_MARGIN_SECONDS
+    async def _blocked(self, connection: Connection) -> RebuildBlocked:
+        rows = await fetch(connection, self._statement(_SELECT_BLOCKERS))
+        named = "; ".join(str(row[0]) for row in rows) or "none was seen"
+        return RebuildBlocked(
+            f"other sessions hold the tables of the queue: {named}. End them (pg_terminate_backend "
+            "with the pid, or ROLLBACK PREPARED) or wait until they end, and run the rebuild again"
+        )

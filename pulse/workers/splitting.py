@@ -23,7 +23,7 @@ from pulse.eventstore import (
 )
 from pulse.loop import NOW, Job
 from pulse.postgres import DatabaseUnavailable
-from pulse.workers.claims import Claims
+from pulse.projections.claims import Claims
 
 _log = structlog.get_logger(__name__)
 _DOUBT_SECONDS: Final = 60.0

@@ -1,7 +1,5 @@
 """The timeout monitor: an order in progress for too long is given up, whatever became of it."""
 
-from datetime import UTC, datetime
-from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -18,14 +16,10 @@ from pulse.eventstore import (
     VersionTaken,
 )
 from pulse.loop import NOW, Job
-from pulse.postgres import Database, load_sql
+from pulse.postgres import Database
+from pulse.projections.claims import overdue_claims
 
 _log = structlog.get_logger(__name__)
-_MOST_CLAIMS: Final = 500
-_OLDEST: Final = (datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
-"""Before the first claim and the first order that there can be."""
-
-_SELECT_OVERDUE_CLAIMS = load_sql(__package__, "select_overdue_claims")
 
 
 class TimedOutBatch(msgspec.Struct, frozen=True):
@@ -62,24 +56,23 @@ class TimeoutMonitor(Job[TimedOutBatch]):
         self._timeout_seconds = timeout_seconds
 
     async def run_once(self) -> TimedOutBatch:
-        """Time out overdue orders, oldest claim first, at most 500 a look.
+        """Time out overdue orders, oldest claim first, at most 500 a run.
 
-        Orders that cannot be timed out now do not count: the look goes on behind them.
+        Orders that cannot be timed out now do not count: the run goes on behind them.
 
         Raises:
             DatabaseUnavailable: nothing could be looked at.
             ClockOff: no time can be stamped now.
         """
-        overdue, after = 0, _OLDEST
-        while claims := await self._overdue(after):
+        overdue = 0
+        async for claims in overdue_claims(self._database, timeout_seconds=self._timeout_seconds):
             streams = await self._store.read_streams(list(claims))
             timed_out = 0
             for order_id, claim in claims.items():
-                timed_out += await self._give_up_one(order_id, claim, streams.get(order_id, ()))
-                after = claim.first_claimed_at, order_id
+                timed_out += await self._time_out(order_id, claim, streams.get(order_id, ()))
             overdue += len(claims)
             _log.debug("timeouts.checked", overdue=len(claims))
-            if timed_out or len(claims) < _MOST_CLAIMS:
+            if timed_out:
                 return TimedOutBatch(overdue, timed_out)
         return TimedOutBatch(overdue, 0)
 
@@ -87,25 +80,32 @@ class TimeoutMonitor(Job[TimedOutBatch]):
         """Look again at once while there is more to time out."""
         return NOW if result.timed_out else None
 
-    async def _give_up_one(
+    async def _time_out(
         self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
     ) -> bool:
-        """One order's fault is its own: a stream that cannot be read stops no other's end."""
+        """Whether this order is timed out now; one that cannot be is logged and stops no other."""
         try:
-            return await self._give_up(order_id, claim, stream)
+            order = fold(self._store.mapper.events_of(stream))
+            events = decide(self._command(claim), order)
+            for event in events:
+                await self._store.append(event)
         except ClockOff:  # no order's fault; the next run stamps the right time
             raise
         except EventTooNew as error:
             _log.warning("orders.left_to_newer", order_id=str(order_id), reason=str(error))
             return False
+        except (VersionTaken, AppendRefused, AppendOutcomeUnknown) as error:
+            _log.info("orders.not_timed_out", order_id=str(order_id), reason=str(error))
+            return False
         except Exception:  # noqa: BLE001 - logged, and the look goes on
             _log.exception("orders.not_timed_out", order_id=str(order_id))
             return False
+        if events:
+            _log.warning("orders.timed_out", order_id=str(order_id), claimed_by=claim.worker)
+        return bool(events)
 
-    async def _give_up(
-        self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
-    ) -> bool:
-        command = TimeOutOrder(
+    def _command(self, claim: Claim) -> TimeOutOrder:
+        return TimeOutOrder(
             claim=claim,
             timeout_seconds=self._timeout_seconds,
             detected_by=self._detected_by,
@@ -113,23 +113,3 @@ class TimeoutMonitor(Job[TimedOutBatch]):
             request_id=new_request_id(),
             recorded_by=self._recorded_by,
         )
-        order = fold(self._store.mapper.events_of(stream))
-        for event in decide(command, order):
-            try:
-                await self._store.append(event)
-            except (VersionTaken, AppendRefused, AppendOutcomeUnknown) as error:
-                _log.info("orders.not_timed_out", order_id=str(order_id), reason=str(error))
-                return False
-            _log.warning("orders.timed_out", order_id=str(order_id), claimed_by=claim.worker)
-            return True
-        return False
-
-    async def _overdue(self, after: tuple[datetime, UUID] = _OLDEST) -> dict[UUID, Claim]:
-        async with self._database.connection() as connection:
-            cursor = connection.cursor(binary=True)
-            parameters = (self._timeout_seconds, *after, _MOST_CLAIMS)
-            await cursor.execute(_SELECT_OVERDUE_CLAIMS, parameters, prepare=True)
-            rows = await cursor.fetchall()
-        return {
-            row[0]: Claim(worker=row[1], claimed_at=row[2], first_claimed_at=row[3]) for row in rows
-        }

@@ -13,7 +13,8 @@ from eventsourcing.persistence import StoredEvent
 from pulse.domain import OrderCreated
 from pulse.eventstore import EventMapper
 from pulse.postgres import Database, load_sql
-from pulse.projections import Audit, AuditFinding, Rebuild, read_audit_state
+from pulse.projections.audit import Audit, AuditFinding, read_audit_state
+from pulse.projections.rebuild import Rebuild
 from tests.support.cli import Ended, projected, run_pulse
 from tests.support.events import (
     foreign_events,

@@ -7,16 +7,16 @@ import pytest
 from pulse.postgres import Database
 from pulse.process import node as wiring
 from pulse.process.node import Node
-from pulse.projections import Busy, Projected, Projector
+from pulse.projections.claims import read_workers
+from pulse.projections.projector import Busy, Projected, Projector
 from pulse.settings import Settings
-from pulse.workers.overview import read_claims_overview
 from tests.support.events import orders_created
 from tests.support.log import running_store
 from tests.support.waiting import until
 
 
 async def workers_present(database: Database) -> int:
-    return (await read_claims_overview(database, timeout_seconds=300)).workers_present
+    return (await database.read(lambda connection: read_workers(connection, 300))).present
 
 
 async def test_whoever_ends_does_not_chase_what_others_append(

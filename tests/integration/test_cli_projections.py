@@ -53,7 +53,9 @@ def test_a_rebuild_ends_with_one_line_of_events_seconds_and_parked(conninfo: str
     ended = run_pulse("rebuild", conninfo=conninfo)
 
     assert (ended.exit_code, ended.err) == (0, "")
-    assert re.fullmatch(r"rebuilt from 25 events in \d+\.\d s, 0 orders parked\n", ended.out)
+    assert re.fullmatch(
+        r"rebuilt from 25 events in \d+\.\d s: 20 orders differed, 0 orders parked\n", ended.out
+    )
     assert rows(conninfo) == before
 
 

@@ -15,9 +15,9 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.domain import Event, OrderCreated
 from pulse.postgres import Database
-from pulse.projections import queue_overview
-from pulse.projections.queue_overview import read_queue_overview
-from pulse.workers.presence import PRESENCE_CLASS
+from pulse.projections import overview as overview_module
+from pulse.projections.claims import PRESENCE_CLASS
+from pulse.projections.overview import read_queue_overview
 from tests.support.cli import claim, projected, run_pulse, write
 from tests.support.events import (
     order_created,
@@ -377,8 +377,8 @@ async def test_where_counting_takes_too_long_the_settled_are_estimated(
         """.replace("%%", "%")
         )
     exact = await read_queue_overview(database)
-    monkeypatch.setattr(queue_overview, "_SELECT_QUEUE_COUNTS", "SELECT pg_sleep(30)")
-    estimated = await read_queue_overview(database, most_exact_seconds=0.05)
+    monkeypatch.setattr(overview_module, "_SELECT_QUEUE_COUNTS", "SELECT pg_sleep(30)")
+    estimated = await read_queue_overview(database, max_exact_seconds=0.05)
     assert (exact.exact, estimated.exact) == (True, False)
     for overview in (exact, estimated):  # a table this small is its own sample
         assert [overview.orders(s) for s in ("PENDING", "COMPLETED", "FAILED")] == [300] * 3

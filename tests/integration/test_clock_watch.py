@@ -12,8 +12,9 @@ from pulse.application import Caller, ClockOff, ClockWatch, InProcessOrders, Ori
 from pulse.domain import Trace
 from pulse.eventstore import EventStore
 from pulse.postgres import Connection, Database
-from pulse.projections import OrderReader
-from pulse.workers import Fate, TimeoutMonitor
+from pulse.projections.order_view import OrderReader
+from pulse.workers.splitting import Fate
+from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.cli import claim
 from tests.support.commands import place_order
 from tests.support.events import order_created

@@ -12,15 +12,11 @@ from pulse.application import Origin, system_clock
 from pulse.domain import OrderCreated
 from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database, WakeUp
-from pulse.projections import Projected, Projector
-from pulse.workers import (
-    Claims,
-    Fate,
-    OrphanedClaims,
-    Presence,
-    SplittingWorker,
-    TimeoutMonitor,
-)
+from pulse.projections.claims import Claims, Presence
+from pulse.projections.projector import Projected, Projector
+from pulse.workers.recovery import OrphanedClaims
+from pulse.workers.splitting import Fate, SplittingWorker
+from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.events import order_created, slices_scheduled
 from tests.support.waiting import until
 
@@ -125,7 +121,7 @@ async def test_a_claim_of_a_present_worker_is_left_alone(conninfo: str, database
 
         released = await look_for_orphans(database).run_once()
 
-    assert not released.orders
+    assert not released
     assert claim_rows(conninfo) == before
 
 
@@ -141,7 +137,7 @@ async def test_a_gone_workers_orders_come_back_at_once_and_keep_their_age(
 
         released = await look_for_orphans(database).run_once()
 
-        assert released.orders == {"doomed": 3}
+        assert released == {"doomed": 3}
         after = claim_rows(conninfo)
         assert [row[1] for row in after] == [None, None, None]
         assert [row[2] for row in after] == [row[2] for row in before]
@@ -162,7 +158,7 @@ async def test_presence_ends_with_the_connection_not_with_a_farewell(
             )
         orphans = look_for_orphans(database)
         await until_presence(presence, held=False)
-        assert (await orphans.run_once()).orders == {"cut off": 1}
+        assert (await orphans.run_once()) == {"cut off": 1}
         await until_presence(presence, held=True)
 
 
@@ -176,7 +172,7 @@ async def test_a_worker_that_falls_silent_is_gone(conninfo: str, database: Datab
             await Claims(database, "silent").claim(10)
 
             async def orphan_came_back() -> bool:
-                return bool((await look_for_orphans(database).run_once()).orders)
+                return bool(await look_for_orphans(database).run_once())
 
             await until(orphan_came_back, "the silent worker's order came back")
     finally:
@@ -193,7 +189,7 @@ async def test_of_many_who_look_at_once_one_releases_each_orphan(
         await Claims(database, "gone").claim(100)
         looks = [look_for_orphans(database, by=f"looker{n}").run_once() for n in range(5)]
         released = await asyncio.gather(*looks)
-    assert sum(look.orders["gone"] for look in released) == 40
+    assert sum(look["gone"] for look in released) == 40
     assert all(row[1] is None for row in claim_rows(conninfo))
 
 
@@ -207,7 +203,7 @@ async def test_an_overdue_claim_is_timed_out_whatever_became_of_the_worker(
             await Claims(database, "gone").claim(1)
             age_claims(conninfo, TIMEOUT_SECONDS + 1)
 
-            assert not (await look_for_orphans(database).run_once()).orders
+            assert not await look_for_orphans(database).run_once()
             batch = await monitor(database, store).run_once()
 
         assert (batch.overdue, batch.timed_out) == (2, 2)
@@ -276,10 +272,10 @@ async def test_an_order_that_kills_every_worker_ends_failed(
         for number in range(4):
             claimed = await Claims(database, f"victim{number}").claim(10)
             assert list(claimed) == [created.originator_id]
-            assert (await look_for_orphans(database).run_once()).orders == {f"victim{number}": 1}
+            assert (await look_for_orphans(database).run_once()) == {f"victim{number}": 1}
             age_claims(conninfo, TIMEOUT_SECONDS / 4)
         await Claims(database, "last").claim(10)
-        assert not (await look_for_orphans(database).run_once()).orders
+        assert not await look_for_orphans(database).run_once()
         batch = await monitor(database, store).run_once()
         assert batch.timed_out == 1
         await project(database)

@@ -24,8 +24,8 @@ from pulse.domain import (
 )
 from pulse.eventstore import AppendOutcomeUnknown, EventStore, EventUnreadable
 from pulse.postgres import Database, DatabaseUnavailable
-from pulse.projections import OrderReader
-from pulse.workers import Claims
+from pulse.projections.claims import Claims
+from pulse.projections.order_view import OrderReader
 from tests.support.cli import write
 from tests.support.commands import place_order
 from tests.support.events import MAPPER, TRACE, slices_scheduled, stored

@@ -13,9 +13,17 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import store
 from pulse.postgres import Limits, load_sql
-from pulse.projections import MAX_LOOKED_AT, OrderQuery, OrderQueueStatus, SlicePlace, SliceQuery
-from pulse.projections.order_list import orders_parameters, orders_statement
-from pulse.projections.slice_list import SELECT_SLICES, slices_parameters
+from pulse.projections.lists import (
+    SELECT_SLICES,
+    OrderQuery,
+    SlicePlace,
+    SliceQuery,
+    orders_parameters,
+    orders_statement,
+    slices_parameters,
+)
+from pulse.projections.order_view import OrderQueueStatus
+from pulse.projections.overview import MAX_EXAMINED
 from tests.support.database import connect
 from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
 from tests.support.plans import PlanMode, PlanNode, carried_out
@@ -140,7 +148,7 @@ def test_the_queues_health_costs_a_thousand_orders(
     statement = load_sql("pulse.projections", "select_queue_health")
     parameters = {"splitters": [1], "lately_seconds": 900.0}
     nodes = carried_out(connection, mode, statement, parameters)
-    assert_costs(nodes, MAX_LOOKED_AT)
+    assert_costs(nodes, MAX_EXAMINED)
 
 
 def test_no_page_is_compiled(connection: psycopg.Connection[Any]) -> None:

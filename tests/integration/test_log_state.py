@@ -8,7 +8,7 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import LogState, read_log_faults, read_log_state
 from pulse.postgres import Database, load_sql
-from pulse.projections import read_lag
+from pulse.projections.overview import read_lag
 from tests.support.events import order_created, orders_created, stored
 from tests.support.log import fetch, running_store, write
 from tests.support.plans import PlanMode, carried_out
@@ -67,9 +67,9 @@ async def test_a_row_far_ahead_of_the_sequence_is_not_waited_for(database: Datab
     write(database.conninfo, *stored(orders_created(1)))
     await project(database)
     write_at(database.conninfo, FAR)
-    assert (await read_lag(database)).behind_seconds == 0
+    assert (await database.read(read_lag)).behind_seconds == 0
     write(database.conninfo, *stored(orders_created(1)))
-    assert (await read_lag(database)).behind_seconds > 0
+    assert (await database.read(read_lag)).behind_seconds > 0
 
 
 async def test_a_row_far_ahead_of_a_sequence_never_used_is_not_read_either(

@@ -10,7 +10,8 @@ from pulse.application import Origin, system_clock
 from pulse.domain import Event, SlicesScheduled
 from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database
-from pulse.workers import Fate, TimeoutMonitor
+from pulse.workers.splitting import Fate
+from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.events import order_created, orders_created
 from tests.support.log import running_store
 from tests.support.splitting import append_and_project, events_of, splitting_worker

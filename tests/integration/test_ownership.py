@@ -13,7 +13,7 @@ from pulse.application import Caller, InProcessOrders, OrderNotFound, Origin, sy
 from pulse.domain import INTERNAL_SCOPE, Event, OrderCreated, order_id_for
 from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.postgres import Connection, Database
-from pulse.projections import OrderReader
+from pulse.projections.order_view import OrderReader
 from tests.support.cli import write
 from tests.support.events import order_created, slices_scheduled, stored
 from tests.support.log import running_store

@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 
 from pulse.domain import Event
 from pulse.postgres import Database, DatabaseUnavailable
-from pulse.projections import Projected, Projector
+from pulse.projections.projector import Projected, Projector
 from tests.support.events import (
     MAPPER,
     order_created,
@@ -32,7 +32,7 @@ PROJECT_ONCE = """
 import asyncio, sys
 from pulse.eventstore import EventMapper
 from pulse.postgres import Database
-from pulse.projections import Projector
+from pulse.projections.projector import Projector
 
 async def main():
     database = Database(sys.argv[1], pool_size=1)

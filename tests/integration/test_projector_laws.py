@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pulse.domain import Event
 from pulse.postgres import Database
-from pulse.projections import Projected
+from pulse.projections.projector import Projected
 from tests.support.events import stored
 from tests.support.histories import histories
 from tests.support.log import running_store

@@ -8,7 +8,7 @@ import pytest
 from pulse.domain import Event, OrderCreated
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
-from pulse.projections import Busy, Projected
+from pulse.projections.projector import Busy, Projected
 from tests.support.events import (
     foreign_event,
     foreign_events,

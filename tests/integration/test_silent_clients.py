@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pulse.postgres import Database, DatabaseUnavailable, Limits
-from pulse.workers import SilentClients
+from pulse.workers.recovery import StalledSessions
 from tests.support.waiting import until
 
 NAME = "pulse:pool@elsewhere:1"
@@ -77,7 +77,7 @@ async def until_held(database: Database) -> None:
 async def test_a_client_that_stops_while_it_holds_locks_loses_them(
     database: Database, conninfo: str, stopped: Stopped, statement: str
 ) -> None:
-    silent = SilentClients(database, silence_seconds=0.05)
+    silent = StalledSessions(database, silence_seconds=0.05)
     ended: list[str] = []
 
     async def is_ended() -> bool:
@@ -90,26 +90,10 @@ async def test_a_client_that_stops_while_it_holds_locks_loses_them(
     assert set(ended) == {NAME}
 
 
-@pytest.mark.parametrize(
-    ("stopped", "statement"),
-    [(idle_after_a_pipeline, HOLDS_THE_POSITION), (in_a_copy, READS)],
-    ids=["between two statements", "between two pieces of a COPY"],
-)
-async def test_a_rebuild_may_think(
-    database: Database, conninfo: str, stopped: Stopped, statement: str
-) -> None:
-    silent = SilentClients(database, silence_seconds=0.05)
-    with stopped(conninfo, statement, name=REBUILD):
-        await until_held(database)
-        await asyncio.sleep(0.2)
-        assert await silent.run_once() == []
-        assert await is_held(database)
-
-
 async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position_loses_it(
     database: Database, conninfo: str
 ) -> None:
-    silent = SilentClients(database, silence_seconds=0.05)
+    silent = StalledSessions(database, silence_seconds=0.05)
 
     async def is_ended() -> bool:
         await silent.run_once()
@@ -127,14 +111,13 @@ async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position
         (HOLDS_THE_POSITION, "somebody", 0.05),
         (READS, NAME, 0.05),
         (WORKS, NAME, 0.05),
-        (CLAIMS, REBUILD, 0.05),
     ],
-    ids=["not yet for long", "not Pulse's", "only reads", "works", "a rebuild makes ready to send"],
+    ids=["not yet for long", "not Pulse's", "only reads", "works"],
 )
 async def test_others_are_left_alone(
     database: Database, conninfo: str, statement: str, name: str, silence_seconds: float
 ) -> None:
-    silent = SilentClients(database, silence_seconds=silence_seconds)
+    silent = StalledSessions(database, silence_seconds=silence_seconds)
     with unsynced(conninfo, statement, name=name):
         await until_held(database)
         await asyncio.sleep(0.2)

@@ -9,8 +9,8 @@ import pytest
 
 from pulse.domain import OrderCreated, Slice, SlicesScheduled
 from pulse.postgres import Database
-from pulse.projections import (
-    MOST_SLICES_A_PAGE,
+from pulse.projections.lists import (
+    MAX_SLICES_A_PAGE,
     ScheduledSlice,
     SlicePage,
     SliceQuery,
@@ -83,7 +83,7 @@ async def test_each_slice_is_listed_with_its_orders_instrument_and_side(
     ]
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 7, MOST_SLICES_A_PAGE])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, MAX_SLICES_A_PAGE])
 async def test_slices_of_one_time_come_by_order_and_number_over_any_pages(
     database: Database, limit: int
 ) -> None:
@@ -130,7 +130,7 @@ async def test_a_page_that_ends_with_the_list_has_no_next(database: Database) ->
     assert page.next_after is None
 
 
-@pytest.mark.parametrize("limit", [0, MOST_SLICES_A_PAGE + 1])
+@pytest.mark.parametrize("limit", [0, MAX_SLICES_A_PAGE + 1])
 async def test_no_page_is_without_bounds(database: Database, limit: int) -> None:
     with pytest.raises(ValueError, match="1 to 1000"):
         await read_slices(database, SliceQuery(limit=limit))

@@ -9,7 +9,7 @@ import pytest
 from pulse.domain import CURRENT_SPLITTER_VERSION, OrderCreated
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
-from pulse.workers import Claims
+from pulse.projections.claims import Claims
 from tests.support.events import order_created, orders_created, slices_scheduled
 from tests.support.log import fetch, running_store
 from tests.support.splitting import append_and_project, claims_of

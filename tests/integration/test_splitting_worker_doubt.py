@@ -8,7 +8,8 @@ import pytest
 from pulse.domain import Claim, Event
 from pulse.eventstore import AppendOutcomeUnknown, EventStore, Outcome
 from pulse.postgres import Database, DatabaseUnavailable, load_sql
-from pulse.workers import Claims, Fate
+from pulse.projections.claims import Claims
+from pulse.workers.splitting import Fate
 from tests.support.events import order_created, orders_created
 from tests.support.log import running_store
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
@@ -73,7 +74,7 @@ async def test_a_claim_that_commits_after_the_worker_looked_is_found_all_the_sam
     await append_and_project(store, database, orders_created(3))
     worker = splitting_worker(store, database, claims=ClaimsThatBreak(database, "worker-1"))
     async with await database.connect("late") as late, late.transaction():
-        await late.execute(load_sql("pulse.workers", "claim_orders"), ([1], [], 10, "worker-1"))
+        await late.execute(load_sql("pulse.projections", "claim_orders"), ([1], [], 10, "worker-1"))
         with pytest.raises(DatabaseUnavailable):
             await worker.run_once()
         assert (await worker.run_once()).claimed == 0

@@ -9,7 +9,7 @@ import pytest
 from pulse.domain import SlicesScheduled, SplittingFailed, fold, split
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
-from pulse.workers import Fate
+from pulse.workers.splitting import Fate
 from tests.support.events import (
     TRACE,
     order_created,

@@ -86,7 +86,7 @@ def some_order() -> UUID:
 def test_claiming_walks_the_index_of_pending_orders(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
-    statement = load_sql("pulse.workers", "claim_orders")
+    statement = load_sql("pulse.projections", "claim_orders")
     nodes = plan_of(connection, statement, [1], [], 10, "worker-1")
     assert "order_queue_pending_idx" in indexes(nodes)
     assert "order_queue" not in scanned_whole(nodes)
@@ -97,7 +97,7 @@ def test_claiming_reads_no_more_of_a_burst_than_it_claims(conninfo: str) -> None
     """A backlog of which the planner knows nothing: it came since the last ANALYZE."""
     with filled(conninfo, pending=10, claimed=0) as connection:
         connection.execute("UPDATE order_queue SET state = 'PENDING'")
-        statement = load_sql("pulse.workers", "claim_orders")
+        statement = load_sql("pulse.projections", "claim_orders")
         cursor = connection.cursor(binary=False)
         explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
         row = cursor.execute(explained, ([1], [], 10, "worker-1")).fetchone()
@@ -109,7 +109,7 @@ def test_claiming_reads_no_more_of_a_burst_than_it_claims(conninfo: str) -> None
 def test_handing_back_finds_claims_by_their_key(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
-    statement = load_sql("pulse.workers", "release_claims")
+    statement = load_sql("pulse.projections", "release_claims")
     connection.execute("SET enable_seqscan = off")  # of some hundred rows either way is quick
     nodes = plan_of(connection, statement, [uuid4(), uuid4()], "worker-1")
     assert indexes(nodes) == {"order_claims_pkey"}
@@ -158,8 +158,7 @@ def test_settling_orders_finds_them_by_their_key(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     statement = load_sql("pulse.projections", "settle_orders")
-    orders = [uuid4() for _ in range(50)]
-    columns = [[None] * 50 for _ in range(7)]
-    nodes = plan_of(connection, statement, orders, *columns)
+    rows = json.dumps([{"order_id": str(uuid4())} for _ in range(50)])
+    nodes = plan_of(connection, statement, rows)
     assert indexes(nodes) <= {"order_queue_pkey", "order_queue_pending_idx"}
     assert "order_queue" not in scanned_whole(nodes)

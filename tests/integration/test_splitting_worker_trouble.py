@@ -11,7 +11,8 @@ from pulse.domain import Claim
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.eventstore.append_state import Away
 from pulse.postgres import Database, DatabaseUnavailable, Limits
-from pulse.workers import Claims, Fate
+from pulse.projections.claims import Claims
+from pulse.workers.splitting import Fate
 from tests.support.events import (
     foreign_event,
     order_created,

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pulse.eventstore import LOG_CHANNEL
 from pulse.loop import Job, Loop
 from pulse.postgres import Database, Listener, Notifier, WakeUp
-from pulse.projections import Projector
+from pulse.projections.projector import Projector
 from tests.support.events import MAPPER, foreign_event, order_created
 from tests.support.log import (
     fetch,

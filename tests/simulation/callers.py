@@ -9,7 +9,7 @@ from pulse.domain import OrderSpec, OrderUniqueKeyTaken, SplitConfigRequest, Tra
 from pulse.errors import PulseError
 from pulse.eventstore import LogPage
 from pulse.postgres import DatabaseUnavailable
-from pulse.projections import OrderView
+from pulse.projections.order_view import OrderView
 from tests.simulation.witness import require
 
 if TYPE_CHECKING:

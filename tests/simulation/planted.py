@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pulse.projections import Projector
-from pulse.workers import SplittingWorker
+from pulse.projections.projector import Projector
+from pulse.workers.splitting import SplittingWorker
 from tests.simulation.memory.log import MemoryLog
 from tests.simulation.memory.server import Server
 from tests.simulation.memory.statements import STATEMENTS, Statement

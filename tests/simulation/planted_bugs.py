@@ -7,9 +7,9 @@ from unittest.mock import patch
 from pulse.eventstore import RecordedEvent, appender, select_log
 from pulse.eventstore.batch import Key, PendingAppend, Positions
 from pulse.postgres import Connection
-from pulse.projections import Busy, Projected, Projector
-from pulse.projections.projector import _lock_position, advance_position
-from pulse.workers import SplittingWorker
+from pulse.projections.position import advance_position, lock_position
+from pulse.projections.projector import Busy, Projected, Projector
+from pulse.workers.splitting import SplittingWorker
 from tests.simulation.memory import statements
 from tests.simulation.memory.log import MemoryLog
 from tests.simulation.memory.server import Later, Result, Server, Session
@@ -80,7 +80,7 @@ class PositionBeforeRows(Planted):
     class HastyProjector(Projector):
         async def _advance_batch(self, connection: Connection) -> Projected | Busy:
             async with connection.transaction():
-                locked = await _lock_position(connection)
+                locked = await lock_position(connection)
                 if locked is None:
                     return Busy()
                 position, _ = locked

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pulse.application import InProcessOrders, Origin
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.loop import Loop, WakeUp
-from pulse.projections import OrderReader
-from pulse.workers import Claims, OrphanedClaims, TimeoutMonitor
+from pulse.projections.claims import Claims
+from pulse.projections.order_view import OrderReader
+from pulse.workers.recovery import OrphanedClaims
+from pulse.workers.timeouts import TimeoutMonitor
 from tests.simulation.loop import ProcessLoop
 from tests.simulation.memory.connection import MemoryDatabase
 from tests.simulation.memory.server import EPOCH

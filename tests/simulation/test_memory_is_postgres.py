@@ -8,12 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from pulse.application import Origin, system_clock
 from pulse.domain import OrderCreated
 from pulse.eventstore import EventStore, VersionTaken
 from pulse.postgres import Database
-from pulse.projections import Projected
-from pulse.workers import Claims, OrphanedClaims, TimeoutMonitor
+from pulse.projections.claims import Claims, overdue_claims
+from pulse.projections.projector import Projected
+from pulse.workers.recovery import OrphanedClaims
 from tests.simulation.memory.connection import MemoryDatabase
 from tests.simulation.memory.server import Server
 from tests.support.events import order_created, slices_scheduled, timed_out
@@ -53,13 +53,11 @@ class Side:
         orphans = OrphanedClaims(
             self.database, own_worker="", timeout_seconds=timeout_seconds, on_release=nothing
         )
-        return dict((await orphans.run_once()).orders)
+        return dict(await orphans.run_once())
 
     async def overdue(self, timeout_seconds: float) -> set[UUID]:
-        monitor = TimeoutMonitor(
-            self.database, self.store, system_clock, Origin("m"), timeout_seconds=timeout_seconds
-        )
-        return set(await monitor._overdue())
+        pages = overdue_claims(self.database, timeout_seconds=timeout_seconds)
+        return {order_id async for claims in pages for order_id in claims}
 
     async def project(self, batch: int) -> int:
         result = await projector(self.database, batch).run_once()

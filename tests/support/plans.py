@@ -26,10 +26,12 @@ class PlanNode(msgspec.Struct, frozen=True):
 def carried_out(
     connection: psycopg.Connection[Any],
     mode: PlanMode,
-    statement: str,
+    statement: str | sql.Composed,
     parameters: Mapping[str, Any],
 ) -> list[PlanNode]:
     """The nodes of the statement, prepared as the driver prepares it."""
+    if not isinstance(statement, str):
+        statement = statement.as_string()
     names = list(dict.fromkeys(_PARAMETER.findall(statement)))
     numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
     values = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)

@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from pulse.domain import Event, Order, Slice, evolve
 from pulse.domain.events import flat_fields
 from pulse.postgres import Connection, Database
-from pulse.projections import Projected, Projector
+from pulse.projections.projector import Projected, Projector
 from tests.support.events import MAPPER
 from tests.support.log import fetch
 

@@ -8,7 +8,8 @@ from pulse.application import Clock, Origin, system_clock
 from pulse.domain import Event
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
-from pulse.workers import Claims, SplittingWorker
+from pulse.projections.claims import Claims
+from pulse.workers.splitting import SplittingWorker
 from tests.support.events import MAPPER, stored
 from tests.support.log import fetch
 from tests.support.read_model import project

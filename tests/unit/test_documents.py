@@ -11,8 +11,8 @@ from pulse.application import EventView
 from pulse.domain import OrderSpec, Slice, SplitConfig
 from pulse.eventstore import MOST_SCANNED
 from pulse.http.answers import PlacedOrder
-from pulse.projections import OrderView
-from pulse.projections.slice_list import ScheduledSlice
+from pulse.projections.lists import ScheduledSlice
+from pulse.projections.order_view import OrderView
 from tests.support import documents
 from tests.support.processes import ROOT
 

@@ -19,16 +19,15 @@ from pulse.domain.order_request import Instrument
 from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import refused
-from pulse.projections import (
-    MOST_ORDERS_A_PAGE,
-    MOST_SLICES_A_PAGE,
+from pulse.projections.lists import (
+    MAX_ORDERS_A_PAGE,
+    MAX_SLICES_A_PAGE,
     OrderQuery,
-    OrderQueueStatus,
-    OrderView,
+    ScheduledSlice,
     SlicePlace,
     SliceQuery,
 )
-from pulse.projections.slice_list import ScheduledSlice
+from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 MAX_EVENTS_A_PAGE: Final = 1000
 _LAST_POSITION: Final = 2**63 - 1
@@ -49,7 +48,7 @@ class OrderParameters(msgspec.Struct, frozen=True):
 
     order_queue_status: OrderQueueStatus | None = None
     instrument: Instrument | None = None
-    limit: Annotated[int, Meta(ge=1, le=MOST_ORDERS_A_PAGE)] = 50
+    limit: Annotated[int, Meta(ge=1, le=MAX_ORDERS_A_PAGE)] = 50
     cursor: CursorText | None = None
 
 
@@ -58,7 +57,7 @@ class SliceParameters(msgspec.Struct, frozen=True):
 
     scheduled_from: ZonedTime | None = None
     scheduled_before: ZonedTime | None = None
-    limit: Annotated[int, Meta(ge=1, le=MOST_SLICES_A_PAGE)] = 100
+    limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_A_PAGE)] = 100
     cursor: CursorText | None = None
 
 

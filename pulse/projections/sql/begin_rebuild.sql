@@ -1,14 +1,17 @@
--- Empty tables beside the live ones, under the same names in a schema of their own. Indexes but the
--- primary keys come after the rows. What a rebuild that died left behind goes first.
-DROP SCHEMA IF EXISTS pulse_rebuild CASCADE;
-DROP SCHEMA IF EXISTS pulse_replaced CASCADE;
-CREATE SCHEMA pulse_rebuild;
-CREATE TABLE pulse_rebuild.order_queue (LIKE {live}.order_queue INCLUDING ALL EXCLUDING INDEXES);
-CREATE TABLE pulse_rebuild.order_slices (LIKE {live}.order_slices INCLUDING ALL EXCLUDING INDEXES);
-CREATE TABLE pulse_rebuild.parked_orders (LIKE {live}.parked_orders INCLUDING ALL EXCLUDING INDEXES);
-ALTER TABLE pulse_rebuild.order_queue
-    ADD CONSTRAINT order_queue_pkey PRIMARY KEY (order_id);
-ALTER TABLE pulse_rebuild.order_slices
-    ADD CONSTRAINT order_slices_pkey PRIMARY KEY (order_id, sequence_number);
-ALTER TABLE pulse_rebuild.parked_orders
-    ADD CONSTRAINT parked_orders_pkey PRIMARY KEY (order_id);
+-- Empty temporary tables under the names of the live ones, emptied at each commit, and one for the
+-- orders that differ. From here on unqualified names lead to these and to what is Postgres' own.
+SET statement_timeout = 0;
+SET search_path = pg_catalog, pg_temp;
+CREATE TEMPORARY TABLE order_queue (
+    LIKE {live}.order_queue INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED,
+    PRIMARY KEY (order_id)
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE order_slices (
+    LIKE {live}.order_slices INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED,
+    PRIMARY KEY (order_id, sequence_number)
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE parked_orders (
+    LIKE {live}.parked_orders INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED,
+    PRIMARY KEY (order_id)
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE differing (order_id uuid NOT NULL) ON COMMIT DELETE ROWS;

@@ -4,7 +4,7 @@
 -- of an order in the queue, or not the latest event that the queue has applied. Both sides are read by
 -- their index on the position, so that the window bounds the cost.
 SELECT s.notification_id, s.originator_id, 'MISSING'
-  FROM stored_events s
+  FROM recorded_events() s
  WHERE s.notification_id > %(after)b::bigint
    AND s.notification_id <= %(until)b::bigint
    AND s.originator_version = 1
@@ -21,7 +21,7 @@ SELECT q.created_position, q.order_id, 'OUTDATED'
   FROM order_queue q
  CROSS JOIN LATERAL (
        SELECT s.topic
-         FROM stored_events s
+         FROM recorded_events() s
         WHERE s.originator_id = q.order_id
           AND s.originator_version > q.version
           AND s.notification_id <= %(projected)b::bigint
@@ -38,7 +38,7 @@ SELECT q.created_position, q.order_id, 'UNLOGGED'
  WHERE q.created_position > %(after)b::bigint
    AND q.created_position <= %(until)b::bigint
    AND NOT EXISTS (
-       SELECT FROM stored_events s
+       SELECT FROM recorded_events() s
         WHERE s.notification_id > %(after)b::bigint
           AND s.notification_id <= %(until)b::bigint
           AND s.notification_id = q.created_position
@@ -48,7 +48,7 @@ SELECT q.created_position, q.order_id, 'UNLOGGED'
   FROM order_queue q
   LEFT JOIN LATERAL (
        SELECT s.originator_id
-         FROM stored_events s
+         FROM recorded_events() s
         WHERE s.notification_id = q.position
        OFFSET 0) latest ON true
  WHERE q.created_position > %(after)b::bigint

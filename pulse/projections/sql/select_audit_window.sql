@@ -3,7 +3,7 @@
 SELECT LEAST(
            t.notification_id,
            (SELECT notification_id
-              FROM stored_events
+              FROM recorded_events()
              WHERE notification_id > %(after)b::bigint
              ORDER BY notification_id
             OFFSET %(rows)b::bigint - 1

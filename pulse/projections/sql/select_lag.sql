@@ -4,7 +4,7 @@
 SELECT t.notification_id,
        COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - (
            SELECT s.recorded_at
-             FROM stored_events s
+             FROM recorded_events() s
             WHERE s.notification_id > t.notification_id
               AND s.notification_id <= %s::bigint
             ORDER BY s.notification_id

@@ -1,4 +1,4 @@
--- Outcomes of orders that an earlier batch created; tells what their slices are of.
+-- Outcomes of orders that an earlier batch created.
 UPDATE order_queue q
    SET state = o.state,
        failure_reason = o.failure_reason,
@@ -7,11 +7,6 @@ UPDATE order_queue q
        position = o.position,
        updated_at = o.updated_at,
        split_completed_at = o.split_completed_at
-  FROM unnest(
-    %b::uuid[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::timestamptz[],
-    %b::timestamptz[])
-    AS o (order_id, state, failure_reason, failure_message, version, position, updated_at,
-          split_completed_at)
+  FROM json_populate_recordset(NULL::order_queue, %s::json) o
  WHERE q.order_id = o.order_id
    AND q.state = 'PENDING'
-RETURNING q.order_id, q.instrument, q.side

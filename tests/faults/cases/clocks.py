@@ -11,8 +11,7 @@ import psycopg
 
 from pulse.domain import Claim, SlicesScheduled, TimedOut
 from pulse.postgres import Database
-from pulse.workers import Claims
-from pulse.workers.presence import PRESENCE_CLASS
+from pulse.projections.claims import PRESENCE_CLASS, Claims
 from tests.faults.caller import Caller, Door
 from tests.faults.checks import until_quiet
 from tests.faults.house import DESK, House

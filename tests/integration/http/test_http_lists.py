@@ -411,7 +411,8 @@ async def test_lists_are_unavailable_while_the_tables_are_away(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     with psycopg.connect(conninfo) as connection:
-        connection.execute("ALTER TABLE order_slices RENAME TO away")
+        connection.execute("ALTER TABLE order_slices RENAME TO slices_away")
+        connection.execute("ALTER TABLE order_queue RENAME TO queue_away")
     for path in (ORDERS, SLICES):
         fault(await api.get(path), 503, "UNAVAILABLE")
     with psycopg.connect(conninfo) as connection:

@@ -13,9 +13,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pulse import loop
 from pulse.postgres import DatabaseUnavailable
 from pulse.process.apps import api_alone
-from pulse.projections import Projector
+from pulse.projections import claims
+from pulse.projections.claims import Claims
+from pulse.projections.projector import Projector
 from pulse.settings import Settings
-from pulse.workers import Claims, TimeoutMonitor, presence
+from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.api import client_of, lifespan_of, serving
 from tests.support.events import order_created, orders_created, slices_scheduled, stored
 from tests.support.log import write
@@ -264,8 +266,8 @@ async def test_a_worker_whose_presence_cannot_be_held_is_not_ready(
     api: httpx.AsyncClient, conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await until_ready(api)
-    monkeypatch.setattr(presence, "MAX_ABSENT_SECONDS", 0.05)
-    monkeypatch.setattr(presence, "_HOLD_PRESENCE", "SELECT 1 FROM nowhere, %s, %s")
+    monkeypatch.setattr(claims, "MAX_ABSENT_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "_HOLD_PRESENCE", "SELECT 1 FROM nowhere, %s, %s, %s")
     await end_sessions(conninfo, "presence")
     await until_not_ready(api, "workers", "the worker has not been present")
 

@@ -96,7 +96,9 @@ class MemoryConnection:
 
     def statement(self, text: Any) -> Statement:
         """What it does; one put together at run time is a NOTIFY, which nobody here hears."""
-        return self._statements[text] if isinstance(text, str) else _unheard
+        if isinstance(text, str):
+            return self._statements[text]
+        return self._statements.get(text.as_string(), _unheard)
 
     def cursor(self, *, binary: bool = False) -> MemoryCursor:  # noqa: ARG002 - as psycopg has it
         return MemoryCursor(self)

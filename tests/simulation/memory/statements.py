@@ -1,15 +1,18 @@
 """What each of Pulse's statements does, by its text: the `.sql` files, said again in Python."""
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
+import msgspec
 from psycopg.errors import UniqueViolation
 
 from pulse.eventstore import RecordedEvent
 from pulse.postgres import load_sql
+from pulse.projections.queue_writer import INSERT_ORDERS, ORDER_COLUMNS
 from tests.simulation.memory.server import Blocked, Result, Server, Session
-from tests.simulation.memory.tables import ORDER_COLUMNS, OUTCOME_COLUMNS, ClaimRow
+from tests.simulation.memory.tables import ClaimRow, Row
 
 Statement = Callable[[Server, Session, Any], Result]
 
@@ -114,11 +117,12 @@ def release_unsettled(server: Server, session: Session, parameters: Any) -> Resu
 
 
 def release_orphans(server: Server, session: Session, parameters: Any) -> Result:
-    young = server.now - timedelta(seconds=parameters[0])
+    own_worker, timeout_seconds = parameters
+    young = server.now - timedelta(seconds=timeout_seconds)
     orphans = [
         (order_id, claim.claimed_by)
         for order_id, claim in server.tables.claims.items()
-        if claim.claimed_by is not None
+        if claim.claimed_by not in {None, own_worker}
         and claim.first_claimed_at > young
         and claim.claimed_by not in server.present
         and not server.holds_claim_of(order_id, but=session)
@@ -126,11 +130,6 @@ def release_orphans(server: Server, session: Session, parameters: Any) -> Result
     for order_id, _ in orphans:
         server.tables.claims[order_id].release()
     return Result(list(orphans))
-
-
-def select_claimants(server: Server, _: Session, __: Any) -> Result:
-    claimants = {c.claimed_by for c in server.tables.claims.values() if c.claimed_by is not None}
-    return Result([(name,) for name in sorted(claimants)])
 
 
 def select_overdue_claims(server: Server, _: Session, parameters: Any) -> Result:
@@ -162,19 +161,18 @@ def advance_position(server: Server, session: Session, parameters: Any) -> Resul
 
 def insert_orders(server: Server, session: Session, parameters: Any) -> Result:
     changes = server.begin(session)
-    for values in zip(*parameters, strict=True):
-        row = dict(zip(ORDER_COLUMNS, values, strict=True))
+    rows = _rows_of(parameters)
+    for row in rows:
         order_id = row["order_id"]
         if order_id in server.tables.orders or order_id in changes.orders:
             raise UniqueViolation(f"Key (order_id)=({order_id}) already exists.")
-        changes.orders[order_id] = row
-    return Result([], len(parameters[0]))
+        changes.orders[order_id] = dict.fromkeys(ORDER_COLUMNS) | row
+    return Result([], len(rows))
 
 
 def settle_orders(server: Server, session: Session, parameters: Any) -> Result:
     changes, settled = server.begin(session), 0
-    for values in zip(*parameters, strict=True):
-        outcome = dict(zip(OUTCOME_COLUMNS, values, strict=True))
+    for outcome in _rows_of(parameters):
         row = server.tables.orders.get(outcome["order_id"])
         if row is not None and row["state"] == "PENDING":
             changes.settled[outcome["order_id"]] = outcome
@@ -214,6 +212,17 @@ def park_order(server: Server, session: Session, parameters: Any) -> Result:
     if order_id not in server.tables.parked:
         server.begin(session).parked.setdefault(order_id, (position, reason))
     return Result([], 1)
+
+
+def _rows_of(parameters: Any) -> list[Row]:
+    """The rows of a JSON array, with the types of their columns."""
+    rows: list[Row] = msgspec.json.decode(parameters[0])
+    for row in rows:
+        row["order_id"] = UUID(row["order_id"])
+        for column in ("created_at", "updated_at", "split_completed_at"):
+            if row.get(column) is not None:
+                row[column] = datetime.fromisoformat(row[column])
+    return rows
 
 
 def _row(r: RecordedEvent) -> tuple[Any, ...]:
@@ -259,20 +268,16 @@ _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
         select_issued_log,
         select_end,
     ),
-    "pulse.workers": (
+    "pulse.projections": (
         claim_orders,
         release_claims,
         release_unsettled,
         release_orphans,
-        select_claimants,
         select_overdue_claims,
-    ),
-    "pulse.projections": (
         select_order_streams,
         select_order_creations,
         lock_position,
         advance_position,
-        insert_orders,
         settle_orders,
         insert_slices,
         delete_settled_claims,
@@ -286,5 +291,5 @@ STATEMENTS: Final[dict[str, Statement]] = {
     load_sql(room, statement.__name__): statement
     for room, statements in _BY_ROOM.items()
     for statement in statements
-}
+} | {INSERT_ORDERS.as_string(): insert_orders}
 """Each statement under its text: one that is changed in its `.sql` file is not found here."""

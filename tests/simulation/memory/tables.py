@@ -4,13 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pulse.projections.queue_changes import NewOrder, Outcome
-
 Row = dict[str, Any]
 SliceKey = tuple[UUID, int]
-
-ORDER_COLUMNS = NewOrder.__struct_fields__
-OUTCOME_COLUMNS = Outcome.__struct_fields__
 
 
 class ClaimRow:

@@ -1,0 +1,179 @@
+"""The lists: orders newest first, slices by time, as the projection has them."""
+
+from datetime import UTC, datetime
+from typing import Any, Final, get_args
+from uuid import UUID
+
+import msgspec
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from pulse.domain import OrderState, Slice
+from pulse.postgres import Connection, Database, fetch, load_sql
+from pulse.projections.order_view import OrderQueueStatus, OrderView, order_view
+from pulse.projections.position import AFTER_LOG, PROJECTION_NAME
+from pulse.projections.queue_writer import ORDER_COLUMNS
+
+MAX_ORDERS_A_PAGE: Final = 200
+MAX_SLICES_A_PAGE: Final = 1000
+_FIRST_TIME: Final = datetime.min.replace(tzinfo=UTC)
+_LAST_TIME: Final = datetime.max.replace(tzinfo=UTC)
+_BEFORE_EVERY_ORDER: Final = UUID(int=0)
+
+SELECT_SLICES: Final = load_sql(__package__, "select_slices")
+_SELECT_SLICES_OF = load_sql(__package__, "select_slices_of")
+_COLUMNS: Final = SQL(", ").join(Identifier("q", column) for column in ORDER_COLUMNS)
+_FILES: Final = {
+    (None, False): "select_orders",
+    (None, True): "select_orders_of_instrument",
+    ("IN_PROGRESS", False): "select_orders_in_progress",
+    ("IN_PROGRESS", True): "select_orders_in_progress",
+    **{(state, False): "select_orders_of_state" for state in get_args(OrderState)},
+    **{(state, True): "select_orders_of_state_and_instrument" for state in get_args(OrderState)},
+}
+_STATEMENTS: Final = {
+    (status, of_instrument): SQL(load_sql(__package__, file)).format(
+        columns=_COLUMNS, state=Literal(status)
+    )
+    for (status, of_instrument), file in _FILES.items()
+}
+"""By status and whether of one instrument. A state has indexes of its own, so it is a constant of
+its statement and no parameter."""
+
+
+class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which orders: of that status, of that instrument, created before that position."""
+
+    limit: int
+    order_queue_status: OrderQueueStatus | None = None
+    instrument: str | None = None
+    before: int | None = None
+
+
+class OrderPage(msgspec.Struct, frozen=True):
+    """Orders, newest first by position of creation, as of a position of the log.
+
+    `next_before` is where the next page begins; None if there is nothing more.
+    """
+
+    orders: tuple[OrderView, ...]
+    as_of_position: int
+    next_before: int | None
+
+
+class SlicePlace(msgspec.Struct, frozen=True):
+    """The place of a slice in the list; no two have the same."""
+
+    scheduled_at: datetime
+    order_id: UUID
+    sequence_number: int
+
+
+class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which slices: from that time on, before that time, after that place in the list."""
+
+    limit: int
+    scheduled_from: datetime | None = None
+    scheduled_before: datetime | None = None
+    after: SlicePlace | None = None
+
+
+class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
+    """A slice with what it needs of its order."""
+
+    order_id: UUID
+    instrument: str
+    side: str
+    sequence_number: int
+    quantity: int
+    scheduled_at: datetime
+
+
+class SlicePage(msgspec.Struct, frozen=True):
+    """Slices by time; `next_after` is the last one's place, None if there is nothing more."""
+
+    slices: tuple[ScheduledSlice, ...]
+    next_after: SlicePlace | None
+
+
+async def read_orders(database: Database, query: OrderQuery) -> OrderPage:
+    """A page of the list. Pages that follow each other neither skip nor repeat an order.
+
+    A status is the one an order has when its page is read: an order that changes its status
+    between two pages is where its new status has it.
+
+    Raises:
+        DatabaseUnavailable: it cannot be read.
+    """
+    if not 1 <= query.limit <= MAX_ORDERS_A_PAGE:
+        raise ValueError(f"a page has 1 to {MAX_ORDERS_A_PAGE} orders, not {query.limit}")
+    return await database.read(lambda connection: _orders(connection, query))
+
+
+async def read_slices(database: Database, query: SliceQuery) -> SlicePage:
+    """A page of the list. A slice never changes, so no page skips or repeats one that was there.
+
+    Raises:
+        DatabaseUnavailable: it cannot be read.
+    """
+    if not 1 <= query.limit <= MAX_SLICES_A_PAGE:
+        raise ValueError(f"a page has 1 to {MAX_SLICES_A_PAGE} slices, not {query.limit}")
+    parameters = slices_parameters(query)
+    rows = await database.read(lambda connection: fetch(connection, SELECT_SLICES, parameters))
+    slices = tuple(ScheduledSlice(*row) for row in rows[: query.limit])
+    if len(rows) <= query.limit:
+        return SlicePage(slices, None)
+    last = slices[-1]
+    return SlicePage(slices, SlicePlace(last.scheduled_at, last.order_id, last.sequence_number))
+
+
+def orders_statement(query: OrderQuery) -> Composed:
+    """The statement that answers such a query, prepared once a connection."""
+    return _STATEMENTS[query.order_queue_status, query.instrument is not None]
+
+
+def orders_parameters(query: OrderQuery) -> dict[str, Any]:
+    """The parameters of its statement; one row more than the page tells whether another follows."""
+    return {
+        "projection": PROJECTION_NAME,
+        "before": AFTER_LOG if query.before is None else query.before,
+        "instrument": query.instrument,
+        "rows": query.limit + 1,
+    }
+
+
+def slices_parameters(query: SliceQuery) -> dict[str, Any]:
+    """The parameters of SELECT_SLICES; the first page begins before the first slice of its time."""
+    after = query.after or SlicePlace(query.scheduled_from or _FIRST_TIME, _BEFORE_EVERY_ORDER, 0)
+    return {
+        "scheduled_at": after.scheduled_at,
+        "order_id": after.order_id,
+        "sequence_number": after.sequence_number,
+        "scheduled_before": query.scheduled_before or _LAST_TIME,
+        "rows": query.limit + 1,
+    }
+
+
+async def _orders(connection: Connection, query: OrderQuery) -> OrderPage:
+    cursor = connection.cursor(binary=True, row_factory=dict_row)
+    await cursor.execute(orders_statement(query), orders_parameters(query), prepare=True)
+    rows = await cursor.fetchall()
+    found = [row for row in rows if row["order_id"] is not None]
+    page = found[: query.limit]
+    slices = await _slices_of(connection, page)
+    return OrderPage(
+        orders=tuple(order_view(row, slices.get(row["order_id"], ())) for row in page),
+        as_of_position=rows[0]["as_of_position"] if rows else 0,
+        next_before=page[-1]["created_position"] if len(found) > query.limit else None,
+    )
+
+
+async def _slices_of(
+    connection: Connection, page: list[dict[str, Any]]
+) -> dict[UUID, tuple[Slice, ...]]:
+    """By order. They are written with the outcome and never change, so they are there now."""
+    order_ids = [row["order_id"] for row in page if row["state"] == "COMPLETED"]
+    if not order_ids:
+        return {}
+    rows = await fetch(connection, _SELECT_SLICES_OF, (order_ids,))
+    return {order_id: tuple(map(Slice, *columns)) for order_id, *columns in rows}

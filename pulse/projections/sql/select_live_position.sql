@@ -1,2 +1,0 @@
--- How far the live projection has read the log.
-SELECT notification_id FROM {live}.notification_tracking WHERE application_name = {projection}

@@ -1,0 +1,14 @@
+-- The same of one state, by its index.
+SELECT t.notification_id AS as_of_position, {columns}, q.claimed_by, q.claimed_at
+  FROM notification_tracking t
+  LEFT JOIN LATERAL (
+       SELECT o.*, c.claimed_by, c.claimed_at
+         FROM order_queue o
+         LEFT JOIN order_claims c USING (order_id)
+        WHERE o.state = {state}
+          AND order_status(o.state, c.claimed_by) = {state}
+          AND o.created_position < %(before)b::bigint
+        ORDER BY o.created_position DESC
+        LIMIT %(rows)b::bigint) q ON true
+ WHERE t.application_name = %(projection)b
+ ORDER BY q.created_position DESC

@@ -1,0 +1,9 @@
+-- Columns of the queue's tables that are none of these, each as table.column.
+SELECT c.relname || '.' || a.attname
+  FROM pg_class c
+  JOIN pg_attribute a ON a.attrelid = c.oid
+ WHERE c.oid IN ('{live}.order_queue'::regclass, '{live}.order_slices'::regclass)
+   AND a.attnum > 0
+   AND NOT a.attisdropped
+   AND a.attgenerated = ''
+   AND c.relname || '.' || a.attname <> ALL (%b::text[])

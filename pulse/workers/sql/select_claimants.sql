@@ -1,2 +1,0 @@
--- Who holds claims.
-SELECT DISTINCT claimed_by FROM order_claims WHERE claimed_by IS NOT NULL

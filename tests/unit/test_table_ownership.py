@@ -1,0 +1,79 @@
+"""A table has one owner: no other package's `.sql` files and strings name it, migrations apart."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+PULSE: Final = Path(__file__).parents[2] / "pulse"
+OWNERS: Final = {
+    "stored_events": "eventstore",
+    "order_queue": "projections",
+    "order_slices": "projections",
+    "order_claims": "projections",
+    "parked_orders": "projections",
+    "queue_audit": "projections",
+    "queue_audit_findings": "projections",
+    "notification_tracking": "projections",
+    "pulse_schema": "postgres",
+}
+STATEMENT: Final = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|TABLE|COPY|LOCK|TRUNCATE)\b")
+COMMENT: Final = re.compile(r"--[^\n]*")
+
+
+def strings_in(source: str) -> Iterator[str]:
+    """Every string of the code, docstrings included."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def statements_of(file: Path) -> Iterator[str]:
+    """The SQL of the file."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".sql":
+        yield COMMENT.sub("", text)
+    else:
+        yield from (string for string in strings_in(text) if STATEMENT.search(string))
+
+
+def trespasses(root: Path) -> list[str]:
+    """Each table that a file outside its owner's package names in SQL."""
+    files = (file for file in root.rglob("*") if file.suffix in {".py", ".sql"})
+    return sorted(
+        f"{file.relative_to(root)} names {table}, which pulse/{owner} owns"
+        for file in files
+        if "migrations" not in file.relative_to(root).parts
+        for table, owner in OWNERS.items()
+        if file.relative_to(root).parts[0] != owner
+        and any(re.search(rf"\b{table}\b", statement) for statement in statements_of(file))
+    )
+
+
+def test_no_file_names_a_table_of_another_owner() -> None:
+    assert trespasses(PULSE) == []
+
+
+def test_workers_have_no_sql() -> None:
+    workers = PULSE / "workers"
+    assert not list(workers.rglob("*.sql"))
+    assert not [s for file in workers.rglob("*.py") for s in statements_of(file)]
+
+
+def test_a_file_that_names_another_owners_table_is_found(tmp_path: Path) -> None:
+    for name, text in {
+        "workers/sql/read.sql": "-- Reads order_queue.\nSELECT FROM order_claims",
+        "workers/migrations/0002.sql": "CREATE TABLE order_claims ()",
+        "http/lists.py": 'Q = "SELECT * FROM order_queue"\nN = "order_queue"\n',
+        "projections/sql/read.sql": "SELECT FROM order_claims JOIN stored_events ON true",
+        "eventstore/sql/read.sql": "SELECT FROM stored_events",
+    }.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert trespasses(tmp_path) == [
+        "http/lists.py names order_queue, which pulse/projections owns",
+        "projections/sql/read.sql names stored_events, which pulse/eventstore owns",
+        "workers/sql/read.sql names order_claims, which pulse/projections owns",
+    ]
