@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
 import msgspec
@@ -72,11 +72,11 @@ class Order(Value, frozen=True):
 def decide(command: Command, order: Order | None) -> tuple[Event, ...]:
     """The events this command causes, given the order so far; none where nothing is left to do.
 
-    An order has one outcome: a command that comes after it causes nothing. Placing what already
-    stands with the same data causes nothing either.
+    An order has one outcome: a command that comes after it causes nothing. Placing an order that
+    exists with the same data causes nothing either.
 
     Raises:
-        OrderUniqueKeyTaken: the key stands with other data.
+        OrderUniqueKeyTaken: the key belongs to an order with other data.
         OrderNotPlaced: there is no order to split or to time out.
         SplitterUnknown: the order wants a newer splitter than this code has.
     """
@@ -168,25 +168,18 @@ def _still_pending(order: Order | None) -> tuple[Order, ...]:
 
 
 def _split(command: SplitOrder, order: Order) -> SlicesScheduled | SplittingFailed:
+    worker = command.claim.worker
+    common = _next_event(command, order, worker)
+    common |= {"worker": worker, "claimed_at": command.claim.claimed_at}
     late = _lateness(command, order)
     if late is not None:
-        return _splitting_failed(command, order, TOO_LATE, late)
+        return SplittingFailed(**common, reason=TOO_LATE, message=late)
     slices = split(order.terms, order.splitter_version)
     broken = broken_rules(order.terms, slices)
     if broken:
         breaches = "; ".join(f"{b.rule}: {b.breach}" for b in broken)
-        return _splitting_failed(command, order, SPLITTING_ERROR, breaches)
-    return SlicesScheduled(
-        originator_id=order.id,
-        originator_version=order.version + 1,
-        timestamp=command.at,
-        recorded_by=command.recorded_by,
-        trace=_background_trace(order, command.claim.worker, command.request_id),
-        slices=slices,
-        splitter_version=order.splitter_version,
-        worker=command.claim.worker,
-        claimed_at=command.claim.claimed_at,
-    )
+        return SplittingFailed(**common, reason=SPLITTING_ERROR, message=breaches)
+    return SlicesScheduled(**common, slices=slices, splitter_version=order.splitter_version)
 
 
 def _lateness(command: SplitOrder, order: Order) -> str | None:
@@ -207,29 +200,9 @@ def _lateness(command: SplitOrder, order: Order) -> str | None:
     return None
 
 
-def _splitting_failed(
-    command: SplitOrder, order: Order, reason: str, message: str
-) -> SplittingFailed:
-    return SplittingFailed(
-        originator_id=order.id,
-        originator_version=order.version + 1,
-        timestamp=command.at,
-        recorded_by=command.recorded_by,
-        trace=_background_trace(order, command.claim.worker, command.request_id),
-        reason=reason,
-        message=message,
-        worker=command.claim.worker,
-        claimed_at=command.claim.claimed_at,
-    )
-
-
 def _time_out(command: TimeOutOrder, order: Order) -> TimedOut:
     return TimedOut(
-        originator_id=order.id,
-        originator_version=order.version + 1,
-        timestamp=command.at,
-        recorded_by=command.recorded_by,
-        trace=_background_trace(order, command.detected_by, command.request_id),
+        **_next_event(command, order, command.detected_by),
         claimed_by=command.claim.worker,
         claimed_at=command.claim.claimed_at,
         timeout_seconds=command.timeout_seconds,
@@ -237,15 +210,21 @@ def _time_out(command: TimeOutOrder, order: Order) -> TimedOut:
     )
 
 
-def _background_trace(order: Order, who: str, request_id: str) -> Trace:
-    """The order's own trace goes on; the request is the background's."""
-    source = f"PULSE_BACKGROUND:{who}"
-    return Trace(
-        trace_id=order.trace_id,
-        trace_source=source,
-        request_id=request_id,
-        request_source=source,
-    )
+def _next_event(command: SplitOrder | TimeOutOrder, order: Order, process: str) -> dict[str, Any]:
+    """What every later event says. The order's trace goes on; the request is the background's."""
+    source = f"PULSE_BACKGROUND:{process}"
+    return {
+        "originator_id": order.id,
+        "originator_version": order.version + 1,
+        "timestamp": command.at,
+        "recorded_by": command.recorded_by,
+        "trace": Trace(
+            trace_id=order.trace_id,
+            trace_source=source,
+            request_id=command.request_id,
+            request_source=source,
+        ),
+    }
 
 
 def _created(order: Order | None, event: OrderCreated) -> Order:
@@ -275,8 +254,5 @@ def _settled(order: Order | None, event: Event, outcome: Outcome) -> Order:
         order,
         version=event.originator_version,
         updated_at=event.timestamp,
-        state=outcome.state,
-        slices=outcome.slices,
-        failure_reason=outcome.failure_reason,
-        failure_message=outcome.failure_message,
+        **msgspec.structs.asdict(outcome),
     )

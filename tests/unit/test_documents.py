@@ -8,9 +8,18 @@ import msgspec
 import pytest
 
 from pulse.application import EventView
-from pulse.domain import OrderSpec, Slice, SplitConfig
+from pulse.domain import (
+    INTERNAL_SCOPE,
+    OrderRefused,
+    OrderSpec,
+    Slice,
+    SplitConfig,
+    order_id_for,
+)
 from pulse.eventstore import MOST_SCANNED
 from pulse.http.answers import PlacedOrder
+from pulse.http.bodies import read_order
+from pulse.http.errors import answer_for
 from pulse.projections.lists import ScheduledSlice
 from pulse.projections.order_view import OrderView
 from tests.support import documents
@@ -113,3 +122,30 @@ def test_how_to_read_the_log_to_its_end_is_explained_where_it_is_read() -> None:
         assert "empty page is not the end" in text.lower()
         assert f"{MOST_SCANNED:,} events" in text
         assert "as_of_position" in text
+
+
+def test_the_examples_are_what_the_code_makes_of_each_other() -> None:
+    paths = DOCUMENTS["api"]["paths"]
+
+    def examples(path: str, method: str, *names: str) -> Any:
+        found = paths[path][method]
+        for name in names:
+            found = found[name]
+        return {n: e["value"] for n, e in found["content"]["application/json"]["examples"].items()}
+
+    (batch,) = examples("/internal/orders/batch", "post", "requestBody").values()
+    (results,) = examples("/internal/orders/batch", "post", "responses", "200").values()
+    accepted, refused = results["results"]
+    key = read_order(msgspec.json.encode(batch[0])).order_unique_key
+    assert accepted["body"] == {
+        "order_id": str(order_id_for(INTERNAL_SCOPE, key)),
+        "order_unique_key": key,
+    }
+    with pytest.raises(OrderRefused) as caught:
+        read_order(msgspec.json.encode(batch[1]))
+    status, error = answer_for(caught.value)
+    assert refused == {"status": status, "body": {"error": msgspec.to_builtins(error)}}
+    for request in examples("/internal/orders", "post", "requestBody").values():
+        read_order(msgspec.json.encode(request))
+    read = examples("/internal/orders/{order_id}", "get", "responses", "200")
+    assert {order["order_id"] for order in read.values()} == {accepted["body"]["order_id"]}

@@ -12,9 +12,8 @@ from pulse.http.auth import bearer_token, require_granted
 from pulse.http.errors import KeysUnavailable, Unauthorized
 from pulse.http.gateway.keys import KEYS_AWAY
 from pulse.http.gateway.tokens import NOT_GOOD
-from pulse.http.openapi import examples
 from pulse.http.openapi.document import Described, document, ref
-from pulse.http.openapi.examples import (
+from pulse.http.openapi.faults import (
     A_CRASH,
     FAULTS_OF_ALL,
     FAULTS_OF_PLACING,
@@ -54,15 +53,9 @@ def document_of_gateway(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
     )
 
 
-def _with_scope(
-    scope: str,
-    answers: dict[str, Any],
-    *faults: Fault,
-    **body: Any,  # noqa: ANN401
-) -> Described:
+def _with_scope(scope: str, *faults: Fault, **more: Any) -> Described:  # noqa: ANN401 - its fields
     """A call for which a token must grant this scope."""
     return Described(
-        answers=answers,
         faults=(
             *faults,
             fault_of("no token", lambda: bearer_token([])),
@@ -73,22 +66,13 @@ def _with_scope(
             *FAULTS_OF_ALL,
         ),
         security=({"token": [scope]},),
-        **body,
+        **more,
     )
 
 
 _DESCRIBED: Final = {
-    "place_order": _with_scope(
-        ORDERS_WRITE,
-        {"202": {"placed": examples.PLACED}},
-        *FAULTS_OF_PLACING,
-        reads_with="read_order",
-        body=ref(OrderSpec),
-        body_examples=examples.REQUESTS,
-    ),
-    "read_order": _with_scope(
-        ORDERS_READ, {"200": {"completed": examples.COMPLETED}}, NO_SUCH_ORDER
-    ),
-    "say_hello": Described(answers={"200": {"hello": {"message": HELLO}}}, faults=(A_CRASH,)),
-    "read_health": Described(answers={"200": {"alive": {"status": "ok"}}}, faults=(A_CRASH,)),
+    "place_order": _with_scope(ORDERS_WRITE, *FAULTS_OF_PLACING, body=ref(OrderSpec)),
+    "read_order": _with_scope(ORDERS_READ, NO_SUCH_ORDER),
+    "say_hello": Described(faults=(A_CRASH,), example={"message": HELLO}),
+    "read_health": Described(faults=(A_CRASH,)),
 }

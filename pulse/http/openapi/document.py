@@ -5,6 +5,7 @@ structs, query parameters, examples, errors, tracing headers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
 from inspect import cleandoc
 from typing import Any, Final
 
@@ -18,54 +19,13 @@ from litestar.routes import HTTPRoute
 import pulse
 from pulse.domain import EVENT_TYPES, OrderSpec, SplitConfig
 from pulse.http.errors import ErrorAnswer, error_headers, known_answer
-from pulse.http.openapi.examples import ORDER_ID, Fault, fault_of
+from pulse.http.openapi.faults import Fault, fault_of
 from pulse.http.parameters import DEPENDENCIES, PARAMETERS, NoParameters, parse_query
 
-_GENERAL: Final = """
-Errors have one shape, everywhere: `{"error":{"code","message","details"}}`, also for an unknown
-path (404 `NOT_FOUND`) and a wrong method (405 `METHOD_NOT_ALLOWED`, with `Allow`). Bytes that are
-not HTTP are answered 400 in plain text. HEAD is answered wherever GET is. The tracing headers are
-taken from the request where valid, made where absent, and answered always. Answers are `no-store`.
-A request counts once among the requests in flight, and once more for each 64 KiB of its body; one
-more than a process takes is answered 503, except for health. Times are RFC 3339 in UTC with `Z`,
-to the microsecond; there is no fraction where it is zero.
-"""
-_TRACE_ID: Final = "1 to 128 visible ASCII characters; any other is replaced by one made here"
-_TRACE_HEADERS: Final = {
-    "X-Trace-Id": ("the trace this request belongs to", "t1772423100abcdef012345"),
-    "X-Request-Id": ("this request", "r1772423100abcdef012345"),
-    "X-Trace-Source": ("who began the trace", "OMS:rebalance"),
-    "X-Request-Source": ("who sends this request", "OMS:worker-3"),
-}
+_TEXTS: Final = msgspec.json.decode(files(__package__).joinpath("texts.json").read_bytes())
+"""What is written by hand: examples of requests and answers by operation, and descriptions."""
+
 _TEXT: Final = {"type": "string"}
-_ANSWERED_HEADERS: Final = {
-    name: {"description": meaning, "required": True, "schema": _TEXT}
-    for name, (meaning, _) in _TRACE_HEADERS.items()
-} | {
-    "Retry-After": {
-        "description": "seconds to wait",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "WWW-Authenticate": {
-        "description": "how to prove an identity",
-        "required": True,
-        "schema": _TEXT,
-    },
-}
-_STATUSES: Final = {
-    400: "The request breaks a rule; `details` name the field and what was expected.",
-    401: "It proves no identity.",
-    403: "The caller may not make this request.",
-    404: "There is no such order.",
-    408: "The body did not arrive whole in time; the connection closes.",
-    409: "The key belongs to an order with other data.",
-    413: "The body is larger than this path takes; the connection closes.",
-    415: "The body does not say that it is JSON, or has a Content-Encoding.",
-    429: "The caller asks too often.",
-    500: "Pulse failed; the error is in its log.",
-    503: "Nothing was accepted, or a retry with the same key tells what happened.",
-}
 _NAMES: Final = {
     "OrderSpec": "OrderRequest",
     "OrderView": "Order",
@@ -82,43 +42,19 @@ _NEW_KEY: Final = (
 )
 """Invisible characters beyond these, and Unicode NFC, are in the description alone."""
 
-_FIELDS: Final[dict[str, dict[str, Any]]] = {
-    "Order": {
-        "failure_reason": "a code: TIMED_OUT, TOO_LATE, SPLITTING_ERROR, ...",
-        "failure_message": "its sentence",
-        "version": "of its latest event in the order's own stream",
-        "position": "of its latest event in the whole log",
-        "placed_by": "the caller who placed it",
-        "claimed_by": "the worker that has it; null unless IN_PROGRESS",
-    },
-    "Event": {
-        "position": "place in the whole log, in the order of commits",
-        "version": "place in the order's own stream",
-        "type": f"one of {', '.join(t.__name__ for t in EVENT_TYPES)}; any other is its topic",
-        "occurred_at": "the clock of the process that wrote it",
-        "recorded_at": "the database's clock",
-        "data": "the event's own fields; an event of another program is shown as it is stored",
-    },
-    "Slice": {"sequence_number": "from 1", "quantity": "in shares"},
-    "ScheduledSlice": {"sequence_number": "from 1", "quantity": "in shares"},
-}
-"""Descriptions of fields whose structs do not say them."""
-
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """What of an operation is no part of its handler: its examples, its errors, who may call it.
+    """What of an operation neither its handler nor `texts.json` says.
 
-    `answers` are examples of the handler's answer by status, `again` describes the second status;
-    `body` is the schema of the request's; `reads_with` is the operation that reads what was placed.
+    `body` is the schema of its request; `also` describes further statuses of its answer; `example`
+    takes the place of the answer in `texts.json`.
     """
 
-    answers: Mapping[str, Any]
     faults: Sequence[Fault]
     security: Sequence[Mapping[str, Any]] = ()
-    again: str = ""
-    reads_with: str = ""
     body: Mapping[str, Any] | None = None
-    body_examples: Mapping[str, Any] = {}
+    also: Mapping[str, str] = {}
+    example: object = None
 
 
 def ref(struct: type[msgspec.Struct]) -> dict[str, str]:
@@ -139,7 +75,7 @@ def document(  # noqa: PLR0913 - a document has that many parts
     config = OpenAPIConfig(
         title=title,
         version=pulse.__version__,
-        description=description + _GENERAL,
+        description=f"{description}\n{_TEXTS['general']}",
         tags=[Tag(name=name, description=text) for name, text in tags.items()],
         use_handler_docstrings=True,
         operation_id_creator=lambda handler, *_: handler.handler_name,
@@ -173,48 +109,47 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
     declared = handler.parsed_fn_signature.parameters.get(PARAMETERS)
     struct = NoParameters if declared is None else declared.annotation
     unknown = fault_of("an unknown parameter", lambda: parse_query(b"dry_run=true", struct))
+    examples = _TEXTS["examples"][handler.handler_name]
+    if described.example is not None:
+        examples = {"answer": {"an answer": described.example}}
     status, answer = next(iter(operation["responses"].items()))
     (content,) = answer["content"].values()
-    responses = {}
-    for answered, examples in described.answers.items():
-        said = answer["description"] if answered == status else described.again
-        responses[answered] = _response(said, content["schema"], examples)
-        if described.reads_with:
-            responses[answered]["links"] = _link(described.reads_with)
+    responses = {
+        answered: _response(said, content["schema"], examples["answer"])
+        for answered, said in {status: answer["description"], **described.also}.items()
+    }
+    if handler.handler_name == "place_order":
+        for response in responses.values():
+            response["links"] = _LINKS
     responses |= _errors((*described.faults, unknown))
     operation["responses"] = dict(sorted(responses.items()))
     operation["parameters"] = [
         *(_path_parameter(parameter) for parameter in operation.get("parameters", ())),
         *_query_parameters(struct),
-        *_TRACE_PARAMETERS,
+        *(
+            {"name": name, "in": "header", "description": text, "schema": _TEXT}
+            for name, text in _TEXTS["headers"]["request"].items()
+        ),
     ]
     if described.body is not None:
-        content = _json(described.body, described.body_examples)
+        content = _json(described.body, examples["request"])
         operation["requestBody"] = {"required": True, "content": content}
     if described.security:
         operation["security"] = list(described.security)
 
 
-def _link(operation_id: str) -> dict[str, Any]:
-    parameters = {"order_id": "$response.body#/order_id"}
-    return {"order": {"operationId": operation_id, "parameters": parameters}}
-
-
-_TRACE_PARAMETERS: Final = [
-    {
-        "name": name,
-        "in": "header",
-        "description": f"{meaning}, such as `{example}`: {_TRACE_ID}",
-        "schema": _TEXT,
+_LINKS: Final = {
+    "order": {
+        "operationId": "read_order",
+        "parameters": {"order_id": "$response.body#/order_id"},
     }
-    for name, (meaning, example) in _TRACE_HEADERS.items()
-]
+}
 
 
 def _path_parameter(generated: dict[str, Any]) -> dict[str, Any]:
     """Ids of orders are the only ones."""
-    schema = {"type": "string", "format": "uuid"}
-    return {**generated, "schema": schema, "example": str(ORDER_ID)}
+    example = _TEXTS["examples"]["read_order"]["answer"]["completed"]["order_id"]
+    return {**generated, "schema": {"type": "string", "format": "uuid"}, "example": example}
 
 
 def _query_parameters(struct: type[msgspec.Struct]) -> Iterable[dict[str, Any]]:
@@ -226,8 +161,14 @@ def _query_parameters(struct: type[msgspec.Struct]) -> Iterable[dict[str, Any]]:
 
 
 def _response(description: str, schema: object, examples: Mapping[str, Any]) -> dict[str, Any]:
-    headers = {name: _ANSWERED_HEADERS[name] for name in _TRACE_HEADERS}
+    headers = dict(map(_header, _TEXTS["headers"]["request"]))
     return {"description": description, "headers": headers, "content": _json(schema, examples)}
+
+
+def _header(name: str) -> tuple[str, dict[str, Any]]:
+    schema = {"type": "integer", "minimum": 1} if name == "Retry-After" else _TEXT
+    text = _TEXTS["headers"]["answer"][name]
+    return name, {"description": text, "required": True, "schema": schema}
 
 
 def _json(schema: object, examples: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,11 +185,10 @@ def _errors(faults: Iterable[Fault]) -> dict[str, Any]:
             raise AssertionError(f"{fault.name}: no caller receives {fault.error!r}")
         status, body = answered
         response = responses.setdefault(
-            str(status), _response(_STATUSES[status], ref(ErrorAnswer), {})
+            str(status), _response(_TEXTS["statuses"][str(status)], ref(ErrorAnswer), {})
         )
         for name in error_headers(status, body):
-            title = "WWW-Authenticate" if name == "www-authenticate" else name.title()
-            response["headers"][title] = _ANSWERED_HEADERS[title]
+            response["headers"] |= [_header(name.title().replace("Www", "WWW"))]
         example = msgspec.to_builtins(ErrorAnswer(body))
         response["content"]["application/json"]["examples"][fault.name] = {"value": example}
     return responses
@@ -265,14 +205,15 @@ def _schemas(structs: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
         events = [ref(event_type) for event_type in EVENT_TYPES]
         generated["EventView"]["properties"]["data"]["anyOf"] = [*events, {"type": "object"}]
     constraints = _constraints_of(OrderSpec) | _constraints_of(SplitConfig)
-    for name, schema in generated.items():
+    schemas = {_NAMES.get(name, name): schema for name, schema in sorted(generated.items())}
+    for name, schema in schemas.items():
         schema["description"] = cleandoc(schema["description"])
         del schema["title"]
         if "properties" in schema:
             schema["additionalProperties"] = False
-            _describe(schema["properties"], constraints, _FIELDS.get(_NAMES.get(name, name), {}))
-    generated["OrderSpec"]["properties"]["order_unique_key"]["pattern"] = _NEW_KEY
-    return {_NAMES.get(name, name): schema for name, schema in sorted(generated.items())}
+            _describe(schema["properties"], constraints, _TEXTS["fields"].get(name, {}))
+    schemas["OrderRequest"]["properties"]["order_unique_key"]["pattern"] = _NEW_KEY
+    return schemas
 
 
 def _constraints_of(struct: type[msgspec.Struct]) -> dict[str, Any]:

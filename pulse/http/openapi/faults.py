@@ -1,11 +1,7 @@
-"""The examples of the documents: one order in its requests and answers, and each way to go wrong.
-
-The example of an error is what the code answers where its rule is broken.
-"""
+"""The errors of the documents: each example is what the code answers where its rule is broken."""
 
 from collections.abc import Callable
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -17,58 +13,14 @@ from pulse.http.bodies import read_order, require_json, require_unencoded
 from pulse.http.limits import MAX_ORDER_BYTES, BodyTooSlow, TooBusy, TooManyRequests
 from pulse.postgres import DatabaseUnavailable
 
-KEY: Final = "ouk_first"
-ORDER_ID: Final[UUID] = order_id_for(INTERNAL_SCOPE, KEY)
-UNKNOWN_ID: Final = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
-
-REQUEST: Final[dict[str, Any]] = {
-    "order_unique_key": KEY,
+_ORDER: Final[dict[str, Any]] = {
+    "order_unique_key": "ouk_first",
     "instrument": "NSE:RELIANCE",
     "side": "BUY",
     "total_quantity": 100,
-    "split_config": {"num_splits": 2, "duration_minutes": 60, "randomize": True},
-}
-SHORTEST_REQUEST: Final[dict[str, Any]] = {
-    **REQUEST,
-    "order_unique_key": "ouk_second",
-    "instrument": "BSE:500325",
-    "side": "SELL",
     "split_config": {"num_splits": 2, "duration_minutes": 60},
 }
-REQUESTS: Final = {"with every field": REQUEST, "shortest": SHORTEST_REQUEST}
-PLACED: Final[dict[str, Any]] = {"order_id": str(ORDER_ID), "order_unique_key": KEY}
-SLICES: Final[list[dict[str, Any]]] = [
-    {"sequence_number": 1, "quantity": 46, "scheduled_at": "2026-03-02T03:45:00.250000Z"},
-    {"sequence_number": 2, "quantity": 54, "scheduled_at": "2026-03-02T04:45:00.250000Z"},
-]
-COMPLETED: Final[dict[str, Any]] = {
-    **PLACED,
-    "instrument": "NSE:RELIANCE",
-    "side": "BUY",
-    "total_quantity": 100,
-    "split_config": REQUEST["split_config"],
-    "order_queue_status": "COMPLETED",
-    "failure_reason": None,
-    "failure_message": None,
-    "version": 2,
-    "position": 18,
-    "placed_by": "anonymous",
-    "created_at": "2026-03-02T03:45:00.250000Z",
-    "updated_at": "2026-03-02T03:45:00.263000Z",
-    "split_completed_at": "2026-03-02T03:45:00.263000Z",
-    "claimed_by": None,
-    "claimed_at": None,
-    "slices": SLICES,
-}
-PENDING: Final[dict[str, Any]] = {
-    **COMPLETED,
-    "order_queue_status": "PENDING",
-    "version": 1,
-    "position": 17,
-    "updated_at": "2026-03-02T03:45:00.250000Z",
-    "split_completed_at": None,
-    "slices": [],
-}
+_ORDER_ID: Final = order_id_for(INTERNAL_SCOPE, _ORDER["order_unique_key"])
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -92,7 +44,7 @@ def fault_of(name: str, breaking: Callable[[], object]) -> Fault:
 
 
 def _of_order(name: str, without: str = "", **changes: object) -> Fault:
-    order = {field: value for field, value in (REQUEST | changes).items() if field != without}
+    order = {field: value for field, value in (_ORDER | changes).items() if field != without}
     return fault_of(name, lambda: read_order(msgspec.json.encode(order)))
 
 
@@ -104,10 +56,10 @@ WRONG_ORDERS: Final = (
     _of_order("no such quantity", total_quantity=0),
     _of_order("fewer shares than slices", total_quantity=1),
     _of_order("a quantity as text", total_quantity="100"),
-    _of_order("too many slices", split_config=REQUEST["split_config"] | {"num_splits": 101}),
-    _of_order("white space at an end of the key", order_unique_key=f"{KEY} "),
+    _of_order("too many slices", split_config=_ORDER["split_config"] | {"num_splits": 101}),
+    _of_order("white space at an end of the key", order_unique_key="ouk_first "),
 )
-NO_SUCH_ORDER: Final = Fault("no such order", OrderNotFound(UNKNOWN_ID))
+NO_SUCH_ORDER: Final = Fault("no such order", OrderNotFound("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"))
 FAULTS_OF_BODIES: Final = (
     Fault("the body is slow", BodyTooSlow(10)),
     fault_of("the body is too large", lambda: read_order(b" " * (MAX_ORDER_BYTES + 1))),
@@ -116,7 +68,7 @@ FAULTS_OF_BODIES: Final = (
 )
 FAULTS_OF_PLACING: Final = (
     *WRONG_ORDERS,
-    Fault("the key is taken", OrderUniqueKeyTaken(KEY, ORDER_ID)),
+    Fault("the key is taken", OrderUniqueKeyTaken("ouk_first", _ORDER_ID)),
     *FAULTS_OF_BODIES,
     Fault("too many orders wait", AppendQueueFull()),
     Fault("no answer in time", AppendOutcomeUnknown()),
