@@ -49,7 +49,7 @@ async def last_id(database: Database) -> int:
     return int(issued)
 
 
-async def test_a_probe_of_an_idle_appender_takes_no_id_and_notifies_nobody(
+async def test_a_probe_of_an_idle_appender_takes_no_id_and_sends_no_notification(
     database: Database,
 ) -> None:
     committed: list[None] = []

@@ -1,4 +1,4 @@
-"""Conflicts: exactly who came second is told so, and nobody else is touched."""
+"""Conflicts: exactly the second claimants are refused, and no other append is touched."""
 
 from uuid import uuid4
 

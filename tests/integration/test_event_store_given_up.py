@@ -1,4 +1,4 @@
-"""Callers that give up: what was refused is never written, and nobody else is touched."""
+"""Callers that give up: what was refused is never written, and no other append is touched."""
 
 import asyncio
 from uuid import uuid4
@@ -118,10 +118,10 @@ async def test_what_was_refused_while_the_burst_is_taken_apart_is_never_written(
 async def test_what_was_refused_while_postgres_was_away_is_never_written(
     database: Database,
 ) -> None:
-    """Its turn comes while the connection is being mended; by then its caller has gone."""
+    """Its turn comes while the appender reconnects; by then its caller has gone."""
     first, second = foreign_events(2)
     cut = Fault(request_bytes=0, hold=asyncio.Event())
-    mended = asyncio.Event()
+    reconnected = asyncio.Event()
     connections = 0
     async with proxied(database.conninfo) as proxy:
         behind_proxy = Database(proxy.conninfo, pool_size=1)
@@ -130,7 +130,7 @@ async def test_what_was_refused_while_postgres_was_away_is_never_written(
             nonlocal connections
             connections += 1
             if connections == 2:
-                await mended.wait()
+                await reconnected.wait()
             return await behind_proxy.connect("appender")
 
         appender = Appender(connect, on_commit=lambda: None, limits=HASTY)
@@ -144,6 +144,6 @@ async def test_what_was_refused_while_postgres_was_away_is_never_written(
             waiting = asyncio.ensure_future(append_singly(appender, [second]))
             cut.hold.set()
             assert isinstance((await waiting)[0], AppendRefused)
-            mended.set()
+            reconnected.set()
             await appender.append([foreign_event()])
     assert (second.originator_id, 1) not in await standing(database)

@@ -77,10 +77,10 @@ async def test_an_append_without_an_answer_in_time_has_an_unknown_outcome(
             await appender.append([event])
         await unlock(lock)
 
-        async def stands() -> bool:
+        async def stored() -> bool:
             return (event.originator_id, 1) in await standing(database)
 
-        await until(stands, "what was sent is written")
+        await until(stored, "what was sent is written")
 
 
 async def test_a_statement_the_server_gives_up_on_is_tried_again(database: Database) -> None:
@@ -93,13 +93,13 @@ async def test_a_statement_the_server_gives_up_on_is_tried_again(database: Datab
         waiting = asyncio.ensure_future(appender.append([foreign_event()]))
         for _ in range(2):
             await until_waiting_for_lock(database)
-            await until_nobody_waits_for_lock(database)
+            await until_none_waits_for_lock(database)
         await unlock(lock)
         assert len(await waiting) == 1
 
 
-async def until_nobody_waits_for_lock(database: Database) -> None:
-    async def nobody_waits() -> bool:
+async def until_none_waits_for_lock(database: Database) -> None:
+    async def none_waits() -> bool:
         rows = await fetch(
             database,
             """SELECT count(*) FROM pg_stat_activity
@@ -107,7 +107,7 @@ async def until_nobody_waits_for_lock(database: Database) -> None:
         )
         return rows == [(0,)]
 
-    await until(nobody_waits, "the statement is given up")
+    await until(none_waits, "the statement is given up")
 
 
 async def test_an_appender_that_stops_refuses_what_comes_after(database: Database) -> None:

@@ -44,8 +44,8 @@ async def appender(proxy: PostgresProxy) -> AsyncIterator[Appender]:
         yield appender
 
 
-async def stands_once(database: Database, append: list[StoredEvent], outcome: object) -> bool:
-    """Whether exactly these events stand, where the caller was told."""
+async def stored_once(database: Database, append: list[StoredEvent], outcome: object) -> bool:
+    """Whether exactly these events are stored, at the positions of the answer."""
     log = await standing(database)
     here = [log[event.originator_id, event.originator_version] for event in append]
     total = await fetch(database, "SELECT count(*) FROM stored_events")
@@ -73,7 +73,7 @@ async def test_an_append_whose_statement_or_reply_is_lost_ends_with_its_own_posi
     append = [foreign_event(stream, version) for version in range(1, count + 1)]
     (outcome,) = await append_all(appender, [append])
     assert not proxy.faults
-    assert await stands_once(database, append, outcome)
+    assert await stored_once(database, append, outcome)
 
 
 async def test_cut_at_any_byte_of_its_reply_an_append_ends_with_its_own_position(
@@ -116,7 +116,7 @@ async def test_a_retry_waits_for_the_first_attempt_that_is_still_under_way(
         await until_waiting_for_lock(database, count=2)
         await unlock(lock)
         (outcome,) = await waiting
-    assert await stands_once(database, [event], outcome)
+    assert await stored_once(database, [event], outcome)
 
 
 async def test_a_real_conflict_in_a_retry_is_still_a_conflict(
@@ -193,12 +193,12 @@ async def test_of_a_burst_whose_reply_is_lost_everyone_gets_the_right_answer(
 async def test_a_connection_that_breaks_again_while_the_retry_reads_what_stands_is_overcome(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
-    """Lost are the append's reply, and then the reply of the look at what stands."""
+    """Lost are the append's reply, and then the reply of the query for what is stored."""
     event = foreign_event()
     proxy.faults.extend([REPLY_LOST, None, REPLY_LOST])
     (outcome,) = await append_singly(appender, [event])
     assert not proxy.faults
-    assert await stands_once(database, [event], outcome)
+    assert await stored_once(database, [event], outcome)
 
 
 async def test_a_commit_whose_reply_was_lost_still_wakes_the_readers(

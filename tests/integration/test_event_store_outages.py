@@ -1,4 +1,4 @@
-"""Postgres goes away and comes back: refused at once meanwhile, and nobody restarts anything."""
+"""Postgres goes away and comes back: refused at once meanwhile, and no restart is needed."""
 
 import asyncio
 from uuid import uuid4

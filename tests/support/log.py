@@ -33,7 +33,7 @@ class Commits:
 
 
 def nothing() -> None:
-    """An on_commit that nobody hears: every wake-up is lost."""
+    """An on_commit without effect: every wake-up is lost."""
 
 
 def write(conninfo: str, *events: StoredEvent) -> None:
