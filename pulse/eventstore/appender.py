@@ -91,6 +91,7 @@ class Appender:
         self._limits = limits or AppendLimits()
         self._connection = AppendConnection(connect, self._limits.statement_seconds)
         self._on_commit = on_commit
+        self._too_late = f"no answer from Postgres within {self._limits.answer_seconds:g} s"
         self._queue: deque[PendingAppend] = deque()
         self._unanswered_events = 0
         self._work = asyncio.Event()
@@ -117,21 +118,14 @@ class Appender:
             return await pending.future
         finally:
             deadline.cancel()
-            self._unanswered_events -= len(events)
 
     async def append_each(self, events: Sequence[StoredEvent]) -> list[Outcome]:
         """Append events of different streams: of each its positions, or what `append` would raise.
 
         At a fraction of what it costs one by one.
         """
-        appends: list[PendingAppend | AppendRefused] = []
-        for event in events:
-            try:
-                appends.append(self._enqueue((event,)))
-            except AppendRefused as refused:
-                appends.append(refused)
-        pending = [append for append in appends if isinstance(append, PendingAppend)]
-        futures = [append.future for append in pending]
+        appends = [self._enqueue((event,)) for event in events]
+        futures = [append.future for append in appends]
         try:
             if futures:
                 await asyncio.wait(futures, timeout=self._limits.answer_seconds)
@@ -139,31 +133,26 @@ class Appender:
             for future in futures:
                 future.cancel()
             raise
-        finally:
-            self._unanswered_events -= len(pending)
-        for append in pending:
+        for append in appends:
             append.give_up(self._too_late)
-        return [
-            append.future.exception() or append.future.result()
-            if isinstance(append, PendingAppend)
-            else append
-            for append in appends
-        ]
-
-    @property
-    def _too_late(self) -> str:
-        return f"no answer from Postgres within {self._limits.answer_seconds:g} s"
+        return [future.exception() or future.result() for future in futures]
 
     def _enqueue(self, events: Sequence[StoredEvent]) -> PendingAppend:
-        if refusal := refusal_in(self.state):
-            raise AppendRefused(refusal)
-        if self._unanswered_events + len(events) > self._limits.queue_events:
-            raise AppendQueueFull(f"{self._unanswered_events} events wait to be appended")
+        """An append that waits to be written, or has been refused."""
         pending = PendingAppend(events, asyncio.get_running_loop().create_future())
-        self._queue.append(pending)
-        self._unanswered_events += len(events)
-        self._work.set()
+        if refusal := refusal_in(self.state):
+            pending.fail(AppendRefused(refusal))
+        elif self._unanswered_events + len(events) > self._limits.queue_events:
+            pending.fail(AppendQueueFull(f"{self._unanswered_events} events wait to be appended"))
+        else:
+            self._unanswered_events += len(events)
+            pending.future.add_done_callback(lambda _: self._answered(len(events)))
+            self._queue.append(pending)
+            self._work.set()
         return pending
+
+    def _answered(self, events: int) -> None:
+        self._unanswered_events -= events
 
     async def fault(self) -> str | None:
         """Why an append would fail now, None if it would be written; answers within 2 s.
@@ -284,7 +273,7 @@ class Appender:
                     await retry.wait()
         except asyncio.CancelledError:
             for pending in batch:
-                pending.fail(AppendOutcomeUnknown("Pulse stopped before the answer came"))
+                pending.give_up("Pulse stopped before the answer came")
             raise
 
     async def _attempt(self, batch: list[PendingAppend]) -> str | None:
