@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import psycopg
 
-from pulse.postgres import Connection, Database, Limits
+from pulse.postgres import Connection, Database
 from tests.simulation.memory.server import Result, Server, Session
 from tests.simulation.memory.statements import STATEMENTS, Statement
 
@@ -76,6 +76,8 @@ class MemoryCursor:
 class MemoryConnection:
     """Autocommit, but within `transaction`; within `pipeline` statements go together."""
 
+    lock_seconds: float | None = None  # which the pool sets
+
     def __init__(
         self, server: Server, network: Network, statements: Mapping[str, Statement] = STATEMENTS
     ) -> None:
@@ -95,10 +97,10 @@ class MemoryConnection:
         return self.closed
 
     def statement(self, text: Any) -> Statement:
-        """What it does; one put together at run time is a NOTIFY, which nobody here hears."""
+        """What it does; a NOTIFY, which is put together at run time, has no effect here."""
         if isinstance(text, str):
             return self._statements[text]
-        return self._statements.get(text.as_string(), _unheard)
+        return self._statements.get(text.as_string(), _without_effect)
 
     def cursor(self, *, binary: bool = False) -> MemoryCursor:  # noqa: ARG002 - as psycopg has it
         return MemoryCursor(self)
@@ -190,7 +192,7 @@ class MemoryConnection:
         self.session.changes = self.session.savepoints.pop()
 
 
-def _unheard(*_: object) -> Result:
+def _without_effect(*_: object) -> Result:
     return Result([])
 
 
@@ -259,7 +261,7 @@ class MemoryDatabase(Database):
         network: Network | None = None,
         statements: Mapping[str, Statement] = STATEMENTS,
     ) -> None:
-        self.limits = Limits()
+        super().__init__("", pool_size=1)
         self.server = server
         self._network = network or Direct()
         self._statements = statements
