@@ -1,20 +1,31 @@
 """`pulse up`, `pulse api`, `pulse gateway`, `pulse background`: the processes of Pulse."""
 
+import shlex
 import socket
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import Annotated, Final
 
 import msgspec
 import typer
 import uvloop
 
 from pulse.cli.exits import CouldNotStart, WrongSettings
-from pulse.cli.greetings import greeting_of_api, greeting_of_gateway, greeting_of_up
-from pulse.cli.server import serve
+from pulse.cli.server import serve, url_of
+from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.http.auth import is_loopback
+from pulse.printable import printable_lines
 from pulse.process.apps import api_alone, everything, gateway_alone, work_until_stopped
-from pulse.process.development_key import KeyUnsafe, with_development_key
+from pulse.process.development_key import KeyUnsafe, has_key, with_development_key
 from pulse.process.startup import settings_from_environment
 from pulse.settings import Settings
+
+_FIRST_KEY: Final = "ouk_first"
+_ORDER: Final = (
+    f'{{"order_unique_key":"{_FIRST_KEY}","instrument":"NSE:RELIANCE","side":"BUY",'
+    '"total_quantity":100,"split_config":{"num_splits":5,"duration_minutes":60}}'
+)
+_AS_SERVICE: Final = '-H "Authorization: Bearer $PULSE_SERVICE_TOKEN" '
 
 Host = Annotated[
     str | None,
@@ -46,18 +57,18 @@ def up(host: Host = None, port: Port = None) -> None:
       pulse up --port 8080
     """
     settings = _settings(host, port)
-    _refuse_open_door(settings)
+    _refuse_open_api(settings)
     ready = _with_development_key(settings, make=True)
-    serve(everything(ready), ready, greeting_of_up(settings))
+    serve(everything(ready), ready, _greeting_of_up(settings))
 
 
 def api(host: Host = None, port: Port = None) -> None:
     """Start the API alone, at /.
 
-    Takes and answers orders; they stay PENDING until somebody's workers take
-    them. Needs a Postgres it shares with the workers: PULSE_DATABASE_URL, or the
-    same PULSE_DATA_DIR on the same machine. Ctrl-C and SIGTERM finish what is
-    under way.
+    Takes and answers orders; they stay PENDING until workers take them. Needs a
+    Postgres it shares with the workers: PULSE_DATABASE_URL, or the same
+    PULSE_DATA_DIR on the same machine. Ctrl-C and SIGTERM finish what is under
+    way.
 
     Without PULSE_SERVICE_TOKENS it answers only this machine, and listens nowhere
     else; with them every call but those for health needs one of the tokens. The
@@ -71,8 +82,8 @@ def api(host: Host = None, port: Port = None) -> None:
       pulse background
     """
     settings = _settings(host, port)
-    _refuse_open_door(settings)
-    serve(api_alone(settings), settings, greeting_of_api(settings))
+    _refuse_open_api(settings)
+    serve(api_alone(settings), settings, _greeting_of_api(settings))
 
 
 def gateway(host: Host = None, port: Port = None) -> None:
@@ -92,7 +103,7 @@ def gateway(host: Host = None, port: Port = None) -> None:
       pulse gateway --port 8002
     """
     settings = _with_development_key(_settings(host, port), make=False)
-    serve(gateway_alone(settings), settings, greeting_of_gateway(settings))
+    serve(gateway_alone(settings), settings, _greeting_of_gateway(settings))
 
 
 def background() -> None:
@@ -132,7 +143,7 @@ def _with_development_key(settings: Settings, *, make: bool) -> Settings:
         raise CouldNotStart(str(error)) from error
 
 
-def _refuse_open_door(settings: Settings) -> None:
+def _refuse_open_api(settings: Settings) -> None:
     """Listen to other machines only where they have to show a token."""
     if settings.service_tokens or _is_this_machine(settings.host):
         return
@@ -150,3 +161,74 @@ def _is_this_machine(host: str) -> bool:
     except OSError:
         return False
     return all(is_loopback(str(address[0])) for *_, address in found)
+
+
+def _greeting_of_up(settings: Settings) -> str:
+    url = url_of(settings)
+    return printable_lines(f"""\
+Pulse listens on {url}
+Its calls are explained on {url}/pulse/docs and {url}/gapi/docs
+
+{_first_order(settings, f"{url}/pulse")}
+{_first_order_through_gateway(settings, f"{url}/gapi")}
+Ctrl-C stops everything.
+""")
+
+
+def _greeting_of_api(settings: Settings) -> str:
+    url = url_of(settings)
+    return printable_lines(f"""\
+The Pulse API listens on {url}
+Its calls are explained on {url}/docs
+
+{_first_order(settings, url)}
+Orders stay PENDING until workers run: `pulse background`, with the same PULSE_* variables.
+Ctrl-C stops the API.
+""")
+
+
+def _greeting_of_gateway(settings: Settings) -> str:
+    url = url_of(settings)
+    return printable_lines(f"""\
+The gateway listens on {url}
+Its calls are explained on {url}/docs
+
+It hands orders to the Pulse API at {settings.api_base_url}. Ctrl-C stops the gateway.
+""")
+
+
+def _first_order(settings: Settings, root: str) -> str:
+    token = _AS_SERVICE if settings.service_tokens else ""
+    say = ", with one of the service tokens in PULSE_SERVICE_TOKEN" if token else ""
+    return f"""\
+Post an order, then look at it and its slices{say}:
+
+  curl -s {root}/internal/orders {token}-H 'Content-Type: application/json' \\
+    -d '{_ORDER}'
+
+  curl -s {token}{root}/internal/orders/{order_id_for(INTERNAL_SCOPE, _FIRST_KEY)}
+"""
+
+
+def _first_order_through_gateway(settings: Settings, root: str) -> str:
+    if has_key(settings):
+        return f"The gateway takes the tokens of {settings.jwt_issuer}: POST {root}/api/orders\n"
+    return f"""\
+Or through the gateway, as a caller whom a token of the development key names:
+
+  curl -s {root}/api/orders -H 'Content-Type: application/json' \\
+    -H "Authorization: Bearer $({_token_command(settings)} --subject me)" \\
+    -d '{_ORDER}'
+"""
+
+
+def _token_command(settings: Settings) -> str:
+    """`pulse token` as it must be written in another terminal, in this directory."""
+    here = Path.cwd()
+    installed = Path(sys.executable).with_name("pulse")
+    program = [str(installed)] if installed.exists() else [sys.executable, "-m", "pulse.cli"]
+    if installed.exists() and installed.is_relative_to(here):
+        program = [str(installed.relative_to(here))]
+    if settings.data_dir == Settings().data_dir:
+        return shlex.join([*program, "token"])
+    return shlex.join([*program, "token", "--data-dir", str(settings.data_dir.absolute())])
