@@ -1,7 +1,4 @@
-"""Post a file of orders to a running Pulse, follow each to its outcome and check it.
-
-An HTTP client like any other: of Pulse it knows only the contract and the domain's rules.
-"""
+"""Post a file of orders to a running Pulse, by its contract alone; follow and check each."""
 
 import asyncio
 import secrets
@@ -20,11 +17,10 @@ import msgspec
 from pulse.domain import Slice, SplitTerms, broken_rules
 from pulse.errors import PulseError
 from pulse.http_client import open_client
+from pulse.retry import Retry, RetryPolicy
 
 _MAX_PORT: Final = 65_535
-_ATTEMPTS: Final = 6
-_RETRY_SECONDS: Final = 0.2
-_MAX_RETRY_SECONDS: Final = 30.0
+_RETRY: Final = RetryPolicy(first_seconds=0.4, max_seconds=8.0, deadline_seconds=30.0)
 _POLL_SECONDS: Final = 0.2
 _PLACED: Final = frozenset({200, 201})
 _UNAVAILABLE: Final = frozenset({429, 503})
@@ -83,7 +79,15 @@ class Load:
     from created_at to split_completed_at.
     """
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        batch: int,
+        concurrency: int,
+        settle_seconds: float,
+        retry: RetryPolicy = _RETRY,
+    ) -> None:
         self.trace_id = f"t{int(time.time())}{secrets.token_hex(6)}"
         self.counts, self.faults = Counter[str](), Counter[str]()
         self.first: dict[str, str] = {}
@@ -92,28 +96,18 @@ class Load:
         self.completion_seconds: list[float] = []
         headers = {"X-Trace-Id": self.trace_id, "X-Request-Source": "PULSE_LOAD"}
         http.headers.update({**headers, "Content-Type": "application/json"})
-        self._http = http
+        self._http, self._batch, self._concurrency = http, batch, concurrency
+        self._settle_seconds, self._retry = settle_seconds, retry
         self._sent: dict[UUID, Line] = {}
         self._created: set[UUID] = set()
         self._waiting: set[UUID] = set()
 
     async def run(
-        self,
-        lines: Sequence[Line],
-        progress: Callable[[str], AbstractContextManager[Show]],
-        *,
-        batch: int,
-        concurrency: int,
-        settle_seconds: float,
+        self, lines: Sequence[Line], progress: Callable[[str], AbstractContextManager[Show]]
     ) -> None:
-        """Post every order, `batch` a request, `concurrency` requests at once; then follow them.
-
-        They are followed after the last one is posted, so that asking does not slow the posting.
-
-        Raises:
-            LoadError: Pulse does not answer.
-        """
-        batches = iter([lines[start : start + batch] for start in range(0, len(lines), batch)])
+        """Post every order in batches; then follow them, so that asking slows no posting."""
+        starts = range(0, len(lines), self._batch)
+        batches = iter([lines[start : start + self._batch] for start in starts])
         started = time.perf_counter()
 
         async def post_batches(show: Show) -> None:
@@ -124,9 +118,9 @@ class Load:
                 show(self.counts["posted"], len(lines))
 
         with progress("posted") as show:
-            await asyncio.gather(*(post_batches(show) for _ in range(concurrency)))
+            await asyncio.gather(*(post_batches(show) for _ in range(self._concurrency)))
         self.posting_seconds = time.perf_counter() - started
-        self._waiting, deadline = set(self._sent), time.perf_counter() + settle_seconds
+        self._waiting, deadline = set(self._sent), time.perf_counter() + self._settle_seconds
         with progress("completed") as show:
             await self._follow(deadline, show)
         for order_id in self._waiting:
@@ -138,13 +132,14 @@ class Load:
 
     async def _post(self, lines: Sequence[Line]) -> None:
         """Post these lines in one request, and those again that Pulse could not take then."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            delay, again = _RETRY_SECONDS * 2 ** (attempt - 1), lines
+        retry = Retry(self._retry)
+        while lines:
+            pause, asked_to_wait = retry.next_pause(), ""
             body = b"[%b]" % b",".join(line.body for line in lines)
             try:
                 response = await self._http.post("/internal/orders/batch", content=body)
             except httpx.RequestError as error:
-                if attempt == _ATTEMPTS or not self.counts["posted"]:
+                if pause is None or not self.counts["posted"]:
                     raise LoadError(
                         f"no Pulse answers at {self._http.base_url} ({type(error).__name__}): "
                         "start it with `make run`, or name its API with --url, and run this again: "
@@ -155,14 +150,12 @@ class Load:
                     for line in lines:
                         await self._post([line])
                     return
-                again = self._count(lines, response, last=attempt == _ATTEMPTS)
-                retry_after = response.headers.get("Retry-After", "")
-                delay = float(retry_after) if retry_after.isdecimal() else delay
-            if not again:
-                return
-            lines = again
-            self.counts["sent again"] += 1
-            await asyncio.sleep(min(delay, _MAX_RETRY_SECONDS))
+                lines = self._count(lines, response, last=pause is None)
+                asked_to_wait = response.headers.get("Retry-After", "")
+            if lines:
+                self.counts["sent again"] += 1
+                asked = float(asked_to_wait) if asked_to_wait.isdecimal() else pause or 0.0
+                await asyncio.sleep(min(asked, self._retry.deadline_seconds))
 
     def _count(
         self, lines: Sequence[Line], response: httpx.Response, *, last: bool

@@ -57,27 +57,20 @@ def load(  # noqa: PLR0913, PLR0917 - one for each choice
     """
     root = url or f"{url_of(settings_from_environment())}/pulse"
     lines, http, show = read_lines(file), open_http(root, token, concurrency), output().print
+    load = Load(http, batch=batch, concurrency=concurrency, settle_seconds=settle_seconds)
 
-    async def run() -> Load:
+    async def run() -> None:
         async with http:
-            load, progress = Load(http), partial(progress_on, errors())
-            await load.run(
-                lines,
-                progress,
-                batch=batch,
-                concurrency=concurrency,
-                settle_seconds=settle_seconds,
-            )
-        return load
+            await load.run(lines, partial(progress_on, errors()))
 
-    result = uvloop.run(run())
+    uvloop.run(run())
     show(f"Load of {file.name} into {root}", style="bold")
-    for label, value in _rows(result, batch):
+    for label, value in _rows(load, batch):
         show(f"  {label:<36}{value:>26}")
-    for fault, count in sorted(result.faults.items()):
+    for fault, count in sorted(load.faults.items()):
         show(f"  {fault:<36}{count:>26,}", style="bold red")
-        show(f"    first by {result.first[fault]}", style="red")
-    if result.faults:
+        show(f"    first by {load.first[fault]}", style="red")
+    if load.faults:
         raise typer.Exit(NOT_WELL)
     show("Every order COMPLETED and keeps every rule.", style="green")
 
