@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final, TypeVar
 
 import typer
@@ -48,34 +48,25 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(TERMINATED) from None
 
 
-def on_postgres(work: Callable[[Tools], Coroutine[Any, Any, T]]) -> T:
-    """Run this with the tools on the Postgres of this process's settings.
+def on_postgres(
+    work: Callable[[Tools], Coroutine[Any, Any, T]], settings: Settings | None = None
+) -> T:
+    """Run this with the tools on the Postgres of these settings, or of the environment's.
 
     Raises:
         CouldNotStart: it cannot be reached, or its schema will not do.
     """
-    settings = settings_from_environment()
+    settings = settings or settings_from_environment()
 
     async def opened() -> T:
-        async with open_tools_or_stop(settings) as tools:
+        async with AsyncExitStack() as stack:
+            try:
+                tools = await stack.enter_async_context(open_tools(settings))
+            except PulseError as error:
+                raise CouldNotStart(str(error)) from error
             return await work(tools)
 
     return run_to_end(opened())
-
-
-@asynccontextmanager
-async def open_tools_or_stop(settings: Settings) -> AsyncIterator[Tools]:
-    """The tools on the settings' Postgres.
-
-    Raises:
-        CouldNotStart: it cannot be reached, or its schema will not do.
-    """
-    async with AsyncExitStack() as stack:
-        try:
-            tools = await stack.enter_async_context(open_tools(settings))
-        except PulseError as error:
-            raise CouldNotStart(str(error)) from error
-        yield tools
 
 
 _EXTRAS: Final = {"hypothesis": "testing", "matplotlib": "charts", "plotille": "charts"}

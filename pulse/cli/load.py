@@ -10,9 +10,8 @@ import typer
 import uvloop
 
 from pulse.cli.exits import NOT_WELL
-from pulse.cli.progress import progress_on
 from pulse.cli.server import url_of
-from pulse.cli.terminal import errors, output
+from pulse.cli.terminal import errors, output, progress_on
 from pulse.load import Load, open_http, read_lines
 from pulse.process.startup import settings_from_environment
 

@@ -8,36 +8,35 @@ import typer
 from rich.text import Text
 
 from pulse.application import Queries
-from pulse.cli.exits import open_tools_or_stop, run_to_end
-from pulse.cli.failure_text import FAILED_IS_FINAL, what_to_do
-from pulse.cli.terminal import add_command, counted, echo, help_if_alone, instant, output
+from pulse.cli.exits import on_postgres
+from pulse.cli.terminal import AsJson, counted, echo, group, instant, output
+from pulse.domain import SPLITTING_ERROR, TIMED_OUT, TOO_LATE
 from pulse.printable import printable
-from pulse.process.startup import settings_from_environment
 from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
 from pulse.projections.order_view import OrderView
-from pulse.settings import Settings
 
-_MOST_LISTED: Final = 10_000
-
-orders = typer.Typer(
-    name="orders",
-    help="Orders that a person must see to.",
-    epilog="Exit codes: 0 listed, 2 wrong usage or settings, 3 could not start.",
-    rich_markup_mode=None,
+_MAX_LISTED: Final = 10_000
+FAILED_IS_FINAL: Final = (
+    "FAILED is final: no slice of it exists or ever will, so a new order cannot double it."
 )
 
+_WHAT_TO_DO: Final = {
+    TIMED_OUT: "A worker took it and never finished: its log says why. If the order is still "
+    "wanted, place it again under a new key.",
+    TOO_LATE: "No worker took it in time: see with `pulse status` that workers are there and keep "
+    "up. If the order is still wanted, place it again under a new key; its window starts again.",
+    SPLITTING_ERROR: "Pulse made a schedule that breaks its own rules: report it with "
+    "`pulse replay --json`. If the order is still wanted, place it again under a new key.",
+}
+_ELSE: Final = "If the order is still wanted, place it again under a new key."
 
-class FailedOrders(msgspec.Struct, frozen=True):
+
+class _Failed(msgspec.Struct, frozen=True):
     """Failed orders, newest first, as the projection had them at a position of the log."""
 
     as_of_position: int
     orders: tuple[OrderView, ...]
     more: bool
-
-
-@orders.callback(invoke_without_command=True)
-def _alone(context: typer.Context) -> None:
-    help_if_alone(context)
 
 
 def failed(
@@ -46,9 +45,9 @@ def failed(
         str | None, typer.Option(metavar="REASON", help="Only these: TIMED_OUT, TOO_LATE, ...")
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=_MOST_LISTED, help="How many at most, the newest.")
+        int, typer.Option(min=1, max=_MAX_LISTED, help="How many at most, the newest.")
     ] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the failed orders, newest first: why each failed, and what to do.
 
@@ -67,29 +66,43 @@ def failed(
       pulse orders failed
       pulse orders failed --reason TOO_LATE --limit 10
     """
-    found = run_to_end(_look(settings_from_environment(), reason, limit))
-    if as_json:
-        echo(msgspec.json.encode(_machine_form(found)))
+    found = on_postgres(lambda tools: _find(tools.orders, reason, limit))
+    if not as_json:
+        for line in _render(found, reason):
+            output().print(line)
         return
-    console = output()
-    for line in _render(found, reason):
-        console.print(line)
+    listed = [
+        {
+            "order_id": order.order_id,
+            "order_unique_key": order.order_unique_key,
+            "instrument": order.instrument,
+            "placed_by": order.placed_by,
+            "created_at": order.created_at,
+            "failed_at": order.updated_at,
+            "failure_reason": order.failure_reason,
+            "failure_message": order.failure_message,
+            "what_to_do": what_to_do(order.failure_reason),
+        }
+        for order in found.orders
+    ]
+    answer = {"as_of_position": found.as_of_position, "orders": listed, "more": found.more}
+    echo(msgspec.json.encode(answer))
 
 
-add_command(orders, failed)
+orders = group(
+    "orders",
+    "Orders that a person must see to.",
+    "Exit codes: 0 listed, 2 wrong usage or settings, 3 could not start.",
+    (failed,),
+)
 
 
-async def _look(settings: Settings, reason: str | None, limit: int) -> FailedOrders:
-    async with open_tools_or_stop(settings) as tools:
-        return await find_failed(tools.orders, reason, limit)
+def what_to_do(failure_reason: str | None) -> str:
+    """What a person does about an order that failed so; a reason of newer code has advice too."""
+    return _WHAT_TO_DO.get(failure_reason or "", _ELSE)
 
 
-async def find_failed(queries: Queries, reason: str | None, limit: int) -> FailedOrders:
-    """The newest failed orders, of that reason or of any, at most so many.
-
-    Raises:
-        DatabaseUnavailable: they cannot be read.
-    """
+async def _find(queries: Queries, reason: str | None, limit: int) -> _Failed:
     found: list[OrderView] = []
     before: int | None = None
     as_of_position: int | None = None
@@ -102,31 +115,10 @@ async def find_failed(queries: Queries, reason: str | None, limit: int) -> Faile
         before = page.next_before
         if before is None:
             break
-    return FailedOrders(as_of_position or 0, tuple(found[:limit]), more=len(found) > limit)
+    return _Failed(as_of_position or 0, tuple(found[:limit]), more=len(found) > limit)
 
 
-def _machine_form(found: FailedOrders) -> dict[str, object]:
-    return {
-        "as_of_position": found.as_of_position,
-        "orders": [
-            {
-                "order_id": order.order_id,
-                "order_unique_key": order.order_unique_key,
-                "instrument": order.instrument,
-                "placed_by": order.placed_by,
-                "created_at": order.created_at,
-                "failed_at": order.updated_at,
-                "failure_reason": order.failure_reason,
-                "failure_message": order.failure_message,
-                "what_to_do": what_to_do(order.failure_reason),
-            }
-            for order in found.orders
-        ],
-        "more": found.more,
-    }
-
-
-def _render(found: FailedOrders, reason: str | None) -> Iterator[Text]:
+def _render(found: _Failed, reason: str | None) -> Iterator[Text]:
     with_reason = "" if reason is None else f" with {printable(reason)}"
     if not found.orders:
         yield Text(f"No order has failed{with_reason}, as of position {found.as_of_position:,}.")

@@ -3,45 +3,50 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
 import typer
 
-from pulse.cli.audit_text import finding_text
-from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
-from pulse.cli.progress import OnProgress, progress_on
-from pulse.cli.replay import order_id_of
-from pulse.cli.terminal import add_command, counted, echo, errors, help_if_alone, output
+from pulse.cli.exits import NOT_WELL, on_postgres
+from pulse.cli.terminal import (
+    AsJson,
+    counted,
+    echo,
+    errors,
+    group,
+    order_id_of,
+    output,
+    progress_on,
+)
 from pulse.eventstore import EventTooNew
 from pulse.printable import printable
-from pulse.process.startup import settings_from_environment
 from pulse.process.tools import Tools
-from pulse.projections.audit import AuditFinding
+from pulse.projections.audit import AuditFault, AuditFinding
 from pulse.projections.overview import Lag, read_lag
 from pulse.projections.parking import ParkedOrder
-from pulse.settings import Settings
 
-_MAX_RETRIED_FINDINGS = 10_000
-
-projections = typer.Typer(
-    name="projections",
-    help="Parked orders, orders that the queue lacks, and how to bring them in.",
-    epilog="Exit codes: 0 no order is parked or missing, 1 some are, 2 wrong usage or settings, "
-    "3 could not start.",
-    rich_markup_mode=None,
-)
-
-
-@projections.callback(invoke_without_command=True)
-def _alone(context: typer.Context) -> None:
-    help_if_alone(context)
+_MAX_RETRIED_FINDINGS: Final = 10_000
+_SENTENCES: Final[dict[AuditFault, str]] = {
+    "MISSING": (
+        "was created at position {position:,} and is neither in the queue nor parked: "
+        "`pulse projections retry {order_id}` brings it in"
+    ),
+    "OUTDATED": (
+        "is PENDING in the queue since position {position:,}, while the log has its outcome: "
+        "`pulse projections retry {order_id}` applies it"
+    ),
+    "UNLOGGED": (
+        "is in the queue, created at position {position:,}, with an event that the log lacks: "
+        "restore the log from a backup, or `pulse rebuild` to make the queue what the log says"
+    ),
+}
 
 
 def status(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the parked orders, and where the projection stands.
 
@@ -58,19 +63,33 @@ def status(
     Example:
       pulse projections status
     """
-    lag, parked = run_to_end(_look(settings_from_environment()))
+
+    async def read(tools: Tools) -> tuple[Lag, list[ParkedOrder]]:
+        return await tools.database.read(read_lag), await tools.parked.all()
+
+    lag, parked = on_postgres(read)
     if as_json:
         found = {"position": lag.position, "behind_seconds": lag.behind_seconds, "parked": parked}
         echo(msgspec.json.encode(found))
     else:
-        _print(lag, parked)
+        console = output()
+        console.print(f"projection at position {lag.position:,}, {lag.behind_seconds:.1f} s behind")
+        console.print(f"{counted(len(parked), 'order')} parked")
+        for order in parked:
+            since = order.parked_at.astimezone(UTC).isoformat(timespec="seconds")
+            console.print(
+                f"{order.order_id}  position {order.position:,}  "
+                f"since {since.replace('+00:00', 'Z')}  {printable(order.reason)}"
+            )
+        if parked:
+            console.print("Once the cause is repaired: `pulse projections retry --all`.")
     if parked:
         raise typer.Exit(NOT_WELL)
 
 
 def audit(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the whole log with the order queue, and name every order that differs.
 
@@ -89,9 +108,17 @@ def audit(
     Example:
       pulse projections audit
     """
-    started = time.monotonic()
+    started, position, findings = time.monotonic(), 0, list[AuditFinding]()
+
+    async def compare(tools: Tools) -> None:
+        nonlocal position
+        async for window in tools.audit.every_window():
+            position = window.until
+            findings.extend(window.findings)
+            on_progress(window.until, window.projected)
+
     with progress_on(errors(), "position") as on_progress:
-        position, findings = run_to_end(_audit(settings_from_environment(), on_progress))
+        on_postgres(compare)
     if as_json:
         echo(msgspec.json.encode({"position": position, "findings": findings}))
     else:
@@ -137,60 +164,41 @@ def retry(
     """
     if every == bool(order_ids):
         raise typer.BadParameter("name the orders or say --all, not both", param_hint="ORDER_ID")
-    faults = run_to_end(_retry_each(settings_from_environment(), order_ids))
-    if faults:
+    if on_postgres(lambda tools: _retry_each(tools, order_ids)):
         raise typer.Exit(NOT_WELL)
 
 
-add_command(projections, status)
-add_command(projections, audit)
-add_command(projections, retry)
+projections = group(
+    "projections",
+    "Parked orders, orders that the queue lacks, and how to bring them in.",
+    "Exit codes: 0 no order is parked or missing, 1 some are, 2 wrong usage or settings, 3 could "
+    "not start.",
+    (status, audit, retry),
+)
 
 
-async def _look(settings: Settings) -> tuple[Lag, list[ParkedOrder]]:
-    async with open_tools_or_stop(settings) as tools:
-        return await tools.database.read(read_lag), await tools.parked.all()
+def finding_text(finding: AuditFinding) -> str:
+    """One line: the order, what is wrong with it, and what to do."""
+    sentence = _SENTENCES[finding.fault].format(
+        position=finding.position, order_id=finding.order_id
+    )
+    return f"order {finding.order_id} {sentence}"
 
 
-def _print(lag: Lag, parked: Sequence[ParkedOrder]) -> None:
-    console = output()
-    console.print(f"projection at position {lag.position:,}, {lag.behind_seconds:.1f} s behind")
-    console.print(f"{counted(len(parked), 'order')} parked")
-    for order in parked:
-        since = order.parked_at.astimezone(UTC).isoformat(timespec="seconds")
-        console.print(
-            f"{order.order_id}  position {order.position:,}  "
-            f"since {since.replace('+00:00', 'Z')}  {printable(order.reason)}"
-        )
-    if parked:
-        console.print("Once the cause is repaired: `pulse projections retry --all`.")
-
-
-async def _audit(settings: Settings, on_progress: OnProgress) -> tuple[int, Sequence[AuditFinding]]:
-    position, found = 0, list[AuditFinding]()
-    async with open_tools_or_stop(settings) as tools:
-        async for window in tools.audit.every_window():
-            position = window.until
-            found += window.findings
-            on_progress(window.until, window.projected)
-    return position, found
-
-
-async def _retry_each(settings: Settings, order_ids: Sequence[str] | None) -> int:
+async def _retry_each(tools: Tools, order_ids: Sequence[str] | None) -> int:
     """Retry these, or all of them; returns how many are not in the queue afterwards."""
     console, faults = output(), 0
-    async with open_tools_or_stop(settings) as tools:
-        parked = [order.order_id for order in await tools.parked.all()]
-        wanted = [order_id_of(text) for text in order_ids] if order_ids else parked
-        if not order_ids:
-            wanted += await _found_by_audit(tools, but=parked)
-        if not wanted:
-            console.print("no order is parked or missing")
-        for order_id in wanted:
-            take_up = _retry if order_id in parked else _bring_in
-            fault, sentence = await take_up(tools, order_id)
-            console.print(f"{order_id}  {printable(sentence)}")
-            faults += fault
+    parked = [order.order_id for order in await tools.parked.all()]
+    wanted = [order_id_of(text) for text in order_ids] if order_ids else parked
+    if not order_ids:
+        wanted += await _found_by_audit(tools, but=parked)
+    if not wanted:
+        console.print("no order is parked or missing")
+    for order_id in wanted:
+        retry_one = _retry if order_id in parked else _bring_in
+        fault, sentence = await retry_one(tools, order_id)
+        console.print(f"{order_id}  {printable(sentence)}")
+        faults += fault
     return faults
 
 

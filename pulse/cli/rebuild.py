@@ -4,12 +4,8 @@ import time
 
 import typer
 
-from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
-from pulse.cli.progress import progress_on
-from pulse.cli.terminal import counted, errors, output
-from pulse.process.startup import settings_from_environment
-from pulse.projections.rebuild import OnProgress, Rebuilt
-from pulse.settings import Settings
+from pulse.cli.exits import NOT_WELL, on_postgres
+from pulse.cli.terminal import counted, errors, output, progress_on
 
 
 def rebuild() -> None:
@@ -37,10 +33,9 @@ def rebuild() -> None:
     Example:
       pulse rebuild
     """
-    settings = settings_from_environment()
     started = time.monotonic()
     with progress_on(errors(), "position") as on_progress:
-        rebuilt = run_to_end(_rebuild(settings, on_progress))
+        rebuilt = on_postgres(lambda tools: tools.rebuild(on_progress).run())
     seconds = time.monotonic() - started
     parked = counted(rebuilt.parked_orders, "order")
     output().print(
@@ -50,8 +45,3 @@ def rebuild() -> None:
     )
     if rebuilt.parked_orders:
         raise typer.Exit(NOT_WELL)
-
-
-async def _rebuild(settings: Settings, on_progress: OnProgress) -> Rebuilt:
-    async with open_tools_or_stop(settings) as tools:
-        return await tools.rebuild(on_progress).run()

@@ -1,23 +1,50 @@
-"""`pulse replay`: an order's whole history, for people or as JSON."""
+"""`pulse replay`: an order's whole history, from its events alone, for people or as JSON."""
 
-from collections.abc import Sequence
-from typing import Annotated
-from uuid import UUID
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, assert_never
 
 import msgspec
 import typer
+from rich.text import Text
 
 from pulse.application import Caller, EventView, OrderNotFound
-from pulse.cli.exits import open_tools_or_stop, run_to_end
-from pulse.cli.history_text import History, render
-from pulse.cli.terminal import columns, echo, has_blocks, output
+from pulse.cli.exits import on_postgres
+from pulse.cli.orders import FAILED_IS_FINAL, what_to_do
+from pulse.cli.schedule_text import draw
+from pulse.cli.terminal import (
+    columns,
+    counted,
+    echo,
+    has_blocks,
+    instant,
+    no_order,
+    order_id_of,
+    output,
+)
+from pulse.domain import (
+    EVENT_TYPES,
+    Event,
+    OrderCreated,
+    SlicesScheduled,
+    SplittingFailed,
+    TimedOut,
+)
 from pulse.errors import PulseError
 from pulse.postgres import DatabaseUnavailable
-from pulse.process.startup import settings_from_environment
+from pulse.printable import printable
+from pulse.process.tools import Tools
 from pulse.projections.order_view import OrderView
-from pulse.settings import Settings
 
-_MOST_ECHOED_CHARACTERS = 72
+_TYPES: Final = {event_type.__name__: event_type for event_type in EVENT_TYPES}
+_STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red"}
+
+
+class _History(msgspec.Struct, frozen=True):
+    """The events of one order, and the order they make, or why they make none."""
+
+    events: Sequence[EventView]
+    order: OrderView | str
 
 
 def replay(
@@ -43,49 +70,172 @@ def replay(
     Example, with the order that `pulse up` suggests:
       pulse replay 9ff54a4d-a8eb-5a4c-a146-a92918cb5546
     """
-    settings = settings_from_environment()
-    events, order = run_to_end(_read(settings, order_id))
-    if as_json:
-        answer = msgspec.json.encode({"order_id": events[0].order_id, "events": events})
-        echo(answer)
-        return
-    console = output()
-    for line in render(History(events, order), columns(console), blocks=has_blocks(console)):
-        console.print(line)
 
-
-async def _read(settings: Settings, order_id: str) -> tuple[Sequence[EventView], OrderView | str]:
-    """Its events, and the order they make or why they make none."""
-    async with open_tools_or_stop(settings) as tools:
+    async def read(tools: Tools) -> _History:
         known_id = order_id_of(order_id)
         try:
             events = await tools.orders.history(known_id)
         except OrderNotFound:
-            raise _not_found(order_id) from None
+            raise no_order(order_id) from None
         try:
-            return events, await tools.orders.order(known_id, Caller())
+            return _History(events, await tools.orders.order(known_id, Caller()))
         except DatabaseUnavailable:
             raise
         except OrderNotFound:
-            return events, "its stream holds no event of Pulse's"
+            return _History(events, "its stream holds no event of Pulse's")
         except PulseError as error:
-            return events, str(error)
+            return _History(events, str(error))
+
+    history = on_postgres(read)
+    if as_json:
+        answer = {"order_id": history.events[0].order_id, "events": history.events}
+        echo(msgspec.json.encode(answer))
+        return
+    console = output()
+    for line in _render(history, columns(console), blocks=has_blocks(console)):
+        console.print(line)
 
 
-def order_id_of(text: str) -> UUID:
-    """The id a person typed.
+def _render(history: _History, columns: int, *, blocks: bool) -> Iterator[Text]:
+    """The history line by line; a drawing is at most `columns` wide, of `blocks` or of `#`."""
+    readable = [_event_of(view) for view in history.events]
+    created = next((event for event in readable if isinstance(event, OrderCreated)), None)
+    split = next((event for event in readable if isinstance(event, SlicesScheduled)), None)
+    yield _title(history)
+    for number, (view, event) in enumerate(zip(history.events, readable, strict=True), 1):
+        yield from _event(number, view, event)
+    if created is not None:
+        yield from _request(created)
+    yield from _outcome(history.order)
+    if split is not None:
+        terms = None if created is None else created.terms
+        yield from draw(split.slices, terms, columns, blocks=blocks)
 
-    Raises:
-        PulseError: it is no id, so no order has it.
-    """
-    try:
-        return UUID(text)
-    except ValueError:
-        raise _not_found(text) from None
+
+def _title(history: _History) -> Text:
+    title = Text(f"Order {history.events[0].order_id}")
+    if isinstance(history.order, str):
+        return title.append(" cannot be told", _STYLES["FAILED"])
+    state = history.order.order_queue_status
+    return title.append(" is ").append(state, _STYLES.get(state, "bold yellow"))
 
 
-def _not_found(order_id: str) -> PulseError:
-    return PulseError(
-        f"no order has the id {order_id[:_MOST_ECHOED_CHARACTERS]}: take it from the answer to its "
-        "POST, or from order_queue_status by its order_unique_key"
+def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
+    yield Text("")
+    heading = Text(f"{number}. ").append(printable(view.type), "bold")
+    yield heading.append(f"  position {view.position}, version {view.version}", "dim")
+    yield _line(f"   {_sentence(event, view)}")
+    occurred, difference = view.occurred_at, ""
+    if event is not None:
+        occurred = instant(event.timestamp)
+        difference = f"  ({_difference(event.timestamp, view.recorded_at)})"
+    if occurred is not None:
+        yield _line(f"   occurred  {occurred}")
+    yield _line(f"   recorded  {instant(view.recorded_at)}{difference}")
+    if event is not None:
+        by, trace = event.recorded_by, event.trace
+        yield _line(f"   by        {by.component} {by.instance}, code {by.code_version}")
+        yield _line(f"   trace     {trace.trace_id} from {trace.trace_source}")
+        yield _line(f"   request   {trace.request_id} from {trace.request_source}")
+
+
+def _sentence(event: Event | None, view: EventView) -> str:
+    match event:
+        case None:
+            return f"Not readable by this code; as stored: {_stored(view.data)}"
+        case OrderCreated():
+            return (
+                f"An order to {event.side} {counted(event.total_quantity, 'share')} of "
+                f"{event.instrument} was accepted from {event.placed_by}."
+            )
+        case SlicesScheduled():
+            shares = sum(s.quantity for s in event.slices)
+            return (
+                f"Worker {event.worker}, which claimed it at {instant(event.claimed_at)}, split "
+                f"it into {counted(len(event.slices), 'slice')} of {shares:,} shares together."
+            )
+        case SplittingFailed():
+            return (
+                f"Worker {event.worker}, which claimed it at {instant(event.claimed_at)}, could "
+                f"not split it: {event.reason}."
+            )
+        case TimedOut():
+            return (
+                f"Worker {event.claimed_by} claimed it at {instant(event.claimed_at)} and did not "
+                f"split it; {event.timeout_seconds:g} s after its first claim {event.detected_by} "
+                "gave it up."
+            )
+        case _:
+            assert_never(event)
+
+
+def _request(created: OrderCreated) -> Iterator[Text]:
+    how = "randomised" if created.randomize else "evenly"
+    yield from _section("Request")
+    yield _line(
+        f"  {created.side} {counted(created.total_quantity, 'share')} of {created.instrument} in "
+        f"{created.num_splits} slices over {created.duration_minutes} min, {how}"
     )
+    yield _line(f"  key {created.order_unique_key}, scope {created.key_scope}")
+    yield _line(f"  seed {created.split_seed}, splitter version {created.splitter_version}")
+
+
+def _outcome(order: OrderView | str) -> Iterator[Text]:
+    if isinstance(order, str):
+        yield from _section("Why it cannot be told")
+        yield _line(f"  {order}")
+        yield _line(
+            "  Its row is not to be trusted: `pulse projections status` says if it is parked."
+        )
+        return
+    if order.order_queue_status == "FAILED":
+        yield from _section("Why it failed, and what to do")
+        yield _line(f"  {order.failure_reason}: {order.failure_message}.")
+        yield _line(f"  {FAILED_IS_FINAL}")
+        yield _line(f"  {what_to_do(order.failure_reason)}")
+    elif order.order_queue_status == "PENDING":
+        yield from _section("What it waits for")
+        yield _line("  A worker: `pulse status` says whether one is present.")
+    elif order.claimed_at is not None:
+        yield from _section("What it waits for")
+        yield _line(
+            f"  Worker {order.claimed_by} holds it since {instant(order.claimed_at)} and is to "
+            "split it."
+        )
+
+
+def _section(title: str) -> Iterator[Text]:
+    yield Text("")
+    yield Text(title, "bold")
+
+
+def _line(text: str) -> Text:
+    return Text(printable(text))
+
+
+def _event_of(view: EventView) -> Event | None:
+    """The event a view shows; None for one that is not Pulse's or that no code here can read."""
+    event_type = _TYPES.get(view.type)
+    if event_type is None:
+        return None
+    fields = {
+        **view.data,
+        "originator_id": view.order_id,
+        "originator_version": view.version,
+        "timestamp": view.occurred_at,
+    }
+    try:
+        return msgspec.convert(fields, event_type)
+    except msgspec.ValidationError:
+        return None
+
+
+def _stored(data: dict[str, Any]) -> str:
+    return msgspec.json.encode(data).decode()
+
+
+def _difference(occurred_at: datetime, recorded_at: datetime) -> str:
+    milliseconds = (recorded_at - occurred_at).total_seconds() * 1000
+    if milliseconds < 0:
+        return f"{-milliseconds:,.3f} ms earlier: the clocks differ"
+    return f"{milliseconds:,.3f} ms later"

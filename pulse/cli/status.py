@@ -1,28 +1,68 @@
 """`pulse status`: the queue, the claims, the projection and the audit, and what needs a person."""
 
-from typing import Annotated, Final
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 import typer
+from rich.text import Text
 
-from pulse.application import Facts, read_facts
-from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
-from pulse.cli.status_text import Audited, Status, machine_form, render
-from pulse.cli.terminal import echo, output
-from pulse.eventstore import probe_append
+from pulse.application import Facts, Notice, notices_of, read_facts
+from pulse.cli.exits import NOT_WELL, on_postgres
+from pulse.cli.projections import finding_text
+from pulse.cli.terminal import AsJson, counted, duration, echo, output
+from pulse.eventstore import AppendFault, probe_append
+from pulse.printable import printable
 from pulse.process.startup import settings_from_environment
 from pulse.process.tools import Tools
 from pulse.projections.audit import Audit, AuditFinding
-from pulse.projections.overview import read_queue_overview
-from pulse.settings import Settings
+from pulse.projections.claims import Workers
+from pulse.projections.overview import QueueOverview, read_queue_overview
 
+_STATES: Final = ("PENDING", "IN_PROGRESS", "COMPLETED", "FAILED")
+_BAD: Final = "bold red"
+_MAX_NAMED: Final = 10
 _MAX_AUDIT_SECONDS: Final = 3.0
 _MAX_KEPT_FINDINGS: Final = 100
 
 
+class _Audited(msgspec.Struct, frozen=True):
+    """The differences between log and queue, compared now from `from_position` on."""
+
+    from_position: int
+    findings: tuple[AuditFinding, ...]
+
+
+class _Status(msgspec.Struct, frozen=True):
+    """Everything that was looked at."""
+
+    append_fault: AppendFault | None
+    queue: QueueOverview
+    facts: Facts
+    audited: _Audited
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What a person should see, with the audit as it is now."""
+        found = Counter(finding.fault for finding in self.audited.findings)
+        audit = self.facts.audit
+        if audit is not None:
+            audit = msgspec.structs.replace(audit, findings=dict(found))
+        found_notices = notices_of(msgspec.structs.replace(self.facts, audit=audit))
+        if self.append_fault is None:
+            return found_notices
+        return (_append_refused(self.append_fault), *found_notices)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What needs a person, each with what to do; empty where all is well."""
+        return tuple(notice.message for notice in self.notices if notice.needs_person)
+
+
 def status(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the state of the queue, and what needs a person.
 
@@ -52,34 +92,28 @@ def status(
       pulse status --json | python3 -m json.tool
     """
     settings = settings_from_environment()
-    found = run_to_end(_look(settings))
+
+    async def read(tools: Tools) -> _Status:
+        timeout_seconds, database = settings.timeout_seconds, tools.database
+        facts = await database.read(lambda connection: read_facts(connection, timeout_seconds))
+        return _Status(
+            append_fault=await database.read(probe_append),
+            queue=await read_queue_overview(database),
+            facts=facts,
+            audited=await _audited(tools.audit, facts),
+        )
+
+    found = on_postgres(read, settings)
     if as_json:
-        echo(msgspec.json.encode(machine_form(found)))
+        echo(msgspec.json.encode(_machine_form(found)))
     else:
-        console = output()
-        for line in render(found):
-            console.print(line)
+        for line in _render(found):
+            output().print(line)
     if found.needs:
         raise typer.Exit(NOT_WELL)
 
 
-async def _look(settings: Settings) -> Status:
-    async with open_tools_or_stop(settings) as tools:
-        return await _status(tools, settings.timeout_seconds)
-
-
-async def _status(tools: Tools, timeout_seconds: float) -> Status:
-    database = tools.database
-    facts = await database.read(lambda connection: read_facts(connection, timeout_seconds))
-    return Status(
-        append_fault=await database.read(probe_append),
-        queue=await read_queue_overview(database),
-        facts=facts,
-        audited=await _audited(tools.audit, facts),
-    )
-
-
-async def _audited(audit: Audit, facts: Facts) -> Audited:
+async def _audited(audit: Audit, facts: Facts) -> _Audited:
     """The newest windows compared now, and what the background found, where that is still so."""
     found: dict[AuditFinding, None] = {}
     from_position = facts.lag.position
@@ -90,4 +124,117 @@ async def _audited(audit: Audit, facts: Facts) -> Audited:
         kept = await audit.kept_findings(_MAX_KEPT_FINDINGS)
         found |= dict.fromkeys(await audit.confirmed(finding.position for finding in kept))
     findings = tuple(sorted(found, key=lambda finding: finding.position))
-    return Audited(from_position=from_position, findings=findings)
+    return _Audited(from_position=from_position, findings=findings)
+
+
+def _append_refused(fault: AppendFault) -> Notice:
+    """A role that only looks may lack the rights of the role that appends."""
+    if fault.for_want_of_rights:
+        message = f"if Pulse's processes run under this role, no order is accepted: {fault.reason}"
+    else:
+        message = f"no order is accepted: {fault.reason}"
+    return Notice("append_refused", message, needs_person=not fault.for_want_of_rights)
+
+
+def _render(status: _Status) -> Iterator[Text]:
+    """For people, line by line."""
+    yield from _queue(status.queue)
+    yield from _claims(status.facts.workers)
+    yield from _projection(status)
+    yield from _audit(status)
+    yield Text("")
+    for notice in status.notices:
+        if notice.needs_person:
+            yield Text(f"Needs a person: {notice.message}.", _BAD)
+        else:
+            yield Text(f"Notice: {notice.message}.")
+    if not status.needs:
+        yield Text("Healthy.", "bold green")
+
+
+def _machine_form(status: _Status) -> dict[str, Any]:
+    """For scripts."""
+    queue, workers, lag = status.queue, status.facts.workers, status.facts.lag
+    return {
+        "healthy": not status.needs,
+        "needs": status.needs,
+        "notices": status.notices,
+        "queue": {
+            "orders": {state: queue.orders(state) for state in _STATES},
+            "failed_by_reason": queue.failed_by_reason,
+            "exact": queue.exact,
+            "oldest_pending_seconds": queue.oldest_seconds("PENDING"),
+            "oldest_in_progress_seconds": queue.oldest_seconds("IN_PROGRESS"),
+        },
+        "claims": {"workers_present": workers.present, "by_worker": workers.claims},
+        "projection": {
+            "position": lag.position,
+            "log_end": status.facts.log.end,
+            "behind_seconds": lag.behind_seconds,
+        },
+        "parked_orders": lag.parked_orders,
+        "audit": {
+            "from_position": status.audited.from_position,
+            "findings": status.audited.findings,
+            "background": status.facts.audit,
+        },
+    }
+
+
+def _queue(queue: QueueOverview) -> Iterator[Text]:
+    yield Text("Orders", "bold")
+    rows = [(state, queue.orders(state), queue.oldest_seconds(state), "") for state in _STATES]
+    reasons = [
+        (f"  {reason}", orders, None, "red") for reason, orders in queue.failed_by_reason.items()
+    ]
+    width = max(len(name) for name, _, _, _ in rows + reasons)
+    digits = max(len(f"{orders:,}") for _, orders, _, _ in rows)
+    for name, orders, oldest, style in rows + reasons:
+        line = Text(f"  {printable(name):<{width}}  {orders:>{digits},}", style)
+        yield line if oldest is None else line.append(f"  the oldest for {duration(oldest)}")
+    if not queue.exact:
+        yield Text("  COMPLETED and FAILED are estimated from a sample: counting took too long.")
+
+
+def _claims(workers: Workers) -> Iterator[Text]:
+    yield Text("")
+    yield Text("Workers", "bold").append(f"  {workers.present} present")
+    width = max((len(held.worker) for held in workers.claims), default=0)
+    for held in workers.claims:
+        line = Text(f"  {printable(held.worker):<{width}}  {counted(held.orders, 'order')}, ")
+        line.append(f"the oldest for {duration(held.oldest_seconds)}, ")
+        yield line.append("present") if held.present else line.append("gone", _BAD)
+
+
+def _projection(status: _Status) -> Iterator[Text]:
+    lag, log_end = status.facts.lag, status.facts.log.end
+    yield Text("")
+    yield Text("Projection", "bold")
+    if lag.position > log_end:
+        yield Text(f"  position {lag.position:,}, beyond the log's end at {log_end:,}", _BAD)
+    elif lag.position < log_end:
+        behind = f"{duration(lag.behind_seconds)} behind"
+        yield Text(f"  position {lag.position:,} of {log_end:,}, {behind}")
+    else:
+        yield Text(f"  position {lag.position:,} of {log_end:,}, all read")
+    yield Text(f"  {counted(lag.parked_orders, 'order')} parked", _BAD if lag.parked_orders else "")
+
+
+def _audit(status: _Status) -> Iterator[Text]:
+    audited, background, position = status.audited, status.facts.audit, status.facts.lag.position
+    yield Text("")
+    yield Text("Audit", "bold")
+    compared = counted(max(0, position - audited.from_position), "position")
+    whole = audited.from_position == 0
+    yield Text(
+        f"  {'the whole log' if whole else f'the newest {compared}'} compared with the queue"
+    )
+    if background is not None and not whole:
+        seconds_ago = background.last_pass_seconds_ago
+        ended = "has not ended yet" if seconds_ago is None else f"ended {duration(seconds_ago)} ago"
+        yield Text(f"  the last pass over the whole log {ended}")
+    for finding in audited.findings[:_MAX_NAMED]:
+        yield Text(f"  {finding_text(finding)}", _BAD)
+    if len(audited.findings) > _MAX_NAMED:
+        more = counted(len(audited.findings) - _MAX_NAMED, "order")
+        yield Text(f"  and {more} more: `pulse projections audit` names them", _BAD)

@@ -2,17 +2,28 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from inspect import cleandoc
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import structlog
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 
 from pulse.cli.exits import WRONG_USAGE
+from pulse.errors import PulseError
 from pulse.logs import asked_for_json
 from pulse.printable import printable, printable_json, printable_lines
 from pulse.streams import drop_unwritten
@@ -22,7 +33,9 @@ _log = structlog.get_logger(__name__)
 AsJson = Annotated[bool, typer.Option("--json", help="The same as one JSON object.")]
 
 PIPE_COLUMNS: Final = 80
-_MOST_COLUMNS: Final = 110
+_MAX_COLUMNS: Final = 110
+_MAX_ECHOED_CHARACTERS: Final = 72
+PROGRESS_LINE_SECONDS: Final = 2.0
 _AS_WRITTEN: Final = "\b\n"
 """What tells the help formatter to keep a paragraph's lines."""
 
@@ -103,7 +116,7 @@ def echo(line: str | bytes) -> None:
 
 def columns(console: Console) -> int:
     """How wide a drawing may be: as the terminal, within reason, and always the same in a pipe."""
-    return min(console.width, _MOST_COLUMNS) if console.is_terminal else PIPE_COLUMNS
+    return min(console.width, _MAX_COLUMNS) if console.is_terminal else PIPE_COLUMNS
 
 
 def has_blocks(console: Console) -> bool:
@@ -131,6 +144,53 @@ def instant(at: datetime) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 order`, `2,000 orders`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def order_id_of(text: str) -> UUID:
+    """The id a person typed.
+
+    Raises:
+        PulseError: it is no id, so no order has it.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        raise no_order(text) from None
+
+
+def no_order(order_id: str) -> PulseError:
+    """What to say of an id that no order has."""
+    return PulseError(
+        f"no order has the id {order_id[:_MAX_ECHOED_CHARACTERS]}: take it from the answer to its "
+        "POST, or from order_queue_status by its order_unique_key"
+    )
+
+
+@contextlib.contextmanager
+def progress_on(console: Console, noun: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many are done, of how many: a bar on a terminal, elsewhere a line each 2 s."""
+    if console.is_terminal:
+        shown = (
+            TextColumn(noun),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*shown, console=console) as bar:
+            task = bar.add_task(noun, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    next_at = time.monotonic() + PROGRESS_LINE_SECONDS
+
+    def print_now_and_then(done: int, total: int) -> None:
+        nonlocal next_at
+        now = time.monotonic()
+        if now >= next_at:
+            next_at = now + PROGRESS_LINE_SECONDS
+            console.print(f"{noun} {done:,} of {total:,}")
+
+    yield print_now_and_then
 
 
 def add_command(commands: typer.Typer, function: Callable[..., Any]) -> None:

@@ -69,7 +69,7 @@ def test_each_says_why_and_what_to_do(conninfo: str) -> None:
     created = fill(conninfo)[3]
     found = failed_json(conninfo)["orders"][2]
     assert found.pop("failure_message").startswith("claimed by worker-1 and not split within 300 s")
-    assert found.pop("what_to_do").startswith("A worker took it and never came to an end")
+    assert found.pop("what_to_do").startswith("A worker took it and never finished")
     times = msgspec.json.decode(
         msgspec.json.encode([created.timestamp, created.timestamp + timedelta(seconds=300)])
     )
@@ -116,7 +116,7 @@ def test_only_those_of_a_reason(conninfo: str) -> None:
 def test_the_limit_keeps_the_newest_and_says_that_there_are_more(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders, "MOST_ORDERS_A_PAGE", 1)
+    monkeypatch.setattr(orders, "MAX_ORDERS_A_PAGE", 1)
     created = fill(conninfo)
     found = failed_json(conninfo, "--limit", "2")
     assert ids(found) == [created[5].originator_id, created[4].originator_id]

@@ -91,7 +91,7 @@ def test_the_way_is_shown_in_positions_on_stderr(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(conninfo, *stored([event for n in range(20) for event in completed(n)]))
-    monkeypatch.setattr("pulse.cli.progress._LINE_SECONDS", 0)
+    monkeypatch.setattr("pulse.cli.terminal.PROGRESS_LINE_SECONDS", 0)
     monkeypatch.setattr("pulse.application.verification.PAGE", 5)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.err.splitlines()[-1] == "position 40 of 40"

@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pulse.cli.progress import progress_on
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import SafeConsole, columns, duration, errors
+from pulse.cli.terminal import SafeConsole, columns, duration, errors, progress_on
 from pulse.printable import printable, printable_json, printable_lines
 from tests.support.events import order_created, slices_scheduled
 
@@ -65,7 +64,7 @@ def test_long_work_shows_a_bar_on_a_terminal() -> None:
     with progress_on(shown, "position") as on_progress:
         on_progress(0, 2_000)
         on_progress(2_000, 2_000)
-    assert "positions" in text_of(shown)
+    assert "position" in text_of(shown)
     assert "2000/2000" in text_of(shown)
 
 
@@ -73,7 +72,7 @@ def test_long_work_shows_a_plain_line_now_and_then_in_a_pipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seconds = iter([0.0, 1.9, 2.1, 2.2, 4.2])
-    monkeypatch.setattr("pulse.cli.progress.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("pulse.cli.terminal.time.monotonic", lambda: next(seconds))
     shown = console(terminal=False)
     with progress_on(shown, "position") as on_progress:
         for position in (1_000, 2_000, 3_000, 4_000):
@@ -83,7 +82,7 @@ def test_long_work_shows_a_plain_line_now_and_then_in_a_pipe(
 
 def test_progress_that_cannot_be_written_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, 2.1, 4.2])
-    monkeypatch.setattr("pulse.cli.progress.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("pulse.cli.terminal.time.monotonic", lambda: next(seconds))
     with Path("/dev/full").open("wb", buffering=0) as full:
         stream = io.TextIOWrapper(full, write_through=True)
         monkeypatch.setattr("sys.stderr", stream)

@@ -14,10 +14,9 @@ from rich.text import Text
 
 from pulse.application import newest_terms
 from pulse.cli.exits import NOT_WELL, extra_needed, on_postgres
-from pulse.cli.progress import progress_on
 from pulse.cli.schedule_text import draw
 from pulse.cli.splitter.show import title
-from pulse.cli.terminal import PIPE_COLUMNS, AsJson, counted, echo, errors, output
+from pulse.cli.terminal import PIPE_COLUMNS, AsJson, counted, echo, errors, output, progress_on
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     SCHEDULE_RULES,

@@ -1,9 +1,9 @@
 """`pulse splitter verify`: every stored schedule derived again and compared."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
@@ -11,14 +11,10 @@ import typer
 from rich.text import Text
 
 from pulse.application import Finding, Unverified, Verified, verify_log, verify_order
-from pulse.cli.exits import NOT_WELL, open_tools_or_stop, run_to_end
-from pulse.cli.progress import OnProgress, progress_on
-from pulse.cli.replay import order_id_of
-from pulse.cli.terminal import counted, echo, errors, output
+from pulse.cli.exits import NOT_WELL, on_postgres
+from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
 from pulse.printable import printable
-from pulse.process.startup import settings_from_environment
 from pulse.process.tools import Tools
-from pulse.settings import Settings
 
 _SENTENCES: Final = {
     "DIFFERS": "differs from what its creation derives",
@@ -32,8 +28,6 @@ _COUNTED: Final = {
     "UNREADABLE": "cannot be derived",
     "NEWER_CODE": "ask for newer code",
 }
-
-
 _OBSTACLES: Final = {
     "PARKED": "parked",
     "UNREADABLE": "cannot be read",
@@ -60,12 +54,12 @@ def verify(
         list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="These orders alone.")
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Derive every stored schedule again and compare it, byte for byte.
 
     A schedule is a function of its order's creation: the recorded seed and the
-    recorded splitter version. This reads the log, derives each schedule anew in
+    recorded splitter version. This reads the log, derives each schedule again in
     this process and names, for every order that differs, the first slice that
     does and the rules that it breaks (with ORDER_ID, every breach). It cannot see
     what was taken out of the log, or a history that was replaced as a whole.
@@ -86,33 +80,15 @@ def verify(
       pulse splitter verify
       pulse splitter verify 9ff54a4d-a8eb-5a4c-a146-a92918cb5546
     """
-    settings, proof = settings_from_environment(), Proof()
+    proof = Proof()
     tell = proof.findings.append if as_json else partial(_tell, in_full=bool(order_ids))
-    with progress_on(errors(), "position") as on_progress:
-        run_to_end(_prove(settings, order_ids, proof, on_progress, tell))
-    if as_json:
-        echo(msgspec.json.encode(_machine_form(proof)))
-    else:
-        for order in proof.unverified.values():
-            output().print(_not_verified(order))
-        output().print(_summed_up(proof))
-    if proof.faults or proof.unverified:
-        raise typer.Exit(NOT_WELL)
 
-
-async def _prove(
-    settings: Settings,
-    texts: list[str] | None,
-    proof: Proof,
-    on_progress: OnProgress,
-    tell: Callable[[Finding], None],
-) -> None:
-    async with open_tools_or_stop(settings) as tools:
-        order_ids = [order_id_of(text) for text in texts or ()]
+    async def prove(tools: Tools) -> None:
+        asked = [order_id_of(text) for text in order_ids or ()]
         for parked in await tools.parked.all():
-            if not order_ids or parked.order_id in order_ids:
+            if not asked or parked.order_id in asked:
                 proof.unverified[parked.order_id] = Unverified.parked(parked)
-        async for verified in _orders(tools, order_ids) if order_ids else verify_log(tools.store):
+        async for verified in _orders(tools, asked) if asked else verify_log(tools.store):
             proof.schedules += verified.schedules
             proof.slices += verified.slices
             proof.position = verified.position
@@ -123,8 +99,24 @@ async def _prove(
                 proof.unverified.setdefault(order.order_id, order)
             on_progress(verified.position, verified.end)
 
+    with progress_on(errors(), "position") as on_progress:
+        on_postgres(prove)
+    if as_json:
+        unverified = list(proof.unverified.values())
+        echo(msgspec.json.encode(msgspec.structs.asdict(proof) | {"unverified": unverified}))
+    else:
+        for order in proof.unverified.values():
+            line = Text(f"order {order.order_id} at position {order.position:,} ")
+            line.append("was not verified", "bold red")
+            output().print(
+                line.append(f": {_OBSTACLES[order.obstacle]}: {printable(order.detail)}")
+            )
+        output().print(_summed_up(proof))
+    if proof.faults or proof.unverified:
+        raise typer.Exit(NOT_WELL)
 
-async def _orders(tools: Tools, order_ids: list[UUID]) -> AsyncIterator[Verified]:
+
+async def _orders(tools: Tools, order_ids: Sequence[UUID]) -> AsyncIterator[Verified]:
     for order_id in order_ids:
         yield await verify_order(tools.store, order_id)
 
@@ -140,16 +132,6 @@ def _tell(finding: Finding, *, in_full: bool) -> None:
     console.print(line)
     for breach in finding.broken_rules if in_full else ():
         console.print(f"  {breach.rule}: {printable(breach.breach)}")
-
-
-def _not_verified(order: Unverified) -> Text:
-    line = Text(f"order {order.order_id} at position {order.position:,} ")
-    line.append("was not verified", "bold red")
-    return line.append(f": {_OBSTACLES[order.obstacle]}: {printable(order.detail)}")
-
-
-def _machine_form(proof: Proof) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(proof), "unverified": list(proof.unverified.values())}
 
 
 def _summed_up(proof: Proof) -> Text:
