@@ -104,53 +104,13 @@ class Database:
         return await self._sessions.connect(role)
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A pooled connection in autocommit.
+    async def connection(self, *, lock_seconds: float | None = None) -> AsyncIterator[Connection]:
+        """A pooled connection in autocommit, which waits that long for locks (None: as usual).
 
         Raises:
             DatabaseUnavailable: none could be had in time, or it broke while in use.
         """
-        async with self._checkout(self.limits.lock_seconds) as connection:
-            yield connection
-
-    async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run a query that changes nothing; tried again on another connection if its own broke.
-
-        Connections that a restart of Postgres left dead in the pool are met here and replaced.
-        While the pool is exhausted, it waits for no lock for long.
-
-        Raises:
-            DatabaseUnavailable: Postgres is away or overloaded.
-        """
-        for attempt in range(1, _READ_ATTEMPTS + 1):
-            broken = False
-            try:
-                lock_seconds = self._wait_seconds(self.limits.lock_seconds)
-                async with self._checkout(lock_seconds) as connection:
-                    try:
-                        return await query(connection)
-                    finally:
-                        broken = connection.broken
-            except DatabaseUnavailable as error:
-                if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-                    self._note_exhausted()
-                if attempt == _READ_ATTEMPTS or not broken:
-                    raise
-                await self._pool.check()
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    async def verify(self) -> None:
-        """Verify that a session of the pool is still as Pulse needs it, the server's role included.
-
-        Raises:
-            DatabaseUnavailable: it is not, and says why; or Postgres is away or overloaded.
-        """
-        await self.read(
-            lambda connection: self._sessions.verify(connection, leave_out={"lock_timeout"})
-        )
-
-    @contextlib.asynccontextmanager
-    async def _checkout(self, lock_seconds: float) -> AsyncIterator[Connection]:
+        lock_seconds = self.limits.lock_seconds if lock_seconds is None else lock_seconds
         try:
             wait_seconds = self._wait_seconds(self.limits.checkout_seconds)
             async with self._pool.connection(wait_seconds) as connection:
@@ -168,6 +128,46 @@ class Database:
             raise DatabaseUnavailable(self._refusal or describe(error)) from error
         except UNAVAILABLE_ERRORS as error:
             raise DatabaseUnavailable(describe(error)) from error
+
+    async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a query that changes nothing; tried again on another connection if its own broke.
+
+        Connections that a restart of Postgres left dead in the pool are met here and replaced.
+        While the pool is exhausted, it waits for no lock for long.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away or overloaded.
+        """
+        for attempt in range(1, _READ_ATTEMPTS + 1):
+            broken = False
+            try:
+                lock_seconds = self._wait_seconds(self.limits.lock_seconds)
+                async with self.connection(lock_seconds=lock_seconds) as connection:
+                    try:
+                        return await query(connection)
+                    finally:
+                        broken = connection.broken
+            except DatabaseUnavailable as error:
+                if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                    self._note_exhausted()
+                if attempt == _READ_ATTEMPTS or not broken:
+                    raise
+                await self.replace_broken()
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def replace_broken(self) -> None:
+        """Replace pooled connections that are dead."""
+        await self._pool.check()
+
+    async def verify(self) -> None:
+        """Verify that a session of the pool is still as Pulse needs it, the server's role included.
+
+        Raises:
+            DatabaseUnavailable: it is not, and says why; or Postgres is away or overloaded.
+        """
+        await self.read(
+            lambda connection: self._sessions.verify(connection, leave_out={"lock_timeout"})
+        )
 
     def _note_exhausted(self) -> None:
         self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds

@@ -7,7 +7,13 @@ from typing import Any, Protocol, Self, TypeVar
 
 import psycopg
 
-from pulse.postgres import Connection, Database
+from pulse.postgres import (
+    UNAVAILABLE_ERRORS,
+    Connection,
+    Database,
+    DatabaseUnavailable,
+    describe,
+)
 from tests.simulation.memory.server import Result, Server, Session
 from tests.simulation.memory.statements import STATEMENTS, Statement
 
@@ -75,8 +81,6 @@ class MemoryCursor:
 
 class MemoryConnection:
     """Autocommit, but within `transaction`; within `pipeline` statements go together."""
-
-    lock_seconds: float | None = None  # which the pool sets
 
     def __init__(
         self, server: Server, network: Network, statements: Mapping[str, Statement] = STATEMENTS
@@ -213,47 +217,8 @@ class _Block:
         await self._connection.leave_block(kind)
 
 
-class _Pool:
-    """Hands out connections that stand; those that broke are replaced."""
-
-    def __init__(self, connect: Callable[[], MemoryConnection]) -> None:
-        self._connect = connect
-        self._idle: list[MemoryConnection] = []
-
-    def connection(self, _timeout: float) -> "_Checkout":
-        return _Checkout(self)
-
-    def take(self) -> MemoryConnection:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.closed:
-                return connection
-        return self._connect()
-
-    def give_back(self, connection: MemoryConnection) -> None:
-        if not connection.closed:
-            self._idle.append(connection)
-
-    async def check(self) -> None:
-        pass
-
-
-class _Checkout:
-    __slots__ = ("_connection", "_pool")
-
-    def __init__(self, pool: _Pool) -> None:
-        self._pool = pool
-
-    async def __aenter__(self) -> MemoryConnection:
-        self._connection = self._pool.take()
-        return self._connection
-
-    async def __aexit__(self, *_: object) -> None:
-        self._pool.give_back(self._connection)
-
-
 class MemoryDatabase(Database):
-    """Pulse's own `Database`, its way of reading and naming faults included, on such a pool."""
+    """Pulse's own `Database`, its way of reading included, on such connections."""
 
     def __init__(
         self,
@@ -265,7 +230,7 @@ class MemoryDatabase(Database):
         self.server = server
         self._network = network or Direct()
         self._statements = statements
-        self._pool: Any = _Pool(self._open_session)
+        self._idle: list[MemoryConnection] = []
 
     def _open_session(self) -> MemoryConnection:
         return MemoryConnection(self.server, self._network, self._statements)
@@ -275,6 +240,25 @@ class MemoryDatabase(Database):
 
     async def close(self) -> None:
         pass
+
+    async def replace_broken(self) -> None:
+        pass
+
+    @asynccontextmanager
+    async def connection(
+        self,
+        *,
+        lock_seconds: float | None = None,  # noqa: ARG002 - no statement here waits for a lock
+    ) -> AsyncIterator[Connection]:
+        self._idle = [connection for connection in self._idle if not connection.closed]
+        connection: Any = self._idle.pop() if self._idle else self._open_session()
+        try:
+            yield connection
+        except UNAVAILABLE_ERRORS as error:
+            raise DatabaseUnavailable(describe(error)) from error
+        finally:
+            if not connection.closed:
+                self._idle.append(connection)
 
     async def connect(self, role: str) -> Connection:  # noqa: ARG002 - Database's word
         connection = self._open_session()

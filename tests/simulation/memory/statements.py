@@ -49,11 +49,6 @@ def try_append(server: Server, _: Session, __: Any) -> Result:
     return Result([])
 
 
-def set_lock_timeout(_: Server, __: Session, ___: Any) -> Result:
-    """No statement here waits for a lock that long."""
-    return Result([])
-
-
 def select_streams(server: Server, _: Session, parameters: Any) -> Result:
     streams = server.log.streams
     return Result([_row(r) for i in sorted(set(parameters[0])) for r in streams.get(i, ())])
@@ -262,7 +257,6 @@ def _orders_being_settled(server: Server) -> Mapping[Any, Any]:
 
 
 _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
-    "pulse.postgres": (set_lock_timeout,),
     "pulse.eventstore": (
         append_events,
         append_events_or_fail,
