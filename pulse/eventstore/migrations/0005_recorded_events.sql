@@ -10,3 +10,11 @@ BEGIN ATOMIC
            GREATEST('0001-01-01 00:00:00+00', LEAST(s.recorded_at, '9999-12-31 23:59:59.999999+00'))
       FROM stored_events s;
 END;
+
+-- The last id that the log's sequence has issued: 0 before the first, null without the right to ask.
+CREATE OR REPLACE FUNCTION last_issued_id() RETURNS bigint LANGUAGE sql
+BEGIN ATOMIC
+    SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
+                THEN COALESCE(pg_sequence_last_value(s.name::regclass), 0) END
+      FROM (SELECT pg_get_serial_sequence('stored_events', 'notification_id') AS name) s;
+END;

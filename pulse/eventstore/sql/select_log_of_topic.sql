@@ -8,9 +8,8 @@ SELECT scanned.last_position, e.*
                  ORDER BY notification_id
                  LIMIT %(most_scanned)b::bigint) next) scanned
   LEFT JOIN LATERAL (
-       SELECT notification_id, originator_id, originator_version, topic, state,
-              GREATEST('0001-01-01 00:00:00+00', LEAST(recorded_at, '9999-12-31 23:59:59.999999+00'))
-         FROM stored_events
+       SELECT *
+         FROM recorded_events()
         WHERE notification_id > %(after)b::bigint
           AND notification_id <= scanned.last_position
           AND topic = %(topic)b::text

@@ -3,12 +3,9 @@
 -- and whether the next id to be issued is taken. The snapshot is older than the look at the sequence,
 -- so an append under way is never beyond it.
 WITH issued AS (
-    SELECT s.name,
-           CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
-                THEN COALESCE(pg_sequence_last_value(s.name::regclass), 0) END AS last_id
-      FROM (SELECT pg_get_serial_sequence('stored_events', 'notification_id') AS name) s
+    SELECT last_issued_id() AS last_id
 )
-SELECT i.name,
+SELECT pg_get_serial_sequence('stored_events', 'notification_id'),
        COALESCE((SELECT max(notification_id) FROM stored_events), 0),
        i.last_id,
        (SELECT notification_id FROM stored_events WHERE notification_id > i.last_id
