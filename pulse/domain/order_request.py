@@ -159,7 +159,7 @@ def _refuse_repeated_fields(body: bytes) -> None:
 
 
 def _fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Any other name lies in a value that its field's rule refuses."""
+    """Any other name is within a value that its field's rule refuses."""
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields and name in _PATHS:

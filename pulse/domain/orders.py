@@ -78,7 +78,7 @@ def decide(command: Command, order: Order | None) -> tuple[Event, ...]:
     Raises:
         OrderUniqueKeyTaken: the key belongs to an order with other data.
         OrderNotPlaced: there is no order to split or to time out.
-        SplitterUnknown: the order wants a newer splitter than this code has.
+        SplitterUnknown: the order needs a newer splitter than this code has.
     """
     match command:
         case PlaceOrder():

@@ -1,4 +1,4 @@
-"""What every schedule must satisfy. The rules are these functions and stand nowhere else.
+"""What every schedule must satisfy. The rules are these functions, and are written nowhere else.
 
 Each takes the terms and the slices and yields a sentence with the numbers for every breach. All
 arithmetic is on integers: shares and microseconds. The worker, the tests, the auditor's command,
@@ -34,7 +34,7 @@ def slices_are_well_formed(_: SplitTerms, slices: Sequence[Slice]) -> Iterator[s
     """Every slice has a whole number, a whole number of shares and a time in UTC."""
     for place, s in enumerate(slices, 1):
         if not isinstance(s, Slice):
-            yield f"what stands at place {place} is no slice: {type(s).__name__}"
+            yield f"the value at place {place} is no slice: {type(s).__name__}"
             continue
         if not _is_whole(s.sequence_number):
             yield f"the slice at place {place} has the number {_shown(s.sequence_number)}"
@@ -131,7 +131,7 @@ SCHEDULE_RULES: Final[tuple[Rule, ...]] = (
 
 
 def broken_rules(terms: SplitTerms, slices: Iterable[Slice]) -> tuple[BrokenRule, ...]:
-    """Every breach of every rule; empty for a schedule that may stand.
+    """Every breach of every rule; empty for a valid schedule.
 
     Takes whatever somebody's splitter makes and raises nothing for it: where the first rule is
     broken so that nothing can be computed (no whole numbers, no moments), it alone speaks.
@@ -178,7 +178,7 @@ def _is_moment(at: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value as it may stand in a sentence, whatever it is."""
+    """The text of any value, for a sentence."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bool | float | str | None) or _is_whole(value):

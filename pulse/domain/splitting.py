@@ -5,8 +5,6 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
-
 from pulse.domain.errors import SplitterUnknown
 from pulse.domain.order_request import OrderSpec
 from pulse.domain.splitmix import SplitMix64
@@ -44,15 +42,18 @@ class SplitTerms(Value, frozen=True):
 
 def split_terms_of(spec: OrderSpec, *, seed: int, starts_at: datetime) -> SplitTerms:
     """The terms of an order: its spec, its recorded seed, its creation."""
+    config = spec.split_config
     return SplitTerms(
         total_quantity=spec.total_quantity,
-        **msgspec.structs.asdict(spec.split_config),
+        num_splits=config.num_splits,
+        duration_minutes=config.duration_minutes,
+        randomize=config.randomize,
         seed=seed,
         starts_at=starts_at,
     )
 
 
-# The arithmetic of the properties stands in functions, which the mutation tests can reach.
+# The arithmetic of the properties is in functions, which the mutation tests can reach.
 
 
 def _duration_microseconds(terms: SplitTerms) -> int:
@@ -71,7 +72,7 @@ def split_v1(terms: SplitTerms) -> tuple[Slice, ...]:
     """Splitter version 1: a ring of exchanges and a shuffle for shares, a jitter for times.
 
     Even quantities and even times come first. Randomised, each place in turn meets its neighbour
-    in a ring and the two divide what they hold anew, evenly over all the divisions the bounds
+    in a ring and the two divide what they hold again, evenly over all the divisions the bounds
     allow; then all places are shuffled, which makes every position exactly alike. Each inner time
     is drawn evenly from its 30 % either way. Draws are taken in this order: one per place of the
     ring, one per step of the shuffle, one per inner time.

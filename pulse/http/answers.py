@@ -30,7 +30,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 def order_id_of(text: str) -> UUID:
-    """The id that a path names, in the form Pulse gives out; any other is the id of no order.
+    """The id that a path names, in the one form that Pulse answers with; no order has another.
 
     `UUID` alone would also take braces, `urn:`, underscores, and dashes in any place.
 

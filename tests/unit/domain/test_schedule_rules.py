@@ -250,7 +250,7 @@ def test_a_slice_that_cannot_be_computed_with_is_found_and_nothing_more_is_said(
 
 @pytest.mark.parametrize("stranger", [None, 20, {"quantity": 20}, EVEN])
 def test_what_is_no_slice_is_found(stranger: Any) -> None:
-    told = f"what stands at place 2 is no slice: {type(stranger).__name__}"
+    told = f"the value at place 2 is no slice: {type(stranger).__name__}"
     first, _, third, *others = schedule()
     halved = msgspec.structs.replace(third, quantity=10.5)
     assert broken_rules(EVEN, (first, stranger, halved, *others)) == (
