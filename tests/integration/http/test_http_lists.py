@@ -416,6 +416,7 @@ async def test_lists_are_unavailable_while_the_tables_are_away(
     for path in (ORDERS, SLICES):
         fault(await api.get(path), 503, "UNAVAILABLE")
     with psycopg.connect(conninfo) as connection:
-        connection.execute("ALTER TABLE away RENAME TO order_slices")
+        connection.execute("ALTER TABLE slices_away RENAME TO order_slices")
+        connection.execute("ALTER TABLE queue_away RENAME TO order_queue")
     for path in (ORDERS, SLICES):
         assert (await api.get(path)).status_code == 200
