@@ -137,7 +137,6 @@ class Node:
     def _orphans(self) -> Loop:
         orphans = OrphanedClaims(
             self._database,
-            own_worker=self._origin.instance,
             timeout_seconds=self._settings.timeout_seconds,
             on_release=self._on_release,
         )
@@ -157,7 +156,7 @@ class Node:
     def _splitting(self, presence: Presence) -> Loop:
         worker = SplittingWorker(
             self._store,
-            Claims(self._database, presence.worker),
+            Claims(self._database, presence.worker, on_rename=presence.rename),
             self._clock_watch.corrected,
             self._origin,
             batch_size=self._settings.batch_size,

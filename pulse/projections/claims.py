@@ -8,7 +8,7 @@ which it has heard nothing for too long.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -39,7 +39,6 @@ _OLDEST: Final = (datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
 _CLAIM_ORDERS = load_sql(__package__, "claim_orders")
 _RELEASE_CLAIMS = load_sql(__package__, "release_claims")
 _FORGET_CLAIMS = load_sql(__package__, "forget_claims")
-_RELEASE_UNSETTLED = load_sql(__package__, "release_unsettled")
 _RELEASE_ORPHANS = load_sql(__package__, "release_orphans")
 _SELECT_OVERDUE_CLAIMS = load_sql(__package__, "select_overdue_claims")
 _SELECT_WORKERS = load_sql(__package__, "select_workers")
@@ -52,8 +51,13 @@ class Claims:
     Each method raises DatabaseUnavailable where it may have been carried out or not.
     """
 
-    def __init__(self, database: Database, worker: str) -> None:
+    def __init__(
+        self, database: Database, worker: str, *, on_rename: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.worker = worker
+        self._name = worker
+        self._renamings = 0
+        self._on_rename = on_rename
         self._database = database
         self._splitter_versions = sorted(SPLITTERS)
         self._forgotten: deque[UUID] = deque(maxlen=_MAX_FORGOTTEN)
@@ -79,11 +83,15 @@ class Claims:
             await connection.execute(_FORGET_CLAIMS, (forgotten, self.worker), prepare=True)
         self._forgotten += forgotten
 
-    async def release_unsettled(self) -> int:
-        """Hand back every order held that has no outcome in the log; returns how many."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(_RELEASE_UNSETTLED, (self.worker,), prepare=True)
-            return cursor.rowcount
+    def abandon(self) -> None:
+        """Go on under a new name, since a reply was lost and it is not known what is held.
+
+        What the former name holds, or will hold when a statement under way is carried out late, is
+        orphaned with the presence under that name, and is released like a gone worker's.
+        """
+        self._renamings += 1
+        self.worker = f"{self._name}.{self._renamings}"
+        self._on_rename(self.worker)
 
 
 class Presence:
@@ -98,6 +106,8 @@ class Presence:
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self.worker = worker
+        self._renamed = WakeUp()
+        self._held_name: str | None = None
         self._last_held_at: float | None = None
         self._silence_milliseconds = str(round(silence_seconds * 1000))
         self._listener = Listener(
@@ -107,9 +117,10 @@ class Presence:
     @property
     def held(self) -> bool:
         """Whether the lock is held now; a worker that is not present claims nothing."""
-        if self._listener.connected or self._last_held_at is None:
+        held = self._listener.connected and self._held_name == self.worker
+        if held or self._last_held_at is None:
             self._last_held_at = asyncio.get_running_loop().time()
-        return self._listener.connected
+        return held
 
     @property
     def fault(self) -> str | None:
@@ -124,13 +135,30 @@ class Presence:
             "cannot be made, see wakeups.listener_lost in the log"
         )
 
+    def rename(self, worker: str) -> None:
+        """Be present under that name from now on, and no longer under the former one."""
+        self.worker = worker
+        self._renamed.set()
+
     async def run(self) -> None:
         """Be present until cancelled, again and again if the connection breaks."""
-        await self._listener.run()
+        while True:
+            listening = asyncio.ensure_future(self._listener.run())
+            renamed = asyncio.ensure_future(self._renamed.wait(None))
+            try:
+                await asyncio.wait({listening, renamed}, return_when=asyncio.FIRST_COMPLETED)
+                if listening.done():  # it never returns: it crashed
+                    await listening
+            finally:
+                listening.cancel()
+                renamed.cancel()
+                await asyncio.gather(listening, renamed, return_exceptions=True)
 
     async def _hold(self, connection: Connection) -> None:
-        parameters = (self._silence_milliseconds, PRESENCE_CLASS, self.worker)
+        worker = self.worker
+        parameters = (self._silence_milliseconds, PRESENCE_CLASS, worker)
         await connection.execute(_HOLD_PRESENCE, parameters)
+        self._held_name = worker
 
 
 class WorkerClaims(msgspec.Struct, frozen=True):
@@ -180,16 +208,14 @@ async def read_workers(connection: Connection, timeout_seconds: float) -> Worker
     return Workers(rows[0][0], claims, timeout_seconds)
 
 
-async def release_orphans(
-    database: Database, *, own_worker: str, timeout_seconds: float
-) -> Counter[str]:
+async def release_orphans(database: Database, timeout_seconds: float) -> Counter[str]:
     """Hand back every orphan younger than the timeout; how many orders, by the worker's name.
 
     Raises:
         DatabaseUnavailable: it may have been done or not.
     """
     async with database.connection() as connection:
-        rows = await fetch(connection, _RELEASE_ORPHANS, (own_worker, timeout_seconds))
+        rows = await fetch(connection, _RELEASE_ORPHANS, (timeout_seconds,))
     return Counter(row[1] for row in rows)
 
 

@@ -26,12 +26,10 @@ class OrphanedClaims(Job[Counter[str]]):
         self,
         database: Database,
         *,
-        own_worker: str,
         timeout_seconds: float,
         on_release: Callable[[], None],
     ) -> None:
         self._database = database
-        self._own_worker = own_worker
         self._timeout_seconds = timeout_seconds
         self._on_release = on_release
 
@@ -43,9 +41,7 @@ class OrphanedClaims(Job[Counter[str]]):
         Raises:
             DatabaseUnavailable: it may have been done or not; the next look tells.
         """
-        released = await release_orphans(
-            self._database, own_worker=self._own_worker, timeout_seconds=self._timeout_seconds
-        )
+        released = await release_orphans(self._database, self._timeout_seconds)
         for worker, orders in released.items():
             _log.warning("claims.orphans_released", worker=worker, orders=orders)
         if released:

@@ -26,7 +26,6 @@ from pulse.postgres import DatabaseUnavailable
 from pulse.projections.claims import Claims
 
 _log = structlog.get_logger(__name__)
-_DOUBT_SECONDS: Final = 60.0
 _AFTER_HANDING_BACK_SECONDS: Final = 0.5
 _NOT_PRESENT_SECONDS: Final = 0.1
 _SLICES_BETWEEN_YIELDS: Final = 100
@@ -59,10 +58,9 @@ class SplittingWorker(Job[SplitBatch]):
 
     Whoever loses leaves the claim alone: projecting the winner's event ends it. An append whose
     outcome is unknown is not handed back either; only what certainly did not happen is. An order
-    that only newer code can read is left to it as if it had never been claimed here. Where an
-    answer was lost (of a claim, an append, a release) the worker asks the log before it claims
-    again, and hands back what has no outcome there; for a minute, since what it sent may be carried
-    out long after the connection broke.
+    that only newer code can read is left to it as if it had never been claimed here. Where a reply
+    was lost (of a claim, an append, a release) the worker goes on under a new name, so that what
+    the former one holds is recovered like any gone worker's claims.
     """
 
     name = "splitting"
@@ -88,7 +86,6 @@ class SplittingWorker(Job[SplitBatch]):
         self._max_split_delay_seconds = max_split_delay_seconds
         self._timeout_seconds = timeout_seconds
         self._is_present = is_present
-        self._doubt_ends_at: float | None = None
 
     async def run_once(self) -> SplitBatch:
         """Claim a batch, settle each order in it, hand back what could not be settled.
@@ -98,20 +95,26 @@ class SplittingWorker(Job[SplitBatch]):
         """
         if not self._is_present():
             return SplitBatch(0, Counter(), present=False)
-        doubt_ends_at = await self._doubt_after_a_look()
-        self._doubt()
-        claims = await self._claims.claim(self._batch_size)
-        if claims:
-            _log.debug("orders.claimed", orders=len(claims), first=str(next(iter(claims))))
-        fates = await self._settle_all(claims) if claims else {}
-        if Fate.UNKNOWN not in fates.values():
-            self._doubt_ends_at = doubt_ends_at
+        try:
+            claims = await self._claims.claim(self._batch_size)
+        except DatabaseUnavailable:
+            self._abandon_claims()
+            raise
         if not claims:
             return SplitBatch(0, Counter())
-        await self._hand_back(fates)
+        _log.debug("orders.claimed", orders=len(claims), first=str(next(iter(claims))))
+        fates = await self._settle_all(claims)
+        handed_back = await self._hand_back(fates)
+        if Fate.UNKNOWN in fates.values() or not handed_back:
+            self._abandon_claims()
         batch = SplitBatch(len(claims), Counter(fates.values()))
         _log.info("orders.split", **{fate.name.lower(): n for fate, n in batch.fates.items()})
         return batch
+
+    def _abandon_claims(self) -> None:
+        former = self._claims.worker
+        self._claims.abandon()
+        _log.info("claims.abandoned", former=former, worker=self._claims.worker)
 
     def pause_after(self, result: SplitBatch) -> float | None:
         """None at all after a full batch; a short one where the same orders would come again."""
@@ -120,19 +123,6 @@ class SplittingWorker(Job[SplitBatch]):
         if result.fates.keys() & {Fate.HANDED_BACK, Fate.LEFT_TO_NEWER, Fate.UNKNOWN}:
             return _AFTER_HANDING_BACK_SECONDS
         return NOW if result.claimed == self._batch_size else None
-
-    def _doubt(self) -> None:
-        self._doubt_ends_at = asyncio.get_running_loop().time() + _DOUBT_SECONDS
-
-    async def _doubt_after_a_look(self) -> float | None:
-        """Until when to look again; None once it is over and the log was asked."""
-        if self._doubt_ends_at is None:
-            return None
-        handed_back = await self._claims.release_unsettled()
-        if handed_back:
-            _log.info("orders.handed_back", orders=handed_back, reason="an answer had been lost")
-        over = asyncio.get_running_loop().time() >= self._doubt_ends_at
-        return None if over else self._doubt_ends_at
 
     async def _settle_all(self, claims: dict[UUID, Claim]) -> dict[UUID, Fate]:
         try:
@@ -204,7 +194,8 @@ class SplittingWorker(Job[SplitBatch]):
         order = fold(self._store.mapper.events_of(stream))
         return next(iter(decide(command, order)), Fate.SETTLED_BY_ANOTHER)
 
-    async def _hand_back(self, fates: dict[UUID, Fate]) -> None:
+    async def _hand_back(self, fates: dict[UUID, Fate]) -> bool:
+        """Whether all that is to be handed back was."""
         handed_back = [order_id for order_id, fate in fates.items() if fate is Fate.HANDED_BACK]
         too_new = [order_id for order_id, fate in fates.items() if fate is Fate.LEFT_TO_NEWER]
         try:
@@ -213,14 +204,14 @@ class SplittingWorker(Job[SplitBatch]):
             if too_new:
                 await self._claims.forget(too_new)
         except DatabaseUnavailable as error:
-            self._doubt()
             orders = len(handed_back) + len(too_new)
             _log.warning("orders.not_handed_back", orders=orders, error=str(error))
-            return
+            return False
         if handed_back:
             _log.info("orders.handed_back", orders=len(handed_back))
         if too_new:
             _log.warning("orders.left_to_newer", orders=len(too_new))
+        return True
 
 
 def _fate(event: Event, outcome: Outcome) -> Fate:

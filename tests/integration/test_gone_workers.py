@@ -66,10 +66,8 @@ async def until_presence(presence: Presence, *, held: bool) -> None:
     await until(as_wanted, f"presence is held: {held}")
 
 
-def look_for_orphans(database: Database, *, by: str = "looker") -> OrphanedClaims:
-    return OrphanedClaims(
-        database, own_worker=by, timeout_seconds=TIMEOUT_SECONDS, on_release=lambda: None
-    )
+def look_for_orphans(database: Database) -> OrphanedClaims:
+    return OrphanedClaims(database, timeout_seconds=TIMEOUT_SECONDS, on_release=lambda: None)
 
 
 def monitor(database: Database, store: EventStore) -> TimeoutMonitor:
@@ -187,7 +185,7 @@ async def test_of_many_who_look_at_once_one_releases_each_orphan(
     async with running_store(database) as store:
         await queued(database, store, 40)
         await Claims(database, "gone").claim(100)
-        looks = [look_for_orphans(database, by=f"looker{n}").run_once() for n in range(5)]
+        looks = [look_for_orphans(database).run_once() for _ in range(5)]
         released = await asyncio.gather(*looks)
     assert sum(look["gone"] for look in released) == 40
     assert all(row[1] is None for row in claim_rows(conninfo))

@@ -1,5 +1,7 @@
-"""The splitting worker in doubt: an answer was lost, and the log is asked before it goes on."""
+"""After a lost reply the worker goes on under a new name; presence recovers the former claims."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
@@ -7,12 +9,15 @@ import pytest
 
 from pulse.domain import Claim, Event
 from pulse.eventstore import AppendOutcomeUnknown, EventStore, Outcome
+from pulse.loop import WakeUp
 from pulse.postgres import Database, DatabaseUnavailable, load_sql
-from pulse.projections.claims import Claims
+from pulse.projections.claims import Claims, Presence, read_workers, release_orphans
 from pulse.workers.splitting import Fate
 from tests.support.events import order_created, orders_created
 from tests.support.log import running_store
+from tests.support.read_model import project
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -54,21 +59,28 @@ class ClaimsThatCannotBeReleased(Claims):
         raise DatabaseUnavailable("away")
 
 
-async def test_orders_of_a_claim_whose_answer_was_lost_are_split_in_the_next_step(
+async def recover(database: Database) -> Counter[str]:
+    """What any process does every second: here no worker is present."""
+    return await release_orphans(database, timeout_seconds=300)
+
+
+async def test_orders_of_a_claim_whose_reply_was_lost_are_recovered_and_split(
     database: Database, store: EventStore
 ) -> None:
     created = orders_created(3)
     await append_and_project(store, database, created)
-    worker = splitting_worker(store, database, claims=ClaimsWithALostReply(database, "worker-1"))
+    claims = ClaimsWithALostReply(database, "worker-1")
+    worker = splitting_worker(store, database, claims=claims)
 
     with pytest.raises(DatabaseUnavailable):
         await worker.run_once()
-    assert {claim[0] for claim in (await claims_of(database)).values()} == {"worker-1"}
+    assert claims.worker == "worker-1.1"
 
+    assert await recover(database) == {"worker-1": 3}
     assert (await worker.run_once()).fates == {Fate.COMPLETED: 3}
 
 
-async def test_a_claim_that_commits_after_the_worker_looked_is_found_all_the_same(
+async def test_a_claim_that_is_carried_out_late_is_recovered_all_the_same(
     database: Database, store: EventStore
 ) -> None:
     await append_and_project(store, database, orders_created(3))
@@ -77,8 +89,10 @@ async def test_a_claim_that_commits_after_the_worker_looked_is_found_all_the_sam
         await late.execute(load_sql("pulse.projections", "claim_orders"), ([1], [], 10, "worker-1"))
         with pytest.raises(DatabaseUnavailable):
             await worker.run_once()
+        assert not await recover(database)
         assert (await worker.run_once()).claimed == 0
 
+    assert await recover(database) == {"worker-1": 3}
     assert (await worker.run_once()).fates == {Fate.COMPLETED: 3}
 
 
@@ -101,15 +115,16 @@ async def test_an_append_of_unknown_outcome_is_resolved_by_the_log(
     assert [c[0] for c in (await claims_of(database)).values()] == ["worker-1"]
     monkeypatch.setattr(store, "append_each", append_each)
 
+    assert await recover(database) == {"worker-1": 1}
     batch = await worker.run_once()
 
-    assert batch.claimed == (0 if written else 1)
+    assert batch.fates == {Fate.SETTLED_BY_ANOTHER if written else Fate.COMPLETED: 1}
     assert len(await events_of(store, created.originator_id)) == 2
-    holders = [c[0] for c in (await claims_of(database)).values()]
-    assert holders == ["worker-1"], "the projection ends the claim, not the worker"
+    await project(database)
+    assert await claims_of(database) == {}
 
 
-async def test_what_could_not_be_handed_back_is_handed_back_later(
+async def test_what_could_not_be_handed_back_is_recovered(
     database: Database, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created = orders_created(2)
@@ -125,4 +140,27 @@ async def test_what_could_not_be_handed_back_is_handed_back_later(
     assert (await worker.run_once()).fates == {Fate.HANDED_BACK: 2}
     monkeypatch.setattr(store, "read_streams", read_streams)
 
+    assert await recover(database) == {"worker-1": 2}
     assert (await worker.run_once()).fates == {Fate.COMPLETED: 2}
+
+
+async def test_a_renamed_worker_is_present_under_the_new_name_alone(database: Database) -> None:
+    presence = Presence(database, "worker-1", WakeUp())
+    claims = Claims(database, "worker-1", on_rename=presence.rename)
+    running = asyncio.create_task(presence.run())
+
+    async def is_held() -> bool:
+        return presence.held
+
+    await until(is_held, "the worker is present")
+    claims.abandon()
+    assert not presence.held
+    await until(is_held, "it is present again")
+
+    async def is_alone() -> bool:
+        return (await database.read(lambda connection: read_workers(connection, 300))).present == 1
+
+    await until(is_alone, "the former name is gone")
+    assert presence.worker == "worker-1.1"
+    running.cancel()
+    await asyncio.wait([running])

@@ -118,18 +118,6 @@ class FastMonitor(Planted):
         return instead_of(statements.select_overdue_claims, select_overdue_claims)
 
 
-class ReleaseInDoubt(Planted):
-    """After an append of unknown outcome a worker hands back all it holds, and asks no log."""
-
-    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
-        def release_unsettled(server: Server, session: Session, parameters: Any) -> Result:
-            (worker,) = parameters
-            held = list(server.tables.claims)
-            return statements.release_claims(server, session, (held, worker))
-
-        return instead_of(statements.release_unsettled, release_unsettled)
-
-
 class SplitsTheOverdue(Planted):
     """A worker splits whatever it is given, however old the order is."""
 

@@ -104,7 +104,6 @@ class Process:
     def _orphans_loop(self) -> Loop:
         orphans = OrphanedClaims(
             self._database,
-            own_worker=self.name,
             timeout_seconds=self._world.profile.timeout,
             on_release=self._on_release,
         )
@@ -124,7 +123,7 @@ class Process:
         profile = self._world.profile
         worker = self._world.planted.worker(
             self.store,
-            Claims(self._database, self.name),
+            Claims(self._database, self.name, on_rename=self.presence.rename),
             self._clock,
             self._origin,
             batch_size=profile.batch_size,

@@ -14,7 +14,7 @@ AWAITS: Final = (
     *("select_streams", "select_streams", "select_streams"),
     *("claim_orders", "claim_orders", "lock_position", "COMMIT"),
     *("select_stored", "select_overdue_claims", "select_issued_log", "insert_orders", "connect"),
-    *("release_orphans", "release_unsettled", "release_claims", "advance_position"),
+    *("release_orphans", "release_orphans", "release_claims", "advance_position"),
     "settle_orders+insert_slices+delete_settled_claims",
     "insert_orders+settle_orders+insert_slices+delete_settled_claims",
 )

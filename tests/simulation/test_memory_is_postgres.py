@@ -46,13 +46,8 @@ class Side:
     async def release(self, worker: str, order_ids: list[UUID]) -> None:
         await self.claims[worker].release(order_ids)
 
-    async def release_unsettled(self, worker: str) -> int:
-        return await self.claims[worker].release_unsettled()
-
     async def release_orphans(self, timeout_seconds: float) -> dict[str, int]:
-        orphans = OrphanedClaims(
-            self.database, own_worker="", timeout_seconds=timeout_seconds, on_release=nothing
-        )
+        orphans = OrphanedClaims(self.database, timeout_seconds=timeout_seconds, on_release=nothing)
         return dict(await orphans.run_once())
 
     async def overdue(self, timeout_seconds: float) -> set[UUID]:
@@ -123,7 +118,6 @@ def next_doing(random: Random, orders: list[OrderCreated]) -> Doing:
     ids = [order.originator_id for order in some]
     backs: tuple[Doing, ...] = (
         lambda side: side.release(worker, ids),
-        lambda side: side.release_unsettled(worker),
         lambda side: side.release_orphans(timeout_seconds),
         lambda side: side.overdue(timeout_seconds),
     )

@@ -20,7 +20,7 @@ WHERE_IT_HURTS = (
     "orders.timed_out",
     "SplittingFailed",
     "settled_by_another=",
-    "an answer had been lost",
+    "claims.abandoned",
     "overdue=",
     "unknown=",
     "idle for too long",

@@ -107,22 +107,13 @@ def release_claims(server: Server, session: Session, parameters: Any) -> Result:
     return _release(server, session, [i for i in held if _holds(server, i, worker)])
 
 
-def release_unsettled(server: Server, session: Session, parameters: Any) -> Result:
-    (worker,) = parameters
-    streams = server.log.streams
-    mine = [i for i in server.tables.claims if _holds(server, i, worker)]
-    return _release(
-        server, session, [i for i in mine if all(r.originator_version <= 1 for r in streams[i])]
-    )
-
-
 def release_orphans(server: Server, session: Session, parameters: Any) -> Result:
-    own_worker, timeout_seconds = parameters
+    (timeout_seconds,) = parameters
     young = server.now - timedelta(seconds=timeout_seconds)
     orphans = [
         (order_id, claim.claimed_by)
         for order_id, claim in server.tables.claims.items()
-        if claim.claimed_by not in {None, own_worker}
+        if claim.claimed_by is not None
         and claim.first_claimed_at > young
         and claim.claimed_by not in server.present
         and not server.holds_claim_of(order_id, but=session)
@@ -271,7 +262,6 @@ _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
     "pulse.projections": (
         claim_orders,
         release_claims,
-        release_unsettled,
         release_orphans,
         select_overdue_claims,
         select_order_streams,
