@@ -69,7 +69,7 @@ def on_postgres(
     return run_to_end(opened())
 
 
-_EXTRAS: Final = {"hypothesis": "testing", "matplotlib": "charts", "plotille": "charts"}
+_EXTRAS: Final = {"hypothesis": "testing", "matplotlib": "charts"}
 
 
 @contextmanager

@@ -195,8 +195,7 @@ async def _retry_each(tools: Tools, order_ids: Sequence[str] | None) -> int:
     if not wanted:
         console.print("no order is parked or missing")
     for order_id in wanted:
-        retry_one = _retry if order_id in parked else _bring_in
-        fault, sentence = await retry_one(tools, order_id)
+        fault, sentence = await _retry(tools, order_id, parked=order_id in parked)
         console.print(f"{order_id}  {printable(sentence)}")
         faults += fault
     return faults
@@ -210,28 +209,24 @@ async def _found_by_audit(tools: Tools, *, but: Sequence[UUID]) -> list[UUID]:
     return [order_id for order_id in dict.fromkeys(orders) if order_id not in but]
 
 
-async def _retry(tools: Tools, order_id: UUID) -> tuple[bool, str]:
-    """Whether it stays parked, and a sentence on it."""
+async def _retry(tools: Tools, order_id: UUID, *, parked: bool) -> tuple[bool, str]:
+    """Build the order from its stream; whether it is not in the queue then, and a sentence on it.
+
+    One that is not parked is built only where the queue differs from the log.
+    """
+    if not parked:
+        stream = await tools.store.read_stream(order_id)
+        if not stream:
+            return True, "no order has this id"
+        if not await tools.audit.confirmed(record.position for record in stream):
+            return False, "is not parked; the queue agrees with the log as far as that is projected"
+    refused = "stays parked" if parked else "could not be brought in"
     try:
         fault = await tools.parked.retry(order_id)
     except EventTooNew as error:
-        return True, f"stays parked until newer code takes it up: {error}"
+        return True, f"{refused} until newer code takes it up: {error}"
     if fault is not None:
-        return True, f"stays parked: {fault}"
-    return False, "is in the queue again"
-
-
-async def _bring_in(tools: Tools, order_id: UUID) -> tuple[bool, str]:
-    """An order that is not parked: built from its stream if the queue differs from that."""
-    stream = await tools.store.read_stream(order_id)
-    if not stream:
-        return True, "no order has this id"
-    if not await tools.audit.confirmed(record.position for record in stream):
-        return False, "is not parked; the queue agrees with the log as far as that is projected"
-    try:
-        fault = await tools.parked.retry(order_id)
-    except EventTooNew as error:
-        return True, f"could not be brought in, newer code must do it: {error}"
-    if fault is not None:
-        return True, f"could not be brought in: {fault}"
+        return True, f"{refused}: {fault}"
+    if parked:
+        return False, "is in the queue again"
     return False, "was missing from the queue, or behind the log, and is in it now"

@@ -9,11 +9,11 @@ from typing import Annotated, Final
 
 import msgspec
 import typer
-from rich.text import Text
 
 from pulse.cli.exits import extra_needed
-from pulse.cli.schedule_text import draw, verdict
-from pulse.cli.terminal import columns, counted, duration, echo, has_blocks, output
+from pulse.cli.schedule_text import draw
+from pulse.cli.terminal import columns, counted, echo, has_blocks, output
+from pulse.cli.terminal import duration as duration_text
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     MAX_DURATION_MINUTES,
@@ -35,12 +35,6 @@ _DECIMAL: Final = re.compile(r"[0-9]{1,15}|[0-9]{17,20}")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HEX: Final = re.compile(r"[0-9a-f]{16}")
 
-_MARGIN_COLUMNS: Final = 22
-"""What a chart in the terminal needs beside its canvas, for axes and their labels."""
-_ROWS: Final = 16
-_WHOLE_FROM: Final = 10
-_HEADROOM: Final = 1.1
-_ROOM_FOR_THE_LAST: Final = 1.02
 
 Total = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_QUANTITY, help="Shares.")]
 Splits = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_SPLITS, help="Slices.")]
@@ -76,13 +70,13 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
 ) -> None:
     """Draw the schedule that an order would get.
 
-    Shares over time, a bar a slice, with the even split (o) beside it; a line a
-    slice where the terminal is too narrow for that. The same terms and the same
-    seed give the same schedule on any machine; without --seed one is drawn and
-    named, so that it can be shown again. Needs no database.
+    Shares over time, a bar a slice; --svg writes a picture with the even split
+    beside it. The same terms and the same seed give the same schedule on any
+    machine; without --seed one is drawn and named, so that it can be shown again.
+    Needs no database.
 
-    Exit codes: 0 drawn, 1 the file cannot be written, 2 wrong usage, or a
-    plotting library (the extra pulse[charts]) is missing.
+    Exit codes: 0 drawn, 1 the file cannot be written, 2 wrong usage, or for --svg
+    the extra pulse[charts] is missing.
 
     Example:
       pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7
@@ -113,7 +107,14 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     if as_json:
         echo(msgspec.json.encode({"seed": f"{terms.seed:016x}", "slices": slices}))
     elif svg is None:
-        _print(terms, slices)
+        console = output()
+        least, more = divmod(total, splits)
+        shares = f"{least:,}" if not more else f"{least:,} or {least + 1:,}"
+        interval = duration_text(duration * 60 / (splits - 1))
+        console.print(title(terms), style="bold")
+        console.print(f"the even split: {shares} shares every {interval}")
+        for line in draw(slices, terms, columns(console), blocks=has_blocks(console)):
+            console.print(line)
     else:
         output().print(f"written to {svg}")
 
@@ -137,31 +138,6 @@ def _seed_of(text: str) -> int:
     return int(text)
 
 
-def _print(terms: SplitTerms, slices: tuple[Slice, ...]) -> None:
-    """A chart, or a line a slice where a chart has no room or the terminal no characters for it.
-
-    All of it is made before any of it is printed, so that what is missing leaves no half.
-    """
-    console = output()
-    width = columns(console)
-    if console.encoding.lower().startswith("utf") and terms.num_splits <= width - _MARGIN_COLUMNS:
-        colours = console.is_terminal and not console.no_color
-        chart = _chart(terms, slices, width, colours=colours)
-        drawn = [*map(Text.from_ansi, chart), *verdict(slices, terms)]
-    else:
-        lines = draw(slices, terms, width, blocks=has_blocks(console))
-        drawn = [Text(f"the even split: {_even(terms)}"), *lines]
-    for text in (Text(title(terms), "bold"), *drawn):
-        console.print(text)
-
-
-def _even(terms: SplitTerms) -> str:
-    """The even split in words."""
-    least, more = divmod(terms.total_quantity, terms.num_splits)
-    shares = f"{least:,}" if not more else f"{least:,} or {least + 1:,}"
-    return f"{shares} shares every {duration(terms.duration_minutes * 60 / (terms.num_splits - 1))}"
-
-
 def title(terms: SplitTerms) -> str:
     """The order in one line, with all that it takes to show it again."""
     how = f"seed {terms.seed:016x}" if terms.randomize else "evenly"
@@ -169,26 +145,6 @@ def title(terms: SplitTerms) -> str:
         f"{counted(terms.total_quantity, 'share')} in {terms.num_splits} slices over "
         f"{terms.duration_minutes} min, {how}"
     )
-
-
-def _chart(terms: SplitTerms, slices: Sequence[Slice], columns: int, *, colours: bool) -> list[str]:
-    with extra_needed():
-        import plotille  # noqa: PLC0415 - an extra
-    even = _even_split(terms)
-    chart = plotille.Figure()
-    chart.width, chart.height = columns - _MARGIN_COLUMNS, _ROWS
-    chart.with_colors = colours
-    chart.origin = False
-    chart.set_x_limits(0, terms.duration_minutes * _ROOM_FOR_THE_LAST)
-    chart.set_y_limits(0, max(s.quantity for s in [*slices, *even]) * _HEADROOM)
-    chart.x_label, chart.y_label = "min", "shares"
-    chart.x_ticks_fkt = chart.y_ticks_fkt = _short
-    minutes, shares = _points(terms, slices)
-    for minute, quantity in zip(minutes, shares, strict=True):
-        chart.plot([minute, minute], [0, quantity], lc="cyan" if colours else None)
-    chart.scatter(*_points(terms, even), lc="yellow" if colours else None, marker="o")
-    drawn: str = chart.show()
-    return [*drawn.splitlines(), "  bars: the slices   o: the even split"]
 
 
 def _write_svg(path: Path, terms: SplitTerms, slices: Sequence[Slice]) -> None:
@@ -200,7 +156,8 @@ def _write_svg(path: Path, terms: SplitTerms, slices: Sequence[Slice]) -> None:
     axes = figure.add_subplot()
     stems = axes.stem(*_points(terms, slices), basefmt=" ", label="slices")
     stems.markerline.set_markersize(4)
-    even = _points(terms, _even_split(terms))
+    even_terms = msgspec.structs.replace(terms, randomize=False)
+    even = _points(terms, split(even_terms, CURRENT_SPLITTER_VERSION))
     axes.plot(*even, "o", mfc="none", color="tab:orange", label="even split")
     least, most = terms.quantity_bounds
     axes.axhspan(least, most, color="tab:green", alpha=0.1, label=f"allowed: {least:,} to {most:,}")
@@ -217,15 +174,3 @@ def _points(terms: SplitTerms, slices: Sequence[Slice]) -> tuple[list[float], li
     """Minutes after the order's creation, and shares."""
     minutes = [(s.scheduled_at - terms.starts_at).total_seconds() / 60 for s in slices]
     return minutes, [s.quantity for s in slices]
-
-
-def _even_split(terms: SplitTerms) -> Sequence[Slice]:
-    return split(msgspec.structs.replace(terms, randomize=False), CURRENT_SPLITTER_VERSION)
-
-
-def _short(value: float, _: object) -> str:
-    """At most nine characters, three digits of which tell the value."""
-    for limit, letter in ((1e9, "G"), (1e6, "M")):
-        if value >= limit:
-            return f"{value / limit:.3g} {letter}"
-    return f"{value:,.0f}" if value >= _WHOLE_FROM else f"{value:.2g}"
