@@ -29,9 +29,9 @@ from pulse.projections.queue_writer import ORDER_COLUMNS, SLICE_COLUMNS, QueueWr
 REBUILD_LOCK: Final = 0x50554C53_45000003
 """The advisory lock that lets one rebuild run at a time."""
 
-_WINDOW_EVENTS: Final = 5_000
-_PROJECTION_TURN_SECONDS: Final = 0.02
-"""Between two windows the live projection, which tries every 0.01 s, gets the position."""
+_WINDOW_EVENTS: Final = 2_000
+"""No more rows than the live projection writes at once: a session that prepares a statement for
+seconds while it holds locks looks stalled."""
 
 _TRY_REBUILD_LOCK = load_sql(__package__, "try_rebuild_lock")
 _SELECT_UNFILLED_COLUMNS = load_sql(__package__, "select_unfilled_columns")
@@ -152,7 +152,6 @@ class Rebuild:
                 yield window
                 if window.until >= end:
                     return
-                await asyncio.sleep(_PROJECTION_TURN_SECONDS)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
