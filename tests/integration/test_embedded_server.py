@@ -558,6 +558,14 @@ def test_a_failed_start_shows_the_servers_last_words_and_holds_no_lock(data_dir:
         assert ask(server.conninfo, "SELECT 1") == "1"
 
 
+def test_a_start_that_fails_later_quotes_the_servers_log(data_dir: Path) -> None:
+    EmbeddedServer.acquire(data_dir, FAST).release()
+    for segment in (Place.under(data_dir).cluster / "pg_wal").glob("0*"):
+        segment.unlink()
+    with pytest.raises(EmbeddedServerError, match=r"did not start(?s:.)*checkpoint record"):
+        EmbeddedServer.acquire(data_dir, FAST)
+
+
 def test_contents_that_are_no_cluster_are_left_alone(data_dir: Path) -> None:
     place = Place.under(data_dir)
     place.cluster.mkdir(parents=True)

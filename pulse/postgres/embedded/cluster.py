@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -93,15 +94,21 @@ def make_cluster(place: Place, account: Account, programs: Path) -> None:
 def launch(
     place: Place, account: Account, programs: Path, options: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Start the server and wait until it is ready, or has failed."""
+    """Start the server and wait until it is ready or has failed, which its log is quoted for."""
+    began = time.time()
     settings = {**_SETTINGS, "unix_socket_directories": str(place.sockets), **options}
     arguments = shlex.join(f"--{name}={value}" for name, value in settings.items())
-    return account.run(
+    ended = account.run(
         *(programs / "pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}"),
         f"--options={arguments}",
         # Not as -D: pg_ctl puts that between double quotes and into a shell.
         PGDATA=str(place.cluster),
     )
+    for log in (place.cluster / "log").glob("server-*.log") if ended.returncode else ():
+        if log.stat().st_mtime >= began - 1:
+            lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+            ended.stdout += "\n".join(lines)
+    return ended
 
 
 def _succeed(ended: subprocess.CompletedProcess[str]) -> None:

@@ -177,7 +177,7 @@ def _start(place: Place, options: Mapping[str, str]) -> bool:
     if launched.returncode:
         raise EmbeddedServerError(
             f"The embedded Postgres server in {place.cluster} did not start (run as uid "
-            f"{account.uid}); remove the cause named here or in its log, or set "
+            f"{account.uid}); remove the cause named in these lines, or set "
             f"PULSE_DATABASE_URL:\n{launched.stdout.strip()}"
         )
     return True
