@@ -112,7 +112,8 @@ def decode_batch(body: bytes) -> Sequence[bytes]:
         except ValueError:
             raise _unreadable(body, error) from None
     if not 1 <= len(orders) <= MAX_BATCH_ORDERS:
-        raise BadRequest(f"the batch has {len(orders)} orders: send {expected}", expected=expected)
+        many = "too many" if orders else "no"
+        raise BadRequest(f"the batch has {many} orders: send {expected}", expected=expected)
     return orders
 
 
@@ -126,34 +127,40 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 def _split_array(body: bytes) -> list[bytes]:
     """The elements of an array that the strict decoder refuses as a whole, each as it was sent.
 
-    One order with half a surrogate pair, or nested too deeply, must not refuse the others.
+    One order with half a surrogate pair, or nested too deeply, must not refuse the others. Reading
+    ends after one order more than a batch may have.
 
     Raises:
-        ValueError: the body is not an array, or an element has no end.
+        ValueError: the body is not an array, an element has no end, or more than an order's size
+            is nested too deeply, which takes Python's time.
     """
     text = body.decode("utf-8", "surrogateescape")
+    nested_characters = MAX_ORDER_BYTES
     elements: list[bytes] = []
     separator = _OPENING.match(text)
     while separator:
         start = separator.end()
-        end = _end_of_element(text, start)
+        try:
+            _, end = _LENIENT.raw_decode(text, start)
+        except RecursionError:
+            end = _end_of_nesting(text, start, nested_characters)
+            nested_characters -= end - start
         elements.append(text[start:end].encode("utf-8", "surrogateescape"))
+        if len(elements) > MAX_BATCH_ORDERS:
+            return elements
         separator = _COMMA.match(text, end)
         if separator is None and _CLOSING.match(text, end):
             return elements
     raise ValueError("not an array")
 
 
-def _end_of_element(text: str, start: int) -> int:
-    try:
-        return _LENIENT.raw_decode(text, start)[1]
-    except RecursionError:
-        depth = 0
-        for token in _STRING_OR_BRACKET.finditer(text, start):
-            depth += (token[0] in "[{") - (token[0] in "]}")
-            if depth == 0:
-                return token.end()
-        raise ValueError("an element has no end") from None
+def _end_of_nesting(text: str, start: int, most_characters: int) -> int:
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text, start, start + most_characters):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        if depth == 0:
+            return token.end()
+    raise ValueError("an element has no end")
 
 
 _BYTE_ORDER_MARKS: Final = (

@@ -77,6 +77,13 @@ async def test_an_order_nested_without_end_is_refused_alone(
     assert results[1]["body"] == single.json()
 
 
+async def test_a_batch_that_is_mostly_nesting_is_refused_at_once(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    content = f"[{','.join([DEEP] * 200)}]".encode()
+    fault(await post(shared_api, content, BATCH), 400, "INVALID_REQUEST")
+
+
 @pytest.mark.parametrize("path", [ORDERS, BATCH])
 async def test_nesting_that_is_never_closed_is_refused(
     shared_api: httpx.AsyncClient, path: str
