@@ -19,8 +19,6 @@ from pulse.eventstore.store import (
     LogPage,
     PositionBeyondLog,
     select_issued_log,
-    select_log,
-    select_records,
     select_streams,
     select_streams_begun,
 )
@@ -49,8 +47,6 @@ __all__ = [
     "read_log_faults",
     "read_log_state",
     "select_issued_log",
-    "select_log",
-    "select_records",
     "select_streams",
     "select_streams_begun",
 ]

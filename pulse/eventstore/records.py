@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from eventsourcing.persistence import StoredEvent
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -30,8 +29,3 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
         return cls(
             position, originator_id, originator_version, topic or "", state or b"", recorded_at
         )
-
-    @property
-    def stored_event(self) -> StoredEvent:
-        """The library's view of it."""
-        return StoredEvent(self.originator_id, self.originator_version, self.topic, self.state)

@@ -138,19 +138,15 @@ class EventStore:
         )
 
 
-async def select_log(connection: Connection, *, after: int, limit: int) -> list[RecordedEvent]:
-    """The log after a position, read on a connection (and in a transaction) of the caller's."""
-    return await select_records(connection, _SELECT_LOG, (after, limit))
-
-
 async def select_issued_log(
     connection: Connection, *, after: int, limit: int
 ) -> list[RecordedEvent]:
-    """The same as far as the log's sequence has issued ids, for a reader that keeps its position.
+    """The log after a position as far as its sequence has issued ids, on the caller's connection.
 
-    A row with an id far ahead would carry such a reader past every event still to come.
+    For a reader that keeps its position: a row with an id far ahead would carry it past every event
+    still to come.
     """
-    return await select_records(connection, _SELECT_ISSUED_LOG, (after, limit))
+    return await _select_records(connection, _SELECT_ISSUED_LOG, (after, limit))
 
 
 async def select_streams(
@@ -158,7 +154,7 @@ async def select_streams(
 ) -> list[RecordedEvent]:
     """The events of some streams after a position and up to another, in commit order."""
     parameters = (list(originator_ids), after, until)
-    return await select_records(connection, _SELECT_STREAMS_BETWEEN, parameters)
+    return await _select_records(connection, _SELECT_STREAMS_BETWEEN, parameters)
 
 
 async def select_streams_begun(
@@ -166,10 +162,10 @@ async def select_streams_begun(
 ) -> list[RecordedEvent]:
     """The streams that begin after a position and up to another, each up to `position`."""
     parameters = {"after": after, "until": until, "position": position}
-    return await select_records(connection, _SELECT_STREAMS_BEGUN, parameters)
+    return await _select_records(connection, _SELECT_STREAMS_BEGUN, parameters)
 
 
-async def select_records(
+async def _select_records(
     connection: Connection,
     statement: LiteralString,
     parameters: Sequence[Any] | Mapping[str, Any],

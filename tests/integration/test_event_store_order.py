@@ -7,7 +7,7 @@ import psycopg
 from eventsourcing.persistence import StoredEvent
 from psycopg import AsyncConnection
 
-from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, select_log
+from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, select_issued_log
 from pulse.postgres import Connection, Database, load_sql
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import running_appender, standing
@@ -28,7 +28,7 @@ class CheckpointingReader:
 
     async def poll(self) -> int:
         """Read on, as far as the log goes now; how many events there were."""
-        records = await select_log(self._connection, after=self._last, limit=1000)
+        records = await select_issued_log(self._connection, after=self._last, limit=1000)
         self.seen += [record.position for record in records]
         if records:
             self._last = records[-1].position

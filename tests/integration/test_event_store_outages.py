@@ -22,6 +22,7 @@ from tests.support.log import (
     running_appender,
     running_store,
     standing,
+    stored_event,
     terminate,
 )
 from tests.support.proxy import PostgresProxy, proxied
@@ -193,7 +194,7 @@ async def test_reads_survive_that_every_connection_of_the_pool_was_ended(
         await store.append_stored([event])
         assert await terminate(database, "pool") > 0
         (record,) = await store.read_log(after=0, limit=10)
-        assert record.stored_event == event
+        assert stored_event(record) == event
 
 
 async def test_the_outcome_of_an_append_caught_by_an_outage_is_unknown_until_it_is_read(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from pulse.eventstore import RecordedEvent, appender, select_log
+from pulse.eventstore import RecordedEvent, appender, select_issued_log
 from pulse.eventstore.batch import Key, PendingAppend, Positions
 from pulse.postgres import Connection
 from pulse.projections.position import advance_position, lock_position
@@ -84,7 +84,7 @@ class PositionBeforeRows(Planted):
                 if locked is None:
                     return Busy()
                 position, _ = locked
-                records = await select_log(connection, after=position, limit=1000)
+                records = await select_issued_log(connection, after=position, limit=1000)
                 if not records:
                     return Projected(position=position, events=0, foreign=0)
                 await advance_position(connection, records[-1].position)

@@ -17,7 +17,7 @@ from eventsourcing.persistence import (
 
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore, VersionTaken
 from pulse.postgres import Database, Notifier
-from tests.support.log import PATIENT, running, running_store
+from tests.support.log import PATIENT, running, running_store, stored_event
 
 _MOST_EVENTS = 100_000
 
@@ -54,7 +54,7 @@ class LibraryRecorder(ApplicationRecorder):
     ) -> Sequence[StoredEvent]:
         stream = self._portal.call(self._store.read_stream, UUID(str(originator_id)))
         found = [
-            record.stored_event
+            stored_event(record)
             for record in stream
             if (gt is None or record.originator_version > gt)
             and (lte is None or record.originator_version <= lte)

@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 from eventsourcing.persistence import StoredEvent
 
-from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, EventStore
+from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, EventStore, RecordedEvent
 from pulse.postgres import Connection, Database
 from pulse.retry import RetryPolicy
 from tests.support.waiting import until
@@ -104,6 +104,11 @@ async def fetch(database: Database, statement: LiteralString, *parameters: objec
         return await cursor.fetchall() if cursor.description else []
 
     return await database.read(query)
+
+
+def stored_event(record: RecordedEvent) -> StoredEvent:
+    """What was appended, of a record of the log."""
+    return StoredEvent(record.originator_id, record.originator_version, record.topic, record.state)
 
 
 async def standing(database: Database) -> dict[Key, tuple[int, bytes]]:
