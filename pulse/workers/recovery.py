@@ -17,7 +17,7 @@ _log = structlog.get_logger(__name__)
 
 
 class OrphanedClaims(Job[Counter[str]]):
-    """Hands back what gone workers hold; `on_release` is called to wake whoever may claim it."""
+    """Hands back what gone workers hold; `on_release` is called to wake workers."""
 
     name = "orphans"
     poll_seconds = 1.0
@@ -39,7 +39,7 @@ class OrphanedClaims(Job[Counter[str]]):
         Returns how many orders came back, by the worker that held them.
 
         Raises:
-            DatabaseUnavailable: it may have been done or not; the next look tells.
+            DatabaseUnavailable: it may have been done or not; the next run finds out.
         """
         released = await release_orphans(self._database, self._timeout_seconds)
         for worker, orders in released.items():
@@ -71,7 +71,7 @@ class StalledSessions(Job[list[str]]):
         """End them; returns the names under which they were connected.
 
         Raises:
-            DatabaseUnavailable: it may have been done or not; the next look tells.
+            DatabaseUnavailable: it may have been done or not; the next run finds out.
         """
         ended = await end_stalled_sessions(self._database, self._silence_seconds)
         for name in ended:

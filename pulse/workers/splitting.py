@@ -54,9 +54,9 @@ class SplitBatch(msgspec.Struct, frozen=True):
 
 
 class SplittingWorker(Job[SplitBatch]):
-    """Splits orders in batches. Of all who would settle an order, version 2 lets one win.
+    """Splits orders in batches. Of all that write an order's outcome, version 2 lets one win.
 
-    Whoever loses leaves the claim alone: projecting the winner's event ends it. An append whose
+    A loser leaves the claim alone: projecting the winner's event ends it. An append whose
     outcome is unknown is not handed back either; only what certainly did not happen is. An order
     that only newer code can read is left to it as if it had never been claimed here. Where a reply
     was lost (of a claim, an append, a release) the worker goes on under a new name, so that what

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TimedOutBatch(msgspec.Struct, frozen=True):
-    """Of `overdue` claims, how many orders this look timed out; the rest had their outcome."""
+    """Of `overdue` claims, how many orders this run timed out; the rest had their outcome."""
 
     overdue: int
     timed_out: int
@@ -77,7 +77,7 @@ class TimeoutMonitor(Job[TimedOutBatch]):
         return TimedOutBatch(overdue, 0)
 
     def pause_after(self, result: TimedOutBatch) -> float | None:
-        """Look again at once while there is more to time out."""
+        """Run again at once while there is more to time out."""
         return NOW if result.timed_out else None
 
     async def _time_out(
@@ -97,7 +97,7 @@ class TimeoutMonitor(Job[TimedOutBatch]):
         except (VersionTaken, AppendRefused, AppendOutcomeUnknown) as error:
             _log.info("orders.not_timed_out", order_id=str(order_id), reason=str(error))
             return False
-        except Exception:  # noqa: BLE001 - logged, and the look goes on
+        except Exception:  # noqa: BLE001 - logged, and the run goes on
             _log.exception("orders.not_timed_out", order_id=str(order_id))
             return False
         if events:

@@ -162,3 +162,25 @@ def test_the_end_of_the_log_is_read_from_its_index(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     assert_costs(carried_out(connection, mode, load_sql("pulse.eventstore", "select_end"), {}), 1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("after", [0, ORDERS // 2])
+def test_a_window_of_a_rebuild_costs_a_window(
+    connection: psycopg.Connection[Any], after: int, mode: PlanMode
+) -> None:
+    statement = load_sql("pulse.eventstore", "select_streams_begun")
+    window = {"after": after, "until": after + 2000, "position": 9 * ORDERS}
+    nodes = carried_out(connection, mode, statement, window)
+    assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
+
+    public = sql.Identifier("public")
+    rows = connection.execute("SELECT order_id FROM order_queue LIMIT 1000").fetchall()
+    begin = sql.SQL(load_sql("pulse.projections", "begin_rebuild")).format(live=public)
+    connection.execute(begin, prepare=False)
+    compare = sql.SQL(load_sql("pulse.projections", "insert_differing")).format(live=public)
+    parameters = window | {"order_ids": [row[0] for row in rows]}
+    nodes = carried_out(connection, mode, compare, parameters)
+    read = [n for n in nodes if n.relation in BIG_TABLES and n.rows > 0]
+    assert read
+    assert not [n for n in read if n.kind == "Seq Scan"]

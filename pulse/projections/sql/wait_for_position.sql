@@ -1,4 +1,4 @@
--- The projection's position, held until the transaction ends, whoever must finish first.
+-- The projection's position, held until the transaction ends, after the process that holds it now.
 SELECT notification_id
   FROM notification_tracking
  WHERE application_name = %b
