@@ -61,7 +61,7 @@ class Retry:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again after a success: the first pause is next, and the deadline counts anew."""
+        """Begin again after a success: the first pause is next, and the deadline starts over."""
         self._bound_seconds = self._policy.first_seconds
         self._started_at = self._clock()
 
