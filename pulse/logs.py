@@ -70,8 +70,8 @@ class RateLimit(logging.Filter):
         return True
 
 
-def add_suppressed(_: object, __: str, event_dict: Any) -> Any:  # noqa: ANN401 - structlog's types
-    """Processor: add the number of records that `RateLimit` dropped before this one, if any."""
+def _add_suppressed(_: object, __: str, event_dict: Any) -> Any:  # noqa: ANN401 - structlog's types
+    """Add the number of records that `RateLimit` dropped before this one, if any."""
     suppressed = getattr(event_dict.get("_record"), "suppressed", 0)
     if suppressed:
         event_dict["suppressed"] = suppressed
@@ -152,23 +152,14 @@ def report_fault(sentence: str) -> None:
 def _formatter(
     shared: list[Any], *, console: bool, colors: bool
 ) -> structlog.stdlib.ProcessorFormatter:
-    final: list[Any] = (
-        [
-            # plain: the default traceback shows local variables, and among them secrets
-            structlog.dev.ConsoleRenderer(
-                colors=colors, exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
-        if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+    final: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    if console:
+        # plain: the default traceback shows local variables, and among them secrets
+        plain = structlog.dev.plain_traceback
+        final = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            add_suppressed,
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *final,
-        ],
+        foreign_pre_chain=shared, processors=[_add_suppressed, remove_meta, *final]
     )
 
 
@@ -192,8 +183,10 @@ def _take_over_uvicorn() -> None:
 
 def _log_uncaught_exceptions() -> None:
     sys.excepthook = _log_crash
-    threading.excepthook = _log_thread_crash
-    sys.unraisablehook = _log_unraisable
+    threading.excepthook = lambda crash: _log_exception("thread.crashed", crash.exc_value)
+    sys.unraisablehook = lambda raised: _log_exception(
+        "process.exception_ignored", raised.exc_value
+    )
 
 
 def _log_crash(
@@ -205,11 +198,6 @@ def _log_crash(
     _log.critical("process.crashed", exc_info=(kind, error, traceback))
 
 
-def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
-    if crash.exc_value is not None:
-        _log.error("thread.crashed", exc_info=crash.exc_value)
-
-
-def _log_unraisable(raised: "sys.UnraisableHookArgs") -> None:
-    if raised.exc_value is not None:
-        _log.error("process.exception_ignored", exc_info=raised.exc_value)
+def _log_exception(event: str, error: BaseException | None) -> None:
+    if error is not None:
+        _log.error(event, exc_info=error)
