@@ -17,14 +17,13 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.application import EventView, InProcessOrders, Origin, OwnParts, Readiness, system_clock
+from pulse.application import EventView, InProcessOrders, Origin, Readiness, system_clock
 from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import EventMapper, EventStore, Outcome
 from pulse.http.api.app import create_api
 from pulse.http.auth import InternalAuth
 from pulse.http.root import Mounts, Root
-from pulse.postgres import Database
 from pulse.process.apps import limits_of
 from pulse.process.startup import tune_gc
 from pulse.projections.lists import OrderPage
@@ -85,8 +84,7 @@ class AnswersAtHand(InProcessOrders):
 async def _world() -> AsyncIterator[Mounts]:
     answers = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else None  # noqa: ASYNC240
     orders = AnswersAtHand(msgspec.json.decode(answers, type=Answers) if answers else None)
-    database, parts = Database("", pool_size=1), cast("OwnParts", None)
-    readiness = Readiness(database, parts, 0.0)
+    readiness = cast("Readiness", None)
     api = InternalAuth(create_api(orders, readiness), ())
     tune_gc()
     yield {"": api}

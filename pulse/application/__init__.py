@@ -3,11 +3,8 @@
 from pulse.application.callers import Caller, CallerUnnamable
 from pulse.application.clock_watch import ClockOff, ClockWatch
 from pulse.application.event_view import TOPICS, EventType, EventView
-from pulse.application.facts import Facts, read_facts
-from pulse.application.fit_log import LogUnfit, read_sequence_fault, require_fit_log
 from pulse.application.in_process import InProcessOrders
-from pulse.application.notice_watch import NoticeWatch
-from pulse.application.notices import Notice, notices_of
+from pulse.application.notices import Facts, Notice, NoticeWatch, notices_of, read_facts
 from pulse.application.orders import (
     EventPage,
     EventQuery,
@@ -27,7 +24,7 @@ from pulse.application.over_http import (
     PulseFailed,
     open_orders_over_http,
 )
-from pulse.application.readiness import OwnParts, Readiness, Ready
+from pulse.application.readiness import Readiness, Ready
 from pulse.application.verification import (
     Finding,
     Unverified,
@@ -53,7 +50,6 @@ __all__ = [
     "Finding",
     "HttpLimits",
     "InProcessOrders",
-    "LogUnfit",
     "Notice",
     "NoticeWatch",
     "OrderNotFound",
@@ -61,7 +57,6 @@ __all__ = [
     "OrdersAndQueries",
     "OrdersOverHttp",
     "Origin",
-    "OwnParts",
     "Placed",
     "PulseAway",
     "PulseBusy",
@@ -77,8 +72,6 @@ __all__ = [
     "notices_of",
     "open_orders_over_http",
     "read_facts",
-    "read_sequence_fault",
-    "require_fit_log",
     "system_clock",
     "verify_log",
     "verify_order",

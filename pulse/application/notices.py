@@ -1,13 +1,27 @@
-"""Notices: what a person should see although this process works, and what to do about each."""
+"""The facts about log, queue and workers, and the notices: what a person should see and do."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import msgspec
+import psycopg
+import structlog
 
-from pulse.application.facts import Facts
-from pulse.eventstore import LogState
-from pulse.projections.overview import LATELY_SECONDS, MAX_EXAMINED
+from pulse.eventstore import LogState, read_log_state
+from pulse.loop import Job
+from pulse.postgres import Connection
+from pulse.projections.audit import AuditState, read_audit_state
+from pulse.projections.claims import Workers, read_workers
+from pulse.projections.overview import (
+    LATELY_SECONDS,
+    MAX_EXAMINED,
+    Lag,
+    QueueHealth,
+    read_lag,
+    read_queue_health,
+)
+
+_log = structlog.get_logger(__name__)
 
 MAX_BEHIND_SECONDS: Final = 10.0
 """A projection further behind the log is not ready."""
@@ -18,6 +32,42 @@ MAX_WAIT_SECONDS: Final = 60.0
 
 MANY_FAILED: Final = 5
 """So many FAILED orders within LATELY_SECONDS need a person."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of log, projection, queue and workers at one time.
+
+    `audit` is None where the role may not read it, or its tables are locked; `projector_fault` is
+    why this process cannot continue the projection, None if it can or does not project.
+    """
+
+    log: LogState
+    lag: Lag
+    queue: QueueHealth
+    workers: Workers
+    audit: AuditState | None
+    projector_fault: str | None = None
+
+
+async def read_facts(connection: Connection, timeout_seconds: float) -> Facts:
+    """The facts now, at a cost that does not grow with log or queue.
+
+    A claim is overdue after `timeout_seconds`.
+    """
+    return Facts(
+        log=await read_log_state(connection),
+        lag=await read_lag(connection),
+        queue=await read_queue_health(connection),
+        workers=await read_workers(connection, timeout_seconds),
+        audit=await _read_audit(connection),
+    )
+
+
+async def _read_audit(connection: Connection) -> AuditState | None:
+    try:
+        return await read_audit_state(connection)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable):
+        return None
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -195,3 +245,31 @@ def _orders(count: int) -> str:
 def _setval(log: LogState, position: int) -> str:
     """The call that moves the sequence past every id that is taken or projected."""
     return f"call setval('{log.sequence}', {max(log.end, position)}) in SQL"
+
+
+class NoticeWatch(Job[tuple[Notice, ...]]):
+    """Logs notices as they come and go; those that need a person as warnings."""
+
+    name = "notices"
+    poll_seconds = 5.0
+
+    def __init__(self, read: Callable[[], Awaitable[tuple[Notice, ...]]]) -> None:
+        self._read = read
+        self._known: frozenset[tuple[str, bool]] = frozenset()
+
+    async def run_once(self) -> tuple[Notice, ...]:
+        """Log what has changed since the last time; returns the notices now.
+
+        Raises:
+            DatabaseUnavailable: they cannot be read.
+        """
+        notices = await self._read()
+        for notice in notices:
+            if (notice.code, notice.needs_person) not in self._known:
+                log = _log.warning if notice.needs_person else _log.info
+                log("notice.raised", code=notice.code, message=notice.message)
+        codes = {notice.code for notice in notices}
+        for code in sorted({code for code, _ in self._known} - codes):
+            _log.info("notice.cleared", code=code)
+        self._known = frozenset((notice.code, notice.needs_person) for notice in notices)
+        return notices

@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from pulse.application.facts import Facts, read_facts
 from pulse.application.notices import (
     MAX_BEHIND_SECONDS,
+    Facts,
     Notice,
     next_id_taken,
     notices_of,
+    read_facts,
     sequence_below_position,
 )
 from pulse.postgres import Database, DatabaseUnavailable
@@ -32,30 +33,32 @@ class Ready(msgspec.Struct, frozen=True):
     notices: tuple[Notice, ...] = ()
 
 
-class OwnParts(msgspec.Struct, frozen=True):
-    """The state of the process's own parts, each as the reason it cannot work, None if it can.
-
-    `schema` judges the revisions that the database has; `append` may probe, within 2 s; `projector`
-    alone is no fault while another process projects. `others` are further checks by name: the
-    clock, and the workers where the process has any.
-    """
-
-    schema: Callable[[Sequence[AppliedRevision]], str | None]
-    append: Callable[[], Awaitable[str | None]]
-    projector: Callable[[], str | None]
-    others: Callable[[], Mapping[str, str | None]]
-
-
 class Readiness:
     """The checks behind `/health/ready`.
 
     Only what this process cannot do itself makes it not ready. What another process or the
     installation lacks is a notice: taking this process out of service would not help.
+
+    The parts of the process say why they cannot work, None if they can: `schema` judges the
+    revisions that the database has; `append` may probe, within 2 s; `projector` alone is no fault
+    while another process projects; `others` are further checks by name.
     """
 
-    def __init__(self, database: Database, parts: OwnParts, timeout_seconds: float) -> None:
+    def __init__(  # noqa: PLR0913 - the parts of the process, wired once
+        self,
+        database: Database,
+        *,
+        schema: Callable[[Sequence[AppliedRevision]], str | None],
+        append: Callable[[], Awaitable[str | None]],
+        projector: Callable[[], str | None],
+        others: Callable[[], Mapping[str, str | None]],
+        timeout_seconds: float,
+    ) -> None:
         self._database = database
-        self._parts = parts
+        self._schema = schema
+        self._append = append
+        self._projector = projector
+        self._others = others
         self._timeout_seconds = timeout_seconds
         self._checking: asyncio.Task[Ready] | None = None
 
@@ -75,28 +78,27 @@ class Readiness:
 
     async def _check(self) -> Ready:
         append_fault, (database_fault, schema_fault, facts) = await asyncio.gather(
-            self._parts.append(), self._look()
+            self._append(), self._database_schema_and_facts()
         )
+        id_taken = next_id_taken(facts.log, facts.lag.position) if facts else None
         checks: dict[str, str | None] = {
             "database": database_fault,
             "schema": schema_fault,
-            "append": append_fault or _taken_id(facts),
-            "projection": _projection_fault(facts),
-            **self._parts.others(),
+            "append": append_fault or id_taken,
+            "projection": _projection_fault(facts) if facts else _UNKNOWN,
+            **self._others(),
         }
         if facts is None:
             return Ready(checks)
         lag = facts.lag
         return Ready(checks, lag.parked_orders, lag.orders_for_newer_code, notices_of(facts))
 
-    async def _look(self) -> tuple[str | None, str | None, Facts | None]:
+    async def _database_schema_and_facts(self) -> tuple[str | None, str | None, Facts | None]:
         """The fault of the database, that of the schema, and the facts where there is neither."""
         try:
             await self._database.verify()
-            schema_fault = self._parts.schema(await self._database.read(read_applied))
-            if schema_fault is not None:
-                return None, schema_fault, None
-            return None, None, await self._facts()
+            schema_fault = self._schema(await self._database.read(read_applied))
+            return None, schema_fault, None if schema_fault else await self._facts()
         except DatabaseUnavailable as error:
             return str(error), "unknown while the database is away", None
 
@@ -104,20 +106,15 @@ class Readiness:
         facts = await self._database.read(
             lambda connection: read_facts(connection, self._timeout_seconds)
         )
-        return msgspec.structs.replace(facts, projector_fault=self._parts.projector())
+        return msgspec.structs.replace(facts, projector_fault=self._projector())
 
 
-def _projection_fault(facts: Facts | None) -> str | None:
-    if facts is None:
-        return _UNKNOWN
-    if facts.lag.behind_seconds > MAX_BEHIND_SECONDS:
-        why = f": {facts.projector_fault}" if facts.projector_fault else ""
-        return (
-            f"the order queue is {facts.lag.behind_seconds:.0f} s behind the log at position "
-            f"{facts.lag.position}, more than {MAX_BEHIND_SECONDS:g} s{why}"
-        )
-    return sequence_below_position(facts.log, facts.lag.position)
-
-
-def _taken_id(facts: Facts | None) -> str | None:
-    return None if facts is None else next_id_taken(facts.log, facts.lag.position)
+def _projection_fault(facts: Facts) -> str | None:
+    lag = facts.lag
+    if lag.behind_seconds <= MAX_BEHIND_SECONDS:
+        return sequence_below_position(facts.log, lag.position)
+    why = f": {facts.projector_fault}" if facts.projector_fault else ""
+    return (
+        f"the order queue is {lag.behind_seconds:.0f} s behind the log at position {lag.position}, "
+        f"more than {MAX_BEHIND_SECONDS:g} s{why}"
+    )

@@ -11,7 +11,6 @@ from pulse.application import (
     InProcessOrders,
     NoticeWatch,
     Origin,
-    OwnParts,
     Readiness,
     system_clock,
 )
@@ -73,13 +72,14 @@ class Node:
         if with_workers:
             self._presence = Presence(self._database, self._origin.instance, self._queue_advanced)
             self._working = [self._timeouts(), self._splitting(self._presence)]
-        parts = OwnParts(
+        self.readiness = Readiness(
+            self._database,
             schema=self._gate.fault_at,
             append=self._store.appender.fault,
             projector=lambda: self._projector.fault or self._projecting.fault,
             others=self._own_checks,
+            timeout_seconds=settings.timeout_seconds,
         )
-        self.readiness = Readiness(self._database, parts, settings.timeout_seconds)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

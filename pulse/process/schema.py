@@ -7,10 +7,11 @@ from typing import Final
 import psycopg
 import structlog
 
-from pulse.application import LogUnfit, read_sequence_fault, require_fit_log
+from pulse.application.notices import next_id_taken, sequence_below_position
 from pulse.errors import PulseError
+from pulse.eventstore import read_log_faults, read_log_state
 from pulse.loop import Job
-from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
+from pulse.postgres import Connection, Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.migrations import (
     AppliedRevision,
     Migrations,
@@ -19,10 +20,15 @@ from pulse.postgres.migrations import (
     read_applied,
 )
 from pulse.process.revisions import REVISIONS
+from pulse.projections.position import read_position
 from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
 _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=2.0)
+
+
+class LogUnfit(PulseError):
+    """Orders appended to this database could be lost or never projected: it must not be served."""
 
 
 class SchemaGate(Job[None]):
@@ -64,7 +70,7 @@ class SchemaGate(Job[None]):
             DatabaseUnavailable: they cannot be checked now; `fault` is as it was.
         """
         applied = await self._database.read(read_applied)
-        self._unfit = await self._database.read(read_sequence_fault)
+        self._unfit = await self._database.read(_read_sequence_fault)
         self.fault = self.fault_at(applied)
 
     async def wait(self) -> None:
@@ -98,7 +104,7 @@ class SchemaGate(Job[None]):
             fault = await self._migrate_or_check()
             if fault is None:
                 async with await self._database.connect("start") as connection:
-                    await require_fit_log(connection)
+                    await _require_fit_log(connection)
             self._unfit = None
         except (psycopg.Error, PulseError) as error:
             reason, may_pass = _judge(error)
@@ -117,6 +123,28 @@ class SchemaGate(Job[None]):
             await self._migrations.migrate(conninfo, limits)
             return None
         return self._migrations.fault(await self._migrations.current(conninfo, limits))
+
+
+async def _require_fit_log(connection: Connection) -> None:
+    """Refuse a database on which an accepted order could be passed over (decision 14).
+
+    Raises:
+        LogUnfit: lock, sequence and insert are not on one server in one phase, or the sequence is
+            below the log's end or below the projected position.
+    """
+    if faults := list(await read_log_faults(connection)):
+        raise LogUnfit(
+            f"this database is not fit for Pulse's log: {'; '.join(faults)}; one log needs one "
+            "ordinary Postgres database of its own, see docs/decisions/0014"
+        )
+    if fault := await _read_sequence_fault(connection):
+        raise LogUnfit(fault)
+
+
+async def _read_sequence_fault(connection: Connection) -> str | None:
+    """Why an order appended now would fail or never be projected; None if neither."""
+    log, position = await read_log_state(connection), await read_position(connection)
+    return sequence_below_position(log, position) or next_id_taken(log, position)
 
 
 def _judge(error: Exception) -> tuple[str, bool]:

@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from pulse.application import LogUnfit
 from pulse.process.node import Node
+from pulse.process.schema import LogUnfit
 from pulse.settings import Settings
 from tests.integration.http.test_database_away import away
 from tests.support.api import serving
