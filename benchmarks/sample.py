@@ -8,7 +8,7 @@ from uuid import uuid4
 from eventsourcing.persistence import StoredEvent
 
 from benchmarks.database import Database
-from pulse.application import Origin
+from pulse.application.origin import Origin
 from pulse.domain import (
     INTERNAL_SCOPE,
     Claim,

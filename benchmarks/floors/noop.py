@@ -17,7 +17,10 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.application import EventView, InProcessOrders, Origin, Readiness, system_clock
+from pulse.application.event_view import EventView
+from pulse.application.in_process import InProcessOrders
+from pulse.application.origin import Origin, system_clock
+from pulse.application.readiness import Readiness
 from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import EventMapper, EventStore, Outcome

@@ -7,7 +7,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application import Queries
+from pulse.application.orders import Queries
 from pulse.cli.exits import on_postgres
 from pulse.cli.terminal import AsJson, counted, echo, group, instant, output
 from pulse.domain import SPLITTING_ERROR, TIMED_OUT, TOO_LATE

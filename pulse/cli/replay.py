@@ -8,7 +8,9 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application import Caller, EventView, OrderNotFound
+from pulse.application.callers import Caller
+from pulse.application.event_view import EventView
+from pulse.application.orders import OrderNotFound
 from pulse.cli.exits import on_postgres
 from pulse.cli.orders import FAILED_IS_FINAL, what_to_do
 from pulse.cli.schedule_text import draw

@@ -8,7 +8,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application import Facts, Notice, notices_of, read_facts
+from pulse.application.notices import Facts, Notice, notices_of, read_facts
 from pulse.cli.exits import NOT_WELL, on_postgres
 from pulse.cli.projections import finding_text
 from pulse.cli.terminal import AsJson, counted, duration, echo, output

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.application import OrderNotFound
+from pulse.application.orders import OrderNotFound
 
 _MAX_ECHOED_CHARACTERS = 72
 

@@ -9,14 +9,10 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from pulse.application import (
-    ClockOff,
-    OrderNotFound,
-    PulseAway,
-    PulseBusy,
-    PulseFailed,
-    Ready,
-)
+from pulse.application.clock_watch import ClockOff
+from pulse.application.orders import OrderNotFound
+from pulse.application.over_http import PulseAway, PulseBusy, PulseFailed
+from pulse.application.readiness import Ready
 from pulse.domain import HistoryBroken, OrderRefused, OrderUniqueKeyTaken
 from pulse.errors import PulseError
 from pulse.eventstore import (

@@ -13,7 +13,7 @@ from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from pulse.application import Orders
+from pulse.application.orders import Orders
 from pulse.http.answers import PlacedOrder, order_id_of
 from pulse.http.asgi import ASGIApp, Receive, Scope, Send, caller_in, trace_in
 from pulse.http.auth import require_scope

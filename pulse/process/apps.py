@@ -11,7 +11,8 @@ import httpx
 import structlog
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from pulse.application import Orders, open_orders_over_http
+from pulse.application.orders import Orders
+from pulse.application.over_http import open_orders_over_http
 from pulse.errors import PulseError
 from pulse.http.api.app import create_api
 from pulse.http.asgi import ASGIApp

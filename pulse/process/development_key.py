@@ -14,7 +14,7 @@ from typing import Final
 import jwt
 import msgspec
 
-from pulse.application import Caller
+from pulse.application.callers import Caller
 from pulse.errors import PulseError
 from pulse.postgres.embedded import EmbeddedServerError, refuse_writable_by_others
 from pulse.secret import Secret

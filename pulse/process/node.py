@@ -6,14 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from pulse.application import (
-    ClockWatch,
-    InProcessOrders,
-    NoticeWatch,
-    Origin,
-    Readiness,
-    system_clock,
-)
+from pulse.application.clock_watch import ClockWatch
+from pulse.application.in_process import InProcessOrders
+from pulse.application.notices import NoticeWatch
+from pulse.application.origin import Origin, system_clock
+from pulse.application.readiness import Readiness
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
 from pulse.loop import Loop, WakeUp

@@ -7,7 +7,8 @@ from typing import Final
 import msgspec
 import psycopg
 
-from pulse.application import InProcessOrders, Origin, system_clock
+from pulse.application.in_process import InProcessOrders
+from pulse.application.origin import Origin, system_clock
 from pulse.eventstore import EventStore
 from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.embedded import has_data

@@ -10,7 +10,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from pulse.application import Clock, ClockOff, Origin, new_request_id
+from pulse.application.clock_watch import ClockOff
+from pulse.application.origin import Clock, Origin, new_request_id
 from pulse.domain import Claim, Event, SlicesScheduled, SplitOrder, decide, fold
 from pulse.eventstore import (
     AppendOutcomeUnknown,

@@ -29,7 +29,7 @@ SETTINGS: Final[dict[str, Any]] = {
 }
 CRASHING: Final = """
 import sys, uvicorn
-from pulse.application import InProcessOrders
+from pulse.application.in_process import InProcessOrders
 async def crash(self, requested, caller, trace):
     raise RuntimeError("planted")
 InProcessOrders.place = crash

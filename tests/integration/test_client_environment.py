@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from pulse.application import Caller, open_orders_over_http
-from pulse.application.over_http import PulseAway
+from pulse.application.callers import Caller
+from pulse.application.over_http import PulseAway, open_orders_over_http
 from pulse.http_client import EnvironmentUnusable, open_client
 from tests.support.processes import environment, free_port
 from tests.support.tokens import AUDIENCE, ISSUER

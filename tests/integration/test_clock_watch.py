@@ -8,7 +8,10 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from pulse.application import Caller, ClockOff, ClockWatch, InProcessOrders, Origin
+from pulse.application.callers import Caller
+from pulse.application.clock_watch import ClockOff, ClockWatch
+from pulse.application.in_process import InProcessOrders
+from pulse.application.origin import Origin
 from pulse.domain import Trace
 from pulse.eventstore import EventStore
 from pulse.postgres import Connection, Database

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 
-from pulse.application import Origin, system_clock
+from pulse.application.origin import Origin, system_clock
 from pulse.domain import OrderCreated
 from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database, WakeUp

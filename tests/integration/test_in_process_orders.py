@@ -7,14 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from pulse.application import (
-    Caller,
-    InProcessOrders,
-    OrderNotFound,
-    Origin,
-    Placed,
-    system_clock,
-)
+from pulse.application.callers import Caller
+from pulse.application.in_process import InProcessOrders
+from pulse.application.orders import OrderNotFound, Placed
+from pulse.application.origin import Origin, system_clock
 from pulse.domain import (
     Order,
     OrderSpec,

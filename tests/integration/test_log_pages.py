@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from pulse.application import TOPICS
+from pulse.application.event_view import TOPICS
 from pulse.domain import EVENT_TYPES, Event
 from pulse.eventstore import EventStore, LogPage, PositionBeyondLog
 from pulse.eventstore.store import MOST_SCANNED

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from pulse.application import Origin, system_clock
+from pulse.application.origin import Origin, system_clock
 from pulse.domain import Event, SlicesScheduled
 from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database

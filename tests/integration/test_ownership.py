@@ -9,7 +9,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from pulse.application import Caller, InProcessOrders, OrderNotFound, Origin, system_clock
+from pulse.application.callers import Caller
+from pulse.application.in_process import InProcessOrders
+from pulse.application.orders import OrderNotFound
+from pulse.application.origin import Origin, system_clock
 from pulse.domain import INTERNAL_SCOPE, Event, OrderCreated, order_id_for
 from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.postgres import Connection, Database

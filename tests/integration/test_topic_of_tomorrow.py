@@ -5,7 +5,9 @@ import contextlib
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from pulse.application import InProcessOrders, Origin, system_clock, verify_log, verify_order
+from pulse.application.in_process import InProcessOrders
+from pulse.application.origin import Origin, system_clock
+from pulse.application.verification import verify_log, verify_order
 from pulse.eventstore import EventMapper, EventStore, EventTooNew
 from pulse.postgres import Database
 from pulse.projections.order_view import OrderReader

@@ -4,7 +4,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from pulse.application import Caller, Placed
+from pulse.application.callers import Caller
+from pulse.application.orders import Placed
 from pulse.domain import OrderSpec, OrderUniqueKeyTaken, SplitConfigRequest, Trace
 from pulse.errors import PulseError
 from pulse.eventstore import LogPage

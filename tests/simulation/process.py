@@ -5,7 +5,8 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pulse.application import InProcessOrders, Origin
+from pulse.application.in_process import InProcessOrders
+from pulse.application.origin import Origin
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.loop import Loop, WakeUp
 from pulse.projections.claims import Claims

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from pulse.application import Clock, Origin, system_clock
+from pulse.application.origin import Clock, Origin, system_clock
 from pulse.domain import Event
 from pulse.eventstore import EventStore
 from pulse.postgres import Database

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pulse.application import Caller, CallerUnnamable
+from pulse.application.callers import Caller, CallerUnnamable
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 
 TEXT = st.text(

@@ -9,7 +9,7 @@ import jwt
 import msgspec
 import pytest
 
-from pulse.application import CallerUnnamable
+from pulse.application.callers import CallerUnnamable
 from pulse.process.development_key import (
     KEY_FILE,
     KeyUnsafe,

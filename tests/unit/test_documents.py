@@ -7,7 +7,7 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from pulse.application import EventView
+from pulse.application.event_view import EventView
 from pulse.domain import (
     INTERNAL_SCOPE,
     OrderRefused,

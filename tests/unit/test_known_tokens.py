@@ -6,7 +6,7 @@ import time
 import jwt
 import pytest
 
-from pulse.application import Caller
+from pulse.application.callers import Caller
 from pulse.http.auth import Identity
 from pulse.http.errors import Unauthorized
 from pulse.http.gateway.keys import OneKey

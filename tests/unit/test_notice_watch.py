@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from pulse.application import Notice, NoticeWatch
+from pulse.application.notices import Notice, NoticeWatch
 
 WAITING = Notice("no_worker", "no worker is present", needs_person=False)
 WAITING_LONG = Notice("no_worker", "no worker is present for long", needs_person=True)

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application import newest_terms
+from pulse.application.verification import newest_terms
 from pulse.cli.exits import NOT_WELL, extra_needed, on_postgres
 from pulse.cli.schedule_text import draw
 from pulse.cli.splitter.show import title

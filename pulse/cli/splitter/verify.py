@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application import Finding, Unverified, Verified, verify_log, verify_order
+from pulse.application.verification import Finding, Unverified, Verified, verify_log, verify_order
 from pulse.cli.exits import NOT_WELL, on_postgres
 from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
 from pulse.printable import printable

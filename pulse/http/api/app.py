@@ -4,7 +4,8 @@ from typing import cast
 
 from litestar import HttpMethod, Litestar, Response, route
 
-from pulse.application import OrdersAndQueries, Readiness
+from pulse.application.orders import OrdersAndQueries
+from pulse.application.readiness import Readiness
 from pulse.http.api.document import document_of_api
 from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from litestar.handlers import HTTPRouteHandler
 
-from pulse.application import Ready
+from pulse.application.readiness import Ready
 from pulse.domain import OrderSpec
 from pulse.eventstore import PositionBeyondLog
 from pulse.http.api.lists import (

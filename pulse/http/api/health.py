@@ -7,7 +7,8 @@ from litestar import get
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
-from pulse.application import Notice, Readiness
+from pulse.application.notices import Notice
+from pulse.application.readiness import Readiness
 from pulse.http.answers import Health, Hello
 from pulse.http.errors import NotReady
 

@@ -14,7 +14,8 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
-from pulse.application import EventQuery, EventType, EventView, Queries
+from pulse.application.event_view import EventType, EventView
+from pulse.application.orders import EventQuery, Queries
 from pulse.domain.order_request import Instrument
 from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
 from pulse.http.errors import BadRequest

@@ -9,7 +9,8 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from pulse.application import EventView, OrdersAndQueries, Placed
+from pulse.application.event_view import EventView
+from pulse.application.orders import OrdersAndQueries, Placed
 from pulse.domain import OrderSpec
 from pulse.http.answers import PlacedOrder, order_id_of
 from pulse.http.asgi import Scope, caller_in, trace_in

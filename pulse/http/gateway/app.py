@@ -4,7 +4,7 @@ from typing import cast
 
 from litestar import Litestar, get
 
-from pulse.application import Orders
+from pulse.application.orders import Orders
 from pulse.http.answers import Health, Hello
 from pulse.http.asgi import ASGIApp
 from pulse.http.errors import handle_error

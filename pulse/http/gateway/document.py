@@ -5,8 +5,7 @@ from typing import Any, Final
 
 from litestar.handlers import HTTPRouteHandler
 
-from pulse.application import PulseAway
-from pulse.application.over_http import AWAY
+from pulse.application.over_http import AWAY, PulseAway
 from pulse.domain import OrderSpec
 from pulse.http.auth import bearer_token, require_granted
 from pulse.http.errors import KeysUnavailable, Unauthorized

@@ -5,7 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from pulse.application import ClockOff, OrderNotFound, PulseFailed
+from pulse.application.clock_watch import ClockOff
+from pulse.application.orders import OrderNotFound
+from pulse.application.over_http import PulseFailed
 from pulse.domain import INTERNAL_SCOPE, OrderUniqueKeyTaken, order_id_for
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from pulse.application import Caller, HttpLimits, PulseAway, open_orders_over_http
+from pulse.application.callers import Caller
+from pulse.application.over_http import HttpLimits, PulseAway, open_orders_over_http
 from pulse.domain import OrderSpec, Trace, order_id_for, parse_order_request
 from pulse.process.apps import gateway_alone
 from tests.support.api import client_of, lifespan_of

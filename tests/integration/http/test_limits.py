@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from pulse.application import Caller
+from pulse.application.callers import Caller
 from pulse.http.asgi import CALLER_KEY
 from pulse.http.limits import Limits, RateLimited, RateLimiter
 from pulse.http.root import Root

@@ -8,7 +8,7 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from pulse.application import InProcessOrders
+from pulse.application.in_process import InProcessOrders
 from pulse.settings import Settings
 from tests.support.api import serving
 from tests.support.gateway import FakePulse, gateway_before, refusal
