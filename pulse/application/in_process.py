@@ -41,7 +41,10 @@ _ORDERS_BETWEEN_YIELDS = 50
 
 
 class InProcessOrders:
-    """`Orders` and `Queries` on the log. A key's uniqueness is the log's primary key, no more.
+    """`Orders` on the log, and all else that the internal API answers about orders.
+
+    A key's uniqueness is the log's primary key, no more. Every method raises DatabaseUnavailable
+    when nothing can be read now.
 
     `clock` stamps each order; where it raises ClockOff the order is refused.
     `require_served` is called before every use case, and raises DatabaseUnavailable where this
@@ -83,7 +86,10 @@ class InProcessOrders:
     async def place_each(
         self, requested: Sequence[OrderSpec], caller: Caller, trace: Trace
     ) -> list[Placed | Exception]:
-        """The same for many at once, in as few statements as they fit in."""
+        """Of each order what `place` would return or raise, in as few statements as possible.
+
+        Where two have one key, the first gets it.
+        """
         try:
             self._require_served()
             commands = [self._command(one, caller, trace) for one in requested]
@@ -159,7 +165,11 @@ class InProcessOrders:
         return view
 
     async def history(self, order_id: UUID) -> Sequence[EventView]:
-        """The stream as it is stored."""
+        """Every event of one order, oldest first.
+
+        Raises:
+            OrderNotFound: there is none.
+        """
         self._require_served()
         records = await self._store.read_stream(order_id)
         if not records:
@@ -167,17 +177,21 @@ class InProcessOrders:
         return [event_view(record, self._store.mapper) for record in records]
 
     async def orders(self, query: OrderQuery) -> OrderPage:
-        """From the projection's tables, in one snapshot."""
+        """A page of orders, newest first, from the projection's tables in one snapshot."""
         self._require_served()
         return await read_orders(self._reader.database, query)
 
     async def slices(self, query: SliceQuery) -> SlicePage:
-        """From the projection's tables."""
+        """A page of slices by time, from the projection's tables."""
         self._require_served()
         return await read_slices(self._reader.database, query)
 
     async def events(self, query: EventQuery) -> EventPage:
-        """From the log itself: what is committed is there."""
+        """A page of the log, in commit order.
+
+        Raises:
+            PositionBeyondLog: the log ends before `query.after`.
+        """
         self._require_served()
         topic = None if query.type is None else TOPICS[query.type]
         page = await self._store.read_log_page(after=query.after, limit=query.limit, topic=topic)

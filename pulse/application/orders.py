@@ -1,6 +1,5 @@
-"""What can be asked of Pulse about orders, whoever asks and wherever it is answered."""
+"""The use cases of every caller, in this process or over HTTP, and what they answer."""
 
-from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -10,12 +9,11 @@ from pulse.application.callers import Caller
 from pulse.application.event_view import EventType, EventView
 from pulse.domain import OrderSpec, Trace
 from pulse.errors import PulseError
-from pulse.projections.lists import OrderPage, OrderQuery, SlicePage, SliceQuery
 from pulse.projections.order_view import OrderView
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """The order that stands under the key; `created` if this very call brought it about."""
+    """The order that has the key; `created` if this call created it."""
 
     order_id: UUID
     order_unique_key: str
@@ -56,7 +54,7 @@ class Orders(Protocol):
         """Place an order; the same request again is answered with the same order.
 
         Raises:
-            OrderUniqueKeyTaken: the key stands with other data.
+            OrderUniqueKeyTaken: an order with other data has the key.
             ClockOff: this process may take no orders; nothing was accepted.
             AppendRefused: nothing was accepted.
             AppendOutcomeUnknown: the same key asked again will tell.
@@ -67,43 +65,4 @@ class Orders(Protocol):
 
         Raises:
             OrderNotFound: there is none, or none that is this caller's own: the two are alike.
-        """
-
-
-class Queries(Protocol):
-    """What only the internal API is asked, across orders and about whole histories.
-
-    Every method raises DatabaseUnavailable as those of `Orders` do.
-    """
-
-    async def history(self, order_id: UUID) -> Sequence[EventView]:
-        """Every event of one order, oldest first.
-
-        Raises:
-            OrderNotFound: there is none.
-        """
-
-    async def orders(self, query: OrderQuery) -> OrderPage:
-        """A page of orders, newest first, as the projection has them."""
-
-    async def slices(self, query: SliceQuery) -> SlicePage:
-        """A page of slices by time, as the projection has them."""
-
-    async def events(self, query: EventQuery) -> EventPage:
-        """A page of the log, in commit order.
-
-        Raises:
-            PositionBeyondLog: the log ends before `query.after`.
-        """
-
-
-class OrdersAndQueries(Orders, Queries, Protocol):
-    """All that the internal API answers about orders."""
-
-    async def place_each(
-        self, requested: Sequence[OrderSpec], caller: Caller, trace: Trace
-    ) -> list[Placed | Exception]:
-        """Place many orders: of each what `place` would return or raise.
-
-        Where one key stands twice among them, the first has it.
         """

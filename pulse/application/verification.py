@@ -13,7 +13,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from pulse.application.orders import OrderNotFound, Queries
+from pulse.application.in_process import InProcessOrders
+from pulse.application.orders import OrderNotFound
 from pulse.domain import (
     BrokenRule,
     Event,
@@ -113,7 +114,7 @@ async def verify_order(store: EventStore, order_id: UUID) -> Verified:
     return await _verify(store, stream, stream[-1].position)
 
 
-async def newest_terms(store: EventStore, queries: Queries, most: int) -> list[SplitTerms]:
+async def newest_terms(store: EventStore, orders: InProcessOrders, most: int) -> list[SplitTerms]:
     """What the newest orders, at most so many, ask of a splitter; impossible ones are left out.
 
     Raises:
@@ -123,7 +124,7 @@ async def newest_terms(store: EventStore, queries: Queries, most: int) -> list[S
     before: int | None = None
     while len(terms) < most:
         limit = min(MAX_ORDERS_A_PAGE, most - len(terms))
-        page = await queries.orders(OrderQuery(limit=limit, before=before))
+        page = await orders.orders(OrderQuery(limit=limit, before=before))
         streams = await store.read_streams([order.order_id for order in page.orders])
         for order in page.orders:
             for record in streams.get(order.order_id, ())[:1]:

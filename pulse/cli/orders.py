@@ -7,7 +7,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application.orders import Queries
+from pulse.application.in_process import InProcessOrders
 from pulse.cli.exits import on_postgres
 from pulse.cli.terminal import AsJson, counted, echo, group, instant, output
 from pulse.domain import SPLITTING_ERROR, TIMED_OUT, TOO_LATE
@@ -102,7 +102,7 @@ def what_to_do(failure_reason: str | None) -> str:
     return _WHAT_TO_DO.get(failure_reason or "", _ELSE)
 
 
-async def _find(queries: Queries, reason: str | None, limit: int) -> _Failed:
+async def _find(queries: InProcessOrders, reason: str | None, limit: int) -> _Failed:
     found: list[OrderView] = []
     before: int | None = None
     as_of_position: int | None = None

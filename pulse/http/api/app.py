@@ -4,7 +4,7 @@ from typing import cast
 
 from litestar import HttpMethod, Litestar, Response, route
 
-from pulse.application.orders import OrdersAndQueries
+from pulse.application.in_process import InProcessOrders
 from pulse.application.readiness import Readiness
 from pulse.http.api.document import document_of_api
 from pulse.http.api.health import health_routes
@@ -18,7 +18,7 @@ from pulse.http.openapi.page import explaining_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
 
 
-def create_api(orders: OrdersAndQueries, readiness: Readiness) -> ASGIApp:
+def create_api(orders: InProcessOrders, readiness: Readiness) -> ASGIApp:
     """The API over these use cases. It needs its auth middleware: without, orders are refused."""
     hot_paths = HotPaths("/internal/orders", orders)
     handlers = [

@@ -15,7 +15,8 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
 from pulse.application.event_view import EventType, EventView
-from pulse.application.orders import EventQuery, Queries
+from pulse.application.in_process import InProcessOrders
+from pulse.application.orders import EventQuery
 from pulse.domain.order_request import Instrument
 from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
 from pulse.http.errors import BadRequest
@@ -188,7 +189,7 @@ def beyond_log(error: PositionBeyondLog) -> BadRequest:
     )
 
 
-def list_routes(queries: Queries) -> list[HTTPRouteHandler]:
+def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
     """The routes of the lists, over these queries."""
 
     @get(

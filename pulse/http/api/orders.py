@@ -10,7 +10,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from pulse.application.event_view import EventView
-from pulse.application.orders import OrdersAndQueries, Placed
+from pulse.application.in_process import InProcessOrders
+from pulse.application.orders import Placed
 from pulse.domain import OrderSpec
 from pulse.http.answers import PlacedOrder, order_id_of
 from pulse.http.asgi import Scope, caller_in, trace_in
@@ -49,7 +50,7 @@ class History(msgspec.Struct, frozen=True):
     events: Annotated[Sequence[EventView], msgspec.Meta(min_length=1)]
 
 
-def order_routes(orders: OrdersAndQueries) -> list[HTTPRouteHandler]:
+def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
     """The routes, over these use cases."""
 
     @post(
@@ -80,7 +81,7 @@ def order_routes(orders: OrdersAndQueries) -> list[HTTPRouteHandler]:
 
 
 async def _place_each(
-    orders: OrdersAndQueries, batch: Sequence[bytes], scope: Scope
+    orders: InProcessOrders, batch: Sequence[bytes], scope: Scope
 ) -> list[BatchResult]:
     """Every order of a batch, each answered as its own POST would have been."""
     read = [_read(body) for body in batch]
