@@ -29,7 +29,7 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """Events in commit order; `next_after` is the last position looked at, where to go on."""
+    """Events in commit order; `next_after` is the last position read, where to continue."""
 
     events: tuple[EventView, ...]
     next_after: int
@@ -46,7 +46,7 @@ class OrderNotFound(PulseError):
 class Orders(Protocol):
     """What every caller may ask, in this process or of another one over HTTP.
 
-    Every method raises DatabaseUnavailable when nothing can be told now; over HTTP PulseAway, and
+    Every method raises DatabaseUnavailable when it cannot be answered now; over HTTP PulseAway, and
     PulseBusy or PulseFailed as Pulse itself answers.
     """
 
