@@ -42,6 +42,7 @@ class Tools(msgspec.Struct, frozen=True):
 
     def rebuild(self, on_progress: OnProgress) -> Rebuild:
         """A rebuild of the order queue, not yet begun."""
+        tune_gc()
         return Rebuild(self.database, self.orders.mapper, on_progress)
 
 
@@ -72,7 +73,6 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             reader = OrderReader(database, store.mapper)
             orders = InProcessOrders(store, reader, system_clock, Origin.of_this_process())
             parked = ParkedOrders(database, store.mapper)
-            tune_gc()
             yield Tools(database, store, orders, parked, Audit(database))
         finally:
             await database.close()

@@ -14,6 +14,7 @@ from pulse.application.verification import Finding, Unverified, Verified, verify
 from pulse.cli.exits import NOT_WELL, on_postgres
 from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
 from pulse.printable import printable
+from pulse.process.startup import tune_gc
 from pulse.process.tools import Tools
 
 _SENTENCES: Final = {
@@ -84,6 +85,7 @@ def verify(
     tell = proof.findings.append if as_json else partial(_tell, in_full=bool(order_ids))
 
     async def prove(tools: Tools) -> None:
+        tune_gc()
         asked = [order_id_of(text) for text in order_ids or ()]
         for parked in await tools.parked.all():
             if not asked or parked.order_id in asked:
