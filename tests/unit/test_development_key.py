@@ -52,7 +52,7 @@ def test_of_many_makers_at_once_one_wins(tmp_path: Path) -> None:
     assert len(list((tmp_path / "data").iterdir())) == 1
 
 
-def test_without_being_told_to_it_makes_nothing(tmp_path: Path) -> None:
+def test_it_makes_nothing_unless_asked(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     assert with_development_key(settings, make=False) == settings
     assert not (tmp_path / "data").exists()
@@ -94,6 +94,6 @@ def test_a_token_holds_what_was_asked_for(tmp_path: Path) -> None:
     claims = jwt.decode(token, key, ["HS256"], audience=settings.jwt_audience)
     assert (claims["sub"], claims["scope"]) == ("alice", "orders:read orders:write")
     assert (claims["iss"], claims["exp"] - claims["iat"]) == ("pulse-development", 60)
-    for nobody in ("", "a\n", "a" * 256):
+    for subject in ("", "a\n", "a" * 256):
         with pytest.raises(CallerUnnamable):
-            mint_token(settings, nobody, [], 60)
+            mint_token(settings, subject, [], 60)

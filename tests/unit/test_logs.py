@@ -1,4 +1,4 @@
-"""Log records: one format for all of them, one line a second for what strangers send."""
+"""Log records: one format for all of them, one line a second for what any caller can cause."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ import structlog
 from pulse.logs import configure_logs
 configure_logs("json", sys.argv[1])
 warnings.warn("from a warning")
-for name in ("uvicorn.error", "asyncio", "somebody.else"):
+for name in ("uvicorn.error", "asyncio", "other.library"):
     logging.getLogger(name).warning("from %s", name)
     logging.getLogger(name).debug("debug from %s", name)
 structlog.get_logger("pulse.workers").debug("from.debug", of="pulse")
@@ -45,7 +45,7 @@ def test_every_source_of_lines_writes_json() -> None:
     lines = lines_of("info")
     events = [line["event"] for line in lines]
     assert "from a warning" in events[0]
-    assert {"from uvicorn.error", "from asyncio", "from somebody.else"} <= set(events)
+    assert {"from uvicorn.error", "from asyncio", "from other.library"} <= set(events)
     assert events[-2:] == ["thread.crashed", "process.crashed"]
     assert "ZeroDivisionError" in lines[-2]["exception"]
     assert "KeyError: 'at the end'" in lines[-1]["exception"]
@@ -95,7 +95,7 @@ def suppressed(passed: logging.LogRecord) -> int:
         ("pulse.http.errors", [{"event": "http.unavailable"}]),
     ],
 )
-def test_what_strangers_cause_is_one_line_a_second_with_a_count(
+def test_what_any_caller_can_cause_is_one_line_a_second_with_a_count(
     name: str, messages: list[object]
 ) -> None:
     clock = Clock()
@@ -132,7 +132,7 @@ def test_every_other_line_passes(other: logging.LogRecord) -> None:
     assert all(limit.filter(other) for _ in range(5))
 
 
-def test_a_fault_is_told_without_control_characters(
+def test_a_fault_is_reported_without_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("PULSE_LOG_FORMAT", raising=False)
