@@ -4,7 +4,7 @@ import codecs
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -16,7 +16,9 @@ MAX_BATCH_ORDERS: Final = 1000
 _MAX_ECHOED_CHARACTERS: Final = 72
 _MAX_DIGITS: Final = 20
 
-_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_ARRAY = msgspec.json.Decoder(
+    Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_BATCH_ORDERS)]
+)
 
 
 def require_json(content_type: str) -> None:

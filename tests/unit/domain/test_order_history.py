@@ -25,6 +25,7 @@ from pulse.domain import (
     evolve,
     fold,
 )
+from pulse.domain.orders import outcome_of
 from tests.support.histories import histories
 
 ANY = settings(max_examples=100, deadline=None)
@@ -191,6 +192,8 @@ def test_a_history_that_was_decided_always_folds(history: tuple[Event, ...]) -> 
 def test_an_event_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
     with pytest.raises(AssertionError, match="an event"):
         evolve(None, cast("Event", "an event"))
+    with pytest.raises(AssertionError):
+        outcome_of(cast("TimedOut", "an event"))
 
 
 @ANY
