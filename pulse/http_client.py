@@ -44,16 +44,18 @@ def open_client(purpose: str, *, trust_env: bool, **options: Any) -> httpx.Async
 
 def _require_usable_proxies(purpose: str) -> None:
     for kind, value in getproxies().items():
-        if kind in {"http", "https", "all"} and not _is_usable(value):
+        proxy = value if "://" in value else f"http://{value}"
+        if kind in {"http", "https", "all"} and not is_http_url(proxy):
             raise EnvironmentUnusable(
                 f"the proxy in {kind.upper()}_PROXY cannot be used for {purpose}: expected "
                 "http://host:port or https://host:port, not SOCKS; correct or unset it"
             )
 
 
-def _is_usable(proxy: str) -> bool:
+def is_http_url(text: str) -> bool:
+    """Whether this is the URL of a server that speaks HTTP."""
     try:
-        url = httpx.URL(proxy if "://" in proxy else f"http://{proxy}")
+        url = httpx.URL(text)
     except httpx.InvalidURL:
         return False
     return url.scheme in {"http", "https"} and bool(url.host) and (url.port or 1) <= _MAX_PORT

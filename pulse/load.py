@@ -1,6 +1,7 @@
 """Post a file of orders to a running Pulse, by its contract alone; follow and check each."""
 
 import asyncio
+import re
 import secrets
 import time
 from collections import Counter
@@ -16,15 +17,14 @@ import msgspec
 
 from pulse.domain import Slice, SplitTerms, broken_rules
 from pulse.errors import PulseError
-from pulse.http_client import open_client
+from pulse.http_client import is_http_url, open_client
 from pulse.retry import Retry, RetryPolicy
 
-_MAX_PORT: Final = 65_535
 _RETRY: Final = RetryPolicy(first_seconds=0.4, max_seconds=8.0, deadline_seconds=30.0)
 _POLL_SECONDS: Final = 0.2
 _PLACED: Final = frozenset({200, 201})
 _UNAVAILABLE: Final = frozenset({429, 503})
-_ONE_SPOILS_THE_BATCH: Final = frozenset({400, 413})
+_REFUSED_AS_A_WHOLE: Final = frozenset({400, 413})
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Show = Callable[[int, int], None]  # how many are done, and of how many
@@ -62,7 +62,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _Body(msgspec.Struct, frozen=True):
-    """What is read of any answer but that of one order: nothing, where it has another form."""
+    """What is read of any answer: nothing, where it has another form."""
 
     status: str = ""
     order_id: UUID | None = None
@@ -85,7 +85,7 @@ class Load:
         *,
         batch: int,
         concurrency: int,
-        settle_seconds: float,
+        settle_seconds: float = 60.0,
         retry: RetryPolicy = _RETRY,
     ) -> None:
         self.trace_id = f"t{int(time.time())}{secrets.token_hex(6)}"
@@ -94,21 +94,24 @@ class Load:
         self.posting_seconds = 0.0
         self.request_seconds: list[float] = []
         self.completion_seconds: list[float] = []
-        headers = {"X-Trace-Id": self.trace_id, "X-Request-Source": "PULSE_LOAD"}
-        http.headers.update({**headers, "Content-Type": "application/json"})
+        http.headers["X-Trace-Id"] = self.trace_id
+        http.headers["X-Request-Source"] = "PULSE_LOAD"
+        http.headers["Content-Type"] = "application/json"
         self._http, self._batch, self._concurrency = http, batch, concurrency
         self._settle_seconds, self._retry = settle_seconds, retry
         self._sent: dict[UUID, Line] = {}
-        self._created: set[UUID] = set()
         self._waiting: set[UUID] = set()
 
     async def run(
         self, lines: Sequence[Line], progress: Callable[[str], AbstractContextManager[Show]]
     ) -> None:
-        """Post every order in batches; then follow them, so that asking slows no posting."""
+        """Post every order in batches; then follow them, so that reading slows no posting.
+
+        Raises:
+            LoadError: there is no ready Pulse at the URL, or it has gone.
+        """
         starts = range(0, len(lines), self._batch)
         batches = iter([lines[start : start + self._batch] for start in starts])
-        started = time.perf_counter()
 
         async def post_batches(show: Show) -> None:
             for some in batches:
@@ -117,12 +120,14 @@ class Load:
                 self.request_seconds.append(time.perf_counter() - posted)
                 show(self.counts["posted"], len(lines))
 
-        with progress("posted") as show:
-            await asyncio.gather(*(post_batches(show) for _ in range(self._concurrency)))
-        self.posting_seconds = time.perf_counter() - started
-        self._waiting, deadline = set(self._sent), time.perf_counter() + self._settle_seconds
-        with progress("completed") as show:
-            await self._follow(deadline, show)
+        async with self._http:
+            await self._require_ready()
+            started = time.perf_counter()
+            with progress("posted") as show:
+                await asyncio.gather(*(post_batches(show) for _ in range(self._concurrency)))
+            self.posting_seconds = time.perf_counter() - started
+            with progress("completed") as show:
+                await self._follow(show)
         for order_id in self._waiting:
             self._note("still pending", self._sent[order_id], f"order {order_id}")
 
@@ -130,99 +135,91 @@ class Load:
         self.faults[fault] += 1
         self.first.setdefault(fault, f"line {line.number}: {sentence}")
 
+    async def _require_ready(self) -> None:
+        try:
+            response = await self._http.get("/health/ready")
+        except httpx.RequestError as error:
+            raise self._away(type(error).__name__) from None
+        if _read(response.content).status != "ready":
+            raise self._away(f"GET health/ready answered {response.status_code}")
+
+    def _away(self, reason: str) -> LoadError:
+        return LoadError(
+            f"no ready Pulse answers at {self._http.base_url} ({reason}): start it with "
+            "`make run`, or name its API with --url (that of `pulse up` ends in /pulse), and run "
+            "this again: an order it already has is never doubled"
+        )
+
     async def _post(self, lines: Sequence[Line]) -> None:
         """Post these lines in one request, and those again that Pulse could not take then."""
         retry = Retry(self._retry)
         while lines:
-            pause, asked_to_wait = retry.next_pause(), ""
             body = b"[%b]" % b",".join(line.body for line in lines)
             try:
                 response = await self._http.post("/internal/orders/batch", content=body)
             except httpx.RequestError as error:
-                if pause is None or not self.counts["posted"]:
-                    raise LoadError(
-                        f"no Pulse answers at {self._http.base_url} ({type(error).__name__}): "
-                        "start it with `make run`, or name its API with --url, and run this again: "
-                        "an order it already has is never doubled"
-                    ) from None
-            else:
-                if response.status_code in _ONE_SPOILS_THE_BATCH and len(lines) > 1:
-                    for line in lines:
-                        await self._post([line])
-                    return
-                lines = self._count(lines, response, last=pause is None)
-                asked_to_wait = response.headers.get("Retry-After", "")
-            if lines:
+                if not await retry.wait():
+                    raise self._away(type(error).__name__) from None
                 self.counts["sent again"] += 1
-                asked = float(asked_to_wait) if asked_to_wait.isdecimal() else pause or 0.0
-                await asyncio.sleep(min(asked, self._retry.deadline_seconds))
-
-    def _count(
-        self, lines: Sequence[Line], response: httpx.Response, *, last: bool
-    ) -> Sequence[Line]:
-        """Count the answers; the lines to send again, which is safe as they keep their keys."""
-        counts, again = self.counts, []
-        answers = _read(response.content).results
-        if len(answers) != len(lines):
-            whole = _Answer(response.status_code, msgspec.Raw(response.content))
-            answers = (whole,) * len(lines)
-        for line, answer in zip(lines, answers, strict=True):
-            if answer.status in _UNAVAILABLE and not last:
-                again.append(line)
                 continue
-            counts["posted"] += 1
-            order_id = _read(answer.body).order_id
-            if answer.status not in _PLACED or order_id is None:
-                code, message = _refusal(answer.status, answer.body)
-                self._note(f"refused: {code}", line, message)
-                continue
-            created = answer.status == httpx.codes.CREATED
-            counts["created" if created else "already there"] += 1
-            first = self._sent.setdefault(order_id, line)
-            if first.order != line.order or (created and order_id in self._created):
-                breach = f"order {order_id} is that of line {first.number} too"
-                self._note("broken: one_key_is_one_order", line, breach)
-            if created:
-                self._created.add(order_id)
-        return again
-
-    async def _follow(self, deadline: float, show: Show) -> None:
-        """Look at the orders page by page, the oldest first, as these are split first."""
-        while self._waiting:
-            for params in reversed(await self._pages()):
-                while True:
-                    page = await self._page(params)
-                    for order in page.orders:
-                        self._look(order)
-                    show(self.counts["COMPLETED"], len(self._sent))
-                    if not self._is_waiting_in(page) or time.perf_counter() >= deadline:
-                        break
-                    await asyncio.sleep(_POLL_SECONDS)
-            if not self._waiting or time.perf_counter() >= deadline:
+            if response.status_code in _REFUSED_AS_A_WHOLE and len(lines) > 1:
+                for line in lines:
+                    await self._post([line])
                 return
-            await asyncio.sleep(_POLL_SECONDS)
+            answered = list(zip(lines, _answers(response, len(lines)), strict=True))
+            later = _UNAVAILABLE & {answer.status for _, answer in answered}
+            asked = response.headers.get("Retry-After", "")
+            asked_seconds = float(asked) if asked.isdecimal() else 0.0
+            if later and await retry.wait(at_least_seconds=asked_seconds):
+                self.counts["sent again"] += 1
+            else:
+                later = frozenset()
+            for line, answer in answered:
+                if answer.status not in later:
+                    self._count(line, answer)
+            lines = [line for line, answer in answered if answer.status in later]
 
-    async def _pages(self) -> Sequence[dict[str, str]]:
-        """Where orders wait among all orders, newest first; those far below others come later."""
-        found, params = list[dict[str, str]](), {"limit": "200"}
-        while True:
-            page = await self._page(params)
-            if self._is_waiting_in(page):
-                found.append(params)
-            elif found:
-                return found
-            if page.next_cursor is None:
-                return found
-            params = {**params, "cursor": page.next_cursor}
+    def _count(self, line: Line, answer: _Answer) -> None:
+        """Count the last answer to this line."""
+        self.counts["posted"] += 1
+        order_id = _read(answer.body).order_id
+        if answer.status not in _PLACED or order_id is None:
+            error = _read(answer.body).error
+            code = "UNREADABLE_ANSWER" if answer.status in _PLACED else f"HTTP_{answer.status}"
+            message = str(error.get("message", f"{answer.status} without a reason"))
+            self._note(f"refused: {error.get('code', code)}", line, message)
+            return
+        self.counts["created" if answer.status == httpx.codes.CREATED else "already there"] += 1
+        first = self._sent.setdefault(order_id, line)
+        if first.order != line.order:
+            breach = f"order {order_id} is that of line {first.number} too"
+            self._note("broken: one_key_is_one_order", line, breach)
 
-    async def _page(self, params: dict[str, str]) -> _Body:
-        try:
-            return _read((await self._http.get("/internal/orders", params=params)).content)
-        except httpx.RequestError:
-            return _Body()
+    async def _follow(self, show: Show) -> None:
+        """Read the orders, newest first, down to the oldest that waits, until none waits.
 
-    def _is_waiting_in(self, page: _Body) -> bool:
-        return not self._waiting.isdisjoint(order.order_id for order in page.orders)
+        Ends too where no order has had an outcome for `settle_seconds`.
+        """
+        self._waiting, self._last_outcome_at = set(self._sent), time.perf_counter()
+        while self._waiting:
+            unread, params = set(self._waiting), {"limit": "200"}
+            while True:
+                try:
+                    response = await self._http.get("/internal/orders", params=params)
+                except httpx.RequestError:
+                    break
+                page = _read(response.content)
+                for order in page.orders:
+                    unread.discard(order.order_id)
+                    self._look(order)
+                show(self.counts["COMPLETED"], len(self._sent))
+                if not unread or page.next_cursor is None:
+                    break
+                params = {**params, "cursor": page.next_cursor}
+            if time.perf_counter() - self._last_outcome_at >= self._settle_seconds:
+                return
+            if self._waiting:
+                await asyncio.sleep(_POLL_SECONDS)
 
     def _look(self, answer: _Order) -> None:
         """Count an order that waits and has an outcome, and the rules it breaks."""
@@ -230,6 +227,7 @@ class Load:
         if order_id not in self._waiting or status in {"PENDING", "IN_PROGRESS"}:
             return
         self._waiting.discard(order_id)
+        self._last_outcome_at = time.perf_counter()
         line = self._sent[order_id]
         if status == "FAILED":
             self._note(f"FAILED: {answer.failure_reason}", line, f"order {order_id}")
@@ -258,18 +256,18 @@ def _breaches(sent: dict[str, Any], answer: _Order) -> Iterator[tuple[str, str]]
         yield from {one.rule: one.breach for one in reversed(broken)}.items()
 
 
+def _answers(response: httpx.Response, count: int) -> Sequence[_Answer]:
+    """The answer to each order, which is that to the request where it has no other."""
+    answers = _read(response.content).results
+    whole = _Answer(response.status_code, msgspec.Raw(response.content))
+    return answers if len(answers) == count else [whole] * count
+
+
 def _read(body: bytes | msgspec.Raw) -> _Body:
     try:
         return msgspec.json.decode(body, type=_Body)
     except ValueError:
         return _Body()
-
-
-def _refusal(status: int, body: bytes | msgspec.Raw) -> tuple[str, str]:
-    """The code and the message of an answer that is not the one asked for."""
-    code = "UNREADABLE_ANSWER" if status in _PLACED else f"HTTP_{status}"
-    error = _read(body).error
-    return str(error.get("code", code)), str(error.get("message", f"{status} without a reason"))
 
 
 def read_lines(file: Path) -> list[Line]:
@@ -297,27 +295,19 @@ def _order(text: bytes) -> dict[str, Any]:
         return {}
 
 
-def open_http(base_url: str, token: str | None, connections: int) -> httpx.AsyncClient:
+def open_http(base_url: str, token: str | None) -> httpx.AsyncClient:
     """A client below `base_url`. A proxy of the environment is used, but not for this machine."""
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    usable = url.scheme in {"http", "https"} and url.host and (url.port or 1) <= _MAX_PORT
-    if not usable or url.userinfo:  # not repeated: it may hold a password
+    if not is_http_url(base_url) or httpx.URL(base_url).userinfo:  # it may hold a password
         raise LoadError(
             "--url is no URL of a Pulse: write it like http://127.0.0.1:8000/pulse, without user "
             "and password; a token goes into --token"
         )
-    if token is not None and not (
-        token.isascii() and token.isprintable() and token.split() == [token]
-    ):
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
         raise LoadError("--token holds no token: it has blanks or other than ASCII characters")
     return open_client(
         "pulse load",
-        base_url=url,
+        base_url=base_url,
         headers={} if token is None else {"Authorization": f"Bearer {token}"},
-        limits=httpx.Limits(max_connections=connections),
         timeout=30,
-        trust_env=url.host not in {"127.0.0.1", "::1", "localhost"},
+        trust_env=httpx.URL(base_url).host not in {"127.0.0.1", "::1", "localhost"},
     )

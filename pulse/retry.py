@@ -65,19 +65,22 @@ class Retry:
         self._bound_seconds = self._policy.first_seconds
         self._started_at = self._clock()
 
-    def next_pause(self) -> float | None:
-        """Seconds to pause after a failure; None if the deadline would pass meanwhile."""
+    def next_pause(self, *, at_least_seconds: float = 0.0) -> float | None:
+        """Seconds to pause after a failure; None if the deadline would pass meanwhile.
+
+        `at_least_seconds` is what the other side asked for, as in a Retry-After header.
+        """
         bound_seconds = min(self._bound_seconds, self._policy.max_seconds)
         self._bound_seconds = 2 * bound_seconds
-        pause_seconds = bound_seconds * self._jitter()
+        pause_seconds = max(bound_seconds * self._jitter(), at_least_seconds)
         elapsed_seconds = self._clock() - self._started_at
         if elapsed_seconds + pause_seconds > self._policy.deadline_seconds:
             return None
         return pause_seconds
 
-    async def wait(self) -> bool:
+    async def wait(self, *, at_least_seconds: float = 0.0) -> bool:
         """Pause after a failure and return True; return False at once if it is time to give up."""
-        pause_seconds = self.next_pause()
+        pause_seconds = self.next_pause(at_least_seconds=at_least_seconds)
         if pause_seconds is None:
             return False
         await asyncio.sleep(pause_seconds)

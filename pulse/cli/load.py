@@ -16,7 +16,7 @@ from pulse.load import Load, open_http, read_lines
 from pulse.process.startup import settings_from_environment
 
 
-def load(  # noqa: PLR0913, PLR0917 - one for each choice
+def load(
     file: Annotated[Path, typer.Argument(help="Orders, one JSON object a line.")],
     url: Annotated[
         str | None,
@@ -33,36 +33,26 @@ def load(  # noqa: PLR0913, PLR0917 - one for each choice
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Orders a request.")] = 100,
-    concurrency: Annotated[int, typer.Option(min=1, max=512, help="Requests at once.")] = 4,
-    settle_seconds: Annotated[
-        float, typer.Option(min=0, help="How long to wait for the last order's outcome.")
-    ] = 60,
+    concurrency: Annotated[int, typer.Option(min=1, max=100, help="Requests at once.")] = 4,
 ) -> None:
     """Post a file of orders and check what becomes of each.
 
     Posts the orders of FILE to a running Pulse in batches, follows each to its
-    end and checks its slices by every rule of a schedule. Needs the API
-    (`pulse up`) at --url, and one of its service tokens where it asks for one.
-    Running it again is safe: the same order under the same key is answered with
-    the same order.
+    end (or until none has ended for a minute) and checks its slices by every rule
+    of a schedule. Needs a ready API (`pulse up`) at --url, and one of its service
+    tokens where it asks for one. Running it again never doubles an order.
 
-    Exit codes: 0 every order is COMPLETED and keeps every rule. 1 some order was
-    refused, failed, did not end in time or breaks a rule (the table says which),
-    or the load could not run. 2 wrong usage, or a proxy or certificate variable
-    of the environment that cannot be used.
+    Exit codes: 0 every order is COMPLETED and keeps every rule. 1 some order does
+    not (the table says why), or no ready Pulse answers. 2 wrong usage, or a proxy
+    or certificate variable of the environment that cannot be used.
 
     Example, with `pulse up` in another terminal:
       pulse load examples/orders.ndjson
     """
     root = url or f"{url_of(settings_from_environment())}/pulse"
-    lines, http, show = read_lines(file), open_http(root, token, concurrency), output().print
-    load = Load(http, batch=batch, concurrency=concurrency, settle_seconds=settle_seconds)
-
-    async def run() -> None:
-        async with http:
-            await load.run(lines, partial(progress_on, errors()))
-
-    uvloop.run(run())
+    lines, http, show = read_lines(file), open_http(root, token), output().print
+    load = Load(http, batch=batch, concurrency=concurrency)
+    uvloop.run(load.run(lines, partial(progress_on, errors())))
     show(f"Load of {file.name} into {root}", style="bold")
     for label, value in _rows(load, batch):
         show(f"  {label:<36}{value:>26}")

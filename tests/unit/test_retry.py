@@ -46,3 +46,11 @@ async def test_waiting_pauses_and_says_when_to_give_up() -> None:
     assert await retry.wait()
     assert asyncio.get_running_loop().time() - started_at >= 0.009
     assert not await retry.wait()
+
+
+async def test_a_pause_lasts_at_least_what_the_other_side_asked_for() -> None:
+    policy = RetryPolicy(first_seconds=0.1, max_seconds=0.5, deadline_seconds=10.0)
+    retry = Retry(policy, jitter=lambda: 1.0)
+    assert retry.next_pause(at_least_seconds=7.0) == 7.0
+    assert retry.next_pause(at_least_seconds=0.1) == 0.2
+    assert retry.next_pause(at_least_seconds=11.0) is None
