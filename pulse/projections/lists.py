@@ -5,14 +5,12 @@ from typing import Any, Final, get_args
 from uuid import UUID
 
 import msgspec
-from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from pulse.domain import OrderState, Slice
 from pulse.postgres import Connection, Database, fetch, load_sql
-from pulse.projections.order_view import OrderQueueStatus, OrderView, order_view
+from pulse.projections.order_view import ROW_COLUMNS, OrderQueueStatus, OrderView, Row, order_view
 from pulse.projections.position import AFTER_LOG, PROJECTION_NAME
-from pulse.projections.queue_writer import ORDER_COLUMNS
 
 MAX_ORDERS_A_PAGE: Final = 200
 MAX_SLICES_A_PAGE: Final = 1000
@@ -22,7 +20,11 @@ _BEFORE_EVERY_ORDER: Final = UUID(int=0)
 
 SELECT_SLICES: Final = load_sql(__package__, "select_slices")
 _SELECT_SLICES_OF = load_sql(__package__, "select_slices_of")
-_COLUMNS: Final = SQL(", ").join(Identifier("q", column) for column in ORDER_COLUMNS)
+_COLUMNS: Final = SQL(", ").join(
+    Identifier("q", column) for column in ("created_position", *ROW_COLUMNS)
+)
+_CREATED_POSITION, _STATE, _ORDER_ID = 1, 2, 3
+"""Places in a row of the statements, which begins with the projection's position."""
 _FILES: Final = {
     (None, False): "select_orders",
     (None, True): "select_orders_of_instrument",
@@ -155,24 +157,20 @@ def slices_parameters(query: SliceQuery) -> dict[str, Any]:
 
 
 async def _orders(connection: Connection, query: OrderQuery) -> OrderPage:
-    cursor = connection.cursor(binary=True, row_factory=dict_row)
-    await cursor.execute(orders_statement(query), orders_parameters(query), prepare=True)
-    rows = await cursor.fetchall()
-    found = [row for row in rows if row["order_id"] is not None]
+    rows = await fetch(connection, orders_statement(query), orders_parameters(query))
+    found = [row for row in rows if row[_CREATED_POSITION] is not None]
     page = found[: query.limit]
     slices = await _slices_of(connection, page)
     return OrderPage(
-        orders=tuple(order_view(row, slices.get(row["order_id"], ())) for row in page),
-        as_of_position=rows[0]["as_of_position"] if rows else 0,
-        next_before=page[-1]["created_position"] if len(found) > query.limit else None,
+        orders=tuple(order_view(row[_STATE:], slices.get(row[_ORDER_ID], ())) for row in page),
+        as_of_position=rows[0][0] if rows else 0,
+        next_before=page[-1][_CREATED_POSITION] if len(found) > query.limit else None,
     )
 
 
-async def _slices_of(
-    connection: Connection, page: list[dict[str, Any]]
-) -> dict[UUID, tuple[Slice, ...]]:
+async def _slices_of(connection: Connection, page: list[Row]) -> dict[UUID, tuple[Slice, ...]]:
     """By order. They are written with the outcome and never change, so they are there now."""
-    order_ids = [row["order_id"] for row in page if row["state"] == "COMPLETED"]
+    order_ids = [row[_ORDER_ID] for row in page if row[_STATE] == "COMPLETED"]
     if not order_ids:
         return {}
     rows = await fetch(connection, _SELECT_SLICES_OF, (order_ids,))

@@ -1,16 +1,15 @@
 """One order as answered: read from its stream, with its claim laid over."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
 
 from pulse.domain import Order, Slice, SplitConfig, fold
-from pulse.domain.events import flat_fields
 from pulse.eventstore import EventMapper, RecordedEvent
 from pulse.postgres import BatchLoader, Database, fetch, load_sql
 
@@ -33,7 +32,7 @@ class _Creation(msgspec.Struct):
 _creations = msgspec.json.Decoder(_Creation)
 
 
-class OrderView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class OrderView(msgspec.Struct, frozen=True, gc=False):
     """An order with its slices."""
 
     order_id: UUID
@@ -56,25 +55,34 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     slices: tuple[Slice, ...]
 
 
-_CONFIG: Final = SplitConfig.__struct_fields__
-_AS_THEY_ARE: Final = tuple(
-    field
-    for field in OrderView.__struct_fields__
-    if field not in {"split_config", "order_queue_status", "claimed_by", "claimed_at", "slices"}
+_FIELDS: Final = OrderView.__struct_fields__
+_CONFIG_AT: Final = _FIELDS.index("split_config")
+_CLAIM_AT: Final = _FIELDS.index("claimed_by")
+_OF_SPEC: Final = _FIELDS[1:_CONFIG_AT]
+_OF_CONFIG: Final = SplitConfig.__struct_fields__
+ROW_COLUMNS: Final = (
+    *("state", "order_id", *_OF_SPEC, *_OF_CONFIG),
+    *_FIELDS[_CONFIG_AT + 2 : _CLAIM_AT],
 )
+"""The columns of `order_queue` in a row that `order_view` takes; the claim's two come after."""
+_CONFIG_ENDS: Final = _CONFIG_AT + 1 + len(_OF_CONFIG)
+_spec_values = attrgetter(*_OF_SPEC)
 
 
-def order_view(row: Mapping[str, Any], slices: tuple[Slice, ...]) -> OrderView:
-    """The order of a row of `order_queue` with its claim's holder and time, null where free."""
-    in_progress = row["state"] == "PENDING" and row["claimed_by"] is not None
-    return OrderView(
-        **{field: row[field] for field in _AS_THEY_ARE},
-        split_config=SplitConfig(*[row[field] for field in _CONFIG]),
-        order_queue_status="IN_PROGRESS" if in_progress else row["state"],
-        claimed_by=row["claimed_by"] if in_progress else None,
-        claimed_at=row["claimed_at"] if in_progress else None,
-        slices=slices,
-    )
+def order_view(row: Row, slices: tuple[Slice, ...]) -> OrderView:
+    """The order of a row of ROW_COLUMNS and its claim's holder and time, null where free."""
+    state, holder, claimed_at = row[0], *row[-2:]
+    claimed = state == "PENDING" and holder is not None
+    values: list[Any] = [
+        *row[1 : _CONFIG_AT + 1],
+        SplitConfig(*row[_CONFIG_AT + 1 : _CONFIG_ENDS]),
+        "IN_PROGRESS" if claimed else state,
+        *row[_CONFIG_ENDS:-2],
+        holder if claimed else None,
+        claimed_at if claimed else None,
+        slices,
+    ]
+    return OrderView(*values)
 
 
 class OrderReader:
@@ -107,12 +115,26 @@ class OrderReader:
         order = self._fold(rows)
         if order is None:
             return None
-        row = msgspec.structs.asdict(order) | flat_fields(order.spec)
-        position, claimed_by, claimed_at = rows[-1][0], *rows[-1][6:8]
-        row |= {"order_id": order.id, "position": position, "claimed_by": claimed_by}
-        row["claimed_at"] = claimed_at
-        row["split_completed_at"] = order.updated_at if order.state == "COMPLETED" else None
-        return order_view(row, order.slices)
+        position, holder, claimed_at = rows[-1][0], *rows[-1][6:8]
+        claimed = order.state == "PENDING" and holder is not None
+        values: list[Any] = [
+            order.id,
+            *_spec_values(order.spec),
+            order.spec.split_config,
+            "IN_PROGRESS" if claimed else order.state,
+            order.failure_reason,
+            order.failure_message,
+            order.version,
+            position,
+            order.placed_by,
+            order.created_at,
+            order.updated_at,
+            order.updated_at if order.state == "COMPLETED" else None,
+            holder if claimed else None,
+            claimed_at if claimed else None,
+            order.slices,
+        ]
+        return OrderView(*values)
 
     def _fold(self, rows: Sequence[Row]) -> Order | None:
         return fold(self._mapper.events_of([RecordedEvent.from_row(row[:6]) for row in rows]))
