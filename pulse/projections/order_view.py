@@ -66,7 +66,7 @@ ROW_COLUMNS: Final = (
 )
 """The columns of `order_queue` in a row that `order_view` takes; the claim's two come after."""
 _CONFIG_ENDS: Final = _CONFIG_AT + 1 + len(_OF_CONFIG)
-_spec_values = attrgetter(*_OF_SPEC)
+_spec_values, _config_values = attrgetter(*_OF_SPEC), attrgetter(*_OF_CONFIG)
 
 
 def order_view(row: Row, slices: tuple[Slice, ...]) -> OrderView:
@@ -120,7 +120,7 @@ class OrderReader:
         values: list[Any] = [
             order.id,
             *_spec_values(order.spec),
-            order.spec.split_config,
+            SplitConfig(*_config_values(order.spec.split_config)),
             "IN_PROGRESS" if claimed else order.state,
             order.failure_reason,
             order.failure_message,
