@@ -54,7 +54,7 @@ mutants: $(VENV)/.dev ## change the domain a thousand times; its tests must find
 	$(BIN)/python tests/mutants/check.py
 
 vectors: $(VENV)/.dev ## write the conformance vectors again; nothing changes by it
-	$(BIN)/pulse splitter vectors > docs/conformance/new.json
+	$(BIN)/python -m tests.conformance.vectors > docs/conformance/new.json
 	mv docs/conformance/new.json docs/conformance/splitting-v1.json
 
 charts: $(VENV)/.dev ## draw the documentation's charts again

@@ -1,52 +1,27 @@
 """The log: append, read a stream, read the log, and the events' stored form."""
 
-from pulse.eventstore.append_connection import LOG_LOCK, AppendFault, probe_append
-from pulse.eventstore.appender import Appender, AppendLimits
-from pulse.eventstore.batch import Outcome
-from pulse.eventstore.errors import (
-    AppendOutcomeUnknown,
-    AppendQueueFull,
-    AppendRefused,
-    VersionTaken,
-)
-from pulse.eventstore.log_state import LogState, read_log_faults, read_log_state
-from pulse.eventstore.mapper import EventMapper, EventTooNew, EventUnreadable
-from pulse.eventstore.records import RecordedEvent
-from pulse.eventstore.store import (
-    LOG_CHANNEL,
-    MOST_SCANNED,
-    EventStore,
-    LogPage,
-    PositionBeyondLog,
-    select_issued_log,
-    select_streams,
-    select_streams_begun,
-)
-
-__all__ = [
-    "LOG_CHANNEL",
-    "LOG_LOCK",
-    "MOST_SCANNED",
-    "AppendFault",
-    "AppendLimits",
-    "AppendOutcomeUnknown",
-    "AppendQueueFull",
-    "AppendRefused",
-    "Appender",
-    "EventMapper",
-    "EventStore",
-    "EventTooNew",
-    "EventUnreadable",
-    "LogPage",
-    "LogState",
-    "Outcome",
-    "PositionBeyondLog",
-    "RecordedEvent",
-    "VersionTaken",
-    "probe_append",
-    "read_log_faults",
-    "read_log_state",
-    "select_issued_log",
-    "select_streams",
-    "select_streams_begun",
-]
+from pulse.eventstore.append_connection import LOG_LOCK as LOG_LOCK
+from pulse.eventstore.append_connection import AppendFault as AppendFault
+from pulse.eventstore.append_connection import probe_append as probe_append
+from pulse.eventstore.appender import Appender as Appender
+from pulse.eventstore.appender import AppendLimits as AppendLimits
+from pulse.eventstore.batch import Outcome as Outcome
+from pulse.eventstore.errors import AppendOutcomeUnknown as AppendOutcomeUnknown
+from pulse.eventstore.errors import AppendQueueFull as AppendQueueFull
+from pulse.eventstore.errors import AppendRefused as AppendRefused
+from pulse.eventstore.errors import VersionTaken as VersionTaken
+from pulse.eventstore.log_state import LogState as LogState
+from pulse.eventstore.log_state import read_log_faults as read_log_faults
+from pulse.eventstore.log_state import read_log_state as read_log_state
+from pulse.eventstore.mapper import EventMapper as EventMapper
+from pulse.eventstore.mapper import EventTooNew as EventTooNew
+from pulse.eventstore.mapper import EventUnreadable as EventUnreadable
+from pulse.eventstore.records import RecordedEvent as RecordedEvent
+from pulse.eventstore.store import LOG_CHANNEL as LOG_CHANNEL
+from pulse.eventstore.store import MOST_SCANNED as MOST_SCANNED
+from pulse.eventstore.store import EventStore as EventStore
+from pulse.eventstore.store import LogPage as LogPage
+from pulse.eventstore.store import PositionBeyondLog as PositionBeyondLog
+from pulse.eventstore.store import select_issued_log as select_issued_log
+from pulse.eventstore.store import select_streams as select_streams
+from pulse.eventstore.store import select_streams_begun as select_streams_begun

@@ -1,34 +1,18 @@
 """Postgres as Pulse uses it: the pool and its limits, wake-ups, migrations. Knows no orders."""
 
-from pulse.loop import WakeUp
-from pulse.postgres.batch_loader import BatchLoader
-from pulse.postgres.database import (
-    UNAVAILABLE_ERRORS,
-    UNEXPECTED_ERRORS,
-    Database,
-    DatabaseUnavailable,
-    describe,
-)
-from pulse.postgres.limits import Limits
-from pulse.postgres.session import WRONG_SESSION_ERRORS, Connection, Sessions, SessionUnfit
-from pulse.postgres.sql import fetch, load_sql
-from pulse.postgres.wakeups import Listener, Notifier
-
-__all__ = [
-    "UNAVAILABLE_ERRORS",
-    "UNEXPECTED_ERRORS",
-    "WRONG_SESSION_ERRORS",
-    "BatchLoader",
-    "Connection",
-    "Database",
-    "DatabaseUnavailable",
-    "Limits",
-    "Listener",
-    "Notifier",
-    "SessionUnfit",
-    "Sessions",
-    "WakeUp",
-    "describe",
-    "fetch",
-    "load_sql",
-]
+from pulse.loop import WakeUp as WakeUp
+from pulse.postgres.batch_loader import BatchLoader as BatchLoader
+from pulse.postgres.database import UNAVAILABLE_ERRORS as UNAVAILABLE_ERRORS
+from pulse.postgres.database import UNEXPECTED_ERRORS as UNEXPECTED_ERRORS
+from pulse.postgres.database import Database as Database
+from pulse.postgres.database import DatabaseUnavailable as DatabaseUnavailable
+from pulse.postgres.database import describe as describe
+from pulse.postgres.limits import Limits as Limits
+from pulse.postgres.session import WRONG_SESSION_ERRORS as WRONG_SESSION_ERRORS
+from pulse.postgres.session import Connection as Connection
+from pulse.postgres.session import Sessions as Sessions
+from pulse.postgres.session import SessionUnfit as SessionUnfit
+from pulse.postgres.sql import fetch as fetch
+from pulse.postgres.sql import load_sql as load_sql
+from pulse.postgres.wakeups import Listener as Listener
+from pulse.postgres.wakeups import Notifier as Notifier

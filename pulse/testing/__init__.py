@@ -5,35 +5,18 @@ a comparison of one's own with them; conformance vectors. Needs `hypothesis` (in
 `pip install '.[testing]'`), which Pulse itself does not; of Pulse it knows only the domain.
 """
 
-from pulse.testing.checking import ScheduleBroken, check_schedule
-from pulse.testing.comparing import last_takes_the_rest
-from pulse.testing.splitter_laws import SPLITTER_LAWS, Sample, sample_of
-from pulse.testing.strategies import (
-    edge_sizes,
-    edge_split_terms,
-    moments,
-    order_request_bodies,
-    order_requests,
-    place_orders,
-    schedules,
-    sizes,
-    split_terms,
-)
-
-__all__ = [
-    "SPLITTER_LAWS",
-    "Sample",
-    "ScheduleBroken",
-    "check_schedule",
-    "edge_sizes",
-    "edge_split_terms",
-    "last_takes_the_rest",
-    "moments",
-    "order_request_bodies",
-    "order_requests",
-    "place_orders",
-    "sample_of",
-    "schedules",
-    "sizes",
-    "split_terms",
-]
+from pulse.testing.checking import ScheduleBroken as ScheduleBroken
+from pulse.testing.checking import check_schedule as check_schedule
+from pulse.testing.comparing import last_takes_the_rest as last_takes_the_rest
+from pulse.testing.splitter_laws import SPLITTER_LAWS as SPLITTER_LAWS
+from pulse.testing.splitter_laws import Sample as Sample
+from pulse.testing.splitter_laws import sample_of as sample_of
+from pulse.testing.strategies import edge_sizes as edge_sizes
+from pulse.testing.strategies import edge_split_terms as edge_split_terms
+from pulse.testing.strategies import moments as moments
+from pulse.testing.strategies import order_request_bodies as order_request_bodies
+from pulse.testing.strategies import order_requests as order_requests
+from pulse.testing.strategies import place_orders as place_orders
+from pulse.testing.strategies import schedules as schedules
+from pulse.testing.strategies import sizes as sizes
+from pulse.testing.strategies import split_terms as split_terms

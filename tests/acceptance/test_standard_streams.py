@@ -20,6 +20,7 @@ from tests.support.processes import (
     until,
 )
 
+SHOW = "splitter show --total 1000 --splits 20 --duration 60"
 FULL = "/dev/full"
 BAD = [">/dev/full 2>{err}", ">&- 2>{err}", "2>/dev/full >{err}", "<&- >&- 2>&-"]
 
@@ -91,7 +92,7 @@ def test_a_greeting_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("buffered", [True, False], ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize("command", ["--help", "--version", "splitter rules", "splitter vectors"])
+@pytest.mark.parametrize("command", ["--help", "--version", "splitter rules", SHOW])
 def test_a_full_output_ends_a_command_with_one_sentence(
     monkeypatch: pytest.MonkeyPatch, command: str, *, buffered: bool
 ) -> None:
@@ -103,7 +104,7 @@ def test_a_full_output_ends_a_command_with_one_sentence(
     assert shell(f"{command} >{FULL} 2>{FULL}").returncode == 1
 
 
-@pytest.mark.parametrize("command", ["--help", "splitter vectors"])
+@pytest.mark.parametrize("command", ["--help", SHOW])
 def test_an_output_that_is_not_read_on_or_closed_ends_a_command_silently(command: str) -> None:
     unread = shell(f"{command} | head -1")
     assert (unread.returncode, unread.stderr) in {(141, ""), (0, "")}

@@ -51,7 +51,6 @@ ARGUMENTS = [
     ("splitter", "show", "--start", EVIL),
     ("splitter", "show", "--seed", EVIL),
     ("splitter", "show", "--total", "100", "--splits", "5", "--duration", "60", "--svg", EVIL),
-    ("splitter", "vectors", "--splitter-version", EVIL),
 ]
 
 

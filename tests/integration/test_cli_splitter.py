@@ -163,18 +163,14 @@ def test_every_rule_and_law_is_listed_with_its_sentence() -> None:
 
 
 def test_the_tables_of_the_documentation_are_made_of_the_rules() -> None:
-    tables = run_pulse("splitter", "rules", "--markdown").out
     page = (ROOT / "docs" / "splitting.md").read_text(encoding="utf-8")
-    for table in tables.split("\n\n"):
-        assert table.strip() in page
-
-
-def test_the_vectors_on_standard_output_are_the_file_of_the_documentation() -> None:
-    ended = run_pulse("splitter", "vectors")
-    path = ROOT / "docs" / "conformance" / "splitting-v1.json"
-    assert ended.out == path.read_text(encoding="utf-8")
-    unknown = run_pulse("splitter", "vectors", "--splitter-version", "9")
-    assert (unknown.exit_code, unknown.out) == (2, "")
+    tables: dict[str, tuple[Callable[..., object], ...]] = {
+        "rule of a schedule": SCHEDULE_RULES,
+        "law over many seeds": SPLITTER_LAWS,
+    }
+    for heading, rules in tables.items():
+        rows = [f"| `{rule.__name__}` | {rule_sentence(rule)} |" for rule in rules]
+        assert "\n".join([f"| {heading} | holds when |", "|---|---|", *rows, ""]) in page
 
 
 # A splitter of one's own
@@ -258,10 +254,9 @@ def test_without_stored_orders_there_is_nothing_to_try(conninfo: str) -> None:
     assert "there are no stored orders to try it on" in ended.err
 
 
-@pytest.mark.parametrize("command", [("splitter", "vectors"), (*SHOW, "--even")], ids=" ".join)
-def test_a_pipe_that_is_closed_early_is_no_verdict(command: tuple[str, ...]) -> None:
+def test_a_pipe_that_is_closed_early_is_no_verdict() -> None:
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "pulse.cli", *command],
+        [sys.executable, "-u", "-m", "pulse.cli", *SHOW, "--even"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -28,7 +28,6 @@ COMMANDS = [
     ["splitter", "compare"],
     ["splitter", "show"],
     ["splitter", "rules"],
-    ["splitter", "vectors"],
     ["projections", "status"],
     ["projections", "audit"],
     ["projections", "retry"],

@@ -1,6 +1,6 @@
 """`pulse splitter`: the splitting kit at a terminal."""
 
-from pulse.cli.splitter.compare import compare, rules, vectors
+from pulse.cli.splitter.compare import compare, rules
 from pulse.cli.splitter.show import show
 from pulse.cli.splitter.verify import verify
 from pulse.cli.terminal import group
@@ -10,5 +10,5 @@ splitter = group(
     "How orders are split: draw a schedule, prove stored ones, try a splitter of your own.",
     "Exit codes: 0 well, 1 a rule is broken or a schedule differs, 2 wrong usage or settings, 3 "
     "could not start.",
-    (show, verify, compare, rules, vectors),
+    (show, verify, compare, rules),
 )

@@ -1,4 +1,4 @@
-"""`pulse splitter compare`, `rules` and `vectors`: what others hold their own splitters against."""
+"""`pulse splitter compare` and `rules`: what others hold their own splitters against."""
 
 import importlib
 import sys
@@ -91,12 +91,7 @@ def compare(
         raise typer.Exit(NOT_WELL)
 
 
-def rules(
-    *,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="As a table for documentation.")
-    ] = False,
-) -> None:
+def rules() -> None:
     """List the rules of every schedule.
 
     They are the functions of `pulse.domain.SCHEDULE_RULES`, which the workers
@@ -113,49 +108,10 @@ def rules(
         from pulse.testing import SPLITTER_LAWS  # noqa: PLC0415 - needs an extra
     console = output()
     width = max(len(rule.__name__) for rule in (*SCHEDULE_RULES, *SPLITTER_LAWS))
-    if markdown:
-        for heading, group in (
-            ("rule of a schedule", SCHEDULE_RULES),
-            ("law over many seeds", SPLITTER_LAWS),
-        ):
-            console.print(f"| {heading} | holds when |")
-            console.print("|---|---|")
-            for rule in group:
-                console.print(f"| `{rule.__name__}` | {rule_sentence(rule)} |")
-            if group is SCHEDULE_RULES:
-                console.print("")
-        return
     for heading, group in (("Of a schedule", SCHEDULE_RULES), ("Over many seeds", SPLITTER_LAWS)):
         console.print(heading, style="bold")
         for rule in group:
             console.print(f"  {rule.__name__:<{width}}  {rule_sentence(rule)}")
-
-
-def vectors(
-    splitter_version: Annotated[
-        int, typer.Option(help="Which splitter's.", min=1)
-    ] = CURRENT_SPLITTER_VERSION,
-) -> None:
-    """Write the conformance vectors: what any implementation must answer.
-
-    JSON on standard output: schedules with their terms and seeds, orders that are
-    accepted or refused, schedules that break rules. Its format and the algorithm
-    are described in docs/conformance/README.md. The same at every run. Needs no
-    database, and the extra pulse[testing].
-
-    Exit codes: 0 written, 2 wrong usage, or this code has no such splitter, or
-    the extra is missing.
-
-    Example:
-      pulse splitter vectors > splitting-v1.json
-    """
-    if splitter_version not in SPLITTERS:
-        known = ", ".join(map(str, SPLITTERS))
-        raise typer.BadParameter(f"expected one of {known}", param_hint="--splitter-version")
-    with extra_needed():
-        from pulse.testing.vectors import vectors as lines  # noqa: PLC0415 - needs an extra
-    for line in lines(splitter_version):
-        echo(line)
 
 
 class _EscapedErrors(TextIOBase):

@@ -15,7 +15,7 @@ import pytest
 import pulse
 from pulse.domain import SCHEDULE_RULES, SPLITTERS, SplitTerms, split
 from pulse.testing.comparing import generated_orders
-from pulse.testing.vectors import vectors
+from tests.conformance.vectors import vectors
 
 ROOT = Path(pulse.__file__).parent.parent
 PAGE = ROOT / "docs" / "conformance" / "README.md"

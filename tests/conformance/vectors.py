@@ -1,9 +1,10 @@
 """Conformance vectors: what any implementation of a splitter must answer, in any language.
 
-The file is a function of this code alone, so writing it again changes nothing. Its format and the
-algorithm are in docs/conformance/README.md.
+The file is a function of this code alone, so writing it again (`make vectors`) changes nothing. Its
+format and the algorithm are in docs/conformance/README.md.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
@@ -12,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from pulse.domain import (
+    CURRENT_SPLITTER_VERSION,
     MAX_DURATION_MINUTES,
     MAX_QUANTITY,
     MAX_SPLITS,
@@ -295,3 +297,7 @@ def _slices_case(slices: Sequence[Slice], terms: SplitTerms) -> Case:
 
 def _hex(number: int) -> str:
     return f"{number:016x}"
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"{line}\n" for line in vectors(CURRENT_SPLITTER_VERSION))
