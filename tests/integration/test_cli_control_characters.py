@@ -48,7 +48,6 @@ ARGUMENTS = [
     ("splitter", "compare", EVIL + ":split"),
     ("splitter", "compare", "json:" + EVIL),
     ("splitter", "show", "--total", EVIL),
-    ("splitter", "show", "--start", EVIL),
     ("splitter", "show", "--seed", EVIL),
     ("splitter", "show", "--total", "100", "--splits", "5", "--duration", "60", "--svg", EVIL),
 ]
@@ -119,7 +118,7 @@ class EvilApi(BaseHTTPRequestHandler):
     """A server that is no Pulse and answers with control characters."""
 
     def do_GET(self) -> None:
-        self._answer(200 if self.path.endswith("/health") else 404)
+        self._answer(200 if self.path.endswith("/health/ready") else 404)
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -127,7 +126,7 @@ class EvilApi(BaseHTTPRequestHandler):
 
     def _answer(self, status: int) -> None:
         error = {"error": {"code": EVIL, "message": EVIL, "details": {"field": EVIL}}}
-        body = json.dumps({"status": "ok"} if status == 200 else error).encode()
+        body = json.dumps({"status": "ready"} if status == 200 else error).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
