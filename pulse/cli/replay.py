@@ -15,10 +15,8 @@ from pulse.cli.exits import on_postgres
 from pulse.cli.orders import FAILED_IS_FINAL, what_to_do
 from pulse.cli.schedule_text import draw
 from pulse.cli.terminal import (
-    columns,
     counted,
     echo,
-    has_blocks,
     instant,
     no_order,
     order_id_of,
@@ -93,13 +91,11 @@ def replay(
         answer = {"order_id": history.events[0].order_id, "events": history.events}
         echo(msgspec.json.encode(answer))
         return
-    console = output()
-    for line in _render(history, columns(console), blocks=has_blocks(console)):
-        console.print(line)
+    for line in _render(history):
+        output().print(line)
 
 
-def _render(history: _History, columns: int, *, blocks: bool) -> Iterator[Text]:
-    """The history line by line; a drawing is at most `columns` wide, of `blocks` or of `#`."""
+def _render(history: _History) -> Iterator[Text]:
     readable = [_event_of(view) for view in history.events]
     created = next((event for event in readable if isinstance(event, OrderCreated)), None)
     split = next((event for event in readable if isinstance(event, SlicesScheduled)), None)
@@ -111,7 +107,7 @@ def _render(history: _History, columns: int, *, blocks: bool) -> Iterator[Text]:
     yield from _outcome(history.order)
     if split is not None:
         terms = None if created is None else created.terms
-        yield from draw(split.slices, terms, columns, blocks=blocks)
+        yield from draw(split.slices, terms)
 
 
 def _title(history: _History) -> Text:

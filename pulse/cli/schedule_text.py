@@ -8,28 +8,25 @@ from rich.text import Text
 
 from pulse.domain import Slice, SplitTerms, broken_rules
 
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
-_LEAST_BAR: Final = 10
+_COLUMNS: Final = 80
 
 
-def draw(
-    slices: Sequence[Slice], terms: SplitTerms | None, columns: int, *, blocks: bool
-) -> Iterator[Text]:
+def draw(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text]:
     """The slices as bars that start at zero, a line a day, their sum, and what the rules say."""
     yield Text("")
     yield Text("Schedule, times in UTC", "bold")
     most = max([1, *(s.quantity for s in slices)])
     labels = [_label(s, slices[0].scheduled_at) for s in slices]
     shares = len(f"{most:,}")
-    room = max(_LEAST_BAR, columns - max(map(len, labels), default=0) - shares - 3)
+    room = _COLUMNS - max(map(len, labels), default=0) - shares - 3
     day = None
     for s, label in zip(slices, labels, strict=True):
         if s.scheduled_at.date() != day:
             day = s.scheduled_at.date()
             yield Text(f"  {day}", "dim")
         line = Text(f"{label} ").append(f"{s.quantity:>{shares},}", "bold")
-        yield line.append(" ").append(_bar(s.quantity, most, room, blocks=blocks), "cyan")
-    yield from verdict(slices, terms)
+        yield line.append(" ").append(_bar(s.quantity, most, room), "cyan")
+    yield from _verdict(slices, terms)
 
 
 def _label(s: Slice, start: datetime) -> str:
@@ -45,16 +42,11 @@ def _after(at: datetime, start: datetime) -> str:
     return f"+{seconds // 3600:>2}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def _bar(quantity: int, most: int, room: int, *, blocks: bool) -> str:
-    if quantity <= 0:
-        return ""
-    if not blocks:
-        return "#" * max(1, round(quantity * room / most))
-    whole, eighths = divmod(max(1, quantity * room * 8 // most), 8)
-    return "█" * whole + _EIGHTHS[eighths].strip()
+def _bar(quantity: int, most: int, room: int) -> str:
+    return "#" * max(1, round(quantity * room / most)) if quantity > 0 else ""
 
 
-def verdict(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text]:
+def _verdict(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text]:
     """The sum of the slices, and every rule they break; terms are None where they are not known."""
     total = sum(s.quantity for s in slices)
     if terms is None:

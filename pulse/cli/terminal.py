@@ -32,8 +32,6 @@ _log = structlog.get_logger(__name__)
 
 AsJson = Annotated[bool, typer.Option("--json", help="The same as one JSON object.")]
 
-PIPE_COLUMNS: Final = 80
-_MAX_COLUMNS: Final = 110
 _MAX_ECHOED_CHARACTERS: Final = 72
 PROGRESS_LINE_SECONDS: Final = 2.0
 _AS_WRITTEN: Final = "\b\n"
@@ -112,16 +110,6 @@ def echo(line: str | bytes) -> None:
         typer.echo(printable_json(line if isinstance(line, str) else line.decode()))
     except BrokenPipeError:
         raise BrokenPipeError from None
-
-
-def columns(console: Console) -> int:
-    """How wide a drawing may be: as the terminal, within reason, and always the same in a pipe."""
-    return min(console.width, _MAX_COLUMNS) if console.is_terminal else PIPE_COLUMNS
-
-
-def has_blocks(console: Console) -> bool:
-    """Whether bars may be drawn of block characters: on a terminal that speaks UTF-8."""
-    return console.is_terminal and console.encoding.startswith("utf")
 
 
 def duration(seconds: float) -> str:

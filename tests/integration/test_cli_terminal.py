@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import SafeConsole, columns, duration, errors, progress_on
+from pulse.cli.terminal import SafeConsole, duration, errors, progress_on
 from pulse.printable import printable, printable_json, printable_lines
 from tests.support.events import order_created, slices_scheduled
 
@@ -28,35 +28,13 @@ def text_of(shown: Console) -> str:
     return shown.file.getvalue()
 
 
-def test_bars_are_of_blocks_on_a_terminal_and_longer_for_more_shares() -> None:
-    created = order_created(total_quantity=8_000, num_splits=8, timestamp=T0)
-    split = slices_scheduled(created)
-    lines = [line.plain for line in draw(split.slices, created.terms, 60, blocks=True)]
-    bars = [line for line in lines if "█" in line]
-    assert len(bars) == 8
-    assert all(len(bar) < 60 for bar in bars)
-    lengths = [bar.count("█") for bar in bars]
-    quantities = [s.quantity for s in split.slices]
-    order_of_lengths = [lengths[i] for i in sorted(range(8), key=lambda i: quantities[i])]
-    assert order_of_lengths == sorted(lengths)
-
-
 def test_each_day_of_a_schedule_stands_once_before_its_slices() -> None:
     created = order_created(timestamp=T0)
-    lines = [
-        line.plain
-        for line in draw(slices_scheduled(created).slices, created.terms, 80, blocks=False)
-    ]
+    lines = [line.plain for line in draw(slices_scheduled(created).slices, created.terms)]
     assert [line.strip() for line in lines if line.startswith("  2026")] == [
         "2026-03-02",
         "2026-03-03",
     ]
-
-
-def test_a_drawing_is_as_wide_as_the_terminal_within_reason_and_the_same_in_every_pipe() -> None:
-    assert columns(console(terminal=True, width=90)) == 90
-    assert columns(console(terminal=True, width=400)) == 110
-    assert columns(console(terminal=False, width=400)) == 80
 
 
 def test_long_work_shows_a_bar_on_a_terminal() -> None:

@@ -16,7 +16,7 @@ from pulse.application.verification import newest_terms
 from pulse.cli.exits import NOT_WELL, extra_needed, on_postgres
 from pulse.cli.schedule_text import draw
 from pulse.cli.splitter.show import title
-from pulse.cli.terminal import PIPE_COLUMNS, AsJson, counted, echo, errors, output, progress_on
+from pulse.cli.terminal import AsJson, counted, echo, errors, output, progress_on
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     SCHEDULE_RULES,
@@ -189,11 +189,8 @@ def _render(
         yield Text(holds, "green")
         return
     broken = sum(bool(count) for count in found.broken.values())
-    laws = sum(bool(breaches) for breaches in found.laws.values())
-    unseen = sum(breaches is None for breaches in found.laws.values())
+    laws = sum(breaches != [] for breaches in found.laws.values())
     verdict = f"{counted(broken, 'rule')} and {counted(laws, 'law')} are broken"
-    if unseen:
-        verdict += f", {counted(unseen, 'law')} could not be looked at"
     yield Text(f"{found.failed:,} of {orders} fail: {verdict}. Nothing was written.", "bold red")
 
 
@@ -205,7 +202,7 @@ def _smallest(failure: "Failure") -> Iterator[Text]:
     yield Text(f"  {msgspec.json.encode(terms).decode()}")
     drawable = all(breach.rule != "slices_are_well_formed" for breach in failure.broken)
     if failure.slices and drawable:
-        yield from draw(failure.slices, terms, PIPE_COLUMNS, blocks=False)
+        yield from draw(failure.slices, terms)
         return
     for breach in failure.broken:
         yield Text(printable(f"  {breach.rule}: {breach.breach}"), "red")

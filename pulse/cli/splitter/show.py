@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,7 +12,7 @@ import typer
 
 from pulse.cli.exits import extra_needed
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import columns, counted, echo, has_blocks, output
+from pulse.cli.terminal import counted, echo, output
 from pulse.cli.terminal import duration as duration_text
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
@@ -20,19 +20,15 @@ from pulse.domain import (
     MAX_QUANTITY,
     MAX_SPLITS,
     MIN_SPLITS,
-    SPLITTERS,
     Slice,
     SplitTerms,
     split,
 )
 from pulse.errors import PulseError
-from pulse.rfc3339 import parse_time
 
 _STARTS_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
-_LATEST_START: Final = datetime(9999, 12, 31, tzinfo=UTC) - timedelta(minutes=MAX_DURATION_MINUTES)
 _MOST_SEED: Final = 2**64 - 1
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}|[0-9]{17,20}")
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HEX: Final = re.compile(r"[0-9a-f]{16}")
 
 
@@ -51,16 +47,6 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
         typer.Option(help="16 hex digits as an event has it, or a number; drawn if left out."),
     ] = None,
     even: Annotated[bool, typer.Option("--even", help="Without randomisation.")] = False,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            help="The order's creation: an RFC 3339 time with any offset, or a date, which is its "
-            "first moment in UTC.",
-        ),
-    ] = None,
-    splitter_version: Annotated[
-        int, typer.Option(min=1, help="Which splitter.")
-    ] = CURRENT_SPLITTER_VERSION,
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Write the picture to this file.")
     ] = None,
@@ -84,21 +70,15 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     """
     if total < splits:
         raise typer.BadParameter(f"at least one share a slice: {splits}", param_hint="--total")
-    if splitter_version not in SPLITTERS:
-        known = ", ".join(map(str, SPLITTERS))
-        raise typer.BadParameter(f"expected one of {known}", param_hint="--splitter-version")
-    starts_at = _STARTS_AT if start is None else _start_of(start)
-    if starts_at > _LATEST_START:
-        raise typer.BadParameter("the window would end after the year 9999", param_hint="--start")
     terms = SplitTerms(
         total_quantity=total,
         num_splits=splits,
         duration_minutes=duration,
         randomize=not even,
         seed=secrets.randbits(64) if seed is None else _seed_of(seed),
-        starts_at=starts_at,
+        starts_at=_STARTS_AT,
     )
-    slices = split(terms, splitter_version)
+    slices = split(terms, CURRENT_SPLITTER_VERSION)
     if svg is not None:
         try:
             _write_svg(svg, terms, slices)
@@ -113,19 +93,10 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
         interval = duration_text(duration * 60 / (splits - 1))
         console.print(title(terms), style="bold")
         console.print(f"the even split: {shares} shares every {interval}")
-        for line in draw(slices, terms, columns(console), blocks=has_blocks(console)):
+        for line in draw(slices, terms):
             console.print(line)
     else:
         output().print(f"written to {svg}")
-
-
-def _start_of(text: str) -> datetime:
-    """A time as the API takes it, or a date."""
-    try:
-        return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
-    except ValueError:
-        expected = "expected an RFC 3339 time such as 2026-03-02T09:15:00+05:30, or a date"
-        raise typer.BadParameter(expected, param_hint="--start") from None
 
 
 def _seed_of(text: str) -> int:
