@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from pulse.application.callers import Caller
-from pulse.application.event_view import EventView
+from pulse.application.event_view import EventView, event_view
 from pulse.application.orders import OrderNotFound
 from pulse.cli.exits import on_postgres
 from pulse.cli.orders import FAILED_IS_FINAL, what_to_do
@@ -23,7 +23,6 @@ from pulse.cli.terminal import (
     output,
 )
 from pulse.domain import (
-    EVENT_TYPES,
     Event,
     OrderCreated,
     SlicesScheduled,
@@ -31,19 +30,23 @@ from pulse.domain import (
     TimedOut,
 )
 from pulse.errors import PulseError
+from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.postgres import DatabaseUnavailable
 from pulse.printable import printable
 from pulse.process.tools import Tools
 from pulse.projections.order_view import OrderView
 
-_TYPES: Final = {event_type.__name__: event_type for event_type in EVENT_TYPES}
 _STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red"}
 
 
 class _History(msgspec.Struct, frozen=True):
-    """The events of one order, and the order they make, or why they make none."""
+    """The events of one order, and the order they make, or why they make none.
 
-    events: Sequence[EventView]
+    An event is None where it is not Pulse's, or no code here can read it.
+    """
+
+    views: Sequence[EventView]
+    events: Sequence[Event | None]
     order: OrderView | str
 
 
@@ -72,23 +75,24 @@ def replay(
     """
 
     async def read(tools: Tools) -> _History:
-        known_id = order_id_of(order_id)
+        known_id, mapper = order_id_of(order_id), tools.store.mapper
+        records = await tools.store.read_stream(known_id)
+        if not records:
+            raise no_order(order_id)
+        views = [event_view(record, mapper) for record in records]
+        events = [_event_of(record, mapper) for record in records]
         try:
-            events = await tools.orders.history(known_id)
-        except OrderNotFound:
-            raise no_order(order_id) from None
-        try:
-            return _History(events, await tools.orders.order(known_id, Caller()))
+            return _History(views, events, await tools.orders.order(known_id, Caller()))
         except DatabaseUnavailable:
             raise
         except OrderNotFound:
-            return _History(events, "its stream holds no event of Pulse's")
+            return _History(views, events, "its stream holds no event of Pulse's")
         except PulseError as error:
-            return _History(events, str(error))
+            return _History(views, events, str(error))
 
     history = on_postgres(read)
     if as_json:
-        answer = {"order_id": history.events[0].order_id, "events": history.events}
+        answer = {"order_id": history.views[0].order_id, "events": history.views}
         echo(msgspec.json.encode(answer))
         return
     for line in _render(history):
@@ -96,11 +100,10 @@ def replay(
 
 
 def _render(history: _History) -> Iterator[Text]:
-    readable = [_event_of(view) for view in history.events]
-    created = next((event for event in readable if isinstance(event, OrderCreated)), None)
-    split = next((event for event in readable if isinstance(event, SlicesScheduled)), None)
+    created = next((event for event in history.events if isinstance(event, OrderCreated)), None)
+    split = next((event for event in history.events if isinstance(event, SlicesScheduled)), None)
     yield _title(history)
-    for number, (view, event) in enumerate(zip(history.events, readable, strict=True), 1):
+    for number, (view, event) in enumerate(zip(history.views, history.events, strict=True), 1):
         yield from _event(number, view, event)
     if created is not None:
         yield from _request(created)
@@ -111,7 +114,7 @@ def _render(history: _History) -> Iterator[Text]:
 
 
 def _title(history: _History) -> Text:
-    title = Text(f"Order {history.events[0].order_id}")
+    title = Text(f"Order {history.views[0].order_id}")
     if isinstance(history.order, str):
         return title.append(" cannot be told", _STYLES["FAILED"])
     state = history.order.order_queue_status
@@ -211,20 +214,10 @@ def _line(text: str) -> Text:
     return Text(printable(text))
 
 
-def _event_of(view: EventView) -> Event | None:
-    """The event a view shows; None for one that is not Pulse's or that no code here can read."""
-    event_type = _TYPES.get(view.type)
-    if event_type is None:
-        return None
-    fields = {
-        **view.data,
-        "originator_id": view.order_id,
-        "originator_version": view.version,
-        "timestamp": view.occurred_at,
-    }
+def _event_of(record: RecordedEvent, mapper: EventMapper) -> Event | None:
     try:
-        return msgspec.convert(fields, event_type)
-    except msgspec.ValidationError:
+        return mapper.event_of(record) if mapper.owns(record.topic) else None
+    except (EventTooNew, EventUnreadable):
         return None
 
 

@@ -76,17 +76,14 @@ class Comparison(msgspec.Struct):
 
 def failure_of(candidate: Candidate, terms: SplitTerms) -> Failure | None:
     """What is wrong with the candidate's answer to these terms; None where every rule holds."""
-    first, failure = _answer(candidate, terms)
-    if failure is not None and failure.broken[0].rule == _ANSWERS:
-        return failure
-    _answer(candidate, msgspec.structs.replace(terms, seed=terms.seed ^ 1))
-    second, again = _answer(candidate, terms)
-    breach = None
-    if again is not None and again.broken[0].rule == _ANSWERS:
-        breach = f"asked again, {again.broken[0].breach}"
-    elif first != second:
-        breach = f"asked again, it answered with {second}, and before with {first}"
-    return failure if breach is None else _failure(terms, _SAME, breach)
+    first = _answer(candidate, terms)
+    if not first.broken or first.broken[0].rule != _ANSWERS:
+        _answer(candidate, msgspec.structs.replace(terms, seed=terms.seed ^ 1))
+        again = _answer(candidate, terms)
+        if again.slices != first.slices:
+            breach = f"asked again, it answered with {again.slices}, and before with {first.slices}"
+            return _failure(terms, _SAME, breach)
+    return first if first.broken else None
 
 
 def compare(
@@ -102,7 +99,7 @@ def compare(
 
     def count(failure: Failure | None) -> None:
         found.orders += 1
-        if failure is not None:
+        if failure is not None and failure.broken:
             found.failed += 1
             found.first = found.first or failure
             for rule in {breach.rule for breach in failure.broken}:
@@ -164,14 +161,13 @@ def last_takes_the_rest(terms: SplitTerms) -> tuple[Slice, ...]:
     )
 
 
-def _answer(candidate: Candidate, terms: SplitTerms) -> tuple[tuple[Slice, ...], Failure | None]:
-    """What the candidate makes of the terms, and what is wrong with it."""
+def _answer(candidate: Candidate, terms: SplitTerms) -> Failure:
+    """What the candidate makes of the terms; `broken` is empty where nothing is wrong with it."""
     try:
         slices = tuple(candidate(terms))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - an interrupt is not the candidate's
-        return (), _failure(terms, _ANSWERS, f"it raised {type(error).__name__}: {error}")
-    broken = broken_rules(terms, slices)
-    return slices, Failure(terms, slices, broken) if broken else None
+        return _failure(terms, _ANSWERS, f"it raised {type(error).__name__}: {error}")
+    return Failure(terms, slices, broken_rules(terms, slices))
 
 
 def _failure(terms: SplitTerms, rule: str, breach: str) -> Failure:
@@ -188,10 +184,11 @@ def _look_at_laws(
     terms = SplitTerms(**size._asdict(), randomize=True, seed=0, starts_at=_STARTS_AT)
     schedules: dict[int, tuple[Slice, ...]] = {}
     for seed in _LAW_SEEDS:
-        schedules[seed], failure = _answer(candidate, msgspec.structs.replace(terms, seed=seed))
-        count(failure)
-        if failure is not None and not _NO_SAMPLE.isdisjoint(b.rule for b in failure.broken):
+        answer = _answer(candidate, msgspec.structs.replace(terms, seed=seed))
+        count(answer)
+        if not _NO_SAMPLE.isdisjoint(breach.rule for breach in answer.broken):
             return
+        schedules[seed] = answer.slices
     sample = sample_of(lambda seeded: schedules[seeded.seed], terms, _LAW_SEEDS)
     order = f"{size.total_quantity:,} shares in {size.num_splits} slices"
     for law in SPLITTER_LAWS:

@@ -28,7 +28,6 @@ from pulse.errors import PulseError
 
 _STARTS_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _MOST_SEED: Final = 2**64 - 1
-_DECIMAL: Final = re.compile(r"[0-9]{1,15}|[0-9]{17,20}")
 _HEX: Final = re.compile(r"[0-9a-f]{16}")
 
 
@@ -103,7 +102,7 @@ def _seed_of(text: str) -> int:
     """A seed as an event has it, in 16 hex digits, or any other whole number in decimal."""
     if _HEX.fullmatch(text):
         return int(text, 16)
-    if not _DECIMAL.fullmatch(text) or int(text) > _MOST_SEED:
+    if not text.isdecimal() or int(text) > _MOST_SEED:
         expected = f"expected 16 hex digits, or a whole number from 0 to {_MOST_SEED}"
         raise typer.BadParameter(expected, param_hint="--seed")
     return int(text)
