@@ -1,8 +1,9 @@
-"""Independent callers in one process: orders begin at a fixed rate, whatever is answered.
+"""Independent callers in one process: requests begin at a fixed rate, whatever is answered.
 
     python -m tests.faults.flood < plan.json > outcome.json
 
-Bare sockets, because a client of comfort could not send ten times of what Pulse bears.
+Bare sockets, because a client library could not send ten times what Pulse can process. Batches make
+nearly all work of a request Pulse's, and little that of the client or of a proxy beside it.
 """
 
 import contextlib
@@ -31,10 +32,11 @@ _BIND_NO_PORT: Final = 24
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send: `rate` orders a second for so long, or as many as `at_once` bears.
+    """What to send: `rate` orders a second for so long, or `at_once` requests in flight.
 
-    A caller gives up after `patience_seconds`. With `keep` a connection that is free is taken for
-    the next order; without, every order has a connection of its own.
+    A request is one order, or a batch of `orders_each`. A caller gives up after `patience_seconds`.
+    With `keep` a connection that is free is used for the next request; without, each has a
+    connection of its own.
     """
 
     port: int
@@ -45,15 +47,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     at_once: int = 0
     keep: bool = False
     patience_seconds: float = 2.0
-    path: str = "/internal/orders"
+    orders_each: int = 1
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What became of it. Moments are of this machine's monotonic clock: the first order,
-    the end of beginning more, the last caller's going. `accepted` is order id by key.
+    """The results. Moments are of this machine's monotonic clock: the first request, the end of
+    beginning more, the end of the last one. `offered` counts orders, `accepted` is order id by key.
 
-    `statuses` counts answers by status: 0 a broken connection, -1 one that the caller gave up, -2
-    an order that this process had no socket for.
+    `statuses` counts requests by status: 0 a broken connection, -1 one that the caller gave up, -2
+    one that this process had no socket for.
     """
 
     begun: float = 0.0
@@ -67,13 +69,15 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 
 class _Call:
-    """One order under way on one socket."""
+    """One request under way on one socket."""
 
-    __slots__ = ("began_at", "done", "key", "read", "sock", "unsent")
+    __slots__ = ("began_at", "done", "keys", "read", "sock", "unsent")
 
-    def __init__(self, sock: socket.socket, key: str, request: bytes, began_at: float) -> None:
+    def __init__(
+        self, sock: socket.socket, keys: list[str], request: bytes, began_at: float
+    ) -> None:
         self.sock = sock
-        self.key = key
+        self.keys = keys
         self.unsent: bytes | None = request
         self.began_at = began_at
         self.read = b""
@@ -99,7 +103,8 @@ class Flood:
             **plan.headers,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
-        self._head = f"POST {plan.path} HTTP/1.1\r\n{lines}Content-Length: ".encode()
+        path = "/internal/orders" if plan.orders_each == 1 else "/internal/orders/batch"
+        self._head = f"POST {path} HTTP/1.1\r\n{lines}Content-Length: ".encode()
 
     def run(self) -> Outcome:
         """Begin orders until the time is over; then wait for those under way."""
@@ -110,7 +115,7 @@ class Flood:
             if plan.at_once:
                 due = plan.at_once - len(self._calls)
             else:
-                due = int((now - outcome.begun) * plan.rate) - outcome.offered
+                due = int((now - outcome.begun) * plan.rate - outcome.offered) // plan.orders_each
             for _ in range(min(due, _MOST_AT_ONCE)):
                 self._begin()
             self._turn(0.0 if due > _MOST_AT_ONCE else _POLL_SECONDS)
@@ -122,9 +127,14 @@ class Flood:
 
     def _begin(self) -> None:
         outcome = self.outcome
-        outcome.offered += 1
-        key = f"{self._plan.name}_{next(self._numbers)}"
-        body = order_of(key)
+        outcome.offered += self._plan.orders_each
+        keys = [
+            f"{self._plan.name}_{number}"
+            for number in itertools.islice(self._numbers, self._plan.orders_each)
+        ]
+        body = b",".join(map(order_of, keys))
+        if len(keys) > 1:
+            body = b"[%b]" % body
         request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
         if self._free:
             _, sock = self._free.popitem()
@@ -134,7 +144,7 @@ class Flood:
             except OSError:
                 self._count(UNSENT)
                 return
-        call = _Call(sock, key, request, time.monotonic())
+        call = _Call(sock, keys, request, time.monotonic())
         self._calls[sock.fileno()] = call
         self._waiting.append(call)
         self._send(call)
@@ -194,9 +204,13 @@ class Flood:
 
     def _answered(self, call: _Call, status: int, body: bytes) -> None:
         now = time.monotonic()
-        if status in {200, 201, 202}:
-            self.outcome.accepted[call.key] = msgspec.json.decode(body)["order_id"]
-            self.outcome.accepted_at.append(now)
+        if status in {200, 201}:
+            answer = msgspec.json.decode(body)
+            results = answer.get("results", [{"status": status, "body": answer}])
+            for key, result in zip(call.keys, results, strict=True):
+                if result["status"] == 201:
+                    self.outcome.accepted[key] = result["body"]["order_id"]
+                    self.outcome.accepted_at.append(now)
             self.outcome.seconds.append(now - call.began_at)
         closes = b"connection: close" in call.read.lower()
         self._end(call, status, keep=self._plan.keep and not closes)

@@ -1,7 +1,10 @@
-"""Many times the load Pulse bears, behind HAProxy and without: it stays small, and recovers.
+"""Many times the load that Pulse can process, behind HAProxy and without.
 
-Goodput is reported and not required: on a machine of two cores HAProxy shares one with the callers,
-which starves it of what it needs to queue.
+Pulse and its Postgres have one core, HAProxy and the generator of load the other: HAProxy sheds
+load only while it has a processor to do so. Behind it each request is a batch of orders, so that
+one core can offer ten times the peak and shed nine tenths of it; single orders cost those two
+nearly as much as they cost Pulse. Goodput and recovery are required behind HAProxy, and only
+reported without a proxy.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 import psutil
@@ -25,8 +28,16 @@ from tests.faults.server import Server
 from tests.support.haproxy import HAPROXY, haproxy
 
 _TIMES_TOO_MUCH: Final = (10, 5, 2)
-_AT_ONCE: Final = (32, 128)
-_WARM_SECONDS: Final = 0.7
+_AT_ONCE: Final = 64
+"""Requests in flight at the peak: as many as HAProxy hands on."""
+_ORDERS_EACH: Final = 50
+_BATCH_SIZE: Final = 500
+"""Orders that the worker claims at once, so that the backlog is split in seconds."""
+_WARM_SECONDS: Final = 1.5
+_LEAST_GOODPUT: Final = 0.9
+"""Of the peak, behind HAProxy."""
+_LEAST_OFFERED: Final = 0.9
+"""Of the intended rate; a generator that offers less has tested less."""
 _MOST_RECOVERY_SECONDS: Final = 3.0
 _AS_BEFORE_SECONDS: Final = 0.5
 _NORMAL_RATE: Final = 20.0
@@ -43,12 +54,17 @@ async def run(scene: Scene) -> None:
         raise NotHere("a core for Pulse and another for its callers are wanted")
     if HAPROXY is None:
         raise NotHere("HAProxy is wanted")
-    async with scene.house(apis=1, workers=1, readers=1, caller=_CALLER) as house, _on_cores(house):
+    async with (
+        scene.house(
+            apis=1, workers=1, readers=0, settings={"batch_size": _BATCH_SIZE}, caller=_CALLER
+        ) as house,
+        _on_cores(house),
+    ):
         api = house.apis[0].port
         with haproxy(house.home, api, "/health/ready", below="/") as proxy:
             for keep in (False,) if scene.short else (False, True):
-                await _overload(scene, house, proxy.services_port, "behind HAProxy", keep=keep)
-        await _overload(scene, house, api, "no proxy", keep=False)
+                await _overload(scene, house, proxy.services_port, keep=keep, each=_ORDERS_EACH)
+        await _overload(scene, house, api, keep=False, each=1)
         await _forget_who_gave_up(scene, house)
 
 
@@ -59,25 +75,23 @@ async def _forget_who_gave_up(scene: Scene, house: House) -> None:
     await house.start(api)
 
 
-async def _overload(scene: Scene, house: House, port: int, way: str, *, keep: bool) -> None:
-    kind = f"{way}, {'kept' if keep else 'new'} connections"
-    seconds = 3.0 if scene.short else 8.0
-    peak = 0.0
-    for at_once in _AT_ONCE:
-        await until_quiet(house.server.conninfo)
-        _, rate = await _flood(scene, house, port, keep=keep, seconds=seconds, at_once=at_once)
-        peak = max(peak, rate)
-    scene.fact(f"{kind}: peak {peak:.0f} orders/s")
-    memory = house.apis[0].memory_bytes
+async def _overload(scene: Scene, house: House, port: int, *, keep: bool, each: int) -> None:
+    proxied = each > 1
+    kind = f"{'behind HAProxy' if proxied else 'no proxy'}, {'kept' if keep else 'new'} connections"
+    seconds = 3.0 if scene.short else 5.0
     for times in _TIMES_TOO_MUCH[: scene.times]:
+        # right before each overload: the log grows, and the machine is not alike at all times
         await until_quiet(house.server.conninfo)
+        plan = _plan(scene, port, keep=keep, each=each, seconds=seconds, at_once=_AT_ONCE)
+        _, peak = await _flood(scene, house, plan)
+        await until_quiet(house.server.conninfo)
+        memory = house.apis[0].memory_bytes
         calm_at = time.monotonic()
         async with house.caller.load(rate=_NORMAL_RATE):
             await asyncio.sleep(_CALM_SECONDS)
             begun = time.monotonic()
-            outcome, rate = await _flood(
-                scene, house, port, keep=keep, seconds=seconds, rate=peak * times
-            )
+            plan = _plan(scene, port, keep=keep, each=each, seconds=seconds, rate=peak * times)
+            outcome, rate = await _flood(scene, house, plan)
             scene.injected()
             await asyncio.sleep(_CALM_SECONDS)
         calm = quantile(_waits(house, calm_at, begun), 0.99) or 0.0
@@ -85,42 +99,41 @@ async def _overload(scene: Scene, house: House, port: int, way: str, *, keep: bo
         scene.recovered(recovered)
         grown = house.apis[0].memory_bytes - memory
         scene.fact(_told(f"{kind}, {times}x", outcome, rate, peak, grown))
+        scene.require(
+            grown < 0.2 * memory + _MORE_MEMORY_BYTES, f"{kind}, {times}x: {grown >> 20} MiB more"
+        )
+        if proxied:
+            offered = _offered(outcome) / (times * peak)
+            scene.require_in_time(
+                rate >= _LEAST_GOODPUT * peak,
+                f"{kind}, {times}x: goodput {rate / peak:.0%} of peak",
+            )
+            scene.require_in_time(
+                offered >= _LEAST_OFFERED, f"{kind}, {times}x: only {offered:.0%} of that offered"
+            )
+            scene.require_in_time(
+                recovered < _MOST_RECOVERY_SECONDS, f"{kind}, {times}x: slow for {recovered:.2f} s"
+            )
         waited = _waits(house, begun, outcome.ended)
         scene.fact(
             f"  a caller beside it: p50 {quantile(waited, 0.5) or 0:.2f} s,"
             f" p99 {quantile(waited, 0.99) or 0:.2f} s; as before after {recovered:.2f} s"
         )
-        scene.require(
-            grown < 0.2 * memory + _MORE_MEMORY_BYTES, f"{kind}, {times}x: {grown >> 20} MiB more"
-        )
-        scene.require(
-            recovered < _MOST_RECOVERY_SECONDS, f"{kind}, {times}x: slow for {recovered:.2f} s"
-        )
 
 
-async def _flood(
-    scene: Scene,
-    house: House,
-    port: int,
-    *,
-    keep: bool,
-    seconds: float,
-    rate: float = 0.0,
-    at_once: int = 0,
-) -> tuple[Outcome, float]:
+def _plan(scene: Scene, port: int, *, each: int, **options: Any) -> Plan:
+    name = f"flood_{scene.random.getrandbits(64):x}"
+    return Plan(port=port, name=name, headers=DESK, orders_each=each, **options)
+
+
+async def _flood(scene: Scene, house: House, plan: Plan) -> tuple[Outcome, float]:
     """One flood and how many of its orders were accepted a second; every one must be stored.
 
-    A second is one of Pulse's core: what other processes of this machine took of it is left out.
+    The worker is stopped meanwhile: how much it splits would change from flood to flood. A second
+    is one of Pulse's core: what other processes of this machine took of it is left out.
     """
-    plan = Plan(
-        port=port,
-        name=f"flood_{scene.random.getrandbits(64):x}",
-        headers=DESK,
-        seconds=seconds,
-        keep=keep,
-        rate=rate,
-        at_once=at_once,
-    )
+    (worker,) = house.of_kind("worker")
+    scene.require(await worker.stop() == 0, "the worker did not stop well")
     flooding = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.faults.flood",
         stdin=asyncio.subprocess.PIPE,
@@ -129,9 +142,10 @@ async def _flood(
     sending = asyncio.ensure_future(flooding.communicate(msgspec.json.encode(plan)))
     await asyncio.sleep(_WARM_SECONDS)
     begun = _Reading.of(house)
-    await asyncio.sleep(seconds - _WARM_SECONDS)
+    await asyncio.sleep(plan.seconds - _WARM_SECONDS)
     ended = _Reading.of(house)
     said, _ = await sending
+    await house.start(worker)
     outcome = msgspec.json.decode(said, type=Outcome)
     await _require_stored(scene, house, outcome)
     accepted = sum(begun.at <= at < ended.at for at in outcome.accepted_at)
@@ -184,13 +198,17 @@ def _recovered_after(outcome: Outcome, house: House, as_before: float) -> float:
     return max(0.0, *slow, 0.0)
 
 
+def _offered(outcome: Outcome) -> float:
+    return outcome.offered / (outcome.ended - outcome.begun)
+
+
 def _told(what: str, outcome: Outcome, rate: float, peak: float, grown: int) -> str:
     statuses = outcome.statuses
     refused = statuses.get(503, 0)
     return (
-        f"{what}: {outcome.offered / (outcome.ended - outcome.begun):.0f} orders/s offered,"
-        f" {rate:.0f}/s accepted ({rate / peak:.0%} of peak;"
-        f" p50 {quantile(outcome.seconds, 0.5) or 0:.2f} s), {refused} told 503,"
+        f"{what}: {_offered(outcome):.0f} orders/s offered,"
+        f" {rate:.0f}/s accepted ({rate / peak:.0%} of the peak of {peak:.0f};"
+        f" p50 {quantile(outcome.seconds, 0.5) or 0:.2f} s); of the requests {refused} told 503,"
         f" {statuses.get(GIVEN_UP, 0)} gave up after 2 s, {statuses.get(UNSENT, 0)} not sent,"
         f" {grown / 2**20:+.0f} MiB"
     )
@@ -202,7 +220,7 @@ async def _on_cores(house: House) -> AsyncIterator[None]:
     postmaster = _postmaster_of(house)
     _pin(_PULSES_CORE, [house.apis[0].pid, postmaster.pid, *(c.pid for c in postmaster.children())])
     before = os.sched_getaffinity(0)
-    _pin(_CALLERS_CORE, [os.getpid(), *(member.pid for member in house.of_kind("worker"))])
+    _pin(_CALLERS_CORE, [os.getpid()])
     try:
         yield
     finally:
@@ -218,8 +236,8 @@ def _pin(core: int, processes: Iterable[int]) -> None:
 CASE: Final = Case(
     name="overload",
     promise="open-loop load at 2, 5 and 10 times the peak, behind HAProxy and without: nothing "
-    "accepted is lost, memory is flat, answers are as before 3 s after the load ends; goodput is "
-    "reported",
+    "accepted is lost and memory is flat; behind HAProxy at least 90 % of the peak is accepted and "
+    "answers are as before 3 s after the load ends",
     at_least=3,
     short=0,  # a rate held against a rate wants a machine that does nothing else
     run=run,
