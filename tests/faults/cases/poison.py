@@ -29,7 +29,7 @@ SELECT percentile_cont(0.99) WITHIN GROUP (
 
 
 async def run(scene: Scene) -> None:
-    """The same load without poison and with it; then the events are mended and taken up again."""
+    """The same load without poison and with it; then the events are corrected and taken up again."""
     async with (
         scene.house(apis=2, workers=1, caller={"gives_up": 0.0}) as house,
         house.caller.load(rate=_RATE),
@@ -118,7 +118,7 @@ async def _mend(house: House, poisoned: Sequence[OrderCreated]) -> None:
 CASE: Final = Case(
     name="poison",
     promise="an event that cannot be read parks its own order, readiness counts it, the others' "
-    "p99 is as before; mended, `pulse projections retry` takes it up again",
+    "p99 is as before; corrected, `pulse projections retry` takes it up again",
     at_least=10,
     short=2,
     run=run,
