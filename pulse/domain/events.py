@@ -53,7 +53,8 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     @property
     def spec(self) -> OrderSpec:
         """What the caller asked for."""
-        fields: list[Any] = [*_spec_of(self), SplitConfigRequest(*_split_config_of(self))]
+        fields: list[Any] = [*_spec_of(self)]
+        fields.insert(_SPLIT_CONFIG_AT, SplitConfigRequest(*_split_config_of(self)))
         return OrderSpec(*fields)
 
     @property
@@ -99,6 +100,7 @@ Event = OrderCreated | SlicesScheduled | SplittingFailed | TimedOut
 EVENT_TYPES: tuple[type[Event], ...] = (OrderCreated, SlicesScheduled, SplittingFailed, TimedOut)
 
 # The stored form is flat: the fields of split_config are beside the others.
+_SPLIT_CONFIG_AT = OrderSpec.__struct_fields__.index("split_config")
 _spec_of = attrgetter(*(name for name in OrderSpec.__struct_fields__ if name != "split_config"))
 _split_config_of = attrgetter(*SplitConfigRequest.__struct_fields__)
 
