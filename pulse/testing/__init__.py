@@ -1,7 +1,7 @@
 """The splitting kit: what others need to test against Pulse's domain, by property and by example.
 
 Strategies for orders, their edges and their schedules; `check_schedule`; the laws of a splitter and
-a comparison of one's own with them; conformance vectors. Needs `hypothesis` (in a clone:
+a comparison of one's own with them. Needs `hypothesis` (in a clone:
 `pip install '.[testing]'`), which Pulse itself does not; of Pulse it knows only the domain.
 """
 
