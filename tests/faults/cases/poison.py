@@ -29,7 +29,7 @@ SELECT percentile_cont(0.99) WITHIN GROUP (
 
 
 async def run(scene: Scene) -> None:
-    """The same load without poison and with it; then the events are corrected and taken up again."""
+    """The same load without poison and with it; then the events are corrected and retried."""
     async with (
         scene.house(apis=2, workers=1, caller={"gives_up": 0.0}) as house,
         house.caller.load(rate=_RATE),
