@@ -38,7 +38,7 @@ def token(
 
     Signs it with the development key that `pulse up` made in its data directory,
     or with PULSE_JWT_SECRET where that is set. Scopes are orders:write and
-    orders:read. Whoever has the token is its subject until it expires.
+    orders:read. Anyone who has the token is its subject until it expires.
 
     Exit codes: 0 printed, 1 there is no key to sign with, 2 wrong usage or
     settings.

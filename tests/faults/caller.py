@@ -1,4 +1,4 @@
-"""A caller outside: places orders through any door, keeps the ledger, asks again where it may."""
+"""A caller outside: places orders through any endpoint, keeps the ledger, retries where it may."""
 
 import asyncio
 import itertools
@@ -24,7 +24,7 @@ _ASK_AGAIN: Final = frozenset({BROKEN, 429, 503})
 _INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
 
 
-class Door(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True):
     """Where orders may be placed: an API, or a gateway in the name of its caller."""
 
     url: str
@@ -55,7 +55,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 class Caller:
     """Places orders and writes down what it knows of them.
 
-    Where a door is shut (503, a broken connection) the next one of the same scope is asked, with
+    Where an endpoint refuses (503, a broken connection) the next one of its scope is asked, with
     the same key, round and round for `patience_seconds`; of `gives_up` of the orders (a share) it
     is not, and they stay unknown. Whatever a caller must never see is in `wrong`.
     """
@@ -64,7 +64,7 @@ class Caller:
         self,
         ledger: Ledger,
         http: aiohttp.ClientSession,
-        doors: Sequence[Door],
+        endpoints: Sequence[Endpoint],
         random: Random,
         *,
         patience_seconds: float = 60.0,
@@ -79,18 +79,18 @@ class Caller:
         self._ledger = ledger
         self._http = http
         self._random = random
-        self._by_scope: dict[str, list[Door]] = {}
-        for door in doors:
-            self._by_scope.setdefault(door.scope, []).append(door)
+        self._by_scope: dict[str, list[Endpoint]] = {}
+        for endpoint in endpoints:
+            self._by_scope.setdefault(endpoint.scope, []).append(endpoint)
         self._name = uuid4().hex[:8]
         self._numbers = itertools.count(1)
 
     @classmethod
     @asynccontextmanager
-    async def with_doors(
+    async def with_endpoints(
         cls,
         ledger: Ledger,
-        doors: Sequence[Door],
+        endpoints: Sequence[Endpoint],
         random: Random,
         *,
         connection_each: bool = False,
@@ -104,7 +104,7 @@ class Caller:
         connector = aiohttp.TCPConnector(limit=0, force_close=connection_each)
         timeout = aiohttp.ClientTimeout(total=answer_seconds)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
-            yield cls(ledger, http, doors, random, **character)
+            yield cls(ledger, http, endpoints, random, **character)
 
     @property
     def statuses(self) -> Counter[int]:
@@ -138,15 +138,15 @@ class Caller:
         content = msgspec.json.encode(request)
         patient = self._random.random() >= self.gives_up
         deadline = time.monotonic() + self.patience_seconds
-        doors = self._by_scope[scope]
-        first = self._random.randrange(len(doors))
+        endpoints = self._by_scope[scope]
+        first = self._random.randrange(len(endpoints))
         for attempt in itertools.count(1):
-            door = doors[(first + attempt) % len(doors)]
-            answer, body = await self._post(door, content)
+            endpoint = endpoints[(first + attempt) % len(endpoints)]
+            answer, body = await self._post(endpoint, content)
             if answer.status in _CREATED:
                 return await self._accepted(key, scope, body)
             if answer.status not in _ASK_AGAIN:
-                self.wrong.append(f"{key}: {answer.status} {body[:300]!r} from {door.url}")
+                self.wrong.append(f"{key}: {answer.status} {body[:300]!r} from {endpoint.url}")
                 return None
             if not patient or time.monotonic() > deadline:
                 return None
@@ -166,14 +166,14 @@ class Caller:
         self.placed[key] = time.monotonic()
         return order_id
 
-    async def _post(self, door: Door, content: bytes) -> tuple[Answer, bytes]:
+    async def _post(self, endpoint: Endpoint, content: bytes) -> tuple[Answer, bytes]:
         sent_at = time.monotonic()
         status, body, cut_off = BROKEN, b"", False
-        headers = {"Content-Type": "application/json", **door.headers}
-        self.in_flight[door.url] += 1
+        headers = {"Content-Type": "application/json", **endpoint.headers}
+        self.in_flight[endpoint.url] += 1
         try:
             async with self._http.post(
-                door.url + door.path, data=content, headers=headers
+                endpoint.url + endpoint.path, data=content, headers=headers
             ) as response:
                 body = await response.read()
                 status = response.status
@@ -182,9 +182,9 @@ class Caller:
         except (aiohttp.ClientError, OSError, TimeoutError):
             status, cut_off = BROKEN, True
         finally:
-            self.in_flight[door.url] -= 1
+            self.in_flight[endpoint.url] -= 1
         error = None if status in _CREATED or status == BROKEN else self._error_in(status, body)
-        answer = Answer(sent_at, time.monotonic() - sent_at, status, error, door.url, cut_off)
+        answer = Answer(sent_at, time.monotonic() - sent_at, status, error, endpoint.url, cut_off)
         self.answers.append(answer)
         return answer, body
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import psycopg
 
 from pulse.application.callers import Caller as PulseCaller
-from tests.faults.caller import Caller, Door
+from tests.faults.caller import Caller, Endpoint
 from tests.faults.checks import Verdict, check_all, until_quiet
 from tests.faults.ledger import Ledger
 from tests.faults.member import Kind, Member
@@ -76,14 +76,14 @@ class House:
         self.members.append(member)
         return member
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Where orders may be placed: every API, and every gateway in one caller's name."""
-        doors = [Door(member.url, headers=DESK) for member in self.apis]
+        endpoints = [Endpoint(member.url, headers=DESK) for member in self.apis]
         for gateway in self.of_kind("gateway", "everything"):
             token = signer_of("EdDSA").token(exp=int(time.time()) + _TOKEN_SECONDS)
             scope = PulseCaller.of_token(ISSUER, "alice").key_scope
-            doors.append(Door(gateway.gateway_url, "/api/orders", bearer(token), scope))
-        return doors
+            endpoints.append(Endpoint(gateway.gateway_url, "/api/orders", bearer(token), scope))
+        return endpoints
 
     async def start(self, *members: Member) -> None:
         """Start these and return when all serve."""
@@ -92,20 +92,24 @@ class House:
         await asyncio.gather(*(member.until_serving() for member in members))
 
     async def until_served(self, *, seconds: float = 60.0) -> float:
-        """Place orders until one, through every door, is accepted and has its slices in the log.
+        """Place orders until one through every endpoint is accepted, with its slices in the log.
 
         Returns the seconds from the call on: what a fault's recovery is, unless a case says
         otherwise. Those orders are in the ledger like all others.
         """
         begun = time.monotonic()
         async with asyncio.timeout(seconds):
-            placed = await asyncio.gather(*(self._placed_at(door) for door in self.doors()))
+            placed = await asyncio.gather(
+                *(self._placed_at(endpoint) for endpoint in self.endpoints())
+            )
             while not await self._all_settled(placed):
                 await asyncio.sleep(0.02)
         return time.monotonic() - begun
 
-    async def _placed_at(self, door: Door) -> str:
-        async with Caller.with_doors(self.ledger, [door], self.random, gives_up=0.0) as caller:
+    async def _placed_at(self, endpoint: Endpoint) -> str:
+        async with Caller.with_endpoints(
+            self.ledger, [endpoint], self.random, gives_up=0.0
+        ) as caller:
             order_id = await caller.place()
             self.caller.wrong += caller.wrong
             return str(order_id)
@@ -172,7 +176,7 @@ async def open_house(
         await house.start(*house.members)
         house.ledger = await stack.enter_async_context(Ledger.open(home / "ledger.ndjson"))
         house.caller = await stack.enter_async_context(
-            Caller.with_doors(house.ledger, house.doors(), random, **(caller or {}))
+            Caller.with_endpoints(house.ledger, house.endpoints(), random, **(caller or {}))
         )
         urls = [member.url for member in house.apis]
         for number in range(readers):

@@ -1,4 +1,4 @@
-"""`pulse rebuild` and `pulse projections`: the queue made anew, and orders taken up again."""
+"""`pulse rebuild` and `pulse projections`: the queue built again, and orders taken up again."""
 
 import json
 import os

@@ -98,7 +98,7 @@ async def test_later_events_of_a_parked_order_are_left_for_its_retry(
     assert states(conninfo) == {"sound": "PENDING"}
 
 
-async def test_a_parked_order_is_built_anew_alone_after_a_fix(
+async def test_a_parked_order_is_built_again_alone_after_a_fix(
     conninfo: str, database: Database
 ) -> None:
     poisoned = order_created("poisoned")
@@ -112,7 +112,7 @@ async def test_a_parked_order_is_built_anew_alone_after_a_fix(
     assert still is not None
     assert [p.order_id for p in await parked.all()] == [poisoned.originator_id]
 
-    class MendedMapper(EventMapper):
+    class CorrectedMapper(EventMapper):
         """Code that can read what the former could not."""
 
         def event_of(self, record: Any) -> Event:
@@ -120,7 +120,7 @@ async def test_a_parked_order_is_built_anew_alone_after_a_fix(
                 record = msgspec.structs.replace(record, state=outcome.state)
             return super().event_of(record)
 
-    retried = await ParkedOrders(database, MendedMapper()).retry(poisoned.originator_id)
+    retried = await ParkedOrders(database, CorrectedMapper()).retry(poisoned.originator_id)
 
     assert retried is None
     assert states(conninfo) == {"poisoned": "COMPLETED"}

@@ -1,4 +1,4 @@
-"""Rebuild: the queue made anew beside the live one, while orders come and go."""
+"""Rebuild: the live queue made what the log says, while orders come and go."""
 
 import asyncio
 from typing import Any

@@ -12,7 +12,7 @@ import psycopg
 from pulse.domain import Claim, SlicesScheduled, TimedOut
 from pulse.postgres import Database
 from pulse.projections.claims import PRESENCE_CLASS, Claims
-from tests.faults.caller import Caller, Door
+from tests.faults.caller import Caller, Endpoint
 from tests.faults.checks import until_quiet
 from tests.faults.house import DESK, House
 from tests.faults.member import Member
@@ -79,8 +79,10 @@ async def _readiness(api: Member) -> tuple[int, str]:
 
 async def _refuses(scene: Scene, house: House, api: Member, by: float) -> None:
     """Every order is answered with 503 and why, none is stored, and readiness says the same."""
-    door = Door(api.url, headers=DESK)
-    async with Caller.with_doors(house.ledger, [door], scene.random, gives_up=1.0) as caller:
+    endpoint = Endpoint(api.url, headers=DESK)
+    async with Caller.with_endpoints(
+        house.ledger, [endpoint], scene.random, gives_up=1.0
+    ) as caller:
         keys = [caller.request() for _ in range(_REFUSED)]
         await asyncio.gather(*(caller.place(request) for request in keys))
         statuses = dict(caller.statuses)

@@ -124,8 +124,8 @@ class _Strikes:
 
 async def _until_completed(house: House) -> None:
     """Place an order and return when it is COMPLETED in the read model."""
-    doors = house.doors()
-    async with Caller.with_doors(house.ledger, doors, house.random, gives_up=0.0) as caller:
+    endpoints = house.endpoints()
+    async with Caller.with_endpoints(house.ledger, endpoints, house.random, gives_up=0.0) as caller:
         order_id = await caller.place()
         house.caller.wrong += caller.wrong
     async with asyncio.timeout(60):

@@ -1,4 +1,4 @@
-"""kill -9 of APIs, workers, whoever projects, and gateways, each in the midst of its work."""
+"""kill -9 of APIs, workers, the projecting process, and gateways, each in the midst of its work."""
 
 import asyncio
 import itertools
@@ -76,9 +76,9 @@ async def _kill_one(scene: Scene, house: House, watch: Watch, role: Role) -> int
 
 async def _until_served(house: House) -> None:
     """A new caller of either kind, who asks again where it is refused, has its order accepted."""
-    doors = house.doors()
-    async with Caller.with_doors(house.ledger, doors, house.random, gives_up=0.0) as caller:
-        await asyncio.gather(*(caller.place(scope=scope) for scope in {d.scope for d in doors}))
+    endpoints = house.endpoints()
+    async with Caller.with_endpoints(house.ledger, endpoints, house.random, gives_up=0.0) as caller:
+        await asyncio.gather(*(caller.place(scope=scope) for scope in {d.scope for d in endpoints}))
         house.caller.wrong += caller.wrong
 
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from typing import Any, Final
 
-from tests.faults.caller import Caller, Door
+from tests.faults.caller import Caller, Endpoint
 from tests.faults.house import DESK, House
 from tests.faults.proxy import Proxy, Sent, Stop
 from tests.faults.scene import Case, Scene
@@ -69,12 +69,14 @@ async def run(scene: Scene) -> None:
         cuts = _Cuts(scene, proxy)
         apis = [house.add("api", database_url=proxy.url) for _ in range(_APIS)]
         await house.start(*apis)
-        doors = [Door(api.url, headers=DESK) for api in apis]
-        async with Caller.with_doors(house.ledger, doors, scene.random, gives_up=0.0) as caller:
+        endpoints = [Endpoint(api.url, headers=DESK) for api in apis]
+        async with Caller.with_endpoints(
+            house.ledger, endpoints, scene.random, gives_up=0.0
+        ) as caller:
             for _ in range(_WARM_UP_ORDERS * _APIS):
                 await caller.place()
             cuts.on = True
-            requests = await _place_while_cut(house, doors, cuts)
+            requests = await _place_while_cut(house, endpoints, cuts)
             cuts.on = False
             await _post_again(scene, caller, requests)
             house.caller.wrong += caller.wrong
@@ -87,12 +89,16 @@ async def run(scene: Scene) -> None:
         scene.require(len(cuts.answers_cut) >= places, "not every byte of an answer was cut at")
 
 
-async def _place_while_cut(house: House, doors: list[Door], cuts: _Cuts) -> list[dict[str, Any]]:
-    """One order at a time at each door, so that each has an append, and a cut, of its own."""
+async def _place_while_cut(
+    house: House, endpoints: list[Endpoint], cuts: _Cuts
+) -> list[dict[str, Any]]:
+    """One order at a time at each endpoint, so that each has an append, and a cut, of its own."""
     requests: list[dict[str, Any]] = []
 
-    async def place_at(door: Door) -> None:
-        async with Caller.with_doors(house.ledger, [door], house.random, gives_up=0.0) as caller:
+    async def place_at(endpoint: Endpoint) -> None:
+        async with Caller.with_endpoints(
+            house.ledger, [endpoint], house.random, gives_up=0.0
+        ) as caller:
             while cuts.left:
                 requests.append(caller.request())
                 await caller.place(requests[-1])
@@ -100,8 +106,8 @@ async def _place_while_cut(house: House, doors: list[Door], cuts: _Cuts) -> list
             house.caller.answers += caller.answers
 
     async with asyncio.TaskGroup() as placing:
-        for door in doors:
-            placing.create_task(place_at(door))
+        for endpoint in endpoints:
+            placing.create_task(place_at(endpoint))
     return requests
 
 

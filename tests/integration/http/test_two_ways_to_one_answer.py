@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 
 @dataclass(frozen=True)
-class Door:
+class Endpoint:
     """Where orders are posted and read, and what an order is answered, first and again."""
 
     client: httpx.AsyncClient
@@ -28,16 +28,16 @@ class Door:
 
 
 @pytest.fixture(scope="module", params=["API", "gateway"])
-async def door(
+async def endpoint(
     request: pytest.FixtureRequest, shared_conninfo: str, shared_api: httpx.AsyncClient
-) -> AsyncIterator[Door]:
+) -> AsyncIterator[Endpoint]:
     if request.param == "API":
-        yield Door(shared_api, ORDERS, first=201, again=200)
+        yield Endpoint(shared_api, ORDERS, first=201, again=200)
         return
     signer = signer_of("HS256")
     async with served("in one process", shared_conninfo, signer) as both:
         both.gateway.headers.update(bearer(signer.token(sub="alice")))
-        yield Door(both.gateway, "/api/orders", first=202, again=202)
+        yield Endpoint(both.gateway, "/api/orders", first=202, again=202)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,12 @@ async def door(
     ],
     ids=["empty", "array", "broken", "field missing", "too large", "not JSON", "untyped"],
 )
-async def test_both_refuse_alike(door: Door, content: bytes, headers: dict[str, str]) -> None:
+async def test_both_refuse_alike(
+    endpoint: Endpoint, content: bytes, headers: dict[str, str]
+) -> None:
     direct, framed = [
-        await door.client.post(path, content=content, headers=headers) for path in door.spellings
+        await endpoint.client.post(path, content=content, headers=headers)
+        for path in endpoint.spellings
     ]
     assert 400 <= direct.status_code < 500
     assert direct.status_code != 404
@@ -63,27 +66,29 @@ async def test_both_refuse_alike(door: Door, content: bytes, headers: dict[str, 
     assert of_answer(direct) == of_answer(framed)
 
 
-async def test_both_place_one_and_the_same_order(door: Door) -> None:
-    for first, second in (door.spellings, reversed(door.spellings)):
+async def test_both_place_one_and_the_same_order(endpoint: Endpoint) -> None:
+    for first, second in (endpoint.spellings, reversed(endpoint.spellings)):
         request = order()
-        posted = await door.client.post(first, json=request)
-        again = await door.client.post(second, json=request)
-        assert (posted.status_code, again.status_code) == (door.first, door.again)
+        posted = await endpoint.client.post(first, json=request)
+        again = await endpoint.client.post(second, json=request)
+        assert (posted.status_code, again.status_code) == (endpoint.first, endpoint.again)
         assert posted.content == again.content
         assert of_answer(posted) == of_answer(again)
 
 
-async def test_both_read_one_and_the_same_order(door: Door) -> None:
-    posted = await door.client.post(door.orders, json=order())
+async def test_both_read_one_and_the_same_order(endpoint: Endpoint) -> None:
+    posted = await endpoint.client.post(endpoint.orders, json=order())
     order_id = posted.json()["order_id"]
 
     async def is_completed() -> bool:
-        answer = await door.client.get(f"{door.orders}/{order_id}")
+        answer = await endpoint.client.get(f"{endpoint.orders}/{order_id}")
         return bool(answer.json()["order_queue_status"] == "COMPLETED")
 
     await until(is_completed, "nothing changes any more")
     for known in (order_id, order_id.upper(), str(uuid4()), "0" * 36, "-" * 36):
-        direct, framed = [await door.client.get(f"{door.orders}/{known}{end}") for end in ("", "/")]
+        direct, framed = [
+            await endpoint.client.get(f"{endpoint.orders}/{known}{end}") for end in ("", "/")
+        ]
         assert direct.status_code == (200 if known.lower() == order_id else 404)
         assert (direct.status_code, direct.content) == (framed.status_code, framed.content)
         assert of_answer(direct) == of_answer(framed)
