@@ -100,8 +100,18 @@ def test_a_rebuild_told_to_stop_leaves_the_live_queue_and_no_obstacle(
     assert (process.returncode, out) == (code, "")
     assert err == "pulse: stopped before the end; nothing is half done, run it again\n"
     assert rows(conninfo) == before
+    with psycopg.connect(conninfo, autocommit=True) as observer:  # Postgres ends sessions by itself
+        until(lambda: not rebuild_sessions(observer), "the stopped rebuild's session has ended")
     assert run_pulse("rebuild", conninfo=conninfo).exit_code == 0
     assert rows(conninfo) == before
+
+
+def rebuild_sessions(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    found = connection.execute(
+        "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pulse:rebuild@%'"
+        " AND datname = current_database()"
+    )
+    return bool(found.fetchall())
 
 
 def waits_for_lock(connection: psycopg.Connection[tuple[object, ...]]) -> bool:

@@ -57,7 +57,7 @@ def claims_with(**changes: Any) -> dict[str, Any]:
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": "alice",
-        "exp": int(time.time()) + 600,
+        "exp": int(time.time()) + 3600,  # longer than the whole suite takes
         "scope": BOTH,
         **changes,
     }
