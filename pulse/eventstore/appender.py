@@ -111,6 +111,8 @@ class Appender:
         if not events:
             return ()
         pending = self._enqueue(events)
+        if pending.future.done():
+            return pending.future.result()
         deadline = asyncio.get_running_loop().call_later(
             self._limits.answer_seconds, pending.give_up, self._too_late
         )
@@ -118,6 +120,7 @@ class Appender:
             return await pending.future
         finally:
             deadline.cancel()
+            self._unanswered_events -= len(events)
 
     async def append_each(self, events: Sequence[StoredEvent]) -> list[Outcome]:
         """Append events of different streams: of each its positions, or what `append` would raise.
@@ -125,17 +128,19 @@ class Appender:
         At a fraction of what it costs one by one.
         """
         appends = [self._enqueue((event,)) for event in events]
-        futures = [append.future for append in appends]
+        waiting = [append.future for append in appends if not append.future.done()]
         try:
-            if futures:
-                await asyncio.wait(futures, timeout=self._limits.answer_seconds)
+            if waiting:
+                await asyncio.wait(waiting, timeout=self._limits.answer_seconds)
         except asyncio.CancelledError:
-            for future in futures:
+            for future in waiting:
                 future.cancel()
             raise
+        finally:
+            self._unanswered_events -= len(waiting)
         for append in appends:
             append.give_up(self._too_late)
-        return [future.exception() or future.result() for future in futures]
+        return [append.future.exception() or append.future.result() for append in appends]
 
     def _enqueue(self, events: Sequence[StoredEvent]) -> PendingAppend:
         """An append that waits to be written, or has been refused."""
@@ -146,13 +151,9 @@ class Appender:
             pending.fail(AppendQueueFull(f"{self._unanswered_events} events wait to be appended"))
         else:
             self._unanswered_events += len(events)
-            pending.future.add_done_callback(lambda _: self._answered(len(events)))
             self._queue.append(pending)
             self._work.set()
         return pending
-
-    def _answered(self, events: int) -> None:
-        self._unanswered_events -= events
 
     async def fault(self) -> str | None:
         """Why an append would fail now, None if it would be written; answers within 2 s.
