@@ -15,9 +15,10 @@ from pulse.postgres import Database
 from pulse.postgres.embedded import EmbeddedServer
 from tests.support.database import migrate
 
-# A shell gives its background jobs a Ctrl-C that is ignored, which these would hand down to every
-# process whose Ctrl-C is tested.
+# A shell starts its background jobs with SIGINT ignored, and nohup starts its command with SIGHUP
+# ignored. The processes whose stop on these signals is tested would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _FAST_AND_FORGETFUL = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
 

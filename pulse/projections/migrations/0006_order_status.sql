@@ -5,7 +5,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN state = 'PENDING' AND claimed_by IS NOT NULL THEN 'IN_PROGRESS' ELSE state END;
 
 -- The hashes of the names of workers that are present: each holds an advisory lock under its name's.
--- The planner puts both functions' bodies in their place; nobody needs a grant for them.
+-- The planner inlines both functions, and no role needs a grant for them.
 CREATE OR REPLACE FUNCTION present_workers() RETURNS TABLE (name_hash integer)
 LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
