@@ -1,7 +1,6 @@
 """The use cases carried out in this process, on its own event store."""
 
 import asyncio
-import secrets
 from collections.abc import Callable, Sequence
 from typing import cast
 from uuid import UUID
@@ -10,7 +9,7 @@ from pulse.application.callers import Caller
 from pulse.application.clock_watch import ClockOff
 from pulse.application.event_view import TOPICS, EventView, event_view
 from pulse.application.orders import EventPage, EventQuery, OrderNotFound, Placed
-from pulse.application.origin import Clock, Origin
+from pulse.application.origin import Clock, Origin, SplitSeeds
 from pulse.domain import (
     Event,
     OrderSpec,
@@ -35,7 +34,6 @@ from pulse.projections.lists import (
 )
 from pulse.projections.order_view import OrderReader, OrderView
 
-_SEED_BITS = 64
 _MOST_READ_BACKS = 32
 _ORDERS_BETWEEN_YIELDS = 50
 
@@ -65,6 +63,7 @@ class InProcessOrders:
         self._clock = clock
         self._require_served = require_served
         self._recorded_by = origin.recorded_by("api")
+        self._seeds = SplitSeeds()
         self._read_backs = asyncio.Semaphore(_MOST_READ_BACKS)
 
     @property
@@ -144,7 +143,7 @@ class InProcessOrders:
             spec=requested,
             key_scope=caller.key_scope,
             placed_by=caller.placed_by,
-            split_seed=secrets.randbits(_SEED_BITS),
+            split_seed=self._seeds.next(),
             at=self._clock(),
             recorded_by=self._recorded_by,
             trace=trace,

@@ -4,8 +4,9 @@ import os
 import random
 import secrets
 import socket
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import msgspec
@@ -16,6 +17,7 @@ from pulse.domain import RecordedBy
 Clock = Callable[[], datetime]
 
 _ID_BITS = 48
+_SEEDS_AT_ONCE = 512
 call_ids = random.Random()  # noqa: S311 - unique, not secret
 
 
@@ -39,6 +41,20 @@ class Origin(msgspec.Struct, frozen=True):
         return RecordedBy(
             component=component, instance=self.instance, code_version=pulse.__version__
         )
+
+
+class SplitSeeds:
+    """Unsigned 64-bit numbers that nobody can foresee, taken from the system many at a time."""
+
+    def __init__(self) -> None:
+        self._seeds: Iterator[tuple[int]] = iter(())
+
+    def next(self) -> int:
+        """The next seed."""
+        for (seed,) in self._seeds:
+            return seed
+        self._seeds = struct.iter_unpack("Q", os.urandom(_SEEDS_AT_ONCE * 8))
+        return self.next()
 
 
 def new_trace_id() -> str:

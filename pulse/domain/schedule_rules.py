@@ -8,7 +8,7 @@ splitter versions, and must ask for the version.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pulse.domain.splitting import SplitTerms
@@ -169,7 +169,7 @@ def _is_whole(number: object) -> bool:
 
 
 def _is_utc(at: object) -> bool:
-    return isinstance(at, datetime) and at.utcoffset() == _NO_OFFSET
+    return isinstance(at, datetime) and (at.tzinfo is UTC or at.utcoffset() == _NO_OFFSET)
 
 
 def _is_moment(at: object) -> bool:

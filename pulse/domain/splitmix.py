@@ -1,5 +1,6 @@
 """SplitMix64 (Steele, Lea and Flood, 2014): 64 bits of state, a few lines in any language."""
 
+from collections.abc import Iterator
 from typing import Final
 
 _MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -8,20 +9,26 @@ _MIX_1: Final = 0xBF58_476D_1CE4_E5B9
 _MIX_2: Final = 0x94D0_49BB_1331_11EB
 
 
+def _numbers(seed: int) -> Iterator[int]:
+    state = seed & _MASK
+    while True:
+        state = z = (state + _GOLDEN_GAMMA) & _MASK
+        z = ((z ^ (z >> 30)) * _MIX_1) & _MASK
+        z = ((z ^ (z >> 27)) * _MIX_2) & _MASK
+        yield z ^ (z >> 31)
+
+
 class SplitMix64:
     """A stream of numbers that is the same for the same seed on every machine."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_numbers",)
 
     def __init__(self, seed: int) -> None:
-        self._state = seed & _MASK
+        self._numbers = _numbers(seed)
 
     def next(self) -> int:
         """The next 64-bit number."""
-        self._state = z = (self._state + _GOLDEN_GAMMA) & _MASK
-        z = ((z ^ (z >> 30)) * _MIX_1) & _MASK
-        z = ((z ^ (z >> 27)) * _MIX_2) & _MASK
-        return z ^ (z >> 31)
+        return next(self._numbers)
 
     def below(self, bound: int) -> int:
         """A number in [0, bound): the high half of the 128-bit product `next() * bound`.
@@ -30,7 +37,7 @@ class SplitMix64:
         probability differs from 1/bound by less than 2**-64, for the bounds used here (under
         2**33) a relative error under 2**-31.
         """
-        return (self.next() * bound) >> 64
+        return (next(self._numbers) * bound) >> 64
 
     def shuffle(self, items: list[int]) -> None:
         """Fisher-Yates from the last place down: every order of the items is equally likely."""

@@ -11,6 +11,7 @@ from pulse.domain.splitmix import SplitMix64
 from pulse.domain.values import Slice, Value
 
 MICROSECONDS_PER_MINUTE: Final = 60_000_000
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class SplitTerms(Value, frozen=True):
@@ -84,15 +85,8 @@ def split_v1(terms: SplitTerms) -> tuple[Slice, ...]:
         _exchange_around_ring(quantities, terms.quantity_bounds, random)
         random.shuffle(quantities)
         _jitter_inner(offsets, terms, random)
-    starts_at = terms.starts_at
-    return tuple(
-        Slice(
-            sequence_number=number,
-            quantity=quantity,
-            scheduled_at=starts_at + timedelta(microseconds=offset),
-        )
-        for number, (quantity, offset) in enumerate(zip(quantities, offsets, strict=True), 1)
-    )
+    times = [terms.starts_at + offset * _MICROSECOND for offset in offsets]
+    return tuple(map(Slice, range(1, len(times) + 1), quantities, times))
 
 
 def _even_quantities(terms: SplitTerms) -> list[int]:
@@ -103,8 +97,8 @@ def _even_quantities(terms: SplitTerms) -> list[int]:
 
 def _even_offsets(terms: SplitTerms) -> list[int]:
     """Microseconds from the start, evenly spaced, each rounded down."""
-    gaps = terms.num_splits - 1
-    return [i * terms.duration_microseconds // gaps for i in range(terms.num_splits)]
+    duration, gaps = terms.duration_microseconds, terms.num_splits - 1
+    return [i * duration // gaps for i in range(terms.num_splits)]
 
 
 def _exchange_around_ring(
@@ -122,9 +116,10 @@ def _exchange_around_ring(
 
 def _jitter_inner(offsets: list[int], terms: SplitTerms, random: SplitMix64) -> None:
     duration, gaps = terms.duration_microseconds, terms.num_splits - 1
+    tenths = 10 * gaps
     for i in range(1, gaps):
-        low = -(-(10 * i - 3) * duration // (10 * gaps))
-        high = (10 * i + 3) * duration // (10 * gaps)
+        low = -(-(10 * i - 3) * duration // tenths)
+        high = (10 * i + 3) * duration // tenths
         offsets[i] = low + random.below(high - low + 1)
 
 

@@ -1,6 +1,7 @@
 """Group commit: the appends that arrive while one batch commits go together in the next."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -93,7 +94,10 @@ class Appender:
         self._on_commit = on_commit
         self._too_late = f"no answer from Postgres within {self._limits.answer_seconds:g} s"
         self._queue: deque[PendingAppend] = deque()
+        self._unanswered: deque[PendingAppend] = deque()
         self._unanswered_events = 0
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._work = asyncio.Event()
         self.state: State = Open()
         self._state_known_at = float("-inf")
@@ -113,13 +117,9 @@ class Appender:
         pending = self._enqueue(events)
         if pending.future.done():
             return pending.future.result()
-        deadline = asyncio.get_running_loop().call_later(
-            self._limits.answer_seconds, pending.give_up, self._too_late
-        )
         try:
             return await pending.future
         finally:
-            deadline.cancel()
             self._unanswered_events -= len(events)
 
     async def append_each(self, events: Sequence[StoredEvent]) -> list[Outcome]:
@@ -130,21 +130,23 @@ class Appender:
         appends = [self._enqueue((event,)) for event in events]
         waiting = [append.future for append in appends if not append.future.done()]
         try:
-            if waiting:
-                await asyncio.wait(waiting, timeout=self._limits.answer_seconds)
+            for future in waiting:  # those of one commit are done together
+                if not future.done():
+                    with contextlib.suppress(Exception):
+                        await future
         except asyncio.CancelledError:
             for future in waiting:
                 future.cancel()
             raise
         finally:
             self._unanswered_events -= len(waiting)
-        for append in appends:
-            append.give_up(self._too_late)
         return [append.future.exception() or append.future.result() for append in appends]
 
     def _enqueue(self, events: Sequence[StoredEvent]) -> PendingAppend:
         """An append that waits to be written, or has been refused."""
-        pending = PendingAppend(events, asyncio.get_running_loop().create_future())
+        loop = self._loop = self._loop or asyncio.get_running_loop()  # a system call, up to 3.11
+        deadline = loop.time() + self._limits.answer_seconds
+        pending = PendingAppend(events, loop.create_future(), deadline)
         if refusal := refusal_in(self.state):
             pending.fail(AppendRefused(refusal))
         elif self._unanswered_events + len(events) > self._limits.queue_events:
@@ -153,7 +155,29 @@ class Appender:
             self._unanswered_events += len(events)
             self._queue.append(pending)
             self._work.set()
+            while self._unanswered and self._unanswered[0].future.done():
+                self._unanswered.popleft()
+            self._unanswered.append(pending)
+            if self._deadline_timer is None:
+                self._deadline_timer = loop.call_at(deadline, self._give_up_late, deadline)
         return pending
+
+    def _give_up_late(self, due: float) -> None:
+        """Answer those whose deadline has passed. One timer is enough: they come in that order.
+
+        The deadline that is `due` has passed, though the clock may say so an instant later.
+        """
+        assert self._loop is not None  # noqa: S101 - tells the type checker: it made the timer
+        self._deadline_timer = None
+        now = max(due, self._loop.time())
+        while self._unanswered:
+            oldest = self._unanswered[0]
+            deadline = oldest.deadline
+            if not oldest.future.done() and deadline > now:
+                self._deadline_timer = self._loop.call_at(deadline, self._give_up_late, deadline)
+                return
+            oldest.give_up(self._too_late)
+            self._unanswered.popleft()
 
     async def fault(self) -> str | None:
         """Why an append would fail now, None if it would be written; answers within 2 s.

@@ -31,13 +31,16 @@ class Sending(Enum):
 
 
 class PendingAppend:
-    """One caller's events, and the future of their positions."""
+    """One caller's events, and the future of their positions, due at a time of the loop's clock."""
 
-    __slots__ = ("events", "future", "sending")
+    __slots__ = ("deadline", "events", "future", "sending")
 
-    def __init__(self, events: Sequence[StoredEvent], future: "asyncio.Future[Positions]") -> None:
+    def __init__(
+        self, events: Sequence[StoredEvent], future: "asyncio.Future[Positions]", deadline: float
+    ) -> None:
         self.events = events
         self.future = future
+        self.deadline = deadline
         self.sending = Sending.WAITING
 
     @property

@@ -133,7 +133,7 @@ class EventMapper(Mapper[UUID]):
             state = _in_current_version(decoder.type, record)
             # Decoded in one pass: the two keys are put in front of the other fields.
             keys = b'{"originator_id":"%b","originator_version":%d,' % (
-                str(record.originator_id).encode(),
+                cast("UUID", record.originator_id).hex.encode(),
                 record.originator_version,
             )
             return cast("Event", decoder.decode(keys + state[1:]))

@@ -118,7 +118,7 @@ class Exchange:
         if self.whole:
             return await self._receive()  # type: ignore[no-any-return]
         if self._task is None:
-            self._task = asyncio.current_task()
+            self._task = asyncio.current_task(self._admission.loop)
             self._admission.begin_body(self)
         if self._ended is not None:
             raise self._ended

@@ -98,6 +98,13 @@ class Admission:
         self._bodies_weight = 0
         self._deadlines: dict[Exchange, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that answers requests; to ask for it is a system call, up to Python 3.11."""
+        self._loop = self._loop or asyncio.get_running_loop()
+        return self._loop
 
     def require_room(self) -> None:
         """Refuse a request if the process is full.
@@ -127,7 +134,7 @@ class Admission:
         Beyond the limit the oldest body of the caller that has the most is ended, so a caller with
         many slow bodies takes places from itself and not from others.
         """
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         self._deadlines[body] = loop.time() + self._limits.body_seconds
         self._bodies_weight += body.weight
         while self._bodies_weight > self._limits.bodies_in_progress:
@@ -148,7 +155,7 @@ class Admission:
         body.end(error)
 
     def _end_late(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         self._timer = None
         for body, deadline in list(self._deadlines.items()):
             if deadline > loop.time():

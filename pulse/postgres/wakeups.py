@@ -1,6 +1,7 @@
 """Wake-ups: hints that there is something to do. Polling is the guarantee, never these."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,13 +16,15 @@ from pulse.retry import Retry, RetryPolicy
 _log = structlog.get_logger(__name__)
 _RETRY: Final = RetryPolicy(first_seconds=0.2, max_seconds=1.0)
 _IDLE_CHECK_SECONDS: Final = 5.0
+_RESTS_PER_NOTIFY: Final = 5
 
 
 class Notifier:
     """Tells other processes of new events: after the commit, on a pooled connection, rarely.
 
     NOTIFY takes a lock on the whole database until its transaction has committed, so it is never
-    part of an append's transaction and is sent at most once per `interval_seconds`.
+    part of an append's transaction and is sent at most once per `interval_seconds`; less often
+    where the process or Postgres is so busy that it takes long.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Notifier:
         retry = Retry(_RETRY)
         while True:
             await self._due.wait(None)
+            started = time.perf_counter()
             try:
                 async with self._database.connection() as connection:
                     await connection.execute(self._statement)
@@ -50,7 +54,8 @@ class Notifier:
                 await retry.wait()
             else:
                 retry.reset()
-                await asyncio.sleep(self._interval_seconds)
+                taken = time.perf_counter() - started
+                await asyncio.sleep(max(self._interval_seconds, _RESTS_PER_NOTIFY * taken))
 
 
 class Listener:
