@@ -27,8 +27,12 @@ from pulse.postgres import DatabaseUnavailable
 from pulse.projections.claims import Claims
 
 _log = structlog.get_logger(__name__)
+MAX_ORDERS_A_STEP: Final = 500
+"""So many orders are claimed at once under a backlog, where `batch_size` is not above it."""
+
 _AFTER_HANDING_BACK_SECONDS: Final = 0.5
 _NOT_PRESENT_SECONDS: Final = 0.1
+_MIN_ORDERS_AN_APPEND: Final = 100
 _SLICES_BETWEEN_YIELDS: Final = 100
 """Some two milliseconds of deciding: then requests are let through, and what is decided is sent."""
 
@@ -46,16 +50,25 @@ class Fate(Enum):
     OVERDUE = auto()
 
 
-class SplitBatch(msgspec.Struct, frozen=True):
-    """How many orders were claimed, and how many met which fate; none if it was not `present`."""
+class SplitStep(msgspec.Struct, frozen=True):
+    """How many orders were claimed, and how many met which fate; none if it was not `present`.
+
+    `more` says that as many were claimed as were asked for: there is a backlog.
+    """
 
     claimed: int
     fates: Counter[Fate]
     present: bool = True
+    more: bool = False
 
 
-class SplittingWorker(Job[SplitBatch]):
-    """Splits orders in batches. Of all that write an order's outcome, version 2 lets one win.
+class SplittingWorker(Job[SplitStep]):
+    """Splits orders: `batch_size` a step, or under a backlog several times as many.
+
+    Each step that claims as many as it asked for makes the next one twice as large, up to
+    MAX_ORDERS_A_STEP orders or one batch: that is so many iterations at once, which share the
+    claim, the read of the streams, and the commits of their appends. A step that claims fewer
+    makes the next one a batch again. Of all that write an outcome, version 2 lets one win.
 
     A loser leaves the claim alone: projecting the winner's event ends it. An append whose
     outcome is unknown is not handed back either; only what certainly did not happen is. An order
@@ -84,46 +97,52 @@ class SplittingWorker(Job[SplitBatch]):
         self._clock = clock
         self._recorded_by = origin.recorded_by("worker")
         self._batch_size = batch_size
+        self._orders_a_step = batch_size
         self._max_split_delay_seconds = max_split_delay_seconds
         self._timeout_seconds = timeout_seconds
         self._is_present = is_present
 
-    async def run_once(self) -> SplitBatch:
-        """Claim a batch, settle each order in it, hand back what could not be settled.
+    async def run_once(self) -> SplitStep:
+        """Claim orders, settle each of them, hand back what could not be settled.
 
         Raises:
             DatabaseUnavailable: nothing could be claimed.
         """
         if not self._is_present():
-            return SplitBatch(0, Counter(), present=False)
+            return SplitStep(0, Counter(), present=False)
+        limit = self._orders_a_step
+        self._orders_a_step = self._batch_size
         try:
-            claims = await self._claims.claim(self._batch_size)
+            claims = await self._claims.claim(limit)
         except DatabaseUnavailable:
             self._abandon_claims()
             raise
         if not claims:
-            return SplitBatch(0, Counter())
+            return SplitStep(0, Counter())
+        more = len(claims) == limit
+        if more:
+            self._orders_a_step = max(self._batch_size, min(2 * limit, MAX_ORDERS_A_STEP))
         _log.debug("orders.claimed", orders=len(claims), first=str(next(iter(claims))))
         fates = await self._settle_all(claims)
         handed_back = await self._hand_back(fates)
         if Fate.UNKNOWN in fates.values() or not handed_back:
             self._abandon_claims()
-        batch = SplitBatch(len(claims), Counter(fates.values()))
-        _log.info("orders.split", **{fate.name.lower(): n for fate, n in batch.fates.items()})
-        return batch
+        step = SplitStep(len(claims), Counter(fates.values()), more=more)
+        _log.info("orders.split", **{fate.name.lower(): n for fate, n in step.fates.items()})
+        return step
 
     def _abandon_claims(self) -> None:
         former = self._claims.worker
         self._claims.abandon()
         _log.info("claims.abandoned", former=former, worker=self._claims.worker)
 
-    def pause_after(self, result: SplitBatch) -> float | None:
-        """None at all after a full batch; a short one where the same orders would come again."""
+    def pause_after(self, result: SplitStep) -> float | None:
+        """None at all under a backlog; a short one where the same orders would come again."""
         if not result.present:
             return _NOT_PRESENT_SECONDS
         if result.fates.keys() & {Fate.HANDED_BACK, Fate.LEFT_TO_NEWER, Fate.UNKNOWN}:
             return _AFTER_HANDING_BACK_SECONDS
-        return NOW if result.claimed == self._batch_size else None
+        return NOW if result.more else None
 
     async def _settle_all(self, claims: dict[UUID, Claim]) -> dict[UUID, Fate]:
         try:
@@ -143,8 +162,10 @@ class SplittingWorker(Job[SplitBatch]):
                 decided[order_id] = outcome
             slices += len(outcome.slices) if isinstance(outcome, SlicesScheduled) else 1
             if slices >= _SLICES_BETWEEN_YIELDS:
-                appends.append(asyncio.ensure_future(self._append(decided)))
-                decided, slices = {}, 0
+                slices = 0
+                if len(decided) >= _MIN_ORDERS_AN_APPEND:
+                    appends.append(asyncio.ensure_future(self._append(decided)))
+                    decided = {}
                 await asyncio.sleep(0)
         if decided:
             appends.append(asyncio.ensure_future(self._append(decided)))

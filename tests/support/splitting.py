@@ -1,11 +1,11 @@
 """Orders in the queue, and workers on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from pulse.application.origin import Clock, Origin, system_clock
-from pulse.domain import Event
+from pulse.domain import Event, OrderCreated
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
 from pulse.projections.claims import Claims
@@ -43,6 +43,19 @@ def splitting_worker(
         Origin(name),
         batch_size=batch_size,
         max_split_delay_seconds=max_split_delay_seconds,
+    )
+
+
+async def hold(database: Database, orders: Iterable[OrderCreated], name: str = "worker-1") -> None:
+    """Let a worker of that name hold these pending orders from now on."""
+    await fetch(
+        database,
+        """UPDATE pending_orders
+              SET claimed_by = %s, claimed_at = now(),
+                  first_claimed_at = COALESCE(first_claimed_at, now())
+            WHERE order_id = ANY (%s)""",
+        name,
+        [order.originator_id for order in orders],
     )
 
 
