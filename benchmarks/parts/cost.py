@@ -35,7 +35,7 @@ async def run(bench: Bench) -> None:
                     url=f"{process.url}/pulse",
                     processes=[process],
                     count="SELECT count(*) FROM order_queue",
-                    done="SELECT NOT EXISTS (SELECT FROM order_queue WHERE state = 'PENDING') AND"
+                    done="SELECT NOT EXISTS (SELECT FROM pending_orders) AND"
                     " (SELECT max(notification_id) FROM stored_events) <="
                     " (SELECT max(notification_id) FROM notification_tracking"
                     "   WHERE application_name = 'order_queue')",

@@ -23,7 +23,7 @@ _BEST_BATCH: Final = 500
 _PROCESSES: Final = (2, 4)
 _FLOOR_BATCH: Final = 500
 
-_ALL_PROJECTED: Final = """
+ALL_PROJECTED: Final = """
 SELECT logged.events >= %s AND t.notification_id >= logged.events
   FROM (SELECT max(notification_id) AS events FROM stored_events) logged
   JOIN notification_tracking t ON t.application_name = 'order_queue'"""
@@ -95,7 +95,7 @@ class _Drain:
                     )
                     await stack.enter_async_context(worker)
                 await fill_log(database, self._orders, num_splits=self._splits, stage="created")
-                rate = await self._rate(database, _ALL_PROJECTED, 2 * self._orders)
+                rate = await self._rate(database, ALL_PROJECTED, 2 * self._orders)
                 if await database.figure(_COMPLETED) != self._orders:
                     raise RuntimeError("not every order was COMPLETED")
                 return rate
@@ -198,29 +198,36 @@ async def _plain_ids(database: Database) -> list[str]:
 _BOTH: Final = "notification_id > %(after)s AND notification_id <= %(up_to)s"
 _WHAT_PULSE_WRITES: Final = (
     # the queue's rows
-    f"""INSERT INTO order_queue
-        SELECT originator_id, s ->> 'order_unique_key', 'internal', 'benchmark',
-               s ->> 'instrument', 'BUY', 100, %(splits)s, 600, true, 1, 'PENDING', NULL, NULL, 1,
-               notification_id, notification_id, now(), now(), NULL
-          FROM (SELECT *, convert_from(state, 'UTF8')::json AS s FROM filled
-                 WHERE {_BOTH} AND originator_version = 1) created""",
+    f"""WITH created AS (
+            INSERT INTO order_queue
+            SELECT originator_id, notification_id, 100, now(), %(splits)s, 600, 1, true,
+                   s ->> 'instrument', 'BUY', 'internal', 'benchmark', s ->> 'order_unique_key', 1,
+                   notification_id, now(), NULL, 'PENDING'
+              FROM (SELECT *, convert_from(state, 'UTF8')::json AS s FROM filled
+                     WHERE {_BOTH} AND originator_version = 1) created
+            RETURNING created_position, order_id, created_at, splitter_version, instrument)
+        INSERT INTO pending_orders SELECT * FROM created""",
     # the claims
-    f"""INSERT INTO order_claims
-        SELECT originator_id, 'host:1:worker', now(), now() FROM filled
-         WHERE {_BOTH} AND originator_version = 1""",
+    f"""UPDATE pending_orders p
+           SET claimed_by = 'host:1:worker', claimed_at = now(), first_claimed_at = now()
+          FROM filled
+         WHERE {_BOTH} AND originator_version = 1 AND created_position = notification_id""",
     # the outcomes
     f"""INSERT INTO stored_events (originator_id, originator_version, topic, state)
         SELECT originator_id, originator_version, topic, state FROM filled
          WHERE {_BOTH} AND originator_version = 2 ORDER BY notification_id""",
     # what is projected of them
-    f"""WITH outcomes AS (
-            SELECT originator_id FROM filled WHERE {_BOTH} AND originator_version = 2),
-        slices AS (
-            INSERT INTO order_slices
-            SELECT originator_id, n, 'NSE:RELIANCE', 'BUY', 100, now() + n * interval '1 s'
-              FROM outcomes CROSS JOIN generate_series(1, %(splits)s) n),
+    f"""WITH settled AS (
+            UPDATE order_queue
+               SET state = 'COMPLETED', version = 2, position = notification_id,
+                   updated_at = now(), split_completed_at = now()
+              FROM filled
+             WHERE {_BOTH} AND originator_version = 2 AND order_id = originator_id
+            RETURNING created_position),
         ended AS (
-            DELETE FROM order_claims WHERE order_id IN (SELECT originator_id FROM outcomes))
-        UPDATE order_queue SET state = 'COMPLETED', version = 2, split_completed_at = now()
-         WHERE order_id IN (SELECT originator_id FROM outcomes)""",
+            DELETE FROM pending_orders p USING settled s
+             WHERE p.created_position = s.created_position)
+        INSERT INTO scheduled_slices (created_position, scheduled_at, quantity, sequence_number)
+        SELECT created_position, now() + n * interval '1 s', 100, n
+          FROM settled CROSS JOIN generate_series(1, %(splits)s) n""",
 )

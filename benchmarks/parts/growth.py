@@ -34,7 +34,7 @@ _UNITS: Final[dict[str, Unit]] = {
 }
 
 _NOTHING_LEFT: Final = """
-SELECT NOT EXISTS (SELECT FROM order_queue WHERE state = 'PENDING')
+SELECT NOT EXISTS (SELECT FROM pending_orders)
    AND t.notification_id >= (SELECT COALESCE(max(notification_id), 0) FROM stored_events)
   FROM notification_tracking t
  WHERE t.application_name = 'order_queue'"""

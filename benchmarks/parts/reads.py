@@ -22,9 +22,9 @@ _SECONDS: Final = 600.0
 
 _ORDER_SQL: Final = """
 SELECT s.notification_id, s.originator_id, s.originator_version, s.topic, s.state, s.recorded_at,
-       c.claimed_by, c.claimed_at
+       p.claimed_by, p.claimed_at
   FROM stored_events s
-  LEFT JOIN order_claims c ON c.order_id = s.originator_id AND c.claimed_by IS NOT NULL
+  LEFT JOIN pending_orders p ON p.created_position = s.notification_id AND p.claimed_by IS NOT NULL
  WHERE s.originator_id = (SELECT id FROM asked WHERE n = :n)
  ORDER BY s.originator_version;
 """
@@ -36,7 +36,7 @@ SELECT notification_id, originator_id, originator_version, topic, state, recorde
 """
 _WHOLE_TABLE_READS: Final = """
 SELECT sum(seq_scan) FROM pg_stat_user_tables
- WHERE relname IN ('stored_events', 'order_queue', 'order_slices')"""
+ WHERE relname IN ('stored_events', 'order_queue', 'scheduled_slices')"""
 _PAGE_SQL: Final = """
 SELECT q.*, s.* FROM (
     SELECT * FROM order_queue WHERE created_position < :n * 900
@@ -45,7 +45,7 @@ SELECT q.*, s.* FROM (
        SELECT array_agg(sequence_number ORDER BY sequence_number),
               array_agg(quantity ORDER BY sequence_number),
               array_agg(scheduled_at ORDER BY sequence_number)
-         FROM order_slices WHERE order_id = q.order_id) s ON true
+         FROM scheduled_slices WHERE created_position = q.created_position) s ON true
  ORDER BY q.created_position DESC;
 """
 

@@ -17,7 +17,7 @@ TITLE: Final = "rebuild of the view from 1,000,000 events"
 _EVENTS: Final = 1_000_000
 _STOCK_EVENTS: Final = 10_000
 _SECONDS: Final = 600.0
-_TABLES: Final = ("order_queue", "order_slices")
+_TABLES: Final = ("order_queue", "scheduled_slices")
 _READ: Final = """
 COPY (SELECT notification_id, originator_id, originator_version, topic, state, recorded_at
         FROM stored_events ORDER BY notification_id) TO STDOUT (FORMAT binary)"""
@@ -62,7 +62,7 @@ def _rebuilding(
     bench: Bench, database: Database, events: int, peaks: list[float]
 ) -> Callable[[], Awaitable[float]]:
     async def turn() -> float:
-        await database.rows("TRUNCATE order_queue, order_slices")
+        await database.rows("TRUNCATE order_queue, scheduled_slices, pending_orders")
         begun = time.perf_counter()
         async with Process.running(
             bench.home,

@@ -1,18 +1,22 @@
-"""Everything in one process at the default settings: orders accepted, and orders through."""
+"""Everything in one process at the default settings: orders accepted, and orders through.
+
+And what of it can be measured alone: draining a backlog, and a rebuild.
+"""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import aiohttp
 
-from benchmarks.bench import Bench, Contestant
+from benchmarks.bench import Bench, Contestant, Turn
 from benchmarks.checkout import EARLIER, THIS, Checkout
 from benchmarks.comparison import Comparison
-from benchmarks.database import Server
+from benchmarks.database import Database, Server
 from benchmarks.generators import wrk
+from benchmarks.parts.drain import ALL_PROJECTED
 from benchmarks.process import Process
+from benchmarks.sample import fill_log
 
 TITLE: Final = f"sustained: accepted and COMPLETED, beside {EARLIER}"
 _CONNECTIONS: Final = 64
@@ -20,6 +24,14 @@ _POST_SECONDS: Final = 10.0
 _SMOKE_SECONDS: Final = 1.0
 _LIMIT_SECONDS: Final = 300.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
+_BATCH: Final = 500
+_DRAINED: Final = 20_000
+_REBUILT_EVENTS: Final = 400_000
+_SPLITS: Final = 5
+_SAY_PROJECTED: Final = """
+UPDATE notification_tracking
+   SET notification_id = (SELECT max(notification_id) FROM stored_events)
+ WHERE application_name = 'order_queue'"""
 _UNFINISHED: Final = ("PENDING", "IN_PROGRESS")
 _COMPLETED: Final = "SELECT count(*) FROM order_queue_status WHERE order_queue_status = 'COMPLETED'"
 
@@ -38,13 +50,21 @@ async def run(bench: Bench) -> None:
             ],
             warm=False,
         )
+        drains = [
+            Contestant("this commit", _drains(bench, server, THIS)),
+            Contestant(EARLIER, _drains(bench, server, before), 1.2),
+        ]
+        await bench.compare(f"drain, batch {_BATCH}", "orders/s", drains, warm=False)
+        rebuilds = [
+            Contestant("this commit", _rebuilds(bench, server, THIS)),
+            Contestant(EARLIER, _rebuilds(bench, server, before), 1.0),
+        ]
+        await bench.compare("rebuild of an empty queue", "events/s", rebuilds, warm=False)
     figures = {"COMPLETED": through.subject.figures, "accepted": accepted}
     bench.add(Comparison.of("COMPLETED beside accepted", "orders/s", figures, {"accepted": 0.7}))
 
 
-def _turns(
-    bench: Bench, server: Server, checkout: Checkout, accepted: list[float]
-) -> Callable[[], Awaitable[float]]:
+def _turns(bench: Bench, server: Server, checkout: Checkout, accepted: list[float]) -> Turn:
     seconds = _SMOKE_SECONDS if bench.smoke else _POST_SECONDS
 
     async def turn() -> float:
@@ -71,6 +91,58 @@ def _turns(
             return await database.figure(_COMPLETED) / taken
 
     return turn
+
+
+def _drains(bench: Bench, server: Server, checkout: Checkout) -> Turn:
+    orders = bench.sized(_DRAINED, 200)
+
+    async def turn() -> float:
+        """From the creations' commit until all is projected, by workers that wait."""
+        settings = {"batch_size": _BATCH, "log_level": "info"}
+        async with (
+            server.database(migrated=False) as database,
+            Process.running(
+                bench.home,
+                *("-m", "pulse.cli", "background"),
+                settings={"database_url": database.url, **settings},
+                ready="workers.started",
+                checkout=checkout,
+            ),
+        ):
+            await fill_log(database, orders, num_splits=_SPLITS, stage="created")
+            begun = time.perf_counter()
+            await database.until(ALL_PROJECTED, 2 * orders, seconds=_LIMIT_SECONDS)
+            return orders / (time.perf_counter() - begun)
+
+    return turn
+
+
+def _rebuilds(bench: Bench, server: Server, checkout: Checkout) -> Turn:
+    events = bench.sized(_REBUILT_EVENTS, 400)
+
+    async def turn() -> float:
+        """`pulse rebuild` as a process, its start included."""
+        async with server.database(migrated=False) as database:
+            await _run(bench, checkout, database, "migrate")
+            await fill_log(database, events // 2, num_splits=_SPLITS, stage="completed")
+            await database.rows(_SAY_PROJECTED)
+            await database.rows("VACUUM ANALYZE stored_events")
+            begun = time.perf_counter()
+            await _run(bench, checkout, database, "rebuild")
+            return events / (time.perf_counter() - begun)
+
+    return turn
+
+
+async def _run(bench: Bench, checkout: Checkout, database: Database, command: str) -> None:
+    async with Process.running(
+        bench.home,
+        *("-m", "pulse.cli", command),
+        settings={"database_url": database.url},
+        ready="",
+        checkout=checkout,
+    ) as process:
+        await process.until_ended(_LIMIT_SECONDS)
 
 
 async def _until_none_is_unfinished(url: str) -> None:
