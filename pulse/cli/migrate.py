@@ -1,7 +1,7 @@
 """`pulse migrate`: bring the schema to this code's revision."""
 
 from pulse.cli.exits import CouldNotStart, run_to_end
-from pulse.cli.terminal import output
+from pulse.cli.terminal import errors, output, progress_on
 from pulse.errors import PulseError
 from pulse.process.startup import settings_from_environment
 from pulse.process.tools import migrate_once
@@ -18,6 +18,11 @@ def migrate() -> None:
     other applications keep in the database, an alembic_version table of theirs
     included, is neither read nor changed.
 
+    A revision that lays out the order queue anew has it made again from the log:
+    about a minute for each million events, with progress in positions of the log
+    on standard error. Stop the processes of the former release before. If it is
+    interrupted, it goes on where it was when it is run again or a process starts.
+
     Exit codes: 0 the schema is current, 2 wrong usage or settings, 3 Postgres
     cannot be reached or may not be changed, or the schema does not admit this
     code.
@@ -26,7 +31,8 @@ def migrate() -> None:
       PULSE_DATABASE_URL=postgresql://pulse@localhost:5432/pulse pulse migrate
     """
     try:
-        revision = run_to_end(migrate_once(settings_from_environment()))
+        with progress_on(errors(), "position") as on_progress:
+            revision = run_to_end(migrate_once(settings_from_environment(), on_progress))
     except PulseError as error:
         raise CouldNotStart(str(error)) from error
     output().print(f"The schema is current: revision {revision.number} ({revision.name}).")

@@ -28,7 +28,8 @@ _SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_ISSUED_LOG = load_sql(__package__, "select_issued_log")
 _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
 _SELECT_STREAMS_BETWEEN = load_sql(__package__, "select_streams_between")
-_SELECT_STREAMS_BEGUN = load_sql(__package__, "select_streams_begun")
+_SELECT_LOG_BETWEEN = load_sql(__package__, "select_log_between")
+_SELECT_STREAMS_OUTSIDE = load_sql(__package__, "select_streams_outside")
 _SELECT_END = load_sql(__package__, "select_end")
 
 
@@ -160,9 +161,21 @@ async def select_streams(
 async def select_streams_begun(
     connection: Connection, *, after: int, until: int, position: int
 ) -> list[RecordedEvent]:
-    """The streams that begin after a position and up to another, each up to `position`."""
-    parameters = {"after": after, "until": until, "position": position}
-    return await _select_records(connection, _SELECT_STREAMS_BEGUN, parameters)
+    """The streams whose first event is after a position and up to another, each up to `position`.
+
+    In commit order.
+    """
+    within = await _select_records(connection, _SELECT_LOG_BETWEEN, (after, min(until, position)))
+    parameters = {
+        "originator_ids": list({record.originator_id for record in within}),
+        "after": after,
+        "until": until,
+        "position": position,
+    }
+    outside = await _select_records(connection, _SELECT_STREAMS_OUTSIDE, parameters)
+    begun_before = {record.originator_id for record in outside if record.position <= after}
+    records = sorted([*within, *outside], key=attrgetter("position")) if outside else within
+    return [record for record in records if record.originator_id not in begun_before]
 
 
 async def _select_records(

@@ -18,8 +18,14 @@ async def fetch(
     connection: AsyncConnection[TupleRow],
     statement: LiteralString | Composed,
     parameters: Sequence[Any] | Mapping[str, Any] = (),
+    *,
+    prepare: bool = True,
 ) -> list[TupleRow]:
-    """All rows of a statement that is prepared once a connection."""
+    """All rows of a statement that is prepared once a connection.
+
+    With `prepare=False` it is planned at each call. Use this for a join with a table that is
+    sometimes empty and sometimes large: a plan cached while it was empty scans it whole.
+    """
     cursor = connection.cursor(binary=True)
-    await cursor.execute(statement, parameters, prepare=True)
+    await cursor.execute(statement, parameters, prepare=prepare)
     return await cursor.fetchall()

@@ -17,6 +17,7 @@ _log = structlog.get_logger(__name__)
 _RETRY: Final = RetryPolicy(first_seconds=0.2, max_seconds=1.0)
 _IDLE_CHECK_SECONDS: Final = 5.0
 _RESTS_PER_NOTIFY: Final = 5
+_MAX_REST_SECONDS: Final = 1.0
 
 
 class Notifier:
@@ -55,7 +56,9 @@ class Notifier:
             else:
                 retry.reset()
                 taken = time.perf_counter() - started
-                await asyncio.sleep(max(self._interval_seconds, _RESTS_PER_NOTIFY * taken))
+                await asyncio.sleep(
+                    max(self._interval_seconds, min(_RESTS_PER_NOTIFY * taken, _MAX_REST_SECONDS))
+                )
 
 
 class Listener:

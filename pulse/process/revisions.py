@@ -44,4 +44,10 @@ REVISIONS: Final = (
     ),
     Revision(number=5, name="recorded_events", package="pulse.eventstore", oldest_code=3),
     Revision(number=6, name="order_status", package="pulse.projections", oldest_code=3),
+    Revision(
+        number=7,
+        name="pending_orders",
+        package="pulse.projections",
+        oldest_code=7,
+    ),
 )

@@ -1,6 +1,8 @@
-"""The start: try until Postgres is there, the schema is current and the log fit to append to."""
+"""The start: try until Postgres is there, the schema current, the log fit and the queue made."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,7 +11,7 @@ import structlog
 
 from pulse.application.notices import next_id_taken, sequence_below_position
 from pulse.errors import PulseError
-from pulse.eventstore import read_log_faults, read_log_state
+from pulse.eventstore import EventTooNew, read_log_faults, read_log_state
 from pulse.loop import Job
 from pulse.postgres import Connection, Database, DatabaseUnavailable, SessionUnfit, describe
 from pulse.postgres.migrations import (
@@ -20,11 +22,13 @@ from pulse.postgres.migrations import (
     read_applied,
 )
 from pulse.process.revisions import REVISIONS
+from pulse.projections.make_queue import make_queue
 from pulse.projections.position import read_position
 from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
 _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=2.0)
+_REPORT_SECONDS: Final = 5.0
 
 
 class LogUnfit(PulseError):
@@ -49,6 +53,7 @@ class SchemaGate(Job[None]):
         self._migrations = Migrations(REVISIONS)
         self._migrate = migrate
         self._unfit: str | None = None
+        self._report_at = float("-inf")
 
     def fault_at(self, applied: Sequence[AppliedRevision]) -> str | None:
         """Why this process serves no orders at these revisions of the schema, None if it may."""
@@ -105,6 +110,8 @@ class SchemaGate(Job[None]):
             if fault is None:
                 async with await self._database.connect("start") as connection:
                     await _require_fit_log(connection)
+                with contextlib.suppress(EventTooNew):  # the projection leaves it to newer code
+                    await make_queue(self._database, self._report_queue)
             self._unfit = None
         except (psycopg.Error, PulseError) as error:
             reason, may_pass = _judge(error)
@@ -116,6 +123,16 @@ class SchemaGate(Job[None]):
                 raise
             raise SchemaNotCurrent(f"the schema cannot be made current: {error}") from error
         return fault
+
+    def _report_queue(self, position: int, end: int) -> None:
+        """The queue is being made; requests are answered meanwhile, with 503."""
+        made = f"{position:,} of {end:,} positions are done"
+        self.fault = f"the order queue is being made from the log: {made}"
+        self.tried.set()
+        now = time.monotonic()
+        if now >= self._report_at:
+            self._report_at = now + _REPORT_SECONDS
+            _log.info("queue.being_made", position=position, end=end)
 
     async def _migrate_or_check(self) -> str | None:
         conninfo, limits = self._database.conninfo, self._database.limits
@@ -157,5 +174,7 @@ def _judge(error: Exception) -> tuple[str, bool]:
             return f"{reason}: {describe(error)}", True
         case psycopg.OperationalError():
             return f"Postgres cannot be reached: {describe(error)}", True
+        case DatabaseUnavailable():
+            return str(error), True
         case _:
             return str(error), isinstance(error, MigrationUnderWay)

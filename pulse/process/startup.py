@@ -40,7 +40,7 @@ def settings_from_environment() -> Settings:
 
 
 @cache
-def tune_gc() -> None:
+def tune_gc(gen0_threshold: int = _GEN0_THRESHOLD) -> None:
     """Freeze what the process was built of, and raise the threshold of the youngest generation.
 
     Each request or event under way is some fifty young objects that live. With the default of 700
@@ -50,7 +50,7 @@ def tune_gc() -> None:
     gc.collect()
     gc.freeze()
     _, *older = gc.get_threshold()
-    gc.set_threshold(_GEN0_THRESHOLD, *older)
+    gc.set_threshold(gen0_threshold, *older)
 
 
 def stop_on_hangup() -> None:

@@ -22,11 +22,15 @@ from pulse.process.revisions import REVISIONS
 from pulse.process.server import open_server
 from pulse.process.startup import tune_gc
 from pulse.projections.audit import Audit
+from pulse.projections.make_queue import make_queue
 from pulse.projections.order_view import OrderReader
 from pulse.projections.parking import ParkedOrders
 from pulse.projections.rebuild import OnProgress, Rebuild
 from pulse.retry import Retry, RetryPolicy
 from pulse.settings import Settings
+
+_OBJECTS_OF_A_WINDOW: Final = 200_000
+"""A collection in the middle of a window finds nothing: all of it lives until its end."""
 
 _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=1.0)
 
@@ -42,7 +46,7 @@ class Tools(msgspec.Struct, frozen=True):
 
     def rebuild(self, on_progress: OnProgress) -> Rebuild:
         """A rebuild of the order queue, not yet begun."""
-        tune_gc()
+        tune_gc(_OBJECTS_OF_A_WINDOW)
         return Rebuild(self.database, self.orders.mapper, on_progress)
 
 
@@ -78,8 +82,11 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             await database.close()
 
 
-async def migrate_once(settings: Settings) -> AppliedRevision:
+async def migrate_once(settings: Settings, on_progress: OnProgress) -> AppliedRevision:
     """Bring the schema up and return its revision, which may be a newer one than this code's.
+
+    Where that leaves the order queue empty, it is made from the log; `on_progress` is called with
+    the position reached and the log's end.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -87,7 +94,8 @@ async def migrate_once(settings: Settings) -> AppliedRevision:
         SchemaNotCurrent: it refuses the change, or is newer and does not admit this code.
     """
     async with open_server(settings) as conninfo:
-        limits = Database(conninfo, pool_size=2).limits
+        database = Database(conninfo, pool_size=2)
+        limits = database.limits
         migrations, retry = Migrations(REVISIONS), Retry(_RETRY)
         with _errors_for_people("the schema cannot be made current"):
             while True:
@@ -96,7 +104,13 @@ async def migrate_once(settings: Settings) -> AppliedRevision:
                 except MigrationUnderWay:
                     await retry.wait()
                 else:
-                    return (await migrations.current(conninfo, limits))[-1]
+                    break
+            await database.open()
+            try:
+                await make_queue(database, on_progress, max_behind_events=0)
+            finally:
+                await database.close()
+            return (await migrations.current(conninfo, limits))[-1]
 
 
 @contextmanager
@@ -110,4 +124,5 @@ def _errors_for_people(what: str) -> Iterator[None]:
             f"Postgres cannot be reached: {describe(error)}; check PULSE_DATABASE_URL"
         ) from error
     except psycopg.Error as error:
-        raise SchemaNotCurrent(f"{what}: {describe(error)}") from error
+        detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+        raise SchemaNotCurrent(f"{what}: {describe(error)}{detail}") from error

@@ -206,7 +206,7 @@ async def _compare(
         "created": OrderCreated.TOPIC,
         "outcomes": _OUTCOMES,
     }
-    return _findings(await fetch(connection, _COMPARE_WINDOW, parameters))
+    return _findings(await fetch(connection, _COMPARE_WINDOW, parameters, prepare=False))
 
 
 async def _kept(connection: Connection, limit: int) -> tuple[AuditFinding, ...]:

@@ -69,18 +69,18 @@ class Claims:
         """
         parameters = (self._splitter_versions, list(self._forgotten), limit, self.worker)
         async with self._database.connection() as connection:
-            return _claims(await fetch(connection, _CLAIM_ORDERS, parameters))
+            return _claims(await fetch(connection, _CLAIM_ORDERS, parameters, prepare=False))
 
     async def release(self, order_ids: Iterable[UUID]) -> None:
         """Hand orders back at once."""
         async with self._database.connection() as connection:
-            await connection.execute(_RELEASE_CLAIMS, (list(order_ids), self.worker), prepare=True)
+            await connection.execute(_RELEASE_CLAIMS, (list(order_ids), self.worker), prepare=False)
 
     async def forget(self, order_ids: Iterable[UUID]) -> None:
         """Hand orders back as if this worker had never claimed them, and never claim them again."""
         forgotten = list(order_ids)
         async with self._database.connection() as connection:
-            await connection.execute(_FORGET_CLAIMS, (forgotten, self.worker), prepare=True)
+            await connection.execute(_FORGET_CLAIMS, (forgotten, self.worker), prepare=False)
         self._forgotten += forgotten
 
     def abandon(self) -> None:
@@ -215,7 +215,7 @@ async def release_orphans(database: Database, timeout_seconds: float) -> Counter
         DatabaseUnavailable: it may have been done or not.
     """
     async with database.connection() as connection:
-        rows = await fetch(connection, _RELEASE_ORPHANS, (timeout_seconds,))
+        rows = await fetch(connection, _RELEASE_ORPHANS, (timeout_seconds,), prepare=False)
     return Counter(row[1] for row in rows)
 
 

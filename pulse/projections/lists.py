@@ -1,46 +1,63 @@
 """The lists: orders newest first, slices by time, as the projection has them."""
 
 from datetime import UTC, datetime
-from typing import Any, Final, get_args
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from pulse.domain import OrderState, Slice
+from pulse.domain import Slice
 from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.order_view import ROW_COLUMNS, OrderQueueStatus, OrderView, Row, order_view
-from pulse.projections.position import AFTER_LOG, PROJECTION_NAME
+from pulse.projections.position import AFTER_LOG, BEFORE_LOG, PROJECTION_NAME
 
 MAX_ORDERS_A_PAGE: Final = 200
 MAX_SLICES_A_PAGE: Final = 1000
 _FIRST_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _LAST_TIME: Final = datetime.max.replace(tzinfo=UTC)
-_BEFORE_EVERY_ORDER: Final = UUID(int=0)
 
 SELECT_SLICES: Final = load_sql(__package__, "select_slices")
 _SELECT_SLICES_OF = load_sql(__package__, "select_slices_of")
+_WAITING: Final[tuple[OrderQueueStatus, ...]] = ("PENDING", "IN_PROGRESS")
 _COLUMNS: Final = SQL(", ").join(
     Identifier("q", column) for column in ("created_position", *ROW_COLUMNS)
 )
-_CREATED_POSITION, _STATE, _ORDER_ID = 1, 2, 3
+_CREATED_POSITION, _STATE = 1, 2
 """Places in a row of the statements, which begins with the projection's position."""
-_FILES: Final = {
-    (None, False): "select_orders",
-    (None, True): "select_orders_of_instrument",
-    ("IN_PROGRESS", False): "select_orders_in_progress",
-    ("IN_PROGRESS", True): "select_orders_in_progress",
-    **{(state, False): "select_orders_of_state" for state in get_args(OrderState)},
-    **{(state, True): "select_orders_of_state_and_instrument" for state in get_args(OrderState)},
+_SELECT_ORDERS: Final = SQL(load_sql(__package__, "select_orders"))
+_SELECT_ORDERS_OF_INSTRUMENT: Final = SQL(load_sql(__package__, "select_orders_of_instrument"))
+_SELECT_PENDING_ORDERS: Final = SQL(load_sql(__package__, "select_pending_orders"))
+_COMPLETED: Final = SQL("state = 'COMPLETED'")
+_FAILED: Final = SQL("failure_reason IS NOT NULL")
+_FAILED_OF_INSTRUMENT: Final = SQL(
+    "failure_reason IS NOT NULL AND instrument = %(instrument)b::text"
+)
+
+
+def _orders(conditions: SQL) -> Composed:
+    return _SELECT_ORDERS.format(columns=_COLUMNS, conditions=conditions)
+
+
+def _of_instrument(conditions: SQL) -> Composed:
+    return _SELECT_ORDERS_OF_INSTRUMENT.format(columns=_COLUMNS, conditions=conditions)
+
+
+def _pending(status: OrderQueueStatus) -> Composed:
+    return _SELECT_PENDING_ORDERS.format(columns=_COLUMNS, status=Literal(status))
+
+
+_STATEMENTS: Final[dict[tuple[OrderQueueStatus | None, bool], Composed]] = {
+    (None, False): _orders(SQL("true")),
+    (None, True): _of_instrument(SQL("true")),
+    ("COMPLETED", False): _orders(_COMPLETED),
+    ("COMPLETED", True): _of_instrument(_COMPLETED),
+    ("FAILED", False): _orders(_FAILED),
+    ("FAILED", True): _orders(_FAILED_OF_INSTRUMENT),
+    **{(status, False): _pending(status) for status in _WAITING},
+    **{(status, True): _pending(status) for status in _WAITING},
 }
-_STATEMENTS: Final = {
-    (status, of_instrument): SQL(load_sql(__package__, file)).format(
-        columns=_COLUMNS, state=Literal(status)
-    )
-    for (status, of_instrument), file in _FILES.items()
-}
-"""By status and whether of one instrument. A state has indexes of its own, so it is a constant of
-its statement and no parameter."""
+"""By status and whether of one instrument: each keeps to one index, so that no page is sorted."""
 
 
 class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,11 +81,10 @@ class OrderPage(msgspec.Struct, frozen=True):
 
 
 class SlicePlace(msgspec.Struct, frozen=True):
-    """The place of a slice in the list; no two have the same."""
+    """The place of a slice in the list: unique, as no order has two slices at one time."""
 
     scheduled_at: datetime
-    order_id: UUID
-    sequence_number: int
+    created_position: int
 
 
 class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +125,7 @@ async def read_orders(database: Database, query: OrderQuery) -> OrderPage:
     """
     if not 1 <= query.limit <= MAX_ORDERS_A_PAGE:
         raise ValueError(f"a page has 1 to {MAX_ORDERS_A_PAGE} orders, not {query.limit}")
-    return await database.read(lambda connection: _orders(connection, query))
+    return await database.read(lambda connection: _order_page(connection, query))
 
 
 async def read_slices(database: Database, query: SliceQuery) -> SlicePage:
@@ -122,11 +138,10 @@ async def read_slices(database: Database, query: SliceQuery) -> SlicePage:
         raise ValueError(f"a page has 1 to {MAX_SLICES_A_PAGE} slices, not {query.limit}")
     parameters = slices_parameters(query)
     rows = await database.read(lambda connection: fetch(connection, SELECT_SLICES, parameters))
-    slices = tuple(ScheduledSlice(*row) for row in rows[: query.limit])
+    slices = tuple(ScheduledSlice(*row[1:]) for row in rows[: query.limit])
     if len(rows) <= query.limit:
         return SlicePage(slices, None)
-    last = slices[-1]
-    return SlicePage(slices, SlicePlace(last.scheduled_at, last.order_id, last.sequence_number))
+    return SlicePage(slices, SlicePlace(slices[-1].scheduled_at, rows[query.limit - 1][0]))
 
 
 def orders_statement(query: OrderQuery) -> Composed:
@@ -146,32 +161,33 @@ def orders_parameters(query: OrderQuery) -> dict[str, Any]:
 
 def slices_parameters(query: SliceQuery) -> dict[str, Any]:
     """The parameters of SELECT_SLICES; the first page begins before the first slice of its time."""
-    after = query.after or SlicePlace(query.scheduled_from or _FIRST_TIME, _BEFORE_EVERY_ORDER, 0)
+    after = query.after or SlicePlace(query.scheduled_from or _FIRST_TIME, BEFORE_LOG)
     return {
         "scheduled_at": after.scheduled_at,
-        "order_id": after.order_id,
-        "sequence_number": after.sequence_number,
+        "created_position": after.created_position,
         "scheduled_before": query.scheduled_before or _LAST_TIME,
         "rows": query.limit + 1,
     }
 
 
-async def _orders(connection: Connection, query: OrderQuery) -> OrderPage:
+async def _order_page(connection: Connection, query: OrderQuery) -> OrderPage:
     rows = await fetch(connection, orders_statement(query), orders_parameters(query))
     found = [row for row in rows if row[_CREATED_POSITION] is not None]
     page = found[: query.limit]
     slices = await _slices_of(connection, page)
     return OrderPage(
-        orders=tuple(order_view(row[_STATE:], slices.get(row[_ORDER_ID], ())) for row in page),
+        orders=tuple(
+            order_view(row[_STATE:], slices.get(row[_CREATED_POSITION], ())) for row in page
+        ),
         as_of_position=rows[0][0] if rows else 0,
         next_before=page[-1][_CREATED_POSITION] if len(found) > query.limit else None,
     )
 
 
-async def _slices_of(connection: Connection, page: list[Row]) -> dict[UUID, tuple[Slice, ...]]:
-    """By order. They are written with the outcome and never change, so they are there now."""
-    order_ids = [row[_ORDER_ID] for row in page if row[_STATE] == "COMPLETED"]
-    if not order_ids:
+async def _slices_of(connection: Connection, page: list[Row]) -> dict[int, tuple[Slice, ...]]:
+    """By position of creation. They are written with the outcome and never change."""
+    positions = [row[_CREATED_POSITION] for row in page if row[_STATE] == "COMPLETED"]
+    if not positions:
         return {}
-    rows = await fetch(connection, _SELECT_SLICES_OF, (order_ids,))
-    return {order_id: tuple(map(Slice, *columns)) for order_id, *columns in rows}
+    rows = await fetch(connection, _SELECT_SLICES_OF, (positions,))
+    return {position: tuple(map(Slice, *columns)) for position, *columns in rows}

@@ -115,7 +115,7 @@ class OrderReader:
         order = self._fold(rows)
         if order is None:
             return None
-        position, holder, claimed_at = rows[-1][0], *rows[-1][6:8]
+        position, holder, claimed_at = rows[-1][0], *rows[0][6:8]
         claimed = order.state == "PENDING" and holder is not None
         values: list[Any] = [
             order.id,

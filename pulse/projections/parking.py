@@ -20,7 +20,7 @@ from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_str
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
 from pulse.printable import printable
 from pulse.projections.position import BEFORE_LOG, wait_for_position
-from pulse.projections.queue_writer import QueueWriter
+from pulse.projections.queue_writer import QueueChanges, QueueWriter
 
 _log = structlog.get_logger(__name__)
 
@@ -29,15 +29,16 @@ _MAX_REASON_CHARACTERS: Final = 500
 
 _UNCLEAR_STATES: Final = ("57014", "53000", "53200", "53400")
 """A cancelled statement (timeouts included), no memory, a limit of the configuration."""
-_UNCLEAR_CLASSES: Final = ("0A", "3F", "42", "58", "XX")
-"""Unsupported, no such schema, no such object or no right to it, input/output, internal error."""
+_UNCLEAR_CLASSES: Final = ("0A", "3F", "42", "58", "P0", "XX")
+"""Unsupported, no such schema, no such object or no right to it, input/output, raised by a trigger
+of others, internal error."""
 _ELSEWHERE_CLASSES: Final = ("08", "25", "26", "28", "3D", "40", "53", "55", "57")
 """The connection; the transaction's state (read-only); the session; authentication; the database;
 serialization and deadlock; resources (disk full); locks; an operator's intervention (shutdown)."""
 
 _CHECK_CONSTRAINTS = load_sql(__package__, "check_constraints")
 _SELECT_PARKED = load_sql(__package__, "select_parked")
-_FORGET_ORDER = load_sql(__package__, "forget_order")
+_FORGET_ORDERS = load_sql(__package__, "forget_orders")
 
 
 class Blame(Enum):
@@ -109,8 +110,12 @@ class Parking:
         self._writer = writer
         self._connection = connection
 
-    async def apply(self, records: Sequence[RecordedEvent]) -> None:
+    async def apply(
+        self, records: Sequence[RecordedEvent], changes: QueueChanges | None = None
+    ) -> None:
         """Apply records in their order, but for those of orders parked here.
+
+        `changes` are what the records change, where that is known already.
 
         Raises:
             FaultUnclear: this one event may be at fault or not; all before it are applied.
@@ -119,7 +124,7 @@ class Parking:
         wanted = [record for record in records if record.originator_id not in self.parked]
         if not wanted:
             return
-        result = await self._attempt(wanted, keep=True)
+        result = await self._attempt(wanted, changes, keep=True)
         if isinstance(result, Exception):
             await self._divide(wanted, result)
         else:
@@ -140,14 +145,16 @@ class Parking:
     async def any_applies(self, controls: Iterable[RecordedEvent]) -> bool:
         """Whether any of the first few of these events can be applied alone; none stays applied."""
         for record, _ in zip(controls, range(_MAX_CONTROLS), strict=False):
-            result = await self._attempt([record], keep=False)
+            result = await self._attempt([record], None, keep=False)
             if not isinstance(result, Exception):
                 return True
             if blame_of(result) is Blame.ELSEWHERE and not isinstance(result, EventTooNew):
                 raise result
         return False
 
-    async def _attempt(self, records: Sequence[RecordedEvent], *, keep: bool) -> int | Exception:
+    async def _attempt(
+        self, records: Sequence[RecordedEvent], changes: QueueChanges | None, *, keep: bool
+    ) -> int | Exception:
         """How many were foreign, or what applying them raised: then nothing of them is kept.
 
         An error of the savepoint itself is no event's and is raised.
@@ -156,7 +163,7 @@ class Parking:
         with contextlib.suppress(_Undone):
             async with self._connection.transaction():
                 try:
-                    result = await self._writer.apply(self._connection, records)
+                    result = await self._writer.apply(self._connection, records, changes)
                     await self._connection.execute(_CHECK_CONSTRAINTS)
                 except Exception as error:  # noqa: BLE001 - it is judged by whose fault it is
                     result = error
@@ -180,6 +187,25 @@ class Parking:
             await self.apply(part)
 
 
+async def forget_orders(
+    connection: Connection,
+    order_ids: Sequence[UUID],
+    records: Iterable[RecordedEvent],
+    kept_pending: Sequence[int] = (),
+) -> None:
+    """Take orders out of the queue, to be written again from these records, which are theirs.
+
+    `kept_pending` are the positions of creation of those that stay pending: their claims are kept.
+    """
+    positions = [record.position for record in records if record.originator_version == 1]
+    parameters = {
+        "order_ids": list(order_ids),
+        "positions": positions,
+        "kept_pending": list(kept_pending),
+    }
+    await connection.execute(_FORGET_ORDERS, parameters, prepare=True)
+
+
 class ParkedOrder(msgspec.Struct, frozen=True):
     """An order set aside: at which event (its place in the log), why, and when."""
 
@@ -194,7 +220,7 @@ class ParkedOrders:
 
     def __init__(self, database: Database, mapper: EventMapper) -> None:
         self._database = database
-        self._writer = QueueWriter(mapper, end_claims=True)
+        self._writer = QueueWriter(mapper)
 
     async def all(self) -> list[ParkedOrder]:
         """Those set aside now, the longest first."""
@@ -212,10 +238,10 @@ class ParkedOrders:
             try:
                 async with connection.transaction():
                     position = await wait_for_position(connection)
-                    await connection.execute(_FORGET_ORDER, {"order_id": order_id})
                     records = await select_streams(
                         connection, [order_id], after=BEFORE_LOG, until=position
                     )
+                    await forget_orders(connection, [order_id], records)
                     await self._writer.apply(connection, records)
             except Exception as error:
                 if blame_of(error) is not Blame.ELSEWHERE:

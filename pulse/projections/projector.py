@@ -9,11 +9,20 @@ import psycopg
 import structlog
 
 from pulse.errors import PulseError
-from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_issued_log
+from pulse.eventstore import (
+    EventMapper,
+    EventTooNew,
+    RecordedEvent,
+    select_issued_log,
+)
 from pulse.loop import NOW, Job
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
 from pulse.projections.parking import Blame, FaultUnclear, Parking, blame_of
-from pulse.projections.position import AFTER_LOG, advance_position, lock_position
+from pulse.projections.position import (
+    AFTER_LOG,
+    advance_position,
+    lock_position,
+)
 from pulse.projections.queue_writer import QueueWriter
 
 _log = structlog.get_logger(__name__)
@@ -48,7 +57,7 @@ class Projector(Job[Projected | Busy]):
 
     name = "projector"
     poll_seconds = 5.0
-    least_pause_seconds = 0.005
+    least_pause_seconds = 0.003
 
     def __init__(
         self,
@@ -62,7 +71,7 @@ class Projector(Job[Projected | Busy]):
         self._on_advance = on_advance
         self._seen_position = -1
         self._database = database
-        self._writer = QueueWriter(mapper, end_claims=True)
+        self._writer = QueueWriter(mapper)
         self._batch_events = batch_events
         self._unclear_position = 0
         self._unclear_attempts = 0
@@ -97,8 +106,12 @@ class Projector(Job[Projected | Busy]):
             return BUSY_SECONDS
         return NOW if result.events == self._batch_events else None
 
-    async def run_until(self, position: int) -> None:
+    async def run_until(
+        self, position: int, on_progress: Callable[[int], None] = lambda _: None
+    ) -> None:
         """Return when the queue is at that position or beyond, whichever process brought it there.
+
+        `on_progress` is called with the position reached, before and after each step.
 
         Raises: as `run_once`.
         """
@@ -106,7 +119,9 @@ class Projector(Job[Projected | Busy]):
             result = await self.run_once()
             if isinstance(result, Busy):
                 await asyncio.sleep(BUSY_SECONDS)
-            elif result.position >= position or not result.events:
+                continue
+            on_progress(min(position, result.position))
+            if result.position >= position or not result.events:
                 return
 
     async def _advance(self, connection: Connection) -> Projected | Busy:

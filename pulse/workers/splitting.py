@@ -28,7 +28,7 @@ from pulse.projections.claims import Claims
 
 _log = structlog.get_logger(__name__)
 MAX_ORDERS_A_STEP: Final = 500
-"""So many orders are claimed at once under a backlog, where `batch_size` is not above it."""
+"""The most orders that one step claims, unless `batch_size` is larger."""
 
 _AFTER_HANDING_BACK_SECONDS: Final = 0.5
 _NOT_PRESENT_SECONDS: Final = 0.1
@@ -66,9 +66,9 @@ class SplittingWorker(Job[SplitStep]):
     """Splits orders: `batch_size` a step, or under a backlog several times as many.
 
     Each step that claims as many as it asked for makes the next one twice as large, up to
-    MAX_ORDERS_A_STEP orders or one batch: that is so many iterations at once, which share the
-    claim, the read of the streams, and the commits of their appends. A step that claims fewer
-    makes the next one a batch again. Of all that write an outcome, version 2 lets one win.
+    MAX_ORDERS_A_STEP orders or one batch, so that its orders share the claim, the read of the
+    streams, and the commits of their appends. A step that claims fewer makes the next one a batch
+    again. Of all that write an outcome, version 2 lets one win.
 
     A loser leaves the claim alone: projecting the winner's event ends it. An append whose
     outcome is unknown is not handed back either; only what certainly did not happen is. An order

@@ -121,7 +121,7 @@ def worker_stopped_in_mid_work(
     locked, so the worker gets as far as the claim and waits to read the order's stream.
     """
     connection.execute("BEGIN")
-    connection.execute("SELECT FROM order_queue FOR UPDATE")
+    connection.execute("SELECT FROM pending_orders FOR UPDATE")
     with (
         workers_alone(tmp_path, data_dir=data, poll_interval_seconds=0.1, **settings) as worker,
         look_into(data) as locking,

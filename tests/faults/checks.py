@@ -27,7 +27,7 @@ SELECT originator_id, originator_version, topic, state
 _PLACES: Final = """
 SELECT notification_id, originator_id, originator_version
   FROM stored_events ORDER BY notification_id"""
-_READ_MODEL: Final = ("order_queue", "order_slices")
+_READ_MODEL: Final = ("order_queue", "scheduled_slices", "pending_orders")
 _MOST_NAMED: Final = 5
 
 
@@ -71,8 +71,8 @@ async def _left_to_do(conninfo: str) -> tuple[int, int, int, int]:
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
         cursor = await connection.execute(
             """SELECT l.position, l.position - t.notification_id,
-                      (SELECT count(*) FROM order_queue q WHERE state = 'PENDING' AND NOT EXISTS (
-                           SELECT FROM parked_orders p WHERE p.order_id = q.order_id)),
+                      (SELECT count(*) FROM pending_orders p WHERE NOT EXISTS (
+                           SELECT FROM parked_orders k WHERE k.order_id = p.order_id)),
                       (SELECT count(*) FROM order_claims WHERE claimed_by IS NOT NULL)
                  FROM notification_tracking t,
                       (SELECT coalesce(max(notification_id), 0) AS position FROM stored_events) l

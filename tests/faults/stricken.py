@@ -17,6 +17,7 @@ Place = Literal["before", "half", "unsynced", "delivered"]
 Operation = Literal["append", "claim", "projection"]
 
 _LOCKS: Final = "FOR UPDATE OF notification_tracking"
+_COPIES: Final = "COPY scheduled_slices"
 _ADVANCES: Final = "UPDATE notification_tracking"
 _SYNC_BYTES: Final = 5
 _REACH_SECONDS: Final = 40.0
@@ -25,21 +26,22 @@ _LOOK_AGAIN_SECONDS: Final = 0.1
 
 STATEMENTS: Final[Mapping[Operation, Mapping[str, Callable[[Sent], bool]]]] = {
     "append": {"append": lambda sent: "INSERT INTO stored_events" in sent.text},
-    "claim": {"claim": lambda sent: "INSERT INTO order_claims" in sent.text},
+    "claim": {"claim": lambda sent: "first_claimed_at = COALESCE" in sent.text},
     "projection": {
         "begin": lambda sent: sent.text == "BEGIN",
         "lock": lambda sent: _LOCKS in sent.text,
-        "read": lambda sent: "FROM stored_events" in sent.text and _LOCKS in sent.before,
+        "read": lambda sent: "FROM recorded_events()" in sent.text and _LOCKS in sent.before,
         "write": lambda sent: (
             "INSERT INTO order_queue" in sent.text or "UPDATE order_queue" in sent.text
         ),
+        "copy": lambda sent: _COPIES in sent.text,
         "advance": lambda sent: _ADVANCES in sent.text,
         "commit": lambda sent: sent.text == "COMMIT" and _ADVANCES in sent.before,
     },
 }
 """By operation, its statements, and how to know each on its way."""
 
-_SIMPLE: Final = frozenset({"begin", "commit"})
+_SIMPLE: Final = frozenset({"begin", "copy", "commit"})
 """Sent as one message: there is nothing after what is carried out."""
 
 
@@ -124,8 +126,11 @@ class Victim:
             return Stop(request_bytes=point.bytes_of(sent.size), reached=reached, held=self._held)
 
         self._proxy.meet = meet
-        async with asyncio.timeout(_REACH_SECONDS):
-            return await struck
+        try:
+            async with asyncio.timeout(_REACH_SECONDS):
+                return await struck
+        except TimeoutError:
+            raise TimeoutError(f"{point}: not reached within {_REACH_SECONDS:g} s") from None
 
     def revive(self) -> None:
         """It runs again, or its network works again; what was held goes on its way, late."""

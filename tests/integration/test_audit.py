@@ -277,8 +277,8 @@ def fill(connection: psycopg.Connection[Any], orders: int) -> None:
     connection.execute(
         """
         INSERT INTO order_queue
-        SELECT md5(i::text)::uuid, i::text, '', '', 'NSE:A', 'BUY', 1, 2, 1, true, 1, 'COMPLETED',
-               NULL, NULL, 2, 2 * i + 2, 2 * i + 1, now(), now(), now()
+        SELECT md5(i::text)::uuid, 2 * i + 1, 1, now(), 2, 1, 1, true, 'NSE:A', 'BUY', '', '',
+               i::text, 2, 2 * i + 2, now(), now(), 'COMPLETED'
           FROM generate_series(0, %s) i
         """,
         (orders - 1,),

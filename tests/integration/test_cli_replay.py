@@ -119,6 +119,7 @@ def test_an_order_that_waits_says_for_what(conninfo: str) -> None:
     text = told(conninfo, created)
     assert "is PENDING" in text
     assert "`pulse status` says whether one is present" in text
+    projected(conninfo)
     claim(conninfo, created.originator_id, "host:9:abc")
     text = run_pulse("replay", str(created.originator_id), conninfo=conninfo).out
     assert "is IN_PROGRESS" in text

@@ -326,7 +326,7 @@ def test_a_role_without_rights_to_sequence_and_audit_is_told_so_and_served(
     conninfo: str,
 ) -> None:
     role = f"pulse_{uuid4().hex[:12]}"
-    tables = "stored_events, order_queue, order_claims, parked_orders, notification_tracking"
+    tables = "stored_events, order_queue, pending_orders, parked_orders, notification_tracking"
     as_owner(
         conninfo,
         f"CREATE ROLE {role} LOGIN",
@@ -371,13 +371,18 @@ async def test_where_counting_takes_too_long_the_settled_are_estimated(
     with psycopg.connect(conninfo) as connection:
         connection.execute(
             """
-            INSERT INTO order_queue
-            SELECT gen_random_uuid(), i::text, '', '', '', 'BUY', 1, 2, 1, true, 1, s.state,
-                   CASE s.state WHEN 'FAILED' THEN 'TOO_LATE' END, NULL, 2, i, i,
-                   now(), now(), NULL
-              FROM generate_series(1, 900) i,
-           LATERAL (SELECT (ARRAY['PENDING', 'COMPLETED', 'FAILED'])[i %% 3 + 1] AS state) s
-        """.replace("%%", "%")
+            WITH created AS (
+                INSERT INTO order_queue
+                SELECT gen_random_uuid(), i, 1, now(), 2, 1, 1, true, '', 'BUY', '', '', i::text,
+                       2, i, now(), NULL, s.state,
+                       CASE s.state WHEN 'FAILED' THEN 'TOO_LATE' END
+                  FROM generate_series(1, 900) i,
+               LATERAL (SELECT (ARRAY['PENDING', 'COMPLETED', 'FAILED'])[i % 3 + 1] AS state) s
+                RETURNING *)
+            INSERT INTO pending_orders
+            SELECT created_position, order_id, created_at, splitter_version, instrument
+              FROM created WHERE state = 'PENDING'
+            """
         )
     exact = await read_queue_overview(database)
     monkeypatch.setattr(overview_module, "_SELECT_QUEUE_COUNTS", "SELECT pg_sleep(30)")

@@ -1,10 +1,14 @@
-"""The plans of the lists over 200,000 orders: each page costs a page, wherever it stands."""
+"""The plans of the lists over a million orders: what each page costs, wherever it stands.
+
+A list with an index of its own reads a page. The others walk one of those indexes and step over the
+orders that they do not show; here they read exactly those.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any, get_args
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -24,12 +28,17 @@ from pulse.projections.lists import (
 )
 from pulse.projections.order_view import OrderQueueStatus
 from pulse.projections.overview import MAX_EXAMINED
+from pulse.projections.queue_writer import ORDER_COLUMNS
 from tests.support.database import connect
 from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
 from tests.support.plans import PlanMode, PlanNode, carried_out
 
-ORDERS = 200_000
-BIG_TABLES = {"order_queue", "order_slices", "stored_events"}
+ORDERS = 1_000_000
+PENDING = ORDERS // 100
+FAILED = ORDERS // 50
+FAILED_IN_A_PAGE = 50
+LOGGED = 100_000
+BIG_TABLES = {"order_queue", "scheduled_slices", "pending_orders", "stored_events"}
 MODES: list[PlanMode] = ["force_generic_plan", "force_custom_plan"]
 NOON = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 
@@ -42,7 +51,7 @@ def many_orders(postgres: str, template_database: str) -> Iterator[str]:
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template))
         )
         conninfo = make_conninfo(postgres, dbname=name.as_string().strip('"'))
-        fill(conninfo, ORDERS)
+        fill(conninfo, ORDERS, pending=PENDING, logged=LOGGED)
         yield conninfo
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
@@ -56,20 +65,58 @@ def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
         connection.rollback()
 
 
-def assert_costs(nodes: list[PlanNode], rows: int, *, filtered: int = 0) -> None:
-    """No big table is read through, nothing is sorted but a page, hardly a row is in vain."""
+def assert_costs(nodes: list[PlanNode], rows: int, *, stepped_over: int = 0) -> None:
+    """No big table is read through, nothing is sorted but a page, no row is in vain but those."""
     assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
     sorts = [n for n in nodes if "Sort" in n.kind]
     assert all(n.rows <= rows and not n.disk for n in sorts), sorts
     reads = [n for n in nodes if n.relation in BIG_TABLES or n.index]
     assert reads
-    assert all(n.rows <= rows and n.rows_filtered <= filtered for n in reads), reads
+    assert all(n.rows_read <= rows + stepped_over for n in reads), reads
+
+
+def carried_out_page(
+    connection: psycopg.Connection[Any], mode: PlanMode, query: OrderQuery
+) -> list[PlanNode]:
+    return carried_out(connection, mode, orders_statement(query), orders_parameters(query))
+
+
+def reads_of(nodes: list[PlanNode], relation: str) -> list[int]:
+    return [n.rows_read for n in nodes if n.relation == relation]
+
+
+def passed(connection: psycopg.Connection[Any], walk: str, shown: str, rows: int) -> int:
+    """How many orders lie on this walk, newest first, up to the last one to be shown."""
+    row = connection.execute(
+        f"""SELECT count(*) FROM order_queue_status
+             WHERE {walk} AND created_position >= COALESCE((
+                   SELECT created_position FROM order_queue_status
+                    WHERE {walk} AND {shown}
+                    ORDER BY created_position DESC OFFSET {rows - 1} LIMIT 1), 0)""".encode()
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def most_stepped_over(status: OrderQueueStatus | None, instrument: str | None) -> int:
+    """How many orders a page of these filters passes at worst without showing them."""
+    match status:
+        case None:
+            return 0
+        case "COMPLETED":
+            return PENDING + FAILED_IN_A_PAGE
+        case "FAILED":
+            return FAILED if instrument else 0
+        case "PENDING":
+            return PENDING if instrument else CLAIMS
+        case "IN_PROGRESS":
+            return PENDING
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("instrument", [None, "NSE:SYM0", "NSE:SYM77", "NSE:NOBODY"])
 @pytest.mark.parametrize("status", [None, *get_args(OrderQueueStatus)])
-def test_a_page_of_orders_costs_a_page_whatever_the_filters(
+def test_a_page_of_orders_costs_a_page_and_what_its_filters_step_over(
     connection: psycopg.Connection[Any],
     status: OrderQueueStatus | None,
     instrument: str | None,
@@ -79,24 +126,82 @@ def test_a_page_of_orders_costs_a_page_whatever_the_filters(
         query = OrderQuery(
             limit=limit, order_queue_status=status, instrument=instrument, before=before
         )
-        nodes = carried_out(connection, mode, orders_statement(query), orders_parameters(query))
-        most = max(limit + 1, SLICES_AN_ORDER, CLAIMS)
-        assert_costs(nodes, most, filtered=CLAIMS)
+        nodes = carried_out_page(connection, mode, query)
+        assert_costs(nodes, limit + 1, stepped_over=most_stepped_over(status, instrument))
 
 
-@pytest.mark.parametrize("status", ["PENDING", "COMPLETED", "FAILED"])
-def test_a_status_that_no_order_had_of_late_costs_no_more_though_no_statistics_know_it(
-    connection: psycopg.Connection[Any], status: OrderQueueStatus
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("limit", [1, 200])
+@pytest.mark.parametrize("instrument", [None, "NSE:SYM0", "NSE:SYM77"])
+def test_completed_orders_behind_a_backlog_cost_the_backlog(
+    connection: psycopg.Connection[Any], instrument: str | None, limit: int, mode: PlanMode
 ) -> None:
-    other = "FAILED" if status == "COMPLETED" else "COMPLETED"
+    """Of an instrument only its own part of the backlog."""
+    query = OrderQuery(limit=limit, order_queue_status="COMPLETED", instrument=instrument)
+    nodes = carried_out_page(connection, mode, query)
+    walk = f"instrument = '{instrument}'" if instrument else "true"
+    stepped = passed(connection, walk, "order_queue_status = 'COMPLETED'", limit + 1)
+    assert stepped > (PENDING if instrument is None else 0)
+    assert reads_of(nodes, "order_queue") == [stepped]
+    assert sum(reads_of(nodes, "pending_orders")) <= limit + 1
+    assert_costs(nodes, limit + 1, stepped_over=stepped)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("status", ["PENDING", "IN_PROGRESS"])
+@pytest.mark.parametrize("instrument", ["NSE:SYM0", "NSE:SYM77", "NSE:NOBODY"])
+def test_waiting_orders_of_an_instrument_cost_the_backlog_of_all_at_most(
+    connection: psycopg.Connection[Any],
+    instrument: str,
+    status: OrderQueueStatus,
+    mode: PlanMode,
+) -> None:
+    query = OrderQuery(limit=50, order_queue_status=status, instrument=instrument)
+    nodes = carried_out_page(connection, mode, query)
+    walk = "order_queue_status IN ('PENDING', 'IN_PROGRESS')"
+    shown = f"order_queue_status = '{status}' AND instrument = '{instrument}'"
+    stepped = passed(connection, walk, shown, 51)
+    assert stepped <= PENDING
+    assert reads_of(nodes, "pending_orders") == [stepped]
+    assert sum(reads_of(nodes, "order_queue")) <= stepped
+    assert_costs(nodes, 51, stepped_over=stepped)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("instrument", ["NSE:SYM0", "NSE:SYM78", "NSE:NOBODY"])
+def test_failures_of_an_instrument_cost_the_failures_of_all_at_most(
+    connection: psycopg.Connection[Any], instrument: str, mode: PlanMode
+) -> None:
+    query = OrderQuery(limit=50, order_queue_status="FAILED", instrument=instrument)
+    nodes = carried_out_page(connection, mode, query)
+    shown = f"instrument = '{instrument}'"
+    stepped = passed(connection, "order_queue_status = 'FAILED'", shown, 51)
+    assert 51 < stepped <= FAILED
+    assert reads_of(nodes, "order_queue") == [stepped]
+    assert_costs(nodes, 51, stepped_over=stepped)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_failures_long_ago_cost_a_page_though_no_statistics_know_it(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
     connection.execute(
-        "UPDATE order_queue SET state = CASE WHEN created_position <= 2000 THEN %s ELSE %s END",
-        (status, other),
+        "UPDATE order_queue SET state = 'COMPLETED', failure_reason = NULL"
+        " WHERE failure_reason IS NOT NULL AND created_position > 20000"
     )
-    for instrument, mode in product((None, "NSE:SYM0"), MODES):
-        query = OrderQuery(limit=50, order_queue_status=status, instrument=instrument)
-        nodes = carried_out(connection, mode, orders_statement(query), orders_parameters(query))
-        assert_costs(nodes, 51, filtered=CLAIMS)
+    nodes = carried_out_page(connection, mode, OrderQuery(limit=50, order_queue_status="FAILED"))
+    assert reads_of(nodes, "order_queue") == [51]
+    assert_costs(nodes, 51)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_slices_of_a_page_cost_those_slices(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    statement = load_sql("pulse.projections", "select_slices_of").replace("%b", "%(positions)b")
+    positions = [2 * n for n in range(1, 401)]
+    nodes = carried_out(connection, mode, statement, {"positions": positions})
+    assert_costs(nodes, 400 * SLICES_AN_ORDER)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -107,7 +212,7 @@ def test_a_status_that_no_order_had_of_late_costs_no_more_though_no_statistics_k
         SliceQuery(limit=1000, scheduled_from=NOON),
         SliceQuery(limit=1000, scheduled_from=NOON, scheduled_before=NOON + timedelta(hours=8)),
         SliceQuery(limit=1000, scheduled_before=NOON),
-        SliceQuery(limit=10, after=SlicePlace(NOON, UUID(int=2**127), 1)),
+        SliceQuery(limit=10, after=SlicePlace(NOON, 2**62)),
         SliceQuery(limit=1000, scheduled_from=NOON + timedelta(days=999)),
     ],
 )
@@ -120,7 +225,7 @@ def test_a_page_of_slices_costs_a_page(
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("after", [0, ORDERS, 3 * ORDERS])
+@pytest.mark.parametrize("after", [0, LOGGED, 3 * ORDERS])
 def test_a_page_of_the_log_costs_a_page_and_of_one_type_what_may_be_scanned(
     connection: psycopg.Connection[Any], after: int, mode: PlanMode
 ) -> None:
@@ -137,7 +242,7 @@ def test_a_page_of_the_log_costs_a_page_and_of_one_type_what_may_be_scanned(
         }
         statement = load_sql("pulse.eventstore", "select_log_of_topic")
         nodes = carried_out(connection, mode, statement, parameters)
-        assert_costs(nodes, store.MOST_SCANNED, filtered=store.MOST_SCANNED)
+        assert_costs(nodes, store.MOST_SCANNED, stepped_over=store.MOST_SCANNED)
         assert all(n.rows <= 1000 for n in nodes if n.kind == "Sort")
 
 
@@ -165,7 +270,7 @@ def test_the_end_of_the_log_is_read_from_its_index(
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("after", [0, ORDERS // 2])
+@pytest.mark.parametrize("after", [0, LOGGED])
 def test_a_window_of_a_rebuild_costs_a_window(
     connection: psycopg.Connection[Any], after: int, mode: PlanMode
 ) -> None:
@@ -174,13 +279,18 @@ def test_a_window_of_a_rebuild_costs_a_window(
     nodes = carried_out(connection, mode, statement, window)
     assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
 
-    public = sql.Identifier("public")
-    rows = connection.execute("SELECT order_id FROM order_queue LIMIT 1000").fetchall()
-    begin = sql.SQL(load_sql("pulse.projections", "begin_rebuild")).format(live=public)
-    connection.execute(begin, prepare=False)
-    compare = sql.SQL(load_sql("pulse.projections", "insert_differing")).format(live=public)
+    rows = connection.execute(
+        "SELECT order_id, created_position FROM order_queue"
+        " WHERE created_position > %(after)s AND created_position <= %(until)s",
+        window,
+    ).fetchall()
+    assert len(rows) == 1000
+    compare = sql.SQL(load_sql("pulse.projections", "select_orders_to_compare"))
+    columns = sql.SQL(", ").join(map(sql.Identifier, ORDER_COLUMNS))
     parameters = window | {"order_ids": [row[0] for row in rows]}
-    nodes = carried_out(connection, mode, compare, parameters)
-    read = [n for n in nodes if n.relation in BIG_TABLES and n.rows > 0]
-    assert read
-    assert not [n for n in read if n.kind == "Seq Scan"]
+    assert_costs(carried_out(connection, mode, compare.format(columns=columns), parameters), 1000)
+    positions = {"positions": [row[1] for row in rows]}
+    for name in ("select_slices_of", "select_pending_of"):
+        statement = load_sql("pulse.projections", name).replace("%b", "%(positions)b")
+        nodes = carried_out(connection, mode, statement, positions)
+        assert_costs(nodes, 1000 * SLICES_AN_ORDER)

@@ -86,8 +86,10 @@ async def test_a_role_that_may_not_ask_the_sequence_learns_the_end_and_projects(
     role = f"pulse_{uuid4().hex[:12]}"
     async with await database.connect("test") as admin:
         await admin.execute(f"CREATE ROLE {role} LOGIN".encode())
-        tables = "stored_events, notification_tracking, order_queue, order_slices, parked_orders"
-        await admin.execute(f"GRANT ALL ON {tables}, order_claims TO {role}".encode())
+        tables = "stored_events, notification_tracking, order_queue, parked_orders"
+        await admin.execute(
+            f"GRANT ALL ON {tables}, pending_orders, scheduled_slices TO {role}".encode()
+        )
         limited = Database(make_conninfo(database.conninfo, user=role), pool_size=1)
         await limited.open()
         state = await limited.read(read_log_state)

@@ -27,10 +27,15 @@ def queue_without_stream(conninfo: str, orders: int) -> None:
     """Rows of orders that the log does not have, older than all others."""
     with psycopg.connect(conninfo) as connection:
         connection.execute(
-            """INSERT INTO order_queue
-               SELECT gen_random_uuid(), 'lost ' || n, 'internal', 'x', 'NSE:TCS', 'BUY', 10, 2, 1,
-                      true, 1, 'PENDING', NULL, NULL, 1, -n, -n, now(), now(), NULL
-                 FROM generate_series(1, %s) n""",
+            """WITH lost AS (
+                   INSERT INTO order_queue
+                   SELECT gen_random_uuid(), -n, 10, now(), 2, 1, 1, true, 'NSE:TCS', 'BUY',
+                          'internal', 'x', 'lost ' || n, 1, -n, now(), NULL, 'PENDING'
+                     FROM generate_series(1, %s) n
+                   RETURNING *)
+               INSERT INTO pending_orders
+               SELECT created_position, order_id, created_at, splitter_version, instrument
+                 FROM lost""",
             (orders,),
         )
 
@@ -74,11 +79,10 @@ async def test_the_monitor_looks_behind_the_orders_that_it_cannot_time_out(
     await append_and_project(store, database, [sound])
     with psycopg.connect(conninfo) as connection:
         connection.execute(
-            "INSERT INTO order_claims SELECT order_id, 'w', now(), now() - interval '1 hour'"
-            " FROM order_queue WHERE order_unique_key <> 'sound'"
-        )
-        connection.execute(
-            "INSERT INTO order_claims VALUES (%s, 'w', now(), now() - interval '10 minutes')",
+            """UPDATE pending_orders
+                  SET claimed_by = 'w', claimed_at = now(),
+                      first_claimed_at = now() - CASE order_id WHEN %s THEN interval '10 minutes'
+                                                      ELSE interval '1 hour' END""",
             (sound.originator_id,),
         )
     monitor = TimeoutMonitor(database, store, system_clock, Origin("m"), timeout_seconds=300)

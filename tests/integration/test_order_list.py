@@ -11,6 +11,7 @@ import pytest
 
 from pulse.domain import Event, OrderCreated, evolve
 from pulse.postgres import Database, DatabaseUnavailable
+from pulse.projections.claims import Claims
 from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderPage, OrderQuery, read_orders
 from pulse.projections.order_view import OrderQueueStatus, OrderReader, OrderView
 from pulse.projections.rebuild import Rebuild
@@ -24,6 +25,7 @@ from tests.support.events import (
 )
 from tests.support.log import fetch, running_appender
 from tests.support.read_model import project, projector
+from tests.support.splitting import hold
 
 INSTRUMENTS = ["NSE:A", "NSE:AB", "NSE:A-", "NSE:A&", "BSE:A"]
 STATUSES: list[OrderQueueStatus] = list(get_args(OrderQueueStatus))
@@ -35,20 +37,8 @@ async def append(database: Database, events: Sequence[Event]) -> None:
         await appender.append(stored(events))
 
 
-async def claim(database: Database, orders: Iterable[OrderCreated]) -> None:
-    await fetch(
-        database,
-        "INSERT INTO order_claims SELECT unnest(%s::uuid[]), 'worker-1', now(), now()",
-        [order.originator_id for order in orders],
-    )
-
-
 async def release(database: Database, orders: Iterable[OrderCreated]) -> None:
-    await fetch(
-        database,
-        "UPDATE order_claims SET claimed_by = NULL, claimed_at = NULL WHERE order_id = ANY(%s)",
-        [order.originator_id for order in orders],
-    )
+    await Claims(database, "worker-1").release([order.originator_id for order in orders])
 
 
 def outcome_of(number: int, created: OrderCreated) -> Event:
@@ -63,7 +53,7 @@ async def a_mixed_queue(database: Database) -> list[OrderCreated]:
     await append(database, [*created, *settled])
     await project(database)
     waiting = [order for n, order in enumerate(created) if n % 4 == 1]
-    await claim(database, waiting[:10])
+    await hold(database, waiting[:10])
     await release(database, waiting[5:10])
     return created
 
@@ -261,7 +251,7 @@ async def test_an_order_in_progress_goes_to_its_outcome_and_never_back_to_pendin
     created = [order_created() for _ in range(60)]
     await append(database, created)
     await project(database)
-    await claim(database, created)
+    await hold(database, created)
     await append(database, [outcome_of(n, order) for n, order in enumerate(created)])
     done = asyncio.Event()
 
@@ -282,17 +272,6 @@ async def test_an_order_in_progress_goes_to_its_outcome_and_never_back_to_pendin
 
     _, reads = await asyncio.gather(write(), read())
     assert reads > 5
-
-
-async def test_a_claim_that_outlived_its_orders_outcome_says_nothing(database: Database) -> None:
-    created = [order_created() for _ in range(3)]
-    await append(database, [*created, *(outcome_of(n, order) for n, order in enumerate(created))])
-    await project(database)
-    listed = await read_all(database, 200)
-    await claim(database, created)
-    assert await read_all(database, 200) == listed
-    assert await read_all(database, 200, order_queue_status="IN_PROGRESS") == []
-    assert len(await read_all(database, 200, order_queue_status="FAILED")) == 2
 
 
 async def test_the_lists_go_on_over_a_rebuild(database: Database) -> None:

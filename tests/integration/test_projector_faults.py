@@ -65,7 +65,10 @@ async def filled_log(database: Database, orders: int) -> list[tuple[int, Event]]
 async def blocking_row(connection: AsyncConnection[TupleRow], event: Event) -> None:
     """Have the projector wait in mid-transaction: insert a slice row that it will insert too."""
     await connection.execute(
-        "INSERT INTO order_slices VALUES (%s, 1, 'x', 'x', 1, now())", (event.originator_id,)
+        """INSERT INTO scheduled_slices (created_position, sequence_number, quantity, scheduled_at)
+           SELECT notification_id, 1, 1, now() FROM stored_events
+            WHERE originator_id = %s AND originator_version = 1""",
+        (event.originator_id,),
     )
 
 

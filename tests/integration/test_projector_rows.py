@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from pulse.domain import Event, OrderCreated
+from pulse.domain import Event
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
+from pulse.projections.claims import Claims
 from pulse.projections.projector import Busy, Projected
 from tests.support.events import (
     foreign_event,
@@ -21,6 +22,7 @@ from tests.support.events import (
 )
 from tests.support.log import fetch, running_store
 from tests.support.read_model import folded, forget, position, project, projector, queue
+from tests.support.splitting import claims_of, hold
 
 
 @pytest.fixture
@@ -35,17 +37,8 @@ async def appended(store: EventStore, events: Sequence[Event]) -> list[tuple[int
     return list(zip(positions, events, strict=True))
 
 
-async def claim(database: Database, *orders: OrderCreated) -> None:
-    for order in orders:
-        await fetch(
-            database,
-            "INSERT INTO order_claims VALUES (%s, 'worker-1', now(), now())",
-            order.originator_id,
-        )
-
-
-async def claimed(database: Database) -> set[object]:
-    return {row[0] for row in await fetch(database, "SELECT order_id FROM order_claims")}
+async def pending(database: Database) -> set[object]:
+    return {row[0] for row in await fetch(database, "SELECT order_id FROM pending_orders")}
 
 
 async def test_a_created_order_is_pending(database: Database, store: EventStore) -> None:
@@ -175,22 +168,38 @@ async def test_whoever_finds_the_position_held_is_told_that_another_is_busy(
 async def test_an_outcome_ends_its_orders_claim_and_no_other(
     database: Database, store: EventStore, batch_events: int
 ) -> None:
-    split, failed, given_up, pending = orders_created(4)
-    await appended(store, [split, failed, given_up, pending])
-    await claim(database, split, failed, given_up, pending)
+    split, failed, given_up, waiting = orders_created(4)
+    await appended(store, [split, failed, given_up, waiting])
     await project(database, batch_events)
-    assert len(await claimed(database)) == 4
+    await hold(database, [split, failed, given_up, waiting])
+    assert len(await claims_of(database)) == 4
     await appended(store, [slices_scheduled(split), splitting_failed(failed), timed_out(given_up)])
     await project(database, batch_events)
-    assert await claimed(database) == {pending.originator_id}
+    assert set(await claims_of(database)) == await pending(database) == {waiting.originator_id}
 
 
 async def test_a_claim_that_was_handed_back_is_ended_as_well(
     database: Database, store: EventStore
 ) -> None:
     created = order_created()
-    await claim(database, created)
-    await fetch(database, "UPDATE order_claims SET claimed_by = NULL, claimed_at = NULL")
-    await appended(store, [created, timed_out(created)])
+    await appended(store, [created])
     await project(database)
-    assert await claimed(database) == set()
+    await hold(database, [created])
+    await Claims(database, "worker-1").release([created.originator_id])
+    assert set(await claims_of(database)) == {created.originator_id}
+    await appended(store, [timed_out(created)])
+    await project(database)
+    assert await claims_of(database) == {}
+
+
+async def test_an_order_waits_only_until_its_outcome_whichever_batch_has_that(
+    database: Database, store: EventStore
+) -> None:
+    at_once, later, waiting = orders_created(3)
+    log = await appended(store, [at_once, slices_scheduled(at_once), later, waiting])
+    await project(database, batch_events=3)
+    assert await pending(database) == {later.originator_id, waiting.originator_id}
+    log += await appended(store, [splitting_failed(later)])
+    await project(database)
+    assert await pending(database) == {waiting.originator_id}
+    assert await queue(database) == folded(log)

@@ -116,7 +116,7 @@ async def test_what_hangs_on_the_tables_is_left_alone(
         "CREATE TABLE audit_note (order_id uuid, note text)",
         "CREATE TRIGGER mine BEFORE UPDATE ON order_queue FOR EACH ROW"
         " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-        "CREATE INDEX mine_too ON order_slices (quantity)",
+        "CREATE INDEX mine_too ON scheduled_slices (quantity)",
         "CREATE PUBLICATION mine FOR TABLE order_queue",
         f"GRANT SELECT (order_id) ON order_queue TO {role} WITH GRANT OPTION",
     )
@@ -170,10 +170,10 @@ async def test_slices_and_orders_that_no_event_made_are_deleted(
     right = await queue(database)
     execute(
         conninfo,
-        "INSERT INTO order_slices SELECT gen_random_uuid(), 1, 'NSE:X', 'BUY', 1, now()",
+        "INSERT INTO scheduled_slices VALUES (1000, now(), 1, 1), (-7, now(), 1, 1)",
         "INSERT INTO parked_orders VALUES (gen_random_uuid(), 7, 'no event')",
         *(
-            "INSERT INTO order_queue (order_id, order_unique_key, key_scope, placed_by, instrument,"
+            "INSERT INTO order_queue (order_id, order_unique_key, scope, placed_by, instrument,"
             " side, total_quantity, num_splits, duration_minutes, randomize, splitter_version,"
             " state, version, position, created_position, created_at, updated_at) VALUES"
             f" (gen_random_uuid(), 'x', 'x', 'x', 'x', 'BUY', 1, 2, 1, true, 1, 'PENDING', 1, 1,"
@@ -183,7 +183,7 @@ async def test_slices_and_orders_that_no_event_made_are_deleted(
     )
     await rebuild(database)
     assert await queue(database) == right
-    assert await fetch(database, "SELECT count(*) FROM order_slices") == [(0,)]
+    assert await fetch(database, "SELECT count(*) FROM scheduled_slices") == [(0,)]
     assert await fetch(database, "SELECT count(*) FROM parked_orders") == [(0,)]
 
 

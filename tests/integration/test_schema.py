@@ -132,8 +132,10 @@ def test_a_database_of_another_alembic_application_is_migrated_beside_it(
     ],
 )
 def test_a_database_of_an_older_release_is_taken_over_whatever_alembics_table_says(
-    conninfo: str, of_others: str
+    empty_conninfo: str, of_others: str
 ) -> None:
+    conninfo = empty_conninfo
+    migrate(conninfo, REVISIONS[:3])
     as_before_revisions_were_recorded(conninfo)
     execute(conninfo, of_others)
     table = "SELECT to_regclass('alembic_version')"

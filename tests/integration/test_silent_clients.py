@@ -14,7 +14,7 @@ from tests.support.waiting import until
 NAME = "pulse:pool@elsewhere:1"
 REBUILD = "pulse:rebuild@elsewhere:1"
 HOLDS_THE_POSITION = "SELECT 1 FROM notification_tracking FOR UPDATE"
-CLAIMS = "INSERT INTO order_claims VALUES (gen_random_uuid(), 'w', now(), now())"
+WRITES = "INSERT INTO pending_orders VALUES (1, gen_random_uuid(), now(), 1, 'NSE:X')"
 READS = "SELECT 1 FROM notification_tracking"
 WORKS = "SELECT pg_sleep(30) FROM (SELECT 1 FROM notification_tracking FOR UPDATE) held"
 
@@ -53,7 +53,7 @@ def in_a_copy(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[ps
     """A client that stopped between two pieces of a COPY, where no timeout reaches it."""
     with psycopg.connect(conninfo, application_name=name) as connection:
         connection.execute(statement.encode())
-        connection.pgconn.exec_(b"COPY order_claims FROM STDIN")
+        connection.pgconn.exec_(b"COPY pending_orders FROM STDIN")
         yield connection
         connection.pgconn.finish()
 
@@ -62,7 +62,7 @@ async def is_held(database: Database) -> bool:
     async with database.connection() as connection:
         cursor = await connection.execute(
             "SELECT count(*) FROM pg_locks"
-            " WHERE relation IN ('notification_tracking'::regclass, 'order_claims'::regclass)"
+            " WHERE relation IN ('notification_tracking'::regclass, 'pending_orders'::regclass)"
             " AND pid <> pg_backend_pid()"
         )
         return await cursor.fetchone() != (0,)
@@ -72,7 +72,7 @@ async def until_held(database: Database) -> None:
     await until(lambda: is_held(database), "the statement has arrived")
 
 
-@pytest.mark.parametrize("statement", [HOLDS_THE_POSITION, CLAIMS])
+@pytest.mark.parametrize("statement", [HOLDS_THE_POSITION, WRITES])
 @pytest.mark.parametrize("stopped", [unsynced, idle_after_a_pipeline, in_a_copy])
 async def test_a_client_that_stops_while_it_holds_locks_loses_them(
     database: Database, conninfo: str, stopped: Stopped, statement: str

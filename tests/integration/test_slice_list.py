@@ -2,7 +2,9 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -16,7 +18,8 @@ from pulse.projections.lists import (
     SliceQuery,
     read_slices,
 )
-from tests.support.events import order_created, slices_scheduled, stored
+from pulse.projections.parking import ParkedOrders
+from tests.support.events import MAPPER, order_created, slices_scheduled, stored
 from tests.support.log import running_appender
 from tests.support.read_model import project
 
@@ -57,10 +60,6 @@ async def read_all(database: Database, limit: int, **bounds: Any) -> list[Schedu
         assert len(slices) < 5000, "the pages have no end"
 
 
-def place(s: ScheduledSlice) -> tuple[datetime, str, int]:
-    return s.scheduled_at, s.order_id.hex, s.sequence_number
-
-
 async def test_no_slices_are_an_empty_last_page(database: Database) -> None:
     assert await read_slices(database, SliceQuery(limit=1)) == SlicePage((), None)
 
@@ -84,15 +83,24 @@ async def test_each_slice_is_listed_with_its_orders_instrument_and_side(
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, MAX_SLICES_A_PAGE])
-async def test_slices_of_one_time_come_by_order_and_number_over_any_pages(
+async def test_slices_of_one_time_come_in_the_order_of_their_orders_over_any_pages(
     database: Database, limit: int
 ) -> None:
     orders = [order_created() for _ in range(6)]
-    await split(database, *((order, at_times(order, 0, 0, 5, 5, 9)) for order in orders))
+    await split(database, *((order, at_times(order, 0, 5, 9)) for order in orders))
     listed = await read_all(database, limit)
-    assert len(listed) == 30
-    assert [place(s) for s in listed] == sorted(place(s) for s in listed)
-    assert len({(s.order_id, s.sequence_number) for s in listed}) == 30
+    ids = [order.originator_id for order in orders]
+    assert [(s.sequence_number, s.order_id) for s in listed] == list(product((1, 2, 3), ids))
+
+
+async def test_a_schedule_with_two_slices_at_one_time_parks_its_order_alone(
+    database: Database,
+) -> None:
+    twice, sound = order_created(), order_created()
+    await split(database, (twice, at_times(twice, 0, 5, 5)), (sound, at_times(sound, 0, 5)))
+    assert {s.order_id for s in await read_all(database, 1000)} == {sound.originator_id}
+    (parked,) = await ParkedOrders(database, MAPPER).all()
+    assert parked.order_id == twice.originator_id
 
 
 async def test_from_is_within_and_before_is_without(database: Database) -> None:
@@ -141,10 +149,15 @@ async def test_pages_neither_skip_nor_repeat_while_orders_are_split(
     database: Database, seed: int
 ) -> None:
     chance = random.Random(seed)
+    positions: dict[UUID, int] = {}
 
     def some() -> tuple[OrderCreated, SlicesScheduled]:
         order = order_created()
-        return order, at_times(order, *sorted(chance.choices(range(12), k=3)))
+        positions[order.originator_id] = len(positions)
+        return order, at_times(order, *sorted(chance.sample(range(12), k=3)))
+
+    def place(s: ScheduledSlice) -> tuple[datetime, int]:
+        return s.scheduled_at, positions[s.order_id]
 
     await split(database, *(some() for _ in range(12)))
     at_first = await read_all(database, 1000)

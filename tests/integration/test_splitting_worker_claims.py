@@ -104,7 +104,7 @@ async def test_a_claim_made_while_another_is_under_way_waits_for_nobody_and_take
     await append_and_project(store, database, orders)
     async with await database.connect("other") as other, other.transaction():
         await other.execute(
-            "SELECT FROM order_queue WHERE order_id = ANY (%s) FOR UPDATE", (ids(orders[:2]),)
+            "SELECT FROM pending_orders WHERE order_id = ANY (%s) FOR UPDATE", (ids(orders[:2]),)
         )
         assert list(await Claims(database, "worker-1").claim(2)) == ids(orders[2:])
 

@@ -47,13 +47,13 @@ async def test_an_order_is_claimed_split_appended_and_projected(
     assert await claims_of(database) == {}
 
 
-async def test_a_worker_takes_at_most_its_batch_and_the_oldest_orders_first(
+async def test_a_worker_takes_the_oldest_orders_first_in_each_step(
     database: Database, store: EventStore
 ) -> None:
-    orders = orders_created(25)
+    orders = orders_created(35)
     await append_and_project(store, database, orders)
     worker = splitting_worker(store, database, batch_size=10)
-    for done in (10, 20, 25, 25):
+    for done in (10, 30, 35, 35):
         await worker.run_once()
         await project(database)
         rows = await fetch(
@@ -160,9 +160,9 @@ async def test_an_order_first_claimed_in_time_is_split_however_late_it_is_claime
     await append_and_project(store, database, [created])
     await fetch(
         database,
-        "INSERT INTO order_claims (order_id, first_claimed_at) VALUES (%s, %s)",
-        created.originator_id,
+        "UPDATE pending_orders SET first_claimed_at = %s WHERE order_id = %s",
         created.timestamp + timedelta(seconds=1),
+        created.originator_id,
     )
     batch = await splitting_worker(store, database).run_once()
     assert batch.fates == Counter({Fate.COMPLETED: 1})

@@ -18,7 +18,7 @@ INSERT INTO stored_events (originator_id, originator_version, topic, state)
 SELECT md5(n::text)::uuid, 1, 'pulse.domain:OrderCreated', '{}' FROM generate_series(1, %(rows)s) n;
 
 INSERT INTO order_queue (
-    order_id, order_unique_key, key_scope, placed_by, instrument, side, total_quantity, num_splits,
+    order_id, order_unique_key, scope, placed_by, instrument, side, total_quantity, num_splits,
     duration_minutes, randomize, splitter_version, state, version, position, created_position,
     created_at, updated_at)
 SELECT md5(n::text)::uuid, n::text, 'internal', 'x', 'NSE:X', 'BUY', 100, 5, 60, true, 1,
@@ -26,11 +26,14 @@ SELECT md5(n::text)::uuid, n::text, 'internal', 'x', 'NSE:X', 'BUY', 100, 5, 60,
        1, n, n, now(), now()
   FROM generate_series(1, %(rows)s) n;
 
-INSERT INTO order_claims (order_id, claimed_by, claimed_at, first_claimed_at)
-SELECT md5(n::text)::uuid, 'worker-1', now(), now()
-  FROM generate_series(%(rows)s - %(pending)s + 1, %(rows)s - %(pending)s + %(claimed)s) n;
+INSERT INTO pending_orders
+SELECT n, md5(n::text)::uuid, now(), 1, 'NSE:X', c.at, c.at,
+       CASE WHEN c.at IS NOT NULL THEN 'worker-1' END
+  FROM generate_series(%(rows)s - %(pending)s + 1, %(rows)s) n
+ CROSS JOIN LATERAL (
+       SELECT CASE WHEN n <= %(rows)s - %(pending)s + %(claimed)s THEN now() END AS at) c;
 
-ANALYZE stored_events, order_queue, order_claims, notification_tracking;
+ANALYZE stored_events, order_queue, pending_orders, notification_tracking;
 """
 
 
@@ -83,27 +86,32 @@ def some_order() -> UUID:
     return UUID("c4ca4238a0b923820dcc509a6f75849b")
 
 
-def test_claiming_walks_the_index_of_pending_orders(
+def test_claiming_walks_the_pending_orders_alone(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     statement = load_sql("pulse.projections", "claim_orders")
     nodes = plan_of(connection, statement, [1], [], 10, "worker-1")
-    assert "order_queue_pending_idx" in indexes(nodes)
-    assert "order_queue" not in scanned_whole(nodes)
+    assert indexes(nodes) == {"pending_orders_pkey", "parked_orders_pkey"}
     assert not any(node["Node Type"] == "Sort" for node in nodes), "the index is in order already"
 
 
 def test_claiming_reads_no_more_of_a_burst_than_it_claims(conninfo: str) -> None:
     """A backlog of which the planner knows nothing: it came since the last ANALYZE."""
     with filled(conninfo, pending=10, claimed=0) as connection:
-        connection.execute("UPDATE order_queue SET state = 'PENDING'")
+        connection.execute(
+            "INSERT INTO pending_orders"
+            " SELECT created_position, order_id, created_at, 1, instrument"
+            " FROM order_queue WHERE state = 'COMPLETED'"
+        )
         statement = load_sql("pulse.projections", "claim_orders")
         cursor = connection.cursor(binary=False)
         explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
         row = cursor.execute(explained, ([1], [], 10, "worker-1")).fetchone()
     assert row is not None
-    read = [node for node in nodes_of(row[0]) if node.get("Relation Name") == "order_queue"]
-    assert [node["Actual Rows"] for node in read] == [10]
+    read = [n for n in nodes_of(row[0]) if n.get("Relation Name") == "pending_orders"]
+    scans = [n for n in read if n["Node Type"] != "ModifyTable"]
+    assert scans
+    assert all(n["Actual Rows"] * n["Actual Loops"] == 10 for n in scans), scans
 
 
 def test_handing_back_finds_claims_by_their_key(
@@ -112,7 +120,7 @@ def test_handing_back_finds_claims_by_their_key(
     statement = load_sql("pulse.projections", "release_claims")
     connection.execute("SET enable_seqscan = off")  # of some hundred rows either way is quick
     nodes = plan_of(connection, statement, [uuid4(), uuid4()], "worker-1")
-    assert indexes(nodes) == {"order_claims_pkey"}
+    assert indexes(nodes) == {"order_queue_pkey", "pending_orders_pkey"}
 
 
 @pytest.mark.parametrize("name", ["select_log", "select_issued_log"])
@@ -151,7 +159,18 @@ def test_reading_streams_uses_the_logs_primary_key(
 ) -> None:
     nodes = plan_of(connection, statement, *parameters)
     assert "stored_events_pkey" in indexes(nodes)
-    assert "stored_events" not in scanned_whole(nodes)
+    assert not scanned_whole(nodes) & {"stored_events", "order_queue"}
+
+
+def test_reading_orders_under_a_backlog_looks_up_their_claims_by_key(conninfo: str) -> None:
+    statement = load_sql("pulse.projections", "select_order_streams")
+    with filled(conninfo, pending=ROWS, claimed=500) as connection:
+        for mode in ("force_generic_plan", "force_custom_plan"):
+            connection.execute(f"SET plan_cache_mode = {mode}")
+            for orders in (1, 50, 500):
+                nodes = plan_of(connection, statement, [uuid4() for _ in range(orders)])
+                assert "pending_orders_pkey" in indexes(nodes)
+                assert not scanned_whole(nodes) & {"stored_events", "pending_orders"}
 
 
 def test_settling_orders_finds_them_by_their_key(
@@ -160,5 +179,5 @@ def test_settling_orders_finds_them_by_their_key(
     statement = load_sql("pulse.projections", "settle_orders")
     rows = json.dumps([{"order_id": str(uuid4())} for _ in range(50)])
     nodes = plan_of(connection, statement, rows)
-    assert indexes(nodes) <= {"order_queue_pkey", "order_queue_pending_idx"}
+    assert indexes(nodes) <= {"order_queue_pkey", "pending_orders_pkey"}
     assert "order_queue" not in scanned_whole(nodes)

@@ -133,9 +133,9 @@ class AgeFromTheLastClaim(Planted):
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
         def claim_orders(server: Server, session: Session, parameters: Any) -> Result:
-            claims = server.tables.claims
-            for order_id in [i for i, claim in claims.items() if claim.claimed_by is None]:
-                del claims[order_id]
+            for pending in server.tables.pending.values():
+                if pending.claimed_by is None:
+                    pending.first_claimed_at = None
             return statements.claim_orders(server, session, parameters)
 
         return instead_of(statements.claim_orders, claim_orders)

@@ -15,8 +15,7 @@ AWAITS: Final = (
     *("claim_orders", "claim_orders", "lock_position", "COMMIT"),
     *("select_stored", "select_overdue_claims", "select_issued_log", "insert_orders", "connect"),
     *("release_orphans", "release_orphans", "release_claims", "advance_position"),
-    "settle_orders+insert_slices+delete_settled_claims",
-    "insert_orders+settle_orders+insert_slices+delete_settled_claims",
+    *("settle_orders", "copy_slices"),
 )
 """Where a process waits for the server: the name of what it waits for, the riskier the oftener."""
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import structlog
 
 from pulse import retry
-from pulse.application import in_process, origin
+from pulse.application import origin
 from tests.simulation.planted import NOTHING, Planted
 from tests.simulation.witness import Broken
 from tests.simulation.world import World
@@ -48,9 +48,7 @@ def simulate(seed: int, planted: Planted = NOTHING, trace: list[str] | None = No
 def _seeded(world: World, seed: int) -> Iterator[None]:
     """Ids and split seeds are the seed's too, so that a replay writes the very same bytes."""
     ids = Random(seed)
-    entropy = SimpleNamespace(
-        randbits=ids.getrandbits, token_hex=lambda size: f"{ids.getrandbits(8 * size):0{2 * size}x}"
-    )
+    system = SimpleNamespace(urandom=ids.randbytes)
     clock = SimpleNamespace(time=lambda: world.now)
     before = structlog.get_config()
     structlog.configure(
@@ -61,8 +59,7 @@ def _seeded(world: World, seed: int) -> Iterator[None]:
     )
     try:
         with (
-            patch.object(in_process, "secrets", entropy),
-            patch.object(origin, "secrets", entropy),
+            patch.object(origin, "os", system),
             patch.object(origin, "call_ids", ids),
             patch.object(origin, "time", clock),
             patch.object(retry, "random", ids),

@@ -65,7 +65,8 @@ async def claims_on(side: Side) -> dict[UUID, tuple[str | None, bool]]:
     if isinstance(side.database, MemoryDatabase):
         return {
             order_id: (row.claimed_by, row.claimed_at == row.first_claimed_at)
-            for order_id, row in side.database.server.tables.claims.items()
+            for order_id, row in side.database.server.tables.pending.items()
+            if row.first_claimed_at is not None
         }
     return {
         order_id: (claimed_by, claimed_at == first_claimed_at)
@@ -88,7 +89,7 @@ async def queue_on(side: Side) -> dict[UUID, tuple[Any, ...]]:
             row["version"],
             row["failure_reason"],
             row["total_quantity"],
-            sum(order_id == i for order_id, _ in tables.slices),
+            sum(position == row["created_position"] for position, _ in tables.slices),
         )
         for i, row in tables.orders.items()
     }

@@ -116,19 +116,21 @@ class Invariants:
         expected = _columns(order) | {"position": position, "created_position": created_position}
         different = [name for name, value in expected.items() if row[name] != value]
         require(not different, f"the view has {order_id} with another {different}: {row}")
+        is_pending = order_id in tables.pending
+        require(is_pending == (order.state == "PENDING"), f"{order_id} is pending: {is_pending}")
         for number, s in enumerate(order.slices, 1):
-            found = tables.slices.get((order_id, number))
+            found = tables.slices.get((created_position, number))
             require(found == (s.quantity, s.scheduled_at), f"slice {number} of {order_id}: {found}")
 
     def check_end(self) -> None:
-        """At rest: everything is projected, nothing is claimed, every view is the fold."""
+        """At rest: everything is projected, nothing is pending, every view is the fold."""
         tables = self._world.server.tables
         require(tables.orders.keys() == self.orders.keys(), "the view has other orders")
         slices = sum(len(order.slices) for order in self.orders.values())
         require(len(tables.slices) == slices, f"{len(tables.slices)} slices for {slices}")
         for order_id in self.orders:
             self.check_view(order_id)
-        require(not tables.claims, f"claims outlive their orders: {list(tables.claims)}")
+        require(not tables.pending, f"orders are pending: {list(tables.pending)}")
 
 
 def require(holds: bool, otherwise: str) -> None:  # noqa: FBT001

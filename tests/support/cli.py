@@ -82,7 +82,8 @@ def claim(conninfo: str, order_id: object, worker: str, seconds_ago: float = 0) 
     """Let a worker hold an order since so long ago."""
     with psycopg.connect(conninfo) as connection:
         connection.execute(
-            "INSERT INTO order_claims SELECT %s, %s, at, at"
-            " FROM (SELECT clock_timestamp() - make_interval(secs => %s) AS at) claimed",
-            (order_id, worker, seconds_ago),
+            "UPDATE pending_orders SET claimed_by = %s, claimed_at = at, first_claimed_at = at"
+            " FROM (SELECT clock_timestamp() - make_interval(secs => %s) AS at) claimed"
+            " WHERE order_id = %s",
+            (worker, seconds_ago, order_id),
         )

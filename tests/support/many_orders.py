@@ -8,34 +8,39 @@ CLAIMS: Final = 40
 SLICES_AN_ORDER: Final = 3
 
 _FILL = (
-    # Position of creation 2n, of the outcome 2n + 1; 2 % FAILED, the newest 1 % PENDING, of which
-    # workers hold the oldest. Half of all orders are of one instrument.
+    # Position of creation 2n, of the outcome 2n + 1; 2 % FAILED, none of them of NSE:SYM0; the
+    # newest PENDING, of which workers hold the oldest. Half of all orders are of NSE:SYM0.
     """
     INSERT INTO order_queue
-    SELECT md5(n::text)::uuid, 'key-' || n, 'internal', 'me',
-           'NSE:SYM' || CASE WHEN n %% 2 = 0 THEN 0 ELSE hashint4(n::int) & 511 END,
-           'BUY', 99, %(slices)s, 60, true, 1, s.state,
-           CASE s.state WHEN 'FAILED' THEN 'TOO_LATE' END,
-           CASE s.state WHEN 'FAILED' THEN 'first claimed too late' END,
+    SELECT lpad(to_hex(n), 32, '0')::uuid, 2 * n, 99, t.created_at, %(slices)s, 60, 1, true,
+           'NSE:SYM' || CASE WHEN n %% 2 = 0 THEN 0 ELSE 1 + hashint4(n::int) & 511 END,
+           'BUY', 'internal', 'me', 'key-' || n,
            CASE s.state WHEN 'PENDING' THEN 1 ELSE 2 END,
-           CASE s.state WHEN 'PENDING' THEN 2 * n ELSE 2 * n + 1 END, 2 * n,
-           t.created_at, t.created_at, CASE s.state WHEN 'COMPLETED' THEN t.created_at END
+           CASE s.state WHEN 'PENDING' THEN 2 * n ELSE 2 * n + 1 END,
+           t.created_at, CASE s.state WHEN 'COMPLETED' THEN t.created_at END, s.state,
+           CASE s.state WHEN 'FAILED' THEN 'TOO_LATE' END,
+           CASE s.state WHEN 'FAILED' THEN 'first claimed too late' END
       FROM generate_series(1, %(orders)s::bigint) n
      CROSS JOIN LATERAL (
-           SELECT CASE WHEN n > %(orders)s::bigint * 0.99 THEN 'PENDING'
+           SELECT CASE WHEN n > %(orders)s::bigint - %(pending)s THEN 'PENDING'
                        WHEN n %% 50 = 7 THEN 'FAILED'
                        ELSE 'COMPLETED' END AS state) s
      CROSS JOIN LATERAL (
            SELECT '2026-01-05T03:45:00Z'::timestamptz + n * interval '250 ms' AS created_at) t""",
     """
-    INSERT INTO order_slices
-    SELECT q.order_id, i, q.instrument, q.side, 33, q.created_at + (i - 1) * interval '30 min'
-      FROM order_queue q CROSS JOIN generate_series(1, %(slices)s) i
-     WHERE q.state = 'COMPLETED'""",
+    INSERT INTO scheduled_slices
+    SELECT created_position, created_at + (i - 1) * interval '30 min', 33, i
+      FROM order_queue CROSS JOIN generate_series(1, %(slices)s) i
+     WHERE created_position <= 2 * %(logged)s AND state = 'COMPLETED'""",
     """
-    INSERT INTO order_claims
-    SELECT order_id, 'worker-' || created_position %% 4, now(), now()
-      FROM order_queue WHERE state = 'PENDING' ORDER BY created_position LIMIT %(claims)s""",
+    INSERT INTO pending_orders
+    SELECT created_position, order_id, created_at, splitter_version, instrument, c.at, c.at,
+           CASE WHEN c.at IS NOT NULL THEN 'worker-' || created_position %% 4 END
+      FROM order_queue
+     CROSS JOIN LATERAL (
+           SELECT CASE WHEN created_position <= 2 * (%(orders)s::bigint - %(pending)s + %(claims)s)
+                       THEN now() END AS at) c
+     WHERE created_position > 2 * (%(orders)s::bigint - %(pending)s)""",
     """
     INSERT INTO stored_events
     SELECT order_id, v, CASE WHEN v = 1 THEN 'pulse.domain:OrderCreated'
@@ -45,15 +50,24 @@ _FILL = (
                       'utf8'),
            created_position + v - 1, created_at
       FROM order_queue CROSS JOIN generate_series(1, 2) v
-     WHERE v <= version
+     WHERE created_position <= 2 * %(logged)s AND v <= version
      ORDER BY created_position, v""",
-    "UPDATE notification_tracking SET notification_id = 2 * %(orders)s + 1",
+    "UPDATE notification_tracking SET notification_id = 2 * %(orders)s::bigint + 1",
 )
 
 
-def fill(conninfo: str, orders: int) -> None:
-    """Fill an empty database and let the planner know."""
-    parameters = {"orders": orders, "claims": CLAIMS, "slices": SLICES_AN_ORDER}
+def fill(conninfo: str, orders: int, *, pending: int, logged: int) -> None:
+    """Fill an empty database and let the planner know.
+
+    The oldest `logged` orders have events and, if COMPLETED, slices; the newest are `pending`.
+    """
+    parameters = {
+        "orders": orders,
+        "pending": pending,
+        "logged": logged,
+        "claims": CLAIMS,
+        "slices": SLICES_AN_ORDER,
+    }
     with psycopg.connect(conninfo, autocommit=True) as connection:
         for statement in _FILL:
             connection.execute(statement, parameters, prepare=False)

@@ -13,14 +13,20 @@ _PARAMETER = re.compile(r"%\((\w+)\)b")
 
 
 class PlanNode(msgspec.Struct, frozen=True):
-    """A node as it was carried out; rows are those of one loop."""
+    """A node as it was carried out; rows are those of one loop, on average."""
 
     kind: str
     relation: str
     index: str
     rows: float
     rows_filtered: float
+    loops: int
     disk: bool
+
+    @property
+    def rows_read(self) -> int:
+        """Of all loops, those that a filter removed included."""
+        return round((self.rows + self.rows_filtered) * self.loops)
 
 
 def carried_out(
@@ -51,7 +57,9 @@ def _nodes(plan: dict[str, Any]) -> Iterator[PlanNode]:
         relation=plan.get("Relation Name", ""),
         index=plan.get("Index Name", ""),
         rows=plan["Actual Rows"],
-        rows_filtered=plan.get("Rows Removed by Filter", 0),
+        rows_filtered=plan.get("Rows Removed by Filter", 0)
+        + plan.get("Rows Removed by Index Recheck", 0),
+        loops=plan["Actual Loops"],
         disk=plan.get("Sort Space Type") == "Disk",
     )
     for part in plan.get("Plans", ()):

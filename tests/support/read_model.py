@@ -25,11 +25,19 @@ SELECT order_id, order_unique_key, key_scope, placed_by, instrument, side, total
 _SLICES = """
 SELECT order_id, sequence_number, instrument, side, quantity, scheduled_at
   FROM order_slices ORDER BY order_id, sequence_number"""
+_WRONGLY_PENDING = """
+SELECT created_position
+  FROM (SELECT created_position, order_id, created_at, splitter_version, instrument
+          FROM order_queue WHERE state = 'PENDING') q
+  FULL JOIN pending_orders p USING (created_position)
+ WHERE (q.order_id, q.created_at, q.splitter_version, q.instrument)
+       IS DISTINCT FROM (p.order_id, p.created_at, p.splitter_version, p.instrument)"""
 
 
 async def queue(database: Database) -> dict[UUID, Row]:
     """The view people query, and with each order its slices; claims left out."""
-    orders, slices = await database.read(_queue)
+    orders, slices, wrongly_pending = await database.read(_queue)
+    assert not wrongly_pending, "pending_orders are not the orders without an outcome"
     by_order: dict[UUID, list[Row]] = defaultdict(list)
     for row in slices:
         by_order[row.pop("order_id")].append(row)
@@ -38,10 +46,11 @@ async def queue(database: Database) -> dict[UUID, Row]:
     return found
 
 
-async def _queue(connection: Connection) -> tuple[list[Row], list[Row]]:
+async def _queue(connection: Connection) -> tuple[list[Row], list[Row], list[Row]]:
     cursor = connection.cursor(row_factory=dict_row)
     orders = await (await cursor.execute(_ORDERS)).fetchall()
-    return orders, await (await cursor.execute(_SLICES)).fetchall()
+    slices = await (await cursor.execute(_SLICES)).fetchall()
+    return orders, slices, await (await cursor.execute(_WRONGLY_PENDING)).fetchall()
 
 
 def folded(log: Iterable[tuple[int, Event]]) -> dict[UUID, Row]:
@@ -116,7 +125,7 @@ async def position(database: Database) -> int:
 
 async def forget(database: Database) -> None:
     """Empty the read model, as if nothing had been projected yet."""
-    await fetch(database, "TRUNCATE order_queue, order_slices, order_claims")
+    await fetch(database, "TRUNCATE order_queue, scheduled_slices, pending_orders")
     await fetch(
         database,
         "UPDATE notification_tracking SET notification_id = 0"

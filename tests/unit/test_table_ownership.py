@@ -10,6 +10,8 @@ PULSE: Final = Path(__file__).parents[2] / "pulse"
 OWNERS: Final = {
     "stored_events": "eventstore",
     "order_queue": "projections",
+    "pending_orders": "projections",
+    "scheduled_slices": "projections",
     "order_slices": "projections",
     "order_claims": "projections",
     "parked_orders": "projections",

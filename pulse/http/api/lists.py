@@ -6,7 +6,6 @@ A cursor says where the next page begins and for which filters; callers do not l
 import base64
 from datetime import datetime
 from typing import Annotated, Final, TypeVar
-from uuid import UUID
 
 import msgspec
 from litestar import get
@@ -36,7 +35,6 @@ _LAST_POSITION: Final = 2**63 - 1
 _OF_PAGE: Final = "the next_cursor of an earlier page, with the filters of that page"
 
 Position = Annotated[int, Meta(ge=1, le=_LAST_POSITION)]
-SequenceNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 CursorText = Annotated[str, Meta(description=_OF_PAGE)]
 NextCursor = Annotated[str, Meta(description="the cursor of the next page; null if there is none")]
 ZonedTime = Annotated[
@@ -116,8 +114,7 @@ class SliceCursor(msgspec.Struct, frozen=True, array_like=True, tag="slices"):
     scheduled_from: ZonedTime | None
     scheduled_before: ZonedTime | None
     scheduled_at: ZonedTime
-    order_id: UUID
-    sequence_number: SequenceNumber
+    created_position: Position
 
 
 Cursor = TypeVar("Cursor", OrderCursor, SliceCursor)
@@ -173,7 +170,7 @@ def slice_query(asked: SliceParameters) -> SliceQuery:
     after = None
     if asked.cursor is not None:
         cursor = decode_cursor(asked.cursor, SliceCursor, begin, end)
-        after = SlicePlace(cursor.scheduled_at, cursor.order_id, cursor.sequence_number)
+        after = SlicePlace(cursor.scheduled_at, cursor.created_position)
     return SliceQuery(scheduled_from=begin, scheduled_before=end, limit=asked.limit, after=after)
 
 

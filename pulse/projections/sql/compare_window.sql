@@ -1,6 +1,7 @@
 -- What log and queue disagree about in a window of projected positions, by the position of the order's
--- creation. MISSING: an order was created that is neither in the queue nor parked. OUTDATED: an order
--- in the queue is PENDING, not parked, and has an outcome in the log. UNLOGGED: the log has no creation
+-- creation. MISSING: an order was created that is neither in the queue nor parked, or that waits there
+-- without being among the pending orders. OUTDATED: an order in the queue is PENDING, not parked, and
+-- has an outcome in the log, or has an outcome and is still among the pending orders. UNLOGGED: the log has no creation
 -- of an order in the queue, or not the latest event that the queue has applied. Both sides are read by
 -- their index on the position, so that the window bounds the cost.
 SELECT s.notification_id, s.originator_id, 'MISSING'
@@ -14,7 +15,12 @@ SELECT s.notification_id, s.originator_id, 'MISSING'
         WHERE q.created_position > %(after)b::bigint
           AND q.created_position <= %(until)b::bigint
           AND q.created_position = s.notification_id
-          AND q.order_id = s.originator_id)
+          AND q.order_id = s.originator_id
+          AND (q.state <> 'PENDING'
+               OR EXISTS (SELECT
+                            FROM pending_orders p
+                           WHERE p.created_position = q.created_position
+                             AND p.order_id = q.order_id)))
    AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = s.originator_id)
  UNION ALL
 SELECT q.created_position, q.order_id, 'OUTDATED'
@@ -32,6 +38,13 @@ SELECT q.created_position, q.order_id, 'OUTDATED'
    AND q.created_position <= %(until)b::bigint
    AND unapplied.topic = ANY (%(outcomes)b::text[])
    AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = q.order_id)
+ UNION ALL
+SELECT q.created_position, q.order_id, 'OUTDATED'
+  FROM pending_orders p
+  JOIN order_queue q USING (created_position)
+ WHERE q.state <> 'PENDING'
+   AND p.created_position > %(after)b::bigint
+   AND p.created_position <= %(until)b::bigint
  UNION ALL
 SELECT q.created_position, q.order_id, 'UNLOGGED'
   FROM order_queue q

@@ -1,6 +1,8 @@
 -- Hand claims back: only one's own, and without forgetting when the order was first claimed.
-UPDATE order_claims
+UPDATE pending_orders p
    SET claimed_by = NULL,
        claimed_at = NULL
- WHERE order_id = ANY (%b::uuid[])
-   AND claimed_by = %b
+  FROM order_queue q
+ WHERE q.order_id = ANY (%b::uuid[])
+   AND p.created_position = q.created_position
+   AND p.claimed_by = %b

@@ -1,16 +1,25 @@
--- Hand back what gone workers hold, unless it is old enough to be timed out. A worker takes its presence before it claims, and the locks are read after this statement's
--- snapshot of the claims: so a claim seen here without its lock is an orphan.
-WITH orphans AS (
-    SELECT c.order_id, c.claimed_by
-      FROM order_claims c
-     WHERE c.claimed_by IS NOT NULL
-       AND c.first_claimed_at > clock_timestamp() - make_interval(secs => %b::float8)
-       AND NOT EXISTS (SELECT FROM present_workers() p WHERE p.name_hash = hashtext(c.claimed_by))
-       FOR UPDATE OF c SKIP LOCKED
+-- Hand back what gone workers hold, unless it is old enough to be timed out. A worker takes its
+-- presence before it claims, and the locks are read after this statement's snapshot of the claims: so
+-- a claim seen here without its lock is an orphan. It is released only as it was seen: the order may
+-- have been claimed again since.
+WITH orphans AS MATERIALIZED (
+    SELECT p.created_position, p.claimed_by, p.claimed_at
+      FROM pending_orders p
+     WHERE p.claimed_by IS NOT NULL
+       AND p.first_claimed_at > clock_timestamp() - make_interval(secs => %b::float8)
+       AND NOT EXISTS (SELECT FROM present_workers() w WHERE w.name_hash = hashtext(p.claimed_by))
+), locked AS (
+    SELECT p.created_position, p.order_id, p.claimed_by
+      FROM orphans o
+      JOIN pending_orders p
+        ON p.created_position = o.created_position
+       AND p.claimed_by = o.claimed_by
+       AND p.claimed_at = o.claimed_at
+       FOR UPDATE OF p SKIP LOCKED
 )
-UPDATE order_claims c
+UPDATE pending_orders p
    SET claimed_by = NULL,
        claimed_at = NULL
-  FROM orphans o
- WHERE c.order_id = o.order_id
-RETURNING o.order_id, o.claimed_by
+  FROM locked l
+ WHERE p.created_position = l.created_position
+RETURNING l.order_id, l.claimed_by

@@ -11,8 +11,8 @@ SELECT t.notification_id,
             LIMIT 1)), 0)::float8,
        (SELECT count(*) FROM parked_orders),
        (SELECT count(*)
-          FROM (SELECT splitter_version FROM order_queue
-                 WHERE state = 'PENDING' ORDER BY created_position LIMIT 1000) oldest
+          FROM (SELECT splitter_version FROM pending_orders
+                 ORDER BY created_position LIMIT 1000) oldest
          WHERE splitter_version <> ALL (%s::integer[]))
   FROM notification_tracking t
  WHERE t.application_name = %s

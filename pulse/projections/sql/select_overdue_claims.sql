@@ -1,10 +1,10 @@
 -- Claims older than the timeout, by the database's clock, oldest first, after a given one; not those
 -- of parked orders, whose streams cannot be read.
-SELECT order_id, claimed_by, claimed_at, first_claimed_at
-  FROM order_claims
- WHERE claimed_by IS NOT NULL
-   AND first_claimed_at <= clock_timestamp() - make_interval(secs => %b::float8)
-   AND (first_claimed_at, order_id) > (%b::timestamptz, %b::uuid)
-   AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = order_claims.order_id)
- ORDER BY first_claimed_at, order_id
+SELECT p.order_id, p.claimed_by, p.claimed_at, p.first_claimed_at
+  FROM pending_orders p
+ WHERE p.claimed_by IS NOT NULL
+   AND p.first_claimed_at <= clock_timestamp() - make_interval(secs => %b::float8)
+   AND (p.first_claimed_at, p.order_id) > (%b::timestamptz, %b::uuid)
+   AND NOT EXISTS (SELECT FROM parked_orders k WHERE k.order_id = p.order_id)
+ ORDER BY p.first_claimed_at, p.order_id
  LIMIT %b::bigint

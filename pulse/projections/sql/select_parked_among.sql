@@ -1,2 +1,2 @@
 -- Which of these orders are parked.
-SELECT order_id FROM parked_orders WHERE order_id = ANY (%b::uuid[])
+SELECT order_id, position FROM parked_orders WHERE order_id = ANY (%b::uuid[])

@@ -11,7 +11,8 @@ SELECT format('%%s (%%s of role %%s, %%s, transaction open since %%s) holds %%s'
  WHERE l.locktype = 'relation'
    AND l.granted
    AND l.mode <> 'AccessShareLock'
-   AND c.oid IN ('{live}.order_queue'::regclass, '{live}.order_slices'::regclass,
-                 '{live}.parked_orders'::regclass, '{live}.notification_tracking'::regclass)
+   AND c.oid IN ('order_queue'::regclass, 'pending_orders'::regclass,
+                 'scheduled_slices'::regclass, 'parked_orders'::regclass,
+                 'notification_tracking'::regclass)
    AND l.pid IS DISTINCT FROM pg_backend_pid()
  GROUP BY l.pid, a.application_name, a.usename, a.state, a.xact_start

@@ -1,8 +1,8 @@
--- The slices of some orders, an array a column.
-SELECT order_id,
+-- The slices of some orders, by their positions of creation: an array a column.
+SELECT created_position,
        array_agg(sequence_number ORDER BY sequence_number),
        array_agg(quantity ORDER BY sequence_number),
        array_agg(scheduled_at ORDER BY sequence_number)
-  FROM order_slices
- WHERE order_id = ANY (%b::uuid[])
- GROUP BY order_id
+  FROM scheduled_slices
+ WHERE created_position = ANY (%b::bigint[])
+ GROUP BY created_position

@@ -2,7 +2,8 @@
 SELECT c.relname || '.' || a.attname
   FROM pg_class c
   JOIN pg_attribute a ON a.attrelid = c.oid
- WHERE c.oid IN ('{live}.order_queue'::regclass, '{live}.order_slices'::regclass)
+ WHERE c.oid IN ('order_queue'::regclass, 'pending_orders'::regclass,
+                 'scheduled_slices'::regclass)
    AND a.attnum > 0
    AND NOT a.attisdropped
    AND a.attgenerated = ''

@@ -9,7 +9,7 @@ SELECT (SELECT count(*) FROM present_workers()), w.*
               count(*) FILTER (WHERE c.first_claimed_at
                                      <= clock_timestamp() - make_interval(secs => %b::float8)),
               EXISTS (SELECT FROM present_workers() p WHERE p.name_hash = hashtext(c.claimed_by))
-         FROM order_claims c
+         FROM pending_orders c
         WHERE c.claimed_by IS NOT NULL
         GROUP BY c.claimed_by) w ON true
  ORDER BY w.claimed_by

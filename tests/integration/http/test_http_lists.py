@@ -394,10 +394,11 @@ def coined(*parts: Any) -> str:
         (ORDERS, coined("orders", None, None, 5) + "\n"),
         (ORDERS, coined(*["[" * 5000])),
         (ORDERS, base64.urlsafe_b64encode(b"[" * 100_000).decode()[:20_000]),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00", str(uuid4()), 1)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", "x", 1)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", str(uuid4()), 2**31)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", uuid4().hex, 1)),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00", 1)),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", "1")),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", 0)),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", 2**63)),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", str(uuid4()), 1)),
     ],
 )
 async def test_a_cursor_that_pulse_never_gave_is_refused(
@@ -411,12 +412,12 @@ async def test_lists_are_unavailable_while_the_tables_are_away(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     with psycopg.connect(conninfo) as connection:
-        connection.execute("ALTER TABLE order_slices RENAME TO slices_away")
+        connection.execute("ALTER TABLE scheduled_slices RENAME TO slices_away")
         connection.execute("ALTER TABLE order_queue RENAME TO queue_away")
     for path in (ORDERS, SLICES):
         fault(await api.get(path), 503, "UNAVAILABLE")
     with psycopg.connect(conninfo) as connection:
-        connection.execute("ALTER TABLE slices_away RENAME TO order_slices")
+        connection.execute("ALTER TABLE slices_away RENAME TO scheduled_slices")
         connection.execute("ALTER TABLE queue_away RENAME TO order_queue")
     for path in (ORDERS, SLICES):
         assert (await api.get(path)).status_code == 200

@@ -64,6 +64,13 @@ class MemoryCursor:
         await self._connection.run(self, self._connection.statement(statement), parameters)
         return self
 
+    @asynccontextmanager
+    async def copy(self, statement: str) -> AsyncIterator["MemoryCopy"]:
+        """What was written is sent at the end, as one statement."""
+        copy = MemoryCopy()
+        yield copy
+        await self._connection.run(self, self._connection.statement(statement), copy.written)
+
     @property
     def rowcount(self) -> int:
         return self.result.rowcount
@@ -77,6 +84,16 @@ class MemoryCursor:
 
     async def fetchone(self) -> tuple[Any, ...] | None:
         return self.result.rows[0] if self.result.rows else None
+
+
+class MemoryCopy:
+    """A COPY from the client."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    async def write(self, data: bytes) -> None:
+        self.written += data
 
 
 class MemoryConnection:

@@ -122,12 +122,12 @@ class Server:
             self.position_holder = None
         self.on_transaction_end()
 
-    def holds_claim_of(self, order_id: object, but: Session) -> bool:
-        """Whether another open transaction is about to delete that claim."""
+    def settles(self, order_id: object, but: Session) -> bool:
+        """Whether another open transaction has deleted that order's pending row."""
         holder = self.position_holder
         if holder is None or holder is but or holder.changes is None:
             return False
-        return order_id in holder.changes.ended
+        return order_id in holder.changes.settled
 
 
 def _nothing() -> None:

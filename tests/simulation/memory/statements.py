@@ -1,7 +1,7 @@
 """What each of Pulse's statements does, by its text: the `.sql` files, said again in Python."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,9 +12,10 @@ from pulse.eventstore import RecordedEvent
 from pulse.postgres import load_sql
 from pulse.projections.queue_writer import INSERT_ORDERS, ORDER_COLUMNS
 from tests.simulation.memory.server import Blocked, Result, Server, Session
-from tests.simulation.memory.tables import ClaimRow, Row
+from tests.simulation.memory.tables import Row
 
 Statement = Callable[[Server, Session, Any], Result]
+_COPY_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def append_events(server: Server, _: Session, parameters: Any) -> Result:
@@ -70,9 +71,12 @@ def select_end(server: Server, _: Session, __: Any) -> Result:
 def select_order_streams(server: Server, _: Session, parameters: Any) -> Result:
     rows: list[tuple[Any, ...]] = []
     for order_id in sorted(set(parameters[0])):
-        claim = server.tables.claims.get(order_id)
-        held = (None, None) if claim is None else (claim.claimed_by, claim.claimed_at)
-        rows += [(*_row(r), *held) for r in server.log.streams.get(order_id, ())]
+        pending = server.tables.pending.get(order_id)
+        held = (None, None) if pending is None else (pending.claimed_by, pending.claimed_at)
+        rows += [
+            (*_row(r), *(held if r.originator_version == 1 else (None, None)))
+            for r in server.log.streams.get(order_id, ())
+        ]
     return Result(rows)
 
 
@@ -88,22 +92,21 @@ def claim_orders(server: Server, _: Session, parameters: Any) -> Result:
     versions, left_out, limit, worker = parameters
     tables, now = server.tables, server.now
     locked = _orders_being_settled(server)
-    pending = sorted(
-        (row["created_position"], order_id)
-        for order_id, row in tables.orders.items()
-        if row["state"] == "PENDING"
-        and row["splitter_version"] in versions
-        and (order_id not in tables.claims or tables.claims[order_id].claimed_by is None)
+    free = sorted(
+        (tables.orders[order_id]["created_position"], order_id)
+        for order_id, pending in tables.pending.items()
+        if pending.claimed_by is None
+        and tables.orders[order_id]["splitter_version"] in versions
         and order_id not in left_out
         and order_id not in tables.parked
         and order_id not in locked
     )
-    return Result([_claim(server, order_id, worker, now) for _, order_id in pending[:limit]])
+    return Result([_claim(server, order_id, worker, now) for _, order_id in free[:limit]])
 
 
 def release_claims(server: Server, session: Session, parameters: Any) -> Result:
     order_ids, worker = parameters
-    held = [i for i in order_ids if i in server.tables.claims]
+    held = [i for i in order_ids if i in server.tables.pending]
     return _release(server, session, [i for i in held if _holds(server, i, worker)])
 
 
@@ -111,15 +114,16 @@ def release_orphans(server: Server, session: Session, parameters: Any) -> Result
     (timeout_seconds,) = parameters
     young = server.now - timedelta(seconds=timeout_seconds)
     orphans = [
-        (order_id, claim.claimed_by)
-        for order_id, claim in server.tables.claims.items()
-        if claim.claimed_by is not None
-        and claim.first_claimed_at > young
-        and claim.claimed_by not in server.present
-        and not server.holds_claim_of(order_id, but=session)
+        (order_id, pending.claimed_by)
+        for order_id, pending in server.tables.pending.items()
+        if pending.claimed_by is not None
+        and pending.first_claimed_at is not None
+        and pending.first_claimed_at > young
+        and pending.claimed_by not in server.present
+        and not server.settles(order_id, but=session)
     ]
     for order_id, _ in orphans:
-        server.tables.claims[order_id].release()
+        server.tables.pending[order_id].release()
     return Result(list(orphans))
 
 
@@ -127,11 +131,12 @@ def select_overdue_claims(server: Server, _: Session, parameters: Any) -> Result
     timeout_seconds, *after, limit = parameters
     old = server.now - timedelta(seconds=timeout_seconds)
     overdue = sorted(
-        (claim.first_claimed_at, order_id, claim.claimed_by, claim.claimed_at)
-        for order_id, claim in server.tables.claims.items()
-        if claim.claimed_by is not None
-        and claim.first_claimed_at <= old
-        and (claim.first_claimed_at, order_id) > tuple(after)
+        (pending.first_claimed_at, order_id, pending.claimed_by, pending.claimed_at)
+        for order_id, pending in server.tables.pending.items()
+        if pending.claimed_by is not None
+        and pending.first_claimed_at is not None
+        and pending.first_claimed_at <= old
+        and (pending.first_claimed_at, order_id) > tuple(after)
         and order_id not in server.tables.parked
     )
     return Result([(i, by, at, first) for first, i, by, at in overdue[:limit]])
@@ -162,34 +167,35 @@ def insert_orders(server: Server, session: Session, parameters: Any) -> Result:
 
 
 def settle_orders(server: Server, session: Session, parameters: Any) -> Result:
-    changes, settled = server.begin(session), 0
+    changes, settled = server.begin(session), list[tuple[Any, ...]]()
     for outcome in _rows_of(parameters):
-        row = server.tables.orders.get(outcome["order_id"])
-        if row is not None and row["state"] == "PENDING":
-            changes.settled[outcome["order_id"]] = outcome
-            settled += 1
-    return Result([], settled)
+        order_id = outcome["order_id"]
+        row = changes.orders.get(order_id) or server.tables.orders.get(order_id)
+        if row is not None and row["state"] == "PENDING" and order_id not in changes.settled:
+            changes.settled[order_id] = outcome
+            settled.append((order_id, row["created_position"]))
+    return Result(settled)
 
 
-def insert_slices(server: Server, session: Session, parameters: Any) -> Result:
+def copy_slices(server: Server, session: Session, data: Any) -> Result:
     changes = server.begin(session)
-    for order_id, number, quantity, scheduled_at in zip(*parameters, strict=True):
-        key = (order_id, number)
+    taken = {(position, at) for (position, _), (_, at) in server.tables.slices.items()}
+    taken |= {(position, at) for (position, _), (_, at) in changes.slices.items()}
+    rows = list(_copied(data))
+    for position, scheduled_at, quantity, number in rows:
+        key = (position, number)
         if key in server.tables.slices or key in changes.slices:
-            raise UniqueViolation(f"Key (order_id, sequence_number)={key} already exists.")
-        if order_id in server.tables.orders or order_id in changes.orders:
-            changes.slices[key] = (quantity, scheduled_at)
-    return Result([], len(parameters[0]))
-
-
-def delete_settled_claims(server: Server, session: Session, parameters: Any) -> Result:
-    server.begin(session).ended.extend(parameters[0])
-    return Result([])
+            raise UniqueViolation(f"Key (created_position, sequence_number)={key} already exists.")
+        if (position, scheduled_at) in taken:
+            raise UniqueViolation(f"Order {position} has two slices at {scheduled_at}.")
+        taken.add((position, scheduled_at))
+        changes.slices[key] = (quantity, scheduled_at)
+    return Result([], len(rows))
 
 
 def select_parked_among(server: Server, session: Session, parameters: Any) -> Result:
-    mine = session.changes.parked if session.changes is not None else {}
-    return Result([(i,) for i in parameters[0] if i in server.tables.parked or i in mine])
+    parked = server.tables.parked | (session.changes.parked if session.changes is not None else {})
+    return Result([(i, parked[i][0]) for i in parameters[0] if i in parked])
 
 
 def check_constraints(server: Server, session: Session, _: Any) -> Result:
@@ -216,29 +222,40 @@ def _rows_of(parameters: Any) -> list[Row]:
     return rows
 
 
+def _copied(data: bytes) -> Iterator[tuple[int, datetime, int, int]]:
+    """The rows of a binary COPY: position, time, quantity and number."""
+    assert data.startswith(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+    place = 19
+    while (fields := int.from_bytes(data[place : place + 2], signed=True)) >= 0:
+        place, values = place + 2, list[int]()
+        for _ in range(fields):
+            size = int.from_bytes(data[place : place + 4])
+            values.append(int.from_bytes(data[place + 4 : place + 4 + size], signed=True))
+            place += 4 + size
+        position, microseconds, quantity, number = values
+        yield position, _COPY_EPOCH + timedelta(microseconds=microseconds), quantity, number
+
+
 def _row(r: RecordedEvent) -> tuple[Any, ...]:
     return (r.position, r.originator_id, r.originator_version, r.topic, r.state, r.recorded_at)
 
 
 def _claim(server: Server, order_id: Any, worker: str, now: Any) -> tuple[Any, ...]:
-    claim = server.tables.claims.get(order_id)
-    if claim is None:
-        claim = server.tables.claims[order_id] = ClaimRow(worker, now)
-    claim.claimed_by, claim.claimed_at = worker, now
+    first_claimed_at = server.tables.pending[order_id].claim(worker, now)
     if server.witness is not None:
         server.witness.claimed(order_id)
-    return order_id, worker, now, claim.first_claimed_at
+    return order_id, worker, now, first_claimed_at
 
 
 def _holds(server: Server, order_id: Any, worker: str) -> bool:
-    return server.tables.claims[order_id].claimed_by == worker
+    return server.tables.pending[order_id].claimed_by == worker
 
 
 def _release(server: Server, session: Session, order_ids: list[Any]) -> Result:
-    if any(server.holds_claim_of(order_id, but=session) for order_id in order_ids):
+    if any(server.settles(order_id, but=session) for order_id in order_ids):
         raise Blocked
     for order_id in order_ids:
-        server.tables.claims[order_id].release()
+        server.tables.pending[order_id].release()
     return Result([(order_id,) for order_id in order_ids])
 
 
@@ -269,8 +286,7 @@ _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
         lock_position,
         advance_position,
         settle_orders,
-        insert_slices,
-        delete_settled_claims,
+        copy_slices,
         select_parked_among,
         check_constraints,
         park_order,

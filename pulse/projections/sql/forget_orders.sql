@@ -1,0 +1,19 @@
+-- Take out what the queue holds of some orders, and at the positions of their creations, to build them
+-- again from their streams; but not the pending orders at the positions to keep, nor their claims.
+WITH queued AS (
+    DELETE FROM order_queue WHERE order_id = ANY (%(order_ids)b::uuid[]) RETURNING created_position
+), positions AS (
+    SELECT created_position FROM queued
+     UNION
+    SELECT unnest(%(positions)b::bigint[])
+), slices AS (
+    DELETE FROM scheduled_slices
+     WHERE created_position = ANY (ARRAY(SELECT created_position FROM positions))
+), pending AS (
+    DELETE FROM pending_orders
+     WHERE created_position = ANY (ARRAY(SELECT created_position FROM positions))
+       AND created_position <> ALL (%(kept_pending)b::bigint[])
+), parked AS (
+    DELETE FROM parked_orders WHERE order_id = ANY (%(order_ids)b::uuid[])
+)
+DELETE FROM queue_audit_findings WHERE order_id = ANY (%(order_ids)b::uuid[])

@@ -1,0 +1,91 @@
+"""A burst of orders meets sessions whose plans were made while no order was pending."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from pulse.postgres import Database, Limits, load_sql
+from pulse.projections.audit import Audit
+from pulse.projections.claims import Claims, release_orphans
+from tests.support.database import connect
+from tests.support.events import orders_created, slices_scheduled, stored
+from tests.support.log import write
+from tests.support.plans import carried_out
+from tests.support.read_model import project
+
+BURST = 200_000
+AS_OFTEN_AS_A_PLAN_IS_KEPT = 12
+"""The driver prepares at once; after five plans Postgres keeps one for any parameters."""
+
+_MAKE_EMPTY = ("DELETE FROM pending_orders", "VACUUM (ANALYZE) pending_orders")
+_BURST = f"""
+INSERT INTO pending_orders
+SELECT n, md5(n::text)::uuid, now(), 1, 'NSE:X'
+  FROM generate_series(1000000, 1000000 + {BURST}) n"""
+
+
+def execute(conninfo: str, *statements: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+@pytest.fixture
+async def idle(conninfo: str) -> AsyncIterator[Database]:
+    """One session that has done everything often on an empty table, and gives up after 3 s."""
+    database = Database(conninfo, pool_size=1, limits=Limits(statement_seconds=3))
+    await database.open()
+    for _ in range(AS_OFTEN_AS_A_PLAN_IS_KEPT):
+        await work(conninfo, database, orders=1)
+    execute(conninfo, *_MAKE_EMPTY)
+    await look_for_work(database)
+    await work(conninfo, database, orders=1)
+    yield database
+    await database.close()
+
+
+async def look_for_work(database: Database) -> None:
+    """What an idle worker does, and what goes on beside it."""
+    claims = Claims(database, "worker-1")
+    await claims.release([uuid4(), *await claims.claim(1)])
+    await release_orphans(database, 300)
+    assert [f async for w in Audit(database).every_window() for f in w.findings] == []
+
+
+async def work(conninfo: str, database: Database, orders: int) -> None:
+    """Project orders, claim them, hand them back, claim them, project their outcomes, audit."""
+    created = orders_created(orders)
+    write(conninfo, *stored(created))
+    await project(database)
+    claims = Claims(database, "worker-1")
+    await claims.release(await claims.claim(orders))
+    assert len(await claims.claim(orders)) == orders
+    assert await release_orphans(database, 300) == {"worker-1": orders}
+    write(conninfo, *stored([slices_scheduled(each) for each in created]))
+    await project(database)
+    await look_for_work(database)
+
+
+async def test_a_burst_is_worked_on_by_sessions_that_knew_none(
+    conninfo: str, idle: Database
+) -> None:
+    """Where each of 500 orders were compared with all of the burst, a statement would time out."""
+    execute(conninfo, _BURST)
+    await work(conninfo, idle, orders=500)
+
+
+@pytest.mark.parametrize("orders", [1, 500])
+def test_reading_orders_reads_no_more_of_a_burst_by_a_plan_from_before_it(
+    conninfo: str, orders: int
+) -> None:
+    created = orders_created(orders)
+    write(conninfo, *stored(created))
+    execute(conninfo, "ANALYZE stored_events", *_MAKE_EMPTY)
+    statement = load_sql("pulse.projections", "select_order_streams").replace("%b", "%(ids)b")
+    with connect(conninfo) as connection:
+        parameters = {"ids": [each.originator_id for each in created]}
+        nodes = carried_out(connection, "force_generic_plan", statement, parameters)
+    (lookup,) = [node for node in nodes if node.relation == "pending_orders"]
+    assert (lookup.index, lookup.loops) == ("pending_orders_pkey", orders)
