@@ -144,7 +144,7 @@ def _columns(order: Order) -> dict[str, Any]:
 
 
 def _named(order: Order) -> Iterator[tuple[str, Any]]:
-    yield "key_scope", order.key_scope
+    yield "scope", order.key_scope
     yield "placed_by", order.placed_by
     yield from flat_fields(order.spec).items()
     yield "splitter_version", order.splitter_version
