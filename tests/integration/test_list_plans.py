@@ -274,17 +274,21 @@ def test_the_end_of_the_log_is_read_from_its_index(
 def test_a_window_of_a_rebuild_costs_a_window(
     connection: psycopg.Connection[Any], after: int, mode: PlanMode
 ) -> None:
-    statement = load_sql("pulse.eventstore", "select_streams_begun")
     window = {"after": after, "until": after + 2000, "position": 9 * ORDERS}
-    nodes = carried_out(connection, mode, statement, window)
-    assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
-
+    statement = load_sql("pulse.eventstore", "select_log_between")
+    within = statement.replace("%b", "%(after)b", 1).replace("%b", "%(until)b", 1)
+    assert_costs(carried_out(connection, mode, within, window), 2000)
     rows = connection.execute(
         "SELECT order_id, created_position FROM order_queue"
         " WHERE created_position > %(after)s AND created_position <= %(until)s",
         window,
     ).fetchall()
     assert len(rows) == 1000
+    streams = window | {"originator_ids": [row[0] for row in rows]}
+    statement = load_sql("pulse.eventstore", "select_streams_outside")
+    nodes = carried_out(connection, mode, statement, streams)
+    assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
+    assert all(n.rows <= 2 for n in nodes if n.relation == "stored_events")  # a stream each time
     compare = sql.SQL(load_sql("pulse.projections", "select_orders_to_compare"))
     columns = sql.SQL(", ").join(map(sql.Identifier, ORDER_COLUMNS))
     parameters = window | {"order_ids": [row[0] for row in rows]}
