@@ -44,7 +44,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class SplitSeeds:
-    """Unsigned 64-bit numbers that nobody can foresee, taken from the system many at a time."""
+    """Unpredictable unsigned 64-bit numbers, taken from the system many at a time."""
 
     def __init__(self) -> None:
         self._seeds: Iterator[tuple[int]] = iter(())

@@ -18,10 +18,11 @@ def migrate() -> None:
     other applications keep in the database, an alembic_version table of theirs
     included, is neither read nor changed.
 
-    A revision that lays out the order queue anew has it made again from the log:
-    about a minute for each million events, with progress in positions of the log
-    on standard error. Stop the processes of the former release before. If it is
-    interrupted, it goes on where it was when it is run again or a process starts.
+    A revision that changes the tables of the order queue has it made from the
+    log again: about a minute for each million events, with progress in positions
+    of the log on standard error. Stop the processes of the former release first.
+    Interrupted, it goes on where it was when it is run again, or when a process
+    starts.
 
     Exit codes: 0 the schema is current, 2 wrong usage or settings, 3 Postgres
     cannot be reached or may not be changed, or the schema does not admit this

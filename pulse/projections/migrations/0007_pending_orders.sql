@@ -1,4 +1,4 @@
--- The queue's tables laid out anew (docs/decisions/0022). They are empty at first: after this the
+-- New tables of the order queue (docs/decisions/0022). They are empty at first: after this the
 -- projection reads the log from its beginning. Processes of earlier code must have stopped.
 
 -- The projection begins again, and with it the audit. No process projects from here on: the row is

@@ -10,7 +10,7 @@ SliceKey = tuple[int, int]
 
 
 class PendingRow:
-    """A row of `pending_orders`: nobody holds the order where `claimed_by` is None."""
+    """A row of `pending_orders`: no worker holds the order where `claimed_by` is None."""
 
     __slots__ = ("claimed_at", "claimed_by", "first_claimed_at")
 
