@@ -33,8 +33,10 @@ MAX_ORDERS_A_STEP: Final = 500
 _AFTER_HANDING_BACK_SECONDS: Final = 0.5
 _NOT_PRESENT_SECONDS: Final = 0.1
 _MIN_ORDERS_AN_APPEND: Final = 100
+"""Fewer decided orders wait for more, until all are decided: each append is a commit."""
+
 _SLICES_BETWEEN_YIELDS: Final = 100
-"""Some two milliseconds of deciding: then requests are let through, and what is decided is sent."""
+"""Some two milliseconds of deciding: then requests are let through."""
 
 
 class Fate(Enum):
