@@ -23,5 +23,6 @@ from pulse.eventstore.store import EventStore as EventStore
 from pulse.eventstore.store import LogPage as LogPage
 from pulse.eventstore.store import PositionBeyondLog as PositionBeyondLog
 from pulse.eventstore.store import select_issued_log as select_issued_log
+from pulse.eventstore.store import select_log_between as select_log_between
 from pulse.eventstore.store import select_streams as select_streams
 from pulse.eventstore.store import select_streams_begun as select_streams_begun

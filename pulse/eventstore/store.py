@@ -27,10 +27,11 @@ _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_ISSUED_LOG = load_sql(__package__, "select_issued_log")
 _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
-_SELECT_STREAMS_BETWEEN = load_sql(__package__, "select_streams_between")
+_SELECT_BEGUN_BEFORE = load_sql(__package__, "select_begun_before")
 _SELECT_LOG_BETWEEN = load_sql(__package__, "select_log_between")
 _SELECT_STREAMS_OUTSIDE = load_sql(__package__, "select_streams_outside")
 _SELECT_END = load_sql(__package__, "select_end")
+_POSITION = attrgetter("position")
 
 
 class PositionBeyondLog(PulseError):
@@ -151,11 +152,24 @@ async def select_issued_log(
 
 
 async def select_streams(
-    connection: Connection, originator_ids: Sequence[UUID], *, after: int, until: int
+    connection: Connection, originator_ids: Sequence[UUID], *, position: int
 ) -> list[RecordedEvent]:
-    """The events of some streams after a position and up to another, in commit order."""
-    parameters = (list(originator_ids), after, until)
-    return await _select_records(connection, _SELECT_STREAMS_BETWEEN, parameters)
+    """The events of some streams up to a position, in commit order."""
+    parameters = {
+        "originator_ids": list(originator_ids),
+        "after": position,
+        "until": position,
+        "position": position,
+    }
+    records = await _select_records(connection, _SELECT_STREAMS_OUTSIDE, parameters)
+    return sorted(records, key=_POSITION)
+
+
+async def select_log_between(
+    connection: Connection, *, after: int, until: int
+) -> list[RecordedEvent]:
+    """The log after a position and up to another, in commit order."""
+    return await _select_records(connection, _SELECT_LOG_BETWEEN, (after, until))
 
 
 async def select_streams_begun(
@@ -165,17 +179,34 @@ async def select_streams_begun(
 
     In commit order.
     """
-    within = await _select_records(connection, _SELECT_LOG_BETWEEN, (after, min(until, position)))
+    within = await select_log_between(connection, after=after, until=min(until, position))
+    begun = await _begun_within(connection, within)
     parameters = {
-        "originator_ids": list({record.originator_id for record in within}),
+        "originator_ids": list(begun),
         "after": after,
         "until": until,
         "position": position,
     }
     outside = await _select_records(connection, _SELECT_STREAMS_OUTSIDE, parameters)
-    begun_before = {record.originator_id for record in outside if record.position <= after}
-    records = sorted([*within, *outside], key=attrgetter("position")) if outside else within
-    return [record for record in records if record.originator_id not in begun_before]
+    records = [record for record in within if record.originator_id in begun]
+    return sorted([*records, *outside], key=_POSITION) if outside else records
+
+
+async def _begun_within(connection: Connection, records: list[RecordedEvent]) -> set[UUID]:
+    """Which of the streams of these events have no earlier event than these.
+
+    Versions ascend with positions. So a stream has begun before if it has a lower version than its
+    first one here; the key's index knows that, where most events are the first of their stream.
+    """
+    versions: dict[UUID, int] = {}
+    for record in records:
+        versions.setdefault(record.originator_id, record.originator_version)
+    later = {stream: version for stream, version in versions.items() if version > 1}
+    if not later:
+        return set(versions)
+    parameters = (list(later), list(later.values()))
+    rows = await _fetch(connection, _SELECT_BEGUN_BEFORE, parameters)
+    return versions.keys() - {row[0] for row in rows}
 
 
 async def _select_records(

@@ -19,7 +19,7 @@ from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent, select_streams
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
 from pulse.printable import printable
-from pulse.projections.position import BEFORE_LOG, wait_for_position
+from pulse.projections.position import wait_for_position
 from pulse.projections.queue_writer import QueueChanges, QueueWriter
 
 _log = structlog.get_logger(__name__)
@@ -238,9 +238,7 @@ class ParkedOrders:
             try:
                 async with connection.transaction():
                     position = await wait_for_position(connection)
-                    records = await select_streams(
-                        connection, [order_id], after=BEFORE_LOG, until=position
-                    )
+                    records = await select_streams(connection, [order_id], position=position)
                     await forget_orders(connection, [order_id], records)
                     await self._writer.apply(connection, records)
             except Exception as error:

@@ -24,7 +24,7 @@ from pulse.eventstore import (
     EventMapper,
     EventTooNew,
     RecordedEvent,
-    select_streams,
+    select_log_between,
     select_streams_begun,
 )
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
@@ -145,8 +145,8 @@ class Rebuild:
             EventTooNew: newer code must rebuild.
         """
         try:
-            async with self._connection() as connection:
-                async with aclosing(self._windows()) as windows:
+            async with self._connection() as connection, self._unlimited() as reader:
+                async with aclosing(self._windows(reader)) as windows:
                     async for window in windows:
                         await self._rebuild(connection, window)
                 await connection.execute(_END_REBUILD)
@@ -157,12 +157,18 @@ class Rebuild:
         return self._rebuilt
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
+    async def _unlimited(self) -> AsyncIterator[Connection]:
+        """A connection whose statements may take long: a window of a cold log is random reads."""
         async with await self._database.connect("rebuild") as connection:
+            await connection.execute("SET statement_timeout = 0")
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        async with self._unlimited() as connection:
             ((is_free,),) = await fetch(connection, _TRY_REBUILD_LOCK, (REBUILD_LOCK,))
             if not is_free:
                 raise RebuildRunning("another rebuild is running on this database: let it finish")
-            await connection.execute("SET statement_timeout = 0")
             rows = await fetch(connection, _SELECT_UNFILLED_COLUMNS, (_COLUMNS,))
             if unfilled := [str(row[0]) for row in rows]:
                 raise RebuildBlocked(
@@ -171,16 +177,16 @@ class Rebuild:
                 )
             yield connection
 
-    async def _windows(self) -> AsyncGenerator[_Window, None]:
+    async def _windows(self, reader: Connection) -> AsyncGenerator[_Window, None]:
         """Each window up to what was projected at first; while one is rebuilt the next is read."""
-        following = asyncio.ensure_future(self._read(BEFORE_LOG))
+        following = asyncio.ensure_future(self._read(reader, BEFORE_LOG))
         end = (await following).projected
         try:
             while True:
                 window = await following
                 self._on_progress(max(0, window.after), max(end, window.until))
                 if window.until < end:
-                    following = asyncio.ensure_future(self._read(window.until))
+                    following = asyncio.ensure_future(self._read(reader, window.until))
                 yield window
                 if window.until >= end:
                     return
@@ -188,15 +194,9 @@ class Rebuild:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
-    async def _read(self, after: int) -> _Window:
-        async def read(connection: Connection) -> tuple[int, int, list[RecordedEvent]]:
-            until, projected = await read_window(connection, after, self._window_events)
-            records = await select_streams_begun(
-                connection, after=after, until=until, position=projected
-            )
-            return until, projected, records
-
-        until, projected, records = await self._database.read(read)
+    async def _read(self, reader: Connection, after: int) -> _Window:
+        until, projected = await read_window(reader, after, self._window_events)
+        records = await select_streams_begun(reader, after=after, until=until, position=projected)
         streams = _streams(records)
         changes = {order_id: self._changes_of(stream) for order_id, stream in streams.items()}
         return _Window(after, until, projected, streams, changes)
@@ -214,7 +214,7 @@ class Rebuild:
         try:
             async with connection.transaction():
                 position = await wait_for_position(connection)
-                events = await self._catch_up(window, position)
+                events = await self._catch_up(connection, window, position)
                 parking, replaced = await self._replace(connection, window)
         except psycopg.errors.LockNotAvailable as error:
             raise await self._blocked(connection) from error
@@ -233,18 +233,14 @@ class Rebuild:
             parked_orders=so_far.parked_orders + len(parking.parked),
         )
 
-    async def _catch_up(self, window: _Window, position: int) -> int:
+    async def _catch_up(self, connection: Connection, window: _Window, position: int) -> int:
         """Add what came to the window's orders up to the position; how many events it has then."""
         if position > window.projected:
-            order_ids = list(window.streams)
-            records = await self._database.read(
-                lambda reader: select_streams(
-                    reader, order_ids, after=window.projected, until=position
-                )
-            )
+            records = await select_log_between(connection, after=window.projected, until=position)
             for order_id, added in _streams(records).items():
-                window.streams[order_id] += added
-                window.changes[order_id] = self._changes_of(window.streams[order_id])
+                if order_id in window.streams:
+                    window.streams[order_id] += added
+                    window.changes[order_id] = self._changes_of(window.streams[order_id])
         return sum(map(len, window.streams.values()))
 
     async def _replace(self, connection: Connection, window: _Window) -> tuple[Parking, int]:

@@ -284,6 +284,12 @@ def test_a_window_of_a_rebuild_costs_a_window(
         window,
     ).fetchall()
     assert len(rows) == 1000
+    statement = load_sql("pulse.eventstore", "select_begun_before")
+    versions = statement.replace("%b", "%(ids)b", 1).replace("%b", "%(versions)b", 1)
+    begun = {"ids": [row[0] for row in rows], "versions": [2] * len(rows)}
+    nodes = carried_out(connection, mode, versions, begun)
+    assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
+    assert all(n.rows <= 1 for n in nodes if n.relation == "stored_events")
     streams = window | {"originator_ids": [row[0] for row in rows]}
     statement = load_sql("pulse.eventstore", "select_streams_outside")
     nodes = carried_out(connection, mode, statement, streams)

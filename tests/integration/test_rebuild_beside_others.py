@@ -77,7 +77,7 @@ async def test_the_live_projection_goes_on_between_two_windows(
         projected += result.events if isinstance(result, Projected) else 0
         await asyncio.sleep(0.005)
     assert (await rebuilding).replaced == 20
-    assert projected > 3
+    assert projected > 0
     await project(database)
     assert (await rebuild(database)).replaced == 0
 

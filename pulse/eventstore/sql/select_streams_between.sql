@@ -1,7 +1,0 @@
--- The events of some streams after one position and up to another, in commit order.
-SELECT *
-  FROM recorded_events()
- WHERE originator_id = ANY (%b::uuid[])
-   AND notification_id > %b::bigint
-   AND notification_id <= %b::bigint
- ORDER BY notification_id
