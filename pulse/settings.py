@@ -30,8 +30,16 @@ _MOST_RATE: Final = 1_000_000
 _HIDDEN: Final = "hidden"
 """Of a setting that may hold a secret, if only by mistake: a fault does not repeat the value."""
 
-Parser = Callable[[str], Any]
-"""Reads a setting's text; ValueError says what was expected."""
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a variable's text is read.
+
+    `read` raises ValueError for a text that is not allowed. The error's message says what was
+    expected; if it is empty, `allowed` does.
+    """
+
+    allowed: str
+    read: Callable[[str], Any]
 
 
 class SettingsError(PulseError):
@@ -49,14 +57,14 @@ def _path(text: str) -> Path:
         raise ValueError("a path whose ~ names an existing home directory") from None
 
 
-def _whole(least: int, most: int) -> Parser:
-    def parse(text: str) -> int:
+def _whole(least: int, most: int) -> Kind:
+    def read(text: str) -> int:
         readable = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
         if not (readable and least <= int(text) <= most):
-            raise ValueError(f"a whole number from {least} to {most}")
+            raise ValueError
         return int(text)
 
-    return parse
+    return Kind(f"a whole number from {least} to {most}", read)
 
 
 def _number(text: str) -> float:
@@ -66,71 +74,186 @@ def _number(text: str) -> float:
         return float("nan")  # which is in no range
 
 
-def _seconds(least: float, most: float) -> Parser:
-    def parse(text: str) -> float:
+def _seconds(least: float, most: float) -> Kind:
+    def read(text: str) -> float:
         if not least <= (seconds := _number(text)) <= most:
-            raise ValueError(f"seconds from {least:g} to {most:g}")
+            raise ValueError
         return seconds
 
-    return parse
+    return Kind(f"seconds from {least:g} to {most:.10g}", read)
 
 
 def _rate(text: str) -> float:
     rate = _number(text)
     if not (rate == 0 or _LEAST_RATE <= rate <= _MOST_RATE):
-        raise ValueError(f"requests a second from {_LEAST_RATE:g} to {_MOST_RATE:,}, or 0 for all")
+        raise ValueError
     return rate
 
 
-def _choice(*choices: str) -> Parser:
-    def parse(text: str) -> str:
+def _choice(*choices: str) -> Kind:
+    def read(text: str) -> str:
         if text.lower() not in choices:
-            raise ValueError(f"one of {', '.join(choices)}")
+            raise ValueError
         return text.lower()
 
-    return parse
+    return Kind(f"one of {', '.join(choices)}", read)
 
 
-def _boolean(text: str) -> bool:
-    return bool(_choice("true", "false")(text) == "true")
+_PATH: Final = Kind("a path; `~` is the home directory", _path)
+_BOOLEAN: Final = Kind(
+    "one of true, false", lambda text: _choice("true", "false").read(text) == "true"
+)
+_RATE: Final = Kind(
+    f"requests a second from {_LEAST_RATE:g} to {_MOST_RATE:,}, or 0 for no limit", _rate
+)
+_URL: Final = Kind("a `postgresql://` URL", checked_url)
+_HOST: Final = Kind("an address or a host name", str)
+_TOKENS: Final = Kind("`name:token` pairs, separated by commas", identity.service_tokens)
+_TOKEN: Final = Kind("a service token", identity.service_token)
+_API: Final = Kind("an http or https URL", identity.api_url)
+_ALGORITHM: Final = Kind(f"one of {', '.join(identity.ALGORITHMS)}", identity.algorithm)
+_SECRET: Final = Kind(f"at least {identity.MIN_SECRET_BYTES} bytes", identity.signing_secret)
+_KEY: Final = Kind("a public key as PEM, or the path of a file that has one", identity.public_key)
+_JWKS: Final = Kind("an https URL, or an http one of this machine", identity.jwks_url)
+_NAME: Final = Kind("at most 255 characters", identity.name)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set, each with what reads it from its variable.
+    """Every setting: how its variable is read, what it means, and its default.
 
     Names are the variables' without PULSE_, in lower case.
     """
 
-    database_url: Annotated[str | None, checked_url, _HIDDEN] = None
-    data_dir: Annotated[Path, _path] = Path(".pulse")
-    host: Annotated[str, str] = "127.0.0.1"
-    port: Annotated[int, _whole(1, 65_535)] = 8000
-    migrate: Annotated[bool, _boolean] = True
-    poll_interval_seconds: Annotated[float, _seconds(0.01, 3600)] = 5.0
-    batch_size: Annotated[int, _whole(1, 1000)] = 10
-    timeout_seconds: Annotated[float, _seconds(0.1, 86_400)] = 300.0
-    timeout_check_interval_seconds: Annotated[float, _seconds(0.01, 86_400)] = 60.0
-    max_split_delay_seconds: Annotated[float, _seconds(0, 86_400)] = 300.0
-    max_clock_offset_seconds: Annotated[float, _seconds(0.001, 3600)] = 1.0
-    pool_size: Annotated[int, _whole(2, 200)] = 10
-    append_queue_events: Annotated[int, _whole(1, 1_000_000)] = 10_000
-    max_requests_in_flight: Annotated[int, _whole(1, 1_000_000)] = 1000
-    body_timeout_seconds: Annotated[float, _seconds(0.1, 3600)] = 10.0
-    rate_limit_per_second: Annotated[float, _rate] = 100.0
-    internal_rate_limit_per_second: Annotated[float, _rate] = 0.0
-    rate_limit_burst_seconds: Annotated[float, _seconds(0, 3600)] = 2.0
-    log_format: Annotated[str, _choice("auto", "console", "json")] = "auto"
-    log_level: Annotated[str, _choice("debug", "info", "warning", "error")] = "info"
-    service_tokens: Annotated[tuple[ServiceToken, ...], identity.service_tokens, _HIDDEN] = ()
-    api_base_url: Annotated[str, identity.api_url, _HIDDEN] = "http://127.0.0.1:8001"
-    gateway_service_token: Annotated[Secret | None, identity.service_token, _HIDDEN] = None
-    jwt_algorithm: Annotated[str | None, identity.algorithm] = None
-    jwt_secret: Annotated[Secret | None, identity.signing_secret, _HIDDEN] = None
-    jwt_public_key: Annotated[str | None, identity.public_key, _HIDDEN] = None
-    jwt_jwks_url: Annotated[str | None, identity.jwks_url, _HIDDEN] = None
-    jwt_audience: Annotated[str | None, identity.name] = None
-    jwt_issuer: Annotated[str | None, identity.name] = None
-    jwt_max_lifetime_seconds: Annotated[float | None, _seconds(1, 315_360_000)] = None
+    database_url: Annotated[
+        str | None,
+        _URL,
+        "The database: Postgres 15 or newer. Unset: the embedded server in PULSE_DATA_DIR.",
+        _HIDDEN,
+    ] = None
+    data_dir: Annotated[
+        Path, _PATH, "Where the embedded server and the development key keep their files."
+    ] = Path(".pulse")
+    host: Annotated[str, _HOST, "The address that `pulse up`, `api` and `gateway` listen on."] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, _whole(1, 65_535), "The port they listen on."] = 8000
+    migrate: Annotated[
+        bool,
+        _BOOLEAN,
+        "Migrate the schema at start. If false, a process is not ready before `pulse migrate`.",
+    ] = True
+    batch_size: Annotated[
+        int,
+        _whole(1, 1000),
+        "Orders that a worker claims at once. Under a backlog it claims 500, or this if more.",
+    ] = 10
+    poll_interval_seconds: Annotated[
+        float,
+        _seconds(0.01, 3600),
+        "How long a background loop waits for a notification before it polls.",
+    ] = 5.0
+    timeout_seconds: Annotated[
+        float,
+        _seconds(0.1, 86_400),
+        "An order that has no outcome this long after its first claim is TimedOut, thus FAILED.",
+    ] = 300.0
+    timeout_check_interval_seconds: Annotated[
+        float,
+        _seconds(0.01, 86_400),
+        "How often the timeout monitor checks. It also checks at start.",
+    ] = 60.0
+    max_split_delay_seconds: Annotated[
+        float,
+        _seconds(0, 86_400),
+        "An order first claimed later than this after its creation is FAILED as TOO_LATE. 0: only "
+        "the end of its window counts.",
+    ] = 300.0
+    max_clock_offset_seconds: Annotated[
+        float,
+        _seconds(0.001, 3600),
+        "A process whose clock is further from the database's is not ready and takes no orders.",
+    ] = 1.0
+    pool_size: Annotated[
+        int,
+        _whole(2, 200),
+        "Most connections in a process's pool. It opens two more, three if it has workers.",
+    ] = 10
+    append_queue_events: Annotated[
+        int, _whole(1, 1_000_000), "Most events that wait to be appended. More are answered 503."
+    ] = 10_000
+    max_requests_in_flight: Annotated[
+        int,
+        _whole(1, 1_000_000),
+        "Most requests that a process works on at once. More are answered 503.",
+    ] = 1000
+    body_timeout_seconds: Annotated[
+        float,
+        _seconds(0.1, 3600),
+        "Most time for a request's body to arrive. A later one is answered 408.",
+    ] = 10.0
+    rate_limit_per_second: Annotated[
+        float,
+        _RATE,
+        "Requests a second of each caller of the gateway, counted by each process. More are "
+        "answered 429.",
+    ] = 100.0
+    internal_rate_limit_per_second: Annotated[
+        float,
+        _RATE,
+        "The same for each service of the internal API; for each address if there are no tokens.",
+    ] = 0.0
+    rate_limit_burst_seconds: Annotated[
+        float,
+        _seconds(0, 3600),
+        "How many seconds' worth of requests a caller may send at once.",
+    ] = 2.0
+    service_tokens: Annotated[
+        tuple[ServiceToken, ...],
+        _TOKENS,
+        "Who may use the internal API. Unset: only direct requests of this machine.",
+        _HIDDEN,
+    ] = ()
+    jwt_algorithm: Annotated[
+        str | None,
+        _ALGORITHM,
+        "How callers' tokens are signed. May be left out with PULSE_JWT_SECRET.",
+    ] = None
+    jwt_secret: Annotated[
+        Secret | None, _SECRET, "HS256: the secret that tokens are signed with.", _HIDDEN
+    ] = None
+    jwt_public_key: Annotated[
+        str | None, _KEY, "RS256, ES256, EdDSA: the issuer's public key.", _HIDDEN
+    ] = None
+    jwt_jwks_url: Annotated[
+        str | None, _JWKS, "RS256, ES256, EdDSA: where the issuer publishes its keys.", _HIDDEN
+    ] = None
+    jwt_audience: Annotated[
+        str | None, _NAME, "What a token's `aud` must contain. Required with a key."
+    ] = None
+    jwt_issuer: Annotated[
+        str | None,
+        _NAME,
+        "What a token's `iss` must be. Required with a key. A change makes every caller a new one.",
+    ] = None
+    jwt_max_lifetime_seconds: Annotated[
+        float | None,
+        _seconds(1, 315_360_000),
+        "Most time from a token's `iat` to its `exp`. If set, tokens must have `iat`.",
+    ] = None
+    api_base_url: Annotated[str, _API, "The API that a gateway on its own calls.", _HIDDEN] = (
+        "http://127.0.0.1:8001"
+    )
+    gateway_service_token: Annotated[
+        Secret | None, _TOKEN, "The service token that this gateway sends to the API.", _HIDDEN
+    ] = None
+    log_format: Annotated[
+        str,
+        _choice("auto", "console", "json"),
+        "`auto` is `console` on a terminal and `json` elsewhere.",
+    ] = "auto"
+    log_level: Annotated[
+        str, _choice("debug", "info", "warning", "error"), "The least severe level that is logged."
+    ] = "info"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -143,16 +266,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         values: dict[str, Any] = {}
         faults: list[str] = []
         for name, hint in get_type_hints(cls, include_extras=True).items():
-            parse, *marks = hint.__metadata__
+            kind, _, *marks = hint.__metadata__
             text = environment.get(_variable(name), "").strip()
             if not text:
                 continue
             given.append(name)
             try:
-                values[name] = parse(text)
+                values[name] = kind.read(text)
             except ValueError as error:
                 shown = "***" if _HIDDEN in marks else repr(text)
-                faults.append(f"  {_variable(name)}={shown}: expected {error}")
+                expected = str(error) or kind.allowed
+                faults.append(f"  {_variable(name)}={shown}: expected {expected}")
         faults += [f"  {fault}" for fault in identity.faults_between(given, values)]
         if faults:
             raise SettingsError(faults)
@@ -172,6 +296,42 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
             similar = get_close_matches(variable.upper(), known, n=1, cutoff=_LEAST_SIMILARITY)
             unknown[variable] = next(iter(similar), None)
     return unknown
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """What a user has to know of one setting; all of it is text."""
+
+    name: str
+    variable: str
+    default: str
+    allowed: str
+    meaning: str
+    hidden: bool
+
+
+def every_setting() -> list[Setting]:
+    """All settings, in the order in which they are documented."""
+    defaults = Settings()
+    settings = []
+    for name, hint in get_type_hints(Settings, include_extras=True).items():
+        kind, meaning, *marks = hint.__metadata__
+        default = as_text(getattr(defaults, name))
+        hidden = _HIDDEN in marks
+        settings.append(Setting(name, _variable(name), default, kind.allowed, meaning, hidden))
+    return settings
+
+
+def as_text(value: object) -> str:
+    """A setting's value as its variable would have it; empty if it is not set."""
+    match value:
+        case None | ():
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.10g}"
+        case _:
+            return str(value)
 
 
 def _variable(name: str) -> str:

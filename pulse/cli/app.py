@@ -28,6 +28,7 @@ from pulse.cli.projections import projections
 from pulse.cli.rebuild import rebuild
 from pulse.cli.replay import replay
 from pulse.cli.serving import api, background, gateway, up
+from pulse.cli.settings import settings
 from pulse.cli.splitter import splitter
 from pulse.cli.status import status
 from pulse.cli.terminal import add_command, help_if_alone
@@ -54,7 +55,10 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (up, api, gateway, background, token, migrate, load, replay, status, rebuild):
+for _command in (
+    *(up, api, gateway, background, settings, token),
+    *(migrate, load, replay, status, rebuild),
+):
     add_command(cli, _command)
 cli.add_typer(orders)
 cli.add_typer(projections)

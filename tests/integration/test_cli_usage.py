@@ -18,6 +18,7 @@ COMMANDS = [
     ["api"],
     ["gateway"],
     ["background"],
+    ["settings"],
     ["token"],
     ["migrate"],
     ["load"],

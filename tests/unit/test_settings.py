@@ -112,7 +112,7 @@ def test_a_wrong_value_is_named_with_what_is_right(variable: str, value: str) ->
     assert variable in fault
     assert value in fault
     assert ": expected " in fault
-    assert "limit" not in fault.replace(variable, "")
+    assert "string conversion" not in fault  # Python's own message about very long numbers
 
 
 def test_all_wrong_values_are_named_in_one_message() -> None:
