@@ -29,7 +29,7 @@ simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n runs one 
 faults: $(VENV)/.dev ## break a running Pulse in every way it promises to survive: FAULT="kills" SHORT=1 SEED=n
 	$(BIN)/python -m tests.faults $(FAULT) $(if $(SHORT),--short) $(if $(TWICE),--twice) $(if $(SEED),--seed $(SEED))
 
-reliability: $(VENV)/.dev ## write the tables of docs/reliability.md from what the fault suite found
+reliability: $(VENV)/.dev ## write the tables of docs/explanation/reliability.md from what the fault suite found
 	$(BIN)/python -m tests.faults.page
 
 soak: $(VENV)/.dev ## an hour at half load, and look what grows; MINUTES=n RATE=orders a second
@@ -54,8 +54,8 @@ mutants: $(VENV)/.dev ## change the domain a thousand times; its tests must find
 	$(BIN)/python tests/mutants/check.py
 
 vectors: $(VENV)/.dev ## write the conformance vectors again; nothing changes by it
-	$(BIN)/python -m tests.conformance.vectors > docs/conformance/new.json
-	mv docs/conformance/new.json docs/conformance/splitting-v1.json
+	$(BIN)/python -m tests.conformance.vectors > docs/reference/conformance/new.json
+	mv docs/reference/conformance/new.json docs/reference/conformance/splitting-v1.json
 
 charts: $(VENV)/.dev ## draw the documentation's charts again
 	$(BIN)/python docs/charts.py
@@ -68,7 +68,7 @@ contracts: $(VENV)/.dev ## check which package imports which, and which names wh
 bench: $(VENV)/.dev ## all but growth that is measured, beside floors and peers; PART="append post" SMOKE=1
 	$(BIN)/python -m benchmarks $(PART) $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
-performance: $(VENV)/.dev ## write the tables of docs/performance.md from what the benchmarks found
+performance: $(VENV)/.dev ## write the tables of docs/explanation/performance.md from what the benchmarks found
 	$(BIN)/python -m benchmarks.page
 
 bench-growth: $(VENV)/.dev ## append, POST, a read, drain at 0, 1 and 10 million events (a quarter of an hour)

@@ -1,4 +1,4 @@
-"""`make performance`: the tables of docs/performance.md, from what the benchmarks found."""
+"""`make performance`: the tables of docs/explanation/performance.md, from benchmark results."""
 
 from pathlib import Path
 from typing import Final
@@ -7,8 +7,8 @@ from benchmarks.catalogue import PARTS
 from benchmarks.comparison import PartResult
 from benchmarks.report import Machine, Report, number, read, rows_of
 
-FOUND: Final = Path("docs/performance/bench.json")
-PAGE: Final = Path("docs/performance.md")
+FOUND: Final = Path("docs/data/bench.json")
+PAGE: Final = Path("docs/explanation/performance.md")
 _BEGIN, _END = "<!-- what make bench found -->", "<!-- until here -->"
 _HEADS: Final = ("setting", "beside", "Pulse", "theirs", "ratio", "from - to", "goal", "")
 

@@ -17,7 +17,7 @@ from pulse.domain import Splitter, SplitTerms, split_v1
 from pulse.testing import last_takes_the_rest, sample_of
 
 IMAGES: Final = Path(__file__).parent / "images"
-SOAK: Final = Path(__file__).parent / "reliability" / "soak.json"
+SOAK: Final = Path(__file__).parent / "data" / "soak.json"
 SEEDS: Final = range(2000)
 _SOAK_PANELS: Final = {
     "memory of all processes, MiB": {"memory_mib": ""},

@@ -1,8 +1,8 @@
 """The two hot paths, to place one order and to read one, which bypass Litestar.
 
 Litestar's routing, request and response objects cost twice what Pulse itself does for an order up
-to storing it (docs/performance.md). The same two calls are also Litestar handlers: for other
-spellings of their paths, for other methods, and for the OpenAPI document.
+to storing it (docs/explanation/performance.md). The same two calls are also Litestar handlers: for
+other spellings of their paths, for other methods, and for the OpenAPI document.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The admission controls of HTTP: requests in flight and requests a second of each caller.
 
 Two more are beneath: the append queue (pulse/eventstore/appender.py) and the connection pool
-(pulse/postgres). docs/limits.md lists all four with their numbers.
+(pulse/postgres). docs/reference/limits.md lists all four with their numbers.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""docs/running.md as written: psql on the embedded server, and the way to a Postgres 15."""
+"""docs/how-to/move-to-your-own-postgres.md as written: psql, and the move to a Postgres 15."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests.support.processes import DEADLINE_SECONDS, ROOT, pulse, run_to_end, u
 BINARIES = Path("/usr/lib/postgresql/15/bin")
 pytestmark = pytest.mark.skipif(not BINARIES.is_dir(), reason="no Postgres 15 on this machine")
 
-RUNNING = (ROOT / "docs" / "running.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "move-to-your-own-postgres.md").read_text()
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def succeed(account: Account, program: str, *arguments: str) -> None:
 
 def documented(begins: str) -> str:
     """The commands of the page that begin so, whole."""
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", RUNNING, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", PAGE, re.DOTALL | re.MULTILINE)
     (block,) = [text for text in blocks if text.strip().startswith(begins)]
     return str(block)
 

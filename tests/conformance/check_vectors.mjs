@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * A second implementation of what docs/conformance/README.md specifies, written from that page
+ * A second implementation of what docs/reference/conformance/README.md specifies, written from that page
  * alone, by somebody who had not seen the first one: SplitMix64,
  * splitter version 1, the refusals of order requests, the rules of a schedule, and the writing of
  * times. It computes every answer from the inputs of a case, and only then compares it with the

@@ -1,7 +1,7 @@
 """Conformance vectors: what any implementation of a splitter must answer, in any language.
 
 The file is a function of this code alone, so writing it again (`make vectors`) changes nothing. Its
-format and the algorithm are in docs/conformance/README.md.
+format and the algorithm are in docs/reference/conformance/README.md.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Every fault of the suite, in the order of docs/reliability.md."""
+"""Every fault of the suite, in the order of docs/explanation/reliability.md."""
 
 from typing import Final
 

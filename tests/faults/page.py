@@ -1,4 +1,4 @@
-"""`make reliability`: the tables of docs/reliability.md, from the rows of the fault suite."""
+"""`make reliability`: the tables of docs/explanation/reliability.md, from results of the suite."""
 
 from pathlib import Path
 from typing import Final
@@ -7,8 +7,8 @@ from tests.faults import report
 from tests.faults.catalogue import BY_ITSELF, CASES
 from tests.faults.report import Report
 
-ROWS: Final = Path("docs/reliability/faults.json")
-PAGE: Final = Path("docs/reliability.md")
+ROWS: Final = Path("docs/data/faults.json")
+PAGE: Final = Path("docs/explanation/reliability.md")
 _BEGIN, _END = "<!-- what make faults found -->", "<!-- until here -->"
 
 

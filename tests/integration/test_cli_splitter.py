@@ -145,7 +145,7 @@ def test_every_rule_and_law_is_listed_with_its_sentence() -> None:
 
 
 def test_the_tables_of_the_documentation_are_made_of_the_rules() -> None:
-    page = (ROOT / "docs" / "splitting.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "splitting.md").read_text(encoding="utf-8")
     tables: dict[str, tuple[Callable[..., object], ...]] = {
         "rule of a schedule": SCHEDULE_RULES,
         "law over many seeds": SPLITTER_LAWS,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "mutants.md"
+PAGE: Final = Path(__file__).parents[2] / "docs" / "explanation" / "mutants.md"
 AT_LEAST: Final = 0.95
 
 _FOUND: Final = frozenset({"killed", "timeout", "segfault"})

@@ -117,7 +117,7 @@ def test_a_shape_has_the_fields_of_what_is_encoded(name: str, struct: type[msgsp
 
 def test_how_to_read_the_log_to_its_end_is_explained_where_it_is_read() -> None:
     described = DOCUMENTS["api"]["paths"]["/internal/events"]["get"]["description"]
-    page = (ROOT / "docs" / "events.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "follow-the-log.md").read_text()
     for text in (described, page):
         assert "empty page is not the end" in text.lower()
         assert f"{MOST_SCANNED:,} events" in text

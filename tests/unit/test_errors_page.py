@@ -1,4 +1,4 @@
-"""docs/errors.md tells of every code that a caller may meet."""
+"""docs/reference/errors.md tells of every code that a caller may meet."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pulse.http.errors import CODES
 from tests.support import documents
 from tests.support.processes import ROOT
 
-PAGE = (ROOT / "docs" / "errors.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "errors.md").read_text()
 ROWS = dict(re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", PAGE, re.MULTILINE))
 
 

@@ -1,4 +1,4 @@
-"""docs/reliability.md tells what the fault suite found, of every fault it has."""
+"""docs/explanation/reliability.md tells what the fault suite found, of every fault it has."""
 
 from pathlib import Path
 

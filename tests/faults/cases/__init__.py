@@ -1,1 +1,1 @@
-"""One module for each fault of docs/reliability.md."""
+"""One module for each fault of docs/explanation/reliability.md."""

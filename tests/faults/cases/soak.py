@@ -14,7 +14,7 @@ from tests.faults.report import quantile
 from tests.faults.scene import Case, Scene
 
 SAMPLES: Final = Path("soak.json")
-"""Where the samples go, for the chart of docs/reliability.md."""
+"""Where the samples go, for the chart of docs/explanation/reliability.md."""
 
 _PEAK_SECONDS: Final = 20.0
 _PEAK_CALLERS: Final = 32

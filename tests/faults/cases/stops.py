@@ -13,7 +13,7 @@ from tests.faults.member import Kind, Member
 from tests.faults.scene import Case, Scene
 
 _GRACE_SECONDS: Final = 15.0
-"""What docs/running.md gives an orderly stop."""
+"""The grace period of docs/how-to/run-pulse.md."""
 
 _READ_SECONDS: Final = 0.25
 """How long a request may wait in the kernel before a loaded process reads it."""

@@ -39,7 +39,7 @@ DEADLINE_SECONDS = 20.0
 
 
 def environment(conninfo: str, **changes: str) -> dict[str, str]:
-    """What an application of the library needs to work on Pulse's log; see docs/library.md."""
+    """What an application of the library needs to work on Pulse's log; see docs/how-to."""
     given = conninfo_to_dict(conninfo)
     return {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",

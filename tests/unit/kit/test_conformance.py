@@ -1,6 +1,6 @@
 """The conformance file is what the code writes, and a second implementation agrees with it.
 
-That one is in JavaScript, written from docs/conformance/README.md alone.
+That one is in JavaScript, written from docs/reference/conformance/README.md alone.
 """
 
 import json
@@ -18,7 +18,7 @@ from pulse.testing.comparing import generated_orders
 from tests.conformance.vectors import vectors
 
 ROOT = Path(pulse.__file__).parent.parent
-PAGE = ROOT / "docs" / "conformance" / "README.md"
+PAGE = ROOT / "docs" / "reference" / "conformance" / "README.md"
 CHECK = Path(__file__).parents[2] / "conformance" / "check_vectors.mjs"
 NODE = shutil.which("node")
 
@@ -26,7 +26,7 @@ needs_node = pytest.mark.skipif(NODE is None, reason="no Node.js here")
 
 
 def file_of(splitter_version: int) -> Path:
-    return ROOT / "docs" / "conformance" / f"splitting-v{splitter_version}.json"
+    return ROOT / "docs" / "reference" / "conformance" / f"splitting-v{splitter_version}.json"
 
 
 FILE: dict[str, Any] = json.loads(file_of(1).read_text(encoding="utf-8"))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pulse
 
 ROOT = Path(pulse.__file__).parent.parent
-PAGE = (ROOT / "docs" / "splitting.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "test-against-the-splitting-rules.md").read_text(
+    encoding="utf-8"
+)
 TESTS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 MY_DESK = """
