@@ -26,7 +26,7 @@ _INTERVAL_SECONDS: Final = 1.0
 _ACCESS_LOG: Final = "uvicorn.access"
 _SERVER_LOGGERS: Final = ("uvicorn", "asyncio")
 """Their warnings are about what connections sent: garbage, upgrades, resets."""
-_LIMITED_EVENTS: Final = frozenset(("pulse.away", "http.unavailable"))
+_LIMITED_EVENTS: Final = frozenset(("pulse.unavailable", "http.unavailable"))
 """Pulse's own events that one request can cause, as many a second as there are requests."""
 
 

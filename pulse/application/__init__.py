@@ -1,1 +1,1 @@
-"""Use cases: place an order, read orders; readiness, notices, verification."""
+"""Use cases: placing and reading orders, readiness, notices, verification of the log."""

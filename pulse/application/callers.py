@@ -1,4 +1,4 @@
-"""Callers: the author of an order and the owner of its key."""
+"""Callers: who placed an order, and who owns its key."""
 
 import re
 from typing import Final
@@ -17,55 +17,55 @@ _UNENCODED: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code)
 
 
 class CallerUnnamable(PulseError):
-    """An issuer and a subject, or a name made of the two, identify no caller."""
+    """This issuer and subject, or this name, do not identify a caller."""
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """A caller: `placed_by` goes into the order, keys belong to the `key_scope`."""
+    """A caller: orders record its `placed_by`, and its keys belong to its `key_scope`."""
 
     placed_by: str = "anonymous"
     key_scope: str = INTERNAL_SCOPE
 
     @classmethod
     def of_token(cls, issuer: str, subject: str) -> "Caller":
-        """The caller that an issuer knows as this subject, named `<issuer>|<subject>`.
+        """The caller with this subject at this issuer, named `<issuer>|<subject>`.
 
-        In each of the two `%`, `|` and all but visible ASCII are percent-encoded, so no two pairs
-        have one name, and no name is the internal API's scope.
+        Both are percent-encoded: `%`, `|` and everything but visible ASCII. So different pairs have
+        different names, and no name equals the scope of the internal API.
 
         Raises:
             CallerUnnamable: either is empty, longer than 255 characters, or has a control
-                character or half a character.
+                character or a lone surrogate.
         """
         name = f"{_encoded(issuer)}{_SEPARATOR}{_encoded(subject)}"
         return cls(placed_by=name, key_scope=name)
 
     @classmethod
     def named(cls, name: str) -> "Caller":
-        """The caller of a name as `of_token` makes it; no other spelling of it is accepted.
+        """The caller with this name, which must be encoded exactly as `of_token` does.
 
         Raises:
-            CallerUnnamable: it is no such name.
+            CallerUnnamable: it is not.
         """
         issuer, _, subject = name.partition(_SEPARATOR)
         caller = cls.of_token(unquote(issuer), unquote(subject))
         if caller.key_scope != name:
-            raise CallerUnnamable("is not encoded as <issuer>|<subject> must be")
+            raise CallerUnnamable("the name is not a percent-encoded <issuer>|<subject>")
         return caller
 
     @property
     def is_internal(self) -> bool:
-        """Whether keys are those of the internal API, which is one trust domain."""
+        """Whether this is a caller of the internal API, which is one trust domain."""
         return self.key_scope == INTERNAL_SCOPE
 
     def may_read(self, order_id: UUID, order_unique_key: str) -> bool:
-        """Whether this order is the caller's own: its id proves the scope of its key."""
+        """Whether this caller may read the order: its id shows which scope its key belongs to."""
         return self.is_internal or order_id_for(self.key_scope, order_unique_key) == order_id
 
 
 def _encoded(part: str) -> str:
     if not 1 <= len(part) <= MAX_PART_CHARACTERS:
-        raise CallerUnnamable(f"an issuer or subject has not 1 to {MAX_PART_CHARACTERS} characters")
+        raise CallerUnnamable(f"issuer and subject must have 1 to {MAX_PART_CHARACTERS} characters")
     if _CONTROLS.search(part):
-        raise CallerUnnamable("an issuer or subject has a control character")
+        raise CallerUnnamable("issuer and subject must not have control characters")
     return quote(part, safe=_UNENCODED)

@@ -1,4 +1,4 @@
-"""A stored event as people read it."""
+"""Stored events as the API and the commands show them."""
 
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -14,14 +14,14 @@ EventType = Literal["OrderCreated", "SlicesScheduled", "SplittingFailed", "Timed
 TOPICS: Final[dict[str, str]] = {
     event_type.__name__: event_type.TOPIC for event_type in EVENT_TYPES
 }
-"""The topic in the log of each type as people read it."""
+"""The topic of each event type."""
 
 _NESTING_MARGIN: Final = 100
-"""How many levels deeper than decoding alone an answer may be nested when it is encoded."""
+"""Room for the nesting that an answer adds around a stored event when it is encoded."""
 
 
 class EventView(msgspec.Struct, frozen=True):
-    """An event as answered; `data` holds its own fields and repeats none of the others."""
+    """An event as answered; `data` has the fields that are not in the envelope."""
 
     position: int
     order_id: UUID
@@ -33,10 +33,10 @@ class EventView(msgspec.Struct, frozen=True):
 
 
 def event_view(record: RecordedEvent, mapper: EventMapper) -> EventView:
-    """The view of a record; never raises, so that no event keeps others from being read.
+    """The view of a record. Never raises, so one event cannot prevent reading the others.
 
-    A foreign event, or one that cannot be read, is shown as it is stored. An event of newer code
-    has the type that newer code calls it.
+    An event of another program, or one that cannot be decoded, is shown as stored. An event of
+    newer code has the type that the newer code gave it.
     """
     data = _fields(record.state)
     occurred_at = data.pop("timestamp") if isinstance(data.get("timestamp"), str) else None
@@ -53,7 +53,7 @@ def event_view(record: RecordedEvent, mapper: EventMapper) -> EventView:
 
 def _fields(state: bytes) -> dict[str, Any]:
     try:
-        if state.count(b"[") + state.count(b"{") > _NESTING_MARGIN:  # it must also be written again
+        if state.count(b"[") + state.count(b"{") > _NESTING_MARGIN:  # it must also be encodable
             msgspec.json.decode(b"[" * _NESTING_MARGIN + state + b"]" * _NESTING_MARGIN)
         return msgspec.json.decode(state, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

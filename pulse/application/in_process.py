@@ -1,4 +1,4 @@
-"""The use cases carried out in this process, on its own event store."""
+"""The use cases in this process, on its own event store."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -34,19 +34,19 @@ from pulse.projections.lists import (
 )
 from pulse.projections.order_view import OrderReader, OrderView
 
-_MOST_READ_BACKS = 32
+_MAX_READ_BACKS = 32
 _ORDERS_BETWEEN_YIELDS = 50
 
 
 class InProcessOrders:
-    """`Orders` on the log, and all else that the internal API answers about orders.
+    """`Orders` on the log, and the other queries of the internal API about orders.
 
-    A key's uniqueness is the log's primary key, no more. Every method raises DatabaseUnavailable
-    when nothing can be read now.
+    The primary key of the log alone makes keys unique. Every method raises DatabaseUnavailable if
+    nothing can be read now.
 
-    `clock` stamps each order; where it raises ClockOff the order is refused.
-    `require_served` is called before every use case, and raises DatabaseUnavailable where this
-    process may not work on the database; tools check the schema when they open the database.
+    `clock` gives the time of each order; if it raises ClockOff the order is refused.
+    `require_served` is called before every use case and raises DatabaseUnavailable if this process
+    may not use the database. Tools need none: they check the schema when they open the database.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class InProcessOrders:
         self._require_served = require_served
         self._recorded_by = origin.recorded_by("api")
         self._seeds = SplitSeeds()
-        self._read_backs = asyncio.Semaphore(_MOST_READ_BACKS)
+        self._read_backs = asyncio.Semaphore(_MAX_READ_BACKS)
 
     @property
     def mapper(self) -> EventMapper:
-        """Between events and their stored form."""
+        """Converts between events and their stored form."""
         return self._store.mapper
 
     async def place(self, requested: OrderSpec, caller: Caller, trace: Trace) -> Placed:
-        """Append the order's creation; where its version is taken, compare with what is stored."""
+        """Append the order's creation; if its version is taken, compare with the stored order."""
         self._require_served()
         command = self._command(requested, caller, trace)
         (created,) = decide(command, None)
@@ -85,9 +85,9 @@ class InProcessOrders:
     async def place_each(
         self, requested: Sequence[OrderSpec], caller: Caller, trace: Trace
     ) -> list[Placed | Exception]:
-        """Of each order what `place` would return or raise, in as few statements as possible.
+        """For each order, what `place` would return or raise, in as few statements as possible.
 
-        Where two have one key, the first gets it.
+        If two orders have the same key, the first gets it.
         """
         try:
             self._require_served()
@@ -120,9 +120,9 @@ class InProcessOrders:
         return results
 
     async def _placed_before(self, command: PlaceOrder, taken: VersionTaken) -> Placed:
-        """The order that has the key, if it has the same data.
+        """The stored order, if it has the same data.
 
-        Few are read at once: a batch that is sent again is a thousand.
+        The number of concurrent reads is bounded: a retried batch needs up to a thousand.
 
         Raises:
             AppendOutcomeUnknown: it cannot be read now.
@@ -153,11 +153,11 @@ class InProcessOrders:
         self,
         order_id: UUID,
         caller: Caller,
-        trace: Trace | None = None,  # noqa: ARG002 - of the protocol, for a call over HTTP
+        trace: Trace | None = None,  # noqa: ARG002 - of the protocol, used over HTTP
     ) -> OrderView:
-        """Read from its stream, so an accepted order is found whatever the projection does."""
+        """Read an order from its stream, so it is found even if the projection lags."""
         self._require_served()
-        await self._require_own(order_id, caller)
+        await self._require_owner(order_id, caller)
         view = await self._reader.view(order_id)
         if view is None:
             raise OrderNotFound(str(order_id))
@@ -176,12 +176,12 @@ class InProcessOrders:
         return [event_view(record, self._store.mapper) for record in records]
 
     async def orders(self, query: OrderQuery) -> OrderPage:
-        """A page of orders, newest first, from the projection's tables in one snapshot."""
+        """A page of orders, newest first, read from the projection in one snapshot."""
         self._require_served()
         return await read_orders(self._reader.database, query)
 
     async def slices(self, query: SliceQuery) -> SlicePage:
-        """A page of slices by time, from the projection's tables."""
+        """A page of slices by time, read from the projection."""
         self._require_served()
         return await read_slices(self._reader.database, query)
 
@@ -189,7 +189,7 @@ class InProcessOrders:
         """A page of the log, in commit order.
 
         Raises:
-            PositionBeyondLog: the log ends before `query.after`.
+            PositionBeyondLog: `query.after` is beyond the end of the log.
         """
         self._require_served()
         topic = None if query.type is None else TOPICS[query.type]
@@ -197,10 +197,11 @@ class InProcessOrders:
         events = tuple(event_view(record, self._store.mapper) for record in page.records)
         return EventPage(events, page.next_after)
 
-    async def _require_own(self, order_id: UUID, caller: Caller) -> None:
+    async def _require_owner(self, order_id: UUID, caller: Caller) -> None:
         """Check the owner before the history is read.
 
-        So another caller's order is answered like one that does not exist, after the same work.
+        Another caller's order is indistinguishable from one that does not exist, also by the time
+        that the answer takes.
         """
         if not caller.is_internal:
             key = await self._reader.key_of(order_id)

@@ -1,4 +1,4 @@
-"""The facts about log, queue and workers, and the notices: what a person should see and do."""
+"""Notices: what a person should know and do about log, queue and workers."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
@@ -24,20 +24,20 @@ from pulse.projections.overview import (
 _log = structlog.get_logger(__name__)
 
 MAX_BEHIND_SECONDS: Final = 10.0
-"""A projection further behind the log is not ready."""
+"""A projection that is further behind the log is not ready."""
 
 MAX_WAIT_WITHOUT_WORKER_SECONDS: Final = 10.0
 MAX_WAIT_SECONDS: Final = 60.0
-"""An order that waits for longer although workers are present needs a person."""
+"""An order that waits longer although workers are present needs a person."""
 
 MANY_FAILED: Final = 5
-"""So many FAILED orders within LATELY_SECONDS need a person."""
+"""This many FAILED orders within LATELY_SECONDS need a person."""
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of log, projection, queue and workers at one time.
 
-    `audit` is None where the role may not read it, or its tables are locked; `projector_fault` is
+    `audit` is None if this role may not read its tables or they are locked. `projector_fault` is
     why this process cannot continue the projection, None if it can or does not project.
     """
 
@@ -49,12 +49,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     projector_fault: str | None = None
 
 
-async def read_facts(connection: Connection, timeout_seconds: float) -> Facts:
-    """The facts now, at a cost that does not grow with log or queue.
+async def read_health_snapshot(connection: Connection, timeout_seconds: float) -> HealthSnapshot:
+    """The snapshot now, at a cost that does not grow with log or queue.
 
     A claim is overdue after `timeout_seconds`.
     """
-    return Facts(
+    return HealthSnapshot(
         log=await read_log_state(connection),
         lag=await read_lag(connection),
         queue=await read_queue_health(connection),
@@ -71,9 +71,9 @@ async def _read_audit(connection: Connection) -> AuditState | None:
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """A stable code, and a sentence that says what is wrong and what to do.
+    """A stable code, and a message that says what is wrong and what to do.
 
-    With `needs_person` it does not pass by itself, and `pulse status` exits with 1.
+    With `needs_person` the problem does not go away by itself, and `pulse status` exits with 1.
     """
 
     code: str
@@ -81,39 +81,39 @@ class Notice(msgspec.Struct, frozen=True):
     needs_person: bool
 
 
-def notices_of(facts: Facts) -> tuple[Notice, ...]:
-    """Every notice that follows from these facts, the most severe first."""
+def notices_of(snapshot: HealthSnapshot) -> tuple[Notice, ...]:
+    """The notices for this snapshot, the most severe first."""
     return (
-        *_of_the_log(facts),
-        *_of_the_audit(facts),
-        *_of_the_projection(facts),
-        *_of_orders(facts),
+        *_log_notices(snapshot),
+        *_audit_notices(snapshot),
+        *_projection_notices(snapshot),
+        *_order_notices(snapshot),
     )
 
 
 def sequence_below_position(log: LogState, position: int) -> str | None:
-    """Why what is appended now would never be projected, or None if it would be."""
+    """Why new events would never be projected, or None if they would."""
     if log.last_issued is None or log.last_issued >= position:
         return None
     return (
         f"the log's sequence is at {log.last_issued}, below the projected position {position}, so "
-        f"that new events would never be projected: {_setval(log, position)}, then run "
+        f"new events would never be projected: {_setval(log, position)}, then run "
         "`pulse projections audit`"
     )
 
 
 def next_id_taken(log: LogState, position: int) -> str | None:
-    """Why appends fail for a sequence that is behind the log, or None if they do not."""
+    """Why appends fail because the sequence is behind the log, or None if they do not."""
     if not log.next_taken:
         return None
     return (
-        f"the log's sequence is at {log.last_issued}, below the log's end at {log.end}, so that "
+        f"the log's sequence is at {log.last_issued}, below the log's end at {log.end}, so "
         f"new events get ids that are taken: {_setval(log, position)}"
     )
 
 
-def _of_the_log(facts: Facts) -> Iterator[Notice]:
-    log, position = facts.log, facts.lag.position
+def _log_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    log, position = snapshot.log, snapshot.lag.position
     below = sequence_below_position(log, position)
     if below is not None:
         yield Notice("sequence_below_position", below, needs_person=True)
@@ -123,76 +123,79 @@ def _of_the_log(facts: Facts) -> Iterator[Notice]:
     elif log.first_beyond is not None:
         message = (
             f"the log has an event with id {log.first_beyond}, beyond its sequence at "
-            f"{log.last_issued}, which is not projected until the sequence has passed it: "
-            f"{_setval(log, position)} if the event belongs there, else have the table's owner "
-            "delete it"
+            f"{log.last_issued}; it is not projected until the sequence has passed it: "
+            f"{_setval(log, position)} if the event belongs in the log, otherwise let the owner "
+            "of the table delete it"
         )
         yield Notice("id_beyond_sequence", message, needs_person=True)
     if position > log.end:
         message = (
             f"the log ends at {log.end}, before the projected position {position}: events were "
             "deleted or the log was restored to an earlier point; restore it from a backup, or run "
-            "`pulse rebuild` to make the queue what the log says"
+            "`pulse rebuild` to rebuild the queue from the log"
         )
         yield Notice("log_shorter_than_position", message, needs_person=True)
     if log.last_issued is None:
         message = (
-            "this role may not read the log's sequence, so ids beyond it are not noticed: "
+            "this role may not read the log's sequence, so ids beyond it are not detected: "
             f"GRANT USAGE ON SEQUENCE {log.sequence}"
         )
         yield Notice("sequence_unreadable", message, needs_person=False)
 
 
-def _of_the_audit(facts: Facts) -> Iterator[Notice]:
-    if facts.audit is None:
+def _audit_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    if snapshot.audit is None:
         message = (
             "the tables queue_audit and queue_audit_findings cannot be read: grant this role the "
             "same rights as on order_queue, or end the session that locks them"
         )
         yield Notice("audit_unreadable", message, needs_person=False)
         return
-    found = facts.audit.findings
+    found = snapshot.audit.findings
     lacking = found.get("MISSING", 0) + found.get("OUTDATED", 0)
     if lacking:
         message = (
-            f"{_orders(lacking)} of the log missing from the queue, or in it without an outcome: "
-            "`pulse projections audit` names them, `pulse projections retry ORDER_ID` brings one in"
+            f"{_orders(lacking)} of the log missing from the queue, or outdated there: "
+            "`pulse projections audit` lists them, `pulse projections retry ORDER_ID` repairs one"
         )
         yield Notice("orders_missing", message, needs_person=True)
     unlogged = found.get("UNLOGGED", 0)
     if unlogged:
         message = (
-            f"{_orders(unlogged)} in the queue with events that the log lacks: "
-            "`pulse projections audit` names them; restore the log from a backup, or run "
-            "`pulse rebuild` to make the queue what the log says"
+            f"{_orders(unlogged)} in the queue with events that are not in the log: "
+            "`pulse projections audit` lists them; restore the log from a backup, or run "
+            "`pulse rebuild` to rebuild the queue from the log"
         )
         yield Notice("orders_unlogged", message, needs_person=True)
 
 
-def _of_the_projection(facts: Facts) -> Iterator[Notice]:
-    lag = facts.lag
+def _projection_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    lag = snapshot.lag
     if lag.behind_seconds > MAX_BEHIND_SECONDS:
         message = (
-            f"the projection is {lag.behind_seconds:.0f} s behind: check that a process of Pulse "
-            "runs (`pulse up`), and read its log"
+            f"the projection is {lag.behind_seconds:.0f} s behind: check that a Pulse process "
+            "is running (`pulse up`), and read its log"
         )
         yield Notice("projection_behind", message, needs_person=True)
-    if facts.projector_fault is not None:
-        message = f"this process cannot project, another one must: {facts.projector_fault}"
+    if snapshot.projector_fault is not None:
+        message = (
+            "this process cannot run the projection, another process must: "
+            f"{snapshot.projector_fault}"
+        )
         yield Notice("projection_left_to_others", message, needs_person=False)
     if lag.parked_orders:
         message = f"{_orders(lag.parked_orders)} parked: `pulse projections status` says why"
         yield Notice("orders_parked", message, needs_person=True)
 
 
-def _of_orders(facts: Facts) -> Iterator[Notice]:
-    queue, workers = facts.queue, facts.workers
-    yield from _waiting(facts)
+def _order_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    queue, workers = snapshot.queue, snapshot.workers
+    yield from _waiting_notices(snapshot)
     if workers.overdue_claims:
         claims = f"{workers.overdue_claims:,} claim{'' if workers.overdue_claims == 1 else 's'}"
         message = (
             f"gone workers hold {claims} older than {workers.timeout_seconds:g} s: start workers "
-            "(`pulse background`) to end them"
+            "(`pulse background`) to time them out"
         )
         yield Notice("claims_overdue", message, needs_person=True)
     if queue.for_newer_code:
@@ -216,8 +219,8 @@ def _of_orders(facts: Facts) -> Iterator[Notice]:
         yield Notice("orders_failing", message, needs_person=True)
 
 
-def _waiting(facts: Facts) -> Iterator[Notice]:
-    queue, workers = facts.queue, facts.workers
+def _waiting_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    queue, workers = snapshot.queue, snapshot.workers
     if workers.present:
         if queue.oldest_waiting_seconds > MAX_WAIT_SECONDS:
             message = (
@@ -243,12 +246,12 @@ def _orders(count: int) -> str:
 
 
 def _setval(log: LogState, position: int) -> str:
-    """The call that moves the sequence past every id that is taken or projected."""
+    """The SQL call that moves the sequence past every id that is taken or projected."""
     return f"call setval('{log.sequence}', {max(log.end, position)}) in SQL"
 
 
 class NoticeWatch(Job[tuple[Notice, ...]]):
-    """Logs notices as they come and go; those that need a person as warnings."""
+    """Logs notices when they are raised and cleared, as warnings if they need a person."""
 
     name = "notices"
     poll_seconds = 5.0
@@ -258,7 +261,7 @@ class NoticeWatch(Job[tuple[Notice, ...]]):
         self._known: frozenset[tuple[str, bool]] = frozenset()
 
     async def run_once(self) -> tuple[Notice, ...]:
-        """Log what has changed since the last time; returns the notices now.
+        """Log the changes since the last call and return the current notices.
 
         Raises:
             DatabaseUnavailable: they cannot be read.

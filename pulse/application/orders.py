@@ -1,4 +1,4 @@
-"""The use cases of every caller, in this process or over HTTP, and what they answer."""
+"""The use cases of every caller, in this process or over HTTP, and their results."""
 
 from typing import Protocol
 from uuid import UUID
@@ -13,7 +13,7 @@ from pulse.projections.order_view import OrderView
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """The order that has the key; `created` if this call created it."""
+    """The order with this key; `created` is True if this call created it."""
 
     order_id: UUID
     order_unique_key: str
@@ -21,7 +21,7 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: after that position of the log, of that type or of all."""
+    """Selects events: those after a position of the log, of one type or of all."""
 
     limit: int
     after: int = 0
@@ -29,7 +29,7 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """Events in commit order; `next_after` is the last position read, where to continue."""
+    """Events in commit order. `next_after` is the last position scanned: continue from there."""
 
     events: tuple[EventView, ...]
     next_after: int
@@ -44,25 +44,25 @@ class OrderNotFound(PulseError):
 
 
 class Orders(Protocol):
-    """What every caller may ask, in this process or of another one over HTTP.
+    """What every caller may do, in this process or over HTTP.
 
-    Every method raises DatabaseUnavailable when it cannot be answered now; over HTTP PulseAway, and
-    PulseBusy or PulseFailed as Pulse itself answers.
+    Every method raises DatabaseUnavailable if it cannot be answered now. Over HTTP it raises
+    PulseUnavailable instead, and PulseBusy or PulseFailed if Pulse answers so.
     """
 
     async def place(self, requested: OrderSpec, caller: Caller, trace: Trace) -> Placed:
-        """Place an order; the same request again is answered with the same order.
+        """Place an order. The same request again returns the same order.
 
         Raises:
             OrderUniqueKeyTaken: an order with other data has the key.
-            ClockOff: this process may take no orders; nothing was accepted.
+            ClockOff: this process may not accept orders; nothing was accepted.
             AppendRefused: nothing was accepted.
-            AppendOutcomeUnknown: the same key asked again will tell.
+            AppendOutcomeUnknown: a retry with the same key resolves it.
         """
 
     async def order(self, order_id: UUID, caller: Caller, trace: Trace | None = None) -> OrderView:
         """One order with its slices and its claim.
 
         Raises:
-            OrderNotFound: there is none, or none that is this caller's own: the two are alike.
+            OrderNotFound: there is none, or it belongs to another caller.
         """

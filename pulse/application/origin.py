@@ -1,4 +1,4 @@
-"""Where facts come from: the clock, the process that records them, and the ids of calls."""
+"""What events and calls are marked with: time, process, split seed, trace and request ids."""
 
 import os
 import random
@@ -18,7 +18,7 @@ Clock = Callable[[], datetime]
 
 _ID_BITS = 48
 _SEEDS_AT_ONCE = 512
-call_ids = random.Random()  # noqa: S311 - unique, not secret
+call_ids = random.Random()  # noqa: S311 - unique, need not be secret
 
 
 def system_clock() -> datetime:
@@ -27,7 +27,7 @@ def system_clock() -> datetime:
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """This process as it signs events: unique for each start, so a claim names one life of it."""
+    """The identity of this process in events and claims; each start of a process has its own."""
 
     instance: str
 
@@ -37,14 +37,14 @@ class Origin(msgspec.Struct, frozen=True):
         return cls(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
 
     def recorded_by(self, component: str) -> RecordedBy:
-        """The signature of a component of this process."""
+        """The `recorded_by` of a component of this process."""
         return RecordedBy(
             component=component, instance=self.instance, code_version=pulse.__version__
         )
 
 
 class SplitSeeds:
-    """Unpredictable unsigned 64-bit numbers, taken from the system many at a time."""
+    """Unpredictable unsigned 64-bit numbers from the system's random source, read in bulk."""
 
     def __init__(self) -> None:
         self._seeds: Iterator[tuple[int]] = iter(())
@@ -58,10 +58,10 @@ class SplitSeeds:
 
 
 def new_trace_id() -> str:
-    """An id for a call that brought none: `t`, unix seconds, 12 hex digits."""
+    """A trace id for a call without one: `t`, unix seconds, 12 hex digits."""
     return f"t{int(time.time())}{call_ids.getrandbits(_ID_BITS):012x}"
 
 
 def new_request_id() -> str:
-    """The same for a request: `r`, unix seconds, 12 hex digits."""
+    """A request id for a call without one: `r`, unix seconds, 12 hex digits."""
     return f"r{int(time.time())}{call_ids.getrandbits(_ID_BITS):012x}"

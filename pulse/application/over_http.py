@@ -1,6 +1,6 @@
-"""The use cases over HTTP: a Pulse API in another process, called in the name of each caller.
+"""The use cases over HTTP: calls a Pulse API in another process on behalf of each caller.
 
-Answers are read strictly: nothing is taken for more than it says.
+Answers are validated strictly: anything unexpected is an error.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ T = TypeVar("T")
 
 ON_BEHALF_OF: Final = "X-Pulse-On-Behalf-Of"
 MAX_ANSWER_BYTES: Final = 256 * 1024
-"""Far above an order of a hundred slices."""
-AWAY: Final = (
+"""Far more than an order of a hundred slices needs."""
+UNAVAILABLE: Final = (
     "Pulse does not answer, so it is not known whether this request was processed: retry with the "
     "same order_unique_key"
 )
 _BUSY: Final = (
-    "Pulse takes no more requests of this caller now: this one was not processed, try again later"
+    "Pulse refuses more requests of this caller for now: this one was not processed, retry later"
 )
 _ORDERS: Final = "internal/orders"
-_AWAY_STATUSES: Final = frozenset(
+_UNAVAILABLE_STATUSES: Final = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.BAD_GATEWAY,
@@ -49,23 +49,23 @@ _AWAY_STATUSES: Final = frozenset(
 _REFUSES_GATEWAY: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
-class PulseAway(PulseError):
-    """Pulse gave no answer, or none for now; a retry with the same key tells what happened."""
+class PulseUnavailable(PulseError):
+    """Pulse did not answer, or is unavailable. A retry with the same key resolves what happened."""
 
 
 class PulseBusy(PulseError):
-    """Pulse refuses this caller for now; the request was not processed."""
+    """Pulse rate-limits this caller; the request was not processed."""
 
 
 class PulseFailed(PulseError):
-    """Pulse answered with what callers must not see; the log says why."""
+    """Pulse gave an unexpected answer, which callers must not see; the log says why."""
 
 
-class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the client, in seconds. A call ends within `call_seconds`, all its tries included.
+class HttpClientLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of the client. A call ends within `call_seconds`, all its attempts included.
 
-    Only a connection that failed is tried again, `attempts` times in all: never after a timeout and
-    never after an answer. The order's key makes that safe.
+    A call is attempted up to `attempts` times, but only retried after a failed connection: never
+    after a timeout or an answer. The order's key makes a retry safe.
     """
 
     connections: int = 100
@@ -77,45 +77,45 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrdersOverHttp:
-    """`Orders` of the Pulse API that `http` has for its base, known there as the gateway.
+    """`Orders` of the Pulse API at the base URL of `http`, called as the service `gateway`.
 
-    Without a service token no Pulse would answer, so none is asked.
+    Without a service token Pulse would refuse every call, so none is made.
     """
 
-    def __init__(self, http: httpx.AsyncClient, limits: HttpLimits) -> None:
+    def __init__(self, http: httpx.AsyncClient, limits: HttpClientLimits) -> None:
         self._http = http
         self._limits = limits
 
     async def place(self, requested: OrderSpec, caller: Caller, trace: Trace) -> Placed:
-        """Post the order; an answer that is not about this very order is taken for a failure."""
+        """Post the order. An answer about another order is a failure."""
         key = requested.order_unique_key
         own_id = order_id_for(caller.key_scope, key)
         body = msgspec.json.encode(requested)
-        answer = await self._ask("POST", _ORDERS, _headers(caller, trace), body)
+        answer = await self._call("POST", _ORDERS, _headers(caller, trace), body)
         if answer.status_code not in {HTTPStatus.CREATED, HTTPStatus.OK}:
-            taken = _says(answer, HTTPStatus.CONFLICT, "DUPLICATE_ORDER_UNIQUE_KEY")
+            taken = _is_refusal_with(answer, HTTPStatus.CONFLICT, "DUPLICATE_ORDER_UNIQUE_KEY")
             raise OrderUniqueKeyTaken(key, own_id) if taken else _refusal(answer)
         placed = _read(answer, _Placed)
         if (placed.order_id, placed.order_unique_key) != (own_id, key):
-            raise _failed(answer, "it answered for another caller or key")
+            raise _failed(answer, "the answer is for another caller or key")
         return Placed(own_id, key, created=answer.status_code == HTTPStatus.CREATED)
 
     async def order(self, order_id: UUID, caller: Caller, trace: Trace | None = None) -> OrderView:
-        """Ask for the order; that it is the caller's own is checked here once more."""
-        answer = await self._ask("GET", f"{_ORDERS}/{order_id}", _headers(caller, trace))
+        """Read the order. Its owner is checked here again."""
+        answer = await self._call("GET", f"{_ORDERS}/{order_id}", _headers(caller, trace))
         if answer.status_code != HTTPStatus.OK:
-            missing = _says(answer, HTTPStatus.NOT_FOUND, "ORDER_NOT_FOUND")
+            missing = _is_refusal_with(answer, HTTPStatus.NOT_FOUND, "ORDER_NOT_FOUND")
             raise OrderNotFound(str(order_id)) if missing else _refusal(answer)
         view = _read(answer, OrderView)
         if view.order_id != order_id or not caller.may_read(order_id, view.order_unique_key):
-            raise _failed(answer, "it answered with an order that is not the caller's")
+            raise _failed(answer, "the order does not belong to the caller")
         return view
 
-    async def _ask(
+    async def _call(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
     ) -> httpx.Response:
         if "Authorization" not in self._http.headers:
-            raise PulseAway(AWAY)
+            raise PulseUnavailable(UNAVAILABLE)
         retry = Retry(self._limits.retry)
         attempts_left = self._limits.attempts
         try:
@@ -123,28 +123,30 @@ class OrdersOverHttp:
                 while True:
                     attempts_left -= 1
                     try:
-                        return await self._once(method, path, headers, body)
+                        return await self._attempt(method, path, headers, body)
                     except httpx.TransportError as error:
                         if isinstance(error, httpx.TimeoutException) or not attempts_left:
                             raise
                     await retry.wait()
         except (httpx.RequestError, TimeoutError) as error:
-            _log.warning("pulse.away", reason=type(error).__name__)
-            raise PulseAway(AWAY) from None
+            _log.warning("pulse.unavailable", reason=type(error).__name__)
+            raise PulseUnavailable(UNAVAILABLE) from None
 
-    async def _once(
+    async def _attempt(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None
     ) -> httpx.Response:
-        """One request, of whose answer at most MAX_ANSWER_BYTES are read."""
+        """One request. At most MAX_ANSWER_BYTES of its answer are read."""
         content = bytearray()
         sent = self._http.stream(method, path, headers=headers, content=body)
         async with sent as answer:
             if answer.headers.get("content-encoding", "identity") != "identity":
-                raise _failed(answer, "its answer is compressed, though none was asked for")
+                raise _failed(
+                    answer, "the answer is compressed although the request did not allow it"
+                )
             async for piece in answer.aiter_bytes():
                 content += piece
                 if len(content) > MAX_ANSWER_BYTES:
-                    raise _failed(answer, f"its answer is longer than {MAX_ANSWER_BYTES:,} bytes")
+                    raise _failed(answer, f"the answer is longer than {MAX_ANSWER_BYTES:,} bytes")
         return httpx.Response(answer.status_code, content=bytes(content))
 
 
@@ -153,14 +155,14 @@ async def open_orders_over_http(
     base_url: str,
     service_token: str | None,
     *,
-    limits: HttpLimits | None = None,
+    limits: HttpClientLimits | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[OrdersOverHttp]:
-    """The orders of the API at `base_url`, over one pool of connections that are kept alive.
+    """The orders of the API at `base_url`, over a pool of keep-alive connections.
 
-    No proxy of the environment is used: the service token goes to that API alone.
+    Proxy variables of the environment are ignored: the service token goes only to that API.
     """
-    limits = limits or HttpLimits()
+    limits = limits or HttpClientLimits()
     known = {"Authorization": f"Bearer {service_token}"} if service_token else {}
     async with open_client(
         "PULSE_API_BASE_URL",
@@ -208,7 +210,7 @@ def _read(answer: httpx.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except (ValueError, RecursionError):
-        raise _failed(answer, "it cannot be read") from None
+        raise _failed(answer, "the answer cannot be decoded") from None
 
 
 def _code_in(answer: httpx.Response) -> str | None:
@@ -218,24 +220,24 @@ def _code_in(answer: httpx.Response) -> str | None:
         return None
 
 
-def _says(answer: httpx.Response, status: int, code: str) -> bool:
-    """Whether Pulse itself refuses with this status and code; a proxy could send either alone."""
+def _is_refusal_with(answer: httpx.Response, status: int, code: str) -> bool:
+    """Whether Pulse itself gave this status and code; a proxy could send only the status."""
     return answer.status_code == status and _code_in(answer) == code
 
 
 def _refusal(answer: httpx.Response) -> PulseError:
-    """What an answer that grants nothing means to the caller of the gateway."""
+    """The error of an unsuccessful answer, as the caller of the gateway sees it."""
     status = answer.status_code
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return PulseBusy(_BUSY)
     if status in _REFUSES_GATEWAY:
-        _log.error("pulse.refuses_gateway", status=status)
-        return PulseAway(AWAY)
-    if status in _AWAY_STATUSES:
-        return PulseAway(AWAY)
-    return _failed(answer, _code_in(answer) or "it gives no reason that can be read")
+        _log.error("pulse.refused_gateway", status=status)
+        return PulseUnavailable(UNAVAILABLE)
+    if status in _UNAVAILABLE_STATUSES:
+        return PulseUnavailable(UNAVAILABLE)
+    return _failed(answer, _code_in(answer) or "no readable error code")
 
 
 def _failed(answer: httpx.Response, reason: str) -> PulseFailed:
-    """The failure, without what is in the answer."""
+    """The error, without the content of the answer."""
     return PulseFailed(f"Pulse answered {answer.status_code}: {reason}")

@@ -1,4 +1,4 @@
-"""Whether this process can do its own work now, check by check, and what a person should see."""
+"""Readiness: whether this process can do its own work now, check by check."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -7,24 +7,24 @@ import msgspec
 
 from pulse.application.notices import (
     MAX_BEHIND_SECONDS,
-    Facts,
+    HealthSnapshot,
     Notice,
     next_id_taken,
     notices_of,
-    read_facts,
+    read_health_snapshot,
     sequence_below_position,
 )
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.postgres.migrations import AppliedRevision, read_applied
 
-_UNKNOWN = "unknown until database and schema are well"
+_UNKNOWN = "unknown until the checks of database and schema pass"
 
 
-class Ready(msgspec.Struct, frozen=True):
-    """Each check's name with what is wrong, None where all is well; and what a person should know.
+class ReadinessReport(msgspec.Struct, frozen=True):
+    """Each check with what is wrong, None if it passes; and the notices for a person.
 
-    `parked_orders` are set aside for a person, `orders_for_newer_code` wait for a newer process;
-    neither keeps this one from its work, and no notice does.
+    `parked_orders` need a person, `orders_for_newer_code` wait for a newer process. Neither these
+    nor any notice makes this process unready.
     """
 
     checks: dict[str, str | None]
@@ -36,12 +36,12 @@ class Ready(msgspec.Struct, frozen=True):
 class Readiness:
     """The checks behind `/health/ready`.
 
-    Only what this process cannot do itself makes it not ready. What another process or the
-    installation lacks is a notice: taking this process out of service would not help.
+    A process is not ready only if it cannot do its own work. A problem of another process or of the
+    installation is a notice: taking this process out of service would not help.
 
-    The parts of the process say why they cannot work, None if they can: `schema` judges the
-    revisions that the database has; `append` may probe, within 2 s; `projector` alone is no fault
-    while another process projects; `others` are further checks by name.
+    Each callable returns why a part of the process cannot work, or None if it can. `schema` checks
+    the revisions of the database; `append` may probe for up to 2 s; `projector` alone does not fail
+    the check while another process projects; `others` are further checks by name.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of the process, wired once
@@ -60,60 +60,64 @@ class Readiness:
         self._projector = projector
         self._others = others
         self._timeout_seconds = timeout_seconds
-        self._checking: asyncio.Task[Ready] | None = None
+        self._checking: asyncio.Task[ReadinessReport] | None = None
 
-    async def check(self) -> Ready:
-        """The state now. Callers that arrive while a check runs share its result."""
+    async def check(self) -> ReadinessReport:
+        """Check now. Concurrent callers share one check and its result."""
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check())
         return await asyncio.shield(self._checking)
 
     async def notices(self) -> tuple[Notice, ...]:
-        """The notices now.
+        """The current notices.
 
         Raises:
             DatabaseUnavailable: they cannot be read.
         """
-        return notices_of(await self._facts())
+        return notices_of(await self._read_snapshot())
 
-    async def _check(self) -> Ready:
-        append_fault, (database_fault, schema_fault, facts) = await asyncio.gather(
-            self._append(), self._database_schema_and_facts()
+    async def _check(self) -> ReadinessReport:
+        append_fault, (database_fault, schema_fault, snapshot) = await asyncio.gather(
+            self._append(), self._database_schema_and_snapshot()
         )
-        id_taken = next_id_taken(facts.log, facts.lag.position) if facts else None
+        id_taken = next_id_taken(snapshot.log, snapshot.lag.position) if snapshot else None
         checks: dict[str, str | None] = {
             "database": database_fault,
             "schema": schema_fault,
             "append": append_fault or id_taken,
-            "projection": _projection_fault(facts) if facts else _UNKNOWN,
+            "projection": _projection_fault(snapshot) if snapshot else _UNKNOWN,
             **self._others(),
         }
-        if facts is None:
-            return Ready(checks)
-        lag = facts.lag
-        return Ready(checks, lag.parked_orders, lag.orders_for_newer_code, notices_of(facts))
+        if snapshot is None:
+            return ReadinessReport(checks)
+        lag = snapshot.lag
+        return ReadinessReport(
+            checks, lag.parked_orders, lag.orders_for_newer_code, notices_of(snapshot)
+        )
 
-    async def _database_schema_and_facts(self) -> tuple[str | None, str | None, Facts | None]:
-        """The fault of the database, that of the schema, and the facts where there is neither."""
+    async def _database_schema_and_snapshot(
+        self,
+    ) -> tuple[str | None, str | None, HealthSnapshot | None]:
+        """The faults of database and schema, and the snapshot if there is neither."""
         try:
             await self._database.verify()
             schema_fault = self._schema(await self._database.read(read_applied))
-            return None, schema_fault, None if schema_fault else await self._facts()
+            return None, schema_fault, None if schema_fault else await self._read_snapshot()
         except DatabaseUnavailable as error:
-            return str(error), "unknown while the database is away", None
+            return str(error), "unknown while the database is unavailable", None
 
-    async def _facts(self) -> Facts:
-        facts = await self._database.read(
-            lambda connection: read_facts(connection, self._timeout_seconds)
+    async def _read_snapshot(self) -> HealthSnapshot:
+        snapshot = await self._database.read(
+            lambda connection: read_health_snapshot(connection, self._timeout_seconds)
         )
-        return msgspec.structs.replace(facts, projector_fault=self._projector())
+        return msgspec.structs.replace(snapshot, projector_fault=self._projector())
 
 
-def _projection_fault(facts: Facts) -> str | None:
-    lag = facts.lag
+def _projection_fault(snapshot: HealthSnapshot) -> str | None:
+    lag = snapshot.lag
     if lag.behind_seconds <= MAX_BEHIND_SECONDS:
-        return sequence_below_position(facts.log, lag.position)
-    why = f": {facts.projector_fault}" if facts.projector_fault else ""
+        return sequence_below_position(snapshot.log, lag.position)
+    why = f": {snapshot.projector_fault}" if snapshot.projector_fault else ""
     return (
         f"the order queue is {lag.behind_seconds:.0f} s behind the log at position {lag.position}, "
         f"more than {MAX_BEHIND_SECONDS:g} s{why}"

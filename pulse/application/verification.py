@@ -1,8 +1,8 @@
-"""The auditor's proof: every stored schedule derived again and compared, byte for byte.
+"""Verification of the log: derives every stored schedule again and compares it byte for byte.
 
-Reads the log alone and writes nothing. What it holds against each schedule is the order's own
-creation (its seed, its splitter version) and every rule of `SCHEDULE_RULES`. What was taken out of
-the log, or put in place of a whole history, it cannot see.
+It only reads the log. Each schedule is compared with the order's creation (its seed and splitter
+version) and checked by every rule of `SCHEDULE_RULES`. Events that were deleted from the log, and a
+history that was replaced as a whole, cannot be detected.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -37,27 +37,27 @@ from pulse.projections.parking import ParkedOrder
 
 _log = structlog.get_logger(__name__)
 
-PAGE: Final = 1000
+MAX_PAGE_EVENTS: Final = 1000
 _BEFORE_EVERY_POSITION: Final = -(2**63)
 
-Fault = Literal["DIFFERS", "BREAKS_RULE", "UNREADABLE", "NEWER_CODE"]
-"""What can be wrong with a stored schedule. NEWER_CODE is no fault of it: nothing was proved."""
+ScheduleFault = Literal["DIFFERS", "BREAKS_RULE", "UNREADABLE", "NEWER_CODE"]
+"""What can be wrong with a stored schedule. NEWER_CODE: it was not verified, and may be right."""
 
 Obstacle = Literal["PARKED", "UNREADABLE", "NEWER_CODE"]
 
 
-class Finding(msgspec.Struct, frozen=True):
+class ScheduleFinding(msgspec.Struct, frozen=True):
     """What is wrong with one order's schedule; `position` is that of its event in the log."""
 
     order_id: UUID
     position: int
-    fault: Fault
+    fault: ScheduleFault
     detail: str
     broken_rules: tuple[BrokenRule, ...] = ()
 
 
 class Unverified(msgspec.Struct, frozen=True):
-    """An order that was not verified; `position` is that of the event at which it is stuck."""
+    """An order that was not verified; `position` is that of the event that prevents it."""
 
     order_id: UUID
     position: int
@@ -66,34 +66,34 @@ class Unverified(msgspec.Struct, frozen=True):
 
     @classmethod
     def parked(cls, order: ParkedOrder) -> "Unverified":
-        """An order that the projection has set aside."""
+        """A parked order."""
         return cls(order.order_id, order.position, "PARKED", order.reason)
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """A part of the log that was verified: it ends at `position` of `end`.
+    """A verified page of the log, which ends at `position`; the whole log ends at `end`.
 
-    `slices` counts those of the schedules that could be derived. `unverified` has the events that
-    cannot be read of orders without a schedule; what is wrong with a schedule is a finding.
+    `slices` counts the slices of schedules that could be derived. `unverified` has orders that have
+    an unreadable event but no schedule; what is wrong with a schedule is a finding.
     """
 
     position: int
     end: int
     schedules: int
     slices: int
-    findings: tuple[Finding, ...]
+    findings: tuple[ScheduleFinding, ...]
     unverified: tuple[Unverified, ...]
 
 
 async def verify_log(store: EventStore) -> AsyncIterator[Verified]:
-    """Verify the log, part by part, up to where it ended when this began.
+    """Verify the log, page by page, up to its end at the time of the call.
 
     Raises:
         DatabaseUnavailable: it cannot be read.
     """
     position, end = _BEFORE_EVERY_POSITION, await store.end()
     while position < end:
-        page = await store.read_log(after=position, limit=PAGE)
+        page = await store.read_log(after=position, limit=MAX_PAGE_EVENTS)
         records = [record for record in page if record.position <= end]
         if not records:
             return
@@ -102,7 +102,7 @@ async def verify_log(store: EventStore) -> AsyncIterator[Verified]:
 
 
 async def verify_order(store: EventStore, order_id: UUID) -> Verified:
-    """Verify one order, whose schedule may not exist.
+    """Verify one order, which need not have a schedule.
 
     Raises:
         OrderNotFound: there is no such order.
@@ -114,16 +114,18 @@ async def verify_order(store: EventStore, order_id: UUID) -> Verified:
     return await _verify(store, stream, stream[-1].position)
 
 
-async def newest_terms(store: EventStore, orders: InProcessOrders, most: int) -> list[SplitTerms]:
-    """What the newest orders, at most so many, ask of a splitter; impossible ones are left out.
+async def newest_terms(
+    store: EventStore, orders: InProcessOrders, max_orders: int
+) -> list[SplitTerms]:
+    """The split terms of the newest orders, at most `max_orders`. Unreadable orders are left out.
 
     Raises:
         DatabaseUnavailable: they cannot be read.
     """
     terms: list[SplitTerms] = []
     before: int | None = None
-    while len(terms) < most:
-        limit = min(MAX_ORDERS_A_PAGE, most - len(terms))
+    while len(terms) < max_orders:
+        limit = min(MAX_ORDERS_A_PAGE, max_orders - len(terms))
         page = await orders.orders(OrderQuery(limit=limit, before=before))
         streams = await store.read_streams([order.order_id for order in page.orders])
         for order in page.orders:
@@ -137,21 +139,21 @@ async def newest_terms(store: EventStore, orders: InProcessOrders, most: int) ->
 
 
 def require_accepted(created: OrderCreated) -> None:
-    """Refuse what no order can have been: altered to a billion slices, say.
+    """Refuse a creation that Pulse cannot have accepted, such as one altered to a billion slices.
 
     Raises:
-        HistoryBroken: it says what cannot be.
+        HistoryBroken: the creation was altered; the error says how.
     """
     if created.originator_id != order_id_for(created.key_scope, created.order_unique_key):
-        raise HistoryBroken("its id does not follow from its key")
+        raise HistoryBroken("its id is not derived from its key")
     if created.timestamp.utcoffset() != timedelta(0):
         raise HistoryBroken("its time is not in UTC")
     if created.splitter_version < 1:
-        raise HistoryBroken(f"there never was a splitter version {created.splitter_version}")
+        raise HistoryBroken(f"there was never a splitter version {created.splitter_version}")
     try:
         require_valid_order(created.spec)
     except OrderRefused as refusal:
-        raise HistoryBroken(f"no such order was ever accepted: {refusal}") from None
+        raise HistoryBroken(f"Pulse never accepted such an order: {refusal}") from None
 
 
 async def _verify(store: EventStore, records: Sequence[RecordedEvent], end: int) -> Verified:
@@ -160,12 +162,12 @@ async def _verify(store: EventStore, records: Sequence[RecordedEvent], end: int)
     order_ids = {record.originator_id for record in scheduled} | {o.order_id for o in unread}
     streams = await store.read_streams(list(order_ids)) if order_ids else {}
     slices = 0
-    findings: list[Finding] = []
+    findings: list[ScheduleFinding] = []
     for record in scheduled:
         try:
             finding, count = _verify_schedule(store.mapper, streams[record.originator_id], record)
         except Exception as error:  # noqa: BLE001 - one altered order must not hide the others
-            finding, count = _finding(record, *_why_unread(error, record)), 0
+            finding, count = _finding(record, *_unreadable_reason(error, record)), 0
         slices += count
         findings += [finding] if finding is not None else []
     unverified = tuple(
@@ -178,7 +180,7 @@ async def _verify(store: EventStore, records: Sequence[RecordedEvent], end: int)
 
 
 def _obstacle(mapper: EventMapper, record: RecordedEvent) -> Unverified | None:
-    """What keeps the event from being read, if anything; other programs' events are no orders."""
+    """Why the event cannot be read, or None. Events of other programs are skipped."""
     if not mapper.owns(record.topic):
         return None
     try:
@@ -186,11 +188,11 @@ def _obstacle(mapper: EventMapper, record: RecordedEvent) -> Unverified | None:
         if isinstance(event, OrderCreated):
             require_accepted(event)
     except Exception as error:  # noqa: BLE001 - one altered order must not hide the others
-        return Unverified(record.originator_id, record.position, *_why_unread(error, record))
+        return Unverified(record.originator_id, record.position, *_unreadable_reason(error, record))
     return None
 
 
-def _why_unread(
+def _unreadable_reason(
     error: Exception, record: RecordedEvent
 ) -> tuple[Literal["UNREADABLE", "NEWER_CODE"], str]:
     match error:
@@ -206,7 +208,7 @@ def _why_unread(
 
 def _verify_schedule(
     mapper: EventMapper, stream: Sequence[RecordedEvent], record: RecordedEvent
-) -> tuple[Finding | None, int]:
+) -> tuple[ScheduleFinding | None, int]:
     """What is wrong with this schedule, if anything, and how many slices it has."""
     created, scheduled = _creation_and_schedule(mapper.events_of(stream))
     derived = split(created.terms, created.splitter_version)
@@ -226,7 +228,7 @@ def _creation_and_schedule(events: Iterable[Event]) -> tuple[OrderCreated, Slice
     """The two events of a COMPLETED order.
 
     Raises:
-        HistoryBroken: they do not follow each other, or the creation is not one that Pulse takes.
+        HistoryBroken: these are not the events of such an order, or its creation was altered.
     """
     history = tuple(events)
     for event in history[:1]:
@@ -237,24 +239,24 @@ def _creation_and_schedule(events: Iterable[Event]) -> tuple[OrderCreated, Slice
         case (OrderCreated() as created, SlicesScheduled() as scheduled):
             return created, scheduled
         case _:
-            raise HistoryBroken("the order has a schedule and no creation before it")
+            raise HistoryBroken("the order has a schedule but no creation before it")
 
 
 def _first_difference(
     created: OrderCreated, scheduled: SlicesScheduled, derived: Sequence[Slice]
 ) -> str | None:
-    """The first slice that is not as it is derived; None where every one is."""
+    """The first difference between stored and derived schedule, or None."""
     stored = scheduled.slices
     for one, other in zip(stored, derived, strict=False):
         if one != other:
             number = other.sequence_number
-            return f"slice {number} is stored as {_in_words(one)}, derived {_in_words(other)}"
+            return f"slice {number} is stored as {_slice_text(one)}, derived {_slice_text(other)}"
     if len(stored) != len(derived):
         return f"{len(stored)} slices are stored, {len(derived)} derived"
     if scheduled.splitter_version != created.splitter_version:
         return (
-            f"stored as of splitter version {scheduled.splitter_version}, "
-            f"the creation asks for {created.splitter_version}"
+            f"stored with splitter version {scheduled.splitter_version}, "
+            f"but the creation has {created.splitter_version}"
         )
     return None
 
@@ -262,7 +264,7 @@ def _first_difference(
 def _first_altered_byte(
     mapper: EventMapper, events: Iterable[Event], stream: Sequence[RecordedEvent]
 ) -> str | None:
-    """The first byte that is not as Pulse writes the two events; None where every one is."""
+    """The first byte that differs from the events as Pulse encodes them, or None."""
     own = [record for record in stream if mapper.owns(record.topic)]
     for event, record in zip(events, own, strict=True):
         written = mapper.to_stored_event(event).state
@@ -270,18 +272,18 @@ def _first_altered_byte(
             pairs = enumerate(zip(written, record.state, strict=False))
             place = next((i for i, (one, other) in pairs if one != other), len(written))
             return (
-                f"every slice is as derived, but {type(event).__name__} is stored in other bytes "
-                f"than it is written in, from byte {place + 1} on"
+                f"every slice is as derived, but the stored bytes of {type(event).__name__} differ "
+                f"from its encoding, from byte {place + 1} on"
             )
     return None
 
 
-def _in_words(s: Slice) -> str:
+def _slice_text(s: Slice) -> str:
     at = msgspec.to_builtins(s.scheduled_at)
     return f"number {s.sequence_number}, {s.quantity} shares at {at}"
 
 
 def _finding(
-    record: RecordedEvent, fault: Fault, detail: str, broken: tuple[BrokenRule, ...] = ()
-) -> Finding:
-    return Finding(record.originator_id, record.position, fault, detail, broken)
+    record: RecordedEvent, fault: ScheduleFault, detail: str, broken: tuple[BrokenRule, ...] = ()
+) -> ScheduleFinding:
+    return ScheduleFinding(record.originator_id, record.position, fault, detail, broken)

@@ -8,7 +8,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application.notices import Facts, Notice, notices_of, read_facts
+from pulse.application.notices import HealthSnapshot, Notice, notices_of, read_health_snapshot
 from pulse.cli.exits import NOT_WELL, on_postgres
 from pulse.cli.projections import finding_text
 from pulse.cli.terminal import AsJson, counted, duration, echo, output
@@ -39,17 +39,17 @@ class _Status(msgspec.Struct, frozen=True):
 
     append_fault: AppendFault | None
     queue: QueueOverview
-    facts: Facts
+    snapshot: HealthSnapshot
     audited: _Audited
 
     @property
     def notices(self) -> tuple[Notice, ...]:
         """What a person should see, with the audit as it is now."""
         found = Counter(finding.fault for finding in self.audited.findings)
-        audit = self.facts.audit
+        audit = self.snapshot.audit
         if audit is not None:
             audit = msgspec.structs.replace(audit, findings=dict(found))
-        found_notices = notices_of(msgspec.structs.replace(self.facts, audit=audit))
+        found_notices = notices_of(msgspec.structs.replace(self.snapshot, audit=audit))
         if self.append_fault is None:
             return found_notices
         return (_append_refused(self.append_fault), *found_notices)
@@ -95,12 +95,14 @@ def status(
 
     async def read(tools: Tools) -> _Status:
         timeout_seconds, database = settings.timeout_seconds, tools.database
-        facts = await database.read(lambda connection: read_facts(connection, timeout_seconds))
+        snapshot = await database.read(
+            lambda connection: read_health_snapshot(connection, timeout_seconds)
+        )
         return _Status(
             append_fault=await database.read(probe_append),
             queue=await read_queue_overview(database),
-            facts=facts,
-            audited=await _audited(tools.audit, facts),
+            snapshot=snapshot,
+            audited=await _audited(tools.audit, snapshot),
         )
 
     found = on_postgres(read, settings)
@@ -113,14 +115,14 @@ def status(
         raise typer.Exit(NOT_WELL)
 
 
-async def _audited(audit: Audit, facts: Facts) -> _Audited:
+async def _audited(audit: Audit, snapshot: HealthSnapshot) -> _Audited:
     """The newest windows compared now, and what the background found, where that is still so."""
     found: dict[AuditFinding, None] = {}
-    from_position = facts.lag.position
+    from_position = snapshot.lag.position
     async for window in audit.newest_windows(max_seconds=_MAX_AUDIT_SECONDS):
         found |= dict.fromkeys(window.findings)
         from_position = window.after
-    if facts.audit is not None and facts.audit.findings:
+    if snapshot.audit is not None and snapshot.audit.findings:
         kept = await audit.kept_findings(_MAX_KEPT_FINDINGS)
         found |= dict.fromkeys(await audit.confirmed(finding.position for finding in kept))
     findings = tuple(sorted(found, key=lambda finding: finding.position))
@@ -139,7 +141,7 @@ def _append_refused(fault: AppendFault) -> Notice:
 def _render(status: _Status) -> Iterator[Text]:
     """For people, line by line."""
     yield from _queue(status.queue)
-    yield from _claims(status.facts.workers)
+    yield from _claims(status.snapshot.workers)
     yield from _projection(status)
     yield from _audit(status)
     yield Text("")
@@ -154,7 +156,7 @@ def _render(status: _Status) -> Iterator[Text]:
 
 def _machine_form(status: _Status) -> dict[str, Any]:
     """For scripts."""
-    queue, workers, lag = status.queue, status.facts.workers, status.facts.lag
+    queue, workers, lag = status.queue, status.snapshot.workers, status.snapshot.lag
     return {
         "healthy": not status.needs,
         "needs": status.needs,
@@ -169,14 +171,14 @@ def _machine_form(status: _Status) -> dict[str, Any]:
         "claims": {"workers_present": workers.present, "by_worker": workers.claims},
         "projection": {
             "position": lag.position,
-            "log_end": status.facts.log.end,
+            "log_end": status.snapshot.log.end,
             "behind_seconds": lag.behind_seconds,
         },
         "parked_orders": lag.parked_orders,
         "audit": {
             "from_position": status.audited.from_position,
             "findings": status.audited.findings,
-            "background": status.facts.audit,
+            "background": status.snapshot.audit,
         },
     }
 
@@ -207,7 +209,7 @@ def _claims(workers: Workers) -> Iterator[Text]:
 
 
 def _projection(status: _Status) -> Iterator[Text]:
-    lag, log_end = status.facts.lag, status.facts.log.end
+    lag, log_end = status.snapshot.lag, status.snapshot.log.end
     yield Text("")
     yield Text("Projection", "bold")
     if lag.position > log_end:
@@ -221,7 +223,11 @@ def _projection(status: _Status) -> Iterator[Text]:
 
 
 def _audit(status: _Status) -> Iterator[Text]:
-    audited, background, position = status.audited, status.facts.audit, status.facts.lag.position
+    audited, background, position = (
+        status.audited,
+        status.snapshot.audit,
+        status.snapshot.lag.position,
+    )
     yield Text("")
     yield Text("Audit", "bold")
     compared = counted(max(0, position - audited.from_position), "position")

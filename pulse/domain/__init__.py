@@ -1,4 +1,4 @@
-"""The pure core: orders, their events, and the splitting with its rules.
+"""The pure domain: orders, their events, splitting, and the rules of a schedule.
 
 Importing this loads nothing beyond the standard library and msgspec, and reads no configuration.
 """

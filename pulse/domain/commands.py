@@ -1,4 +1,4 @@
-"""What can be asked of an order. Time, seed and author come in the command: the domain has none."""
+"""The commands of an order. Each carries its time, seed and author: the domain reads no clock."""
 
 from datetime import datetime
 
@@ -19,9 +19,9 @@ class PlaceOrder(Value, frozen=True):
 
 
 class Claim(Value, frozen=True):
-    """A worker's hold on an order. Both times are the database's clock.
+    """A worker's claim on an order. Both times are by the database's clock.
 
-    `first_claimed_at` is kept when a claim is handed back, so an order's age cannot be reset.
+    `first_claimed_at` survives the release of a claim, so an order's age is never reset.
     """
 
     worker: str
@@ -30,10 +30,10 @@ class Claim(Value, frozen=True):
 
 
 class SplitOrder(Value, frozen=True):
-    """Split the claimed order, unless it is too late to.
+    """Split the claimed order, unless it is too late.
 
-    `max_split_delay_seconds`: claimed later than this after its creation it is TOO_LATE; 0 leaves
-    only the window's end.
+    An order first claimed more than `max_split_delay_seconds` after its creation fails as TOO_LATE.
+    With 0 only an order claimed after the end of its window does.
     """
 
     claim: Claim
@@ -44,7 +44,7 @@ class SplitOrder(Value, frozen=True):
 
 
 class TimeOutOrder(Value, frozen=True):
-    """Give up the order whose claim outlived `timeout_seconds`."""
+    """Time out the order, which was in progress for longer than `timeout_seconds`."""
 
     claim: Claim
     timeout_seconds: float

@@ -1,4 +1,4 @@
-"""Constraints of msgspec structs in words: what a field expects, and what is wrong with a value."""
+"""msgspec constraints and validation errors as plain text: what a field expects, what is wrong."""
 
 import re
 from typing import Final, NamedTuple
@@ -22,7 +22,7 @@ _TYPES: Final = {
 _PROBLEMS: Final = (
     (re.compile(r"Expected `str` of length >="), "is too short"),
     (re.compile(r"Expected `str` of length <="), "is too long"),
-    (re.compile(r"Expected `str` matching"), "has another form"),
+    (re.compile(r"Expected `str` matching"), "has the wrong format"),
     (re.compile(r"Expected `int` [<>]=|.* out of range"), "is out of range"),
     (re.compile(r""), "is not allowed"),
 )
@@ -30,10 +30,10 @@ _PROBLEMS: Final = (
 Struct = type[msgspec.Struct]
 
 
-class Fault(NamedTuple):
-    """What is wrong with a field; `field` is None where the object as a whole is at fault.
+class FieldFault(NamedTuple):
+    """What is wrong with a field; `field` is None if the fault is in the object as a whole.
 
-    `in_value` is false for a missing or unknown field.
+    `in_value` is False for a missing or an unknown field.
     """
 
     field: str | None
@@ -42,42 +42,42 @@ class Fault(NamedTuple):
     in_value: bool = True
 
 
-def fault_of(error: msgspec.ValidationError, struct: Struct) -> Fault:
-    """The fault that reading this struct met."""
+def field_fault_of(error: msgspec.ValidationError, struct: Struct) -> FieldFault:
+    """The fault behind a validation error of this struct."""
     at_path = _AT_PATH.fullmatch(str(error))
     text, path = (at_path[1], at_path[2]) if at_path else (str(error), "")
     below = f"{path}." if path else ""
     if missing := _MISSING.fullmatch(text):
-        return Fault(below + missing[1], "is missing", "the field, which is required", False)
+        return FieldFault(below + missing[1], "is missing", "this required field", False)
     if unknown := _UNKNOWN.fullmatch(text):
         names = ", ".join(_struct_at(path, struct).__struct_fields__)
-        return Fault(below + unknown[1], "is not a field", f"only {names}", False)
+        return FieldFault(below + unknown[1], "is unknown", f"only {names}", False)
     if wrong_type := _WRONG_TYPE.match(text):
-        return Fault(path or None, f"is {_TYPES[wrong_type[1]]}", expected_of(path, struct))
+        return FieldFault(path or None, f"is {_TYPES[wrong_type[1]]}", expected_of(path, struct))
     problem = next(problem for message, problem in _PROBLEMS if message.match(text))
-    return Fault(path or None, problem, expected_of(path, struct))
+    return FieldFault(path or None, problem, expected_of(path, struct))
 
 
 def expected_of(path: str, struct: Struct) -> str:
-    """What the field at this dotted path expects, as its constraint says."""
+    """What the constraint of the field at this dotted path expects."""
     outer, _, name = path.rpartition(".")
     fields = {field.name: field.type for field in msgspec.structs.fields(_struct_at(outer, struct))}
-    return _in_words(inspect.type_info(fields[name])) if name else "a JSON object"
+    return _constraint_text(inspect.type_info(fields[name])) if name else "a JSON object"
 
 
 def _struct_at(path: str, struct: Struct) -> Struct:
-    """The struct at this path; an unknown field's name may look like a path, and ends there."""
+    """The innermost struct on this path. The name of an unknown field may itself contain dots."""
     for name in path.split("."):
         inner = {field.name: field.type for field in msgspec.structs.fields(struct)}.get(name)
         struct = inner if isinstance(inner, type(msgspec.Struct)) else struct
     return struct
 
 
-def _in_words(constraint: inspect.Type) -> str:  # noqa: PLR0911 - one for each kind
-    """Strings and times are described in their annotation."""
+def _constraint_text(constraint: inspect.Type) -> str:  # noqa: PLR0911 - one for each kind
+    """Strings and times bring their text in the `description` of their annotation."""
     match constraint:
         case inspect.IntType(ge=least, le=None):
-            return f"a whole number from {least:,} on"
+            return f"a whole number of at least {least:,}"
         case inspect.IntType(ge=least, le=most):
             return f"a whole number from {least:,} to {most:,}"
         case inspect.BoolType():
@@ -89,13 +89,13 @@ def _in_words(constraint: inspect.Type) -> str:  # noqa: PLR0911 - one for each 
             optional = ", ".join(field.name for field in fields if not field.required)
             return f"an object with {required} and optionally {optional}"
         case inspect.UnionType(types=(some, inspect.NoneType())):
-            return _in_words(some)
+            return _constraint_text(some)
         case inspect.Metadata(
             type=inspect.StrType() | inspect.DateTimeType(),
             extra_json_schema={"description": described},
         ):
             return str(described)
         case inspect.Metadata(type=bare):
-            return _in_words(bare)
+            return _constraint_text(bare)
         case _:
-            raise TypeError(f"a constraint without words: {constraint}")
+            raise TypeError(f"no text for the constraint {constraint}")

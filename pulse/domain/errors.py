@@ -1,4 +1,4 @@
-"""Refusals of the domain. Each carries its facts as attributes."""
+"""Errors of the domain. Each carries its facts as attributes."""
 
 from uuid import UUID
 
@@ -6,9 +6,9 @@ from pulse.errors import PulseError
 
 
 class OrderRefused(PulseError):
-    """An order request breaks a rule: `code` and `field` say which, `expected` what is right.
+    """An order request breaks a rule: `code` and `field` name it, `expected` says what is valid.
 
-    `field` is None where no single field is at fault.
+    `field` is None if no single field is at fault.
     """
 
     def __init__(self, code: str, field: str | None, expected: str, problem: str) -> None:
@@ -19,7 +19,7 @@ class OrderRefused(PulseError):
 
 
 class OrderUniqueKeyTaken(PulseError):
-    """The key already belongs to an order with other data; a key is spent for ever."""
+    """The key belongs to an order with other data. A key is never free again."""
 
     def __init__(self, order_unique_key: str, existing_order_id: UUID) -> None:
         self.order_unique_key = order_unique_key
@@ -31,16 +31,16 @@ class OrderUniqueKeyTaken(PulseError):
 
 
 class OrderNotPlaced(PulseError):
-    """A command other than placing reached a stream that has no order."""
+    """A command other than PlaceOrder was given for a stream without an order."""
 
 
 class SplitterUnknown(PulseError):
-    """The order names a splitter version this code does not have: newer code must split it."""
+    """This code does not have the order's splitter version: newer code must split it."""
 
     def __init__(self, splitter_version: int) -> None:
         self.splitter_version = splitter_version
-        super().__init__(f"splitter version {splitter_version} is not known to this code")
+        super().__init__(f"this code has no splitter version {splitter_version}")
 
 
 class HistoryBroken(PulseError):
-    """An event does not follow the ones before it: the stream was not written by Pulse's rules."""
+    """An event cannot follow the ones before it: Pulse did not write this stream."""

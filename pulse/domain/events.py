@@ -1,8 +1,7 @@
 """The four events of an order. Released ones are never edited; golden files pin their stored form.
 
-Each names its topic as a constant, so that a stored event survives the moving of a file. The
-structs follow the event protocol of the `eventsourcing` library by shape alone: importing this
-module imports nothing of it.
+Each has its topic as a constant, so stored events stay readable when a module moves. The structs
+match the event protocol of the `eventsourcing` library without importing it.
 """
 
 from datetime import datetime
@@ -18,9 +17,9 @@ from pulse.domain.values import RecordedBy, Slice, Trace
 
 
 class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What every event says: whose it is, its place in the stream, when, by whom and why.
+    """The fields of every event: its stream, its version there, when, by whom and why.
 
-    `timestamp` is the application's clock in UTC to the microsecond.
+    `timestamp` is by the application's clock, in UTC to the microsecond.
     """
 
     TOPIC: ClassVar[str]
@@ -34,7 +33,7 @@ class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class OrderCreated(DomainEvent, frozen=True, kw_only=True):
-    """An order was accepted. Everything its schedule depends on is in it."""
+    """An order was accepted. The event contains everything that its schedule depends on."""
 
     TOPIC: ClassVar[str] = "pulse.domain:OrderCreated"
 
@@ -59,7 +58,7 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
 
     @property
     def terms(self) -> SplitTerms:
-        """What the order's schedule is a function of."""
+        """Everything that determines the order's schedule."""
         return split_terms_of(self.spec, seed=int(self.split_seed, 16), starts_at=self.timestamp)
 
 
@@ -75,7 +74,7 @@ class SlicesScheduled(DomainEvent, frozen=True, kw_only=True):
 
 
 class SplittingFailed(DomainEvent, frozen=True, kw_only=True):
-    """The order will never have slices; `reason` is a code, `message` its sentence."""
+    """The order will never have slices; `reason` is a code, `message` explains it."""
 
     TOPIC: ClassVar[str] = "pulse.domain:SplittingFailed"
 
@@ -86,7 +85,7 @@ class SplittingFailed(DomainEvent, frozen=True, kw_only=True):
 
 
 class TimedOut(DomainEvent, frozen=True, kw_only=True):
-    """The order was in progress for longer than `timeout_seconds` and is given up."""
+    """The order was in progress for longer than `timeout_seconds` and failed."""
 
     TOPIC: ClassVar[str] = "pulse.domain:TimedOut"
 
@@ -99,13 +98,13 @@ class TimedOut(DomainEvent, frozen=True, kw_only=True):
 Event = OrderCreated | SlicesScheduled | SplittingFailed | TimedOut
 EVENT_TYPES: tuple[type[Event], ...] = (OrderCreated, SlicesScheduled, SplittingFailed, TimedOut)
 
-# The stored form is flat: the fields of split_config are beside the others.
+# The stored form is flat: the fields of split_config are on the same level as the others.
 _SPLIT_CONFIG_AT = OrderSpec.__struct_fields__.index("split_config")
 _spec_of = attrgetter(*(name for name in OrderSpec.__struct_fields__ if name != "split_config"))
 _split_config_of = attrgetter(*SplitConfigRequest.__struct_fields__)
 
 
 def flat_fields(spec: OrderSpec) -> dict[str, Any]:
-    """The fields of a spec as OrderCreated has them."""
+    """The fields of a spec, flat as in OrderCreated."""
     fields = msgspec.structs.asdict(spec)
     return fields | msgspec.structs.asdict(fields.pop("split_config"))

@@ -1,7 +1,7 @@
-"""The order request: one struct that decodes, states every rule, and becomes the order's spec.
+"""The order request: one struct decodes it, validates it, and becomes the order's spec.
 
-Nothing is coerced: `"100"`, `100.0`, `1e2` and `true` are not quantities. The contract's rules that
-no constraint expresses are functions beside the struct.
+Nothing is coerced: `"100"`, `100.0`, `1e2` and `true` are not quantities. Rules that
+a constraint cannot express are functions in this module.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from pulse.domain.constraints import fault_of
+from pulse.domain.constraints import field_fault_of
 from pulse.domain.errors import OrderRefused
 from pulse.domain.values import Value
 
@@ -28,14 +28,14 @@ _CODES: Final = {
     "total_quantity": "INVALID_QUANTITY",
     "split_config": "INVALID_SPLIT_CONFIG",
 }
-"""The code of a wrong value, by field; everything else is INVALID_REQUEST."""
+"""The error code of an invalid value, by field; INVALID_REQUEST for all others."""
 
 _END: Final = r"(?![\s\S])"
-"""The end of a string in patterns: unlike `$`, in every dialect, and before no newline."""
+"""The end of the string in every regex dialect; `$` would also match before a final newline."""
 
 KEY_EXPECTED: Final = (
-    "1 to 255 characters in Unicode NFC, without control characters, and without white space at "
-    "either end, invisible characters included (categories Zs, Zl, Zp, Cc, Cf)"
+    "1 to 255 characters in Unicode NFC, without control characters, and with neither white space "
+    "nor an invisible character (categories Zs, Zl, Zp, Cc, Cf) at either end"
 )
 _INVISIBLE: Final = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
 
@@ -61,15 +61,13 @@ Instrument = Annotated[
 ]
 Side = Literal["BUY", "SELL"]
 Quantity = Annotated[int, Meta(ge=1, le=MAX_QUANTITY, description="in shares")]
-Splits = Annotated[
-    int, Meta(ge=MIN_SPLITS, le=MAX_SPLITS, description="into how many slices to split")
-]
+Splits = Annotated[int, Meta(ge=MIN_SPLITS, le=MAX_SPLITS, description="number of slices")]
 Minutes = Annotated[
     int,
     Meta(ge=1, le=MAX_DURATION_MINUTES, description="from the first slice to the last, in minutes"),
 ]
 Randomize = Annotated[
-    bool, Meta(description="whether quantities and times vary around their even places")
+    bool, Meta(description="whether to vary quantities and times around an even split")
 ]
 
 
@@ -82,17 +80,18 @@ class SplitConfig(Value, frozen=True):
 
 
 class SplitConfigRequest(SplitConfig, frozen=True, forbid_unknown_fields=True):
-    """How to split the order. A wrong value here is `INVALID_SPLIT_CONFIG`."""
+    """How to split the order. An invalid value here is `INVALID_SPLIT_CONFIG`."""
 
     randomize: Randomize = True
 
 
 class OrderSpec(Value, frozen=True, forbid_unknown_fields=True):
-    """What the caller asks for: what makes two requests under one key the same order.
+    """What the caller asks for. Requests with the same key and equal specs are the same order.
 
-    Nothing is coerced (`100.0` and `true` are no quantities), no other field is taken, and no field
-    may be repeated. A wrong instrument is `INVALID_INSTRUMENT`, a wrong quantity or one of less
-    than a share a slice `INVALID_QUANTITY`, everything else `INVALID_REQUEST`.
+    Nothing is coerced (`100.0` and `true` are not quantities), other fields are refused, and no
+    field may be repeated. An invalid instrument is `INVALID_INSTRUMENT`; an invalid quantity, or
+    one of less than one share per slice, is `INVALID_QUANTITY`; everything else is
+    `INVALID_REQUEST`.
     """
 
     order_unique_key: OrderUniqueKey
@@ -110,10 +109,10 @@ _NAMES: Final = re.compile(f'"({"|".join(_PATHS)})"'.encode())
 
 
 def parse_order_request(body: bytes) -> OrderSpec:
-    """The order that a new request, in JSON, asks for.
+    """The order that the JSON of a new request asks for.
 
     Raises:
-        OrderRefused: a rule is broken; it names the field, the code and what was expected.
+        OrderRefused: a rule is broken; the error has the field, the code and what is valid.
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: the body is not JSON.
     """
     try:
@@ -122,44 +121,44 @@ def parse_order_request(body: bytes) -> OrderSpec:
         with suppress(ValueError, RecursionError):
             _refuse_repeated_fields(body)
         raise _refusal(error) from None
-    # JSON leaves open which of two counts, and the decoder takes the last. A name that is found
-    # once cannot be repeated, unless it is written with escapes.
+    # The decoder takes the last of repeated fields, other parsers the first, so they are refused. A
+    # name that is found once is not repeated, unless it is written with escapes.
     names = _NAMES.findall(body)
     if b"\\" in body or len(set(names)) < len(names):
         _refuse_repeated_fields(body)
     _require_new_key(spec.order_unique_key)
-    _require_share_a_slice(spec)
+    _require_one_share_per_slice(spec)
     return spec
 
 
 def require_valid_order(spec: OrderSpec) -> None:
-    """Refuse a stored order that was never accepted.
+    """Refuse a stored order that Pulse can never have accepted.
 
-    Rules of a key that were added after orders had been accepted judge new requests only: a stored
-    key may have white space at an end, or not be in Unicode NFC.
+    The newer rules for keys apply to new requests only: a stored key may begin or end with white
+    space, or not be in Unicode NFC.
 
     Raises:
-        OrderRefused: a rule is broken that every accepted order keeps.
+        OrderRefused: the order breaks a rule that every accepted order satisfies.
     """
     try:
         msgspec.convert(msgspec.to_builtins(spec), OrderSpec)
     except msgspec.ValidationError as error:
         raise _refusal(error) from None
-    _require_share_a_slice(spec)
+    _require_one_share_per_slice(spec)
 
 
 def _refusal(error: msgspec.ValidationError) -> OrderRefused:
-    fault = fault_of(error, OrderSpec)
+    fault = field_fault_of(error, OrderSpec)
     code = _CODES.get((fault.field or "").partition(".")[0]) if fault.in_value else None
     return OrderRefused(code or INVALID_REQUEST, fault.field, fault.expected, fault.problem)
 
 
 def _refuse_repeated_fields(body: bytes) -> None:
-    json.loads(body, object_pairs_hook=_fields_once, parse_int=str)
+    json.loads(body, object_pairs_hook=_unique_fields, parse_int=str)
 
 
-def _fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Any other name is within a value that its field's rule refuses."""
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object, refused if it repeats a field. Other repeated names are inside invalid values."""
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields and name in _PATHS:
@@ -169,9 +168,9 @@ def _fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _require_new_key(key: str) -> None:
-    """Two keys that read alike are one key, so that a stray blank cannot double an order."""
+    """Refuse a key that looks like another one, so a stray blank cannot duplicate an order."""
     if unicodedata.category(key[0]) in _INVISIBLE or unicodedata.category(key[-1]) in _INVISIBLE:
-        problem = "has white space, or an invisible character, at an end"
+        problem = "begins or ends with white space or an invisible character"
     elif not unicodedata.is_normalized("NFC", key):
         problem = "is not in Unicode NFC"
     else:
@@ -179,8 +178,8 @@ def _require_new_key(key: str) -> None:
     raise OrderRefused(INVALID_REQUEST, "order_unique_key", KEY_EXPECTED, problem)
 
 
-def _require_share_a_slice(spec: OrderSpec) -> None:
+def _require_one_share_per_slice(spec: OrderSpec) -> None:
     quantity, num_splits = spec.total_quantity, spec.split_config.num_splits
     if quantity < num_splits:
-        expected = f"at least num_splits ({num_splits}), one share a slice"
+        expected = f"at least num_splits ({num_splits}), one share per slice"
         raise OrderRefused(_CODES["total_quantity"], "total_quantity", expected, f"is {quantity}")

@@ -1,4 +1,4 @@
-"""The order: decisions that return events, and the fold that makes an order of its events."""
+"""The order: `decide` turns a command into events, `evolve` applies events to the order."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ from pulse.domain.splitting import CURRENT_SPLITTER_VERSION, SplitTerms, split, 
 from pulse.domain.values import Slice, Trace, Value
 
 OrderState = Literal["PENDING", "COMPLETED", "FAILED"]
-"""What the events alone say; a claim on a PENDING order makes it IN_PROGRESS to those who ask."""
+"""The state by events alone. A PENDING order with a claim is shown as IN_PROGRESS."""
 
 TIMED_OUT: Final = "TIMED_OUT"
 TOO_LATE: Final = "TOO_LATE"
@@ -32,7 +32,7 @@ SPLITTING_ERROR: Final = "SPLITTING_ERROR"
 
 
 class Outcome(Value, frozen=True):
-    """What an order's one outcome sets."""
+    """What the outcome of an order sets. An order has at most one."""
 
     state: OrderState
     slices: tuple[Slice, ...] = ()
@@ -41,7 +41,7 @@ class Outcome(Value, frozen=True):
 
 
 class Order(Value, frozen=True):
-    """An order as its events tell it; `version` is the last event's."""
+    """An order as folded from its events; `version` is that of the last one."""
 
     id: UUID
     version: int
@@ -60,7 +60,7 @@ class Order(Value, frozen=True):
 
     @property
     def terms(self) -> SplitTerms:
-        """What its schedule is a function of."""
+        """Everything that determines its schedule."""
         return split_terms_of(self.spec, seed=self.split_seed, starts_at=self.created_at)
 
     @property
@@ -70,15 +70,15 @@ class Order(Value, frozen=True):
 
 
 def decide(command: Command, order: Order | None) -> tuple[Event, ...]:
-    """The events this command causes, given the order so far; none where nothing is left to do.
+    """The events that this command causes, given the order so far; empty if there is nothing to do.
 
-    An order has one outcome: a command that comes after it causes nothing. Placing an order that
-    exists with the same data causes nothing either.
+    An order has one outcome: a command after it causes no event. Placing an order again with the
+    same data causes none either.
 
     Raises:
         OrderUniqueKeyTaken: the key belongs to an order with other data.
-        OrderNotPlaced: there is no order to split or to time out.
-        SplitterUnknown: the order needs a newer splitter than this code has.
+        OrderNotPlaced: there is no order to split or time out.
+        SplitterUnknown: this code does not have the order's splitter version.
     """
     match command:
         case PlaceOrder():
@@ -95,20 +95,20 @@ def evolve(order: Order | None, event: Event) -> Order:
     """The order after this event.
 
     Raises:
-        HistoryBroken: the event does not follow: a second creation, an outcome without an order, a
-            second outcome, or a gap in the versions.
+        HistoryBroken: the event cannot follow: it is a second creation, an outcome without an
+            order, a second outcome, or it leaves a gap in the versions.
     """
     match event:
         case OrderCreated():
             return _created(order, event)
         case SlicesScheduled() | SplittingFailed() | TimedOut():
-            return _settled(order, event, outcome_of(event))
+            return _with_outcome(order, event, outcome_of(event))
         case _:
             assert_never(event)
 
 
 def outcome_of(event: SlicesScheduled | SplittingFailed | TimedOut) -> Outcome:
-    """What the event makes of a pending order."""
+    """The outcome that this event gives a pending order."""
     match event:
         case SlicesScheduled():
             return Outcome(state="COMPLETED", slices=event.slices)
@@ -124,7 +124,7 @@ def outcome_of(event: SlicesScheduled | SplittingFailed | TimedOut) -> Outcome:
 
 
 def fold(events: Iterable[Event]) -> Order | None:
-    """The order its whole history makes; None for an empty one."""
+    """The order after all these events; None if there are none."""
     order: Order | None = None
     for event in events:
         order = evolve(order, event)
@@ -132,7 +132,7 @@ def fold(events: Iterable[Event]) -> Order | None:
 
 
 def timed_out_message(event: TimedOut) -> str:
-    """The sentence of a TIMED_OUT failure."""
+    """The failure message of a TIMED_OUT order."""
     return (
         f"claimed by {event.claimed_by} and not split within {event.timeout_seconds:g} s; "
         "place it again under a new key if it is still wanted"
@@ -171,7 +171,7 @@ def _split(command: SplitOrder, order: Order) -> SlicesScheduled | SplittingFail
     worker = command.claim.worker
     common = _next_event(command, order, worker)
     common |= {"worker": worker, "claimed_at": command.claim.claimed_at}
-    late = _lateness(command, order)
+    late = _late_message(command, order)
     if late is not None:
         return SplittingFailed(**common, reason=TOO_LATE, message=late)
     slices = split(order.terms, order.splitter_version)
@@ -182,8 +182,8 @@ def _split(command: SplitOrder, order: Order) -> SlicesScheduled | SplittingFail
     return SlicesScheduled(**common, slices=slices, splitter_version=order.splitter_version)
 
 
-def _lateness(command: SplitOrder, order: Order) -> str | None:
-    """Why the order may no longer be split: its slices would come in a burst instead of in time."""
+def _late_message(command: SplitOrder, order: Order) -> str | None:
+    """Why it is too late to split the order, or None. Its slices would be due in one burst."""
     first_claimed_at = command.claim.first_claimed_at
     delay = (first_claimed_at - order.created_at).total_seconds()
     if command.claim.claimed_at > order.window_ends_at:
@@ -211,7 +211,7 @@ def _time_out(command: TimeOutOrder, order: Order) -> TimedOut:
 
 
 def _next_event(command: SplitOrder | TimeOutOrder, order: Order, process: str) -> dict[str, Any]:
-    """What every later event says. The order's trace goes on; the request is the background's."""
+    """The fields of every event after the first. It keeps the trace id, with a new request id."""
     source = f"PULSE_BACKGROUND:{process}"
     return {
         "originator_id": order.id,
@@ -229,7 +229,9 @@ def _next_event(command: SplitOrder | TimeOutOrder, order: Order, process: str) 
 
 def _created(order: Order | None, event: OrderCreated) -> Order:
     if order is not None or event.originator_version != 1:
-        raise HistoryBroken(f"OrderCreated at version {event.originator_version} is not a first")
+        raise HistoryBroken(
+            f"OrderCreated at version {event.originator_version} is not the first event"
+        )
     return Order(
         id=event.originator_id,
         version=1,
@@ -244,11 +246,11 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
     )
 
 
-def _settled(order: Order | None, event: Event, outcome: Outcome) -> Order:
+def _with_outcome(order: Order | None, event: Event, outcome: Outcome) -> Order:
     if order is None or order.state != "PENDING" or event.originator_version != order.version + 1:
         raise HistoryBroken(
             f"{type(event).__name__} at version {event.originator_version} of order "
-            f"{event.originator_id} does not follow a pending order's last event"
+            f"{event.originator_id} does not follow the last event of a pending order"
         )
     return msgspec.structs.replace(
         order,

@@ -1,10 +1,10 @@
-"""What every schedule must satisfy. The rules are these functions, and are written nowhere else.
+"""The rules that every schedule must satisfy. These functions are their only definition.
 
-Each takes the terms and the slices and yields a sentence with the numbers for every breach. All
-arithmetic is on integers: shares and microseconds. The worker, the tests, the auditor's command,
-the documentation's table and `pulse.testing` all read `SCHEDULE_RULES`. Stored schedules are held
-against them for ever, so a rule may be loosened and never tightened: a stricter one is for new
-splitter versions, and must ask for the version.
+Each takes the terms and the slices and yields one sentence with the numbers for every breach. All
+arithmetic is on integers: shares and microseconds. The worker, the tests, `pulse splitter verify`,
+the table in the documentation and `pulse.testing` all use `SCHEDULE_RULES`. Stored schedules are
+verified against them, so a rule may be relaxed but never tightened: a stricter rule must apply only
+to new splitter versions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,31 +17,31 @@ from pulse.domain.values import Slice, Value
 Rule = Callable[[SplitTerms, Sequence[Slice]], Iterator[str]]
 
 _MICROSECOND = timedelta(microseconds=1)
-_MOST_WHOLE: Final = 2**63 - 1
-_LEAST_WHOLE: Final = -_MOST_WHOLE
+_MAX_INTEGER: Final = 2**63 - 1
+_MIN_INTEGER: Final = -_MAX_INTEGER
 _NO_OFFSET: Final = timedelta(0)
-_MOST_SHOWN: Final = 40
+_MAX_SHOWN_CHARACTERS: Final = 40
 
 
 class BrokenRule(Value, frozen=True):
-    """One breach: the rule's name and what the numbers were."""
+    """One breach: the rule's name and a sentence with the numbers."""
 
     rule: str
     breach: str
 
 
 def slices_are_well_formed(_: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
-    """Every slice has a whole number, a whole number of shares and a time in UTC."""
+    """Every slice has an integer number, an integer quantity and a time in UTC."""
     for place, s in enumerate(slices, 1):
         if not isinstance(s, Slice):
-            yield f"the value at place {place} is no slice: {type(s).__name__}"
+            yield f"item {place} is not a Slice: {type(s).__name__}"
             continue
-        if not _is_whole(s.sequence_number):
-            yield f"the slice at place {place} has the number {_shown(s.sequence_number)}"
-        if not _is_whole(s.quantity):
-            yield f"the slice at place {place} has {_shown(s.quantity)} shares"
+        if not _is_integer(s.sequence_number):
+            yield f"item {place} has the number {_shown(s.sequence_number)}"
+        if not _is_integer(s.quantity):
+            yield f"item {place} has {_shown(s.quantity)} shares"
         if not _is_utc(s.scheduled_at):
-            yield f"the slice at place {place} is at {_shown(s.scheduled_at)}"
+            yield f"item {place} is at {_shown(s.scheduled_at)}"
 
 
 def slices_are_numbered(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
@@ -96,20 +96,21 @@ def window_is_filled(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str
 
 
 def times_stay_near_even(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
-    """Each time is within 30 % of the interval of its even place, exactly there if not randomised.
+    """Each time is within 30 % of the interval from its even time; exactly even if not randomised.
 
-    The interval is the duration divided by num_splits - 1; "exactly" is to the microsecond.
+    The interval is the duration divided by num_splits - 1. Even times are spaced by it. "Exactly"
+    is to the microsecond.
     """
     duration, gaps = terms.duration_microseconds, terms.num_splits - 1
     for i, offset in enumerate(_offsets(terms, slices)):
         distance = abs(offset * gaps - i * duration)  # in microseconds times gaps
         near = 10 * distance <= 3 * duration if terms.randomize else distance < gaps
         if not near:
-            yield f"slice {i + 1} is at {offset} us, its even place is {i * duration / gaps:.1f} us"
+            yield f"slice {i + 1} is at {offset} us, its even time is {i * duration / gaps:.1f} us"
 
 
 def times_increase_in_window(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
-    """Times strictly increase and none leaves the window."""
+    """Times strictly increase and stay within the window."""
     offsets = _offsets(terms, slices)
     for i, offset in enumerate(offsets):
         if not 0 <= offset <= terms.duration_microseconds:
@@ -133,8 +134,8 @@ SCHEDULE_RULES: Final[tuple[Rule, ...]] = (
 def broken_rules(terms: SplitTerms, slices: Iterable[Slice]) -> tuple[BrokenRule, ...]:
     """Every breach of every rule; empty for a valid schedule.
 
-    Takes whatever somebody's splitter makes and raises nothing for it: where the first rule is
-    broken so that nothing can be computed (no whole numbers, no moments), it alone speaks.
+    Accepts the result of any splitter and never raises: if the slices cannot be computed with, as
+    they are not integers or have no time zone, only the breaches of the first rule are returned.
     """
     made = tuple(slices)
     broken: list[BrokenRule] = []
@@ -146,7 +147,7 @@ def broken_rules(terms: SplitTerms, slices: Iterable[Slice]) -> tuple[BrokenRule
 
 
 def rule_sentence(rule: Callable[..., object]) -> str:
-    """What the rule asks for, in its own words: the first line of its docstring."""
+    """What the rule requires: the first line of its docstring."""
     return (rule.__doc__ or "").partition("\n")[0]
 
 
@@ -157,30 +158,30 @@ def _offsets(terms: SplitTerms, slices: Sequence[Slice]) -> list[int]:
 def _is_computable(s: object) -> bool:
     return (
         isinstance(s, Slice)
-        and _is_whole(s.sequence_number)
-        and _is_whole(s.quantity)
-        and _is_moment(s.scheduled_at)
+        and _is_integer(s.sequence_number)
+        and _is_integer(s.quantity)
+        and _is_zoned_time(s.scheduled_at)
     )
 
 
-def _is_whole(number: object) -> bool:
-    """A whole number that fits 64 bits; `True` is none."""
-    return type(number) is int and _LEAST_WHOLE <= number <= _MOST_WHOLE
+def _is_integer(number: object) -> bool:
+    """Whether this is an integer that fits 64 bits; `True` is not."""
+    return type(number) is int and _MIN_INTEGER <= number <= _MAX_INTEGER
 
 
 def _is_utc(at: object) -> bool:
     return isinstance(at, datetime) and (at.tzinfo is UTC or at.utcoffset() == _NO_OFFSET)
 
 
-def _is_moment(at: object) -> bool:
-    """A time that says where it is."""
+def _is_zoned_time(at: object) -> bool:
+    """Whether this is a time with a time zone."""
     return isinstance(at, datetime) and at.utcoffset() is not None
 
 
 def _shown(value: object) -> str:
-    """The text of any value, for a sentence."""
+    """Any value as text of bounded length."""
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, bool | float | str | None) or _is_whole(value):
-        return repr(value)[:_MOST_SHOWN]
+    if isinstance(value, bool | float | str | None) or _is_integer(value):
+        return repr(value)[:_MAX_SHOWN_CHARACTERS]
     return f"a value of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""SplitMix64 (Steele, Lea and Flood, 2014): 64 bits of state, a few lines in any language."""
+"""SplitMix64 (Steele, Lea and Flood, 2014): 64 bits of state, easy to port to any language."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -19,7 +19,7 @@ def _numbers(seed: int) -> Iterator[int]:
 
 
 class SplitMix64:
-    """A stream of numbers that is the same for the same seed on every machine."""
+    """A stream of pseudorandom numbers: the same seed gives the same numbers on every machine."""
 
     __slots__ = ("_numbers",)
 
@@ -33,14 +33,14 @@ class SplitMix64:
     def below(self, bound: int) -> int:
         """A number in [0, bound): the high half of the 128-bit product `next() * bound`.
 
-        No draw is ever rejected, so each call takes exactly one number of the stream. A value's
+        No draw is rejected, so each call takes exactly one number from the stream. A value's
         probability differs from 1/bound by less than 2**-64, for the bounds used here (under
         2**33) a relative error under 2**-31.
         """
         return (next(self._numbers) * bound) >> 64
 
     def shuffle(self, items: list[int]) -> None:
-        """Fisher-Yates from the last place down: every order of the items is equally likely."""
+        """Fisher-Yates from the last item down: every permutation is equally likely."""
         for i in range(len(items) - 1, 0, -1):
             j = self.below(i + 1)
             items[i], items[j] = items[j], items[i]

@@ -1,4 +1,4 @@
-"""How an order becomes slices. A splitter version is one function, frozen for ever."""
+"""How an order becomes slices. A splitter version is one function that never changes."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class SplitTerms(Value, frozen=True):
-    """All a schedule depends on, each of it recorded in OrderCreated.
+    """Everything a schedule depends on. All of it is recorded in OrderCreated.
 
     `seed` is an unsigned 64-bit number; `starts_at` is the order's creation.
     """
@@ -34,9 +34,10 @@ class SplitTerms(Value, frozen=True):
 
     @property
     def quantity_bounds(self) -> tuple[int, int]:
-        """Least and greatest shares of a slice: 80 % rounded down (at least 1) to 120 % rounded up.
+        """Minimum and maximum shares of a slice: 80 % of the average rounded down, 120 % up.
 
-        Rounded outward, so that a schedule exists for every total of at least one share a slice.
+        The minimum is at least 1. Rounding outward lets a schedule exist for every total of at
+        least one share per slice.
         """
         return _quantity_bounds(self)
 
@@ -54,7 +55,7 @@ def split_terms_of(spec: OrderSpec, *, seed: int, starts_at: datetime) -> SplitT
     )
 
 
-# The arithmetic of the properties is in functions, which the mutation tests can reach.
+# Properties delegate to functions because the mutation tests do not change properties.
 
 
 def _duration_microseconds(terms: SplitTerms) -> int:
@@ -70,13 +71,13 @@ Splitter = Callable[[SplitTerms], tuple[Slice, ...]]
 
 
 def split_v1(terms: SplitTerms) -> tuple[Slice, ...]:
-    """Splitter version 1: a ring of exchanges and a shuffle for shares, a jitter for times.
+    """Splitter version 1: exchanges around a ring and a shuffle for quantities, jitter for times.
 
-    Even quantities and even times come first. Randomised, each place in turn meets its neighbour
-    in a ring and the two divide what they hold again, evenly over all the divisions the bounds
-    allow; then all places are shuffled, which makes every position exactly alike. Each inner time
-    is drawn evenly from its 30 % either way. Draws are taken in this order: one per place of the
-    ring, one per step of the shuffle, one per inner time.
+    It starts from even quantities and even times. If randomised, each slice in turn exchanges
+    shares with the next one in a ring: one draw picks uniformly among all divisions of their sum
+    that the bounds allow. A shuffle then gives every position the same distribution. Each inner
+    time is drawn uniformly from within 30 % of the interval around its even time. Numbers are drawn
+    in this order: one per slice of the ring, one per step of the shuffle, one per inner time.
     """
     quantities = _even_quantities(terms)
     offsets = _even_offsets(terms)
@@ -90,7 +91,7 @@ def split_v1(terms: SplitTerms) -> tuple[Slice, ...]:
 
 
 def _even_quantities(terms: SplitTerms) -> list[int]:
-    """Shares as equal as whole numbers allow, the surplus spread evenly (Bresenham's line)."""
+    """Quantities that differ by at most 1, the surplus spread evenly (Bresenham's line)."""
     total, count = terms.total_quantity, terms.num_splits
     return [(i + 1) * total // count - i * total // count for i in range(count)]
 
@@ -124,13 +125,13 @@ def _jitter_inner(offsets: list[int], terms: SplitTerms, random: SplitMix64) -> 
 
 
 SPLITTERS: Final[Mapping[int, Splitter]] = MappingProxyType({1: split_v1})
-"""Every splitter there ever was, by version."""
+"""Every splitter, by version. None is ever removed."""
 
 CURRENT_SPLITTER_VERSION: Final = max(SPLITTERS)
 
 
 def split(terms: SplitTerms, splitter_version: int) -> tuple[Slice, ...]:
-    """The schedule these terms have under that splitter: the same on any machine at any time.
+    """The schedule of these terms by this splitter version: the same on every machine.
 
     Raises:
         SplitterUnknown: this code has no such version.

@@ -1,4 +1,4 @@
-"""The values an order and its events are made of."""
+"""The value types of orders and events."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ import msgspec
 class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A frozen value; two with equal fields are equal.
 
-    Made of scalars and of each other, so never part of a cycle: no work for the garbage collector.
+    Values contain only scalars and other values, so they form no cycles and need no GC tracking.
     """
 
 
@@ -21,7 +21,7 @@ class Slice(Value, frozen=True):
 
 
 class Trace(Value, frozen=True):
-    """Which call caused a fact, and on whose behalf it travelled."""
+    """The call that caused an event, and the trace that it belongs to."""
 
     trace_id: str
     trace_source: str
@@ -30,7 +30,7 @@ class Trace(Value, frozen=True):
 
 
 class RecordedBy(Value, frozen=True):
-    """Who wrote an event: the component (api, worker, monitor), its instance and its code."""
+    """What wrote an event: the component (api, worker, monitor), its instance and code version."""
 
     component: str
     instance: str

@@ -11,8 +11,8 @@ from litestar.exceptions import HTTPException
 
 from pulse.application.clock_watch import ClockOff
 from pulse.application.orders import OrderNotFound
-from pulse.application.over_http import PulseAway, PulseBusy, PulseFailed
-from pulse.application.readiness import Ready
+from pulse.application.over_http import PulseBusy, PulseFailed, PulseUnavailable
+from pulse.application.readiness import ReadinessReport
 from pulse.domain import HistoryBroken, OrderRefused, OrderUniqueKeyTaken
 from pulse.errors import PulseError
 from pulse.eventstore import (
@@ -82,7 +82,7 @@ class KeysUnavailable(PulseError):
 class NotReady(PulseError):
     """A readiness check fails; `ready.checks` holds the reason of each, None where all is well."""
 
-    def __init__(self, ready: Ready) -> None:
+    def __init__(self, ready: ReadinessReport) -> None:
         self.ready = ready
         failing = "; ".join(f"{name}: {reason}" for name, reason in ready.checks.items() if reason)
         super().__init__(f"not ready: {failing}")
@@ -169,7 +169,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     EventUnreadable: lambda e: _error(500, e, message=_UNREADABLE_HISTORY),
     HistoryBroken: lambda e: _error(500, e, message=_UNREADABLE_HISTORY),
     KeysUnavailable: lambda e: _error(503, e),
-    PulseAway: lambda e: _error(503, e),
+    PulseUnavailable: lambda e: _error(503, e),
     TooBusy: lambda e: _error(503, e),
     NotReady: lambda e: _error(503, e, **msgspec.structs.asdict(e.ready)),
     EventTooNew: lambda e: _error(503, e, message=_NEWER_CODE),

@@ -12,7 +12,7 @@ from litestar import Request
 from litestar.di import Provide
 from msgspec import inspect
 
-from pulse.domain.constraints import expected_of, fault_of
+from pulse.domain.constraints import expected_of, field_fault_of
 from pulse.http.errors import BadRequest
 from pulse.rfc3339 import parse_time
 
@@ -67,7 +67,7 @@ def parse_query(query_string: bytes, struct: type[Parameters]) -> Parameters:
     try:
         return msgspec.convert(values, struct)
     except msgspec.ValidationError as error:
-        fault = fault_of(error, struct)
+        fault = field_fault_of(error, struct)
         raise refused(str(fault.field), fault.problem, fault.expected) from None
 
 

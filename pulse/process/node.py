@@ -41,7 +41,7 @@ class Node:
         self._log_notifier = Notifier(self._database, LOG_CHANNEL)
         self._claims_notifier = Notifier(self._database, CLAIMS_CHANNEL)
         self._clock_watch = ClockWatch(
-            self._database, system_clock, most_seconds=settings.max_clock_offset_seconds
+            self._database, system_clock, max_offset_seconds=settings.max_clock_offset_seconds
         )
         self._store = EventStore(
             self._database,
@@ -118,7 +118,7 @@ class Node:
         with contextlib.suppress(PulseError):
             await self._clock_watch.run_once()
         supervisor.start_loop(Loop(self._gate))
-        supervisor.start_loop(Loop(self._clock_watch, wake_up=self._clock_watch.doubted))
+        supervisor.start_loop(Loop(self._clock_watch, wake_up=self._clock_watch.remeasure))
         supervisor.start_loop(Loop(StalledSessions(self._database)))
         supervisor.start_loop(self._projecting)
         supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))

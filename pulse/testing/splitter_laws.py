@@ -56,7 +56,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def interval(self) -> float:
-        """Microseconds between two even places."""
+        """Microseconds between two even times."""
         return self.terms.duration_microseconds / (self.terms.num_splits - 1)
 
 
@@ -113,16 +113,16 @@ def every_position_is_alike(sample: Sample) -> Iterator[str]:
 
 
 def no_time_is_early_or_late(sample: Sample) -> Iterator[str]:
-    """Over many seeds every inner slice's mean time is its even place."""
-    even_places = [i * sample.interval for i in range(1, len(sample.offsets) - 1)]
+    """Over many seeds every inner slice's mean time is its even time."""
+    even_times = [i * sample.interval for i in range(1, len(sample.offsets) - 1)]
     inner = sample.offsets[1:-1]
-    for place, z in _outliers(inner, even_places, rounding=1):
-        off = (fmean(inner[place]) - even_places[place]) / sample.interval
-        yield f"slice {place + 2} is {off:+.4f} of an interval off its even place on average ({z})"
+    for place, z in _outliers(inner, even_times, rounding=1):
+        off = (fmean(inner[place]) - even_times[place]) / sample.interval
+        yield f"slice {place + 2} is {off:+.4f} of an interval off its even time on average ({z})"
 
 
 def every_inner_time_is_alike(sample: Sample) -> Iterator[str]:
-    """Over many seeds every inner slice's distance from its even place is distributed alike."""
+    """Over many seeds every inner slice's distance from its even time is distributed alike."""
     inner = [
         tuple(offset - round(place * sample.interval) for offset in column)
         for place, column in enumerate(sample.offsets[1:-1], 1)

@@ -122,7 +122,7 @@ def test_a_gateway_alone_leaves_none_whether_pulse_is_there_or_away(
         assert {202, 409} <= ask_everything(gateway.http, ["/api/orders"])
         whole.stop()
         assert 503 in ask_everything(gateway.http, ["/api/orders"])
-        assert "pulse.away" in gateway.logged
+        assert "pulse.unavailable" in gateway.logged
         for process in (gateway, whole):
             assert CANARY not in process.logged + process.said
     finally:

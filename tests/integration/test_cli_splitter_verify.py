@@ -92,7 +92,7 @@ def test_the_way_is_shown_in_positions_on_stderr(
 ) -> None:
     write(conninfo, *stored([event for n in range(20) for event in completed(n)]))
     monkeypatch.setattr("pulse.cli.terminal.PROGRESS_LINE_SECONDS", 0)
-    monkeypatch.setattr("pulse.application.verification.PAGE", 5)
+    monkeypatch.setattr("pulse.application.verification.MAX_PAGE_EVENTS", 5)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert ended.err.splitlines()[-1] == "position 40 of 40"
     assert len(ended.err.splitlines()) == 8
@@ -121,8 +121,8 @@ def spoil(state: dict[str, Any]) -> None:
 ALTERATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (shorten, "differs from what its creation derives: 8 slices are stored, 9 derived"),
     (move, "slice 2 is stored as number 2, "),
-    (renumber, "stored as of splitter version 2, the creation asks for 1"),
-    (reorder, "every slice is as derived, but SlicesScheduled is stored in other bytes"),
+    (renumber, "stored with splitter version 2, but the creation has 1"),
+    (reorder, "every slice is as derived, but the stored bytes of SlicesScheduled differ"),
     (spoil, "cannot be derived: version 2 of stream "),
 ]
 
@@ -147,12 +147,12 @@ CREATIONS: list[tuple[dict[str, Any], str]] = [
     ({"split_seed": "00000000000000fe"}, "differs from what its creation derives: slice 1 "),
     ({"split_seed": "no seed"}, "cannot be derived: version 1 of stream "),
     ({"split_seed": "FFFFFFFFFFFFFFFF"}, "cannot be derived: version 1 of stream "),
-    ({"num_splits": 1_000_000_000}, "cannot be derived: no such order was ever accepted"),
-    ({"total_quantity": 3}, "cannot be derived: no such order was ever accepted"),
+    ({"num_splits": 1_000_000_000}, "cannot be derived: Pulse never accepted such an order"),
+    ({"total_quantity": 3}, "cannot be derived: Pulse never accepted such an order"),
     ({"splitter_version": 9}, "asks for newer code than this, so nothing is proved"),
-    ({"splitter_version": 0}, "cannot be derived: there never was a splitter version 0"),
-    ({"order_unique_key": "another"}, "cannot be derived: its id does not follow from its key"),
-    ({"key_scope": "another"}, "cannot be derived: its id does not follow from its key"),
+    ({"splitter_version": 0}, "cannot be derived: there was never a splitter version 0"),
+    ({"order_unique_key": "another"}, "cannot be derived: its id is not derived from its key"),
+    ({"key_scope": "another"}, "cannot be derived: its id is not derived from its key"),
     ({"timestamp": datetime(2026, 3, 2, 3, 45)}, "cannot be derived: its time is not in UTC"),  # noqa: DTZ001 - the fault itself
 ]
 
@@ -230,7 +230,7 @@ def test_a_field_added_to_the_creation_is_found(conninfo: str) -> None:
     write(conninfo, *stored([created, split]))
     altered(conninfo, created.originator_id, add, version=1)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
-    assert "OrderCreated is stored in other bytes than it is written in" in ended.out
+    assert "the stored bytes of OrderCreated differ from its encoding" in ended.out
 
 
 def test_orders_can_be_proved_by_name(conninfo: str) -> None:

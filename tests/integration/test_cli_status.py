@@ -361,7 +361,7 @@ def test_a_projection_far_behind_needs_a_person_and_one_just_behind_does_not(
     assert ended.exit_code == 1
     assert re.search(r"position 3 of 5, 1 min 3\d s behind", ended.out)
     assert re.search(
-        r"Needs a person: the projection is 9\d s behind: check that a process", ended.out
+        r"Needs a person: the projection is 9\d s behind: check that a Pulse process", ended.out
     )
 
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from pulse.application.callers import Caller
-from pulse.application.over_http import PulseAway, open_orders_over_http
+from pulse.application.over_http import PulseUnavailable, open_orders_over_http
 from pulse.http_client import EnvironmentUnusable, open_client
 from tests.support.processes import environment, free_port
 from tests.support.tokens import AUDIENCE, ISSUER
@@ -91,5 +91,5 @@ async def test_the_gateways_client_of_the_api_uses_none_of_them(
 ) -> None:
     monkeypatch.setenv(name, value)
     async with open_orders_over_http(f"http://127.0.0.1:{free_port()}", "t" * 32) as orders:
-        with pytest.raises(PulseAway):
+        with pytest.raises(PulseUnavailable):
             await orders.order(uuid4(), Caller.of_token(ISSUER, "alice"))

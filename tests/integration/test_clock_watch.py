@@ -47,8 +47,10 @@ class Host:
     def monotonic(self) -> float:
         return time.monotonic() + self.monotonic_seconds + self.both_seconds
 
-    def watch(self, database: Database, *, most_seconds: float = MOST_SECONDS) -> ClockWatch:
-        return ClockWatch(database, self.wall, most_seconds=most_seconds, monotonic=self.monotonic)
+    def watch(self, database: Database, *, max_offset_seconds: float = MOST_SECONDS) -> ClockWatch:
+        return ClockWatch(
+            database, self.wall, max_offset_seconds=max_offset_seconds, monotonic=self.monotonic
+        )
 
 
 class SlowConnection:
@@ -78,7 +80,7 @@ def watch(database: Database, *, off_by: float) -> ClockWatch:
     return ClockWatch(
         database,
         lambda: datetime.now(UTC) + timedelta(seconds=off_by),
-        most_seconds=MOST_SECONDS,
+        max_offset_seconds=MOST_SECONDS,
     )
 
 
@@ -135,7 +137,7 @@ async def test_the_first_stamp_after_a_step_of_the_clock_is_refused(
     with pytest.raises(ClockOff, match="clock was set"):
         clock_watch.corrected()
     assert clock_watch.fault is not None
-    assert await clock_watch.doubted.wait(0), "a measurement is asked for"
+    assert await clock_watch.remeasure.wait(0), "a measurement is asked for"
 
 
 async def test_after_a_step_the_clock_is_judged_by_the_next_measurement(
@@ -183,7 +185,7 @@ async def test_a_rough_measurement_does_not_replace_a_good_one(conninfo: str) ->
     database = SlowDatabase(conninfo, pool_size=2)
     await database.open()
     try:
-        clock_watch = Host().watch(database, most_seconds=0.1)
+        clock_watch = Host().watch(database, max_offset_seconds=0.1)
         await clock_watch.run_once()
         assert clock_watch.fault is None
         database.seconds = 0.3

@@ -91,7 +91,7 @@ def suppressed(passed: logging.LogRecord) -> int:
     [
         ("uvicorn.error", ["Invalid HTTP request received.", "Unsupported upgrade request."]),
         ("asyncio", ["socket.send() raised exception."]),
-        ("pulse.application", [{"event": "pulse.away"}]),
+        ("pulse.application", [{"event": "pulse.unavailable"}]),
         ("pulse.http.errors", [{"event": "http.unavailable"}]),
     ],
 )

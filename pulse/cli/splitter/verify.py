@@ -10,7 +10,13 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application.verification import Finding, Unverified, Verified, verify_log, verify_order
+from pulse.application.verification import (
+    ScheduleFinding,
+    Unverified,
+    Verified,
+    verify_log,
+    verify_order,
+)
 from pulse.cli.exits import NOT_WELL, on_postgres
 from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
 from pulse.printable import printable
@@ -46,7 +52,7 @@ class Proof(msgspec.Struct):
     slices: int = 0
     position: int = 0
     faults: Counter[str] = msgspec.field(default_factory=Counter)
-    findings: list[Finding] = msgspec.field(default_factory=list)
+    findings: list[ScheduleFinding] = msgspec.field(default_factory=list)
     unverified: dict[UUID, Unverified] = msgspec.field(default_factory=dict)
 
 
@@ -123,7 +129,7 @@ async def _orders(tools: Tools, order_ids: Sequence[UUID]) -> AsyncIterator[Veri
         yield await verify_order(tools.store, order_id)
 
 
-def _tell(finding: Finding, *, in_full: bool) -> None:
+def _tell(finding: ScheduleFinding, *, in_full: bool) -> None:
     """A line an order; `in_full` adds each breach of a rule on a line of its own."""
     console = output()
     line = Text(f"order {finding.order_id} at position {finding.position:,} ")

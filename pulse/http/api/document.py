@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from litestar.handlers import HTTPRouteHandler
 
-from pulse.application.readiness import Ready
+from pulse.application.readiness import ReadinessReport
 from pulse.domain import OrderSpec
 from pulse.eventstore import PositionBeyondLog
 from pulse.http.api.lists import (
@@ -49,7 +49,9 @@ _AUTH: Final = (
     Fault("from elsewhere", Forbidden(NOT_THIS_MACHINE)),
 )
 _NOT_READY: Final = NotReady(
-    Ready({"database": None, "projection": "the order queue is 12 s behind, more than 10 s"})
+    ReadinessReport(
+        {"database": None, "projection": "the order queue is 12 s behind, more than 10 s"}
+    )
 )
 _BATCH: Final[dict[str, Any]] = {
     "type": "array",

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from litestar.handlers import HTTPRouteHandler
 
-from pulse.application.over_http import AWAY, PulseAway
+from pulse.application.over_http import UNAVAILABLE, PulseUnavailable
 from pulse.domain import OrderSpec
 from pulse.http.auth import bearer_token, require_granted
 from pulse.http.errors import KeysUnavailable, Unauthorized
@@ -61,7 +61,7 @@ def _with_scope(scope: str, *faults: Fault, **more: Any) -> Described:  # noqa: 
             Fault("no good token", Unauthorized(NOT_GOOD)),
             fault_of("the scope is missing", lambda: require_granted(frozenset(), scope)),
             Fault("keys out of reach", KeysUnavailable(KEYS_AWAY)),
-            Fault("Pulse out of reach", PulseAway(AWAY)),
+            Fault("Pulse out of reach", PulseUnavailable(UNAVAILABLE)),
             *FAULTS_OF_ALL,
         ),
         security=({"token": [scope]},),

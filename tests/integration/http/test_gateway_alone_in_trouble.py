@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from pulse.application.callers import Caller
-from pulse.application.over_http import HttpLimits, PulseAway, open_orders_over_http
+from pulse.application.over_http import HttpClientLimits, PulseUnavailable, open_orders_over_http
 from pulse.domain import OrderSpec, Trace, order_id_for, parse_order_request
 from pulse.process.apps import gateway_alone
 from tests.support.api import client_of, lifespan_of
@@ -162,12 +162,12 @@ async def test_a_call_ends_in_time_even_if_pulse_never_does() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    limits = HttpLimits(call_seconds=0.05)
+    limits = HttpClientLimits(call_seconds=0.05)
     async with open_orders_over_http(
         "http://pulse.test", "t", limits=limits, transport=httpx.MockTransport(silent)
     ) as orders:
         async with asyncio.timeout(5):
-            with pytest.raises(PulseAway):
+            with pytest.raises(PulseUnavailable):
                 await orders.place(requested(), CALLER, TRACE)
 
 

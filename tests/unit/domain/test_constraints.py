@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from pulse.domain.constraints import expected_of, fault_of
+from pulse.domain.constraints import expected_of, field_fault_of
 
 
 class Inner(msgspec.Struct):
@@ -27,7 +27,7 @@ class Example(msgspec.Struct, forbid_unknown_fields=True):
     ("field", "expected"),
     [
         ("", "a JSON object"),
-        ("after", "a whole number from 0 on"),
+        ("after", "a whole number of at least 0"),
         ("state", "A or B or C"),
         ("at", "a time with its zone"),
         ("inner", "an object with name and optionally count"),
@@ -45,13 +45,13 @@ def test_a_constraint_without_words_is_a_mistake_of_its_author() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"after": -1}, ("after", "is out of range", "a whole number from 0 on", True)),
+        ({"after": -1}, ("after", "is out of range", "a whole number of at least 0", True)),
         ({"after": 0, "state": "D"}, ("state", "is not allowed", "A or B or C", True)),
         ({"after": 0, "at": "now"}, ("at", "is not allowed", "a time with its zone", True)),
-        ({}, ("after", "is missing", "the field, which is required", False)),
+        ({}, ("after", "is missing", "this required field", False)),
         (
             {"after": 0, "b": 1},
-            ("b", "is not a field", "only after, state, at, inner, ratio", False),
+            ("b", "is unknown", "only after, state, at, inner, ratio", False),
         ),
     ],
 )
@@ -60,4 +60,4 @@ def test_a_fault_names_the_field_and_what_it_expects(
 ) -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert(values, Example)
-    assert fault_of(caught.value, Example) == said
+    assert field_fault_of(caught.value, Example) == said

@@ -139,7 +139,9 @@ def test_an_order_is_created_once_and_first(
 ) -> None:
     created, outcome = history
     for before in ((created,), (created, outcome)):
-        with pytest.raises(HistoryBroken, match=f"OrderCreated at version {version} is not a fir"):
+        with pytest.raises(
+            HistoryBroken, match=f"OrderCreated at version {version} is not the fir"
+        ):
             fold((*before, at_version(created, version)))
 
 
@@ -148,14 +150,16 @@ def test_an_order_is_created_once_and_first(
 def test_a_creation_stands_at_version_one(
     history: tuple[OrderCreated, Event], version: int
 ) -> None:
-    with pytest.raises(HistoryBroken, match=f"OrderCreated at version {version} is not a first"):
+    with pytest.raises(
+        HistoryBroken, match=f"OrderCreated at version {version} is not the first event"
+    ):
         fold([at_version(history[0], version)])
 
 
 @ANY
 @given(outcomes())
 def test_no_outcome_comes_without_an_order(history: tuple[OrderCreated, Event]) -> None:
-    with pytest.raises(HistoryBroken, match="does not follow a pending order's last event"):
+    with pytest.raises(HistoryBroken, match="does not follow the last event of a pending order"):
         fold(history[1:])
 
 

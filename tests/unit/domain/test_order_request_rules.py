@@ -109,7 +109,7 @@ def test_the_contracts_own_example_is_accepted() -> None:
 def test_a_missing_field_is_named(field: str) -> None:
     refusal = refusal_of(without(field))
     assert (refusal.code, refusal.field) == ("INVALID_REQUEST", field)
-    assert str(refusal) == f"{field} is missing: expected the field, which is required"
+    assert str(refusal) == f"{field} is missing: expected this required field"
 
 
 def test_randomize_is_true_where_nothing_is_said() -> None:
@@ -218,10 +218,10 @@ def test_a_key_of_another_length_is_refused(length: int, problem: str) -> None:
 @pytest.mark.parametrize("character", CONTROL_CHARACTERS, ids=lambda c: f"U+{ord(c):04X}")
 def test_a_key_with_a_control_character_is_refused_wherever_it_stands(character: str) -> None:
     for key in (character, f"{character}k", f"k{character}", f"k{character}k"):
-        assert_refused("order_unique_key", key, "has another form")
+        assert_refused("order_unique_key", key, "has the wrong format")
 
 
-AT_AN_END = "has white space, or an invisible character, at an end"
+AT_AN_END = "begins or ends with white space or an invisible character"
 BLANKS = [
     " ",
     *(chr(code) for code in range(0xA0, 0x110000) if chr(code).isspace()),
@@ -319,7 +319,7 @@ def test_an_instrument_of_51_characters_is_refused() -> None:
     ids=repr,
 )
 def test_an_instrument_of_another_form_is_refused(instrument: str) -> None:
-    assert_refused("instrument", instrument, "has another form")
+    assert_refused("instrument", instrument, "has the wrong format")
 
 
 # side
@@ -355,7 +355,7 @@ def test_fewer_shares_than_slices_are_refused(num_splits: int, quantity: int) ->
     body = with_field("split_config.num_splits", num_splits) | {"total_quantity": quantity}
     refusal = refusal_of(body)
     assert (refusal.code, refusal.field) == ("INVALID_QUANTITY", "total_quantity")
-    assert refusal.expected == f"at least num_splits ({num_splits}), one share a slice"
+    assert refusal.expected == f"at least num_splits ({num_splits}), one share per slice"
     assert str(refusal).startswith(f"total_quantity is {quantity}: expected")
 
 

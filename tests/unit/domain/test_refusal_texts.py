@@ -15,8 +15,8 @@ ORDER: dict[str, Any] = {
     "split_config": {"num_splits": 5, "duration_minutes": 60, "randomize": True},
 }
 KEY = (
-    "1 to 255 characters in Unicode NFC, without control characters, and without white space at "
-    "either end, invisible characters included (categories Zs, Zl, Zp, Cc, Cf)"
+    "1 to 255 characters in Unicode NFC, without control characters, and with neither white space "
+    "nor an invisible character (categories Zs, Zl, Zp, Cc, Cf) at either end"
 )
 INSTRUMENT = (
     "EXCHANGE:SYMBOL with exchange NSE or BSE and a symbol of A-Z, 0-9, & and -, "
@@ -30,18 +30,18 @@ SHARES = "a whole number from 1 to 1,000,000,000"
 REFUSALS: list[tuple[str, Any, str, str]] = [
     ("order_unique_key", "", "is too short", KEY),
     ("order_unique_key", "k" * 256, "is too long", KEY),
-    ("order_unique_key", "a\nb", "has another form", KEY),
-    ("order_unique_key", "ouk ", "has white space, or an invisible character, at an end", KEY),
+    ("order_unique_key", "a\nb", "has the wrong format", KEY),
+    ("order_unique_key", "ouk ", "begins or ends with white space or an invisible character", KEY),
     ("order_unique_key", "e\u0301", "is not in Unicode NFC", KEY),
     ("order_unique_key", 7, "is a whole number", KEY),
-    ("instrument", "NSE:reliance", "has another form", INSTRUMENT),
+    ("instrument", "NSE:reliance", "has the wrong format", INSTRUMENT),
     ("instrument", "NSE:" + "A" * 47, "is too long", INSTRUMENT),
     ("instrument", None, "is null", INSTRUMENT),
     ("side", "HOLD", "is not allowed", "BUY or SELL"),
     ("side", ["BUY"], "is an array", "BUY or SELL"),
     ("total_quantity", 0, "is out of range", SHARES),
     ("total_quantity", 100.0, "is a number with a fraction or exponent", SHARES),
-    ("total_quantity", 4, "is 4", "at least num_splits (5), one share a slice"),
+    ("total_quantity", 4, "is 4", "at least num_splits (5), one share per slice"),
     ("split_config", "5", "is a string", CONFIG),
     ("split_config.num_splits", 101, "is out of range", SPLITS),
     ("split_config.num_splits", True, "is true or false", SPLITS),
@@ -51,7 +51,7 @@ REFUSALS: list[tuple[str, Any, str, str]] = [
     (
         "split_config.price",
         1,
-        "is not a field",
+        "is unknown",
         "only num_splits, duration_minutes, randomize",
     ),
 ]
@@ -80,4 +80,4 @@ def test_a_missing_field_is_told_as_missing(field: str) -> None:
     fields = {name: value for name, value in ORDER.items() if name != field}
     with pytest.raises(OrderRefused) as caught:
         parse_order_request(msgspec.json.encode(fields))
-    assert str(caught.value) == f"{field} is missing: expected the field, which is required"
+    assert str(caught.value) == f"{field} is missing: expected this required field"

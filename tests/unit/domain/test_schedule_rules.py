@@ -151,7 +151,7 @@ def test_a_last_slice_off_the_windows_end_is_found(last: float, offset: int) -> 
 @pytest.mark.parametrize(("second", "offset"), [(10.499999, 10_499_999), (19.500001, 19_500_001)])
 def test_a_randomised_time_beyond_30_percent_is_found(second: float, offset: int) -> None:
     assert list(times_stay_near_even(RANDOM, schedule(seconds=(0, second, 30, 45, 60)))) == [
-        f"slice 2 is at {offset} us, its even place is 15000000.0 us"
+        f"slice 2 is at {offset} us, its even time is 15000000.0 us"
     ]
 
 
@@ -163,7 +163,7 @@ def test_a_randomised_time_at_exactly_30_percent_stands(second: float) -> None:
 @pytest.mark.parametrize(("second", "offset"), [(14.999999, 14_999_999), (15.000001, 15_000_001)])
 def test_an_even_time_off_by_a_microsecond_is_found(second: float, offset: int) -> None:
     assert list(times_stay_near_even(EVEN, schedule(seconds=(0, second, 30, 45, 60)))) == [
-        f"slice 2 is at {offset} us, its even place is 15000000.0 us"
+        f"slice 2 is at {offset} us, its even time is 15000000.0 us"
     ]
 
 
@@ -219,21 +219,21 @@ def test_every_breach_of_every_rule_is_told_with_the_rules_name() -> None:
 
 IST = timezone(timedelta(hours=5, minutes=30))
 ILL_FORMED: list[tuple[dict[str, Any], str]] = [
-    ({"sequence_number": 2.0}, "the slice at place 2 has the number 2.0"),
-    ({"sequence_number": True}, "the slice at place 2 has the number True"),
-    ({"sequence_number": "2"}, "the slice at place 2 has the number '2'"),
-    ({"quantity": 20.0}, "the slice at place 2 has 20.0 shares"),
-    ({"quantity": None}, "the slice at place 2 has None shares"),
-    ({"quantity": float("nan")}, "the slice at place 2 has nan shares"),
-    ({"quantity": Decimal(20)}, "the slice at place 2 has a value of type Decimal shares"),
-    ({"quantity": 2**63}, "the slice at place 2 has a value of type int shares"),
-    ({"quantity": -(2**63)}, "the slice at place 2 has a value of type int shares"),
-    ({"quantity": "x" * 99}, f"the slice at place 2 has '{'x' * 39} shares"),
-    ({"scheduled_at": "09:15"}, "the slice at place 2 is at '09:15'"),
-    ({"scheduled_at": 915}, "the slice at place 2 is at 915"),
+    ({"sequence_number": 2.0}, "item 2 has the number 2.0"),
+    ({"sequence_number": True}, "item 2 has the number True"),
+    ({"sequence_number": "2"}, "item 2 has the number '2'"),
+    ({"quantity": 20.0}, "item 2 has 20.0 shares"),
+    ({"quantity": None}, "item 2 has None shares"),
+    ({"quantity": float("nan")}, "item 2 has nan shares"),
+    ({"quantity": Decimal(20)}, "item 2 has a value of type Decimal shares"),
+    ({"quantity": 2**63}, "item 2 has a value of type int shares"),
+    ({"quantity": -(2**63)}, "item 2 has a value of type int shares"),
+    ({"quantity": "x" * 99}, f"item 2 has '{'x' * 39} shares"),
+    ({"scheduled_at": "09:15"}, "item 2 is at '09:15'"),
+    ({"scheduled_at": 915}, "item 2 is at 915"),
     (
         {"scheduled_at": datetime(2026, 3, 2, 9, 15, 15)},  # noqa: DTZ001 - the fault itself
-        "the slice at place 2 is at 2026-03-02T09:15:15",
+        "item 2 is at 2026-03-02T09:15:15",
     ),
 ]
 
@@ -250,12 +250,12 @@ def test_a_slice_that_cannot_be_computed_with_is_found_and_nothing_more_is_said(
 
 @pytest.mark.parametrize("stranger", [None, 20, {"quantity": 20}, EVEN])
 def test_what_is_no_slice_is_found(stranger: Any) -> None:
-    told = f"the value at place 2 is no slice: {type(stranger).__name__}"
+    told = f"item 2 is not a Slice: {type(stranger).__name__}"
     first, _, third, *others = schedule()
     halved = msgspec.structs.replace(third, quantity=10.5)
     assert broken_rules(EVEN, (first, stranger, halved, *others)) == (
         BrokenRule(rule="slices_are_well_formed", breach=told),
-        BrokenRule(rule="slices_are_well_formed", breach="the slice at place 3 has 10.5 shares"),
+        BrokenRule(rule="slices_are_well_formed", breach="item 3 has 10.5 shares"),
     )
 
 
@@ -267,7 +267,7 @@ def test_a_time_in_another_zone_is_found_and_the_other_rules_still_speak() -> No
     assert broken_rules(RANDOM, slices) == (
         BrokenRule(
             rule="slices_are_well_formed",
-            breach="the slice at place 2 is at 2026-03-02T14:45:15+05:30",
+            breach="item 2 is at 2026-03-02T14:45:15+05:30",
         ),
         BrokenRule(rule="quantities_sum_to_total", breach="quantities sum to 103, expected 102"),
     )

@@ -106,9 +106,9 @@ FAULTS: list[tuple[Candidate, str, str]] = [
         "candidate_answers_with_slices",
         "it raised TypeError: 'int' object is not iterable",
     ),
-    (of_something_else, "slices_are_well_formed", "the value at place 1 is no slice: str"),
-    (of_floats, "slices_are_well_formed", "the slice at place 1 has 1.0 shares"),
-    (of_none, "slices_are_well_formed", "the slice at place 1 is at None"),
+    (of_something_else, "slices_are_well_formed", "item 1 is not a Slice: str"),
+    (of_floats, "slices_are_well_formed", "item 1 has 1.0 shares"),
+    (of_none, "slices_are_well_formed", "item 1 is at None"),
     (empty, "slices_are_numbered", "0 slices numbered [], expected 1 to 2"),
 ]
 
