@@ -49,15 +49,15 @@ _FACTS: Final = (
 
 
 class SessionUnfit(psycopg.OperationalError, PulseError):
-    """A session is not as Pulse needs it; the text names what is at fault and what to do.
+    """A session does not meet Pulse's requirements; the message says why and what to do.
 
-    `lasting`: a person has to change something. Otherwise it may pass: a database that is read-only
-    for a while, a standby that is promoted.
+    If `is_permanent`, a person has to change something. Otherwise the fault is transient: a
+    database that is temporarily read-only, a standby that may be promoted.
     """
 
-    def __init__(self, fault: str, *, lasting: bool = True) -> None:
+    def __init__(self, fault: str, *, is_permanent: bool = True) -> None:
         super().__init__(fault)
-        self.lasting = lasting
+        self.is_permanent = is_permanent
 
 
 WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
@@ -172,14 +172,14 @@ def _require_server(found: Mapping[str, Any]) -> None:
         raise SessionUnfit(
             "this server is a standby (in recovery) and takes no writes: promote it, or name the "
             "primary in PULSE_DATABASE_URL",
-            lasting=False,
+            is_permanent=False,
         )
     for name in _READ_ONLY:
         if found[name] != "off":
             raise SessionUnfit(
                 f"the database is read-only ({name} is {found[name]}): check whether its disk "
                 "is full, and turn that off for database, role and server",
-                lasting=False,
+                is_permanent=False,
             )
 
 

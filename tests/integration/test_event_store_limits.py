@@ -164,7 +164,7 @@ async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
         await until_state(appender, Probing)
         refused = await append_singly(appender, foreign_events(20))
         assert {str(outcome) for outcome in refused} == {
-            "Postgres takes no appends: canceling statement due to lock timeout"
+            "Postgres refuses appends: canceling statement due to lock timeout"
         }
         (outcome,) = await waiting
         assert isinstance(outcome, AppendRefused | AppendOutcomeUnknown)
@@ -196,7 +196,7 @@ async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) 
             await append_singly(appender, foreign_events(1))
             await until_state(appender, OnTrial)
             outcomes = await append_singly(appender, foreign_events(3))
-            assert {str(o) for o in outcomes} == {"Postgres takes no appends: no space"}
+            assert {str(o) for o in outcomes} == {"Postgres refuses appends: no space"}
             await connection.execute("DROP TRIGGER full_disk ON stored_events")
         await until_state(appender, OnTrial)
         await append_singly(appender, foreign_events(3))

@@ -45,7 +45,7 @@ async def test_a_pooler_that_shares_sessions_is_refused_at_the_first_connection(
         for _ in range(3):
             with pytest.raises(SessionUnfit, match=SHARED) as unfit:
                 await Migrations(REVISIONS).migrate(address, Limits())
-            assert unfit.value.lasting
+            assert unfit.value.is_permanent
 
 
 @contextmanager

@@ -16,7 +16,7 @@ WHERE_IT_HURTS = (
     "STOP",
     "append.reply_lost",
     "claims.orphans_released",
-    "orders.handed_back",
+    "claims.released",
     "orders.timed_out",
     "SplittingFailed",
     "settled_by_another=",

@@ -42,7 +42,7 @@ def test_on_a_local_socket_there_is_nothing_to_keep_alive() -> None:
 def test_every_setting_must_be_in_force(name: str) -> None:
     with pytest.raises(SessionUnfit, match=name) as unfit:
         require_fit({**FIT, name: "another"}, NEEDED)
-    assert unfit.value.lasting
+    assert unfit.value.is_permanent
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_what_a_person_must_change_is_named_and_lasts(
 ) -> None:
     with pytest.raises(SessionUnfit, match=reason) as unfit:
         require_fit({**FIT, name: value}, NEEDED)
-    assert unfit.value.lasting
+    assert unfit.value.is_permanent
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_what_a_person_must_change_is_named_and_lasts(
 def test_what_may_pass_is_named_and_does_not_last(name: str, value: str, reason: str) -> None:
     with pytest.raises(SessionUnfit, match=reason) as unfit:
         require_fit({**FIT, name: value}, NEEDED)
-    assert not unfit.value.lasting
+    assert not unfit.value.is_permanent
