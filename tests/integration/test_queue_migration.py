@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pulse.domain import Event
-from pulse.postgres import Database, DatabaseUnavailable, Limits
+from pulse.postgres import Database, DatabaseUnavailable, PostgresLimits
 from pulse.postgres.migrations import Migrations, Revision
 from pulse.process import schema
 from pulse.process.revisions import REVISIONS
@@ -37,7 +37,7 @@ def logged() -> list[Event]:
 
 
 async def migrate(conninfo: str, revisions: Sequence[Revision] = REVISIONS) -> None:
-    await Migrations(revisions).migrate(conninfo, Limits())
+    await Migrations(revisions).migrate(conninfo, PostgresLimits())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import psycopg
 import pytest
 
-from pulse.postgres import Database, DatabaseUnavailable, Limits
+from pulse.postgres import Database, DatabaseUnavailable, PostgresLimits
 from pulse.workers.recovery import StalledSessions
 from tests.support.waiting import until
 
@@ -129,7 +129,9 @@ async def test_who_wakes_after_its_transaction_was_ended_finds_the_database_unav
     conninfo: str,
 ) -> None:
     """It is no bug of the step that was frozen: the next one goes on."""
-    frozen = Database(conninfo, pool_size=2, limits=Limits(idle_in_transaction_seconds=0.05))
+    frozen = Database(
+        conninfo, pool_size=2, limits=PostgresLimits(idle_in_transaction_seconds=0.05)
+    )
     await frozen.open()
     with pytest.raises(DatabaseUnavailable):
         await stop_in_a_transaction(frozen)

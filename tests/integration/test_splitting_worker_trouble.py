@@ -10,7 +10,7 @@ import pytest
 from pulse.domain import Claim
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.eventstore.append_state import Disconnected
-from pulse.postgres import Database, DatabaseUnavailable, Limits
+from pulse.postgres import Database, DatabaseUnavailable, PostgresLimits
 from pulse.projections.claims import Claims
 from pulse.workers.splitting import SplitResult
 from tests.support.events import (
@@ -42,7 +42,7 @@ async def proxy(conninfo: str) -> AsyncIterator[PostgresProxy]:
 @pytest.fixture
 async def unsteady(proxy: PostgresProxy) -> AsyncIterator[Database]:
     """A pool behind the proxy that does not wait long."""
-    unsteady = Database(proxy.conninfo, pool_size=2, limits=Limits(checkout_seconds=0.3))
+    unsteady = Database(proxy.conninfo, pool_size=2, limits=PostgresLimits(checkout_seconds=0.3))
     await unsteady.open()
     yield unsteady
     await unsteady.close()

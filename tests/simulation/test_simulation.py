@@ -19,7 +19,7 @@ WHERE_IT_HURTS = (
     "claims.released",
     "orders.timed_out",
     "SplittingFailed",
-    "settled_by_another=",
+    "outcome_exists=",
     "claims.abandoned",
     "overdue=",
     "unknown=",

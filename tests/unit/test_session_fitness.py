@@ -2,11 +2,11 @@
 
 import pytest
 
-from pulse.postgres import Limits, SessionUnfit
+from pulse.postgres import PostgresLimits, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.session import require_fit
 
-NEEDED = session_settings(Limits())
+NEEDED = session_settings(PostgresLimits())
 FIT: dict[str, str | None] = {
     **NEEDED,
     "server_version_num": "150004",
@@ -49,7 +49,7 @@ def test_every_setting_must_be_in_force(name: str) -> None:
     ("name", "value", "reason"),
     [
         ("server_version_num", "140011", "needs Postgres 15 or newer"),
-        ("server_encoding", "LATIN1", "encoding is LATIN1 and Pulse needs UTF8"),
+        ("server_encoding", "LATIN1", "encoding is LATIN1, Pulse needs UTF8"),
         ("current_schema", None, "search_path"),
         ("schemas", "public,pg_catalog", "before pg_catalog"),
         ("schemas", "pg_temp_3,public,pg_catalog", "before pg_catalog"),
