@@ -13,9 +13,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pulse.postgres import Limits
+from pulse.postgres import PostgresLimits
 from pulse.postgres.embedded import EmbeddedServer
-from pulse.postgres.embedded.directories import Place
+from pulse.postgres.embedded.directories import ServerPaths
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from tests.support.processes import url_of
@@ -39,7 +39,7 @@ class Server:
 
     def __init__(self, conninfo: str, data_dir: Path) -> None:
         self._conninfo = conninfo
-        self._cluster = Place.under(data_dir).cluster
+        self._cluster = ServerPaths.under(data_dir).cluster
         self._numbers = itertools.count(1)
 
     @classmethod
@@ -85,7 +85,7 @@ class Server:
     async def _make_template(self) -> None:
         await self._create(_TEMPLATE, "template1")
         conninfo = make_conninfo(self._conninfo, dbname=_TEMPLATE)
-        await Migrations(REVISIONS).migrate(conninfo, Limits())
+        await Migrations(REVISIONS).migrate(conninfo, PostgresLimits())
 
     async def _create(self, name: str, template: str) -> None:
         parts = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")

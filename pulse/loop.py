@@ -1,4 +1,4 @@
-"""The loop of every background job: one step after another, woken by a hint, saved by a poll."""
+"""The loop that runs each background job in steps: woken by a hint, or after the poll interval."""
 
 import asyncio
 import contextlib
@@ -15,19 +15,19 @@ _log = structlog.get_logger(__name__)
 _RETRY: Final = RetryPolicy(first_seconds=0.2, max_seconds=2.0)
 
 MAX_FAILING_SECONDS: Final = 10.0
-"""A loop whose every step has failed for longer does not do its work."""
+"""A loop whose steps have all failed for longer is reported as faulty."""
 
 MAX_STEP_SECONDS: Final = 30.0
-"""A step that takes longer hangs: every statement and every append in it is bounded by less."""
+"""A step that takes longer is reported as hung. Every statement and append has a lower limit."""
 
 NOW: Final = 0.0
-"""Pause for when there is more to do."""
+"""The pause after a step that leaves more to do."""
 
 Result = TypeVar("Result")
 
 
 class WakeUp:
-    """A hint within the process: any number of `set` calls wake one `wait`."""
+    """A wake-up hint within the process. Several `set` calls wake one `wait`."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -37,7 +37,7 @@ class WakeUp:
         self._event.set()
 
     async def wait(self, timeout_seconds: float | None) -> bool:
-        """Wait until set or for that long (None: without end); True if it was set."""
+        """Wait until set or until the timeout (None: no timeout); True if it was set."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._event.wait()
@@ -47,36 +47,37 @@ class WakeUp:
 
 
 class Job(ABC, Generic[Result]):
-    """The work of a loop: a bounded step that can be tested without a timer, and its pacing.
+    """The work of a loop: a bounded step that can be tested without a timer, and its pauses.
 
-    Between steps with nothing more to do the loop pauses for `least_pause_seconds` (what comes
-    meanwhile goes together in the next step), then until the wake-up, or for `poll_seconds`.
+    After a step with nothing more to do the loop pauses for `min_pause_seconds`, so that the next
+    step handles what arrives meanwhile together. Then it waits for the wake-up, at most
+    `poll_seconds`.
     """
 
     name: str
     poll_seconds: float
-    least_pause_seconds: float = 0.0
+    min_pause_seconds: float = 0.0
 
     @abstractmethod
     async def run_once(self) -> Result:
         """Do the next step."""
 
     def pause_after(self, result: Result) -> float | None:  # noqa: ARG002 - for jobs that need it
-        """Seconds to pause after this result: NOW, a while, or None for the usual pause."""
+        """Seconds to pause after this result; NOW for none, None for the usual pause."""
         return None
 
 
 class FaultLog:
-    """Logs a fault when the first of several loops meets it, and when the last is over it.
+    """Logs a fault once when the first loop has it, and once when the last loop has recovered.
 
-    So a fault of the database is one line, not one for each loop and step.
+    A database outage is one line, not one line for each loop and step.
     """
 
     def __init__(self) -> None:
         self._fault_of: dict[str, str] = {}
 
     def report(self, loop: str, fault: str | None) -> None:
-        """What the last step of this loop failed with, None if it did not."""
+        """Record the error of this loop's last step; None if the step succeeded."""
         before = self._fault_of.pop(loop, None)
         known = fault in self._fault_of.values()
         if before not in (None, fault, *self._fault_of.values()):
@@ -89,10 +90,10 @@ class FaultLog:
 
 
 class Loop:
-    """Runs a job until told to stop; `stop` lets the step under way finish.
+    """Runs a job until `stop`, which lets the current step finish.
 
-    `require` is called before each step, which fails where it raises. `poll_seconds` takes the
-    place of the job's own.
+    `require` is called before each step; if it raises, the step fails. `poll_seconds` overrides the
+    job's own.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Loop:
 
     @property
     def fault(self) -> str | None:
-        """Why this loop does no work: a step hangs, or all have failed for long. None otherwise."""
+        """Why this loop does no work: a step hangs, or all steps fail. None while it works."""
         now = asyncio.get_running_loop().time()
         if self._step_began_at is not None and now - self._step_began_at > MAX_STEP_SECONDS:
             return f"the {self.name} loop has hung for {now - self._step_began_at:.0f} s"
@@ -125,7 +126,7 @@ class Loop:
         return None
 
     async def run(self, faults: FaultLog | None = None) -> None:
-        """Run until `stop`; an error is reported and the next step comes after a growing pause."""
+        """Run until `stop`. A failed step is reported, and retried with backoff."""
         retry, faults = Retry(_RETRY), faults or FaultLog()
         while not self._stopping:
             try:
@@ -133,24 +134,24 @@ class Loop:
             except PulseError as error:
                 faults.report(self.name, str(error))
                 self._note_failure(str(error))
-            except Exception as error:  # noqa: BLE001 - a bug is logged; the loop goes on
+            except Exception as error:  # noqa: BLE001 - a bug is logged; the loop continues
                 _log.exception("loop.step_crashed", loop=self.name)
                 self._note_failure(f"crashed with {type(error).__name__}, see the log")
             else:
                 faults.report(self.name, None)
                 self._failing_since = None
                 retry.reset()
-                await self._rest(pause)
+                await self._pause(pause)
                 continue
             if not self._stopping:
                 await retry.wait()
 
     def stop(self) -> None:
-        """Take no further step."""
+        """Start no further step."""
         self._stopping = True
         self._wake_up.set()
 
-    async def _step(self) -> Any:  # noqa: ANN401 - the job's own result goes back to the job
+    async def _step(self) -> Any:  # noqa: ANN401 - the result type is the job's own
         if self._require is not None:
             self._require()
         self._step_began_at = asyncio.get_running_loop().time()
@@ -164,11 +165,11 @@ class Loop:
         if self._failing_since is None:
             self._failing_since = asyncio.get_running_loop().time()
 
-    async def _rest(self, pause: float | None) -> None:
+    async def _pause(self, seconds: float | None) -> None:
         if self._stopping:
             return
-        if pause is not None:
-            await asyncio.sleep(pause)
+        if seconds is not None:
+            await asyncio.sleep(seconds)
             return
-        await asyncio.sleep(self._job.least_pause_seconds)
+        await asyncio.sleep(self._job.min_pause_seconds)
         await self._wake_up.wait(self._poll_seconds)

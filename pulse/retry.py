@@ -1,6 +1,6 @@
-"""The retry policy of every loop: exponential backoff with full jitter, a cap and a deadline.
+"""The retry policy: exponential backoff with full jitter, a cap and a deadline.
 
-How a loop uses it, one `Retry` for one series of failures:
+A loop uses one `Retry` for each series of failures:
 
     retry = Retry(RetryPolicy(first_seconds=0.1, max_seconds=2.0))
     while True:
@@ -11,7 +11,7 @@ How a loop uses it, one `Retry` for one series of failures:
         else:
             retry.reset()
 
-And one call that must end, with `deadline_seconds` in the policy:
+A single call that must end sets `deadline_seconds` in the policy:
 
     retry = Retry(policy)
     while True:
@@ -31,10 +31,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """The n-th pause is drawn evenly from 0 to `first_seconds` times 2 to the n - 1.
+    """The n-th pause is uniform between 0 and `first_seconds` * 2^(n - 1), capped at `max_seconds`.
 
-    That bound never exceeds `max_seconds`. No pause ends later than `deadline_seconds` after the
-    first attempt.
+    No pause ends later than `deadline_seconds` after the first attempt.
     """
 
     first_seconds: float
@@ -45,7 +44,7 @@ class RetryPolicy:
 class Retry:
     """The pauses between the attempts of one call, or of one loop until it succeeds.
 
-    The clock is the event loop's unless one is given. `jitter` returns a number from 0 to 1.
+    The default clock is the event loop's. `jitter` returns a number from 0 to 1.
     """
 
     def __init__(
@@ -61,14 +60,14 @@ class Retry:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again after a success: the first pause is next, and the deadline starts over."""
+        """Start over after a success: the next pause is the first, and the deadline restarts."""
         self._bound_seconds = self._policy.first_seconds
         self._started_at = self._clock()
 
     def next_pause(self, *, at_least_seconds: float = 0.0) -> float | None:
-        """Seconds to pause after a failure; None if the deadline would pass meanwhile.
+        """Seconds to pause after a failure; None if the pause would end after the deadline.
 
-        `at_least_seconds` is what the other side asked for, as in a Retry-After header.
+        `at_least_seconds` is what the server asked for, as in a Retry-After header.
         """
         bound_seconds = min(self._bound_seconds, self._policy.max_seconds)
         self._bound_seconds = 2 * bound_seconds
@@ -79,7 +78,7 @@ class Retry:
         return pause_seconds
 
     async def wait(self, *, at_least_seconds: float = 0.0) -> bool:
-        """Pause after a failure and return True; return False at once if it is time to give up."""
+        """Pause after a failure and return True; False at once if the deadline would pass."""
         pause_seconds = self.next_pause(at_least_seconds=at_least_seconds)
         if pause_seconds is None:
             return False

@@ -23,7 +23,7 @@ from pulse.application.origin import Origin, system_clock
 from pulse.application.readiness import Readiness
 from pulse.cli.server import serve
 from pulse.domain import Event
-from pulse.eventstore import EventMapper, EventStore, Outcome
+from pulse.eventstore import AppendResult, EventMapper, EventStore
 from pulse.http.api.app import create_api
 from pulse.http.auth import InternalAuth
 from pulse.http.root import Mounts, Root
@@ -54,7 +54,7 @@ class StoresNothing:
         await asyncio.sleep(0)
         return 1
 
-    async def append_each(self, events: Sequence[Event]) -> list[Outcome]:
+    async def append_each(self, events: Sequence[Event]) -> list[AppendResult]:
         """The same for many."""
         for event in events:
             self.mapper.to_stored_event(event)

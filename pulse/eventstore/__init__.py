@@ -1,11 +1,11 @@
-"""The log: append, read a stream, read the log, and the events' stored form."""
+"""The event store: append to the log, read a stream, read the log, map events to stored form."""
 
 from pulse.eventstore.append_connection import LOG_LOCK as LOG_LOCK
 from pulse.eventstore.append_connection import AppendFault as AppendFault
 from pulse.eventstore.append_connection import probe_append as probe_append
 from pulse.eventstore.appender import Appender as Appender
 from pulse.eventstore.appender import AppendLimits as AppendLimits
-from pulse.eventstore.batch import Outcome as Outcome
+from pulse.eventstore.batch import AppendResult as AppendResult
 from pulse.eventstore.errors import AppendOutcomeUnknown as AppendOutcomeUnknown
 from pulse.eventstore.errors import AppendQueueFull as AppendQueueFull
 from pulse.eventstore.errors import AppendRefused as AppendRefused

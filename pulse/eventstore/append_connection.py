@@ -1,4 +1,4 @@
-"""The appender's own connection, and the probes that show whether an append would be written."""
+"""The appender's dedicated connection, and the probes that test whether an append would succeed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,19 +12,19 @@ from pulse.eventstore.append_state import ConnectionLost, reason_of
 from pulse.postgres import WRONG_SESSION_ERRORS, Connection, describe, load_sql
 
 LOG_LOCK: Final = 0x50554C53_45000002
-"""The advisory lock that serialises appends, so that ids are in commit order."""
+"""The advisory lock that serializes appends, so that ids are in commit order."""
 
 APPEND_EVENTS: Final = load_sql(__package__, "append_events")
 _SELECT_APPEND_RIGHTS: Final = load_sql(__package__, "select_append_rights")
 _TRY_APPEND: Final = load_sql(__package__, "try_append")
-_LAST_SECONDS: Final = 1.0
+_CLOSE_SECONDS: Final = 1.0
 
 Rows = list[tuple[Any, ...]]
 Fetch = Callable[[LiteralString, Sequence[Any]], Awaitable[Rows]]
 
 
 class AppendConnection:
-    """One connection that readers cannot take; one that stays silent is abandoned."""
+    """One connection that readers do not share. It is abandoned if a statement gets no answer."""
 
     def __init__(
         self, connect: Callable[[], Awaitable[Connection]], statement_seconds: float
@@ -36,14 +36,14 @@ class AppendConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a connection."""
         return self._connection is not None
 
     async def open(self) -> None:
         """Connect.
 
         Raises:
-            psycopg.Error: Postgres is away.
+            psycopg.Error: Postgres cannot be reached.
         """
         self._connection = await self._connect()
 
@@ -51,8 +51,8 @@ class AppendConnection:
         """Run one statement in autocommit.
 
         Raises:
-            ConnectionLost: it may have been carried out or not.
-            psycopg.Error: the server refused it; nothing was done.
+            ConnectionLost: the statement may or may not have been executed.
+            psycopg.Error: the server refused the statement; nothing was written.
         """
         connection = self._connection
         if connection is None:
@@ -69,7 +69,7 @@ class AppendConnection:
         try:
             return task.result()
         except WRONG_SESSION_ERRORS:
-            await self._close()  # the next one is verified, and may find a new primary
+            await self._disconnect()  # a new connection is verified, and may reach a new primary
             raise
         except psycopg.Error as error:
             if connection.closed:
@@ -77,27 +77,27 @@ class AppendConnection:
                 raise ConnectionLost(describe(error)) from error
             raise
 
-    async def end(self) -> None:
-        """Close it for good, and give what was abandoned a moment to end."""
-        await self._close()
+    async def close(self) -> None:
+        """Close the connection, and wait up to 1 s for abandoned ones to close."""
+        await self._disconnect()
         if self._abandoned:
-            await asyncio.wait(self._abandoned, timeout=_LAST_SECONDS)
+            await asyncio.wait(self._abandoned, timeout=_CLOSE_SECONDS)
 
-    async def _close(self) -> None:
+    async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
     def _abandon(self, task: "asyncio.Task[Rows]", connection: Connection) -> None:
-        """Leave a silent connection to end by itself: waiting for it would stop all appends."""
+        """Close an unresponsive connection in the background, so that appends need not wait."""
 
-        async def let_go() -> None:
+        async def cancel_and_close() -> None:
             task.cancel()
             await asyncio.wait({task})
             await connection.close()
 
         self._connection = None
-        closing = asyncio.ensure_future(let_go())
+        closing = asyncio.ensure_future(cancel_and_close())
         self._abandoned.add(closing)
         closing.add_done_callback(self._abandoned.discard)
 
@@ -111,39 +111,40 @@ async def _fetch(
 
 
 async def append_nothing(fetch: Fetch) -> None:
-    """Take the lock, a read-write transaction and the rights of an append, but no id.
+    """Probe the lock, a read-write transaction and the privileges of an append. Takes no id.
 
-    Raises what an append would.
+    Raises what an append would raise.
     """
     await fetch(APPEND_EVENTS, ([], [], [], [], LOG_LOCK))
     ((may_take_ids, sequence, role),) = await fetch(_SELECT_APPEND_RIGHTS, ())
     if not may_take_ids:
         raise psycopg.errors.InsufficientPrivilege(
-            f"role {role} may take no id for an event: GRANT USAGE ON SEQUENCE {sequence}"
+            f"role {role} may not use the log's sequence: GRANT USAGE ON SEQUENCE {sequence}"
         )
 
 
 async def append_and_roll_back(fetch: Fetch) -> None:
-    """The same, and an append that is rolled back: it takes an id and space on the disk.
+    """As `append_nothing`, plus an append that is rolled back, which takes an id and disk space.
 
-    A full disk shows, and a replica that does not confirm. Raises what an append would.
+    It also detects a full disk and a synchronous replica that does not confirm. Raises what an
+    append would raise.
     """
     await append_nothing(fetch)
     await fetch(_TRY_APPEND, ())
 
 
 class AppendFault(msgspec.Struct, frozen=True):
-    """Why an append fails; with `for_want_of_rights` it may succeed under another role."""
+    """Why an append fails. With `for_want_of_rights`, this role lacks a privilege."""
 
     reason: str
     for_want_of_rights: bool
 
 
 async def probe_append(connection: Connection) -> AppendFault | None:
-    """Why an append on this connection would fail now; None if it would be written."""
+    """Why an append on this connection would fail now; None if it would succeed."""
     try:
         await append_nothing(partial(_fetch, connection))
     except psycopg.Error as error:
-        of_role = isinstance(error, psycopg.errors.InsufficientPrivilege)
-        return AppendFault(reason_of(error), for_want_of_rights=of_role)
+        is_privilege = isinstance(error, psycopg.errors.InsufficientPrivilege)
+        return AppendFault(reason_of(error), for_want_of_rights=is_privilege)
     return None

@@ -1,4 +1,8 @@
-"""The states of the appender, the circuit breaker of the append path."""
+"""The states of the appender, which is the circuit breaker of the append path.
+
+In the usual terms Open and Recovering are the closed circuit, Disconnected and Probing the open
+one, and OnTrial is half-open.
+"""
 
 from typing import assert_never
 
@@ -9,47 +13,47 @@ from pulse.postgres import describe
 
 
 class Open(msgspec.Struct, frozen=True):
-    """Appends are taken; the last one succeeded, or a probe."""
+    """Appends are accepted: the last append or probe succeeded."""
 
 
 class Recovering(msgspec.Struct, frozen=True):
-    """Appends are taken; since the last success one failed otherwise than by a refusal."""
+    """Appends are accepted; the last one failed, but not by a refusal: a reply was lost, say."""
 
     reason: str
 
 
-class Away(msgspec.Struct, frozen=True):
+class Disconnected(msgspec.Struct, frozen=True):
     """Appends are refused: there is no connection."""
 
     reason: str
 
 
 class Probing(msgspec.Struct, frozen=True):
-    """Appends are refused: Postgres refused one, and no probe has passed since."""
+    """Appends are refused: Postgres refused one, and no probe has succeeded since."""
 
     reason: str
 
 
 class OnTrial(msgspec.Struct, frozen=True):
-    """Appends are taken since a probe passed; a refusal now fails its callers at once."""
+    """Appends are accepted after a successful probe; the next refusal fails its callers at once."""
 
 
 class Draining(msgspec.Struct, frozen=True):
-    """Appends are refused: the process stops."""
+    """Appends are refused: the process is stopping."""
 
 
-State = Open | Recovering | Away | Probing | OnTrial | Draining
+State = Open | Recovering | Disconnected | Probing | OnTrial | Draining
 
 
 def refusal_in(state: State) -> str | None:
-    """Why a new append is refused at once; None if it is taken."""
+    """Why a new append is refused at once; None if it is accepted."""
     match state:
         case Open() | Recovering() | OnTrial():
             return None
-        case Away(reason):
-            return f"Postgres is away: {reason}"
+        case Disconnected(reason):
+            return f"Postgres cannot be reached: {reason}"
         case Probing(reason):
-            return f"Postgres takes no appends: {reason}"
+            return f"Postgres refuses appends: {reason}"
         case Draining():
             return "Pulse is stopping"
         case _:
@@ -57,36 +61,36 @@ def refusal_in(state: State) -> str | None:
 
 
 def fault_in(state: State) -> str | None:
-    """What readiness says of the append path; None if appends are written."""
+    """What readiness reports about the append path; None if appends succeed."""
     match state:
         case Recovering(reason):
             return reason
-        case Away(reason):
+        case Disconnected(reason):
             return f"the appender has no connection: {reason}"
         case _:
             return refusal_in(state)
 
 
 class IdTaken(Exception):
-    """The sequence of the log gave out an id that is in the log already: nothing was written."""
+    """The log's sequence issued an id that is already in the log; nothing was written."""
 
     def __init__(self) -> None:
-        super().__init__("the log's sequence is behind the log and gives out ids that are taken")
+        super().__init__("the log's sequence is behind the log and issues ids that are taken")
 
 
 class ConnectionLost(Exception):
-    """The connection broke in mid-statement: whether it was carried out is unknown."""
+    """The connection broke during a statement, which may or may not have been executed."""
 
 
 REFUSALS = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, IdTaken)
-"""Nothing was written, and the batch is not at fault: a lock not had in time, a full disk."""
+"""Nothing was written, and the cause is not the batch: a lock timeout, a full disk."""
 
-_OF_THE_EVENT = (psycopg.DataError, psycopg.IntegrityError)
+_EVENT_ERRORS = (psycopg.DataError, psycopg.IntegrityError)
 
 
 def state_after(error: Exception) -> State | None:
-    """The state that a failed append or probe leads to; None if only the event was at fault."""
-    if isinstance(error, _OF_THE_EVENT) and not is_id_taken(error):
+    """The state after a failed append or probe; None if the event caused the error."""
+    if isinstance(error, _EVENT_ERRORS) and not is_id_taken(error):
         return None
     if isinstance(error, REFUSALS) or is_id_taken(error):
         return Probing(reason_of(error))
@@ -94,7 +98,7 @@ def state_after(error: Exception) -> State | None:
 
 
 def reason_of(error: Exception) -> str:
-    """Why Postgres refuses appends, as readiness says it."""
+    """Why Postgres refuses appends, as readiness reports it."""
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return "the database is read-only: a standby, or default_transaction_read_only is on"
     if is_id_taken(error):
@@ -103,7 +107,7 @@ def reason_of(error: Exception) -> str:
 
 
 def is_id_taken(error: Exception) -> bool:
-    """Whether an insert failed for its id, not for its version in the stream."""
+    """Whether an insert failed because its id is taken, not its version in the stream."""
     return isinstance(error, psycopg.errors.UniqueViolation) and (
         error.diag.constraint_name or ""
     ).endswith("notification_id_idx")

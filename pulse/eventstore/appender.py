@@ -1,4 +1,4 @@
-"""Group commit: the appends that arrive while one batch commits go together in the next."""
+"""Group commit: appends that arrive while a batch commits are written together in the next one."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ from pulse.eventstore.append_connection import (
 )
 from pulse.eventstore.append_state import (
     REFUSALS,
-    Away,
     ConnectionLost,
+    Disconnected,
     Draining,
     IdTaken,
     OnTrial,
@@ -36,8 +36,8 @@ from pulse.eventstore.append_state import (
     state_after,
 )
 from pulse.eventstore.batch import (
+    AppendResult,
     Key,
-    Outcome,
     PendingAppend,
     Positions,
     Sending,
@@ -50,18 +50,18 @@ from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe, load_sql
 from pulse.retry import Retry, RetryPolicy
 
 MAX_PROBE_SECONDS: Final = 2.0
-"""Readiness says that no answer within this is a fault."""
+"""A probe that gets no answer within this time is a readiness fault."""
 
-_FRESH_SECONDS: Final = 1.0
+_STATE_FRESH_SECONDS: Final = 1.0
 _APPEND_EVENTS_OR_FAIL: Final = load_sql(__package__, "append_events_or_fail")
 _SELECT_STORED: Final = load_sql(__package__, "select_stored")
 _log = structlog.get_logger(__name__)
 
 
 class AppendLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the appender. A caller waits at most `answer_seconds` for its answer.
+    """Limits of the appender. A caller waits at most `answer_seconds` for its result.
 
-    `statement_seconds` is above the server's own limit, which should answer first.
+    `statement_seconds` is above the server's statement_timeout, so that the server answers first.
     """
 
     queue_events: int = 10_000
@@ -75,11 +75,12 @@ class Appender:
     """Writes the appends of one process over one connection, many in one statement.
 
     Each caller gets its own result: its positions, VersionTaken, AppendRefused (nothing written)
-    or AppendOutcomeUnknown. A lost reply is resolved by appending again, which waits for the lock
-    behind whatever became of the first attempt, and by comparing the stored bytes on a conflict.
+    or AppendOutcomeUnknown. After a lost reply the appender appends again, which waits for the lock
+    until the first attempt has ended. On a conflict it compares the stored bytes with its own.
 
-    While Postgres refuses appends (the table locked, the disk full), those that wait are tried
-    again until their deadline; new ones are refused at once, until a probe passes.
+    The appender is a circuit breaker (see `append_state`). While Postgres refuses appends (a lock,
+    a full disk), queued appends are retried until their deadline, and new ones are refused at once
+    until a probe succeeds.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Appender:
         self._limits = limits or AppendLimits()
         self._connection = AppendConnection(connect, self._limits.statement_seconds)
         self._on_commit = on_commit
-        self._too_late = f"no answer from Postgres within {self._limits.answer_seconds:g} s"
+        self._timeout_reason = f"no answer from Postgres within {self._limits.answer_seconds:g} s"
         self._queue: deque[PendingAppend] = deque()
         self._unanswered: deque[PendingAppend] = deque()
         self._unanswered_events = 0
@@ -101,7 +102,7 @@ class Appender:
         self._work = asyncio.Event()
         self.state: State = Open()
         self._state_known_at = float("-inf")
-        self._probe_asked: asyncio.Future[None] | None = None
+        self._requested_probe: asyncio.Future[None] | None = None
         self._running: asyncio.Task[None] | None = None
 
     async def append(self, events: Sequence[StoredEvent]) -> Positions:
@@ -109,8 +110,8 @@ class Appender:
 
         Raises:
             VersionTaken: another event has one of the versions; nothing was written.
-            AppendRefused: nothing was written and nothing will be.
-            AppendOutcomeUnknown: no answer in time; reading the stream will tell.
+            AppendRefused: nothing was written, and nothing will be.
+            AppendOutcomeUnknown: no answer in time; read the stream to find out.
         """
         if not events:
             return ()
@@ -122,10 +123,10 @@ class Appender:
         finally:
             self._unanswered_events -= len(events)
 
-    async def append_each(self, events: Sequence[StoredEvent]) -> list[Outcome]:
-        """Append events of different streams: of each its positions, or what `append` would raise.
+    async def append_each(self, events: Sequence[StoredEvent]) -> list[AppendResult]:
+        """Append events of different streams; returns for each its positions or its error.
 
-        At a fraction of what it costs one by one.
+        Costs a fraction of as many calls of `append`.
         """
         appends = [self._enqueue((event,)) for event in events]
         waiting = [append.future for append in appends if not append.future.done()]
@@ -143,14 +144,15 @@ class Appender:
         return [append.future.exception() or append.future.result() for append in appends]
 
     def _enqueue(self, events: Sequence[StoredEvent]) -> PendingAppend:
-        """An append that waits to be written, or has been refused."""
+        """A queued append, or one that has already been refused."""
         loop = self._loop = self._loop or asyncio.get_running_loop()  # a system call, up to 3.11
         deadline = loop.time() + self._limits.answer_seconds
         pending = PendingAppend(events, loop.create_future(), deadline)
         if refusal := refusal_in(self.state):
             pending.fail(AppendRefused(refusal))
         elif self._unanswered_events + len(events) > self._limits.queue_events:
-            pending.fail(AppendQueueFull(f"{self._unanswered_events} events wait to be appended"))
+            full = f"the append queue is full: {self._unanswered_events} events"
+            pending.fail(AppendQueueFull(full))
         else:
             self._unanswered_events += len(events)
             self._queue.append(pending)
@@ -159,13 +161,13 @@ class Appender:
                 self._unanswered.popleft()
             self._unanswered.append(pending)
             if self._deadline_timer is None:
-                self._deadline_timer = loop.call_at(deadline, self._give_up_late, deadline)
+                self._deadline_timer = loop.call_at(deadline, self._expire, deadline)
         return pending
 
-    def _give_up_late(self, due: float) -> None:
-        """Answer those whose deadline has passed. One timer is enough: they come in that order.
+    def _expire(self, due: float) -> None:
+        """Answer the appends whose deadline has passed. Deadlines are in order, so one timer does.
 
-        The deadline that is `due` has passed, though the clock may say so an instant later.
+        The deadline `due` counts as passed, even if the timer fires slightly before it.
         """
         assert self._loop is not None  # noqa: S101 - tells the type checker: it made the timer
         self._deadline_timer = None
@@ -174,91 +176,91 @@ class Appender:
             oldest = self._unanswered[0]
             deadline = oldest.deadline
             if not oldest.future.done() and deadline > now:
-                self._deadline_timer = self._loop.call_at(deadline, self._give_up_late, deadline)
+                self._deadline_timer = self._loop.call_at(deadline, self._expire, deadline)
                 return
-            oldest.give_up(self._too_late)
+            oldest.give_up(self._timeout_reason)
             self._unanswered.popleft()
 
     async def fault(self) -> str | None:
-        """Why an append would fail now, None if it would be written; answers within 2 s.
+        """Why an append would fail now, None if it would succeed; answers within 2 s.
 
-        While appends come this is their own outcome; else a probe runs, at most once a second,
-        which appends no event and sends no notification.
+        Under load the recent appends answer this. Otherwise a probe runs, at most once a second; it
+        leaves no event and sends no notification.
         """
-        stale = asyncio.get_running_loop().time() - self._state_known_at > _FRESH_SECONDS
+        stale = asyncio.get_running_loop().time() - self._state_known_at > _STATE_FRESH_SECONDS
         if stale and refusal_in(self.state) is None:
-            if self._probe_asked is None:
-                self._probe_asked = asyncio.get_running_loop().create_future()
+            if self._requested_probe is None:
+                self._requested_probe = asyncio.get_running_loop().create_future()
                 self._work.set()
-            done, _ = await asyncio.wait({self._probe_asked}, timeout=MAX_PROBE_SECONDS)
+            done, _ = await asyncio.wait({self._requested_probe}, timeout=MAX_PROBE_SECONDS)
             if not done and refusal_in(self.state) is None:
-                return f"the log took no append within {MAX_PROBE_SECONDS:g} s"
+                return f"the log accepted no append within {MAX_PROBE_SECONDS:g} s"
         return fault_in(self.state)
 
     def drain(self) -> None:
-        """Take no more appends; `run` ends when those that wait are written.
+        """Refuse new appends; `run` returns when the queued ones are written.
 
-        It ends at once while Postgres is away, or takes no appends and none waits.
+        It returns at once if Postgres cannot be reached, or refuses appends and none is queued.
         """
         before = self.state
         self._enter(Draining())
         self._work.set()
-        hopeless = isinstance(before, Away) or (
+        nothing_to_write = isinstance(before, Disconnected) or (
             isinstance(before, Probing) and not self._unanswered_events
         )
-        if hopeless and self._running is not None:
+        if nothing_to_write and self._running is not None:
             self._running.cancel()
 
     async def run(self) -> None:
-        """Connect, and write what arrives, until `drain` is asked for or it is cancelled."""
+        """Connect and write appends until `drain` or cancellation."""
         self._running = asyncio.current_task()
         try:
             while self._queue or not isinstance(self.state, Draining):
                 await self._ensure_connected()
                 if isinstance(self.state, Probing) and not self._queue:
-                    await self._probe_until_one_passes()
+                    await self._probe_until_success()
                 await self._work.wait()
                 self._work.clear()
                 while batch := take_batch(self._queue, self._limits.batch_events):
                     await self._write(batch)
-                if self._probe_asked is not None:
+                if self._requested_probe is not None:
                     await self._probe()
         finally:
             for pending in self._queue:
                 pending.give_up("Pulse is stopping")
             self._queue.clear()
-            await self._connection.end()
+            await self._connection.close()
 
     def _enter(self, state: State) -> None:
-        """Change the state, but for Draining, which is the last one; a success confirms it."""
+        """Change the state, unless it is Draining, which is final; note when it was last known."""
         before = self.state
         if not isinstance(before, Draining):
             self.state = state
-        if isinstance(state, Away) and not isinstance(before, Away):
-            _log.warning("append.postgres_away", error=state.reason)
+        if isinstance(state, Disconnected) and not isinstance(before, Disconnected):
+            _log.warning("append.postgres_unreachable", error=state.reason)
         if isinstance(state, Probing) and not isinstance(before, Probing):
             _log.warning("append.refused_by_postgres", error=state.reason)
         self._state_known_at = asyncio.get_running_loop().time()
-        if self._probe_asked is not None:
-            self._probe_asked.set_result(None)
-            self._probe_asked = None
+        if self._requested_probe is not None:
+            self._requested_probe.set_result(None)
+            self._requested_probe = None
 
     async def _ensure_connected(self) -> None:
-        """Return when connected, trying for as long as it takes; once draining, try once."""
+        """Connect, retrying without a limit; while draining, try once."""
         retry = Retry(self._limits.retry)
         while not self._connection.is_open:
             try:
                 await self._connection.open()
             except psycopg.Error as error:
                 if isinstance(self.state, Draining):
-                    raise asyncio.CancelledError("stopping, and Postgres is away") from error
-                self._enter(Away(describe(error)))
+                    raise asyncio.CancelledError("stopping, Postgres cannot be reached") from error
+                self._enter(Disconnected(describe(error)))
                 await retry.wait()
-        if isinstance(self.state, Away):
-            self._enter(Recovering(f"Postgres was away: {self.state.reason}"))
+        if isinstance(self.state, Disconnected):
+            self._enter(Recovering(f"Postgres could not be reached: {self.state.reason}"))
             self._state_known_at = float("-inf")
 
-    async def _probe_until_one_passes(self) -> None:
+    async def _probe_until_success(self) -> None:
         retry = Retry(self._limits.retry)
         while isinstance(self.state, Probing):
             await retry.wait()
@@ -266,13 +268,13 @@ class Appender:
             await self._probe()
 
     async def _probe(self) -> None:
-        """Try an append that leaves nothing behind: a cheap one if nothing has failed."""
+        """Try an append that leaves no event: without an insert if nothing has failed."""
         before = self.state
         probe = append_nothing if isinstance(before, Open) else append_and_roll_back
         try:
             try:
                 await probe(self._connection.fetch)
-            except ConnectionLost:  # perhaps while it was idle: tried again, as an append is
+            except ConnectionLost:  # it may have broken while idle: try again, as an append does
                 await self._ensure_connected()
                 await probe(self._connection.fetch)
         except (ConnectionLost, psycopg.Error) as error:
@@ -281,7 +283,7 @@ class Appender:
             self._enter(OnTrial() if isinstance(before, Probing) else Open())
 
     async def _write(self, batch: list[PendingAppend]) -> None:
-        """Write a batch to its end: every one of its callers has an answer or has given up."""
+        """Write a batch, with retries, until each of its callers has an answer or has given up."""
         retry = Retry(self._limits.retry)
         try:
             while True:
@@ -293,7 +295,7 @@ class Appender:
                 refused = await self._attempt(batch)
                 if refused is not None and on_trial:
                     for pending in batch:
-                        pending.give_up(f"Postgres takes no appends: {refused}")
+                        pending.give_up(f"Postgres refuses appends: {refused}")
                 elif refused is not None:
                     await retry.wait()
         except asyncio.CancelledError:
@@ -302,9 +304,9 @@ class Appender:
             raise
 
     async def _attempt(self, batch: list[PendingAppend]) -> str | None:
-        """Try once; returns why Postgres refused it, if it did."""
+        """Try once; the reason if Postgres refused, else None."""
         for pending in batch:
-            pending.sent()
+            pending.mark_sent()
         try:
             await self._insert(batch)
         except ConnectionLost as error:
@@ -314,19 +316,19 @@ class Appender:
             self._enter(Recovering(str(error)))
         except REFUSALS as error:
             for pending in batch:
-                pending.not_written()
+                pending.mark_not_written()
             self._enter(Probing(reason_of(error)))
             return reason_of(error)
-        except Exception as error:  # noqa: BLE001 - one append's fault must not touch another's
+        except Exception as error:  # noqa: BLE001 - one bad append must not fail the others
             for pending in batch:
-                pending.not_written()
+                pending.mark_not_written()
             await self._isolate(batch, error)
         else:
             self._enter(Open())
         return None
 
     async def _isolate(self, batch: list[PendingAppend], error: Exception) -> None:
-        """The statement fails however often it is tried: find the append that is at fault."""
+        """Retrying would not help: write the appends one by one, and fail the one at fault."""
         if len(batch) > 1:
             for pending in batch:
                 await self._write([pending])
@@ -336,7 +338,7 @@ class Appender:
         (pending,) = batch
         answer = error
         if pending.sending is Sending.UNCERTAIN:
-            answer = AppendOutcomeUnknown(f"failed when asked again: {describe(error)}")
+            answer = AppendOutcomeUnknown(f"the retry failed: {describe(error)}")
         elif isinstance(error, UNAVAILABLE_ERRORS):
             answer = AppendRefused(describe(error))
         if answer is not error:
@@ -344,7 +346,7 @@ class Appender:
         pending.fail(answer)
 
     async def _insert(self, batch: list[PendingAppend]) -> None:
-        """Run the statement, and answer the callers whose events it wrote or found taken."""
+        """Run the statement and answer the callers: written, or the version is taken."""
         statement = APPEND_EVENTS if batch[0].is_single else _APPEND_EVENTS_OR_FAIL
         try:
             rows = await self._connection.fetch(statement, (*columns(batch), LOG_LOCK))
@@ -359,7 +361,7 @@ class Appender:
         positions: dict[Key, int] = {(row[0], row[1]): row[2] for row in rows}
         conflicting: list[PendingAppend] = []
         for pending in batch:
-            # The first of several that want one version has written it; the others find it gone.
+            # Of several appends of one version the first has written it; the others conflict.
             own = [positions.pop(key) for key in pending.keys if key in positions]
             if own:
                 pending.succeed(tuple(own))
@@ -368,7 +370,7 @@ class Appender:
         await self._resolve(conflicting)
 
     async def _resolve(self, conflicting: list[PendingAppend]) -> None:
-        """Find those that conflict with their own earlier attempt, whose reply was lost."""
+        """Answer conflicting appends; those that conflict with their own first attempt succeed."""
         uncertain = [append for append in conflicting if append.sending is Sending.UNCERTAIN]
         stored: dict[Key, Sequence[Any]] = {}
         if uncertain:
@@ -376,12 +378,12 @@ class Appender:
             rows = await self._connection.fetch(_SELECT_STORED, keys)
             stored = {(row[0], row[1]): row[2:] for row in rows}
         if stored:
-            self._on_commit()  # the commit whose reply was lost
+            self._on_commit()  # for the commit whose reply was lost
         for pending in conflicting:
             certain = pending.sending is not Sending.UNCERTAIN
             own = None if certain else stored_as_sent(pending, stored)
             if own is None:
-                pending.take()
+                pending.conflict()
             else:
                 pending.succeed(own)
                 for key in pending.keys:

@@ -1,4 +1,4 @@
-"""The appends that go to Postgres together."""
+"""Pending appends, and the batches that are sent to Postgres in one statement."""
 
 import asyncio
 from collections import deque
@@ -15,23 +15,23 @@ Key = tuple[UUID, int]
 Positions = tuple[int, ...]
 Columns = tuple[list[UUID], list[int], list[str], list[bytes]]
 
-Outcome = Positions | BaseException
-"""An append's positions in the log, or why it has none."""
+AppendResult = Positions | BaseException
+"""An append's positions in the log, or the error it ended with."""
 
 
 class Sending(Enum):
-    """How far an append's events have come."""
+    """Whether an append's events may be stored."""
 
     WAITING = auto()
-    """Postgres has not written them."""
+    """They are not stored."""
     SENT = auto()
-    """Postgres may be writing them."""
+    """A statement is in progress."""
     UNCERTAIN = auto()
-    """A reply was lost: they may be stored, and a conflict may be with themselves."""
+    """A reply was lost: they may be stored, and a conflict may be with these very events."""
 
 
 class PendingAppend:
-    """One caller's events, and the future of their positions, due at a time of the loop's clock."""
+    """A caller's events, the future for their positions, and its deadline by the loop's clock."""
 
     __slots__ = ("deadline", "events", "future", "sending")
 
@@ -50,41 +50,44 @@ class PendingAppend:
 
     @property
     def is_single(self) -> bool:
-        """Whether it may share a statement in which conflicts are left out row by row."""
+        """Whether it may share a statement that skips each conflicting row."""
         return len(self.events) == 1
 
-    def sent(self) -> None:
-        """Note that a statement with these events is on its way."""
+    def mark_sent(self) -> None:
+        """Note that a statement with these events is being sent."""
         if self.sending is Sending.WAITING:
             self.sending = Sending.SENT
 
-    def not_written(self) -> None:
-        """Note that the statement wrote nothing; an earlier one, whose reply was lost, may have."""
+    def mark_not_written(self) -> None:
+        """Note that the statement wrote nothing. One with a lost reply may have."""
         if self.sending is Sending.SENT:
             self.sending = Sending.WAITING
 
     def succeed(self, positions: Positions) -> None:
-        """Answer the caller, if it still waits."""
+        """Return the positions to the caller, unless it has an answer."""
         if not self.future.done():
             self.future.set_result(positions)
 
     def fail(self, error: Exception) -> None:
-        """Answer the caller, if it still waits."""
+        """Raise the error to the caller, unless it has an answer."""
         if not self.future.done():
             self.future.set_exception(error)
 
-    def take(self) -> None:
-        """Answer the caller that another event has its version."""
+    def conflict(self) -> None:
+        """Raise VersionTaken to the caller."""
         self.fail(VersionTaken(*self.keys[0]))
 
-    def give_up(self, why: str) -> None:
-        """Answer the caller, who cannot wait longer, whether the events may be stored."""
+    def give_up(self, reason: str) -> None:
+        """Raise AppendRefused if nothing was written for certain, else AppendOutcomeUnknown."""
         certain = self.sending is Sending.WAITING
-        self.fail(AppendRefused(why) if certain else AppendOutcomeUnknown(why))
+        self.fail(AppendRefused(reason) if certain else AppendOutcomeUnknown(reason))
 
 
 def take_batch(queue: deque[PendingAppend], max_events: int) -> list[PendingAppend]:
-    """The next appends that may share a statement: in order, all single or none, none given up."""
+    """Take the next appends that may share a statement, in order: single-event ones, or the others.
+
+    Appends whose callers have an answer are dropped.
+    """
     batch: list[PendingAppend] = []
     events = 0
     while queue:
@@ -101,7 +104,7 @@ def take_batch(queue: deque[PendingAppend], max_events: int) -> list[PendingAppe
 
 
 def columns(batch: Iterable[PendingAppend]) -> Columns:
-    """The batch as the arrays that its statement takes."""
+    """The batch as the array parameters of its statement."""
     events: list[Any] = [event for pending in batch for event in pending.events]
     return (
         [event.originator_id for event in events],
@@ -112,7 +115,7 @@ def columns(batch: Iterable[PendingAppend]) -> Columns:
 
 
 def stored_as_sent(pending: PendingAppend, stored: dict[Key, Sequence[Any]]) -> Positions | None:
-    """The positions of this append's own events, if all of them are stored byte for byte.
+    """The positions of this append's events if all of them are stored, byte for byte; else None.
 
     `stored` has position, topic and state by key.
     """

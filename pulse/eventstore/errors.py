@@ -1,4 +1,4 @@
-"""How an append can end other than well."""
+"""The errors of an append."""
 
 from uuid import UUID
 
@@ -15,7 +15,7 @@ class VersionTaken(PulseError):
 
 
 class AppendRefused(PulseError):
-    """Nothing was written: the store is away, stopping or cannot write now. Try again later."""
+    """Nothing was written: Postgres is down or refuses, or Pulse is stopping. Retry later."""
 
 
 class AppendQueueFull(AppendRefused):
@@ -23,4 +23,4 @@ class AppendQueueFull(AppendRefused):
 
 
 class AppendOutcomeUnknown(PulseError):
-    """The store did not answer in time: reading tells whether the events are stored."""
+    """Postgres did not answer in time. Read the stream to find out if the events are stored."""

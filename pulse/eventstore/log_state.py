@@ -1,4 +1,4 @@
-"""Where the log ends, what its sequence has issued, and whether one server appends in one phase."""
+"""Checks of the log: its end, its sequence, and whether one server appends in one commit phase."""
 
 import msgspec
 
@@ -11,12 +11,13 @@ _HAS_CITUS = load_sql(__package__, "has_citus")
 
 
 class LogState(msgspec.Struct, frozen=True):
-    """The log's last position, and the last id its sequence has issued.
+    """The end of the log, and the state of its sequence.
 
-    `end` is 0 for an empty log. `last_issued` is None where the role may not ask the sequence, and
-    0 before the first id. `first_beyond` is the first id in the log that the sequence has not
-    issued, None if there is none; with `next_taken` the next id to be issued is already in the log,
-    so that an append of it fails. `sequence` is the name to be used in SQL, None if there is none.
+    `sequence` is its name in SQL, None if there is none. `end` is the last position, 0 for an empty
+    log. `last_issued` is the last id that the sequence has issued: 0 before the first one, None if
+    this role may not read the sequence. `first_beyond` is the first id in the log after that, which
+    the sequence has not issued; None if there is none. With `next_taken` the next id is already in
+    the log, so the next append fails.
     """
 
     sequence: str | None
@@ -27,15 +28,15 @@ class LogState(msgspec.Struct, frozen=True):
 
 
 async def read_log_state(connection: Connection) -> LogState:
-    """The state now, by a few index lookups whatever the size of the log."""
+    """Read the state with a few index lookups, whose cost does not depend on the log's size."""
     cursor = await connection.execute(_SELECT_LOG_STATE, prepare=True)
     return LogState(*await cursor.fetchone() or (None, 0, None, None, False))
 
 
 async def read_log_faults(connection: Connection) -> list[str]:
-    """Why appends would not happen on one server, in one phase, in the order of their ids.
+    """Why appends would not happen on one server, in one commit phase, in the order of their ids.
 
-    Empty for an ordinary table whose ids come from its own sequence.
+    Empty for an ordinary table with its own sequence.
     """
     cursor = await connection.execute(_SELECT_LOG_FAULTS)
     faults = await cursor.fetchall()

@@ -1,4 +1,4 @@
-"""Between Pulse's events and their stored form: JSON by msgspec, laid out as the library does."""
+"""Maps Pulse's events to stored events and back: JSON by msgspec, in the library's layout."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
@@ -24,7 +24,7 @@ from pulse.eventstore.records import RecordedEvent
 
 _CLASS_VERSION = b'"class_version":'
 _OWN_PREFIX = "pulse."
-"""How the topic of every event of Pulse begins, and no topic of another application."""
+"""The prefix of the topics of all events of Pulse, and of no other application."""
 
 _UNREADABLE = (
     msgspec.MsgspecError,
@@ -34,23 +34,23 @@ _UNREADABLE = (
     AttributeError,
     RecursionError,
 )
-"""What decoding or an upcast may raise over a state that is not what its topic promises."""
+"""What decoding or an upcast may raise for an invalid state."""
 
 
 class EventTooNew(PulseError):
-    """The event was written by newer code than this; newer code must read it."""
+    """The event was written by newer code, which must read it."""
 
 
 class EventUnreadable(PulseError):
-    """The stored state is not what its topic promises."""
+    """The stored state is not valid for its topic, or the topic is not Pulse's."""
 
 
 class EventMapper(Mapper[UUID]):
     """A mapper of the `eventsourcing` library for msgspec structs.
 
-    The state holds every field but originator_id and originator_version, and class_version where
-    it is above 1. An older version is brought up by the class's `upcast_v1_v2` and so on, as the
-    library's convention has it.
+    The state has all fields except originator_id and originator_version, and class_version if it is
+    above 1. Older versions are upcast by the class's methods `upcast_v1_v2` and so on, by the
+    library's convention.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class EventMapper(Mapper[UUID]):
         compressor: Compressor | None = None,
         cipher: Cipher | None = None,
     ) -> None:
-        """Takes what MAPPER_TOPIC gives a mapper; the state is plain JSON by msgspec in any case.
+        """Take the arguments that the library passes to MAPPER_TOPIC; the transcoder is not used.
 
         Raises:
-            NotSupportedError: compression or encryption is asked for.
+            NotSupportedError: a compressor or a cipher is given.
         """
         if compressor is not None or cipher is not None:
             raise NotSupportedError("Pulse's events are neither compressed nor encrypted")
@@ -72,20 +72,20 @@ class EventMapper(Mapper[UUID]):
             self.register(event_type)
 
     def register(self, event_type: type[DomainEvent]) -> None:
-        """Let this mapper read and write events of that type."""
+        """Register an event type, so that this mapper reads and writes it."""
         register_topic(event_type.TOPIC, event_type)
         self._decoders[event_type.TOPIC] = msgspec.json.Decoder(event_type)
 
     def owns(self, topic: str) -> bool:
-        """Whether events of this topic are Pulse's; all other topics are foreign.
+        """Whether events of this topic are Pulse's. All other topics are foreign.
 
-        Every topic that begins with `pulse.` is. One that this code does not have is newer code's:
-        no reader may skip its events.
+        Topics that begin with `pulse.` and are unknown belong to newer code; readers must not skip
+        their events.
         """
         return topic in self._decoders or topic.startswith(_OWN_PREFIX)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
-        """The stored form of an event."""
+        """Encode an event."""
         event = cast("DomainEvent", domain_event)
         fields = msgspec.structs.asdict(event)
         del fields["originator_id"], fields["originator_version"]
@@ -99,10 +99,10 @@ class EventMapper(Mapper[UUID]):
         )
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
-        """The event of a stored form, for the library.
+        """Decode a stored event, for the library.
 
         Raises:
-            MapperDeserialisationError: the library's error for one that cannot be read.
+            MapperDeserialisationError: the event cannot be read.
         """
         try:
             return cast("DomainEventProtocol[UUID]", self.event_of(stored_event))
@@ -110,7 +110,7 @@ class EventMapper(Mapper[UUID]):
             raise MapperDeserialisationError(str(error)) from error
 
     def events_of(self, records: Iterable[RecordedEvent]) -> Iterator[Event]:
-        """The events of log records; foreign ones are left out.
+        """Decode log records; foreign ones are skipped.
 
         Raises:
             EventTooNew, EventUnreadable: as `event_of`.
@@ -118,20 +118,20 @@ class EventMapper(Mapper[UUID]):
         return (self.event_of(record) for record in records if self.owns(record.topic))
 
     def event_of(self, record: RecordedEvent | StoredEvent) -> Event:
-        """The event of a log record.
+        """Decode a log record.
 
         Raises:
-            EventTooNew: only newer code can read it.
-            EventUnreadable: no code can.
+            EventTooNew: newer code is needed to read it.
+            EventUnreadable: it is foreign, or its state is invalid.
         """
         decoder = self._decoders.get(record.topic)
         if decoder is None and record.topic.startswith(_OWN_PREFIX):
-            raise EventTooNew(f"{_place(record)} is of a type that this code does not have")
+            raise EventTooNew(f"{_place(record)} has an event type that this code does not have")
         if decoder is None:
             raise EventUnreadable(f"{_place(record)} is not an event of Pulse")
         try:
-            state = _in_current_version(decoder.type, record)
-            # Decoded in one pass: the two keys are put in front of the other fields.
+            state = _upcast(decoder.type, record)
+            # Prepend the two keys to the JSON, so that one pass decodes all fields.
             keys = b'{"originator_id":"%b","originator_version":%d,' % (
                 cast("UUID", record.originator_id).hex.encode(),
                 record.originator_version,
@@ -141,10 +141,8 @@ class EventMapper(Mapper[UUID]):
             raise EventUnreadable(f"{_place(record)} cannot be read: {error}") from error
 
 
-def _in_current_version(
-    event_type: type[DomainEvent], stored: RecordedEvent | StoredEvent
-) -> bytes:
-    """The state, brought up by the class's upcasts where an older version wrote it."""
+def _upcast(event_type: type[DomainEvent], stored: RecordedEvent | StoredEvent) -> bytes:
+    """The state in the current class version."""
     if event_type.class_version == 1 and _CLASS_VERSION not in stored.state:
         return stored.state
     fields: dict[str, Any] = msgspec.json.decode(stored.state, type=dict[str, Any])

@@ -1,4 +1,4 @@
-"""A stored event as it is read from the log."""
+"""A stored event as read from the log."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ import msgspec
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
-    """A row of the log: `position` is its place there, `recorded_at` the database's clock."""
+    """A row of the log. `position` is its notification_id; `recorded_at` is the database's time."""
 
     position: int
     originator_id: UUID
@@ -20,10 +20,10 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "RecordedEvent":
-        """From the columns every select of the log has, in their order.
+        """Create from the columns of `recorded_events()`, in their order.
 
-        The library's table allows NULL as topic and state; both are read as empty, so that such a
-        row is a foreign event, or one that cannot be read, and fails no reader.
+        The library's table allows NULL in topic and state. NULL is read as empty, so that such a
+        row is foreign or unreadable and does not crash readers.
         """
         position, originator_id, originator_version, topic, state, recorded_at = row
         return cls(

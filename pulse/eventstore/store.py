@@ -12,16 +12,16 @@ from eventsourcing.persistence import StoredEvent
 from pulse.domain import Event
 from pulse.errors import PulseError
 from pulse.eventstore.appender import Appender, AppendLimits
-from pulse.eventstore.batch import Outcome
+from pulse.eventstore.batch import AppendResult
 from pulse.eventstore.mapper import EventMapper
 from pulse.eventstore.records import RecordedEvent
 from pulse.postgres import BatchLoader, Connection, Database, load_sql
 
 LOG_CHANNEL = "stored_events"
-"""The wake-up channel, the library's own, so that its subscriptions wake too."""
+"""The notification channel for appends. It is the library's, so its subscriptions wake up too."""
 
 MOST_SCANNED: Final = 10_000
-"""How many events a page of one topic looks through at most."""
+"""The most events that a page of one topic scans."""
 
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_LOG = load_sql(__package__, "select_log")
@@ -35,7 +35,7 @@ _POSITION = attrgetter("position")
 
 
 class PositionBeyondLog(PulseError):
-    """The log ends before this position: the caller has it from another log."""
+    """The log ends before this position, which must come from another log."""
 
     def __init__(self, after: int, end: int) -> None:
         self.after = after
@@ -44,14 +44,14 @@ class PositionBeyondLog(PulseError):
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """Events of a stretch of the log; `next_after` is the last position looked at."""
+    """A page of the log; `next_after` is the last position scanned, where the next page starts."""
 
     records: tuple[RecordedEvent, ...]
     next_after: int
 
 
 class EventStore:
-    """Pulse's log. Appends go through the process's one appender, reads through its pool."""
+    """The log. Appends go through the process's appender, reads through its connection pool."""
 
     def __init__(
         self,
@@ -76,27 +76,27 @@ class EventStore:
         """Append stored events, all or none, and return their positions."""
         return await self.appender.append(events)
 
-    async def append_each(self, events: Sequence[Event]) -> list[Outcome]:
+    async def append_each(self, events: Sequence[Event]) -> list[AppendResult]:
         """Append events of different streams; see `Appender.append_each`."""
         return await self.appender.append_each([self.mapper.to_stored_event(e) for e in events])
 
     async def read_stream(self, originator_id: UUID) -> list[RecordedEvent]:
-        """One stream, oldest first; empty for one that does not exist.
+        """Read a stream, oldest event first; empty if it does not exist.
 
-        Those that are asked for at the same time are read in one query.
+        Concurrent calls share a query.
         """
         return list(await self._streams.get(originator_id) or ())
 
     async def read_streams(
         self, originator_ids: Sequence[UUID]
     ) -> dict[UUID, tuple[RecordedEvent, ...]]:
-        """Several streams, each oldest first; those that do not exist are left out."""
+        """Read several streams, each oldest event first; streams that do not exist are left out."""
         rows = await self._read(_SELECT_STREAMS, (list(originator_ids),))
         by_stream = groupby(map(RecordedEvent.from_row, rows), key=attrgetter("originator_id"))
         return {originator_id: tuple(stream) for originator_id, stream in by_stream}
 
     async def read_log(self, *, after: int, limit: int) -> list[RecordedEvent]:
-        """The log after that position (exclusive), in commit order, at most `limit` events."""
+        """Read up to `limit` events after a position (exclusive), in commit order."""
         return [
             RecordedEvent.from_row(row) for row in await self._read(_SELECT_LOG, (after, limit))
         ]
@@ -104,21 +104,26 @@ class EventStore:
     async def read_log_page(
         self, *, after: int, limit: int, topic: str | None = None, most_scanned: int = MOST_SCANNED
     ) -> LogPage:
-        """The log after that position (exclusive), of one topic or of all, at most `limit` events.
+        """Read up to `limit` events after a position (exclusive), of one topic or of all topics.
 
-        With a topic at most `most_scanned` events are looked through, so a page may be empty though
-        others follow. A reader that goes on from `next_after` misses none, whatever is appended.
+        With a topic, at most `most_scanned` events are scanned, so an empty page may not be the
+        last one. A reader that continues from `next_after` misses no event.
 
         Raises:
-            PositionBeyondLog: the log does not reach that position.
+            PositionBeyondLog: the log ends before the position.
             DatabaseUnavailable: the log cannot be read.
         """
         if topic is None:
             records = await self.read_log(after=after, limit=limit)
             scanned_to = after
         else:
-            asked = {"after": after, "limit": limit, "topic": topic, "most_scanned": most_scanned}
-            rows = await self._read(_SELECT_LOG_OF_TOPIC, asked)
+            parameters = {
+                "after": after,
+                "limit": limit,
+                "topic": topic,
+                "most_scanned": most_scanned,
+            }
+            rows = await self._read(_SELECT_LOG_OF_TOPIC, parameters)
             records = [RecordedEvent.from_row(row[1:]) for row in rows if row[1] is not None]
             scanned_to = rows[0][0] or after
         if records and (topic is None or len(records) == limit):
@@ -143,10 +148,10 @@ class EventStore:
 async def select_issued_log(
     connection: Connection, *, after: int, limit: int
 ) -> list[RecordedEvent]:
-    """The log after a position as far as its sequence has issued ids, on the caller's connection.
+    """Read the log after a position, up to the last id that its sequence has issued.
 
-    For a reader that keeps its position: a row with an id far ahead would carry it past every event
-    still to come.
+    For a reader that stores its position: after a row with an id far ahead of the sequence it would
+    skip all events appended later.
     """
     return await _select_records(connection, _SELECT_ISSUED_LOG, (after, limit))
 
@@ -154,7 +159,7 @@ async def select_issued_log(
 async def select_streams(
     connection: Connection, originator_ids: Sequence[UUID], *, position: int
 ) -> list[RecordedEvent]:
-    """The events of some streams up to a position, in commit order."""
+    """Read the events of some streams up to `position`, in commit order over all streams."""
     parameters = {
         "originator_ids": list(originator_ids),
         "after": position,
@@ -168,16 +173,16 @@ async def select_streams(
 async def select_log_between(
     connection: Connection, *, after: int, until: int
 ) -> list[RecordedEvent]:
-    """The log after a position and up to another, in commit order."""
+    """Read the log between `after` (exclusive) and `until`, in commit order."""
     return await _select_records(connection, _SELECT_LOG_BETWEEN, (after, until))
 
 
 async def select_streams_begun(
     connection: Connection, *, after: int, until: int, position: int
 ) -> list[RecordedEvent]:
-    """The streams whose first event is after a position and up to another, each up to `position`.
+    """Read the streams that begin between `after` (exclusive) and `until`, each up to `position`.
 
-    In commit order.
+    In commit order over all streams.
     """
     within = await select_log_between(connection, after=after, until=min(until, position))
     begun = await _begun_within(connection, within)
@@ -214,7 +219,7 @@ async def _select_records(
     statement: LiteralString,
     parameters: Sequence[Any] | Mapping[str, Any],
 ) -> list[RecordedEvent]:
-    """The records that a select of the log's columns finds."""
+    """Read rows of `recorded_events()` as records."""
     return list(map(RecordedEvent.from_row, await _fetch(connection, statement, parameters)))
 
 

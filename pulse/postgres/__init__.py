@@ -1,4 +1,4 @@
-"""Postgres as Pulse uses it: the pool and its limits, wake-ups, migrations. Knows no orders."""
+"""Postgres access: connection pool, sessions, notifications, migrations. Knows no orders."""
 
 from pulse.loop import WakeUp as WakeUp
 from pulse.postgres.batch_loader import BatchLoader as BatchLoader
@@ -7,7 +7,7 @@ from pulse.postgres.database import UNEXPECTED_ERRORS as UNEXPECTED_ERRORS
 from pulse.postgres.database import Database as Database
 from pulse.postgres.database import DatabaseUnavailable as DatabaseUnavailable
 from pulse.postgres.database import describe as describe
-from pulse.postgres.limits import Limits as Limits
+from pulse.postgres.limits import PostgresLimits as PostgresLimits
 from pulse.postgres.session import WRONG_SESSION_ERRORS as WRONG_SESSION_ERRORS
 from pulse.postgres.session import Connection as Connection
 from pulse.postgres.session import Sessions as Sessions

@@ -1,4 +1,4 @@
-"""Reads by key, many callers' keys in one query."""
+"""The batch loader: concurrent reads by key share queries."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,11 +16,11 @@ _MAX_SECONDS: Final = 3.0
 
 
 class BatchLoader(Generic[Key, Found]):
-    """At most three queries run at once; keys that arrive meanwhile share the next one.
+    """Runs at most three queries at once; keys that arrive meanwhile share the next one.
 
-    A lone read runs at once. No caller shares a query that had begun before the call, so each reads
-    what was committed by then. A query without an answer after `max_seconds` is abandoned: it may
-    end when it likes, and another takes its place.
+    A lone read runs at once. A call never joins a query that has already started, so it sees
+    everything committed before the call. A query that takes longer than `max_seconds` is abandoned:
+    its callers get an error, and another query may start in its place.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class BatchLoader(Generic[Key, Found]):
         self._abandoned: set[asyncio.Task[None]] = set()
 
     async def get(self, key: Key) -> Found | None:
-        """What the query finds for that key; what the query raises is raised to all who share it.
+        """The query's result for this key, or None. An error of the query reaches all its callers.
 
         Raises:
             DatabaseUnavailable: no answer in time.
@@ -45,14 +45,14 @@ class BatchLoader(Generic[Key, Found]):
         if waiting is None:
             waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
             self._run_next()
-        return await asyncio.shield(waiting)  # a caller that is cancelled leaves it to the others
+        return await asyncio.shield(waiting)  # cancelling one caller must not cancel the others
 
     def _run_next(self) -> None:
         if self._waiting and len(self._running) < _MAX_QUERIES:
             self._running.add(asyncio.create_task(self._run()))
 
     async def _run(self) -> None:
-        """Run queries until no key is waiting, or one of them is abandoned."""
+        """Run queries until no key is waiting or this task is abandoned."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 - tells the type checker that this is a task
         try:
@@ -63,9 +63,9 @@ class BatchLoader(Generic[Key, Found]):
                 deadline = loop.call_later(self._max_seconds, self._abandon, task, batch)
                 try:
                     found = await self._fetch(list(batch))
-                except Exception as error:  # noqa: BLE001 - it is raised to the callers
+                except Exception as error:  # noqa: BLE001 - raised to the callers
                     _fail(batch, error)
-                except asyncio.CancelledError:  # the process ends: leave no caller waiting
+                except asyncio.CancelledError:  # the process stops: leave no caller waiting
                     for waiting in batch.values():
                         waiting.cancel()
                     raise
@@ -83,7 +83,7 @@ class BatchLoader(Generic[Key, Found]):
         self, task: "asyncio.Task[None]", batch: dict[Key, asyncio.Future[Found | None]]
     ) -> None:
         self._running.discard(task)
-        self._abandoned.add(task)  # a task without a reference may vanish
+        self._abandoned.add(task)  # a task without a reference may be garbage-collected
         _fail(batch, DatabaseUnavailable(f"no answer within {self._max_seconds:g} s"))
         self._run_next()
 

@@ -1,4 +1,4 @@
-"""The one connection pool of a process, and its own dedicated connections."""
+"""The connection pool of a process, and dedicated connections outside it."""
 
 import contextlib
 import re
@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from pulse.errors import PulseError
-from pulse.postgres.limits import Limits, bounded_conninfo, milliseconds
+from pulse.postgres.limits import PostgresLimits, bounded_conninfo, milliseconds
 from pulse.postgres.session import CONNECTION_KWARGS, WRONG_SESSION_ERRORS, Connection, Sessions
 from pulse.postgres.sql import load_sql
 
@@ -24,14 +24,14 @@ _SET_LOCK_TIMEOUT: Final = load_sql(__package__, "set_lock_timeout")
 
 
 class DatabaseUnavailable(PulseError):
-    """Postgres is away or overloaded; nothing was done, and trying again later may succeed."""
+    """Postgres cannot be reached, refuses, or is overloaded. A retry later may succeed."""
 
 
 UNEXPECTED_ERRORS: tuple[type[Exception], ...] = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InsufficientPrivilege,
 )
-"""Errors that make Postgres unavailable but are not an outage: a person must change something."""
+"""Errors that are treated as unavailability although a person must fix something."""
 
 UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     *UNEXPECTED_ERRORS,
@@ -43,11 +43,11 @@ UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     PoolClosed,
     TooManyRequests,
 )
-"""Errors that mean that Postgres cannot serve: away, full, locked, read-only or not migrated."""
+"""Errors that become DatabaseUnavailable: unreachable, full, locked, read-only, not migrated."""
 
 
 class _PooledConnection(AsyncConnection[TupleRow]):
-    """A connection that knows how long it waits for locks, and reports why connecting failed."""
+    """A connection that keeps its lock_timeout, and reports why connecting failed."""
 
     lock_seconds: float | None = None
 
@@ -62,21 +62,25 @@ class _PooledConnection(AsyncConnection[TupleRow]):
 
 
 class Database:
-    """A pool that every part of the process shares, and single connections outside it.
+    """The connection pool of the process, and dedicated connections outside it.
 
-    Those are for the few parts (appender, listener) that readers must not be able to starve.
+    Dedicated connections are for the parts (appender, listener) that readers must not starve.
     """
 
-    def __init__(self, conninfo: str, *, pool_size: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self, conninfo: str, *, pool_size: int, limits: PostgresLimits | None = None
+    ) -> None:
         self.conninfo = conninfo
-        self.limits = limits or Limits()
+        self.limits = limits or PostgresLimits()
         self._exhausted_until = 0.0
-        self._refusal: str | None = None  # why the latest connection was refused, if it was
+        self._connect_error: str | None = (
+            None  # why the latest attempt to connect failed, if it did
+        )
         self._sessions = Sessions(conninfo, self.limits)
         self._pool: AsyncConnectionPool[_PooledConnection] = AsyncConnectionPool(
             bounded_conninfo(conninfo, "pool", self.limits),
             connection_class=_PooledConnection,
-            kwargs={**CONNECTION_KWARGS, "report": self._note_refusal},
+            kwargs={**CONNECTION_KWARGS, "report": self._note_connect_error},
             configure=self._prepare_pooled,
             min_size=min(2, pool_size),
             max_size=pool_size,
@@ -95,48 +99,48 @@ class Database:
         await self._pool.close(timeout=5.0)
 
     async def connect(self, role: str) -> Connection:
-        """A connection outside the pool, in autocommit, owned by the caller.
+        """Open a dedicated connection in autocommit mode, which the caller must close.
 
         Raises:
-            psycopg.OperationalError: Postgres is away.
-            SessionUnfit: the session cannot be made what Pulse needs.
+            psycopg.OperationalError: Postgres cannot be reached.
+            SessionUnfit: the session does not meet Pulse's requirements.
         """
         return await self._sessions.connect(role)
 
     @contextlib.asynccontextmanager
     async def connection(self, *, lock_seconds: float | None = None) -> AsyncIterator[Connection]:
-        """A pooled connection in autocommit, which waits that long for locks (None: as usual).
+        """Check out a pooled connection in autocommit mode; `lock_seconds` overrides the limit.
 
         Raises:
-            DatabaseUnavailable: none could be had in time, or it broke while in use.
+            DatabaseUnavailable: no connection was free in time, or it broke while in use.
         """
         lock_seconds = self.limits.lock_seconds if lock_seconds is None else lock_seconds
         try:
             wait_seconds = self._wait_seconds(self.limits.checkout_seconds)
             async with self._pool.connection(wait_seconds) as connection:
                 if connection.lock_seconds != lock_seconds:
-                    connection.lock_seconds = None  # set again should this be cut off
+                    connection.lock_seconds = None  # unknown if the next statement is interrupted
                     await connection.execute(_SET_LOCK_TIMEOUT, (milliseconds(lock_seconds),))
                     connection.lock_seconds = lock_seconds
                 try:
                     yield connection
                 except WRONG_SESSION_ERRORS:
-                    await connection.close()  # the pool replaces it by one that is verified
+                    await connection.close()  # the pool opens a new one, which is verified
                     raise
         except (PoolTimeout, TooManyRequests) as error:
             self._note_exhausted()
-            raise DatabaseUnavailable(self._refusal or describe(error)) from error
+            raise DatabaseUnavailable(self._connect_error or describe(error)) from error
         except UNAVAILABLE_ERRORS as error:
             raise DatabaseUnavailable(describe(error)) from error
 
     async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run a query that changes nothing; tried again on another connection if its own broke.
+        """Run a read-only query; retry on another connection if the connection broke.
 
-        Connections that a restart of Postgres left dead in the pool are met here and replaced.
-        While the pool is exhausted, it waits for no lock for long.
+        After a restart of Postgres this replaces the dead connections in the pool. While the pool
+        is exhausted, the query waits for locks only briefly.
 
         Raises:
-            DatabaseUnavailable: Postgres is away or overloaded.
+            DatabaseUnavailable: Postgres cannot be reached, refuses, or is overloaded.
         """
         for attempt in range(1, _READ_ATTEMPTS + 1):
             broken = False
@@ -156,54 +160,55 @@ class Database:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def replace_broken(self) -> None:
-        """Replace pooled connections that are dead."""
+        """Replace dead connections in the pool."""
         await self._pool.check()
 
     async def verify(self) -> None:
-        """Verify that a session of the pool is still as Pulse needs it, the server's role included.
+        """Verify a pooled session again; a server that became a standby is detected, too.
 
         Raises:
-            DatabaseUnavailable: it is not, and says why; or Postgres is away or overloaded.
+            DatabaseUnavailable: the session is unfit, and the message says why; or Postgres cannot
+                be reached or is overloaded.
         """
         await self.read(
-            lambda connection: self._sessions.verify(connection, leave_out={"lock_timeout"})
+            lambda connection: self._sessions.verify(connection, exclude={"lock_timeout"})
         )
 
     def _note_exhausted(self) -> None:
         self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds
 
-    def _wait_seconds(self, otherwise: float) -> float:
-        """Fail fast while the pool is exhausted: only the first to meet a lasting fault wait."""
+    def _wait_seconds(self, usual_seconds: float) -> float:
+        """How long to wait: the usual time, or a short time while the pool is exhausted."""
         if time.monotonic() < self._exhausted_until:
-            return min(self.limits.exhausted_checkout_seconds, otherwise)
-        return otherwise
+            return min(self.limits.exhausted_checkout_seconds, usual_seconds)
+        return usual_seconds
 
     async def _prepare_pooled(self, connection: _PooledConnection) -> None:
         try:
             await self._sessions.prepare(connection)
         except psycopg.Error as error:
-            self._note_refusal(error)
+            self._note_connect_error(error)
             raise
         connection.lock_seconds = self.limits.lock_seconds
-        self._refusal = None
+        self._connect_error = None
 
-    def _note_refusal(self, error: psycopg.Error) -> None:
-        self._refusal = describe(error)
+    def _note_connect_error(self, error: psycopg.Error) -> None:
+        self._connect_error = describe(error)
 
 
-_WHERE: Final = re.compile(r"connection to server (?:at|on socket) .*? failed: ")
-_REPEATED: Final = re.compile(
+_ADDRESS: Final = re.compile(r"connection to server (?:at|on socket) .*? failed: ")
+_URL_PARTS: Final = re.compile(
     r"\".*\"|(?<=host )'.*'"
     r"|(?<=server process: )\S+$|(?<=no such database: )\S+$|(?<=no such user: )\S+$"
 )
-"""What libpq, a server or a pooler repeats of a URL. Greedy, since a value may hold quotes."""
+"""Parts of the URL in messages of libpq, a server or a pooler. Greedy: a value may have quotes."""
 
 
 def describe(error: Exception) -> str:
-    """The first line of the driver's words, without the address and the secrets of a URL."""
+    """The first line of the error's message, without the address and secrets of the URL."""
     lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__
     if isinstance(error, PulseError) or getattr(error, "sqlstate", None) is not None:
         return lines[0]
-    return _REPEATED.sub("***", _WHERE.sub("", lines[0]))
+    return _URL_PARTS.sub("***", _ADDRESS.sub("", lines[0]))

@@ -1,4 +1,4 @@
-"""The bounds set on every connection, so that nothing waits for ever or reads without end."""
+"""The timeouts and settings of every connection: no statement waits or runs without a limit."""
 
 import os
 import socket
@@ -7,12 +7,12 @@ import msgspec
 from psycopg.conninfo import make_conninfo
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long Pulse waits for Postgres. A statement's limits are enforced by the server.
+class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How long Pulse waits for Postgres. The server enforces the limits of a statement.
 
-    Once a checkout from the pool has timed out, the pool is taken to be exhausted: until
-    `exhausted_seconds` have passed without another timeout, no checkout waits longer than
-    `exhausted_checkout_seconds`, and no read waits longer than that for a lock.
+    After a checkout from the pool has timed out, the pool counts as exhausted until no checkout has
+    timed out for `exhausted_seconds`. Meanwhile a checkout waits at most
+    `exhausted_checkout_seconds`, and so does a read for a lock.
     """
 
     connect_seconds: int = 5
@@ -25,12 +25,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     unacknowledged_seconds: float = 8.0
 
 
-def bounded_conninfo(conninfo: str, role: str, limits: Limits) -> str:
-    """The same server with the bounds that the client enforces.
+def bounded_conninfo(conninfo: str, role: str, limits: PostgresLimits) -> str:
+    """The conninfo plus the timeouts that the client enforces, and the application name.
 
-    It shows in pg_stat_activity as `pulse:<role>@<host>:<pid>`. The server's bounds are statements
-    of `session`: a pooler refuses them as startup parameters, or drops them. What is given here as
-    one, PgBouncer accepts as it is shipped.
+    The connection appears in pg_stat_activity as `pulse:<role>@<host>:<pid>`. Timeouts that the
+    server enforces are set by statements (see `session`), because poolers refuse or drop them as
+    startup parameters. PgBouncer accepts the startup parameters used here in its default
+    configuration.
     """
     return make_conninfo(
         conninfo,
@@ -45,14 +46,14 @@ def bounded_conninfo(conninfo: str, role: str, limits: Limits) -> str:
     )
 
 
-def session_settings(limits: Limits) -> dict[str, str]:
-    """What must be in force in every session, by name in lower case, in the settings' base units.
+def session_settings(limits: PostgresLimits) -> dict[str, str]:
+    """The settings of every session: names in lower case, values in the settings' base units.
 
-    Rows come in the order an index has them (`enable_sort`), never fetched whole and sorted. A plan
-    that is made for any parameters does not know that a page or a batch is wanted, and statistics
-    are behind where orders come in bursts: either misleads the planner to sort a hundred thousand
-    rows for fifty. Sorts without an alternative still happen; up to Postgres 17 they are priced
-    beyond all measure, which would have them compiled, hence no `jit`.
+    `enable_sort` is off so that plans read rows in the order of an index. A generic plan does not
+    know the limit of a page or a batch, and statistics lag behind bursts of orders; either makes
+    the planner sort a hundred thousand rows to return fifty. Sorts without an alternative still
+    happen. Up to Postgres 17 their cost estimate is so high that it triggers JIT compilation, so
+    `jit` is off.
     """
     return {
         "statement_timeout": milliseconds(limits.statement_seconds),
@@ -83,5 +84,5 @@ def session_settings(limits: Limits) -> dict[str, str]:
 
 
 def milliseconds(seconds: float) -> str:
-    """As Postgres takes a time without a unit."""
+    """A time as Postgres takes it without a unit."""
     return str(round(seconds * 1000))

@@ -1,4 +1,4 @@
-"""Schema changes: the revisions that a database lacks are applied in order, in one transaction."""
+"""Migrations: apply the revisions that a database lacks, in order, in one transaction."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -9,7 +9,7 @@ import structlog
 from psycopg import sql
 
 from pulse.errors import PulseError
-from pulse.postgres.limits import Limits
+from pulse.postgres.limits import PostgresLimits
 from pulse.postgres.session import Connection, Sessions
 from pulse.postgres.sql import load_sql
 
@@ -28,19 +28,20 @@ _TRY_LOCK: Final = load_sql(__package__, "try_migration_lock")
 
 
 class SchemaNotCurrent(PulseError):
-    """The database's schema is not one that this code may run on."""
+    """This code may not run on the database's schema."""
 
 
 class MigrationUnderWay(PulseError):
-    """Another process is migrating at this moment."""
+    """Another process is migrating the database now."""
 
 
 class Revision(msgspec.Struct, frozen=True):
-    """A step of the schema, whose statements lie in the package that owns what it creates.
+    """A migration, whose statements are in the package that owns the tables.
 
-    Code is named by the last revision it knows. `oldest_code` is the oldest code that may run on a
-    database that has this revision. `columns` (each as table.column) are what it alone creates: by
-    them a database is recognised that was migrated before revisions were recorded.
+    A version of the code is identified by the last revision it knows. `oldest_code` is the oldest
+    code that may run on a database with this revision. `columns` (each as table.column) are columns
+    that only this revision creates. They identify the revision of a database that was migrated
+    before revisions were recorded.
     """
 
     number: int
@@ -51,13 +52,13 @@ class Revision(msgspec.Struct, frozen=True):
 
     @property
     def statements(self) -> LiteralString:
-        """The text of its file: a part of the program, never input."""
+        """The text of its .sql file, which is program text, not input."""
         file = f"{self.number:04}_{self.name}.sql"
         return files(self.package).joinpath("migrations", file).read_text(encoding="utf-8")
 
 
 class AppliedRevision(msgspec.Struct, frozen=True):
-    """A revision that a database has, as recorded by the code that applied it."""
+    """A revision of a database, as recorded by the code that applied it."""
 
     number: int
     name: str
@@ -65,7 +66,7 @@ class AppliedRevision(msgspec.Struct, frozen=True):
 
 
 async def read_applied(connection: Connection) -> tuple[AppliedRevision, ...]:
-    """The revisions that the database has, in order; none where it has no table of them."""
+    """Read the applied revisions in order; empty if the database has no table of revisions."""
     if not await _value(connection, _HAS_COLUMNS, _OF_PULSE_SCHEMA):
         return ()
     cursor = await connection.execute(_SELECT_APPLIED)
@@ -73,7 +74,7 @@ async def read_applied(connection: Connection) -> tuple[AppliedRevision, ...]:
 
 
 class Migrations:
-    """Brings databases to the revisions that this code knows."""
+    """Applies and checks the revisions that this code knows."""
 
     def __init__(self, revisions: Sequence[Revision]) -> None:
         self._revisions = tuple(revisions)
@@ -81,31 +82,31 @@ class Migrations:
         if [revision.number for revision in revisions] != list(range(1, self.head + 1)):
             raise ValueError("revisions are numbered from 1 without a gap")
 
-    async def migrate(self, conninfo: str, limits: Limits) -> None:
-        """Bring the schema to this code's revision. Any number of processes may do so at once.
+    async def migrate(self, conninfo: str, limits: PostgresLimits) -> None:
+        """Migrate the schema to this code's revision. Concurrent calls are safe.
 
-        Never waits for another process that migrates: call it again until it returns. Where
-        nothing is to do it takes no lock, so that processes may start together. A database that
-        was migrated before revisions were recorded has them recorded.
+        Does not wait while another process migrates: retry until it returns. Takes no lock if there
+        is nothing to do, so that processes may start at the same time. Records the revisions of a
+        database that was migrated before revisions were recorded.
 
         Raises:
-            psycopg.OperationalError: Postgres is away.
-            SessionUnfit: this server, database or session is not what Pulse needs.
+            psycopg.OperationalError: Postgres cannot be reached.
+            SessionUnfit: this server, database or session does not meet Pulse's requirements.
             MigrationUnderWay: another process is migrating.
-            SchemaNotCurrent: the schema is newer than this code and does not admit it, or unknown.
+            SchemaNotCurrent: the schema is unknown, or too new for this code.
         """
         async with await Sessions(conninfo, limits).connect("migrate") as connection:
-            if self._is_done(await read_applied(connection)):
+            if self._is_current(await read_applied(connection)):
                 return
             async with connection.transaction():
                 await self._migrate(connection)
 
-    async def current(self, conninfo: str, limits: Limits) -> tuple[AppliedRevision, ...]:
-        """The revisions that the database has, in order.
+    async def current(self, conninfo: str, limits: PostgresLimits) -> tuple[AppliedRevision, ...]:
+        """Connect and read the applied revisions, in order.
 
         Raises:
-            psycopg.OperationalError: Postgres is away.
-            SessionUnfit: this server, database or session is not what Pulse needs.
+            psycopg.OperationalError: Postgres cannot be reached.
+            SessionUnfit: this server, database or session does not meet Pulse's requirements.
         """
         async with await Sessions(conninfo, limits).connect("migrate") as connection:
             return await read_applied(connection)
@@ -113,37 +114,37 @@ class Migrations:
     def fault(self, applied: Sequence[AppliedRevision]) -> str | None:
         """Why this code may not run on a database with these revisions; None if it may.
 
-        A newer revision is fine if it admits this code. The text says what to do.
+        A newer revision is allowed if its `oldest_code` is. The message says what to do.
         """
         if unknown := self._unknown(applied):
             return unknown
         if len(applied) < self.head:
-            at = f"is at revision {applied[-1].number}" if applied else "has no revision of Pulse's"
+            at = f"is at revision {applied[-1].number}" if applied else "has no Pulse revision"
             return f"the schema {at}, this code needs revision {self.head}: run `pulse migrate`"
         strictest = max(applied, key=lambda revision: revision.oldest_code)
         if strictest.oldest_code > self.head:
             return (
-                f"the schema has revision {strictest.number} ({strictest.name}), on which only "
-                f"code of revision {strictest.oldest_code} or newer may run, and this code is of "
-                f"revision {self.head}: start a newer release of Pulse"
+                f"the schema has revision {strictest.number} ({strictest.name}), which needs code "
+                f"of revision {strictest.oldest_code} or newer; this code has revision "
+                f"{self.head}: start a newer release of Pulse"
             )
         return None
 
     def _unknown(self, applied: Sequence[AppliedRevision]) -> str | None:
-        """The first recorded revision that is not in the one order that all code shares."""
+        """The message for the first recorded revision that is out of order or has another name."""
         for number, found in enumerate(applied, 1):
             own = self._revisions[number - 1] if number <= self.head else None
             if found.number != number or (own is not None and found.name != own.name):
                 expected = f"revision {number}" + (f" ({own.name})" if own is not None else "")
                 return (
-                    f"the schema has unknown revision {found.number} ({found.name}) where "
-                    f"{expected} belongs: run the release of Pulse that made it, or restore table "
+                    f"the schema has unknown revision {found.number} ({found.name}) instead of "
+                    f"{expected}: run the release of Pulse that applied it, or restore table "
                     "pulse_schema"
                 )
         return None
 
-    def _is_done(self, applied: Sequence[AppliedRevision]) -> bool:
-        """Whether there is nothing to apply; raises SchemaNotCurrent where it would not help."""
+    def _is_current(self, applied: Sequence[AppliedRevision]) -> bool:
+        """Whether there is nothing to apply; raises SchemaNotCurrent if migrating cannot help."""
         fault = self.fault(applied)
         if fault is not None and (len(applied) >= self.head or self._unknown(applied)):
             raise SchemaNotCurrent(fault)
@@ -153,7 +154,7 @@ class Migrations:
         if not await _value(connection, _TRY_LOCK, MIGRATION_LOCK):
             raise MigrationUnderWay("another process is migrating this database")
         applied = await read_applied(connection)
-        if self._is_done(applied):  # done since by the process that had the lock
+        if self._is_current(applied):  # another process has migrated meanwhile
             return
         schema = await _value(connection, _SELECT_HOME_SCHEMA, ["pulse_schema", "stored_events"])
         if not isinstance(schema, str):
@@ -163,14 +164,14 @@ class Migrations:
         await connection.execute("SET LOCAL statement_timeout = 0")
         home = sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(schema))
         await connection.execute(home)
-        done = len(applied) or await self._take_over(connection)
+        done = len(applied) or await self._record_unrecorded(connection)
         _log.info("schema.migrating", current=done, target=self.head)
         for revision in self._revisions[done:]:
             await connection.execute(revision.statements)
             await _record(connection, revision)
 
-    async def _take_over(self, connection: Connection) -> int:
-        """Make the table of revisions, and record those that were applied without it: how many."""
+    async def _record_unrecorded(self, connection: Connection) -> int:
+        """Create the table of revisions; record those applied without it. Returns how many."""
         if not await _value(connection, _HAS_COLUMNS, _OF_PULSE_SCHEMA):
             await connection.execute(_CREATE_PULSE_SCHEMA)
         for done, revision in enumerate(self._revisions):

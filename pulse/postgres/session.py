@@ -1,7 +1,7 @@
-"""Sessions: every connection is set up by statements and verified; one that fails is closed.
+"""Sessions: every new connection gets Pulse's settings, is verified, and is closed if unfit.
 
-Statements, because poolers refuse or drop what libpq sends as `options`, and because a role or a
-database may have settings of its own.
+The settings are set by statements, because poolers refuse or drop libpq's `options`, and because a
+role or a database may have its own settings.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from pulse.database_url import settings_of_options
 from pulse.errors import PulseError
-from pulse.postgres.limits import Limits, bounded_conninfo, session_settings
+from pulse.postgres.limits import PostgresLimits, bounded_conninfo, session_settings
 from pulse.postgres.sql import load_sql
 
 Connection = AsyncConnection[TupleRow]
@@ -39,7 +39,7 @@ _EXPECTED: Final = {
     "transaction_isolation": "read committed",
     "session_replication_role": "origin",
 }
-"""What Pulse does not set, because another value is no accident."""
+"""Settings that Pulse verifies and does not set, because another value is set on purpose."""
 _READ_ONLY: Final = ("default_transaction_read_only", "transaction_read_only")
 _FACTS: Final = (
     *("server_version_num", "server_version", "server_encoding"),
@@ -49,42 +49,42 @@ _FACTS: Final = (
 
 
 class SessionUnfit(psycopg.OperationalError, PulseError):
-    """A session is not as Pulse needs it; the text names what is at fault and what to do.
+    """A session does not meet Pulse's requirements; the message says why and what to do.
 
-    `lasting`: a person has to change something. Otherwise it may pass: a database that is read-only
-    for a while, a standby that is promoted.
+    If `is_permanent`, a person has to change something. Otherwise the fault is transient: a
+    database that is temporarily read-only, a standby that may be promoted.
     """
 
-    def __init__(self, fault: str, *, lasting: bool = True) -> None:
+    def __init__(self, fault: str, *, is_permanent: bool = True) -> None:
         super().__init__(fault)
-        self.lasting = lasting
+        self.is_permanent = is_permanent
 
 
 WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
     SessionUnfit,
     psycopg.errors.ReadOnlySqlTransaction,
-    psycopg.errors.InsufficientPrivilege,  # its role may have been set when it began
-    psycopg.errors.InvalidSqlStatementName,  # what this connection has prepared is gone
-    psycopg.errors.ProtocolViolation,  # another client has prepared something else by that name
-    psycopg.errors.DuplicatePreparedStatement,  # what another client has prepared is there
+    psycopg.errors.InsufficientPrivilege,  # the session may run as another role
+    psycopg.errors.InvalidSqlStatementName,  # this connection's prepared statement is gone
+    psycopg.errors.ProtocolViolation,  # another client has prepared a statement of this name
+    psycopg.errors.DuplicatePreparedStatement,  # likewise
 )
-"""Errors that show a session other than the one that was verified: close the connection."""
+"""Errors which show that the session is not the one that was verified: close the connection."""
 
 
 class Sessions:
-    """How sessions to one database are made: all alike, and in the same schema."""
+    """Creates the sessions to one database: with equal settings, and in the same schema."""
 
-    def __init__(self, conninfo: str, limits: Limits) -> None:
+    def __init__(self, conninfo: str, limits: PostgresLimits) -> None:
         self._conninfo = conninfo
         self._limits = limits
         self._schema: str | None = None
 
     async def connect(self, role: str) -> Connection:
-        """A connection in autocommit whose session is prepared and verified.
+        """Open a connection in autocommit mode whose session is set up and verified.
 
         Raises:
-            psycopg.OperationalError: Postgres is away, or gave no answer within the connect time.
-            SessionUnfit: the session cannot be made what Pulse needs.
+            psycopg.OperationalError: Postgres cannot be reached, or did not answer in time.
+            SessionUnfit: the session does not meet Pulse's requirements.
         """
         conninfo = bounded_conninfo(self._conninfo, role, self._limits)
         try:
@@ -97,21 +97,20 @@ class Sessions:
         return connection
 
     async def prepare(self, connection: Connection) -> None:
-        """Set what Pulse needs and verify what is in force; a connection that fails is closed.
+        """Apply the settings and verify them; closes the connection on failure.
 
-        A pooler gives its clients keys of its own instead of the server's process id. Behind one,
-        it is first made sure that the session is this client's alone, so that no setting reaches
-        others.
+        A backend pid that differs from the server's shows a pooler. Then the session must belong to
+        this client alone, or the settings would reach other clients.
 
         Raises:
-            psycopg.OperationalError: Postgres is away, or gave no answer within the connect time.
-            SessionUnfit: the session cannot be made what Pulse needs.
+            psycopg.OperationalError: Postgres cannot be reached, or did not answer in time.
+            SessionUnfit: the session does not meet Pulse's requirements.
         """
         try:
             with _deadline(connection, self._limits.connect_seconds):
                 if await _backend_pid(connection) != connection.info.backend_pid:
                     await _refuse_shared_session(connection, self._conninfo)
-                    await _run(connection, _DISCARD_SESSION)  # what an earlier client left behind
+                    await _run(connection, _DISCARD_SESSION)  # state of an earlier client
                     await _set_options(connection)
                 refusal = "a session setting that Pulse needs: let Pulse's role set it"
                 await _set(connection, session_settings(self._limits), refusal)
@@ -120,43 +119,43 @@ class Sessions:
             await connection.close()
             raise
 
-    async def verify(self, connection: Connection, *, leave_out: Collection[str] = ()) -> None:
-        """Verify what is in force, except the settings left out.
+    async def verify(self, connection: Connection, *, exclude: Collection[str] = ()) -> None:
+        """Verify the server and the session's settings, except the excluded ones.
 
         Raises:
-            SessionUnfit: the session is not as Pulse needs it.
+            SessionUnfit: the session does not meet Pulse's requirements.
         """
         settings = session_settings(self._limits)
         found: dict[str, Any] = dict(await _run(connection, _READ_SESSION, ([*settings, *_FACTS],)))
-        require_fit(found, {name: settings[name] for name in settings if name not in leave_out})
+        require_fit(found, {name: settings[name] for name in settings if name not in exclude})
         schema = found["current_schema"]
         self._schema = self._schema or schema
         if schema != self._schema:
             raise SessionUnfit(
-                f"search_path now leads to the schema {schema}, and this process works in "
+                f"search_path now resolves to schema {schema}, and this process uses schema "
                 f"{self._schema}: restore it, or restart Pulse if this is intended"
             )
 
 
 def require_fit(found: Mapping[str, Any], needed: Mapping[str, str]) -> None:
-    """Refuse what is in force where it is not what Pulse needs.
+    """Check the facts and settings of a session.
 
     Raises:
-        SessionUnfit: it names what is at fault and what to do.
+        SessionUnfit: the message says what is wrong and what to do.
     """
     _require_server(found)
-    _require_names(found)
+    _require_search_path(found)
     for name, value in _EXPECTED.items():
         if found[name] != value:
             raise SessionUnfit(
-                f"the session setting {name} is {found[name]!r} where Pulse needs {value!r}: "
+                f"the session setting {name} is {found[name]!r}, Pulse needs {value!r}: "
                 "change it for role and database"
             )
     for name, value in needed.items():
         if not _is_in_force(name, value, found):
             raise SessionUnfit(
-                f"the session setting {name} is {found.get(name)!r} where Pulse needs {value!r}, "
-                "although Pulse has set it: check the pooler or proxy between Pulse and Postgres"
+                f"the session setting {name} is {found.get(name)!r} although Pulse has set it to "
+                f"{value!r}: check the pooler or proxy between Pulse and Postgres"
             )
 
 
@@ -170,23 +169,23 @@ def _require_server(found: Mapping[str, Any]) -> None:
         raise _wrong_encoding(found["server_encoding"])
     if found["in_recovery"] == "true":
         raise SessionUnfit(
-            "this server is a standby (in recovery) and takes no writes: promote it, or name the "
-            "primary in PULSE_DATABASE_URL",
-            lasting=False,
+            "this server is a standby (in recovery) and refuses writes: promote it, or set "
+            "PULSE_DATABASE_URL to the primary",
+            is_permanent=False,
         )
     for name in _READ_ONLY:
         if found[name] != "off":
             raise SessionUnfit(
                 f"the database is read-only ({name} is {found[name]}): check whether its disk "
-                "is full, and turn that off for database, role and server",
-                lasting=False,
+                "is full, and turn the setting off for database, role and server",
+                is_permanent=False,
             )
 
 
-def _require_names(found: Mapping[str, Any]) -> None:
+def _require_search_path(found: Mapping[str, Any]) -> None:
     if not found["current_schema"]:
         raise SessionUnfit(
-            "search_path names no existing schema that this role may use: create the schema, or "
+            "search_path has no existing schema that this role may use: create the schema, or "
             "change search_path for role and database"
         )
     schemas = (found["schemas"] or "").split(",")
@@ -200,31 +199,31 @@ def _require_names(found: Mapping[str, Any]) -> None:
 def _is_in_force(name: str, value: str, found: Mapping[str, Any]) -> bool:
     if name not in found:
         return name in _UNKNOWN_TO_SOME_VERSIONS
-    # of a local socket, and where the system has no such option, they are 0
+    # Postgres reports 0 for a unix socket, and where the system has no such option
     return found[name] == value or (name.startswith("tcp_") and found[name] == "0")
 
 
 def _wrong_encoding(encoding: str) -> SessionUnfit:
     return SessionUnfit(
-        f"the database's encoding is {encoding} and Pulse needs UTF8: create a database with "
-        "ENCODING 'UTF8' and TEMPLATE template0, and name it in PULSE_DATABASE_URL"
+        f"the database's encoding is {encoding}, Pulse needs UTF8: create a database with "
+        "ENCODING 'UTF8' and TEMPLATE template0, and set PULSE_DATABASE_URL to it"
     )
 
 
 async def _refuse_shared_session(connection: Connection, conninfo: str) -> None:
-    """Refuse a pooler that gives a client another server connection for each transaction.
+    """Refuse a pooler in transaction or statement mode.
 
-    There two clients that run statements in turn meet on one server connection, or one client
-    changes between several. Where sessions are held, each client keeps its own; and should the
-    pooler have none left for the second client, the first one is answered while the second waits.
+    In these modes two clients that run statements in turn share a server connection, or one client
+    switches between several. In session mode each client keeps its own. If the pooler has no server
+    connection left for the second client, the first client still gets answers.
     """
-    same = connection.info
+    info = connection.info
     second = await AsyncConnection.connect(
         make_conninfo(
             conninfo,
-            host=same.host or None,
-            hostaddr=same.hostaddr or None,
-            port=same.port,
+            host=info.host or None,
+            hostaddr=info.hostaddr or None,
+            port=info.port,
             client_encoding="UTF8",
             application_name="pulse:probe",
             connect_timeout=2,
@@ -239,19 +238,19 @@ async def _refuse_shared_session(connection: Connection, conninfo: str) -> None:
             with _deadline(second, _PROBE_SECONDS):
                 others.add(await _backend_pid(second))
     except psycopg.OperationalError:
-        await _backend_pid(connection)  # raises if it was this one that failed
+        await _backend_pid(connection)  # raises if this connection failed, not the second one
     finally:
         await second.close()
     if len(own) > 1 or own & others:
         raise SessionUnfit(
             "a connection pooler in transaction or statement mode is between Pulse and Postgres, "
-            "and Pulse needs sessions of its own: set pool_mode = session there, or connect "
-            "to Postgres directly"
+            "and Pulse needs session mode: set pool_mode = session there, or connect to Postgres "
+            "directly"
         )
 
 
 async def _set_options(connection: Connection) -> None:
-    """Set what libpq's `options` say, which a pooler may be configured to drop."""
+    """Set the settings in libpq's `options`, which a pooler may drop."""
     refusal = "a setting in the options of PULSE_DATABASE_URL or PGOPTIONS"
     try:
         options = settings_of_options(connection.info.get_parameters().get("options", ""))
@@ -277,27 +276,27 @@ async def _backend_pid(connection: Connection) -> int:
 async def _run(
     connection: Connection, statement: LiteralString, parameters: Sequence[Any] = ()
 ) -> list[TupleRow]:
-    cursor = AsyncClientCursor(connection)  # its simple queries leave nothing prepared behind
+    cursor = AsyncClientCursor(connection)  # simple queries, which prepare no statement
     await cursor.execute(statement, parameters)
     return await cursor.fetchall() if cursor.description else []
 
 
 @contextlib.contextmanager
 def _deadline(connection: Connection, seconds: float) -> Iterator[None]:
-    """End the connection when the time is up, so that whatever waits for it fails.
+    """Shut the connection's socket down after `seconds`, so that what waits for it fails.
 
-    A pooler lets a client wait for minutes for a server connection. libpq has no bound of its own
-    once it is connected, and a cancelled statement waits for the server's answer.
+    A pooler may let a client wait minutes for a server connection. libpq has no timeout after
+    connecting, and cancelling a statement waits for the server's answer.
     """
-    with socket.socket(fileno=os.dup(connection.fileno())) as own:
+    with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
         passed = asyncio.Event()
 
-        def end() -> None:
+        def shut_down() -> None:
             passed.set()
             with contextlib.suppress(OSError):
-                own.shutdown(socket.SHUT_RDWR)
+                duplicate.shutdown(socket.SHUT_RDWR)
 
-        timer = asyncio.get_running_loop().call_later(seconds, end)
+        timer = asyncio.get_running_loop().call_later(seconds, shut_down)
         try:
             yield
         except psycopg.OperationalError as error:

@@ -1,4 +1,4 @@
-"""SQL lies in `.sql` files beside the module that owns the table."""
+"""Loads SQL statements, which are in `.sql` files beside the modules that own the tables."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -10,7 +10,7 @@ from psycopg.sql import Composed
 
 
 def load_sql(package: str, name: str) -> LiteralString:
-    """The text of `sql/<name>.sql` in that package: a part of the program, never input."""
+    """The text of `sql/<name>.sql` in the package. It is program text, not input."""
     return files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
@@ -21,10 +21,10 @@ async def fetch(
     *,
     prepare: bool = True,
 ) -> list[TupleRow]:
-    """All rows of a statement that is prepared once a connection.
+    """All rows of a statement, which is prepared once per connection.
 
-    With `prepare=False` it is planned at each call. Use this for a join with a table that is
-    sometimes empty and sometimes large: a plan cached while it was empty scans it whole.
+    `prepare=False` plans it at each call. Use this for a join with a table that is sometimes empty
+    and sometimes large: a plan cached while it was empty scans the whole table later.
     """
     cursor = connection.cursor(binary=True)
     await cursor.execute(statement, parameters, prepare=prepare)

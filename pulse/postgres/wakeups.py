@@ -1,4 +1,4 @@
-"""Wake-ups: hints that there is something to do. Polling is the guarantee, never these."""
+"""Wake-ups by NOTIFY and LISTEN: hints that there is work. They may be lost; loops also poll."""
 
 import asyncio
 import time
@@ -16,16 +16,18 @@ from pulse.retry import Retry, RetryPolicy
 _log = structlog.get_logger(__name__)
 _RETRY: Final = RetryPolicy(first_seconds=0.2, max_seconds=1.0)
 _IDLE_CHECK_SECONDS: Final = 5.0
-_RESTS_PER_NOTIFY: Final = 5
-_MAX_REST_SECONDS: Final = 1.0
+_PAUSE_PER_NOTIFY: Final = 5
+"""After a NOTIFY the pause is at least this many times as long as the NOTIFY took."""
+
+_MAX_PAUSE_SECONDS: Final = 1.0
 
 
 class Notifier:
-    """Tells other processes of new events: after the commit, on a pooled connection, rarely.
+    """Sends notifications to other processes, on a pooled connection, at a limited rate.
 
-    NOTIFY takes a lock on the whole database until its transaction has committed, so it is never
-    part of an append's transaction and is sent at most once per `interval_seconds`; less often
-    where the process or Postgres is so busy that it takes long.
+    NOTIFY holds a database-wide lock until its transaction commits. So it is not part of an
+    append's transaction, and is sent at most once per `interval_seconds`, or less often if it is
+    slow.
     """
 
     def __init__(
@@ -37,11 +39,11 @@ class Notifier:
         self._interval_seconds = interval_seconds
 
     def notify(self) -> None:
-        """Ask for a notification; returns at once."""
+        """Request a notification; returns at once."""
         self._due.set()
 
     async def run(self) -> None:
-        """Send what was asked for, until cancelled."""
+        """Send requested notifications until cancelled."""
         retry = Retry(_RETRY)
         while True:
             await self._due.wait(None)
@@ -57,16 +59,15 @@ class Notifier:
                 retry.reset()
                 taken = time.perf_counter() - started
                 await asyncio.sleep(
-                    max(self._interval_seconds, min(_RESTS_PER_NOTIFY * taken, _MAX_REST_SECONDS))
+                    max(self._interval_seconds, min(_PAUSE_PER_NOTIFY * taken, _MAX_PAUSE_SECONDS))
                 )
 
 
 class Listener:
-    """Receives other processes' notifications, on a connection of its own, remade when it is lost.
+    """Receives notifications on a dedicated connection, and reconnects when it is lost.
 
-    Each time it has begun to listen it wakes once, since hints may have been lost before.
-    `prepare` does what else the connection is for, before that; `connected` tells whether all of
-    this is in force.
+    It wakes its waiter after each connect, since hints may have been lost before. `prepare` runs on
+    each new connection before LISTEN. `connected` is true once both have succeeded.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Listener:
         self._wake_up = wake_up
 
     async def run(self) -> None:
-        """Listen until cancelled; a lost connection is logged once, not at every attempt."""
+        """Listen until cancelled. A lost connection is logged once, not at each attempt."""
         retry, reported = Retry(_RETRY), False
         while True:
             try:

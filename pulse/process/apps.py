@@ -1,4 +1,4 @@
-"""The applications that a process serves, and the workers alone, each wired from the settings."""
+"""Builds what a process runs from its settings: the ASGI applications, or the workers alone."""
 
 import asyncio
 import sys
@@ -30,8 +30,8 @@ from pulse.process.startup import STOP_SIGNALS, stop_on_hangup, tune_gc
 from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
-_CALLERS_TO_FILL_A_PROCESS: Final = 8
-_TO_TAKE_TOKENS: Final = (
+_MIN_CALLERS_TO_FILL_A_PROCESS: Final = 8
+_TO_ACCEPT_TOKENS: Final = (
     "PULSE_JWT_AUDIENCE, PULSE_JWT_ISSUER, and either PULSE_JWT_SECRET (HS256) or "
     "PULSE_JWT_ALGORITHM with PULSE_JWT_PUBLIC_KEY or PULSE_JWT_JWKS_URL"
 )
@@ -42,9 +42,9 @@ _TO_REACH_PULSE: Final = (
 
 
 def everything(settings: Settings) -> Root:
-    """All in one process, on one pool: the API under `/pulse`, the gateway under `/gapi`, workers.
+    """The API under `/pulse`, the gateway under `/gapi`, and the workers, on one connection pool.
 
-    The gateway hands its orders to the API's own use cases, without a hop.
+    The gateway calls the API's use cases directly, not over HTTP.
     """
 
     @asynccontextmanager
@@ -59,7 +59,7 @@ def everything(settings: Settings) -> Root:
 
 
 def api_alone(settings: Settings) -> Root:
-    """The API at `/`, without workers: orders stay PENDING until another process's take them."""
+    """The API at `/`, without workers: orders stay PENDING until a worker process claims them."""
 
     @asynccontextmanager
     async def open_mounts() -> AsyncIterator[Mounts]:
@@ -70,16 +70,16 @@ def api_alone(settings: Settings) -> Root:
 
 
 def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
-    """The gateway at `/`, before the Pulse API of the settings; it has no database.
+    """The gateway at `/`, which calls the Pulse API at `api_base_url` and has no database.
 
-    `transport` takes the place of the network in tests.
+    `transport` replaces the network in tests.
     """
 
     @asynccontextmanager
     async def open_mounts() -> AsyncIterator[Mounts]:
         token = settings.gateway_service_token
         if token is None:
-            _log.warning("gateway.has_no_service_token", set=_TO_REACH_PULSE)
+            _log.warning("gateway.no_service_token", set=_TO_REACH_PULSE)
         revealed = token.reveal() if token else None
         async with (
             _open_token_checker(settings) as tokens,
@@ -91,7 +91,7 @@ def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None
 
 
 async def work_until_stopped(settings: Settings) -> None:
-    """The workers alone, until SIGTERM or SIGINT; what cannot start ends it with exit code 3."""
+    """Run the workers until SIGTERM or SIGINT. Exit with code 3 if they cannot start."""
     stopped = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -109,7 +109,7 @@ async def work_until_stopped(settings: Settings) -> None:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """How much this process takes at a time, of all callers together."""
+    """The limits on this process's requests, over all callers."""
     return Limits(
         requests_in_flight=settings.max_requests_in_flight,
         bodies_in_progress=settings.max_requests_in_flight,
@@ -136,8 +136,8 @@ def _warn_of_httptools() -> None:
         _log.warning(
             "http.unsafe_parser",
             parser="httptools",
-            consequence="it reads the body of a request that offers an upgrade as a new request, "
-            "and buffers trailer fields without a bound",
+            consequence="it parses the body of a request with an Upgrade header as a new request, "
+            "and buffers trailer fields without a limit",
             remedy="start with `pulse up`, or give uvicorn --http zttp or --http h11",
         )
 
@@ -155,12 +155,12 @@ def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> ASGIAp
 
 
 def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIApp:
-    """The application, limited for each caller where that is asked for."""
+    """The application with a rate limit per caller; unchanged if the rate is 0."""
     if not per_second:
         return app
     limiter = RateLimiter(per_second, settings.rate_limit_burst_seconds)
-    most_at_once = max(1, settings.max_requests_in_flight // _CALLERS_TO_FILL_A_PROCESS)
-    return RateLimited(app, limiter, most_at_once)
+    max_in_flight = max(1, settings.max_requests_in_flight // _MIN_CALLERS_TO_FILL_A_PROCESS)
+    return RateLimited(app, limiter, max_in_flight)
 
 
 @asynccontextmanager
@@ -173,11 +173,11 @@ async def _open_node(settings: Settings, *, with_workers: bool) -> AsyncIterator
 
 @asynccontextmanager
 async def _open_token_checker(settings: Settings) -> AsyncIterator[TokenChecker]:
-    """Checks tokens by these settings; none is good where no key is set, which is logged once."""
+    """A token checker; without a key it logs a warning and refuses every token."""
     async with AsyncExitStack() as stack:
         keys = await _open_keys(settings, stack)
         if isinstance(keys, NoKeys):
-            _log.warning("gateway.takes_no_tokens", set=_TO_TAKE_TOKENS)
+            _log.warning("gateway.no_token_key", set=_TO_ACCEPT_TOKENS)
         rules = TokenRules(
             settings.jwt_algorithm or "HS256",
             audience=settings.jwt_audience or "",
@@ -195,7 +195,7 @@ async def _open_keys(settings: Settings, stack: AsyncExitStack) -> Keys:
     if settings.jwt_jwks_url is None or settings.jwt_algorithm is None:
         return NoKeys()
     url = settings.jwt_jwks_url
-    # a proxy of the environment may lie on the way to an issuer, never to this machine itself
+    # HTTP_PROXY and the like apply to an https issuer, but not to an http one on this machine
     client = open_client(
         "PULSE_JWT_JWKS_URL",
         trust_env=url.startswith("https:"),

@@ -1,4 +1,4 @@
-"""A development key for the gateway's tokens: made in the data directory, for this machine."""
+"""The development key that signs gateway tokens on this machine, created in the data directory."""
 
 import contextlib
 import os
@@ -29,27 +29,27 @@ _MAX_BYTES: Final = 1024
 
 
 class NoSigningKey(PulseError):
-    """There is no key here that tokens could be signed with."""
+    """This process has no key to sign tokens with."""
 
 
 class KeyUnsafe(PulseError):
-    """The development key cannot be made, read or trusted; the text says what to do."""
+    """The development key cannot be created, read or trusted; the message says what to do."""
 
 
 def has_key(settings: Settings) -> bool:
-    """Whether a key for tokens is configured."""
+    """Whether a key to verify tokens is configured."""
     return any((settings.jwt_secret, settings.jwt_public_key, settings.jwt_jwks_url))
 
 
 def with_development_key(settings: Settings, *, make: bool) -> Settings:
-    """The settings with the development key, where none is configured and one is there.
+    """The settings plus the development key, if the key file exists and no key is configured.
 
-    Its issuer and audience are always the same, so `pulse token` needs to know the file alone.
-    `make`: a key that is not there is made.
+    The issuer and audience are constants, so `pulse token` needs only the file. With `make` a
+    missing key file is created.
 
     Raises:
-        KeyUnsafe: it cannot be made or read, others can read it, or, as root, others may write
-            the data directory.
+        KeyUnsafe: the key cannot be created or read, other users can read it, or the process runs
+            as root and other users may write the data directory.
     """
     if has_key(settings):
         return settings
@@ -60,7 +60,7 @@ def with_development_key(settings: Settings, *, make: bool) -> Settings:
         raise KeyUnsafe(str(error)) from error
     key = _read(file)
     if key is None and make:
-        _make(file)
+        _create(file)
         key = _read(file)
     if key is None:
         return settings
@@ -76,18 +76,18 @@ def with_development_key(settings: Settings, *, make: bool) -> Settings:
 def mint_token(
     settings: Settings, subject: str, scopes: Sequence[str], lifetime_seconds: int
 ) -> str:
-    """A token that a gateway with these settings takes.
+    """A token that a gateway with these settings accepts.
 
     Raises:
-        NoSigningKey: the settings hold no secret to sign with.
-        CallerUnnamable: the gateway would not take such a subject.
+        NoSigningKey: the settings contain no secret to sign with.
+        CallerUnnamable: the gateway would not accept this subject.
     """
     if settings.jwt_secret is None:
         raise NoSigningKey(
-            "the private key is the issuer's: ask it for a token"
+            "only the issuer has the private key: request a token there"
             if has_key(settings)
             else f"there is no development key in {settings.data_dir.absolute()}: start `pulse up` "
-            "once, or name its directory with --data-dir or PULSE_DATA_DIR"
+            "once, or set --data-dir or PULSE_DATA_DIR to its directory"
         )
     Caller.of_token(settings.jwt_issuer or "", subject)
     now = int(time.time())
@@ -102,10 +102,10 @@ def mint_token(
     return jwt.encode(claims, settings.jwt_secret.reveal(), algorithm="HS256")
 
 
-def _make(file: Path) -> None:
-    """Make the key under another name and link it in whole, so that of two makers one wins."""
+def _create(file: Path) -> None:
+    """Write the key to a temporary file and hard-link it, so that one of two processes wins."""
     try:
-        _make_directories(file.parent)
+        _create_directories(file.parent)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.") as draft:
             draft.write(f"{secrets.token_hex(_KEY_BYTES)}\n")
             draft.flush()
@@ -114,13 +114,13 @@ def _make(file: Path) -> None:
                 file.hardlink_to(draft.name)
     except OSError as error:
         raise KeyUnsafe(
-            f"the development key {file} cannot be made ({error.strerror}): set PULSE_DATA_DIR to "
-            "a directory that this user may write, or configure a key"
+            f"the development key {file} cannot be created ({error.strerror}): set PULSE_DATA_DIR "
+            "to a directory that this user may write, or configure a key"
         ) from error
 
 
-def _make_directories(directory: Path) -> None:
-    """As the embedded server makes them: private, but root's may be passed through."""
+def _create_directories(directory: Path) -> None:
+    """Create missing directories with the embedded server's modes: 0700, or 0711 as root."""
     mode = 0o711 if os.geteuid() == 0 else 0o700
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):
@@ -134,7 +134,7 @@ def _read(file: Path) -> Secret | None:
         return None
     except OSError as error:
         raise KeyUnsafe(
-            f"the development key {file} cannot be read ({error.strerror}): see to PULSE_DATA_DIR"
+            f"the development key {file} cannot be read ({error.strerror}): check PULSE_DATA_DIR"
         ) from error
     try:
         found = os.fstat(descriptor)
@@ -144,7 +144,7 @@ def _read(file: Path) -> Secret | None:
     key = text.decode("ascii", "replace").strip()
     if found.st_uid != os.geteuid() or found.st_mode & 0o077 or not _KEY.fullmatch(key):
         raise KeyUnsafe(
-            f"the development key {file} is not this user's alone, or is no key: remove it, and "
-            "`pulse up` makes a new one"
+            f"the development key {file} is accessible to other users, or is not a key: remove it, "
+            "and `pulse up` creates a new one"
         )
     return Secret(key)

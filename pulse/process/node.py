@@ -1,4 +1,4 @@
-"""One process of Pulse: its store, its projector, its workers, wired and started."""
+"""One process of Pulse: builds the event store, the projector and the workers, and runs them."""
 
 import asyncio
 import contextlib
@@ -27,10 +27,11 @@ from pulse.workers.splitting import SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
 
 MAX_CATCH_UP_SECONDS: Final = 3.0
+"""How long a stopping process projects what its workers appended."""
 
 
 class Node:
-    """Everything one process has, on one pool. Built without I/O; `running` starts it."""
+    """All services of one process, on one connection pool. No I/O until `running`."""
 
     def __init__(self, settings: Settings, conninfo: str, *, with_workers: bool) -> None:
         self._settings = settings
@@ -58,35 +59,35 @@ class Node:
         self._projector = Projector(
             self._database, self._store.mapper, on_advance=self._queue_advanced.set
         )
-        self._projecting = Loop(
+        self._projector_loop = Loop(
             self._projector,
             wake_up=self._log_advanced,
             poll_seconds=settings.poll_interval_seconds,
             require=self._gate.require,
         )
         self._presence: Presence | None = None
-        self._working: list[Loop] = []
+        self._worker_loops: list[Loop] = []
         if with_workers:
             self._presence = Presence(self._database, self._origin.instance, self._queue_advanced)
-            self._working = [self._timeouts(), self._splitting(self._presence)]
+            self._worker_loops = [self._timeout_loop(), self._splitting_loop(self._presence)]
         self.readiness = Readiness(
             self._database,
             schema=self._gate.fault_at,
             append=self._store.appender.fault,
-            projector=lambda: self._projector.fault or self._projecting.fault,
-            others=self._own_checks,
+            projector=lambda: self._projector.fault or self._projector_loop.fault,
+            others=self._other_checks,
             timeout_seconds=settings.timeout_seconds,
         )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve from the first attempt to reach Postgres on; if it is away, go on trying.
+        """Start all services. Yields after the first attempt to reach Postgres, successful or not.
 
-        On leaving, each worker finishes its batch or hands it back, the outcomes are projected,
-        what waits to be appended is written, and only then connections close.
+        On exit the services stop in this order: each worker finishes its step, the outcomes are
+        projected, queued appends are written, connections close.
 
         Raises:
-            SchemaNotCurrent: the schema cannot be made what this code needs.
+            SchemaNotCurrent: the schema cannot be migrated to what this code needs.
             LogUnfit: accepted orders could be lost in this database.
         """
         async with Supervisor() as supervisor:
@@ -95,9 +96,9 @@ class Node:
             self._start_services(supervisor)
             starting = asyncio.create_task(self._start_loops(supervisor))
             try:
-                await self._gate.tried.wait()
+                await self._gate.attempted.wait()
                 if self._gate.fault is None or starting.done():
-                    await starting  # the first order must not meet a clock not yet measured
+                    await starting  # measures the clock before the first order
                 yield
             finally:
                 starting.cancel()
@@ -113,25 +114,25 @@ class Node:
         supervisor.start("appender", appender.run, request_stop=appender.drain)
 
     async def _start_loops(self, supervisor: Supervisor) -> None:
-        """Start what needs the schema, once it is there. It stops in the reverse order."""
+        """Start what needs the schema, once it is current. Stopping is in the reverse order."""
         await self._gate.wait()
         with contextlib.suppress(PulseError):
             await self._clock_watch.run_once()
         supervisor.start_loop(Loop(self._gate))
         supervisor.start_loop(Loop(self._clock_watch, wake_up=self._clock_watch.remeasure))
         supervisor.start_loop(Loop(StalledSessions(self._database)))
-        supervisor.start_loop(self._projecting)
+        supervisor.start_loop(self._projector_loop)
         supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
-        if self._presence is not None:  # until its claims have ended: others would release them
+        if self._presence is not None:  # stops after the workers: else others release their claims
             supervisor.start("presence", self._presence.run)
-        supervisor.on_stop(self._catch_up)
-        supervisor.start_loop(self._orphans())
-        for loop in self._working:
+        supervisor.on_stop(self._project_own_events)
+        supervisor.start_loop(self._orphaned_claims_loop())
+        for loop in self._worker_loops:
             supervisor.start_loop(loop)
-        if self._working:
+        if self._worker_loops:
             supervisor.start_loop(Loop(Audit(self._database)))
 
-    def _orphans(self) -> Loop:
+    def _orphaned_claims_loop(self) -> Loop:
         orphans = OrphanedClaims(
             self._database,
             timeout_seconds=self._settings.timeout_seconds,
@@ -139,7 +140,7 @@ class Node:
         )
         return Loop(orphans, require=self._gate.require)
 
-    def _timeouts(self) -> Loop:
+    def _timeout_loop(self) -> Loop:
         monitor = TimeoutMonitor(
             self._database,
             self._store,
@@ -150,7 +151,7 @@ class Node:
         seconds = self._settings.timeout_check_interval_seconds
         return Loop(monitor, poll_seconds=seconds, require=self._gate.require)
 
-    def _splitting(self, presence: Presence) -> Loop:
+    def _splitting_loop(self, presence: Presence) -> Loop:
         worker = SplittingWorker(
             self._store,
             Claims(self._database, presence.worker, on_rename=presence.rename),
@@ -168,28 +169,28 @@ class Node:
             require=self._gate.require,
         )
 
-    def _own_checks(self) -> dict[str, str | None]:
-        """The clock, and the workers where this process has any."""
+    def _other_checks(self) -> dict[str, str | None]:
+        """Readiness checks of the clock, and of the workers if this process has any."""
         checks = {"clock": self._clock_watch.fault}
         if self._presence is not None:
-            faults = [self._presence.fault, *(loop.fault for loop in self._working)]
+            faults = [self._presence.fault, *(loop.fault for loop in self._worker_loops)]
             checks["workers"] = "; ".join(filter(None, faults)) or None
         return checks
 
     def _on_commit(self) -> None:
-        """After a commit of this process's own: wake the projector here, then the others'."""
+        """After an append of this process: wake its projector, then notify other processes."""
         self._log_advanced.set()
         self._log_notifier.notify()
 
     def _on_release(self) -> None:
-        """Claims were released: wake the worker here, then the others'."""
+        """After claims were released: wake this process's worker, then notify other processes."""
         self._queue_advanced.set()
         self._claims_notifier.notify()
 
-    async def _catch_up(self) -> None:
-        """Project what the workers did last, so that no claim outlives its worker's clean end.
+    async def _project_own_events(self) -> None:
+        """Project the workers' last outcomes, so that a clean stop leaves no orphaned claims.
 
-        Not what others append meanwhile: while orders pour in, the log's end is never reached.
+        Stops at the log's end as it is now: under load a moving end might never be reached.
         """
         with contextlib.suppress(PulseError, TimeoutError):
             self._gate.require()

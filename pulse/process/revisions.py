@@ -1,7 +1,7 @@
-"""The schema's revisions in their order, over all packages that own tables.
+"""The schema's revisions in order, over all packages that own tables.
 
-A released revision is never edited. A new one gets the next number, and as `oldest_code` the oldest
-release of code that works on the schema with it: the number of that code's last revision.
+A released revision is never edited. A new revision gets the next number. Its `oldest_code` is the
+oldest code that works on the new schema, named by the last revision that this code knows.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""The start: try until Postgres is there, the schema current, the log fit and the queue made."""
+"""The start of a process: Postgres is up, the schema current, the log safe, the queue caught up."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from pulse.postgres.migrations import (
     read_applied,
 )
 from pulse.process.revisions import REVISIONS
-from pulse.projections.make_queue import make_queue
+from pulse.projections.catch_up import catch_up_queue
 from pulse.projections.position import read_position
 from pulse.retry import Retry, RetryPolicy
 
@@ -32,22 +32,23 @@ _REPORT_SECONDS: Final = 5.0
 
 
 class LogUnfit(PulseError):
-    """Orders appended to this database could be lost or never projected: it must not be served."""
+    """Orders appended to this database could be lost or never projected, so Pulse refuses it."""
 
 
 class SchemaGate(Job[None]):
-    """Opens when this code may run on the schema, migrated by any process, and the log is fit.
+    """Decides whether this process may work on the database: at the start, then every 2 s.
 
-    `tried` is set after the first attempt, whatever came of it: from then on requests can be
-    answered, with 503 where need be. `fault` says why this process may not work now; None if it
-    may. After that it is a job: a newer release may have migrated.
+    `wait` migrates or checks the schema, checks the log and lets the queue catch up. After that the
+    gate is a job that checks again, since a newer release may migrate the schema. `attempted` is
+    set after the first attempt, successful or not. From then on requests are answered, with 503
+    while there is a `fault`. `fault` says why this process may not work now; None if it may.
     """
 
     name = "schema"
     poll_seconds = 2.0
 
     def __init__(self, database: Database, *, migrate: bool) -> None:
-        self.tried = asyncio.Event()
+        self.attempted = asyncio.Event()
         self.fault: str | None = "the schema has not been checked yet"
         self._database = database
         self._migrations = Migrations(REVISIONS)
@@ -56,83 +57,83 @@ class SchemaGate(Job[None]):
         self._report_at = float("-inf")
 
     def fault_at(self, applied: Sequence[AppliedRevision]) -> str | None:
-        """Why this process serves no orders at these revisions of the schema, None if it may."""
+        """Why this process serves no orders at these revisions of the schema; None if it may."""
         return self._migrations.fault(applied) or self._unfit
 
     def require(self) -> None:
         """Return if this process may work on the database.
 
         Raises:
-            DatabaseUnavailable: it may not.
+            DatabaseUnavailable: it may not; the message is `fault`.
         """
         if self.fault is not None:
             raise DatabaseUnavailable(self.fault)
 
     async def run_once(self) -> None:
-        """Check the schema, and the sequence of the log, again.
+        """Check the schema and the log's sequence again.
 
         Raises:
-            DatabaseUnavailable: they cannot be checked now; `fault` is as it was.
+            DatabaseUnavailable: they cannot be read now; `fault` is unchanged.
         """
         applied = await self._database.read(read_applied)
         self._unfit = await self._database.read(_read_sequence_fault)
         self.fault = self.fault_at(applied)
 
     async def wait(self) -> None:
-        """Return when this code may run on the schema and the log is fit.
+        """Return when this process may work on the database; retry while the fault is transient.
 
         Raises:
-            SessionUnfit: at the first attempt, a lasting fault of server, database or session.
-            SchemaNotCurrent: at the first attempt, for another reason than Postgres being away:
-                no right to migrate, a schema that is too new.
-            LogUnfit: at the first attempt, a log that must not be appended to.
+            SessionUnfit: the first attempt found a permanent fault of server, database or session.
+            SchemaNotCurrent: the first attempt found a schema that cannot be used: it is too new,
+                or this role may not migrate.
+            LogUnfit: the first attempt found a log that must not be appended to.
         """
         retry, reported = Retry(_RETRY), None
         try:
             while (fault := await self._attempt()) is not None:
                 self.fault = fault
                 if fault != reported:
-                    meanwhile = "orders are answered 503, and Postgres is tried again and again"
+                    meanwhile = "orders are answered 503, and the start is retried"
                     _log.warning("postgres.not_ready", reason=fault, meanwhile=meanwhile)
                 reported = fault
-                self.tried.set()
+                self.attempted.set()
                 await retry.wait()
             self.fault = None
         finally:
-            self.tried.set()
+            self.attempted.set()
         if reported is not None:
             _log.info("postgres.ready")
 
     async def _attempt(self) -> str | None:
-        """Why the start has to wait; raises what a process must not start with."""
+        """Why the start has to wait, None if it need not; raises if the process must not start."""
         try:
             fault = await self._migrate_or_check()
             if fault is None:
                 async with await self._database.connect("start") as connection:
-                    await _require_fit_log(connection)
-                with contextlib.suppress(EventTooNew):  # the projection leaves it to newer code
-                    await make_queue(self._database, self._report_queue)
+                    await _require_safe_log(connection)
+                with contextlib.suppress(EventTooNew):  # processes with newer code project it
+                    await catch_up_queue(self._database, self._report_catch_up)
             self._unfit = None
         except (psycopg.Error, PulseError) as error:
-            reason, may_pass = _judge(error)
+            reason, is_transient = _classify(error)
             if isinstance(error, LogUnfit):
                 self._unfit = reason
-            if may_pass or self.tried.is_set():
+            if is_transient or self.attempted.is_set():
                 return reason
             if isinstance(error, SessionUnfit | LogUnfit):
                 raise
-            raise SchemaNotCurrent(f"the schema cannot be made current: {error}") from error
+            raise SchemaNotCurrent(f"the schema cannot be migrated: {error}") from error
         return fault
 
-    def _report_queue(self, position: int, end: int) -> None:
-        """The queue is being made; requests are answered meanwhile, with 503."""
-        made = f"{position:,} of {end:,} positions are done"
-        self.fault = f"the order queue is being made from the log: {made}"
-        self.tried.set()
+    def _report_catch_up(self, position: int, end: int) -> None:
+        """Set `fault` to the progress, so that requests are answered 503 meanwhile."""
+        progress = f"position {position:,} of {end:,}"
+        self.fault = f"the order queue is catching up with the log: {progress}"
+        self.attempted.set()
         now = time.monotonic()
         if now >= self._report_at:
             self._report_at = now + _REPORT_SECONDS
-            _log.info("queue.being_made", position=position, end=end)
+            _log.info("queue.catching_up", position=position, end=end)
 
     async def _migrate_or_check(self) -> str | None:
         conninfo, limits = self._database.conninfo, self._database.limits
@@ -142,35 +143,35 @@ class SchemaGate(Job[None]):
         return self._migrations.fault(await self._migrations.current(conninfo, limits))
 
 
-async def _require_fit_log(connection: Connection) -> None:
-    """Refuse a database on which an accepted order could be passed over (decision 14).
+async def _require_safe_log(connection: Connection) -> None:
+    """Refuse a database in which the projection could skip an accepted order (decision 14).
 
     Raises:
-        LogUnfit: lock, sequence and insert are not on one server in one phase, or the sequence is
-            below the log's end or below the projected position.
+        LogUnfit: lock, sequence and insert do not happen on one server in one commit phase, or the
+            sequence is below the log's end or below the projected position.
     """
     if faults := list(await read_log_faults(connection)):
         raise LogUnfit(
-            f"this database is not fit for Pulse's log: {'; '.join(faults)}; one log needs one "
-            "ordinary Postgres database of its own, see docs/decisions/0014"
+            f"this database is not safe for Pulse's log: {'; '.join(faults)}; a log needs its own "
+            "database on an ordinary Postgres server, see docs/decisions/0014"
         )
     if fault := await _read_sequence_fault(connection):
         raise LogUnfit(fault)
 
 
 async def _read_sequence_fault(connection: Connection) -> str | None:
-    """Why an order appended now would fail or never be projected; None if neither."""
+    """Why an order appended now would fail or never be projected; None if it would not."""
     log, position = await read_log_state(connection), await read_position(connection)
     return sequence_below_position(log, position) or next_id_taken(log, position)
 
 
-def _judge(error: Exception) -> tuple[str, bool]:
-    """What the error says, and whether it may pass while the process waits."""
+def _classify(error: Exception) -> tuple[str, bool]:
+    """The reason for operators, and whether the error is transient."""
     match error:
         case SessionUnfit():
-            return str(error), not error.lasting
+            return str(error), not error.is_permanent
         case psycopg.errors.LockNotAvailable():
-            reason = "the log is locked, so it is not known whether it is fit"
+            reason = "the log is locked, so it cannot be checked"
             return f"{reason}: {describe(error)}", True
         case psycopg.OperationalError():
             return f"Postgres cannot be reached: {describe(error)}", True

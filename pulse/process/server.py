@@ -1,4 +1,4 @@
-"""Which Postgres a process uses: that of the settings, or an embedded one it keeps running."""
+"""The Postgres server of a process: that of PULSE_DATABASE_URL, or an embedded one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class EmbeddedServerWatch(Job[None]):
-    """Starts the embedded server again when it has died."""
+    """Restarts the embedded server if it has died."""
 
     name = "embedded-server"
     poll_seconds = 0.5
@@ -24,7 +24,7 @@ class EmbeddedServerWatch(Job[None]):
         self._server = server
 
     async def run_once(self) -> None:
-        """Start it if it does not run.
+        """Start the server if it is not running.
 
         Raises:
             EmbeddedServerError: it cannot be started.
@@ -35,10 +35,10 @@ class EmbeddedServerWatch(Job[None]):
 
 @asynccontextmanager
 async def open_server(settings: Settings) -> AsyncIterator[str]:
-    """The conninfo of the server of these settings, while in use.
+    """Yield the conninfo of the server; an embedded server runs for the length of the context.
 
     Raises:
-        EmbeddedServerError: none is named and the embedded one cannot run here.
+        EmbeddedServerError: no database URL is set, and the embedded server cannot run here.
     """
     if settings.database_url is not None:
         yield settings.database_url

@@ -1,4 +1,4 @@
-"""What every process does at its start: read the settings, tune the collector, take signals."""
+"""The start of every process: read the settings, tune the garbage collector, handle signals."""
 
 import asyncio
 import gc
@@ -19,9 +19,9 @@ _GEN0_THRESHOLD: Final = 5_000
 
 
 def settings_from_environment() -> Settings:
-    """The settings of this process; wrong ones end it with exit code 2 and one message.
+    """Read the settings; exit with code 2 and one message if they are invalid.
 
-    Variables that look like Pulse's and are not are named in a warning, without their values.
+    Unknown PULSE_ variables are logged as warnings, without their values.
     """
     try:
         settings = Settings.from_environment(os.environ)
@@ -41,11 +41,11 @@ def settings_from_environment() -> Settings:
 
 @cache
 def tune_gc(gen0_threshold: int = _GEN0_THRESHOLD) -> None:
-    """Freeze what the process was built of, and raise the threshold of the youngest generation.
+    """Freeze the startup objects, and raise the gen-0 threshold.
 
-    Each request or event under way is some fifty young objects that live. With the default of 700
-    they are soon promoted to where a collection walks all that was ever imported, and the process
-    pauses for that long.
+    A request in flight keeps about fifty young objects alive. With the default threshold of 700
+    they are soon promoted to older generations, whose collection traverses all imported modules
+    and pauses the process.
     """
     gc.collect()
     gc.freeze()
@@ -54,9 +54,9 @@ def tune_gc(gen0_threshold: int = _GEN0_THRESHOLD) -> None:
 
 
 def stop_on_hangup() -> None:
-    """Stop as on SIGTERM when the terminal closes, the embedded server included.
+    """Handle SIGHUP, sent when the terminal closes, like SIGTERM, so the embedded server stops too.
 
-    A process that was started to ignore that (`nohup`) goes on ignoring it.
+    A process that was started to ignore SIGHUP (`nohup`) keeps ignoring it.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:

@@ -1,4 +1,4 @@
-"""What runs in the background of a process: one restart policy, one order of start and stop."""
+"""Runs a process's background services: one restart policy, one order of start and stop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -19,9 +19,9 @@ _CANCEL_SECONDS: Final = 2.0
 
 
 class Supervisor:
-    """Runs services while it is entered; on leaving it stops them in reverse order of starting.
+    """An async context that runs services, and on exit stops them in reverse order of their start.
 
-    A service is a coroutine that runs for as long as the process. If it crashes it is restarted.
+    A service is a coroutine that runs until it is stopped. It is restarted if it crashes.
     """
 
     def __init__(self) -> None:
@@ -48,17 +48,18 @@ class Supervisor:
     ) -> None:
         """Start a service.
 
-        `request_stop` asks it to end by itself, within 10 s; without it, stopping is cancelling.
+        To stop it, `request_stop` is called and the service has 10 s to return; then, or without
+        `request_stop`, it is cancelled.
         """
         task = asyncio.create_task(_keep_running(name, run), name=name)
         self._stack.push_async_callback(_stop, task, request_stop)
 
     def start_loop(self, loop: Loop) -> None:
-        """Start a loop; stopping lets its step finish."""
+        """Start a loop; on stop its current step finishes."""
         self.start(loop.name, partial(loop.run, self._faults), request_stop=loop.stop)
 
     def on_stop(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Call this on leaving, after what is started later has stopped."""
+        """Call `callback` on exit, after the services started later have stopped."""
         self._stack.push_async_callback(callback)
 
 
@@ -67,7 +68,7 @@ async def _keep_running(name: str, run: Callable[[], Coroutine[Any, Any, None]])
     while True:
         try:
             await run()
-        except Exception:  # noqa: BLE001 - a bug is logged; the process goes on
+        except Exception:  # noqa: BLE001 - a bug is logged; the service is restarted
             _log.exception("service.crashed", service=name)
             await retry.wait()
         else:

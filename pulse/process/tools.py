@@ -1,4 +1,4 @@
-"""What the commands of a terminal work with: the database, without an appender or loops."""
+"""What the `pulse` commands use: the database, without a running appender or loops."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,21 +22,21 @@ from pulse.process.revisions import REVISIONS
 from pulse.process.server import open_server
 from pulse.process.startup import tune_gc
 from pulse.projections.audit import Audit
-from pulse.projections.make_queue import make_queue
+from pulse.projections.catch_up import catch_up_queue
 from pulse.projections.order_view import OrderReader
 from pulse.projections.parking import ParkedOrders
 from pulse.projections.rebuild import OnProgress, Rebuild
 from pulse.retry import Retry, RetryPolicy
 from pulse.settings import Settings
 
-_OBJECTS_OF_A_WINDOW: Final = 200_000
-"""A collection in the middle of a window finds nothing: all of it lives until its end."""
+_OBJECTS_PER_WINDOW: Final = 200_000
+"""A window's objects all live until its end, so a collection during it would free nothing."""
 
 _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=1.0)
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """The use cases without an appender: nothing here writes to the log."""
+    """The use cases of the commands. No appender runs, so nothing here writes to the log."""
 
     database: Database
     store: EventStore
@@ -45,8 +45,8 @@ class Tools(msgspec.Struct, frozen=True):
     audit: Audit
 
     def rebuild(self, on_progress: OnProgress) -> Rebuild:
-        """A rebuild of the order queue, not yet begun."""
-        tune_gc(_OBJECTS_OF_A_WINDOW)
+        """A rebuild of the order queue, not yet started."""
+        tune_gc(_OBJECTS_PER_WINDOW)
         return Rebuild(self.database, self.orders.mapper, on_progress)
 
 
@@ -56,18 +56,18 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
-        SessionUnfit: this server, database or session is not what Pulse needs.
-        SchemaNotCurrent: it has another schema than this code needs, or there is no data at all.
+        SessionUnfit: this server, database or session does not meet Pulse's requirements.
+        SchemaNotCurrent: the schema is not the one that this code needs, or there is no data.
     """
     if settings.database_url is None and not has_data(settings.data_dir):
         raise SchemaNotCurrent(
-            f"there is no data of Pulse in {settings.data_dir.absolute()}: "
+            f"there is no Pulse data in {settings.data_dir.absolute()}: "
             "set PULSE_DATA_DIR or PULSE_DATABASE_URL, or start with `pulse up`"
         )
     async with open_server(settings) as conninfo:
         database = Database(conninfo, pool_size=2)
         migrations = Migrations(REVISIONS)
-        with _errors_for_people("the schema cannot be read"):
+        with _pulse_errors("the schema cannot be read"):
             fault = migrations.fault(await migrations.current(conninfo, database.limits))
         if fault is not None:
             raise SchemaNotCurrent(fault)
@@ -83,21 +83,21 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
 
 
 async def migrate_once(settings: Settings, on_progress: OnProgress) -> AppliedRevision:
-    """Bring the schema up and return its revision, which may be a newer one than this code's.
+    """Migrate the schema and return its revision, which may be newer than this code's.
 
-    Where that leaves the order queue empty, it is made from the log; `on_progress` is called with
-    the position reached and the log's end.
+    Then the order queue catches up with the log, since a migration may have emptied it.
+    `on_progress` is called with the position reached and the log's end.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
-        SessionUnfit: this server, database or session is not what Pulse needs.
-        SchemaNotCurrent: it refuses the change, or is newer and does not admit this code.
+        SessionUnfit: this server, database or session does not meet Pulse's requirements.
+        SchemaNotCurrent: Postgres refuses the migration, or the schema is too new for this code.
     """
     async with open_server(settings) as conninfo:
         database = Database(conninfo, pool_size=2)
         limits = database.limits
         migrations, retry = Migrations(REVISIONS), Retry(_RETRY)
-        with _errors_for_people("the schema cannot be made current"):
+        with _pulse_errors("the schema cannot be migrated"):
             while True:
                 try:
                     await migrations.migrate(conninfo, limits)
@@ -107,14 +107,15 @@ async def migrate_once(settings: Settings, on_progress: OnProgress) -> AppliedRe
                     break
             await database.open()
             try:
-                await make_queue(database, on_progress, max_behind_events=0)
+                await catch_up_queue(database, on_progress, max_behind_events=0)
             finally:
                 await database.close()
             return (await migrations.current(conninfo, limits))[-1]
 
 
 @contextmanager
-def _errors_for_people(what: str) -> Iterator[None]:
+def _pulse_errors(what: str) -> Iterator[None]:
+    """Raise Postgres errors as Pulse's, with a message for the operator."""
     try:
         yield
     except SessionUnfit:

@@ -1,9 +1,9 @@
-"""Claims: which worker holds which order, and which workers are present, by the database alone.
+"""Claims: which worker holds which order. Presence: which workers are alive. Both live in Postgres.
 
-While a worker lives, a connection of its own holds an advisory lock under its name. A claim whose
-worker holds no such lock is an orphan: the worker was killed, cut off, or is frozen. No heartbeat
-is written and no clock is compared: Postgres sees a killed process at once, and ends a session from
-which it has heard nothing for too long.
+Each worker has a dedicated connection that holds an advisory lock on the worker's name. A claim
+whose worker does not hold this lock is orphaned: the worker was killed, disconnected, or is frozen.
+There is no heartbeat and no comparison of clocks. Postgres notices a killed process at once, and
+terminates a session that has been idle for too long.
 """
 
 import asyncio
@@ -20,25 +20,25 @@ from pulse.loop import WakeUp
 from pulse.postgres import Connection, Database, Listener, fetch, load_sql
 
 CLAIMS_CHANNEL: Final = "order_claims"
-"""The channel on which released orders are announced, so that a waiting worker claims them."""
+"""The notification channel for released claims, which wakes idle workers."""
 
 PRESENCE_CLASS: Final = 0x50554C53
-"""The first key of presence locks; the second is the hash of the worker's name."""
+"""The first key of presence locks; the second key is the hash of the worker's name."""
 
 MAX_ABSENT_SECONDS: Final = 10.0
-"""A worker without its presence for longer does not do its work."""
+"""A worker that has not been present for longer is reported as faulty."""
 
-SILENCE_SECONDS: Final = 15.0
-"""Postgres ends the presence of a worker that has sent nothing for so long; it sends every 5 s."""
+PRESENCE_TIMEOUT_SECONDS: Final = 15.0
+"""Postgres ends the presence of a worker that has sent nothing for so long. It sends every 5 s."""
 
 _MAX_OVERDUE: Final = 500
-_MAX_FORGOTTEN: Final = 10_000
+_MAX_EXCLUDED: Final = 10_000
 _OLDEST: Final = (datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
-"""Before the first claim and the first order that there can be."""
+"""Sorts before every first claim and order id."""
 
 _CLAIM_ORDERS = load_sql(__package__, "claim_orders")
 _RELEASE_CLAIMS = load_sql(__package__, "release_claims")
-_FORGET_CLAIMS = load_sql(__package__, "forget_claims")
+_UNDO_CLAIMS = load_sql(__package__, "undo_claims")
 _RELEASE_ORPHANS = load_sql(__package__, "release_orphans")
 _SELECT_OVERDUE_CLAIMS = load_sql(__package__, "select_overdue_claims")
 _SELECT_WORKERS = load_sql(__package__, "select_workers")
@@ -46,9 +46,9 @@ _HOLD_PRESENCE = load_sql(__package__, "hold_presence")
 
 
 class Claims:
-    """The claims of one worker. Two workers never hold one order at once.
+    """The claims of one worker. Two workers never hold an order at the same time.
 
-    Each method raises DatabaseUnavailable where it may have been carried out or not.
+    Each method raises DatabaseUnavailable; the statement may or may not have been executed.
     """
 
     def __init__(
@@ -60,34 +60,36 @@ class Claims:
         self._on_rename = on_rename
         self._database = database
         self._splitter_versions = sorted(SPLITTERS)
-        self._forgotten: deque[UUID] = deque(maxlen=_MAX_FORGOTTEN)
+        self._excluded: deque[UUID] = deque(maxlen=_MAX_EXCLUDED)
 
     async def claim(self, limit: int) -> dict[UUID, Claim]:
-        """Claim up to that many pending orders, oldest first; never one that wants newer code.
+        """Claim up to `limit` pending orders, oldest first.
 
-        Nor one of the last 10,000 that were forgotten: they would keep all others waiting.
+        Orders of a splitter version that this code does not have are skipped. So are the last
+        10,000 orders that `undo` released: claiming them again would block the others.
         """
-        parameters = (self._splitter_versions, list(self._forgotten), limit, self.worker)
+        parameters = (self._splitter_versions, list(self._excluded), limit, self.worker)
         async with self._database.connection() as connection:
             return _claims(await fetch(connection, _CLAIM_ORDERS, parameters, prepare=False))
 
     async def release(self, order_ids: Iterable[UUID]) -> None:
-        """Hand orders back at once."""
+        """Release orders, so that any worker may claim them."""
         async with self._database.connection() as connection:
             await connection.execute(_RELEASE_CLAIMS, (list(order_ids), self.worker), prepare=False)
 
-    async def forget(self, order_ids: Iterable[UUID]) -> None:
-        """Hand orders back as if this worker had never claimed them, and never claim them again."""
-        forgotten = list(order_ids)
+    async def undo(self, order_ids: Iterable[UUID]) -> None:
+        """Release orders, reset their first claim, and do not claim them again."""
+        undone = list(order_ids)
         async with self._database.connection() as connection:
-            await connection.execute(_FORGET_CLAIMS, (forgotten, self.worker), prepare=False)
-        self._forgotten += forgotten
+            await connection.execute(_UNDO_CLAIMS, (undone, self.worker), prepare=False)
+        self._excluded += undone
 
     def abandon(self) -> None:
-        """Go on under a new name, since a reply was lost and it is not known what is held.
+        """Continue under a new name, after a lost reply left it unknown which claims are held.
 
-        What the former name holds, or will hold when a statement under way is carried out late, is
-        orphaned with the presence under that name, and is released like a gone worker's.
+        Claims under the old name, and those that a delayed statement still makes under it, become
+        orphaned when the presence moves to the new name. They are released like those of any worker
+        that is no longer present.
         """
         self._renamings += 1
         self.worker = f"{self._name}.{self._renamings}"
@@ -95,7 +97,7 @@ class Claims:
 
 
 class Presence:
-    """One worker's presence. It also listens for released orders, and wakes the worker."""
+    """Holds one worker's presence lock. Its connection also listens for released claims."""
 
     def __init__(
         self,
@@ -103,20 +105,20 @@ class Presence:
         worker: str,
         wake_up: WakeUp,
         *,
-        silence_seconds: float = SILENCE_SECONDS,
+        timeout_seconds: float = PRESENCE_TIMEOUT_SECONDS,
     ) -> None:
         self.worker = worker
         self._renamed = WakeUp()
         self._held_name: str | None = None
         self._last_held_at: float | None = None
-        self._silence_milliseconds = str(round(silence_seconds * 1000))
+        self._timeout_milliseconds = str(round(timeout_seconds * 1000))
         self._listener = Listener(
             database, CLAIMS_CHANNEL, wake_up, role="presence", prepare=self._hold
         )
 
     @property
     def held(self) -> bool:
-        """Whether the lock is held now; a worker that is not present claims nothing."""
+        """Whether the lock is held now. A worker must not claim orders without it."""
         held = self._listener.connected and self._held_name == self.worker
         if held or self._last_held_at is None:
             self._last_held_at = asyncio.get_running_loop().time()
@@ -124,30 +126,30 @@ class Presence:
 
     @property
     def fault(self) -> str | None:
-        """Why this worker claims nothing; None while it is present or was within the last 10 s."""
+        """Why this worker claims nothing; None if it was present within the last 10 s."""
         if self.held or self._last_held_at is None:
             return None
         absent_seconds = asyncio.get_running_loop().time() - self._last_held_at
         if absent_seconds <= MAX_ABSENT_SECONDS:
             return None
         return (
-            f"the worker has not been present for {absent_seconds:.0f} s: its connection for that "
-            "cannot be made, see wakeups.listener_lost in the log"
+            f"the worker has not held its presence lock for {absent_seconds:.0f} s: the connection "
+            "for it fails, see wakeups.listener_lost in the log"
         )
 
     def rename(self, worker: str) -> None:
-        """Be present under that name from now on, and no longer under the former one."""
+        """Release the lock on the old name and take the lock on this one."""
         self.worker = worker
         self._renamed.set()
 
     async def run(self) -> None:
-        """Be present until cancelled, again and again if the connection breaks."""
+        """Hold the lock until cancelled; reconnect if the connection breaks."""
         while True:
             listening = asyncio.ensure_future(self._listener.run())
             renamed = asyncio.ensure_future(self._renamed.wait(None))
             try:
                 await asyncio.wait({listening, renamed}, return_when=asyncio.FIRST_COMPLETED)
-                if listening.done():  # it never returns: it crashed
+                if listening.done():  # it returns only by an exception
                     await listening
             finally:
                 listening.cancel()
@@ -156,15 +158,15 @@ class Presence:
 
     async def _hold(self, connection: Connection) -> None:
         worker = self.worker
-        parameters = (self._silence_milliseconds, PRESENCE_CLASS, worker)
+        parameters = (self._timeout_milliseconds, PRESENCE_CLASS, worker)
         await connection.execute(_HOLD_PRESENCE, parameters)
         self._held_name = worker
 
 
 class WorkerClaims(msgspec.Struct, frozen=True):
-    """The orders one worker holds; `overdue` of them for longer than the timeout.
+    """How many orders a worker holds, and how many of them for longer than the timeout.
 
-    `oldest_seconds` is the age of the oldest, from its first claim and by the database's clock.
+    `oldest_seconds` counts from the first claim of the oldest one, by the database's clock.
     """
 
     worker: str
@@ -175,7 +177,7 @@ class WorkerClaims(msgspec.Struct, frozen=True):
 
 
 class Workers(msgspec.Struct, frozen=True):
-    """The workers of all processes: how many are present, and the claims of each that has any."""
+    """The workers of all processes: how many are present, and the claims of each worker."""
 
     present: int
     claims: tuple[WorkerClaims, ...]
@@ -187,32 +189,32 @@ class Workers(msgspec.Struct, frozen=True):
 
     @property
     def gone_claims(self) -> int:
-        """How many orders gone workers hold."""
+        """How many orders are held by workers that are not present."""
         return sum(held.orders for held in self._gone)
 
     @property
     def oldest_gone_seconds(self) -> float:
-        """For how long the oldest of them has been held."""
+        """How long ago the oldest of these orders was first claimed."""
         return max((held.oldest_seconds for held in self._gone), default=0.0)
 
     @property
     def overdue_claims(self) -> int:
-        """How many of them have been held for longer than `timeout_seconds`."""
+        """How many of these orders have been held for longer than `timeout_seconds`."""
         return sum(held.overdue for held in self._gone)
 
 
 async def read_workers(connection: Connection, timeout_seconds: float) -> Workers:
-    """The workers now; a claim is overdue after that long."""
+    """Read the workers and their claims; a claim is overdue after `timeout_seconds`."""
     rows = await fetch(connection, _SELECT_WORKERS, (timeout_seconds,))
     claims = tuple(WorkerClaims(*row[1:]) for row in rows if row[1] is not None)
     return Workers(rows[0][0], claims, timeout_seconds)
 
 
 async def release_orphans(database: Database, timeout_seconds: float) -> Counter[str]:
-    """Hand back every orphan younger than the timeout; how many orders, by the worker's name.
+    """Release the orphaned claims younger than the timeout; returns the count by worker.
 
     Raises:
-        DatabaseUnavailable: it may have been done or not.
+        DatabaseUnavailable: the claims may or may not be released.
     """
     async with database.connection() as connection:
         rows = await fetch(connection, _RELEASE_ORPHANS, (timeout_seconds,), prepare=False)
@@ -222,7 +224,7 @@ async def release_orphans(database: Database, timeout_seconds: float) -> Counter
 async def overdue_claims(
     database: Database, *, timeout_seconds: float
 ) -> AsyncIterator[dict[UUID, Claim]]:
-    """The claims older than the timeout, oldest first, up to 500 at a time.
+    """Yield the claims older than the timeout, oldest first, up to 500 at a time.
 
     Raises:
         DatabaseUnavailable: they cannot be read.

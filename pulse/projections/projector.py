@@ -57,7 +57,7 @@ class Projector(Job[Projected | Busy]):
 
     name = "projector"
     poll_seconds = 5.0
-    least_pause_seconds = 0.003
+    min_pause_seconds = 0.003
 
     def __init__(
         self,

@@ -1,17 +1,16 @@
-"""Sessions of Pulse that stopped in the middle of their work and hold locks meanwhile."""
+"""Sessions of Pulse whose client stopped responding while they hold locks."""
 
 from pulse.postgres import Database, fetch, load_sql
 
-_END_STALLED_SESSIONS = load_sql(__package__, "end_stalled_sessions")
+_TERMINATE_STALLED_SESSIONS = load_sql(__package__, "terminate_stalled_sessions")
 
 
-async def end_stalled_sessions(database: Database, silence_seconds: float) -> list[str]:
-    """End those that have waited for their client for so long; returns their names.
+async def terminate_stalled_sessions(database: Database, stalled_seconds: float) -> list[str]:
+    """Terminate sessions that have waited so long for their client; returns application names.
 
     Raises:
-        DatabaseUnavailable: it may have been done or not.
+        DatabaseUnavailable: the sessions may or may not have ended.
     """
     async with database.connection() as connection:
-        return [
-            row[0] for row in await fetch(connection, _END_STALLED_SESSIONS, (silence_seconds,))
-        ]
+        rows = await fetch(connection, _TERMINATE_STALLED_SESSIONS, (stalled_seconds,))
+    return [row[0] for row in rows]

@@ -1,1 +1,1 @@
-"""Background loops: splitting, timeouts, recovery. No SQL: the projections own the tables."""
+"""Background jobs: splitting, timeouts, recovery. No SQL: the projections own the tables."""

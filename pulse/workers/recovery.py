@@ -1,6 +1,6 @@
-"""Recovery after other processes: orders of gone workers go back, stalled sessions are ended.
+"""Recovery from failed processes: release orphaned claims, terminate stalled sessions.
 
-Every process with a pool runs both.
+Every process with a connection pool runs both jobs.
 """
 
 from collections import Counter
@@ -11,15 +11,15 @@ import structlog
 from pulse.loop import Job
 from pulse.postgres import Database
 from pulse.projections.claims import release_orphans
-from pulse.projections.stalled_sessions import end_stalled_sessions
+from pulse.projections.stalled_sessions import terminate_stalled_sessions
 
 _log = structlog.get_logger(__name__)
 
 
 class OrphanedClaims(Job[Counter[str]]):
-    """Hands back what gone workers hold; `on_release` is called to wake workers."""
+    """Releases the claims of workers that are no longer present; then calls `on_release`."""
 
-    name = "orphans"
+    name = "orphaned-claims"
     poll_seconds = 1.0
 
     def __init__(
@@ -34,12 +34,12 @@ class OrphanedClaims(Job[Counter[str]]):
         self._on_release = on_release
 
     async def run_once(self) -> Counter[str]:
-        """Hand back every orphan younger than the timeout; the older ones are the monitor's.
+        """Release orphaned claims younger than the timeout; the timeout monitor handles older ones.
 
-        Returns how many orders came back, by the worker that held them.
+        Returns the number of released orders by the worker that held them.
 
         Raises:
-            DatabaseUnavailable: it may have been done or not; the next run finds out.
+            DatabaseUnavailable: the claims may or may not be released; the next run tries again.
         """
         released = await release_orphans(self._database, self._timeout_seconds)
         for worker, orders in released.items():
@@ -50,30 +50,30 @@ class OrphanedClaims(Job[Counter[str]]):
 
 
 class StalledSessions(Job[list[str]]):
-    """Ends sessions of frozen or cut-off processes that hold locks all others need.
+    """Terminates sessions of frozen or disconnected processes that hold locks other processes need.
 
-    What such a session was at is rolled back. It may have waited for its client for
-    `silence_seconds`: as long as Postgres itself lets it wait between two statements.
+    Postgres rolls back the open transaction. A session counts as stalled once it has waited for its
+    client for `stalled_seconds`; the default is the limit that Postgres applies between statements.
     """
 
-    name = "silence"
+    name = "stalled-sessions"
     poll_seconds = 0.5
 
-    def __init__(self, database: Database, *, silence_seconds: float | None = None) -> None:
+    def __init__(self, database: Database, *, stalled_seconds: float | None = None) -> None:
         self._database = database
-        self._silence_seconds = (
+        self._stalled_seconds = (
             database.limits.idle_in_transaction_seconds
-            if silence_seconds is None
-            else silence_seconds
+            if stalled_seconds is None
+            else stalled_seconds
         )
 
     async def run_once(self) -> list[str]:
-        """End them; returns the names under which they were connected.
+        """Terminate them and return their application names.
 
         Raises:
-            DatabaseUnavailable: it may have been done or not; the next run finds out.
+            DatabaseUnavailable: the sessions may or may not have ended; the next run tries again.
         """
-        ended = await end_stalled_sessions(self._database, self._silence_seconds)
-        for name in ended:
-            _log.warning("sessions.stalled_ended", session=name)
-        return ended
+        terminated = await terminate_stalled_sessions(self._database, self._stalled_seconds)
+        for name in terminated:
+            _log.warning("sessions.stalled_terminated", session=name)
+        return terminated

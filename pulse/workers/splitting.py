@@ -1,4 +1,4 @@
-"""The splitting worker: claims pending orders, decides their schedule, appends the outcome."""
+"""The splitting worker: claims pending orders, computes their slices, appends the outcomes."""
 
 import asyncio
 from collections import ChainMap, Counter
@@ -16,9 +16,9 @@ from pulse.domain import Claim, Event, SlicesScheduled, SplitOrder, decide, fold
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
+    AppendResult,
     EventStore,
     EventTooNew,
-    Outcome,
     RecordedEvent,
     VersionTaken,
 )
@@ -30,59 +30,77 @@ _log = structlog.get_logger(__name__)
 MAX_ORDERS_A_STEP: Final = 500
 """The most orders that one step claims, unless `batch_size` is larger."""
 
-_AFTER_HANDING_BACK_SECONDS: Final = 0.5
-_NOT_PRESENT_SECONDS: Final = 0.1
-_MIN_ORDERS_AN_APPEND: Final = 100
-"""Fewer decided orders wait for more, until all are decided: each append is a commit."""
+_PAUSE_AFTER_RELEASE_SECONDS: Final = 0.5
+_PAUSE_WHILE_ABSENT_SECONDS: Final = 0.1
 
-_SLICES_BETWEEN_YIELDS: Final = 100
-"""Some two milliseconds of deciding: then requests are let through."""
+_SLICES_PER_YIELD: Final = 100
+"""Computing so many slices takes about 2 ms. Then the event loop runs other tasks."""
+
+_MIN_ORDERS_PER_APPEND: Final = 100
+"""At a yield, so many computed outcomes are appended while the step computes the next ones.
+
+Fewer outcomes wait for the next yield or the end of the step, because each append is a commit.
+"""
 
 
-class Fate(Enum):
-    """What became of a claimed order in this worker's hands."""
+class SplitResult(Enum):
+    """The result of one claimed order."""
 
     COMPLETED = auto()
+    """This worker wrote SlicesScheduled."""
     FAILED = auto()
-    SETTLED_BY_ANOTHER = auto()
+    """This worker wrote SplittingFailed."""
+    OUTCOME_EXISTS = auto()
+    """Another writer's outcome is in the log."""
     UNKNOWN = auto()
-    HANDED_BACK = auto()
-    LEFT_TO_NEWER = auto()
+    """The reply to the append was lost."""
+    RELEASED = auto()
+    """Nothing was written; any worker may claim the order again."""
+    NEEDS_NEWER_CODE = auto()
+    """This code cannot read the stream; the claim is undone."""
     CRASHED = auto()
+    """A bug or a bad event. The order stays claimed until it times out."""
     OVERDUE = auto()
+    """The order was claimed again after its timeout. The timeout monitor ends it."""
+
+
+_RESULTS_BEFORE_PAUSE: Final = frozenset(
+    {SplitResult.RELEASED, SplitResult.NEEDS_NEWER_CODE, SplitResult.UNKNOWN}
+)
+"""After these results the next step might claim the same orders again."""
 
 
 class SplitStep(msgspec.Struct, frozen=True):
-    """How many orders were claimed, and how many met which fate; none if it was not `present`.
+    """How many orders a step claimed, and how many had which result.
 
-    `more` says that as many were claimed as were asked for: there is a backlog.
+    Not `present`: the worker has no presence lock, so it claimed nothing. `more`: the step claimed
+    as many orders as it asked for, so there is a backlog.
     """
 
     claimed: int
-    fates: Counter[Fate]
+    results: Counter[SplitResult]
     present: bool = True
     more: bool = False
 
 
 class SplittingWorker(Job[SplitStep]):
-    """Splits orders: `batch_size` a step, or under a backlog several times as many.
+    """Splits `batch_size` orders per step, or up to MAX_ORDERS_A_STEP under a backlog.
 
-    Each step that claims as many as it asked for makes the next one twice as large, up to
-    MAX_ORDERS_A_STEP orders or one batch, so that its orders share the claim, the read of the
-    streams, and the commits of their appends. A step that claims fewer makes the next one a batch
-    again. Of all that write an outcome, version 2 lets one win.
+    A step that claims as many orders as it asked for doubles the size of the next step. A step that
+    claims fewer resets the size to `batch_size`. Large steps share the claim, the read of the
+    streams and the commits of the appends.
 
-    A loser leaves the claim alone: projecting the winner's event ends it. An append whose
-    outcome is unknown is not handed back either; only what certainly did not happen is. An order
-    that only newer code can read is left to it as if it had never been claimed here. Where a reply
-    was lost (of a claim, an append, a release) the worker goes on under a new name, so that what
-    the former one holds is recovered like any gone worker's claims.
+    Version 2 of a stream is unique, so one of several concurrent outcomes is written. The worker
+    that loses keeps its claim; projecting the outcome deletes it. The worker releases a claim only
+    if it is certain that no outcome was written. After a lost reply (to a claim, an append or a
+    release) it continues under a new name, and the claims under the old name are recovered as
+    orphaned claims.
     """
 
     name = "splitting"
     poll_seconds = 5.0
 
-    def __init__(  # noqa: PLR0913 - the worker's whole world, wired once
+    def __init__(  # noqa: PLR0913 - all dependencies of the worker, passed once
         self,
         store: EventStore,
         claims: Claims,
@@ -105,10 +123,10 @@ class SplittingWorker(Job[SplitStep]):
         self._is_present = is_present
 
     async def run_once(self) -> SplitStep:
-        """Claim orders, settle each of them, hand back what could not be settled.
+        """Claim orders, append their outcomes, release the orders that have none.
 
         Raises:
-            DatabaseUnavailable: nothing could be claimed.
+            DatabaseUnavailable: the claim failed, or its reply was lost.
         """
         if not self._is_present():
             return SplitStep(0, Counter(), present=False)
@@ -125,12 +143,13 @@ class SplittingWorker(Job[SplitStep]):
         if more:
             self._orders_a_step = max(self._batch_size, min(2 * limit, MAX_ORDERS_A_STEP))
         _log.debug("orders.claimed", orders=len(claims), first=str(next(iter(claims))))
-        fates = await self._settle_all(claims)
-        handed_back = await self._hand_back(fates)
-        if Fate.UNKNOWN in fates.values() or not handed_back:
+        results = await self._split(claims)
+        released = await self._release(results)
+        if SplitResult.UNKNOWN in results.values() or not released:
             self._abandon_claims()
-        step = SplitStep(len(claims), Counter(fates.values()), more=more)
-        _log.info("orders.split", **{fate.name.lower(): n for fate, n in step.fates.items()})
+        step = SplitStep(len(claims), Counter(results.values()), more=more)
+        counts = {result.name.lower(): orders for result, orders in step.results.items()}
+        _log.info("orders.split", **counts)
         return step
 
     def _abandon_claims(self) -> None:
@@ -139,75 +158,75 @@ class SplittingWorker(Job[SplitStep]):
         _log.info("claims.abandoned", former=former, worker=self._claims.worker)
 
     def pause_after(self, result: SplitStep) -> float | None:
-        """None at all under a backlog; a short one where the same orders would come again."""
+        """NOW under a backlog; a short pause where the next step might claim the same orders."""
         if not result.present:
-            return _NOT_PRESENT_SECONDS
-        if result.fates.keys() & {Fate.HANDED_BACK, Fate.LEFT_TO_NEWER, Fate.UNKNOWN}:
-            return _AFTER_HANDING_BACK_SECONDS
+            return _PAUSE_WHILE_ABSENT_SECONDS
+        if result.results.keys() & _RESULTS_BEFORE_PAUSE:
+            return _PAUSE_AFTER_RELEASE_SECONDS
         return NOW if result.more else None
 
-    async def _settle_all(self, claims: dict[UUID, Claim]) -> dict[UUID, Fate]:
+    async def _split(self, claims: dict[UUID, Claim]) -> dict[UUID, SplitResult]:
         try:
             streams = await self._store.read_streams(list(claims))
         except DatabaseUnavailable as error:
-            _log.warning("orders.unread", orders=len(claims), error=str(error))
-            return dict.fromkeys(claims, Fate.HANDED_BACK)
-        fates: dict[UUID, Fate] = {}
-        appends: list[asyncio.Task[dict[UUID, Fate]]] = []
+            _log.warning("orders.not_read", orders=len(claims), error=str(error))
+            return dict.fromkeys(claims, SplitResult.RELEASED)
+        results: dict[UUID, SplitResult] = {}
+        appends: list[asyncio.Task[dict[UUID, SplitResult]]] = []
         decided: dict[UUID, Event] = {}
         slices = 0
         for order_id, claim in claims.items():
-            outcome = self._decide_safely(order_id, claim, streams.get(order_id, ()))
-            if isinstance(outcome, Fate):
-                fates[order_id] = outcome
+            decision = self._decide_safely(order_id, claim, streams.get(order_id, ()))
+            if isinstance(decision, SplitResult):
+                results[order_id] = decision
             else:
-                decided[order_id] = outcome
-            slices += len(outcome.slices) if isinstance(outcome, SlicesScheduled) else 1
-            if slices >= _SLICES_BETWEEN_YIELDS:
+                decided[order_id] = decision
+            slices += len(decision.slices) if isinstance(decision, SlicesScheduled) else 1
+            if slices >= _SLICES_PER_YIELD:
                 slices = 0
-                if len(decided) >= _MIN_ORDERS_AN_APPEND:
+                if len(decided) >= _MIN_ORDERS_PER_APPEND:
                     appends.append(asyncio.ensure_future(self._append(decided)))
                     decided = {}
                 await asyncio.sleep(0)
         if decided:
             appends.append(asyncio.ensure_future(self._append(decided)))
         for appended in await asyncio.gather(*appends):
-            fates |= appended
-        return fates
+            results |= appended
+        return results
 
-    async def _append(self, decided: dict[UUID, Event]) -> dict[UUID, Fate]:
+    async def _append(self, decided: dict[UUID, Event]) -> dict[UUID, SplitResult]:
         events = list(decided.values())
         try:
-            outcomes = await self._store.append_each(events)
+            appended = await self._store.append_each(events)
         except Exception:  # noqa: BLE001 - one event cannot be encoded, so none was sent: try each
             if len(decided) > 1:
-                fates = [await self._append({order_id: decided[order_id]}) for order_id in decided]
-                return dict(ChainMap(*fates))
-            _log.exception("orders.crashed", order_id=str(*decided))
-            return dict.fromkeys(decided, Fate.CRASHED)
+                singly = [await self._append({order_id: decided[order_id]}) for order_id in decided]
+                return dict(ChainMap(*singly))
+            _log.exception("orders.split_crashed", order_id=str(*decided))
+            return dict.fromkeys(decided, SplitResult.CRASHED)
         return {
-            order_id: _fate(event, outcome)
-            for (order_id, event), outcome in zip(decided.items(), outcomes, strict=True)
+            order_id: _result(event, append_result)
+            for (order_id, event), append_result in zip(decided.items(), appended, strict=True)
         }
 
     def _decide_safely(
         self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
-    ) -> Event | Fate:
-        """One order's fault is its own: it stays claimed until its age ends it."""
+    ) -> Event | SplitResult:
+        """As `_decide`; an error concerns this order alone, and the step continues."""
         try:
             return self._decide(claim, stream)
         except EventTooNew:
-            return Fate.LEFT_TO_NEWER
-        except ClockOff:  # it is measured again while this order waits
-            return Fate.HANDED_BACK
-        except Exception:  # noqa: BLE001 - a bug is logged, and the batch goes on
-            _log.exception("orders.crashed", order_id=str(order_id))
-            return Fate.CRASHED
+            return SplitResult.NEEDS_NEWER_CODE
+        except ClockOff:  # the clock watch measures again before the next step
+            return SplitResult.RELEASED
+        except Exception:  # noqa: BLE001 - a bug is logged; the step continues
+            _log.exception("orders.split_crashed", order_id=str(order_id))
+            return SplitResult.CRASHED
 
-    def _decide(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Event | Fate:
-        """The order's outcome; a fate where there is none for this worker to write."""
+    def _decide(self, claim: Claim, stream: tuple[RecordedEvent, ...]) -> Event | SplitResult:
+        """The event to append, or the result where there is nothing to append."""
         if (claim.claimed_at - claim.first_claimed_at).total_seconds() > self._timeout_seconds:
-            return Fate.OVERDUE  # it came back too late: the monitor's, whatever could be done
+            return SplitResult.OVERDUE
         command = SplitOrder(
             claim=claim,
             max_split_delay_seconds=self._max_split_delay_seconds,
@@ -216,38 +235,41 @@ class SplittingWorker(Job[SplitStep]):
             recorded_by=self._recorded_by,
         )
         order = fold(self._store.mapper.events_of(stream))
-        return next(iter(decide(command, order)), Fate.SETTLED_BY_ANOTHER)
+        return next(iter(decide(command, order)), SplitResult.OUTCOME_EXISTS)
 
-    async def _hand_back(self, fates: dict[UUID, Fate]) -> bool:
-        """Whether all that is to be handed back was."""
-        handed_back = [order_id for order_id, fate in fates.items() if fate is Fate.HANDED_BACK]
-        too_new = [order_id for order_id, fate in fates.items() if fate is Fate.LEFT_TO_NEWER]
+    async def _release(self, results: dict[UUID, SplitResult]) -> bool:
+        """Release what this step did not write; False if the reply was lost."""
+        released = [i for i, result in results.items() if result is SplitResult.RELEASED]
+        too_new = [i for i, result in results.items() if result is SplitResult.NEEDS_NEWER_CODE]
         try:
-            if handed_back:
-                await self._claims.release(handed_back)
+            if released:
+                await self._claims.release(released)
             if too_new:
-                await self._claims.forget(too_new)
+                await self._claims.undo(too_new)
         except DatabaseUnavailable as error:
-            orders = len(handed_back) + len(too_new)
-            _log.warning("orders.not_handed_back", orders=orders, error=str(error))
+            orders = len(released) + len(too_new)
+            _log.warning("claims.not_released", orders=orders, error=str(error))
             return False
-        if handed_back:
-            _log.info("orders.handed_back", orders=len(handed_back))
+        if released:
+            _log.info("claims.released", orders=len(released))
         if too_new:
-            _log.warning("orders.left_to_newer", orders=len(too_new))
+            _log.warning("orders.need_newer_code", orders=len(too_new))
         return True
 
 
-def _fate(event: Event, outcome: Outcome) -> Fate:
-    match outcome:
+def _result(event: Event, append_result: AppendResult) -> SplitResult:
+    match append_result:
         case VersionTaken():
-            return Fate.SETTLED_BY_ANOTHER
+            return SplitResult.OUTCOME_EXISTS
         case AppendRefused():
-            return Fate.HANDED_BACK
+            return SplitResult.RELEASED
         case AppendOutcomeUnknown():
-            return Fate.UNKNOWN
+            return SplitResult.UNKNOWN
         case BaseException():
-            _log.error("orders.crashed", order_id=str(event.originator_id), exc_info=outcome)
-            return Fate.CRASHED
+            order_id = str(event.originator_id)
+            _log.error("orders.split_crashed", order_id=order_id, exc_info=append_result)
+            return SplitResult.CRASHED
         case _:
-            return Fate.COMPLETED if isinstance(event, SlicesScheduled) else Fate.FAILED
+            return (
+                SplitResult.COMPLETED if isinstance(event, SlicesScheduled) else SplitResult.FAILED
+            )

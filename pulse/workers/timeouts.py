@@ -1,4 +1,4 @@
-"""The timeout monitor: an order in progress for too long is given up, whatever became of it."""
+"""The timeout monitor: an order that stays IN_PROGRESS for too long becomes FAILED, TIMED_OUT."""
 
 from uuid import UUID
 
@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TimedOutBatch(msgspec.Struct, frozen=True):
-    """Of `overdue` claims, how many orders this run timed out; the rest had their outcome."""
+    """How many claims were overdue, and how many of their orders this run timed out."""
 
     overdue: int
     timed_out: int
@@ -33,8 +33,8 @@ class TimedOutBatch(msgspec.Struct, frozen=True):
 class TimeoutMonitor(Job[TimedOutBatch]):
     """Appends TimedOut for orders claimed longer ago than the timeout, by the database's clock.
 
-    Version 2 is unique, so a worker that finishes at the last moment wins or loses whole. The
-    claim itself is left alone: projecting the outcome ends it.
+    Version 2 of a stream is unique: if a worker finishes at the same moment, exactly one of the two
+    events is written. The monitor does not release the claim; projecting the outcome deletes it.
     """
 
     name = "timeouts"
@@ -57,13 +57,13 @@ class TimeoutMonitor(Job[TimedOutBatch]):
         self._timeout_seconds = timeout_seconds
 
     async def run_once(self) -> TimedOutBatch:
-        """Time out overdue orders, oldest claim first, at most 500 a run.
+        """Time out overdue orders, oldest claim first, at most 500 per run.
 
-        Orders that cannot be timed out now do not count: the run goes on behind them.
+        A batch of 500 in which no order can be timed out does not end the run.
 
         Raises:
-            DatabaseUnavailable: nothing could be looked at.
-            ClockOff: no time can be stamped now.
+            DatabaseUnavailable: the claims or their streams cannot be read.
+            ClockOff: this process's clock is off, so events cannot be timestamped.
         """
         overdue = 0
         async for claims in overdue_claims(self._database, timeout_seconds=self._timeout_seconds):
@@ -78,27 +78,27 @@ class TimeoutMonitor(Job[TimedOutBatch]):
         return TimedOutBatch(overdue, 0)
 
     def pause_after(self, result: TimedOutBatch) -> float | None:
-        """Run again at once while there is more to time out."""
+        """NOW after a run that timed out orders; there may be more."""
         return NOW if result.timed_out else None
 
     async def _time_out(
         self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
     ) -> bool:
-        """Whether this order is timed out now; one that cannot be is logged and stops no other."""
+        """Whether this call timed the order out. A failure is logged and stops no other order."""
         try:
             order = fold(self._store.mapper.events_of(stream))
             events = decide(self._command(claim), order)
             for event in events:
                 await self._store.append(event)
-        except ClockOff:  # no order's fault; the next run stamps the right time
+        except ClockOff:  # concerns all orders; the next run tries again
             raise
         except EventTooNew as error:
-            _log.warning("orders.left_to_newer", order_id=str(order_id), reason=str(error))
+            _log.warning("orders.need_newer_code", order_id=str(order_id), reason=str(error))
             return False
         except (VersionTaken, AppendRefused, AppendOutcomeUnknown) as error:
             _log.info("orders.not_timed_out", order_id=str(order_id), reason=str(error))
             return False
-        except Exception:  # noqa: BLE001 - logged, and the run goes on
+        except Exception:  # noqa: BLE001 - logged; the run continues
             _log.exception("orders.not_timed_out", order_id=str(order_id))
             return False
         if events:

@@ -115,7 +115,7 @@ def test_without_a_key_it_refuses_every_token_and_says_once_what_to_set(
             refused = process.http.post("/api/orders", json=order(), headers=bearer(token))
             fault(refused, 401, "UNAUTHORIZED")
         assert process.http.get("/api/hello").json() == {"message": "Hello from GAPI"}
-        assert process.logged.count("gateway.takes_no_tokens") == 1
+        assert process.logged.count("gateway.no_token_key") == 1
         assert "PULSE_JWT_SECRET" in process.logged
     finally:
         process.close()

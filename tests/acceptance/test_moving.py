@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pulse.postgres.embedded.account import Account, system_account
-from pulse.postgres.embedded.directories import own_directory
+from pulse.postgres.embedded.directories import create_private_directory
 from tests.support.orders import order
 from tests.support.processes import DEADLINE_SECONDS, ROOT, pulse, run_to_end, url_of
 
@@ -25,7 +25,7 @@ def postgres_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of the oldest version, as Debian has it; its superuser is `pulse`."""
     home = Path(f"/tmp/pulse-15-{tmp_path_factory.getbasetemp().name}")  # noqa: S108 - made below
     account = server_account()
-    own_directory(home, account.uid, account.gid)
+    create_private_directory(home, account.uid, account.gid)
     data = home / "data"
     options = f"-c listen_addresses= -c unix_socket_directories={home} -c fsync=off"
     succeed(account, "initdb", "-D", str(data), "-U", "pulse", "-A", "trust", "-E", "UTF8")

@@ -128,7 +128,7 @@ def test_orders_under_way_when_postgres_dies_are_completed_when_it_is_back(tmp_p
         batch = process.http.post("/internal/orders/batch", json=[order() for _ in range(500)])
         ids = [result["body"]["order_id"] for result in batch.json()["results"]]
         with kept_down(data_dir):
-            noticed = ("orders.not_handed_back", "loop.step_failed", "append.postgres_away")
+            noticed = ("claims.not_released", "loop.step_failed", "append.postgres_unreachable")
             until(lambda: any(word in process.logged for word in noticed), "it is noticed", 12)
         for order_id in ids:
             process.until_completed(order_id, seconds=12)

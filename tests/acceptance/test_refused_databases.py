@@ -36,6 +36,6 @@ def test_a_database_that_is_not_in_utf8(postgres: str, tmp_path: Path) -> None:
         admin.execute(f"{create} TEMPLATE template0")
         try:
             url = url_of(make_conninfo(postgres, dbname=name))
-            assert_refused("encoding is LATIN1 and Pulse needs UTF8", tmp_path, url)
+            assert_refused("encoding is LATIN1, Pulse needs UTF8", tmp_path, url)
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -14,8 +14,8 @@ from typing import Any, Final, LiteralString
 import psutil
 
 from pulse.postgres.embedded.account import choose_account
-from pulse.postgres.embedded.cluster import launch, make_cluster
-from pulse.postgres.embedded.directories import PORT, USER, Place, own_directory
+from pulse.postgres.embedded.cluster import create_cluster, launch
+from pulse.postgres.embedded.directories import PORT, USER, ServerPaths, create_private_directory
 from tests.faults.server import DURABLE, fetch_from
 from tests.support.processes import url_of
 
@@ -27,11 +27,11 @@ class Node:
     """A server in one directory; every method blocks. Programs run as the account that owns it."""
 
     def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
-        self.place = Place.under(data_dir)
-        self.place.make_home()
+        self.place = ServerPaths.under(data_dir)
+        self.place.create_home()
         self._account, self._programs = choose_account(self.place)
         self._options = {**DURABLE, **(options or {})}
-        own_directory(self.place.sockets, self._account.uid, self._account.gid)
+        create_private_directory(self.place.sockets, self._account.uid, self._account.gid)
 
     @property
     def conninfo(self) -> str:
@@ -54,7 +54,7 @@ class Node:
 
     def make(self) -> None:
         """An empty cluster with its database."""
-        make_cluster(self.place, self._account, self._programs)
+        create_cluster(self.place, self._account, self._programs)
 
     def copy_of(self, primary: "Node", *, follow: bool) -> None:
         """A base backup of a running server, in the place of whatever lay here.
@@ -63,7 +63,7 @@ class Node:
         that begins where the backup ended.
         """
         self.clear()
-        own_directory(self.place.cluster, self._account.uid, self._account.gid)
+        create_private_directory(self.place.cluster, self._account.uid, self._account.gid)
         command = ["--host", str(primary.place.sockets), "--port", str(PORT), "--username", USER]
         command += ["--pgdata", str(self.place.cluster), "--wal-method=stream"]
         command += ["--checkpoint=fast", *(["--write-recovery-conf"] if follow else [])]

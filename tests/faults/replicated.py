@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, LiteralString
 
-from pulse.postgres import Limits
+from pulse.postgres import PostgresLimits
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from tests.faults.node import Node, url_of_nodes
@@ -28,7 +28,7 @@ class Replicated:
         pair = cls(home)
         try:
             await asyncio.to_thread(pair._begin)
-            await Migrations(REVISIONS).migrate(pair.primary.conninfo, Limits())
+            await Migrations(REVISIONS).migrate(pair.primary.conninfo, PostgresLimits())
             await pair.follow()
             yield pair
         finally:

@@ -12,9 +12,9 @@ from typing import Any, Final, LiteralString, Protocol
 import psutil
 import psycopg
 
-from pulse.postgres import Limits
+from pulse.postgres import PostgresLimits
 from pulse.postgres.embedded import EmbeddedServer
-from pulse.postgres.embedded.directories import Place
+from pulse.postgres.embedded.directories import ServerPaths
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from tests.support.processes import url_of
@@ -53,7 +53,7 @@ class Server:
 
     def __init__(self, embedded: EmbeddedServer, data_dir: Path) -> None:
         self._embedded = embedded
-        self._cluster = Place.under(data_dir).cluster
+        self._cluster = ServerPaths.under(data_dir).cluster
 
     @classmethod
     @asynccontextmanager
@@ -62,7 +62,7 @@ class Server:
         embedded = await asyncio.to_thread(EmbeddedServer.acquire, data_dir, {**DURABLE, **options})
         try:
             server = cls(embedded, data_dir)
-            await Migrations(REVISIONS).migrate(embedded.conninfo, Limits())
+            await Migrations(REVISIONS).migrate(embedded.conninfo, PostgresLimits())
             yield server
         finally:
             await asyncio.to_thread(embedded.release)

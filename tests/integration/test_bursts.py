@@ -6,7 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from pulse.postgres import Database, Limits, load_sql
+from pulse.postgres import Database, PostgresLimits, load_sql
 from pulse.projections.audit import Audit
 from pulse.projections.claims import Claims, release_orphans
 from tests.support.database import connect
@@ -35,7 +35,7 @@ def execute(conninfo: str, *statements: str) -> None:
 @pytest.fixture
 async def idle(conninfo: str) -> AsyncIterator[Database]:
     """One session that has done everything often on an empty table, and gives up after 3 s."""
-    database = Database(conninfo, pool_size=1, limits=Limits(statement_seconds=3))
+    database = Database(conninfo, pool_size=1, limits=PostgresLimits(statement_seconds=3))
     await database.open()
     for _ in range(AS_OFTEN_AS_A_PLAN_IS_KEPT):
         await work(conninfo, database, orders=1)

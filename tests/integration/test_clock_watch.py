@@ -16,7 +16,7 @@ from pulse.domain import Trace
 from pulse.eventstore import EventStore
 from pulse.postgres import Connection, Database
 from pulse.projections.order_view import OrderReader
-from pulse.workers.splitting import Fate
+from pulse.workers.splitting import SplitResult
 from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.cli import claim
 from tests.support.commands import place_order
@@ -218,10 +218,10 @@ async def test_a_worker_hands_back_what_it_cannot_stamp_and_stamps_the_rest_righ
         await append_and_project(store, database, [created])
         worker = splitting_worker(store, database, clock=clock_watch.corrected)
         host.wall_seconds = 3600
-        assert (await worker.run_once()).fates == {Fate.HANDED_BACK: 1}
+        assert (await worker.run_once()).results == {SplitResult.RELEASED: 1}
         assert [claim[0] for claim in (await claims_of(database)).values()] == [None]
         await clock_watch.run_once()
-        assert (await worker.run_once()).fates == {Fate.COMPLETED: 1}
+        assert (await worker.run_once()).results == {SplitResult.COMPLETED: 1}
         _, outcome = await events_of(store, created.originator_id)
         assert abs((outcome.timestamp - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
 

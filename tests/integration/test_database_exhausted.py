@@ -7,14 +7,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pulse.postgres import Connection, Database, DatabaseUnavailable, Limits
+from pulse.postgres import Connection, Database, DatabaseUnavailable, PostgresLimits
 
-LASTING = Limits(checkout_seconds=0.3, exhausted_checkout_seconds=0.01, exhausted_seconds=3600)
-PASSING = Limits(checkout_seconds=0.3, exhausted_checkout_seconds=0.01, exhausted_seconds=0.1)
+LASTING = PostgresLimits(
+    checkout_seconds=0.3, exhausted_checkout_seconds=0.01, exhausted_seconds=3600
+)
+PASSING = PostgresLimits(
+    checkout_seconds=0.3, exhausted_checkout_seconds=0.01, exhausted_seconds=0.1
+)
 
 
 @asynccontextmanager
-async def exhausted(conninfo: str, limits: Limits) -> AsyncIterator[Database]:
+async def exhausted(conninfo: str, limits: PostgresLimits) -> AsyncIterator[Database]:
     """A pool of two from which a checkout has timed out; both connections are free again."""
     database = Database(conninfo, pool_size=2, limits=limits)
     await database.open()
@@ -85,7 +89,9 @@ async def test_afterwards_a_read_waits_for_a_lock_again(conninfo: str) -> None:
 
 
 async def test_a_read_refused_for_a_lock_keeps_the_pool_exhausted(conninfo: str) -> None:
-    limits = Limits(lock_seconds=0.05, exhausted_checkout_seconds=0.01, exhausted_seconds=3600)
+    limits = PostgresLimits(
+        lock_seconds=0.05, exhausted_checkout_seconds=0.01, exhausted_seconds=3600
+    )
     database = Database(conninfo, pool_size=2, limits=limits)
     await database.open()
     async with await database.connect("test") as other, other.transaction():

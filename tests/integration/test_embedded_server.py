@@ -21,7 +21,7 @@ import pytest
 
 from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError, server
 from pulse.postgres.embedded.account import find_programs, system_account, user_namespace
-from pulse.postgres.embedded.directories import Place
+from pulse.postgres.embedded.directories import ServerPaths
 from tests.support.processes import lives, postmaster_id, processes_in, until
 
 FAST = {"fsync": "off"}
@@ -129,7 +129,7 @@ def kill_server(data_dir: Path) -> None:
 
 
 def runs(data_dir: Path) -> bool:
-    return postmaster_id(data_dir) in processes_in(Place.under(data_dir).cluster)
+    return postmaster_id(data_dir) in processes_in(ServerPaths.under(data_dir).cluster)
 
 
 def ask(conninfo: str, query: str) -> str:
@@ -176,7 +176,7 @@ def test_the_first_start_makes_the_database_safe_for_money(data_dir: Path) -> No
             connection.execute("SELECT name, setting FROM pg_settings").fetchall()
         )
         who = connection.execute("SELECT current_user, current_database()").fetchone()
-        assert Place.under(data_dir).sockets.stat().st_mode & 0o777 == 0o700
+        assert ServerPaths.under(data_dir).sockets.stat().st_mode & 0o777 == 0o700
     wanted = {
         "data_checksums": "on",
         "fsync": "on",
@@ -199,7 +199,7 @@ def test_data_outlive_the_server_and_log_lines_go_to_a_file(data_dir: Path) -> N
     with EmbeddedServer.acquire(data_dir, FAST) as server:
         assert ask(server.conninfo, "SELECT answer FROM kept") == "42"
         assert server_pid(data_dir) != first
-    logs = list((Place.under(data_dir).cluster / "log").iterdir())
+    logs = list((ServerPaths.under(data_dir).cluster / "log").iterdir())
     assert any("ready to accept connections" in log.read_text() for log in logs)
 
 
@@ -211,7 +211,7 @@ def test_a_path_with_quotes_spaces_and_dollars_works(tmp_path: Path) -> None:
 
 def test_a_path_too_long_for_a_socket_uses_a_private_directory_in_tmp(tmp_path: Path) -> None:
     data_dir = tmp_path / ("long" * 25)
-    place = Place.under(data_dir)
+    place = ServerPaths.under(data_dir)
     with EmbeddedServer.acquire(data_dir, FAST) as server:
         assert not place.sockets.is_relative_to(tmp_path)
         assert place.sockets.stat().st_mode & 0o777 == 0o700
@@ -223,7 +223,7 @@ def test_a_path_too_long_for_a_socket_uses_a_private_directory_in_tmp(tmp_path: 
 @needs_root
 def test_a_squatted_socket_directory_is_refused(tmp_path: Path, squat: str) -> None:
     data_dir = tmp_path / ("long" * 25)
-    sockets = Place.under(data_dir).sockets
+    sockets = ServerPaths.under(data_dir).sockets
     try:
         if squat == "a link":
             sockets.symlink_to(tmp_path)
@@ -249,7 +249,7 @@ def test_root_runs_it_as_an_account_and_touches_no_directory_above(open_dir: Pat
     with EmbeddedServer.acquire(open_dir / "data", FAST) as server:
         assert ask(server.conninfo, "SELECT 1") == "1"
         owner = Path(f"/proc/{server_pid(open_dir / 'data')}").stat().st_uid
-        assert owner == Place.under(open_dir / "data").cluster.stat().st_uid == account.uid
+        assert owner == ServerPaths.under(open_dir / "data").cluster.stat().st_uid == account.uid
     assert owners_above(open_dir / "data", find_programs()) == before
 
 
@@ -282,7 +282,7 @@ def test_under_a_closed_home_root_keeps_its_files_in_a_user_namespace(tmp_path: 
     with EmbeddedServer.acquire(home / "data", FAST) as server:
         assert ask(server.conninfo, "SELECT 1") == "1"
         assert server.ensure_running() is False
-        cluster = Place.under(home / "data").cluster
+        cluster = ServerPaths.under(home / "data").cluster
         assert {path.lstat().st_uid for path in (cluster, *cluster.rglob("*"))} == {0}
     assert not runs(home / "data")
     assert owners_above(home / "data", find_programs()) == before
@@ -302,7 +302,7 @@ def test_a_socket_that_a_dead_server_s_child_still_holds_counts_for_no_server(
 ) -> None:
     with EmbeddedServer.acquire(data_dir, FAST) as server:
         kill_server(data_dir)
-        path = Place.under(data_dir).sockets / ".s.PGSQL.5432"
+        path = ServerPaths.under(data_dir).sockets / ".s.PGSQL.5432"
         path.unlink()
         with socket.socket(socket.AF_UNIX) as last_child:
             last_child.bind(str(path))
@@ -332,7 +332,7 @@ def test_an_ordinary_user_runs_it_with_files_of_their_own(open_dir: Path, user: 
             return f"{started_again} {ask(server.conninfo, 'SELECT current_user')}"
 
     assert as_user(uid, gid, use_it) == "True pulse"
-    assert Place.under(open_dir / "data").cluster.stat().st_uid == uid
+    assert ServerPaths.under(open_dir / "data").cluster.stat().st_uid == uid
     assert not runs(open_dir / "data")
 
 
@@ -382,9 +382,9 @@ def test_a_killed_server_is_started_again_with_its_data(data_dir: Path) -> None:
 def test_lock_files_that_name_a_living_stranger_are_no_obstacle(data_dir: Path) -> None:
     """The process id was given to someone else, who has the rights that Postgres looks for."""
     with EmbeddedServer.acquire(data_dir, FAST) as server:
-        owner = Place.under(data_dir).cluster.stat()
+        owner = ServerPaths.under(data_dir).cluster.stat()
         kill_server(data_dir)
-        place = Place.under(data_dir)
+        place = ServerPaths.under(data_dir)
         with subprocess.Popen(
             ["sleep", "600"], user=owner.st_uid if os.geteuid() == 0 else None
         ) as stranger:
@@ -500,7 +500,7 @@ def test_a_server_whose_only_user_was_killed_serves_the_next_who_stops_it(data_d
 
 
 def test_a_maker_killed_in_mid_initdb_leaves_no_half_cluster(data_dir: Path) -> None:
-    home = Place.under(data_dir).home
+    home = ServerPaths.under(data_dir).home
     with Worker(data_dir) as killed:
         killed.tell("acquire")
         until(lambda: any(home.glob("cluster.new-*/base")), "initdb is at work")
@@ -544,7 +544,7 @@ def test_the_server_has_its_own_session_and_none_of_our_locks(data_dir: Path) ->
 
 def test_a_cluster_of_another_major_version_is_refused(data_dir: Path) -> None:
     EmbeddedServer.acquire(data_dir, FAST).release()
-    version = Place.under(data_dir).cluster / "PG_VERSION"
+    version = ServerPaths.under(data_dir).cluster / "PG_VERSION"
     version.write_text("15\n")
     with pytest.raises(EmbeddedServerError, match=r"is of PostgreSQL 15, .*is PostgreSQL 18"):
         EmbeddedServer.acquire(data_dir, FAST)
@@ -560,14 +560,14 @@ def test_a_failed_start_shows_the_servers_last_words_and_holds_no_lock(data_dir:
 
 def test_a_start_that_fails_later_quotes_the_servers_log(data_dir: Path) -> None:
     EmbeddedServer.acquire(data_dir, FAST).release()
-    for segment in (Place.under(data_dir).cluster / "pg_wal").glob("0*"):
+    for segment in (ServerPaths.under(data_dir).cluster / "pg_wal").glob("0*"):
         segment.unlink()
     with pytest.raises(EmbeddedServerError, match=r"did not start(?s:.)*checkpoint record"):
         EmbeddedServer.acquire(data_dir, FAST)
 
 
 def test_contents_that_are_no_cluster_are_left_alone(data_dir: Path) -> None:
-    place = Place.under(data_dir)
+    place = ServerPaths.under(data_dir)
     place.cluster.mkdir(parents=True)
     (place.cluster / "diary").write_text("mine")
     with pytest.raises(EmbeddedServerError, match="no Postgres data"):

@@ -13,7 +13,7 @@ from pulse.eventstore import (
     AppendRefused,
 )
 from pulse.eventstore.append_state import OnTrial, Open, Probing, State
-from pulse.postgres import Connection, Database, Limits
+from pulse.postgres import Connection, Database, PostgresLimits
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
     PATIENT,
@@ -85,7 +85,7 @@ async def test_an_append_without_an_answer_in_time_has_an_unknown_outcome(
 
 async def test_a_statement_the_server_gives_up_on_is_tried_again(database: Database) -> None:
     """The lock is held beyond lock_timeout: Postgres ends the statement, not the append."""
-    impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
+    impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with (
         log_locked(database) as lock,
         running_appender(impatient, limits=PATIENT) as appender,
@@ -157,14 +157,14 @@ async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
     database: Database,
 ) -> None:
     """And once it is free the appender has found out by itself: no caller had to try for it."""
-    impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
+    impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     limits = AppendLimits(answer_seconds=1.0)
     async with log_locked(database) as lock, running_appender(impatient, limits=limits) as appender:
         waiting = asyncio.ensure_future(append_singly(appender, foreign_events(1)))
         await until_state(appender, Probing)
         refused = await append_singly(appender, foreign_events(20))
         assert {str(outcome) for outcome in refused} == {
-            "Postgres takes no appends: canceling statement due to lock timeout"
+            "Postgres refuses appends: canceling statement due to lock timeout"
         }
         (outcome,) = await waiting
         assert isinstance(outcome, AppendRefused | AppendOutcomeUnknown)
@@ -179,7 +179,7 @@ async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
 
 
 async def test_an_append_that_outlives_the_fault_ends_the_refusals(database: Database) -> None:
-    impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
+    impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with log_locked(database) as lock, running_appender(impatient) as appender:
         waiting = asyncio.ensure_future(appender.append([foreign_event()]))
         await until_state(appender, Probing)
@@ -196,7 +196,7 @@ async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) 
             await append_singly(appender, foreign_events(1))
             await until_state(appender, OnTrial)
             outcomes = await append_singly(appender, foreign_events(3))
-            assert {str(o) for o in outcomes} == {"Postgres takes no appends: no space"}
+            assert {str(o) for o in outcomes} == {"Postgres refuses appends: no space"}
             await connection.execute("DROP TRIGGER full_disk ON stored_events")
         await until_state(appender, OnTrial)
         await append_singly(appender, foreign_events(3))
@@ -204,7 +204,7 @@ async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) 
 
 
 async def test_an_appender_that_probes_stops_at_once(database: Database) -> None:
-    impatient = Database(database.conninfo, pool_size=1, limits=Limits(lock_seconds=0.05))
+    impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with log_locked(database):
         appender = Appender(lambda: impatient.connect("appender"), on_commit=nothing, limits=HASTY)
         async with running(appender.run) as run:

@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from pulse.eventstore import Appender, AppendLimits, AppendOutcomeUnknown, AppendRefused
-from pulse.eventstore.append_state import Away
+from pulse.eventstore.append_state import Disconnected
 from pulse.postgres import Connection, Database
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
@@ -41,7 +41,7 @@ async def test_while_postgres_is_away_appends_are_refused_and_afterwards_they_wo
         caught = foreign_event()
         in_flight = asyncio.ensure_future(append_singly(appender, [caught]))
         refused = await until_refused(appender)
-        with pytest.raises(AppendRefused, match="Postgres is away"):
+        with pytest.raises(AppendRefused, match="Postgres cannot be reached"):
             await appender.append([foreign_event()])
         await proxy.accept()
         (outcome,) = await in_flight
@@ -208,7 +208,7 @@ async def test_the_outcome_of_an_append_caught_by_an_outage_is_unknown_until_it_
             caught = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
 
             async def away() -> bool:
-                return isinstance(appender.state, Away)
+                return isinstance(appender.state, Disconnected)
 
             await until(away, "the appender knows that Postgres is away")
         (outcome,) = await caught

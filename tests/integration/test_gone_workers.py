@@ -15,7 +15,7 @@ from pulse.postgres import Database, WakeUp
 from pulse.projections.claims import Claims, Presence
 from pulse.projections.projector import Projected, Projector
 from pulse.workers.recovery import OrphanedClaims
-from pulse.workers.splitting import Fate, SplittingWorker
+from pulse.workers.splitting import SplitResult, SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.events import order_created, slices_scheduled
 from tests.support.waiting import until
@@ -140,7 +140,7 @@ async def test_a_gone_workers_orders_come_back_at_once_and_keep_their_age(
         assert [row[1] for row in after] == [None, None, None]
         assert [row[2] for row in after] == [row[2] for row in before]
         batch = await worker(store, Claims(database, "heir")).run_once()
-    assert batch.fates[Fate.COMPLETED] == 3
+    assert batch.results[SplitResult.COMPLETED] == 3
 
 
 async def test_presence_ends_with_the_connection_not_with_a_farewell(
@@ -161,7 +161,7 @@ async def test_presence_ends_with_the_connection_not_with_a_farewell(
 
 
 async def test_a_worker_that_falls_silent_is_gone(conninfo: str, database: Database) -> None:
-    presence = Presence(database, "silent", WakeUp(), silence_seconds=0.3)
+    presence = Presence(database, "silent", WakeUp(), timeout_seconds=0.3)
     task = asyncio.create_task(presence.run())
     try:
         async with running_store(database) as store:
@@ -239,7 +239,7 @@ async def test_a_late_workers_result_is_refused_and_the_claim_left_alone(
 
         batch = await worker(store, AlreadyClaimed(database, "late")).run_once()
 
-        assert batch.fates[Fate.SETTLED_BY_ANOTHER] == 1
+        assert batch.results[SplitResult.OUTCOME_EXISTS] == 1
         assert [row[1] for row in claim_rows(conninfo)] == ["late"]
         await project(database)
     assert status(conninfo, created.originator_id) == ("FAILED", "TIMED_OUT")
@@ -337,7 +337,7 @@ async def test_an_order_that_came_back_after_the_timeout_is_left_to_the_monitor(
             timeout_seconds=TIMEOUT_SECONDS,
         )
 
-        assert (await heir.run_once()).fates == {Fate.OVERDUE: 1}
+        assert (await heir.run_once()).results == {SplitResult.OVERDUE: 1}
 
         assert (await monitor(database, store).run_once()).timed_out == 1
         await project(database)

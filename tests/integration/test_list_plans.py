@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import store
-from pulse.postgres import Limits, load_sql
+from pulse.postgres import PostgresLimits, load_sql
 from pulse.projections.lists import (
     SELECT_SLICES,
     OrderQuery,
@@ -59,7 +59,7 @@ def many_orders(postgres: str, template_database: str) -> Iterator[str]:
 @pytest.fixture
 def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
     """One with the settings of all of Pulse's."""
-    with connect(many_orders, Limits(statement_seconds=60)) as connection:
+    with connect(many_orders, PostgresLimits(statement_seconds=60)) as connection:
         connection.autocommit = False
         yield connection
         connection.rollback()

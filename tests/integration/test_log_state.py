@@ -159,7 +159,7 @@ COLUMNS = (
                 "CREATE TABLE elsewhere (LIKE stored_events); CREATE RULE divert AS ON INSERT"
                 " TO stored_events DO INSTEAD INSERT INTO elsewhere VALUES (NEW.*)"
             ),
-            "diverts what is inserted into stored_events: divert",
+            "changes inserts into stored_events: divert",
         ),
         (
             (
@@ -168,7 +168,7 @@ COLUMNS = (
                 "CREATE TRIGGER divert BEFORE INSERT ON stored_events"
                 " FOR EACH ROW EXECUTE FUNCTION f()"
             ),
-            "diverts what is inserted into stored_events: divert",
+            "changes inserts into stored_events: divert",
         ),
         (
             (
@@ -183,17 +183,17 @@ COLUMNS = (
                 "CREATE SEQUENCE other;"
                 "ALTER TABLE stored_events ALTER notification_id SET DEFAULT nextval('other')"
             ),
-            "one sequence that is the column's own",
+            "a sequence that the column owns",
         ),
         (
             "ALTER TABLE stored_events ALTER notification_id SET DEFAULT 7",
-            "one sequence that is the column's own",
+            "a sequence that the column owns",
         ),
-        (f"ALTER SEQUENCE {SEQUENCE} OWNED BY NONE", "one sequence that is the column's own"),
-        (f"ALTER SEQUENCE {SEQUENCE} CACHE 20", "out of the order of commits"),
-        (f"ALTER SEQUENCE {SEQUENCE} INCREMENT -1", "out of the order of commits"),
-        (f"ALTER SEQUENCE {SEQUENCE} CYCLE", "out of the order of commits"),
-        (f"ALTER SEQUENCE {SEQUENCE} SET UNLOGGED", "out of the order of commits"),
+        (f"ALTER SEQUENCE {SEQUENCE} OWNED BY NONE", "a sequence that the column owns"),
+        (f"ALTER SEQUENCE {SEQUENCE} CACHE 20", "out of commit order"),
+        (f"ALTER SEQUENCE {SEQUENCE} INCREMENT -1", "out of commit order"),
+        (f"ALTER SEQUENCE {SEQUENCE} CYCLE", "out of commit order"),
+        (f"ALTER SEQUENCE {SEQUENCE} SET UNLOGGED", "out of commit order"),
     ],
 )
 async def test_what_is_not_one_log_on_one_server_is_named(

@@ -10,7 +10,7 @@ from pulse.application.origin import Origin, system_clock
 from pulse.domain import Event, SlicesScheduled
 from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database
-from pulse.workers.splitting import Fate
+from pulse.workers.splitting import SplitResult
 from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.events import order_created, orders_created
 from tests.support.log import running_store
@@ -49,7 +49,7 @@ async def test_a_worker_splits_the_rest_of_a_batch_in_which_an_order_has_no_stre
 
     batch = await splitting_worker(store, database).run_once()
 
-    assert batch.fates == {Fate.CRASHED: 1, Fate.COMPLETED: 1}
+    assert batch.results == {SplitResult.CRASHED: 1, SplitResult.COMPLETED: 1}
     assert isinstance((await events_of(store, sound.originator_id))[-1], SlicesScheduled)
 
 
@@ -68,7 +68,7 @@ async def test_a_worker_splits_the_rest_of_a_batch_in_which_an_outcome_cannot_be
     monkeypatch.setattr(EventMapper, "to_stored_event", crash)
     batch = await splitting_worker(store, database).run_once()
 
-    assert batch.fates == {Fate.CRASHED: 1, Fate.COMPLETED: 5}
+    assert batch.results == {SplitResult.CRASHED: 1, SplitResult.COMPLETED: 5}
 
 
 async def test_the_monitor_looks_behind_the_orders_that_it_cannot_time_out(

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pulse.postgres import Connection, Limits, Sessions, SessionUnfit
+from pulse.postgres import Connection, PostgresLimits, Sessions, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="no PgBouncer on this 
 SHARED = "transaction or statement mode"
 
 
-async def connect(address: str, limits: Limits | None = None) -> Connection:
-    return await Sessions(address, limits or Limits()).connect("test")
+async def connect(address: str, limits: PostgresLimits | None = None) -> Connection:
+    return await Sessions(address, limits or PostgresLimits()).connect("test")
 
 
 async def rows_of(address: str, statement: LiteralString) -> list[tuple[Any, ...]]:
@@ -44,8 +44,8 @@ async def test_a_pooler_that_shares_sessions_is_refused_at_the_first_connection(
     with pgbouncer(conninfo, pool_mode=mode, **settings) as address:
         for _ in range(3):
             with pytest.raises(SessionUnfit, match=SHARED) as unfit:
-                await Migrations(REVISIONS).migrate(address, Limits())
-            assert unfit.value.lasting
+                await Migrations(REVISIONS).migrate(address, PostgresLimits())
+            assert unfit.value.is_permanent
 
 
 @contextmanager
@@ -135,7 +135,7 @@ async def test_a_pooler_that_begins_to_share_sessions_is_named_and_left_once_it_
 
 
 async def test_behind_a_pooler_every_setting_is_in_force(conninfo: str) -> None:
-    needed = session_settings(Limits())
+    needed = session_settings(PostgresLimits())
     with pgbouncer(conninfo) as address:
         rows = await rows_of(address, "SELECT lower(name), setting FROM pg_settings")
     found: dict[str, str] = dict(rows)
@@ -146,7 +146,7 @@ async def test_behind_a_pooler_every_setting_is_in_force(conninfo: str) -> None:
 async def test_with_a_single_server_connection_only_the_first_client_is_served(
     conninfo: str,
 ) -> None:
-    limits = Limits(connect_seconds=2)
+    limits = PostgresLimits(connect_seconds=2)
     with pgbouncer(conninfo, default_pool_size=1) as address:
         async with await connect(address, limits) as first:
             with pytest.raises(psycopg.OperationalError, match="default_pool_size"):

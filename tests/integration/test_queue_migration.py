@@ -9,13 +9,13 @@ import psycopg
 import pytest
 
 from pulse.domain import Event
-from pulse.postgres import Database, DatabaseUnavailable, Limits
+from pulse.postgres import Database, DatabaseUnavailable, PostgresLimits
 from pulse.postgres.migrations import Migrations, Revision
 from pulse.process import schema
 from pulse.process.revisions import REVISIONS
 from pulse.process.schema import SchemaGate
+from pulse.projections.catch_up import catch_up_queue
 from pulse.projections.claims import Claims
-from pulse.projections.make_queue import make_queue
 from tests.support.events import orders_created, slices_scheduled, splitting_failed, stored
 from tests.support.log import fetch, write
 from tests.support.read_model import folded, queue
@@ -37,7 +37,7 @@ def logged() -> list[Event]:
 
 
 async def migrate(conninfo: str, revisions: Sequence[Revision] = REVISIONS) -> None:
-    await Migrations(revisions).migrate(conninfo, Limits())
+    await Migrations(revisions).migrate(conninfo, PostgresLimits())
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def former(empty_conninfo: str) -> AsyncIterator[Database]:
 async def make_whole_queue(database: Database) -> list[tuple[int, int]]:
     """Make the queue however short the log is; the progress it reported."""
     seen: list[tuple[int, int]] = []
-    await make_queue(database, lambda at, end: seen.append((at, end)), max_behind_events=0)
+    await catch_up_queue(database, lambda at, end: seen.append((at, end)), max_behind_events=0)
     return seen
 
 
@@ -138,7 +138,7 @@ async def test_an_interrupted_migration_goes_on_where_it_was(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await make_queue(former, interrupt, max_behind_events=0)
+        await catch_up_queue(former, interrupt, max_behind_events=0)
     ((reached,),) = await fetch(former, "SELECT max(position) FROM order_queue")
     assert 0 < reached < len(events)
 
@@ -153,14 +153,16 @@ async def test_a_process_serves_no_orders_until_it_has_made_the_queue(
 ) -> None:
     events = logged()
     write(empty_conninfo, *stored(events))
-    monkeypatch.setattr(schema, "make_queue", partial(make_queue, max_behind_events=0))
+    monkeypatch.setattr(schema, "catch_up_queue", partial(catch_up_queue, max_behind_events=0))
     gate = SchemaGate(former, migrate=True)
     async with await psycopg.AsyncConnection.connect(empty_conninfo) as holder:
         await migrate(empty_conninfo)
         await holder.execute("SELECT FROM notification_tracking FOR UPDATE")
         waiting = asyncio.ensure_future(gate.wait())
-        await gate.tried.wait()
-        with pytest.raises(DatabaseUnavailable, match=r"made from the log: 0 of 180 positions"):
+        await gate.attempted.wait()
+        with pytest.raises(
+            DatabaseUnavailable, match="catching up with the log: position 0 of 180"
+        ):
             gate.require()
         await holder.rollback()
     await waiting
@@ -174,7 +176,7 @@ async def test_a_queue_at_most_some_seconds_behind_is_left_to_the_projection(
     write(empty_conninfo, *stored(logged()))
     await migrate(empty_conninfo)
     seen: list[tuple[int, int]] = []
-    await make_queue(former, lambda at, end: seen.append((at, end)))
+    await catch_up_queue(former, lambda at, end: seen.append((at, end)))
     assert not seen
     assert await queue(former) == {}
 

@@ -10,7 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import EventMapper
-from pulse.postgres import Database, Limits
+from pulse.postgres import Database, PostgresLimits
 from pulse.projections.projector import Projected, Projector
 from pulse.projections.rebuild import Rebuild, RebuildBlocked, RebuildRunning, Rebuilt
 from tests.support.events import order_created, orders_created, stored
@@ -84,7 +84,7 @@ async def test_the_live_projection_goes_on_between_two_windows(
 
 @pytest.mark.parametrize("table", ["order_queue", "notification_tracking"])
 async def test_it_gives_up_naming_who_holds_the_tables(conninfo: str, table: str) -> None:
-    database = Database(conninfo, pool_size=2, limits=Limits(lock_seconds=0.2))
+    database = Database(conninfo, pool_size=2, limits=PostgresLimits(lock_seconds=0.2))
     await database.open()
     await filled(conninfo, database)
     altered(conninfo)

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pulse.postgres import Database, Limits
+from pulse.postgres import Database, PostgresLimits
 from pulse.postgres.migrations import (
     MIGRATION_LOCK,
     AppliedRevision,
@@ -40,7 +40,7 @@ def execute(conninfo: str, *statements: str) -> Rows:
 
 
 def current(conninfo: str) -> tuple[AppliedRevision, ...]:
-    return asyncio.run(Migrations(REVISIONS).current(conninfo, Limits()))
+    return asyncio.run(Migrations(REVISIONS).current(conninfo, PostgresLimits()))
 
 
 def revisions_of(conninfo: str) -> list[int]:
@@ -212,8 +212,8 @@ def test_a_newer_revision_that_admits_this_code_is_fine(conninfo: str, oldest_co
 def test_a_newer_revision_that_does_not_admit_this_code_is_named(conninfo: str, more: str) -> None:
     execute(conninfo, NEWER.format(oldest_code=NEXT), more)
     assert fault_of(conninfo) == (
-        f"the schema has revision {NEXT} (halts), on which only code of revision {NEXT} or newer "
-        f"may run, and this code is of revision {HEAD}: start a newer release of Pulse"
+        f"the schema has revision {NEXT} (halts), which needs code of revision {NEXT} or newer; "
+        f"this code has revision {HEAD}: start a newer release of Pulse"
     )
     with pytest.raises(SchemaNotCurrent, match="halts"):
         migrate(conninfo)
@@ -249,9 +249,13 @@ async def test_a_running_process_reads_the_same_revisions(
 ) -> None:
     migrations = Migrations(REVISIONS)
     execute(conninfo, NEWER.format(oldest_code=NEXT))
-    assert await database.read(read_applied) == await migrations.current(conninfo, Limits())
+    assert await database.read(read_applied) == await migrations.current(conninfo, PostgresLimits())
     execute(conninfo, "DROP TABLE pulse_schema")
-    assert await database.read(read_applied) == await migrations.current(conninfo, Limits()) == ()
+    assert (
+        await database.read(read_applied)
+        == await migrations.current(conninfo, PostgresLimits())
+        == ()
+    )
 
 
 def test_a_role_that_may_change_nothing_finds_a_current_schema(conninfo: str) -> None:

@@ -11,7 +11,14 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pulse.postgres import Connection, Database, DatabaseUnavailable, Limits, Sessions, SessionUnfit
+from pulse.postgres import (
+    Connection,
+    Database,
+    DatabaseUnavailable,
+    PostgresLimits,
+    Sessions,
+    SessionUnfit,
+)
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
@@ -56,7 +63,7 @@ def alter(conninfo: str, name: str, value: str) -> None:
 
 @asynccontextmanager
 async def opened(conninfo: str) -> AsyncIterator[Database]:
-    database = Database(conninfo, pool_size=1, limits=Limits(checkout_seconds=1.0))
+    database = Database(conninfo, pool_size=1, limits=PostgresLimits(checkout_seconds=1.0))
     await database.open()
     try:
         yield database
@@ -74,7 +81,7 @@ async def test_what_role_and_database_set_differently_is_set_in_every_session(
 ) -> None:
     for name, value in ODD.items():
         alter(conninfo, name, value)
-    needed = session_settings(Limits())
+    needed = session_settings(PostgresLimits())
     async with opened(conninfo) as database:
         async with database.connection() as pooled:
             found = await settings_of(pooled)
@@ -110,7 +117,7 @@ async def test_what_the_urls_options_say_holds_where_pulse_needs_nothing_else(
     conninfo: str,
 ) -> None:
     options = "-c work_mem=7MB -c statement_timeout=77s"
-    sessions = Sessions(make_conninfo(conninfo, options=options), Limits())
+    sessions = Sessions(make_conninfo(conninfo, options=options), PostgresLimits())
     async with await sessions.connect("test") as connection:
         cursor = await connection.execute(
             "SELECT current_setting('work_mem'), current_setting('statement_timeout')"
@@ -140,9 +147,9 @@ async def test_a_database_of_another_encoding_is_refused_by_name(
 ) -> None:
     with (
         database_of(postgres, encoding) as conninfo,
-        pytest.raises(SessionUnfit, match=f"encoding is {encoding} and Pulse needs UTF8"),
+        pytest.raises(SessionUnfit, match=f"encoding is {encoding}, Pulse needs UTF8"),
     ):
-        await Migrations(REVISIONS).migrate(conninfo, Limits())
+        await Migrations(REVISIONS).migrate(conninfo, PostgresLimits())
 
 
 async def test_a_session_that_is_read_only_is_replaced_and_not_lent_again(conninfo: str) -> None:
@@ -218,10 +225,10 @@ async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(
         with psycopg.connect(conninfo, autocommit=True) as admin:
             admin.execute("CREATE SCHEMA elsewhere")
         alter(conninfo, "search_path", "elsewhere, public")
-        with pytest.raises(SessionUnfit, match="search_path now leads to the schema elsewhere"):
+        with pytest.raises(SessionUnfit, match="search_path now resolves to schema elsewhere"):
             await database.connect("test")
         alter(conninfo, "search_path", "nowhere")
-        with pytest.raises(SessionUnfit, match="names no existing schema"):
+        with pytest.raises(SessionUnfit, match="has no existing schema"):
             await database.connect("test")
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import psycopg
 import pytest
 
-from pulse.postgres import Database, DatabaseUnavailable, Limits
+from pulse.postgres import Database, DatabaseUnavailable, PostgresLimits
 from pulse.workers.recovery import StalledSessions
 from tests.support.waiting import until
 
@@ -77,7 +77,7 @@ async def until_held(database: Database) -> None:
 async def test_a_client_that_stops_while_it_holds_locks_loses_them(
     database: Database, conninfo: str, stopped: Stopped, statement: str
 ) -> None:
-    silent = StalledSessions(database, silence_seconds=0.05)
+    silent = StalledSessions(database, stalled_seconds=0.05)
     ended: list[str] = []
 
     async def is_ended() -> bool:
@@ -93,7 +93,7 @@ async def test_a_client_that_stops_while_it_holds_locks_loses_them(
 async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position_loses_it(
     database: Database, conninfo: str
 ) -> None:
-    silent = StalledSessions(database, silence_seconds=0.05)
+    silent = StalledSessions(database, stalled_seconds=0.05)
 
     async def is_ended() -> bool:
         await silent.run_once()
@@ -105,7 +105,7 @@ async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position
 
 
 @pytest.mark.parametrize(
-    ("statement", "name", "silence_seconds"),
+    ("statement", "name", "stalled_seconds"),
     [
         (HOLDS_THE_POSITION, NAME, 60.0),
         (HOLDS_THE_POSITION, "somebody", 0.05),
@@ -115,9 +115,9 @@ async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position
     ids=["not yet for long", "not Pulse's", "only reads", "works"],
 )
 async def test_others_are_left_alone(
-    database: Database, conninfo: str, statement: str, name: str, silence_seconds: float
+    database: Database, conninfo: str, statement: str, name: str, stalled_seconds: float
 ) -> None:
-    silent = StalledSessions(database, silence_seconds=silence_seconds)
+    silent = StalledSessions(database, stalled_seconds=stalled_seconds)
     with unsynced(conninfo, statement, name=name):
         await until_held(database)
         await asyncio.sleep(0.2)
@@ -129,7 +129,9 @@ async def test_who_wakes_after_its_transaction_was_ended_finds_the_database_unav
     conninfo: str,
 ) -> None:
     """It is no bug of the step that was frozen: the next one goes on."""
-    frozen = Database(conninfo, pool_size=2, limits=Limits(idle_in_transaction_seconds=0.05))
+    frozen = Database(
+        conninfo, pool_size=2, limits=PostgresLimits(idle_in_transaction_seconds=0.05)
+    )
     await frozen.open()
     with pytest.raises(DatabaseUnavailable):
         await stop_in_a_transaction(frozen)

@@ -8,11 +8,11 @@ from uuid import UUID
 import pytest
 
 from pulse.domain import Claim, Event, OrderCreated
-from pulse.eventstore import EventStore, Outcome
+from pulse.eventstore import AppendResult, EventStore
 from pulse.loop import NOW
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections.claims import Claims
-from pulse.workers.splitting import Fate, SplittingWorker
+from pulse.workers.splitting import SplitResult, SplittingWorker
 from tests.support.events import orders_created
 from tests.support.log import PATIENT, fetch, nothing, running, running_store
 from tests.support.read_model import project, queue
@@ -54,7 +54,7 @@ class CountedStore(EventStore):
         super().__init__(database, on_commit=nothing, limits=PATIENT)
         self.sizes: list[int] = []
 
-    async def append_each(self, events: Sequence[Event]) -> list[Outcome]:
+    async def append_each(self, events: Sequence[Event]) -> list[AppendResult]:
         self.sizes.append(len(events))
         return await super().append_each(events)
 
@@ -153,13 +153,13 @@ async def test_workers_that_share_a_backlog_settle_each_order_once(
     database: Database, store: EventStore
 ) -> None:
     created = await backlog(store, database, 600)
-    fates: Counter[Fate] = Counter()
+    results: Counter[SplitResult] = Counter()
 
     async def drain(name: str) -> None:
         worker = splitting_worker(store, database, name=name)
         while (step := await worker.run_once()).claimed:
-            fates.update(step.fates)
+            results.update(step.results)
 
     await asyncio.gather(*(drain(f"worker-{n}") for n in range(3)))
-    assert fates == {Fate.COMPLETED: 600}
+    assert results == {SplitResult.COMPLETED: 600}
     await require_one_outcome_an_order(database, created)

@@ -8,11 +8,11 @@ from uuid import UUID
 import pytest
 
 from pulse.domain import Claim, Event
-from pulse.eventstore import AppendOutcomeUnknown, EventStore, Outcome
+from pulse.eventstore import AppendOutcomeUnknown, AppendResult, EventStore
 from pulse.loop import WakeUp
 from pulse.postgres import Database, DatabaseUnavailable, load_sql
 from pulse.projections.claims import Claims, Presence, read_workers, release_orphans
-from pulse.workers.splitting import Fate
+from pulse.workers.splitting import SplitResult
 from tests.support.events import order_created, orders_created
 from tests.support.log import running_store
 from tests.support.read_model import project
@@ -77,7 +77,7 @@ async def test_orders_of_a_claim_whose_reply_was_lost_are_recovered_and_split(
     assert claims.worker == "worker-1.1"
 
     assert await recover(database) == {"worker-1": 3}
-    assert (await worker.run_once()).fates == {Fate.COMPLETED: 3}
+    assert (await worker.run_once()).results == {SplitResult.COMPLETED: 3}
 
 
 async def test_a_claim_that_is_carried_out_late_is_recovered_all_the_same(
@@ -93,7 +93,7 @@ async def test_a_claim_that_is_carried_out_late_is_recovered_all_the_same(
         assert (await worker.run_once()).claimed == 0
 
     assert await recover(database) == {"worker-1": 3}
-    assert (await worker.run_once()).fates == {Fate.COMPLETED: 3}
+    assert (await worker.run_once()).results == {SplitResult.COMPLETED: 3}
 
 
 @pytest.mark.parametrize("written", [True, False])
@@ -105,20 +105,20 @@ async def test_an_append_of_unknown_outcome_is_resolved_by_the_log(
     worker = splitting_worker(store, database)
     append_each = store.append_each
 
-    async def without_an_answer(events: Sequence[Event]) -> list[Outcome]:
+    async def without_an_answer(events: Sequence[Event]) -> list[AppendResult]:
         if written:
             await append_each(events)
         return [AppendOutcomeUnknown("no answer")] * len(events)
 
     monkeypatch.setattr(store, "append_each", without_an_answer)
-    assert (await worker.run_once()).fates == {Fate.UNKNOWN: 1}
+    assert (await worker.run_once()).results == {SplitResult.UNKNOWN: 1}
     assert [c[0] for c in (await claims_of(database)).values()] == ["worker-1"]
     monkeypatch.setattr(store, "append_each", append_each)
 
     assert await recover(database) == {"worker-1": 1}
     batch = await worker.run_once()
 
-    assert batch.fates == {Fate.SETTLED_BY_ANOTHER if written else Fate.COMPLETED: 1}
+    assert batch.results == {SplitResult.OUTCOME_EXISTS if written else SplitResult.COMPLETED: 1}
     assert len(await events_of(store, created.originator_id)) == 2
     await project(database)
     assert await claims_of(database) == {}
@@ -137,11 +137,11 @@ async def test_what_could_not_be_handed_back_is_recovered(
         raise DatabaseUnavailable("away")
 
     monkeypatch.setattr(store, "read_streams", away)
-    assert (await worker.run_once()).fates == {Fate.HANDED_BACK: 2}
+    assert (await worker.run_once()).results == {SplitResult.RELEASED: 2}
     monkeypatch.setattr(store, "read_streams", read_streams)
 
     assert await recover(database) == {"worker-1": 2}
-    assert (await worker.run_once()).fates == {Fate.COMPLETED: 2}
+    assert (await worker.run_once()).results == {SplitResult.COMPLETED: 2}
 
 
 async def test_a_renamed_worker_is_present_under_the_new_name_alone(database: Database) -> None:

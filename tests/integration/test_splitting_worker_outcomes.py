@@ -9,7 +9,7 @@ import pytest
 from pulse.domain import SlicesScheduled, SplittingFailed, fold, split
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
-from pulse.workers.splitting import Fate
+from pulse.workers.splitting import SplitResult
 from tests.support.events import (
     TRACE,
     order_created,
@@ -34,7 +34,7 @@ async def test_an_order_is_claimed_split_appended_and_projected(
     created = order_created()
     await append_and_project(store, database, [created])
     batch = await splitting_worker(store, database).run_once()
-    assert (batch.claimed, batch.fates) == (1, Counter({Fate.COMPLETED: 1}))
+    assert (batch.claimed, batch.results) == (1, Counter({SplitResult.COMPLETED: 1}))
     events = await events_of(store, created.originator_id)
     order = fold(events)
     assert order is not None
@@ -66,7 +66,7 @@ async def test_a_worker_takes_the_oldest_orders_first_in_each_step(
 
 async def test_a_worker_with_nothing_to_do_says_so(database: Database, store: EventStore) -> None:
     batch = await splitting_worker(store, database).run_once()
-    assert (batch.claimed, batch.fates) == (0, Counter())
+    assert (batch.claimed, batch.results) == (0, Counter())
 
 
 async def test_the_outcome_names_the_claim_the_worker_and_the_orders_own_trace(
@@ -104,7 +104,7 @@ async def test_an_order_settled_in_the_log_but_not_yet_in_the_queue_is_left_alon
     await append_and_project(store, database, [created])
     await store.append_stored(stored([slices_scheduled(created, "another")]))
     batch = await splitting_worker(store, database).run_once()
-    assert batch.fates == Counter({Fate.SETTLED_BY_ANOTHER: 1})
+    assert batch.results == Counter({SplitResult.OUTCOME_EXISTS: 1})
     assert set(await claims_of(database)) == {created.originator_id}
     assert (await splitting_worker(store, database).run_once()).claimed == 0, "it does not spin"
     await project(database)
@@ -141,10 +141,10 @@ async def test_an_order_is_split_in_time_or_fails_as_too_late(
     batch = await worker.run_once()
     _, event = await events_of(store, created.originator_id)
     if in_time:
-        assert batch.fates == Counter({Fate.COMPLETED: 1})
+        assert batch.results == Counter({SplitResult.COMPLETED: 1})
         assert isinstance(event, SlicesScheduled)
         return
-    assert batch.fates == Counter({Fate.FAILED: 1})
+    assert batch.results == Counter({SplitResult.FAILED: 1})
     assert isinstance(event, SplittingFailed)
     assert (event.reason, event.worker) == ("TOO_LATE", "worker-1")
     await project(database)
@@ -165,7 +165,7 @@ async def test_an_order_first_claimed_in_time_is_split_however_late_it_is_claime
         created.originator_id,
     )
     batch = await splitting_worker(store, database).run_once()
-    assert batch.fates == Counter({Fate.COMPLETED: 1})
+    assert batch.results == Counter({SplitResult.COMPLETED: 1})
 
 
 async def test_one_orders_fault_is_its_own(database: Database, store: EventStore) -> None:
@@ -175,7 +175,7 @@ async def test_one_orders_fault_is_its_own(database: Database, store: EventStore
     event = stored([slices_scheduled(orders[1])])[0]
     await store.append_stored([type(event)(event.originator_id, 2, event.topic, b"{nonsense")])
     batch = await splitting_worker(store, database).run_once()
-    assert batch.fates == Counter({Fate.COMPLETED: 2, Fate.CRASHED: 1})
+    assert batch.results == Counter({SplitResult.COMPLETED: 2, SplitResult.CRASHED: 1})
     await project(database)
     assert orders[0].originator_id not in await claims_of(database)
 
@@ -189,5 +189,5 @@ async def test_what_only_newer_code_can_read_is_left_to_it_as_if_never_claimed(
     newer = event.state[:-1] + b',"class_version":2}'
     await store.append_stored([type(event)(event.originator_id, 2, event.topic, newer)])
     batch = await splitting_worker(store, database).run_once()
-    assert batch.fates == Counter({Fate.COMPLETED: 1, Fate.LEFT_TO_NEWER: 1})
+    assert batch.results == Counter({SplitResult.COMPLETED: 1, SplitResult.NEEDS_NEWER_CODE: 1})
     assert set(await claims_of(database)) == {orders[0].originator_id}

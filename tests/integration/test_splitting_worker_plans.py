@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from pulse.postgres import Limits, load_sql
+from pulse.postgres import PostgresLimits, load_sql
 from tests.support.database import connect
 
 ROWS = 50_000
@@ -39,7 +39,7 @@ ANALYZE stored_events, order_queue, pending_orders, notification_tracking;
 
 def filled(conninfo: str, *, pending: int, claimed: int) -> psycopg.Connection[tuple[Any, ...]]:
     """A connection with the settings of all of Pulse's."""
-    connection = connect(conninfo, Limits(statement_seconds=60))
+    connection = connect(conninfo, PostgresLimits(statement_seconds=60))
     with psycopg.ClientCursor(connection) as cursor:
         cursor.execute(_FILL, {"rows": ROWS, "pending": pending, "claimed": claimed})
         return cursor.connection

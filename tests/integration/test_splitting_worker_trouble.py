@@ -9,10 +9,10 @@ import pytest
 
 from pulse.domain import Claim
 from pulse.eventstore import AppendLimits, EventStore
-from pulse.eventstore.append_state import Away
-from pulse.postgres import Database, DatabaseUnavailable, Limits
+from pulse.eventstore.append_state import Disconnected
+from pulse.postgres import Database, DatabaseUnavailable, PostgresLimits
 from pulse.projections.claims import Claims
-from pulse.workers.splitting import Fate
+from pulse.workers.splitting import SplitResult
 from tests.support.events import (
     foreign_event,
     order_created,
@@ -42,7 +42,7 @@ async def proxy(conninfo: str) -> AsyncIterator[PostgresProxy]:
 @pytest.fixture
 async def unsteady(proxy: PostgresProxy) -> AsyncIterator[Database]:
     """A pool behind the proxy that does not wait long."""
-    unsteady = Database(proxy.conninfo, pool_size=2, limits=Limits(checkout_seconds=0.3))
+    unsteady = Database(proxy.conninfo, pool_size=2, limits=PostgresLimits(checkout_seconds=0.3))
     await unsteady.open()
     yield unsteady
     await unsteady.close()
@@ -70,7 +70,7 @@ async def test_a_worker_that_comes_late_loses_to_the_monitor(
         await store.append_stored(stored([timed_out(created)]))
         assert late.hold is not None
         late.hold.set()
-        assert (await working).fates == Counter({Fate.SETTLED_BY_ANOTHER: 1})
+        assert (await working).results == Counter({SplitResult.OUTCOME_EXISTS: 1})
     assert await holders(database) == {"worker-1"}
     await project(database)
     assert await claims_of(database) == {}
@@ -97,8 +97,8 @@ async def test_of_two_workers_with_one_order_exactly_one_settles_it(
         splitting_worker(store, database, claims=StaleClaims(database, "worker-1")).run_once(),
         splitting_worker(store, database, name="worker-2", batch_size=20).run_once(),
     )
-    fates = stale_batch.fates + batch.fates
-    assert fates == Counter({Fate.COMPLETED: 20, Fate.SETTLED_BY_ANOTHER: 20})
+    results = stale_batch.results + batch.results
+    assert results == Counter({SplitResult.COMPLETED: 20, SplitResult.OUTCOME_EXISTS: 20})
     assert {len(await events_of(store, order.originator_id)) for order in orders} == {2}
 
 
@@ -116,16 +116,16 @@ async def test_orders_whose_outcome_was_refused_are_handed_back(
         caught = asyncio.ensure_future(append_singly(appender, [foreign_event()]))
 
         async def away() -> bool:
-            return isinstance(appender.state, Away)
+            return isinstance(appender.state, Disconnected)
 
         await until(away, "the appender knows that Postgres is away")
         batch = await splitting_worker(crippled, database).run_once()
-        assert batch.fates == Counter({Fate.HANDED_BACK: 3})
+        assert batch.results == Counter({SplitResult.RELEASED: 3})
         assert await holders(database) == {None}
         await proxy.accept()
         await caught
     batch = await splitting_worker(store, database, name="worker-2").run_once()
-    assert batch.fates == Counter({Fate.COMPLETED: 3})
+    assert batch.results == Counter({SplitResult.COMPLETED: 3})
 
 
 async def test_orders_that_could_not_be_read_are_handed_back(
@@ -135,7 +135,7 @@ async def test_orders_that_could_not_be_read_are_handed_back(
     proxy.refuse()
     unread = EventStore(unsteady, on_commit=lambda: None)
     batch = await splitting_worker(unread, database).run_once()
-    assert batch.fates == Counter({Fate.HANDED_BACK: 3})
+    assert batch.results == Counter({SplitResult.RELEASED: 3})
     assert await holders(database) == {None}
 
 
@@ -149,7 +149,7 @@ async def test_with_postgres_away_for_good_after_the_claim_the_claim_stays_and_n
     working = asyncio.ensure_future(worker.run_once())
     await reading.held.wait()
     proxy.refuse()
-    assert (await working).fates == Counter({Fate.HANDED_BACK: 3})
+    assert (await working).results == Counter({SplitResult.RELEASED: 3})
     assert await holders(database) == {"worker-1"}
 
 
@@ -176,7 +176,7 @@ async def test_an_order_whose_outcome_is_unknown_is_not_handed_back(
         await appender.append([foreign_event()])
         proxy.faults.extend([Fault(reply_bytes=0), retry])
         batch = await splitting_worker(uncertain, database).run_once()
-    assert batch.fates == Counter({Fate.UNKNOWN: 1})
+    assert batch.results == Counter({SplitResult.UNKNOWN: 1})
     assert await holders(database) == {"worker-1"}
     await project(database)
     assert await claims_of(database) == {}

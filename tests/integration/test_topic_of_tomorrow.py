@@ -14,7 +14,7 @@ from pulse.projections.order_view import OrderReader
 from pulse.projections.parking import ParkedOrders
 from pulse.projections.projector import Projected, Projector
 from pulse.projections.rebuild import Rebuild
-from pulse.workers.splitting import Fate
+from pulse.workers.splitting import SplitResult
 from tests.support.events import order_created, slices_scheduled, stored
 from tests.support.log import running_store, write
 from tests.support.read_model import position, queue
@@ -117,7 +117,7 @@ async def test_a_worker_leaves_such_an_order_and_splits_the_others(
 
         batch = await splitting_worker(store, database).run_once()
 
-    assert batch.fates == {Fate.LEFT_TO_NEWER: 1, Fate.COMPLETED: 1}
+    assert batch.results == {SplitResult.NEEDS_NEWER_CODE: 1, SplitResult.COMPLETED: 1}
 
 
 async def test_a_worker_that_leaves_as_many_as_it_claims_splits_the_others_all_the_same(
@@ -129,9 +129,9 @@ async def test_a_worker_that_leaves_as_many_as_it_claims_splits_the_others_all_t
         write(conninfo, amended("amended 1"), amended("amended 2"))
         worker = splitting_worker(store, database, batch_size=2)
 
-        fates = [(await worker.run_once()).fates for _ in range(3)]
+        results = [(await worker.run_once()).results for _ in range(3)]
 
-    assert fates == [{Fate.LEFT_TO_NEWER: 2}, {Fate.COMPLETED: 1}, {}]
+    assert results == [{SplitResult.NEEDS_NEWER_CODE: 2}, {SplitResult.COMPLETED: 1}, {}]
     assert list(await claims_of(database)) == [orders[2].originator_id]
 
 

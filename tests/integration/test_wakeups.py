@@ -103,7 +103,7 @@ async def test_a_loop_that_is_woken_all_the_time_rests_between_its_steps() -> No
     class Busy(Job[None]):
         name = "busy"
         poll_seconds = 60.0
-        least_pause_seconds = 0.02
+        min_pause_seconds = 0.02
 
         async def run_once(self) -> None:
             steps.append(clock())

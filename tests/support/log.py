@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 Row = tuple[Any, ...]
 Key = tuple[UUID | str, int]
-Outcome = tuple[int, ...] | BaseException
+AppendResult = tuple[int, ...] | BaseException
 
 PATIENT = AppendLimits(answer_seconds=15.0, retry=RetryPolicy(first_seconds=0.02, max_seconds=0.05))
 """For tests of other things than deadlines: a slow machine must not make one fail."""
@@ -86,12 +86,14 @@ async def running(run: Callable[[], Awaitable[None]]) -> AsyncIterator["asyncio.
             await task
 
 
-async def append_all(appender: Appender, appends: Sequence[Sequence[StoredEvent]]) -> list[Outcome]:
+async def append_all(
+    appender: Appender, appends: Sequence[Sequence[StoredEvent]]
+) -> list[AppendResult]:
     """All of these appends at once; each one's positions or error, in their order."""
     return await asyncio.gather(*map(appender.append, appends), return_exceptions=True)
 
 
-async def append_singly(appender: Appender, events: Sequence[StoredEvent]) -> list[Outcome]:
+async def append_singly(appender: Appender, events: Sequence[StoredEvent]) -> list[AppendResult]:
     """All of these events at once, each as an append of its own."""
     return await append_all(appender, [(event,) for event in events])
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from pulse.postgres import Limits, SessionUnfit
+from pulse.postgres import PostgresLimits, SessionUnfit
 from pulse.postgres.limits import session_settings
 from pulse.postgres.session import require_fit
 
-NEEDED = session_settings(Limits())
+NEEDED = session_settings(PostgresLimits())
 FIT: dict[str, str | None] = {
     **NEEDED,
     "server_version_num": "150004",
@@ -42,14 +42,14 @@ def test_on_a_local_socket_there_is_nothing_to_keep_alive() -> None:
 def test_every_setting_must_be_in_force(name: str) -> None:
     with pytest.raises(SessionUnfit, match=name) as unfit:
         require_fit({**FIT, name: "another"}, NEEDED)
-    assert unfit.value.lasting
+    assert unfit.value.is_permanent
 
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
         ("server_version_num", "140011", "needs Postgres 15 or newer"),
-        ("server_encoding", "LATIN1", "encoding is LATIN1 and Pulse needs UTF8"),
+        ("server_encoding", "LATIN1", "encoding is LATIN1, Pulse needs UTF8"),
         ("current_schema", None, "search_path"),
         ("schemas", "public,pg_catalog", "before pg_catalog"),
         ("schemas", "pg_temp_3,public,pg_catalog", "before pg_catalog"),
@@ -62,7 +62,7 @@ def test_what_a_person_must_change_is_named_and_lasts(
 ) -> None:
     with pytest.raises(SessionUnfit, match=reason) as unfit:
         require_fit({**FIT, name: value}, NEEDED)
-    assert unfit.value.lasting
+    assert unfit.value.is_permanent
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_what_a_person_must_change_is_named_and_lasts(
 def test_what_may_pass_is_named_and_does_not_last(name: str, value: str, reason: str) -> None:
     with pytest.raises(SessionUnfit, match=reason) as unfit:
         require_fit({**FIT, name: value}, NEEDED)
-    assert not unfit.value.lasting
+    assert not unfit.value.is_permanent

@@ -1,7 +1,6 @@
--- Append single events, each on its own: a taken (originator_id, originator_version) is left out of
--- the answer and touches no other; a taken id is an error. Lock and insert are one statement, so the
--- lock is taken only when the whole batch has arrived and is held for one flush: ids are handed out in
--- the order of commits.
+-- Append independent events. An event whose (originator_id, originator_version) is taken is skipped and
+-- not returned; a taken id is an error. One statement locks and inserts, so the lock is taken only after
+-- the whole batch has arrived, and is held for one flush. The lock makes ids follow the commit order.
 INSERT INTO stored_events (originator_id, originator_version, topic, state)
 SELECT e.originator_id, e.originator_version, e.topic, e.state
   FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[]) WITH ORDINALITY

@@ -1,4 +1,5 @@
--- Append events that belong together: all of them, or none and an error. Same lock, same order.
+-- Append events that belong together: all of them, or none and an error. The lock and the order are
+-- those of append_events.
 INSERT INTO stored_events (originator_id, originator_version, topic, state)
 SELECT e.originator_id, e.originator_version, e.topic, e.state
   FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[]) WITH ORDINALITY

@@ -1,5 +1,5 @@
--- Why the lock, the sequence and the insert of an append would not be on one server in one phase, or
--- ids not in the order of commits: a sentence each, none where all is well.
+-- Why the lock, the sequence and the insert of an append would not be on one server in one commit phase,
+-- or why ids would not be in commit order. One sentence per fault; no row if there is none.
 WITH log AS (
     SELECT c.oid, c.relkind, c.relpersistence, a.attnum
       FROM pg_class c
@@ -32,7 +32,7 @@ SELECT 'stored_events is not a logged table: a crash of the server would empty i
   FROM log
  WHERE log.relpersistence <> 'p'
  UNION ALL
-SELECT format('a rule or trigger of the database diverts what is inserted into stored_events: %s',
+SELECT format('a rule or row trigger changes inserts into stored_events: %s',
               string_agg(diverting.name, ', '))
   FROM (SELECT r.rulename::text AS name
           FROM log
@@ -47,15 +47,15 @@ SELECT format('a rule or trigger of the database diverts what is inserted into s
            AND t.tgtype & 7 = 7) diverting
 HAVING count(*) > 0
  UNION ALL
-SELECT 'rows of stored_events arrive from another server, by a logical subscription'
+SELECT 'a logical replication subscription writes to stored_events'
   FROM log
  WHERE EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = log.oid)
  UNION ALL
-SELECT format('this is not one Postgres server but %s', product)
+SELECT format('this is not a Postgres server but %s', product)
   FROM unnest(ARRAY['CockroachDB', 'YugabyteDB', '-YB-', 'Spanner']) product
  WHERE version() LIKE '%' || product || '%'
  UNION ALL
-SELECT 'the ids of stored_events do not come from one sequence that is the column''s own'
+SELECT 'the ids of stored_events do not come from a sequence that the column owns'
   FROM log
  WHERE (SELECT count(*) FROM own) <> 1
     OR NOT EXISTS (
@@ -71,8 +71,8 @@ SELECT 'the ids of stored_events do not come from one sequence that is the colum
                       AND d.refclassid = 'pg_class'::regclass
                       AND d.refobjid = own.oid)))
  UNION ALL
-SELECT format('the sequence %s would hand out ids out of the order of commits: it must have '
-              'INCREMENT 1, CACHE 1, NO CYCLE and be logged', own.oid::regclass)
+SELECT format('the sequence %s may issue ids out of commit order: it must have INCREMENT 1, '
+              'CACHE 1, NO CYCLE and be logged', own.oid::regclass)
   FROM own
   JOIN pg_sequence q ON q.seqrelid = own.oid
   JOIN pg_class s ON s.oid = own.oid

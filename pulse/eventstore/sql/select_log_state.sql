@@ -1,7 +1,7 @@
--- Where the log ends and what its sequence has issued: the name of the sequence, the last position of
--- the log, the last id issued (null without the right to ask), the first id in the log beyond that,
--- and whether the next id to be issued is taken. The snapshot is older than the look at the sequence,
--- so an append under way is never beyond it.
+-- The end of the log and the state of its sequence: the sequence's name, the last position, the last id
+-- issued (null without the privilege to read it), the first id in the log after that, and whether the
+-- next id is taken. The sequence is read after the snapshot is taken, so the snapshot has no event of a
+-- concurrent append that the sequence would seem not to have issued.
 WITH issued AS (
     SELECT last_issued_id() AS last_id
 )

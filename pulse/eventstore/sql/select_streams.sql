@@ -1,4 +1,4 @@
--- Several streams, each oldest first.
+-- Several streams, each oldest event first.
 SELECT *
   FROM recorded_events()
  WHERE originator_id = ANY (%b::uuid[])

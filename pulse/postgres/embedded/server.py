@@ -1,9 +1,10 @@
-"""One use of the embedded server: the first to come starts it, the last to leave stops it.
+"""The embedded server, shared by processes: the first user starts it, the last user stops it.
 
-Every process that uses the server shares `users.lock`; one that starts or stops it holds
-`start.lock` alone. `users.lock` is taken and converted only under `start.lock`, since flock's
-conversion is not atomic; getting it exclusively means to be the last. Each use has a file
-description of its own, so the kernel counts threads and processes alike and forgets killed ones.
+Each user of the server holds a shared lock on `users.lock`. A process that starts or stops the
+server holds `start.lock` exclusively. `users.lock` is taken and converted only with `start.lock`
+held, since flock does not convert atomically. Only the last user can convert it to exclusive.
+Each user has its own open file description, so threads and processes count alike, and the kernel
+drops the lock of a killed process.
 """
 
 import contextlib
@@ -19,12 +20,12 @@ from typing import Final, Self
 from psycopg.pq import PGconn, Ping
 
 from pulse.postgres.embedded.account import choose_account
-from pulse.postgres.embedded.cluster import START_SECONDS, launch, make_cluster
+from pulse.postgres.embedded.cluster import START_SECONDS, create_cluster, launch
 from pulse.postgres.embedded.directories import (
     PORT,
     EmbeddedServerError,
-    Place,
-    own_directory,
+    ServerPaths,
+    create_private_directory,
     refuse_writable_by_others,
     require_private,
 )
@@ -35,79 +36,78 @@ _LOCK_SECONDS: Final = 300  # longer than its holder may take: wait for a server
 
 
 class EmbeddedServer:
-    """A use of the server in one data directory; all methods block, in any thread.
+    """A handle on the server of a data directory. All methods block; any thread may call them.
 
-    A process that is killed counts no longer, and the next last one out stops the server. A forked
-    child has no use of its own; it must acquire one.
+    A killed process no longer counts as a user. A forked child must acquire its own handle.
     """
 
-    def __init__(self, place: Place, users: int, options: Mapping[str, str]) -> None:
-        self._place = place
+    def __init__(self, paths: ServerPaths, users: int, options: Mapping[str, str]) -> None:
+        self._paths = paths
         self._users: int | None = users
         self._options = options
         self._process = os.getpid()
 
     @classmethod
     def acquire(cls, data_dir: Path, options: Mapping[str, str] | None = None) -> Self:
-        """Use the server of this directory; it is ready for connections on return.
+        """Start the server of this directory if needed; it accepts connections on return.
 
-        `options` are further server settings, for tests; a running server keeps its own. From then
-        on this process ignores the shell's PG* variables: they name other servers.
+        `options` are extra server settings for tests; a running server ignores them. The PG*
+        variables of this process are removed, since they point to other servers.
 
         Raises:
-            EmbeddedServerError: there is no server for this platform, user or data; or, as root,
-                others may write the directory.
+            EmbeddedServerError: the server cannot run on this platform, as this user or with this
+                data; or the process runs as root and others may write the directory.
         """
         for name in [name for name in os.environ if name.startswith("PG")]:
             del os.environ[name]
         refuse_writable_by_others(data_dir)
-        place = Place.under(data_dir)
-        place.make_home()
-        with _start_lock(place):
-            users = _open_lock(place.home / "users.lock")
+        paths = ServerPaths.under(data_dir)
+        paths.create_home()
+        with _start_lock(paths):
+            users = _open_lock(paths.home / "users.lock")
             try:
                 fcntl.flock(users, fcntl.LOCK_SH)
-                _start(place, options or {})
+                _start(paths, options or {})
             except BaseException:
                 _close_lock(users)
                 raise
-        return cls(place, users, options or {})
+        return cls(paths, users, options or {})
 
     @property
     def conninfo(self) -> str:
-        """What libpq needs to connect: the socket, the user and the database `pulse`."""
-        return self._place.conninfo
+        """The conninfo of the server: its socket, user and database."""
+        return self._paths.conninfo
 
     def ensure_running(self) -> bool:
-        """Start the server again if it is gone; True if this call had to.
+        """Start the server if it is not running; True if this call started it.
 
         Raises:
-            EmbeddedServerError: it cannot be started, or this use has ended.
+            EmbeddedServerError: it cannot be started, or this handle was released.
         """
         if self._users is None or self._process != os.getpid():
             raise EmbeddedServerError(
-                "This process does not use the embedded server any more: acquire it again."
+                "This process no longer uses the embedded server: acquire it again."
             )
-        if _server_pid(self._place) is not None:
+        if _server_pid(self._paths) is not None:
             return False
-        with _start_lock(self._place):
-            return _start(self._place, self._options)
+        with _start_lock(self._paths):
+            return _start(self._paths, self._options)
 
     def release(self) -> None:
-        """End this use, and stop the server if it was the last; harmless when repeated.
+        """Release this handle, and stop the server if it was the last one. Idempotent.
 
         Raises:
-            EmbeddedServerError: the server does not stop; this use has ended all the same.
+            EmbeddedServerError: the server does not stop; the handle is released nevertheless.
         """
         if self._users is None or self._process != os.getpid():
             return
-        with _start_lock(self._place):
+        with _start_lock(self._paths):
             users, self._users = self._users, None
-            if users is None:  # another thread has released it meanwhile
+            if users is None:  # another thread has released it
                 return
             try:
                 if _try_exclusive(users):
-                    _stop(self._place)
+                    _stop(self._paths)
             finally:
                 _close_lock(users)
 
@@ -119,8 +119,8 @@ class EmbeddedServer:
 
 
 def has_data(data_dir: Path) -> bool:
-    """Whether a server was ever made in this directory."""
-    return Place.under(data_dir).is_made
+    """Whether this directory has the data of an embedded server."""
+    return ServerPaths.under(data_dir).has_cluster
 
 
 def _open_lock(path: Path) -> int:
@@ -128,8 +128,8 @@ def _open_lock(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise EmbeddedServerError(
-            f"The lock file {path} cannot be opened ({error.strerror}): run Pulse as the user "
-            "who owns it, or choose another PULSE_DATA_DIR."
+            f"The lock file {path} cannot be opened ({error.strerror}): run Pulse as its owner, or "
+            "choose another PULSE_DATA_DIR."
         ) from error
 
 
@@ -147,104 +147,103 @@ def _close_lock(lock: int) -> None:
 
 
 @contextlib.contextmanager
-def _start_lock(place: Place) -> Iterator[None]:
-    lock = _open_lock(place.home / "start.lock")
+def _start_lock(paths: ServerPaths) -> Iterator[None]:
+    lock = _open_lock(paths.home / "start.lock")
     try:
         if not _wait_until(lambda: _try_exclusive(lock), _LOCK_SECONDS):
             raise EmbeddedServerError(
                 f"Another process has been starting or stopping the embedded server for more than "
-                f"{_LOCK_SECONDS} s: find the one that holds start.lock in {place.home}, end it."
+                f"{_LOCK_SECONDS} s: find and end the process that locks {paths.home}/start.lock."
             )
         yield
     finally:
         _close_lock(lock)
 
 
-def _start(place: Place, options: Mapping[str, str]) -> bool:
-    """Bring the server up until it is ready; True if this call had to."""
-    if not _wait_until(lambda: _is_ready(place) or not _is_present(place), START_SECONDS):
+def _start(paths: ServerPaths, options: Mapping[str, str]) -> bool:
+    """Start the server if needed and wait until it is ready; True if this call started it."""
+    if not _wait_until(lambda: _is_ready(paths) or not _is_present(paths), START_SECONDS):
         raise EmbeddedServerError(
-            f"The embedded Postgres server in {place.cluster} runs, but is not ready on "
-            f"{place.sockets} after {START_SECONDS} s: look at its log, or end its processes."
+            f"The embedded Postgres server in {paths.cluster} is running, but not ready on "
+            f"{paths.sockets} after {START_SECONDS} s: check its log, or end its processes."
         )
-    if _is_ready(place):
+    if _is_ready(paths):
         return False
-    account, programs = choose_account(place)
-    make_cluster(place, account, programs)
-    _discard_remains(place)
-    own_directory(place.sockets, account.uid, account.gid)
-    launched = launch(place, account, programs, options)
+    account, programs = choose_account(paths)
+    create_cluster(paths, account, programs)
+    _remove_stale_server(paths)
+    create_private_directory(paths.sockets, account.uid, account.gid)
+    launched = launch(paths, account, programs, options)
     if launched.returncode:
         raise EmbeddedServerError(
-            f"The embedded Postgres server in {place.cluster} did not start (run as uid "
-            f"{account.uid}); remove the cause named in these lines, or set "
-            f"PULSE_DATABASE_URL:\n{launched.stdout.strip()}"
+            f"The embedded Postgres server in {paths.cluster} did not start as uid {account.uid}; "
+            f"fix the cause below, or set PULSE_DATABASE_URL:\n{launched.stdout.strip()}"
         )
     return True
 
 
-def _stop(place: Place) -> None:
-    """Stop the server if it runs: fast, and after a limit immediately."""
-    pid = _server_pid(place)
+def _stop(paths: ServerPaths) -> None:
+    """Stop the server if it is running: fast, then by an immediate shutdown."""
+    pid = _server_pid(paths)
     if pid is None:
-        gone = not _is_present(place)
+        gone = not _is_present(paths)
     else:
-        gone = _end(pid, place, signal.SIGINT, FAST_STOP_SECONDS) or _end(
-            pid, place, signal.SIGQUIT, IMMEDIATE_STOP_SECONDS
+        gone = _signal_and_wait(pid, paths, signal.SIGINT, FAST_STOP_SECONDS) or _signal_and_wait(
+            pid, paths, signal.SIGQUIT, IMMEDIATE_STOP_SECONDS
         )
     if not gone:
         name = f"process {pid}" if pid else "a process not visible here"
         raise EmbeddedServerError(
-            f"The embedded Postgres server in {place.cluster} ({name}) does not stop: look at its "
-            "log, end it by hand, and start Pulse again; it recovers by itself."
+            f"The embedded Postgres server in {paths.cluster} ({name}) does not stop: check its "
+            "log, kill it, and start Pulse again; the server recovers on start."
         )
-    if place.sockets.parent != place.home:
+    if paths.sockets.parent != paths.home:
         with contextlib.suppress(OSError):
-            place.sockets.rmdir()
+            paths.sockets.rmdir()
 
 
-def _discard_remains(place: Place) -> None:
-    """Clear away what a killed server left, as far as Postgres itself would stumble over it.
+def _remove_stale_server(paths: ServerPaths) -> None:
+    """Remove the remains of a killed server that would keep Postgres from starting.
 
-    Its last backends hold the shared memory until they notice, and its lock files count as held
-    while any process of that id lives.
+    Backends that have not noticed yet hold the shared memory. Lock files count as held if any
+    process has the pid in them.
     """
     for path in Path("/proc").glob("[0-9]*"):
-        if _serves(int(path.name), place.cluster):
-            _end(int(path.name), place, signal.SIGKILL, 1)
-    for file in (place.cluster / "postmaster.pid", place.sockets / f".s.PGSQL.{PORT}.lock"):
+        if _serves(int(path.name), paths.cluster):
+            _signal_and_wait(int(path.name), paths, signal.SIGKILL, 1)
+    for file in (paths.cluster / "postmaster.pid", paths.sockets / f".s.PGSQL.{PORT}.lock"):
         pid = _recorded_pid(file)
         if pid is not None and Path(f"/proc/{pid}").exists():
             file.unlink()
 
 
-def _is_ready(place: Place) -> bool:
-    address = f"{place.conninfo} connect_timeout=2"
-    return _is_present(place) and PGconn.ping(address.encode()) == Ping.OK
+def _is_ready(paths: ServerPaths) -> bool:
+    address = f"{paths.conninfo} connect_timeout=2"
+    return _is_present(paths) and PGconn.ping(address.encode()) == Ping.OK
 
 
-def _is_present(place: Place) -> bool:
-    """Whether a server runs, one of a process id that is hidden from this process included.
+def _is_present(paths: ServerPaths) -> bool:
+    """Whether a server is running, even in another pid namespace.
 
     Raises:
-        EmbeddedServerError: its socket's directory is another user's: in /tmp anyone may make one.
+        EmbeddedServerError: another user owns the socket's directory; in /tmp anyone may create it.
     """
     try:
-        require_private(place.sockets, place.cluster.stat().st_uid)
+        require_private(paths.sockets, paths.cluster.stat().st_uid)
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(2)
-            client.connect(str(place.sockets / f".s.PGSQL.{PORT}"))
+            client.connect(str(paths.sockets / f".s.PGSQL.{PORT}"))
     except (FileNotFoundError, ConnectionRefusedError):
-        return _server_pid(place) is not None
+        return _server_pid(paths) is not None
     except (BlockingIOError, TimeoutError):
         return True
     return True
 
 
-def _server_pid(place: Place) -> int | None:
-    """The process that serves this very cluster: after a kill -9 the recorded id proves nothing."""
-    pid = _recorded_pid(place.cluster / "postmaster.pid")
-    return pid if pid is not None and _serves(pid, place.cluster) else None
+def _server_pid(paths: ServerPaths) -> int | None:
+    """The server's pid, verified: after a kill -9 another process may have the recorded pid."""
+    pid = _recorded_pid(paths.cluster / "postmaster.pid")
+    return pid if pid is not None and _serves(pid, paths.cluster) else None
 
 
 def _recorded_pid(file: Path) -> int | None:
@@ -255,10 +254,10 @@ def _recorded_pid(file: Path) -> int | None:
 
 
 def _serves(pid: int, cluster: Path) -> bool:
-    """Whether the process is a Postgres whose working directory is this cluster; no zombie is."""
+    """Whether the process is a Postgres server whose working directory is this cluster."""
     process = Path(f"/proc/{pid}")
     try:
-        if not Path("/proc/self").exists():  # not Linux: any process of that id counts
+        if not Path("/proc/self").exists():  # not Linux: any process with this pid counts
             os.kill(pid, 0)
             return True
         is_postgres = (process / "comm").read_text() == "postgres\n"
@@ -267,11 +266,11 @@ def _serves(pid: int, cluster: Path) -> bool:
         return False
 
 
-def _end(pid: int, place: Place, number: signal.Signals, seconds: float) -> bool:
-    """Send the signal and wait for the process's end; True once it is gone."""
+def _signal_and_wait(pid: int, paths: ServerPaths, number: signal.Signals, seconds: float) -> bool:
+    """Send the signal and wait until the process has ended; False if it has not in time."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    return _wait_until(lambda: not _serves(pid, place.cluster), seconds)
+    return _wait_until(lambda: not _serves(pid, paths.cluster), seconds)
 
 
 def _wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:

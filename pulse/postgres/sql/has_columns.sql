@@ -1,4 +1,4 @@
--- Whether the search path finds all of these columns, each given as table.column.
+-- Whether all of these columns (each as table.column) exist in the search path.
 SELECT pg_catalog.bool_and(EXISTS (
            SELECT
              FROM pg_catalog.pg_attribute a

@@ -1,2 +1,2 @@
--- A revision that this database has from now on.
+-- Record an applied revision.
 INSERT INTO pulse_schema (revision, name, oldest_code) VALUES (%s, %s, %s)

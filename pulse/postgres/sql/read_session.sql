@@ -1,4 +1,4 @@
--- What is in force in this session: settings in their base units, and facts about the server.
+-- The session's settings in their base units, and facts about the server.
 SELECT pg_catalog.lower(name), setting
 FROM pg_catalog.pg_settings
 WHERE pg_catalog.lower(name) = ANY (%s::text[])

@@ -1,2 +1,2 @@
--- The revisions that this database has, in order.
+-- The applied revisions in order.
 SELECT revision, name, oldest_code FROM pulse_schema ORDER BY revision

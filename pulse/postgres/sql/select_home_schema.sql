@@ -1,5 +1,4 @@
--- The schema that Pulse's tables are in (the first of these that the search path finds), or are to
--- be in.
+-- The schema of Pulse's tables: that of the first of these tables that exists, else the current schema.
 SELECT coalesce(
     (SELECT n.nspname
        FROM pg_catalog.unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)

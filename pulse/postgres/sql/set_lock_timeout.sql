@@ -1,2 +1,2 @@
--- How long the session's statements wait for a lock from now on.
+-- Set how long the session's statements wait for a lock.
 SELECT pg_catalog.set_config('lock_timeout', %s, false)

@@ -1,4 +1,4 @@
--- Set what the session needs. Settings that this version of Postgres does not know are left out.
+-- Apply settings to the session; those that this version of Postgres does not have are skipped.
 SELECT pg_catalog.set_config(needed.name, needed.value, false)
 FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[]))
     AS needed (name, value)

@@ -1,2 +1,2 @@
--- Whether this transaction is now the one that migrates.
+-- Whether this transaction has taken the migration lock.
 SELECT pg_catalog.pg_try_advisory_xact_lock(%s)

@@ -12,7 +12,7 @@ import psycopg
 from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 from psycopg.conninfo import make_conninfo
 
-from pulse.postgres import Limits
+from pulse.postgres import PostgresLimits
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from tests.faults.scene import Case, Scene
@@ -43,7 +43,7 @@ async def run(scene: Scene) -> None:
         )
         control = make_conninfo(house.server.conninfo, dbname="control")
         await house.server.fetch("CREATE DATABASE control")
-        await Migrations(REVISIONS).migrate(control, Limits())
+        await Migrations(REVISIONS).migrate(control, PostgresLimits())
         missed_by_control, of = await _disorder(
             scene, control, rounds=min(scene.times, _CONTROL_ROUNDS), db_functions=True
         )

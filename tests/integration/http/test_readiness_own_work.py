@@ -269,7 +269,7 @@ async def test_a_worker_whose_presence_cannot_be_held_is_not_ready(
     monkeypatch.setattr(claims, "MAX_ABSENT_SECONDS", 0.05)
     monkeypatch.setattr(claims, "_HOLD_PRESENCE", "SELECT 1 FROM nowhere, %s, %s, %s")
     await end_sessions(conninfo, "presence")
-    await until_not_ready(api, "workers", "the worker has not been present")
+    await until_not_ready(api, "workers", "the worker has not held its presence lock")
 
 
 async def test_an_order_that_the_projection_passed_over_is_a_notice(

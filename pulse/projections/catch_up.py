@@ -1,4 +1,4 @@
-"""Makes the order queue from the log, where a migration has emptied it or it is far behind."""
+"""Projects the log at the start of a process, if a migration emptied the order queue or it lags."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,26 +9,26 @@ from pulse.projections.position import read_position
 from pulse.projections.projector import Projector
 
 MAX_BEHIND_EVENTS: Final = 1_000_000
-"""About a minute of projecting: a process that has more to project serves no orders yet."""
+"""A process whose queue lags further serves no orders yet. It takes about a minute to project."""
 
 _BATCH_EVENTS: Final = 2_000
 
 
-async def make_queue(
+async def catch_up_queue(
     database: Database,
     on_progress: Callable[[int, int], None],
     *,
     max_behind_events: int = MAX_BEHIND_EVENTS,
 ) -> None:
-    """Project the log to its end, where the queue is far behind it.
+    """Project the log to its end if the queue is more than `max_behind_events` behind.
 
-    Until then workers would claim orders whose outcome is in the log, and new orders would be
-    claimed too late. `on_progress` is called with the position reached and the log's end; not at
-    all where the queue is at most `max_behind_events` behind. Interrupted, it goes on where it was.
+    Otherwise workers would claim orders whose outcome is already in the log, and would claim new
+    orders too late. `on_progress` is called with the position reached and the log's end, and not at
+    all if the queue is close enough. After an interruption the next call continues.
 
     Raises:
-        DatabaseUnavailable: the batches committed so far stay.
-        EventTooNew: likewise; newer code must go on.
+        DatabaseUnavailable: the committed batches remain.
+        EventTooNew: the committed batches remain; newer code must project the rest.
     """
 
     async def read(connection: Connection) -> tuple[int, int]:
