@@ -45,7 +45,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
     details: dict[str, Any]
 
 
-class ErrorAnswer(msgspec.Struct, frozen=True):
+class ErrorResponse(msgspec.Struct, frozen=True):
     """Every error has this shape; which details there are depends on the code."""
 
     error: ErrorBody
@@ -220,10 +220,10 @@ def error_headers(status: int, body: ErrorBody) -> dict[str, str]:
     return {"retry-after": str(body.details.get("retry_after_seconds", RETRY_AFTER_SECONDS))}
 
 
-def handle_error(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:
+def handle_error(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorResponse]:
     """Litestar's handler for every exception."""
     status, body = answer_for(error)
     headers = error_headers(status, body)
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["allow"] = error.headers["allow"]
-    return Response(ErrorAnswer(body), status_code=status, media_type=JSON, headers=headers)
+    return Response(ErrorResponse(body), status_code=status, media_type=JSON, headers=headers)

@@ -107,7 +107,13 @@ class HotPaths:
             response_description="The order was accepted.",
         )
         async def place_order(request: AnyRequest) -> Response[PlacedOrder]:
-            """Sending the same request again is always safe: the key makes it one order."""
+            """The order is stored before the response is sent; it is split in the background.
+
+            `order_unique_key` is the idempotency key. The same request again returns the same
+            order, whatever became of it; the same key with other data is 409. After a timeout, a
+            lost connection, 429 or 503, retry with the same key: that never makes a second order.
+            Read the order to follow `order_queue_status`.
+            """
             status, answer = await self._place(request.scope, request.receive)
             return Response(answer, status_code=status)
 
@@ -118,7 +124,12 @@ class HotPaths:
             response_description="The order with its slices.",
         )
         async def read_order(request: AnyRequest, order_id: FromPath[str]) -> OrderView:
-            """An order that was accepted is found from then on, by every process."""
+            """Poll it until `order_queue_status` is COMPLETED or FAILED, which are final.
+
+            The order is read from the log itself: once its POST was answered, every process finds
+            it. An unknown id and a malformed one are both 404 `ORDER_NOT_FOUND`; so is another
+            caller's order at the gateway.
+            """
             return await self._read(request.scope, order_id)
 
         return [place_order, read_order]

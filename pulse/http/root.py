@@ -15,7 +15,7 @@ from litestar.exceptions import NotFoundException
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown
 from pulse.http.asgi import TRACE_KEY, ASGIApp, RawHeaders, Receive, Scope, Send
-from pulse.http.errors import JSON, BadRequest, ErrorAnswer, answer_for, error_headers
+from pulse.http.errors import JSON, BadRequest, ErrorResponse, answer_for, error_headers
 from pulse.http.exchange import Exchange
 from pulse.http.limits import HEALTH_PATHS, Admission, Limits
 from pulse.http.tracing import headers_of, trace_of
@@ -172,7 +172,7 @@ def _admit(path: str, exchange: Exchange) -> None:
 
 async def _send_error(error: Exception, send: Send) -> None:
     status, body = answer_for(error)
-    content = msgspec.json.encode(ErrorAnswer(body))
+    content = msgspec.json.encode(ErrorResponse(body))
     headers = {
         "content-type": JSON,
         "content-length": str(len(content)),

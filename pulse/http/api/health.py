@@ -44,7 +44,10 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
         response_description="It is.",
     )
     async def read_health() -> Health:
-        """Asks nothing of the database."""
+        """A liveness probe: 200 as long as the process serves requests.
+
+        It does not query the database, needs no token and is exempt from every limit.
+        """
         return Health("ok")
 
     @get(
@@ -54,7 +57,12 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
         response_description="It can.",
     )
     async def read_readiness() -> ProcessReady:
-        """Looks at the database, the schema, the append path, the projection and the clock."""
+        """A readiness probe: checks database, schema, append path, projection and clock.
+
+        A process with workers checks them too. If a check fails, the response is 503, and
+        `details.checks` has the reason of each. `notices` name what an operator should know though
+        this process works, such as orders that no worker processes. It needs no token.
+        """
         ready = await readiness.check()
         if any(ready.checks.values()):
             raise NotReady(ready)
@@ -73,7 +81,11 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
         response_description="A greeting.",
     )
     async def say_hello() -> Hello:
-        """Shows that the caller is let in."""
+        """Authenticated like every call below `/internal`: use it to test a token.
+
+        401 means a missing or wrong token; 403 means that no tokens are set and the request does
+        not come directly from the same machine.
+        """
         return Hello(HELLO)
 
     return [read_health, read_readiness, say_hello]

@@ -196,7 +196,14 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
         response_description="A page.",
     )
     async def list_orders(parameters: NamedDependency[OrderParameters]) -> OrderPage:
-        """By position of creation. Consecutive pages neither skip nor repeat an order."""
+        """Orders by position of creation, read from the projection, which follows the log.
+
+        `as_of_position` is the position of the log that the page reflects. Send `next_cursor` as
+        `cursor`, with the same filters, for the next page; null marks the last one. Consecutive
+        pages neither skip nor repeat an order. `order_queue_status` filters by the status at the
+        time of each page, so an order that changes its status between two pages may be on neither.
+        A cursor that is malformed or belongs to other filters is 400.
+        """
         page = await queries.orders(order_query(parameters))
         cursor = None
         if page.next_before is not None:
@@ -211,10 +218,13 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
         response_description="A page.",
     )
     async def list_slices(parameters: NamedDependency[SliceParameters]) -> SlicePage:
-        """Times may have any zone and any number of fraction digits; `+` needs no encoding.
+        """Slices of all orders, read from the projection; a slice never changes.
 
-        Slices are compared with a time as it is written; their own times are whole microseconds.
-        `scheduled_before` is exclusive, and not before `scheduled_from`.
+        `scheduled_from` is inclusive, `scheduled_before` exclusive; 400 if it is earlier than
+        `scheduled_from`. Both need a zone. They are compared with all their fraction digits, while
+        slices have whole microseconds. `+` in a query is a plus, encoded or not. Send `next_cursor`
+        as `cursor`, with the same filters, for the next page; null marks the last one. A slice
+        that is added later, at a time before the cursor, is on no later page.
         """
         page = await queries.slices(slice_query(parameters))
         cursor = None
@@ -242,12 +252,15 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
         return EventPage(page.events, page.next_after)
 
     list_events.fn.__doc__ = f"""
-To read the whole log, begin with `after=0` and send each page's `next_after` as the next `after`.
-The log ends, for now, where `next_after` equals the `after` that was sent: ask again later from
-there. **An empty page is not the end**: with `type` one call scans at most {MOST_SCANNED:,} events,
-so a page may hold few events of that type or none, and `next_after` still moves on.
+To read the whole log, start with `after=0` and send each page's `next_after` as the next `after`.
+A reader that stores `next_after` misses no event and reads none twice. The log ends, for now, where
+`next_after` equals the `after` that was sent: poll again from there.
+
+**An empty page is not the end**: with `type` one call scans at most {MOST_SCANNED:,} events, so a
+page may hold few events of that type or none, and `next_after` still moves on.
 
 To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
-`GET /internal/orders`, which is what that list was made from.
+`GET /internal/orders`, the position that list reflects. `after` beyond the end of the log is 400
+`POSITION_BEYOND_LOG`: this is not the log that was read before.
 """
     return [list_orders, list_slices, list_events]

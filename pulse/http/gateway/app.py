@@ -44,11 +44,14 @@ def create_gateway(orders: Orders) -> ASGIApp:
     response_description="It is.",
 )
 async def read_health() -> Health:
-    """Asks nothing of Pulse."""
+    """A liveness probe: 200 as long as the process serves requests.
+
+    It asks neither Pulse nor the issuer of tokens, needs no token and is exempt from every limit.
+    """
     return Health("ok")
 
 
 @get("/api/hello", summary="Say hello", tags=["health"], response_description="A greeting.")
 async def say_hello() -> Hello:
-    """Needs no token."""
+    """Shows that the gateway is reachable; it needs no token."""
     return Hello(HELLO)

@@ -11,7 +11,7 @@ from pulse.http.auth import bearer_token, require_granted
 from pulse.http.errors import KeysUnavailable, Unauthorized
 from pulse.http.gateway.keys import KEYS_AWAY
 from pulse.http.gateway.tokens import NOT_GOOD
-from pulse.http.openapi.document import Described, document, ref
+from pulse.http.openapi.document import Described, document
 from pulse.http.openapi.faults import (
     A_CRASH,
     FAULTS_OF_ALL,
@@ -20,6 +20,7 @@ from pulse.http.openapi.faults import (
     Fault,
     fault_of,
 )
+from pulse.http.openapi.schemas import ref
 
 HELLO: Final = "Hello from GAPI"
 ORDERS_WRITE: Final = "orders:write"
@@ -36,7 +37,7 @@ that does not exist. Each process counts each caller's requests for itself; too 
 """
 _TAGS: Final = {
     "orders": "Placing orders and reading one's own.",
-    "health": "How the process is.",
+    "health": "Liveness, and a call without a token.",
 }
 
 
