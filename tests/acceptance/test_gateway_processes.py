@@ -158,7 +158,7 @@ def test_up_makes_no_key_where_one_is_configured(tmp_path: Path) -> None:
         assert not (data / "gateway-development.key").exists()
     ended = run_to_end(("-m", "pulse.cli", "token", "--subject", "x"), data_dir=data, **IDENTITY)
     assert ended.returncode == 1
-    assert "the private key is the issuer's" in ended.stderr
+    assert "only the issuer has the private key" in ended.stderr
 
 
 def test_the_command_serves_the_gateway_alone_with_the_development_key(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_process_started_before_postgres_waits_for_it_and_serves(
             "the log says what is wrong",
         )[0]
         assert "cannot be reached" in line
-        assert "tried again" in line
+        assert "retried" in line
         assert str(port) in line or "refused" in line
         fault(process.post(order()), 503, "UNAVAILABLE")
         fault(process.http.get("/health/ready"), 503, "UNAVAILABLE")

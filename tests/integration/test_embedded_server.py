@@ -570,7 +570,7 @@ def test_contents_that_are_no_cluster_are_left_alone(data_dir: Path) -> None:
     place = ServerPaths.under(data_dir)
     place.cluster.mkdir(parents=True)
     (place.cluster / "diary").write_text("mine")
-    with pytest.raises(EmbeddedServerError, match="no Postgres data"):
+    with pytest.raises(EmbeddedServerError, match="not Postgres data"):
         EmbeddedServer.acquire(data_dir, FAST)
     assert (place.cluster / "diary").read_text() == "mine"
 

@@ -7,7 +7,7 @@ from unittest.mock import patch
 from pulse.eventstore import RecordedEvent, appender, select_issued_log
 from pulse.eventstore.batch import Key, PendingAppend, Positions
 from pulse.postgres import Connection
-from pulse.projections.position import advance_position, lock_position
+from pulse.projections.position import advance_position, try_lock_position
 from pulse.projections.projector import Busy, Projected, Projector
 from pulse.workers.splitting import SplittingWorker
 from tests.simulation.memory import statements
@@ -80,7 +80,7 @@ class PositionBeforeRows(Planted):
     class HastyProjector(Projector):
         async def _advance_batch(self, connection: Connection) -> Projected | Busy:
             async with connection.transaction():
-                locked = await lock_position(connection)
+                locked = await try_lock_position(connection)
                 if locked is None:
                     return Busy()
                 position, _ = locked
@@ -99,11 +99,11 @@ class PositionNotLocked(Planted):
     """Two projectors may be at one batch at once."""
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
-        def lock_position(server: Server, session: Session, _: Any) -> Result:
+        def try_lock_position(server: Server, session: Session, _: Any) -> Result:
             server.begin(session)
             return Result([(server.tables.position, bool(server.tables.parked))])
 
-        return instead_of(statements.lock_position, lock_position)
+        return instead_of(statements.try_lock_position, try_lock_position)
 
 
 class FastMonitor(Planted):
