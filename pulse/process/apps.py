@@ -32,11 +32,11 @@ from pulse.settings import Settings
 _log = structlog.get_logger(__name__)
 _MIN_CALLERS_TO_FILL_A_PROCESS: Final = 8
 _TO_ACCEPT_TOKENS: Final = (
-    "PULSE_JWT_AUDIENCE, PULSE_JWT_ISSUER, and either PULSE_JWT_SECRET (HS256) or "
+    "set PULSE_JWT_AUDIENCE, PULSE_JWT_ISSUER, and either PULSE_JWT_SECRET (HS256) or "
     "PULSE_JWT_ALGORITHM with PULSE_JWT_PUBLIC_KEY or PULSE_JWT_JWKS_URL"
 )
 _TO_REACH_PULSE: Final = (
-    "PULSE_GATEWAY_SERVICE_TOKEN here, and the same token in the API's PULSE_SERVICE_TOKENS as "
+    "set PULSE_GATEWAY_SERVICE_TOKEN here, and the same token in the API's PULSE_SERVICE_TOKENS as "
     "gateway:TOKEN"
 )
 
@@ -79,7 +79,7 @@ def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None
     async def open_mounts() -> AsyncIterator[Mounts]:
         token = settings.gateway_service_token
         if token is None:
-            _log.warning("gateway.no_service_token", set=_TO_REACH_PULSE)
+            _log.warning("gateway.no_service_token", remedy=_TO_REACH_PULSE)
         revealed = token.reveal() if token else None
         async with (
             _open_token_checker(settings) as tokens,
@@ -177,7 +177,7 @@ async def _open_token_checker(settings: Settings) -> AsyncIterator[TokenChecker]
     async with AsyncExitStack() as stack:
         keys = await _open_keys(settings, stack)
         if isinstance(keys, NoKeys):
-            _log.warning("gateway.no_token_key", set=_TO_ACCEPT_TOKENS)
+            _log.warning("gateway.no_token_key", remedy=_TO_ACCEPT_TOKENS)
         rules = TokenRules(
             settings.jwt_algorithm or "HS256",
             audience=settings.jwt_audience or "",

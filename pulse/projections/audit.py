@@ -224,7 +224,7 @@ async def _store_findings(connection: Connection, window: AuditedWindow) -> None
             "audit.queue_differs_from_log",
             orders=len(new),
             first=[f"{finding.fault} {finding.order_id}" for finding in new[:3]],
-            remedy="pulse projections audit",
+            remedy="run `pulse projections audit`",
         )
 
 

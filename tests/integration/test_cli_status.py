@@ -396,5 +396,5 @@ async def test_where_counting_takes_too_long_the_settled_are_estimated(
 def test_where_there_is_no_data_it_says_so_and_makes_none(tmp_path: Path) -> None:
     ended = run_pulse("status", data_dir=tmp_path / "nowhere")
     assert ended.exit_code == 3
-    assert "there is no data of Pulse" in ended.err
+    assert "there is no Pulse data" in ended.err
     assert not (tmp_path / "nowhere").exists()
