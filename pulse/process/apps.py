@@ -41,7 +41,7 @@ _TO_REACH_PULSE: Final = (
 )
 
 
-def everything(settings: Settings) -> Root:
+def all_in_one_app(settings: Settings) -> Root:
     """The API under `/pulse`, the gateway under `/gapi`, and the workers, on one connection pool.
 
     The gateway calls the API's use cases directly, not over HTTP.
@@ -58,7 +58,7 @@ def everything(settings: Settings) -> Root:
     return _root(settings, open_mounts)
 
 
-def api_alone(settings: Settings) -> Root:
+def api_app(settings: Settings) -> Root:
     """The API at `/`, without workers: orders stay PENDING until a worker process claims them."""
 
     @asynccontextmanager
@@ -69,7 +69,7 @@ def api_alone(settings: Settings) -> Root:
     return _root(settings, open_mounts)
 
 
-def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
+def gateway_app(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
     """The gateway at `/`, which calls the Pulse API at `api_base_url` and has no database.
 
     `transport` replaces the network in tests.
@@ -90,7 +90,7 @@ def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None
     return _root(settings, open_mounts)
 
 
-async def work_until_stopped(settings: Settings) -> None:
+async def run_workers(settings: Settings) -> None:
     """Run the workers until SIGTERM or SIGINT. Exit with code 3 if they cannot start."""
     stopped = asyncio.Event()
     for number in STOP_SIGNALS:

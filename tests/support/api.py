@@ -10,7 +10,7 @@ import httpx
 from pulse.http.asgi import ASGIApp
 from pulse.http.limits import Limits
 from pulse.http.root import Mounts, Root
-from pulse.process.apps import everything
+from pulse.process.apps import all_in_one_app
 from pulse.settings import Settings
 
 BASE_URL: Final = "http://localhost"
@@ -50,7 +50,7 @@ async def _expect(kind: str, running: "asyncio.Future[None]", said: asyncio.Queu
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """Everything on these settings, and a client of it; paths start with /pulse."""
-    app = everything(settings)
+    app = all_in_one_app(settings)
     async with lifespan_of(app), client_of(app) as client:
         yield client
 

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pulse import loop
 from pulse.postgres import DatabaseUnavailable
-from pulse.process.apps import api_alone
+from pulse.process.apps import api_app
 from pulse.projections import claims
 from pulse.projections.claims import Claims
 from pulse.projections.projector import Projector
@@ -47,7 +47,7 @@ async def until_ready(client: httpx.AsyncClient) -> None:
 
 @asynccontextmanager
 async def api_without_workers(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    app = api_alone(Settings(database_url=conninfo))
+    app = api_app(Settings(database_url=conninfo))
     async with lifespan_of(app), client_of(app) as client:
         yield client
 
