@@ -71,7 +71,7 @@ def _source_of_database_error(error: psycopg.Error) -> ErrorSource:
     return ErrorSource.ENVIRONMENT if state[:2] in _ENVIRONMENT_CLASSES else ErrorSource.EVENT
 
 
-def reason_of(error: Exception) -> str:
+def parking_reason(error: Exception) -> str:
     """The reason for parking an order: one line of ASCII, which any database can store."""
     if isinstance(error, (PulseError, psycopg.Error)):
         text = describe(error)
@@ -89,7 +89,7 @@ class AmbiguousError(Exception):
         self.error = error
         super().__init__(
             f"the event at position {record.position} of order {record.originator_id} cannot be "
-            f"applied now: {reason_of(error)}"
+            f"applied now: {parking_reason(error)}"
         )
 
 
@@ -132,7 +132,7 @@ class Parking:
 
     async def park(self, record: RecordedEvent, error: Exception) -> None:
         """Park the record's order because of this error."""
-        reason = reason_of(error)
+        reason = parking_reason(error)
         _log.error(
             "projection.order_parked",
             order_id=str(record.originator_id),
@@ -226,7 +226,7 @@ class ParkedOrders:
                     await self._writer.apply(connection, records)
             except Exception as error:
                 if error_source(error) is not ErrorSource.ENVIRONMENT:
-                    return reason_of(error)
+                    return parking_reason(error)
                 if isinstance(error, psycopg.Error):
                     raise DatabaseUnavailable(describe(error)) from error
                 raise

@@ -173,7 +173,7 @@ class Projector(Job[Projected | Busy]):
         """Returns the position before which all is applied, the foreign count, and the obstacle."""
         wanted = await self._writer.without_parked(connection, records)
         end, obstacle = AFTER_LOG + 1, None
-        newer = self._writer.first_newer(wanted)
+        newer = self._writer.first_too_new(wanted)
         if newer is not None:
             end, obstacle = newer[0].position, _needs_newer_code(*newer)
         parking = Parking(self._writer, connection)

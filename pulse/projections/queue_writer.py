@@ -103,7 +103,7 @@ class QueueChanges:
             raise HistoryBroken(f"order {event.originator_id} is created a second time")
         if event.originator_version != 1:
             raise HistoryBroken(f"order {event.originator_id} is created at a version above 1")
-        created_at = _instant(event.timestamp)
+        created_at = _checked_time(event.timestamp)
         self.created[event.originator_id] = dict(
             zip(_SPEC_COLUMNS, _spec_values(event), strict=True)
         ) | {
@@ -128,7 +128,7 @@ class QueueChanges:
             raise HistoryBroken(f"order {order_id} has a second outcome")
         outcome = outcome_of(event)
         for s in outcome.slices:
-            _instant(s.scheduled_at)
+            _checked_time(s.scheduled_at)
         if outcome.slices:
             self.slices[order_id] = outcome.slices
         changed = {
@@ -138,7 +138,7 @@ class QueueChanges:
             "failure_message": outcome.failure_message,
             "version": event.originator_version,
             "position": position,
-            "updated_at": _instant(event.timestamp),
+            "updated_at": _checked_time(event.timestamp),
             "split_completed_at": event.timestamp if outcome.state == "COMPLETED" else None,
         }
         if row is None:
@@ -170,10 +170,10 @@ class QueueWriter:
         changes = changes or self.changes_of(records)
         positions = {order_id: row["created_position"] for order_id, row in changes.created.items()}
         if changes.created:
-            rows = _json(changes.created.values())
+            rows = _encode_rows(changes.created.values())
             await connection.execute(INSERT_ORDERS, (rows,), prepare=False)
         if changes.outcomes:
-            rows = _json(changes.outcomes.values())
+            rows = _encode_rows(changes.outcomes.values())
             updated = await fetch(connection, _APPLY_OUTCOMES, (rows,), prepare=False)
             if missing := len(changes.outcomes) - len(updated):
                 raise HistoryBroken(f"{missing} outcomes belong to orders that are not pending")
@@ -181,10 +181,10 @@ class QueueWriter:
         if changes.slices:
             slices = [(positions[order_id], own) for order_id, own in changes.slices.items()]
             async with connection.cursor().copy(_COPY_SLICES) as copy:
-                await copy.write(_binary(slices))
+                await copy.write(_encode_slices(slices))
         return changes.foreign
 
-    def first_newer(
+    def first_too_new(
         self, records: Iterable[RecordedEvent]
     ) -> tuple[RecordedEvent, EventTooNew] | None:
         """The first record that needs newer code, and the error; None if there is none."""
@@ -241,7 +241,7 @@ async def delete_orders(
     await connection.execute(_DELETE_ORDERS, parameters, prepare=True)
 
 
-def _binary(slices: Iterable[tuple[int, Iterable[Slice]]]) -> bytes:
+def _encode_slices(slices: Iterable[tuple[int, Iterable[Slice]]]) -> bytes:
     """Encode slices, by their orders' positions, as rows of SLICE_COLUMNS for binary COPY.
 
     The format is documented under COPY in the Postgres manual. A timestamp is microseconds since
@@ -262,11 +262,11 @@ def _binary(slices: Iterable[tuple[int, Iterable[Slice]]]) -> bytes:
     return b"".join((_COPY_HEADER, *rows, _COPY_END))
 
 
-def _json(rows: Iterable[Row]) -> str:
+def _encode_rows(rows: Iterable[Row]) -> str:
     return msgspec.json.encode(list(rows)).decode()
 
 
-def _instant(time: datetime) -> datetime:
+def _checked_time(time: datetime) -> datetime:
     """Check that a time can be read back: Postgres stores times that Python cannot represent.
 
     Raises:
