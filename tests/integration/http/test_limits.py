@@ -214,7 +214,7 @@ async def test_one_caller_alone_cannot_have_every_place() -> None:
         scope[CALLER_KEY] = Caller(placed_by="i|alice", key_scope="i|alice")
         await limited(scope, receive, send)
 
-    limited = RateLimited(slow, RateLimiter(1000, 1), most_at_once=2)
+    limited = RateLimited(slow, RateLimiter(1000, 1), max_in_flight=2)
     async with root_of(of_alice, Limits()) as root, client_of(root) as client:
         waiting = [asyncio.ensure_future(client.get("/x")) for _ in range(2)]
         await slow.until_begun(2)
