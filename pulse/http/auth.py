@@ -1,8 +1,8 @@
 """Authentication: two middlewares that put the `Caller` of a request into its scope, or refuse it.
 
-InternalAuth accepts service tokens or, if none are set, only requests from this machine.
-GatewayAuth accepts the tokens of callers. Health, the gateway's hello and the API documentation are
-open.
+InternalAuthMiddleware accepts service tokens or, if none are set, only requests from this machine.
+GatewayAuthMiddleware accepts the tokens of callers. Health, the gateway's hello and the API
+documentation are open.
 """
 
 import hmac
@@ -62,7 +62,7 @@ def bearer_token(headers: RawHeaders) -> str:
     return token.decode("ascii")
 
 
-class InternalAuth:
+class InternalAuthMiddleware:
     """Middleware that authenticates calls to every path that contains `internal` anywhere.
 
     So neither doubled slashes nor a prefix bypass it, however the path is routed.
@@ -193,7 +193,7 @@ class Identity(msgspec.Struct, frozen=True):
     scopes: frozenset[str]
 
 
-class GatewayAuth:
+class GatewayAuthMiddleware:
     """Middleware that checks the token of calls to every path that contains `orders`."""
 
     def __init__(self, app: ASGIApp, check: Callable[[str], Awaitable[Identity]]) -> None:

@@ -30,7 +30,7 @@ HEALTH_PATHS: Final = frozenset(("/health", "/health/ready"))
 _MAX_CALLERS: Final = 10_000
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one process.
 
     A request counts once, and once more for each 64 KiB of its body, so both counts bound memory
@@ -95,7 +95,7 @@ class ClientDisconnected(PulseError):
 class Admission:
     """Load shedding: counts the requests in flight and the bodies that are arriving."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: AdmissionLimits) -> None:
         self._limits = limits
         self._in_flight = 0
         self._bodies_weight = 0
@@ -203,7 +203,7 @@ class RateLimiter:
             self._full_at.popitem(last=False)
 
 
-class RateLimited:
+class RateLimitMiddleware:
     """Middleware that limits each caller's rate and its requests in flight.
 
     So a single caller, however slowly it sends, cannot use up the process. Paths without

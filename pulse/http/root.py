@@ -17,7 +17,7 @@ from pulse.eventstore import AppendOutcomeUnknown
 from pulse.http.asgi import TRACE_KEY, ASGIApp, RawHeaders, Receive, Scope, Send
 from pulse.http.errors import JSON, BadRequest, ErrorResponse, answer_for, error_headers
 from pulse.http.exchange import Exchange
-from pulse.http.limits import HEALTH_PATHS, Admission, Limits
+from pulse.http.limits import HEALTH_PATHS, Admission, AdmissionLimits
 from pulse.http.tracing import headers_of, trace_of
 
 _log = structlog.get_logger(__name__)
@@ -40,12 +40,12 @@ class Root:
     def __init__(
         self,
         open_mounts: Callable[[], AbstractAsyncContextManager[Mounts]],
-        limits: Limits | None = None,
+        limits: AdmissionLimits | None = None,
         *,
         log_requests: bool = False,
     ) -> None:
         self._open_mounts = open_mounts
-        self._admission = Admission(limits or Limits())
+        self._admission = Admission(limits or AdmissionLimits())
         self._log_requests = log_requests
         self._mounts: Mounts = {}
 

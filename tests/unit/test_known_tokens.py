@@ -9,7 +9,7 @@ import pytest
 from pulse.application.callers import Caller
 from pulse.http.auth import Identity
 from pulse.http.errors import Unauthorized
-from pulse.http.gateway.keys import OneKey
+from pulse.http.gateway.keys import StaticKey
 from pulse.http.gateway.tokens import (
     MAX_CACHED_SECONDS,
     MAX_CACHED_TOKENS,
@@ -75,7 +75,7 @@ def test_no_more_are_kept_than_may_be_and_the_oldest_make_room() -> None:
 
 
 def checker() -> TokenChecker:
-    return TokenChecker(TokenRules("HS256", AUDIENCE, ISSUER), OneKey(SIGNER.key.encode()))
+    return TokenChecker(TokenRules("HS256", AUDIENCE, ISSUER), StaticKey(SIGNER.key.encode()))
 
 
 async def test_a_token_checked_before_is_refused_once_it_has_expired() -> None:

@@ -27,7 +27,7 @@ Key = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 """A shared secret or a public key, according to the configured algorithm."""
 
 
-class Keys(Protocol):
+class KeySource(Protocol):
     """A source of keys to verify tokens with."""
 
     @property
@@ -44,7 +44,7 @@ class Keys(Protocol):
         """
 
 
-class OneKey:
+class StaticKey:
     """One configured key for every token; the token's key id is ignored."""
 
     version = 0
@@ -87,7 +87,7 @@ class JwksLimits(msgspec.Struct, frozen=True, kw_only=True):
     min_fetch_interval_seconds: float = 10.0
 
 
-class RemoteKeys:
+class JwksKeys:
     """The keys of an issuer by key id (JWKS), for the configured algorithm only."""
 
     def __init__(

@@ -12,7 +12,7 @@ import msgspec
 from pulse.application.callers import Caller, CallerUnnamable
 from pulse.http.auth import Identity
 from pulse.http.errors import Unauthorized
-from pulse.http.gateway.keys import Keys
+from pulse.http.gateway.keys import KeySource
 
 MAX_CACHED_TOKENS: Final = 4096
 MAX_CACHED_SECONDS: Final = 30.0
@@ -90,7 +90,7 @@ class TokenRules(msgspec.Struct, frozen=True):
 class TokenChecker:
     """Checks tokens by the configured rules and keys."""
 
-    def __init__(self, rules: TokenRules, keys: Keys) -> None:
+    def __init__(self, rules: TokenRules, keys: KeySource) -> None:
         self._rules = rules
         self._keys = keys
         self._known = TokenCache()

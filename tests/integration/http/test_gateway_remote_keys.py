@@ -14,7 +14,7 @@ import pytest
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from pulse.http.errors import KeysUnavailable, Unauthorized
-from pulse.http.gateway.keys import MAX_JWKS_BYTES, JwksLimits, RemoteKeys
+from pulse.http.gateway.keys import MAX_JWKS_BYTES, JwksKeys, JwksLimits
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
 from tests.support.gateway import FakePulse, gateway_before
 from tests.support.orders import fault, order
@@ -81,7 +81,7 @@ class Issuer:
 async def checking(issuer: Issuer, limits: JwksLimits | None = None) -> AsyncIterator[TokenChecker]:
     algorithm = issuer.signer.algorithm
     async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as http:
-        keys = RemoteKeys(http, URL, algorithm, limits=limits, clock=lambda: issuer.now)
+        keys = JwksKeys(http, URL, algorithm, limits=limits, clock=lambda: issuer.now)
         yield TokenChecker(TokenRules(algorithm, AUDIENCE, ISSUER), keys)
         await keys.close()
 
