@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 
 from pulse.http.asgi import ASGIApp
-from pulse.http.limits import Limits
+from pulse.http.limits import AdmissionLimits
 from pulse.http.root import Mounts, Root
 from pulse.process.apps import all_in_one_app
 from pulse.settings import Settings
@@ -56,7 +56,9 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def root_of(app: ASGIApp, limits: Limits | None = None, at: str = "") -> AsyncIterator[Root]:
+async def root_of(
+    app: ASGIApp, limits: AdmissionLimits | None = None, at: str = ""
+) -> AsyncIterator[Root]:
     """A started root with this one application below the prefix `at`."""
 
     @asynccontextmanager

@@ -82,7 +82,7 @@ async def test_stopping_leaves_no_connection_behind(postgres: str, conninfo: str
     ("error", "message"),
     [
         (PulseError("the disk is full"), "the disk is full"),
-        (ZeroDivisionError("secret"), "Pulse crashed at {}; the fault is logged"),
+        (ZeroDivisionError("secret"), "Pulse crashed at {}; the error is in the log"),
     ],
 )
 @pytest.mark.parametrize("stage", ["startup", "shutdown"])
