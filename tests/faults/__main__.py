@@ -59,6 +59,7 @@ def main(
         row = _run(case, asked, keep=keep)
         if twice and row.broken and row.broken == row.late:
             again = Asked(seed=_seed(seed), short=short, times=times, rate=rate)
+            typer.echo(f"REPEATED {case.name}: all that broke was too late: {'; '.join(row.late)}")
             first, row = row, _run(case, again, keep=keep)
             row.facts.append(f"at the first try (seed {first.seed}): {'; '.join(first.broken)}")
         rows.append(row)

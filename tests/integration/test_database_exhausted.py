@@ -9,6 +9,8 @@ import pytest
 
 from pulse.postgres import Connection, Database, DatabaseUnavailable, Limits
 
+pytestmark = pytest.mark.timing
+
 LASTING = Limits(checkout_seconds=0.3, exhausted_checkout_seconds=0.01, exhausted_seconds=3600)
 PASSING = Limits(checkout_seconds=0.3, exhausted_checkout_seconds=0.01, exhausted_seconds=0.1)
 

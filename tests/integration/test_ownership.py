@@ -141,6 +141,7 @@ async def test_the_internal_api_reads_every_order_as_before(conninfo: str, house
         await house.orders.order(created.originator_id, internal)
 
 
+@pytest.mark.timing
 async def test_neither_another_callers_order_nor_a_missing_one_takes_longer(
     conninfo: str, house: House
 ) -> None:
