@@ -227,6 +227,7 @@ async def test_nobody_is_called_unknown_while_the_issuer_cannot_be_asked() -> No
             await tokens.check(issuer.token())
 
 
+@pytest.mark.timing
 async def test_an_issuer_that_never_answers_holds_up_known_keys_once() -> None:
     issuer = Issuer("ES256")
     async with checking(issuer, JwksLimits(fetch_seconds=0.05)) as tokens:

@@ -171,6 +171,7 @@ async def test_a_caller_with_many_slow_bodies_takes_places_from_itself_alone() -
             body.cancel()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("headers", [[], [(b"content-length", b"0")]])
 async def test_over_http2_a_body_is_whole_when_its_stream_ends(
     headers: list[tuple[bytes, bytes]],
@@ -248,6 +249,7 @@ async def test_a_crash_gives_its_place_back() -> None:
             fault(await client.get("/x"), 500, "INTERNAL_ERROR")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("path", [ORDERS, BATCH])
 async def test_a_body_that_stalls_is_given_up(conninfo: str, path: str) -> None:
     async def stalled() -> AsyncIterator[bytes]:

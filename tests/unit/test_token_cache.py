@@ -78,6 +78,7 @@ def checker() -> TokenChecker:
     return TokenChecker(TokenRules("HS256", AUDIENCE, ISSUER), StaticKey(SIGNER.key.encode()))
 
 
+@pytest.mark.timing
 async def test_a_token_checked_before_is_refused_once_it_has_expired() -> None:
     tokens, expiry = checker(), int(time.time()) + 2
     token = SIGNER.token(exp=expiry)
