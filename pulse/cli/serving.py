@@ -15,7 +15,7 @@ from pulse.cli.server import serve, url_of
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.http.auth import is_loopback
 from pulse.printable import printable_lines
-from pulse.process.apps import api_alone, everything, gateway_alone, work_until_stopped
+from pulse.process.apps import all_in_one_app, api_app, gateway_app, run_workers
 from pulse.process.development_key import KeyUnsafe, has_key, with_development_key
 from pulse.process.startup import settings_from_environment
 from pulse.settings import Settings
@@ -59,7 +59,7 @@ def up(host: Host = None, port: Port = None) -> None:
     settings = _settings(host, port)
     _refuse_open_api(settings)
     ready = _with_development_key(settings, make=True)
-    serve(everything(ready), ready, _greeting_of_up(settings))
+    serve(all_in_one_app(ready), ready, _greeting_of_up(settings))
 
 
 def api(host: Host = None, port: Port = None) -> None:
@@ -83,7 +83,7 @@ def api(host: Host = None, port: Port = None) -> None:
     """
     settings = _settings(host, port)
     _refuse_open_api(settings)
-    serve(api_alone(settings), settings, _greeting_of_api(settings))
+    serve(api_app(settings), settings, _greeting_of_api(settings))
 
 
 def gateway(host: Host = None, port: Port = None) -> None:
@@ -103,7 +103,7 @@ def gateway(host: Host = None, port: Port = None) -> None:
       pulse gateway --port 8002
     """
     settings = _with_development_key(_settings(host, port), make=False)
-    serve(gateway_alone(settings), settings, _greeting_of_gateway(settings))
+    serve(gateway_app(settings), settings, _greeting_of_gateway(settings))
 
 
 def background() -> None:
@@ -120,7 +120,7 @@ def background() -> None:
     Example:
       PULSE_BATCH_SIZE=50 pulse background
     """
-    uvloop.run(work_until_stopped(settings_from_environment()))
+    uvloop.run(run_workers(settings_from_environment()))
 
 
 def _settings(host: str | None, port: int | None) -> Settings:

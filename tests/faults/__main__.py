@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from tests.faults import report
+from tests.faults.case import Case, CaseOptions, run_case
 from tests.faults.catalogue import BY_ITSELF, CASES
 from tests.faults.report import Row
-from tests.faults.scene import Asked, Case, run_case
 
 _SEEDS = 1_000_000_000
 _BY_NAME = {case.name: case for case in (*CASES, BY_ITSELF)}
@@ -55,10 +55,11 @@ def main(
         return
     rows = []
     for case in _chosen(faults or [], short=short):
-        asked = Asked(seed=_seed(seed), short=short, times=times, rate=rate)
+        asked = CaseOptions(seed=_seed(seed), short=short, times=times, rate=rate)
         row = _run(case, asked, keep=keep)
         if twice and row.broken and row.broken == row.late:
-            again = Asked(seed=_seed(seed), short=short, times=times, rate=rate)
+            again = CaseOptions(seed=_seed(seed), short=short, times=times, rate=rate)
+            typer.echo(f"REPEATED {case.name}: all that broke was too late: {'; '.join(row.late)}")
             first, row = row, _run(case, again, keep=keep)
             row.facts.append(f"at the first try (seed {first.seed}): {'; '.join(first.broken)}")
         rows.append(row)
@@ -83,7 +84,7 @@ def _chosen(names: list[str], *, short: bool) -> list[Case]:
     return [case for case in CASES if case.short] if short else list(CASES)
 
 
-def _run(case: Case, asked: Asked, *, keep: bool) -> Row:
+def _run(case: Case, asked: CaseOptions, *, keep: bool) -> Row:
     home = Path(tempfile.mkdtemp(prefix=f"pulse-{case.name}-"))
     home.chmod(0o755)
     typer.echo(f"{case.name} (seed {asked.seed}) ...")
@@ -103,7 +104,7 @@ def _run(case: Case, asked: Asked, *, keep: bool) -> Row:
     return row
 
 
-async def _run_unless_told(case: Case, home: Path, asked: Asked) -> Row:
+async def _run_unless_told(case: Case, home: Path, asked: CaseOptions) -> Row:
     """SIGTERM ends it as Ctrl-C does: what it started is ended, what it mounted unmounted."""
     running = asyncio.ensure_future(run_case(case, home, asked))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.faults.scene import NotHere
+from tests.faults.case import CaseUnavailable
 
 _BLOCK: Final = b"\0" * 65_536
 
@@ -57,11 +57,11 @@ class SmallDisk:
 
 def _mount(path: Path, megabytes: int) -> None:
     if os.geteuid() != 0 or shutil.which("mount") is None:
-        raise NotHere("only root may mount a small disk")
+        raise CaseUnavailable("only root may mount a small disk")
     options = f"size={megabytes}m,mode=700"
     mounted = _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path))
     if mounted.returncode != 0:
-        raise NotHere(f"no small disk can be mounted: {mounted.stderr.strip()}")
+        raise CaseUnavailable(f"no small disk can be mounted: {mounted.stderr.strip()}")
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

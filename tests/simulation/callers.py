@@ -11,7 +11,7 @@ from pulse.errors import PulseError
 from pulse.eventstore import LogPage
 from pulse.postgres import DatabaseUnavailable
 from pulse.projections.order_view import OrderView
-from tests.simulation.witness import require
+from tests.simulation.invariants import require
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process

@@ -16,8 +16,8 @@ from pulse.workers.timeouts import TimeoutMonitor
 from tests.simulation.loop import ProcessLoop
 from tests.simulation.memory.connection import MemoryDatabase
 from tests.simulation.memory.server import EPOCH
+from tests.simulation.network import FaultyNetwork
 from tests.simulation.presence import SimulatedPresence
-from tests.simulation.wire import Wire
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -39,7 +39,7 @@ class Process:
         self.works = works
         self.loop = ProcessLoop(world, rate=_within(world, 1.0, _MOST_DRIFT))
         self.log_advanced, self.queue_advanced = WakeUp(), WakeUp()
-        self.wire = Wire(world, self)
+        self.wire = FaultyNetwork(world, self)
         self.presence = SimulatedPresence(world, self)
         self._world = world
         self._offset = timedelta(seconds=_within(world, 0.0, _MOST_OFFSET_SECONDS))

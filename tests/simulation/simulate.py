@@ -12,8 +12,8 @@ import structlog
 
 from pulse import retry
 from pulse.application import origin
+from tests.simulation.invariants import InvariantBroken
 from tests.simulation.planted import NOTHING, Planted
-from tests.simulation.witness import Broken
 from tests.simulation.world import World
 
 
@@ -38,7 +38,7 @@ def simulate(seed: int, planted: Planted = NOTHING, trace: list[str] | None = No
     with _seeded(world, seed), planted:
         try:
             world.run()
-        except (Broken, AssertionError) as broken:
+        except (InvariantBroken, AssertionError) as broken:
             world.note("BROKEN", "", str(broken))
             return Ran(world, seed, str(broken))
     return Ran(world, seed, None)

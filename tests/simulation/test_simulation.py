@@ -9,6 +9,8 @@ import pytest
 from tests.simulation.simulate import Ran, simulate
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.simulation
+
 SCHEDULES = 700
 WHERE_IT_HURTS = (
     "CRASH",

@@ -7,11 +7,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.callers import LogReader, PersistentCaller, requested
-from tests.simulation.disasters import DISASTERS
+from tests.simulation.invariants import InvariantBroken, Invariants, require
 from tests.simulation.memory.server import Result
+from tests.simulation.outages import OUTAGES
 from tests.simulation.process import Process
 from tests.simulation.profile import FATES, QUIET_SECONDS, Faults, draw
-from tests.simulation.witness import Broken, Invariants, require
 
 if TYPE_CHECKING:
     from tests.simulation.planted import Planted
@@ -50,7 +50,7 @@ class World:
         """Run to rest.
 
         Raises:
-            Broken: an invariant does not hold.
+            InvariantBroken: an invariant does not hold.
         """
         for process in self.processes:
             process.start()
@@ -108,7 +108,7 @@ class World:
     def service_ended(self, task: "asyncio.Task[None]") -> None:
         """No service ends by itself."""
         if not task.cancelled() and task.exception() is not None:
-            raise Broken(f"a service crashed: {task.exception()!r}") from task.exception()
+            raise InvariantBroken(f"a service crashed: {task.exception()!r}") from task.exception()
 
     def _callers(self) -> Any:
         for number in range(self.profile.orders):
@@ -142,7 +142,7 @@ class World:
     def _strike(self, kind: str, process: Process) -> str:
         if kind in FATES:
             return kind
-        act = DISASTERS[kind]
+        act = OUTAGES[kind]
         self.after(self.random.random() * _STRIKE_SECONDS, lambda: act(self, process))
         return ""
 
@@ -157,7 +157,7 @@ class World:
             if self._at_rest():
                 return
             if self.now > deadline:
-                raise Broken(f"not at rest {QUIET_SECONDS:g} s after the last fault")
+                raise InvariantBroken(f"not at rest {QUIET_SECONDS:g} s after the last fault")
 
     def _at_rest(self) -> bool:
         """Everybody was answered, every order has its outcome, all is projected and read."""

@@ -19,9 +19,9 @@ from pulse.domain import (
     order_id_for,
 )
 from pulse.eventstore import MOST_SCANNED, RecordedEvent
-from pulse.http.answers import PlacedOrder
 from pulse.http.bodies import read_order
 from pulse.http.errors import answer_for
+from pulse.http.responses import PlacedOrder
 from pulse.projections.lists import ScheduledSlice
 from pulse.projections.order_view import OrderView
 from tests.support import documents

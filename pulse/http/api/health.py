@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from pulse.application.notices import Notice
 from pulse.application.readiness import Readiness
-from pulse.http.answers import Health, Hello
 from pulse.http.errors import NotReady
+from pulse.http.responses import Health, Hello
 
 HELLO: Final = "Hello from Pulse"
 Count = Annotated[int, Meta(ge=0)]
@@ -27,15 +27,18 @@ class ProcessReady(msgspec.Struct, frozen=True, kw_only=True):
             "process has any"
         ),
     ]
-    parked_orders: Annotated[Count, Meta(description="set aside for a person")] | None
-    orders_for_newer_code: Annotated[Count, Meta(description="waiting for a newer process")] | None
+    parked_orders: Annotated[Count, Meta(description="orders that need a person")] | None
+    orders_for_newer_code: (
+        Annotated[Count, Meta(description="orders that wait for a newer process")] | None
+    )
     notices: Annotated[
-        tuple[Notice, ...], Meta(description="what a person should see though this process works")
+        tuple[Notice, ...],
+        Meta(description="what a person should know although this process is ready"),
     ]
 
 
 def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
-    """The routes that tell how the process is."""
+    """The routes for health, readiness and hello."""
 
     @get(
         "/health",

@@ -1,4 +1,4 @@
-"""What the API answers about orders besides the hot paths: a batch, and one order's history."""
+"""The routes for orders besides the hot paths: place a batch, read one order's events."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,15 +13,15 @@ from pulse.application.event_view import EventView
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import Placed
 from pulse.domain import OrderSpec
-from pulse.http.answers import PlacedOrder, order_id_of
 from pulse.http.asgi import Scope, caller_in, trace_in
 from pulse.http.bodies import decode_batch, read_order, receive_json
 from pulse.http.errors import ErrorResponse, answer_for
 from pulse.http.limits import MAX_BATCH_BYTES
+from pulse.http.responses import PlacedOrder, order_id_of
 
 
 class BatchResult(msgspec.Struct, frozen=True):
-    """One order of a batch, answered as its own POST would have been."""
+    """The result of one order of a batch, as its own POST would have had it."""
 
     status: Annotated[int, msgspec.Meta(ge=200, le=503)]
     body: Annotated[
@@ -51,7 +51,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
-    """The routes, over these use cases."""
+    """The routes over these use cases."""
 
     @post(
         "/internal/orders/batch",
@@ -94,7 +94,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
 async def _place_each(
     orders: InProcessOrders, batch: Sequence[bytes], scope: Scope
 ) -> list[BatchResult]:
-    """Every order of a batch, each answered as its own POST would have been."""
+    """Place every order of a batch, each with the result that its own POST would have had."""
     read = [_read(body) for body in batch]
     specs = [one for one in read if isinstance(one, OrderSpec)]
     placed = iter(await orders.place_each(specs, caller_in(scope), trace_in(scope)))

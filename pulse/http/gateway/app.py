@@ -5,7 +5,6 @@ from typing import cast
 from litestar import Litestar, get
 
 from pulse.application.orders import Orders
-from pulse.http.answers import Health, Hello
 from pulse.http.asgi import ASGIApp
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
@@ -13,10 +12,11 @@ from pulse.http.gateway.document import HELLO, ORDERS_READ, ORDERS_WRITE, docume
 from pulse.http.hot_paths import HotPaths
 from pulse.http.openapi.page import explaining_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
+from pulse.http.responses import Health, Hello
 
 
 def create_gateway(orders: Orders) -> ASGIApp:
-    """The gateway over these use cases. It needs its auth middleware, or orders are refused."""
+    """The gateway over these use cases. Calls about orders fail without the auth middleware."""
     hot_paths = HotPaths(
         "/api/orders",
         orders,
@@ -34,7 +34,7 @@ def create_gateway(orders: Orders) -> ASGIApp:
         openapi_config=None,
         logging_config=None,
     )
-    return hot_paths.before(cast("ASGIApp", framework))
+    return hot_paths.wrap(cast("ASGIApp", framework))
 
 
 @get(

@@ -7,31 +7,31 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests.faults.case import Case, CaseRun
 from tests.faults.checks import check_all, until_quiet
-from tests.faults.house import House, open_house
+from tests.faults.deployment import Deployment, open_deployment
 from tests.faults.ledger import Known
 from tests.faults.node import Node
-from tests.faults.scene import Case, Scene
 from tests.support.processes import ROOT, environment
 
 _RATE: Final = 80.0
 _LOAD_SECONDS: Final = 4.0
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Back up while orders pour in; then start Pulse on what was restored."""
-    for number in range(scene.times):
-        home = scene.home / str(number)
+    for number in range(case_run.times):
+        home = case_run.home / str(number)
         home.mkdir(mode=0o711)
         source, restored = Node(home / "source"), Node(home / "restored")
         try:
             await asyncio.to_thread(_begin, source)
-            known = await _load_and_copy(scene, home, source, restored)
+            known = await _load_and_copy(case_run, home, source, restored)
             begun = time.monotonic()
             await asyncio.to_thread(restored.start)
-            await _go_on(scene, home, restored, known)
-            scene.recovered(time.monotonic() - begun)
-            scene.injected()
+            await _go_on(case_run, home, restored, known)
+            case_run.recovered(time.monotonic() - begun)
+            case_run.injected()
         finally:
             for node in (source, restored):
                 await asyncio.to_thread(node.stop_immediately)
@@ -43,57 +43,61 @@ def _begin(node: Node) -> None:
 
 
 async def _load_and_copy(
-    scene: Scene, home: Path, source: Node, restored: Node
+    case_run: CaseRun, home: Path, source: Node, restored: Node
 ) -> dict[tuple[str, str], Known]:
     """What was accepted before the backup began, which it must hold."""
-    async with open_house(home / "before", scene.random, server=source, workers=1) as house:
-        async with house.caller.load(rate=_RATE):
+    async with open_deployment(
+        home / "before", case_run.random, server=source, workers=1
+    ) as deployment:
+        async with deployment.caller.load(rate=_RATE):
             await asyncio.sleep(_LOAD_SECONDS)
-            known = house.ledger.read()
+            known = deployment.ledger.read()
             await asyncio.to_thread(restored.copy_of, source, follow=False)
             await asyncio.sleep(1)
-        scene.add(await house.reckon())
+        case_run.add(await deployment.reckon())
     return {name: order for name, order in known.items() if order.accepted_as is not None}
 
 
 async def _go_on(
-    scene: Scene, home: Path, restored: Node, known: dict[tuple[str, str], Known]
+    case_run: CaseRun, home: Path, restored: Node, known: dict[tuple[str, str], Known]
 ) -> None:
     """Pulse on the restored server finishes what was under way and takes new orders."""
     rows = await restored.fetch("SELECT max(notification_id) FROM stored_events")
     end_of_backup = int(rows[0][0])
-    async with open_house(
-        home / "after", scene.random, server=restored, apis=1, workers=1
-    ) as house:
-        placed = [await house.caller.place() for _ in range(5)]
+    async with open_deployment(
+        home / "after", case_run.random, server=restored, apis=1, workers=1
+    ) as deployment:
+        placed = [await deployment.caller.place() for _ in range(5)]
         await until_quiet(restored.conninfo)
-        positions = await house.server.fetch(
+        positions = await deployment.server.fetch(
             "SELECT min(notification_id) FROM stored_events WHERE originator_id = ANY (%s)", placed
         )
-        scene.require(
+        case_run.require(
             positions[0][0] > end_of_backup, f"position {positions[0][0]} after {end_of_backup}"
         )
-        verdict = await check_all(restored.conninfo, known | house.ledger.read(), house.readers)
-        scene.require(not verdict.broken, f"restored: {'; '.join(verdict.broken)}")
-        await _verify(scene, house)
-    scene.fact(
+        verdict = await check_all(
+            restored.conninfo, known | deployment.ledger.read(), deployment.readers
+        )
+        case_run.require(not verdict.broken, f"restored: {'; '.join(verdict.broken)}")
+        await _verify(case_run, deployment)
+    case_run.fact(
         f"{len(known):,} orders accepted before the backup, whose log ends at {end_of_backup:,}"
     )
 
 
-async def _verify(scene: Scene, house: House) -> None:
+async def _verify(case_run: CaseRun, deployment: Deployment) -> None:
     """Every stored schedule derived again."""
     ended = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "pulse.cli", "splitter", "verify"],
         cwd=ROOT,
-        env=environment({"database_url": house.server.url}),
+        env=environment({"database_url": deployment.server.url}),
         capture_output=True,
         text=True,
         check=False,
     )
     said = ended.stdout + ended.stderr
-    scene.require(ended.returncode == 0, f"pulse splitter verify: {said[-500:]}")
+    case_run.require(ended.returncode == 0, f"pulse splitter verify: {said[-500:]}")
 
 
 CASE: Final = Case(

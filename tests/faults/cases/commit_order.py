@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from pulse.postgres import PostgresLimits
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
-from tests.faults.scene import Case, Scene
+from tests.faults.case import Case, CaseRun
 from tests.integration.library.stock import stock_recorder
 
 _WRITERS: Final = 4
@@ -33,30 +33,35 @@ CREATE TRIGGER be_slow BEFORE INSERT ON stored_events
 """Holds a writer of that topic up between taking its id and its commit."""
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Pulse under load beside the library's own writers on one log; then the control."""
-    async with scene.house(apis=2, workers=1, readers=2) as house, house.caller.load(rate=_RATE):
-        missed, stored = await _disorder(scene, house.server.conninfo, rounds=scene.times)
-        scene.injected(scene.times)
-        rolled_back = await house.server.fetch(
+    async with (
+        case_run.deployment(apis=2, workers=1, readers=2) as deployment,
+        deployment.caller.load(rate=_RATE),
+    ):
+        missed, stored = await _disorder(
+            case_run, deployment.server.conninfo, rounds=case_run.times
+        )
+        case_run.injected(case_run.times)
+        rolled_back = await deployment.server.fetch(
             "SELECT max(notification_id) - count(*) FROM stored_events"
         )
-        control = make_conninfo(house.server.conninfo, dbname="control")
-        await house.server.fetch("CREATE DATABASE control")
+        control = make_conninfo(deployment.server.conninfo, dbname="control")
+        await deployment.server.fetch("CREATE DATABASE control")
         await Migrations(REVISIONS).migrate(control, PostgresLimits())
         missed_by_control, of = await _disorder(
-            scene, control, rounds=min(scene.times, _CONTROL_ROUNDS), db_functions=True
+            case_run, control, rounds=min(case_run.times, _CONTROL_ROUNDS), db_functions=True
         )
-    scene.row.skipped += missed
-    scene.fact(f"{stored:,} events stored, {rolled_back[0][0]:,} ids rolled back")
-    scene.fact(f"control, the library's db functions on: {missed_by_control} of {of:,} missed")
-    scene.require(missed == 0, f"a checkpointing reader missed {missed} events")
-    scene.require(rolled_back[0][0] > 0, "no id was rolled back")
-    scene.require(missed_by_control > 0, "the control missed nothing: this case cannot fail")
+    case_run.row.skipped += missed
+    case_run.fact(f"{stored:,} events stored, {rolled_back[0][0]:,} ids rolled back")
+    case_run.fact(f"control, the library's db functions on: {missed_by_control} of {of:,} missed")
+    case_run.require(missed == 0, f"a checkpointing reader missed {missed} events")
+    case_run.require(rolled_back[0][0] > 0, "no id was rolled back")
+    case_run.require(missed_by_control > 0, "the control missed nothing: this case cannot fail")
 
 
 async def _disorder(
-    scene: Scene, conninfo: str, *, rounds: int, db_functions: bool = False
+    case_run: CaseRun, conninfo: str, *, rounds: int, db_functions: bool = False
 ) -> tuple[int, int]:
     """Write in disorder; how many events a checkpointing reader missed, and of how many."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -70,7 +75,7 @@ async def _disorder(
         seen = stack.enter_context(_checkpointing_reader(conninfo))
         async with asyncio.TaskGroup() as writing:
             for writer in writers:
-                random = Random(scene.random.random())
+                random = Random(case_run.random.random())
                 writing.create_task(asyncio.to_thread(_write, writer, conninfo, each, random))
     with psycopg.connect(conninfo) as connection:
         rows = connection.execute("SELECT notification_id FROM stored_events").fetchall()

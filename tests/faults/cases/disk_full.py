@@ -13,10 +13,10 @@ import psycopg
 from psycopg import sql
 
 from pulse.postgres.embedded import EmbeddedServerError
-from tests.faults.asker import asking
 from tests.faults.caller import Answer
-from tests.faults.house import DESK, House
-from tests.faults.scene import Case, Scene
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import DESK, Deployment
+from tests.faults.poller import asking
 from tests.faults.server import Server
 from tests.faults.small_disk import SmallDisk
 
@@ -33,75 +33,77 @@ _NO_CHECKPOINTS: Final = {"max_wal_size": "4GB", "checkpoint_timeout": "1h"}
 """A checkpoint would recycle old segments, and no new one ever be needed."""
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Each disk is filled up under load and given space again, half of the times the one."""
-    await _log_full(scene, -(-scene.times // 2))
-    if scene.times > 1:
-        await _wal_full(scene, scene.times // 2)
+    await _log_full(case_run, -(-case_run.times // 2))
+    if case_run.times > 1:
+        await _wal_full(case_run, case_run.times // 2)
 
 
-async def _log_full(scene: Scene, times: int) -> None:
+async def _log_full(case_run: CaseRun, times: int) -> None:
     """Orders are refused, everything else goes on."""
-    home = scene.home / "log"
+    home = case_run.home / "log"
     async with (
         SmallDisk.mounted(home / "disk", megabytes=64) as disk,
         Server.running(home / "postgres") as server,
     ):
         disk.give_to_owner_of(server.cluster)
         await _move_log(server, disk.path)
-        async with scene.house("log", server=server, caller=_CALLER) as house:
-            lists = f"{house.apis[0].url}/internal/orders?limit=1"
-            events = f"{house.apis[1].url}/internal/events?after=0&limit=1"
+        async with case_run.deployment("log", server=server, caller=_CALLER) as deployment:
+            lists = f"{deployment.apis[0].url}/internal/orders?limit=1"
+            events = f"{deployment.apis[1].url}/internal/events?after=0&limit=1"
             async with (
-                house.caller.load(rate=_RATE),
+                deployment.caller.load(rate=_RATE),
                 asking(lists, DESK, rate=_ASKED_A_SECOND) as asked,
                 asking(events, DESK, rate=_ASKED_A_SECOND) as read,
             ):
                 for _ in range(times):
-                    await _fill_for_a_while(scene, house, disk)
+                    await _fill_for_a_while(case_run, deployment, disk)
                     disk.free()
-                    scene.recovered(await house.until_served())
-            _judge_orders(scene, "the log's disk full", house)
+                    case_run.recovered(await deployment.until_served())
+            _judge_orders(case_run, "the log's disk full", deployment)
             others = [answer for answer in (*asked, *read) if answer.status != 200]
-            scene.require(not others, f"{len(others)} reads refused, only the log's disk full")
-            scene.fact(f"the log's disk full: {len(asked) + len(read)} reads answered meanwhile")
+            case_run.require(not others, f"{len(others)} reads refused, only the log's disk full")
+            case_run.fact(f"the log's disk full: {len(asked) + len(read)} reads answered meanwhile")
 
 
-async def _wal_full(scene: Scene, times: int) -> None:
+async def _wal_full(case_run: CaseRun, times: int) -> None:
     """Postgres panics and may not even come up again until there is space."""
-    home = scene.home / "wal"
+    home = case_run.home / "wal"
     async with (
         SmallDisk.mounted(home / "disk", megabytes=512) as disk,
         Server.running(home / "postgres", **_NO_CHECKPOINTS) as server,
     ):
         disk.give_to_owner_of(server.cluster)
         await _move_wal(server, disk.path)
-        async with scene.house("wal", server=server, caller=_CALLER) as house:
-            async with house.caller.load(rate=_RATE):
+        async with case_run.deployment("wal", server=server, caller=_CALLER) as deployment:
+            async with deployment.caller.load(rate=_RATE):
                 for _ in range(times):
                     using_up = asyncio.ensure_future(_use_up_segments(server))
                     try:
-                        await _fill_for_a_while(scene, house, disk)
+                        await _fill_for_a_while(case_run, deployment, disk)
                     finally:
                         using_up.cancel()
                     down = server.is_down
                     disk.free()
                     await _until_up(server)
-                    scene.fact(f"the WAL's disk full: Postgres {'ended' if down else 'restarted'}")
-                    scene.recovered(await house.until_served())
-            _judge_orders(scene, "the WAL's disk full", house)
+                    case_run.fact(
+                        f"the WAL's disk full: Postgres {'ended' if down else 'restarted'}"
+                    )
+                    case_run.recovered(await deployment.until_served())
+            _judge_orders(case_run, "the WAL's disk full", deployment)
 
 
-async def _fill_for_a_while(scene: Scene, house: House, disk: SmallDisk) -> None:
+async def _fill_for_a_while(case_run: CaseRun, deployment: Deployment, disk: SmallDisk) -> None:
     """Back after the disk has been full for a while, counted from the first refusal on."""
-    await asyncio.sleep(scene.random.uniform(0.5, 1.5))
-    before = len(house.caller.answers)
+    await asyncio.sleep(case_run.random.uniform(0.5, 1.5))
+    before = len(deployment.caller.answers)
     await asyncio.to_thread(disk.fill)
     async with asyncio.timeout(_NOTICED_SECONDS):
-        while not _refused(house.caller.answers[before:]):
+        while not _refused(deployment.caller.answers[before:]):
             await asyncio.to_thread(disk.fill)  # Postgres may have freed some by itself
             await asyncio.sleep(0.1)
-    scene.injected()
+    case_run.injected()
     await asyncio.sleep(_FULL_SECONDS)
 
 
@@ -109,19 +111,21 @@ def _refused(answers: Sequence[Answer]) -> list[Answer]:
     return [answer for answer in answers if answer.status == _UNAVAILABLE]
 
 
-def _judge_orders(scene: Scene, what: str, house: House) -> None:
+def _judge_orders(case_run: CaseRun, what: str, deployment: Deployment) -> None:
     """Nobody sees anything but an order accepted or a 503 in time; nobody restarted Pulse."""
-    answers = house.caller.answers
-    others = {status for status in house.caller.statuses if status not in {200, 201, _UNAVAILABLE}}
-    scene.require(not others, f"{what}: orders were answered {sorted(others)}")
+    answers = deployment.caller.answers
+    others = {
+        status for status in deployment.caller.statuses if status not in {200, 201, _UNAVAILABLE}
+    }
+    case_run.require(not others, f"{what}: orders were answered {sorted(others)}")
     slowest = max(answer.seconds for answer in answers)
-    scene.require(slowest < _POST_SECONDS, f"{what}: an answer after {slowest:.2f} s")
-    scene.fact(
+    case_run.require(slowest < _POST_SECONDS, f"{what}: an answer after {slowest:.2f} s")
+    case_run.fact(
         f"{what}: {len(_refused(answers))} of {len(answers)} requests refused, "
         f"the slowest answer after {slowest:.2f} s"
     )
-    ended = [member for member in house.members if member.ended]
-    scene.require(not ended, f"{what}: {len(ended)} processes of Pulse ended")
+    ended = [member for member in deployment.members if member.ended]
+    case_run.require(not ended, f"{what}: {len(ended)} processes of Pulse ended")
 
 
 async def _move_log(server: Server, disk: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Final, LiteralString
 import psycopg
 
 from pulse.eventstore import LOG_LOCK
-from tests.faults.asker import asking
 from tests.faults.caller import Answer
-from tests.faults.house import DESK, House
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import DESK, Deployment
+from tests.faults.poller import asking
 from tests.faults.report import quantile
-from tests.faults.scene import Case, Scene
 
 _RATE: Final = 60.0
 _ASKED_A_SECOND: Final = 100.0
@@ -43,8 +43,8 @@ class Judge:
     takes, and it is granted to the refusals on top. Where nobody else works it is next to nothing.
     """
 
-    def __init__(self, scene: Scene, idle: Sequence[Answer]) -> None:
-        self.scene = scene
+    def __init__(self, case_run: CaseRun, idle: Sequence[Answer]) -> None:
+        self.case_run = case_run
         self._idle = idle
 
     def hold(
@@ -66,18 +66,18 @@ class Judge:
         slowest = max((answer.seconds for answer in asked), default=0.0)
         p99 = quantile(later, 0.99) or 0.0
         idle = quantile([answer.seconds for answer in _within(self._idle, span)], 0.99) or 0.0
-        self.scene.fact(
+        self.case_run.fact(
             f"{what}: {len(refused)} of {len(asked)} refused, slowest answer {slowest:.2f} s; of"
             f" {len(later)} asked once it was known p99 {_ms(p99)}, most"
             f" {_ms(max(later, default=0.0))} (an idle process beside: p99 {_ms(idle)})"
         )
-        require = self.scene.require
+        require = self.case_run.require
         require(other <= {_UNAVAILABLE}, f"{what}: answered {sorted(other)}")
         require(bool(later), f"{what}: nothing was refused once it was known")
-        self.scene.require_in_time(
+        self.case_run.require_in_time(
             p99 < _MOST_REFUSAL_SECONDS + idle, f"{what}: refusals p99 {_ms(p99)}"
         )
-        self.scene.require_in_time(
+        self.case_run.require_in_time(
             slowest < most_seconds + _SLACK_SECONDS + idle, f"{what}: {slowest:.2f} s"
         )
 
@@ -86,91 +86,96 @@ def _within(answers: Sequence[Answer], span: tuple[float, float]) -> list[Answer
     return [answer for answer in answers if span[0] <= answer.sent_at < span[1]]
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Each of the four for a while, under load; after each Pulse must serve again by itself."""
-    async with scene.house(
+    async with case_run.deployment(
         settings={"pool_size": 2},
         server_options={"max_connections": str(_CONNECTIONS)},
         caller={"gives_up": 0.98},
-    ) as house:
-        await house.until_served()
-        bystander = house.add("gateway")
-        await house.start(bystander)
+    ) as deployment:
+        await deployment.until_served()
+        bystander = deployment.add("gateway")
+        await deployment.start(bystander)
         async with asking(f"{bystander.url}/health", {}, rate=_ASKED_A_SECOND / 2) as idle:
-            judge = Judge(scene, idle)
-            await _log_locked(judge, house, 7.0 if scene.short else 30.0)
-            if not scene.short:
-                await _appends_locked(judge, house, 10.0)
-                await _pool_stuck(judge, house, 15.0)
-                await _no_connections(judge, house, 12.0)
+            judge = Judge(case_run, idle)
+            await _log_locked(judge, deployment, 7.0 if case_run.short else 30.0)
+            if not case_run.short:
+                await _appends_locked(judge, deployment, 10.0)
+                await _pool_stuck(judge, deployment, 15.0)
+                await _no_connections(judge, deployment, 12.0)
 
 
-async def _log_locked(judge: Judge, house: House, seconds: float) -> None:
-    api = f"{house.apis[0].url}/internal"
-    log, one = f"{api}/events?limit=1", f"{api}/orders/{await house.caller.place()}"
+async def _log_locked(judge: Judge, deployment: Deployment, seconds: float) -> None:
+    api = f"{deployment.apis[0].url}/internal"
+    log, one = f"{api}/events?limit=1", f"{api}/orders/{await deployment.caller.place()}"
     async with (
-        house.caller.load(rate=_RATE),
+        deployment.caller.load(rate=_RATE),
         asking(log, DESK, rate=_ASKED_A_SECOND) as read,
         asking(one, DESK, rate=_ASKED_A_SECOND) as read_order,
     ):
-        async with _holding(judge.scene, house, _LOCK_TABLE) as since:
+        async with _holding(judge.case_run, deployment, _LOCK_TABLE) as since:
             await asyncio.sleep(seconds)
             until = time.monotonic()
-        await _recover(judge.scene, house)
-    judge.hold("orders, the log locked", house.caller.answers, (since, until), _POST_SECONDS)
+        await _recover(judge.case_run, deployment)
+    judge.hold("orders, the log locked", deployment.caller.answers, (since, until), _POST_SECONDS)
     judge.hold("reads of the log, it locked", read, (since, until), _READ_SECONDS)
     judge.hold("reads of an order, the log locked", read_order, (since, until), _READ_SECONDS)
 
 
-async def _appends_locked(judge: Judge, house: House, seconds: float) -> None:
-    async with house.caller.load(rate=_RATE):
-        async with _holding(judge.scene, house, _LOCK_APPENDS) as since:
+async def _appends_locked(judge: Judge, deployment: Deployment, seconds: float) -> None:
+    async with deployment.caller.load(rate=_RATE):
+        async with _holding(judge.case_run, deployment, _LOCK_APPENDS) as since:
             await asyncio.sleep(seconds)
             until = time.monotonic()
-        await _recover(judge.scene, house)
-    judge.hold("orders, appends locked", house.caller.answers, (since, until), _POST_SECONDS)
+        await _recover(judge.case_run, deployment)
+    judge.hold("orders, appends locked", deployment.caller.answers, (since, until), _POST_SECONDS)
 
 
-async def _pool_stuck(judge: Judge, house: House, seconds: float) -> None:
+async def _pool_stuck(judge: Judge, deployment: Deployment, seconds: float) -> None:
     """Both pooled connections wait for the queue's table; orders need neither."""
-    lists = f"{house.apis[0].url}/internal/orders?limit=1"
-    async with house.caller.load(rate=_RATE), asking(lists, DESK, rate=_ASKED_A_SECOND) as asked:
-        async with _holding(judge.scene, house, _LOCK_QUEUE) as since:
+    lists = f"{deployment.apis[0].url}/internal/orders?limit=1"
+    async with (
+        deployment.caller.load(rate=_RATE),
+        asking(lists, DESK, rate=_ASKED_A_SECOND) as asked,
+    ):
+        async with _holding(judge.case_run, deployment, _LOCK_QUEUE) as since:
             await asyncio.sleep(seconds)
             until = time.monotonic()
-        await _recover(judge.scene, house)
+        await _recover(judge.case_run, deployment)
     judge.hold("lists, every connection stuck", asked, (since, until), _READ_SECONDS)
-    placed = [answer for answer in house.caller.answers if since <= answer.sent_at < until]
+    placed = [answer for answer in deployment.caller.answers if since <= answer.sent_at < until]
     refused = sum(answer.status == _UNAVAILABLE for answer in placed)
-    judge.scene.require(refused == 0, f"{refused} of {len(placed)} orders refused, the pool stuck")
+    judge.case_run.require(
+        refused == 0, f"{refused} of {len(placed)} orders refused, the pool stuck"
+    )
 
 
-async def _no_connections(judge: Judge, house: House, seconds: float) -> None:
+async def _no_connections(judge: Judge, deployment: Deployment, seconds: float) -> None:
     """Every connection of Pulse's is cut while it is frozen, and all places are taken."""
-    lists = f"{house.apis[0].url}/internal/orders?limit=1"
-    frozen = house.of_kind("api", "worker")
+    lists = f"{deployment.apis[0].url}/internal/orders?limit=1"
+    frozen = deployment.of_kind("api", "worker")
     async with AsyncExitStack() as load:
         async with AsyncExitStack() as taken:
             for member in frozen:
                 member.freeze()
-            await _take_all(house, taken)
+            await _take_all(deployment, taken)
             for member in frozen:
                 member.thaw()
             await asyncio.sleep(_THAWED_SECONDS)
-            judge.scene.injected()
+            judge.case_run.injected()
             since = time.monotonic()
-            await load.enter_async_context(house.caller.load(rate=_RATE))
+            await load.enter_async_context(deployment.caller.load(rate=_RATE))
             asked = await load.enter_async_context(asking(lists, DESK, rate=_ASKED_A_SECOND))
             await asyncio.sleep(seconds)
             until = time.monotonic()
-        await _recover(judge.scene, house)
-    judge.hold("orders, no connections", house.caller.answers, (since, until), _POST_SECONDS)
+        await _recover(judge.case_run, deployment)
+    judge.hold("orders, no connections", deployment.caller.answers, (since, until), _POST_SECONDS)
     judge.hold("lists, no connections", asked, (since, until), _READ_SECONDS)
 
 
-async def _take_all(house: House, taken: AsyncExitStack) -> None:
+async def _take_all(deployment: Deployment, taken: AsyncExitStack) -> None:
     connect = psycopg.AsyncConnection.connect
-    first = await connect(house.server.conninfo, autocommit=True)
+    first = await connect(deployment.server.conninfo, autocommit=True)
     await taken.enter_async_context(first)
     await first.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -178,24 +183,26 @@ async def _take_all(house: House, taken: AsyncExitStack) -> None:
     )
     with contextlib.suppress(psycopg.OperationalError):
         for _ in range(_CONNECTIONS):
-            connection = await connect(house.server.conninfo, autocommit=True)
+            connection = await connect(deployment.server.conninfo, autocommit=True)
             await taken.enter_async_context(connection)
 
 
 @asynccontextmanager
-async def _holding(scene: Scene, house: House, lock: LiteralString) -> AsyncIterator[float]:
+async def _holding(
+    case_run: CaseRun, deployment: Deployment, lock: LiteralString
+) -> AsyncIterator[float]:
     """Hold that lock in the block; since when (monotonic)."""
-    async with await psycopg.AsyncConnection.connect(house.server.conninfo) as connection:
+    async with await psycopg.AsyncConnection.connect(deployment.server.conninfo) as connection:
         await connection.execute(lock)
-        scene.injected()
+        case_run.injected()
         yield time.monotonic()
         await connection.rollback()
 
 
-async def _recover(scene: Scene, house: House) -> None:
-    seconds = await house.until_served()
-    scene.recovered(seconds)
-    scene.require(seconds < _MOST_RECOVERY_SECONDS, f"served again only after {seconds:.1f} s")
+async def _recover(case_run: CaseRun, deployment: Deployment) -> None:
+    seconds = await deployment.until_served()
+    case_run.recovered(seconds)
+    case_run.require(seconds < _MOST_RECOVERY_SECONDS, f"served again only after {seconds:.1f} s")
 
 
 def _ms(seconds: float) -> str:

@@ -4,31 +4,31 @@ import asyncio
 import time
 from typing import Final
 
+from tests.faults.case import Case, CaseRun
 from tests.faults.replicated import Replicated
-from tests.faults.scene import Case, Scene
 
 _RATE: Final = 60.0
 _BETWEEN_SECONDS: Final = 2.0
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Fail over and back; each time a new replica is made of the new primary before the next."""
     takeovers: list[float] = []
     async with (
-        Replicated.running(scene.home / "pair") as pair,
-        scene.house(server=pair, apis=2, workers=2) as house,
-        house.caller.load(rate=_RATE),
+        Replicated.running(case_run.home / "pair") as pair,
+        case_run.deployment(server=pair, apis=2, workers=2) as deployment,
+        deployment.caller.load(rate=_RATE),
     ):
-        for _ in range(scene.times):
+        for _ in range(case_run.times):
             await asyncio.sleep(_BETWEEN_SECONDS)
             begun = time.monotonic()
             await pair.fail_over()
             takeovers.append(time.monotonic() - begun)
-            scene.injected()
-            await house.until_served()
-            scene.recovered(time.monotonic() - begun)
+            case_run.injected()
+            await deployment.until_served()
+            case_run.recovered(time.monotonic() - begun)
             await pair.follow()
-    scene.fact(
+    case_run.fact(
         f"of that, until the replica took writes: {min(takeovers):.2f} to {max(takeovers):.2f} s"
     )
 

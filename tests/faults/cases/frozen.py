@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, get_args
 
 from tests.faults.caller import Caller
-from tests.faults.house import House
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import Deployment
+from tests.faults.interruption import InterruptedWorker, Kind, Operation, Point, points_of
 from tests.faults.report import quantile
-from tests.faults.scene import Case, Scene
-from tests.faults.stricken import Kind, Operation, Point, Victim, points_of
 
 _VICTIMS: Final = 20
 _VICTIMS_SHORT: Final = 5
@@ -33,36 +33,42 @@ SELECT (SELECT count(*) FROM order_claims WHERE split_part(claimed_by, ':', 2) =
            AND xact_start < clock_timestamp() - interval '15 s')"""
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Strike one worker after another, under load; each is stricken for 30 s, then goes on."""
-    count = _VICTIMS_SHORT if scene.short else _VICTIMS
+    count = _VICTIMS_SHORT if case_run.short else _VICTIMS
     async with (
-        scene.house(apis=2, workers=1, settings={"batch_size": 2, "pool_size": 4}) as house,
+        case_run.deployment(
+            apis=2, workers=1, settings={"batch_size": 2, "pool_size": 4}
+        ) as deployment,
         AsyncExitStack() as stack,
     ):
         victims = [
-            await stack.enter_async_context(Victim.in_house(house, batch_size=2, pool_size=4))
+            await stack.enter_async_context(
+                InterruptedWorker.in_deployment(deployment, batch_size=2, pool_size=4)
+            )
             for _ in range(count)
         ]
         for first in range(0, count, _STARTED_AT_ONCE):
-            await house.start(*(v.member for v in victims[first : first + _STARTED_AT_ONCE]))
-        async with _bursts(house):
-            await _Strikes(scene, house, victims).make()
+            await deployment.start(*(v.member for v in victims[first : first + _STARTED_AT_ONCE]))
+        async with _bursts(deployment):
+            await _Strikes(case_run, deployment, victims).make()
         late = sum(victim.member.logged.count('"settled_by_another":') for victim in victims)
-        scene.fact(f"{late} batches had an order whose late outcome was refused")
+        case_run.fact(f"{late} batches had an order whose late outcome was refused")
 
 
 class _Strikes:
     """One at a time, so that each is measured; several victims are stricken at once."""
 
-    def __init__(self, scene: Scene, house: House, victims: list[Victim]) -> None:
-        self._scene = scene
-        self._house = house
-        self._well: asyncio.Queue[Victim] = asyncio.Queue()
+    def __init__(
+        self, case_run: CaseRun, deployment: Deployment, victims: list[InterruptedWorker]
+    ) -> None:
+        self._scene = case_run
+        self._deployment = deployment
+        self._well: asyncio.Queue[InterruptedWorker] = asyncio.Queue()
         for victim in victims:
             self._well.put_nowait(victim)
         self._stricken = asyncio.Semaphore(len(victims) - _ALWAYS_WELL)
-        self._seconds = _SECONDS_SHORT if scene.short else _SECONDS
+        self._seconds = _SECONDS_SHORT if case_run.short else _SECONDS
         self._with_claims = 0
 
     async def make(self) -> None:
@@ -75,7 +81,7 @@ class _Strikes:
                 struck_at = await victim.strike(point)
                 self._scene.injected()
                 seeing.create_task(self._see_through(victim, point, struck_at))
-                await _until_completed(self._house)
+                await _until_completed(self._deployment)
                 took = time.monotonic() - struck_at
                 self._scene.recovered(took)
                 if took > _OTHERS_SECONDS:
@@ -99,10 +105,10 @@ class _Strikes:
         random.shuffle(plan)
         return plan
 
-    async def _see_through(self, victim: Victim, point: Point, struck_at: float) -> None:
+    async def _see_through(self, victim: InterruptedWorker, point: Point, struck_at: float) -> None:
         """Its claims are free in time; then it goes on, what it was at is refused, it works."""
         pid = str(victim.member.pid)
-        held = await self._house.server.fetch(_HELD, pid)
+        held = await self._deployment.server.fetch(_HELD, pid)
         self._with_claims += bool(held[0][0])
         if self._seconds > _FREE_SECONDS:
             await asyncio.sleep(struck_at + _FREE_SECONDS - time.monotonic())
@@ -115,22 +121,24 @@ class _Strikes:
         self._stricken.release()
 
     async def _require_free(self, pid: str, point: Point) -> None:
-        claims, transactions = (await self._house.server.fetch(_LEFT, pid, pid))[0]
+        claims, transactions = (await self._deployment.server.fetch(_LEFT, pid, pid))[0]
         self._scene.require(
             not claims and not transactions,
             f"{point}: after {_FREE_SECONDS:g} s {claims} claims and {transactions} transactions",
         )
 
 
-async def _until_completed(house: House) -> None:
+async def _until_completed(deployment: Deployment) -> None:
     """Place an order and return when it is COMPLETED in the read model."""
-    endpoints = house.endpoints()
-    async with Caller.with_endpoints(house.ledger, endpoints, house.random, gives_up=0.0) as caller:
+    endpoints = deployment.endpoints()
+    async with Caller.with_endpoints(
+        deployment.ledger, endpoints, deployment.random, gives_up=0.0
+    ) as caller:
         order_id = await caller.place()
-        house.caller.wrong += caller.wrong
+        deployment.caller.wrong += caller.wrong
     async with asyncio.timeout(60):
         while True:
-            rows = await house.server.fetch(
+            rows = await deployment.server.fetch(
                 "SELECT state FROM order_queue WHERE order_id = %s::text::uuid", str(order_id)
             )
             if rows and rows[0][0] == "COMPLETED":
@@ -139,12 +147,12 @@ async def _until_completed(house: House) -> None:
 
 
 @asynccontextmanager
-async def _bursts(house: House) -> AsyncIterator[None]:
+async def _bursts(deployment: Deployment) -> AsyncIterator[None]:
     """A few orders at once, every half second, so that every worker gets some."""
 
     async def place(over: asyncio.Event) -> None:
         while not over.is_set():
-            await asyncio.gather(*(house.caller.place() for _ in range(_BURST)))
+            await asyncio.gather(*(deployment.caller.place() for _ in range(_BURST)))
             await asyncio.sleep(_BURST_EVERY_SECONDS)
 
     over = asyncio.Event()

@@ -6,11 +6,11 @@ import time
 from collections import Counter
 from typing import Final, get_args
 
-from tests.faults.at_work import KINDS, Role, Watch, pressure
+from tests.faults.activity import KINDS, ActivityWatch, Role, pressure
 from tests.faults.caller import Caller
-from tests.faults.house import House
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import Deployment
 from tests.faults.report import quantile
-from tests.faults.scene import Case, Scene
 
 _ORDERS_A_KILL: Final = 200
 _AT_ONCE: Final = 60
@@ -29,7 +29,7 @@ _WORK: Final = {
 }
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Kill one member after another at work, in each role alike; each starts again in its place.
 
     A victim is frozen for some milliseconds first, to be sure that it still has work in its hands.
@@ -37,54 +37,60 @@ async def run(scene: Scene) -> None:
     kills: Counter[Role] = Counter()
     held: Counter[Role] = Counter()
     async with (
-        scene.house(
+        case_run.deployment(
             apis=2, workers=2, gateways=2, everything=1, settings={"batch_size": _BATCH}
-        ) as house,
-        Watch.over(house) as watch,
-        house.caller.load(rate=_RATE),
+        ) as deployment,
+        ActivityWatch.over(deployment) as watch,
+        deployment.caller.load(rate=_RATE),
     ):
-        for role in itertools.islice(itertools.cycle(get_args(Role)), scene.times):
-            held[role] += await _kill_one(scene, house, watch, role)
+        for role in itertools.islice(itertools.cycle(get_args(Role)), case_run.times):
+            held[role] += await _kill_one(case_run, deployment, watch, role)
             kills[role] += 1
-        await _place_missing(house, scene.times * _ORDERS_A_KILL)
+        await _place_missing(deployment, case_run.times * _ORDERS_A_KILL)
     for role, times in kills.items():
-        scene.fact(f"{role}: {times} kills at work, {held[role]} {_WORK[role]}")
-    p99 = quantile(scene.row.recoveries, 0.99) or 0.0
-    scene.require_in_time(p99 < _MOST_RECOVERY_SECONDS, f"recovery p99 {p99:.2f} s")
+        case_run.fact(f"{role}: {times} kills at work, {held[role]} {_WORK[role]}")
+    p99 = quantile(case_run.row.recoveries, 0.99) or 0.0
+    case_run.require_in_time(p99 < _MOST_RECOVERY_SECONDS, f"recovery p99 {p99:.2f} s")
 
 
-async def _kill_one(scene: Scene, house: House, watch: Watch, role: Role) -> int:
+async def _kill_one(
+    case_run: CaseRun, deployment: Deployment, watch: ActivityWatch, role: Role
+) -> int:
     """Kill whoever is at work in that role; how much work it had in its hands."""
-    async with pressure(house) as over:
-        await asyncio.sleep(scene.random.uniform(0.1, 0.4))
+    async with pressure(deployment) as over:
+        await asyncio.sleep(case_run.random.uniform(0.1, 0.4))
         victim, held = await watch.caught(
             role,
-            house.of_kind(*KINDS[role]),
+            deployment.of_kind(*KINDS[role]),
             least=_LEAST[role],
-            between_statements=scene.random.random() < _BETWEEN_STATEMENTS,
+            between_statements=case_run.random.random() < _BETWEEN_STATEMENTS,
         )
         orders, end = await watch.orders_held_by(victim.pid), await watch.end_of_log()
         victim.kill()
         killed_at = time.monotonic()
         over.set()
-        scene.injected()
-        await asyncio.gather(watch.until_taken_over(victim.pid, orders, end), _until_served(house))
-        scene.recovered(time.monotonic() - killed_at)
-        await house.start(victim)
+        case_run.injected()
+        await asyncio.gather(
+            watch.until_taken_over(victim.pid, orders, end), _until_served(deployment)
+        )
+        case_run.recovered(time.monotonic() - killed_at)
+        await deployment.start(victim)
     return held
 
 
-async def _until_served(house: House) -> None:
+async def _until_served(deployment: Deployment) -> None:
     """A new caller of either kind, who asks again where it is refused, has its order accepted."""
-    endpoints = house.endpoints()
-    async with Caller.with_endpoints(house.ledger, endpoints, house.random, gives_up=0.0) as caller:
+    endpoints = deployment.endpoints()
+    async with Caller.with_endpoints(
+        deployment.ledger, endpoints, deployment.random, gives_up=0.0
+    ) as caller:
         await asyncio.gather(*(caller.place(scope=scope) for scope in {d.scope for d in endpoints}))
-        house.caller.wrong += caller.wrong
+        deployment.caller.wrong += caller.wrong
 
 
-async def _place_missing(house: House, orders: int) -> None:
-    for _ in range(0, orders - len(house.ledger.read()), _AT_ONCE):
-        await asyncio.gather(*(house.caller.place() for _ in range(_AT_ONCE)))
+async def _place_missing(deployment: Deployment, orders: int) -> None:
+    for _ in range(0, orders - len(deployment.ledger.read()), _AT_ONCE):
+        await asyncio.gather(*(deployment.caller.place() for _ in range(_AT_ONCE)))
 
 
 CASE: Final = Case(

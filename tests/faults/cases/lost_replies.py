@@ -5,9 +5,9 @@ import itertools
 from typing import Any, Final
 
 from tests.faults.caller import Caller, Endpoint
-from tests.faults.house import DESK, House
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import DESK, Deployment
 from tests.faults.proxy import Proxy, Sent, Stop
-from tests.faults.scene import Case, Scene
 
 APPEND: Final = "INSERT INTO stored_events"
 _APIS: Final = 4
@@ -25,12 +25,12 @@ class _Cuts:
     times in four.
     """
 
-    def __init__(self, scene: Scene, proxy: Proxy) -> None:
+    def __init__(self, case_run: CaseRun, proxy: Proxy) -> None:
         self.answers_cut: set[int] = set()
         self.requests_cut: set[int] = set()
         self.answer_size = 0
         self.on = False
-        self._scene = scene
+        self._scene = case_run
         self._at = itertools.count()
         proxy.meet = self._meet
         proxy.on_reply = self._learn
@@ -60,50 +60,50 @@ class _Cuts:
         return Stop(reply_bytes=place)
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Orders one after another at each of four APIs; every append is cut, and retried by Pulse."""
     async with (
-        scene.house(apis=1, workers=1) as house,
-        Proxy.before(house.server.conninfo) as proxy,
+        case_run.deployment(apis=1, workers=1) as deployment,
+        Proxy.before(deployment.server.conninfo) as proxy,
     ):
-        cuts = _Cuts(scene, proxy)
-        apis = [house.add("api", database_url=proxy.url) for _ in range(_APIS)]
-        await house.start(*apis)
+        cuts = _Cuts(case_run, proxy)
+        apis = [deployment.add("api", database_url=proxy.url) for _ in range(_APIS)]
+        await deployment.start(*apis)
         endpoints = [Endpoint(api.url, headers=DESK) for api in apis]
         async with Caller.with_endpoints(
-            house.ledger, endpoints, scene.random, gives_up=0.0
+            deployment.ledger, endpoints, case_run.random, gives_up=0.0
         ) as caller:
             for _ in range(_WARM_UP_ORDERS * _APIS):
                 await caller.place()
             cuts.on = True
-            requests = await _place_while_cut(house, endpoints, cuts)
+            requests = await _place_while_cut(deployment, endpoints, cuts)
             cuts.on = False
-            await _post_again(scene, caller, requests)
-            house.caller.wrong += caller.wrong
+            await _post_again(case_run, caller, requests)
+            deployment.caller.wrong += caller.wrong
         await asyncio.gather(*(api.stop() for api in apis))
-        scene.fact(
+        case_run.fact(
             f"answers cut at {len(cuts.answers_cut)} of {cuts.answer_size + 1} places, "
             f"requests at {len(cuts.requests_cut)}; {len(requests)} orders, each posted twice"
         )
-        places = min(cuts.answer_size + 1, scene.times // 2)
-        scene.require(len(cuts.answers_cut) >= places, "not every byte of an answer was cut at")
+        places = min(cuts.answer_size + 1, case_run.times // 2)
+        case_run.require(len(cuts.answers_cut) >= places, "not every byte of an answer was cut at")
 
 
 async def _place_while_cut(
-    house: House, endpoints: list[Endpoint], cuts: _Cuts
+    deployment: Deployment, endpoints: list[Endpoint], cuts: _Cuts
 ) -> list[dict[str, Any]]:
     """One order at a time at each endpoint, so that each has an append, and a cut, of its own."""
     requests: list[dict[str, Any]] = []
 
     async def place_at(endpoint: Endpoint) -> None:
         async with Caller.with_endpoints(
-            house.ledger, [endpoint], house.random, gives_up=0.0
+            deployment.ledger, [endpoint], deployment.random, gives_up=0.0
         ) as caller:
             while cuts.left:
                 requests.append(caller.request())
                 await caller.place(requests[-1])
-            house.caller.wrong += caller.wrong
-            house.caller.answers += caller.answers
+            deployment.caller.wrong += caller.wrong
+            deployment.caller.answers += caller.answers
 
     async with asyncio.TaskGroup() as placing:
         for endpoint in endpoints:
@@ -111,7 +111,7 @@ async def _place_while_cut(
     return requests
 
 
-async def _post_again(scene: Scene, caller: Caller, requests: list[dict[str, Any]]) -> None:
+async def _post_again(case_run: CaseRun, caller: Caller, requests: list[dict[str, Any]]) -> None:
     """The same orders again: each is there already; that its id is the same the ledger shows."""
     before = len(caller.answers)
     left = iter(requests)
@@ -123,9 +123,9 @@ async def _post_again(scene: Scene, caller: Caller, requests: list[dict[str, Any
             refused.extend([] if await caller.place(request) else [key])
 
     await asyncio.gather(*(post() for _ in range(_AT_ONCE)))
-    scene.require(not refused, f"{len(refused)} not accepted: {', '.join(refused[:5])}")
+    case_run.require(not refused, f"{len(refused)} not accepted: {', '.join(refused[:5])}")
     statuses = {answer.status for answer in caller.answers[before:]}
-    scene.require(statuses == {200}, f"posted again, orders were answered {statuses}")
+    case_run.require(statuses == {200}, f"posted again, orders were answered {statuses}")
 
 
 CASE: Final = Case(

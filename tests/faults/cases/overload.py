@@ -19,11 +19,11 @@ from typing import Any, Final, Self
 import msgspec
 import psutil
 
+from tests.faults.case import Case, CaseRun, CaseUnavailable
 from tests.faults.checks import until_quiet
-from tests.faults.flood import GIVEN_UP, UNSENT, Outcome, Plan
-from tests.faults.house import DESK, House
+from tests.faults.deployment import DESK, Deployment
+from tests.faults.open_loop_load import GIVEN_UP, UNSENT, Outcome, Plan
 from tests.faults.report import quantile
-from tests.faults.scene import Case, NotHere, Scene
 from tests.faults.server import Server
 from tests.support.haproxy import HAPROXY, haproxy
 
@@ -48,106 +48,110 @@ _PULSES_CORE: Final = 0
 _CALLERS_CORE: Final = 1
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Find what Pulse bears, then offer it many times that, by new connections and kept ones."""
     if (psutil.cpu_count() or 1) < len({_PULSES_CORE, _CALLERS_CORE}):
-        raise NotHere("a core for Pulse and another for its callers are wanted")
+        raise CaseUnavailable("a core for Pulse and another for its callers are wanted")
     if HAPROXY is None:
-        raise NotHere("HAProxy is wanted")
+        raise CaseUnavailable("HAProxy is wanted")
     async with (
-        scene.house(
+        case_run.deployment(
             apis=1, workers=1, readers=0, settings={"batch_size": _BATCH_SIZE}, caller=_CALLER
-        ) as house,
-        _on_cores(house),
+        ) as deployment,
+        _on_cores(deployment),
     ):
-        api = house.apis[0].port
-        with haproxy(house.home, api, "/health/ready", below="/") as proxy:
-            for keep in (False,) if scene.short else (False, True):
-                await _overload(scene, house, proxy.services_port, keep=keep, each=_ORDERS_EACH)
-        await _overload(scene, house, api, keep=False, each=1)
-        await _forget_who_gave_up(scene, house)
+        api = deployment.apis[0].port
+        with haproxy(deployment.home, api, "/health/ready", below="/") as proxy:
+            for keep in (False,) if case_run.short else (False, True):
+                await _overload(
+                    case_run, deployment, proxy.services_port, keep=keep, each=_ORDERS_EACH
+                )
+        await _overload(case_run, deployment, api, keep=False, each=1)
+        await _forget_who_gave_up(case_run, deployment)
 
 
-async def _forget_who_gave_up(scene: Scene, house: House) -> None:
+async def _forget_who_gave_up(case_run: CaseRun, deployment: Deployment) -> None:
     """Restart the API: the kernel may still bring it orders of callers that are long gone."""
-    api = house.apis[0]
-    scene.require(await api.stop() == 0, "the API did not stop well")
-    await house.start(api)
+    api = deployment.apis[0]
+    case_run.require(await api.stop() == 0, "the API did not stop well")
+    await deployment.start(api)
 
 
-async def _overload(scene: Scene, house: House, port: int, *, keep: bool, each: int) -> None:
+async def _overload(
+    case_run: CaseRun, deployment: Deployment, port: int, *, keep: bool, each: int
+) -> None:
     proxied = each > 1
     kind = f"{'behind HAProxy' if proxied else 'no proxy'}, {'kept' if keep else 'new'} connections"
-    seconds = 3.0 if scene.short else 5.0
-    for times in _TIMES_TOO_MUCH[: scene.times]:
+    seconds = 3.0 if case_run.short else 5.0
+    for times in _TIMES_TOO_MUCH[: case_run.times]:
         # right before each overload: the log grows, and the machine is not alike at all times
-        await until_quiet(house.server.conninfo)
-        plan = _plan(scene, port, keep=keep, each=each, seconds=seconds, at_once=_AT_ONCE)
-        _, peak = await _flood(scene, house, plan)
-        await until_quiet(house.server.conninfo)
-        memory = house.apis[0].memory_bytes
+        await until_quiet(deployment.server.conninfo)
+        plan = _plan(case_run, port, keep=keep, each=each, seconds=seconds, at_once=_AT_ONCE)
+        _, peak = await _flood(case_run, deployment, plan)
+        await until_quiet(deployment.server.conninfo)
+        memory = deployment.apis[0].memory_bytes
         calm_at = time.monotonic()
-        async with house.caller.load(rate=_NORMAL_RATE):
+        async with deployment.caller.load(rate=_NORMAL_RATE):
             await asyncio.sleep(_CALM_SECONDS)
             begun = time.monotonic()
-            plan = _plan(scene, port, keep=keep, each=each, seconds=seconds, rate=peak * times)
-            outcome, rate = await _flood(scene, house, plan)
-            scene.injected()
+            plan = _plan(case_run, port, keep=keep, each=each, seconds=seconds, rate=peak * times)
+            outcome, rate = await _flood(case_run, deployment, plan)
+            case_run.injected()
             await asyncio.sleep(_CALM_SECONDS)
-        calm = quantile(_waits(house, calm_at, begun), 0.99) or 0.0
-        recovered = _recovered_after(outcome, house, max(_AS_BEFORE_SECONDS, 2 * calm))
-        scene.recovered(recovered)
-        grown = house.apis[0].memory_bytes - memory
-        scene.fact(_told(f"{kind}, {times}x", outcome, rate, peak, grown))
-        scene.require(
+        calm = quantile(_waits(deployment, calm_at, begun), 0.99) or 0.0
+        recovered = _recovered_after(outcome, deployment, max(_AS_BEFORE_SECONDS, 2 * calm))
+        case_run.recovered(recovered)
+        grown = deployment.apis[0].memory_bytes - memory
+        case_run.fact(_told(f"{kind}, {times}x", outcome, rate, peak, grown))
+        case_run.require(
             grown < 0.2 * memory + _MORE_MEMORY_BYTES, f"{kind}, {times}x: {grown >> 20} MiB more"
         )
         if proxied:
             offered = _offered(outcome) / (times * peak)
-            scene.require_in_time(
+            case_run.require_in_time(
                 rate >= _LEAST_GOODPUT * peak,
                 f"{kind}, {times}x: goodput {rate / peak:.0%} of peak",
             )
-            scene.require_in_time(
+            case_run.require_in_time(
                 offered >= _LEAST_OFFERED, f"{kind}, {times}x: only {offered:.0%} of that offered"
             )
-            scene.require_in_time(
+            case_run.require_in_time(
                 recovered < _MOST_RECOVERY_SECONDS, f"{kind}, {times}x: slow for {recovered:.2f} s"
             )
-        waited = _waits(house, begun, outcome.ended)
-        scene.fact(
+        waited = _waits(deployment, begun, outcome.ended)
+        case_run.fact(
             f"  a caller beside it: p50 {quantile(waited, 0.5) or 0:.2f} s,"
             f" p99 {quantile(waited, 0.99) or 0:.2f} s; as before after {recovered:.2f} s"
         )
 
 
-def _plan(scene: Scene, port: int, *, each: int, **options: Any) -> Plan:
-    name = f"flood_{scene.random.getrandbits(64):x}"
+def _plan(case_run: CaseRun, port: int, *, each: int, **options: Any) -> Plan:
+    name = f"flood_{case_run.random.getrandbits(64):x}"
     return Plan(port=port, name=name, headers=DESK, orders_each=each, **options)
 
 
-async def _flood(scene: Scene, house: House, plan: Plan) -> tuple[Outcome, float]:
+async def _flood(case_run: CaseRun, deployment: Deployment, plan: Plan) -> tuple[Outcome, float]:
     """One flood and how many of its orders were accepted a second; every one must be stored.
 
     The worker is stopped meanwhile: how much it splits would change from flood to flood. A second
     is one of Pulse's core: what other processes of this machine took of it is left out.
     """
-    (worker,) = house.of_kind("worker")
-    scene.require(await worker.stop() == 0, "the worker did not stop well")
+    (worker,) = deployment.of_kind("worker")
+    case_run.require(await worker.stop() == 0, "the worker did not stop well")
     flooding = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.flood",
+        sys.executable, "-m", "tests.faults.open_loop_load",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     sending = asyncio.ensure_future(flooding.communicate(msgspec.json.encode(plan)))
     await asyncio.sleep(_WARM_SECONDS)
-    begun = _Reading.of(house)
+    begun = _Reading.of(deployment)
     await asyncio.sleep(plan.seconds - _WARM_SECONDS)
-    ended = _Reading.of(house)
+    ended = _Reading.of(deployment)
     said, _ = await sending
-    await house.start(worker)
+    await deployment.start(worker)
     outcome = msgspec.json.decode(said, type=Outcome)
-    await _require_stored(scene, house, outcome)
+    await _require_stored(case_run, deployment, outcome)
     accepted = sum(begun.at <= at < ended.at for at in outcome.accepted_at)
     return outcome, accepted / (ended.core_seconds - begun.core_seconds)
 
@@ -159,10 +163,10 @@ class _Reading(msgspec.Struct, frozen=True):
     core_seconds: float
 
     @classmethod
-    def of(cls, house: House) -> Self:
-        postmaster = _postmaster_of(house)
+    def of(cls, deployment: Deployment) -> Self:
+        postmaster = _postmaster_of(deployment)
         used = 0.0
-        for process in (psutil.Process(house.apis[0].pid), postmaster, *postmaster.children()):
+        for process in (psutil.Process(deployment.apis[0].pid), postmaster, *postmaster.children()):
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
                 used += times.user + times.system
@@ -170,29 +174,31 @@ class _Reading(msgspec.Struct, frozen=True):
         return cls(time.monotonic(), used + core.idle + core.iowait)
 
 
-def _postmaster_of(house: House) -> psutil.Process:
-    assert isinstance(house.server, Server)
-    return house.server.postmaster
+def _postmaster_of(deployment: Deployment) -> psutil.Process:
+    assert isinstance(deployment.server, Server)
+    return deployment.server.postmaster
 
 
-async def _require_stored(scene: Scene, house: House, outcome: Outcome) -> None:
-    rows = await house.server.fetch(
+async def _require_stored(case_run: CaseRun, deployment: Deployment, outcome: Outcome) -> None:
+    rows = await deployment.server.fetch(
         "SELECT originator_id::text FROM stored_events WHERE originator_version = 1"
     )
     lost = set(outcome.accepted.values()) - {order_id for (order_id,) in rows}
-    scene.row.lost += len(lost)
-    scene.require(not lost, f"{len(lost)} of the flood's accepted orders are not stored")
+    case_run.row.lost += len(lost)
+    case_run.require(not lost, f"{len(lost)} of the flood's accepted orders are not stored")
 
 
-def _waits(house: House, begun: float, ended: float) -> list[float]:
-    return [answer.seconds for answer in house.caller.answers if begun <= answer.sent_at < ended]
+def _waits(deployment: Deployment, begun: float, ended: float) -> list[float]:
+    return [
+        answer.seconds for answer in deployment.caller.answers if begun <= answer.sent_at < ended
+    ]
 
 
-def _recovered_after(outcome: Outcome, house: House, as_before: float) -> float:
+def _recovered_after(outcome: Outcome, deployment: Deployment, as_before: float) -> float:
     """Seconds from the last flooding caller's going until whoever asks is answered as before."""
     slow = [
         answer.sent_at + answer.seconds - outcome.gone
-        for answer in house.caller.answers
+        for answer in deployment.caller.answers
         if answer.sent_at >= outcome.ended and answer.seconds > as_before
     ]
     return max(0.0, *slow, 0.0)
@@ -215,10 +221,13 @@ def _told(what: str, outcome: Outcome, rate: float, peak: float, grown: int) -> 
 
 
 @asynccontextmanager
-async def _on_cores(house: House) -> AsyncIterator[None]:
+async def _on_cores(deployment: Deployment) -> AsyncIterator[None]:
     """The API and Postgres share one core, so that one client can be too much for them."""
-    postmaster = _postmaster_of(house)
-    _pin(_PULSES_CORE, [house.apis[0].pid, postmaster.pid, *(c.pid for c in postmaster.children())])
+    postmaster = _postmaster_of(deployment)
+    _pin(
+        _PULSES_CORE,
+        [deployment.apis[0].pid, postmaster.pid, *(c.pid for c in postmaster.children())],
+    )
     before = os.sched_getaffinity(0)
     _pin(_CALLERS_CORE, [os.getpid()])
     try:

@@ -11,8 +11,8 @@ import aiohttp
 
 from pulse.domain import OrderCreated
 from pulse.eventstore import LOG_LOCK
-from tests.faults.house import DESK, House
-from tests.faults.scene import Case, Scene
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import DESK, Deployment
 from tests.support.events import MAPPER, order_created
 from tests.support.processes import ROOT, environment
 
@@ -28,45 +28,45 @@ SELECT percentile_cont(0.99) WITHIN GROUP (
    AND c.notification_id > %s AND c.notification_id <= %s"""
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """The same load without poison and with it; then the events are corrected and retried."""
     async with (
-        scene.house(apis=2, workers=1, caller={"gives_up": 0.0}) as house,
-        house.caller.load(rate=_RATE),
+        case_run.deployment(apis=2, workers=1, caller={"gives_up": 0.0}) as deployment,
+        deployment.caller.load(rate=_RATE),
     ):
         await asyncio.sleep(2)
-        start = await _end_of_log(house)
-        await asyncio.sleep(scene.times * _APART_SECONDS)
-        middle = await _end_of_log(house)
-        poisoned = [order_created(f"poisoned-{n}") for n in range(scene.times)]
+        start = await _end_of_log(deployment)
+        await asyncio.sleep(case_run.times * _APART_SECONDS)
+        middle = await _end_of_log(deployment)
+        poisoned = [order_created(f"poisoned-{n}") for n in range(case_run.times)]
         for created in poisoned:
-            await _poison(house, created)
-            scene.injected()
+            await _poison(deployment, created)
+            case_run.injected()
             await asyncio.sleep(_APART_SECONDS)
-        end = await _end_of_log(house)
+        end = await _end_of_log(deployment)
         await asyncio.sleep(2)
-        ((before, _),) = await house.server.fetch(_P99, start, middle)
-        ((during, orders),) = await house.server.fetch(_P99, middle, end)
-        parked = await _until_parked(house, scene.times)
-        await _mend(house, poisoned)
-    scene.fact(
+        ((before, _),) = await deployment.server.fetch(_P99, start, middle)
+        ((during, orders),) = await deployment.server.fetch(_P99, middle, end)
+        parked = await _until_parked(deployment, case_run.times)
+        await _mend(deployment, poisoned)
+    case_run.fact(
         f"p99 until the outcome: {before * 1000:.0f} ms without poison, {during * 1000:.0f} ms with"
         f" it ({orders:,} orders)"
     )
-    scene.require(parked == scene.times, f"readiness counts {parked} parked orders")
-    scene.require_in_time(
+    case_run.require(parked == case_run.times, f"readiness counts {parked} parked orders")
+    case_run.require_in_time(
         during <= _MOST_TIMES * before + _NOISE_SECONDS, f"p99 rose to {during / before:.1f} times"
     )
 
 
-async def _end_of_log(house: House) -> int:
-    rows = await house.server.fetch("SELECT max(notification_id) FROM stored_events")
+async def _end_of_log(deployment: Deployment) -> int:
+    rows = await deployment.server.fetch("SELECT max(notification_id) FROM stored_events")
     return int(rows[0][0])
 
 
-async def _poison(house: House, created: OrderCreated) -> None:
+async def _poison(deployment: Deployment, created: OrderCreated) -> None:
     """An OrderCreated whose bytes say nothing, appended under the lock of all appends."""
-    await house.server.fetch(
+    await deployment.server.fetch(
         """INSERT INTO stored_events (originator_id, originator_version, topic, state)
            SELECT %s, 1, %s, '{"instrument":'
             WHERE (SELECT pg_advisory_xact_lock(%s)) IS NOT NULL""",
@@ -76,38 +76,38 @@ async def _poison(house: House, created: OrderCreated) -> None:
     )
 
 
-async def _until_parked(house: House, count: int) -> int:
+async def _until_parked(deployment: Deployment, count: int) -> int:
     """How many parked orders readiness counts, once those are all or a while has gone by."""
     deadline = time.monotonic() + 20
-    while (found := await _parked(house)) != count and time.monotonic() < deadline:
+    while (found := await _parked(deployment)) != count and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     return found
 
 
-async def _parked(house: House) -> int:
+async def _parked(deployment: Deployment) -> int:
     async with (
         aiohttp.ClientSession(headers=DESK) as http,
-        http.get(f"{house.apis[0].url}/health/ready") as answer,
+        http.get(f"{deployment.apis[0].url}/health/ready") as answer,
     ):
         found: int = (await answer.json())["parked_orders"]
         return found
 
 
-async def _mend(house: House, poisoned: Sequence[OrderCreated]) -> None:
+async def _mend(deployment: Deployment, poisoned: Sequence[OrderCreated]) -> None:
     """By hand, past the log's guard, as nobody should; then `pulse projections retry`."""
-    await house.server.fetch("ALTER TABLE stored_events DISABLE TRIGGER ALL")
+    await deployment.server.fetch("ALTER TABLE stored_events DISABLE TRIGGER ALL")
     for created in poisoned:
-        await house.server.fetch(
+        await deployment.server.fetch(
             "UPDATE stored_events SET state = %s WHERE originator_id = %s",
             MAPPER.to_stored_event(created).state,
             created.originator_id,
         )
-    await house.server.fetch("ALTER TABLE stored_events ENABLE TRIGGER ALL")
+    await deployment.server.fetch("ALTER TABLE stored_events ENABLE TRIGGER ALL")
     ended = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "pulse.cli", "projections", "retry", "--all"],
         cwd=ROOT,
-        env=environment({"database_url": house.server.url}),
+        env=environment({"database_url": deployment.server.url}),
         capture_output=True,
         text=True,
         check=False,

@@ -5,40 +5,40 @@ import time
 from collections import Counter
 from typing import Final
 
-from tests.faults.house import House
-from tests.faults.scene import Case, Scene
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import Deployment
 
 _RATE: Final = 100.0
 _APART_SECONDS: Final = 0.5
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """Terminate one random backend of Pulse's at a time, for as long as it takes."""
     roles: Counter[str] = Counter()
     async with (
-        scene.house(apis=2, workers=2, gateways=1) as house,
-        house.caller.load(rate=_RATE),
+        case_run.deployment(apis=2, workers=2, gateways=1) as deployment,
+        deployment.caller.load(rate=_RATE),
     ):
         begun = time.monotonic()
-        for number in range(scene.times):
+        for number in range(case_run.times):
             await asyncio.sleep(max(0.0, begun + number * _APART_SECONDS - time.monotonic()))
-            role = await _terminate_one(house)
+            role = await _terminate_one(deployment)
             while role is None:
-                role = await _terminate_one(house)
+                role = await _terminate_one(deployment)
             roles[role] += 1
-            scene.injected()
-        scene.recovered(await house.until_served())
-        statuses = house.caller.statuses
+            case_run.injected()
+        case_run.recovered(await deployment.until_served())
+        statuses = deployment.caller.statuses
         refused = sum(count for status, count in statuses.items() if status not in {200, 201, 202})
-        scene.fact(
+        case_run.fact(
             f"answers: {_told(statuses)}; {refused / statuses.total():.1%} to be asked again"
         )
-    scene.fact(f"connections ended, by role: {_told(roles)}")
+    case_run.fact(f"connections ended, by role: {_told(roles)}")
 
 
-async def _terminate_one(house: House) -> str | None:
+async def _terminate_one(deployment: Deployment) -> str | None:
     """End a connection of a role chosen first, so that rare ones are met as often; its role."""
-    rows = await house.server.fetch(
+    rows = await deployment.server.fetch(
         """SELECT role, pg_terminate_backend(pid) FROM (
                SELECT DISTINCT ON (role) role, pid FROM (
                    SELECT substring(application_name FROM '^pulse:([a-z-]+)@') AS role, pid

@@ -4,10 +4,10 @@ import asyncio
 import time
 from typing import Any, Final
 
+from tests.faults.case import Case, CaseRun
 from tests.faults.checks import until_quiet
-from tests.faults.house import House
+from tests.faults.deployment import Deployment
 from tests.faults.report import quantile
-from tests.faults.scene import Case, Scene
 from tests.support.processes import url_of
 from tests.support.proxy import proxied
 
@@ -23,7 +23,7 @@ SELECT EXTRACT(EPOCH FROM o.recorded_at - c.recorded_at)::float8
  WHERE c.originator_version = 1 AND o.originator_version = 2"""
 
 
-async def run(scene: Scene) -> None:
+async def run(case_run: CaseRun) -> None:
     """The only worker never hears of an order: each one's wake-up is lost, or sent with others'.
 
     One order in twenty comes at once after the worker's listening connection was ended: its wake-up
@@ -32,26 +32,26 @@ async def run(scene: Scene) -> None:
     settings = {"poll_interval_seconds": _POLL_SECONDS}
     kinds: dict[str, Any] = {"apis": 1, "workers": 0, "caller": {"gives_up": 0.0}}
     async with (
-        scene.house(settings=settings, **kinds) as house,
-        proxied(house.server.conninfo) as proxy,
+        case_run.deployment(settings=settings, **kinds) as deployment,
+        proxied(deployment.server.conninfo) as proxy,
     ):
-        worker = house.add("worker", database_url=_over_tcp(proxy.conninfo), **settings)
-        await house.start(worker)
+        worker = deployment.add("worker", database_url=_over_tcp(proxy.conninfo), **settings)
+        await deployment.start(worker)
         proxy.deaf = True
-        before_listen = await _place_apart(scene, house)
-        scene.injected(scene.times)
-        await until_quiet(house.server.conninfo)
-        delays = [delay for (delay,) in await house.server.fetch(_DELAYS)]
+        before_listen = await _place_apart(case_run, deployment)
+        case_run.injected(case_run.times)
+        await until_quiet(deployment.server.conninfo)
+        delays = [delay for (delay,) in await deployment.server.fetch(_DELAYS)]
         worst, p99 = max(delays), quantile(delays, 0.99)
         await worker.stop()
-    scene.fact(
+    case_run.fact(
         f"{proxy.unheard:,} notifications swallowed, {before_listen} orders came before LISTEN"
     )
-    scene.fact(
+    case_run.fact(
         f"from creation to outcome: p99 {p99:.2f} s, worst {worst:.2f} s; "
         f"the poll is {_POLL_SECONDS:g} s"
     )
-    scene.require_in_time(
+    case_run.require_in_time(
         worst <= _POLL_SECONDS + _MARGIN_SECONDS,
         f"{worst:.2f} s, more than a poll and {_MARGIN_SECONDS:g} s for the work",
     )
@@ -62,21 +62,21 @@ def _over_tcp(conninfo: str) -> str:
     return f"{url_of(conninfo)}&sslmode=disable&gssencmode=disable"
 
 
-async def _place_apart(scene: Scene, house: House) -> int:
+async def _place_apart(case_run: CaseRun, deployment: Deployment) -> int:
     """One order after the other, each a commit and so a wake-up of its own."""
     before_listen = 0
     begun = time.monotonic()
-    for number in range(scene.times):
+    for number in range(case_run.times):
         await asyncio.sleep(max(0.0, begun + number * _APART_SECONDS - time.monotonic()))
         if number % _DEAF_EACH == 0:
-            ended = await house.server.fetch(
+            ended = await deployment.server.fetch(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name LIKE 'pulse:listener@%%' AND client_addr IS NULL"
                 " AND application_name LIKE %s",
-                f"%:{house.members[-1].pid}",
+                f"%:{deployment.members[-1].pid}",
             )
             before_listen += len(ended)
-        await house.caller.place()
+        await deployment.caller.place()
     return before_listen
 
 

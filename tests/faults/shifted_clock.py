@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.faults.scene import NotHere
+from tests.faults.case import CaseUnavailable
 
 _PLACES: Final = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime")
 _TOLD: Final = "import time; print(time.time(), time.monotonic())"
@@ -27,7 +27,7 @@ def shifted(seconds: float) -> Mapping[str, str]:
         for library in Path("/").glob(f"{place.lstrip('/')}/libfaketime.so.1")
     ]
     if not found:
-        raise NotHere("no libfaketime: install the package faketime")
+        raise CaseUnavailable("no libfaketime: install the package faketime")
     return {
         "LD_PRELOAD": str(found[0]),
         "FAKETIME": f"{seconds:+g}s",
@@ -49,4 +49,4 @@ async def prove(seconds: float) -> None:
     wall, monotonic = map(float, said.split())
     off = wall - time.time() - seconds
     if abs(off) > _MOST_APART_SECONDS or abs(monotonic - time.monotonic()) > _MOST_APART_SECONDS:
-        raise NotHere(f"libfaketime does not shift Python's clock as told: {said.decode()}")
+        raise CaseUnavailable(f"libfaketime does not shift Python's clock as told: {said.decode()}")

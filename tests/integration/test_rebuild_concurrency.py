@@ -92,7 +92,9 @@ async def test_it_gives_up_naming_who_holds_the_tables(conninfo: str, table: str
         conninfo, application_name="reporting"
     ) as holder:
         await holder.execute(f"SELECT FROM {table} FOR UPDATE".encode())
-        named = rf"pid {holder.info.backend_pid} \(reporting of role \w+, idle.* holds {table}"
+        named = (
+            rf"pid {holder.info.backend_pid} \(reporting of role \w+, idle.* holds locks on {table}"
+        )
         with pytest.raises(RebuildBlocked, match=named):
             await rebuild(database)
 

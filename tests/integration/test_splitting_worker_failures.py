@@ -162,6 +162,7 @@ async def test_with_postgres_away_before_the_claim_the_worker_says_so(
         await worker.run_once()
 
 
+@pytest.mark.timing
 async def test_an_order_whose_outcome_is_unknown_is_not_handed_back(
     database: Database, store: EventStore, proxy: PostgresProxy
 ) -> None:

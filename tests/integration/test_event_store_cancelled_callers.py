@@ -3,6 +3,8 @@
 import asyncio
 from uuid import uuid4
 
+import pytest
+
 from pulse.eventstore import (
     Appender,
     AppendLimits,
@@ -78,6 +80,7 @@ async def test_who_followed_a_caller_that_gave_up_still_gets_an_answer(database:
     assert (await standing(database))[stream, 1][1] == event.state
 
 
+@pytest.mark.timing
 async def test_an_append_that_was_never_sent_is_refused_in_time_and_never_written(
     database: Database,
 ) -> None:
@@ -93,6 +96,7 @@ async def test_an_append_that_was_never_sent_is_refused_in_time_and_never_writte
     assert {first.state, third.state} >= {s for _, s in (await standing(database)).values()}
 
 
+@pytest.mark.timing
 async def test_what_was_refused_while_the_burst_is_taken_apart_is_never_written(
     database: Database,
 ) -> None:
@@ -115,6 +119,7 @@ async def test_what_was_refused_while_the_burst_is_taken_apart_is_never_written(
     assert (pairs[1][0].originator_id, 1) not in await standing(database)
 
 
+@pytest.mark.timing
 async def test_what_was_refused_while_postgres_was_away_is_never_written(
     database: Database,
 ) -> None:

@@ -8,14 +8,14 @@ from tests.support.processes import ROOT
 
 _SERVES_TWICE: Final = """
 import asyncio, gc
-from pulse.process.apps import gateway_alone
+from pulse.process.apps import gateway_app
 from pulse.settings import Settings
 from tests.support.api import lifespan_of
 
 async def main():
     print("gc", gc.get_freeze_count(), gc.get_threshold()[0])
     for _ in range(2):
-        async with lifespan_of(gateway_alone(Settings())):
+        async with lifespan_of(gateway_app(Settings())):
             print("gc", gc.get_freeze_count(), gc.get_threshold()[0])
 
 asyncio.run(main())

@@ -15,7 +15,7 @@ from pulse.eventstore import EventMapper, EventStore, RecordedEvent
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections.lists import OrderQuery, read_orders
 from pulse.projections.parking import ParkedOrders, Parking
-from pulse.projections.projector import UNCLEAR_ATTEMPTS, Projected, Projector
+from pulse.projections.projector import MAX_AMBIGUOUS_ATTEMPTS, Projected, Projector
 from pulse.projections.queue_writer import QueueWriter
 from pulse.projections.rebuild import Rebuild
 from tests.support.events import order_created, slices_scheduled, stored
@@ -181,7 +181,7 @@ async def test_an_outage_parks_no_order_however_long_it_lasts(
     write(conninfo, *stored([order_created("poisoned"), order_created("sound")]))
     projector = Projector(database, EventMapper())
 
-    for _ in range(3 * UNCLEAR_ATTEMPTS):
+    for _ in range(3 * MAX_AMBIGUOUS_ATTEMPTS):
         with pytest.raises(DatabaseUnavailable):
             await projector.run_once()
 
@@ -210,7 +210,7 @@ async def test_an_order_that_alone_exceeds_a_limit_parks_once_another_one_is_see
     write(conninfo, *stored([before, poisoned, sound, slices_scheduled(sound)]))
     projector = Projector(database, EventMapper())
 
-    for _ in range(UNCLEAR_ATTEMPTS - 1):
+    for _ in range(MAX_AMBIGUOUS_ATTEMPTS - 1):
         with pytest.raises(DatabaseUnavailable, match="position 2 of order"):
             await projector.run_once()
         assert await keys(database) == {"before"}
@@ -231,7 +231,7 @@ async def test_an_error_that_every_order_meets_parks_none(
     write(conninfo, *stored([order_created("poisoned"), order_created("poisoned too")]))
     projector = Projector(database, EventMapper())
 
-    for _ in range(3 * UNCLEAR_ATTEMPTS):
+    for _ in range(3 * MAX_AMBIGUOUS_ATTEMPTS):
         with pytest.raises(DatabaseUnavailable):
             await projector.run_once()
 
@@ -246,7 +246,7 @@ async def test_an_order_that_keeps_no_other_waiting_is_not_parked_for_a_limit(
     write(conninfo, *stored([order_created("poisoned")]))
     projector = Projector(database, EventMapper())
 
-    for _ in range(3 * UNCLEAR_ATTEMPTS):
+    for _ in range(3 * MAX_AMBIGUOUS_ATTEMPTS):
         with pytest.raises(DatabaseUnavailable):
             await projector.run_once()
     assert await parked_keys(database) == []

@@ -84,7 +84,7 @@ def _thaw(world: "World", process: "Process") -> None:
         process.loop.thaw()
 
 
-DISASTERS: Final[dict[str, Callable[["World", "Process"], None]]] = {
+OUTAGES: Final[dict[str, Callable[["World", "Process"], None]]] = {
     "crash": crash,
     "freeze": freeze,
     "stop": stop,

@@ -27,9 +27,11 @@ from tests.support.processes import (
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PulseProcess]:
+def up(
+    tmp_path_factory: pytest.TempPathFactory, module_database_url: str
+) -> Iterator[PulseProcess]:
     home = tmp_path_factory.mktemp("up")
-    with pulse(home, data_dir=home / "data") as process:
+    with pulse(home, database_url=module_database_url, data_dir=home / "data") as process:
         yield process
 
 
@@ -98,10 +100,9 @@ def test_a_signal_stops_everything_and_the_next_start_finds_the_data(tmp_path: P
 
 
 def test_uvicorn_started_by_hand_stops_its_embedded_server_on_a_closed_terminal(
-    tmp_path: Path,
+    tmp_path: Path, data_dir: Path
 ) -> None:
     port = free_port()
-    data_dir = tmp_path / "data"
     with pulse(tmp_path, command=uvicorn_on(port), port=port, data_dir=data_dir) as process:
         postmaster = postmaster_id(data_dir)
         assert postmaster is not None
@@ -123,9 +124,8 @@ def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None
 
 
 def test_a_port_that_is_taken_ends_it_with_a_reason_and_stops_the_server(
-    up: PulseProcess, tmp_path: Path
+    up: PulseProcess, data_dir: Path
 ) -> None:
-    data_dir = tmp_path / "data"
     ended = run_to_end(("-m", "pulse.cli", "up"), port=up.port, data_dir=data_dir)
     assert ended.returncode == 3
     assert "address already in use" in ended.stderr

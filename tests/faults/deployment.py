@@ -28,7 +28,7 @@ DESK: Final = bearer(DESK_TOKEN)
 _TOKEN_SECONDS: Final = 7200
 
 
-class House:
+class Deployment:
     """Server and fleet, with what every case needs of them. Made by `Scene.house`."""
 
     def __init__(self, server: AnyServer, home: Path, random: Random) -> None:
@@ -138,7 +138,7 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(
+async def open_deployment(
     home: Path,
     random: Random,
     *,
@@ -151,7 +151,7 @@ async def open_house(
     server_options: dict[str, str] | None = None,
     server: AnyServer | None = None,
     caller: dict[str, Any] | None = None,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Deployment]:
     """A house that serves; all it started is ended on leaving.
 
     Workers are started before the rest, `settings` are PULSE_* settings of all members, `caller`
@@ -162,8 +162,8 @@ async def open_house(
         if server is None:
             running = Server.running(home / "postgres", **(server_options or {}))
             server = await stack.enter_async_context(running)
-        house = House(server, home, random)
-        stack.push_async_callback(_close_all, house)
+        deployment = Deployment(server, home, random)
+        stack.push_async_callback(_close_all, deployment)
         counts: dict[Kind, int] = {
             "worker": workers,
             "api": apis,
@@ -172,19 +172,21 @@ async def open_house(
         }
         for kind, count in counts.items():
             for _ in range(count):
-                house.add(kind, **(settings or {}))
-        await house.start(*house.members)
-        house.ledger = await stack.enter_async_context(Ledger.open(home / "ledger.ndjson"))
-        house.caller = await stack.enter_async_context(
-            Caller.with_endpoints(house.ledger, house.endpoints(), random, **(caller or {}))
+                deployment.add(kind, **(settings or {}))
+        await deployment.start(*deployment.members)
+        deployment.ledger = await stack.enter_async_context(Ledger.open(home / "ledger.ndjson"))
+        deployment.caller = await stack.enter_async_context(
+            Caller.with_endpoints(
+                deployment.ledger, deployment.endpoints(), random, **(caller or {})
+            )
         )
-        urls = [member.url for member in house.apis]
+        urls = [member.url for member in deployment.apis]
         for number in range(readers):
             reader = LogReader(urls, DESK, first=number % len(urls))
-            house.readers.append(reader)
+            deployment.readers.append(reader)
             following = asyncio.ensure_future(reader.follow())
             stack.push_async_callback(_cancelled, following)
-        yield house
+        yield deployment
 
 
 async def _cancelled(task: "asyncio.Future[None]") -> None:
@@ -193,5 +195,5 @@ async def _cancelled(task: "asyncio.Future[None]") -> None:
         await task
 
 
-async def _close_all(house: House) -> None:
-    await asyncio.gather(*(member.close() for member in house.members))
+async def _close_all(deployment: Deployment) -> None:
+    await asyncio.gather(*(member.close() for member in deployment.members))

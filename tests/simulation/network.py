@@ -32,7 +32,7 @@ class Call:
         self.fate = ""
 
 
-class Wire:
+class FaultyNetwork:
     """One process's network. Each call may be lost on the way there, on the way back, or be late.
 
     A call that is late arrives after its process was told that the connection broke: as a packet

@@ -1,6 +1,6 @@
 """Independent callers in one process: requests begin at a fixed rate, whatever is answered.
 
-    python -m tests.faults.flood < plan.json > outcome.json
+    python -m tests.faults.open_loop_load < plan.json > outcome.json
 
 Bare sockets, because a client library could not send ten times what Pulse can process. Batches make
 nearly all work of a request Pulse's, and little that of the client or of a proxy beside it.
@@ -84,7 +84,7 @@ class _Call:
         self.done = False
 
 
-class Flood:
+class OpenLoopLoad:
     """One plan, carried out."""
 
     def __init__(self, plan: Plan) -> None:
@@ -248,7 +248,7 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    sys.stdout.buffer.write(msgspec.json.encode(Flood(plan).run()))
+    sys.stdout.buffer.write(msgspec.json.encode(OpenLoopLoad(plan).run()))
 
 
 if __name__ == "__main__":

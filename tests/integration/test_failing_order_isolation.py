@@ -74,7 +74,7 @@ async def test_a_worker_splits_the_rest_of_a_batch_in_which_an_outcome_cannot_be
 async def test_the_monitor_looks_behind_the_orders_that_it_cannot_time_out(
     conninfo: str, database: Database, store: EventStore
 ) -> None:
-    queue_without_stream(conninfo, 1100)
+    queue_without_stream(conninfo, 600)  # more than a page of claims
     sound = order_created("sound")
     await append_and_project(store, database, [sound])
     with psycopg.connect(conninfo) as connection:
@@ -89,4 +89,4 @@ async def test_the_monitor_looks_behind_the_orders_that_it_cannot_time_out(
 
     batch = await monitor.run_once()
 
-    assert (batch.overdue, batch.timed_out) == (1101, 1)
+    assert (batch.overdue, batch.timed_out) == (601, 1)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAPPER = EventMapper()
 
 
-class Broken(AssertionError):
+class InvariantBroken(AssertionError):
     """An invariant does not hold."""
 
 
@@ -79,7 +79,7 @@ class Invariants:
         order_id, timeout = event.originator_id, timedelta(seconds=self._world.profile.timeout)
         first = self.first_claims.get(order_id)
         if first is None:
-            raise Broken(f"{order_id} has an outcome and was never claimed")
+            raise InvariantBroken(f"{order_id} has an outcome and was never claimed")
         if isinstance(event, TimedOut):
             age = self._world.server.now - first
             require(age >= timeout, f"{order_id} timed out at the age of {age}")
@@ -134,9 +134,9 @@ class Invariants:
 
 
 def require(holds: bool, otherwise: str) -> None:  # noqa: FBT001
-    """Raise Broken unless it holds."""
+    """Raise InvariantBroken unless it holds."""
     if not holds:
-        raise Broken(otherwise)
+        raise InvariantBroken(otherwise)
 
 
 def _columns(order: Order) -> dict[str, Any]:

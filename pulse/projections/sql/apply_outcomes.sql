@@ -1,5 +1,6 @@
--- Outcomes of orders that an earlier batch created; an outcome ends its order's claim.
-WITH settled AS (
+-- Write the outcomes of orders that an earlier batch created, and delete them from the pending
+-- orders, which ends their claims.
+WITH updated AS (
     UPDATE order_queue q
        SET state = o.state,
            failure_reason = o.failure_reason,
@@ -13,6 +14,6 @@ WITH settled AS (
        AND q.state = 'PENDING'
     RETURNING q.order_id, q.created_position
 ), ended AS (
-    DELETE FROM pending_orders p USING settled s WHERE p.created_position = s.created_position
+    DELETE FROM pending_orders p USING updated u WHERE p.created_position = u.created_position
 )
-SELECT order_id, created_position FROM settled
+SELECT order_id, created_position FROM updated

@@ -104,6 +104,7 @@ async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position
         await until(is_ended, "the position is free")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("statement", "name", "stalled_seconds"),
     [
@@ -125,6 +126,7 @@ async def test_others_are_left_alone(
         assert await is_held(database)
 
 
+@pytest.mark.timing
 async def test_who_wakes_after_its_transaction_was_ended_finds_the_database_unavailable(
     conninfo: str,
 ) -> None:

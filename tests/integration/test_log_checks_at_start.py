@@ -6,7 +6,7 @@ import pytest
 from pulse.process.node import Node
 from pulse.process.schema import LogUnfit
 from pulse.settings import Settings
-from tests.integration.http.test_database_away import away
+from tests.integration.http.test_database_outage import away
 from tests.support.api import serving
 from tests.support.cli import projected, run_pulse
 from tests.support.events import orders_created, stored

@@ -9,11 +9,11 @@ import pytest
 from pulse.application.callers import Caller
 from pulse.http.auth import Identity
 from pulse.http.errors import Unauthorized
-from pulse.http.gateway.keys import OneKey
+from pulse.http.gateway.keys import StaticKey
 from pulse.http.gateway.tokens import (
-    MAX_KNOWN_SECONDS,
-    MAX_KNOWN_TOKENS,
-    KnownTokens,
+    MAX_CACHED_SECONDS,
+    MAX_CACHED_TOKENS,
+    TokenCache,
     TokenChecker,
     TokenRules,
 )
@@ -35,8 +35,8 @@ class Clock:
 
 def test_a_token_is_known_until_it_expires() -> None:
     clock = Clock()
-    known = KnownTokens(clock)
-    known.keep("token", ALICE, 0, clock.now + 10)
+    known = TokenCache(clock)
+    known.add("token", ALICE, 0, clock.now + 10)
     clock.now += 9.99
     assert known.identity_of("token", 0) == ALICE
     clock.now += 0.01
@@ -45,39 +45,40 @@ def test_a_token_is_known_until_it_expires() -> None:
 
 def test_a_token_is_forgotten_after_half_a_minute_whatever_its_expiry() -> None:
     clock = Clock()
-    known = KnownTokens(clock)
-    known.keep("token", ALICE, 0, clock.now + 10**9)
-    clock.now += MAX_KNOWN_SECONDS - 0.01
+    known = TokenCache(clock)
+    known.add("token", ALICE, 0, clock.now + 10**9)
+    clock.now += MAX_CACHED_SECONDS - 0.01
     assert known.identity_of("token", 0) == ALICE
     clock.now += 0.01
     assert known.identity_of("token", 0) is None
 
 
 def test_a_change_of_keys_forgets_every_token() -> None:
-    known = KnownTokens()
-    known.keep("token", ALICE, 0, 10**11)
+    known = TokenCache()
+    known.add("token", ALICE, 0, 10**11)
     assert known.identity_of("token", 1) is None
 
 
 @pytest.mark.parametrize("other", ["", "Token", "toke", "token ", "tokenn"])
 def test_no_other_token_is_known_with_it(other: str) -> None:
-    known = KnownTokens()
-    known.keep("token", ALICE, 0, 10**11)
+    known = TokenCache()
+    known.add("token", ALICE, 0, 10**11)
     assert known.identity_of(other, 0) is None
 
 
 def test_no_more_are_kept_than_may_be_and_the_oldest_make_room() -> None:
-    known = KnownTokens()
-    for number in range(MAX_KNOWN_TOKENS + 100):
-        known.keep(str(number), ALICE, 0, 10**11)
+    known = TokenCache()
+    for number in range(MAX_CACHED_TOKENS + 100):
+        known.add(str(number), ALICE, 0, 10**11)
     assert known.identity_of("99", 0) is None
     assert known.identity_of("100", 0) == ALICE
 
 
 def checker() -> TokenChecker:
-    return TokenChecker(TokenRules("HS256", AUDIENCE, ISSUER), OneKey(SIGNER.key.encode()))
+    return TokenChecker(TokenRules("HS256", AUDIENCE, ISSUER), StaticKey(SIGNER.key.encode()))
 
 
+@pytest.mark.timing
 async def test_a_token_checked_before_is_refused_once_it_has_expired() -> None:
     tokens, expiry = checker(), int(time.time()) + 2
     token = SIGNER.token(exp=expiry)

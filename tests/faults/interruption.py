@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
-from tests.faults.house import House
+from tests.faults.deployment import Deployment
 from tests.faults.member import Member
 from tests.faults.proxy import Proxy, Sent, Stop
 
@@ -76,7 +76,7 @@ def points_of(kind: Kind, operation: Operation) -> list[Point]:
     ]
 
 
-class Victim:
+class InterruptedWorker:
     """A worker that may be stricken, again and again."""
 
     def __init__(self, member: Member, proxy: Proxy) -> None:
@@ -87,10 +87,10 @@ class Victim:
 
     @classmethod
     @asynccontextmanager
-    async def in_house(cls, house: House, **settings: Any) -> AsyncIterator[Self]:
+    async def in_deployment(cls, deployment: Deployment, **settings: Any) -> AsyncIterator[Self]:
         """A worker behind a proxy, not started; ended before the proxy."""
-        async with Proxy.before(house.server.conninfo) as proxy:
-            victim = cls(house.add("worker", database_url=proxy.url, **settings), proxy)
+        async with Proxy.before(deployment.server.conninfo) as proxy:
+            victim = cls(deployment.add("worker", database_url=proxy.url, **settings), proxy)
             try:
                 yield victim
             finally:

@@ -1,5 +1,6 @@
--- Take out what the queue holds of some orders, and at the positions of their creations, to build them
--- again from their streams; but not the pending orders at the positions to keep, nor their claims.
+-- Delete some orders from the queue, by id and by the positions of their creations, before they are
+-- written again from their streams. The pending orders at the kept positions stay, with their
+-- claims.
 WITH queued AS (
     DELETE FROM order_queue WHERE order_id = ANY (%(order_ids)b::uuid[]) RETURNING created_position
 ), positions AS (

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import msgspec
 
 from tests.faults.checks import Verdict
-from tests.faults.house import House, open_house
+from tests.faults.deployment import Deployment, open_deployment
 from tests.faults.report import Row, version
 
 
-class Scene:
+class CaseRun:
     """One run of one case. `times` is how often to inject; `rate` is for the soak."""
 
     def __init__(self, row: Row, home: Path, times: int, rate: float | None = None) -> None:
@@ -68,19 +68,19 @@ class Scene:
         row.broken += verdict.broken
 
     @asynccontextmanager
-    async def house(
+    async def deployment(
         self, name: str = "house", *, expectations: dict[str, Any] | None = None, **kinds: Any
-    ) -> AsyncIterator[House]:
+    ) -> AsyncIterator[Deployment]:
         """A house (see `open_house`); after the block it is let come to rest, and reckoned with."""
-        async with open_house(self.home / name, self.random, **kinds) as house:
-            yield house
-            self.add(await house.reckon(**(expectations or {})))
+        async with open_deployment(self.home / name, self.random, **kinds) as deployment:
+            yield deployment
+            self.add(await deployment.reckon(**(expectations or {})))
 
 
 class Run(Protocol):
     """Injects the fault and fills the scene's row."""
 
-    async def __call__(self, scene: Scene) -> None:
+    async def __call__(self, case_run: CaseRun) -> None:
         """Run it."""
 
 
@@ -94,7 +94,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class CaseOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a case is to be run; `times` and `rate` in the place of its own."""
 
     seed: int
@@ -103,7 +103,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
 
 
-async def run_case(case: Case, home: Path, asked: Asked) -> Row:
+async def run_case(case: Case, home: Path, asked: CaseOptions) -> Row:
     """Run one case to its row; a case that crashes is a broken one."""
     times = asked.times or (case.short if asked.short else case.at_least)
     row = Row(
@@ -116,8 +116,8 @@ async def run_case(case: Case, home: Path, asked: Asked) -> Row:
     )
     begun = time.monotonic()
     try:
-        await case.run(Scene(row, home, times, asked.rate))
-    except NotHere as error:
+        await case.run(CaseRun(row, home, times, asked.rate))
+    except CaseUnavailable as error:
         row.not_run = str(error)
     except Exception as error:  # noqa: BLE001 - the others still run
         row.broken.append(f"{type(error).__name__}: {error}"[:2000])
@@ -128,5 +128,5 @@ async def run_case(case: Case, home: Path, asked: Asked) -> Row:
     return row
 
 
-class NotHere(Exception):
+class CaseUnavailable(Exception):
     """This machine cannot run the case; the text says what it lacks."""

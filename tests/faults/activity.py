@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg
 
-from tests.faults.house import House
+from tests.faults.deployment import Deployment
 from tests.faults.member import Kind, Member
 
 Role = Literal["api", "gateway", "worker", "projecting"]
@@ -58,21 +58,21 @@ _FIND_SECONDS: Final = 30.0
 _SETTLE_SECONDS: Final = 60.0
 
 
-class Watch:
+class ActivityWatch:
     """Looks at a house's database on one connection, and at its caller."""
 
-    def __init__(self, house: House, connection: psycopg.AsyncConnection[Any]) -> None:
-        self._house = house
+    def __init__(self, deployment: Deployment, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._deployment = deployment
         self._connection = connection
 
     @classmethod
     @asynccontextmanager
-    async def over(cls, house: House) -> AsyncIterator[Self]:
+    async def over(cls, deployment: Deployment) -> AsyncIterator[Self]:
         """A watch while in use."""
         async with await psycopg.AsyncConnection.connect(
-            house.server.conninfo, autocommit=True, application_name="faults"
+            deployment.server.conninfo, autocommit=True, application_name="faults"
         ) as connection:
-            yield cls(house, connection)
+            yield cls(deployment, connection)
 
     async def work_of(self, role: Role) -> dict[int, int]:
         """By process id, how much work each has in its hands in that role.
@@ -84,10 +84,10 @@ class Watch:
             return await self._counts(_UNSETTLED_CLAIMS)
         if role == "projecting":
             return await self._counts(_OPEN_PROJECTIONS)
-        in_flight = self._house.caller.in_flight
+        in_flight = self._deployment.caller.in_flight
         return {
             member.pid: in_flight[member.gateway_url if role == "gateway" else member.url]
-            for member in self._house.of_kind(*KINDS[role])
+            for member in self._deployment.of_kind(*KINDS[role])
         }
 
     async def found(
@@ -103,7 +103,7 @@ class Watch:
                 work = await self.work_of(role)
                 busy = [m for m in among if not m.ended and work.get(m.pid, 0) >= least]
                 if busy:
-                    member = self._house.random.choice(busy)
+                    member = self._deployment.random.choice(busy)
                     return member, work[member.pid]
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
@@ -182,7 +182,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def pressure(house: House) -> AsyncIterator[asyncio.Event]:
+async def pressure(deployment: Deployment) -> AsyncIterator[asyncio.Event]:
     """Everybody has work while in the block: 24 orders of a hundred slices on their way at once.
 
     Closed loop, so that a slow house is not buried. `over` ends it at once; on leaving the block it
@@ -191,14 +191,16 @@ async def pressure(house: House) -> AsyncIterator[asyncio.Event]:
     over = asyncio.Event()
     async with asyncio.TaskGroup() as placing:
         for _ in range(_AT_ONCE):
-            placing.create_task(_place_until(over, house))
+            placing.create_task(_place_until(over, deployment))
         try:
             yield over
         finally:
             over.set()
 
 
-async def _place_until(over: asyncio.Event, house: House) -> None:
+async def _place_until(over: asyncio.Event, deployment: Deployment) -> None:
     while not over.is_set():
-        quantity = house.random.randint(100, 1_000_000)
-        await house.caller.place(house.caller.request(total_quantity=quantity, split_config=_LARGE))
+        quantity = deployment.random.randint(100, 1_000_000)
+        await deployment.caller.place(
+            deployment.caller.request(total_quantity=quantity, split_config=_LARGE)
+        )

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 
 from pulse.application.origin import Origin, system_clock
 from pulse.domain import OrderCreated
@@ -160,6 +161,7 @@ async def test_presence_ends_with_the_connection_not_with_a_farewell(
         await until_presence(presence, held=True)
 
 
+@pytest.mark.timing
 async def test_a_worker_that_falls_silent_is_gone(conninfo: str, database: Database) -> None:
     presence = Presence(database, "silent", WakeUp(), timeout_seconds=0.3)
     task = asyncio.create_task(presence.run())

@@ -1,4 +1,4 @@
-"""What the API and the gateway answer alike."""
+"""Responses and path parameters that the API and the gateway share."""
 
 from typing import Literal
 from uuid import UUID
@@ -11,7 +11,7 @@ _MAX_ECHOED_CHARACTERS = 72
 
 
 class PlacedOrder(msgspec.Struct, frozen=True):
-    """The order that exists under the key."""
+    """The order with this key."""
 
     order_id: UUID
     order_unique_key: str
@@ -30,12 +30,12 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 def order_id_of(text: str) -> UUID:
-    """The id that a path names, in the one form that Pulse answers with; no order has another.
+    """The order id in a path, which must have the canonical form of a UUID.
 
-    `UUID` alone would also take braces, `urn:`, underscores, and dashes in any place.
+    `UUID` alone would also accept braces, `urn:`, underscores, and dashes in any place.
 
     Raises:
-        OrderNotFound: it has another form.
+        OrderNotFound: the id is malformed, so no order has it.
     """
     try:
         order_id = UUID(text)

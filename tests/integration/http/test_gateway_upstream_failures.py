@@ -9,7 +9,7 @@ import pytest
 from pulse.application.callers import Caller
 from pulse.application.over_http import HttpClientLimits, PulseUnavailable, open_orders_over_http
 from pulse.domain import OrderSpec, Trace, order_id_for, parse_order_request
-from pulse.process.apps import gateway_alone
+from pulse.process.apps import gateway_app
 from tests.support.api import client_of, lifespan_of
 from tests.support.gateway import GATEWAY_TOKEN, FakePulse, gateway_before, refusal
 from tests.support.orders import body, fault, order
@@ -145,7 +145,7 @@ async def test_a_conflict_never_names_another_id_than_the_callers_own() -> None:
 
 async def test_without_a_service_token_no_pulse_is_asked() -> None:
     pulse = FakePulse()
-    app = gateway_alone(SIGNER.settings, httpx.MockTransport(pulse))
+    app = gateway_app(SIGNER.settings, httpx.MockTransport(pulse))
     async with lifespan_of(app), client_of(app) as client:
         assert (await client.get("/health")).status_code == 200
         response = await client.post("/api/orders", json=order(), headers=bearer(SIGNER.token()))
