@@ -226,7 +226,7 @@ def report(without: Phases, with_slow: Phases) -> int:
     sys.stdout.write(
         f"ratio of p99, with to without, side by side: median {median:.3f} ({listed})\n"
     )
-    return int(median >= 1.1)  # noqa: PLR2004 - the promise of docs/how-to/put-a-proxy-in-front.md
+    return int(median >= 1.1)  # noqa: PLR2004 - the bound of docs/explanation/performance.md
 
 
 if __name__ == "__main__":
