@@ -76,7 +76,7 @@ def test_an_accepted_order_that_is_not_stored_is_lost(conninfo: str, ledger: Led
     (order,) = orders_created(1, order_unique_key="nowhere")
     verdict = reckon(conninfo, {**ledger, ("internal", "nowhere"): known(order)})
     assert verdict.lost == 1
-    assert verdict.broken == ["1 accepted and not stored: nowhere"]
+    assert verdict.broken == ["1 orders accepted but not stored: nowhere"]
 
 
 def test_an_order_stored_otherwise_than_it_was_sent_is_told(
@@ -87,7 +87,7 @@ def test_an_order_stored_otherwise_than_it_was_sent_is_told(
     ledger[name] = known(order, total_quantity=order.total_quantity + 1)
     verdict = reckon(conninfo, ledger)
     assert verdict.broken == [
-        f"1 answered or stored falsely: {order.order_unique_key} is stored otherwise"
+        f"1 orders answered or stored wrongly: {order.order_unique_key} is stored with other data"
     ]
 
 
@@ -98,7 +98,7 @@ def test_a_second_order_of_one_key_is_doubled(
     projected(conninfo)
     verdict = reckon(conninfo, ledger)
     assert verdict.doubled == 1
-    assert any("1 stored twice" in broken for broken in verdict.broken)
+    assert any("1 orders stored twice" in broken for broken in verdict.broken)
 
 
 def test_a_gap_in_a_stream_is_told(
@@ -131,9 +131,9 @@ def test_what_a_reader_did_not_see_or_only_it_saw_is_told(conninfo: str, ledger:
         inventive.seen.add(position, str(whole[0][1] if position == 1 else uuid4()), version)
     verdict = reckon(conninfo, ledger, [partial], rebuild=False)
     assert verdict.skipped == 1
-    assert verdict.broken == [f"1 positions that reader 1 did not see: {whole[1][0]}"]
+    assert verdict.broken == [f"1 positions missed by reader 1: {whole[1][0]}"]
     verdict = reckon(conninfo, ledger, [inventive], rebuild=False)
-    assert any("saw and the log has not" in broken for broken in verdict.broken)
+    assert any("seen by reader 1 but not in the log" in broken for broken in verdict.broken)
 
 
 def test_a_row_that_the_log_does_not_make_is_told(conninfo: str, ledger: Ledger) -> None:
@@ -141,4 +141,4 @@ def test_a_row_that_the_log_does_not_make_is_told(conninfo: str, ledger: Ledger)
         connection.execute("UPDATE order_queue SET total_quantity = total_quantity + 1")
     verdict = reckon(conninfo, ledger)
     (broken,) = verdict.broken
-    assert broken.startswith("6 rows of the live view that a rebuild makes otherwise")
+    assert broken.startswith("6 read model rows that differ after a rebuild")

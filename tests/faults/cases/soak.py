@@ -1,4 +1,4 @@
-"""Half load for an hour: what leaks, swells or slows down shows."""
+"""Half the peak load for an hour, to find leaks, bloat and growing latency."""
 
 import asyncio
 import time
@@ -9,12 +9,12 @@ from typing import Final
 
 import msgspec
 
-from tests.faults.house import House
+from tests.faults.house import Deployment
 from tests.faults.report import quantile
-from tests.faults.scene import Case, Scene
+from tests.faults.scene import Case, CaseRun
 
 SAMPLES: Final = Path("soak.json")
-"""Where the samples go, for the chart of docs/explanation/reliability.md."""
+"""The file for the samples, which the chart of docs/explanation/reliability.md shows."""
 
 _PEAK_SECONDS: Final = 20.0
 _PEAK_CALLERS: Final = 32
@@ -24,7 +24,7 @@ _TABLES: Final = ("order_queue", "pending_orders", "notification_tracking")
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """How it stands at one moment of the soak; latencies are of the orders since the last one."""
+    """Measurements at one moment; latencies are of the orders since the last sample."""
 
     minutes: float
     orders: int
@@ -35,49 +35,49 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     completed_p99_ms: float
 
 
-async def run(scene: Scene) -> None:
-    """Load a house for `times` minutes at half of what it bears, and look every ten seconds."""
+async def run(case_run: CaseRun) -> None:
+    """Load a deployment for `times` minutes at half its peak rate; sample every ten seconds."""
     settings = {"batch_size": 50}
-    async with scene.house(apis=2, workers=1, readers=1, settings=settings) as house:
-        rate = scene.rate or await _peak(house) / 2
-        scene.fact(f"{rate:,.0f} orders a second for {scene.times} minutes")
+    async with case_run.deployment(apis=2, workers=1, readers=1, settings=settings) as deployment:
+        rate = case_run.rate or await _peak(deployment) / 2
+        case_run.fact(f"{rate:,.0f} orders per second for {case_run.times} minutes")
         samples: list[Sample] = []
-        async with house.caller.load(rate=rate):
+        async with deployment.caller.load(rate=rate):
             begun = time.monotonic()
-            while time.monotonic() < begun + scene.times * _MINUTE_SECONDS:
+            while time.monotonic() < begun + case_run.times * _MINUTE_SECONDS:
                 await asyncio.sleep(_SAMPLE_SECONDS)
-                samples.append(await _sample(house, begun))
+                samples.append(await _sample(deployment, begun))
                 SAMPLES.write_bytes(msgspec.json.encode(samples))
                 if len(samples) % 30 == 0:
                     print(f"  {samples[-1]}")
-        scene.injected(scene.times)
-    _judge(scene, samples)
+        case_run.injected(case_run.times)
+    _check_flat(case_run, samples)
 
 
-async def _peak(house: House) -> float:
-    """Orders a second that callers who wait for their answers get through."""
+async def _peak(deployment: Deployment) -> float:
+    """Orders per second of a closed-loop load."""
     until = time.monotonic() + _PEAK_SECONDS
 
-    async def one_after_another() -> None:
+    async def place_in_sequence() -> None:
         while time.monotonic() < until:
-            await house.caller.place()
+            await deployment.caller.place()
 
     begun = time.monotonic()
     async with asyncio.TaskGroup() as callers:
         for _ in range(_PEAK_CALLERS):
-            callers.create_task(one_after_another())
-    return house.caller.rate_between(begun, time.monotonic())
+            callers.create_task(place_in_sequence())
+    return deployment.caller.rate_between(begun, time.monotonic())
 
 
-async def _sample(house: House, begun: float) -> Sample:
+async def _sample(deployment: Deployment, begun: float) -> Sample:
     since = time.monotonic() - _SAMPLE_SECONDS
-    answers = house.caller.answers
+    answers = deployment.caller.answers
     first = next((n for n in range(len(answers), 0, -1) if answers[n - 1].sent_at < since), 0)
-    dead = await house.server.fetch(
+    dead = await deployment.server.fetch(
         "SELECT coalesce(sum(n_dead_tup), 0) FROM pg_stat_user_tables WHERE relname = ANY (%s)",
         list(_TABLES),
     )
-    completed = await house.server.fetch(
+    completed = await deployment.server.fetch(
         """SELECT coalesce(percentile_cont(0.99) WITHIN GROUP (ORDER BY
                       EXTRACT(EPOCH FROM o.recorded_at - c.recorded_at)), 0)::float8
              FROM stored_events o
@@ -87,12 +87,12 @@ async def _sample(house: House, begun: float) -> Sample:
         2 * (len(answers) - first),
     )
     recent = answers[first:]
-    answers.clear()  # millions of them would slow the caller down, and look like Pulse's doing
+    answers.clear()  # millions of them would slow the caller down and distort the latencies
     return Sample(
         minutes=round((time.monotonic() - begun) / _MINUTE_SECONDS, 2),
-        orders=len(house.caller.placed),
-        memory_mib=round(sum(member.memory_bytes for member in house.members) / 2**20, 1),
-        open_files=sum(member.open_files for member in house.members),
+        orders=len(deployment.caller.placed),
+        memory_mib=round(sum(member.memory_bytes for member in deployment.members) / 2**20, 1),
+        open_files=sum(member.open_files for member in deployment.members),
         dead_tuples=int(dead[0][0]),
         post_p99_ms=_milliseconds(quantile([a.seconds for a in recent], 0.99) or 0.0),
         completed_p99_ms=_milliseconds(completed[0][0]),
@@ -103,8 +103,8 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 1)
 
 
-def _judge(scene: Scene, samples: Sequence[Sample]) -> None:
-    """Flat: the last third stands no higher than the second, beyond what noise explains."""
+def _check_flat(case_run: CaseRun, samples: Sequence[Sample]) -> None:
+    """Check that no median of the last third exceeds that of the second, apart from noise."""
     figures: list[tuple[str, Callable[[Sample], float], float, float]] = [
         ("memory, MiB", lambda s: s.memory_mib, 1.1, 10),
         ("open files", lambda s: s.open_files, 1.0, 10),
@@ -116,14 +116,14 @@ def _judge(scene: Scene, samples: Sequence[Sample]) -> None:
     for name, of, factor, allowance in figures:
         before = median(map(of, samples[third : 2 * third]))
         after = median(map(of, samples[2 * third :]))
-        scene.fact(f"{name}: median {before:g} in the second third, {after:g} in the last")
+        case_run.fact(f"{name}: median {before:g} in the second third, {after:g} in the last")
         flat = after <= factor * before + allowance
-        scene.require(flat, f"{name} grew from {before:g} to {after:g}")
+        case_run.require(flat, f"{name} grew from {before:g} to {after:g}")
 
 
 CASE: Final = Case(
     name="soak",
-    promise="an hour at half load: memory, file handles, dead tuples and p99 stay flat",
+    promise="An hour at half the peak load: memory, open files, dead tuples and p99 stay flat",
     at_least=60,
     short=0,
     run=run,

@@ -1,44 +1,44 @@
-"""Backends terminated twice a second: every connection of Pulse breaks, at any moment."""
+"""Backends terminated twice a second, so that every connection of Pulse breaks."""
 
 import asyncio
 import time
 from collections import Counter
 from typing import Final
 
-from tests.faults.house import House
-from tests.faults.scene import Case, Scene
+from tests.faults.house import Deployment
+from tests.faults.scene import Case, CaseRun
 
-_RATE: Final = 100.0
-_APART_SECONDS: Final = 0.5
+_ORDERS_PER_SECOND: Final = 100.0
+_INTERVAL_SECONDS: Final = 0.5
 
 
-async def run(scene: Scene) -> None:
-    """Terminate one random backend of Pulse's at a time, for as long as it takes."""
+async def run(case_run: CaseRun) -> None:
+    """Terminate random backends of Pulse, one every half second."""
     roles: Counter[str] = Counter()
     async with (
-        scene.house(apis=2, workers=2, gateways=1) as house,
-        house.caller.load(rate=_RATE),
+        case_run.deployment(apis=2, workers=2, gateways=1) as deployment,
+        deployment.caller.load(rate=_ORDERS_PER_SECOND),
     ):
         begun = time.monotonic()
-        for number in range(scene.times):
-            await asyncio.sleep(max(0.0, begun + number * _APART_SECONDS - time.monotonic()))
-            role = await _terminate_one(house)
+        for number in range(case_run.times):
+            await asyncio.sleep(max(0.0, begun + number * _INTERVAL_SECONDS - time.monotonic()))
+            role = await _terminate_one(deployment)
             while role is None:
-                role = await _terminate_one(house)
+                role = await _terminate_one(deployment)
             roles[role] += 1
-            scene.injected()
-        scene.recovered(await house.until_served())
-        statuses = house.caller.statuses
+            case_run.injected()
+        case_run.recovered(await deployment.until_serving_again())
+        statuses = deployment.caller.statuses
         refused = sum(count for status, count in statuses.items() if status not in {200, 201, 202})
-        scene.fact(
-            f"answers: {_told(statuses)}; {refused / statuses.total():.1%} to be asked again"
+        case_run.fact(
+            f"answers by status: {_joined(statuses)}; {refused / statuses.total():.1%} to retry"
         )
-    scene.fact(f"connections ended, by role: {_told(roles)}")
+    case_run.fact(f"connections terminated by role: {_joined(roles)}")
 
 
-async def _terminate_one(house: House) -> str | None:
-    """End a connection of a role chosen first, so that rare ones are met as often; its role."""
-    rows = await house.server.fetch(
+async def _terminate_one(deployment: Deployment) -> str | None:
+    """Terminate a connection of a random role, each role equally likely; returns the role."""
+    rows = await deployment.server.fetch(
         """SELECT role, pg_terminate_backend(pid) FROM (
                SELECT DISTINCT ON (role) role, pid FROM (
                    SELECT substring(application_name FROM '^pulse:([a-z-]+)@') AS role, pid
@@ -49,14 +49,14 @@ async def _terminate_one(house: House) -> str | None:
     return rows[0][0] if rows else None
 
 
-def _told(counts: Counter[int] | Counter[str]) -> str:
+def _joined(counts: Counter[int] | Counter[str]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=str))
 
 
 CASE: Final = Case(
     name="terminations",
-    promise="backends terminated twice a second for a minute: every connection is made again; "
-    "callers see success or 503, never a wrong answer",
+    promise="Backends are terminated twice a second for a minute: every connection is opened "
+    "again, and callers get success or 503, never a wrong answer",
     at_least=120,
     short=12,
     run=run,
