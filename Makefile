@@ -22,11 +22,11 @@ run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and worke
 
 # Three workers keep two cores busy: each waits for a server or a process a third of the time. Files
 # run in their order, the slow ones first. pytest exits with 5 where PYTEST_ARGS select nothing.
-test: $(VENV)/.dev ## run all tests: in parallel, then those that depend on time one at a time
+test: $(VENV)/.dev ## run all tests: those that depend on time one at a time, then the others in parallel
 	@failed=0; \
+	$(BIN)/pytest -m timing $(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not timing and not simulation" \
 		$(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
-	$(BIN)/pytest -m timing $(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
 	exit $$failed
 
 unit: $(VENV)/.dev ## run the unit tests

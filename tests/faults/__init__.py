@@ -1,1 +1,1 @@
-"""The fault suite: real processes on a real Postgres, broken on purpose, with figures."""
+"""Fault injection suite: real Pulse processes on a real Postgres, with measured results."""

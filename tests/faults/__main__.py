@@ -1,4 +1,4 @@
-"""`make faults`: break a running Pulse in every way that is promised to be survived, and count."""
+"""`make faults`: inject the faults that Pulse must survive, and count lost or duplicate orders."""
 
 import asyncio
 import secrets
@@ -12,39 +12,45 @@ from typing import Annotated
 import typer
 
 from tests.faults import report
-from tests.faults.case import Case, CaseOptions, run_case
-from tests.faults.catalogue import BY_ITSELF, CASES
+from tests.faults.case import Case, RunOptions, run_case
+from tests.faults.catalogue import CASES, ON_REQUEST
 from tests.faults.report import Row
 
 _SEEDS = 1_000_000_000
-_BY_NAME = {case.name: case for case in (*CASES, BY_ITSELF)}
+_BY_NAME = {case.name: case for case in (*CASES, ON_REQUEST)}
 
 
 def main(
-    faults: Annotated[list[str] | None, typer.Argument(help="Which faults; all if none.")] = None,
+    faults: Annotated[
+        list[str] | None, typer.Argument(help="Faults to inject. Default: all.")
+    ] = None,
     *,
-    short: Annotated[bool, typer.Option("--short", help="Fewer of each, the same checks.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Repeat this run; random if not given.")] = None,
+    short: Annotated[
+        bool, typer.Option("--short", help="Fewer injections, the same checks.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed, to repeat a run. Default: random.")
+    ] = None,
     file: Annotated[
-        Path, typer.Option("--json", help="Where the rows go, each in place of its old one.")
+        Path, typer.Option("--json", help="Results file. A new result replaces the old one.")
     ] = Path("faults.json"),
     times: Annotated[
-        int | None, typer.Option(help="How often; the soak: how many minutes.")
+        int | None, typer.Option(help="Number of injections; for the soak, minutes.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Orders a second of the soak.")] = None,
-    list_faults: Annotated[bool, typer.Option("--list", help="Name the faults and end.")] = False,
+    rate: Annotated[float | None, typer.Option(help="Orders per second of the soak.")] = None,
+    list_faults: Annotated[bool, typer.Option("--list", help="List the faults and exit.")] = False,
     twice: Annotated[
-        bool, typer.Option("--twice", help="Once more what was only too late or too slow.")
+        bool, typer.Option("--twice", help="Retry a fault once if it only missed a time limit.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep logs, data and ledgers.")] = False,
 ) -> None:
-    """Break a running Pulse in every way it promises to survive, and count what was lost.
+    """Inject faults into a running Pulse and check that no order is lost.
 
-    Starts real processes on a Postgres of its own, under load; after each fault
-    and quiet it holds the callers' ledgers, the log, the view and the readers
-    against each other. Prints a table and writes the rows as JSON.
+    Starts Pulse and Postgres under load. After the faults it waits until all work is done, then
+    compares the callers' ledgers, the log, the read model and the log readers. Prints a table and
+    writes the results as JSON.
 
-    Exit codes: 0 every promise held, 1 one was broken, 2 wrong usage.
+    Exit codes: 0 every promise held, 1 a promise was broken, 2 wrong usage.
 
     Example:
       make faults FAULT="kills stops" SEED=7
@@ -55,13 +61,13 @@ def main(
         return
     rows = []
     for case in _chosen(faults or [], short=short):
-        asked = CaseOptions(seed=_seed(seed), short=short, times=times, rate=rate)
-        row = _run(case, asked, keep=keep)
+        options = RunOptions(seed=_seed(seed), short=short, times=times, rate=rate)
+        row = _run(case, options, keep=keep)
         if twice and row.broken and row.broken == row.late:
-            again = CaseOptions(seed=_seed(seed), short=short, times=times, rate=rate)
-            typer.echo(f"REPEATED {case.name}: all that broke was too late: {'; '.join(row.late)}")
+            again = RunOptions(seed=_seed(seed), short=short, times=times, rate=rate)
+            typer.echo(f"REPEATED {case.name}, which was only late: {'; '.join(row.late)}")
             first, row = row, _run(case, again, keep=keep)
-            row.facts.append(f"at the first try (seed {first.seed}): {'; '.join(first.broken)}")
+            row.facts.append(f"first attempt (seed {first.seed}): {'; '.join(first.broken)}")
         rows.append(row)
         report.write(file, report.merged(file, rows))
     typer.echo(f"\n{report.table(rows)}\n")
@@ -78,18 +84,18 @@ def _seed(given: int | None) -> int:
 def _chosen(names: list[str], *, short: bool) -> list[Case]:
     unknown = [name for name in names if name not in _BY_NAME]
     if unknown:
-        raise typer.BadParameter(f"no fault is named {', '.join(unknown)}; --list names them")
+        raise typer.BadParameter(f"unknown fault: {', '.join(unknown)}; see --list")
     if names:
         return [_BY_NAME[name] for name in names]
     return [case for case in CASES if case.short] if short else list(CASES)
 
 
-def _run(case: Case, asked: CaseOptions, *, keep: bool) -> Row:
+def _run(case: Case, options: RunOptions, *, keep: bool) -> Row:
     home = Path(tempfile.mkdtemp(prefix=f"pulse-{case.name}-"))
     home.chmod(0o755)
-    typer.echo(f"{case.name} (seed {asked.seed}) ...")
+    typer.echo(f"{case.name} (seed {options.seed}) ...")
     try:
-        row = asyncio.run(_run_unless_told(case, home, asked))
+        row = asyncio.run(_run_until_sigterm(case, home, options))
     finally:
         if keep:
             typer.echo(f"  kept: {home}")
@@ -104,9 +110,9 @@ def _run(case: Case, asked: CaseOptions, *, keep: bool) -> Row:
     return row
 
 
-async def _run_unless_told(case: Case, home: Path, asked: CaseOptions) -> Row:
-    """SIGTERM ends it as Ctrl-C does: what it started is ended, what it mounted unmounted."""
-    running = asyncio.ensure_future(run_case(case, home, asked))
+async def _run_until_sigterm(case: Case, home: Path, options: RunOptions) -> Row:
+    """Run the case. SIGTERM cancels it like Ctrl-C: its processes end and its disks unmount."""
+    running = asyncio.ensure_future(run_case(case, home, options))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     return await running
 

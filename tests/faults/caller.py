@@ -1,4 +1,4 @@
-"""A caller outside: places orders through any endpoint, keeps the ledger, retries where it may."""
+"""A client that places orders through every endpoint, retries refusals, and keeps a ledger."""
 
 import asyncio
 import itertools
@@ -17,15 +17,15 @@ from pulse.domain import INTERNAL_SCOPE
 from tests.faults.ledger import Entry, Ledger
 
 BROKEN: Final = 0
-"""The status of a request whose connection could not be made, broke, or never answered."""
+"""The status of a request whose connection failed or that got no answer."""
 
 _CREATED: Final = frozenset({200, 201, 202})
-_ASK_AGAIN: Final = frozenset({BROKEN, 429, 503})
+_RETRYABLE: Final = frozenset({BROKEN, 429, 503})
 _INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where orders may be placed: an API, or a gateway in the name of its caller."""
+    """Where orders are placed: an API, or a gateway with a caller's token."""
 
     url: str
     path: str = "/internal/orders"
@@ -34,10 +34,9 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """One request's answer: when it was sent (monotonic), how long it took, what it was.
+    """The answer to one request. `sent_at` is monotonic time.
 
-    `error` is its code and message. `cut_off` tells a connection that was made and then broke from
-    one that could not be made.
+    `error` is the error's code and message. `cut_off`: the connection was established and broke.
     """
 
     sent_at: float
@@ -48,16 +47,17 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     cut_off: bool = False
 
     def spans(self, moment: float) -> bool:
-        """Whether it was under way at that moment."""
+        """Whether the request was in flight at that moment."""
         return self.sent_at < moment < self.sent_at + self.seconds
 
 
 class Caller:
-    """Places orders and writes down what it knows of them.
+    """Places orders and records the results in a ledger.
 
-    Where an endpoint refuses (503, a broken connection) the next one of its scope is asked, with
-    the same key, round and round for `patience_seconds`; of `gives_up` of the orders (a share) it
-    is not, and they stay unknown. Whatever a caller must never see is in `wrong`.
+    After a refusal (429, 503 or a broken connection) the caller retries with the same key at the
+    next endpoint of the same scope, for `retry_seconds`. It does not retry the share
+    `abandon_share` of the orders; their outcome stays unknown. `wrong` has each answer that a
+    caller must never receive.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class Caller:
         endpoints: Sequence[Endpoint],
         random: Random,
         *,
-        patience_seconds: float = 60.0,
-        gives_up: float = 0.2,
+        retry_seconds: float = 60.0,
+        abandon_share: float = 0.2,
     ) -> None:
         self.answers: list[Answer] = []
         self.wrong: list[str] = []
         self.placed: dict[str, float] = {}
         self.in_flight: Counter[str] = Counter()
-        self.patience_seconds = patience_seconds
-        self.gives_up = gives_up
+        self.retry_seconds = retry_seconds
+        self.abandon_share = abandon_share
         self._ledger = ledger
         self._http = http
         self._random = random
@@ -93,26 +93,27 @@ class Caller:
         endpoints: Sequence[Endpoint],
         random: Random,
         *,
-        connection_each: bool = False,
+        new_connections: bool = False,
         answer_seconds: float = 30.0,
-        **character: Any,
+        **options: Any,
     ) -> AsyncIterator[Self]:
-        """A caller with connections of its own while in use.
+        """A connected caller; `options` are those of the constructor.
 
-        It waits `answer_seconds` for an answer; with `connection_each` each request has its own.
+        The timeout of a request is `answer_seconds`. With `new_connections` every request opens a
+        connection.
         """
-        connector = aiohttp.TCPConnector(limit=0, force_close=connection_each)
+        connector = aiohttp.TCPConnector(limit=0, force_close=new_connections)
         timeout = aiohttp.ClientTimeout(total=answer_seconds)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
-            yield cls(ledger, http, endpoints, random, **character)
+            yield cls(ledger, http, endpoints, random, **options)
 
     @property
     def statuses(self) -> Counter[int]:
-        """How many answers of each kind there were; BROKEN counts what had none."""
+        """The number of answers by status; BROKEN counts requests without an answer."""
         return Counter(answer.status for answer in self.answers)
 
     def request(self, **changes: Any) -> dict[str, Any]:
-        """A random order under a key of its own; `changes` replace whole fields."""
+        """A random order with a new key; `changes` replace whole fields."""
         splits = self._random.randint(2, 10)
         return {
             "order_unique_key": f"fault_{self._name}_{next(self._numbers)}",
@@ -130,14 +131,14 @@ class Caller:
     async def place(
         self, request: dict[str, Any] | None = None, scope: str | None = None
     ) -> UUID | None:
-        """Place an order (a random one if none is given); its id once accepted, None if unknown."""
+        """Place an order, by default a random one. Returns its id, or None if not accepted."""
         request = request or self.request()
         key: str = request["order_unique_key"]
         scope = scope or self._random.choice(list(self._by_scope))
         await self._ledger.write(Entry(key, request=request, scope=scope))
         content = msgspec.json.encode(request)
-        patient = self._random.random() >= self.gives_up
-        deadline = time.monotonic() + self.patience_seconds
+        retries = self._random.random() >= self.abandon_share
+        deadline = time.monotonic() + self.retry_seconds
         endpoints = self._by_scope[scope]
         first = self._random.randrange(len(endpoints))
         for attempt in itertools.count(1):
@@ -145,10 +146,10 @@ class Caller:
             answer, body = await self._post(endpoint, content)
             if answer.status in _CREATED:
                 return await self._accepted(key, scope, body)
-            if answer.status not in _ASK_AGAIN:
+            if answer.status not in _RETRYABLE:
                 self.wrong.append(f"{key}: {answer.status} {body[:300]!r} from {endpoint.url}")
                 return None
-            if not patient or time.monotonic() > deadline:
+            if not retries or time.monotonic() > deadline:
                 return None
             await asyncio.sleep(min(0.5, 0.02 * 2 ** min(attempt, 5)) * self._random.random())
         raise AssertionError("unreachable: the loop has no end")
@@ -158,7 +159,7 @@ class Caller:
             answered = msgspec.json.decode(body)
             order_id = UUID(answered["order_id"])
         except (ValueError, KeyError, TypeError):
-            self.wrong.append(f"{key}: accepted without an order's id: {body[:300]!r}")
+            self.wrong.append(f"{key}: accepted without an order id: {body[:300]!r}")
             return None
         if answered["order_unique_key"] != key:
             self.wrong.append(f"{key}: answered with the key {answered['order_unique_key']!r}")
@@ -178,7 +179,7 @@ class Caller:
                 body = await response.read()
                 status = response.status
         except aiohttp.ClientConnectorError:
-            pass  # nobody listens: nothing was sent
+            pass  # connection refused: nothing was sent
         except (aiohttp.ClientError, OSError, TimeoutError):
             status, cut_off = BROKEN, True
         finally:
@@ -189,19 +190,19 @@ class Caller:
         return answer, body
 
     def _error_in(self, status: int, body: bytes) -> str | None:
-        """An error says what it is, always and everywhere; one that does not is a wrong answer."""
+        """The error's code and message; an error without them is a wrong answer."""
         try:
             error = msgspec.json.decode(body)["error"]
             return f"{error['code']}: {error['message']}"
         except (ValueError, KeyError, TypeError):
-            self.wrong.append(f"{status} without a reason: {body[:300]!r}")
+            self.wrong.append(f"{status} without an error code: {body[:300]!r}")
             return None
 
     @asynccontextmanager
     async def load(self, *, rate: float) -> AsyncIterator[None]:
-        """Open-loop load while in the block: `rate` orders a second begin, whatever is answered.
+        """Open-loop load: start `rate` orders per second, independent of the answers.
 
-        On leaving no new order begins, and those under way are ended as they would be.
+        On exit no new order starts, and those in flight are awaited.
         """
         async with asyncio.TaskGroup() as orders:
             starting = asyncio.ensure_future(
@@ -219,7 +220,7 @@ class Caller:
         await self.place()
 
     def rate_between(self, begun: float, ended: float) -> float:
-        """Orders accepted a second between two moments (monotonic)."""
+        """Orders accepted per second between two moments (monotonic)."""
         accepted = sum(begun <= at < ended for at in self.placed.values())
         return accepted / (ended - begun)
 

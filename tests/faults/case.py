@@ -1,4 +1,4 @@
-"""What a case is given: its seed, its scale, a place for files, and the row it fills."""
+"""A fault case, and the context of one run of it."""
 
 import time
 import traceback
@@ -16,7 +16,7 @@ from tests.faults.report import Row, version
 
 
 class CaseRun:
-    """One run of one case. `times` is how often to inject; `rate` is for the soak."""
+    """One run of one case. `times` is the number of injections; `rate` is for the soak."""
 
     def __init__(self, row: Row, home: Path, times: int, rate: float | None = None) -> None:
         self.row = row
@@ -31,33 +31,33 @@ class CaseRun:
         return self.row.short
 
     def injected(self, count: int = 1) -> None:
-        """So many faults more were injected; every tenth of them is told."""
+        """Count injected faults; print the progress ten times per run."""
         tenth = max(1, self.times // 10)
         before, self.row.injected = self.row.injected, self.row.injected + count
         if self.row.injected // tenth > before // tenth:
             print(f"  {time.strftime('%H:%M:%S')} {self.row.injected:,} of {self.times:,} injected")
 
     def recovered(self, seconds: float) -> None:
-        """Pulse was well again so long after a fault."""
+        """Record the time from a fault to recovery."""
         self.row.recoveries.append(seconds)
 
     def fact(self, text: str) -> None:
-        """A figure worth stating that no column has."""
+        """Add a line of details to the results."""
         self.row.facts.append(text)
 
-    def require(self, kept: bool, otherwise: str) -> None:  # noqa: FBT001
-        """A promise of the case's own: if not kept, the row is broken and says so."""
+    def require(self, kept: bool, failure: str) -> None:  # noqa: FBT001
+        """Record `failure` as a broken promise unless `kept`."""
         if not kept:
-            self.row.broken.append(otherwise)
+            self.row.broken.append(failure)
 
-    def require_in_time(self, kept: bool, otherwise: str) -> None:  # noqa: FBT001
-        """The same for a promise about time alone, which a starved machine may break."""
-        self.require(kept, otherwise)
+    def require_in_time(self, kept: bool, failure: str) -> None:  # noqa: FBT001
+        """Like `require`, for a time limit, which an overloaded machine may miss."""
+        self.require(kept, failure)
         if not kept:
-            self.row.late.append(otherwise)
+            self.row.late.append(failure)
 
     def add(self, verdict: Verdict) -> None:
-        """Count what the checks found."""
+        """Add the result of the checks."""
         row = self.row
         row.orders += verdict.orders
         row.accepted += verdict.accepted
@@ -69,33 +69,37 @@ class CaseRun:
 
     @asynccontextmanager
     async def deployment(
-        self, name: str = "house", *, expectations: dict[str, Any] | None = None, **kinds: Any
+        self, name: str = "deployment", *, expectations: dict[str, Any] | None = None, **kinds: Any
     ) -> AsyncIterator[Deployment]:
-        """A house (see `open_house`); after the block it is let come to rest, and reckoned with."""
+        """A deployment (see `open_deployment`); on exit all work is done and every check runs."""
         async with open_deployment(self.home / name, self.random, **kinds) as deployment:
             yield deployment
-            self.add(await deployment.reckon(**(expectations or {})))
+            self.add(await deployment.verify(**(expectations or {})))
 
 
-class Run(Protocol):
-    """Injects the fault and fills the scene's row."""
+class RunCase(Protocol):
+    """Injects the faults of a case and records the results."""
 
     async def __call__(self, case_run: CaseRun) -> None:
-        """Run it."""
+        """Run the case."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault: how often at least, how often in the short form (0: not in it), what is promised."""
+    """A fault case. `promise` is what Pulse guarantees under the fault.
+
+    `at_least` is the number of injections, `short` that of the short form; 0 excludes the case
+    from the short form.
+    """
 
     name: str
     promise: str
     at_least: int
     short: int
-    run: Run
+    run: RunCase
 
 
-class CaseOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a case is to be run; `times` and `rate` in the place of its own."""
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How to run a case. `times` and `rate` override those of the case."""
 
     seed: int
     short: bool = False
@@ -103,21 +107,21 @@ class CaseOptions(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
 
 
-async def run_case(case: Case, home: Path, asked: CaseOptions) -> Row:
-    """Run one case to its row; a case that crashes is a broken one."""
-    times = asked.times or (case.short if asked.short else case.at_least)
+async def run_case(case: Case, home: Path, options: RunOptions) -> Row:
+    """Run one case and return its row. An exception counts as a broken promise."""
+    times = options.times or (case.short if options.short else case.at_least)
     row = Row(
         fault=case.name,
         promise=case.promise,
         version=version(),
-        seed=asked.seed,
-        short=asked.short,
+        seed=options.seed,
+        short=options.short,
         at_least=times,
     )
     begun = time.monotonic()
     try:
-        await case.run(CaseRun(row, home, times, asked.rate))
-    except CaseUnavailable as error:
+        await case.run(CaseRun(row, home, times, options.rate))
+    except Unsupported as error:
         row.not_run = str(error)
     except Exception as error:  # noqa: BLE001 - the others still run
         row.broken.append(f"{type(error).__name__}: {error}"[:2000])
@@ -128,5 +132,5 @@ async def run_case(case: Case, home: Path, asked: CaseOptions) -> Row:
     return row
 
 
-class CaseUnavailable(Exception):
-    """This machine cannot run the case; the text says what it lacks."""
+class Unsupported(Exception):
+    """This machine cannot run the case; the message says what is missing."""

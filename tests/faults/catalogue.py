@@ -42,5 +42,5 @@ CASES: Final[tuple[Case, ...]] = (
     backup.CASE,
 )
 
-BY_ITSELF: Final = soak.CASE
-"""Takes an hour: runs only when named."""
+ON_REQUEST: Final = soak.CASE
+"""Takes an hour, so it runs only when it is named."""

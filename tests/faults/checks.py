@@ -1,4 +1,4 @@
-"""What must be true after every fault and quiet: nothing lost, nothing doubled, nothing skipped."""
+"""The invariants after every fault, once all work is done: no order lost, doubled or skipped."""
 
 import asyncio
 import sys
@@ -19,20 +19,20 @@ from tests.faults.reader import LogReader
 from tests.support.processes import ROOT, environment, url_of
 
 Stream = list[tuple[int, Event]]
-"""One order's events, each with its version."""
+"""One order's events with their versions."""
 
 _LOG: Final = """
 SELECT originator_id, originator_version, topic, state
   FROM stored_events WHERE topic LIKE 'pulse.%' ORDER BY originator_id, originator_version"""
-_PLACES: Final = """
+_POSITIONS: Final = """
 SELECT notification_id, originator_id, originator_version
   FROM stored_events ORDER BY notification_id"""
 _READ_MODEL: Final = ("order_queue", "scheduled_slices", "pending_orders")
-_MOST_NAMED: Final = 5
+_MAX_EXAMPLES: Final = 5
 
 
 class Verdict(msgspec.Struct):
-    """What the checks found; `broken` names each broken promise, the first few by name."""
+    """The result of the checks. `broken` describes each violation, with the first few examples."""
 
     orders: int = 0
     accepted: int = 0
@@ -45,17 +45,17 @@ class Verdict(msgspec.Struct):
 
 
 async def until_quiet(conninfo: str, *, seconds: float = 120.0) -> int:
-    """Wait until every order has its outcome, projected, and no claim is left; the log's end.
+    """Wait until every order has a projected outcome and no claim is left; the end of the log.
 
     Raises:
-        TimeoutError: it never came; the message says what was left.
+        TimeoutError: work was left; the message says how much.
     """
     left: Any = None
     try:
         async with asyncio.timeout(seconds):
             while True:
                 try:
-                    left = await _left_to_do(conninfo)
+                    left = await _work_left(conninfo)
                     if not any(left[1:]):
                         return int(left[0])
                 except psycopg.OperationalError as error:
@@ -63,11 +63,11 @@ async def until_quiet(conninfo: str, *, seconds: float = 120.0) -> int:
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise TimeoutError(
-            f"not quiet after {seconds:g} s: (end, behind, pending, claims) = {left}"
+            f"work left after {seconds:g} s: (end, behind, pending, claims) = {left}"
         ) from None
 
 
-async def _left_to_do(conninfo: str) -> tuple[int, int, int, int]:
+async def _work_left(conninfo: str) -> tuple[int, int, int, int]:
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
         cursor = await connection.execute(
             """SELECT l.position, l.position - t.notification_id,
@@ -90,9 +90,9 @@ async def check_all(
     may_fail: Iterable[str] = (),
     rebuild: bool = True,
 ) -> Verdict:
-    """Hold ledger, log, read model and readers against each other, after `until_quiet`.
+    """Compare ledger, log, read model and readers. Call it after `until_quiet`.
 
-    `may_fail` are the reasons for which an order may be FAILED here; any other is a broken promise.
+    `may_fail`: the failure reasons that the case allows. Any other FAILED order is a violation.
     """
     verdict = Verdict(orders=len(ledger))
     await _check_log(conninfo, ledger, verdict, frozenset(may_fail))
@@ -109,10 +109,10 @@ async def _check_log(
     verdict: Verdict,
     may_fail: frozenset[str],
 ) -> None:
-    """Stream after stream, since an hour's log does not fit into memory."""
+    """Reads one stream at a time, because the log of an hour does not fit into memory."""
     by_id = {known.order_id: known for known in ledger.values()}
     seen: set[tuple[str, str]] = set()
-    found = _Found()
+    found = _Violations()
     async for order_id, stream in _streams(conninfo):
         events = [event for _, event in stream]
         _check_stream(order_id, stream, found)
@@ -124,30 +124,30 @@ async def _check_log(
                 seen.add(name)
                 known = by_id.get(order_id) or ledger.get(name)
                 if known is not None and not _same(event, known):
-                    found.false.add(f"{known.key} is stored otherwise")
+                    found.mismatches.add(f"{known.key} is stored with other data")
     for known in ledger.values():
         verdict.accepted += known.accepted_as is not None
         verdict.unknown += known.accepted_as is None
         if known.accepted_as is not None and (known.scope, known.key) not in seen:
             found.lost.add(known.key)
         if known.accepted_as is not None and known.accepted_as != known.order_id:
-            found.false.add(f"{known.key} was answered with another id")
+            found.mismatches.add(f"{known.key} was answered with another id")
     verdict.lost = found.lost.count
     verdict.doubled = found.doubled.count + found.outcomes.count
     verdict.failed = dict(found.failed)
-    _tell(verdict, "accepted and not stored", found.lost)
-    _tell(verdict, "stored twice", found.doubled)
-    _tell(verdict, "answered or stored falsely", found.false)
-    _tell(verdict, "streams with gaps", found.gaps)
-    _tell(verdict, "streams without one creation and at most one outcome", found.outcomes)
-    _tell(verdict, "schedules that break a rule", found.schedules)
-    _tell(verdict, "orders FAILED", _Names.of(
+    _report(verdict, "orders accepted but not stored", found.lost)
+    _report(verdict, "orders stored twice", found.doubled)
+    _report(verdict, "orders answered or stored wrongly", found.mismatches)
+    _report(verdict, "streams with gaps", found.gaps)
+    _report(verdict, "streams without one creation and at most one outcome", found.outcomes)
+    _report(verdict, "schedules that break a rule", found.schedules)
+    _report(verdict, "orders FAILED", _Examples.of(
         f"{reason} ({count})" for reason, count in found.failed.items() if reason not in may_fail
     ))  # fmt: skip
 
 
 async def _rows(conninfo: str, statement: LiteralString) -> AsyncIterator[tuple[Any, ...]]:
-    """A few thousand at a time."""
+    """The rows of a statement, fetched 5,000 at a time."""
     async with (
         await psycopg.AsyncConnection.connect(conninfo) as connection,
         connection.cursor(name="faults", binary=True) as cursor,
@@ -185,8 +185,8 @@ def _same(event: OrderCreated, known: Known) -> bool:
     )  # fmt: skip
 
 
-def _check_stream(order_id: UUID, stream: Stream, found: "_Found") -> None:
-    """Versions 1..n; one OrderCreated, at most one outcome; every schedule keeps every rule."""
+def _check_stream(order_id: UUID, stream: Stream, found: "_Violations") -> None:
+    """Versions are 1..n; one OrderCreated, at most one outcome; each schedule keeps the rules."""
     if [version for version, _ in stream] != list(range(1, len(stream) + 1)):
         found.gaps.add(f"{order_id} {[version for version, _ in stream]}")
     events = [event for _, event in stream]
@@ -214,31 +214,31 @@ def _broken_schedule(created: Event, scheduled: SlicesScheduled) -> list[str]:
 
 
 async def _check_reader(conninfo: str, number: int, reader: LogReader, verdict: Verdict) -> None:
-    """It saw every event once, in order: what it saw and what is stored, side by side."""
-    missed, invented = _Names(), _Names()
+    """The reader saw every stored event once, in order."""
+    missed, extra = _Examples(), _Examples()
     seen = iter(reader.seen)
-    place = next(seen, None)
-    async for stored in _rows(conninfo, _PLACES):
-        while place is not None and place[0] < stored[0]:
-            invented.add(str(place[0]))
-            place = next(seen, None)
-        if place is None or place[0] > stored[0]:
+    seen_event = next(seen, None)
+    async for stored in _rows(conninfo, _POSITIONS):
+        while seen_event is not None and seen_event[0] < stored[0]:
+            extra.add(str(seen_event[0]))
+            seen_event = next(seen, None)
+        if seen_event is None or seen_event[0] > stored[0]:
             missed.add(str(stored[0]))
             continue
-        if place != stored:
-            invented.add(str(place[0]))
-        place = next(seen, None)
-    while place is not None:
-        invented.add(str(place[0]))
-        place = next(seen, None)
+        if seen_event != stored:
+            extra.add(str(seen_event[0]))
+        seen_event = next(seen, None)
+    while seen_event is not None:
+        extra.add(str(seen_event[0]))
+        seen_event = next(seen, None)
     verdict.skipped += missed.count
-    _tell(verdict, f"positions that reader {number} did not see", missed)
-    _tell(verdict, f"positions that reader {number} saw and the log has not", invented)
-    _tell(verdict, f"wrong answers to reader {number}", _Names.of(reader.wrong))
+    _report(verdict, f"positions missed by reader {number}", missed)
+    _report(verdict, f"positions seen by reader {number} but not in the log", extra)
+    _report(verdict, f"wrong answers to reader {number}", _Examples.of(reader.wrong))
 
 
 async def _check_rebuilt(conninfo: str, verdict: Verdict) -> None:
-    """The live read model is what the log alone makes of it."""
+    """The live read model is equal to one rebuilt from the log."""
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
         for table in _READ_MODEL:
             await connection.execute(f"CREATE UNLOGGED TABLE live_{table} AS TABLE {table}")
@@ -249,28 +249,28 @@ async def _check_rebuilt(conninfo: str, verdict: Verdict) -> None:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        said, _ = await rebuilding.communicate()
+        output, _ = await rebuilding.communicate()
         if rebuilding.returncode != 0:
-            verdict.broken.append(f"pulse rebuild: {said.decode(errors='replace')[-500:]}")
+            verdict.broken.append(f"pulse rebuild: {output.decode(errors='replace')[-500:]}")
         for table in _READ_MODEL:
             cursor = await connection.execute(
                 f"(TABLE live_{table} EXCEPT TABLE {table}) UNION ALL"
                 f" (TABLE {table} EXCEPT TABLE live_{table})"
             )
-            otherwise = _Names.of(str(row) for row in await cursor.fetchall())
-            _tell(verdict, "rows of the live view that a rebuild makes otherwise", otherwise)
+            different = _Examples.of(str(row) for row in await cursor.fetchall())
+            _report(verdict, "read model rows that differ after a rebuild", different)
             await connection.execute(f"DROP TABLE live_{table}")
 
 
-class _Names:
-    """How many there are of something, and the first few by name."""
+class _Examples:
+    """A count, with the first few examples."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first: list[str] = []
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> "_Names":
+    def of(cls, names: Iterable[str]) -> "_Examples":
         found = cls()
         for name in names:
             found.add(name)
@@ -278,20 +278,20 @@ class _Names:
 
     def add(self, name: str) -> None:
         self.count += 1
-        if len(self.first) < _MOST_NAMED:
+        if len(self.first) < _MAX_EXAMPLES:
             self.first.append(name)
 
 
-class _Found:
-    """What is wrong in a log."""
+class _Violations:
+    """The violations found in a log."""
 
     def __init__(self) -> None:
-        self.lost, self.doubled, self.false = _Names(), _Names(), _Names()
-        self.gaps, self.outcomes, self.schedules = _Names(), _Names(), _Names()
+        self.lost, self.doubled, self.mismatches = _Examples(), _Examples(), _Examples()
+        self.gaps, self.outcomes, self.schedules = _Examples(), _Examples(), _Examples()
         self.failed: Counter[str] = Counter()
 
 
-def _tell(verdict: Verdict, what: str, names: _Names) -> None:
+def _report(verdict: Verdict, what: str, names: _Examples) -> None:
     if names.count:
         left = names.count - len(names.first)
         more = f" and {left} more" if left else ""

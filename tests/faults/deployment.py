@@ -1,4 +1,4 @@
-"""A whole Pulse in the suite's hands: a server, a fleet, callers, readers, and the reckoning."""
+"""A complete Pulse deployment under test: Postgres, processes, callers, readers and checks."""
 
 import asyncio
 import contextlib
@@ -21,15 +21,15 @@ from tests.faults.server import AnyServer, Server
 from tests.support.tokens import AUDIENCE, ISSUER, bearer, signer_of
 
 GATEWAY_TOKEN: Final = "gateway-token-" + "g" * 32
-DESK_TOKEN: Final = "desk-token-" + "d" * 32
-DESK: Final = bearer(DESK_TOKEN)
-"""What a service of the house says to the internal API."""
+SERVICE_TOKEN: Final = "desk-token-" + "d" * 32
+SERVICE_HEADERS: Final = bearer(SERVICE_TOKEN)
+"""The headers of a service that calls the internal API."""
 
 _TOKEN_SECONDS: Final = 7200
 
 
 class Deployment:
-    """Server and fleet, with what every case needs of them. Made by `Scene.house`."""
+    """A Postgres and the Pulse processes on it. Created by `CaseRun.deployment`."""
 
     def __init__(self, server: AnyServer, home: Path, random: Random) -> None:
         self.server = server
@@ -41,22 +41,25 @@ class Deployment:
         self.caller: Caller
 
     def of_kind(self, *kinds: Kind) -> list[Member]:
-        """The fleet's members of these kinds."""
+        """The members of these kinds."""
         return [member for member in self.members if member.kind in kinds]
 
     @property
     def apis(self) -> list[Member]:
-        """Whoever serves the internal API."""
+        """The members that serve the internal API."""
         return self.of_kind("api", "everything")
 
     def add(self, kind: Kind, **settings: Any) -> Member:
-        """Another member, not started. `settings` go over the house's own; so do `prefix`
-        (a tuple put before the command) and `variables` (of the environment)."""
+        """Add a member without starting it. `settings` override the deployment's settings.
+
+        Two of them are not PULSE_* settings: `prefix`, a tuple put before the command, and
+        `variables`, further environment variables.
+        """
         prefix, variables = settings.pop("prefix", ()), settings.pop("variables", None)
         own = {
             "database_url": self.server.url,
             "poll_interval_seconds": 0.5,
-            "service_tokens": f"gateway:{GATEWAY_TOKEN},desk:{DESK_TOKEN}",
+            "service_tokens": f"gateway:{GATEWAY_TOKEN},desk:{SERVICE_TOKEN}",
             **settings,
         }
         if kind in {"gateway", "everything"}:
@@ -68,7 +71,7 @@ class Deployment:
                 "rate_limit_per_second": 0,
             }
         if kind == "gateway":
-            api = self.apis[len(self.of_kind("gateway")) % len(self.apis)]  # each its own, in turn
+            api = self.apis[len(self.of_kind("gateway")) % len(self.apis)]  # spread over the APIs
             own = {"api_base_url": api.url, "gateway_service_token": GATEWAY_TOKEN} | {
                 name: value for name, value in own.items() if name != "service_tokens"
             }
@@ -77,8 +80,8 @@ class Deployment:
         return member
 
     def endpoints(self) -> list[Endpoint]:
-        """Where orders may be placed: every API, and every gateway in one caller's name."""
-        endpoints = [Endpoint(member.url, headers=DESK) for member in self.apis]
+        """Where orders are placed: every API, and every gateway with one caller's token."""
+        endpoints = [Endpoint(member.url, headers=SERVICE_HEADERS) for member in self.apis]
         for gateway in self.of_kind("gateway", "everything"):
             token = signer_of("EdDSA").token(exp=int(time.time()) + _TOKEN_SECONDS)
             scope = PulseCaller.of_token(ISSUER, "alice").key_scope
@@ -86,36 +89,36 @@ class Deployment:
         return endpoints
 
     async def start(self, *members: Member) -> None:
-        """Start these and return when all serve."""
+        """Start these members and return when all of them serve."""
         for member in members:
             member.start()
         await asyncio.gather(*(member.until_serving() for member in members))
 
-    async def until_served(self, *, seconds: float = 60.0) -> float:
-        """Place orders until one through every endpoint is accepted, with its slices in the log.
+    async def until_serving_again(self, *, seconds: float = 60.0) -> float:
+        """Wait until every endpoint has accepted an order and the order's slices are in the log.
 
-        Returns the seconds from the call on: what a fault's recovery is, unless a case says
-        otherwise. Those orders are in the ledger like all others.
+        Returns the seconds this took, which is the recovery time unless a case measures it in
+        another way. The orders are in the ledger.
         """
         begun = time.monotonic()
         async with asyncio.timeout(seconds):
             placed = await asyncio.gather(
                 *(self._placed_at(endpoint) for endpoint in self.endpoints())
             )
-            while not await self._all_settled(placed):
+            while not await self._all_have_outcomes(placed):
                 await asyncio.sleep(0.02)
         return time.monotonic() - begun
 
     async def _placed_at(self, endpoint: Endpoint) -> str:
         async with Caller.with_endpoints(
-            self.ledger, [endpoint], self.random, gives_up=0.0
+            self.ledger, [endpoint], self.random, abandon_share=0.0
         ) as caller:
             order_id = await caller.place()
             self.caller.wrong += caller.wrong
             return str(order_id)
 
-    async def _all_settled(self, order_ids: Sequence[str]) -> bool:
-        with contextlib.suppress(psycopg.OperationalError):  # it may be on its way back
+    async def _all_have_outcomes(self, order_ids: Sequence[str]) -> bool:
+        with contextlib.suppress(psycopg.OperationalError):  # Postgres may be restarting
             rows = await self.server.fetch(
                 "SELECT count(*) FROM stored_events"
                 " WHERE originator_id = ANY (%s::text[]::uuid[]) AND originator_version = 2",
@@ -124,8 +127,8 @@ class Deployment:
             return bool(rows[0][0] == len(order_ids))
         return False
 
-    async def reckon(self, **expectations: Any) -> Verdict:
-        """Wait for quiet, let the readers reach the end, and check everything."""
+    async def verify(self, **expectations: Any) -> Verdict:
+        """Wait until all work is done and the readers have read it, then run every check."""
         end = await until_quiet(self.server.conninfo)
         await asyncio.gather(*(reader.until_at(end) for reader in self.readers))
         verdict = await check_all(
@@ -152,10 +155,10 @@ async def open_deployment(
     server: AnyServer | None = None,
     caller: dict[str, Any] | None = None,
 ) -> AsyncIterator[Deployment]:
-    """A house that serves; all it started is ended on leaving.
+    """A deployment that serves. Its processes are stopped on exit.
 
-    Workers are started before the rest, `settings` are PULSE_* settings of all members, `caller`
-    the character of the caller. Without `server` it has one of its own.
+    Workers start first. `settings` are PULSE_* settings of all members, `caller` options of the
+    caller. By default it starts a Postgres with `server_options`.
     """
     home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything runs
     async with AsyncExitStack() as stack:
@@ -182,7 +185,7 @@ async def open_deployment(
         )
         urls = [member.url for member in deployment.apis]
         for number in range(readers):
-            reader = LogReader(urls, DESK, first=number % len(urls))
+            reader = LogReader(urls, SERVICE_HEADERS, first=number % len(urls))
             deployment.readers.append(reader)
             following = asyncio.ensure_future(reader.follow())
             stack.push_async_callback(_cancelled, following)

@@ -1,4 +1,4 @@
-"""Workers behind proxies of their own, that freeze or are cut off at a chosen point of work."""
+"""Workers behind proxies that are frozen or cut off at a given statement."""
 
 import asyncio
 import time
@@ -10,10 +10,10 @@ import msgspec
 
 from tests.faults.deployment import Deployment
 from tests.faults.member import Member
-from tests.faults.proxy import Proxy, Sent, Stop
+from tests.faults.proxy import Interruption, Proxy, Sent
 
 Kind = Literal["frozen", "cut off"]
-Place = Literal["before", "half", "unsynced", "delivered"]
+Delivery = Literal["before", "half", "unsynced", "delivered"]
 Operation = Literal["append", "claim", "projection"]
 
 _LOCKS: Final = "FOR UPDATE OF notification_tracking"
@@ -22,7 +22,7 @@ _ADVANCES: Final = "UPDATE notification_tracking"
 _SYNC_BYTES: Final = 5
 _REACH_SECONDS: Final = 40.0
 _WORK_SECONDS: Final = 40.0
-_LOOK_AGAIN_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 
 STATEMENTS: Final[Mapping[Operation, Mapping[str, Callable[[Sent], bool]]]] = {
     "append": {"append": lambda sent: "INSERT INTO stored_events" in sent.text},
@@ -39,115 +39,117 @@ STATEMENTS: Final[Mapping[Operation, Mapping[str, Callable[[Sent], bool]]]] = {
         "commit": lambda sent: sent.text == "COMMIT" and _ADVANCES in sent.before,
     },
 }
-"""By operation, its statements, and how to know each on its way."""
+"""The statements of each operation, and a predicate that recognizes each one."""
 
 _SIMPLE: Final = frozenset({"begin", "copy", "commit"})
-"""Sent as one message: there is nothing after what is carried out."""
+"""Statements sent as one message, without a separate Sync, so "unsynced" does not apply."""
 
 
-class Point(msgspec.Struct, frozen=True):
-    """Where a member is stricken: how, at which statement, how much of which has arrived.
+class FaultPoint(msgspec.Struct, frozen=True):
+    """A kind of fault, the statement at which it hits, and how much of the statement has arrived.
 
-    `unsynced`: all but the last message, so that it is carried out and not committed.
+    "unsynced": all messages but the last one, so Postgres executes the statement without commit.
     """
 
     kind: Kind
     operation: Operation
     statement: str
-    place: Place
+    delivery: Delivery
 
     def __str__(self) -> str:
-        return f"{self.kind}, {self.operation} {self.statement}, {self.place}"
+        return f"{self.kind}, {self.operation} {self.statement}, {self.delivery}"
 
     def bytes_of(self, size: int) -> int:
-        """How many bytes of a request of that size arrive."""
+        """The number of bytes that arrive of a request of that size."""
         sizes = {"before": 0, "half": size // 2, "unsynced": size - _SYNC_BYTES, "delivered": size}
-        return sizes[self.place]
+        return sizes[self.delivery]
 
 
-def points_of(kind: Kind, operation: Operation) -> list[Point]:
-    """Every point of that operation."""
-    places: tuple[Place, ...] = ("before", "half", "unsynced", "delivered")
+def points_of(kind: Kind, operation: Operation) -> list[FaultPoint]:
+    """Every fault point of that operation."""
+    deliveries: tuple[Delivery, ...] = ("before", "half", "unsynced", "delivered")
     return [
-        Point(kind, operation, statement, place)
+        FaultPoint(kind, operation, statement, delivery)
         for statement in STATEMENTS[operation]
-        for place in places
-        if not (place == "unsynced" and statement in _SIMPLE)
+        for delivery in deliveries
+        if not (delivery == "unsynced" and statement in _SIMPLE)
     ]
 
 
-class InterruptedWorker:
-    """A worker that may be stricken, again and again."""
+class TargetWorker:
+    """A worker into which faults are injected, one after the other."""
 
     def __init__(self, member: Member, proxy: Proxy) -> None:
         self.member = member
         self._proxy = proxy
-        self._held = asyncio.Event()
-        self._settled_before = 0
+        self._resume = asyncio.Event()
+        self._completed_before = 0
 
     @classmethod
     @asynccontextmanager
     async def in_deployment(cls, deployment: Deployment, **settings: Any) -> AsyncIterator[Self]:
-        """A worker behind a proxy, not started; ended before the proxy."""
-        async with Proxy.before(deployment.server.conninfo) as proxy:
-            victim = cls(deployment.add("worker", database_url=proxy.url, **settings), proxy)
+        """A worker behind a proxy, not started. On exit it ends before the proxy."""
+        async with Proxy.in_front_of(deployment.server.conninfo) as proxy:
+            target = cls(deployment.add("worker", database_url=proxy.url, **settings), proxy)
             try:
-                yield victim
+                yield target
             finally:
-                victim.revive()
-                await victim.member.close()
+                target.recover()
+                await target.member.close()
 
     @property
-    def settled(self) -> int:
-        """How many batches it has completed orders in."""
+    def completed(self) -> int:
+        """The number of batches in which it completed orders."""
         return self.member.logged.count('"completed":')
 
-    async def strike(self, point: Point) -> float:
-        """Strike it the next time it is there; the moment (monotonic) at which it was.
+    async def inject(self, point: FaultPoint) -> float:
+        """Inject the fault at the next such statement; returns the time (monotonic).
 
         Raises:
-            TimeoutError: it did not get there within 40 s.
+            TimeoutError: the worker did not send the statement within 40 s.
         """
-        struck: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._held = asyncio.Event()
-        met = STATEMENTS[point.operation][point.statement]
+        injected_at: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._resume = asyncio.Event()
+        matches = STATEMENTS[point.operation][point.statement]
 
-        def reached() -> None:
+        def on_reached() -> None:
             if point.kind == "frozen":
                 self.member.freeze()
             else:
-                self._proxy.swallow()
-            struck.set_result(time.monotonic())
+                self._proxy.drop_all()
+            injected_at.set_result(time.monotonic())
 
-        def meet(sent: Sent) -> Stop | None:
-            if not met(sent):
+        def interrupt(sent: Sent) -> Interruption | None:
+            if not matches(sent):
                 return None
-            self._proxy.meet = _let_through
-            return Stop(request_bytes=point.bytes_of(sent.size), reached=reached, held=self._held)
+            self._proxy.interrupt = _forward
+            return Interruption(
+                request_bytes=point.bytes_of(sent.size), on_reached=on_reached, resume=self._resume
+            )
 
-        self._proxy.meet = meet
+        self._proxy.interrupt = interrupt
         try:
             async with asyncio.timeout(_REACH_SECONDS):
-                return await struck
+                return await injected_at
         except TimeoutError:
             raise TimeoutError(f"{point}: not reached within {_REACH_SECONDS:g} s") from None
 
-    def revive(self) -> None:
-        """It runs again, or its network works again; what was held goes on its way, late."""
-        self._settled_before = self.settled
-        self._held.set()
+    def recover(self) -> None:
+        """Resume the process, or its network. The interrupted statement is sent on, late."""
+        self._completed_before = self.completed
+        self._resume.set()
         self._proxy.heal()
         self.member.thaw()
 
     async def works_again(self) -> bool:
-        """Whether it completes orders again within 40 s."""
+        """Wait until it completes orders again; False after 40 s."""
         deadline = time.monotonic() + _WORK_SECONDS
-        while self.settled <= self._settled_before:
+        while self.completed <= self._completed_before:
             if time.monotonic() > deadline:
                 return False
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         return True
 
 
-def _let_through(_: Sent) -> None:
+def _forward(_: Sent) -> None:
     return None

@@ -1,4 +1,4 @@
-"""What a caller knows of its orders, on disk before it acts on it: sent, accepted, or unknown."""
+"""A caller's record of its orders, flushed to disk before the caller acts on it."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from pulse.domain import INTERNAL_SCOPE, order_id_for
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line: an order was sent, or Pulse said that it has it as `order_id`."""
+    """One line: an order was sent, or Pulse accepted it as `order_id`."""
 
     key: str
     request: dict[str, Any] | None = None
@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Known(msgspec.Struct):
-    """All that the ledger says of one order; `request` is its JSON, since there may be millions."""
+    """The ledger's record of one order. `request` stays JSON to save memory with many orders."""
 
     key: str
     scope: str
@@ -33,14 +33,14 @@ class Known(msgspec.Struct):
 
     @property
     def order_id(self) -> UUID:
-        """The id that this key must have in its scope, accepted or not."""
+        """The id that an order with this scope and key must have."""
         return order_id_for(self.scope, self.key)
 
 
 class Ledger:
     """An append-only file. `write` returns once its entry is flushed to the disk.
 
-    Entries that arrive during one flush share the next: the caller's disk is no bottleneck.
+    Entries that arrive during a flush share the next one, so the disk does not limit the load.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,9 +52,9 @@ class Ledger:
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path) -> AsyncIterator[Self]:
-        """A ledger in this file while in use."""
+        """A ledger in this file, closed on exit."""
         ledger = cls(path)
-        flushing = asyncio.ensure_future(ledger._flush_for_ever())
+        flushing = asyncio.ensure_future(ledger._flush_forever())
         try:
             yield ledger
         finally:
@@ -63,14 +63,14 @@ class Ledger:
             ledger._file.close()
 
     async def write(self, entry: Entry) -> None:
-        """Keep this entry, whatever happens from now on."""
-        kept = asyncio.get_running_loop().create_future()
-        self._waiting.append((msgspec.json.encode(entry) + b"\n", kept))
+        """Append this entry durably."""
+        flushed = asyncio.get_running_loop().create_future()
+        self._waiting.append((msgspec.json.encode(entry) + b"\n", flushed))
         self._arrived.set()
-        await kept
+        await flushed
 
     def read(self) -> dict[tuple[str, str], Known]:
-        """What the file says, by scope and key."""
+        """The orders in the file, by scope and key."""
         known: dict[tuple[str, str], Known] = {}
         decode = msgspec.json.Decoder(Entry).decode
         with self.path.open("rb") as lines:
@@ -84,15 +84,15 @@ class Ledger:
                     known[entry.scope, entry.key].accepted_as = entry.order_id
         return known
 
-    async def _flush_for_ever(self) -> None:
+    async def _flush_forever(self) -> None:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
             waiting, self._waiting = self._waiting, []
             await asyncio.to_thread(self._flush, b"".join(line for line, _ in waiting))
-            for _, kept in waiting:
-                if not kept.done():
-                    kept.set_result(None)
+            for _, flushed in waiting:
+                if not flushed.done():
+                    flushed.set_result(None)
 
     def _flush(self, lines: bytes) -> None:
         self._file.write(lines)

@@ -1,4 +1,4 @@
-"""A process of Pulse in the suite's hands: started, killed, frozen, stopped, looked into."""
+"""A Pulse process under test: start, kill, freeze, stop and inspect it."""
 
 import asyncio
 import contextlib
@@ -25,14 +25,13 @@ _COMMANDS: Final[Mapping[Kind, tuple[str, ...]]] = {
 }
 _START_SECONDS: Final = 40.0
 _STOP_SECONDS: Final = 40.0
-_LOOK_AGAIN_SECONDS: Final = 0.02
+_POLL_SECONDS: Final = 0.02
 
 
 class Member:
-    """One place in the fleet: a process, and after its end the next one in its place.
+    """A Pulse process that can be restarted. It keeps its port.
 
-    It keeps its port over restarts. `prefix` is put before the command (another clock,
-    say), `variables` into its environment beside PULSE_*.
+    `prefix` is put before the command; `variables` are added to the environment.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Member:
         self.kind: Kind = kind
         self.port = free_port()
         self.settings = dict(settings)
-        self.lives = 0
+        self.starts = 0
         self._home = home
         self._prefix = prefix
         self._variables = dict(variables or {})
@@ -55,13 +54,13 @@ class Member:
 
     @property
     def url(self) -> str:
-        """Where it serves, without a slash at the end."""
+        """The base URL of its API, without a trailing slash."""
         root = f"http://127.0.0.1:{self.port}"
         return f"{root}/pulse" if self.kind == "everything" else root
 
     @property
     def gateway_url(self) -> str:
-        """Where it takes orders in a caller's name, if it is a gateway or everything."""
+        """The base URL of its gateway; only for kinds "gateway" and "everything"."""
         return f"{self.url.removesuffix('/pulse')}/gapi" if self.kind == "everything" else self.url
 
     @property
@@ -77,17 +76,17 @@ class Member:
 
     @property
     def exit_code(self) -> int | None:
-        """How its last process ended."""
+        """The exit code, or None while it runs or before its first start."""
         return None if self._process is None else self._process.poll()
 
     @property
     def logged(self) -> str:
-        """What its present process, or its last, logged."""
+        """The log of its current or last process."""
         return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
 
     @property
     def _log_path(self) -> Path:
-        return self._home / f"{self.kind}-{self.port}-{self.lives}.log"
+        return self._home / f"{self.kind}-{self.port}-{self.starts}.log"
 
     @property
     def _works(self) -> bool:
@@ -100,18 +99,18 @@ class Member:
 
     @property
     def open_files(self) -> int:
-        """How many file descriptors it holds of its own accord: its callers' connections not."""
+        """The number of its file descriptors, without its callers' connections."""
         process = psutil.Process(self.pid)
         found = process.net_connections("tcp")
         callers = [c for c in found if c.status == "ESTABLISHED" and c.laddr.port == self.port]
         return int(process.num_fds()) - len(callers)
 
     def start(self) -> None:
-        """Start its process; it is not serving yet."""
-        assert self.ended, "it runs already"
+        """Start the process; does not wait until it serves."""
+        assert self.ended, "the process is already running"
         command = [*self._prefix, sys.executable, "-m", "pulse.cli", *_COMMANDS[self.kind]]
         settings = {"log_format": "json", **self.settings, "port": self.port}
-        self.lives += 1
+        self.starts += 1
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -124,50 +123,50 @@ class Member:
             )
 
     async def until_serving(self) -> None:
-        """Return when it answers, or, a worker, when it works."""
+        """Wait until its health check answers, or until a worker has started its loops."""
         deadline = time.monotonic() + _START_SECONDS
         while not (self._works if self.kind == "worker" else await self._answers()):
-            assert not self.ended, f"{self.kind} ended at its start:\n{self.logged[-3000:]}"
-            assert time.monotonic() < deadline, f"{self.kind} does not serve"
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            assert not self.ended, f"{self.kind} exited at start:\n{self.logged[-3000:]}"
+            assert time.monotonic() < deadline, f"{self.kind} did not start within the time limit"
+            await asyncio.sleep(_POLL_SECONDS)
 
-    def tell(self, number: signal.Signals) -> None:
-        """Send its process a signal; nothing happens if it is gone."""
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal; has no effect if the process has ended."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, and reap it."""
-        self.tell(signal.SIGKILL)
+        """Send SIGKILL and reap the process."""
+        self.send_signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 
     def freeze(self) -> None:
         """SIGSTOP."""
-        self.tell(signal.SIGSTOP)
+        self.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT."""
-        self.tell(signal.SIGCONT)
+        self.send_signal(signal.SIGCONT)
 
     async def stop(self) -> int:
-        """SIGTERM, and its exit code."""
-        self.tell(signal.SIGTERM)
+        """Send SIGTERM; returns the exit code."""
+        self.send_signal(signal.SIGTERM)
         return await self.until_ended()
 
     async def until_ended(self, seconds: float = _STOP_SECONDS) -> int:
-        """Its exit code, once it has ended; killed after that time."""
+        """Wait for the end of the process, killing it after `seconds`; returns the exit code."""
         assert self._process is not None
         deadline = time.monotonic() + seconds
         while self._process.poll() is None:
             if time.monotonic() > deadline:
                 self.kill()
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         return self._process.returncode
 
     async def close(self) -> None:
-        """Make sure that it is gone."""
+        """Stop the process if it runs, frozen or not."""
         if not self.ended:
             self.thaw()
             await self.stop()
@@ -183,7 +182,7 @@ class Member:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process that is no zombie."""
+    """Whether the process exists and is not a zombie."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False

@@ -1,9 +1,10 @@
-"""Independent callers in one process: requests begin at a fixed rate, whatever is answered.
+"""Open-loop load generator: sends requests at a fixed rate, independent of the answers.
 
     python -m tests.faults.open_loop_load < plan.json > outcome.json
 
-Bare sockets, because a client library could not send ten times what Pulse can process. Batches make
-nearly all work of a request Pulse's, and little that of the client or of a proxy beside it.
+It uses plain sockets, because a client library cannot send ten times what Pulse can process. In a
+batch request nearly all CPU time is Pulse's; little is used by the client or by a proxy on the same
+machine.
 """
 
 import contextlib
@@ -20,23 +21,22 @@ from typing import Final
 import msgspec
 
 BROKEN: Final = 0
-GIVEN_UP: Final = -1
+TIMED_OUT: Final = -1
 UNSENT: Final = -2
 
 _HOSTS: Final = 100
 _READ_BYTES: Final = 65_536
 _POLL_SECONDS: Final = 0.001
-_MOST_AT_ONCE: Final = 64
+_MAX_STARTED_PER_TURN: Final = 64
 _BIND_NO_PORT: Final = 24
-"""Linux' IP_BIND_ADDRESS_NO_PORT, which this Python has no name for."""
+"""Linux's IP_BIND_ADDRESS_NO_PORT, which Python's socket module lacks."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send: `rate` orders a second for so long, or `at_once` requests in flight.
+    """What to send for `seconds`: `rate` orders per second, or `concurrency` requests in flight.
 
-    A request is one order, or a batch of `orders_each`. A caller gives up after `patience_seconds`.
-    With `keep` a connection that is free is used for the next request; without, each has a
-    connection of its own.
+    A request is one order, or a batch of `orders_per_request`. Its timeout is `timeout_seconds`.
+    With `keep_alive` free connections are reused; otherwise each request opens a new one.
     """
 
     port: int
@@ -44,23 +44,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     seconds: float
     rate: float = 0.0
-    at_once: int = 0
-    keep: bool = False
-    patience_seconds: float = 2.0
-    orders_each: int = 1
+    concurrency: int = 0
+    keep_alive: bool = False
+    timeout_seconds: float = 2.0
+    orders_per_request: int = 1
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """The results. Moments are of this machine's monotonic clock: the first request, the end of
-    beginning more, the end of the last one. `offered` counts orders, `accepted` is order id by key.
+    """The results. Times are monotonic: `begun` is the first request, `ended` the end of new
+    requests, `all_done` the end of the last request. `offered` counts orders, `accepted` maps key
+    to order id.
 
-    `statuses` counts requests by status: 0 a broken connection, -1 one that the caller gave up, -2
-    one that this process had no socket for.
+    `statuses` counts requests by status: 0 for a broken connection, -1 for a timeout, -2 if no
+    socket could be opened.
     """
 
     begun: float = 0.0
     ended: float = 0.0
-    gone: float = 0.0
+    all_done: float = 0.0
     offered: int = 0
     statuses: dict[int, int] = {}
     accepted: dict[str, str] = {}
@@ -69,7 +70,7 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 
 class _Call:
-    """One request under way on one socket."""
+    """One request in flight on one socket."""
 
     __slots__ = ("began_at", "done", "keys", "read", "sock", "unsent")
 
@@ -84,8 +85,8 @@ class _Call:
         self.done = False
 
 
-class OpenLoopLoad:
-    """One plan, carried out."""
+class Flood:
+    """Executes one plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.outcome = Outcome()
@@ -99,38 +100,41 @@ class OpenLoopLoad:
         named = {
             "Host": "flood",
             "Content-Type": "application/json",
-            "Connection": "keep-alive" if plan.keep else "close",
+            "Connection": "keep-alive" if plan.keep_alive else "close",
             **plan.headers,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
-        path = "/internal/orders" if plan.orders_each == 1 else "/internal/orders/batch"
+        path = "/internal/orders" if plan.orders_per_request == 1 else "/internal/orders/batch"
         self._head = f"POST {path} HTTP/1.1\r\n{lines}Content-Length: ".encode()
 
     def run(self) -> Outcome:
-        """Begin orders until the time is over; then wait for those under way."""
+        """Start requests until the time is over; then wait for those in flight."""
         outcome, plan = self.outcome, self._plan
         outcome.begun = time.monotonic()
         end = outcome.begun + plan.seconds
         while (now := time.monotonic()) < end:
-            if plan.at_once:
-                due = plan.at_once - len(self._calls)
+            if plan.concurrency:
+                due = plan.concurrency - len(self._calls)
             else:
-                due = int((now - outcome.begun) * plan.rate - outcome.offered) // plan.orders_each
-            for _ in range(min(due, _MOST_AT_ONCE)):
+                due = (
+                    int((now - outcome.begun) * plan.rate - outcome.offered)
+                    // plan.orders_per_request
+                )
+            for _ in range(min(due, _MAX_STARTED_PER_TURN)):
                 self._begin()
-            self._turn(0.0 if due > _MOST_AT_ONCE else _POLL_SECONDS)
+            self._turn(0.0 if due > _MAX_STARTED_PER_TURN else _POLL_SECONDS)
         outcome.ended = end
         while self._calls:
             self._turn(_POLL_SECONDS)
-        outcome.gone = time.monotonic()
+        outcome.all_done = time.monotonic()
         return outcome
 
     def _begin(self) -> None:
         outcome = self.outcome
-        outcome.offered += self._plan.orders_each
+        outcome.offered += self._plan.orders_per_request
         keys = [
             f"{self._plan.name}_{number}"
-            for number in itertools.islice(self._numbers, self._plan.orders_each)
+            for number in itertools.islice(self._numbers, self._plan.orders_per_request)
         ]
         body = b",".join(map(order_of, keys))
         if len(keys) > 1:
@@ -150,7 +154,7 @@ class OpenLoopLoad:
         self._send(call)
 
     def _connected(self) -> socket.socket:
-        """A socket on its way; each from another address, so that their ports do not run out."""
+        """A connecting socket. Source addresses rotate, so that local ports do not run out."""
         sock = socket.socket()
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_IP, _BIND_NO_PORT, 1)
@@ -172,11 +176,11 @@ class OpenLoopLoad:
                 self._send(call)
             if events & ~select.EPOLLOUT and not call.done:
                 self._read(call)
-        late = time.monotonic() - self._plan.patience_seconds
+        late = time.monotonic() - self._plan.timeout_seconds
         while self._waiting and (self._waiting[0].done or self._waiting[0].began_at < late):
             call = self._waiting.popleft()
             if not call.done:
-                self._end(call, GIVEN_UP)
+                self._end(call, TIMED_OUT)
 
     def _send(self, call: _Call) -> None:
         assert call.unsent is not None
@@ -213,7 +217,7 @@ class OpenLoopLoad:
                     self.outcome.accepted_at.append(now)
             self.outcome.seconds.append(now - call.began_at)
         closes = b"connection: close" in call.read.lower()
-        self._end(call, status, keep=self._plan.keep and not closes)
+        self._end(call, status, keep=self._plan.keep_alive and not closes)
 
     def _end(self, call: _Call, status: int, *, keep: bool = False) -> None:
         call.done = True
@@ -230,7 +234,7 @@ class OpenLoopLoad:
 
 
 def order_of(key: str) -> bytes:
-    """The order that is sent under this key: small, since its acceptance is what is measured."""
+    """The order that is sent with this key. It is small, because only acceptance is measured."""
     return (
         b'{"order_unique_key":"%b","instrument":"NSE:RELIANCE","side":"BUY","total_quantity":100,'
         b'"split_config":{"num_splits":2,"duration_minutes":60,"randomize":true}}' % key.encode()
@@ -243,12 +247,12 @@ def _length_in(head: bytes) -> int:
 
 
 def main() -> None:
-    """Read the plan, carry it out, write the outcome."""
+    """Read the plan from stdin, execute it, write the outcome to stdout."""
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    sys.stdout.buffer.write(msgspec.json.encode(OpenLoopLoad(plan).run()))
+    sys.stdout.buffer.write(msgspec.json.encode(Flood(plan).run()))
 
 
 if __name__ == "__main__":

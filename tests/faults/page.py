@@ -1,10 +1,10 @@
-"""`make reliability`: the tables of docs/explanation/reliability.md, from results of the suite."""
+"""`make reliability`: writes the results of the suite into docs/explanation/reliability.md."""
 
 from pathlib import Path
 from typing import Final
 
 from tests.faults import report
-from tests.faults.catalogue import BY_ITSELF, CASES
+from tests.faults.catalogue import CASES, ON_REQUEST
 from tests.faults.report import Report
 
 ROWS: Final = Path("docs/data/faults.json")
@@ -13,14 +13,14 @@ _BEGIN, _END = "<!-- what make faults found -->", "<!-- until here -->"
 
 
 def with_rows(page: str, found: Report) -> str:
-    """The page with these rows in the place of those it has."""
+    """The page with its results replaced by these."""
     before, _, rest = page.partition(_BEGIN)
     after = rest.partition(_END)[2]
-    return "\n\n".join([before + _BEGIN, _told(found), _END + after])
+    return "\n\n".join([before + _BEGIN, _markdown(found), _END + after])
 
 
-def _told(found: Report) -> str:
-    names = [case.name for case in (*CASES, BY_ITSELF)]
+def _markdown(found: Report) -> str:
+    names = [case.name for case in (*CASES, ON_REQUEST)]
     rows = sorted(found.rows.values(), key=lambda row: names.index(row.fault))
     parts = [f"On {found.machine}.", report.table(rows)]
     for row in rows:

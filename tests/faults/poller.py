@@ -1,4 +1,4 @@
-"""Someone who asks for the same thing again and again, whatever is answered, and notes how long."""
+"""Open-loop load of GET requests for one URL, with the latency of each."""
 
 import asyncio
 import contextlib
@@ -10,43 +10,43 @@ import aiohttp
 
 from tests.faults.caller import BROKEN, Answer
 
-_MOST_SECONDS = 30.0
+_MAX_SECONDS = 30.0
 
 
 @asynccontextmanager
-async def asking(
+async def repeated_get(
     url: str, headers: Mapping[str, str], *, rate: float
 ) -> AsyncIterator[list[Answer]]:
-    """Ask `url` at `rate` a second, open-loop, while in the block; the answers so far.
+    """Send GET requests for `url` at `rate` per second, open-loop; yields the answers so far.
 
-    On leaving nothing new is asked, and what is under way is waited for.
+    On exit no new request starts, and those in flight are awaited.
     """
     answers: list[Answer] = []
     async with (
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(_MOST_SECONDS),
+            timeout=aiohttp.ClientTimeout(_MAX_SECONDS),
             headers=dict(headers),
         ) as http,
-        asyncio.TaskGroup() as questions,
+        asyncio.TaskGroup() as requests,
     ):
 
-        async def ask_on() -> None:
+        async def send_requests() -> None:
             begun, number = time.monotonic(), 0
             while True:
                 await asyncio.sleep(max(0.0, begun + number / rate - time.monotonic()))
-                questions.create_task(_ask(http, url, answers))
+                requests.create_task(_get(http, url, answers))
                 number += 1
 
-        going_on = asyncio.ensure_future(ask_on())
+        sending = asyncio.ensure_future(send_requests())
         try:
             yield answers
         finally:
-            going_on.cancel()
-            await asyncio.wait({going_on})
+            sending.cancel()
+            await asyncio.wait({sending})
 
 
-async def _ask(http: aiohttp.ClientSession, url: str, answers: list[Answer]) -> None:
+async def _get(http: aiohttp.ClientSession, url: str, answers: list[Answer]) -> None:
     sent_at = time.monotonic()
     status = BROKEN
     with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):

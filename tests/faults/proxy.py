@@ -1,7 +1,7 @@
-"""A TCP proxy in front of Postgres that knows statements, and stops at any byte of any of them.
+"""A TCP proxy for Postgres that parses the protocol and can interrupt a statement at any byte.
 
-Beside the one of the integration tests: it tells statements apart by their text, leaves
-connections open in the midst of one, and can be a network that swallows everything.
+Unlike `tests.support.proxy` it recognizes statements by their text, can hold a connection open in
+the middle of one, and can drop all packets.
 """
 
 import asyncio
@@ -17,33 +17,34 @@ from psycopg.conninfo import conninfo_to_dict
 
 _BROKEN: Final = (OSError, EOFError, RuntimeError)
 _PARTS: Final = b"PBDEC"
-"""Kinds of messages that are parts of a statement; whatever comes next ends it."""
+"""Types of the messages that belong to an extended query; the next other message ends it."""
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """A statement on its way: its text, its size, the text of the one before it there."""
+    """A statement that the client has sent. `before` is the connection's previous statement."""
 
     text: str
     size: int
     before: str
 
 
-class Stop(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the bytes of one statement stop.
+class Interruption(msgspec.Struct, frozen=True, kw_only=True):
+    """How to interrupt one statement.
 
-    `request_bytes` of it reach the server; or, if None, all of them do, and `reply_bytes` of the
-    answer reach the client. Then `reached` is called, and the rest of a request goes on its way
-    once `held` is set; without `held` the connection is cut.
+    `request_bytes` of the request reach the server; if None, the whole request does, and
+    `reply_bytes` of the reply reach the client. In a request `on_reached` is called at that point,
+    and the rest is sent once `resume` is set. Without `resume`, and in a reply, the connection is
+    cut.
     """
 
     request_bytes: int | None = None
     reply_bytes: int = 0
-    reached: Callable[[], None] | None = None
-    held: asyncio.Event | None = None
+    on_reached: Callable[[], None] | None = None
+    resume: asyncio.Event | None = None
 
 
 class _Link:
-    """One connection: where its bytes go, and the texts of what was prepared on it."""
+    """One connection: both its ends, and the texts of its prepared statements."""
 
     def __init__(
         self,
@@ -64,13 +65,13 @@ class _Link:
 
 
 class Proxy:
-    """Listens on the loopback; `meet` is asked about every statement that comes by.
+    """A proxy on the loopback. `interrupt` is called with every statement.
 
-    `on_reply` hears of every whole answer: the statement's text and the answer's size.
+    `on_reply` is called after each reply with the statement's text and the size of the reply.
     """
 
     def __init__(self, conninfo: str) -> None:
-        self.meet: Callable[[Sent], Stop | None] = lambda _: None
+        self.interrupt: Callable[[Sent], Interruption | None] = lambda _: None
         self.on_reply: Callable[[str, int], None] = lambda _text, _size: None
         self._upstream = conninfo_to_dict(conninfo)
         self._healed = asyncio.Event()
@@ -81,8 +82,8 @@ class Proxy:
 
     @classmethod
     @asynccontextmanager
-    async def before(cls, conninfo: str) -> AsyncIterator["Proxy"]:
-        """A proxy while in use; it lets everything through until told otherwise."""
+    async def in_front_of(cls, conninfo: str) -> AsyncIterator["Proxy"]:
+        """A running proxy; at first it forwards everything."""
         proxy = cls(conninfo)
         listening = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
         proxy._port = listening.sockets[0].getsockname()[1]
@@ -98,7 +99,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The same database, as PULSE_DATABASE_URL names it, through the proxy."""
+        """The PULSE_DATABASE_URL of the same database through the proxy."""
         user = quote(str(self._upstream.get("user", "")), safe="")
         at = f"{user}@" if user else ""
         return (
@@ -106,20 +107,20 @@ class Proxy:
             "?sslmode=disable&gssencmode=disable"
         )
 
-    def swallow(self) -> None:
-        """From now on bytes vanish both ways, ends of connections too, and nothing is closed."""
+    def drop_all(self) -> None:
+        """Drop all packets in both directions, those that end a connection too."""
         self._healed.clear()
 
     def heal(self) -> None:
-        """New connections work again; those of before are found to be dead."""
-        if not self._swallowing:
+        """Forward packets of new connections again; cut the old connections."""
+        if not self._dropping:
             return
         self._healed.set()
         for writer in list(self._writers):
             writer.transport.abort()
 
     @property
-    def _swallowing(self) -> bool:
+    def _dropping(self) -> bool:
         return not self._healed.is_set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,7 +130,7 @@ class Proxy:
         task.add_done_callback(self._serving.discard)
         self._writers.add(writer)
         try:
-            if not self._swallowing:
+            if not self._dropping:
                 with contextlib.suppress(OSError):
                     await self._link(_Link((reader, writer), await self._connect_upstream()))
             await self._healed.wait()
@@ -145,11 +146,11 @@ class Proxy:
         }
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            await self._healed.wait()  # who is cut off does not hear of the other side's end
+            await self._healed.wait()  # while packets are dropped, so is the end of the connection
         finally:
             self._writers.discard(link.server)
             for writer in (link.client, link.server):
-                writer.close()  # what was let through still arrives
+                writer.close()  # flushes what was forwarded
             for pump in pumps:
                 pump.cancel()
             await asyncio.wait(pumps)
@@ -159,7 +160,7 @@ class Proxy:
         return await asyncio.open_unix_connection(str(Path(str(host)) / f".s.PGSQL.{port}"))
 
     async def _requests(self, link: _Link) -> None:
-        """Forward the client's messages, those of a statement (or a pipeline) together."""
+        """Forward the client's messages; those of one statement or pipeline go together."""
         size = await link.client_reader.readexactly(4)
         link.server.write(size + await link.client_reader.readexactly(int.from_bytes(size) - 4))
         request, texts = b"", []
@@ -170,12 +171,12 @@ class Proxy:
                 texts.append(text)
             if kind in _PARTS:
                 continue
-            if not self._swallowing:
+            if not self._dropping:
                 await self._forward(link, request, "\n".join(texts))
             request, texts = b"", []
 
     async def _forward(self, link: _Link, request: bytes, text: str) -> None:
-        stop = self.meet(Sent(text, len(request), link.before)) if text else None
+        stop = self.interrupt(Sent(text, len(request), link.before)) if text else None
         if text:
             link.before, link.text, link.reply_size, link.reply_left = text, text, 0, None
         if stop is None or stop.request_bytes is None:
@@ -185,18 +186,18 @@ class Proxy:
             return
         link.server.write(request[: stop.request_bytes])
         await link.server.drain()
-        if stop.reached is not None:
-            stop.reached()
-        if stop.held is None:
+        if stop.on_reached is not None:
+            stop.on_reached()
+        if stop.resume is None:
             raise EOFError
-        await stop.held.wait()
+        await stop.resume.wait()
         link.server.write(request[stop.request_bytes :])
 
     async def _replies(self, link: _Link) -> None:
-        """Forward the server's messages as far as they may go."""
+        """Forward the server's messages, up to the byte of an interruption."""
         while True:
             kind, message = await _message(link.server_reader)
-            if self._swallowing:
+            if self._dropping:
                 continue
             link.reply_size += len(message)
             if link.reply_left is None:
@@ -213,7 +214,7 @@ class Proxy:
 
 
 def _text(link: _Link, kind: bytes, message: bytes) -> str:
-    """The text of the statement that this message is of, if it is the one that names it."""
+    """The text of the statement that this message executes; "" for other messages."""
     if kind == b"Q":
         return message[5:-1].decode()
     if kind == b"P":

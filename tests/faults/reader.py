@@ -1,4 +1,4 @@
-"""Readers of the log over HTTP that go on from where they were, whatever happens to the API."""
+"""Clients that read the log over HTTP and resume at their position after every failure."""
 
 import asyncio
 import contextlib
@@ -11,44 +11,44 @@ from uuid import UUID
 import aiohttp
 import msgspec
 
-Place = tuple[int, UUID, int]
-"""Where an event stands: its position, its order's id, its version."""
+SeenEvent = tuple[int, UUID, int]
+"""An event's position, order id and version."""
 
 _PAGE: Final = 1000
 _PAUSE_SECONDS: Final = 0.05
 
 
-class Seen:
-    """The places of events in the order in which they were seen, in 32 bytes each."""
+class SeenEvents:
+    """The events that a reader saw, in that order, in 32 bytes each."""
 
     def __init__(self) -> None:
         self._numbers = array("q")
         self._ids = bytearray()
 
     def add(self, position: int, order_id: str, version: int) -> None:
-        """One more."""
+        """Append an event."""
         self._numbers.append(position)
         self._numbers.append(version)
         self._ids += UUID(order_id).bytes
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[SeenEvent]:
         for number in range(len(self._numbers) // 2):
             order_id = UUID(bytes=bytes(self._ids[16 * number : 16 * number + 16]))
             yield self._numbers[2 * number], order_id, self._numbers[2 * number + 1]
 
 
 class LogReader:
-    """Follows `/internal/events` through several APIs in turn; `seen` is what it saw where."""
+    """Follows `/internal/events` through several APIs in turn."""
 
     def __init__(self, urls: Sequence[str], headers: Mapping[str, str], *, first: int = 0) -> None:
-        self.seen = Seen()
+        self.seen = SeenEvents()
         self.wrong: list[str] = []
         self.after = 0
         self._urls = itertools.cycle([*urls[first:], *urls[:first]])
         self._headers = headers
 
     async def follow(self) -> None:
-        """Read for ever."""
+        """Read until cancelled."""
         timeout = aiohttp.ClientTimeout(total=10)
         async with aiohttp.ClientSession(timeout=timeout, headers=dict(self._headers)) as http:
             while True:
@@ -56,24 +56,24 @@ class LogReader:
                     await asyncio.sleep(_PAUSE_SECONDS)
 
     async def until_at(self, position: int, seconds: float = 60.0) -> None:
-        """Return when it has read that far; `follow` runs elsewhere."""
+        """Wait until `follow`, which runs in another task, has read up to that position."""
         async with asyncio.timeout(seconds):
             while self.after < position:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _read_page(self, http: aiohttp.ClientSession) -> int:
-        """Take in one page; how many events it had, 0 also where none could be had."""
+        """Read one page; returns the number of its events, 0 after a failure."""
         url = f"{next(self._urls)}/internal/events?after={self.after}&limit={_PAGE}"
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with http.get(url) as response:
                 body = await response.read()
                 if response.status == 200:
-                    return self._take_in(msgspec.json.decode(body))
+                    return self._add_page(msgspec.json.decode(body))
                 if response.status != 503:
                     self.wrong.append(f"{response.status} from {url}: {body[:300]!r}")
         return 0
 
-    def _take_in(self, page: Any) -> int:
+    def _add_page(self, page: Any) -> int:
         for event in page["events"]:
             position = event["position"]
             if position <= self.after:

@@ -1,4 +1,4 @@
-"""What a fault did and what Pulse made of it: a row of the table, and of the file beside it."""
+"""The result of a fault: a row of the table and of the JSON file."""
 
 import platform
 import subprocess
@@ -16,10 +16,10 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """One fault's result. `broken` names every promise that did not hold; empty is success.
+    """One fault's result. `broken` lists the promises that did not hold; empty means success.
 
-    `recoveries` are seconds from a fault to what its case counts as recovered, which `promise`
-    or `facts` say. `late` are those of `broken` that are about time alone.
+    `recoveries` are seconds from a fault to the recovery as `promise` or `facts` define it. `late`
+    are the entries of `broken` that only missed a time limit.
     """
 
     fault: str
@@ -44,14 +44,14 @@ class Row(msgspec.Struct, kw_only=True):
 
     @property
     def verdict(self) -> str:
-        """One word for it."""
+        """The last column of the table."""
         if self.not_run is not None:
             return "not run"
         return "BROKEN" if self.broken else "holds"
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """The rows of a suite, by fault, and where they come from."""
+    """The rows by fault, and the machine they were measured on."""
 
     written_at: datetime
     machine: str
@@ -59,7 +59,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
-    """The smallest value that at least this share of them do not exceed; None for none."""
+    """The smallest value that at least this share of the values do not exceed; None if empty."""
     if not values:
         return None
     ordered = sorted(values)
@@ -67,7 +67,7 @@ def quantile(values: Sequence[float], share: float) -> float | None:
 
 
 def merged(file: Path, rows: Sequence[Row]) -> Report:
-    """The report in that file with these rows in the place of the old ones."""
+    """The report in that file, with these rows replacing the old ones."""
     report = Report(
         written_at=datetime.now(UTC).replace(microsecond=0),
         machine=_machine(),
@@ -83,7 +83,7 @@ def read(file: Path) -> Report:
 
 
 def write(file: Path, report: Report) -> None:
-    """Write it as JSON that a person can read."""
+    """Write it as indented JSON."""
     file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
@@ -126,11 +126,11 @@ def version() -> str:
 
 
 def _commit() -> str:
-    told = subprocess.run(
+    git = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=_ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    return told.stdout.strip()
+    return git.stdout.strip()

@@ -1,4 +1,4 @@
-"""A real Postgres of the suite's own, with durable settings, that may be killed."""
+"""A Postgres server with durable settings that can be stopped, started and killed."""
 
 import asyncio
 import contextlib
@@ -23,24 +23,24 @@ DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "max_connections": "3
 
 
 class AnyServer(Protocol):
-    """What a house needs of its Postgres."""
+    """What a deployment needs of its Postgres."""
 
     @property
     def conninfo(self) -> str:
-        """Where it is."""
+        """Its connection string."""
 
     @property
     def url(self) -> str:
-        """The same as PULSE_DATABASE_URL names it."""
+        """The same as a PULSE_DATABASE_URL."""
 
     async def fetch(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows of any statement."""
+        """Execute a statement; returns its rows."""
 
 
 async def fetch_from(
     conninfo: str, statement: LiteralString, *parameters: Any
 ) -> list[tuple[Any, ...]]:
-    """The rows of any statement, on a connection of its own."""
+    """Execute a statement on a new connection; returns its rows."""
     async with await psycopg.AsyncConnection.connect(
         conninfo, autocommit=True, application_name="faults"
     ) as connection:
@@ -49,7 +49,7 @@ async def fetch_from(
 
 
 class Server:
-    """One server in one directory, migrated; started and killed at will."""
+    """A migrated server in one directory."""
 
     def __init__(self, embedded: EmbeddedServer, data_dir: Path) -> None:
         self._embedded = embedded
@@ -58,7 +58,7 @@ class Server:
     @classmethod
     @asynccontextmanager
     async def running(cls, data_dir: Path, **options: str) -> AsyncIterator["Server"]:
-        """A migrated server while in use; `options` are further server settings."""
+        """A running server; `options` are further server settings."""
         embedded = await asyncio.to_thread(EmbeddedServer.acquire, data_dir, {**DURABLE, **options})
         try:
             server = cls(embedded, data_dir)
@@ -69,7 +69,7 @@ class Server:
 
     @property
     def conninfo(self) -> str:
-        """Its local socket."""
+        """The connection string of its local socket."""
         return self._embedded.conninfo
 
     @property
@@ -84,7 +84,7 @@ class Server:
 
     @property
     def postmaster(self) -> psutil.Process:
-        """The process that all others of the server descend from."""
+        """The server's main process."""
         return psutil.Process(int((self._cluster / "postmaster.pid").read_text().split()[0]))
 
     @property
@@ -96,17 +96,20 @@ class Server:
             return True
 
     async def stop_immediately(self) -> None:
-        """As a power failure: no checkpoint, every connection cut. Back when it is dead."""
+        """Immediate shutdown, like a power failure: no checkpoint, every connection cut."""
         postmaster = self.postmaster
         postmaster.send_signal(signal.SIGQUIT)
         await asyncio.to_thread(postmaster.wait, 30)
 
     async def start(self) -> None:
-        """Start it again and return when it is ready, recovery included."""
+        """Start it again; returns when it is ready, after recovery."""
         await asyncio.to_thread(self._embedded.ensure_running)
 
     async def kill_backend(self, role: str = "") -> bool:
-        """SIGKILL one backend (of Pulse's connections of that role): the server then recovers."""
+        """SIGKILL a random backend of Pulse's connections of that role, so that Postgres restarts.
+
+        False if there is none.
+        """
         rows = await self.fetch(
             "SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s"
             " AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1",
@@ -119,5 +122,5 @@ class Server:
         return False
 
     async def fetch(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows of any statement, on a connection of its own."""
+        """Execute a statement on a new connection; returns its rows."""
         return await fetch_from(self.conninfo, statement, *parameters)

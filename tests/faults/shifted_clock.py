@@ -1,4 +1,4 @@
-"""A process with another wall clock than its host's: libfaketime, and proof that it takes."""
+"""Shifts the wall clock of a process with libfaketime, and checks that the shift works."""
 
 import asyncio
 import sys
@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.faults.case import CaseUnavailable
+from tests.faults.case import Unsupported
 
 _PLACES: Final = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime")
-_TOLD: Final = "import time; print(time.time(), time.monotonic())"
-_MOST_APART_SECONDS: Final = 15.0
-"""How long a Python may take to start and say what time it is; far less than any shift."""
+_PRINT_CLOCKS: Final = "import time; print(time.time(), time.monotonic())"
+_MAX_ERROR_SECONDS: Final = 15.0
+"""The time a Python process may take to start and print its clocks; far less than any shift."""
 
 
 def shifted(seconds: float) -> Mapping[str, str]:
-    """The variables of a process whose wall clock, and no other, is so far ahead.
+    """Environment variables that set a process's wall clock ahead, and no other clock.
 
     Raises:
-        NotHere: there is no libfaketime.
+        Unsupported: libfaketime is not installed.
     """
     found = [
         library
@@ -27,7 +27,7 @@ def shifted(seconds: float) -> Mapping[str, str]:
         for library in Path("/").glob(f"{place.lstrip('/')}/libfaketime.so.1")
     ]
     if not found:
-        raise CaseUnavailable("no libfaketime: install the package faketime")
+        raise Unsupported("no libfaketime: install the package faketime")
     return {
         "LD_PRELOAD": str(found[0]),
         "FAKETIME": f"{seconds:+g}s",
@@ -36,17 +36,21 @@ def shifted(seconds: float) -> Mapping[str, str]:
     }
 
 
-async def prove(seconds: float) -> None:
-    """Make sure that Python sees the wall clock shifted, and the monotonic one not.
+async def check_shift(seconds: float) -> None:
+    """Check that Python's wall clock is shifted and its monotonic clock is not.
 
     Raises:
-        NotHere: it does not.
+        Unsupported: libfaketime does not have this effect.
     """
-    telling = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _TOLD, env=dict(shifted(seconds)), stdout=asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _PRINT_CLOCKS,
+        env=dict(shifted(seconds)),
+        stdout=asyncio.subprocess.PIPE,
     )
-    said, _ = await telling.communicate()
-    wall, monotonic = map(float, said.split())
+    output, _ = await process.communicate()
+    wall, monotonic = map(float, output.split())
     off = wall - time.time() - seconds
-    if abs(off) > _MOST_APART_SECONDS or abs(monotonic - time.monotonic()) > _MOST_APART_SECONDS:
-        raise CaseUnavailable(f"libfaketime does not shift Python's clock as told: {said.decode()}")
+    if abs(off) > _MAX_ERROR_SECONDS or abs(monotonic - time.monotonic()) > _MAX_ERROR_SECONDS:
+        raise Unsupported(f"libfaketime does not shift Python's clock: {output.decode()}")

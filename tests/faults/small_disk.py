@@ -1,4 +1,4 @@
-"""A small disk of the suite's own, that may be filled up and emptied again."""
+"""A small disk that can be filled and emptied."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.faults.case import CaseUnavailable
+from tests.faults.case import Unsupported
 
 _BLOCK: Final = b"\0" * 65_536
 
@@ -24,20 +24,20 @@ class SmallDisk:
     @classmethod
     @asynccontextmanager
     async def mounted(cls, path: Path, *, megabytes: int) -> AsyncIterator["SmallDisk"]:
-        """A disk while in use; on leaving it is unmounted, whatever still uses it.
+        """A mounted disk; on exit it is unmounted even if files are in use.
 
         Raises:
-            NotHere: this user may mount nothing.
+            Unsupported: this user cannot mount a file system.
         """
         path.mkdir(parents=True)  # noqa: ASYNC240 - a moment
         await asyncio.to_thread(_mount, path, megabytes)
         try:
             yield cls(path)
         finally:
-            _run("umount", "--lazy", str(path))  # at once, though everything be cancelled
+            _run("umount", "--lazy", str(path))  # blocking, so that cancellation cannot prevent it
 
     def give_to_owner_of(self, path: Path) -> None:
-        """Whoever owns that path may use this disk, and nobody else but root."""
+        """Give the disk to the owner of that path."""
         owner = path.stat()
         os.chown(self.path, owner.st_uid, owner.st_gid)
 
@@ -47,21 +47,21 @@ class SmallDisk:
             while True:
                 try:
                     ballast.write(_BLOCK)
-                except OSError:  # whatever comes last is a part of a block
+                except OSError:  # the last write filled the rest with a part of a block
                     return
 
     def free(self) -> None:
-        """Take the ballast away."""
+        """Delete the file that fills the disk."""
         self._ballast.unlink(missing_ok=True)
 
 
 def _mount(path: Path, megabytes: int) -> None:
     if os.geteuid() != 0 or shutil.which("mount") is None:
-        raise CaseUnavailable("only root may mount a small disk")
+        raise Unsupported("only root can mount the small disk")
     options = f"size={megabytes}m,mode=700"
     mounted = _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path))
     if mounted.returncode != 0:
-        raise CaseUnavailable(f"no small disk can be mounted: {mounted.stderr.strip()}")
+        raise Unsupported(f"cannot mount the small disk: {mounted.stderr.strip()}")
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

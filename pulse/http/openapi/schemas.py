@@ -30,6 +30,7 @@ _ENUMERATION_OF: Final = {
     frozenset(get_args(values)): name for name, (values, _) in _ENUMERATIONS.items()
 }
 
+_TYPED_EVENTS: Final = tuple(event_type.__name__ for event_type in EVENT_TYPES)
 _OTHER_EVENT: Final = "OtherEvent"
 _NOT_IN_DATA: Final = ("originator_id", "originator_version", "timestamp")
 _INVISIBLE: Final = "\\s\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff"
@@ -65,9 +66,8 @@ def schemas_of(
         schema.pop("title", None)
         if "properties" in schema:
             schema["additionalProperties"] = False
-            is_event = "position" in schema["properties"] and "data" in schema["properties"]
-            described = texts.get("Event" if is_event else name, {})
-            _describe(schema["properties"], constraints, described)
+            described_as = "Event" if name in (*_TYPED_EVENTS, _OTHER_EVENT) else name
+            _describe(schema["properties"], constraints, texts.get(described_as, {}))
     schemas["OrderRequest"]["properties"]["order_unique_key"]["pattern"] = _NEW_KEY
     return schemas
 
@@ -77,7 +77,7 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     done: dict[str, Any] = _rewritten(document)
     text = msgspec.json.encode(done)
     for name, (values, description) in _ENUMERATIONS.items():
-        if msgspec.json.encode(ref(name)) in text:
+        if msgspec.json.encode(ref(name)["$ref"]) in text:
             done["components"]["schemas"][name] = {
                 "description": description,
                 "type": "string",
@@ -97,9 +97,8 @@ def _events(view: Schema) -> Schemas:
     An event that this code cannot read has the type of its topic, and as data what is stored. So
     the other events are those that match none of the types, not those with another `type`.
     """
-    names = [event_type.__name__ for event_type in EVENT_TYPES]
     schemas = _generated(EVENT_TYPES)
-    for name in names:
+    for name in _TYPED_EVENTS:
         data = schemas.pop(name)
         for field in _NOT_IN_DATA:
             del data["properties"][field]
@@ -119,13 +118,13 @@ def _events(view: Schema) -> Schemas:
         type={"type": "string"},
         occurred_at={"type": ["string", "null"]},
         data={"type": "object"},
-    ) | {"not": {"anyOf": [ref(name) for name in names]}}
+    ) | {"not": {"anyOf": [ref(name) for name in _TYPED_EVENTS]}}
     schemas[EventView.__name__] = {
         "description": view["description"],
-        "oneOf": [ref(name) for name in (*names, _OTHER_EVENT)],
+        "oneOf": [ref(name) for name in (*_TYPED_EVENTS, _OTHER_EVENT)],
         "discriminator": {
             "propertyName": "type",
-            "mapping": {name: ref(name)["$ref"] for name in names},
+            "mapping": {name: ref(name)["$ref"] for name in _TYPED_EVENTS},
         },
     }
     return schemas
@@ -153,9 +152,12 @@ def _describe(
         for time in schema.get("anyOf", [schema]) if name.endswith("_at") else ():
             if time["type"] == "string":
                 time["format"] = "date-time"
-        if "default" in schema:  # openapi-typescript would require the field
-            default = msgspec.json.encode(schema.pop("default")).decode()
-            schema["description"] += f"; default: {default}"
+        default = schema.pop("default", None)  # with it openapi-typescript would require the field
+        if default is not None:
+            default_text = f"default: {msgspec.json.encode(default).decode()}"
+            schema["description"] = "; ".join(
+                filter(None, [schema.get("description"), default_text])
+            )
 
 
 def _rewritten(value: Any) -> Any:  # noqa: ANN401 - any JSON
@@ -172,15 +174,22 @@ def _keywords(schema: Schema) -> Schema:
         case {"$ref": str(reference)}:
             path, _, name = reference.rpartition("/")
             return schema | {"$ref": f"{path}/{_NAMES.get(name, name)}"}
-        case {"enum": [str(only)], **others}:
-            return {**others, "type": "string", "const": only}
-        case {"enum": list(values), **others}:
-            return {name: inner for name, inner in others.items() if name != "type"} | ref(
-                _ENUMERATION_OF[frozenset(values)]
-            )
+        case {"enum": [str(), *_]}:
+            return _enumeration(schema)
         case {"type": "object"} if not {"properties", "additionalProperties"} & schema.keys():
             return schema | {"additionalProperties": True}
         case {"pattern": str(pattern)}:
             return schema | {"pattern": pattern.replace("(?![\\s\\S])", "$")}
         case _:
             return schema
+
+
+def _enumeration(schema: Schema) -> Schema:
+    others = {
+        keyword: value for keyword, value in schema.items() if keyword not in {"enum", "type"}
+    }
+    values: list[str] = schema["enum"]
+    if len(values) == 1:
+        return others | {"type": "string", "const": values[0]}
+    named = _ENUMERATION_OF.get(frozenset(values))
+    return others | ({"type": "string", "enum": values} if named is None else ref(named))

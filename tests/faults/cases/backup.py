@@ -1,4 +1,4 @@
-"""A backup taken under load, restored elsewhere, verified, and gone on from."""
+"""A backup taken under load, restored, verified, and continued by Pulse."""
 
 import asyncio
 import subprocess
@@ -14,22 +14,22 @@ from tests.faults.ledger import Known
 from tests.faults.node import Node
 from tests.support.processes import ROOT, environment
 
-_RATE: Final = 80.0
+_ORDERS_PER_SECOND: Final = 80.0
 _LOAD_SECONDS: Final = 4.0
 
 
 async def run(case_run: CaseRun) -> None:
-    """Back up while orders pour in; then start Pulse on what was restored."""
+    """Back up under load; then start Pulse on the restored server."""
     for number in range(case_run.times):
         home = case_run.home / str(number)
         home.mkdir(mode=0o711)
         source, restored = Node(home / "source"), Node(home / "restored")
         try:
-            await asyncio.to_thread(_begin, source)
-            known = await _load_and_copy(case_run, home, source, restored)
+            await asyncio.to_thread(_create, source)
+            known = await _back_up_under_load(case_run, home, source, restored)
             begun = time.monotonic()
             await asyncio.to_thread(restored.start)
-            await _go_on(case_run, home, restored, known)
+            await _continue(case_run, home, restored, known)
             case_run.recovered(time.monotonic() - begun)
             case_run.injected()
         finally:
@@ -37,31 +37,31 @@ async def run(case_run: CaseRun) -> None:
                 await asyncio.to_thread(node.stop_immediately)
 
 
-def _begin(node: Node) -> None:
+def _create(node: Node) -> None:
     node.make()
     node.start()
 
 
-async def _load_and_copy(
+async def _back_up_under_load(
     case_run: CaseRun, home: Path, source: Node, restored: Node
 ) -> dict[tuple[str, str], Known]:
-    """What was accepted before the backup began, which it must hold."""
+    """Back up under load; the orders accepted before the backup began, which it must contain."""
     async with open_deployment(
         home / "before", case_run.random, server=source, workers=1
     ) as deployment:
-        async with deployment.caller.load(rate=_RATE):
+        async with deployment.caller.load(rate=_ORDERS_PER_SECOND):
             await asyncio.sleep(_LOAD_SECONDS)
             known = deployment.ledger.read()
             await asyncio.to_thread(restored.copy_of, source, follow=False)
             await asyncio.sleep(1)
-        case_run.add(await deployment.reckon())
+        case_run.add(await deployment.verify())
     return {name: order for name, order in known.items() if order.accepted_as is not None}
 
 
-async def _go_on(
+async def _continue(
     case_run: CaseRun, home: Path, restored: Node, known: dict[tuple[str, str], Known]
 ) -> None:
-    """Pulse on the restored server finishes what was under way and takes new orders."""
+    """Check that Pulse on the restored server completes pending orders and accepts new ones."""
     rows = await restored.fetch("SELECT max(notification_id) FROM stored_events")
     end_of_backup = int(rows[0][0])
     async with open_deployment(
@@ -73,7 +73,8 @@ async def _go_on(
             "SELECT min(notification_id) FROM stored_events WHERE originator_id = ANY (%s)", placed
         )
         case_run.require(
-            positions[0][0] > end_of_backup, f"position {positions[0][0]} after {end_of_backup}"
+            positions[0][0] > end_of_backup,
+            f"new position {positions[0][0]} is not after {end_of_backup}",
         )
         verdict = await check_all(
             restored.conninfo, known | deployment.ledger.read(), deployment.readers
@@ -81,12 +82,13 @@ async def _go_on(
         case_run.require(not verdict.broken, f"restored: {'; '.join(verdict.broken)}")
         await _verify(case_run, deployment)
     case_run.fact(
-        f"{len(known):,} orders accepted before the backup, whose log ends at {end_of_backup:,}"
+        f"{len(known):,} orders accepted before the backup; its log ends at position"
+        f" {end_of_backup:,}"
     )
 
 
 async def _verify(case_run: CaseRun, deployment: Deployment) -> None:
-    """Every stored schedule derived again."""
+    """Verify every stored schedule."""
     ended = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "pulse.cli", "splitter", "verify"],
@@ -96,15 +98,16 @@ async def _verify(case_run: CaseRun, deployment: Deployment) -> None:
         text=True,
         check=False,
     )
-    said = ended.stdout + ended.stderr
-    case_run.require(ended.returncode == 0, f"pulse splitter verify: {said[-500:]}")
+    output = ended.stdout + ended.stderr
+    case_run.require(ended.returncode == 0, f"pulse splitter verify: {output[-500:]}")
 
 
 CASE: Final = Case(
     name="backup",
-    promise="a base backup taken under load and restored: it holds every order accepted before it "
-    "began, all its schedules are verified, Pulse finishes what was under way in it, and new "
-    "positions come after the old ones; recovery is from the start of the restored server to there",
+    promise="A base backup is taken under load and restored: it contains every order accepted "
+    "before it began, all its schedules pass verification, Pulse completes its pending orders, and "
+    "new positions follow the old ones. Recovery: from the start of the restored server until all "
+    "of this is done",
     at_least=3,
     short=0,
     run=run,

@@ -1,4 +1,4 @@
-"""Clocks 5 minutes fast and slow: no orders for such an API, no false time-outs by a worker."""
+"""Clocks 5 minutes fast or slow: such an API refuses orders, such a worker times out correctly."""
 
 import asyncio
 from datetime import datetime
@@ -15,30 +15,30 @@ from pulse.projections.claims import PRESENCE_CLASS, Claims
 from tests.faults.caller import Caller, Endpoint
 from tests.faults.case import Case, CaseRun
 from tests.faults.checks import until_quiet
-from tests.faults.deployment import DESK, Deployment
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
 from tests.faults.member import Member
-from tests.faults.shifted_clock import prove, shifted
+from tests.faults.shifted_clock import check_shift, shifted
 
 _SHIFT_SECONDS: Final = 300.0
 _TIMEOUT_SECONDS: Final = 5.0
 _CHECK_SECONDS: Final = 0.5
 _LATE_SECONDS: Final = 1.5
-"""What looking, appending and a busy machine may take after the check is due."""
+"""The time that the check, the append and a busy machine may take."""
 
-_MOST_OFF_SECONDS: Final = 10.0
-_LOOKS: Final = 50
-_LOOK_AGAIN_SECONDS: Final = 0.2
+_MAX_STAMP_ERROR_SECONDS: Final = 10.0
+_MAX_POLLS: Final = 50
+_POLL_SECONDS: Final = 0.2
 _REFUSED: Final = 40
 _HELD: Final = 10
-_RATE: Final = 60.0
+_ORDERS_PER_SECOND: Final = 60.0
 _UNAVAILABLE: Final = 503
 _HOLDER: Final = "held-by-hand"
 
 
 async def run(case_run: CaseRun) -> None:
-    """A right API and worker, and beside them an API and a worker for each wrong clock."""
+    """An API and a worker with the right clock, and one of each with each wrong clock."""
     fast, slow = _SHIFT_SECONDS, -_SHIFT_SECONDS
-    await asyncio.gather(prove(fast), prove(slow))
+    await asyncio.gather(check_shift(fast), check_shift(slow))
     settings = {
         "timeout_seconds": _TIMEOUT_SECONDS,
         "timeout_check_interval_seconds": _CHECK_SECONDS,
@@ -53,42 +53,44 @@ async def run(case_run: CaseRun) -> None:
         }
         await deployment.start(*apis.values(), *workers.values())
         case_run.injected(len(apis) + len(workers))
-        async with deployment.caller.load(rate=_RATE):
+        async with deployment.caller.load(rate=_ORDERS_PER_SECOND):
             for by, api in apis.items():
-                await _refuses(case_run, deployment, api, by)
+                await _check_refusals(case_run, deployment, api, by)
             await asyncio.sleep(1.0 if case_run.short else 10.0)
         await until_quiet(deployment.server.conninfo)
         held = await _time_outs(case_run, deployment, [*right, *workers.values()])
         if not case_run.short:
             for worker in workers.values():
                 held |= await _time_outs(case_run, deployment, [worker])
-        await _judge_outcomes(case_run, deployment, held, {w.pid for w in workers.values()})
+        await _check_outcomes(case_run, deployment, held, {w.pid for w in workers.values()})
 
 
 async def _readiness(api: Member) -> tuple[int, str]:
-    """Its status, and what it says of the clock."""
+    """The status of readiness, and its message about the clock."""
     async with (
-        aiohttp.ClientSession(headers=DESK) as http,
+        aiohttp.ClientSession(headers=SERVICE_HEADERS) as http,
         http.get(f"{api.url}/health/ready") as ready,
     ):
-        said = msgspec.json.decode(await ready.read())
+        body = msgspec.json.decode(await ready.read())
     return ready.status, str(
-        said.get("error", {}).get("details", {}).get("checks", {}).get("clock")
+        body.get("error", {}).get("details", {}).get("checks", {}).get("clock")
     )
 
 
-async def _refuses(case_run: CaseRun, deployment: Deployment, api: Member, by: float) -> None:
-    """Every order is answered with 503 and why, none is stored, and readiness says the same."""
-    endpoint = Endpoint(api.url, headers=DESK)
+async def _check_refusals(
+    case_run: CaseRun, deployment: Deployment, api: Member, by: float
+) -> None:
+    """Every order gets 503, none is stored, and readiness gives the reason."""
+    endpoint = Endpoint(api.url, headers=SERVICE_HEADERS)
     async with Caller.with_endpoints(
-        deployment.ledger, [endpoint], case_run.random, gives_up=1.0
+        deployment.ledger, [endpoint], case_run.random, abandon_share=1.0
     ) as caller:
         keys = [caller.request() for _ in range(_REFUSED)]
         await asyncio.gather(*(caller.place(request) for request in keys))
         statuses = dict(caller.statuses)
         deployment.caller.wrong += caller.wrong
-    wrong = f"the API {by:+g} s"
-    case_run.require(statuses == {_UNAVAILABLE: _REFUSED}, f"{wrong}: orders answered {statuses}")
+    wrong = f"API {by:+g} s"
+    case_run.require(statuses == {_UNAVAILABLE: _REFUSED}, f"{wrong}: orders got {statuses}")
     known = deployment.ledger.read()
     sent = {request["order_unique_key"] for request in keys}
     ids = [str(order.order_id) for order in known.values() if order.key in sent]
@@ -97,19 +99,22 @@ async def _refuses(case_run: CaseRun, deployment: Deployment, api: Member, by: f
     )
     case_run.require(rows[0][0] == 0, f"{wrong}: {rows[0][0]} of its orders are stored")
     status, reason = await _readiness(api)
-    for _ in range(_LOOKS):  # at its start it may not have measured yet: it refuses all the same
+    for _ in range(_MAX_POLLS):  # a new process refuses orders before it has measured its clock
         if not reason.endswith("not measured yet"):
             break
-        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
         status, reason = await _readiness(api)
     direction = "ahead of" if by > 0 else "behind"
-    told = status == _UNAVAILABLE and f"s {direction} the database's" in reason
-    case_run.require(told, f"{wrong}: readiness says {status} {reason}")
-    case_run.fact(f"{wrong}: {_REFUSED} orders, {statuses}; readiness: {reason}")
+    reported = status == _UNAVAILABLE and f"s {direction} the database's" in reason
+    case_run.require(reported, f"{wrong}: readiness says {status} {reason}")
+    case_run.fact(f"{wrong}: {_REFUSED} orders, answers {statuses}; readiness: {reason}")
 
 
-async def _time_outs(case_run: CaseRun, deployment: Deployment, at_work: list[Member]) -> set[UUID]:
-    """Hold claims as a worker that is there and does nothing; who works then ends them in time."""
+async def _time_outs(case_run: CaseRun, deployment: Deployment, running: list[Member]) -> set[UUID]:
+    """Claim orders as a worker that is present but idle; the orders that then time out.
+
+    Only the workers `running` run meanwhile; they must time the orders out on time.
+    """
     workers = deployment.of_kind("worker")
     for worker in workers:
         worker.freeze()
@@ -120,7 +125,7 @@ async def _time_outs(case_run: CaseRun, deployment: Deployment, at_work: list[Me
             "SELECT pg_advisory_lock_shared(%s::integer, hashtext(%s))", (PRESENCE_CLASS, _HOLDER)
         )
         claims = await _claim(deployment)
-        for worker in at_work:
+        for worker in running:
             worker.thaw()
         ended = await _until_ended(deployment, list(claims))
         for worker in workers:
@@ -129,14 +134,14 @@ async def _time_outs(case_run: CaseRun, deployment: Deployment, at_work: list[Me
         (ended[order_id] - claim.first_claimed_at).total_seconds()
         for order_id, claim in claims.items()
     ]
-    who = "all workers" if len(at_work) > 1 else f"only {at_work[0].kind} {at_work[0].pid}"
+    who = "all workers" if len(running) > 1 else f"only worker {running[0].pid}"
     case_run.fact(
-        f"{len(claims)} claims watched over by {who}: timed out {min(after):.2f} to "
+        f"{len(claims)} claims with {who} running: timed out {min(after):.2f} to "
         f"{max(after):.2f} s after the claim, by the database's clock"
     )
     latest = _TIMEOUT_SECONDS + _CHECK_SECONDS + _LATE_SECONDS
     case_run.require(min(after) >= _TIMEOUT_SECONDS, f"timed out early, after {min(after):.3f} s")
-    case_run.require_in_time(max(after) <= latest, f"timed out late, after {max(after):.2f} s")
+    case_run.require(max(after) <= latest, f"timed out late, after {max(after):.2f} s")
     return set(claims)
 
 
@@ -156,7 +161,7 @@ async def _claim(deployment: Deployment) -> dict[UUID, Claim]:
 
 
 async def _until_ended(deployment: Deployment, order_ids: list[UUID]) -> dict[UUID, datetime]:
-    """When each was ended, by the database's clock."""
+    """Wait for the outcome of each order; its time by the database's clock."""
     async with asyncio.timeout(60):
         while True:
             rows = await deployment.server.fetch(
@@ -169,26 +174,26 @@ async def _until_ended(deployment: Deployment, order_ids: list[UUID]) -> dict[UU
             await asyncio.sleep(0.05)
 
 
-async def _judge_outcomes(
+async def _check_outcomes(
     case_run: CaseRun, deployment: Deployment, held: set[UUID], wrong_pids: set[int]
 ) -> None:
-    """Only what was held by hand timed out; workers with wrong clocks split, and stamped right."""
+    """Only the orders of the idle worker timed out; workers with wrong clocks set right times."""
     await until_quiet(deployment.server.conninfo)
     rows = await deployment.server.fetch(
         "SELECT originator_id, topic, state, extract(epoch FROM recorded_at)::float8"
         " FROM stored_events WHERE originator_version = 2"
     )
-    false = {row[0] for row in rows if row[1] == TimedOut.TOPIC} ^ held
-    case_run.require(not false, f"{len(false)} orders timed out falsely or not at all")
+    wrong = {row[0] for row in rows if row[1] == TimedOut.TOPIC} ^ held
+    case_run.require(not wrong, f"{len(wrong)} orders timed out wrongly or did not time out")
     split = [row for row in rows if row[1] == SlicesScheduled.TOPIC]
     by_wrong = [row for row in split if _pid(row[2]) in wrong_pids]
-    off = sum(abs(_timestamp(row[2]) - row[3]) > _MOST_OFF_SECONDS for row in split)
+    off = sum(abs(_timestamp(row[2]) - row[3]) > _MAX_STAMP_ERROR_SECONDS for row in split)
     case_run.fact(
         f"{len(split)} orders split, {len(by_wrong)} of them by workers with wrong clocks, "
-        f"{off} stamped wrongly"
+        f"{off} with a wrong timestamp"
     )
     case_run.require(bool(by_wrong), "no worker with a wrong clock split any order")
-    case_run.require(not off, f"{off} outcomes are stamped by a wrong clock")
+    case_run.require(not off, f"{off} outcomes have a timestamp of a wrong clock")
 
 
 def _pid(state: bytes) -> int:
@@ -203,8 +208,8 @@ def _timestamp(state: bytes) -> float:
 
 CASE: Final = Case(
     name="clocks",
-    promise="application clocks 5 min fast and slow: no order accepted from such an API, which "
-    "says why; no claim timed out early, none late; every other order COMPLETED",
+    promise="The clocks of some processes are 5 min fast or slow: such an API accepts no order "
+    "and gives the reason. No claim times out early or late, and every other order is COMPLETED",
     at_least=4,
     short=4,
     run=run,

@@ -1,4 +1,4 @@
-"""Slow writers, rolled-back ids and strangers on the log: whoever reads on must miss nothing."""
+"""Slow writers, rolled-back ids and foreign writers on the log: no reader skips an event."""
 
 import asyncio
 import threading
@@ -20,26 +20,26 @@ from tests.integration.library.stock import stock_recorder
 
 _WRITERS: Final = 4
 _CONTROL_ROUNDS: Final = 1_200
-_RATE: Final = 60.0
+_ORDERS_PER_SECOND: Final = 60.0
 _SLOW: Final = """
-CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION delay_insert() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_sleep(0.002 + 0.008 * random());
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER be_slow BEFORE INSERT ON stored_events
-    FOR EACH ROW WHEN (NEW.topic = 'slow') EXECUTE FUNCTION be_slow();"""
-"""Holds a writer of that topic up between taking its id and its commit."""
+CREATE TRIGGER delay_insert BEFORE INSERT ON stored_events
+    FOR EACH ROW WHEN (NEW.topic = 'slow') EXECUTE FUNCTION delay_insert();"""
+"""Delays a writer of that topic between taking an id and its commit."""
 
 
 async def run(case_run: CaseRun) -> None:
-    """Pulse under load beside the library's own writers on one log; then the control."""
+    """Pulse under load and the library's writers on one log; then the control."""
     async with (
         case_run.deployment(apis=2, workers=1, readers=2) as deployment,
-        deployment.caller.load(rate=_RATE),
+        deployment.caller.load(rate=_ORDERS_PER_SECOND),
     ):
-        missed, stored = await _disorder(
+        missed, stored = await _write_concurrently(
             case_run, deployment.server.conninfo, rounds=case_run.times
         )
         case_run.injected(case_run.times)
@@ -49,21 +49,27 @@ async def run(case_run: CaseRun) -> None:
         control = make_conninfo(deployment.server.conninfo, dbname="control")
         await deployment.server.fetch("CREATE DATABASE control")
         await Migrations(REVISIONS).migrate(control, PostgresLimits())
-        missed_by_control, of = await _disorder(
+        missed_by_control, of = await _write_concurrently(
             case_run, control, rounds=min(case_run.times, _CONTROL_ROUNDS), db_functions=True
         )
     case_run.row.skipped += missed
     case_run.fact(f"{stored:,} events stored, {rolled_back[0][0]:,} ids rolled back")
-    case_run.fact(f"control, the library's db functions on: {missed_by_control} of {of:,} missed")
+    case_run.fact(
+        f"control with the library's database functions: {missed_by_control} of {of:,} events"
+        " missed"
+    )
     case_run.require(missed == 0, f"a checkpointing reader missed {missed} events")
     case_run.require(rolled_back[0][0] > 0, "no id was rolled back")
-    case_run.require(missed_by_control > 0, "the control missed nothing: this case cannot fail")
+    case_run.require(missed_by_control > 0, "the control missed no event, so this case cannot fail")
 
 
-async def _disorder(
+async def _write_concurrently(
     case_run: CaseRun, conninfo: str, *, rounds: int, db_functions: bool = False
 ) -> tuple[int, int]:
-    """Write in disorder; how many events a checkpointing reader missed, and of how many."""
+    """Write with several writers.
+
+    Returns the number of events that a checkpointing reader missed, and the number of all events.
+    """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(_SLOW)
     each = rounds // _WRITERS
@@ -84,25 +90,25 @@ async def _disorder(
 
 
 def _write(recorder: ApplicationRecorder, conninfo: str, rounds: int, random: Random) -> None:
-    """Rounds of a writer: most quick, some slow, some rolled back after taking an id."""
-    with psycopg.connect(conninfo) as regretful:
+    """Write events: most of them fast, some slow, some rolled back after taking an id."""
+    with psycopg.connect(conninfo) as rolling_back:
         for _ in range(rounds):
             kind = random.choices(("quick", "slow", "rolled back"), (80, 10, 10))[0]
             if kind == "rolled back":
-                regretful.execute("LOCK TABLE stored_events IN EXCLUSIVE MODE")
-                regretful.execute(
+                rolling_back.execute("LOCK TABLE stored_events IN EXCLUSIVE MODE")
+                rolling_back.execute(
                     "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
-                    " VALUES (%s, 1, 'regretted', '')",
+                    " VALUES (%s, 1, 'rolled back', '')",
                     (uuid4(),),
                 )
-                regretful.rollback()
+                rolling_back.rollback()
             else:
                 recorder.insert_events([StoredEvent(uuid4(), 1, kind, b"{}")])
 
 
 @contextmanager
 def _checkpointing_reader(conninfo: str) -> Iterator[set[int]]:
-    """The positions seen by a reader that goes on from the last it saw, as often as it can."""
+    """The positions seen by a reader that polls from the last position it saw."""
     seen: set[int] = set()
     done = threading.Event()
 
@@ -133,8 +139,9 @@ def _checkpointing_reader(conninfo: str) -> Iterator[set[int]]:
 
 CASE: Final = Case(
     name="commit_order",
-    promise="slow writers, rolled-back ids and the library's own writers beside Pulse's on one "
-    "log: no reader skips an event; with the library's db functions on, the control, one does",
+    promise="Slow writers, rolled-back ids and writers of the eventsourcing library share the log "
+    "with Pulse: no reader skips an event. In the control, with the library's database functions, "
+    "a reader does",
     at_least=10_000,
     short=600,
     run=run,

@@ -1,4 +1,4 @@
-"""Clients frozen, or cut off with their connections left open, in the midst of what they do."""
+"""Workers frozen, or cut off with their connections open, at every statement they send."""
 
 import asyncio
 import time
@@ -9,12 +9,12 @@ from typing import Final, get_args
 from tests.faults.caller import Caller
 from tests.faults.case import Case, CaseRun
 from tests.faults.deployment import Deployment
-from tests.faults.interruption import InterruptedWorker, Kind, Operation, Point, points_of
+from tests.faults.interruption import FaultPoint, Kind, Operation, TargetWorker, points_of
 from tests.faults.report import quantile
 
-_VICTIMS: Final = 20
-_VICTIMS_SHORT: Final = 5
-_ALWAYS_WELL: Final = 2
+_TARGETS: Final = 20
+_TARGETS_SHORT: Final = 5
+_ALWAYS_HEALTHY: Final = 2
 _STARTED_AT_ONCE: Final = 5
 _SECONDS: Final = 30.0
 _SECONDS_SHORT: Final = 6.0
@@ -22,7 +22,7 @@ _OTHERS_SECONDS: Final = 5.0
 _FREE_SECONDS: Final = 20.0
 _BURST: Final = 6
 _BURST_EVERY_SECONDS: Final = 0.5
-_LOOK_AGAIN_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.05
 
 _HELD: Final = """
 SELECT count(*) FROM order_claims WHERE split_part(claimed_by, ':', 2) = %s::text"""
@@ -34,67 +34,67 @@ SELECT (SELECT count(*) FROM order_claims WHERE split_part(claimed_by, ':', 2) =
 
 
 async def run(case_run: CaseRun) -> None:
-    """Strike one worker after another, under load; each is stricken for 30 s, then goes on."""
-    count = _VICTIMS_SHORT if case_run.short else _VICTIMS
+    """Inject faults into one worker after another, under load; each fault lasts 30 s."""
+    count = _TARGETS_SHORT if case_run.short else _TARGETS
     async with (
         case_run.deployment(
             apis=2, workers=1, settings={"batch_size": 2, "pool_size": 4}
         ) as deployment,
         AsyncExitStack() as stack,
     ):
-        victims = [
+        targets = [
             await stack.enter_async_context(
-                InterruptedWorker.in_deployment(deployment, batch_size=2, pool_size=4)
+                TargetWorker.in_deployment(deployment, batch_size=2, pool_size=4)
             )
             for _ in range(count)
         ]
         for first in range(0, count, _STARTED_AT_ONCE):
-            await deployment.start(*(v.member for v in victims[first : first + _STARTED_AT_ONCE]))
+            await deployment.start(*(v.member for v in targets[first : first + _STARTED_AT_ONCE]))
         async with _bursts(deployment):
-            await _Strikes(case_run, deployment, victims).make()
-        late = sum(victim.member.logged.count('"settled_by_another":') for victim in victims)
+            await _Injections(case_run, deployment, targets).run()
+        late = sum(target.member.logged.count('"outcome_exists":') for target in targets)
         case_run.fact(f"{late} batches had an order whose late outcome was refused")
 
 
-class _Strikes:
-    """One at a time, so that each is measured; several victims are stricken at once."""
+class _Injections:
+    """Injects one fault at a time, so that each is measured. Several targets are faulty at once."""
 
     def __init__(
-        self, case_run: CaseRun, deployment: Deployment, victims: list[InterruptedWorker]
+        self, case_run: CaseRun, deployment: Deployment, targets: list[TargetWorker]
     ) -> None:
         self._scene = case_run
-        self._deployment = deployment
-        self._well: asyncio.Queue[InterruptedWorker] = asyncio.Queue()
-        for victim in victims:
-            self._well.put_nowait(victim)
-        self._stricken = asyncio.Semaphore(len(victims) - _ALWAYS_WELL)
+        self._house = deployment
+        self._healthy: asyncio.Queue[TargetWorker] = asyncio.Queue()
+        for target in targets:
+            self._healthy.put_nowait(target)
+        self._slots = asyncio.Semaphore(len(targets) - _ALWAYS_HEALTHY)
         self._seconds = _SECONDS_SHORT if case_run.short else _SECONDS
         self._with_claims = 0
 
-    async def make(self) -> None:
-        """Make them all, see each through, and hold the times against what is promised."""
+    async def run(self) -> None:
+        """Inject every fault, wait for each recovery, and check the times."""
         slow: list[str] = []
-        async with asyncio.TaskGroup() as seeing:
+        async with asyncio.TaskGroup() as recoveries:
             for point in self._plan():
-                await self._stricken.acquire()
-                victim = await self._well.get()
-                struck_at = await victim.strike(point)
+                await self._slots.acquire()
+                target = await self._healthy.get()
+                injected_at = await target.inject(point)
                 self._scene.injected()
-                seeing.create_task(self._see_through(victim, point, struck_at))
-                await _until_completed(self._deployment)
-                took = time.monotonic() - struck_at
+                recoveries.create_task(self._recover(target, point, injected_at))
+                await _until_completed(self._house)
+                took = time.monotonic() - injected_at
                 self._scene.recovered(took)
                 if took > _OTHERS_SECONDS:
                     slow.append(f"{point}: {took:.1f} s")
         self._scene.require(not slow, f"{len(slow)} times the others waited: {'; '.join(slow[:8])}")
         most = quantile(self._scene.row.recoveries, 1.0) or 0.0
         self._scene.fact(
-            f"the others appended and projected within {most:.1f} s; "
-            f"{self._with_claims} were stricken with orders claimed"
+            f"other processes appended and projected within {most:.1f} s; "
+            f"{self._with_claims} faults hit a worker with claimed orders"
         )
 
-    def _plan(self) -> list[Point]:
-        """As many of each kind and operation, at all its points in turn, in any order."""
+    def _plan(self) -> list[FaultPoint]:
+        """Equally many of each kind and operation, covering all fault points, in random order."""
         random, plan = self._scene.random, []
         groups = [(kind, op) for kind in get_args(Kind) for op in get_args(Operation)]
         for kind, operation in groups:
@@ -105,26 +105,27 @@ class _Strikes:
         random.shuffle(plan)
         return plan
 
-    async def _see_through(self, victim: InterruptedWorker, point: Point, struck_at: float) -> None:
-        """Its claims are free in time; then it goes on, what it was at is refused, it works."""
-        pid = str(victim.member.pid)
-        held = await self._deployment.server.fetch(_HELD, pid)
+    async def _recover(self, target: TargetWorker, point: FaultPoint, injected_at: float) -> None:
+        """Check that its claims are released in time; end the fault; check that it works again."""
+        pid = str(target.member.pid)
+        held = await self._house.server.fetch(_HELD, pid)
         self._with_claims += bool(held[0][0])
         if self._seconds > _FREE_SECONDS:
-            await asyncio.sleep(struck_at + _FREE_SECONDS - time.monotonic())
+            await asyncio.sleep(injected_at + _FREE_SECONDS - time.monotonic())
             await self._require_free(pid, point)
-        await asyncio.sleep(struck_at + self._seconds - time.monotonic())
-        victim.revive()
-        works = await victim.works_again()
-        self._scene.require(works, f"{point}: it does not work again")
-        self._well.put_nowait(victim)
-        self._stricken.release()
+        await asyncio.sleep(injected_at + self._seconds - time.monotonic())
+        target.recover()
+        works = await target.works_again()
+        self._scene.require(works, f"{point}: the worker completes no orders after the fault")
+        self._healthy.put_nowait(target)
+        self._slots.release()
 
-    async def _require_free(self, pid: str, point: Point) -> None:
-        claims, transactions = (await self._deployment.server.fetch(_LEFT, pid, pid))[0]
+    async def _require_free(self, pid: str, point: FaultPoint) -> None:
+        claims, transactions = (await self._house.server.fetch(_LEFT, pid, pid))[0]
         self._scene.require(
             not claims and not transactions,
-            f"{point}: after {_FREE_SECONDS:g} s {claims} claims and {transactions} transactions",
+            f"{point}: {claims} claims and {transactions} transactions left"
+            f" after {_FREE_SECONDS:g} s",
         )
 
 
@@ -132,7 +133,7 @@ async def _until_completed(deployment: Deployment) -> None:
     """Place an order and return when it is COMPLETED in the read model."""
     endpoints = deployment.endpoints()
     async with Caller.with_endpoints(
-        deployment.ledger, endpoints, deployment.random, gives_up=0.0
+        deployment.ledger, endpoints, deployment.random, abandon_share=0.0
     ) as caller:
         order_id = await caller.place()
         deployment.caller.wrong += caller.wrong
@@ -143,12 +144,12 @@ async def _until_completed(deployment: Deployment) -> None:
             )
             if rows and rows[0][0] == "COMPLETED":
                 return
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 @asynccontextmanager
 async def _bursts(deployment: Deployment) -> AsyncIterator[None]:
-    """A few orders at once, every half second, so that every worker gets some."""
+    """Place several orders at once, every half second, so that every worker gets some."""
 
     async def place(over: asyncio.Event) -> None:
         while not over.is_set():
@@ -166,9 +167,9 @@ async def _bursts(deployment: Deployment) -> AsyncIterator[None]:
 
 CASE: Final = Case(
     name="frozen",
-    promise="client frozen, or cut off with its connections left open, for 30 s before, in and "
-    "after each statement of append, claim and projection, 20 times each: others append and "
-    "project within 5 s, its claims are free within 20 s, its late result is refused",
+    promise="A worker is frozen, or cut off with its connections open, for 30 s before, during or "
+    "after each statement of append, claim and projection, 20 times each: other processes append "
+    "and project within 5 s, its claims are released within 20 s, and its late results are refused",
     at_least=120,
     short=0,
     run=run,

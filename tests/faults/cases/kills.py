@@ -1,4 +1,4 @@
-"""kill -9 of APIs, workers, the projecting process, and gateways, each in the midst of its work."""
+"""kill -9 of APIs, workers, the projecting process and gateways while they work."""
 
 import asyncio
 import itertools
@@ -6,33 +6,33 @@ import time
 from collections import Counter
 from typing import Final, get_args
 
-from tests.faults.activity import KINDS, ActivityWatch, Role, pressure
+from tests.faults.activity import KINDS, Role, WorkMonitor, closed_loop_load
 from tests.faults.caller import Caller
 from tests.faults.case import Case, CaseRun
 from tests.faults.deployment import Deployment
 from tests.faults.report import quantile
 
-_ORDERS_A_KILL: Final = 200
-_AT_ONCE: Final = 60
-_RATE: Final = 25.0
+_ORDERS_PER_KILL: Final = 200
+_CONCURRENT: Final = 60
+_ORDERS_PER_SECOND: Final = 25.0
 _BATCH: Final = 50
-_MOST_RECOVERY_SECONDS: Final = 2.0
+_MAX_RECOVERY_SECONDS: Final = 2.0
 _BETWEEN_STATEMENTS: Final = 0.7
-"""Of so many the last statement has ended; the others die while Postgres is at it."""
+"""The share of members killed between statements; the others die while Postgres executes one."""
 
 _LEAST: Final[dict[Role, int]] = {"api": 3, "gateway": 3, "worker": 1, "projecting": 1}
 _WORK: Final = {
     "api": "requests in flight",
     "gateway": "requests in flight",
-    "worker": "claimed orders unsettled",
-    "projecting": "projections under way",
+    "worker": "claimed orders without an outcome",
+    "projecting": "open projection transactions",
 }
 
 
 async def run(case_run: CaseRun) -> None:
-    """Kill one member after another at work, in each role alike; each starts again in its place.
+    """Kill busy members one after another, each role equally often, and restart them.
 
-    A victim is frozen for some milliseconds first, to be sure that it still has work in its hands.
+    A member is frozen for some milliseconds first, to verify that it still has work in progress.
     """
     kills: Counter[Role] = Counter()
     held: Counter[Role] = Counter()
@@ -40,64 +40,64 @@ async def run(case_run: CaseRun) -> None:
         case_run.deployment(
             apis=2, workers=2, gateways=2, everything=1, settings={"batch_size": _BATCH}
         ) as deployment,
-        ActivityWatch.over(deployment) as watch,
-        deployment.caller.load(rate=_RATE),
+        WorkMonitor.of(deployment) as monitor,
+        deployment.caller.load(rate=_ORDERS_PER_SECOND),
     ):
         for role in itertools.islice(itertools.cycle(get_args(Role)), case_run.times):
-            held[role] += await _kill_one(case_run, deployment, watch, role)
+            held[role] += await _kill_one(case_run, deployment, monitor, role)
             kills[role] += 1
-        await _place_missing(deployment, case_run.times * _ORDERS_A_KILL)
+        await _place_missing(deployment, case_run.times * _ORDERS_PER_KILL)
     for role, times in kills.items():
-        case_run.fact(f"{role}: {times} kills at work, {held[role]} {_WORK[role]}")
+        case_run.fact(f"{role}: {times} kills, {held[role]} {_WORK[role]}")
     p99 = quantile(case_run.row.recoveries, 0.99) or 0.0
-    case_run.require_in_time(p99 < _MOST_RECOVERY_SECONDS, f"recovery p99 {p99:.2f} s")
+    case_run.require_in_time(p99 < _MAX_RECOVERY_SECONDS, f"recovery p99 {p99:.2f} s")
 
 
 async def _kill_one(
-    case_run: CaseRun, deployment: Deployment, watch: ActivityWatch, role: Role
+    case_run: CaseRun, deployment: Deployment, monitor: WorkMonitor, role: Role
 ) -> int:
-    """Kill whoever is at work in that role; how much work it had in its hands."""
-    async with pressure(deployment) as over:
+    """Kill a busy member of that role; returns how much work it had in progress."""
+    async with closed_loop_load(deployment) as stop_load:
         await asyncio.sleep(case_run.random.uniform(0.1, 0.4))
-        victim, held = await watch.caught(
+        target, held = await monitor.freeze_busy(
             role,
             deployment.of_kind(*KINDS[role]),
             least=_LEAST[role],
             between_statements=case_run.random.random() < _BETWEEN_STATEMENTS,
         )
-        orders, end = await watch.orders_held_by(victim.pid), await watch.end_of_log()
-        victim.kill()
+        orders, end = await monitor.orders_held_by(target.pid), await monitor.end_of_log()
+        target.kill()
         killed_at = time.monotonic()
-        over.set()
+        stop_load.set()
         case_run.injected()
         await asyncio.gather(
-            watch.until_taken_over(victim.pid, orders, end), _until_served(deployment)
+            monitor.until_taken_over(target.pid, orders, end), _until_served(deployment)
         )
         case_run.recovered(time.monotonic() - killed_at)
-        await deployment.start(victim)
+        await deployment.start(target)
     return held
 
 
 async def _until_served(deployment: Deployment) -> None:
-    """A new caller of either kind, who asks again where it is refused, has its order accepted."""
+    """Wait until a new caller of each scope, with retries, has an order accepted."""
     endpoints = deployment.endpoints()
     async with Caller.with_endpoints(
-        deployment.ledger, endpoints, deployment.random, gives_up=0.0
+        deployment.ledger, endpoints, deployment.random, abandon_share=0.0
     ) as caller:
         await asyncio.gather(*(caller.place(scope=scope) for scope in {d.scope for d in endpoints}))
         deployment.caller.wrong += caller.wrong
 
 
 async def _place_missing(deployment: Deployment, orders: int) -> None:
-    for _ in range(0, orders - len(deployment.ledger.read()), _AT_ONCE):
-        await asyncio.gather(*(deployment.caller.place() for _ in range(_AT_ONCE)))
+    for _ in range(0, orders - len(deployment.ledger.read()), _CONCURRENT):
+        await asyncio.gather(*(deployment.caller.place() for _ in range(_CONCURRENT)))
 
 
 CASE: Final = Case(
     name="kills",
-    promise="kill -9 of API, worker, projecting process or gateway in the midst of its work: "
-    "nothing lost, doubled or skipped; no order FAILED for it; what it had claimed settled by "
-    "others, the projection at the log's end of then, and new orders taken: p99 < 2 s",
+    promise="kill -9 of an API, worker, projecting process or gateway while it works: no order is "
+    "lost, doubled or skipped, and none fails. Recovery: its claimed orders have outcomes, the "
+    "projection has reached the log's end at the kill, and new orders are accepted; p99 < 2 s",
     at_least=52,
     short=4,
     run=run,

@@ -1,10 +1,10 @@
-"""Many times the load that Pulse can process, behind HAProxy and without.
+"""Several times the load that Pulse can process, with HAProxy and without.
 
-Pulse and its Postgres have one core, HAProxy and the generator of load the other: HAProxy sheds
-load only while it has a processor to do so. Behind it each request is a batch of orders, so that
-one core can offer ten times the peak and shed nine tenths of it; single orders cost those two
-nearly as much as they cost Pulse. Goodput and recovery are required behind HAProxy, and only
-reported without a proxy.
+Pulse and Postgres share one core; HAProxy and the load generator share the other, because HAProxy
+can shed load only while it has CPU time. Behind HAProxy each request is a batch of orders, so that
+one core can offer ten times the peak and shed nine tenths of it: single orders cost HAProxy and the
+generator nearly as much as they cost Pulse. Goodput and recovery are required behind HAProxy and
+only reported without it.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from typing import Any, Final, Self
 import msgspec
 import psutil
 
-from tests.faults.case import Case, CaseRun, CaseUnavailable
+from tests.faults.case import Case, CaseRun, Unsupported
 from tests.faults.checks import until_quiet
-from tests.faults.deployment import DESK, Deployment
-from tests.faults.open_loop_load import GIVEN_UP, UNSENT, Outcome, Plan
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
+from tests.faults.open_loop_load import TIMED_OUT, UNSENT, Outcome, Plan
 from tests.faults.report import quantile
 from tests.faults.server import Server
 from tests.support.haproxy import HAPROXY, haproxy
 
 _TIMES_TOO_MUCH: Final = (10, 5, 2)
-_AT_ONCE: Final = 64
-"""Requests in flight at the peak: as many as HAProxy hands on."""
-_ORDERS_EACH: Final = 50
+_CONCURRENT: Final = 64
+"""Requests in flight at the peak: as many as HAProxy forwards."""
+_ORDERS_PER_REQUEST: Final = 50
 _BATCH_SIZE: Final = 500
-"""Orders that the worker claims at once, so that the backlog is split in seconds."""
+"""Orders that the worker claims at a time, so that it splits the backlog in seconds."""
 _WARM_SECONDS: Final = 1.5
-_LEAST_GOODPUT: Final = 0.9
-"""Of the peak, behind HAProxy."""
-_LEAST_OFFERED: Final = 0.9
-"""Of the intended rate; a generator that offers less has tested less."""
-_MOST_RECOVERY_SECONDS: Final = 3.0
+_MIN_GOODPUT: Final = 0.9
+"""As a share of the peak, behind HAProxy."""
+_MIN_OFFERED: Final = 0.9
+"""As a share of the intended rate; a generator that offers less does not test the overload."""
+_MAX_RECOVERY_SECONDS: Final = 3.0
 _AS_BEFORE_SECONDS: Final = 0.5
 _NORMAL_RATE: Final = 20.0
 _CALM_SECONDS: Final = 1.0
@@ -49,11 +49,11 @@ _CALLERS_CORE: Final = 1
 
 
 async def run(case_run: CaseRun) -> None:
-    """Find what Pulse bears, then offer it many times that, by new connections and kept ones."""
+    """Measure the peak rate, then offer multiples of it, over new and keep-alive connections."""
     if (psutil.cpu_count() or 1) < len({_PULSES_CORE, _CALLERS_CORE}):
-        raise CaseUnavailable("a core for Pulse and another for its callers are wanted")
+        raise Unsupported("needs two cores: one for Pulse, one for its callers")
     if HAPROXY is None:
-        raise CaseUnavailable("HAProxy is wanted")
+        raise Unsupported("HAProxy is not installed")
     async with (
         case_run.deployment(
             apis=1, workers=1, readers=0, settings={"batch_size": _BATCH_SIZE}, caller=_CALLER
@@ -64,16 +64,16 @@ async def run(case_run: CaseRun) -> None:
         with haproxy(deployment.home, api, "/health/ready", below="/") as proxy:
             for keep in (False,) if case_run.short else (False, True):
                 await _overload(
-                    case_run, deployment, proxy.services_port, keep=keep, each=_ORDERS_EACH
+                    case_run, deployment, proxy.services_port, keep=keep, each=_ORDERS_PER_REQUEST
                 )
         await _overload(case_run, deployment, api, keep=False, each=1)
-        await _forget_who_gave_up(case_run, deployment)
+        await _restart_api(case_run, deployment)
 
 
-async def _forget_who_gave_up(case_run: CaseRun, deployment: Deployment) -> None:
-    """Restart the API: the kernel may still bring it orders of callers that are long gone."""
+async def _restart_api(case_run: CaseRun, deployment: Deployment) -> None:
+    """Drop requests of callers that timed out: the kernel may still deliver them to the API."""
     api = deployment.apis[0]
-    case_run.require(await api.stop() == 0, "the API did not stop well")
+    case_run.require(await api.stop() == 0, "the API did not exit with code 0")
     await deployment.start(api)
 
 
@@ -81,12 +81,17 @@ async def _overload(
     case_run: CaseRun, deployment: Deployment, port: int, *, keep: bool, each: int
 ) -> None:
     proxied = each > 1
-    kind = f"{'behind HAProxy' if proxied else 'no proxy'}, {'kept' if keep else 'new'} connections"
+    kind = (
+        f"{'behind HAProxy' if proxied else 'without proxy'},"
+        f" {'keep-alive' if keep else 'new'} connections"
+    )
     seconds = 3.0 if case_run.short else 5.0
     for times in _TIMES_TOO_MUCH[: case_run.times]:
-        # right before each overload: the log grows, and the machine is not alike at all times
+        # Measure the peak right before each overload: it changes with the log and the machine.
         await until_quiet(deployment.server.conninfo)
-        plan = _plan(case_run, port, keep=keep, each=each, seconds=seconds, at_once=_AT_ONCE)
+        plan = _plan(
+            case_run, port, keep_alive=keep, each=each, seconds=seconds, concurrency=_CONCURRENT
+        )
         _, peak = await _flood(case_run, deployment, plan)
         await until_quiet(deployment.server.conninfo)
         memory = deployment.apis[0].memory_bytes
@@ -94,7 +99,9 @@ async def _overload(
         async with deployment.caller.load(rate=_NORMAL_RATE):
             await asyncio.sleep(_CALM_SECONDS)
             begun = time.monotonic()
-            plan = _plan(case_run, port, keep=keep, each=each, seconds=seconds, rate=peak * times)
+            plan = _plan(
+                case_run, port, keep_alive=keep, each=each, seconds=seconds, rate=peak * times
+            )
             outcome, rate = await _flood(case_run, deployment, plan)
             case_run.injected()
             await asyncio.sleep(_CALM_SECONDS)
@@ -102,42 +109,45 @@ async def _overload(
         recovered = _recovered_after(outcome, deployment, max(_AS_BEFORE_SECONDS, 2 * calm))
         case_run.recovered(recovered)
         grown = deployment.apis[0].memory_bytes - memory
-        case_run.fact(_told(f"{kind}, {times}x", outcome, rate, peak, grown))
+        case_run.fact(_summary(f"{kind}, {times}x", outcome, rate, peak, grown))
         case_run.require(
-            grown < 0.2 * memory + _MORE_MEMORY_BYTES, f"{kind}, {times}x: {grown >> 20} MiB more"
+            grown < 0.2 * memory + _MORE_MEMORY_BYTES,
+            f"{kind}, {times}x: memory grew by {grown >> 20} MiB",
         )
         if proxied:
             offered = _offered(outcome) / (times * peak)
             case_run.require_in_time(
-                rate >= _LEAST_GOODPUT * peak,
+                rate >= _MIN_GOODPUT * peak,
                 f"{kind}, {times}x: goodput {rate / peak:.0%} of peak",
             )
             case_run.require_in_time(
-                offered >= _LEAST_OFFERED, f"{kind}, {times}x: only {offered:.0%} of that offered"
+                offered >= _MIN_OFFERED,
+                f"{kind}, {times}x: only {offered:.0%} of the intended rate offered",
             )
             case_run.require_in_time(
-                recovered < _MOST_RECOVERY_SECONDS, f"{kind}, {times}x: slow for {recovered:.2f} s"
+                recovered < _MAX_RECOVERY_SECONDS,
+                f"{kind}, {times}x: normal again after {recovered:.2f} s",
             )
         waited = _waits(deployment, begun, outcome.ended)
         case_run.fact(
-            f"  a caller beside it: p50 {quantile(waited, 0.5) or 0:.2f} s,"
-            f" p99 {quantile(waited, 0.99) or 0:.2f} s; as before after {recovered:.2f} s"
+            f"another caller at the same time: p50 {quantile(waited, 0.5) or 0:.2f} s,"
+            f" p99 {quantile(waited, 0.99) or 0:.2f} s; normal again after {recovered:.2f} s"
         )
 
 
 def _plan(case_run: CaseRun, port: int, *, each: int, **options: Any) -> Plan:
     name = f"flood_{case_run.random.getrandbits(64):x}"
-    return Plan(port=port, name=name, headers=DESK, orders_each=each, **options)
+    return Plan(port=port, name=name, headers=SERVICE_HEADERS, orders_per_request=each, **options)
 
 
 async def _flood(case_run: CaseRun, deployment: Deployment, plan: Plan) -> tuple[Outcome, float]:
-    """One flood and how many of its orders were accepted a second; every one must be stored.
+    """Run one flood and check that its accepted orders are stored; the rate of accepted orders.
 
-    The worker is stopped meanwhile: how much it splits would change from flood to flood. A second
-    is one of Pulse's core: what other processes of this machine took of it is left out.
+    The worker is stopped during the flood, because its share of the core would vary. The rate is
+    per second of Pulse's core, without the time that other processes used of it.
     """
     (worker,) = deployment.of_kind("worker")
-    case_run.require(await worker.stop() == 0, "the worker did not stop well")
+    case_run.require(await worker.stop() == 0, "the worker did not exit with code 0")
     flooding = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.faults.open_loop_load",
         stdin=asyncio.subprocess.PIPE,
@@ -148,16 +158,16 @@ async def _flood(case_run: CaseRun, deployment: Deployment, plan: Plan) -> tuple
     begun = _Reading.of(deployment)
     await asyncio.sleep(plan.seconds - _WARM_SECONDS)
     ended = _Reading.of(deployment)
-    said, _ = await sending
+    output, _ = await sending
     await deployment.start(worker)
-    outcome = msgspec.json.decode(said, type=Outcome)
+    outcome = msgspec.json.decode(output, type=Outcome)
     await _require_stored(case_run, deployment, outcome)
     accepted = sum(begun.at <= at < ended.at for at in outcome.accepted_at)
     return outcome, accepted / (ended.core_seconds - begun.core_seconds)
 
 
 class _Reading(msgspec.Struct, frozen=True):
-    """When, and how long Pulse had its core until then: used by it or its Postgres, or idle."""
+    """A time, and the seconds of Pulse's core used by Pulse or Postgres, or idle, until then."""
 
     at: float
     core_seconds: float
@@ -195,9 +205,9 @@ def _waits(deployment: Deployment, begun: float, ended: float) -> list[float]:
 
 
 def _recovered_after(outcome: Outcome, deployment: Deployment, as_before: float) -> float:
-    """Seconds from the last flooding caller's going until whoever asks is answered as before."""
+    """Seconds from the end of the flood until answers are as fast as before."""
     slow = [
-        answer.sent_at + answer.seconds - outcome.gone
+        answer.sent_at + answer.seconds - outcome.all_done
         for answer in deployment.caller.answers
         if answer.sent_at >= outcome.ended and answer.seconds > as_before
     ]
@@ -208,21 +218,21 @@ def _offered(outcome: Outcome) -> float:
     return outcome.offered / (outcome.ended - outcome.begun)
 
 
-def _told(what: str, outcome: Outcome, rate: float, peak: float, grown: int) -> str:
+def _summary(what: str, outcome: Outcome, rate: float, peak: float, grown: int) -> str:
     statuses = outcome.statuses
     refused = statuses.get(503, 0)
     return (
         f"{what}: {_offered(outcome):.0f} orders/s offered,"
         f" {rate:.0f}/s accepted ({rate / peak:.0%} of the peak of {peak:.0f};"
-        f" p50 {quantile(outcome.seconds, 0.5) or 0:.2f} s); of the requests {refused} told 503,"
-        f" {statuses.get(GIVEN_UP, 0)} gave up after 2 s, {statuses.get(UNSENT, 0)} not sent,"
-        f" {grown / 2**20:+.0f} MiB"
+        f" p50 {quantile(outcome.seconds, 0.5) or 0:.2f} s); requests: {refused} got 503,"
+        f" {statuses.get(TIMED_OUT, 0)} timed out after 2 s, {statuses.get(UNSENT, 0)} not sent;"
+        f" memory {grown / 2**20:+.0f} MiB"
     )
 
 
 @asynccontextmanager
 async def _on_cores(deployment: Deployment) -> AsyncIterator[None]:
-    """The API and Postgres share one core, so that one client can be too much for them."""
+    """Pin the API and Postgres to one core, so that one client can overload them."""
     postmaster = _postmaster_of(deployment)
     _pin(
         _PULSES_CORE,
@@ -244,10 +254,10 @@ def _pin(core: int, processes: Iterable[int]) -> None:
 
 CASE: Final = Case(
     name="overload",
-    promise="open-loop load at 2, 5 and 10 times the peak, behind HAProxy and without: nothing "
-    "accepted is lost and memory is flat; behind HAProxy at least 90 % of the peak is accepted and "
-    "answers are as before 3 s after the load ends",
+    promise="Open-loop load at 2, 5 and 10 times the peak rate, with HAProxy and without: no "
+    "accepted order is lost, and memory stays flat. Behind HAProxy at least 90 % of the peak rate "
+    "is accepted, and latency is normal again 3 s after the load ends",
     at_least=3,
-    short=0,  # a rate held against a rate wants a machine that does nothing else
+    short=0,  # comparing two rates needs an otherwise idle machine
     run=run,
 )

@@ -1,4 +1,4 @@
-"""Poisoned events under load: each parks its own order and slows nobody else down."""
+"""Poisoned events under load: each one parks its order and does not delay other orders."""
 
 import asyncio
 import subprocess
@@ -12,13 +12,13 @@ import aiohttp
 from pulse.domain import OrderCreated
 from pulse.eventstore import LOG_LOCK
 from tests.faults.case import Case, CaseRun
-from tests.faults.deployment import DESK, Deployment
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
 from tests.support.events import MAPPER, order_created
 from tests.support.processes import ROOT, environment
 
-_RATE: Final = 100.0
-_APART_SECONDS: Final = 1.0
-_MOST_TIMES: Final = 1.5
+_ORDERS_PER_SECOND: Final = 100.0
+_INTERVAL_SECONDS: Final = 1.0
+_MAX_RATIO: Final = 1.5
 _NOISE_SECONDS: Final = 0.05
 _P99: Final = """
 SELECT percentile_cont(0.99) WITHIN GROUP (
@@ -29,33 +29,33 @@ SELECT percentile_cont(0.99) WITHIN GROUP (
 
 
 async def run(case_run: CaseRun) -> None:
-    """The same load without poison and with it; then the events are corrected and retried."""
+    """The same load without and with poisoned events; then correct the events and retry them."""
     async with (
-        case_run.deployment(apis=2, workers=1, caller={"gives_up": 0.0}) as deployment,
-        deployment.caller.load(rate=_RATE),
+        case_run.deployment(apis=2, workers=1, caller={"abandon_share": 0.0}) as deployment,
+        deployment.caller.load(rate=_ORDERS_PER_SECOND),
     ):
         await asyncio.sleep(2)
         start = await _end_of_log(deployment)
-        await asyncio.sleep(case_run.times * _APART_SECONDS)
+        await asyncio.sleep(case_run.times * _INTERVAL_SECONDS)
         middle = await _end_of_log(deployment)
         poisoned = [order_created(f"poisoned-{n}") for n in range(case_run.times)]
         for created in poisoned:
             await _poison(deployment, created)
             case_run.injected()
-            await asyncio.sleep(_APART_SECONDS)
+            await asyncio.sleep(_INTERVAL_SECONDS)
         end = await _end_of_log(deployment)
         await asyncio.sleep(2)
         ((before, _),) = await deployment.server.fetch(_P99, start, middle)
         ((during, orders),) = await deployment.server.fetch(_P99, middle, end)
         parked = await _until_parked(deployment, case_run.times)
-        await _mend(deployment, poisoned)
+        await _correct(deployment, poisoned)
     case_run.fact(
-        f"p99 until the outcome: {before * 1000:.0f} ms without poison, {during * 1000:.0f} ms with"
-        f" it ({orders:,} orders)"
+        f"p99 from creation to outcome: {before * 1000:.0f} ms without poisoned events,"
+        f" {during * 1000:.0f} ms with them ({orders:,} orders)"
     )
-    case_run.require(parked == case_run.times, f"readiness counts {parked} parked orders")
+    case_run.require(parked == case_run.times, f"readiness reports {parked} parked orders")
     case_run.require_in_time(
-        during <= _MOST_TIMES * before + _NOISE_SECONDS, f"p99 rose to {during / before:.1f} times"
+        during <= _MAX_RATIO * before + _NOISE_SECONDS, f"p99 rose to {during / before:.1f} times"
     )
 
 
@@ -65,7 +65,7 @@ async def _end_of_log(deployment: Deployment) -> int:
 
 
 async def _poison(deployment: Deployment, created: OrderCreated) -> None:
-    """An OrderCreated whose bytes say nothing, appended under the lock of all appends."""
+    """Append an OrderCreated with invalid JSON, under the append lock."""
     await deployment.server.fetch(
         """INSERT INTO stored_events (originator_id, originator_version, topic, state)
            SELECT %s, 1, %s, '{"instrument":'
@@ -77,7 +77,7 @@ async def _poison(deployment: Deployment, created: OrderCreated) -> None:
 
 
 async def _until_parked(deployment: Deployment, count: int) -> int:
-    """How many parked orders readiness counts, once those are all or a while has gone by."""
+    """Wait until readiness reports `count` parked orders, at most 20 s; returns the number."""
     deadline = time.monotonic() + 20
     while (found := await _parked(deployment)) != count and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
@@ -86,15 +86,15 @@ async def _until_parked(deployment: Deployment, count: int) -> int:
 
 async def _parked(deployment: Deployment) -> int:
     async with (
-        aiohttp.ClientSession(headers=DESK) as http,
+        aiohttp.ClientSession(headers=SERVICE_HEADERS) as http,
         http.get(f"{deployment.apis[0].url}/health/ready") as answer,
     ):
         found: int = (await answer.json())["parked_orders"]
         return found
 
 
-async def _mend(deployment: Deployment, poisoned: Sequence[OrderCreated]) -> None:
-    """By hand, past the log's guard, as nobody should; then `pulse projections retry`."""
+async def _correct(deployment: Deployment, poisoned: Sequence[OrderCreated]) -> None:
+    """Correct the events in the log with its triggers disabled; then `pulse projections retry`."""
     await deployment.server.fetch("ALTER TABLE stored_events DISABLE TRIGGER ALL")
     for created in poisoned:
         await deployment.server.fetch(
@@ -117,8 +117,9 @@ async def _mend(deployment: Deployment, poisoned: Sequence[OrderCreated]) -> Non
 
 CASE: Final = Case(
     name="poison",
-    promise="an event that cannot be read parks its own order, readiness counts it, the others' "
-    "p99 is as before; corrected, `pulse projections retry` takes it up again",
+    promise="An event that cannot be decoded parks its order, readiness reports it, and the p99 of "
+    "other orders does not change. Once the event is corrected, `pulse projections retry` "
+    "processes it",
     at_least=10,
     short=2,
     run=run,

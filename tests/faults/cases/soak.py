@@ -1,4 +1,4 @@
-"""Half load for an hour: what leaks, swells or slows down shows."""
+"""Half the peak load for an hour, to find leaks, bloat and growing latency."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from tests.faults.deployment import Deployment
 from tests.faults.report import quantile
 
 SAMPLES: Final = Path("soak.json")
-"""Where the samples go, for the chart of docs/explanation/reliability.md."""
+"""The file for the samples, which the chart of docs/explanation/reliability.md shows."""
 
 _PEAK_SECONDS: Final = 20.0
 _PEAK_CALLERS: Final = 32
@@ -24,7 +24,7 @@ _TABLES: Final = ("order_queue", "pending_orders", "notification_tracking")
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """How it stands at one moment of the soak; latencies are of the orders since the last one."""
+    """Measurements at one moment; latencies are of the orders since the last sample."""
 
     minutes: float
     orders: int
@@ -36,11 +36,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(case_run: CaseRun) -> None:
-    """Load a house for `times` minutes at half of what it bears, and look every ten seconds."""
+    """Load a deployment for `times` minutes at half its peak rate; sample every ten seconds."""
     settings = {"batch_size": 50}
     async with case_run.deployment(apis=2, workers=1, readers=1, settings=settings) as deployment:
         rate = case_run.rate or await _peak(deployment) / 2
-        case_run.fact(f"{rate:,.0f} orders a second for {case_run.times} minutes")
+        case_run.fact(f"{rate:,.0f} orders per second for {case_run.times} minutes")
         samples: list[Sample] = []
         async with deployment.caller.load(rate=rate):
             begun = time.monotonic()
@@ -51,21 +51,21 @@ async def run(case_run: CaseRun) -> None:
                 if len(samples) % 30 == 0:
                     print(f"  {samples[-1]}")
         case_run.injected(case_run.times)
-    _judge(case_run, samples)
+    _check_flat(case_run, samples)
 
 
 async def _peak(deployment: Deployment) -> float:
-    """Orders a second that callers who wait for their answers get through."""
+    """Orders per second of a closed-loop load."""
     until = time.monotonic() + _PEAK_SECONDS
 
-    async def one_after_another() -> None:
+    async def place_in_sequence() -> None:
         while time.monotonic() < until:
             await deployment.caller.place()
 
     begun = time.monotonic()
     async with asyncio.TaskGroup() as callers:
         for _ in range(_PEAK_CALLERS):
-            callers.create_task(one_after_another())
+            callers.create_task(place_in_sequence())
     return deployment.caller.rate_between(begun, time.monotonic())
 
 
@@ -87,7 +87,7 @@ async def _sample(deployment: Deployment, begun: float) -> Sample:
         2 * (len(answers) - first),
     )
     recent = answers[first:]
-    answers.clear()  # millions of them would slow the caller down, and look like Pulse's doing
+    answers.clear()  # millions of them would slow the caller down and distort the latencies
     return Sample(
         minutes=round((time.monotonic() - begun) / _MINUTE_SECONDS, 2),
         orders=len(deployment.caller.placed),
@@ -103,8 +103,8 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 1)
 
 
-def _judge(case_run: CaseRun, samples: Sequence[Sample]) -> None:
-    """Flat: the last third stands no higher than the second, beyond what noise explains."""
+def _check_flat(case_run: CaseRun, samples: Sequence[Sample]) -> None:
+    """Check that no median of the last third exceeds that of the second, apart from noise."""
     figures: list[tuple[str, Callable[[Sample], float], float, float]] = [
         ("memory, MiB", lambda s: s.memory_mib, 1.1, 10),
         ("open files", lambda s: s.open_files, 1.0, 10),
@@ -123,7 +123,7 @@ def _judge(case_run: CaseRun, samples: Sequence[Sample]) -> None:
 
 CASE: Final = Case(
     name="soak",
-    promise="an hour at half load: memory, file handles, dead tuples and p99 stay flat",
+    promise="An hour at half the peak load: memory, open files, dead tuples and p99 stay flat",
     at_least=60,
     short=0,
     run=run,

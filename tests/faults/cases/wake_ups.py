@@ -1,4 +1,4 @@
-"""Wake-ups that never arrive: polling is the guarantee, and a delay of one poll the cost."""
+"""Lost notifications: polling still finds every order, one poll interval later."""
 
 import asyncio
 import time
@@ -13,9 +13,9 @@ from tests.support.proxy import proxied
 
 _POLL_SECONDS: Final = 0.5
 _MARGIN_SECONDS: Final = 0.5
-_APART_SECONDS: Final = 0.06
-_DEAF_EACH: Final = 20
-"""Of so many orders one meets a listener that does not listen yet."""
+_INTERVAL_SECONDS: Final = 0.06
+_ORDERS_PER_RECONNECT: Final = 20
+"""One order in this many arrives before the listener has executed LISTEN."""
 
 _DELAYS: Final = """
 SELECT EXTRACT(EPOCH FROM o.recorded_at - c.recorded_at)::float8
@@ -24,13 +24,13 @@ SELECT EXTRACT(EPOCH FROM o.recorded_at - c.recorded_at)::float8
 
 
 async def run(case_run: CaseRun) -> None:
-    """The only worker never hears of an order: each one's wake-up is lost, or sent with others'.
+    """Drop every notification to the only worker.
 
-    One order in twenty comes at once after the worker's listening connection was ended: its wake-up
-    is sent before LISTEN is in force again.
+    For one order in twenty the worker's listening connection is terminated first, so that the
+    notification is sent before LISTEN takes effect again.
     """
     settings = {"poll_interval_seconds": _POLL_SECONDS}
-    kinds: dict[str, Any] = {"apis": 1, "workers": 0, "caller": {"gives_up": 0.0}}
+    kinds: dict[str, Any] = {"apis": 1, "workers": 0, "caller": {"abandon_share": 0.0}}
     async with (
         case_run.deployment(settings=settings, **kinds) as deployment,
         proxied(deployment.server.conninfo) as proxy,
@@ -45,30 +45,30 @@ async def run(case_run: CaseRun) -> None:
         worst, p99 = max(delays), quantile(delays, 0.99)
         await worker.stop()
     case_run.fact(
-        f"{proxy.unheard:,} notifications swallowed, {before_listen} orders came before LISTEN"
+        f"{proxy.unheard:,} notifications dropped; {before_listen} orders arrived before LISTEN"
     )
     case_run.fact(
-        f"from creation to outcome: p99 {p99:.2f} s, worst {worst:.2f} s; "
-        f"the poll is {_POLL_SECONDS:g} s"
+        f"from creation to outcome: p99 {p99:.2f} s, max {worst:.2f} s; "
+        f"poll interval {_POLL_SECONDS:g} s"
     )
     case_run.require_in_time(
         worst <= _POLL_SECONDS + _MARGIN_SECONDS,
-        f"{worst:.2f} s, more than a poll and {_MARGIN_SECONDS:g} s for the work",
+        f"{worst:.2f} s, more than the poll interval and {_MARGIN_SECONDS:g} s for processing",
     )
 
 
 def _over_tcp(conninfo: str) -> str:
-    """The proxy's address as PULSE_DATABASE_URL names it."""
+    """The PULSE_DATABASE_URL of the proxy."""
     return f"{url_of(conninfo)}&sslmode=disable&gssencmode=disable"
 
 
 async def _place_apart(case_run: CaseRun, deployment: Deployment) -> int:
-    """One order after the other, each a commit and so a wake-up of its own."""
+    """Place orders at intervals, so that each has its own commit and notification."""
     before_listen = 0
     begun = time.monotonic()
     for number in range(case_run.times):
-        await asyncio.sleep(max(0.0, begun + number * _APART_SECONDS - time.monotonic()))
-        if number % _DEAF_EACH == 0:
+        await asyncio.sleep(max(0.0, begun + number * _INTERVAL_SECONDS - time.monotonic()))
+        if number % _ORDERS_PER_RECONNECT == 0:
             ended = await deployment.server.fetch(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name LIKE 'pulse:listener@%%' AND client_addr IS NULL"
@@ -82,8 +82,8 @@ async def _place_apart(case_run: CaseRun, deployment: Deployment) -> int:
 
 CASE: Final = Case(
     name="wake_ups",
-    promise="wake-ups lost on their way, or sent before LISTEN is in force: an order waits one "
-    "poll at most (and the work itself)",
+    promise="Notifications are lost, or sent before LISTEN takes effect: an order waits at most "
+    "one poll interval, plus its processing time",
     at_least=1_000,
     short=60,
     run=run,
