@@ -131,7 +131,7 @@ def test_a_candidate_that_depends_on_more_than_the_terms_is_found() -> None:
     failure = failure_of(restless(), randomised)
     assert failure is not None
     assert failure.broken[0].rule == "same_terms_same_schedule"
-    assert failure.broken[0].breach.startswith("asked again, it answered with ")
+    assert failure.broken[0].breach.startswith("a second call returned ")
 
 
 def test_one_whose_length_depends_on_more_is_found_too() -> None:
