@@ -58,14 +58,14 @@ def _path(text: str) -> Path:
         raise ValueError("a path whose ~ names an existing home directory") from None
 
 
-def _whole(least: int, most: int) -> Kind:
+def _whole(minimum: int, maximum: int) -> Kind:
     def read(text: str) -> int:
         readable = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
-        if not (readable and least <= int(text) <= most):
+        if not (readable and minimum <= int(text) <= maximum):
             raise ValueError
         return int(text)
 
-    return Kind(f"a whole number from {least} to {most}", read)
+    return Kind(f"a whole number from {minimum} to {maximum}", read)
 
 
 def _number(text: str) -> float:
@@ -75,13 +75,13 @@ def _number(text: str) -> float:
         return float("nan")  # outside every range
 
 
-def _seconds(least: float, most: float) -> Kind:
+def _seconds(minimum: float, maximum: float) -> Kind:
     def read(text: str) -> float:
-        if not least <= (seconds := _number(text)) <= most:
+        if not minimum <= (seconds := _number(text)) <= maximum:
             raise ValueError
         return seconds
 
-    return Kind(f"seconds from {least:g} to {most:.10g}", read)
+    return Kind(f"seconds from {minimum:g} to {maximum:.10g}", read)
 
 
 def _rate(text: str) -> float:
@@ -105,7 +105,7 @@ _BOOLEAN: Final = Kind(
     "one of true, false", lambda text: _choice("true", "false").read(text) == "true"
 )
 _RATE: Final = Kind(
-    f"requests a second from {_MIN_RATE:g} to {_MAX_RATE:,}, or 0 for no limit", _rate
+    f"requests per second from {_MIN_RATE:g} to {_MAX_RATE:,}, or 0 for no limit", _rate
 )
 _URL: Final = Kind("a `postgresql://` URL", checked_url)
 _HOST: Final = Kind("an address or a host name", str)
@@ -172,30 +172,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_clock_offset_seconds: Annotated[
         float,
         _seconds(0.001, 3600),
-        "A process whose clock is further from the database's is not ready and takes no orders.",
+        "A process whose clock is further from the database's is not ready and refuses orders.",
     ] = 1.0
     pool_size: Annotated[
         int,
         _whole(2, 200),
-        "Most connections in a process's pool. It opens two more, three if it has workers.",
+        "Maximum connections in a process's pool. It opens two more, three if it has workers.",
     ] = 10
     append_queue_events: Annotated[
-        int, _whole(1, 1_000_000), "Most events that wait to be appended. More are answered 503."
+        int, _whole(1, 1_000_000), "Maximum events in the append queue. More are answered 503."
     ] = 10_000
     max_requests_in_flight: Annotated[
         int,
         _whole(1, 1_000_000),
-        "Most requests that a process works on at once. More are answered 503.",
+        "Maximum requests in flight in a process. More are answered 503.",
     ] = 1000
     body_timeout_seconds: Annotated[
         float,
         _seconds(0.1, 3600),
-        "Most time for a request's body to arrive. A later one is answered 408.",
+        "Maximum time for a request's body to arrive. A later one is answered 408.",
     ] = 10.0
     rate_limit_per_second: Annotated[
         float,
         _RATE,
-        "Requests a second of each caller of the gateway, counted by each process. More are "
+        "Requests per second of each caller of the gateway, counted by each process. More are "
         "answered 429.",
     ] = 100.0
     internal_rate_limit_per_second: Annotated[
@@ -234,14 +234,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_issuer: Annotated[
         str | None,
         _NAME,
-        "What a token's `iss` must be. Required with a key. A change makes every caller a new one.",
+        "What a token's `iss` must be. Required with a key. With a new issuer every caller is a "
+        "new one.",
     ] = None
     jwt_max_lifetime_seconds: Annotated[
         float | None,
         _seconds(1, 315_360_000),
-        "Most time from a token's `iat` to its `exp`. If set, tokens must have `iat`.",
+        "Maximum time from a token's `iat` to its `exp`. If set, tokens must have `iat`.",
     ] = None
-    api_base_url: Annotated[str, _API, "The API that a gateway on its own calls.", _HIDDEN] = (
+    api_base_url: Annotated[str, _API, "The API that a stand-alone gateway calls.", _HIDDEN] = (
         "http://127.0.0.1:8001"
     )
     gateway_service_token: Annotated[
@@ -253,7 +254,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "`auto` is `console` on a terminal and `json` elsewhere.",
     ] = "auto"
     log_level: Annotated[
-        str, _choice("debug", "info", "warning", "error"), "The least severe level that is logged."
+        str,
+        _choice("debug", "info", "warning", "error"),
+        "The lowest level that is logged.",
     ] = "info"
 
     @classmethod
@@ -292,15 +295,15 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
     known = [_variable(name) for name in Settings.__struct_fields__]
     unknown: dict[str, str | None] = {}
     for variable in sorted(environment):
-        looks_like_one = _LOOKS_LIKE_SETTING.match(variable) and variable not in known
-        if looks_like_one and not _FOREIGN_VARIABLES.fullmatch(variable):
+        looks_like_setting = _LOOKS_LIKE_SETTING.match(variable) and variable not in known
+        if looks_like_setting and not _FOREIGN_VARIABLES.fullmatch(variable):
             similar = get_close_matches(variable.upper(), known, n=1, cutoff=_MIN_SIMILARITY)
             unknown[variable] = next(iter(similar), None)
     return unknown
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What a user has to know of one setting; all of it is text."""
+    """The description of one setting, as text."""
 
     name: str
     variable: str
@@ -323,7 +326,7 @@ def every_setting() -> list[Setting]:
 
 
 def as_text(value: object) -> str:
-    """A setting's value as its variable would have it; empty if it is not set."""
+    """A setting's value as the text of its variable; empty if it is not set."""
     match value:
         case None | ():
             return ""

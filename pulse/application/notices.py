@@ -194,8 +194,8 @@ def _order_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     if workers.overdue_claims:
         claims = f"{workers.overdue_claims:,} claim{'' if workers.overdue_claims == 1 else 's'}"
         message = (
-            f"gone workers hold {claims} older than {workers.timeout_seconds:g} s: start workers "
-            "(`pulse background`) to time them out"
+            f"workers that are gone hold {claims} older than {workers.timeout_seconds:g} s: "
+            "start workers (`pulse background`) to time them out"
         )
         yield Notice("claims_overdue", message, needs_person=True)
     if queue.for_newer_code:

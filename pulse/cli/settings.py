@@ -1,4 +1,4 @@
-"""`pulse settings`: every variable, the value in force, and what it means."""
+"""`pulse settings`: lists every variable, its current value and its meaning."""
 
 from textwrap import wrap
 from typing import Annotated, Final
@@ -19,10 +19,10 @@ def settings(
         bool, typer.Option("--markdown", help="The defaults, as the table of the documentation.")
     ] = False,
 ) -> None:
-    """List every setting: its variable, the value in force, what it means.
+    """List every setting: its variable, its current value, and its meaning.
 
     A value that may contain a secret is printed as ***. Needs no database and
-    starts nothing. A wrong value is named as it is when Pulse starts.
+    starts nothing. Invalid values are reported as when Pulse starts.
 
     Exit codes: 0 printed, 2 wrong usage or settings.
 

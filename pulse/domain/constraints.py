@@ -74,7 +74,7 @@ def _struct_at(path: str, struct: Struct) -> Struct:
 
 
 def _constraint_text(constraint: inspect.Type) -> str:  # noqa: PLR0911 - one for each kind
-    """Strings and times bring their text in the `description` of their annotation."""
+    """Strings and times have their text in the `description` of their annotation."""
     match constraint:
         case inspect.IntType(ge=least, le=None):
             return f"a whole number of at least {least:,}"

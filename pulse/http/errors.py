@@ -122,7 +122,7 @@ CODES: Final = {
     500: "INTERNAL_ERROR",
     503: "UNAVAILABLE",
 }
-"""The code of a status, unless the error brings its own."""
+"""The code of a status, unless the error has its own."""
 
 _INTERNAL_ERROR: Final = 500
 _FRAMEWORK_MESSAGES: Final = {

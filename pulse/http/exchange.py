@@ -95,7 +95,7 @@ class Exchange:
         """The name by which the caller's requests are counted."""
         return caller_name(self._scope)
 
-    def require_capacity(self) -> None:
+    def admit(self) -> None:
         """Admit the request if its body is complete; else only check that the process is not full.
 
         Raises:
@@ -136,7 +136,7 @@ class Exchange:
         if not message.get("more_body", False):
             self.body_complete = True
             self._admission.end_body(self)
-            self.require_capacity()
+            self.admit()
         return message
 
     def abort_body(self, error: PulseError) -> None:

@@ -167,7 +167,7 @@ def _admit(path: str, exchange: Exchange) -> None:
             expected="chunked",
         )
     if path not in HEALTH_PATHS:
-        exchange.require_capacity()
+        exchange.admit()
 
 
 async def _send_error(error: Exception, send: Send) -> None:

@@ -118,7 +118,7 @@ def test_a_gone_worker_needs_a_person_once_the_timeout_is_over(conninfo: str) ->
         found = status_json(conninfo, 1, timeout_seconds=50)
         assert found["claims"]["by_worker"][0]["overdue"] == 1
         (need,) = found["needs"]
-        assert need.startswith("gone workers hold 1 claim older than 50 s: start workers")
+        assert need.startswith("workers that are gone hold 1 claim older than 50 s: start workers")
     with present(conninfo, "host:1:abc"):
         status_json(conninfo, 0, timeout_seconds=50)
 

@@ -28,7 +28,7 @@ _WHY: Final[dict[type[Exception], str]] = {
     jwt.InvalidAudienceError: "the token is meant for another audience",
     jwt.InvalidIssuerError: "the token is from another issuer",
 }
-"""The reasons told about a token with a valid signature. Any other is just not valid."""
+"""The reasons given if the signature of a token is valid; otherwise it is just not valid."""
 
 _NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 
