@@ -103,7 +103,7 @@ def test_without_the_extra_nothing_is_printed_but_what_to_install(
     assert (ended.exit_code, ended.out) == (2, "")
     assert ended.err == (
         f"pulse: this command needs {missing}: install Pulse with its extra `charts`, "
-        "as with pip install '.[charts]' in a clone\n"
+        "in a clone with pip install '.[charts]'\n"
     )
     assert not list(tmp_path.iterdir())
 
@@ -116,7 +116,7 @@ def test_without_the_extra_nothing_is_printed_but_what_to_install(
         (("--seed", "1_0"), "expected 16 hex digits"),
         (("--seed", "seven"), "expected 16 hex digits"),
         (("--seed", "g" * 16), "expected 16 hex digits"),
-        (("--total", "19"), "at least one share a slice: 20"),
+        (("--total", "19"), "at least one share per slice: 20"),
         (("--splits", "101"), "should be less than or equal to 100"),
     ],
 )
@@ -191,8 +191,8 @@ def test_a_module_in_the_working_directory_is_found(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("split", "another form than MODULE:FUNCTION"),
-        (":split", "another form than MODULE:FUNCTION"),
+        ("split", "is not of the form MODULE:FUNCTION"),
+        (":split", "is not of the form MODULE:FUNCTION"),
         ("no_such_module:split", "no module no_such_module in "),
         ("pulse.domain:no_such", "pulse.domain has no function no_such"),
         ("pulse.domain:MAX_SPLITS", "pulse.domain has no function MAX_SPLITS"),
@@ -226,7 +226,7 @@ def test_stored_orders_are_tried_newest_first_and_nothing_is_written(
 def test_without_stored_orders_there_is_nothing_to_try(conninfo: str) -> None:
     ended = run_pulse(*COMPARE, "pulse.domain:split_v1", "--stored", conninfo=conninfo)
     assert ended.exit_code == 1
-    assert "there are no stored orders to try it on" in ended.err
+    assert "there are no stored orders to test it with" in ended.err
 
 
 def test_a_pipe_that_is_closed_early_is_no_verdict() -> None:

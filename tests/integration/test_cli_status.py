@@ -315,7 +315,7 @@ def test_an_order_that_was_passed_over_needs_a_person_and_is_named(conninfo: str
     ended = run_pulse("status", conninfo=conninfo)
     assert ended.exit_code == 1
     assert "Needs a person: 1 order of the log missing from the queue" in ended.out
-    assert f"`pulse projections retry {created.originator_id}` brings it in" in ended.out
+    assert f"`pulse projections retry {created.originator_id}` adds it" in ended.out
     run_pulse("projections", "retry", str(created.originator_id), conninfo=conninfo)
     assert "orders_missing" not in codes(status_json(conninfo, 0))
 

@@ -57,7 +57,7 @@ async def test_a_new_order_of_such_a_key_is_refused_alone_and_in_a_batch(
         details = fault(await post(api, order(order_unique_key=key)), 400, "INVALID_REQUEST")
         assert details["field"] == "order_unique_key"
         assert "NFC" in details["expected"]
-        assert "white space at either end" in details["expected"]
+        assert "neither white space" in details["expected"]
 
         results = (await api.post(BATCH, json=[order(), order(order_unique_key=key)])).json()
         first, second = results["results"]

@@ -89,8 +89,9 @@ async def _parked(deployment: Deployment) -> int:
         aiohttp.ClientSession(headers=SERVICE_HEADERS) as http,
         http.get(f"{deployment.apis[0].url}/health/ready") as answer,
     ):
-        found: int = (await answer.json())["parked_orders"]
-        return found
+        body = await answer.json()
+    found: int = (body if answer.status == 200 else body["error"]["details"])["parked_orders"]
+    return found
 
 
 async def _correct(deployment: Deployment, poisoned: Sequence[OrderCreated]) -> None:
