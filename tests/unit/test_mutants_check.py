@@ -19,13 +19,13 @@ def test_one_that_it_does_not_is_named(status: str) -> None:
 
 @pytest.mark.parametrize("statuses", [KILLED, {**KILLED, SURVIVOR: "timeout"}])
 def test_an_explanation_of_nothing_is_named(statuses: dict[str, str]) -> None:
-    assert faults_of(statuses, [SURVIVOR]) == [f"{SURVIVOR} is explained and did not survive"]
+    assert faults_of(statuses, [SURVIVOR]) == [f"{SURVIVOR} is explained but did not survive"]
 
 
 def test_too_many_survivors_are_too_many_however_explained() -> None:
     survivors = dict.fromkeys(["m.x_g__mutmut_1", "m.x_g__mutmut_2", "m.x_g__mutmut_3"], "survived")
-    assert faults_of({**KILLED, **survivors}, survivors) == ["only 93.0% killed, 95% is the least"]
+    assert faults_of({**KILLED, **survivors}, survivors) == ["only 93.0% killed, at least 95% required"]
 
 
 def test_a_run_that_found_nothing_proves_nothing() -> None:
-    assert faults_of({}, []) == ["there are no results: did `mutmut run` end?"]
+    assert faults_of({}, []) == ["no results: did `mutmut run` complete?"]
