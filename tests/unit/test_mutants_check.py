@@ -24,7 +24,8 @@ def test_an_explanation_of_nothing_is_named(statuses: dict[str, str]) -> None:
 
 def test_too_many_survivors_are_too_many_however_explained() -> None:
     survivors = dict.fromkeys(["m.x_g__mutmut_1", "m.x_g__mutmut_2", "m.x_g__mutmut_3"], "survived")
-    assert faults_of({**KILLED, **survivors}, survivors) == ["only 93.0% killed, at least 95% required"]
+    faults = faults_of({**KILLED, **survivors}, survivors)
+    assert faults == ["only 93.0% killed, at least 95% required"]
 
 
 def test_a_run_that_found_nothing_proves_nothing() -> None:
