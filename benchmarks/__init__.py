@@ -1,1 +1,1 @@
-"""Measurements that are repeated by hand; each says how to run it and what it prints."""
+"""Benchmarks, run manually: `make bench` and the scripts in this package."""

@@ -1,6 +1,6 @@
-"""`make bench`: everything that is measured, beside its floors and peers, on a Postgres of its own.
+"""`make bench`: Pulse compared with lower bounds and other systems, on a separate Postgres.
 
-Figures of one machine say little; the ratios of one run say much: that is what is shown.
+Figures depend on the machine; the ratios within one run depend on it much less.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from benchmarks.bench import Bench
-from benchmarks.catalogue import BY_ITSELF, PARTS
+from benchmarks.catalogue import ON_REQUEST, PARTS
 from benchmarks.chart import draw
 from benchmarks.comparison import PartResult
 from benchmarks.report import ReportFile, print_table, read
@@ -25,23 +25,23 @@ cli = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @cli.command(context_settings={"help_option_names": ["-h", "--help"]})
 def bench(
-    parts: Annotated[list[str] | None, typer.Argument(help="Which parts; all if none.")] = None,
+    parts: Annotated[list[str] | None, typer.Argument(help="Parts to run. Default: all.")] = None,
     *,
-    smoke: Annotated[bool, typer.Option(help="That it works, not how fast it is.")] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = _ROUNDS,
-    seconds: Annotated[float, typer.Option(min=0.2, help="How long a turn is.")] = _SECONDS,
+    smoke: Annotated[bool, typer.Option(help="Only check that it works.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each candidate.")] = _ROUNDS,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Seconds per turn.")] = _SECONDS,
     file: Annotated[
-        Path, typer.Option("--json", help="Where results go, each part in place of its old ones.")
+        Path, typer.Option("--json", help="Results file. A new result replaces the old one.")
     ] = Path("bench.json"),
-    listing: Annotated[bool, typer.Option("--list", help="Name the parts and end.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the parts and exit.")] = False,
 ) -> None:
-    """Measure Pulse beside floors and peers, in alternation, on a durable Postgres of its own.
+    """Measure Pulse and its rivals in turns, on a separate, durable Postgres.
 
-    Needs wrk and pgbench (Debian: wrk, postgresql-15). All parts take less than half
-    an hour on two cores; growth, which loads ten million events, runs only by name.
-    Leave the machine alone meanwhile: ratios bear noise, but not every noise.
+    Needs wrk and pgbench (Debian: wrk, postgresql-15). All parts take less than half an hour on two
+    cores, except earlier, growth and sustained, which run only by name. Use an otherwise idle
+    machine: ratios tolerate some noise, but not all.
 
-    Exit codes: 0 measured (whatever came out), 2 wrong usage, 3 a part could not run.
+    Exit codes: 0 measured (goals reached or not), 2 wrong usage, 3 a part could not run.
 
     Example:
       make bench PART="append post"
@@ -52,10 +52,10 @@ def bench(
         return
     unknown = set(parts or ()) - PARTS.keys()
     if unknown:
-        raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}: see --list")
+        raise typer.BadParameter(f"unknown part: {', '.join(sorted(unknown))}; see --list")
     report = ReportFile(file)
     failed = []
-    for name in parts or [name for name in PARTS if name not in BY_ITSELF]:
+    for name in parts or [name for name in PARTS if name not in ON_REQUEST]:
         typer.echo(f"{name}: {PARTS[name].TITLE}")
         try:
             result = asyncio.run(
@@ -82,9 +82,9 @@ def bench(
 async def _measured(name: str, *, rounds: int, seconds: float, smoke: bool) -> PartResult:
     with tempfile.TemporaryDirectory(prefix="pulse-bench-", ignore_cleanup_errors=True) as home:
         part = PARTS[name]
-        surroundings = Bench(Path(home), rounds=rounds, turn_seconds=seconds, smoke=smoke)
-        await part.run(surroundings)
-        return surroundings.result(name, part.TITLE)
+        context = Bench(Path(home), rounds=rounds, turn_seconds=seconds, smoke=smoke)
+        await part.run(context)
+        return context.result(name, part.TITLE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a part of the suite works with: servers, turns in alternation, and where figures go."""
+"""The context of a part: servers, turns of candidates, and collected results."""
 
 import itertools
 import time
@@ -15,8 +15,8 @@ from benchmarks.database import Server
 Turn = Callable[[], Awaitable[float]]
 
 
-class Contestant(msgspec.Struct, frozen=True):
-    """Who takes turns, and what the subject should at least reach beside it."""
+class Candidate(msgspec.Struct, frozen=True):
+    """A system to measure, and the ratio that the subject should reach to it."""
 
     name: str
     turn: Turn
@@ -24,7 +24,7 @@ class Contestant(msgspec.Struct, frozen=True):
 
 
 class Bench:
-    """One part's surroundings. `smoke` is to show that it works, not how fast it is."""
+    """The context of one part. `smoke` only checks that the part works."""
 
     def __init__(self, home: Path, *, rounds: int, turn_seconds: float, smoke: bool) -> None:
         self.home = home
@@ -36,12 +36,12 @@ class Bench:
         self._numbers = itertools.count(1)
 
     def sized(self, whole: int, smoke: int) -> int:
-        """How many of something: all, or as few as show that it works."""
+        """A number: `whole`, or `smoke` in a smoke run."""
         return smoke if self.smoke else whole
 
     @asynccontextmanager
     async def server(self, **options: str) -> AsyncIterator[Server]:
-        """A durable Postgres of this part's own."""
+        """A durable Postgres for this part."""
         async with Server.running(
             self.home / f"postgres-{next(self._numbers)}", **options
         ) as server:
@@ -51,44 +51,44 @@ class Bench:
         self,
         setting: str,
         unit: Unit,
-        contestants: Sequence[Contestant],
+        candidates: Sequence[Candidate],
         *,
         warm: bool = True,
         rounds: int | None = None,
     ) -> Comparison:
-        """Let them take turns, each round begun by the next one; the first is the subject.
+        """Measure the candidates in turns; each round starts with the next one.
 
-        With `warm` each has a turn before that does not count.
+        The first candidate is the subject. With `warm` each has an uncounted turn first.
         """
-        figures: dict[str, list[float]] = {c.name: [] for c in contestants}
+        figures: dict[str, list[float]] = {c.name: [] for c in candidates}
         if warm:
-            for contestant in contestants:
-                await contestant.turn()
+            for candidate in candidates:
+                await candidate.turn()
         for number in range(rounds or self.rounds):
-            first = number % len(contestants)
-            for contestant in [*contestants[first:], *contestants[:first]]:
-                figures[contestant.name].append(await contestant.turn())
-            self.say(f"{setting}: {_told(figures, unit)}")
-        goals = {c.name: c.at_least for c in contestants}
+            first = number % len(candidates)
+            for candidate in [*candidates[first:], *candidates[:first]]:
+                figures[candidate.name].append(await candidate.turn())
+            self.log(f"{setting}: {_latest(figures, unit)}")
+        goals = {c.name: c.at_least for c in candidates}
         comparison = Comparison.of(setting, unit, figures, goals)
         self._comparisons.append(comparison)
         return comparison
 
     def add(self, comparison: Comparison) -> None:
-        """One that was measured along with another."""
+        """Add a comparison that was measured together with another."""
         self._comparisons.append(comparison)
 
     def fact(self, name: str, figure: float, unit: str) -> None:
-        """A figure that stands for itself."""
+        """Add a figure without a rival."""
         self._facts.append(Fact(name, figure, unit))
-        self.say(f"{name}: {figure:,.4g} {unit}")
+        self.log(f"{name}: {figure:,.4g} {unit}")
 
-    def say(self, what: str) -> None:
-        """Progress, for who waits."""
+    def log(self, what: str) -> None:
+        """Print a line of progress."""
         print(f"  {time.strftime('%H:%M:%S')} {what}", flush=True)
 
     def result(self, name: str, title: str) -> PartResult:
-        """All that was found."""
+        """The results so far."""
         return PartResult(
             name=name,
             title=title,
@@ -100,6 +100,6 @@ class Bench:
         )
 
 
-def _told(figures: dict[str, list[float]], unit: Unit) -> str:
+def _latest(figures: dict[str, list[float]], unit: Unit) -> str:
     last = ", ".join(f"{name} {own[-1]:,.4g}" for name, own in figures.items() if own)
     return f"{last} {unit}"

@@ -42,5 +42,5 @@ PARTS: Final = cast(
         "earlier": earlier,
     },
 )
-BY_ITSELF: Final = frozenset({"growth", "earlier", "sustained"})
-"""Only when named: it takes long, or installs an earlier commit beside this one."""
+ON_REQUEST: Final = frozenset({"growth", "earlier", "sustained"})
+"""Run only when named: they take long or install an earlier commit."""

@@ -1,4 +1,4 @@
-"""A checkout that is measured: this one, or an earlier commit with its own virtualenv."""
+"""A checkout to measure: this one, or an earlier commit with its own virtual environment."""
 
 import subprocess
 import sys
@@ -9,8 +9,8 @@ import msgspec
 
 from tests.support.processes import ROOT
 
-_PLACE: Final = ROOT / ".bench"
-"""Where earlier commits are kept between runs; delete the folder to have it made again."""
+_CHECKOUTS: Final = ROOT / ".bench"
+"""Earlier commits, kept between runs. Delete the directory to install them again."""
 
 
 class Checkout(msgspec.Struct, frozen=True):
@@ -22,17 +22,17 @@ class Checkout(msgspec.Struct, frozen=True):
 
     @classmethod
     def this(cls) -> Self:
-        """The checkout that this process runs from."""
+        """This process's checkout."""
         return cls("this commit", ROOT, sys.executable)
 
     @classmethod
     def of_commit(cls, commit: str) -> Self:
-        """That commit beside this checkout, installed on first use (a minute).
+        """That commit in its own directory, installed on first use (a minute).
 
         Raises:
             RuntimeError: the commit is not in this clone, or its packages cannot be installed.
         """
-        root = _PLACE / commit
+        root = _CHECKOUTS / commit
         if not root.exists():
             _run("git", "clone", "--quiet", "--no-checkout", str(ROOT), str(root))
             _run("git", "-C", str(root), "checkout", "--quiet", commit)
@@ -48,4 +48,4 @@ def _run(*command: str) -> None:
 
 THIS: Final = Checkout.this()
 EARLIER: Final = "f75193a"
-"""The commit before the redesign, which figures of the redesign are compared with."""
+"""The commit before the redesign, the baseline of the parts `earlier` and `sustained`."""

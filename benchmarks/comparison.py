@@ -1,4 +1,4 @@
-"""What was measured: a subject beside its rivals, turn by turn, and the ratio of each round."""
+"""The results: a subject compared with its rivals, and their ratio in each round."""
 
 from statistics import median
 from typing import Literal
@@ -6,11 +6,11 @@ from typing import Literal
 import msgspec
 
 Unit = Literal["orders/s", "events/s", "requests/s", "ms", "s"]
-_LESS_IS_MORE = frozenset({"ms", "s"})
+_LOWER_IS_BETTER = frozenset({"ms", "s"})
 
 
 class Series(msgspec.Struct, frozen=True):
-    """One contestant's figures, one a round."""
+    """One candidate's figures, one per round."""
 
     name: str
     figures: list[float]
@@ -21,10 +21,10 @@ class Series(msgspec.Struct, frozen=True):
         return median(self.figures)
 
 
-class Beside(msgspec.Struct, frozen=True, kw_only=True):
-    """A rival, and the subject's ratio to it in each round: above 1 the subject is ahead."""
+class Rival(msgspec.Struct, frozen=True, kw_only=True):
+    """A rival, and the subject's ratio to it in each round; above 1 the subject is better."""
 
-    rival: Series
+    series: Series = msgspec.field(name="rival")
     ratios: list[float]
     at_least: float | None = None
 
@@ -35,17 +35,17 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is; None where there is none."""
+        """Whether the goal is reached; None without a goal."""
         return None if self.at_least is None else self.ratio >= self.at_least
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table: a subject in one setting, and all that was measured beside it."""
+    """A subject in one setting, and its rivals."""
 
     setting: str
     unit: Unit
     subject: Series
-    beside: list[Beside]
+    rivals: list[Rival] = msgspec.field(name="beside")
 
     @classmethod
     def of(
@@ -55,15 +55,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         figures: dict[str, list[float]],
         goals: dict[str, float | None],
     ) -> "Comparison":
-        """Of each contestant's figures, the subject's first."""
+        """A comparison of figures by candidate; the first candidate is the subject."""
         (name, own), *others = figures.items()
         return cls(
             setting=setting,
             unit=unit,
             subject=Series(name, own),
-            beside=[
-                Beside(
-                    rival=Series(rival, theirs),
+            rivals=[
+                Rival(
+                    series=Series(rival, theirs),
                     ratios=[_ratio(unit, a, b) for a, b in zip(own, theirs, strict=True)],
                     at_least=goals.get(rival),
                 )
@@ -73,7 +73,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """A figure that stands for itself: what an order costs, say."""
+    """A figure without a rival, such as the WAL per order."""
 
     name: str
     figure: float
@@ -81,7 +81,7 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class PartResult(msgspec.Struct, frozen=True):
-    """What one part of the suite found, and how."""
+    """The results of one part of the suite."""
 
     name: str
     title: str
@@ -93,4 +93,4 @@ class PartResult(msgspec.Struct, frozen=True):
 
 
 def _ratio(unit: Unit, own: float, theirs: float) -> float:
-    return theirs / own if unit in _LESS_IS_MORE else own / theirs
+    return theirs / own if unit in _LOWER_IS_BETTER else own / theirs

@@ -1,4 +1,4 @@
-"""A Postgres of the benchmark's own: durable settings for everybody, a database for each turn."""
+"""A Postgres with durable settings, for Pulse and its rivals, with any number of databases."""
 
 import asyncio
 import contextlib
@@ -29,13 +29,13 @@ DURABLE: Final = {
     "max_wal_size": "8GB",
     "checkpoint_timeout": "15min",
 }
-"""For Pulse, floors and peers alike. No checkpoint falls into a turn and none into one's alone."""
+"""The settings for all candidates. They avoid checkpoints during a turn."""
 
 _TEMPLATE: Final = "bench_template"
 
 
 class Server:
-    """One running server; `database` makes databases in it."""
+    """One running server."""
 
     def __init__(self, conninfo: str, data_dir: Path) -> None:
         self._conninfo = conninfo
@@ -45,7 +45,7 @@ class Server:
     @classmethod
     @asynccontextmanager
     async def running(cls, data_dir: Path, **options: str) -> AsyncIterator["Server"]:
-        """A server while in use; `options` are further server settings."""
+        """A running server; `options` are further server settings."""
         embedded = await asyncio.to_thread(EmbeddedServer.acquire, data_dir, {**DURABLE, **options})
         try:
             server = cls(embedded.conninfo, data_dir)
@@ -56,7 +56,7 @@ class Server:
 
     @asynccontextmanager
     async def database(self, *, migrated: bool = True) -> AsyncIterator["Database"]:
-        """A database while in use, with Pulse's tables unless said otherwise."""
+        """A new database, by default with Pulse's tables; dropped on exit."""
         name = f"bench_{next(self._numbers)}"
         template = _TEMPLATE if migrated else "template1"
         await self._create(name, template)
@@ -67,7 +67,7 @@ class Server:
 
     @property
     def cpu_seconds(self) -> float:
-        """What its processes have used so far: those that live, and those that it reaped."""
+        """The CPU time of its processes so far, running and ended ones."""
         first = (self._cluster / "postmaster.pid").read_text().partition("\n")[0]
         postmaster = psutil.Process(int(first))
         reaped = postmaster.cpu_times()
@@ -79,7 +79,7 @@ class Server:
         return float(total)
 
     async def checkpoint(self) -> None:
-        """Write out what is dirty, so that no turn pays for those before it."""
+        """Flush dirty pages, so that no turn pays for earlier turns."""
         await self._admin(sql.SQL("CHECKPOINT"))
 
     async def _make_template(self) -> None:
@@ -97,31 +97,31 @@ class Server:
 
 
 class Database:
-    """One database, as those who use it name it."""
+    """One database."""
 
     def __init__(self, conninfo: str) -> None:
         self.conninfo = conninfo
         self.url = url_of(conninfo)
 
     def connect(self) -> Any:
-        """A connection in autocommit; to be awaited."""
+        """An awaitable connection in autocommit mode."""
         return psycopg.AsyncConnection.connect(self.conninfo, autocommit=True)
 
     async def rows(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows of any statement, on a connection of its own."""
+        """Execute a statement on a new connection; returns its rows."""
         async with await self.connect() as connection:
             cursor = await connection.execute(statement, parameters or None)
             return await cursor.fetchall() if cursor.description else []
 
     async def figure(self, statement: LiteralString, *parameters: Any) -> float:
-        """The one figure of a statement."""
+        """The single number that a statement returns; NULL is 0."""
         return float((await self.rows(statement, *parameters))[0][0] or 0)
 
     async def until(self, statement: LiteralString, *parameters: Any, seconds: float) -> None:
-        """Return when that statement's one value is true, looking every 20 ms.
+        """Poll every 20 ms until the statement returns true.
 
         Raises:
-            TimeoutError: it was not in time.
+            TimeoutError: it did not within `seconds`.
         """
         async with asyncio.timeout(seconds), await self.connect() as connection:
             while True:

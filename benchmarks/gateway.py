@@ -1,12 +1,11 @@
-"""Posts through the gateway against direct posts, in one process and one run, turn by turn.
+"""Compares posts through the gateway with direct posts, in one process and in turns.
 
     .venv/bin/python benchmarks/gateway.py        (or: make bench-gateway)
 
-Needs `wrk` (Debian: apt-get install wrk). Starts Pulse on a data directory of its own, and for each
-algorithm of tokens posts orders under new keys, direct and through the gateway in alternation, each
-time once the workers have split what came before. What counts is the ratio of each pair; the rates
-are those of the machine. On a machine that others use, the ratio of the processor's time that an
-order costs the server says more than that of the rates.
+Needs `wrk` (Debian: apt-get install wrk). Starts Pulse on a temporary data directory. For each
+token algorithm it posts new orders, alternately direct and through the gateway; before each turn it
+waits until the workers have split all orders. Compare the ratios: the rates depend on the machine.
+On a shared machine the ratio of CPU time per order is more reliable than that of the rates.
 """
 
 import argparse
@@ -41,7 +40,7 @@ SPLIT_SECONDS: Final = 300
 
 
 def keys_of(algorithm: str) -> tuple[object, dict[str, str]]:
-    """A key to sign with, and the variables of a gateway that takes what it signs."""
+    """A signing key, and the environment variables of a gateway that accepts it."""
     if algorithm == "HS256":
         secret = secrets.token_hex(32)
         return secret, {"PULSE_JWT_SECRET": secret}
@@ -58,21 +57,21 @@ def keys_of(algorithm: str) -> tuple[object, dict[str, str]]:
 
 @dataclass(frozen=True)
 class Served:
-    """A server: its root, and its process."""
+    """A running server."""
 
     url: str
     process_id: int
 
     @property
     def cpu_seconds(self) -> float:
-        """What the process has used of the processors so far."""
+        """The CPU time of the process so far."""
         fields = Path(f"/proc/{self.process_id}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Orders accepted in a second, and the processor's microseconds that one cost the server."""
+    """Orders accepted per second, and the server's CPU time per order in microseconds."""
 
     rate: float
     cpu_us: float
@@ -83,23 +82,25 @@ class Measured:
 
 @contextmanager
 def serving(variables: dict[str, str]) -> Iterator[Served]:
-    """Everything in one process, on a data directory that is gone afterwards."""
+    """All of Pulse in one process, on a temporary data directory."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="pulse-bench-") as data:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PULSE_")}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("PULSE_")
+        }
         process = subprocess.Popen(
             [sys.executable, "-m", "pulse.cli", "up"],
             cwd=ROOT,
             env={
-                **kept,
+                **inherited,
                 **variables,
                 "PULSE_PORT": str(port),
                 "PULSE_DATA_DIR": data,
                 "PULSE_JWT_AUDIENCE": AUDIENCE,
                 "PULSE_JWT_ISSUER": ISSUER,
-                "PULSE_RATE_LIMIT_PER_SECOND": "0",  # all of it comes from one caller
+                "PULSE_RATE_LIMIT_PER_SECOND": "0",  # all requests come from one caller
                 "PULSE_LOG_LEVEL": "error",
             },
             stdout=subprocess.DEVNULL,
@@ -113,11 +114,11 @@ def serving(variables: dict[str, str]) -> Iterator[Served]:
 
 
 def wait_until_ready(url: str) -> None:
-    """Return once it answers 200."""
+    """Wait until the URL answers 200."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - of our own making
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - an http URL of this script
                 return
         except (OSError, urllib.error.URLError):
             if time.monotonic() > deadline:
@@ -126,7 +127,7 @@ def wait_until_ready(url: str) -> None:
 
 
 def wait_until_split(url: str) -> None:
-    """Return once no order waits for the workers, which share the process with what is measured."""
+    """Wait until no order is pending: the workers share the process with the measured code."""
     deadline = time.monotonic() + SPLIT_SECONDS
     pending = f"{url}/pulse/internal/orders?order_queue_status=PENDING&limit=1"
     while time.monotonic() < deadline:
@@ -134,25 +135,25 @@ def wait_until_split(url: str) -> None:
             if not json.load(answer)["orders"]:
                 return
         time.sleep(0.2)
-    raise SystemExit("the workers do not keep up")
+    raise SystemExit(f"orders are still pending after {SPLIT_SECONDS} s")
 
 
 def measure(served: Served, path: str, options: argparse.Namespace, *arguments: str) -> Measured:
-    """One turn; any other answer than an acceptance ends the run."""
+    """One turn. Any answer other than an acceptance ends the run."""
     wait_until_split(served.url)
     command = ["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", f"-s{SCRIPT}"]
     before = served.cpu_seconds
-    said = subprocess.run(
+    output = subprocess.run(
         [*command, f"{served.url}{path}", "--", secrets.token_hex(4), *arguments],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     used = served.cpu_seconds - before
-    rate = re.search(r"Requests/sec:\s+([0-9.]+)", said)
-    orders = re.search(r"(\d+) requests in", said)
-    if "Non-2xx" in said or "Socket errors" in said or rate is None or orders is None:
-        raise SystemExit(f"not every order was accepted:\n{said}")
+    rate = re.search(r"Requests/sec:\s+([0-9.]+)", output)
+    orders = re.search(r"(\d+) requests in", output)
+    if "Non-2xx" in output or "Socket errors" in output or rate is None or orders is None:
+        raise SystemExit(f"not every order was accepted:\n{output}")
     return Measured(float(rate[1]), 1e6 * used / int(orders[1]))
 
 
@@ -178,11 +179,11 @@ def compare(algorithm: str, options: argparse.Namespace) -> None:
             rates.append(gateway.rate / direct.rate)
             costs.append(direct.cpu_us / gateway.cpu_us)
             print(f"{algorithm:6} direct {direct}  gateway {gateway}", end="")
-            print(f"  ratio {rates[-1]:.2f}, by processor time {costs[-1]:.2f}", flush=True)
+            print(f"  ratio {rates[-1]:.2f}, of CPU time {costs[-1]:.2f}", flush=True)
             turns.reverse()
     print(f"{algorithm:6} median ratio {statistics.median(rates):.2f}", end="")
     print(f" (from {min(rates):.2f} to {max(rates):.2f}, {len(rates)} pairs)", end="")
-    print(f", by processor time {statistics.median(costs):.2f}", flush=True)
+    print(f", of CPU time {statistics.median(costs):.2f}", flush=True)
 
 
 def main() -> None:

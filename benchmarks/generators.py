@@ -1,4 +1,4 @@
-"""The compiled load generators of Debian, `wrk` and `pgbench`, and what they found."""
+"""Runs the load generators `wrk` and `pgbench` and parses their results."""
 
 import asyncio
 import re
@@ -18,11 +18,11 @@ _MILLISECONDS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 class GeneratorMissingError(Exception):
-    """The machine lacks a program that a part needs; the message says how to have it."""
+    """A program that a part needs is not installed; the message says how to install it."""
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What a closed loop of connections got."""
+    """The results of a closed-loop load."""
 
     rate: float
     p50_ms: float
@@ -30,35 +30,35 @@ class Load(msgspec.Struct, frozen=True):
 
 
 async def wrk(url: str, script: str, *arguments: str, connections: int, seconds: float) -> Load:
-    """Requests by that script over so many connections; none may be answered otherwise than 2xx.
+    """Run a wrk script.
 
     Raises:
-        RuntimeError: one was.
+        RuntimeError: an answer was not 2xx, or a connection failed.
     """
     command = [_program("wrk"), "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
-    said = await _run(
+    output = await _run(
         *command, "-s", str(SCRIPTS / script), url, "--", secrets.token_hex(4), *arguments
     )
-    rate = _RATE.search(said)
-    if rate is None or "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(f"not every request was answered well:\n{said}")
-    found = {p: float(figure) * _MILLISECONDS[unit] for p, figure, unit in _LATENCY.findall(said)}
+    rate = _RATE.search(output)
+    if rate is None or "Non-2xx" in output or "Socket errors" in output:
+        raise RuntimeError(f"requests failed:\n{output}")
+    found = {p: float(figure) * _MILLISECONDS[unit] for p, figure, unit in _LATENCY.findall(output)}
     return Load(float(rate[1]), found["50"], found["99"])
 
 
 async def pgbench(conninfo: str, script: str, home: Path, *, clients: int, seconds: float) -> float:
-    """Transactions a second of that script, its statements prepared."""
+    """Transactions per second of a pgbench script, with prepared statements."""
     file = home / "pgbench.sql"
     file.write_text(script)
-    said = await _run(
+    output = await _run(
         _program("pgbench", *_PGBENCH),
         *("-n", "-M", "prepared", f"-c{clients}", f"-j{min(2, clients)}"),
         *(f"-T{max(1, round(seconds))}", "-f", str(file)),
         conninfo,
     )
-    rate = _TPS.search(said)
+    rate = _TPS.search(output)
     if rate is None:
-        raise RuntimeError(f"pgbench says:\n{said}")
+        raise RuntimeError(f"no result from pgbench:\n{output}")
     return float(rate[1])
 
 
@@ -66,15 +66,15 @@ async def _run(*command: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    said = (await process.communicate())[0].decode(errors="replace")
+    output = (await process.communicate())[0].decode(errors="replace")
     if process.returncode:
-        raise RuntimeError(f"{command[0]} failed:\n{said}")
-    return said
+        raise RuntimeError(f"{command[0]} failed:\n{output}")
+    return output
 
 
 def _program(name: str, *places: str) -> str:
     found = next((place for place in places if Path(place).exists()), None) or shutil.which(name)
     if found is None:
         package = {"wrk": "wrk", "pgbench": "postgresql-15"}[name]
-        raise GeneratorMissingError(f"{name} is not here: apt-get install {package}")
+        raise GeneratorMissingError(f"{name} is not installed: apt-get install {package}")
     return found

@@ -1,20 +1,19 @@
-"""`make performance`: the tables of docs/explanation/performance.md, from benchmark results."""
+"""`make performance`: writes benchmark results into docs/explanation/performance.md."""
 
 from pathlib import Path
 from typing import Final
 
 from benchmarks.catalogue import PARTS
 from benchmarks.comparison import PartResult
-from benchmarks.report import Machine, Report, number, read, rows_of
+from benchmarks.report import COLUMNS, Machine, Report, number, read, rows_of
 
-FOUND: Final = Path("docs/data/bench.json")
+RESULTS: Final = Path("docs/data/bench.json")
 PAGE: Final = Path("docs/explanation/performance.md")
 _BEGIN, _END = "<!-- what make bench found -->", "<!-- until here -->"
-_HEADS: Final = ("setting", "beside", "Pulse", "theirs", "ratio", "from - to", "goal", "")
 
 
 def with_results(page: str, found: Report) -> str:
-    """The page with these results in the place of those it has."""
+    """The page with its results replaced by these."""
     before, _, rest = page.partition(_BEGIN)
     after = rest.partition(_END)[2]
     return "\n\n".join([before + _BEGIN, _told(found), _END + after])
@@ -30,14 +29,15 @@ def _of_machine(machine: Machine) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in machine.postgres_settings.items())
     return (
         f"On {machine.cores} cores ({machine.processor}), {machine.memory_gib:g} GiB, "
-        f"{machine.system}, Python {machine.python}; {versions}. Postgres for all: {settings}."
+        f"{machine.system}, Python {machine.python}; {versions}. "
+        f"Postgres settings, for all candidates: {settings}."
     )
 
 
 def _of_part(part: PartResult) -> str:
     lines = [f"### {part.title}", ""]
     if part.comparisons:
-        lines += [_row(_HEADS), _row(["---", "---", *["---:"] * 5, "---"])]
+        lines += [_row(COLUMNS), _row(["---", "---", *["---:"] * 5, "---"])]
         lines += [_row(row) for comparison in part.comparisons for row in rows_of(comparison)]
         lines.append("")
     lines += [f"- {fact.name}: {number(fact.figure)} {fact.unit}".rstrip() for fact in part.facts]
@@ -53,4 +53,4 @@ def _row(cells: "tuple[str, ...] | list[str]") -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_results(PAGE.read_text(), read(FOUND)))
+    PAGE.write_text(with_results(PAGE.read_text(), read(RESULTS)))

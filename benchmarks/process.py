@@ -1,4 +1,4 @@
-"""A process that is measured: Pulse, a peer or a floor, started and ended like the others."""
+"""A process to measure: Pulse or a rival."""
 
 import asyncio
 import contextlib
@@ -16,11 +16,11 @@ from tests.support.processes import environment, free_port
 
 _START_SECONDS: Final = 40.0
 _STOP_SECONDS: Final = 30.0
-_LOOK_AGAIN_SECONDS: Final = 0.01
+_POLL_SECONDS: Final = 0.01
 
 
 class Process:
-    """One child, its output in a file. `url` is where it serves, if it serves."""
+    """One child process with its output in a file. `url` is its address, if it serves."""
 
     def __init__(self, child: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -39,14 +39,15 @@ class Process:
         ready: str | None = None,
         checkout: Checkout = THIS,
     ) -> AsyncIterator[Self]:
-        """`python` with these arguments while in use; PULSE_PORT names its port.
+        """Run `python` with these arguments; PULSE_PORT is its port.
 
-        Ready when it says `ready`, or, where that is None, when its port takes connections.
+        It is ready when it has printed `ready`, or if that is None, when its port accepts
+        connections.
         """
         port = free_port()
         log = home / f"{port}.log"
         with log.open("ab") as out:
-            child = subprocess.Popen(  # noqa: ASYNC220 - it takes a moment, and nothing else runs
+            child = subprocess.Popen(  # noqa: ASYNC220 - fast, and nothing else runs
                 [checkout.python, *arguments],
                 cwd=checkout.root,
                 env=environment({"log_level": "error", **(settings or {}), "port": port}),
@@ -64,7 +65,7 @@ class Process:
 
     @property
     def cpu_seconds(self) -> float:
-        """What it has used of the processors so far."""
+        """Its CPU time so far."""
         times = self._process.cpu_times()
         return times.user + times.system
 
@@ -73,46 +74,48 @@ class Process:
         """Its resident memory."""
         return self._process.memory_info().rss / 2**20
 
-    async def until_said(self, words: str, seconds: float = _START_SECONDS) -> None:
-        """Return when these words stand in what it printed.
+    async def until_printed(self, words: str, seconds: float = _START_SECONDS) -> None:
+        """Wait until its output contains these words.
 
         Raises:
-            RuntimeError: it ended, or did not say so in time.
+            RuntimeError: it ended before, or did not print them in time.
         """
         deadline = time.monotonic() + seconds
-        while words not in self._said:
+        while words not in self._output:
             self._require(time.monotonic() < deadline)
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def until_ended(self, seconds: float) -> float:
-        """Its peak memory in MiB, once it has ended well.
+        """Wait until it exits with code 0; returns its peak memory in MiB.
 
         Raises:
-            RuntimeError: it ended otherwise, or not in time.
+            RuntimeError: it failed, or did not exit in time.
         """
         deadline, peak = time.monotonic() + seconds, 0.0
         while self._child.poll() is None:
             with contextlib.suppress(psutil.Error):
                 peak = max(peak, self.memory_mib)
             if time.monotonic() > deadline:
-                raise RuntimeError(f"it does not end:\n{self._said[-3000:]}")
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+                raise RuntimeError(f"the process does not end:\n{self._output[-3000:]}")
+            await asyncio.sleep(_POLL_SECONDS)
         if self._child.returncode:
-            raise RuntimeError(f"it ended with {self._child.returncode}:\n{self._said[-3000:]}")
+            raise RuntimeError(
+                f"the process exited with {self._child.returncode}:\n{self._output[-3000:]}"
+            )
         return peak
 
     @property
-    def _said(self) -> str:
+    def _output(self) -> str:
         return self._log.read_text(errors="replace")
 
     async def _until_ready(self, ready: str | None) -> None:
         if ready is not None:
-            await self.until_said(ready)
+            await self.until_printed(ready)
             return
         deadline = time.monotonic() + _START_SECONDS
         while not await self._listens():
             self._require(time.monotonic() < deadline)
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _listens(self) -> bool:
         with contextlib.suppress(OSError):
@@ -123,7 +126,7 @@ class Process:
 
     def _require(self, in_time: bool) -> None:  # noqa: FBT001
         if self._child.poll() is not None or not in_time:
-            raise RuntimeError(f"it is not there:\n{self._said[-3000:]}")
+            raise RuntimeError(f"the process is not ready:\n{self._output[-3000:]}")
 
     def _end(self) -> None:
         self._child.terminate()

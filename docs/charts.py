@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.chart import chart_of
-from benchmarks.page import FOUND
+from benchmarks.page import RESULTS
 from benchmarks.report import read
 from pulse.domain import Splitter, SplitTerms, split_v1
 from pulse.testing import last_takes_the_rest, sample_of
@@ -79,8 +79,8 @@ def main() -> None:
         charts = {"distribution": distribution()}
         if SOAK.exists():
             charts["soak"] = soak(msgspec.json.decode(SOAK.read_bytes()))
-        if FOUND.exists():
-            charts["performance"] = chart_of(read(FOUND))
+        if RESULTS.exists():
+            charts["performance"] = chart_of(read(RESULTS))
         for name, figure in charts.items():
             figure.savefig(IMAGES / f"{name}.svg", format="svg", metadata={"Date": None})
 

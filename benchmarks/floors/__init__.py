@@ -1,1 +1,1 @@
-"""What nothing that does the work can beat: the same without storing, a bare answer."""
+"""Lower bounds: Pulse's API without storage, and a minimal ASGI application."""

@@ -1,4 +1,4 @@
-"""A bare ASGI application that reads the body and answers 201: what uvicorn alone can do.
+"""A minimal ASGI application that reads the body and answers 201: the cost of uvicorn alone.
 
 PULSE_PORT=8001 python -m benchmarks.floors.bare
 """
@@ -13,7 +13,7 @@ _HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % 
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """ASGI."""
+    """Read the body and answer 201."""
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body"):

@@ -1,9 +1,9 @@
-"""Pulse's own API without a database: it takes, checks and encodes an order, and stores nothing.
+"""Pulse's API without a database: it validates and encodes orders, but stores nothing.
 
     PULSE_PORT=8001 python -m benchmarks.floors.noop [ANSWERS]
 
-Reads are answered with what ANSWERS (of a real Pulse) holds, encoded anew each time: what is left
-is the way through the framework.
+Reads are answered with the content of ANSWERS (from a real Pulse), encoded for each request. What
+remains is the cost of the framework.
 """
 
 import asyncio
@@ -35,58 +35,58 @@ from pulse.settings import Settings
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What is read."""
+    """The answers to reads."""
 
     order: OrderView
     history: tuple[EventView, ...]
     page: tuple[OrderView, ...]
 
 
-class StoresNothing:
-    """An event store whose appends end with the event's stored form."""
+class NoopStore:
+    """An event store that encodes events but does not store them."""
 
     def __init__(self) -> None:
         self.mapper = EventMapper()
 
     async def append(self, event: Event) -> int:
-        """As if it stood; others get their turn, as while a commit is waited for."""
+        """Encode the event and yield to other tasks, as while waiting for a commit."""
         self.mapper.to_stored_event(event)
         await asyncio.sleep(0)
         return 1
 
     async def append_each(self, events: Sequence[Event]) -> list[AppendResult]:
-        """The same for many."""
+        """Encode several events and yield to other tasks."""
         for event in events:
             self.mapper.to_stored_event(event)
         await asyncio.sleep(0)
         return [(1,)] * len(events)
 
 
-class AnswersAtHand(InProcessOrders):
-    """Pulse's use cases, those that read answered with what is at hand."""
+class NoopOrders(InProcessOrders):
+    """Pulse's use cases; reads return the given answers."""
 
     def __init__(self, answers: Answers | None) -> None:
-        store, reader = cast("EventStore", StoresNothing()), cast("Any", None)
+        store, reader = cast("EventStore", NoopStore()), cast("Any", None)
         super().__init__(store, reader, system_clock, Origin.of_this_process())
         self._answers = cast("Answers", answers)
 
     async def order(self, _order_id: UUID, *_: object) -> OrderView:
-        """The one order."""
+        """The given order."""
         return self._answers.order
 
     async def history(self, _order_id: UUID) -> tuple[EventView, ...]:
-        """Its history."""
+        """The given history."""
         return self._answers.history
 
     async def orders(self, _query: object) -> OrderPage:
-        """The one page."""
+        """The given page."""
         return OrderPage(self._answers.page, as_of_position=1, next_before=1)
 
 
 @asynccontextmanager
-async def _world() -> AsyncIterator[Mounts]:
+async def _mounts() -> AsyncIterator[Mounts]:
     answers = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else None  # noqa: ASYNC240
-    orders = AnswersAtHand(msgspec.json.decode(answers, type=Answers) if answers else None)
+    orders = NoopOrders(msgspec.json.decode(answers, type=Answers) if answers else None)
     readiness = cast("Readiness", None)
     api = InternalAuthMiddleware(create_api(orders, readiness), ())
     tune_gc()
@@ -94,9 +94,9 @@ async def _world() -> AsyncIterator[Mounts]:
 
 
 def main() -> None:
-    """Serve like `pulse api`."""
+    """Serve as `pulse api` does."""
     settings = Settings.from_environment(os.environ)
-    serve(Root(_world, limits_of(settings)), settings, "no-op")
+    serve(Root(_mounts, limits_of(settings)), settings, "no-op")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The parts of the suite, each one operation beside its floors and peers."""
+"""The parts of the suite, each one operation compared with lower bounds and peers."""

@@ -1,4 +1,4 @@
-"""Appending single events, many at once: Pulse's appender beside the bare statement and others."""
+"""Concurrent appends of single events: Pulse's appender compared with plain SQL and others."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import ApplicationRecorder, InfrastructureFactory, StoredEvent
 from eventsourcing.utils import Environment
 
-from benchmarks.bench import Bench, Contestant
+from benchmarks.bench import Bench, Candidate
 from benchmarks.database import Database
 from benchmarks.generators import pgbench
 from benchmarks.peers.stock import stock_environment
@@ -21,7 +21,7 @@ from benchmarks.sample import creation, new_creation
 from pulse.eventstore import EventStore
 from pulse.postgres import Database as Pool
 
-TITLE: Final = "append: single events from 16 to 256 callers at once"
+TITLE: Final = "append: single events from 16 to 256 concurrent callers"
 _CALLERS: Final = (16, 64, 256)
 _PGBENCH_CLIENTS: Final = 32
 _STOCK_THREADS: Final = 8
@@ -32,7 +32,7 @@ RETURNING originator_id, originator_version, notification_id"""
 
 
 async def run(bench: Bench) -> None:
-    """Every number of callers, each contestant on a table of its own."""
+    """Compare at each number of callers; each candidate has its own table."""
     async with bench.server() as server, server.database(migrated=False) as theirs:
         stock = _stock_turns(bench, theirs)
         for callers in _CALLERS[: bench.sized(3, 1)]:
@@ -45,13 +45,13 @@ async def run(bench: Bench) -> None:
                     f"{callers} callers",
                     "events/s",
                     [
-                        Contestant("Pulse", pulse),
-                        Contestant(
+                        Candidate("Pulse", pulse),
+                        Candidate(
                             f"unnest, {callers} rows", unnest_turn(bench, bare, callers), 0.8
                         ),
-                        Contestant("pgbench, 32 clients", _pgbench(bench, bare), 2.0),
-                        Contestant("stock recorder", stock["recorder"], 10.0),
-                        Contestant("Application.save", stock["save"], 10.0),
+                        Candidate("pgbench, 32 clients", _pgbench(bench, bare), 2.0),
+                        Candidate("stock recorder", stock["recorder"], 10.0),
+                        Candidate("Application.save", stock["save"], 10.0),
                     ],
                 )
 
@@ -63,7 +63,7 @@ async def appending(
     callers: int,
     new_event: Callable[[], StoredEvent] = new_creation,
 ) -> AsyncIterator[Callable[[], Awaitable[float]]]:
-    """Turns of so many callers on Pulse's event store, each waiting for its own answer."""
+    """Turns of `callers` concurrent callers on Pulse's event store, closed-loop."""
     store = EventStore(Pool(database.conninfo, pool_size=1), on_commit=lambda: None)
     running = asyncio.create_task(store.appender.run())
 
@@ -88,7 +88,7 @@ async def appending(
 
 
 def unnest_turn(bench: Bench, database: Database, rows: int) -> Callable[[], Awaitable[float]]:
-    """One connection that inserts as many rows a statement as callers would fill."""
+    """Turns of one connection that inserts `rows` rows per statement."""
     sample = creation()
 
     async def turn() -> float:
@@ -111,7 +111,7 @@ def unnest_turn(bench: Bench, database: Database, rows: int) -> Callable[[], Awa
 
 def _pgbench(bench: Bench, database: Database) -> Callable[[], Awaitable[float]]:
     sample = creation()
-    topic = sample.topic.replace(":", ".")  # a colon is the mark of pgbench's variables
+    topic = sample.topic.replace(":", ".")  # pgbench reads a colon as a variable
     script = (
         "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES "
         f"(gen_random_uuid(), 1, '{topic}', '\\x{sample.state.hex()}');\n"
@@ -130,7 +130,7 @@ def _pgbench(bench: Bench, database: Database) -> Callable[[], Awaitable[float]]
 
 
 class _Order(Aggregate):
-    """An order as the library's own tutorial would have it, with as many bytes as Pulse's."""
+    """An order as in the library's tutorial, with an event as large as Pulse's."""
 
     @event("Created")
     def __init__(self, state: str) -> None:
@@ -138,7 +138,7 @@ class _Order(Aggregate):
 
 
 def _stock_turns(bench: Bench, database: Database) -> dict[str, Callable[[], Awaitable[float]]]:
-    """The library's recorder and application, from the number of threads that suits them best."""
+    """The library's recorder and application, with the number of threads that is fastest."""
     variables = stock_environment(database.conninfo, POSTGRES_POOL_SIZE=str(_STOCK_THREADS))
     factory = InfrastructureFactory.construct(Environment("stored", variables))
     recorder: ApplicationRecorder = factory.application_recorder()

@@ -1,9 +1,9 @@
-"""Posting a thousand orders at a time, beside the rows alone and beside single posts."""
+"""Posts of 1,000 orders at a time, compared with plain SQL and with single posts."""
 
 import time
 from typing import Final
 
-from benchmarks.bench import Bench, Contestant
+from benchmarks.bench import Bench, Candidate
 from benchmarks.parts.append import unnest_turn
 from benchmarks.process import Process
 from benchmarks.services import posting
@@ -15,7 +15,7 @@ _SINGLE_CONNECTIONS: Final = 128
 
 
 async def run(bench: Bench) -> None:
-    """One API; the floor writes the same rows, a thousand a statement."""
+    """One API; the lower bound inserts the same events, 1,000 per statement."""
     async with (
         bench.server() as server,
         server.database() as data,
@@ -29,7 +29,7 @@ async def run(bench: Bench) -> None:
             f"{pulse.url}/internal/orders/batch",
             "post_batches.lua",
             connections=_CONNECTIONS,
-            orders_a_request=_BATCH,
+            orders_per_request=_BATCH,
         )
         single = posting(
             bench,
@@ -41,9 +41,9 @@ async def run(bench: Bench) -> None:
             f"{_CONNECTIONS} connections",
             "orders/s",
             [
-                Contestant("Pulse", batches),
-                Contestant("unnest, 1000 rows", unnest_turn(bench, bare, _BATCH)),
-                Contestant("single POSTs, 128 connections", single),
+                Candidate("Pulse", batches),
+                Candidate("unnest, 1000 rows", unnest_turn(bench, bare, _BATCH)),
+                Candidate("single POSTs, 128 connections", single),
             ],
         )
         begun = time.perf_counter()
@@ -53,4 +53,4 @@ async def run(bench: Bench) -> None:
             "   WHERE application_name = 'order_queue')",
             seconds=300,
         )
-        bench.fact("projected after the last batch", time.perf_counter() - begun, "s")
+        bench.fact("time to project after the last batch", time.perf_counter() - begun, "s")

@@ -1,4 +1,4 @@
-"""What an order costs, and what idling costs: WAL, disk, processor, statements."""
+"""The cost of an order and of an idle Pulse: WAL, disk, CPU time, statements."""
 
 import asyncio
 from typing import Final, LiteralString
@@ -9,7 +9,7 @@ from benchmarks.generators import wrk
 from benchmarks.process import Process
 from benchmarks.services import plain_service
 
-TITLE: Final = "cost of an order of 5 slices, and of idling"
+TITLE: Final = "cost of an order of 5 slices, and of an idle Pulse"
 _CONNECTIONS: Final = 32
 _IDLE_SECONDS: Final = 20.0
 _WAL: Final = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8"
@@ -19,7 +19,7 @@ _ROW: Final = "SELECT avg(pg_column_size(s.*))::float8 FROM stored_events s"
 
 
 async def run(bench: Bench) -> None:
-    """Post for a few turns, wait for all to be COMPLETED, and divide."""
+    """Post for two turns, wait until all orders are COMPLETED, and divide by their number."""
     preloaded = {"shared_preload_libraries": "pg_stat_statements"}
     async with bench.server(**preloaded) as server:
         async with server.database() as data:
@@ -40,7 +40,7 @@ async def run(bench: Bench) -> None:
                     " (SELECT max(notification_id) FROM notification_tracking"
                     "   WHERE application_name = 'order_queue')",
                 )
-                bench.fact("row of stored_events, mean", await data.figure(_ROW), "B")
+                bench.fact("mean row size of stored_events", await data.figure(_ROW), "B")
                 await _of_idling(bench, server, data, process)
         await _of_plain(bench, server)
 
@@ -71,7 +71,7 @@ async def _of_orders(
     done: LiteralString,
 ) -> None:
     await data.rows("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-    wal, disk, said = [await data.figure(sql) for sql in (_WAL, _DISK, _STATEMENTS)]
+    wal, disk, statements = [await data.figure(sql) for sql in (_WAL, _DISK, _STATEMENTS)]
     cpu, backends = sum(p.cpu_seconds for p in processes), server.cpu_seconds
     await wrk(
         f"{url}/internal/orders",
@@ -81,30 +81,32 @@ async def _of_orders(
     )
     await data.until(done, seconds=300)
     orders = await data.figure(count)
-    bench.fact(f"{name}: WAL an order", (await data.figure(_WAL) - wal) / orders, "B")
-    bench.fact(f"{name}: disk an order", (await data.figure(_DISK) - disk) / orders, "B")
-    bench.fact(f"{name}: statements an order", (await data.figure(_STATEMENTS) - said) / orders, "")
+    bench.fact(f"{name}: WAL per order", (await data.figure(_WAL) - wal) / orders, "B")
+    bench.fact(f"{name}: disk per order", (await data.figure(_DISK) - disk) / orders, "B")
+    bench.fact(
+        f"{name}: statements per order", (await data.figure(_STATEMENTS) - statements) / orders, ""
+    )
     used = sum(p.cpu_seconds for p in processes) - cpu
-    bench.fact(f"{name}: processor of its processes an order", 1000 * used / orders, "ms")
+    bench.fact(f"{name}: CPU time of its processes per order", 1000 * used / orders, "ms")
     used = server.cpu_seconds - backends
-    bench.fact(f"{name}: processor of Postgres an order", 1000 * used / orders, "ms")
+    bench.fact(f"{name}: CPU time of Postgres per order", 1000 * used / orders, "ms")
 
 
 async def _of_idling(bench: Bench, server: Server, data: Database, process: Process) -> None:
-    said, cpu, backends = (
+    statements, cpu, backends = (
         await data.figure(_STATEMENTS),
         process.cpu_seconds,
         server.cpu_seconds,
     )
     seconds = bench.sized(int(_IDLE_SECONDS), 2)
     await asyncio.sleep(seconds)
-    calls = await data.figure(_STATEMENTS) - said
+    calls = await data.figure(_STATEMENTS) - statements
     bench.fact("idle `pulse up`: statements", calls / seconds, "/s")
     bench.fact(
-        "idle `pulse up`: processor", 100 * (process.cpu_seconds - cpu) / seconds, "% of a core"
+        "idle `pulse up`: CPU time", 100 * (process.cpu_seconds - cpu) / seconds, "% of a core"
     )
     bench.fact(
-        "idle `pulse up`: processor of Postgres",
+        "idle `pulse up`: CPU time of Postgres",
         100 * (server.cpu_seconds - backends) / seconds,
         "% of a core",
     )

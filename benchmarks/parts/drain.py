@@ -1,4 +1,4 @@
-"""Draining a backlog: claim, split, append, project; beside SQL alone and beside job queues."""
+"""Draining a backlog, compared with plain SQL and with job queues."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,7 +10,7 @@ import asyncpg
 import procrastinate
 from pgqueuer import AsyncpgDriver, Queries
 
-from benchmarks.bench import Bench, Contestant
+from benchmarks.bench import Bench, Candidate
 from benchmarks.database import Database, Server
 from benchmarks.peers import plain
 from benchmarks.process import Process
@@ -40,7 +40,7 @@ Turn = Callable[[], Awaitable[float]]
 
 
 async def run(bench: Bench) -> None:
-    """Many orders of few slices, then few of many."""
+    """Many orders with few slices, then few orders with many."""
     async with bench.server() as server:
         for orders, splits in ((20_000, 5), (2_000, 100)):
             few = bench.sized(orders, 200)
@@ -50,25 +50,25 @@ async def run(bench: Bench) -> None:
                 f"{setting}, 1 process, batch {_BEST_BATCH}",
                 "orders/s",
                 [
-                    Contestant("Pulse", drain.by_pulse(1, _BEST_BATCH)),
+                    Candidate("Pulse", drain.by_pulse(1, _BEST_BATCH)),
                     *(
-                        Contestant(f"Pulse, batch {batch}", drain.by_pulse(1, batch))
+                        Candidate(f"Pulse, batch {batch}", drain.by_pulse(1, batch))
                         for batch in _BATCHES[:-1]
                     ),
                     *(
-                        Contestant(f"Pulse, {count} processes", drain.by_pulse(count, _BEST_BATCH))
+                        Candidate(f"Pulse, {count} processes", drain.by_pulse(count, _BEST_BATCH))
                         for count in _PROCESSES
                     ),
-                    Contestant("SQL alone", drain.by_sql_alone, 0.5),
-                    Contestant("procrastinate", drain.by_procrastinate, 1.0),
-                    Contestant("pgqueuer", drain.by_pgqueuer, 1.0),
+                    Candidate("SQL alone", drain.by_sql_alone, 0.5),
+                    Candidate("procrastinate", drain.by_procrastinate, 1.0),
+                    Candidate("pgqueuer", drain.by_pgqueuer, 1.0),
                 ],
                 warm=False,
             )
 
 
 class _Drain:
-    """Each turn has a new database; the clock runs from the backlog's commit to its end."""
+    """Each turn has a new database; the time runs from the backlog's commit to its completion."""
 
     def __init__(self, bench: Bench, server: Server, orders: int, splits: int) -> None:
         self._bench = bench
@@ -77,7 +77,7 @@ class _Drain:
         self._splits = splits
 
     def by_pulse(self, processes: int, batch: int) -> Turn:
-        """Workers that wait; from the creations' commit until all is COMPLETED in the view."""
+        """Running workers; until every order is COMPLETED in the read model."""
 
         async def turn() -> float:
             async with AsyncExitStack() as stack:
@@ -103,7 +103,7 @@ class _Drain:
         return turn
 
     async def by_sql_alone(self) -> float:
-        """The rows that Pulse writes for the same, five hundred orders a transaction."""
+        """The same rows as Pulse, written by SQL, 500 orders per transaction."""
         async with self._fresh() as database, await database.connect() as connection:
             await fill_log(database, self._orders, num_splits=self._splits, stage="completed")
             await connection.execute("CREATE TABLE filled AS SELECT * FROM stored_events")
@@ -114,7 +114,7 @@ class _Drain:
             await self._server.checkpoint()
             begun = time.perf_counter()
             for first in range(0, self._orders, _FLOOR_BATCH):
-                for statement in _WHAT_PULSE_WRITES:
+                for statement in _PULSE_WRITES:
                     await connection.execute(
                         statement,
                         {
@@ -127,7 +127,7 @@ class _Drain:
             return self._orders / (time.perf_counter() - begun)
 
     async def by_procrastinate(self) -> float:
-        """A worker of fifty jobs at once that waits; from the jobs' commit on."""
+        """A running worker with 50 concurrent jobs; timed from the jobs' commit."""
         async with self._plain() as database:
             app = procrastinate.App(
                 connector=procrastinate.PsycopgConnector(conninfo=database.conninfo)
@@ -143,7 +143,7 @@ class _Drain:
                     return await self._rate(database, _NONE_PENDING)
 
     async def by_pgqueuer(self) -> float:
-        """A worker that takes a hundred jobs a batch and waits; from the jobs' commit on."""
+        """A running worker with batches of 100 jobs; timed from the jobs' commit."""
         async with self._plain() as database:
             connection = await asyncpg.connect(database.url)
             try:
@@ -195,34 +195,34 @@ async def _plain_ids(database: Database) -> list[str]:
     return [str(row[0]) for row in await database.rows("SELECT order_id FROM plain_orders")]
 
 
-_BOTH: Final = "notification_id > %(after)s AND notification_id <= %(up_to)s"
-_WHAT_PULSE_WRITES: Final = (
-    # the queue's rows
+_IN_BATCH: Final = "notification_id > %(after)s AND notification_id <= %(up_to)s"
+_PULSE_WRITES: Final = (
+    # the rows of the queue
     f"""WITH created AS (
             INSERT INTO order_queue
             SELECT originator_id, notification_id, 100, now(), %(splits)s, 600, 1, true,
                    s ->> 'instrument', 'BUY', 'internal', 'benchmark', s ->> 'order_unique_key', 1,
                    notification_id, now(), NULL, 'PENDING'
               FROM (SELECT *, convert_from(state, 'UTF8')::json AS s FROM filled
-                     WHERE {_BOTH} AND originator_version = 1) created
+                     WHERE {_IN_BATCH} AND originator_version = 1) created
             RETURNING created_position, order_id, created_at, splitter_version, instrument)
         INSERT INTO pending_orders SELECT * FROM created""",
     # the claims
     f"""UPDATE pending_orders p
            SET claimed_by = 'host:1:worker', claimed_at = now(), first_claimed_at = now()
           FROM filled
-         WHERE {_BOTH} AND originator_version = 1 AND created_position = notification_id""",
+         WHERE {_IN_BATCH} AND originator_version = 1 AND created_position = notification_id""",
     # the outcomes
     f"""INSERT INTO stored_events (originator_id, originator_version, topic, state)
         SELECT originator_id, originator_version, topic, state FROM filled
-         WHERE {_BOTH} AND originator_version = 2 ORDER BY notification_id""",
-    # what is projected of them
+         WHERE {_IN_BATCH} AND originator_version = 2 ORDER BY notification_id""",
+    # the projection of the outcomes
     f"""WITH settled AS (
             UPDATE order_queue
                SET state = 'COMPLETED', version = 2, position = notification_id,
                    updated_at = now(), split_completed_at = now()
               FROM filled
-             WHERE {_BOTH} AND originator_version = 2 AND order_id = originator_id
+             WHERE {_IN_BATCH} AND originator_version = 2 AND order_id = originator_id
             RETURNING created_position),
         ended AS (
             DELETE FROM pending_orders p USING settled s

@@ -1,4 +1,4 @@
-"""This checkout beside an earlier commit: append, post, read; each on a database of its own."""
+"""This checkout compared with an earlier commit: append, post, read; on separate databases."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,16 +7,16 @@ from typing import Final
 
 import msgspec
 
-from benchmarks.bench import Bench, Contestant
+from benchmarks.bench import Bench, Candidate
 from benchmarks.checkout import EARLIER, THIS, Checkout
 from benchmarks.comparison import Comparison
 from benchmarks.database import Database, Server
 from benchmarks.generators import wrk
 from benchmarks.process import Process
 
-TITLE: Final = f"this commit beside {EARLIER}: append, POST, reads"
+TITLE: Final = f"this commit compared with {EARLIER}: append, POST, reads"
 _ORDERS: Final = 20_000
-_ASKED: Final = 2_000
+_ORDERS_READ: Final = 2_000
 _PAGE: Final = 100
 _SECONDS: Final = 600.0
 _POST: Final = "/internal/orders"
@@ -34,7 +34,7 @@ async def main(conninfo, callers, seconds):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-"""What either checkout runs with its own code: a turn to warm up, and one that counts."""
+"""Run by each checkout with its own code: one turn to warm up, and one that counts."""
 
 
 class _Side(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class _Side(msgspec.Struct, frozen=True):
 
 
 async def run(bench: Bench) -> None:
-    """Both APIs serve from the beginning; one at a time is asked."""
+    """Both APIs run all the time; one at a time is measured."""
     before = await asyncio.to_thread(Checkout.of_commit, EARLIER)
     async with bench.server() as server, AsyncExitStack() as stack:
         sides = [
@@ -72,7 +72,7 @@ TurnOf = Callable[[Bench, _Side], Awaitable[float]]
 async def _compare(
     bench: Bench, setting: str, sides: list[_Side], turn: TurnOf, goal: float, *, unit: str
 ) -> None:
-    """The rates, and beside them the processor's time that the API used for each request."""
+    """Compare the rates, and the API's CPU time per request."""
     costs: dict[str, list[float]] = {side.checkout.name: [] for side in sides}
 
     def turn_of(side: _Side) -> Callable[[], Awaitable[float]]:
@@ -85,14 +85,14 @@ async def _compare(
 
         return one
 
-    contestants = [
-        Contestant(side.checkout.name, turn_of(side), None if side is sides[0] else goal)
+    candidates = [
+        Candidate(side.checkout.name, turn_of(side), None if side is sides[0] else goal)
         for side in sides
     ]
-    await bench.compare(setting, unit, contestants)  # type: ignore[arg-type]
+    await bench.compare(setting, unit, candidates)  # type: ignore[arg-type]
     if turn is not _appends:
         counted = {name: found[-bench.rounds :] for name, found in costs.items()}
-        bench.add(Comparison.of(f"{setting}, processor a request", "ms", counted, {}))
+        bench.add(Comparison.of(f"{setting}, CPU time per request", "ms", counted, {}))
 
 
 @asynccontextmanager
@@ -114,10 +114,10 @@ async def _appends(bench: Bench, side: _Side) -> float:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    said, wrong = await process.communicate()
+    output, wrong = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"appending failed:\n{wrong.decode()}")
-    return float(said)
+    return float(output)
 
 
 def _posts(connections: int) -> TurnOf:
@@ -146,12 +146,14 @@ def _reads(path: str) -> TurnOf:
 
 
 async def _paths(path: str, database: Database) -> list[str]:
-    rows = await database.rows("SELECT order_id FROM order_slices GROUP BY 1 LIMIT %s", _ASKED)
+    rows = await database.rows(
+        "SELECT order_id FROM order_slices GROUP BY 1 LIMIT %s", _ORDERS_READ
+    )
     return [path.format(order) for (order,) in rows]
 
 
 async def _fill(bench: Bench, side: _Side) -> None:
-    """So many orders more, all of them split by the checkout's own workers; the log is equal."""
+    """Split posted orders with the checkout's own workers, until 20,000 are COMPLETED."""
     settings = {"database_url": side.database.url, "batch_size": "500"}
     async with Process.running(
         bench.home, "-m", "pulse.background", settings=settings, checkout=side.checkout, ready=""

@@ -1,4 +1,4 @@
-"""Whether anything slows down as the log grows: append, POST, drain and reads at each size."""
+"""Append, POST, drain and reads as the log grows."""
 
 import time
 from collections.abc import AsyncIterator
@@ -16,9 +16,9 @@ from benchmarks.parts.reads import load_orders
 from benchmarks.process import Process
 from benchmarks.sample import fill_log, new_creation
 
-TITLE: Final = "growth: the same at 0, 1 and 10 million stored events"
+TITLE: Final = "growth: 0, 1 and 10 million stored events"
 _EVENTS: Final = (0, 1_000_000, 10_000_000)
-_ASKED: Final = 2_000
+_ORDERS_READ: Final = 2_000
 _CONNECTIONS: Final = 32
 _CALLERS: Final = 64
 _DRAINED: Final = 10_000
@@ -41,10 +41,10 @@ SELECT NOT EXISTS (SELECT FROM pending_orders)
 
 
 async def run(bench: Bench) -> None:
-    """All sizes lie side by side; an operation goes from one to the next, then the next operation.
+    """Measure each operation on every size before the next operation.
 
-    What a round appends stays, but for the empty log, which is a new one each time: to make it is a
-    checkpoint, after which Postgres logs each page whole when it is first written.
+    The databases keep what a round appends, except the empty one, which is new in each round.
+    Creating it causes a checkpoint, after which Postgres logs each page whole at its first write.
     """
     empty, *sizes = (bench.sized(events, events // 1000) for events in _EVENTS)
     async with bench.server(shared_buffers="2GB") as server, AsyncExitStack() as stack:
@@ -61,7 +61,7 @@ async def run(bench: Bench) -> None:
                     for events, database in [*databases[first:], *databases[:first]]:
                         for name, figure in (await operation(bench, database)).items():
                             figures.setdefault(name, {}).setdefault(events, []).append(figure)
-            bench.say("; ".join(f"{n}: {_last(own)}" for n, own in figures.items()))
+            bench.log("; ".join(f"{n}: {_last(own)}" for n, own in figures.items()))
     _compare(bench, figures, empty, sizes)
 
 
@@ -71,11 +71,11 @@ def _last(figures: dict[int, list[float]]) -> str:
 
 @asynccontextmanager
 async def _loaded(bench: Bench, server: Server, events: int) -> AsyncIterator[Database]:
-    """A database with so many events, or with as few as there must be to read some."""
+    """A database with that many events, at least as many as the reads need."""
     async with server.database() as database:
         begun = time.perf_counter()
-        await load_orders(bench, database, max(events // 2, _ASKED // 2))
-        bench.say(f"{events:,} events loaded in {time.perf_counter() - begun:.0f} s")
+        await load_orders(bench, database, max(events // 2, _ORDERS_READ // 2))
+        bench.log(f"{events:,} events loaded in {time.perf_counter() - begun:.0f} s")
         yield database
 
 
@@ -90,15 +90,15 @@ def _compare(
 
 
 async def _appended(bench: Bench, database: Database) -> dict[str, float]:
-    """At once, and when most pages have been written since the checkpoint.
+    """Appends right after a checkpoint, and once most pages have been written since.
 
-    The events are of a topic that no worker knows, or there would be a backlog to split.
+    The events have a topic that Pulse ignores, so that they add no backlog.
     """
     async with appending(bench, database, _CALLERS, _foreign) as append:
-        at_once = await append()
+        after_checkpoint = await append()
         for _ in range(_TURNS_UNTIL_STEADY):
             steady = await append()
-    return {"append after a checkpoint": at_once, "append": steady}
+    return {"append after a checkpoint": after_checkpoint, "append": steady}
 
 
 def _foreign() -> StoredEvent:
@@ -112,7 +112,7 @@ async def _posted_and_read(bench: Bench, database: Database) -> dict[str, float]
         ids = [
             str(row[0])
             for row in await database.rows(
-                "SELECT order_id FROM order_queue ORDER BY order_id LIMIT %s", _ASKED
+                "SELECT order_id FROM order_queue ORDER BY order_id LIMIT %s", _ORDERS_READ
             )
         ]
         paths = bench.home / "growth-paths"
@@ -134,7 +134,7 @@ async def _posted_and_read(bench: Bench, database: Database) -> dict[str, float]
 
 
 async def _drained(bench: Bench, database: Database) -> dict[str, float]:
-    """Orders a second of a backlog of few slices. What was posted before is split first."""
+    """Drain a backlog of orders with 5 slices, after the orders that were posted before."""
     settings = {"database_url": database.url, "batch_size": 500, "log_level": "info"}
     async with Process.running(
         bench.home, "-m", "pulse.cli", "background", settings=settings, ready="workers.started"

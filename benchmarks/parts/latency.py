@@ -1,4 +1,4 @@
-"""From the acceptance of an order to its being COMPLETED in the view, at a fixed rate."""
+"""The time from the acceptance of an order until it is COMPLETED in the read model."""
 
 import asyncio
 import bisect
@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 import psycopg
 
-from benchmarks.bench import Bench, Contestant
+from benchmarks.bench import Bench, Candidate
 from benchmarks.comparison import Comparison
 from benchmarks.database import Database, Server
 from benchmarks.process import Process
@@ -23,10 +23,10 @@ from benchmarks.services import plain_service
 
 TITLE: Final = "accepted -> COMPLETED, open loop"
 _RATES: Final = (100, 10, 500)
-_RATE_OF_THE_ORIGINAL: Final = 100
-_LEAST_ORDERS: Final = 50
-_LOOK_SECONDS: Final = 0.002
-_PATIENCE_SECONDS: Final = 60.0
+_PLAIN_SERVICE_RATE: Final = 100
+_MIN_ORDERS: Final = 50
+_POLL_SECONDS: Final = 0.002
+_TIMEOUT_SECONDS: Final = 60.0
 _POSITION: Final = """
 SELECT notification_id FROM notification_tracking WHERE application_name = 'order_queue'"""
 _OUTCOMES: Final = """
@@ -40,22 +40,22 @@ VALUES (%b, %b, %b, %b)"""
 
 
 async def run(bench: Bench) -> None:
-    """Everything in one process, as `pulse up` starts it; the plain service with its worker."""
+    """Compare `pulse up` in one process with the plain service and its worker."""
     async with (
         bench.server() as server,
         _pulse(bench, server) as pulse,
-        _plain(bench, server) as original,
+        _plain(bench, server) as plain,
         server.database() as bare,
     ):
         for rate in _RATES[: bench.sized(3, 1)]:
-            await _compare(bench, rate, pulse, original, bare)
+            await _compare(bench, rate, pulse, plain, bare)
 
 
 async def _compare(
     bench: Bench,
     rate: int,
     pulse: Callable[[int], Awaitable[list[float]]],
-    original: Callable[[int], Awaitable[list[float]]],
+    plain: Callable[[int], Awaitable[list[float]]],
     bare: Database,
 ) -> None:
     all_of: dict[str, list[list[float]]] = {}
@@ -73,13 +73,13 @@ async def _compare(
     async def commits(rate: int) -> list[float]:
         return await _commits(bench, bare, rate)
 
-    contestants = [
-        Contestant("Pulse", turn_of("Pulse", pulse)),
-        Contestant("one commit", turn_of("one commit", commits)),
+    candidates = [
+        Candidate("Pulse", turn_of("Pulse", pulse)),
+        Candidate("one commit", turn_of("one commit", commits)),
     ]
-    if rate == _RATE_OF_THE_ORIGINAL:
-        contestants.append(Contestant("5 s poll", turn_of("5 s poll", original)))
-    await bench.compare(f"{rate} orders/s, p99", "ms", contestants, warm=False)
+    if rate == _PLAIN_SERVICE_RATE:
+        candidates.append(Candidate("5 s poll", turn_of("5 s poll", plain)))
+    await bench.compare(f"{rate} orders/s, p99", "ms", candidates, warm=False)
     medians = {name: [_quantile(one, 50) for one in found] for name, found in all_of.items()}
     bench.add(Comparison.of(f"{rate} orders/s, p50", "ms", medians, {}))
     bench.fact(
@@ -101,11 +101,11 @@ async def _pulse(
     ):
 
         async def measure(rate: int) -> list[float]:
-            """In ms. The projection's position is looked at every 2 ms: what it passed is seen."""
+            """Latencies in ms. Polls the projection's position every 2 ms."""
             seen: list[tuple[int, float]] = []
             watching = asyncio.create_task(_watch(database, seen))
             accepted = await _post_at(rate, bench, f"{process.url}/pulse")
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 while len(outcomes := await _positions(database, accepted)) < len(accepted):
                     await asyncio.sleep(0.05)
                 last = max(outcomes.values())
@@ -133,11 +133,11 @@ async def _watch(database: Database, seen: list[tuple[int, float]]) -> None:
             position = (await cursor.fetchone())[0]
             if not seen or position > seen[-1][0]:
                 seen.append((position, time.time()))
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _post_at(rate: int, bench: Bench, url: str) -> dict[UUID, float]:
-    """Open loop: orders begin on time whatever is answered. Each accepted one, and when it was."""
+    """Post orders open-loop; returns the time at which each was accepted."""
     accepted: dict[UUID, float] = {}
     salt = uuid4().hex[:8]
 
@@ -157,7 +157,7 @@ async def _post_at(rate: int, bench: Bench, url: str) -> dict[UUID, float]:
         begun = time.monotonic()
         for number in itertools.count():
             due = begun + number / rate
-            if due > begun + max(bench.turn_seconds, _LEAST_ORDERS / rate):
+            if due > begun + max(bench.turn_seconds, _MIN_ORDERS / rate):
                 break
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             posting.create_task(post(http, number))
@@ -171,9 +171,9 @@ async def _plain(
     async with plain_service(bench, server) as plain:
 
         async def measure(rate: int) -> list[float]:
-            """In ms, by the database's clock, which is this machine's."""
+            """Latencies in ms, by the database's clock, which is this machine's."""
             accepted = await _post_at(rate, bench, plain.service.url)
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 while True:
                     rows: dict[Any, float] = dict(await plain.database.rows(_PLAIN_COMPLETED))
                     if accepted.keys() <= rows.keys():
@@ -185,12 +185,12 @@ async def _plain(
 
 
 async def _commits(bench: Bench, database: Database, rate: int) -> list[float]:
-    """In ms: inserts of one row, one after another at that rate."""
+    """Latencies in ms of single-row inserts, in sequence, at that rate."""
     found: list[float] = []
     connection: psycopg.AsyncConnection[Any]
     async with await database.connect() as connection:
         begun = time.monotonic()
-        for number in range(max(_LEAST_ORDERS, round(rate * bench.turn_seconds))):
+        for number in range(max(_MIN_ORDERS, round(rate * bench.turn_seconds))):
             await asyncio.sleep(max(0.0, begun + number / rate - time.monotonic()))
             event, sent = new_creation(), time.perf_counter()
             row = (event.originator_id, 1, event.topic, event.state)

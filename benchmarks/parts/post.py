@@ -1,10 +1,10 @@
-"""Posting one order: Pulse's API beside itself storing nothing, and beside the plain service."""
+"""Posts of one order: Pulse's API compared with itself without storage and the plain service."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from benchmarks.bench import Bench, Contestant
+from benchmarks.bench import Bench, Candidate
 from benchmarks.comparison import Comparison
 from benchmarks.database import Server
 from benchmarks.generators import Load, wrk
@@ -18,7 +18,7 @@ Urls = dict[str, str]
 
 
 async def run(bench: Bench) -> None:
-    """All four serve from the beginning; one at a time is asked."""
+    """All four services run all the time; one at a time is measured."""
     async with bench.server() as server, _serving(bench, server) as urls:
         for connections in _CONNECTIONS[: bench.sized(3, 1)]:
             goals = {"no-op": 0.85, "plain service": 1.5} if connections > 1 else {}
@@ -37,8 +37,8 @@ async def _compare(bench: Bench, urls: Urls, connections: int, goals: dict[str, 
         return turn
 
     setting = f"{connections} connection{'s' * (connections > 1)}"
-    contestants = [Contestant(name, turn_of(name), goals.get(name)) for name in urls]
-    await bench.compare(setting, "orders/s", contestants)
+    candidates = [Candidate(name, turn_of(name), goals.get(name)) for name in urls]
+    await bench.compare(setting, "orders/s", candidates)
     if connections == 1:
         timed = {name: found[-bench.rounds :] for name, found in latencies.items()}
         goal = {"plain service": 1 / 1.3}

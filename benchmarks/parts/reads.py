@@ -1,4 +1,4 @@
-"""Reading one order, a page of the list and a history, among a million orders."""
+"""Reads of one order, one history and a page of the list, with a million orders."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from benchmarks.bench import Bench, Contestant
+from benchmarks.bench import Bench, Candidate
 from benchmarks.database import Database
 from benchmarks.generators import pgbench, wrk
 from benchmarks.process import Process
@@ -15,7 +15,7 @@ from benchmarks.sample import fill_log
 
 TITLE: Final = "reads on 1,000,000 orders"
 _ORDERS: Final = 1_000_000
-_ASKED: Final = 2_000
+_ORDERS_READ: Final = 2_000
 _CONNECTIONS: Final = 32
 _PAGE: Final = 100
 _SECONDS: Final = 600.0
@@ -34,7 +34,7 @@ SELECT notification_id, originator_id, originator_version, topic, state, recorde
  WHERE originator_id = (SELECT id FROM asked WHERE n = :n)
  ORDER BY originator_version;
 """
-_WHOLE_TABLE_READS: Final = """
+_SEQUENTIAL_SCANS: Final = """
 SELECT sum(seq_scan) FROM pg_stat_user_tables
  WHERE relname IN ('stored_events', 'order_queue', 'scheduled_slices')"""
 _PAGE_SQL: Final = """
@@ -51,16 +51,16 @@ SELECT q.*, s.* FROM (
 
 
 async def run(bench: Bench) -> None:
-    """The API beside the SQL alone, and beside itself without a database."""
+    """Compare the API with plain SQL, and with itself without a database."""
     orders = bench.sized(_ORDERS, 2_000)
     async with bench.server() as server, server.database() as data:
-        bench.say(f"loading {orders:,} orders")
+        bench.log(f"loading {orders:,} orders")
         await load_orders(bench, data, orders)
         async with Process.running(
             bench.home, "-m", "pulse.cli", "api", settings={"database_url": data.url}
         ) as pulse:
             paths = await _paths(bench, data, pulse.url)
-            scans = await data.figure(_WHOLE_TABLE_READS)
+            scans = await data.figure(_SEQUENTIAL_SCANS)
             answers = bench.home / "answers.json"
             answers.write_bytes(await _answers(pulse.url, paths))
             async with Process.running(
@@ -75,17 +75,17 @@ async def run(bench: Bench) -> None:
                         f"{name}, {_CONNECTIONS} connections",
                         "requests/s",
                         [
-                            Contestant("Pulse", _asking(bench, pulse.url, paths[name])),
-                            Contestant("no-op", _asking(bench, noop.url, paths[name]), 0.6),
-                            Contestant("SQL alone", _sql(bench, data, sql)),
+                            Candidate("Pulse", _reading(bench, pulse.url, paths[name])),
+                            Candidate("no-op", _reading(bench, noop.url, paths[name]), 0.6),
+                            Candidate("SQL alone", _sql(bench, data, sql)),
                         ],
                     )
-        scans = await data.figure(_WHOLE_TABLE_READS) - scans  # who has gone has reported his
-        bench.fact("plans that read a whole table meanwhile", scans, "")
+        scans = await data.figure(_SEQUENTIAL_SCANS) - scans  # ended backends have reported theirs
+        bench.fact("sequential scans during the reads", scans, "")
 
 
 async def load_orders(bench: Bench, data: Database, orders: int) -> None:
-    """Completed orders in log and view, the view built by Pulse itself; statistics fresh."""
+    """Fill log and read model with completed orders, and update the statistics."""
     await fill_log(data, orders, num_splits=5, stage="completed")
     await data.rows(
         "UPDATE notification_tracking SET notification_id ="
@@ -100,11 +100,11 @@ async def load_orders(bench: Bench, data: Database, orders: int) -> None:
 
 
 async def _paths(bench: Bench, data: Database, url: str) -> dict[str, Any]:
-    """Files of paths by what is read: random orders, and pages all over the list."""
+    """Files with paths, by kind of read: random orders and histories, and the first pages."""
     await data.rows(
         "CREATE TABLE asked AS SELECT row_number() OVER () AS n, order_id AS id"
         " FROM (SELECT order_id FROM order_queue ORDER BY random() LIMIT %s) o",
-        _ASKED,
+        _ORDERS_READ,
     )
     await data.rows("CREATE UNIQUE INDEX ON asked (n)")
     ids = [str(row[0]) for row in await data.rows("SELECT id FROM asked ORDER BY n")]
@@ -122,7 +122,7 @@ async def _paths(bench: Bench, data: Database, url: str) -> dict[str, Any]:
 
 
 async def _cursors(url: str) -> list[str]:
-    """The first page and the twenty after it."""
+    """The cursors of the first 21 pages, in random order."""
     found = [""]
     async with aiohttp.ClientSession() as http:
         for _ in range(20):
@@ -136,7 +136,7 @@ async def _cursors(url: str) -> list[str]:
 
 
 async def _answers(url: str, paths: dict[str, Any]) -> bytes:
-    """What the no-op answers: one of each, as Pulse answered."""
+    """One answer of Pulse to each kind of read, for the no-op."""
     bodies = []
     async with aiohttp.ClientSession() as http:
         for file in paths.values():
@@ -148,7 +148,7 @@ async def _answers(url: str, paths: dict[str, Any]) -> bytes:
     )
 
 
-def _asking(bench: Bench, url: str, paths: Any) -> Callable[[], Awaitable[float]]:
+def _reading(bench: Bench, url: str, paths: Any) -> Callable[[], Awaitable[float]]:
     async def turn() -> float:
         load = await wrk(
             url,
@@ -166,7 +166,7 @@ def _sql(bench: Bench, data: Database, sql: str) -> Callable[[], Awaitable[float
     async def turn() -> float:
         return await pgbench(
             data.conninfo,
-            f"\\set n random(1, {bench.sized(_ASKED, 100)})\n{sql}",
+            f"\\set n random(1, {bench.sized(_ORDERS_READ, 100)})\n{sql}",
             bench.home,
             clients=_CONNECTIONS,
             seconds=bench.turn_seconds,

@@ -1,11 +1,11 @@
-"""Rebuilding an empty queue from a million events, beside reading and copying the same rows."""
+"""Rebuild of an empty queue from a million events, compared with copying the same rows."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from benchmarks.bench import Bench, Contestant
+from benchmarks.bench import Bench, Candidate
 from benchmarks.comparison import Comparison
 from benchmarks.database import Database
 from benchmarks.peers.stock_projection import project_all
@@ -13,7 +13,7 @@ from benchmarks.process import Process
 from benchmarks.sample import fill_log
 from pulse.projections.position import PROJECTION_NAME
 
-TITLE: Final = "rebuild of the view from 1,000,000 events"
+TITLE: Final = "rebuild of the read model from 1,000,000 events"
 _EVENTS: Final = 1_000_000
 _STOCK_EVENTS: Final = 10_000
 _SECONDS: Final = 600.0
@@ -24,10 +24,10 @@ COPY (SELECT notification_id, originator_id, originator_version, topic, state, r
 
 
 async def run(bench: Bench) -> None:
-    """`pulse rebuild` as a process, its start included; the floor copies what it made."""
+    """Measure the process `pulse rebuild` with its start; the lower bound copies its result."""
     events = bench.sized(_EVENTS, 4_000)
     async with bench.server() as server, server.database() as database:
-        bench.say(f"loading {events:,} events")
+        bench.log(f"loading {events:,} events")
         await fill_log(database, events // 2, num_splits=5, stage="completed")
         await database.rows(
             "UPDATE notification_tracking SET notification_id ="
@@ -37,15 +37,15 @@ async def run(bench: Bench) -> None:
         await database.rows("VACUUM ANALYZE stored_events")
         peaks: list[float] = []
         comparison = await bench.compare(
-            "whole view",
+            "whole read model",
             "events/s",
             [
-                Contestant("Pulse", _rebuilding(bench, database, events, peaks)),
-                Contestant("SELECT + COPY", _copying(database, events), 0.5),
+                Candidate("Pulse", _rebuilding(bench, database, events, peaks)),
+                Candidate("SELECT + COPY", _copying(database, events), 0.5),
             ],
             warm=False,
         )
-        bench.fact("memory of the rebuilding process, peak", max(peaks), "MiB")
+        bench.fact("peak memory of `pulse rebuild`", max(peaks), "MiB")
         few = bench.sized(_STOCK_EVENTS, 200)
         stock = []
         for _ in range(bench.rounds):
@@ -54,7 +54,7 @@ async def run(bench: Bench) -> None:
                 stock.append(await asyncio.to_thread(project_all, small.conninfo, few))
         figures = {"Pulse": comparison.subject.figures, "stock ProjectionRunner": stock}
         goals: dict[str, float | None] = {"stock ProjectionRunner": 20.0}
-        setting = f"whole view; stock: of {few:,} events"
+        setting = f"whole read model; stock runner: {few:,} events"
         bench.add(Comparison.of(setting, "events/s", figures, goals))
 
 
@@ -77,7 +77,7 @@ def _rebuilding(
 
 
 def _copying(database: Database, events: int) -> Callable[[], Awaitable[float]]:
-    """Read the log as it is, write the rows as they are, make their indexes."""
+    """Read the log, copy the finished rows, create their indexes."""
 
     async def turn() -> float:
         async with await database.connect() as connection:

@@ -1,6 +1,6 @@
-"""Everything in one process at the default settings: orders accepted, and orders through.
+"""All of Pulse in one process with default settings: orders accepted, and orders completed.
 
-And what of it can be measured alone: draining a backlog, and a rebuild.
+Also drain and rebuild, measured separately.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from typing import Final
 
 import aiohttp
 
-from benchmarks.bench import Bench, Contestant, Turn
+from benchmarks.bench import Bench, Candidate, Turn
 from benchmarks.checkout import EARLIER, THIS, Checkout
 from benchmarks.comparison import Comparison
 from benchmarks.database import Database, Server
@@ -18,17 +18,17 @@ from benchmarks.parts.drain import ALL_PROJECTED
 from benchmarks.process import Process
 from benchmarks.sample import fill_log
 
-TITLE: Final = f"sustained: accepted and COMPLETED, beside {EARLIER}"
+TITLE: Final = f"sustained: accepted and COMPLETED, compared with {EARLIER}"
 _CONNECTIONS: Final = 64
 _POST_SECONDS: Final = 10.0
 _SMOKE_SECONDS: Final = 1.0
 _LIMIT_SECONDS: Final = 300.0
-_LOOK_AGAIN_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 _BATCH: Final = 500
 _DRAINED: Final = 20_000
 _REBUILT_EVENTS: Final = 400_000
 _SPLITS: Final = 5
-_SAY_PROJECTED: Final = """
+_SET_POSITION: Final = """
 UPDATE notification_tracking
    SET notification_id = (SELECT max(notification_id) FROM stored_events)
  WHERE application_name = 'order_queue'"""
@@ -37,31 +37,33 @@ _COMPLETED: Final = "SELECT count(*) FROM order_queue_status WHERE order_queue_s
 
 
 async def run(bench: Bench) -> None:
-    """Each turn is a process and a database of its own; it ends when the last is COMPLETED."""
+    """Each turn has a new process and database; it ends when the last order is COMPLETED."""
     before = await asyncio.to_thread(Checkout.of_commit, EARLIER)
     accepted: list[float] = []
     async with bench.server() as server:
         through = await bench.compare(
-            "COMPLETED until the last one is",
+            "until all orders are COMPLETED",
             "orders/s",
             [
-                Contestant("this commit", _turns(bench, server, THIS, accepted)),
-                Contestant(EARLIER, _turns(bench, server, before, []), 2.0),
+                Candidate("this commit", _turns(bench, server, THIS, accepted)),
+                Candidate(EARLIER, _turns(bench, server, before, []), 2.0),
             ],
             warm=False,
         )
         drains = [
-            Contestant("this commit", _drains(bench, server, THIS)),
-            Contestant(EARLIER, _drains(bench, server, before), 1.2),
+            Candidate("this commit", _drains(bench, server, THIS)),
+            Candidate(EARLIER, _drains(bench, server, before), 1.2),
         ]
         await bench.compare(f"drain, batch {_BATCH}", "orders/s", drains, warm=False)
         rebuilds = [
-            Contestant("this commit", _rebuilds(bench, server, THIS)),
-            Contestant(EARLIER, _rebuilds(bench, server, before), 1.0),
+            Candidate("this commit", _rebuilds(bench, server, THIS)),
+            Candidate(EARLIER, _rebuilds(bench, server, before), 1.0),
         ]
         await bench.compare("rebuild of an empty queue", "events/s", rebuilds, warm=False)
     figures = {"COMPLETED": through.subject.figures, "accepted": accepted}
-    bench.add(Comparison.of("COMPLETED beside accepted", "orders/s", figures, {"accepted": 0.7}))
+    bench.add(
+        Comparison.of("COMPLETED compared with accepted", "orders/s", figures, {"accepted": 0.7})
+    )
 
 
 def _turns(bench: Bench, server: Server, checkout: Checkout, accepted: list[float]) -> Turn:
@@ -85,9 +87,9 @@ def _turns(bench: Bench, server: Server, checkout: Checkout, accepted: list[floa
                 seconds=seconds,
             )
             accepted.append(load.rate)
-            await _until_none_is_unfinished(f"{pulse.url}/pulse/internal/orders")
+            await _until_all_finished(f"{pulse.url}/pulse/internal/orders")
             taken = time.perf_counter() - begun
-            bench.say(f"{checkout.name}: {load.rate:,.0f}/s accepted, last after {taken:.1f} s")
+            bench.log(f"{checkout.name}: {load.rate:,.0f}/s accepted, last after {taken:.1f} s")
             return await database.figure(_COMPLETED) / taken
 
     return turn
@@ -97,7 +99,7 @@ def _drains(bench: Bench, server: Server, checkout: Checkout) -> Turn:
     orders = bench.sized(_DRAINED, 200)
 
     async def turn() -> float:
-        """From the creations' commit until all is projected, by workers that wait."""
+        """Running workers; from the creations' commit until all outcomes are projected."""
         settings = {"batch_size": _BATCH, "log_level": "info"}
         async with (
             server.database(migrated=False) as database,
@@ -121,11 +123,11 @@ def _rebuilds(bench: Bench, server: Server, checkout: Checkout) -> Turn:
     events = bench.sized(_REBUILT_EVENTS, 400)
 
     async def turn() -> float:
-        """`pulse rebuild` as a process, its start included."""
+        """The process `pulse rebuild`, with its start."""
         async with server.database(migrated=False) as database:
             await _run(bench, checkout, database, "migrate")
             await fill_log(database, events // 2, num_splits=_SPLITS, stage="completed")
-            await database.rows(_SAY_PROJECTED)
+            await database.rows(_SET_POSITION)
             await database.rows("VACUUM ANALYZE stored_events")
             begun = time.perf_counter()
             await _run(bench, checkout, database, "rebuild")
@@ -145,12 +147,12 @@ async def _run(bench: Bench, checkout: Checkout, database: Database, command: st
         await process.until_ended(_LIMIT_SECONDS)
 
 
-async def _until_none_is_unfinished(url: str) -> None:
-    """Return when no order waits or is in progress; 201 means that it is in these lists."""
+async def _until_all_finished(url: str) -> None:
+    """Wait until no order is PENDING or IN_PROGRESS; every accepted order is in these lists."""
     async with asyncio.timeout(_LIMIT_SECONDS), aiohttp.ClientSession() as http:
         for status in _UNFINISHED:
             while True:
                 async with http.get(f"{url}?order_queue_status={status}&limit=1") as answer:
                     if not (await answer.json())["orders"]:
                         break
-                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)

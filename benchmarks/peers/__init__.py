@@ -1,1 +1,1 @@
-"""What somebody would use instead of Pulse, each as its own documentation has it."""
+"""Alternatives to Pulse, each set up as in its documentation."""

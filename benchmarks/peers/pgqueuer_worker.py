@@ -1,4 +1,4 @@
-"""pgqueuer doing what Pulse's worker does: a job an order, claimed in batches, over asyncpg.
+"""A pgqueuer worker that splits orders: one job per order, claimed in batches, over asyncpg.
 
 PULSE_DATABASE_URL=postgresql://... python -m benchmarks.peers.pgqueuer_worker BATCH
 """
@@ -19,7 +19,7 @@ _URL: Final = os.environ.get("PULSE_DATABASE_URL", "")
 
 
 async def main(batch: int) -> None:
-    """Work; the jobs' own statements go over the driver that Pulse has, too."""
+    """Run the worker. The jobs' statements use psycopg, as Pulse does."""
     orders: AsyncConnectionPool[Any] = AsyncConnectionPool(
         _URL,
         min_size=1,

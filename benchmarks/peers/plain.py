@@ -1,9 +1,9 @@
-"""The plain service: a table of orders, one INSERT a request, the same checks as Pulse's.
+"""The plain service: a table of orders, one INSERT per request, the same validation as Pulse.
 
     PULSE_PORT=8001 PULSE_DATABASE_URL=postgresql://... python -m benchmarks.peers.plain
 
-What most would write first: Litestar, a pool, a unique key. No history, no stream, no worker's
-claims that outlive a crash; a taken key with other data is refused as Pulse refuses it.
+A typical first version: Litestar, a connection pool, a unique key. It has no history, no event
+stream and no claims that survive a crash. It refuses a taken key with other data, as Pulse does.
 """
 
 import os
@@ -98,7 +98,7 @@ async def _lifespan(_: Litestar) -> AsyncIterator[None]:
 
 
 def main() -> None:
-    """Serve, as fast as uvicorn can be set."""
+    """Serve with uvicorn's fastest settings."""
     app = Litestar(
         [place],
         lifespan=[_lifespan],

@@ -1,4 +1,4 @@
-"""The plain service's worker, as the first design of Pulse had it: it looks every 5 seconds.
+"""The plain service's worker, as in Pulse's first design: it polls every 5 seconds.
 
 PULSE_DATABASE_URL=postgresql://... python -m benchmarks.peers.plain_worker
 """
@@ -27,7 +27,7 @@ UPDATE plain_orders SET state = 'COMPLETED', split_completed_at = clock_timestam
 
 
 async def split_batch(connection: psycopg.AsyncConnection[Any]) -> int:
-    """Split up to ten in one transaction; how many."""
+    """Split up to ten orders in one transaction; returns their number."""
     async with connection.transaction():
         cursor = await connection.execute(_CLAIM, (_BATCH,))
         orders = await cursor.fetchall()
@@ -38,7 +38,7 @@ async def split_batch(connection: psycopg.AsyncConnection[Any]) -> int:
 
 
 async def main() -> None:
-    """Look, split what is there, sleep."""
+    """Split all pending orders, then sleep, repeatedly."""
     async with await psycopg.AsyncConnection.connect(
         os.environ["PULSE_DATABASE_URL"], autocommit=True
     ) as connection:

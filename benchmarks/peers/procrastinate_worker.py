@@ -1,4 +1,4 @@
-"""procrastinate doing what Pulse's worker does: a job an order, on a pool of its own.
+"""A procrastinate worker that splits orders: one job per order, on a separate pool.
 
 PULSE_DATABASE_URL=postgresql://... python -m benchmarks.peers.procrastinate_worker CONCURRENCY
 """
@@ -29,7 +29,7 @@ async def split(order_id: str) -> None:
 
 
 async def main(concurrency: int) -> None:
-    """Work, finished jobs deleted, as a queue should be kept small."""
+    """Run the worker. It deletes finished jobs, to keep the queue small."""
     async with app.open_async(), _orders:
         print("ready", flush=True)
         await app.run_worker_async(

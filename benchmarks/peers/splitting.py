@@ -1,4 +1,4 @@
-"""What a job of a peer does: the very split of Pulse, and its slices in one INSERT."""
+"""The job of a peer's worker: Pulse's split function, and one INSERT for the slices."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -49,7 +49,7 @@ UPDATE plain_orders SET state = 'COMPLETED', split_completed_at = clock_timestam
 
 
 async def split_and_store(connection: AsyncConnection[Any], order_id: str) -> None:
-    """One job: read the order, split it, store its slices and its state in one transaction."""
+    """Read the order, split it, and store its slices and state in one transaction."""
     async with connection.transaction(), connection.pipeline():
         cursor = await connection.execute(_SELECT_ORDER, (order_id,))
         row = await cursor.fetchone()

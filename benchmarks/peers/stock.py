@@ -1,4 +1,4 @@
-"""The `eventsourcing` library's own Postgres module on a database of the benchmark."""
+"""The `eventsourcing` library's Postgres module on a benchmark database."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 
 def stock_environment(conninfo: str, **more: str) -> dict[str, str]:
-    """The library's variables for that database."""
+    """The library's environment variables for that database."""
     found: dict[str, Any] = conninfo_to_dict(conninfo)
     return {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",

@@ -1,4 +1,4 @@
-"""Pulse's view as the library's own tutorial would build it: an event at a time."""
+"""Pulse's read model, built as in the eventsourcing library's tutorial: one event at a time."""
 
 import time
 from typing import Any
@@ -35,14 +35,14 @@ class _Stored(Application[UUID]):
 
 
 class _View(PostgresTrackingRecorder):
-    """Rows and position in one transaction an event."""
+    """Writes the rows and the position of each event in one transaction."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.sql_create_statements += [_CREATE_ORDERS.format(), _CREATE_SLICES.format()]
 
     def take(self, event: Any, tracking: Tracking) -> None:
-        """One event's rows."""
+        """Write the rows of one event."""
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, tracking)
             match event:
@@ -73,12 +73,12 @@ class _Stock(Projection[_View]):
     name = "stock"
 
     def process_event(self, domain_event: Any, tracking: Tracking) -> None:
-        """Hand it on."""
+        """Pass the event to the view."""
         self.view.take(domain_event, tracking)
 
 
 def project_all(conninfo: str, events: int) -> float:
-    """Run the library's runner over that log; events a second from its start on."""
+    """Run the library's projection runner over the log; returns the events per second."""
     env = stock_environment(conninfo, MAPPER_TOPIC="pulse.eventstore:EventMapper")
     begun = time.perf_counter()
     with ProjectionRunner(

@@ -1,4 +1,4 @@
--- wrk: each request is a GET of the next path in a file, one a line, round and round.
+-- wrk: each request is a GET of the next path in a file (one path per line), repeatedly.
 -- Arguments after `--`: (a prefix, unused) and the file.
 function init(args)
   paths = {}

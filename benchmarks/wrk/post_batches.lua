@@ -1,4 +1,4 @@
--- wrk: each request is a POST of a thousand orders, each under a key of its own.
+-- wrk: each request is a POST of a batch of 1,000 orders with new keys.
 -- Arguments after `--`: a prefix for the keys.
 local threads = 0
 

@@ -1,5 +1,5 @@
--- wrk: each request is a POST of an order under a key of its own.
--- Arguments after `--`: a prefix for the keys, and a bearer token if one is to be sent.
+-- wrk: each request is a POST of an order with a new key.
+-- Arguments after `--`: a prefix for the keys, and optionally a bearer token.
 local threads = 0
 
 function setup(thread)

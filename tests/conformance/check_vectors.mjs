@@ -1,14 +1,13 @@
 #!/usr/bin/env node
 /**
- * A second implementation of what docs/reference/conformance/README.md specifies, written from that page
- * alone, by somebody who had not seen the first one: SplitMix64,
- * splitter version 1, the refusals of order requests, the rules of a schedule, and the writing of
- * times. It computes every answer from the inputs of a case, and only then compares it with the
- * file.
+ * A second implementation of docs/reference/conformance/README.md, written from that page alone,
+ * without knowledge of the first implementation: SplitMix64, splitter version 1, the refusals of
+ * order requests, the rules of a schedule, and the format of times. It computes every answer from
+ * the inputs of a case, and then compares it with the file.
  *
  *   node check_vectors.mjs splitting-v1.json   checks every case; exit 0 only if all of them pass
- *   node check_vectors.mjs --derive < terms    reads one JSON object of terms a line, and prints
- *                                              one schedule a line
+ *   node check_vectors.mjs --derive < terms    reads one JSON object of terms per line, and prints
+ *                                              one schedule per line
  *
  * Node 18 or later, no dependencies.
  *
@@ -99,7 +98,7 @@ function parseTime(text) {
   if (match === null) return null;
   const [, seconds, fraction = '', zone] = match;
   const date = new Date(`${seconds}Z`);
-  // Date lets 30 February roll over into March; writing it again shows that.
+  // Date rolls 30 February over into March; formatting the result again detects that.
   if (Number.isNaN(date.getTime()) || date.toISOString().slice(0, 19) !== seconds) return null;
   const moment = new Date(`${seconds}${zone}`);
   return BigInt(moment.getTime()) * 1000n + BigInt(fraction.padEnd(6, '0'));
@@ -118,7 +117,7 @@ function formatTime(microseconds) {
 /** The terms of a case in the letters of the page. */
 function readTerms(terms) {
   const t0 = parseTime(terms.starts_at);
-  if (t0 === null) throw new Error(`starts_at is no UTC time: ${terms.starts_at}`);
+  if (t0 === null) throw new Error(`starts_at is not a UTC time: ${terms.starts_at}`);
   if (typeof terms.randomize !== 'boolean') throw new Error('randomize is not true or false');
   return {
     T: BigInt(terms.total_quantity),

@@ -1,7 +1,7 @@
-"""Conformance vectors: what any implementation of a splitter must answer, in any language.
+"""Conformance vectors: inputs and results that every implementation of a splitter must reproduce.
 
-The file is a function of this code alone, so writing it again (`make vectors`) changes nothing. Its
-format and the algorithm are in docs/reference/conformance/README.md.
+The file depends only on this code, so `make vectors` writes the same file again. Its format and the
+algorithm are in docs/reference/conformance/README.md.
 """
 
 import sys
@@ -37,12 +37,12 @@ _DURATIONS: Final = (1, 7, 60, 390, 1440)
 _STARTS_AT: Final = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 _DRAWN_CASES: Final = 260
 _DRAWN_SPLITS: Final = 30
-_MOST_SECONDS: Final = 4_000_000_000
+_MAX_SECONDS: Final = 4_000_000_000
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def vectors(splitter_version: int) -> Iterator[str]:
-    """The lines of the file for that splitter version: JSON, a case a line."""
+    """The lines of the file for that splitter version: JSON, one case per line."""
     parts: dict[str, list[Case]] = {
         "random": list(_random_cases()),
         "schedules": list(_schedule_cases(splitter_version)),
@@ -94,7 +94,7 @@ def _edge_terms() -> Iterator[SplitTerms]:
 
 
 def _drawn_terms() -> Iterator[SplitTerms]:
-    """Terms at random, from a stream of numbers of their own."""
+    """Random terms, from a fixed seed."""
     random = SplitMix64(20260302)
     for _ in range(_DRAWN_CASES):
         n = 2 + random.below(_DRAWN_SPLITS - 1)
@@ -106,7 +106,7 @@ def _drawn_terms() -> Iterator[SplitTerms]:
             randomize=random.below(8) > 0,
             seed=random.next(),
             starts_at=datetime(2000, 1, 1, tzinfo=UTC)
-            + timedelta(seconds=random.below(_MOST_SECONDS), microseconds=random.below(1_000_000)),
+            + timedelta(seconds=random.below(_MAX_SECONDS), microseconds=random.below(1_000_000)),
         )
 
 
@@ -121,7 +121,7 @@ _ORDER: Final[dict[str, Any]] = {
 
 
 def _accepted_order_cases() -> Iterator[Case]:
-    """Orders at the edge of what is accepted, and what they mean after defaults."""
+    """Orders with boundary values, and their values after defaults."""
     accepted: dict[str, Sequence[object]] = {
         "order_unique_key": ("k", "k" * 255, "\U0001f4c8" * 255, "~ \u00a0\u00e9"),
         "instrument": ("BSE:500325", "NSE:M&M", "NSE:BAJAJ-AUTO", "NSE:" + "A" * 46),
@@ -147,7 +147,7 @@ def _accepted(order: dict[str, Any]) -> Case:
 
 
 def _invalid_order_cases() -> Iterator[Case]:
-    """Orders that break one rule each; the rest of each order is in order."""
+    """Orders that break exactly one rule each."""
     for field in _ORDER:
         yield _refused({name: value for name, value in _ORDER.items() if name != field})
     for field in ("num_splits", "duration_minutes"):
@@ -196,7 +196,7 @@ def _refused(order: dict[str, Any]) -> Case:
 
 
 def _broken_schedule_cases(splitter_version: int) -> Iterator[Case]:
-    """Whole schedules with each rule broken in turn, to its very edge, and a few at once."""
+    """Schedules that break each rule by the smallest amount, and some that break several."""
     for randomize, (n, total) in product((False, True), ((5, 102), (8, 8))):
         terms = SplitTerms(
             total_quantity=total,
@@ -208,7 +208,7 @@ def _broken_schedule_cases(splitter_version: int) -> Iterator[Case]:
         )
         slices = split(terms, splitter_version)
         yield _broken(terms, slices)
-        for changed in (*_cut(slices), *(_spoilt(terms, slices, change) for change in _CHANGES)):
+        for changed in (*_cut(slices), *(_modified(terms, slices, change) for change in _CHANGES)):
             yield _broken(terms, changed)
 
 
@@ -247,21 +247,21 @@ _CHANGES: Final[tuple[dict[int, dict[str, Any]], ...]] = (
 )
 
 
-def _spoilt(
+def _modified(
     terms: SplitTerms, slices: Sequence[Slice], change: dict[int, dict[str, Any]]
 ) -> list[Slice]:
-    spoilt = list(slices)
-    for place, parts in change.items():
-        s = spoilt[place]
+    modified = list(slices)
+    for index, parts in change.items():
+        s = modified[index]
         at = s.scheduled_at
         if "offset" in parts:
             at = terms.starts_at + parts["offset"] * _MICROSECOND
-        spoilt[place] = Slice(
+        modified[index] = Slice(
             sequence_number=parts.get("sequence_number", s.sequence_number),
             quantity=parts.get("quantity", s.quantity) + parts.get("more", 0),
             scheduled_at=at.astimezone(parts.get("zone", UTC)),
         )
-    return spoilt
+    return modified
 
 
 def _broken(terms: SplitTerms, slices: Sequence[Slice]) -> Case:

@@ -1,4 +1,4 @@
-"""Reads what `mutmut run` found: enough is killed, and every survivor is explained in the docs."""
+"""Checks the results of `mutmut run`: enough mutants killed, every survivor explained."""
 
 import re
 import subprocess
@@ -11,30 +11,30 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "explanation" / "mutants.md"
 AT_LEAST: Final = 0.95
 
 _FOUND: Final = frozenset({"killed", "timeout", "segfault"})
-"""A change that makes the tests hang or crash is noticed, too."""
+"""A mutant that makes the tests hang or crash counts as found."""
 _RESULT: Final = re.compile(r"^\s+(\S+): (.+)$", re.MULTILINE)
 _EXPLAINED: Final = re.compile(r"^\| `(\S+__mutmut_\d+)` \|", re.MULTILINE)
 
 
 def faults_of(statuses: Mapping[str, str], explained: Iterable[str]) -> list[str]:
-    """What is wrong with such a result, in sentences; empty if nothing is.
+    """The faults of a result, as messages; empty if there is none.
 
-    `statuses` has mutmut's word for each mutant, `explained` the survivors that the page tells of.
+    `statuses` has mutmut's status of each mutant, `explained` the survivors that the page explains.
     """
     if not statuses:
-        return ["there are no results: did `mutmut run` end?"]
+        return ["no results: did `mutmut run` complete?"]
     survivors = {name for name, status in statuses.items() if status not in _FOUND}
     known = set(explained)
     faults = [f"{name} {statuses[name]}, unexplained" for name in sorted(survivors - known)]
-    faults += [f"{name} is explained and did not survive" for name in sorted(known - survivors)]
+    faults += [f"{name} is explained but did not survive" for name in sorted(known - survivors)]
     killed = 1 - len(survivors) / len(statuses)
     if killed < AT_LEAST:
-        faults.append(f"only {killed:.1%} killed, {AT_LEAST:.0%} is the least")
+        faults.append(f"only {killed:.1%} killed, at least {AT_LEAST:.0%} required")
     return faults
 
 
 def main() -> int:
-    """Print the count and every fault; 1 if there is one."""
+    """Print the count and every fault; returns 1 if there is a fault."""
     command = [str(Path(sys.executable).with_name("mutmut")), "results", "--all", "true"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     statuses = dict(_RESULT.findall(printed))

@@ -1,4 +1,4 @@
-"""Those outside: callers who place orders and ask again, and a reader of the log."""
+"""Clients of Pulse: callers that place orders and retry, and a reader of the log."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _TRACE = Trace(trace_id="t1", trace_source="caller", request_id="r1", request_source="caller")
-_ANYONE = Caller()
-_PATIENCE_SECONDS = 1.5
+_CALLER = Caller()
+_TIMEOUT_SECONDS = 1.5
 _READS = 2
 _READING_SECONDS = 0.2
 
 
 def requested(key: str, quantity: int, minutes: int) -> OrderSpec:
-    """An order of so many shares."""
+    """A request for an order."""
     return OrderSpec(
         order_unique_key=key,
         instrument="NSE:RELIANCE",
@@ -35,134 +35,139 @@ def requested(key: str, quantity: int, minutes: int) -> OrderSpec:
     )
 
 
-class PersistentCaller:
-    """Places one order, and asks again with the same key until it is told something certain."""
+class RetryingCaller:
+    """Places one order, and retries with the same key until the answer is definite."""
 
     def __init__(self, world: "World", name: str, order: OrderSpec, at: float) -> None:
-        self.told: Placed | OrderUniqueKeyTaken | None = None
+        self.answer: Placed | OrderUniqueKeyTaken | None = None
         self.order = order
         self._name = name
         self._world = world
-        self._asking: object = None
-        world.at(at, self._ask)
+        self._attempt: object = None
+        world.at(at, self._send)
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         process = self._world.any_process()
         if process is None:
-            self._world.after(0.1, self._ask)
+            self._world.after(0.1, self._send)
             return
-        asking = self._asking = object()
-        self._world.after(_PATIENCE_SECONDS, lambda: self._give_up(asking))
+        attempt = self._attempt = object()
+        self._world.after(_TIMEOUT_SECONDS, lambda: self._on_timeout(attempt))
         self._world.note(self._name, "place", f"{self.order.order_unique_key} at {process.name}")
-        process.loop.deliver(lambda: self._begin(process, asking))
+        process.loop.deliver(lambda: self._start(process, attempt))
 
-    def _begin(self, process: "Process", asking: object) -> None:
-        task = process.loop.create_task(process.orders.place(self.order, _ANYONE, _TRACE))
-        task.add_done_callback(lambda done: self._heard(done, asking))
+    def _start(self, process: "Process", attempt: object) -> None:
+        task = process.loop.create_task(process.orders.place(self.order, _CALLER, _TRACE))
+        task.add_done_callback(lambda done: self._on_done(done, attempt))
 
-    def _give_up(self, asking: object) -> None:
-        if self._asking is asking:
-            self._ask()
+    def _on_timeout(self, attempt: object) -> None:
+        if self._attempt is attempt:
+            self._send()
 
-    def _heard(self, done: "asyncio.Task[Placed]", asking: object) -> None:
-        if self._asking is not asking or self.told is not None:
+    def _on_done(self, done: "asyncio.Task[Placed]", attempt: object) -> None:
+        if self._attempt is not attempt or self.answer is not None:
             _ = done.cancelled() or done.exception()
             return
         try:
-            self.told = done.result()
+            self.answer = done.result()
         except OrderUniqueKeyTaken as taken:
-            self.told = taken
+            self.answer = taken
         except PulseError as error:
-            self._world.note(self._name, "place", f"is answered: {error}")
-            self._asking = None
-            self._world.after(self._world.random.random() * 0.2, self._ask)
+            self._world.note(self._name, "place", f"fails: {error}")
+            self._attempt = None
+            self._world.after(self._world.random.random() * 0.2, self._send)
             return
-        self._asking = None
-        self._world.note(self._name, "place", f"is answered: {self.told!r}")
+        self._attempt = None
+        self._world.note(self._name, "place", f"answered: {self.answer!r}")
         self._check()
 
     def _check(self) -> None:
-        """What was said is so, and was so when it was said."""
+        """Check the answer against the log."""
         orders = self._world.invariants.orders
-        told = self.told
-        if isinstance(told, Placed):
-            stands = orders.get(told.order_id)
-            require(stands is not None, f"{self._name} was told of {told}, which is not stored")
-            same = stands is not None and stands.spec == self.order
-            require(same, f"{self._name} was answered with another order: {stands}")
-            if told.created:
+        answer = self.answer
+        if isinstance(answer, Placed):
+            stored = orders.get(answer.order_id)
+            require(stored is not None, f"{self._name} got {answer}, which is not stored")
+            same = stored is not None and stored.spec == self.order
+            require(same, f"{self._name} was answered with another order: {stored}")
+            if answer.created:
                 self._world.acknowledge(self.order.order_unique_key, self._name)
-            OrderReader(self._world, told.order_id)
-        elif told is not None:
-            stands = orders.get(told.existing_order_id)
-            other = stands is not None and stands.spec != self.order
-            require(other, f"{self._name} was refused for what is its own: {stands}")
+            OrderReader(self._world, answer.order_id)
+        elif answer is not None:
+            stored = orders.get(answer.existing_order_id)
+            other = stored is not None and stored.spec != self.order
+            require(other, f"{self._name} was refused because of its own order: {stored}")
 
 
 class OrderReader:
-    """Asks for an accepted order now and then: it is there, and never older than it was."""
+    """Reads an accepted order several times: it exists, and its version never goes back."""
 
     def __init__(self, world: "World", order_id: UUID) -> None:
         self._world = world
         self._order_id = order_id
         self._version = 1
         for _ in range(_READS):
-            world.after(world.random.random() * _READING_SECONDS, self._ask)
+            world.after(world.random.random() * _READING_SECONDS, self._send)
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         process = self._world.any_process()
         if process is not None:
-            process.loop.deliver(lambda: self._begin(process, self._version))
+            process.loop.deliver(lambda: self._start(process, self._version))
 
-    def _begin(self, process: "Process", least: int) -> None:
-        task = process.loop.create_task(process.orders.order(self._order_id, _ANYONE))
-        task.add_done_callback(lambda done: self._heard(done, least))
+    def _start(self, process: "Process", least: int) -> None:
+        task = process.loop.create_task(process.orders.order(self._order_id, _CALLER))
+        task.add_done_callback(lambda done: self._on_done(done, least))
 
-    def _heard(self, done: "asyncio.Task[OrderView]", least: int) -> None:
+    def _on_done(self, done: "asyncio.Task[OrderView]", least: int) -> None:
         try:
             view = done.result()
         except DatabaseUnavailable:
             return
-        require(view.version >= least, f"{self._order_id} fell back to version {view.version}")
+        require(view.version >= least, f"{self._order_id} went back to version {view.version}")
         self._version = max(self._version, view.version)
-        stands = self._world.invariants.orders[self._order_id]
-        settled = view.version > 1
-        require(settled == (view.order_queue_status in {"COMPLETED", "FAILED"}), f"torn: {view}")
-        require(not settled or view.slices == stands.slices, f"other slices: {view}")
+        stored = self._world.invariants.orders[self._order_id]
+        has_outcome = view.version > 1
+        require(
+            has_outcome == (view.order_queue_status in {"COMPLETED", "FAILED"}),
+            f"inconsistent view: {view}",
+        )
+        require(not has_outcome or view.slices == stored.slices, f"wrong slices: {view}")
 
 
 class LogReader:
-    """Reads the log from a checkpoint on, and must see each event once, in order."""
+    """Reads the log from a checkpoint; it must see each event once, in order."""
 
     def __init__(self, world: "World") -> None:
         self.after = 0
         self.seen: list[int] = []
         self._world = world
-        self._asking: object = None
-        world.at(0.05, self._ask)
+        self._attempt: object = None
+        world.at(0.05, self._send)
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         process = self._world.any_process()
-        asking = self._asking = object()
-        self._world.after(_PATIENCE_SECONDS, lambda: self._give_up(asking))
+        attempt = self._attempt = object()
+        self._world.after(_TIMEOUT_SECONDS, lambda: self._on_timeout(attempt))
         if process is not None:
-            process.loop.deliver(lambda: self._begin(process, asking))
+            process.loop.deliver(lambda: self._start(process, attempt))
 
-    def _begin(self, process: "Process", asking: object) -> None:
+    def _start(self, process: "Process", attempt: object) -> None:
         limit = self._world.random.choice((1, 2, 100))
         reading = process.store.read_log_page(after=self.after, limit=limit)
-        process.loop.create_task(reading).add_done_callback(lambda done: self._heard(done, asking))
+        process.loop.create_task(reading).add_done_callback(
+            lambda done: self._on_done(done, attempt)
+        )
 
-    def _give_up(self, asking: object) -> None:
-        if self._asking is asking:
-            self._ask()
+    def _on_timeout(self, attempt: object) -> None:
+        if self._attempt is attempt:
+            self._send()
 
-    def _heard(self, done: "asyncio.Task[LogPage]", asking: object) -> None:
-        if self._asking is not asking:
+    def _on_done(self, done: "asyncio.Task[LogPage]", attempt: object) -> None:
+        if self._attempt is not attempt:
             _ = done.cancelled() or done.exception()
             return
-        self._asking = None
-        self._world.after(0.05 + self._world.random.random() * 0.3, self._ask)
+        self._attempt = None
+        self._world.after(0.05 + self._world.random.random() * 0.3, self._send)
         try:
             page: Any = done.result()
         except PulseError:

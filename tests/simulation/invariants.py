@@ -1,4 +1,4 @@
-"""What must never be, looked for at every append, every projection and at the end."""
+"""The invariants, checked at every append, at every projection and at the end."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -25,29 +25,32 @@ if TYPE_CHECKING:
 MAPPER = EventMapper()
 
 
-class InvariantBroken(AssertionError):
+class InvariantViolated(AssertionError):
     """An invariant does not hold."""
 
 
 class Invariants:
-    """The truth beside the server: every event from the moment it stands, every order's fold."""
+    """Checks the invariants against its own record of every event and every order's state."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self.log: list[tuple[int, Event]] = []
         self.orders: dict[UUID, Order] = {}
         self.first_claims: dict[UUID, datetime] = {}
-        self.unsettled = 0
+        self.open_orders = 0
 
     def claimed(self, order_id: UUID) -> None:
-        """An order's age counts from here, whatever becomes of the claim."""
+        """Record the order's first claim, from which its age counts."""
         self.first_claims.setdefault(order_id, self._world.server.now)
 
     def appended(self, record: RecordedEvent) -> None:
-        """No reader is past it; versions 1..n, one outcome, its derived schedule, its due age."""
+        """Check an append: position, version, one outcome, the derived schedule and the age."""
         event = MAPPER.event_of(record)
         projected = self._world.server.tables.position
-        require(record.position > projected, f"{record.position} is skipped: it is at {projected}")
+        require(
+            record.position > projected,
+            f"{record.position} is skipped: the projection is at {projected}",
+        )
         order_id, before = event.originator_id, self.orders.get(event.originator_id)
         require(
             event.originator_version == (1 if before is None else before.version + 1),
@@ -61,7 +64,7 @@ class Invariants:
             self._check_schedule(before, event)
         if isinstance(event, SlicesScheduled | TimedOut):
             self._check_age(event)
-        self.unsettled += 1 if isinstance(event, OrderCreated) else -1
+        self.open_orders += 1 if isinstance(event, OrderCreated) else -1
         self.orders[order_id] = evolve(before, event)
         self.log.append((record.position, event))
         self._world.note("log", type(event).__name__, f"of {order_id} at {record.position}")
@@ -69,17 +72,17 @@ class Invariants:
     def _check_schedule(self, order: Order, event: SlicesScheduled) -> None:
         require(
             event.slices == split(order.terms, order.splitter_version),
-            f"{order.id} has another schedule than its creation says",
+            f"{order.id} has a schedule that differs from the one its creation determines",
         )
         broken = broken_rules(order.terms, event.slices)
         require(not broken, f"{order.id} has a schedule that breaks {broken}")
 
     def _check_age(self, event: SlicesScheduled | TimedOut) -> None:
-        """No order times out too young; none is split under a claim made when it was too old."""
+        """No order times out too early, and none is split under a claim made after the timeout."""
         order_id, timeout = event.originator_id, timedelta(seconds=self._world.profile.timeout)
         first = self.first_claims.get(order_id)
         if first is None:
-            raise InvariantBroken(f"{order_id} has an outcome and was never claimed")
+            raise InvariantViolated(f"{order_id} has an outcome and was never claimed")
         if isinstance(event, TimedOut):
             age = self._world.server.now - first
             require(age >= timeout, f"{order_id} timed out at the age of {age}")
@@ -88,20 +91,20 @@ class Invariants:
             require(age <= timeout, f"{order_id} was claimed at the age of {age} and split")
 
     def projected(self, before: int, changes: Changes) -> None:
-        """Where the projection now stands, the view is the fold of the log up to there."""
+        """Check that the view equals the fold of the log up to the projection's position."""
         tables = self._world.server.tables
-        require(tables.position >= before, f"the projection fell back from {before}")
+        require(tables.position >= before, f"the projection went back from {before}")
         touched = {
             event.originator_id
             for position, event in self.log
             if before < position <= tables.position
         }
-        touched.update(changes.orders, changes.settled)
+        touched.update(changes.orders, changes.outcomes)
         for order_id in touched:
             self.check_view(order_id)
 
     def check_view(self, order_id: UUID) -> None:
-        """The row and the slices of one order are what its events up to the position make."""
+        """Check one order's row and slices against its events up to the position."""
         tables = self._world.server.tables
         order: Order | None = None
         position = created_position = 0
@@ -111,11 +114,11 @@ class Invariants:
                 created_position = created_position or place
         row = tables.orders.get(order_id)
         if order is None or row is None:
-            require(order is None and row is None, f"the view lacks {order_id}, or has it early")
+            require(order is None and row is None, f"the view lacks {order_id} or has it early")
             return
         expected = _columns(order) | {"position": position, "created_position": created_position}
         different = [name for name, value in expected.items() if row[name] != value]
-        require(not different, f"the view has {order_id} with another {different}: {row}")
+        require(not different, f"the view has {order_id} with a different {different}: {row}")
         is_pending = order_id in tables.pending
         require(is_pending == (order.state == "PENDING"), f"{order_id} is pending: {is_pending}")
         for number, s in enumerate(order.slices, 1):
@@ -123,20 +126,20 @@ class Invariants:
             require(found == (s.quantity, s.scheduled_at), f"slice {number} of {order_id}: {found}")
 
     def check_end(self) -> None:
-        """At rest: everything is projected, nothing is pending, every view is the fold."""
+        """Check the end: everything is projected, nothing is pending, the view equals the fold."""
         tables = self._world.server.tables
-        require(tables.orders.keys() == self.orders.keys(), "the view has other orders")
+        require(tables.orders.keys() == self.orders.keys(), "the view has different orders")
         slices = sum(len(order.slices) for order in self.orders.values())
-        require(len(tables.slices) == slices, f"{len(tables.slices)} slices for {slices}")
+        require(len(tables.slices) == slices, f"{len(tables.slices)} slices instead of {slices}")
         for order_id in self.orders:
             self.check_view(order_id)
         require(not tables.pending, f"orders are pending: {list(tables.pending)}")
 
 
-def require(holds: bool, otherwise: str) -> None:  # noqa: FBT001
-    """Raise InvariantBroken unless it holds."""
+def require(holds: bool, failure: str) -> None:  # noqa: FBT001
+    """Raise InvariantViolated unless the condition holds."""
     if not holds:
-        raise InvariantBroken(otherwise)
+        raise InvariantViolated(failure)
 
 
 def _columns(order: Order) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """An event loop for one simulated process: its tasks run in asyncio's order, on virtual time.
 
-Asyncio's own tasks, futures, timeouts and gathers run on it unchanged. What is ready runs at once
-and in no time; all that comes from outside (an answer, a timer, a crash) comes from the world.
+Asyncio's own tasks, futures, timeouts and gathers run on it unchanged. Ready callbacks take no
+virtual time. Every external event (an answer, a timer, a crash) comes from the world.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 
 class Timers(Protocol):
-    """Where virtual time comes from."""
+    """The source of virtual time."""
 
     now: float
 
-    def at(self, when: float, act: Callable[[], None]) -> None:
-        """Do this then."""
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Schedule an action at a virtual time."""
 
 
-class Ready:
-    """A callback that waits for its turn or its time."""
+class Handle:
+    """A scheduled callback, like `asyncio.Handle`."""
 
     __slots__ = ("args", "callback", "was_cancelled", "when_")
 
@@ -44,34 +44,34 @@ class Ready:
 
 
 class ProcessLoop:
-    """One process's loop: of asyncio's interface what Pulse's code and asyncio's own need.
+    """One process's event loop, with the part of asyncio's interface that Pulse and asyncio use.
 
-    Frozen, it keeps what comes; ended, it forgets everything. Its clock runs at a rate of its
-    own. Callbacks share one context.
+    While frozen it queues external events; once ended it drops them. Its clock runs at `rate`.
+    Callbacks share one context.
     """
 
     def __init__(self, timers: Timers, rate: float = 1.0) -> None:
         self._timers = timers
         self._rate = rate
         self._as_asyncio: Any = self
-        self._ready: deque[Ready] = deque()
+        self._ready: deque[Handle] = deque()
         self._tasks: list[asyncio.Task[Any]] = []
-        self._kept: list[Callable[[], None]] = []
+        self._deferred: list[Callable[[], None]] = []
         self.frozen = False
         self.ended = False
 
-    def deliver(self, act: Callable[[], None]) -> None:
-        """Let something from outside happen to the process, and run until it waits again."""
+    def deliver(self, action: Callable[[], None]) -> None:
+        """Deliver an external event and run until the process waits again."""
         if self.ended:
             return
         if self.frozen:
-            self._kept.append(act)
+            self._deferred.append(action)
             return
-        act()
+        action()
         self.run_ready()
 
     def run_ready(self) -> None:
-        """Run whatever can run."""
+        """Run all ready callbacks."""
         ready = self._ready
         asyncio._set_running_loop(self._as_asyncio)
         try:
@@ -83,17 +83,17 @@ class ProcessLoop:
             asyncio._set_running_loop(None)
 
     def thaw(self) -> None:
-        """Go on, late: everything that came meanwhile comes now."""
+        """Resume, and deliver the events that arrived while frozen."""
         self.frozen = False
-        kept, self._kept = self._kept, []
-        for act in kept:
-            self.deliver(act)
+        deferred, self._deferred = self._deferred, []
+        for action in deferred:
+            self.deliver(action)
 
     def end(self) -> None:
-        """The process is killed: no line of it runs any more, no `finally` has any effect."""
+        """Kill the process: no more of its code has an effect, not even in a `finally` block."""
         self.ended = True
         self._ready.clear()
-        self._kept.clear()
+        self._deferred.clear()
         for task in self._tasks:
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -109,8 +109,8 @@ class ProcessLoop:
         callback: Callable[..., Any],
         *args: Any,
         context: Context | None = None,  # noqa: ARG002
-    ) -> Ready:
-        handle = Ready(callback, args, 0.0)
+    ) -> Handle:
+        handle = Handle(callback, args, 0.0)
         if not self.ended:
             self._ready.append(handle)
         return handle
@@ -121,8 +121,8 @@ class ProcessLoop:
         callback: Callable[..., Any],
         *args: Any,
         context: Context | None = None,  # noqa: ARG002
-    ) -> Ready:
-        handle = Ready(callback, args, when)
+    ) -> Handle:
+        handle = Handle(callback, args, when)
         if not self.ended:
             self._timers.at(when / self._rate, lambda: self._fire(handle))
         return handle
@@ -133,10 +133,10 @@ class ProcessLoop:
         callback: Callable[..., Any],
         *args: Any,
         context: Context | None = None,  # noqa: ARG002
-    ) -> Ready:
+    ) -> Handle:
         return self.call_at(self.time() + delay, callback, *args)
 
-    def _fire(self, handle: Ready) -> None:
+    def _fire(self, handle: Handle) -> None:
         if not handle.was_cancelled:
             self.deliver(lambda: self._ready.append(handle))
 
@@ -164,4 +164,4 @@ class ProcessLoop:
         return self.ended
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Asyncio reports what nobody looked at when the collector finds it: no moment of ours."""
+        """Ignored: asyncio reports unretrieved exceptions at garbage collection, a random time."""

@@ -1,4 +1,4 @@
-"""The way between a process and the server: late, lossy, and silent about what it did."""
+"""The network between a process and the server: it delays and loses requests and replies."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,9 +18,9 @@ _SLOW_SECONDS = 0.6
 
 
 class Call:
-    """One statement (or pipeline) under way, and whom its answer is for."""
+    """One statement (or pipeline) in flight, and the future for its answer."""
 
-    __slots__ = ("fate", "future", "name", "session", "work")
+    __slots__ = ("fault", "future", "name", "session", "work")
 
     def __init__(
         self, session: Session, work: Callable[[], Any], name: str, future: "asyncio.Future[Any]"
@@ -29,14 +29,14 @@ class Call:
         self.work = work
         self.name = name
         self.future = future
-        self.fate = ""
+        self.fault = ""
 
 
-class FaultyNetwork:
-    """One process's network. Each call may be lost on the way there, on the way back, or be late.
+class SimulatedNetwork:
+    """One process's network. A request can be lost or late, and a reply can be lost.
 
-    A call that is late arrives after its process was told that the connection broke: as a packet
-    that was under way, or a backend that went on.
+    A late request arrives after its process has seen the connection break, like a packet in flight
+    or a backend that continues.
     """
 
     def __init__(self, world: "World", process: "Process") -> None:
@@ -55,27 +55,27 @@ class FaultyNetwork:
         future: asyncio.Future[T] = self._process.loop.create_future()
         if session not in self.sessions:
             self.sessions.append(session)
-        session.under_way += 1
-        fate = self._world.fate_of_call(self._process, name)
-        self._send(Call(session, work, name, future), fate)
+        session.in_flight += 1
+        fault = self._world.fault_of_call(self._process, name)
+        self._send(Call(session, work, name, future), fault)
         return await future
 
-    def _send(self, call: Call, fate: str) -> None:
+    def _send(self, call: Call, fault: str) -> None:
         world = self._world
-        if fate:
-            world.note(self.owner, call.name, f"FATE {fate}")
-        delay = self._delay(fate)
-        if fate == "lost_request":
-            call.session.under_way -= 1
+        if fault:
+            world.note(self.owner, call.name, f"FAULT {fault}")
+        delay = self._delay(fault)
+        if fault == "lost_request":
+            call.session.in_flight -= 1
             world.after(delay, lambda: self._break(call))
-        elif fate == "refused" and call.name != "ROLLBACK":  # that no server refuses
-            call.session.under_way -= 1
+        elif fault == "refused" and call.name != "ROLLBACK":  # a server never refuses ROLLBACK
+            call.session.in_flight -= 1
             world.after(delay, lambda: self._refuse(call))
-        elif fate == "late_request":
+        elif fault == "late_request":
             world.after(delay, lambda: self._break(call))
             world.after(delay + world.random.random() / 2, lambda: self._arrive(call))
         else:
-            call.fate = fate
+            call.fault = fault
             world.after(delay, lambda: self._arrive(call))
 
     def _refuse(self, call: Call) -> None:
@@ -84,15 +84,15 @@ class FaultyNetwork:
         refused = psycopg.errors.QueryCanceled("canceling statement due to lock timeout")
         self._answer(call, None, refused)
 
-    def _delay(self, fate: str = "") -> float:
+    def _delay(self, fault: str = "") -> float:
         seconds = self._world.random.random()
-        return seconds * (_SLOW_SECONDS if fate == "slow" else _FAST_SECONDS)
+        return seconds * (_SLOW_SECONDS if fault == "slow" else _FAST_SECONDS)
 
     def _arrive(self, call: Call) -> None:
-        """The server carries it out, at this moment and whole."""
+        """The server executes the call, atomically at this time."""
         world, session = self._world, call.session
         if self._process.loop.ended and world.random.random() < 0.5:
-            session.under_way -= 1
+            session.in_flight -= 1
             return
         answer, error = None, None
         try:
@@ -105,12 +105,12 @@ class FaultyNetwork:
             return
         except psycopg.Error as refused:
             error = refused
-        session.under_way -= 1
-        world.note(self.owner, call.name, world.told(answer, error))
-        if session.cut and not session.under_way:
+        session.in_flight -= 1
+        world.note(self.owner, call.name, world.describe(answer, error))
+        if session.cut and not session.in_flight:
             world.server.end(session)
-        delay = self._delay(call.fate)
-        if call.fate == "lost_reply":
+        delay = self._delay(call.fault)
+        if call.fault == "lost_reply":
             world.after(delay, lambda: self._break(call))
             return
         if session.changes is not None and delay > world.profile.idle_in_transaction:
@@ -118,9 +118,9 @@ class FaultyNetwork:
         world.after(delay, lambda: self._answer(call, answer, error))
 
     def end_idle(self, session: Session) -> None:
-        """The server ends a transaction from which nothing was heard."""
-        if session.changes is not None and not session.under_way:
-            self._world.note(self.owner, "transaction", "idle for too long: ended by the server")
+        """The server ends a session that was idle in transaction for too long."""
+        if session.changes is not None and not session.in_flight:
+            self._world.note(self.owner, "transaction", "idle for too long, ended by the server")
             self._world.server.end(session)
 
     def _answer(self, call: Call, answer: Any, error: psycopg.Error | None) -> None:
@@ -136,7 +136,7 @@ class FaultyNetwork:
 
     def _break(self, call: Call) -> None:
         call.session.cut = True
-        if not call.session.under_way:
+        if not call.session.in_flight:
             self._world.server.end(call.session)
         lost = psycopg.OperationalError("server closed the connection unexpectedly")
         self._answer(call, None, lost)

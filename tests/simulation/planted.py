@@ -1,4 +1,4 @@
-"""What may be planted, to show that the simulation finds it. Nothing is, unless a test asks."""
+"""Extension points for planted bugs, with which tests show that the simulation finds them."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 class Planted:
-    """Pulse as it is; a bug is a subclass that changes one of these."""
+    """No bug. A planted bug is a subclass that overrides one of these."""
 
     worker: type[SplittingWorker] = SplittingWorker
     projector: type[Projector] = Projector
     log_type: type[MemoryLog] = MemoryLog
 
     def __enter__(self) -> None:
-        """Plant it."""
+        """Apply the bug's patch, if it has one."""
 
     def __exit__(self, *_: object) -> None:
-        """Take it out again."""
+        """Undo the patch."""
 
     def server(self, world: "World") -> Server:
         """The server of this schedule."""
         return Server(lambda: world.now, world.invariants, self.log_type)
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002 - for bugs
-        """What its statements do."""
+        """The implementations of its statements."""
         return STATEMENTS
 
 

@@ -1,4 +1,4 @@
-"""Bugs to plant: each a fault that somebody could make, and none that the simulation may miss."""
+"""Plausible bugs to plant; the simulation must find each of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 _OFTEN = 0.3
-_A_WHILE_SECONDS = 0.02
+_MAX_DELAY_SECONDS = 0.02
 
 
-def instead_of(original: Statement, planted: Statement) -> Mapping[str, Statement]:
-    """The statements, with one of them exchanged."""
+def with_replaced(original: Statement, planted: Statement) -> Mapping[str, Statement]:
+    """The statements, with one of them replaced."""
     return {text: planted if s is original else s for text, s in STATEMENTS.items()}
 
 
 class DoubleSplit(Planted):
-    """The log does not keep version 2 unique: a late worker's schedule stands beside another's."""
+    """The log does not keep version 2 unique, so two workers' schedules can both be stored."""
 
     class Log(MemoryLog):
         def is_taken(self, key: Key) -> bool:
@@ -41,7 +41,7 @@ class DoubleSplit(Planted):
 
 
 class OutOfOrder(Planted):
-    """Appends do not hold the lock: an id is taken at once, and visible only after a while."""
+    """Appends do not hold the lock, so an event becomes visible some time after taking its id."""
 
     class Log(MemoryLog):
         def after(self, position: int, limit: int) -> list[RecordedEvent]:
@@ -68,17 +68,17 @@ class OutOfOrder(Planted):
             if world.random.random() < _OFTEN:
                 first_ids[first_event] = log.next_id
                 log.skip_ids(len(parameters[0]))
-                raise Later(world.random.random() * _A_WHILE_SECONDS)
+                raise Later(world.random.random() * _MAX_DELAY_SECONDS)
             return append(server, session, parameters)
 
         append = statements.append_events
-        return instead_of(append, append_events)
+        return with_replaced(append, append_events)
 
 
 class PositionBeforeRows(Planted):
-    """The projector records its new position in a transaction of its own, before the rows."""
+    """The projector commits its new position in a separate transaction, before the rows."""
 
-    class HastyProjector(Projector):
+    class EarlyProjector(Projector):
         def __init__(
             self,
             database: Database,
@@ -108,22 +108,22 @@ class PositionBeforeRows(Planted):
             self.on_advance()
             return Projected(records[-1].position, len(records), 0)
 
-    projector = HastyProjector
+    projector = EarlyProjector
 
 
 class PositionNotLocked(Planted):
-    """Two projectors may be at one batch at once."""
+    """Two projectors can process the same batch concurrently."""
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
         def try_lock_position(server: Server, session: Session, _: Any) -> Result:
             server.begin(session)
             return Result([(server.tables.position, bool(server.tables.parked))])
 
-        return instead_of(statements.try_lock_position, try_lock_position)
+        return with_replaced(statements.try_lock_position, try_lock_position)
 
 
 class FastMonitor(Planted):
-    """The monitor goes by its own clock, which is 0.1 s fast, and not by the database's."""
+    """The monitor uses its own clock, which is 0.1 s fast, instead of the database's."""
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
         def select_overdue_claims(server: Server, session: Session, parameters: Any) -> Result:
@@ -131,21 +131,21 @@ class FastMonitor(Planted):
             parameters = (timeout_seconds - 0.1, *others)
             return statements.select_overdue_claims(server, session, parameters)
 
-        return instead_of(statements.select_overdue_claims, select_overdue_claims)
+        return with_replaced(statements.select_overdue_claims, select_overdue_claims)
 
 
-class SplitsTheOverdue(Planted):
-    """A worker splits whatever it is given, however old the order is."""
+class SplitsOverdueOrders(Planted):
+    """A worker splits an order of any age."""
 
-    class KeenWorker(SplittingWorker):
+    class UnlimitedWorker(SplittingWorker):
         def __init__(self, *parts: Any, **settings: Any) -> None:
             super().__init__(*parts, **{**settings, "timeout_seconds": float("inf")})
 
-    worker = KeenWorker
+    worker = UnlimitedWorker
 
 
-class AgeFromTheLastClaim(Planted):
-    """A claim that was handed back forgets when the order was first claimed."""
+class AgeFromLastClaim(Planted):
+    """A released claim loses the time of the first claim."""
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
         def claim_orders(server: Server, session: Session, parameters: Any) -> Result:
@@ -154,18 +154,18 @@ class AgeFromTheLastClaim(Planted):
                     pending.first_claimed_at = None
             return statements.claim_orders(server, session, parameters)
 
-        return instead_of(statements.claim_orders, claim_orders)
+        return with_replaced(statements.claim_orders, claim_orders)
 
 
-class LostReplyTakenForOwn(Planted):
-    """After a lost reply whatever is stored under the key is taken for one's own append."""
+class LostReplyAssumedOwn(Planted):
+    """After a lost reply any event stored under the key is assumed to be this process's append."""
 
     def __enter__(self) -> None:
-        def stands(pending: PendingAppend, stored: dict[Key, Sequence[Any]]) -> Positions | None:
+        def stored(pending: PendingAppend, stored: dict[Key, Sequence[Any]]) -> Positions | None:
             rows = [stored.get(key) for key in pending.keys]
             return tuple(row[0] for row in rows if row is not None) if all(rows) else None
 
-        self._patch = patch.object(appender, "stored_as_sent", stands)
+        self._patch = patch.object(appender, "stored_as_sent", stored)
         self._patch.start()
 
     def __exit__(self, *_: object) -> None:

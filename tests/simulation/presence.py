@@ -1,4 +1,4 @@
-"""A worker's presence: held by the server for as long as it hears of the process."""
+"""A worker's presence lock: the server holds it while the process is connected."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
     from tests.simulation.world import World
 
-_AGAIN_SECONDS = 0.05
+_RETRY_SECONDS = 0.05
 
 
 class SimulatedPresence:
-    """What `Presence` promises, without its connection: `held` may be believed for too long."""
+    """Simulates `Presence` without its connection. `held` may stay true after the lock is lost."""
 
     def __init__(self, world: "World", process: "Process") -> None:
         self.held = False
@@ -23,9 +23,9 @@ class SimulatedPresence:
         self._changed = WakeUp()
 
     async def run(self) -> None:
-        """Be present until the process ends, again whenever the server dropped it."""
+        """Hold the lock until the process ends; take it again after the server dropped it."""
         while True:
-            await asyncio.sleep(self._world.random.random() * _AGAIN_SECONDS)
+            await asyncio.sleep(self._world.random.random() * _RETRY_SECONDS)
             self._world.server.present.add(self._name)
             self._world.note(self._process.name, "presence", f"held as {self._name}")
             self.held = True
@@ -34,7 +34,7 @@ class SimulatedPresence:
             self.held = False
 
     def rename(self, worker: str) -> None:
-        """Be present under that name; the server hears some time later that the old one is gone."""
+        """Hold the lock under a new name; the server releases the old one some time later."""
         former, self._name = self._name, worker
         self.held = False
         present = self._world.server.present
@@ -42,7 +42,7 @@ class SimulatedPresence:
         self._changed.set()
 
     def drop(self) -> None:
-        """The server ended the session: its lock is gone now, the process hears of it later."""
+        """The server ended the session: the lock is released now, the process notices later."""
         if self._name in self._world.server.present:
             self._world.server.present.discard(self._name)
             self._world.note(self._process.name, "presence", "dropped by the server")

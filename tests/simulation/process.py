@@ -1,4 +1,4 @@
-"""One simulated process: Pulse's own parts, wired as its node wires them, on a faulty network."""
+"""One simulated process: Pulse's components, composed as in production, on a faulty network."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -16,35 +16,35 @@ from pulse.workers.timeouts import TimeoutMonitor
 from tests.simulation.loop import ProcessLoop
 from tests.simulation.memory.connection import MemoryDatabase
 from tests.simulation.memory.server import EPOCH
-from tests.simulation.network import FaultyNetwork
+from tests.simulation.network import SimulatedNetwork
 from tests.simulation.presence import SimulatedPresence
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
-_MOST_DRIFT = 0.05
-_MOST_OFFSET_SECONDS = 0.1
+_MAX_DRIFT = 0.05
+_MAX_OFFSET_SECONDS = 0.1
 
 
 class Process:
-    """API, projector, orphan check and, if it `works`, a splitting worker and a monitor.
+    """API, projector, orphan check and, with `has_workers`, splitting worker and timeout monitor.
 
-    Its clock is off by some tenths of a second and runs at a rate of its own: nothing but what it
-    records of itself may depend on that.
+    Its clock is off by up to 0.1 s and drifts by up to 5 %. Only the timestamps it records may
+    depend on that.
     """
 
-    def __init__(self, world: "World", name: str, *, works: bool) -> None:
+    def __init__(self, world: "World", name: str, *, has_workers: bool) -> None:
         self.name = name
-        self.works = works
-        self.loop = ProcessLoop(world, rate=_within(world, 1.0, _MOST_DRIFT))
+        self.has_workers = has_workers
+        self.loop = ProcessLoop(world, rate=_random_within(world, 1.0, _MAX_DRIFT))
         self.log_advanced, self.queue_advanced = WakeUp(), WakeUp()
-        self.wire = FaultyNetwork(world, self)
+        self.network = SimulatedNetwork(world, self)
         self.presence = SimulatedPresence(world, self)
         self._world = world
-        self._offset = timedelta(seconds=_within(world, 0.0, _MOST_OFFSET_SECONDS))
+        self._offset = timedelta(seconds=_random_within(world, 0.0, _MAX_OFFSET_SECONDS))
         self.stopping = False
-        self._database = MemoryDatabase(world.server, self.wire, world.statements)
+        self._database = MemoryDatabase(world.server, self.network, world.statements)
         self._origin = Origin(name)
         profile = world.profile
         self.store = EventStore(
@@ -65,9 +65,9 @@ class Process:
         )
 
     def start(self) -> None:
-        """Bring it to life."""
+        """Start its loops."""
         self._loops = [self._projector_loop(), self._orphans_loop()]
-        if self.works:
+        if self.has_workers:
             self._loops += [self._timeouts_loop(), self._splitting_loop()]
             self._serve(self.presence.run())
         self._appending = self._serve(self.store.appender.run())
@@ -80,7 +80,7 @@ class Process:
         return task
 
     async def stop(self) -> None:
-        """As SIGTERM: each loop finishes its step, then what waits to be appended is written."""
+        """Stop as on SIGTERM: each loop finishes its step, then queued appends are written."""
         for loop in reversed(self._loops):
             loop.stop()
         await asyncio.wait(self._looping)
@@ -135,5 +135,5 @@ class Process:
         return Loop(worker, wake_up=self.queue_advanced, poll_seconds=profile.poll)
 
 
-def _within(world: "World", middle: float, most: float) -> float:
-    return middle + most * (2 * world.random.random() - 1)
+def _random_within(world: "World", center: float, radius: float) -> float:
+    return center + radius * (2 * world.random.random() - 1)

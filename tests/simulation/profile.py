@@ -1,4 +1,4 @@
-"""What a seed is about: how many of each, which faults, how often, which limits."""
+"""The random parameters of a schedule: numbers of processes and orders, limits, and faults."""
 
 from random import Random
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 import msgspec
 
 QUIET_SECONDS: Final = 60.0
-"""Once faults are over everything must have come to rest within this, by the database's clock."""
+"""Once faults are over, all work must be done within this time of the database's clock."""
 
 
-AWAITS: Final = (
+CALLS: Final = (
     *("append_events", "append_events", "append_events", "append_events"),
     *("select_streams", "select_streams", "select_streams"),
     *("claim_orders", "claim_orders", "try_lock_position", "COMMIT"),
@@ -17,30 +17,30 @@ AWAITS: Final = (
     *("release_orphans", "release_orphans", "release_claims", "advance_position"),
     *("apply_outcomes", "copy_slices"),
 )
-"""Where a process waits for the server: the name of what it waits for, the riskier the oftener."""
+"""The calls at which a planned fault can occur; riskier calls are listed more often."""
 
-FATES: Final = ("lost_request", "late_request", "refused", "lost_reply", "slow")
-"""What may become of a call: lost or late on its way, refused, its reply lost, or all slow."""
+CALL_FAULTS: Final = ("lost_request", "late_request", "refused", "lost_reply", "slow")
+"""The faults of a single call."""
 
 _KINDS: Final = (
     *("crash", "crash", "freeze", "freeze", "stop", "server"),
-    *(*FATES, "slow"),
+    *(*CALL_FAULTS, "slow"),
 )
 
 
-class Strike(msgspec.Struct, frozen=True):
-    """What happens when some process waits for this the n-th time.
+class PlannedFault(msgspec.Struct, frozen=True):
+    """A fault at the n-th call of this name, by any process.
 
-    A crash, a freeze or a clean stop of it, a crash of the server, or a fault of this very call.
+    `kind`: a crash, freeze or clean stop of the process, a crash of the server, or a call fault.
     """
 
     kind: str
-    await_: str
+    call: str
     nth: int
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
-    """How likely each fault is of a call, and what strikes at which."""
+    """The probability of each call fault, and the planned faults."""
 
     lost_request: float = 0.0
     lost_reply: float = 0.0
@@ -48,11 +48,11 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     refused: float = 0.0
     slow: float = 0.0
     lost_wake_up: float = 0.0
-    strikes: tuple[Strike, ...] = ()
+    planned_faults: tuple[PlannedFault, ...] = ()
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """Times are seconds, all of them a tenth or less of the real ones, in the same proportions."""
+    """The parameters of a schedule. Times are seconds, a tenth of the real ones or less."""
 
     orders: int
     callers: int
@@ -71,7 +71,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def draw(random: Random) -> Profile:
-    """A profile: of the kinds of faults, each seed has some and not the others."""
+    """A random profile; each seed has only some kinds of faults."""
     some = random.random
 
     def maybe(most: float, often: float = 0.25) -> float:
@@ -84,7 +84,7 @@ def draw(random: Random) -> Profile:
         refused=maybe(0.10),
         slow=maybe(0.3),
         lost_wake_up=some() if some() < 0.5 else 0.0,
-        strikes=tuple(_strike(random) for _ in range(random.choice((1, 2, 3, 4)))),
+        planned_faults=tuple(_planned_fault(random) for _ in range(random.choice((1, 2, 3, 4)))),
     )
     return Profile(
         orders=random.choice((1, 1, 1, 2, 3)),
@@ -100,5 +100,5 @@ def draw(random: Random) -> Profile:
     )
 
 
-def _strike(random: Random) -> Strike:
-    return Strike(random.choice(_KINDS), random.choice(AWAITS), random.choice((1, 1, 2, 2, 3)))
+def _planned_fault(random: Random) -> PlannedFault:
+    return PlannedFault(random.choice(_KINDS), random.choice(CALLS), random.choice((1, 1, 2, 2, 3)))

@@ -1,4 +1,4 @@
-"""Run a schedule, or many."""
+"""Runs the schedule of a seed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +12,16 @@ import structlog
 
 from pulse import retry
 from pulse.application import origin
-from tests.simulation.invariants import InvariantBroken
+from tests.simulation.invariants import InvariantViolated
 from tests.simulation.planted import NOTHING, Planted
 from tests.simulation.world import World
 
 
-class Ran:
-    """How one schedule went: `fault` is the invariant that broke, None if all held."""
+class ScheduleResult:
+    """The result of one schedule. `fault` is the violated invariant, or None.
+
+    `fingerprint` is equal for two runs if they stored the same bytes in the same steps.
+    """
 
     __slots__ = ("fault", "fingerprint", "orders", "seconds", "seed", "steps")
 
@@ -32,27 +35,29 @@ class Ran:
         self.fingerprint = sha256(stored + repr((world.steps, world.now)).encode()).hexdigest()
 
 
-def simulate(seed: int, planted: Planted = NOTHING, trace: list[str] | None = None) -> Ran:
-    """Run the schedule of this seed; with a trace, every step is written into it."""
+def simulate(
+    seed: int, planted: Planted = NOTHING, trace: list[str] | None = None
+) -> ScheduleResult:
+    """Run the schedule of this seed; append every step to `trace`, if given."""
     world = World(seed, planted, trace)
     with _seeded(world, seed), planted:
         try:
             world.run()
-        except (InvariantBroken, AssertionError) as broken:
+        except (InvariantViolated, AssertionError) as broken:
             world.note("BROKEN", "", str(broken))
-            return Ran(world, seed, str(broken))
-    return Ran(world, seed, None)
+            return ScheduleResult(world, seed, str(broken))
+    return ScheduleResult(world, seed, None)
 
 
 @contextmanager
 def _seeded(world: World, seed: int) -> Iterator[None]:
-    """Ids and split seeds are the seed's too, so that a replay writes the very same bytes."""
+    """Derive ids and split seeds from the seed, so that a replay writes the same bytes."""
     ids = Random(seed)
     system = SimpleNamespace(urandom=ids.randbytes)
     clock = SimpleNamespace(time=lambda: world.now)
     before = structlog.get_config()
     structlog.configure(
-        processors=[_listener(world)],
+        processors=[_log_processor(world)],
         wrapper_class=structlog.make_filtering_bound_logger(0 if world.trace is not None else 40),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
@@ -69,8 +74,8 @@ def _seeded(world: World, seed: int) -> Iterator[None]:
         structlog.configure(**before)
 
 
-def _listener(world: World) -> Any:
-    def hear(_: object, level: str, event: dict[str, Any]) -> str:
+def _log_processor(world: World) -> Any:
+    def process(_: object, level: str, event: dict[str, Any]) -> str:
         name = event.pop("event")
         error = event.pop("exc_info", None)
         world.note("  log", str(name), " ".join(f"{k}={v}" for k, v in event.items()))
@@ -78,4 +83,4 @@ def _listener(world: World) -> Any:
             world.errors.append(f"{name} {event} {error!r}")
         return ""
 
-    return hear
+    return process

@@ -1,4 +1,4 @@
-"""The log in memory passes Pulse's own tests of appending, those that need no network between."""
+"""The in-memory log passes Pulse's append tests, except those that need a network."""
 
 import pytest
 
@@ -49,15 +49,19 @@ __all__ = [
     "test_who_followed_several_events_that_were_refused_may_have_their_versions",
 ]
 
-_STANDING = "SELECT originator_id, originator_version, notification_id, state FROM stored_events"
+_SELECT_EVENTS = (
+    "SELECT originator_id, originator_version, notification_id, state FROM stored_events"
+)
 
 
-def _standing(server: Server, _: Session, __: object) -> Result:
+def _select_events(server: Server, _: Session, __: object) -> Result:
     rows = server.log.rows
     return Result([(r.originator_id, r.originator_version, r.position, r.state) for r in rows])
 
 
 @pytest.fixture
 def database() -> MemoryDatabase:
-    """What those tests take for a Postgres of their own."""
-    return MemoryDatabase(Server(lambda: 0.0), statements=STATEMENTS | {_STANDING: _standing})
+    """Replaces the Postgres database of the imported tests."""
+    return MemoryDatabase(
+        Server(lambda: 0.0), statements=STATEMENTS | {_SELECT_EVENTS: _select_events}
+    )

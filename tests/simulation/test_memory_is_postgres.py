@@ -1,4 +1,4 @@
-"""The statements in memory do what the SQL does: the same doings on both, the same outcome."""
+"""The in-memory statements behave like the SQL: the same actions on both have the same results."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -21,12 +21,12 @@ from tests.support.log import nothing, running_store
 from tests.support.read_model import projector, queue
 from tests.support.splitting import claims_of
 
-_DOINGS = 60
+_ACTIONS = 60
 _WORKERS = ("w1", "w2")
 
 
 class Side:
-    """Pulse's own code on one of the two."""
+    """Pulse's code on one of the two databases."""
 
     def __init__(self, database: Database, store: EventStore) -> None:
         self.database = database
@@ -61,7 +61,7 @@ class Side:
 
 
 async def claims_on(side: Side) -> dict[UUID, tuple[str | None, bool]]:
-    """Who holds what, and whether for the first time."""
+    """The claims: who holds each order, and whether this is its first claim."""
     if isinstance(side.database, MemoryDatabase):
         return {
             order_id: (row.claimed_by, row.claimed_at == row.first_claimed_at)
@@ -95,11 +95,11 @@ async def queue_on(side: Side) -> dict[UUID, tuple[Any, ...]]:
     }
 
 
-Doing = Callable[[Side], Awaitable[Any]]
+Action = Callable[[Side], Awaitable[Any]]
 
 
-def next_doing(random: Random, orders: list[OrderCreated]) -> Doing:
-    """What either side does next; the same for both."""
+def next_action(random: Random, orders: list[OrderCreated]) -> Action:
+    """A random action, which both sides execute."""
     worker, few = random.choice(_WORKERS), random.randint(1, 3)
     timeout_seconds = random.choice((0.0, 300.0))
     some = random.sample(orders, min(few, len(orders)))
@@ -117,7 +117,7 @@ def next_doing(random: Random, orders: list[OrderCreated]) -> Doing:
     if kind == "project":
         return lambda side: side.project(few)
     ids = [order.originator_id for order in some]
-    backs: tuple[Doing, ...] = (
+    backs: tuple[Action, ...] = (
         lambda side: side.release(worker, ids),
         lambda side: side.release_orphans(timeout_seconds),
         lambda side: side.overdue(timeout_seconds),
@@ -126,14 +126,14 @@ def next_doing(random: Random, orders: list[OrderCreated]) -> Doing:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_the_same_doings_have_the_same_outcome(database: Database, seed: int) -> None:
+async def test_the_same_actions_have_the_same_results(database: Database, seed: int) -> None:
     random, orders = Random(seed), list[OrderCreated]()
     memory = MemoryDatabase(Server(time.monotonic))
     async with running_store(database) as real_store, running_store(memory) as memory_store:
         real, simulated = Side(database, real_store), Side(memory, memory_store)
-        for number in range(_DOINGS):
-            doing = next_doing(random, orders)
-            assert await doing(real) == await doing(simulated), number
+        for number in range(_ACTIONS):
+            action = next_action(random, orders)
+            assert await action(real) == await action(simulated), number
             assert await claims_on(real) == await claims_on(simulated), number
             assert await queue_on(real) == await queue_on(simulated), number
     assert len(orders) > 5

@@ -1,4 +1,4 @@
-"""The log in memory passes the library's recorder test cases, as Pulse's event store on it does."""
+"""Pulse's event store on the in-memory log passes the eventsourcing library's recorder tests."""
 
 from collections.abc import Iterator
 from typing import Any

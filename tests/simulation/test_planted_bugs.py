@@ -1,19 +1,19 @@
-"""The simulation finds what is planted, within so many seeds; a failing seed fails again."""
+"""The simulation finds each planted bug within a number of seeds; a failing seed fails again."""
 
 import pytest
 
 from tests.simulation.planted import Planted
 from tests.simulation.planted_bugs import (
-    AgeFromTheLastClaim,
+    AgeFromLastClaim,
     DoubleSplit,
     FastMonitor,
-    LostReplyTakenForOwn,
+    LostReplyAssumedOwn,
     OutOfOrder,
     PositionBeforeRows,
     PositionNotLocked,
-    SplitsTheOverdue,
+    SplitsOverdueOrders,
 )
-from tests.simulation.simulate import Ran, simulate
+from tests.simulation.simulate import ScheduleResult, simulate
 
 pytestmark = pytest.mark.simulation
 
@@ -21,15 +21,15 @@ FOUND_WITHIN = [
     (DoubleSplit, 1500, "follows 2"),
     (OutOfOrder, 1000, "is skipped|the view|a reader saw"),
     (PositionBeforeRows, 10, "the view lacks"),
-    (PositionNotLocked, 500, "order_parked|fell back"),
+    (PositionNotLocked, 500, "order_parked|went back"),
     (FastMonitor, 1500, "timed out at the age of"),
-    (SplitsTheOverdue, 1000, "was claimed at the age of .* and split"),
-    (AgeFromTheLastClaim, 1000, "was claimed at the age of .* and split"),
-    (LostReplyTakenForOwn, 300, "both created|answered with another order"),
+    (SplitsOverdueOrders, 1000, "was claimed at the age of .* and split"),
+    (AgeFromLastClaim, 1000, "was claimed at the age of .* and split"),
+    (LostReplyAssumedOwn, 300, "both created|answered with another order"),
 ]
 
 
-def first_broken(planted: type[Planted], seeds: int) -> Ran | None:
+def first_broken(planted: type[Planted], seeds: int) -> ScheduleResult | None:
     return next((ran for n in range(seeds) if (ran := simulate(n, planted())).fault), None)
 
 
@@ -43,7 +43,7 @@ def test_a_planted_bug_is_found(planted: type[Planted], seeds: int, fault: str) 
         raise AssertionError(found.fault)
 
 
-def test_a_failing_seed_fails_again_and_tells_how_it_came_to_it() -> None:
+def test_a_failing_seed_fails_again_with_the_same_trace() -> None:
     found = first_broken(DoubleSplit, 1500)
     assert found is not None
     first, second = list[str](), list[str]()

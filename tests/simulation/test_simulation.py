@@ -1,4 +1,4 @@
-"""The real worker, projector and monitor, interleaved and crashed: no invariant ever breaks."""
+"""The real worker, projector and monitor, interleaved and crashed: every invariant holds."""
 
 import subprocess
 import sys
@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.simulate import Ran, simulate
+from tests.simulation.simulate import ScheduleResult, simulate
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.simulation
 
 SCHEDULES = 700
-WHERE_IT_HURTS = (
+REQUIRED_EVENTS = (
     "CRASH",
     "FREEZE",
     "STOP",
@@ -30,27 +30,29 @@ WHERE_IT_HURTS = (
 
 
 @pytest.fixture(scope="module")
-def schedules() -> tuple[list[Ran], Counter[str]]:
-    """The first so many seeds, and how often something happened in them."""
-    ran: list[Ran] = []
+def schedules() -> tuple[list[ScheduleResult], Counter[str]]:
+    """The results of the first seeds, and in how many of them each required event occurred."""
+    ran: list[ScheduleResult] = []
     happened: Counter[str] = Counter()
     for seed in range(SCHEDULES):
         trace: list[str] = []
         ran.append(simulate(seed, trace=trace))
-        told = "\n".join(trace)
-        happened.update(what for what in WHERE_IT_HURTS if what in told)
+        output = "\n".join(trace)
+        happened.update(what for what in REQUIRED_EVENTS if what in output)
     return ran, happened
 
 
 def test_every_invariant_holds_in_every_schedule(
-    schedules: tuple[list[Ran], Counter[str]],
+    schedules: tuple[list[ScheduleResult], Counter[str]],
 ) -> None:
     broken = [f"make simulate SEED={ran.seed}: {ran.fault}" for ran in schedules[0] if ran.fault]
     assert broken == []
 
 
-def test_the_schedules_go_where_it_hurts(schedules: tuple[list[Ran], Counter[str]]) -> None:
-    assert [what for what in WHERE_IT_HURTS if not schedules[1][what]] == []
+def test_the_schedules_contain_every_required_event(
+    schedules: tuple[list[ScheduleResult], Counter[str]],
+) -> None:
+    assert [what for what in REQUIRED_EVENTS if not schedules[1][what]] == []
 
 
 def test_a_seed_replays_exactly() -> None:
@@ -62,10 +64,10 @@ def test_a_seed_replays_exactly() -> None:
 
 
 def test_a_seed_replays_exactly_in_another_process() -> None:
-    here: list[str] = []
-    fingerprint = simulate(7, trace=here).fingerprint
+    expected: list[str] = []
+    fingerprint = simulate(7, trace=expected).fingerprint
     for hash_seed in ("1", "2"):
-        told = subprocess.run(
+        lines = subprocess.run(
             [sys.executable, "-m", "tests.simulation", "--seed", "7"],
             cwd=ROOT,
             env={"PYTHONHASHSEED": hash_seed},
@@ -74,8 +76,8 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
             timeout=60,
             check=True,
         ).stdout.splitlines()
-        assert told[:-1] == here
-        assert told[-1].endswith(fingerprint)
+        assert lines[:-1] == expected
+        assert lines[-1].endswith(fingerprint)
 
 
 def test_two_seeds_differ() -> None:

@@ -1,4 +1,4 @@
-"""One schedule: a seed's processes, callers and faults on one server, on virtual time."""
+"""One schedule: the processes, callers and faults of a seed, on one server and virtual time."""
 
 import asyncio
 import heapq
@@ -6,35 +6,35 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.callers import LogReader, PersistentCaller, requested
-from tests.simulation.invariants import InvariantBroken, Invariants, require
+from tests.simulation.callers import LogReader, RetryingCaller, requested
+from tests.simulation.invariants import Invariants, InvariantViolated, require
 from tests.simulation.memory.server import Result
-from tests.simulation.outages import OUTAGES
 from tests.simulation.process import Process
-from tests.simulation.profile import FATES, QUIET_SECONDS, Faults, draw
+from tests.simulation.process_faults import PROCESS_FAULTS
+from tests.simulation.profile import CALL_FAULTS, QUIET_SECONDS, Faults, draw
 
 if TYPE_CHECKING:
     from tests.simulation.planted import Planted
 
-_CALM = Faults()
-_STRIKE_SECONDS = 0.004
+_NO_FAULTS = Faults()
+_MAX_FAULT_DELAY_SECONDS = 0.004
 
 
 class World:
-    """All that happens in one schedule, and nothing else: the same seed is the same schedule."""
+    """One simulated schedule. The seed alone determines everything that happens in it."""
 
     def __init__(self, seed: int, planted: "Planted", trace: list[str] | None = None) -> None:
         self.random = Random(seed)
         self.now = 0.0
         self.profile = draw(self.random)
         self.faults = self.profile.faults
-        self._likely = sum(getattr(self.faults, fate) for fate in FATES)
+        self._fault_probability = sum(getattr(self.faults, kind) for kind in CALL_FAULTS)
         self.planted = planted
         self.blocked: list[Callable[[], None]] = []
         self.trace = trace
         self.steps = 0
         self.errors: list[str] = []
-        self._acts: list[tuple[float, int, Callable[[], None]]] = []
+        self._actions: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         self._calls: dict[str, int] = {}
         self._acknowledged: dict[str, str] = {}
@@ -47,52 +47,52 @@ class World:
         self.reader = LogReader(self)
 
     def run(self) -> None:
-        """Run to rest.
+        """Run until all work is done.
 
         Raises:
-            InvariantBroken: an invariant does not hold.
+            InvariantViolated: an invariant does not hold.
         """
         for process in self.processes:
             process.start()
         self.at(self.profile.fault_seconds, self._end_faults)
         try:
-            self._run_until_rest()
+            self._run_until_done()
             self._check_end()
         finally:
             for process in self.processes:
                 process.loop.end()
 
-    def at(self, when: float, act: Callable[[], None]) -> None:
-        """Do this then."""
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Schedule an action at a virtual time."""
         self._number += 1
-        heapq.heappush(self._acts, (when, self._number, act))
+        heapq.heappush(self._actions, (when, self._number, action))
 
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do this so many seconds from now."""
-        self.at(self.now + seconds, act)
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        """Schedule an action `seconds` from now."""
+        self.at(self.now + seconds, action)
 
     def note(self, who: str, what: str, how: str) -> None:
-        """A line of the trace, if somebody wants one."""
+        """Add a line to the trace, if there is one."""
         if self.trace is not None:
             self.trace.append(f"{self.now:10.6f}  {who:<10} {what:<28} {how}")
 
-    def told(self, answer: Any, error: Exception | None) -> str:
-        """What the server answered, for the trace."""
+    def describe(self, answer: Any, error: Exception | None) -> str:
+        """Describe the server's answer for the trace."""
         if self.trace is None:
             return ""
         if error is not None:
             return f"fails: {type(error).__name__}: {error}"
         results = answer if isinstance(answer, list) else []
         counts = [r.rowcount for r in results if isinstance(r, Result)]
-        return f"is carried out: {'+'.join(map(str, counts)) or 'ok'} rows"
+        return f"succeeds: {'+'.join(map(str, counts)) or 'ok'} rows"
 
     def any_process(self) -> Process | None:
-        """One that is alive and not frozen."""
+        """A random process that runs and is not frozen."""
         alive = [p for p in self.processes if not (p.loop.ended or p.loop.frozen)]
         return self.random.choice(alive) if alive else None
 
     def wake_others(self, process: Process, what: str) -> None:
-        """A hint over the network, which may be lost."""
+        """Notify the other processes; each notification may be lost."""
         for other in self.processes:
             if other is process or self.random.random() < self.faults.lost_wake_up:
                 continue
@@ -101,14 +101,16 @@ class World:
             self.after(delay, lambda o=other, w=wake_up: o.loop.deliver(w.set))  # type: ignore[misc]
 
     def acknowledge(self, key: str, caller: str) -> None:
-        """Only one caller may have brought an order about."""
+        """Only one caller may create an order."""
         first = self._acknowledged.setdefault(key, caller)
         require(first == caller, f"{caller} and {first} both created {key}")
 
     def service_ended(self, task: "asyncio.Task[None]") -> None:
-        """No service ends by itself."""
+        """A service must not end with an exception."""
         if not task.cancelled() and task.exception() is not None:
-            raise InvariantBroken(f"a service crashed: {task.exception()!r}") from task.exception()
+            raise InvariantViolated(
+                f"a service crashed: {task.exception()!r}"
+            ) from task.exception()
 
     def _callers(self) -> Any:
         for number in range(self.profile.orders):
@@ -118,55 +120,55 @@ class World:
                     f"key{number}", 100 + number + (7 if other_data else 0), minutes=1 + number
                 )
                 at = self.random.random() * self.profile.fault_seconds * 0.5
-                yield PersistentCaller(self, f"caller{number}.{copy}", order, at)
+                yield RetryingCaller(self, f"caller{number}.{copy}", order, at)
 
     def _new_process(self, number: int, life: int = 1) -> Process:
-        works = number == 0 or self.random.random() < 0.8
-        return Process(self, f"p{number}.{life}", works=works)
+        has_workers = number == 0 or self.random.random() < 0.8
+        return Process(self, f"p{number}.{life}", has_workers=has_workers)
 
-    def fate_of_call(self, process: Process, name: str) -> str:
-        """What becomes of this call, "" if nothing; a crash or a freeze may strike meanwhile."""
+    def fault_of_call(self, process: Process, name: str) -> str:
+        """The fault of this call, or "" for none. A planned crash or freeze is scheduled here."""
         nth = self._calls[name] = self._calls.get(name, 0) + 1
-        for strike in self.faults.strikes:
-            if strike.nth == nth and strike.await_ == name:
-                return self._strike(strike.kind, process)
-        chance = self.random.random() - self._likely
+        for planned in self.faults.planned_faults:
+            if planned.nth == nth and planned.call == name:
+                return self._inject(planned.kind, process)
+        chance = self.random.random() - self._fault_probability
         if chance >= 0:
             return ""
-        for fate in FATES:
-            chance += getattr(self.faults, fate)
+        for kind in CALL_FAULTS:
+            chance += getattr(self.faults, kind)
             if chance >= 0:
-                return fate
+                return kind
         return ""
 
-    def _strike(self, kind: str, process: Process) -> str:
-        if kind in FATES:
+    def _inject(self, kind: str, process: Process) -> str:
+        if kind in CALL_FAULTS:
             return kind
-        act = OUTAGES[kind]
-        self.after(self.random.random() * _STRIKE_SECONDS, lambda: act(self, process))
+        action = PROCESS_FAULTS[kind]
+        self.after(self.random.random() * _MAX_FAULT_DELAY_SECONDS, lambda: action(self, process))
         return ""
 
-    def _run_until_rest(self) -> None:
+    def _run_until_done(self) -> None:
         deadline = self.profile.fault_seconds + QUIET_SECONDS
-        acts = self._acts
+        acts = self._actions
         while acts:
-            self.now, _, act = heapq.heappop(acts)
+            self.now, _, action = heapq.heappop(acts)
             self.steps += 1
-            act()
+            action()
             require(not self.errors, f"logged as an error: {self.errors}")
-            if self._at_rest():
+            if self._is_done():
                 return
             if self.now > deadline:
-                raise InvariantBroken(f"not at rest {QUIET_SECONDS:g} s after the last fault")
+                raise InvariantViolated(f"work left {QUIET_SECONDS:g} s after the last fault")
 
-    def _at_rest(self) -> bool:
-        """Everybody was answered, every order has its outcome, all is projected and read."""
+    def _is_done(self) -> bool:
+        """Every caller has an answer, every order an outcome; all events are projected and read."""
         log = self.server.log
         return (
-            self.invariants.unsettled == 0
+            self.invariants.open_orders == 0
             and self.server.tables.position == log.end
             and self.reader.after == log.end
-            and all(caller.told is not None for caller in self.callers)
+            and all(caller.answer is not None for caller in self.callers)
         )
 
     def _check_end(self) -> None:
@@ -174,23 +176,23 @@ class World:
         stored = sorted(position for position, _ in self.invariants.log)
         require(self.reader.seen == stored, f"a reader saw {self.reader.seen} of {stored}")
         keys = {order.spec.order_unique_key for order in self.invariants.orders.values()}
-        asked = {caller.order.order_unique_key for caller in self.callers}
-        require(keys == asked, f"{asked} were asked for, {keys} are stored")
+        requested_keys = {caller.order.order_unique_key for caller in self.callers}
+        require(keys == requested_keys, f"{requested_keys} were requested, {keys} are stored")
 
     def replace(self, process: Process) -> None:
-        """Start its next life in its place."""
+        """Start a new process in its place."""
         number, life = process.name[1:].split(".")
-        anew = self._new_process(int(number), int(life) + 1)
-        self.processes[self.processes.index(process)] = anew
-        self.note(anew.name, "START", "")
-        anew.start()
+        replacement = self._new_process(int(number), int(life) + 1)
+        self.processes[self.processes.index(process)] = replacement
+        self.note(replacement.name, "START", "")
+        replacement.start()
 
     def _unblock(self) -> None:
         waiting, self.blocked = self.blocked, []
-        for act in waiting:
-            self.after(0.0, act)
+        for action in waiting:
+            self.after(0.0, action)
 
     def _end_faults(self) -> None:
-        self.note("world", "CALM", "no more faults")
-        self.faults = _CALM
-        self._likely = 0.0
+        self.note("world", "END", "no more faults")
+        self.faults = _NO_FAULTS
+        self._fault_probability = 0.0

@@ -1,4 +1,4 @@
-"""The real ASGI application in this process, its lifespan driven as a server drives it."""
+"""Runs the real ASGI application in this process, with its lifespan."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ Message = dict[str, Any]
 
 @asynccontextmanager
 async def lifespan_of(app: ASGIApp) -> AsyncIterator[None]:
-    """Start the application, and stop it on leaving; either failing is an error."""
+    """Start the application and stop it on exit. A failure of either raises."""
     to_app: asyncio.Queue[Message] = asyncio.Queue()
     from_app: asyncio.Queue[Message] = asyncio.Queue()
     await to_app.put({"type": "lifespan.startup"})
@@ -35,21 +35,23 @@ async def lifespan_of(app: ASGIApp) -> AsyncIterator[None]:
         await running
 
 
-async def _expect(kind: str, running: "asyncio.Future[None]", said: asyncio.Queue[Message]) -> None:
-    hearing = asyncio.ensure_future(said.get())
-    either: set[asyncio.Future[Any]] = {hearing, running}
+async def _expect(
+    kind: str, running: "asyncio.Future[None]", messages: asyncio.Queue[Message]
+) -> None:
+    receiving = asyncio.ensure_future(messages.get())
+    either: set[asyncio.Future[Any]] = {receiving, running}
     await asyncio.wait(either, timeout=_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    if not hearing.done():
-        hearing.cancel()
+    if not receiving.done():
+        receiving.cancel()
         if running.done():
             running.result()
-        raise AssertionError(f"the application never said {kind}")
-    assert hearing.result()["type"] == kind, hearing.result()
+        raise AssertionError(f"the application did not send {kind}")
+    assert receiving.result()["type"] == kind, receiving.result()
 
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Everything on these settings, and a client of it; paths start with /pulse."""
+    """A client of the app with API, gateway and workers; API paths start with /pulse."""
     app = all_in_one_app(settings)
     async with lifespan_of(app), client_of(app) as client:
         yield client
@@ -59,7 +61,7 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 async def root_of(
     app: ASGIApp, limits: AdmissionLimits | None = None, at: str = ""
 ) -> AsyncIterator[Root]:
-    """A started root with this one application below the prefix `at`."""
+    """A started root application with this app mounted at `at`."""
 
     @asynccontextmanager
     async def mounts() -> AsyncIterator[Mounts]:
@@ -71,6 +73,6 @@ async def root_of(
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:
-    """A client that hands its requests to the application; a crash is an answer, not a raise."""
+    """A client that calls the application directly. An exception in the app becomes a 500."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url=BASE_URL, timeout=30)

@@ -1,4 +1,4 @@
-"""The `pulse` command in this process, on a test's own database and not on a terminal."""
+"""Runs the `pulse` command in this process, on the test's database, without a terminal."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from tests.support.read_model import project
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A command that came to its end: its exit code and what it wrote."""
+    """The exit code and output of a command."""
 
     exit_code: int
     out: str
@@ -27,7 +27,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 def run_pulse(*arguments: str, conninfo: str | None = None, **settings: object) -> Ended:
-    """Run one command line to its end, with these settings and no others."""
+    """Run one command line with only these settings."""
     if conninfo is not None:
         settings["database_url"] = url_of(conninfo)
     out, err = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
@@ -48,12 +48,12 @@ def _written(stream: TextIOWrapper) -> str:
     stream.flush()
     assert isinstance(stream.buffer, BytesIO)
     text = stream.buffer.getvalue().decode()
-    assert "\x1b" not in text, "a control code in a pipe"
+    assert "\x1b" not in text, "control code in piped output"
     return text
 
 
 def write(conninfo: str, *events: StoredEvent, recorded_at: datetime | None = None) -> None:
-    """Put events into the log, past the event store."""
+    """Insert events into the log without the event store."""
     rows = [(e.originator_id, e.originator_version, e.topic, e.state, recorded_at) for e in events]
     with psycopg.connect(conninfo) as connection:
         connection.cursor().executemany(
@@ -79,7 +79,7 @@ def projected(conninfo: str) -> None:
 
 
 def claim(conninfo: str, order_id: object, worker: str, seconds_ago: float = 0) -> None:
-    """Let a worker hold an order since so long ago."""
+    """Claim an order for a worker, `seconds_ago` in the past."""
     with psycopg.connect(conninfo) as connection:
         connection.execute(
             "UPDATE pending_orders SET claimed_by = %s, claimed_at = at, first_claimed_at = at"

@@ -1,4 +1,4 @@
-"""A command with everything filled in, so that a test names only what it is about."""
+"""Commands with defaults, so that a test names only the relevant values."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -14,7 +14,7 @@ from pulse.domain import (
 )
 
 T0: Final = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
-"""When these orders are placed, unless `at` says otherwise: 09:15 in Mumbai."""
+"""The default time of an order: 09:15 in Mumbai."""
 
 _TRACE: Final = Trace(
     trace_id="t-test", trace_source="TEST", request_id="r-test", request_source="TEST"
@@ -33,7 +33,7 @@ def place_order(
     split_seed: int = 0,
     at: datetime = T0,
 ) -> PlaceOrder:
-    """Place an order of the internal scope. Nothing is checked: keep to what the API accepts."""
+    """A command for an order in the internal scope. It does not validate the values."""
     spec = OrderSpec(
         order_unique_key=order_unique_key,
         instrument=instrument,

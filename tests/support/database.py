@@ -1,4 +1,4 @@
-"""Databases as Pulse has them, for tests that run outside an event loop."""
+"""Migrated databases and connections for tests that run outside an event loop."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from pulse.process.revisions import REVISIONS
 
 
 def migrate(conninfo: str, revisions: Sequence[Revision] = REVISIONS) -> None:
-    """Bring the database to these revisions."""
+    """Migrate the database to these revisions."""
     asyncio.run(Migrations(revisions).migrate(conninfo, PostgresLimits()))
 
 
 def connect(conninfo: str, limits: PostgresLimits | None = None) -> psycopg.Connection[TupleRow]:
-    """A connection with the settings of all of Pulse's."""
+    """A connection with Pulse's session settings."""
     settings = session_settings(limits or PostgresLimits())
     connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=1)
     set_session = load_sql("pulse.postgres", "set_session")

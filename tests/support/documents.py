@@ -1,4 +1,4 @@
-"""The OpenAPI documents, as each component answers them."""
+"""The OpenAPI documents that the API and the gateway serve."""
 
 import asyncio
 from typing import Any, cast
@@ -10,7 +10,7 @@ from pulse.http.asgi import ASGIApp
 from pulse.http.gateway.app import create_gateway
 
 UNUSED = cast("Any", None)
-"""No call about orders is made."""
+"""A placeholder for dependencies that /openapi.json does not use."""
 
 
 def _document(app: ASGIApp) -> dict[str, Any]:

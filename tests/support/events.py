@@ -1,4 +1,4 @@
-"""Events with defaults, for tests that are about what becomes of events and not what is in them."""
+"""Events with defaults, for tests that do not depend on the content of events."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -60,7 +60,7 @@ def orders_created(count: int, **changes: Any) -> list[OrderCreated]:
 
 
 def slices_scheduled(created: OrderCreated, worker: str = "worker-1") -> SlicesScheduled:
-    """What a worker that claimed it at its creation makes of the order."""
+    """The outcome of the order, by a worker that claimed it at its creation."""
     claim = Claim(worker=worker, claimed_at=created.timestamp, first_claimed_at=created.timestamp)
     command = SplitOrder(
         claim=claim,
@@ -75,7 +75,7 @@ def slices_scheduled(created: OrderCreated, worker: str = "worker-1") -> SlicesS
 
 
 def splitting_failed(created: OrderCreated, reason: str = "SPLITTING_ERROR") -> SplittingFailed:
-    """The order could not be split."""
+    """The outcome of an order that could not be split."""
     return SplittingFailed(
         originator_id=created.originator_id,
         originator_version=2,
@@ -90,7 +90,7 @@ def splitting_failed(created: OrderCreated, reason: str = "SPLITTING_ERROR") -> 
 
 
 def timed_out(created: OrderCreated) -> TimedOut:
-    """The order was given up."""
+    """The outcome of an order that timed out."""
     return TimedOut(
         originator_id=created.originator_id,
         originator_version=2,
@@ -112,7 +112,7 @@ def stored(events: Sequence[Event]) -> tuple[StoredEvent, ...]:
 def foreign_event(
     stream: UUID | str | None = None, version: int = 1, state: bytes | None = None
 ) -> StoredEvent:
-    """A stored event that is not Pulse's; its state is its own unless one is given."""
+    """A stored event of another application, by default with random state."""
     return StoredEvent(
         originator_id=stream or uuid4(),
         originator_version=version,
@@ -122,5 +122,5 @@ def foreign_event(
 
 
 def foreign_events(count: int) -> list[StoredEvent]:
-    """That many events, each in a stream of its own."""
+    """`count` events of another application, each in its own stream."""
     return [foreign_event() for _ in range(count)]

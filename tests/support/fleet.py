@@ -1,4 +1,4 @@
-"""The API alone and workers alone, as real processes."""
+"""The API and the workers as separate real processes."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A TCP port that leads to the test server's local socket, for as long as it is asked to."""
+"""Forwards a TCP port to the Unix socket of the test server."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ _PIECE_BYTES = 65_536
 
 @contextmanager
 def forwarded(port: int, unix_socket: str) -> Iterator[None]:
-    """Listen on a loopback port and hand every connection on to the socket."""
+    """Listen on a loopback port and forward every connection to the socket."""
     with socket.create_server(("127.0.0.1", port)) as listener:
         accepting = threading.Thread(target=_accept, args=(listener, unix_socket), daemon=True)
         accepting.start()

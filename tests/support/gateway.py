@@ -1,4 +1,4 @@
-"""The gateway both ways: in one process with the API, and alone before it."""
+"""The gateway in one process with the API, and as a separate app in front of it."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +26,7 @@ WAYS: Final = ("in one process", "alone")
 
 @dataclass(frozen=True)
 class Served:
-    """A gateway, and the internal API of the same orders as the service `desk` sees it."""
+    """Clients of a gateway and of the internal API (as service `desk`) on one database."""
 
     gateway: httpx.AsyncClient
     api: httpx.AsyncClient
@@ -49,7 +49,7 @@ class Served:
 
 @asynccontextmanager
 async def served(way: str, conninfo: str, signer: Signer) -> AsyncIterator[Served]:
-    """The gateway one way or the other, over a database."""
+    """A gateway on a database, in one of the WAYS."""
     settings = msgspec.structs.replace(
         signer.settings, database_url=conninfo, service_tokens=SERVICES
     )
@@ -73,7 +73,7 @@ async def served(way: str, conninfo: str, signer: Signer) -> AsyncIterator[Serve
 async def gateway_before(
     pulse: httpx.AsyncBaseTransport, settings: Settings
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the gateway alone, which has no database, before this Pulse."""
+    """A client of a separate gateway, without a database, in front of this API."""
     settings = msgspec.structs.replace(
         settings,
         database_url="postgresql://nobody@127.0.0.1:1/nowhere",
@@ -87,7 +87,7 @@ async def gateway_before(
 
 @dataclass
 class FakePulse:
-    """Accepts every order that comes as the gateway's; `answers` are given first, in turn."""
+    """An API that accepts every order of the gateway, after it has given the `answers` in order."""
 
     asked: list[httpx.Request] = field(default_factory=list)
     answers: list[httpx.Response | Exception] = field(default_factory=list)
@@ -106,5 +106,5 @@ class FakePulse:
         return httpx.Response(201, json={"order_id": str(order_id), "order_unique_key": key})
 
 
-def refusal(status: int, code: str, message: str = "so it is") -> httpx.Response:
+def refusal(status: int, code: str, message: str = "refused by the test") -> httpx.Response:
     return httpx.Response(status, json={"error": {"code": code, "message": message, "details": {}}})

@@ -1,4 +1,4 @@
-"""HAProxy with the documented configuration: only its ports are others."""
+"""HAProxy with the documented configuration, on other ports."""
 
 import contextlib
 import shutil
@@ -26,7 +26,7 @@ class HAProxy(NamedTuple):
 def haproxy(
     home: Path, pulse_port: int, health: str = "/pulse/health/ready", below: str = "/pulse/"
 ) -> Iterator[HAProxy]:
-    """A proxy in front of that port, ended on leaving; services reach what lies `below`."""
+    """A running proxy in front of that port. Services can access the paths `below`."""
     assert HAPROXY is not None
     public_port, services_port = free_port(), free_port()
     text = CONFIGURATION.read_text()

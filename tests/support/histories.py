@@ -1,4 +1,4 @@
-"""Strategies for the lives of orders: their events, first to last, in every state and reason."""
+"""Hypothesis strategies for the event histories of orders, in every state."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -35,7 +35,7 @@ _TIMEOUT_SECONDS: Final = 300
 def histories(
     state: OrderState | None = None, reason: FailureReason | None = None
 ) -> st.SearchStrategy[tuple[Event, ...]]:
-    """The events of one order, first to last, ending in `state`, FAILED for `reason`, or in any."""
+    """The events of one order that ends in `state`, or FAILED with `reason`; by default in any."""
     return _histories(
         _STATES if state is None else (state,), _REASONS if reason is None else (reason,)
     )
@@ -58,7 +58,7 @@ def _histories(
 
 @st.composite
 def _claims(draw: st.DrawFn, order: Order, after_seconds: int = 0) -> Claim:
-    """A worker's claim on this order, taken within a minute after `after_seconds` of its life."""
+    """A claim on this order, within a minute after `after_seconds` from its creation."""
     most = after_seconds + _IN_TIME_SECONDS
     claimed_at = order.created_at + timedelta(seconds=draw(st.integers(after_seconds, most)))
     return Claim(worker=draw(names()), claimed_at=claimed_at, first_claimed_at=claimed_at)
@@ -111,7 +111,7 @@ def _timed_out(draw: st.DrawFn, order: Order) -> Event:
 
 @st.composite
 def _splitting_error(draw: st.DrawFn, order: Order) -> Event:
-    """Made by hand: no splitter there is breaks a rule, so no command leads here."""
+    """Built without a command, because no splitter breaks a rule."""
     claim = draw(_claims(order))
     return SplittingFailed(
         originator_id=order.id,

@@ -1,4 +1,4 @@
-"""HTTP as bytes: what no library would send, and every answer that came back."""
+"""Raw HTTP: sends bytes that no client library would send, and parses the answers."""
 
 import socket
 from typing import NamedTuple
@@ -11,7 +11,7 @@ class Answer(NamedTuple):
 
 
 def said_to(port: int, request: bytes) -> bytes:
-    """Everything that is answered to these very bytes, until the other side hangs up."""
+    """Send these bytes; returns everything received until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(request)
         answer = b""
@@ -21,7 +21,7 @@ def said_to(port: int, request: bytes) -> bytes:
 
 
 def answers(raw: bytes) -> list[Answer]:
-    """The answers one after the other; each must have a Content-Length."""
+    """Parse consecutive answers; each must have a Content-Length."""
     found = []
     while raw:
         head, _, rest = raw.partition(b"\r\n\r\n")
@@ -35,7 +35,7 @@ def answers(raw: bytes) -> list[Answer]:
 
 
 def answers_at(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Whether a server listens on that port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""HTTP/2 as bytes: frames and heads that no library would send."""
+"""Raw HTTP/2: frames and header blocks that no client library would send."""
 
 from collections.abc import Sequence
 from typing import Final

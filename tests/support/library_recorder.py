@@ -1,4 +1,4 @@
-"""The `eventsourcing` library's recorder interface over Pulse's event store, for its test cases."""
+"""The `eventsourcing` library's recorder interface over Pulse's event store, for its tests."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -19,13 +19,13 @@ from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore, VersionTaken
 from pulse.postgres import Database, Notifier
 from tests.support.log import PATIENT, running, running_store, stored_event
 
-_MOST_EVENTS = 100_000
+_MAX_EVENTS = 100_000
 
 
 class LibraryRecorder(ApplicationRecorder):
-    """Synchronous calls from any thread; the stores' event loop runs in a thread of its own.
+    """Takes synchronous calls from any thread; the stores' event loop runs in a separate thread.
 
-    With several stores, as in several processes, each append goes through the next of them.
+    With several stores, as in several processes, appends rotate over them.
     """
 
     def __init__(self, portal: BlockingPortal, stores: Sequence[EventStore]) -> None:
@@ -71,7 +71,7 @@ class LibraryRecorder(ApplicationRecorder):
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
         after = (start or 0) - (1 if start and inclusive_of_start else 0)
-        most = _MOST_EVENTS if topics else limit
+        most = _MAX_EVENTS if topics else limit
         records = self._portal.call(lambda: self._store.read_log(after=after, limit=most))
         return [
             Notification(r.originator_id, r.originator_version, r.topic, r.state, r.position)
@@ -85,14 +85,14 @@ class LibraryRecorder(ApplicationRecorder):
     def subscribe(
         self, gt: int | None = None, topics: Sequence[str] = ()
     ) -> Subscription[ApplicationRecorder]:
-        raise NotImplementedError("subscriptions are shown with the library's own recorder")
+        raise NotImplementedError("subscriptions are tested with the library's own recorder")
 
 
 @contextmanager
 def library_recorder(
     *databases: Database, limits: AppendLimits = PATIENT
 ) -> Iterator[LibraryRecorder]:
-    """A recorder over a store on each of these, which appends and notifies as a process does."""
+    """A recorder over one store per database; the stores append and notify as in production."""
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
         stores = [

@@ -1,4 +1,4 @@
-"""A running event store, and looks into the log and at the server past Pulse's own code."""
+"""A running event store, and direct access to the log and the server."""
 
 import asyncio
 import contextlib
@@ -19,11 +19,11 @@ Key = tuple[UUID | str, int]
 AppendResult = tuple[int, ...] | BaseException
 
 PATIENT = AppendLimits(answer_seconds=15.0, retry=RetryPolicy(first_seconds=0.02, max_seconds=0.05))
-"""For tests of other things than deadlines: a slow machine must not make one fail."""
+"""Long deadlines, for tests of other things than deadlines."""
 
 
 class Commits:
-    """Counts the calls of on_commit: one for each statement that wrote something."""
+    """An on_commit that counts its calls: one for each statement that wrote something."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -33,11 +33,11 @@ class Commits:
 
 
 def nothing() -> None:
-    """An on_commit without effect: every wake-up is lost."""
+    """An on_commit without effect, so that every notification is lost."""
 
 
 def write(conninfo: str, *events: StoredEvent) -> None:
-    """Write events past Pulse, as a hand or other code would, in one transaction."""
+    """Insert events in one transaction without Pulse's code."""
     with psycopg.connect(conninfo) as connection:
         for event in events:
             connection.execute(
@@ -55,7 +55,7 @@ async def running_appender(
     on_commit: Callable[[], None] = nothing,
     limits: AppendLimits = PATIENT,
 ) -> AsyncIterator[Appender]:
-    """An appender on a connection of its own."""
+    """A running appender."""
     appender = Appender(lambda: database.connect("appender"), on_commit=on_commit, limits=limits)
     async with running(appender.run):
         yield appender
@@ -68,7 +68,7 @@ async def running_store(
     on_commit: Callable[[], None] = nothing,
     limits: AppendLimits = PATIENT,
 ) -> AsyncIterator[EventStore]:
-    """An event store whose appender runs."""
+    """An event store with a running appender."""
     store = EventStore(database, on_commit=on_commit, limits=limits)
     async with running(store.appender.run):
         yield store
@@ -76,7 +76,7 @@ async def running_store(
 
 @contextlib.asynccontextmanager
 async def running(run: Callable[[], Awaitable[None]]) -> AsyncIterator["asyncio.Future[None]"]:
-    """A background task, cancelled on leaving; if it had crashed, that is an error."""
+    """A background task, cancelled on exit. An exception of the task is raised."""
     task = asyncio.ensure_future(run())
     try:
         yield task
@@ -89,17 +89,17 @@ async def running(run: Callable[[], Awaitable[None]]) -> AsyncIterator["asyncio.
 async def append_all(
     appender: Appender, appends: Sequence[Sequence[StoredEvent]]
 ) -> list[AppendResult]:
-    """All of these appends at once; each one's positions or error, in their order."""
+    """Execute all appends concurrently; returns the positions or the error of each, in order."""
     return await asyncio.gather(*map(appender.append, appends), return_exceptions=True)
 
 
 async def append_singly(appender: Appender, events: Sequence[StoredEvent]) -> list[AppendResult]:
-    """All of these events at once, each as an append of its own."""
+    """Append all events concurrently, each in its own append."""
     return await append_all(appender, [(event,) for event in events])
 
 
 async def fetch(database: Database, statement: LiteralString, *parameters: object) -> list[Row]:
-    """The rows of any statement; a pooled connection that a test has ended is replaced."""
+    """Execute a statement on a pooled connection, replacing a broken one; returns its rows."""
 
     async def query(connection: Connection) -> list[Row]:
         cursor = await connection.execute(statement, parameters)
@@ -109,7 +109,7 @@ async def fetch(database: Database, statement: LiteralString, *parameters: objec
 
 
 def stored_event(record: RecordedEvent) -> StoredEvent:
-    """What was appended, of a record of the log."""
+    """The stored event of a log record."""
     return StoredEvent(record.originator_id, record.originator_version, record.topic, record.state)
 
 
@@ -124,19 +124,19 @@ async def standing(database: Database) -> dict[Key, tuple[int, bytes]]:
 
 @contextlib.asynccontextmanager
 async def log_locked(database: Database) -> AsyncIterator[Connection]:
-    """The lock of appends, held by someone else."""
+    """Hold the append lock on another connection."""
     async with await database.connect("test") as connection:
         await connection.execute("SELECT pg_advisory_lock(%s)", (LOG_LOCK,))
         yield connection
 
 
 async def unlock(connection: Connection) -> None:
-    """Let the others append."""
+    """Release the append lock."""
     await connection.execute("SELECT pg_advisory_unlock(%s)", (LOG_LOCK,))
 
 
 async def terminate(database: Database, role: str) -> int:
-    """End every backend of that role in this database; how many there were."""
+    """Terminate every backend of that role in this database; returns their number."""
     async with await database.connect("terminator") as connection:
         cursor = await connection.execute(
             """SELECT pg_terminate_backend(pid) FROM pg_stat_activity

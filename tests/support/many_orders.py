@@ -1,4 +1,4 @@
-"""A queue and a log of very many orders, made in SQL: for plans and latencies, not for truth."""
+"""A queue and a log with many orders, generated in SQL, for tests of plans and latency."""
 
 from typing import Final
 
@@ -57,7 +57,7 @@ _FILL = (
 
 
 def fill(conninfo: str, orders: int, *, pending: int, logged: int) -> None:
-    """Fill an empty database and let the planner know.
+    """Fill an empty database and update the planner's statistics.
 
     The oldest `logged` orders have events and, if COMPLETED, slices; the newest are `pending`.
     """

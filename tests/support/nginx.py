@@ -1,4 +1,4 @@
-"""nginx with the documented configuration: only its ports and its paths are others."""
+"""nginx with the documented configuration, on other ports and paths."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ CONFIGURATION: Final = ROOT / "docs" / "proxy" / "nginx.conf"
 NGINX: Final = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 _AS_ROOT: Final = " user root;" if os.geteuid() == 0 else ""
-"""Another account could not enter the folders of a test that root runs."""
+"""When tests run as root, another account could not read their directories."""
 
 
 class Nginx:
-    """A running proxy: the public's port, and the services'."""
+    """A running proxy: the public port, the services' port, the access log."""
 
     def __init__(self, public_port: int, internal_port: int, access_log: Path) -> None:
         self.public_port = public_port
@@ -29,7 +29,7 @@ class Nginx:
 
 @contextlib.contextmanager
 def nginx(home: Path, pulse_port: int) -> Iterator[Nginx]:
-    """A proxy before that port, ended on leaving."""
+    """A running proxy in front of that port."""
     assert NGINX is not None
     running = Nginx(free_port(), free_port(), home / "access.log")
     configuration = home / "nginx.conf"

@@ -1,4 +1,4 @@
-"""Order requests as bytes, field by field, and what an answer about them must look like."""
+"""Order requests, also as raw JSON, and checks of the answers."""
 
 import json
 from itertools import count
@@ -21,7 +21,7 @@ def new_key() -> str:
 
 
 def order(**changes: Any) -> dict[str, Any]:
-    """A request that is accepted, under a key of its own; `changes` replace whole fields."""
+    """A valid request with a new key; `changes` replace whole fields."""
     return {
         "order_unique_key": new_key(),
         "instrument": "NSE:RELIANCE",
@@ -39,13 +39,13 @@ def text_of(fields: dict[str, str | None]) -> str:
 
 
 def body(**texts: str | None) -> bytes:
-    """An accepted request with some fields' JSON text replaced, or left out where None."""
+    """A valid request with the JSON text of some fields replaced; None leaves a field out."""
     fields = {name: json.dumps(value) for name, value in order().items()}
     return text_of({**fields, **texts}).encode()
 
 
 def split_config(**texts: str | None) -> str:
-    """An accepted split_config with some fields' JSON text replaced, or left out where None."""
+    """A valid split_config with the JSON text of some fields replaced; None leaves a field out."""
     return text_of({"num_splits": "5", "duration_minutes": "60", "randomize": "true", **texts})
 
 
@@ -57,7 +57,7 @@ async def post(
 
 
 async def placed(client: httpx.AsyncClient, request: dict[str, Any] | None = None) -> str:
-    """The id of an order that was newly accepted."""
+    """Place a new order; returns its id."""
     response = await post(client, request or order())
     assert response.status_code == 201, response.text
     order_id: str = response.json()["order_id"]
@@ -65,7 +65,7 @@ async def placed(client: httpx.AsyncClient, request: dict[str, Any] | None = Non
 
 
 def fault(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The details of an error that has the one shape every error has."""
+    """Check the status, headers and body of an error; returns its details."""
     assert response.status_code == status, response.text[:500]
     assert response.headers["content-type"] == "application/json"
     assert all(header in response.headers for header in _TRACE_HEADERS)
@@ -74,7 +74,7 @@ def fault(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 def fault_in(answer: Any, code: str) -> dict[str, Any]:
-    """The same of an error's body alone."""
+    """Check the body of an error; returns its details."""
     assert list(answer) == ["error"]
     error = answer["error"]
     assert list(error) == ["code", "message", "details"]
@@ -82,7 +82,7 @@ def fault_in(answer: Any, code: str) -> dict[str, Any]:
     assert isinstance(error["message"], str)
     assert error["message"]
     assert isinstance(error["details"], dict)
-    said = json.dumps(answer)
-    assert not [word for word in _INTERNALS if word in said], said
+    text = json.dumps(answer)
+    assert not [word for word in _INTERNALS if word in text], text
     details: dict[str, Any] = error["details"]
     return details

@@ -1,4 +1,4 @@
-"""PgBouncer as Debian ships it: only addresses, users and what a test names are set."""
+"""PgBouncer with Debian's defaults, except for addresses, users and the settings of a test."""
 
 import contextlib
 import hashlib
@@ -20,12 +20,12 @@ from tests.support.processes import DEADLINE_SECONDS, free_port, until
 _LISTEN_SECONDS: Final = 10.0
 
 PGBOUNCER: Final = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-PASSWORD: Final = "of the pooler"  # noqa: S105 - of a pooler that lives for one test
+PASSWORD: Final = "of the pooler"  # noqa: S105 - of a pooler that runs for one test
 
 
 @contextlib.contextmanager
 def pgbouncer(conninfo: str, *, port: int = 0, **settings: object) -> Iterator[str]:
-    """A pooler before that server, ended on leaving; what a client needs to connect to it."""
+    """A running pooler in front of that server; yields its connection string."""
     assert PGBOUNCER is not None
     server = conninfo_to_dict(conninfo)
     port = port or free_port()
@@ -83,7 +83,7 @@ def _configure(
 
 
 def _as_another(socket_directory: str, program: str) -> list[str]:
-    """PgBouncer refuses root: then it runs as the server does, which may enter its socket."""
+    """PgBouncer refuses to run as root, so it runs as the server's account."""
     if os.geteuid() != 0:
         return [program]
     owner = Path(socket_directory).stat().st_uid if socket_directory.startswith("/") else 0

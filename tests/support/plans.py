@@ -1,4 +1,4 @@
-"""What a statement did when it was carried out under a plan of the chosen kind."""
+"""EXPLAIN ANALYZE of a prepared statement, with a generic or a custom plan."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ _PARAMETER = re.compile(r"%\((\w+)\)b")
 
 
 class PlanNode(msgspec.Struct, frozen=True):
-    """A node as it was carried out; rows are those of one loop, on average."""
+    """An executed plan node; `rows` is the average per loop."""
 
     kind: str
     relation: str
@@ -25,7 +25,7 @@ class PlanNode(msgspec.Struct, frozen=True):
 
     @property
     def rows_read(self) -> int:
-        """Of all loops, those that a filter removed included."""
+        """The rows of all loops, including those that a filter removed."""
         return round((self.rows + self.rows_filtered) * self.loops)
 
 
@@ -35,7 +35,7 @@ def carried_out(
     statement: str | sql.Composed,
     parameters: Mapping[str, Any],
 ) -> list[PlanNode]:
-    """The nodes of the statement, prepared as the driver prepares it."""
+    """Execute the statement, prepared as by the driver; returns its plan nodes."""
     if not isinstance(statement, str):
         statement = statement.as_string()
     names = list(dict.fromkeys(_PARAMETER.findall(statement)))

@@ -1,4 +1,4 @@
-"""Pulse as real processes: started, watched, asked over loopback, ended by their ids."""
+"""Pulse as real processes, called over the loopback."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS: Final = 40.0
-_LOOK_AGAIN_SECONDS: Final = 0.02
+_POLL_SECONDS: Final = 0.02
 _WHERE: Final = ("host", "port", "target_session_attrs")
 
 UP: Final = ("-m", "pulse.cli", "up")
@@ -35,16 +35,16 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
-    """Look until the condition holds, and return what it returned."""
+    """Poll the condition until it is true; returns its value."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(_LOOK_AGAIN_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return result
 
 
 def url_of(conninfo: str) -> str:
-    """The server of a conninfo, local socket included, as PULSE_DATABASE_URL names it."""
+    """A conninfo as a PULSE_DATABASE_URL; also for a Unix socket."""
     parts = {name: quote(str(value), safe="") for name, value in conninfo_to_dict(conninfo).items()}
     query = "&".join(f"{name}={parts[name]}" for name in _WHERE if name in parts)
     who = ":".join(parts[name] for name in ("user", "password") if name in parts)
@@ -52,13 +52,13 @@ def url_of(conninfo: str) -> str:
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """This process's environment with these PULSE_* variables and no others."""
+    """This process's environment with only these PULSE_* variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PULSE_")}
     return {**kept, **{f"PULSE_{name.upper()}": str(value) for name, value in settings.items()}}
 
 
 def run_to_end(command: tuple[str, ...], **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run a process that is expected to end by itself."""
+    """Run a process and wait for its end."""
     return subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -71,7 +71,7 @@ def run_to_end(command: tuple[str, ...], **settings: object) -> subprocess.Compl
 
 
 class PulseProcess:
-    """A process that serves everything under /pulse; what it says goes to two files."""
+    """A process with the API under /pulse; its standard output and error go to files."""
 
     def __init__(
         self, home: Path, *, command: tuple[str, ...] = UP, port: int = 0, **settings: object
@@ -98,16 +98,16 @@ class PulseProcess:
 
     @property
     def said(self) -> str:
-        """What it printed."""
+        """Its standard output."""
         return self._out.read_text()
 
     @property
     def logged(self) -> str:
-        """What it logged."""
+        """Its log, on standard error."""
         return self._err.read_text()
 
     def until_serving(self) -> None:
-        """Return when it answers."""
+        """Wait until its health check answers."""
         until(lambda: self._answers() or self._process.poll() is not None, "it serves")
         assert self._process.poll() is None, self.logged
 
@@ -121,21 +121,21 @@ class PulseProcess:
         self._process.send_signal(number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it to stop and return its exit code."""
+        """Stop it; returns the exit code."""
         self.tell(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait for its end; returns the exit code."""
         return self._process.wait(DEADLINE_SECONDS)
 
     @property
     def ended(self) -> bool:
-        """Whether it is gone."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     def close(self) -> None:
-        """Make sure that it is gone: told first, then killed."""
+        """End the process: SIGTERM first, then SIGKILL."""
         self.http.close()
         if self._process.poll() is None:
             self._process.terminate()
@@ -155,7 +155,7 @@ class PulseProcess:
         return answered
 
     def until_completed(self, order_id: str, seconds: float = DEADLINE_SECONDS) -> dict[str, Any]:
-        """The order once its slices are there, however often 503 is answered until then."""
+        """Wait until the order is COMPLETED, tolerating errors; returns the order."""
         answered: dict[str, Any] = {}
 
         def is_completed() -> bool:
@@ -169,7 +169,7 @@ class PulseProcess:
 
 @contextlib.contextmanager
 def pulse(home: Path, **settings: Any) -> Iterator[PulseProcess]:
-    """A process that serves, ended on leaving."""
+    """A process that serves; it is stopped on exit."""
     process = PulseProcess(home, **settings)
     try:
         process.until_serving()
@@ -183,14 +183,14 @@ def postmaster_file(data_dir: Path) -> Path:
 
 
 def postmaster_id(data_dir: Path) -> int | None:
-    """The embedded server's process id, None while there is none."""
+    """The embedded server's process id, or None if it does not run."""
     with contextlib.suppress(FileNotFoundError, IndexError, ValueError):
         return int(postmaster_file(data_dir).read_text().split()[0])
     return None
 
 
 def lives(process_id: int) -> bool:
-    """Whether there is such a process that is no zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{process_id}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -199,7 +199,7 @@ def lives(process_id: int) -> bool:
 
 
 def processes_in(cluster: Path) -> list[int]:
-    """Who works in the embedded server's data directory: every process of that server."""
+    """The processes of the embedded server: those with its data directory as working directory."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

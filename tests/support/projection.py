@@ -1,4 +1,4 @@
-"""Holding the projection back: the log goes on, the order queue stands still, workers starve."""
+"""Blocks the projection while appends continue."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +8,7 @@ from psycopg import AsyncConnection
 
 @asynccontextmanager
 async def projection_held_back(conninfo: str) -> AsyncIterator[None]:
-    """Hold the lock on the projection's position, as a process that never ends its batch would."""
+    """Hold the lock on the projection's position, like a process that never ends its batch."""
     async with await AsyncConnection.connect(conninfo) as holder:
         await holder.execute("SELECT FROM notification_tracking FOR UPDATE")
         yield

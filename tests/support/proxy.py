@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Postgres that knows the protocol's messages and can fail at any byte."""
+"""A TCP proxy for Postgres that parses the protocol and can fail at any byte."""
 
 import asyncio
 import contextlib
@@ -14,14 +14,14 @@ _BROKEN = (OSError, EOFError, RuntimeError)
 
 @dataclass
 class Fault:
-    """What happens to one statement.
+    """A fault of one statement.
 
-    `request_bytes`: only so much of it reaches the server, then the connection is cut.
-    `reply_bytes`: the server carries it out, and only so much of the answer reaches the client
+    `request_bytes`: only these bytes of it reach the server, then the connection is cut.
+    `reply_bytes`: the server executes it, and only these bytes of the reply reach the client
     before the connection is cut.
-    `silent`: the server carries it out, the answer never comes, the connection stays.
-    `client_only`: the client is cut off at once, the server is left with the statement.
-    `hold`: it is kept back until this is set. `held` is set once it is.
+    `silent`: the server executes it, the reply is dropped, the connection stays open.
+    `client_only`: the client is cut off immediately; the server executes the statement.
+    `hold`: the statement is delayed until this event is set. `held` is set during the delay.
     """
 
     request_bytes: int | None = None
@@ -33,7 +33,7 @@ class Fault:
 
     @property
     def cuts_after_the_statement(self) -> bool:
-        """Whether the connection ends once the server has carried it out."""
+        """Whether the connection is cut after the server has executed the statement."""
         return self.client_only or self.reply_bytes is not None
 
 
@@ -53,9 +53,9 @@ class _Link:
 
 
 class PostgresProxy:
-    """Listens on the loopback. `faults` are met in turn by statements; None lets one through.
+    """A proxy on the loopback. Each statement takes the next of `faults`; None means no fault.
 
-    While `deaf`, notifications do not reach the clients; `unheard` counts those.
+    While `deaf`, notifications to clients are dropped; `unheard` counts them.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -82,12 +82,12 @@ class PostgresProxy:
         )
 
     async def accept(self) -> None:
-        """Let clients in, always at the same port."""
+        """Accept clients, always on the same port."""
         self._listening = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._listening.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
-        """Postgres is away: whoever is connected is cut off, whoever comes is refused."""
+        """Cut every connection and refuse new ones, as if Postgres were down."""
         if self._listening is not None:
             self._listening.close()
             self._listening = None
@@ -95,7 +95,7 @@ class PostgresProxy:
             link.cut()
 
     async def close(self) -> None:
-        """Refuse, and wait until nothing is left."""
+        """Refuse clients, and wait until every connection has ended."""
         self.refuse()
         tasks = [task for task in self._serving if task is not None]
         if tasks:
@@ -183,7 +183,7 @@ class PostgresProxy:
 
 
 def _allowed(link: _Link, size: int) -> int:
-    """How much of a message the client may have."""
+    """The number of bytes of a message that the client receives."""
     fault = link.fault
     if fault is None:
         return size
@@ -204,7 +204,7 @@ async def _until_broken(pump: Callable[[_Link], Awaitable[None]], link: _Link) -
 
 @contextlib.asynccontextmanager
 async def proxied(conninfo: str) -> AsyncIterator[PostgresProxy]:
-    """A proxy that lets everything through until told otherwise."""
+    """A running proxy without faults."""
     proxy = PostgresProxy(conninfo)
     await proxy.accept()
     try:

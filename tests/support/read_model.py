@@ -1,4 +1,4 @@
-"""The order queue as it is, and as a plain fold of the events says it must be."""
+"""Reads the order queue, and computes from the events what it must be."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ SELECT created_position
 
 
 async def queue(database: Database) -> dict[UUID, Row]:
-    """The view people query, and with each order its slices; claims left out."""
+    """The orders of the queue with their slices, without claims."""
     orders, slices, wrongly_pending = await database.read(_queue)
     assert not wrongly_pending, "pending_orders are not the orders without an outcome"
     by_order: dict[UUID, list[Row]] = defaultdict(list)
@@ -54,7 +54,7 @@ async def _queue(connection: Connection) -> tuple[list[Row], list[Row], list[Row
 
 
 def folded(log: Iterable[tuple[int, Event]]) -> dict[UUID, Row]:
-    """What the queue must be after these events at these positions."""
+    """The queue that these events at these positions must produce."""
     orders: dict[UUID, Order] = {}
     created: dict[UUID, int] = {}
     latest: dict[UUID, int] = {}
@@ -97,12 +97,12 @@ def _slice_row(order: Order, s: Slice) -> Row:
 
 
 def projector(database: Database, batch_events: int = 1000) -> Projector:
-    """A projector of its own."""
+    """A new projector."""
     return Projector(database, MAPPER, batch_events=batch_events)
 
 
 async def project(database: Database, batch_events: int = 1000) -> list[Projected]:
-    """Project to the end of the log; each step that did something."""
+    """Project to the end of the log; returns the steps that projected events."""
     steps: list[Projected] = []
     projecting = projector(database, batch_events)
     while True:
@@ -114,7 +114,7 @@ async def project(database: Database, batch_events: int = 1000) -> list[Projecte
 
 
 async def position(database: Database) -> int:
-    """How far the projection says it has read."""
+    """The projection's position."""
     rows = await fetch(
         database,
         "SELECT notification_id FROM notification_tracking WHERE application_name = 'order_queue'",
@@ -134,7 +134,7 @@ async def forget(database: Database) -> None:
 
 
 async def forget_the_log(database: Database) -> None:
-    """Empty the log as well, past its own guard."""
+    """Empty the read model and the log, with the log's triggers disabled."""
     async with database.connection() as connection, connection.transaction():
         await connection.execute("ALTER TABLE stored_events DISABLE TRIGGER ALL")
         await connection.execute("TRUNCATE stored_events")

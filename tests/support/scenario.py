@@ -1,4 +1,4 @@
-"""Given these events, when this command, then those events: how a decision is told in a test."""
+"""Given-when-then tests of decisions: given events, when a command, then events or a refusal."""
 
 from typing import Self, TypeVar
 
@@ -15,10 +15,10 @@ class Scenario:
         self._command: Command | None = None
 
     def when(self, command: Command) -> Self:
-        """Ask this of the order.
+        """Set the command.
 
         Raises:
-            AssertionError: something was asked already: what came of it would go untold.
+            AssertionError: the scenario already has a command, whose result would be ignored.
         """
         if self._command is not None:
             raise AssertionError("a scenario has one command: begin another with given_events")
@@ -26,26 +26,26 @@ class Scenario:
         return self
 
     def then(self, *expected: Event) -> None:
-        """Exactly these events follow; none for a command that causes nothing.
+        """Check that the command causes exactly these events, or none.
 
         Raises:
-            AssertionError: others do; it shows both.
+            AssertionError: it causes other events; the message shows both.
         """
         caused = self._decide()
         if caused != expected:
             raise AssertionError(_difference(expected, caused))
 
     def then_refused(self, error: type[Refusal]) -> Refusal:
-        """The command is refused with this error, which is returned to look at.
+        """Check that the command is refused with this error; returns the error.
 
         Raises:
-            AssertionError: it was not refused. Another error is passed on as it is.
+            AssertionError: it was not refused. Another error propagates.
         """
         try:
             caused = self._decide()
         except error as refusal:
             return refusal
-        raise AssertionError(f"expected {error.__name__}, but {_told(caused)} followed")
+        raise AssertionError(f"expected {error.__name__}, but {_names(caused)} followed")
 
     def _decide(self) -> tuple[Event, ...]:
         if self._command is None:
@@ -54,20 +54,20 @@ class Scenario:
 
 
 def given_events(*history: Event) -> Scenario:
-    """A scenario that starts from these events, first to last; from none for a new order.
+    """A scenario that starts from these events; without events, from no order.
 
     Raises:
-        HistoryBroken: no order has this history.
+        HistoryBroken: the events are not a valid history.
     """
     return Scenario(history)
 
 
 def _difference(expected: tuple[Event, ...], caused: tuple[Event, ...]) -> str:
-    lines = [f"expected {_told(expected)}, but {_told(caused)} followed"]
+    lines = [f"expected {_names(expected)}, but {_names(caused)} followed"]
     lines += [f"  expected: {event}" for event in expected if event not in caused]
     lines += [f"  followed: {event}" for event in caused if event not in expected]
     return "\n".join(lines)
 
 
-def _told(events: tuple[Event, ...]) -> str:
+def _names(events: tuple[Event, ...]) -> str:
     return ", ".join(type(event).__name__ for event in events) or "nothing"

@@ -1,4 +1,4 @@
-"""Orders in the queue, and workers on them."""
+"""Orders in the queue, splitting workers and claims."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -20,7 +20,7 @@ Claim = tuple[str | None, datetime | None, datetime]
 async def append_and_project(
     store: EventStore, database: Database, events: Sequence[Event]
 ) -> None:
-    """Append these events and have the queue show them."""
+    """Append these events and project them."""
     await store.append_stored(stored(events))
     await project(database)
 
@@ -35,7 +35,7 @@ def splitting_worker(
     claims: Claims | None = None,
     clock: Clock = system_clock,
 ) -> SplittingWorker:
-    """A worker that claims through this pool and appends to this store."""
+    """A splitting worker on this pool and store."""
     return SplittingWorker(
         store,
         claims or Claims(database, name),
@@ -47,7 +47,7 @@ def splitting_worker(
 
 
 async def hold(database: Database, orders: Iterable[OrderCreated], name: str = "worker-1") -> None:
-    """Let a worker of that name hold these pending orders from now on."""
+    """Claim these pending orders for a worker, now."""
     await fetch(
         database,
         """UPDATE pending_orders
@@ -60,7 +60,7 @@ async def hold(database: Database, orders: Iterable[OrderCreated], name: str = "
 
 
 async def claims_of(database: Database) -> dict[UUID, Claim]:
-    """Every row of order_claims: by whom, when, and when first."""
+    """Every row of order_claims: the worker, the time, and the time of the first claim."""
     rows = await fetch(
         database, "SELECT order_id, claimed_by, claimed_at, first_claimed_at FROM order_claims"
     )

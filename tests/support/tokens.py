@@ -1,4 +1,4 @@
-"""Issuers of tokens: honest ones of every algorithm, and the means of those who forge."""
+"""Token issuers for every algorithm, and forged tokens."""
 
 import base64
 import hashlib
@@ -32,32 +32,32 @@ class Signer:
 
     @property
     def settings(self) -> Settings:
-        """A gateway's that takes this issuer's tokens and no others."""
+        """Settings of a gateway that accepts only this issuer's tokens."""
         return Settings(
             jwt_algorithm=self.algorithm,
             jwt_secret=Secret(self.key) if self.public_pem is None else None,
             jwt_public_key=self.public_pem,
             jwt_audience=AUDIENCE,
             jwt_issuer=ISSUER,
-            rate_limit_per_second=0,  # a test asks as often as it likes
+            rate_limit_per_second=0,  # no limit
         )
 
     def token(
         self, *, algorithm: str | None = None, headers: dict[str, Any] | None = None, **claims: Any
     ) -> str:
-        """A token that is good but for these claims; None leaves a claim out."""
+        """A valid token, except for these claims; None leaves a claim out."""
         return jwt.encode(
             claims_with(**claims), self.key, algorithm or self.algorithm, headers=headers
         )
 
 
 def claims_with(**changes: Any) -> dict[str, Any]:
-    """The claims of a good token with these changes; None leaves a claim out."""
+    """The claims of a valid token with these changes; None leaves a claim out."""
     claims = {
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": "alice",
-        "exp": int(time.time()) + 3600,  # longer than the whole suite takes
+        "exp": int(time.time()) + 3600,  # longer than the whole suite runs
         "scope": BOTH,
         **changes,
     }
@@ -65,7 +65,7 @@ def claims_with(**changes: Any) -> dict[str, Any]:
 
 
 def new_signer(algorithm: str) -> Signer:
-    """An issuer with a key of its own."""
+    """An issuer with a new key."""
     if algorithm == "HS256":
         return Signer(algorithm, hashlib.sha256(str(time.perf_counter_ns()).encode()).hexdigest())
     private: Any = {
@@ -79,24 +79,24 @@ def new_signer(algorithm: str) -> Signer:
 
 @cache
 def signer_of(algorithm: str) -> Signer:
-    """The one issuer of this algorithm that gateways of tests trust."""
+    """The issuer of this algorithm that the tests' gateways trust."""
     return new_signer(algorithm)
 
 
 @cache
 def stranger_of(algorithm: str) -> Signer:
-    """An issuer that nobody trusts."""
+    """An issuer that no gateway trusts."""
     return new_signer(algorithm)
 
 
 def encoded(part: Any) -> str:
-    """A segment of a token: bytes as they are, all else as JSON."""
+    """A segment of a token: bytes unchanged, other values as JSON."""
     raw = part if isinstance(part, bytes) else json.dumps(part).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def handmade(header: Any, claims: Any, secret: bytes | None) -> str:
-    """A token whose header says what it likes, under an HMAC of SHA-256, or under nothing."""
+    """A token with any header and claims, signed with HMAC-SHA-256, or unsigned without secret."""
     signed = f"{encoded(header)}.{encoded(claims)}"
     if secret is None:
         return f"{signed}."

@@ -338,6 +338,7 @@ def test_an_order_that_comes_back_changed_is_named(  # noqa: PLR0917 - fixtures 
     assert breach in found.first[f"broken: {broken}"]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("status", ["PENDING", "IN_PROGRESS"])
 def test_an_order_that_never_completes_is_still_pending(
     run: Run, pulse: FakePulse, file: Path, status: str

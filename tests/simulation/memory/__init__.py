@@ -1,1 +1,1 @@
-"""Postgres as Pulse meets it, in memory: its statements, its transactions, a psycopg connection."""
+"""An in-memory Postgres: Pulse's statements, transactions, and a psycopg-like connection."""

@@ -1,4 +1,4 @@
-"""A connection shaped as psycopg's, and a pool of them, so that Pulse's own code runs on top."""
+"""A connection with psycopg's interface, and a pool of them, so that Pulse's code runs on it."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,19 +22,19 @@ Work = Callable[[], Any]
 
 
 class Network(Protocol):
-    """The way between a process and the server."""
+    """The network between a process and the server."""
 
     owner: str
 
     async def call(self, session: Session, work: Callable[[], T], name: str) -> T:
-        """Have the server do this; returns what it answers, or raises what psycopg would."""
+        """Execute `work` at the server; returns its answer or raises psycopg's exception."""
 
     async def connect(self, session: Session) -> None:
-        """Have the server open a session."""
+        """Open a session at the server."""
 
 
-class Direct:
-    """No way at all: the answer is there at once."""
+class NoNetwork:
+    """Calls the server directly, without delay or faults."""
 
     owner = "test"
 
@@ -46,7 +46,7 @@ class Direct:
 
 
 class MemoryCursor:
-    """What a statement answered."""
+    """A cursor with the result of one statement."""
 
     __slots__ = ("_connection", "result")
 
@@ -59,14 +59,14 @@ class MemoryCursor:
         statement: str,
         parameters: Any = (),
         *,
-        prepare: bool | None = None,  # noqa: ARG002 - psycopg's word, which changes no answer
+        prepare: bool | None = None,  # noqa: ARG002 - psycopg's parameter, without effect here
     ) -> "MemoryCursor":
         await self._connection.run(self, self._connection.statement(statement), parameters)
         return self
 
     @asynccontextmanager
     async def copy(self, statement: str) -> AsyncIterator["MemoryCopy"]:
-        """What was written is sent at the end, as one statement."""
+        """Send the written data at the end, as one statement."""
         copy = MemoryCopy()
         yield copy
         await self._connection.run(self, self._connection.statement(statement), copy.written)
@@ -97,7 +97,7 @@ class MemoryCopy:
 
 
 class MemoryConnection:
-    """Autocommit, but within `transaction`; within `pipeline` statements go together."""
+    """Autocommit except within `transaction`; within `pipeline` statements are sent together."""
 
     def __init__(
         self, server: Server, network: Network, statements: Mapping[str, Statement] = STATEMENTS
@@ -118,10 +118,10 @@ class MemoryConnection:
         return self.closed
 
     def statement(self, text: Any) -> Statement:
-        """What it does; a NOTIFY, which is put together at run time, has no effect here."""
+        """The implementation of a statement; a NOTIFY, composed at run time, has no effect here."""
         if isinstance(text, str):
             return self._statements[text]
-        return self._statements.get(text.as_string(), _without_effect)
+        return self._statements.get(text.as_string(), _no_effect)
 
     def cursor(self, *, binary: bool = False) -> MemoryCursor:  # noqa: ARG002 - as psycopg has it
         return MemoryCursor(self)
@@ -188,9 +188,9 @@ class MemoryConnection:
             )
 
     async def close(self) -> None:
-        """Hang up. What the server is at, it still finishes."""
+        """Close the connection. The server completes statements in flight."""
         self.session.cut = True
-        if not self.session.under_way:
+        if not self.session.in_flight:
             self._server.end(self.session)
 
     async def __aenter__(self) -> Self:
@@ -213,7 +213,7 @@ class MemoryConnection:
         self.session.changes = self.session.savepoints.pop()
 
 
-def _without_effect(*_: object) -> Result:
+def _no_effect(*_: object) -> Result:
     return Result([])
 
 
@@ -235,7 +235,7 @@ class _Block:
 
 
 class MemoryDatabase(Database):
-    """Pulse's own `Database`, its way of reading included, on such connections."""
+    """Pulse's `Database` on in-memory connections."""
 
     def __init__(
         self,
@@ -245,7 +245,7 @@ class MemoryDatabase(Database):
     ) -> None:
         super().__init__("", pool_size=1)
         self.server = server
-        self._network = network or Direct()
+        self._network = network or NoNetwork()
         self._statements = statements
         self._idle: list[MemoryConnection] = []
 
@@ -277,7 +277,7 @@ class MemoryDatabase(Database):
             if not connection.closed:
                 self._idle.append(connection)
 
-    async def connect(self, role: str) -> Connection:  # noqa: ARG002 - Database's word
+    async def connect(self, role: str) -> Connection:  # noqa: ARG002 - Database's signature
         connection = self._open_session()
         await self._network.connect(connection.session)
         shaped: Any = connection

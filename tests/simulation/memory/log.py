@@ -1,4 +1,4 @@
-"""The log in memory: unique (originator_id, originator_version), ids from a sequence."""
+"""The in-memory log: unique (originator_id, originator_version), ids from a sequence."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -15,9 +15,9 @@ Columns = tuple[Sequence[UUID], Sequence[int], Sequence[str], Sequence[bytes]]
 
 
 class MemoryLog:
-    """What `stored_events` does. A conflict uses up an id, as a sequence does.
+    """Simulates `stored_events`. A conflict uses up an id, as with a sequence.
 
-    `on_append` hears of each event at the moment it stands.
+    `on_append` is called with each event when it is appended.
     """
 
     def __init__(self, on_append: Callable[[RecordedEvent], None] | None = None) -> None:
@@ -33,7 +33,7 @@ class MemoryLog:
         return self.rows[-1].position if self.rows else 0
 
     def append(self, columns: Columns, now: datetime) -> list[RecordedEvent]:
-        """Append each event whose version is free; returns those."""
+        """Append each event whose version is free; returns the appended events."""
         return [
             self._add(record)
             for record in self._records(columns, now)
@@ -41,7 +41,7 @@ class MemoryLog:
         ]
 
     def append_all(self, columns: Columns, now: datetime) -> list[RecordedEvent] | None:
-        """Append all of these, or none where one of the versions is taken: then None."""
+        """Append all events, or none and return None if a version is taken."""
         records = list(self._records(columns, now))
         keys = [(record.originator_id, record.originator_version) for record in records]
         if len(set(keys)) < len(keys) or any(map(self.is_taken, keys)):
@@ -49,11 +49,11 @@ class MemoryLog:
         return [self._add(record) for record in records]
 
     def is_taken(self, key: Key) -> bool:
-        """Whether an event stands there."""
+        """Whether an event with this id and version exists."""
         return key in self.by_key
 
     def after(self, position: int, limit: int) -> list[RecordedEvent]:
-        """What stands after a position, in the order of ids, as far as it is visible."""
+        """The visible events after a position, in the order of ids."""
         first = len(self.rows)
         while first and self.rows[first - 1].position > position:
             first -= 1
@@ -65,14 +65,14 @@ class MemoryLog:
 
     @property
     def next_id(self) -> int:
-        """The id that the next event takes."""
+        """The id of the next event."""
         return self._last_id + 1
 
-    def with_ids_from(self, first_id: int, act: Callable[[], T]) -> T:
-        """Do something with ids that were left out before."""
+    def with_ids_from(self, first_id: int, action: Callable[[], T]) -> T:
+        """Run an action with ids that were skipped before."""
         last_id, self._last_id = self._last_id, first_id - 1
         try:
-            return act()
+            return action()
         finally:
             self._last_id = last_id
 

@@ -19,14 +19,14 @@ class Blocked(Exception):
 
 
 class Later(Exception):
-    """The statement is carried out so many seconds later."""
+    """The statement must be executed so many seconds later."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
 
 class Result:
-    """What a statement answers."""
+    """The result of a statement."""
 
     __slots__ = ("rowcount", "rows")
 
@@ -36,24 +36,24 @@ class Result:
 
 
 class Session:
-    """One connection as the server has it."""
+    """The server's state of one connection."""
 
-    __slots__ = ("changes", "cut", "ended", "owner", "savepoints", "under_way")
+    __slots__ = ("changes", "cut", "ended", "in_flight", "owner", "savepoints")
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self.ended = False  # on the server's side
-        self.cut = False  # on the client's side: what is under way may still be carried out
-        self.under_way = 0
+        self.cut = False  # on the client's side: statements in flight may still be executed
+        self.in_flight = 0
         self.changes: Changes | None = None
         self.savepoints: list[Changes] = []
 
 
-class Witness(Protocol):
-    """Who watches the server, to find at once what must never be."""
+class Observer(Protocol):
+    """Called at each change, to check the invariants."""
 
     def appended(self, record: RecordedEvent) -> None:
-        """An event stands."""
+        """An event was appended."""
 
     def claimed(self, order_id: UUID) -> None:
         """An order was claimed."""
@@ -63,21 +63,21 @@ class Witness(Protocol):
 
 
 class Server:
-    """All that is durable, and who holds what. Every statement happens at one moment, whole."""
+    """The durable data, locks and presence. Every statement is atomic."""
 
     def __init__(
         self,
         clock: Callable[[], float],
-        witness: Witness | None = None,
+        observer: Observer | None = None,
         log_type: type[MemoryLog] = MemoryLog,
     ) -> None:
         self.tables = Tables()
-        self.log = log_type(None if witness is None else witness.appended)
+        self.log = log_type(None if observer is None else observer.appended)
         self.present: set[str] = set()
         self.position_holder: Session | None = None
         self.on_transaction_end: Callable[[], None] = _nothing
         self._clock = clock
-        self.witness = witness
+        self.observer = observer
 
     @property
     def now(self) -> datetime:
@@ -85,7 +85,7 @@ class Server:
         return EPOCH + timedelta(seconds=self._clock())
 
     def begin(self, session: Session) -> Changes:
-        """The session's transaction; begun now if there is none."""
+        """The session's transaction; starts one if there is none."""
         if session.ended:
             raise OperationalError("the connection is closed")
         if session.changes is None:
@@ -93,23 +93,23 @@ class Server:
         return session.changes
 
     def commit(self, session: Session) -> None:
-        """Make the session's changes everybody's, all at once."""
+        """Apply the session's changes atomically."""
         if session.ended:
             raise OperationalError("the connection is closed")
         changes = session.changes
         if changes is not None:
             before = self.tables.position
             changes.apply_to(self.tables)
-            if self.witness is not None and changes.position is not None:
-                self.witness.projected(before, changes)
+            if self.observer is not None and changes.position is not None:
+                self.observer.projected(before, changes)
         self._end_transaction(session)
 
     def roll_back(self, session: Session) -> None:
-        """Forget the session's changes."""
+        """Discard the session's changes."""
         self._end_transaction(session)
 
     def end(self, session: Session) -> None:
-        """The connection is gone: what was not committed is undone."""
+        """End the session and roll back its transaction."""
         session.ended = True
         self._end_transaction(session)
 
@@ -122,12 +122,12 @@ class Server:
             self.position_holder = None
         self.on_transaction_end()
 
-    def settles(self, order_id: object, but: Session) -> bool:
-        """Whether another open transaction has deleted that order's pending row."""
+    def has_open_outcome(self, order_id: object, but: Session) -> bool:
+        """Whether another open transaction has written that order's outcome."""
         holder = self.position_holder
         if holder is None or holder is but or holder.changes is None:
             return False
-        return order_id in holder.changes.settled
+        return order_id in holder.changes.outcomes
 
 
 def _nothing() -> None:

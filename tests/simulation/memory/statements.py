@@ -1,4 +1,4 @@
-"""What each of Pulse's statements does, by its text: the `.sql` files, said again in Python."""
+"""Python implementations of Pulse's SQL statements, found by the text of their `.sql` files."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -91,7 +91,7 @@ def select_order_creations(server: Server, _: Session, parameters: Any) -> Resul
 def claim_orders(server: Server, _: Session, parameters: Any) -> Result:
     versions, left_out, limit, worker = parameters
     tables, now = server.tables, server.now
-    locked = _orders_being_settled(server)
+    locked = _orders_with_open_outcome(server)
     free = sorted(
         (tables.orders[order_id]["created_position"], order_id)
         for order_id, pending in tables.pending.items()
@@ -120,7 +120,7 @@ def release_orphans(server: Server, session: Session, parameters: Any) -> Result
         and pending.first_claimed_at is not None
         and pending.first_claimed_at > young
         and pending.claimed_by not in server.present
-        and not server.settles(order_id, but=session)
+        and not server.has_open_outcome(order_id, but=session)
     ]
     for order_id, _ in orphans:
         server.tables.pending[order_id].release()
@@ -171,8 +171,8 @@ def apply_outcomes(server: Server, session: Session, parameters: Any) -> Result:
     for outcome in _rows_of(parameters):
         order_id = outcome["order_id"]
         row = changes.orders.get(order_id) or server.tables.orders.get(order_id)
-        if row is not None and row["state"] == "PENDING" and order_id not in changes.settled:
-            changes.settled[order_id] = outcome
+        if row is not None and row["state"] == "PENDING" and order_id not in changes.outcomes:
+            changes.outcomes[order_id] = outcome
             settled.append((order_id, row["created_position"]))
     return Result(settled)
 
@@ -199,7 +199,7 @@ def select_parked_among(server: Server, session: Session, parameters: Any) -> Re
 
 
 def check_constraints(server: Server, session: Session, _: Any) -> Result:
-    """Nothing is deferred here."""
+    """No constraint is deferred here."""
     server.begin(session)
     return Result([])
 
@@ -242,8 +242,8 @@ def _row(r: RecordedEvent) -> tuple[Any, ...]:
 
 def _claim(server: Server, order_id: Any, worker: str, now: Any) -> tuple[Any, ...]:
     first_claimed_at = server.tables.pending[order_id].claim(worker, now)
-    if server.witness is not None:
-        server.witness.claimed(order_id)
+    if server.observer is not None:
+        server.observer.claimed(order_id)
     return order_id, worker, now, first_claimed_at
 
 
@@ -252,19 +252,19 @@ def _holds(server: Server, order_id: Any, worker: str) -> bool:
 
 
 def _release(server: Server, session: Session, order_ids: list[Any]) -> Result:
-    if any(server.settles(order_id, but=session) for order_id in order_ids):
+    if any(server.has_open_outcome(order_id, but=session) for order_id in order_ids):
         raise Blocked
     for order_id in order_ids:
         server.tables.pending[order_id].release()
     return Result([(order_id,) for order_id in order_ids])
 
 
-def _orders_being_settled(server: Server) -> Mapping[Any, Any]:
+def _orders_with_open_outcome(server: Server) -> Mapping[Any, Any]:
     holder = server.position_holder
-    return {} if holder is None or holder.changes is None else holder.changes.settled
+    return {} if holder is None or holder.changes is None else holder.changes.outcomes
 
 
-_BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
+_BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
     "pulse.eventstore": (
         append_events,
         append_events_or_fail,
@@ -294,8 +294,8 @@ _BY_ROOM: Final[dict[str, tuple[Statement, ...]]] = {
 }
 
 STATEMENTS: Final[dict[str, Statement]] = {
-    load_sql(room, statement.__name__): statement
-    for room, statements in _BY_ROOM.items()
+    load_sql(package, statement.__name__): statement
+    for package, statements in _BY_PACKAGE.items()
     for statement in statements
 } | {INSERT_ORDERS.as_string(): insert_orders}
-"""Each statement under its text: one that is changed in its `.sql` file is not found here."""
+"""Each implementation by the statement's text, which is read from its `.sql` file."""

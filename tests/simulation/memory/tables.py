@@ -1,4 +1,4 @@
-"""The read model's tables in memory, and a transaction's changes laid over them."""
+"""The in-memory tables of the read model, and a transaction's uncommitted changes."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ SliceKey = tuple[int, int]
 
 
 class PendingRow:
-    """A row of `pending_orders`: no worker holds the order where `claimed_by` is None."""
+    """A row of `pending_orders`. `claimed_by` is None if no worker holds the order."""
 
     __slots__ = ("claimed_at", "claimed_by", "first_claimed_at")
 
@@ -20,18 +20,18 @@ class PendingRow:
         self.first_claimed_at: datetime | None = None
 
     def claim(self, worker: str, at: datetime) -> datetime:
-        """That worker holds it now; returns when it was first claimed."""
+        """Claim the order; returns the time of its first claim."""
         self.claimed_by, self.claimed_at = worker, at
         self.first_claimed_at = self.first_claimed_at or at
         return self.first_claimed_at
 
     def release(self) -> None:
-        """Nobody holds it now; when it was first claimed is kept."""
+        """Release the claim; keeps the time of the first claim."""
         self.claimed_by = self.claimed_at = None
 
 
 class Tables:
-    """What is committed."""
+    """The committed rows."""
 
     def __init__(self) -> None:
         self.orders: dict[UUID, Row] = {}
@@ -42,21 +42,21 @@ class Tables:
 
 
 class Changes:
-    """What one transaction has changed so far and nobody else sees."""
+    """The uncommitted changes of one transaction."""
 
-    __slots__ = ("orders", "parked", "position", "settled", "slices")
+    __slots__ = ("orders", "outcomes", "parked", "position", "slices")
 
     def __init__(self) -> None:
         self.orders: dict[UUID, Row] = {}
-        self.settled: dict[UUID, Row] = {}
+        self.outcomes: dict[UUID, Row] = {}
         self.slices: dict[SliceKey, tuple[int, datetime]] = {}
         self.parked: dict[UUID, tuple[int, str]] = {}
         self.position: int | None = None
 
     def copy(self) -> "Changes":
-        """As they are now, to come back to."""
+        """A copy, for a savepoint."""
         copy = Changes()
-        copy.orders, copy.settled = dict(self.orders), dict(self.settled)
+        copy.orders, copy.outcomes = dict(self.orders), dict(self.outcomes)
         copy.slices, copy.parked = dict(self.slices), dict(self.parked)
         copy.position = self.position
         return copy
@@ -67,7 +67,7 @@ class Changes:
         for order_id, row in self.orders.items():
             if row["state"] == "PENDING":
                 tables.pending[order_id] = PendingRow()
-        for order_id, outcome in self.settled.items():
+        for order_id, outcome in self.outcomes.items():
             tables.orders[order_id].update(outcome)
             tables.pending.pop(order_id, None)
         tables.slices.update(self.slices)

@@ -1,4 +1,4 @@
-"""What JSON Schema cannot say of an order, said to the generator of orders."""
+"""Adds to the generated orders the rules that JSON Schema cannot express."""
 
 import unicodedata
 from typing import Any
@@ -8,7 +8,7 @@ import schemathesis
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Whole numbers are written without a fraction (JSON Schema takes 5.0), keys in Unicode NFC."""
+    """Write integers without a fraction (JSON Schema accepts 5.0) and keys in Unicode NFC."""
     del context
     if isinstance(body, dict) and isinstance(body.get("order_unique_key"), str):
         key = unicodedata.normalize("NFC", body["order_unique_key"])
@@ -18,10 +18,10 @@ def map_body(context: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """An order meant to be good has at least one share for each slice."""
+    """Give an order that is meant to be valid at least one share per slice."""
     del context, kwargs
-    meant_to_be_good = case.meta is None or case.meta.generation.mode.is_positive
-    if meant_to_be_good and isinstance(case.body, dict):
+    meant_to_be_valid = case.meta is None or case.meta.generation.mode.is_positive
+    if meant_to_be_valid and isinstance(case.body, dict):
         splits = case.body.get("split_config", {}).get("num_splits", 0)
         case.body["total_quantity"] = max(case.body.get("total_quantity", 0), splits)
 

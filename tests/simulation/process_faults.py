@@ -1,4 +1,4 @@
-"""What befalls whole processes, and the server."""
+"""Faults of whole processes and of the server."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
     from tests.simulation.world import World
 
-_OFTEN = 0.7
-_SOON_SECONDS = 0.01
+_CLOSED_SHARE = 0.7
+_MAX_CLOSE_SECONDS = 0.01
 _RESTART_SECONDS = 0.2
 _FROZEN_SECONDS = (0.02, 0.1, 0.4, 0.8)
 _GRACE_SECONDS = 0.3
@@ -17,27 +17,27 @@ _LOST_IDS = 32
 
 
 def crash(world: "World", process: "Process") -> None:
-    """A process is killed, or cut off for ever: then the server hears of it late."""
+    """Kill a process. With connections left open, the server notices only after a timeout."""
     if process.loop.ended:
         return
     random = world.random.random
-    heard = random() < _OFTEN
-    world.note(process.name, "CRASH", "" if heard else "and the server does not hear of it")
+    closed = random() < _CLOSED_SHARE
+    world.note(process.name, "CRASH", "" if closed else "connections stay open at the server")
     process.loop.end()
-    for session in process.wire.sessions:
+    for session in process.network.sessions:
         session.cut = True
-        after = random() * _SOON_SECONDS if heard else world.profile.idle_in_transaction
+        after = random() * _MAX_CLOSE_SECONDS if closed else world.profile.idle_in_transaction
         world.after(after, partial(world.server.end, session))
-    drop = random() * _SOON_SECONDS if heard else world.profile.silence
+    drop = random() * _MAX_CLOSE_SECONDS if closed else world.profile.silence
     world.after(drop, process.presence.drop)
     world.after(random() * _RESTART_SECONDS, partial(world.replace, process))
 
 
 def stop(world: "World", process: "Process") -> None:
-    """A process is asked to stop, as in a deploy; what is not done within the grace is cut off."""
+    """Stop a process, as in a deploy; kill it if it has not ended within the grace period."""
     if process.loop.ended or process.loop.frozen or process.stopping:
         return
-    world.note(process.name, "STOP", "asked to")
+    world.note(process.name, "STOP", "")
     process.stopping = True
 
     def gone() -> None:
@@ -53,7 +53,7 @@ def stop(world: "World", process: "Process") -> None:
 
 
 def freeze(world: "World", process: "Process") -> None:
-    """A process stands still and comes back late, knowing nothing of it."""
+    """Freeze a process; it resumes later without noticing."""
     if process.loop.ended or process.loop.frozen:
         return
     seconds = world.random.choice(_FROZEN_SECONDS) * (0.5 + world.random.random())
@@ -62,17 +62,19 @@ def freeze(world: "World", process: "Process") -> None:
     if seconds > world.profile.silence:
         world.after(world.profile.silence, process.presence.drop)
     if seconds > world.profile.idle_in_transaction:
-        for session in process.wire.sessions:
-            world.after(world.profile.idle_in_transaction, partial(process.wire.end_idle, session))
+        for session in process.network.sessions:
+            world.after(
+                world.profile.idle_in_transaction, partial(process.network.end_idle, session)
+            )
     world.after(seconds, partial(_thaw, world, process))
 
 
 def crash_server(world: "World", _: "Process") -> None:
-    """The server crashes and is back at once: connections break, ids leave a gap."""
+    """Crash the server; it restarts immediately. Connections break and ids leave a gap."""
     world.note("server", "CRASH", "every connection breaks")
     world.server.log.skip_ids(_LOST_IDS)
     for process in world.processes:
-        for session in process.wire.sessions:
+        for session in process.network.sessions:
             session.cut = True
             world.server.end(session)
         process.presence.drop()
@@ -84,7 +86,7 @@ def _thaw(world: "World", process: "Process") -> None:
         process.loop.thaw()
 
 
-OUTAGES: Final[dict[str, Callable[["World", "Process"], None]]] = {
+PROCESS_FAULTS: Final[dict[str, Callable[["World", "Process"], None]]] = {
     "crash": crash,
     "freeze": freeze,
     "stop": stop,
