@@ -32,8 +32,8 @@ test: $(VENV)/.dev ## run all tests: those that depend on time one at a time, th
 		$(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
 	exit $$failed
 
-unit: $(VENV)/.dev ## run the unit tests
-	$(BIN)/pytest -n 2 -q tests/unit $(PYTEST_ARGS)
+unit: $(VENV)/.dev ## run the unit tests, but for those that depend on time
+	$(BIN)/pytest -n 2 -q -m "not timing" tests/unit $(PYTEST_ARGS)
 
 simulate: $(VENV)/.dev ## the simulation's own tests, then a minute of it; SEED=n runs one schedule again
 	$(if $(SEED),,$(BIN)/pytest -n 2 -q -m simulation tests/simulation)

@@ -96,7 +96,7 @@ def test_the_same_in_text(conninfo: str) -> None:
         lines = run_pulse("status", conninfo=conninfo).out.splitlines()
     assert lines[:3] == ["Orders", lines[1], lines[2]]
     assert lines[1].startswith("  PENDING      2  the oldest for ")
-    assert lines[2].startswith("  IN_PROGRESS  1  the oldest for 1 min 40 s")
+    assert re.match(r"  IN_PROGRESS  1  the oldest for 1 min [45]\d s", lines[2])
     assert lines[3:7] == [
         "  COMPLETED    1",
         "  FAILED       3",
@@ -104,7 +104,8 @@ def test_the_same_in_text(conninfo: str) -> None:
         "    TIMED_OUT  1",
     ]
     assert "Workers  2 present" in lines
-    assert "  host:1:abc  1 order, the oldest for 1 min 40 s, present" in lines
+    held = r"  host:1:abc  1 order, the oldest for 1 min [45]\d s, present"
+    assert [line for line in lines if re.fullmatch(held, line)]
     assert lines[-1] == "Healthy."
 
 
@@ -112,7 +113,7 @@ def test_a_gone_worker_needs_a_person_once_the_timeout_is_over(conninfo: str) ->
     fill(conninfo)
     with present(conninfo, "host:2:def"):
         text = run_pulse("status", conninfo=conninfo, timeout_seconds=200).out
-        assert "the oldest for 1 min 40 s, gone" in text
+        assert re.search(r"the oldest for 1 min [45]\d s, gone", text)
         status_json(conninfo, 0, timeout_seconds=200)
 
         found = status_json(conninfo, 1, timeout_seconds=50)
@@ -357,9 +358,10 @@ def test_a_projection_far_behind_needs_a_person_and_one_just_behind_does_not(
     write(conninfo, *stored(orders_created(2)), recorded_at=now - timedelta(seconds=90))
     ended = run_pulse("status", conninfo=conninfo)
     assert ended.exit_code == 1
-    assert re.search(r"position 3 of 5, 1 min 3\d s behind", ended.out)
+    assert re.search(r"position 3 of 5, 1 min [345]\d s behind", ended.out)
     assert re.search(
-        r"Needs a person: the projection is 9\d s behind: check that a Pulse process", ended.out
+        r"Needs a person: the projection is (9|1[01])\d s behind: check that a Pulse process",
+        ended.out,
     )
 
 
