@@ -6,12 +6,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 # Extras keep their brackets: without them pip takes coverage[toml] for another, unpinned package.
-COMPILE = uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
-	--no-strip-extras --no-annotate --custom-compile-command "make lock"
+COMPILE_OPTIONS = --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate \
+	--custom-compile-command "make lock"
+COMPILE = uv pip compile pyproject.toml --group build $(COMPILE_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench bench-growth performance bench-gateway bench-proxy test coverage lint types mutants \
-	vectors charts contracts check simulate faults soak reliability format lock clean
+.PHONY: help run bench bench-growth performance bench-gateway bench-proxy test unit coverage lint types mutants \
+	vectors charts contracts clients check simulate faults soak reliability format lock clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +20,20 @@ help: ## print this
 run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and workers in one process
 	@exec $(BIN)/pulse up
 
-test: $(VENV)/.dev ## run all tests on a Postgres of their own
-	$(BIN)/pytest -n 4 --dist loadfile $(PYTEST_ARGS)
+# Three workers keep two cores busy: each waits for a server or a process a third of the time. Files
+# run in their order, the slow ones first. pytest exits with 5 where PYTEST_ARGS select nothing.
+test: $(VENV)/.dev ## run all tests: those that depend on time one at a time, then the others in parallel
+	@failed=0; \
+	$(BIN)/pytest -m timing $(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not timing and not simulation" \
+		$(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
+	exit $$failed
 
-simulate: $(VENV)/.dev ## a minute of deterministic simulation; SEED=n runs one schedule again
+unit: $(VENV)/.dev ## run the unit tests
+	$(BIN)/pytest -n 2 -q tests/unit $(PYTEST_ARGS)
+
+simulate: $(VENV)/.dev ## the simulation's own tests, then a minute of it; SEED=n runs one schedule again
+	$(if $(SEED),,$(BIN)/pytest -n 2 -q -m simulation tests/simulation)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
 		$(if $(FIRST),--first $(FIRST))
 
@@ -34,6 +45,9 @@ reliability: $(VENV)/.dev ## write the tables of docs/explanation/reliability.md
 
 soak: $(VENV)/.dev ## an hour at half load, and look what grows; MINUTES=n RATE=orders a second
 	$(BIN)/python -m tests.faults soak --times $(or $(MINUTES),60) $(if $(RATE),--rate $(RATE))
+
+clients: $(VENV)/.dev $(VENV)/clients/.installed ## generate clients of the OpenAPI documents, type-check and run them (needs npm)
+	$(BIN)/pytest -q tests/acceptance/test_generated_clients.py
 
 check: lint types contracts coverage test ## what CI runs, but for simulation, faults, benchmarks and a second Postgres
 
@@ -87,6 +101,7 @@ format: $(VENV)/.dev ## let ruff format and fix what it can
 lock: ## pin the requirements again: what `make run` needs, and with it all of development (needs uv)
 	$(COMPILE) --extra embedded -o requirements.txt
 	$(COMPILE) --all-extras --group dev -c requirements.txt -o requirements-dev.txt
+	uv pip compile --group clients $(COMPILE_OPTIONS) -o tests/clients/requirements.txt
 
 clean: ## remove the environment and caches (never the data)
 	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
@@ -102,4 +117,13 @@ $(VENV)/.run: requirements.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# The generators of clients have an environment of their own: openapi-python-client needs an older typer.
+$(VENV)/clients/.installed: tests/clients/requirements.txt tests/clients/package-lock.json | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/clients/python
+	$(VENV)/clients/python/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes -r tests/clients/requirements.txt
+	cp tests/clients/package.json tests/clients/package-lock.json $(VENV)/clients
+	cd $(VENV)/clients && npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@

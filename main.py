@@ -3,7 +3,7 @@
 The API lives under `/pulse`, the gateway under `/gapi`.
 """
 
-from pulse.process.apps import everything
+from pulse.process.apps import all_in_one_app
 from pulse.process.startup import settings_from_environment
 
-app = everything(settings_from_environment())
+app = all_in_one_app(settings_from_environment())

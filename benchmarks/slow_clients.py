@@ -224,7 +224,7 @@ def report(without: Phases, with_slow: Phases) -> int:
         )
     listed = " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
     sys.stdout.write(f"ratio of p99, with to without, per pair: median {median:.3f} ({listed})\n")
-    return int(median >= 1.1)  # noqa: PLR2004 - the promise of docs/how-to/put-a-proxy-in-front.md
+    return int(median >= 1.1)  # noqa: PLR2004 - the bound of docs/explanation/performance.md
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import AppendResult, EventMapper, EventStore
 from pulse.http.api.app import create_api
-from pulse.http.auth import InternalAuth
+from pulse.http.auth import InternalAuthMiddleware
 from pulse.http.root import Mounts, Root
 from pulse.process.apps import limits_of
 from pulse.process.startup import tune_gc
@@ -88,7 +88,7 @@ async def _mounts() -> AsyncIterator[Mounts]:
     answers = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else None  # noqa: ASYNC240
     orders = NoopOrders(msgspec.json.decode(answers, type=Answers) if answers else None)
     readiness = cast("Readiness", None)
-    api = InternalAuth(create_api(orders, readiness), ())
+    api = InternalAuthMiddleware(create_api(orders, readiness), ())
     tune_gc()
     yield {"": api}
 

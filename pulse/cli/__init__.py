@@ -1,4 +1,4 @@
-"""The `pulse` command: thin over the use cases, one module a group of commands."""
+"""The `pulse` command: a thin layer over the use cases, one module per command or group."""
 
 from pulse.cli.app import main, run
 

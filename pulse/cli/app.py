@@ -1,4 +1,4 @@
-"""The commands put together, and every end of one turned into a line and an exit code."""
+"""Assembles the commands, and turns every error into one line and an exit code."""
 
 import errno
 import sys
@@ -12,11 +12,11 @@ from typer.main import get_command
 import pulse
 from pulse.cli.exits import (
     COULD_NOT_START,
+    FAILURE,
     INTERRUPTED,
-    NOT_WELL,
     PIPE_CLOSED,
+    SUCCESS,
     TERMINATED,
-    WELL,
     WRONG_USAGE,
     CouldNotStart,
     WrongSettings,
@@ -31,7 +31,7 @@ from pulse.cli.serving import api, background, gateway, up
 from pulse.cli.settings import settings
 from pulse.cli.splitter import splitter
 from pulse.cli.status import status
-from pulse.cli.terminal import add_command, help_if_alone
+from pulse.cli.terminal import add_command, require_subcommand
 from pulse.cli.token import token
 from pulse.errors import PulseError
 from pulse.http_client import EnvironmentUnusable
@@ -43,8 +43,8 @@ from pulse.streams import drop_unwritten, open_standard_streams
 
 _CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _EXIT_CODES = (
-    "Exit codes: 0 well, 1 not well, 2 wrong usage or settings, 3 could not start, 130 stopped by "
-    "Ctrl-C. Every command's --help says what they mean for it, with an example."
+    "Exit codes: 0 success, 1 failure or a problem found, 2 wrong usage or settings, 3 could not "
+    "start, 130 stopped by Ctrl-C. The --help of each command explains them and has an example."
 )
 
 cli = typer.Typer(
@@ -74,20 +74,20 @@ def _version(
     if version:
         typer.echo(f"pulse {pulse.__version__}")
         raise typer.Exit
-    help_if_alone(context)
+    require_subcommand(context)
 
 
 def main() -> None:
     """Run the command line of this process.
 
-    An output that cannot be written ends it with one sentence and exit code 1; one whose reader
-    is gone, as in `pulse replay ... | head -1`, silently and with 141.
+    If the output cannot be written it exits with one line on stderr and code 1. If the reader of a
+    pipe is gone, as in `pulse replay ... | head -1`, it exits silently with 141.
     """
     open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    code = WELL
+    code = SUCCESS
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -96,9 +96,9 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
-        code = _say(
+        code = _report_fault(
             f"the output cannot be written: {error.strerror}; free space or redirect it elsewhere",
-            NOT_WELL,
+            FAILURE,
         )
     finally:
         drop_unwritten(sys.stdout)
@@ -107,27 +107,29 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; what went wrong is one line on stderr."""
+    """Run one command line and return its exit code. An error is one line on stderr."""
     command = get_command(cli)
     try:
         code = command.main(list(arguments), prog_name="pulse", standalone_mode=False)
     except typer.TyperException as error:
-        return _say(_usage_fault(error), WRONG_USAGE)
+        return _report_fault(_usage_fault(error), WRONG_USAGE)
     except CouldNotStart as error:
         said_by_server = isinstance(error.__cause__, EmbeddedServerError)
-        return _say(str(error), COULD_NOT_START, in_lines=said_by_server)
+        return _report_fault(str(error), COULD_NOT_START, in_lines=said_by_server)
     except (WrongSettings, EnvironmentUnusable) as error:
-        return _say(str(error), WRONG_USAGE)
+        return _report_fault(str(error), WRONG_USAGE)
     except DatabaseUnavailable as error:
-        return _say(f"Postgres cannot serve: {error}; run this again once it can", NOT_WELL)
+        return _report_fault(
+            f"Postgres is unavailable: {error}; run this again when it is back", FAILURE
+        )
     except PulseError as error:
-        return _say(str(error), NOT_WELL)
+        return _report_fault(str(error), FAILURE)
     if code in {INTERRUPTED, TERMINATED}:
-        _say("stopped before the end; nothing is half done, run it again", code)
-    return code or WELL
+        _report_fault("interrupted; nothing is left half done, run it again", code)
+    return code or SUCCESS
 
 
-def _say(fault: str, code: int, *, in_lines: bool = False) -> int:
+def _report_fault(fault: str, code: int, *, in_lines: bool = False) -> int:
     report_fault(fault if in_lines else printable(fault))
     return code
 
@@ -136,4 +138,4 @@ def _usage_fault(error: typer.TyperException) -> str:
     message = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "pulse"
-    return f"{message}; `{command} --help` tells how it is used"
+    return f"{message}; see `{command} --help`"

@@ -1,4 +1,4 @@
-"""Exit codes that scripts can use, and how every command comes to one."""
+"""The exit codes, and how commands run: on signals, with Postgres, with optional packages."""
 
 import asyncio
 import signal
@@ -15,8 +15,8 @@ from pulse.settings import Settings
 
 T = TypeVar("T")
 
-WELL: Final = 0
-NOT_WELL: Final = 1
+SUCCESS: Final = 0
+FAILURE: Final = 1
 WRONG_USAGE: Final = 2
 COULD_NOT_START: Final = 3
 INTERRUPTED: Final = 130
@@ -25,15 +25,15 @@ TERMINATED: Final = 143
 
 
 class CouldNotStart(PulseError):
-    """What the command works on could not be opened: it did nothing."""
+    """The command could not open what it needs; it did nothing."""
 
 
 class WrongSettings(PulseError):
-    """The settings are each right, and together such that the command refuses to start."""
+    """Each setting is valid, but the command refuses to start with this combination."""
 
 
-def run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; Ctrl-C, SIGTERM and SIGHUP cancel it, so it releases all it holds."""
+def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work. Ctrl-C, SIGTERM and SIGHUP cancel it, so that it cleans up."""
 
     async def cancelled_by_signal() -> T:
         current = asyncio.current_task()
@@ -48,13 +48,13 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(TERMINATED) from None
 
 
-def on_postgres(
+def run_with_tools(
     work: Callable[[Tools], Coroutine[Any, Any, T]], settings: Settings | None = None
 ) -> T:
-    """Run this with the tools on the Postgres of these settings, or of the environment's.
+    """Open the tools on the Postgres of the settings, by default the environment's, and run `work`.
 
     Raises:
-        CouldNotStart: it cannot be reached, or its schema will not do.
+        CouldNotStart: Postgres cannot be reached, or its schema is not usable.
     """
     settings = settings or settings_from_environment()
 
@@ -66,15 +66,15 @@ def on_postgres(
                 raise CouldNotStart(str(error)) from error
             return await work(tools)
 
-    return run_to_end(opened())
+    return run_until_signal(opened())
 
 
 _EXTRAS: Final = {"hypothesis": "testing", "matplotlib": "charts"}
 
 
 @contextmanager
-def extra_needed() -> Iterator[None]:
-    """Around the imports of an extra.
+def require_extra() -> Iterator[None]:
+    """A context for the imports of an optional dependency (an extra).
 
     Raises:
         WrongSettings: it is not installed; the message says how to install it.
@@ -87,5 +87,5 @@ def extra_needed() -> Iterator[None]:
             raise
         raise WrongSettings(
             f"this command needs {error.name}: install Pulse with its extra `{extra}`, "
-            f"as with pip install '.[{extra}]' in a clone"
+            f"in a clone with pip install '.[{extra}]'"
         ) from None

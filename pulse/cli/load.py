@@ -1,4 +1,4 @@
-"""`pulse load`: a file of orders, posted and followed to the end."""
+"""`pulse load`: posts a file of orders, waits for their outcomes and checks them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from pulse.cli.exits import NOT_WELL
+from pulse.cli.exits import FAILURE
 from pulse.cli.server import url_of
 from pulse.cli.terminal import errors, output, progress_on
 from pulse.load import Load, open_http, read_lines
@@ -17,34 +17,34 @@ from pulse.process.startup import settings_from_environment
 
 
 def load(
-    file: Annotated[Path, typer.Argument(help="Orders, one JSON object a line.")],
+    file: Annotated[Path, typer.Argument(help="Orders, one JSON object per line.")],
     url: Annotated[
         str | None,
         typer.Option(
-            help="The API's root; without it, where `pulse up` listens with these settings.",
+            help="The API's root URL; by default that of `pulse up` with these settings.",
             envvar="PULSE_URL",
         ),
     ] = None,
     token: Annotated[
         str | None,
         typer.Option(
-            help="A service token of the API. The variable is better: a process list shows it not.",
+            help="A service token of the API. Prefer the variable: process lists do not show it.",
             envvar="PULSE_SERVICE_TOKEN",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, max=1000, help="Orders a request.")] = 100,
-    concurrency: Annotated[int, typer.Option(min=1, max=100, help="Requests at once.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Orders per request.")] = 100,
+    concurrency: Annotated[int, typer.Option(min=1, max=100, help="Concurrent requests.")] = 4,
 ) -> None:
-    """Post a file of orders and check what becomes of each.
+    """Post a file of orders and check the outcome of each.
 
-    Posts the orders of FILE to a running Pulse in batches, follows each to its
-    end (or until none has ended for a minute) and checks its slices by every rule
-    of a schedule. Needs a ready API (`pulse up`) at --url, and one of its service
-    tokens where it asks for one. Running it again never doubles an order.
+    Posts the orders of FILE to a running Pulse in batches, waits for the outcome
+    of each (until none has completed for a minute) and checks its slices by every
+    rule of a schedule. Needs a ready API (`pulse up`) at --url, and a service
+    token if the API requires one. Running it again never duplicates an order.
 
-    Exit codes: 0 every order is COMPLETED and keeps every rule. 1 some order does
-    not (the table says why), or no ready Pulse answers. 2 wrong usage, or a proxy
-    or certificate variable of the environment that cannot be used.
+    Exit codes: 0 every order is COMPLETED and satisfies every rule. 1 some order
+    does not (the table says why), or no ready Pulse answers. 2 wrong usage, or an
+    unusable proxy or certificate variable in the environment.
 
     Example, with `pulse up` in another terminal:
       pulse load examples/orders.ndjson
@@ -53,15 +53,15 @@ def load(
     lines, http, show = read_lines(file), open_http(root, token), output().print
     load = Load(http, batch=batch, concurrency=concurrency)
     uvloop.run(load.run(lines, partial(progress_on, errors())))
-    show(f"Load of {file.name} into {root}", style="bold")
+    show(f"Loaded {file.name} into {root}", style="bold")
     for label, value in _rows(load, batch):
         show(f"  {label:<36}{value:>26}")
     for fault, count in sorted(load.faults.items()):
         show(f"  {fault:<36}{count:>26,}", style="bold red")
-        show(f"    first by {load.first[fault]}", style="red")
+        show(f"    first: {load.first[fault]}", style="red")
     if load.faults:
-        raise typer.Exit(NOT_WELL)
-    show("Every order COMPLETED and keeps every rule.", style="green")
+        raise typer.Exit(FAILURE)
+    show("Every order is COMPLETED and satisfies every rule.", style="green")
 
 
 def _rows(load: Load, batch: int) -> Iterator[tuple[str, str]]:

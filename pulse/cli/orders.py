@@ -1,4 +1,4 @@
-"""`pulse orders`: orders that a person must see to."""
+"""`pulse orders`: orders that need a person."""
 
 from collections.abc import Iterator
 from typing import Annotated, Final
@@ -8,8 +8,8 @@ import typer
 from rich.text import Text
 
 from pulse.application.in_process import InProcessOrders
-from pulse.cli.exits import on_postgres
-from pulse.cli.terminal import AsJson, counted, echo, group, instant, output
+from pulse.cli.exits import run_with_tools
+from pulse.cli.terminal import AsJson, counted, echo, format_time, group, output
 from pulse.domain import SPLITTING_ERROR, TIMED_OUT, TOO_LATE
 from pulse.printable import printable
 from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
@@ -17,14 +17,14 @@ from pulse.projections.order_view import OrderView
 
 _MAX_LISTED: Final = 10_000
 FAILED_IS_FINAL: Final = (
-    "FAILED is final: no slice of it exists or ever will, so a new order cannot double it."
+    "FAILED is final: the order never gets slices, so a new order cannot duplicate it."
 )
 
 _WHAT_TO_DO: Final = {
-    TIMED_OUT: "A worker took it and never finished: its log says why. If the order is still "
-    "wanted, place it again under a new key.",
-    TOO_LATE: "No worker took it in time: see with `pulse status` that workers are there and keep "
-    "up. If the order is still wanted, place it again under a new key; its window starts again.",
+    TIMED_OUT: "A worker claimed it and did not finish: see the worker's log. If the order is "
+    "still wanted, place it again under a new key.",
+    TOO_LATE: "No worker claimed it in time: check with `pulse status` that workers run and keep "
+    "up. If the order is still wanted, place it again under a new key; its window starts then.",
     SPLITTING_ERROR: "Pulse made a schedule that breaks its own rules: report it with "
     "`pulse replay --json`. If the order is still wanted, place it again under a new key.",
 }
@@ -32,7 +32,7 @@ _ELSE: Final = "If the order is still wanted, place it again under a new key."
 
 
 class _Failed(msgspec.Struct, frozen=True):
-    """Failed orders, newest first, as the projection had them at a position of the log."""
+    """Failed orders, newest first, as of a position of the log."""
 
     as_of_position: int
     orders: tuple[OrderView, ...]
@@ -42,31 +42,32 @@ class _Failed(msgspec.Struct, frozen=True):
 def failed(
     *,
     reason: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Only these: TIMED_OUT, TOO_LATE, ...")
+        str | None,
+        typer.Option(metavar="REASON", help="Only this reason: TIMED_OUT, TOO_LATE, ..."),
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=_MAX_LISTED, help="How many at most, the newest.")
+        int, typer.Option(min=1, max=_MAX_LISTED, help="List at most this many.")
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List the failed orders, newest first: why each failed, and what to do.
 
-    Id, key, instrument, when it was created and when it failed, the reason with
-    its sentence, and what a person does about it. FAILED is final: nothing of
-    such an order is traded. `pulse replay ID` tells its whole history. The list
-    is the projection's, as of the position it names.
+    Shows id, key, instrument, the times of creation and failure, the reason and
+    what to do. FAILED is final: nothing of such an order is traded. `pulse replay
+    ID` shows its whole history. The list is read from the projection, as of the
+    position that it prints.
 
-    Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
-    which is started if it does not run. Changes nothing.
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Changes nothing.
 
-    Exit codes: 0 listed, also where none has failed, 2 wrong usage or settings,
+    Exit codes: 0 listed, even if none has failed, 2 wrong usage or settings,
     3 Postgres cannot be reached or its schema is not current.
 
     Example:
       pulse orders failed
       pulse orders failed --reason TOO_LATE --limit 10
     """
-    found = on_postgres(lambda tools: _find(tools.orders, reason, limit))
+    found = run_with_tools(lambda tools: _find(tools.orders, reason, limit))
     if not as_json:
         for line in _render(found, reason):
             output().print(line)
@@ -91,14 +92,14 @@ def failed(
 
 orders = group(
     "orders",
-    "Orders that a person must see to.",
+    "Orders that need a person.",
     "Exit codes: 0 listed, 2 wrong usage or settings, 3 could not start.",
     (failed,),
 )
 
 
 def what_to_do(failure_reason: str | None) -> str:
-    """What a person does about an order that failed so; a reason of newer code has advice too."""
+    """What to do about an order that failed for this reason, which newer code may have added."""
     return _WHAT_TO_DO.get(failure_reason or "", _ELSE)
 
 
@@ -135,7 +136,7 @@ def _render(found: _Failed, reason: str | None) -> Iterator[Text]:
 def _order(order: OrderView) -> Iterator[Text]:
     yield Text(f"{order.order_id}  ").append(printable(order.failure_reason or ""), "bold red")
     yield _line(f"key {order.order_unique_key}, {order.instrument}, from {order.placed_by}")
-    yield _line(f"created {instant(order.created_at)}, failed {instant(order.updated_at)}")
+    yield _line(f"created {format_time(order.created_at)}, failed {format_time(order.updated_at)}")
     yield _line(f"why: {order.failure_message}.")
     yield _line(f"what to do: {what_to_do(order.failure_reason)}")
 

@@ -1,4 +1,4 @@
-"""`pulse projections`: parked orders, the audit of the queue against the log, and retries."""
+"""`pulse projections`: parked orders, the audit of the queue against the log, retries."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import typer
 
-from pulse.cli.exits import NOT_WELL, on_postgres
+from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.terminal import (
     AsJson,
     counted,
@@ -31,15 +31,16 @@ _MAX_RETRIED_FINDINGS: Final = 10_000
 _SENTENCES: Final[dict[AuditFault, str]] = {
     "MISSING": (
         "was created at position {position:,} and is neither in the queue nor parked: "
-        "`pulse projections retry {order_id}` brings it in"
+        "`pulse projections retry {order_id}` adds it"
     ),
     "OUTDATED": (
-        "is PENDING in the queue since position {position:,}, while the log has its outcome: "
+        "is PENDING in the queue as of position {position:,}, but the log has its outcome: "
         "`pulse projections retry {order_id}` applies it"
     ),
     "UNLOGGED": (
-        "is in the queue, created at position {position:,}, with an event that the log lacks: "
-        "restore the log from a backup, or `pulse rebuild` to make the queue what the log says"
+        "is in the queue, created at position {position:,}, with an event that is not in the "
+        "log: restore the log from a backup, or run `pulse rebuild` to rebuild the queue from the "
+        "log"
     ),
 }
 
@@ -48,14 +49,14 @@ def status(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the parked orders, and where the projection stands.
+    """List the parked orders and the position of the projection.
 
     An event that cannot be applied parks its own order and stops no other: the
     order's row stays as it was before that event, and no worker claims it. Each
-    is listed with the event's position, since when, and why.
+    is listed with the position of the event, the time, and the reason.
 
-    Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
-    which is started if it does not run. Changes nothing.
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Changes nothing.
 
     Exit codes: 0 no order is parked, 1 some are, 2 wrong usage or settings,
     3 Postgres cannot be reached or its schema is not current.
@@ -67,7 +68,7 @@ def status(
     async def read(tools: Tools) -> tuple[Lag, list[ParkedOrder]]:
         return await tools.database.read(read_lag), await tools.parked.all()
 
-    lag, parked = on_postgres(read)
+    lag, parked = run_with_tools(read)
     if as_json:
         found = {"position": lag.position, "behind_seconds": lag.behind_seconds, "parked": parked}
         echo(msgspec.json.encode(found))
@@ -82,25 +83,26 @@ def status(
                 f"since {since.replace('+00:00', 'Z')}  {printable(order.reason)}"
             )
         if parked:
-            console.print("Once the cause is repaired: `pulse projections retry --all`.")
+            console.print("After fixing the cause, run `pulse projections retry --all`.")
     if parked:
-        raise typer.Exit(NOT_WELL)
+        raise typer.Exit(FAILURE)
 
 
 def audit(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the whole log with the order queue, and name every order that differs.
+    """Compare the whole log with the order queue, and list every order that differs.
 
     Compares each creation in the log with the queue and the parked orders, each
     PENDING order with the outcomes in the log, and each order in the queue with
-    its creation in the log; as far as the projection has read. Processes with
-    workers do the same in the background, a window at a time; this does it at
-    once. Shows its progress in positions of the log on standard error.
+    its creation in the log, up to the position of the projection. Processes with
+    workers do this in the background, a window at a time; this command does it at
+    once. Shows progress in positions of the log on standard error.
 
-    Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
-    which is started if it does not run. Changes nothing; orders may come and go.
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Changes nothing. Orders may be placed
+    meanwhile.
 
     Exit codes: 0 log and queue agree, 1 they do not, 2 wrong usage or settings,
     3 Postgres cannot be reached or its schema is not current.
@@ -118,7 +120,7 @@ def audit(
             on_progress(window.until, window.projected)
 
     with progress_on(errors(), "position") as on_progress:
-        on_postgres(compare)
+        run_with_tools(compare)
     if as_json:
         echo(msgspec.json.encode({"position": position, "findings": findings}))
     else:
@@ -130,32 +132,32 @@ def audit(
             + (f"{counted(len(findings), 'difference')}" if findings else "they agree")
         )
     if findings:
-        raise typer.Exit(NOT_WELL)
+        raise typer.Exit(FAILURE)
 
 
 def retry(
     order_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="Which orders.")
+        list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="The orders to retry.")
     ] = None,
     *,
     every: Annotated[
-        bool, typer.Option("--all", help="Every parked order, and every one the audit found.")
+        bool, typer.Option("--all", help="All parked orders, and all that the audit found.")
     ] = False,
 ) -> None:
-    """Build orders again from their events: parked ones, and those missing.
+    """Rebuild orders from their events: parked ones, and missing ones.
 
-    Each order is built alone and in one transaction: it is in the queue again, or
-    it stays parked and says why. For a parked order run it once the code that
-    reads the event is repaired; a stream that is wrong in itself stays parked. An
-    order that `pulse status` or `pulse projections audit` names as missing is
-    brought in. `--all` takes what the background's audit has found so far; name
-    the others.
+    Each order is rebuilt in its own transaction: either it is in the queue again,
+    or it stays parked and the reason is shown. Retry a parked order after fixing
+    the code that reads the event; an invalid stream stays parked. An order that
+    `pulse status` or `pulse projections audit` reports as missing is added.
+    `--all` includes what the background audit has found so far; name others by
+    ORDER_ID.
 
-    Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
-    which is started if it does not run. Ctrl-C leaves each order either done or
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Ctrl-C leaves each order either done or
     as it was.
 
-    Exit codes: 0 each one is in the queue, 1 some order stays parked or does not
+    Exit codes: 0 every order is in the queue, 1 some stay parked or do not
     exist, 2 wrong usage or settings, 3 Postgres cannot be reached or its schema
     is not current.
 
@@ -163,14 +165,14 @@ def retry(
       pulse projections retry --all
     """
     if every == bool(order_ids):
-        raise typer.BadParameter("name the orders or say --all, not both", param_hint="ORDER_ID")
-    if on_postgres(lambda tools: _retry_each(tools, order_ids)):
-        raise typer.Exit(NOT_WELL)
+        raise typer.BadParameter("give either ORDER_ID or --all", param_hint="ORDER_ID")
+    if run_with_tools(lambda tools: _retry_each(tools, order_ids)):
+        raise typer.Exit(FAILURE)
 
 
 projections = group(
     "projections",
-    "Parked orders, orders that the queue lacks, and how to bring them in.",
+    "Parked orders, orders missing from the queue, and how to repair them.",
     "Exit codes: 0 no order is parked or missing, 1 some are, 2 wrong usage or settings, 3 could "
     "not start.",
     (status, audit, retry),
@@ -178,7 +180,7 @@ projections = group(
 
 
 def finding_text(finding: AuditFinding) -> str:
-    """One line: the order, what is wrong with it, and what to do."""
+    """One line: the order, its fault, and what to do."""
     sentence = _SENTENCES[finding.fault].format(
         position=finding.position, order_id=finding.order_id
     )
@@ -186,7 +188,7 @@ def finding_text(finding: AuditFinding) -> str:
 
 
 async def _retry_each(tools: Tools, order_ids: Sequence[str] | None) -> int:
-    """Retry these, or all of them; returns how many are not in the queue afterwards."""
+    """Retry these orders, or all; returns how many are not in the queue afterwards."""
     console, faults = output(), 0
     parked = [order.order_id for order in await tools.parked.all()]
     wanted = [order_id_of(text) for text in order_ids] if order_ids else parked
@@ -202,7 +204,7 @@ async def _retry_each(tools: Tools, order_ids: Sequence[str] | None) -> int:
 
 
 async def _found_by_audit(tools: Tools, *, but: Sequence[UUID]) -> list[UUID]:
-    """Orders that a retry can bring in: not those that the log does not have."""
+    """The orders that a retry can repair: those that are in the log."""
     kept = await tools.audit.kept_findings(_MAX_RETRIED_FINDINGS)
     found = await tools.audit.confirmed(finding.position for finding in kept)
     orders = [finding.order_id for finding in found if finding.fault != "UNLOGGED"]
@@ -210,23 +212,26 @@ async def _found_by_audit(tools: Tools, *, but: Sequence[UUID]) -> list[UUID]:
 
 
 async def _retry(tools: Tools, order_id: UUID, *, parked: bool) -> tuple[bool, str]:
-    """Build the order from its stream; whether it is not in the queue then, and a sentence on it.
+    """Rebuild the order from its stream. Returns whether that failed, and a sentence.
 
-    One that is not parked is built only where the queue differs from the log.
+    An order that is not parked is rebuilt only if the queue differs from the log.
     """
     if not parked:
         stream = await tools.store.read_stream(order_id)
         if not stream:
             return True, "no order has this id"
         if not await tools.audit.confirmed(record.position for record in stream):
-            return False, "is not parked; the queue agrees with the log as far as that is projected"
-    refused = "stays parked" if parked else "could not be brought in"
+            return (
+                False,
+                "is not parked; the queue agrees with the log up to the position of the projection",
+            )
+    refused = "stays parked" if parked else "could not be added"
     try:
         fault = await tools.parked.retry(order_id)
     except EventTooNew as error:
-        return True, f"{refused} until newer code takes it up: {error}"
+        return True, f"{refused} until newer code retries it: {error}"
     if fault is not None:
         return True, f"{refused}: {fault}"
     if parked:
         return False, "is in the queue again"
-    return False, "was missing from the queue, or behind the log, and is in it now"
+    return False, "was missing or outdated in the queue, and is up to date now"

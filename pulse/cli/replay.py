@@ -1,4 +1,4 @@
-"""`pulse replay`: an order's whole history, from its events alone, for people or as JSON."""
+"""`pulse replay`: shows an order's whole history from its events, as text or JSON."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -11,15 +11,15 @@ from rich.text import Text
 from pulse.application.callers import Caller
 from pulse.application.event_view import EventView, event_view
 from pulse.application.orders import OrderNotFound
-from pulse.cli.exits import on_postgres
+from pulse.cli.exits import run_with_tools
 from pulse.cli.orders import FAILED_IS_FINAL, what_to_do
 from pulse.cli.schedule_text import draw
 from pulse.cli.terminal import (
     counted,
     echo,
-    instant,
-    no_order,
+    format_time,
     order_id_of,
+    order_not_found,
     output,
 )
 from pulse.domain import (
@@ -40,9 +40,9 @@ _STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red"}
 
 
 class _History(msgspec.Struct, frozen=True):
-    """The events of one order, and the order they make, or why they make none.
+    """The events of one order, and the order after them or why they cannot be read.
 
-    An event is None where it is not Pulse's, or no code here can read it.
+    An event is None if it is not Pulse's or this code cannot read it.
     """
 
     views: Sequence[EventView]
@@ -51,23 +51,23 @@ class _History(msgspec.Struct, frozen=True):
 
 
 def replay(
-    order_id: Annotated[str, typer.Argument(help="The order's id, as its POST answered it.")],
+    order_id: Annotated[str, typer.Argument(help="The order's id, as returned by its POST.")],
     *,
     as_json: Annotated[
         bool, typer.Option("--json", help="The events as the API answers them.")
     ] = False,
 ) -> None:
-    """Tell an order's history, from its events alone.
+    """Show an order's history, from its events alone.
 
-    What happened, when by the clock of the process and by the database's (and how
-    far apart they are), who recorded it and for which call; the request; the
-    schedule as a drawing, with its sum. A FAILED order says why and what to do.
-    An order that no projection can read is told as it is stored.
+    Shows each event with its times by the clock of the process and the
+    database's, and their difference; which process recorded it, for which call;
+    the request; and the schedule as a bar chart with its sum. For a FAILED order
+    it shows why and what to do. Events that cannot be read are shown as stored.
 
-    Needs the Postgres of the order: PULSE_DATABASE_URL, or the embedded one of
-    PULSE_DATA_DIR, which is started if it does not run. Changes nothing.
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Changes nothing.
 
-    Exit codes: 0 told, 1 no order has this id, 2 wrong usage or settings,
+    Exit codes: 0 shown, 1 no order has this id, 2 wrong usage or settings,
     3 Postgres cannot be reached or its schema is not current.
 
     Example, with the order that `pulse up` suggests:
@@ -78,7 +78,7 @@ def replay(
         known_id, mapper = order_id_of(order_id), tools.store.mapper
         records = await tools.store.read_stream(known_id)
         if not records:
-            raise no_order(order_id)
+            raise order_not_found(order_id)
         views = [event_view(record, mapper) for record in records]
         events = [_event_of(record, mapper) for record in records]
         try:
@@ -86,11 +86,11 @@ def replay(
         except DatabaseUnavailable:
             raise
         except OrderNotFound:
-            return _History(views, events, "its stream holds no event of Pulse's")
+            return _History(views, events, "its stream has no event of Pulse")
         except PulseError as error:
             return _History(views, events, str(error))
 
-    history = on_postgres(read)
+    history = run_with_tools(read)
     if as_json:
         answer = {"order_id": history.views[0].order_id, "events": history.views}
         echo(msgspec.json.encode(answer))
@@ -116,7 +116,7 @@ def _render(history: _History) -> Iterator[Text]:
 def _title(history: _History) -> Text:
     title = Text(f"Order {history.views[0].order_id}")
     if isinstance(history.order, str):
-        return title.append(" cannot be told", _STYLES["FAILED"])
+        return title.append(" cannot be read", _STYLES["FAILED"])
     state = history.order.order_queue_status
     return title.append(" is ").append(state, _STYLES.get(state, "bold yellow"))
 
@@ -128,11 +128,11 @@ def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
     yield _line(f"   {_sentence(event, view)}")
     occurred, difference = view.occurred_at, ""
     if event is not None:
-        occurred = instant(event.timestamp)
+        occurred = format_time(event.timestamp)
         difference = f"  ({_difference(event.timestamp, view.recorded_at)})"
     if occurred is not None:
         yield _line(f"   occurred  {occurred}")
-    yield _line(f"   recorded  {instant(view.recorded_at)}{difference}")
+    yield _line(f"   recorded  {format_time(view.recorded_at)}{difference}")
     if event is not None:
         by, trace = event.recorded_by, event.trace
         yield _line(f"   by        {by.component} {by.instance}, code {by.code_version}")
@@ -152,19 +152,19 @@ def _sentence(event: Event | None, view: EventView) -> str:
         case SlicesScheduled():
             shares = sum(s.quantity for s in event.slices)
             return (
-                f"Worker {event.worker}, which claimed it at {instant(event.claimed_at)}, split "
-                f"it into {counted(len(event.slices), 'slice')} of {shares:,} shares together."
+                f"Worker {event.worker}, which claimed it at {format_time(event.claimed_at)}, "
+                f"split it into {counted(len(event.slices), 'slice')} of {shares:,} shares in all."
             )
         case SplittingFailed():
             return (
-                f"Worker {event.worker}, which claimed it at {instant(event.claimed_at)}, could "
-                f"not split it: {event.reason}."
+                f"Worker {event.worker}, which claimed it at {format_time(event.claimed_at)}, "
+                f"could not split it: {event.reason}."
             )
         case TimedOut():
             return (
-                f"Worker {event.claimed_by} claimed it at {instant(event.claimed_at)} and did not "
-                f"split it; {event.timeout_seconds:g} s after its first claim {event.detected_by} "
-                "gave it up."
+                f"Worker {event.claimed_by} claimed it at {format_time(event.claimed_at)} and did "
+                f"not split it; {event.timeout_seconds:g} s after its first claim "
+                f"{event.detected_by} timed it out."
             )
         case _:
             assert_never(event)
@@ -183,10 +183,10 @@ def _request(created: OrderCreated) -> Iterator[Text]:
 
 def _outcome(order: OrderView | str) -> Iterator[Text]:
     if isinstance(order, str):
-        yield from _section("Why it cannot be told")
+        yield from _section("Why it cannot be read")
         yield _line(f"  {order}")
         yield _line(
-            "  Its row is not to be trusted: `pulse projections status` says if it is parked."
+            "  Its row in the queue may be wrong: `pulse projections status` shows if it is parked."
         )
         return
     if order.order_queue_status == "FAILED":
@@ -200,7 +200,7 @@ def _outcome(order: OrderView | str) -> Iterator[Text]:
     elif order.claimed_at is not None:
         yield from _section("What it waits for")
         yield _line(
-            f"  Worker {order.claimed_by} holds it since {instant(order.claimed_at)} and is to "
+            f"  Worker {order.claimed_by}, which claimed it at {format_time(order.claimed_at)}, to "
             "split it."
         )
 

@@ -1,4 +1,4 @@
-"""A schedule drawn in text: quantity over time, one line a slice."""
+"""Draws a schedule as text: quantity over time, one line per slice."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ _COLUMNS: Final = 80
 
 
 def draw(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text]:
-    """The slices as bars that start at zero, a line a day, their sum, and what the rules say."""
+    """A bar per slice, a heading per day, the sum, and the rules that are broken."""
     yield Text("")
     yield Text("Schedule, times in UTC", "bold")
     most = max([1, *(s.quantity for s in slices)])
@@ -47,7 +47,7 @@ def _bar(quantity: int, most: int, room: int) -> str:
 
 
 def _verdict(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text]:
-    """The sum of the slices, and every rule they break; terms are None where they are not known."""
+    """The sum of the slices, and every rule they break; `terms` is None if unknown."""
     total = sum(s.quantity for s in slices)
     if terms is None:
         yield Text(

@@ -1,4 +1,4 @@
-"""Runs an application on uvicorn with the zttp parser, and ends it cleanly on a signal."""
+"""Runs an application on uvicorn with the zttp parser, and shuts it down on a signal."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from pulse.cli.exits import COULD_NOT_START, CouldNotStart
-from pulse.cli.terminal import say
+from pulse.cli.terminal import announce
 from pulse.cli.uvicorn_fixes import fix_uvicorn
 from pulse.http.root import Root
 from pulse.process.startup import STOP_SIGNALS
@@ -23,9 +23,9 @@ _NOT_ON_THIS_MACHINE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that prints a greeting once it listens and returns normally after a stop signal.
+    """Uvicorn that prints a greeting when it listens and returns normally after a stop signal.
 
-    Uvicorn itself raises the signal again once it has stopped, so that a clean stop would look like
+    Uvicorn itself raises the signal again after the shutdown, so a clean shutdown would look like
     a crash to the parent process.
     """
 
@@ -42,7 +42,7 @@ class _Server(uvicorn.Server):
             await self.lifespan.shutdown()
             sys.exit(STARTUP_FAILURE)
         if self.started:
-            say(self._greeting)
+            announce(self._greeting)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,10 +62,10 @@ class _Server(uvicorn.Server):
 def serve(app: Root, settings: Settings, greeting: str) -> None:
     """Serve HTTP/1.1 and HTTP/2 without TLS until SIGINT or SIGTERM.
 
-    Requests that were received are answered for up to 15 s after the signal.
+    After the signal, requests in flight have up to 15 s to finish.
 
     Raises:
-        CouldNotStart: the address cannot be listened on.
+        CouldNotStart: it cannot listen on the address.
         SystemExit: the application did not start; the log says why.
     """
     fix_uvicorn()
@@ -80,7 +80,7 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # Pulse has no use for what a proxy says of the peer
+        proxy_headers=False,  # Pulse does not use the peer address that a proxy reports
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config, greeting)
@@ -97,18 +97,18 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
 
 
 def url_of(settings: Settings) -> str:
-    """The server's root."""
+    """The root URL of the server."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"http://{host}:{settings.port}"
 
 
 def bind(settings: Settings) -> list[socket.socket]:
-    """A socket for each address of the host that this machine has; uvicorn listens on them.
+    """A socket for each address of the host; uvicorn listens on them.
 
-    A name may resolve to an address that the machine lacks: `localhost` to ::1 without IPv6.
+    Addresses that this machine does not have are skipped, such as ::1 of `localhost` without IPv6.
 
     Raises:
-        CouldNotStart: there is no such host, or one of its addresses cannot be used.
+        CouldNotStart: the host is unknown, or one of its addresses cannot be used.
     """
     with contextlib.ExitStack() as opened:
         bound: list[socket.socket] = []

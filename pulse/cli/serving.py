@@ -1,4 +1,4 @@
-"""`pulse up`, `pulse api`, `pulse gateway`, `pulse background`: the processes of Pulse."""
+"""`pulse up`, `pulse api`, `pulse gateway`, `pulse background`: start the processes of Pulse."""
 
 import shlex
 import socket
@@ -15,7 +15,7 @@ from pulse.cli.server import serve, url_of
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.http.auth import is_loopback
 from pulse.printable import printable_lines
-from pulse.process.apps import api_alone, everything, gateway_alone, work_until_stopped
+from pulse.process.apps import all_in_one_app, api_app, gateway_app, run_workers
 from pulse.process.development_key import KeyUnsafe, has_key, with_development_key
 from pulse.process.startup import settings_from_environment
 from pulse.settings import Settings
@@ -29,29 +29,29 @@ _AS_SERVICE: Final = '-H "Authorization: Bearer $PULSE_SERVICE_TOKEN" '
 
 Host = Annotated[
     str | None,
-    typer.Option(help="Where to listen, over PULSE_HOST; 127.0.0.1 if neither is given."),
+    typer.Option(help="Address to listen on; overrides PULSE_HOST (127.0.0.1)."),
 ]
 Port = Annotated[
     int | None,
-    typer.Option(min=1, max=65_535, help="Its port, over PULSE_PORT; 8000 if neither is given."),
+    typer.Option(min=1, max=65_535, help="Port to listen on; overrides PULSE_PORT (8000)."),
 ]
 
 
 def up(host: Host = None, port: Port = None) -> None:
     """Start everything in one process: gateway, API and workers.
 
-    Needs nothing: without PULSE_DATABASE_URL it starts an embedded Postgres with
-    its data in PULSE_DATA_DIR (.pulse); without a key for tokens (PULSE_JWT_*) it
-    makes one for development there, which `pulse token` signs with. The API lives
-    under /pulse, the gateway under /gapi; /docs below each explains its calls.
-    Ctrl-C and SIGTERM finish what is under way and stop everything, the embedded
-    Postgres included.
+    Needs no configuration: without PULSE_DATABASE_URL it starts an embedded
+    Postgres with its data in PULSE_DATA_DIR (.pulse); without a token key
+    (PULSE_JWT_*) it creates a development key there, which `pulse token` signs
+    with. The API is under /pulse, the gateway under /gapi; each has its
+    documentation at /docs. Ctrl-C and SIGTERM finish the requests and batches in
+    progress and stop everything, the embedded Postgres included.
 
-    Other machines reach the internal API only with service tokens, so it listens
-    elsewhere than on this machine only with PULSE_SERVICE_TOKENS set.
+    Other machines can use the internal API only with service tokens, so Pulse
+    listens on other than loopback addresses only if PULSE_SERVICE_TOKENS is set.
 
-    Exit codes: 0 stopped when told to, 2 wrong usage or settings, 3 could not
-    start (the port is taken, or the schema cannot be made current).
+    Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
+    start (the port is in use, or the schema cannot be migrated).
 
     Example:
       pulse up --port 8080
@@ -59,68 +59,67 @@ def up(host: Host = None, port: Port = None) -> None:
     settings = _settings(host, port)
     _refuse_open_api(settings)
     ready = _with_development_key(settings, make=True)
-    serve(everything(ready), ready, _greeting_of_up(settings))
+    serve(all_in_one_app(ready), ready, _greeting_of_up(settings))
 
 
 def api(host: Host = None, port: Port = None) -> None:
     """Start the API alone, at /.
 
-    Takes and answers orders; they stay PENDING until workers take them. Needs a
-    Postgres it shares with the workers: PULSE_DATABASE_URL, or the same
-    PULSE_DATA_DIR on the same machine. Ctrl-C and SIGTERM finish what is under
-    way.
+    Accepts orders, which stay PENDING until workers claim them. Needs the same
+    Postgres as the workers: PULSE_DATABASE_URL, or the same PULSE_DATA_DIR on the
+    same machine. Ctrl-C and SIGTERM finish the requests in progress.
 
-    Without PULSE_SERVICE_TOKENS it answers only this machine, and listens nowhere
-    else; with them every call but those for health needs one of the tokens. The
-    page at /docs explains the calls.
+    Without PULSE_SERVICE_TOKENS it listens on loopback addresses only and accepts
+    only requests of this machine; with them every call but those for health needs
+    a token. The documentation of the calls is at /docs.
 
-    Exit codes: 0 stopped when told to, 2 wrong usage or settings, 3 could not
-    start (the port is taken, or the schema cannot be made current).
+    Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
+    start (the port is in use, or the schema cannot be migrated).
 
-    Example, the workers in another terminal:
+    Example, with the workers in another terminal:
       pulse api --port 8001
       pulse background
     """
     settings = _settings(host, port)
     _refuse_open_api(settings)
-    serve(api_alone(settings), settings, _greeting_of_api(settings))
+    serve(api_app(settings), settings, _greeting_of_api(settings))
 
 
 def gateway(host: Host = None, port: Port = None) -> None:
     """Start the gateway alone, at /.
 
-    Checks the callers' tokens and hands their orders to the Pulse API at
-    PULSE_API_BASE_URL (http://127.0.0.1:8001), in each caller's name. Needs no
-    database, but a key for tokens (PULSE_JWT_*, or the development key that
-    `pulse up` made in PULSE_DATA_DIR) and PULSE_GATEWAY_SERVICE_TOKEN, which the
-    API knows as the token of the service `gateway`. Without a key every token is
-    refused; while Pulse is away orders are answered 503.
+    Checks the callers' tokens and forwards their orders to the Pulse API at
+    PULSE_API_BASE_URL (http://127.0.0.1:8001), on behalf of each caller. It needs
+    no database, but a token key (PULSE_JWT_*, or the development key that
+    `pulse up` created in PULSE_DATA_DIR) and PULSE_GATEWAY_SERVICE_TOKEN, which
+    the API knows as the token of the service `gateway`. Without a key every token
+    is refused; while Pulse is unavailable, calls about orders return 503.
 
-    Exit codes: 0 stopped when told to, 2 wrong usage or settings, 3 could not
-    start (the port is taken).
+    Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
+    start (the port is in use).
 
     Example, with `pulse api --port 8001` in another terminal:
       pulse gateway --port 8002
     """
     settings = _with_development_key(_settings(host, port), make=False)
-    serve(gateway_alone(settings), settings, _greeting_of_gateway(settings))
+    serve(gateway_app(settings), settings, _greeting_of_gateway(settings))
 
 
 def background() -> None:
     """Start the workers alone.
 
-    Splits orders, gives up those that take too long, hands back what gone
-    workers held. Any number of them may run on any number of machines; they need
+    Splits orders, times out those that take too long, and releases the claims of
+    workers that are gone. Any number may run on any number of machines; they need
     the Postgres of the API: PULSE_DATABASE_URL, or the same PULSE_DATA_DIR on the
-    same machine. Ctrl-C and SIGTERM finish the batch under way or hand it back.
+    same machine. Ctrl-C and SIGTERM finish the batch in progress or release it.
 
-    Exit codes: 0 stopped when told to, 2 wrong usage or settings, 3 could not
-    start (the schema cannot be made current).
+    Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
+    start (the schema cannot be migrated).
 
     Example:
       PULSE_BATCH_SIZE=50 pulse background
     """
-    uvloop.run(work_until_stopped(settings_from_environment()))
+    uvloop.run(run_workers(settings_from_environment()))
 
 
 def _settings(host: str | None, port: int | None) -> Settings:
@@ -144,18 +143,17 @@ def _with_development_key(settings: Settings, *, make: bool) -> Settings:
 
 
 def _refuse_open_api(settings: Settings) -> None:
-    """Listen to other machines only where they have to show a token."""
+    """Refuse to listen for other machines if no service tokens are set."""
     if settings.service_tokens or _is_this_machine(settings.host):
         return
     raise WrongSettings(
-        f"will not listen on {settings.host}: other machines would reach the internal API, and no "
-        "service tokens are set that they could show; set PULSE_SERVICE_TOKENS, or listen on "
-        "127.0.0.1"
+        f"will not listen on {settings.host}: without service tokens the internal API would be "
+        "open to other machines; set PULSE_SERVICE_TOKENS, or listen on 127.0.0.1"
     )
 
 
 def _is_this_machine(host: str) -> bool:
-    """Whether every address that this name stands for is a loopback address."""
+    """Whether this name resolves to loopback addresses only."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
@@ -167,7 +165,7 @@ def _greeting_of_up(settings: Settings) -> str:
     url = url_of(settings)
     return printable_lines(f"""\
 Pulse listens on {url}
-Its calls are explained on {url}/pulse/docs and {url}/gapi/docs
+Documentation: {url}/pulse/docs and {url}/gapi/docs
 
 {_first_order(settings, f"{url}/pulse")}
 {_first_order_through_gateway(settings, f"{url}/gapi")}
@@ -179,7 +177,7 @@ def _greeting_of_api(settings: Settings) -> str:
     url = url_of(settings)
     return printable_lines(f"""\
 The Pulse API listens on {url}
-Its calls are explained on {url}/docs
+Documentation: {url}/docs
 
 {_first_order(settings, url)}
 Orders stay PENDING until workers run: `pulse background`, with the same PULSE_* variables.
@@ -191,17 +189,17 @@ def _greeting_of_gateway(settings: Settings) -> str:
     url = url_of(settings)
     return printable_lines(f"""\
 The gateway listens on {url}
-Its calls are explained on {url}/docs
+Documentation: {url}/docs
 
-It hands orders to the Pulse API at {settings.api_base_url}. Ctrl-C stops the gateway.
+It forwards orders to the Pulse API at {settings.api_base_url}. Ctrl-C stops the gateway.
 """)
 
 
 def _first_order(settings: Settings, root: str) -> str:
     token = _AS_SERVICE if settings.service_tokens else ""
-    say = ", with one of the service tokens in PULSE_SERVICE_TOKEN" if token else ""
+    note = ", with one of the service tokens in PULSE_SERVICE_TOKEN" if token else ""
     return f"""\
-Post an order, then look at it and its slices{say}:
+Post an order, then read it with its slices{note}:
 
   curl -s {root}/internal/orders {token}-H 'Content-Type: application/json' \\
     -d '{_ORDER}'
@@ -212,9 +210,9 @@ Post an order, then look at it and its slices{say}:
 
 def _first_order_through_gateway(settings: Settings, root: str) -> str:
     if has_key(settings):
-        return f"The gateway takes the tokens of {settings.jwt_issuer}: POST {root}/api/orders\n"
+        return f"The gateway accepts tokens of {settings.jwt_issuer}: POST {root}/api/orders\n"
     return f"""\
-Or through the gateway, as a caller whom a token of the development key names:
+Or through the gateway, with a token signed with the development key:
 
   curl -s {root}/api/orders -H 'Content-Type: application/json' \\
     -H "Authorization: Bearer $({_token_command(settings)} --subject me)" \\
@@ -223,7 +221,7 @@ Or through the gateway, as a caller whom a token of the development key names:
 
 
 def _token_command(settings: Settings) -> str:
-    """`pulse token` as it must be written in another terminal, in this directory."""
+    """The `pulse token` command for another terminal in this directory."""
     here = Path.cwd()
     installed = Path(sys.executable).with_name("pulse")
     program = [str(installed)] if installed.exists() else [sys.executable, "-m", "pulse.cli"]

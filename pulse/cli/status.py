@@ -1,4 +1,4 @@
-"""`pulse status`: the queue, the claims, the projection and the audit, and what needs a person."""
+"""`pulse status`: shows queue, claims, projection and audit, and what needs a person."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ import typer
 from rich.text import Text
 
 from pulse.application.notices import HealthSnapshot, Notice, notices_of, read_health_snapshot
-from pulse.cli.exits import NOT_WELL, on_postgres
+from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.projections import finding_text
-from pulse.cli.terminal import AsJson, counted, duration, echo, output
+from pulse.cli.terminal import AsJson, counted, echo, format_duration, output
 from pulse.eventstore import AppendFault, probe_append
 from pulse.printable import printable
 from pulse.process.startup import settings_from_environment
@@ -35,7 +35,7 @@ class _Audited(msgspec.Struct, frozen=True):
 
 
 class _Status(msgspec.Struct, frozen=True):
-    """Everything that was looked at."""
+    """Everything that the command reads."""
 
     append_fault: AppendFault | None
     queue: QueueOverview
@@ -44,7 +44,7 @@ class _Status(msgspec.Struct, frozen=True):
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """What a person should see, with the audit as it is now."""
+        """The notices, with the current result of the audit."""
         found = Counter(finding.fault for finding in self.audited.findings)
         audit = self.snapshot.audit
         if audit is not None:
@@ -56,7 +56,7 @@ class _Status(msgspec.Struct, frozen=True):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What needs a person, each with what to do; empty where all is well."""
+        """What needs a person, each with what to do; empty if healthy."""
         return tuple(notice.message for notice in self.notices if notice.needs_person)
 
 
@@ -66,26 +66,26 @@ def status(
 ) -> None:
     """Show the state of the queue, and what needs a person.
 
-    Orders by state (FAILED ones by reason) with the age of the oldest that waits;
-    which worker holds claims, and whether it is present; how far the projection
-    has read the log; the audit of the queue against the log: its newest events,
+    Shows orders by state (FAILED ones by reason) with the age of the oldest; the
+    workers with claims, and whether each is present; the position of the
+    projection; and the audit of the queue against the log: the newest events,
     for up to 3 s, and what processes with workers found in the background. Ages
     are by the database's clock.
 
-    Counting reads every row, a fraction of a second for a million. Where it takes
-    longer than 5 s, COMPLETED and FAILED are estimated from a sample, and the
-    answer says so.
+    Counting reads every row, a fraction of a second for a million orders. If it
+    takes longer than 5 s, COMPLETED and FAILED are estimated from a sample, and
+    the output says so.
 
-    Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
-    which is started if it does not run. Changes nothing.
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Changes nothing.
 
-    Exit codes: 0 healthy. 1 a person is needed; each reason is named with what to
-    do: orders wait for 10 s without a worker, or for 60 s with workers; 5 or more
-    FAILED in the last 15 min; orders are parked, or missing from the queue; the
-    projection is more than 10 s behind; gone workers hold claims older than
-    PULSE_TIMEOUT_SECONDS; the log is shorter than what was projected, or its
-    sequence is behind it. 2 wrong usage or settings. 3 Postgres cannot be
-    reached or its schema is not current.
+    Exit codes: 0 healthy. 1 a person is needed, and each reason is printed with
+    what to do: orders wait for 10 s without a worker, or for 60 s with workers;
+    5 or more FAILED in the last 15 min; orders are parked, or missing from the
+    queue; the projection is more than 10 s behind; workers that are gone hold
+    claims older than PULSE_TIMEOUT_SECONDS; the log ends before the projected
+    position, or its sequence is behind it. 2 wrong usage or settings.
+    3 Postgres cannot be reached or its schema is not current.
 
     Example:
       pulse status
@@ -105,18 +105,18 @@ def status(
             audited=await _audited(tools.audit, snapshot),
         )
 
-    found = on_postgres(read, settings)
+    found = run_with_tools(read, settings)
     if as_json:
-        echo(msgspec.json.encode(_machine_form(found)))
+        echo(msgspec.json.encode(_as_json(found)))
     else:
         for line in _render(found):
             output().print(line)
     if found.needs:
-        raise typer.Exit(NOT_WELL)
+        raise typer.Exit(FAILURE)
 
 
 async def _audited(audit: Audit, snapshot: HealthSnapshot) -> _Audited:
-    """The newest windows compared now, and what the background found, where that is still so."""
+    """Audit the newest windows now, and confirm what the background audit found."""
     found: dict[AuditFinding, None] = {}
     from_position = snapshot.lag.position
     async for window in audit.newest_windows(max_seconds=_MAX_AUDIT_SECONDS):
@@ -130,7 +130,7 @@ async def _audited(audit: Audit, snapshot: HealthSnapshot) -> _Audited:
 
 
 def _append_refused(fault: AppendFault) -> Notice:
-    """A role that only looks may lack the rights of the role that appends."""
+    """The role of this command may lack rights that the role of the processes has."""
     if fault.for_want_of_rights:
         message = f"if Pulse's processes run under this role, no order is accepted: {fault.reason}"
     else:
@@ -139,7 +139,7 @@ def _append_refused(fault: AppendFault) -> Notice:
 
 
 def _render(status: _Status) -> Iterator[Text]:
-    """For people, line by line."""
+    """The text output, line by line."""
     yield from _queue(status.queue)
     yield from _claims(status.snapshot.workers)
     yield from _projection(status)
@@ -154,8 +154,8 @@ def _render(status: _Status) -> Iterator[Text]:
         yield Text("Healthy.", "bold green")
 
 
-def _machine_form(status: _Status) -> dict[str, Any]:
-    """For scripts."""
+def _as_json(status: _Status) -> dict[str, Any]:
+    """The JSON output."""
     queue, workers, lag = status.queue, status.snapshot.workers, status.snapshot.lag
     return {
         "healthy": not status.needs,
@@ -193,7 +193,7 @@ def _queue(queue: QueueOverview) -> Iterator[Text]:
     digits = max(len(f"{orders:,}") for _, orders, _, _ in rows)
     for name, orders, oldest, style in rows + reasons:
         line = Text(f"  {printable(name):<{width}}  {orders:>{digits},}", style)
-        yield line if oldest is None else line.append(f"  the oldest for {duration(oldest)}")
+        yield line if oldest is None else line.append(f"  the oldest for {format_duration(oldest)}")
     if not queue.exact:
         yield Text("  COMPLETED and FAILED are estimated from a sample: counting took too long.")
 
@@ -204,7 +204,7 @@ def _claims(workers: Workers) -> Iterator[Text]:
     width = max((len(held.worker) for held in workers.claims), default=0)
     for held in workers.claims:
         line = Text(f"  {printable(held.worker):<{width}}  {counted(held.orders, 'order')}, ")
-        line.append(f"the oldest for {duration(held.oldest_seconds)}, ")
+        line.append(f"the oldest for {format_duration(held.oldest_seconds)}, ")
         yield line.append("present") if held.present else line.append("gone", _BAD)
 
 
@@ -215,7 +215,7 @@ def _projection(status: _Status) -> Iterator[Text]:
     if lag.position > log_end:
         yield Text(f"  position {lag.position:,}, beyond the log's end at {log_end:,}", _BAD)
     elif lag.position < log_end:
-        behind = f"{duration(lag.behind_seconds)} behind"
+        behind = f"{format_duration(lag.behind_seconds)} behind"
         yield Text(f"  position {lag.position:,} of {log_end:,}, {behind}")
     else:
         yield Text(f"  position {lag.position:,} of {log_end:,}, all read")
@@ -237,7 +237,11 @@ def _audit(status: _Status) -> Iterator[Text]:
     )
     if background is not None and not whole:
         seconds_ago = background.last_pass_seconds_ago
-        ended = "has not ended yet" if seconds_ago is None else f"ended {duration(seconds_ago)} ago"
+        ended = (
+            "has not ended yet"
+            if seconds_ago is None
+            else f"ended {format_duration(seconds_ago)} ago"
+        )
         yield Text(f"  the last pass over the whole log {ended}")
     for finding in audited.findings[:_MAX_NAMED]:
         yield Text(f"  {finding_text(finding)}", _BAD)

@@ -1,4 +1,4 @@
-"""What commands write with: colours for people, plain text for pipes, help as it was written."""
+"""Output of commands: colours on a terminal, plain text in pipes, JSON; and help texts."""
 
 import contextlib
 import sys
@@ -34,19 +34,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="The same as one JSON objec
 
 _MAX_ECHOED_CHARACTERS: Final = 72
 PROGRESS_LINE_SECONDS: Final = 2.0
-_AS_WRITTEN: Final = "\b\n"
-"""What tells the help formatter to keep a paragraph's lines."""
+_KEEP_LINES: Final = "\b\n"
+"""Click's marker to keep the line breaks of a paragraph."""
 
 
-def say(text: str) -> None:
-    """Print this at once on standard output; where that cannot be written, the text is lost.
+def announce(text: str) -> None:
+    """Print this text on standard output at once; it is lost if that cannot be written.
 
-    For what a serving process says once, such as where it listens. Where PULSE_LOG_FORMAT is
-    `json` it is a log line instead. Never raises for a full disk, a closed stream or a pipe
-    without a reader: the process goes on.
+    For messages of a serving process, such as where it listens. If PULSE_LOG_FORMAT is `json` it
+    is a log line instead. Never raises for a full disk, a closed stream or a pipe without a
+    reader, so the process continues.
     """
     if asked_for_json():
-        _log.info("process.said", text=text)
+        _log.info("process.announced", text=text)
         return
     try:
         print(text, flush=True)  # noqa: T201 - to the person who ran the command
@@ -55,21 +55,21 @@ def say(text: str) -> None:
 
 
 class SafeConsole(Console):
-    """A console that escapes the control characters of arguments, files and stored data.
+    """A console that escapes control characters from arguments, files and stored data.
 
-    A string is printed on one line. Line breaks of other renderables are Pulse's own. What a closed
-    pipe means is left to the end of the command.
+    A string is printed on one line. Line breaks in other renderables come from Pulse. A closed
+    pipe raises, and `main` turns that into an exit code.
     """
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - rich's own
-        """Print; in a string every character that is not printable is escaped."""
+        """Print, with every character of a string that is not printable escaped."""
         shown = (printable(one) if isinstance(one, str) else one for one in objects)
         super().print(*shown, **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """Render; what rich itself sends to a terminal, colours and movements, stays as it is."""
+        """Render. Control sequences of rich itself, colours and cursor movements, are kept."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
@@ -77,12 +77,12 @@ class SafeConsole(Console):
                 yield Segment(printable_lines(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Raise what the end of the command turns into an exit code."""
+        """Raise the error that `main` turns into an exit code."""
         raise BrokenPipeError
 
 
-class _Lossy(SafeConsole):
-    """A console that drops lines it cannot write, so that the work they report goes on."""
+class _BestEffortConsole(SafeConsole):
+    """A console that drops lines that it cannot write, so that the command continues."""
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - rich's own
         with contextlib.suppress(OSError, ValueError):
@@ -90,20 +90,22 @@ class _Lossy(SafeConsole):
 
 
 def output() -> Console:
-    """Standard output; no colours, no control codes and no wrapping where it is a pipe."""
+    """Standard output, without colours, control codes and wrapping in a pipe."""
     return SafeConsole(markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def errors() -> Console:
-    """Standard error, in the same way; what cannot be written there is lost."""
-    return _Lossy(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    """Standard error, in the same way; lines that cannot be written are dropped."""
+    return _BestEffortConsole(
+        stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True
+    )
 
 
 def echo(line: str | bytes) -> None:
-    """Write a line of JSON, for programs to read; control characters in its strings are escaped.
+    """Write a line of JSON, with control characters in its strings escaped.
 
     Raises:
-        BrokenPipeError: the pipe has no reader; without an errno, which Typer would take for a
+        BrokenPipeError: the pipe has no reader. It has no errno, which Typer would report as a
             failure.
     """
     try:
@@ -112,8 +114,8 @@ def echo(line: str | bytes) -> None:
         raise BrokenPipeError from None
 
 
-def duration(seconds: float) -> str:
-    """A length of time in the two units that matter: `0.4 s`, `3 min 5 s`, `2 d 4 h`."""
+def format_duration(seconds: float) -> str:
+    """A duration in its two largest units: `0.4 s`, `3 min 5 s`, `2 d 4 h`."""
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -124,30 +126,30 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def instant(at: datetime) -> str:
-    """A time as callers see it: UTC, to the microsecond."""
+def format_time(at: datetime) -> str:
+    """A time as the API returns it: RFC 3339, UTC, to the microsecond."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 order`, `2,000 orders`."""
+    """A number with its noun: `1 order`, `2,000 orders`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def order_id_of(text: str) -> UUID:
-    """The id a person typed.
+    """Parse an order id from the command line.
 
     Raises:
-        PulseError: it is no id, so no order has it.
+        PulseError: it is malformed, so no order has it.
     """
     try:
         return UUID(text)
     except ValueError:
-        raise no_order(text) from None
+        raise order_not_found(text) from None
 
 
-def no_order(order_id: str) -> PulseError:
-    """What to say of an id that no order has."""
+def order_not_found(order_id: str) -> PulseError:
+    """The error for an id that no order has."""
     return PulseError(
         f"no order has the id {order_id[:_MAX_ECHOED_CHARACTERS]}: take it from the answer to its "
         "POST, or from order_queue_status by its order_unique_key"
@@ -156,7 +158,7 @@ def no_order(order_id: str) -> PulseError:
 
 @contextlib.contextmanager
 def progress_on(console: Console, noun: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how many are done, of how many: a bar on a terminal, elsewhere a line each 2 s."""
+    """Show progress: a bar on a terminal, elsewhere a line every 2 s."""
     if console.is_terminal:
         shown = (
             TextColumn(noun),
@@ -171,36 +173,36 @@ def progress_on(console: Console, noun: str) -> Iterator[Callable[[int, int], No
         return
     next_at = time.monotonic() + PROGRESS_LINE_SECONDS
 
-    def print_now_and_then(done: int, total: int) -> None:
+    def print_line(done: int, total: int) -> None:
         nonlocal next_at
         now = time.monotonic()
         if now >= next_at:
             next_at = now + PROGRESS_LINE_SECONDS
             console.print(f"{noun} {done:,} of {total:,}")
 
-    yield print_now_and_then
+    yield print_line
 
 
 def add_command(commands: typer.Typer, function: Callable[..., Any]) -> None:
-    """Make a command of a function: its docstring is the help, line for line, examples included."""
+    """Add a function as a command. Its docstring is the help, with its line breaks."""
     paragraphs = cleandoc(function.__doc__ or "").split("\n\n")
-    text = "\n\n".join(_AS_WRITTEN + paragraph for paragraph in paragraphs)
+    text = "\n\n".join(_KEEP_LINES + paragraph for paragraph in paragraphs)
     commands.command(help=text)(function)
 
 
 def group(
     name: str, text: str, exit_codes: str, commands: Iterable[Callable[..., Any]]
 ) -> typer.Typer:
-    """A command of commands; alone it is wrong usage."""
+    """A group of commands; without one it is wrong usage."""
     made = typer.Typer(name=name, help=text, epilog=exit_codes, rich_markup_mode=None)
-    made.callback(invoke_without_command=True)(help_if_alone)
+    made.callback(invoke_without_command=True)(require_subcommand)
     for command in commands:
         add_command(made, command)
     return made
 
 
-def help_if_alone(context: typer.Context) -> None:
-    """A group without a command is wrong usage, and its help the answer."""
+def require_subcommand(context: typer.Context) -> None:
+    """Print the help of a group without a command, and exit as wrong usage."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(WRONG_USAGE)

@@ -1,4 +1,4 @@
-"""`pulse token`: a token for trying the gateway."""
+"""`pulse token`: prints a token for trying out the gateway."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,29 +16,30 @@ _THIRTY_DAYS_SECONDS: Final = 30 * 24 * _ONE_HOUR_SECONDS
 
 
 def token(
-    subject: Annotated[str, typer.Option(help="Whom the token names: its caller.")],
+    subject: Annotated[str, typer.Option(help="The caller that the token identifies.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="What it grants; may be given again. Without it, both below."),
+        typer.Option(help="A scope to grant; may be repeated. Default: both below."),
     ] = None,
     lifetime_seconds: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=_THIRTY_DAYS_SECONDS,
-            help="How long it is good; an hour without it, or PULSE_JWT_MAX_LIFETIME_SECONDS "
-            "where that is less.",
+            help="How long it is valid. Default: an hour, or PULSE_JWT_MAX_LIFETIME_SECONDS if "
+            "less.",
         ),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where the development key lies, over PULSE_DATA_DIR.")
+        Path | None, typer.Option(help="Where the development key is; overrides PULSE_DATA_DIR.")
     ] = None,
 ) -> None:
-    """Print a token that the gateway takes.
+    """Print a token that the gateway accepts.
 
-    Signs it with the development key that `pulse up` made in its data directory,
-    or with PULSE_JWT_SECRET where that is set. Scopes are orders:write and
-    orders:read. Anyone who has the token is its subject until it expires.
+    Signs it with the development key that `pulse up` created in its data
+    directory, or with PULSE_JWT_SECRET if that is set. Scopes are orders:write
+    and orders:read. Until it expires, anyone with the token can act as its
+    subject.
 
     Exit codes: 0 printed, 1 there is no key to sign with, 2 wrong usage or
     settings.
@@ -60,7 +61,7 @@ def _lifetime(settings: Settings, asked_seconds: int | None) -> int:
         return _ONE_HOUR_SECONDS if most is None else min(_ONE_HOUR_SECONDS, int(most))
     if most is not None and asked_seconds > most:
         raise typer.BadParameter(
-            f"the gateway takes no token of more than {most:g} s (PULSE_JWT_MAX_LIFETIME_SECONDS)",
+            f"the gateway accepts at most {most:g} s (PULSE_JWT_MAX_LIFETIME_SECONDS)",
             param_hint="--lifetime-seconds",
         )
     return asked_seconds

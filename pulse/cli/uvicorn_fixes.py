@@ -1,8 +1,8 @@
-"""Fixes for two faults of uvicorn 0.54 that any caller could exploit; delete once it has them.
+"""Fixes for two bugs of uvicorn 0.54 that any caller could exploit. Delete when uvicorn has them.
 
-- Over HTTP/2 it answers every PING and SETTINGS frame of a peer that reads nothing, and takes
-  response bodies that the peer's window has no room for: one connection could fill the memory.
-- A path that is not ASCII raises: the caller gets no answer and the log a traceback.
+- Over HTTP/2 it replies to every PING and SETTINGS frame of a peer that reads nothing, and buffers
+  response bodies beyond the peer's window: one connection could use up the memory.
+- A path that is not ASCII raises: the caller gets no response and the log a traceback.
 
 docs/decisions/0011 has the reproductions.
 """
@@ -17,7 +17,7 @@ class HTTP1(ZttpProtocol):
     """Answers 400 to a path that is not ASCII, as to every other malformed request."""
 
     def handle_events(self, event: zttp.Event) -> None:
-        """Take in what was parsed."""
+        """Handle parsed events; answer 400 to a path that is not ASCII."""
         try:
             super().handle_events(event)
         except UnicodeDecodeError:
@@ -25,32 +25,32 @@ class HTTP1(ZttpProtocol):
 
 
 class HTTP2(ZttpH2Protocol):
-    """Buffers one response at most that the peer has no room for; the others wait.
+    """Buffers at most one response beyond the peer's window; others wait (backpressure).
 
-    Nothing more is read from a peer that does not read what was written to it.
+    It stops reading from a peer that does not read its responses.
     """
 
     _transport_full = False
 
     def data_received(self, data: bytes) -> None:
-        """Frames arrived; replies to them may have filled the transport."""
+        """Handle frames; replies to them may have filled the transport."""
         super().data_received(data)
         self._bound_buffers()
 
     def handle_request(self, event: zttp.Request) -> None:
-        """A stream begins; one whose path is not ASCII is reset."""
+        """Begin a stream, or reset it if its path is not ASCII."""
         try:
             super().handle_request(event)
         except UnicodeDecodeError:
             self.conn.stream(event.stream_id).reset()
 
     def on_response_complete(self, stream_id: int) -> None:
-        """A response was handed over; part of it may wait for the peer's window."""
+        """A response is complete; part of it may wait for the peer's window."""
         super().on_response_complete(stream_id)
         self._bound_buffers()
 
     def pause_writing(self) -> None:
-        """The transport holds more than its high-water mark."""
+        """The transport buffers more than its high-water mark."""
         self._transport_full = True
         self._bound_buffers()
 
@@ -71,6 +71,6 @@ class HTTP2(ZttpH2Protocol):
 
 
 def fix_uvicorn() -> None:
-    """Have uvicorn's zttp protocol use these classes in this process."""
+    """Replace uvicorn's zttp protocol classes in this process."""
     auto_zttp_impl.ZttpProtocol = HTTP1  # type: ignore[attr-defined] # the module's own import
     auto_zttp_impl.ZttpH2Protocol = HTTP2  # type: ignore[attr-defined] # same

@@ -8,7 +8,7 @@ from typing import Any, Final, LiteralString
 import msgspec
 import psycopg
 
-from pulse.eventstore.append_state import ConnectionLost, reason_of
+from pulse.eventstore.append_state import ConnectionLost, refusal_reason
 from pulse.postgres import WRONG_SESSION_ERRORS, Connection, describe, load_sql
 
 LOG_LOCK: Final = 0x50554C53_45000002
@@ -146,5 +146,5 @@ async def probe_append(connection: Connection) -> AppendFault | None:
         await append_nothing(partial(_fetch, connection))
     except psycopg.Error as error:
         is_privilege = isinstance(error, psycopg.errors.InsufficientPrivilege)
-        return AppendFault(reason_of(error), for_want_of_rights=is_privilege)
+        return AppendFault(refusal_reason(error), for_want_of_rights=is_privilege)
     return None

@@ -93,11 +93,11 @@ def state_after(error: Exception) -> State | None:
     if isinstance(error, _EVENT_ERRORS) and not is_id_taken(error):
         return None
     if isinstance(error, REFUSALS) or is_id_taken(error):
-        return Probing(reason_of(error))
-    return Recovering(reason_of(error))
+        return Probing(refusal_reason(error))
+    return Recovering(refusal_reason(error))
 
 
-def reason_of(error: Exception) -> str:
+def refusal_reason(error: Exception) -> str:
     """Why Postgres refuses appends, as readiness reports it."""
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return "the database is read-only: a standby, or default_transaction_read_only is on"

@@ -31,8 +31,8 @@ from pulse.eventstore.append_state import (
     State,
     fault_in,
     is_id_taken,
-    reason_of,
     refusal_in,
+    refusal_reason,
     state_after,
 )
 from pulse.eventstore.batch import (
@@ -278,7 +278,7 @@ class Appender:
                 await self._ensure_connected()
                 await probe(self._connection.fetch)
         except (ConnectionLost, psycopg.Error) as error:
-            self._enter(state_after(error) or Recovering(reason_of(error)))
+            self._enter(state_after(error) or Recovering(refusal_reason(error)))
         else:
             self._enter(OnTrial() if isinstance(before, Probing) else Open())
 
@@ -317,8 +317,8 @@ class Appender:
         except REFUSALS as error:
             for pending in batch:
                 pending.mark_not_written()
-            self._enter(Probing(reason_of(error)))
-            return reason_of(error)
+            self._enter(Probing(refusal_reason(error)))
+            return refusal_reason(error)
         except Exception as error:  # noqa: BLE001 - one bad append must not fail the others
             for pending in batch:
                 pending.mark_not_written()

@@ -126,9 +126,9 @@ class EventMapper(Mapper[UUID]):
         """
         decoder = self._decoders.get(record.topic)
         if decoder is None and record.topic.startswith(_OWN_PREFIX):
-            raise EventTooNew(f"{_place(record)} has an event type that this code does not have")
+            raise EventTooNew(f"{_label(record)} has an event type that this code does not have")
         if decoder is None:
-            raise EventUnreadable(f"{_place(record)} is not an event of Pulse")
+            raise EventUnreadable(f"{_label(record)} is not an event of Pulse")
         try:
             state = _upcast(decoder.type, record)
             # Prepend the two keys to the JSON, so that one pass decodes all fields.
@@ -138,7 +138,7 @@ class EventMapper(Mapper[UUID]):
             )
             return cast("Event", decoder.decode(keys + state[1:]))
         except _UNREADABLE as error:
-            raise EventUnreadable(f"{_place(record)} cannot be read: {error}") from error
+            raise EventUnreadable(f"{_label(record)} cannot be read: {error}") from error
 
 
 def _upcast(event_type: type[DomainEvent], stored: RecordedEvent | StoredEvent) -> bytes:
@@ -149,7 +149,7 @@ def _upcast(event_type: type[DomainEvent], stored: RecordedEvent | StoredEvent) 
     version = fields.pop("class_version", 1)
     if version > event_type.class_version:
         raise EventTooNew(
-            f"{_place(stored)} has class version {version}, "
+            f"{_label(stored)} has class version {version}, "
             f"this code knows {event_type.class_version}"
         )
     for older in range(version, event_type.class_version):
@@ -157,5 +157,5 @@ def _upcast(event_type: type[DomainEvent], stored: RecordedEvent | StoredEvent) 
     return msgspec.json.encode(fields)
 
 
-def _place(stored: RecordedEvent | StoredEvent) -> str:
+def _label(stored: RecordedEvent | StoredEvent) -> str:
     return f"version {stored.originator_version} of stream {stored.originator_id} ({stored.topic})"

@@ -198,10 +198,10 @@ async def select_streams_begun(
 
 
 async def _begun_within(connection: Connection, records: list[RecordedEvent]) -> set[UUID]:
-    """Which of the streams of these events have no earlier event than these.
+    """The streams of these events that have no earlier event.
 
-    Versions ascend with positions. So a stream has begun before if it has a lower version than its
-    first one here; the key's index knows that, where most events are the first of their stream.
+    Versions ascend with positions, so a stream has an earlier event if it has a lower version than
+    its first one here. Only streams whose first version here is above 1 need an index lookup.
     """
     versions: dict[UUID, int] = {}
     for record in records:

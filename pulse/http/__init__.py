@@ -1,1 +1,1 @@
-"""Pulse over HTTP: the gateway, the internal API, and what both share."""
+"""Pulse over HTTP: the internal API, the gateway, and the code that they share."""

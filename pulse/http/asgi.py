@@ -1,4 +1,4 @@
-"""The types of ASGI, and what Pulse adds to the scope of a request."""
+"""The types of ASGI, and the keys that Pulse adds to the scope of a request."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, cast
@@ -14,10 +14,10 @@ ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 CALLER_KEY: Final = "pulse.caller"
-"""The `Caller`, once the auth middleware has let the request through."""
+"""The `Caller`, set by the auth middleware."""
 TRACE_KEY: Final = "pulse.trace"
 SECURITY_HEADERS_KEY: Final = "pulse.security_headers"
-"""Other security headers than SECURITY_HEADERS, for a page that needs them."""
+"""Security headers for this response instead of SECURITY_HEADERS."""
 
 ANONYMOUS: Final = Caller()
 
@@ -26,13 +26,13 @@ def caller_in(scope: Mapping[str, object]) -> Caller:
     """The caller of a request.
 
     Raises:
-        KeyError: no auth middleware guards this path, which is a bug.
+        KeyError: the auth middleware does not cover this path, which is a bug.
     """
     return cast("Caller", scope[CALLER_KEY])
 
 
 def caller_name(scope: Mapping[str, Any]) -> str:
-    """The name that a caller's requests are counted under; the address of a caller without one."""
+    """The name by which a caller's requests are counted; its address if it is anonymous."""
     caller = scope.get(CALLER_KEY)
     if caller is not None and caller != ANONYMOUS:
         return str(caller.placed_by)
@@ -46,7 +46,7 @@ def trace_in(scope: Mapping[str, object]) -> Trace:
 
 
 def security_headers(content_security_policy: str) -> RawHeaders:
-    """The headers that restrict what a browser does with an answer."""
+    """The headers that restrict what a browser does with a response."""
     return [
         (b"cache-control", b"no-store"),
         (b"content-security-policy", content_security_policy.encode("ascii")),
@@ -58,4 +58,4 @@ def security_headers(content_security_policy: str) -> RawHeaders:
 
 
 SECURITY_HEADERS: Final = security_headers("default-src 'none'; frame-ancestors 'none'")
-"""Of every answer that is data."""
+"""The security headers of every response that is not a page."""

@@ -1,8 +1,8 @@
 """Authentication: two middlewares that put the `Caller` of a request into its scope, or refuse it.
 
-InternalAuth takes service tokens, or where there are none only requests of this machine.
-GatewayAuth takes the tokens of callers. What they leave open needs no caller: health, hello, and
-the pages that explain the API.
+InternalAuthMiddleware accepts service tokens or, if none are set, only requests from this machine.
+GatewayAuthMiddleware accepts the tokens of callers. Health, the gateway's hello and the API
+documentation are open.
 """
 
 import hmac
@@ -22,7 +22,7 @@ from pulse.http.errors import BadRequest, Forbidden, Unauthorized
 from pulse.secret import ServiceToken
 
 GATEWAY_NAME: Final = "gateway"
-"""The service that may name callers, must name one each time, and may do no more than they."""
+"""The service that calls on behalf of callers. It must name one in each call."""
 
 _SCOPES_KEY: Final = "pulse.token_scopes"
 _BEARER: Final = b"bearer "
@@ -40,18 +40,18 @@ _PROXY_HTTP_VERSION: Final = "1.0"
 """The version that nginx's `proxy_pass` uses by default."""
 _WITH_PORT: Final = re.compile(r":[0-9]*$")
 NOT_THIS_MACHINE: Final = (
-    "without service tokens the internal API answers only requests made on its own machine, "
-    "directly: set PULSE_SERVICE_TOKENS to let others in"
+    "without service tokens the internal API accepts only direct requests from its own machine: "
+    "set PULSE_SERVICE_TOKENS to allow others"
 )
-_NOT_GATEWAY: Final = f"{ON_BEHALF_OF} is only for the service whose name is {GATEWAY_NAME}"
-_NO_CALLER: Final = f"the {GATEWAY_NAME} acts only for callers: it must send {ON_BEHALF_OF} once"
+_NOT_GATEWAY: Final = f"only the service named {GATEWAY_NAME} may send {ON_BEHALF_OF}"
+_NO_CALLER: Final = f"the {GATEWAY_NAME} must send {ON_BEHALF_OF} once, to name its caller"
 
 
 def bearer_token(headers: RawHeaders) -> str:
-    """The token of the one Authorization header.
+    """The bearer token of the request.
 
     Raises:
-        Unauthorized: there is no such header, or more than one, or it holds something else.
+        Unauthorized: there is no Authorization header, more than one, or one without such a token.
     """
     given = [value for name, value in headers if name == b"authorization"]
     if len(given) != 1 or given[0][: len(_BEARER)].lower() != _BEARER:
@@ -62,10 +62,10 @@ def bearer_token(headers: RawHeaders) -> str:
     return token.decode("ascii")
 
 
-class InternalAuth:
-    """Guards each path that contains `internal` anywhere.
+class InternalAuthMiddleware:
+    """Middleware that authenticates calls to every path that contains `internal` anywhere.
 
-    So neither doubled slashes nor a prefix lead past it, however the path is routed.
+    So neither doubled slashes nor a prefix bypass it, however the path is routed.
     """
 
     def __init__(self, app: ASGIApp, tokens: Sequence[ServiceToken]) -> None:
@@ -77,9 +77,10 @@ class InternalAuth:
 
         Raises:
             Unauthorized: tokens are set, and none of them was sent.
-            Forbidden: none are set and the request may come from elsewhere; or it names a caller
-                and is not from the gateway; or it is and asks for what callers may not.
-            BadRequest: the caller's name is no such name.
+            Forbidden: no tokens are set and the request may come from another machine; or it names
+                a caller but is not from the gateway; or it is from the gateway and does not name
+                one caller, or callers may not make it.
+            BadRequest: the name of the caller is malformed.
         """
         if "internal" in scope["path"]:
             scope[CALLER_KEY] = self._caller(scope)
@@ -99,18 +100,18 @@ class InternalAuth:
             return service
         if len(names) != 1:
             raise Forbidden(_NO_CALLER)
-        _require_gateway_call(scope)
-        return _named(names[0])
+        _require_allowed_for_gateway(scope)
+        return _caller_named(names[0])
 
     def _service(self, headers: RawHeaders) -> Caller:
-        """The service whose token was sent; the time of the comparison tells nothing of them."""
+        """The service whose token was sent, compared in constant time."""
         sent = _digest(bearer_token(headers))
         found = None
         for digest, service in self._tokens:
             if hmac.compare_digest(digest, sent):
                 found = service
         if found is None:
-            raise Unauthorized("this is no service token of Pulse")
+            raise Unauthorized("the token is not a service token of this Pulse")
         return found
 
 
@@ -119,13 +120,13 @@ def _digest(token: str) -> bytes:
 
 
 def _require_this_machine(scope: Scope, headers: RawHeaders) -> None:
-    """Require a direct client at a loopback address that calls this machine by a loopback name.
+    """Require a direct request from a loopback address to a loopback host name.
 
-    A page of a website can point the website's name at this machine and so have a browser here send
-    requests; the browser then still sends that name as the Host.
+    The check of Host stops DNS rebinding: a website can point its name at this machine and so make
+    a browser here send requests, but the browser still sends that name as the Host.
 
-    A server may trust a proxy's header and put its address in place of the peer's, so a request
-    with such a header is refused. So is one without a peer address: proxies use unix sockets.
+    A server may replace the peer's address by one from a proxy's header, so a request with such a
+    header is refused. So is one without a peer address, since proxies use unix sockets.
     """
     peer: Any = scope.get("client")
     called = False
@@ -142,13 +143,13 @@ def _require_this_machine(scope: Scope, headers: RawHeaders) -> None:
 
 @lru_cache(256)
 def is_proxy_header(name: bytes) -> bool:
-    """Whether a header of this name, in lower case, shows that a proxy passed the request on."""
+    """Whether a header of this name, in lower case, shows that a proxy forwarded the request."""
     return _PROXY_HEADER.fullmatch(name) is not None
 
 
 @lru_cache(256)
 def is_loopback(address: str) -> bool:
-    """Whether an address is this machine's own, also where IPv6 wraps it; a name is not one."""
+    """Whether this is a loopback address, IPv4-mapped IPv6 included; a host name is not."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -160,27 +161,27 @@ def is_loopback(address: str) -> bool:
 
 @lru_cache(256)
 def is_own_host(host: str) -> bool:
-    """Whether a Host header is a name only this machine itself has: localhost or a loopback IP."""
+    """Whether a Host header names this machine: localhost or a loopback address."""
     name = host.rpartition(":")[0] if _WITH_PORT.search(host) else host
     return name.lower() == "localhost" or is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
-def _require_gateway_call(scope: Scope) -> None:
-    """Allow the gateway's token what its callers may do, and nothing that shows others' orders."""
+def _require_allowed_for_gateway(scope: Scope) -> None:
+    """Allow the gateway only what its callers may do, and nothing that shows others' orders."""
     parts = [part for part in scope["path"].split("/") if part]
     orders = ["internal", "orders"]
     placing = scope["method"] == "POST" and parts == orders
     reading = scope["method"] == "GET" and parts[:-1] == orders
     if not (placing or reading):
-        raise Forbidden(f"the {GATEWAY_NAME} may place one order and read one, no more")
+        raise Forbidden(f"the {GATEWAY_NAME} may only place an order or read one")
 
 
-def _named(raw: bytes) -> Caller:
+def _caller_named(raw: bytes) -> Caller:
     try:
         return Caller.named(raw.decode("ascii"))
     except (CallerUnnamable, UnicodeDecodeError):
         raise BadRequest(
-            f"{ON_BEHALF_OF} names no caller",
+            f"{ON_BEHALF_OF} does not name a caller",
             expected="<issuer>|<subject>, each percent-encoded, with its own % and | encoded too",
         ) from None
 
@@ -192,8 +193,8 @@ class Identity(msgspec.Struct, frozen=True):
     scopes: frozenset[str]
 
 
-class GatewayAuth:
-    """Guards each path that contains `orders` anywhere, by tokens that `check` finds good."""
+class GatewayAuthMiddleware:
+    """Middleware that checks the token of calls to every path that contains `orders`."""
 
     def __init__(self, app: ASGIApp, check: Callable[[str], Awaitable[Identity]]) -> None:
         self._app = app
@@ -203,7 +204,7 @@ class GatewayAuth:
         """ASGI.
 
         Raises:
-            Unauthorized: no token, or none that is good here and now.
+            Unauthorized: there is no token, or it is not valid.
             KeysUnavailable: tokens cannot be checked now.
         """
         if "orders" in scope["path"]:
@@ -218,7 +219,7 @@ def require_scope(scope: Mapping[str, object], wanted: str) -> None:
 
     Raises:
         Forbidden: it does not.
-        KeyError: no auth middleware guards this path, which is a bug.
+        KeyError: the auth middleware does not cover this path, which is a bug.
     """
     require_granted(cast("frozenset[str]", scope[_SCOPES_KEY]), wanted)
 

@@ -1,4 +1,4 @@
-"""Request bodies: their headers, one order, a batch; every fault a plain refusal."""
+"""Reads request bodies: their headers, one order, a batch."""
 
 import codecs
 import json
@@ -10,7 +10,7 @@ import msgspec
 
 from pulse.domain import OrderSpec, parse_order_request
 from pulse.http.errors import TOO_LARGE, BadRequest
-from pulse.http.limits import MAX_ORDER_BYTES, CallerGone
+from pulse.http.limits import MAX_ORDER_BYTES, ClientDisconnected
 
 MAX_BATCH_ORDERS: Final = 1000
 _MAX_ECHOED_CHARACTERS: Final = 72
@@ -22,7 +22,7 @@ _ARRAY = msgspec.json.Decoder(
 
 
 def require_json(content_type: str) -> None:
-    """Refuse a body that does not say it is JSON."""
+    """Refuse a body whose Content-Type is not JSON."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise BadRequest(
             "the body must be JSON: send Content-Type: application/json",
@@ -33,7 +33,7 @@ def require_json(content_type: str) -> None:
 
 
 def require_unencoded(content_encoding: bytes) -> None:
-    """Refuse a body that its Content-Encoding header declares compressed or otherwise encoded."""
+    """Refuse a body with a Content-Encoding, such as a compressed one."""
     encodings = content_encoding.decode("latin-1").lower().split(",")
     if any(encoding.strip() not in {"", "identity"} for encoding in encodings):
         shown = ascii(content_encoding.decode("latin-1")[:_MAX_ECHOED_CHARACTERS])[1:-1]
@@ -47,12 +47,12 @@ def require_unencoded(content_encoding: bytes) -> None:
 
 
 async def receive_json(scope: Any, receive: Any, max_bytes: int) -> bytes:  # noqa: ANN401 - ASGI
-    """The body of a request, as it came.
+    """The body of a request, unparsed.
 
     Raises:
-        BadRequest: it does not say that it is JSON, is encoded, or is too large; a body whose
+        BadRequest: its Content-Type is not JSON, it is encoded, or it is too large. A body whose
             declared length is too large is not read.
-        CallerGone: the caller hung up before it was whole.
+        ClientDisconnected: the connection closed before the body was complete.
     """
     declared = b"0"
     content_type = b""
@@ -70,7 +70,7 @@ async def receive_json(scope: Any, receive: Any, max_bytes: int) -> bytes:  # no
     while True:
         message: dict[str, Any] = await receive()
         if message["type"] == "http.disconnect":
-            raise CallerGone
+            raise ClientDisconnected
         body += message.get("body", b"")
         if len(body) > max_bytes:
             raise _too_large()
@@ -79,10 +79,10 @@ async def receive_json(scope: Any, receive: Any, max_bytes: int) -> bytes:  # no
 
 
 def read_order(body: bytes) -> OrderSpec:
-    """The order that a body asks for.
+    """Parse the body of one order.
 
     Raises:
-        BadRequest: the body is empty, not JSON, or larger than an order may be.
+        BadRequest: the body is empty, not JSON, or too large for an order.
         OrderRefused: it breaks a rule.
     """
     if len(body) > MAX_ORDER_BYTES:
@@ -92,11 +92,11 @@ def read_order(body: bytes) -> OrderSpec:
     try:
         return parse_order_request(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(body, error) from None
+        raise _undecodable(body, error) from None
 
 
 def decode_batch(body: bytes) -> Sequence[bytes]:
-    """The orders of a batch, each still undecoded, since each is accepted or refused on its own.
+    """Split a batch into its orders, undecoded: each is accepted or refused on its own.
 
     Raises:
         BadRequest: the body is not a JSON array of 1 to 1000.
@@ -112,7 +112,7 @@ def decode_batch(body: bytes) -> Sequence[bytes]:
         try:
             orders = _split_array(body)
         except ValueError:
-            raise _unreadable(body, error) from None
+            raise _undecodable(body, error) from None
     if not 1 <= len(orders) <= MAX_BATCH_ORDERS:
         many = "too many" if orders else "no"
         raise BadRequest(f"the batch has {many} orders: send {expected}", expected=expected)
@@ -127,14 +127,14 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 def _split_array(body: bytes) -> list[bytes]:
-    """The elements of an array that the strict decoder refuses as a whole, each as it was sent.
+    """The elements of an array that the strict decoder refuses as a whole, unparsed.
 
-    One order with half a surrogate pair, or nested too deeply, must not refuse the others. Reading
-    ends after one order more than a batch may have.
+    One order with a lone surrogate, or nested too deeply, must not fail the others. Reading stops
+    after one order more than a batch may have.
 
     Raises:
-        ValueError: the body is not an array, an element has no end, or more than an order's size
-            is nested too deeply, which takes Python's time.
+        ValueError: the body is not an array, an element is incomplete, or more than 64 KiB are
+            nested too deeply, since scanning those is slow.
     """
     text = body.decode("utf-8", "surrogateescape")
     nested_characters = MAX_ORDER_BYTES
@@ -156,13 +156,13 @@ def _split_array(body: bytes) -> list[bytes]:
     raise ValueError("not an array")
 
 
-def _end_of_nesting(text: str, start: int, most_characters: int) -> int:
+def _end_of_nesting(text: str, start: int, max_characters: int) -> int:
     depth = 0
-    for token in _STRING_OR_BRACKET.finditer(text, start, start + most_characters):
+    for token in _STRING_OR_BRACKET.finditer(text, start, start + max_characters):
         depth += (token[0] in "[{") - (token[0] in "]}")
         if depth == 0:
             return token.end()
-    raise ValueError("an element has no end")
+    raise ValueError("an element is incomplete")
 
 
 _BYTE_ORDER_MARKS: Final = (
@@ -171,20 +171,19 @@ _BYTE_ORDER_MARKS: Final = (
     codecs.BOM_UTF16_BE,
     codecs.BOM_UTF32_BE,
 )
-_OF_SURROGATES = re.compile("surrogate|hex escape")  # as msgspec says it
+_SURROGATE_ERROR = re.compile("surrogate|hex escape")  # in msgspec's messages
 
 
-def _unreadable(body: bytes, error: Exception) -> BadRequest:
+def _undecodable(body: bytes, error: Exception) -> BadRequest:
     if body.startswith(_BYTE_ORDER_MARKS):
         return BadRequest(
             "the body begins with a byte order mark: remove it",
             expected="JSON in UTF-8 without a byte order mark",
         )
-    if _OF_SURROGATES.search(str(error)):
+    if _SURROGATE_ERROR.search(str(error)):
         return BadRequest(
-            "the body is not valid JSON: a string has half of a surrogate pair, such as \\ud800 "
-            "alone",
-            expected="JSON in UTF-8, of whole characters",
+            "the body is not valid JSON: a string has a lone surrogate, such as \\ud800",
+            expected="JSON in UTF-8 without lone surrogates",
         )
     if isinstance(error, RecursionError):
         return BadRequest("the body is nested too deeply", expected="a flat JSON object")

@@ -1,4 +1,4 @@
-"""Every refusal over HTTP: one table from error to status and code, one shape for all."""
+"""HTTP errors: one table maps each exception to its status and code; all have one shape."""
 
 import math
 from collections.abc import Callable
@@ -24,9 +24,9 @@ from pulse.eventstore import (
 )
 from pulse.http.limits import (
     BodyTooSlow,
-    CallerGone,
+    ClientDisconnected,
     TooBusy,
-    TooManyAtOnce,
+    TooManyInFlight,
     TooManyRequests,
 )
 from pulse.postgres import UNEXPECTED_ERRORS, DatabaseUnavailable, describe
@@ -38,21 +38,21 @@ JSON: Final = "application/json"
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """What went wrong: a code for programs, a message for people, the facts in details."""
+    """What went wrong: a code for programs, a message for people, and details."""
 
     code: str
     message: str
     details: dict[str, Any]
 
 
-class ErrorAnswer(msgspec.Struct, frozen=True):
-    """Every error has this shape; which details there are depends on the code."""
+class ErrorResponse(msgspec.Struct, frozen=True):
+    """The shape of every error. The details depend on the code."""
 
     error: ErrorBody
 
 
 class BadRequest(PulseError):
-    """The request as a whole is wrong: its form, its type, its size."""
+    """The request is invalid: its syntax, media type, size or parameters."""
 
     def __init__(
         self, message: str, *, status: int = 400, code: str = "INVALID_REQUEST", **details: object
@@ -64,11 +64,11 @@ class BadRequest(PulseError):
 
 
 class Unauthorized(PulseError):
-    """The request proves no identity; the text says what is wrong, and never what was sent."""
+    """The request has no valid token. The message never repeats what was sent."""
 
 
 class Forbidden(PulseError):
-    """The caller may not make this request, here or at all."""
+    """The caller may not make this request."""
 
     def __init__(self, message: str, **details: object) -> None:
         self.details = details
@@ -76,11 +76,11 @@ class Forbidden(PulseError):
 
 
 class KeysUnavailable(PulseError):
-    """Tokens cannot be checked now, so none is known to be good or bad."""
+    """Tokens cannot be checked now because the keys are unavailable."""
 
 
 class NotReady(PulseError):
-    """A readiness check fails; `ready.checks` holds the reason of each, None where all is well."""
+    """A readiness check fails; `ready.checks` has the reason of each, None if it passes."""
 
     def __init__(self, ready: ReadinessReport) -> None:
         self.ready = ready
@@ -90,7 +90,7 @@ class NotReady(PulseError):
 
 Answer = tuple[int, ErrorBody]
 
-TOO_LARGE: Final = "the body is larger than this path takes"
+TOO_LARGE: Final = "the body is larger than this path accepts"
 _UNKNOWN_OUTCOME: Final = (
     "the log did not answer in time, so the outcome is unknown: retry with the same "
     "order_unique_key"
@@ -101,11 +101,13 @@ _NOT_PROCESSED: Final = (
 )
 _NEWER_CODE: Final = "this order was written by newer code than this process runs: retry"
 _UNREADABLE_HISTORY: Final = (
-    "this order's history cannot be read and needs a person; its events are shown as they are "
-    "stored under /events"
+    "this order's events cannot be read: report it to the operator; /events below this path shows "
+    "them as stored"
 )
-_FAILED: Final = "Pulse failed to answer; the error is in its log"
-_QUEUE_FULL: Final = "too many orders wait to be stored; this request was not processed, try again"
+_FAILED: Final = "Pulse failed; the error is in its log"
+_QUEUE_FULL: Final = (
+    "the append queue is full; this request was not processed: retry with the same order_unique_key"
+)
 
 CODES: Final = {
     400: "INVALID_REQUEST",
@@ -120,12 +122,12 @@ CODES: Final = {
     500: "INTERNAL_ERROR",
     503: "UNAVAILABLE",
 }
-"""The code of a status, unless the error has one of its own."""
+"""The code of a status, unless the error brings its own."""
 
 _INTERNAL_ERROR: Final = 500
 _FRAMEWORK_MESSAGES: Final = {
     404: "not found",
-    405: "this path does not take this method",
+    405: "this path does not allow this method",
     413: TOO_LARGE,
 }
 
@@ -145,7 +147,7 @@ def _refused(error: OrderRefused) -> Answer:
 _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     OrderRefused: _refused,
     BadRequest: lambda e: _error(e.status, e, code=e.code, **e.details),
-    CallerGone: lambda e: _error(400, e),
+    ClientDisconnected: lambda e: _error(400, e),
     Unauthorized: lambda e: _error(401, e),
     Forbidden: lambda e: _error(403, e, **e.details),
     OrderNotFound: lambda e: _error(404, e, code="ORDER_NOT_FOUND", order_id=e.order_id),
@@ -158,7 +160,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
         existing_order_id=str(e.existing_order_id),
     ),
     PulseBusy: lambda e: _error(429, e),
-    TooManyAtOnce: lambda e: _error(429, e),
+    TooManyInFlight: lambda e: _error(429, e),
     TooManyRequests: lambda e: _error(
         429,
         e,
@@ -182,10 +184,10 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
 
 
 def answer_for(error: Exception) -> Answer:
-    """The status and body of any error; one that the table lacks is a 500 without any detail.
+    """The status and body of any error. One that is not in the table is a 500 without details.
 
-    What an operator must see is logged here, once, with the ids of its request: each 500 with its
-    traceback, and each 503 whose cause is not an outage.
+    Errors that an operator must see are logged here once, with the ids of the request: each 500
+    with its traceback, and each 503 whose cause is not an outage.
     """
     status, body = known_answer(error) or _error(500, error, message=_FAILED)
     if status == _INTERNAL_ERROR:
@@ -196,7 +198,7 @@ def answer_for(error: Exception) -> Answer:
 
 
 def known_answer(error: Exception) -> Answer | None:
-    """The answer to an error of the table or of Litestar, logging nothing; None for others."""
+    """The status and body of an error of the table or of Litestar, else None. Logs nothing."""
     if known := _TABLE.get(type(error)):
         return known(error)
     if isinstance(error, HTTPException) and error.status_code in CODES.keys() - {_INTERNAL_ERROR}:
@@ -212,7 +214,7 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def error_headers(status: int, body: ErrorBody) -> dict[str, str]:
-    """The headers an error brings besides its type."""
+    """The headers of an error besides its content type."""
     if status == 401:  # noqa: PLR2004 - the status is the table's
         return {"www-authenticate": "Bearer"}
     if status not in {429, 503}:
@@ -220,10 +222,10 @@ def error_headers(status: int, body: ErrorBody) -> dict[str, str]:
     return {"retry-after": str(body.details.get("retry_after_seconds", RETRY_AFTER_SECONDS))}
 
 
-def handle_error(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:
+def handle_error(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorResponse]:
     """Litestar's handler for every exception."""
     status, body = answer_for(error)
     headers = error_headers(status, body)
     if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
         headers["allow"] = error.headers["allow"]
-    return Response(ErrorAnswer(body), status_code=status, media_type=JSON, headers=headers)
+    return Response(ErrorResponse(body), status_code=status, media_type=JSON, headers=headers)

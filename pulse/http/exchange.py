@@ -1,4 +1,4 @@
-"""One request and its answer: the bounds of the body, and the headers of every answer."""
+"""One request and its response: limits on the body, admission, headers of every response."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -20,12 +20,12 @@ from pulse.http.limits import (
     MAX_BATCH_BYTES,
     MAX_ORDER_BYTES,
     Admission,
-    CallerGone,
+    ClientDisconnected,
 )
 from pulse.http.tracing import TRACE_HEADERS
 
-_DRAIN_SECONDS: Final = 1.0
-_DRAIN_BYTES: Final = 16 * 1024 * 1024
+_MAX_DRAIN_SECONDS: Final = 1.0
+_MAX_DRAIN_BYTES: Final = 16 * 1024 * 1024
 _MAX_DIGITS: Final = 20
 _WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _READ: Final = TRACE_HEADERS | {b"content-length", b"transfer-encoding", b"upgrade"}
@@ -34,12 +34,12 @@ _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class Exchange:
-    """The `receive` and `send` of one request.
+    """Wraps the ASGI `receive` and `send` of one request.
 
-    A body must be whole in time; the request is admitted when it is, before the application
-    receives the last part. HEAD is answered as GET without the body. An answer before a large body
-    is whole closes the connection. So does the answer to a request that offers an upgrade: no byte
-    after it can be read as another protocol.
+    A body must be complete in time. The request is admitted when it is, before the application
+    receives the last part. HEAD is processed as GET and its body dropped. A response that is sent
+    before a large body is complete closes the connection. So does the response to a request with an
+    Upgrade header: no byte after it can be read as another protocol.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, admission: Admission) -> None:
@@ -48,27 +48,27 @@ class Exchange:
         self._send = send
         self._admission = admission
         self._admitted = self._waiting = self.unfinished = self._upgrade = False
-        self._ended: PulseError | None = None
+        self._body_error: PulseError | None = None
         self._task: asyncio.Task[Any] | None = None
         self.status = 0
-        """Of the answer, once it has begun."""
+        """The status of the response; 0 until the response starts."""
         self.trace_headers: RawHeaders = []
-        self.given_trace: dict[bytes, bytes] = {}
-        self.chunked_alone = True
-        """Whether no other transfer coding is declared: two parsers could read it differently."""
-        self.whole = True
-        """Whether no more of the body is to come."""
+        self.sent_trace_headers: dict[bytes, bytes] = {}
+        self.only_chunked = True
+        """Whether the body has no transfer coding but chunked, which all parsers read alike."""
+        self.body_complete = True
+        """Whether the whole body has arrived."""
         self._length = -1
         for name, value in scope["headers"]:
             if name in _READ:
                 self._read_header(name, value)
         method = scope["method"]
         if scope["http_version"] == "2" and method not in _WITHOUT_BODY:
-            self.whole = False  # whatever is declared, the body ends with its stream
+            self.body_complete = False  # whatever it declares, the body ends with its stream
         if self._length < 0:
-            self._length = 0 if self.whole else MAX_BATCH_BYTES
+            self._length = 0 if self.body_complete else MAX_BATCH_BYTES
         self.weight = 1
-        """How many requests it counts for: one, and one more for each 64 KiB it may hold."""
+        """How many requests this counts as: one, and one more for each 64 KiB of its body."""
         if self._length >= MAX_ORDER_BYTES:
             is_batch = scope["path"].endswith(BATCH_PATH)
             most = MAX_BATCH_BYTES if is_batch else MAX_ORDER_BYTES
@@ -81,67 +81,67 @@ class Exchange:
         if name == b"content-length":
             readable = value.isdigit() and len(value) <= _MAX_DIGITS
             self._length = int(value) if readable else MAX_BATCH_BYTES
-            self.whole = self._length == 0
+            self.body_complete = self._length == 0
         elif name == b"transfer-encoding":
-            self._length, self.whole = MAX_BATCH_BYTES, False
-            self.chunked_alone = self.chunked_alone and value.strip().lower() == b"chunked"
+            self._length, self.body_complete = MAX_BATCH_BYTES, False
+            self.only_chunked = self.only_chunked and value.strip().lower() == b"chunked"
         elif name == b"upgrade":
             self._upgrade = True
         else:
-            self.given_trace[name] = value
+            self.sent_trace_headers[name] = value
 
     @property
     def caller(self) -> str:
-        """The name its requests are counted under."""
+        """The name by which the caller's requests are counted."""
         return caller_name(self._scope)
 
-    def require_room(self) -> None:
-        """Admit the request if it is whole; until then only refuse it where the process is full.
+    def require_capacity(self) -> None:
+        """Admit the request if its body is complete; else only check that the process is not full.
 
         Raises:
-            TooBusy: the process has as many requests as it takes.
+            TooBusy: as many requests are in flight as this process accepts.
         """
-        if self.whole:
+        if self.body_complete:
             self._admission.admit(self.weight)
             self._admitted = True
         else:
-            self._admission.require_room()
+            self._admission.require_capacity()
 
     async def receive(self) -> Message:
         """ASGI's receive.
 
         Raises:
-            BodyTooSlow: the body was not whole in time.
-            CallerGone: the connection closed before it was whole.
-            TooBusy: it is whole and the process is full; or too many bodies are arriving.
+            BodyTooSlow: the body was not complete in time.
+            ClientDisconnected: the connection closed before the body was complete.
+            TooBusy: the body is complete and the process is full, or too many are arriving.
         """
-        if self.whole:
+        if self.body_complete:
             return await self._receive()  # type: ignore[no-any-return]
         if self._task is None:
             self._task = asyncio.current_task(self._admission.loop)
             self._admission.begin_body(self)
-        if self._ended is not None:
-            raise self._ended
+        if self._body_error is not None:
+            raise self._body_error
         self._waiting = True
         try:
             message: Message = await self._receive()
         except asyncio.CancelledError:
-            if self._ended is None or (self._task is not None and self._task.uncancel() > 0):
+            if self._body_error is None or (self._task is not None and self._task.uncancel() > 0):
                 raise
-            raise self._ended from None
+            raise self._body_error from None
         finally:
             self._waiting = False
         if message["type"] == "http.disconnect":
-            raise CallerGone
+            raise ClientDisconnected
         if not message.get("more_body", False):
-            self.whole = True
+            self.body_complete = True
             self._admission.end_body(self)
-            self.require_room()
+            self.require_capacity()
         return message
 
-    def end(self, error: PulseError) -> None:
-        """Stop waiting for the rest of the body: `receive` raises this."""
-        self._ended = error
+    def abort_body(self, error: PulseError) -> None:
+        """Stop waiting for the rest of the body: `receive` raises this error."""
+        self._body_error = error
         if self._waiting and self._task is not None:
             self._task.cancel()
 
@@ -149,10 +149,10 @@ class Exchange:
         """ASGI's send."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self._release()  # a caller that does not read its answer takes no place
+            self._release()  # a caller that does not read its response is no longer counted
             security = self._scope.get(SECURITY_HEADERS_KEY, SECURITY_HEADERS)
             headers = [*message.get("headers", ()), *self.trace_headers, *security]
-            if not self.whole and (self._ended or self._length > MAX_ORDER_BYTES):
+            if not self.body_complete and (self._body_error or self._length > MAX_ORDER_BYTES):
                 headers.append(_CLOSE)
                 self.unfinished = True
             elif self._upgrade:
@@ -171,25 +171,25 @@ class Exchange:
             self._admission.release(self.weight)
 
     def release(self) -> None:
-        """The application has returned: nothing of the request is counted any more."""
-        if not self.whole:
+        """Stop counting the request, after the application has returned."""
+        if not self.body_complete:
             self._admission.end_body(self)
         self._release()
 
     async def finish(self) -> None:
-        """End an `unfinished` answer, one that came before a large body was whole.
+        """End an `unfinished` response, one that was sent before a large body was complete.
 
-        The rest of the body is read and discarded for up to a second: a connection closed over
-        unread bytes is reset, which can overtake the answer.
+        The rest of the body is read and discarded for up to a second: closing a connection with
+        unread bytes resets it, and the client may then lose the response.
         """
-        if self._ended is None:
+        if self._body_error is None:
             await self._drain()
         await self._send(_END)
 
     async def _drain(self) -> None:
-        left = _DRAIN_BYTES
+        left = _MAX_DRAIN_BYTES
         try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
+            async with asyncio.timeout(_MAX_DRAIN_SECONDS):
                 while left > 0:
                     message = await self._receive()
                     if not message.get("more_body", False):
@@ -200,7 +200,7 @@ class Exchange:
 
 
 async def allow_head(message: Any, _: object) -> None:  # noqa: ANN401 - Litestar's messages
-    """Name HEAD in Allow wherever GET is; Litestar calls this before an answer is sent."""
+    """Add HEAD to Allow wherever GET is. Litestar calls this before it sends a response."""
     if message["type"] != "http.response.start":
         return
     headers = list(message["headers"])

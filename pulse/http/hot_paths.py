@@ -1,8 +1,8 @@
-"""The two hot paths, to place one order and to read one, which bypass Litestar.
+"""The two hot paths, placing one order and reading one, bypass Litestar.
 
-Litestar's routing, request and response objects cost twice what Pulse itself does for an order up
-to storing it (docs/explanation/performance.md). The same two calls are also Litestar handlers: for
-other spellings of their paths, for other methods, and for the OpenAPI document.
+Litestar's routing, request and response objects cost twice as much as Pulse's own work up to
+storing an order (docs/explanation/performance.md). The same two calls are also Litestar handlers:
+for other spellings of their paths, for other methods, and for the OpenAPI document.
 """
 
 import re
@@ -14,12 +14,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from pulse.application.orders import Orders
-from pulse.http.answers import PlacedOrder, order_id_of
 from pulse.http.asgi import ASGIApp, Receive, Scope, Send, caller_in, trace_in
 from pulse.http.auth import require_scope
 from pulse.http.bodies import read_order, receive_json
 from pulse.http.errors import JSON
 from pulse.http.limits import MAX_ORDER_BYTES
+from pulse.http.responses import PlacedOrder, order_id_of
 from pulse.projections.order_view import OrderView
 
 _CONTENT_TYPE: Final = (b"content-type", JSON.encode())
@@ -31,10 +31,10 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class HotPaths:
-    """POST of `path` places an order, GET of an id below it reads one.
+    """POST to `path` places an order, GET of an id below it reads one.
 
-    A placed order is answered with `placed_status`; without one, 201 tells a new order from one
-    that existed already, which is 200. Where scopes are named, the caller's token must grant them.
+    The status of a placed order is `placed_status`, by default 201 for a new order and 200 for one
+    that existed already. If scopes are given, the caller's token must grant them.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class HotPaths:
             require_scope(scope, self._read_scope)
         return await self._orders.order(order_id_of(order_id), caller_in(scope), trace_in(scope))
 
-    def before(self, framework: ASGIApp) -> ASGIApp:
-        """An application that answers the two calls itself, and hands on everything else.
+    def wrap(self, framework: ASGIApp) -> ASGIApp:
+        """An application that handles the two calls itself, and passes everything else on.
 
-        What is raised is left to the application around it.
+        Exceptions are left to the application around it.
         """
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +107,13 @@ class HotPaths:
             response_description="The order was accepted.",
         )
         async def place_order(request: AnyRequest) -> Response[PlacedOrder]:
-            """Sending the same request again is always safe: the key makes it one order."""
+            """The order is stored before the response is sent; it is split in the background.
+
+            `order_unique_key` is the idempotency key. The same request again returns the same
+            order, whatever became of it; the same key with other data is 409. After a timeout, a
+            lost connection, 429 or 503, retry with the same key: that never makes a second order.
+            Read the order to follow `order_queue_status`.
+            """
             status, answer = await self._place(request.scope, request.receive)
             return Response(answer, status_code=status)
 
@@ -118,7 +124,12 @@ class HotPaths:
             response_description="The order with its slices.",
         )
         async def read_order(request: AnyRequest, order_id: FromPath[str]) -> OrderView:
-            """An order that was accepted is found from then on, by every process."""
+            """Poll it until `order_queue_status` is COMPLETED or FAILED, which are final.
+
+            The order is read from the log itself: once its POST was answered, every process finds
+            it. An unknown id and a malformed one are both 404 `ORDER_NOT_FOUND`; so is another
+            caller's order at the gateway.
+            """
             return await self._read(request.scope, order_id)
 
         return [place_order, read_order]

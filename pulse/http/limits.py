@@ -1,6 +1,6 @@
-"""The admission controls of HTTP: requests in flight and requests a second of each caller.
+"""The admission controls of HTTP: requests in flight, and a rate limit per caller.
 
-Two more are beneath: the append queue (pulse/eventstore/appender.py) and the connection pool
+Two more are below HTTP: the append queue (pulse/eventstore/appender.py) and the connection pool
 (pulse/postgres). docs/reference/limits.md lists all four with their numbers.
 """
 
@@ -22,20 +22,20 @@ MAX_ORDER_BYTES: Final = 64 * 1024
 MAX_BATCH_BYTES: Final = 2 * 1024 * 1024
 
 BATCH_PATH: Final = "/orders/batch"
-"""The end of a path whose body may be a batch."""
+"""The end of the path that accepts a batch."""
 
 HEALTH_PATHS: Final = frozenset(("/health", "/health/ready"))
-"""Never refused: a busy process must not look like a dead one."""
+"""Exempt from load shedding: a busy process must not look like a dead one."""
 
 _MAX_CALLERS: Final = 10_000
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one process takes.
+class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one process.
 
-    Both counts take a request once, and once more for each 64 KiB of its body, so they bound memory
-    too. A request counts among `bodies_in_progress` until its body is whole, which it must be
-    within `body_seconds`; then it counts among `requests_in_flight` until its answer begins.
+    A request counts once, and once more for each 64 KiB of its body, so both counts bound memory
+    too. It counts towards `bodies_in_progress` until its body is complete, at most for
+    `body_seconds`, and then towards `requests_in_flight` until its response starts.
     """
 
     requests_in_flight: int = 1000
@@ -44,36 +44,37 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TooBusy(PulseError):
-    """As many requests are in flight as this process takes; this one was not processed."""
+    """As many requests are in flight as this process accepts; this one was not processed."""
 
     def __init__(self) -> None:
         super().__init__(
-            "Pulse has too many requests in flight; this request was not processed, try again"
+            "Pulse has too many requests in flight; this request was not processed: retry"
         )
 
 
 class TooManyRequests(PulseError):
-    """The caller exceeds its rate; the next request is in time after `wait_seconds`."""
+    """The caller exceeds its rate; `wait_seconds` is the time until the next request is allowed."""
 
     def __init__(self, per_second: float, wait_seconds: float) -> None:
         self.per_second = per_second
         self.wait_seconds = wait_seconds
         super().__init__(
-            f"more than {per_second:g} requests a second; this request was not processed"
+            f"more than {per_second:g} requests per second; this request was not processed"
         )
 
 
-class TooManyAtOnce(PulseError):
+class TooManyInFlight(PulseError):
     """The caller has as many requests in flight as one caller may."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_in_flight: int) -> None:
         super().__init__(
-            f"more than {most} requests of this caller in flight; this one was not processed"
+            f"more than {max_in_flight} requests of this caller in flight; "
+            "this one was not processed"
         )
 
 
 class BodyTooSlow(PulseError):
-    """The body did not arrive whole in time."""
+    """The body did not arrive in time."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -82,17 +83,19 @@ class BodyTooSlow(PulseError):
         )
 
 
-class CallerGone(PulseError):
-    """The connection closed before the body was whole; no caller receives the answer."""
+class ClientDisconnected(PulseError):
+    """The connection closed before the body was complete; no one receives the response."""
 
     def __init__(self) -> None:
-        super().__init__("the body ended before it was whole; this request was not processed")
+        super().__init__(
+            "the connection closed before the body was complete; this request was not processed"
+        )
 
 
 class Admission:
-    """Requests in flight: how many are being processed, and whose bodies are arriving."""
+    """Load shedding: counts the requests in flight and the bodies that are arriving."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: AdmissionLimits) -> None:
         self._limits = limits
         self._in_flight = 0
         self._bodies_weight = 0
@@ -102,37 +105,37 @@ class Admission:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that answers requests; to ask for it is a system call, up to Python 3.11."""
+        """The event loop, cached: up to Python 3.11 getting it takes a system call."""
         self._loop = self._loop or asyncio.get_running_loop()
         return self._loop
 
-    def require_room(self) -> None:
+    def require_capacity(self) -> None:
         """Refuse a request if the process is full.
 
         Raises:
-            TooBusy: the process has as many requests as it takes.
+            TooBusy: as many requests are in flight as this process accepts.
         """
         if self._in_flight >= self._limits.requests_in_flight:
             raise TooBusy
 
     def admit(self, weight: int) -> None:
-        """Count a request that has arrived whole.
+        """Count a request whose body is complete.
 
         Raises:
-            TooBusy: the process has as many requests as it takes.
+            TooBusy: as many requests are in flight as this process accepts.
         """
-        self.require_room()
+        self.require_capacity()
         self._in_flight += weight
 
     def release(self, weight: int) -> None:
-        """Stop counting it."""
+        """Stop counting a request."""
         self._in_flight -= weight
 
     def begin_body(self, body: "Exchange") -> None:
         """Count a body that is arriving.
 
-        Beyond the limit the oldest body of the caller that has the most is ended, so a caller with
-        many slow bodies takes places from itself and not from others.
+        Beyond the limit, the oldest body of the caller that has the most is aborted, so a caller
+        with many slow bodies only displaces its own.
         """
         loop = self.loop
         self._deadlines[body] = loop.time() + self._limits.body_seconds
@@ -143,32 +146,32 @@ class Admission:
             oldest = next(each for each, caller in callers.items() if caller == most)
             self._end(oldest, TooBusy())
         if self._timer is None:
-            self._timer = loop.call_later(self._limits.body_seconds, self._end_late)
+            self._timer = loop.call_later(self._limits.body_seconds, self._end_overdue)
 
     def end_body(self, body: "Exchange") -> None:
-        """Stop counting it: it is whole, or its request is answered."""
+        """Stop counting a body: it is complete, or its request is answered."""
         if self._deadlines.pop(body, None) is not None:
             self._bodies_weight -= body.weight
 
     def _end(self, body: "Exchange", error: PulseError) -> None:
         self.end_body(body)
-        body.end(error)
+        body.abort_body(error)
 
-    def _end_late(self) -> None:
+    def _end_overdue(self) -> None:
         loop = self.loop
         self._timer = None
         for body, deadline in list(self._deadlines.items()):
             if deadline > loop.time():
-                self._timer = loop.call_at(deadline, self._end_late)
+                self._timer = loop.call_at(deadline, self._end_overdue)
                 return
             self._end(body, BodyTooSlow(self._limits.body_seconds))
 
 
 class RateLimiter:
-    """Requests a second of each caller, with some seconds' worth of them at once.
+    """A rate limit per caller, with bursts of up to `burst_seconds` worth of requests.
 
-    It stores one number for each caller: when its allowance is full again (the generic cell rate
-    algorithm). It counts in this process alone, and for the 10,000 latest callers.
+    The generic cell rate algorithm: for each caller it stores when its allowance is full again. It
+    counts in this process only, for the 10,000 most recent callers.
     """
 
     def __init__(
@@ -187,7 +190,7 @@ class RateLimiter:
         """Count a request of this caller.
 
         Raises:
-            TooManyRequests: it comes too soon; it is not counted.
+            TooManyRequests: it is too early; it is not counted.
         """
         now = self._clock()
         full_at = max(self._full_at.get(caller, now), now)
@@ -200,17 +203,17 @@ class RateLimiter:
             self._full_at.popitem(last=False)
 
 
-class RateLimited:
-    """An application that limits each caller: its rate, and `most_at_once` requests in flight.
+class RateLimitMiddleware:
+    """Middleware that limits each caller's rate and its requests in flight.
 
-    So one caller alone, however slowly it sends, cannot fill the process. Paths that need no
-    authentication, such as health, are not counted.
+    So a single caller, however slowly it sends, cannot use up the process. Paths without
+    authentication, such as health, are not limited.
     """
 
-    def __init__(self, app: ASGIApp, limiter: RateLimiter, most_at_once: int) -> None:
+    def __init__(self, app: ASGIApp, limiter: RateLimiter, max_in_flight: int) -> None:
         self._app = app
         self._limiter = limiter
-        self._most_at_once = most_at_once
+        self._max_in_flight = max_in_flight
         self._in_flight: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -218,14 +221,14 @@ class RateLimited:
 
         Raises:
             TooManyRequests: the caller exceeds its rate.
-            TooManyAtOnce: it has as many requests in flight as one caller may.
+            TooManyInFlight: the caller has `max_in_flight` requests in flight.
         """
         if CALLER_KEY not in scope:
             await self._app(scope, receive, send)
             return
         name = caller_name(scope)
-        if self._in_flight[name] >= self._most_at_once:
-            raise TooManyAtOnce(self._most_at_once)
+        if self._in_flight[name] >= self._max_in_flight:
+            raise TooManyInFlight(self._max_in_flight)
         self._limiter.admit(name)
         self._in_flight[name] += 1
         try:

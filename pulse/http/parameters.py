@@ -1,6 +1,6 @@
-"""Query parameters: a struct states what a call takes; each is given once, or the call is 400.
+"""Query parameters: a struct declares those of a call. Unknown and repeated ones are 400.
 
-A handler names its struct as `parameters: NamedDependency[...]`; one without takes none.
+A handler declares its struct as `parameters: NamedDependency[...]`; one without takes none.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ from pulse.http.errors import BadRequest
 from pulse.rfc3339 import parse_time
 
 PARAMETERS: Final = "parameters"
-"""The name of a handler's argument for its query parameters."""
+"""The name of the handler argument for the query parameters."""
 
 _MAX_ECHOED_CHARACTERS: Final = 72
 
@@ -32,8 +32,8 @@ async def read_parameters(request: Request[Any, Any, Any]) -> None:
     """Read the parameters that the route declares; Litestar calls this before each handler.
 
     Raises:
-        BadRequest: a parameter is unknown, repeated or wrong: ignoring `?dry_run=true` would place
-            an order.
+        BadRequest: a parameter is unknown, repeated or invalid. Ignoring `?dry_run=true` would
+            place an order.
     """
     declared = request.route_handler.parsed_fn_signature.parameters.get(PARAMETERS)
     struct = NoParameters if declared is None else declared.annotation
@@ -48,10 +48,10 @@ DEPENDENCIES: Final = {PARAMETERS: Provide(_parameters)}
 
 
 def parse_query(query_string: bytes, struct: type[Parameters]) -> Parameters:
-    """The parameters in a query. A `+` is a plus, as in an offset of a time, and never a blank.
+    """Parse a query string. A `+` is a plus, as in a time's offset, and never a blank.
 
     Raises:
-        BadRequest: one is unknown, repeated, not in UTF-8, or breaks its constraint.
+        BadRequest: a parameter is unknown, repeated, not UTF-8, or breaks its constraint.
     """
     known = _types_of(struct)
     values: dict[str, object] = {}
@@ -60,19 +60,19 @@ def parse_query(query_string: bytes, struct: type[Parameters]) -> Parameters:
         name = _text(raw_name, "query")
         if name not in known:
             expected = f"only {', '.join(known)}" if known else "no query parameters"
-            raise refused(name[:_MAX_ECHOED_CHARACTERS], "is unknown", expected)
+            raise parameter_error(name[:_MAX_ECHOED_CHARACTERS], "is unknown", expected)
         if name in values:
-            raise refused(name, "is repeated", "the parameter once")
+            raise parameter_error(name, "is repeated", "the parameter once")
         values[name] = _read(name, _text(raw_value, name), struct)
     try:
         return msgspec.convert(values, struct)
     except msgspec.ValidationError as error:
         fault = field_fault_of(error, struct)
-        raise refused(str(fault.field), fault.problem, fault.expected) from None
+        raise parameter_error(str(fault.field), fault.problem, fault.expected) from None
 
 
-def refused(field: str, problem: str, expected: str) -> BadRequest:
-    """The refusal of a parameter."""
+def parameter_error(field: str, problem: str, expected: str) -> BadRequest:
+    """The error for an invalid parameter."""
     shown = field or "a parameter without a name"
     return BadRequest(f"{shown} {problem}: expected {expected}", field=field, expected=expected)
 
@@ -80,17 +80,17 @@ def refused(field: str, problem: str, expected: str) -> BadRequest:
 @cache
 def _types_of(struct: type[msgspec.Struct]) -> dict[str, inspect.Type]:
     fields = inspect.type_info(struct).fields  # type: ignore[attr-defined]
-    return {field.name: _bare(field.type) for field in fields}
+    return {field.name: _unwrapped(field.type) for field in fields}
 
 
-def _bare(kind: inspect.Type) -> inspect.Type:
+def _unwrapped(kind: inspect.Type) -> inspect.Type:
     if isinstance(kind, inspect.UnionType):
         kind = kind.types[0]
     return kind.type if isinstance(kind, inspect.Metadata) else kind
 
 
 def _read(name: str, value: str, struct: type[msgspec.Struct]) -> object:
-    """The value in its type, which its constraint is about."""
+    """The value converted to its type; its constraint is checked later."""
     problem = ""
     try:
         match _types_of(struct)[name]:
@@ -103,11 +103,11 @@ def _read(name: str, value: str, struct: type[msgspec.Struct]) -> object:
             case _:
                 return value
     except ValueError:
-        raise refused(name, problem, expected_of(name, struct)) from None
+        raise parameter_error(name, problem, expected_of(name, struct)) from None
 
 
 def _text(raw: bytes, name: str) -> str:
     try:
         return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError:
-        raise refused(name, "is not valid UTF-8", "percent-encoded UTF-8") from None
+        raise parameter_error(name, "is not valid UTF-8", "percent-encoded UTF-8") from None

@@ -1,4 +1,4 @@
-"""The outermost ASGI application: lifespan, mounts, admission, errors that nothing else caught."""
+"""The outermost ASGI application: lifespan, mounts, admission, and uncaught errors."""
 
 import asyncio
 import re
@@ -15,37 +15,37 @@ from litestar.exceptions import NotFoundException
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown
 from pulse.http.asgi import TRACE_KEY, ASGIApp, RawHeaders, Receive, Scope, Send
-from pulse.http.errors import JSON, BadRequest, ErrorAnswer, answer_for, error_headers
+from pulse.http.errors import JSON, BadRequest, ErrorResponse, answer_for, error_headers
 from pulse.http.exchange import Exchange
-from pulse.http.limits import HEALTH_PATHS, Admission, Limits
+from pulse.http.limits import HEALTH_PATHS, Admission, AdmissionLimits
 from pulse.http.tracing import headers_of, trace_of
 
 _log = structlog.get_logger(__name__)
 
-_ABSOLUTE_TARGET: Final = re.compile(rb"https?://([^/?#@]+)(/.*)?", re.IGNORECASE | re.DOTALL)
+_ABSOLUTE_FORM: Final = re.compile(rb"https?://([^/?#@]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 _ENCODED_SLASH: Final = re.compile(rb"%2f", re.IGNORECASE)
-_STOPPED: Final = "Pulse stopped before the answer was there"
+_STOPPED: Final = "Pulse stopped before the request was processed"
 _MILLISECONDS: Final = 1000
 
 Mounts = Mapping[str, ASGIApp]
-"""Applications by the prefix of their paths; the empty prefix is every path."""
+"""Applications by path prefix; the empty prefix matches every path."""
 
 
 class Root:
-    """Opens what the process is composed of, and hands each request to its mount.
+    """Opens the mounts at startup, and dispatches each request to one of them.
 
-    With `log_requests` each request leaves a debug line with its status and duration.
+    With `log_requests` each request is logged at debug level with its status and duration.
     """
 
     def __init__(
         self,
         open_mounts: Callable[[], AbstractAsyncContextManager[Mounts]],
-        limits: Limits | None = None,
+        limits: AdmissionLimits | None = None,
         *,
         log_requests: bool = False,
     ) -> None:
         self._open_mounts = open_mounts
-        self._admission = Admission(limits or Limits())
+        self._admission = Admission(limits or AdmissionLimits())
         self._log_requests = log_requests
         self._mounts: Mounts = {}
 
@@ -66,27 +66,27 @@ class Root:
                 await receive()
         except PulseError as error:
             await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
-        except Exception:  # noqa: BLE001 - a server may take a raise for "knows no lifespan"
+        except Exception:  # noqa: BLE001 - to a server a raise may mean "no lifespan support"
             _log.exception("lifespan.crashed", stage=stage)
-            message = f"Pulse crashed at {stage}; the fault is logged"
+            message = f"Pulse crashed at {stage}; the error is in the log"
             await send({"type": f"lifespan.{stage}.failed", "message": message})
         else:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, server_scope: Scope, receive: Receive, send: Send) -> None:
-        begun = time.perf_counter() if self._log_requests else 0.0
-        scope, prefix, mounted = self._routed(server_scope)
+        started_at = time.perf_counter() if self._log_requests else 0.0
+        scope, prefix, mounted = self._route(server_scope)
         exchange = Exchange(scope, receive, send, self._admission)
         raw_path: bytes = scope["raw_path"]
-        trace = trace_of(server_scope["method"], raw_path, prefix, exchange.given_trace)
+        trace = trace_of(server_scope["method"], raw_path, prefix, exchange.sent_trace_headers)
         scope[TRACE_KEY] = trace
         exchange.trace_headers = headers_of(trace)
         try:
             _admit(scope["path"], exchange)
             if mounted is None:
-                raise NotFoundException  # noqa: TRY301 - answered below like any other fault
+                raise NotFoundException  # noqa: TRY301 - handled below like any other error
             await mounted(scope, exchange.receive, exchange.send)
-        except asyncio.CancelledError:  # the grace of a stop is over
+        except asyncio.CancelledError:  # the grace period of the shutdown is over
             if not exchange.status:
                 await _send_error(AppendOutcomeUnknown(_STOPPED), exchange.send)
             raise
@@ -97,17 +97,17 @@ class Root:
         finally:
             exchange.release()
             if self._log_requests:
-                milliseconds = round((time.perf_counter() - begun) * _MILLISECONDS, 3)
+                milliseconds = round((time.perf_counter() - started_at) * _MILLISECONDS, 3)
                 _log.debug("http.answered", status=exchange.status, milliseconds=milliseconds)
         if exchange.unfinished:
             await exchange.finish()
 
-    def _routed(self, server_scope: Scope) -> tuple[Scope, str, ASGIApp | None]:
-        """A scope of our own, whose path is below its mount; the mount's prefix, and the mount.
+    def _route(self, server_scope: Scope) -> tuple[Scope, str, ASGIApp | None]:
+        """A copy of the scope with the path below its mount, the mount's prefix, and the mount.
 
-        The server's scope stays as it is: its access log reads it. The headers are copied because a
-        parser may append a chunked body's trailer fields to its own list. The root path is empty in
-        the copy: Litestar would cut it wherever it occurs in a path.
+        The server's scope is not changed, since its access log reads it. The headers are copied
+        because a parser may append the trailer fields of a chunked body to its own list. The copy
+        has an empty root path: Litestar would remove it anywhere in a path.
         """
         path: str = server_scope["path"]
         raw_path: bytes = server_scope.get("raw_path") or path.encode()
@@ -117,9 +117,9 @@ class Root:
             path = path.removeprefix(root_path)
             raw_path = raw_path.removeprefix(root_path.encode())
         if not raw_path.startswith(b"/"):
-            path, raw_path, headers = _of_absolute_target(path, raw_path, headers)
+            path, raw_path, headers = _from_absolute_form(path, raw_path, headers)
         if b"%" in raw_path:
-            path = _keeping_encoded_slashes(path, raw_path)
+            path = _keep_encoded_slashes(path, raw_path)
         prefix, mounted = self._mount_for(path)
         scope = {
             **server_scope,
@@ -137,14 +137,14 @@ class Root:
         return "", None
 
 
-def _of_absolute_target(
+def _from_absolute_form(
     path: str, raw_path: bytes, headers: RawHeaders
 ) -> tuple[str, bytes, RawHeaders]:
-    """The path and headers of `GET http://host/path`.
+    """Path and headers of a target in absolute form, as in `GET http://host/path`.
 
-    The target's authority counts, whatever Host says (RFC 9112, section 3.2.2).
+    The authority of the target overrides Host (RFC 9112, section 3.2.2).
     """
-    absolute = _ABSOLUTE_TARGET.fullmatch(raw_path)
+    absolute = _ABSOLUTE_FORM.fullmatch(raw_path)
     if absolute is None:
         return path, raw_path, headers
     raw_path = absolute[2] or b"/"
@@ -152,27 +152,27 @@ def _of_absolute_target(
     return unquote(raw_path.decode("latin-1")), raw_path, [*headers, (b"host", absolute[1])]
 
 
-def _keeping_encoded_slashes(path: str, raw_path: bytes) -> str:
-    """The path in which a slash that came as `%2F` is part of a name and divides nothing."""
+def _keep_encoded_slashes(path: str, raw_path: bytes) -> str:
+    """The decoded path, in which `%2F` stays encoded: it is part of a name, not a separator."""
     if not _ENCODED_SLASH.search(raw_path):
         return path
     return unquote(_ENCODED_SLASH.sub(b"%252F", raw_path).decode("latin-1"))
 
 
 def _admit(path: str, exchange: Exchange) -> None:
-    if not exchange.chunked_alone:
+    if not exchange.only_chunked:
         raise BadRequest(
-            "the body has a transfer coding that Pulse does not read: send it with "
-            "Content-Length, or with Transfer-Encoding: chunked alone",
+            "the body has a transfer coding that Pulse does not support: send it with "
+            "Content-Length, or only with Transfer-Encoding: chunked",
             expected="chunked",
         )
     if path not in HEALTH_PATHS:
-        exchange.require_room()
+        exchange.require_capacity()
 
 
 async def _send_error(error: Exception, send: Send) -> None:
     status, body = answer_for(error)
-    content = msgspec.json.encode(ErrorAnswer(body))
+    content = msgspec.json.encode(ErrorResponse(body))
     headers = {
         "content-type": JSON,
         "content-length": str(len(content)),

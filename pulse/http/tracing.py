@@ -1,6 +1,6 @@
-"""The four tracing headers: taken where valid, made where absent, echoed on every response.
+"""The four tracing headers: taken if valid, generated if absent, echoed on every response.
 
-The ids, method and path of a request are also bound to its log lines.
+Ids, method and path of a request are also bound to its log lines.
 """
 
 import re
@@ -24,20 +24,20 @@ _VALID: Final = re.compile(rb"[!-~]{1,128}")
 _INVISIBLE: Final = re.compile(r"[^!-~]")
 
 
-def trace_of(method: str, raw_path: bytes, prefix: str, given: dict[bytes, bytes]) -> Trace:
-    """The trace of a request, which its log lines carry from here on.
+def trace_of(method: str, raw_path: bytes, prefix: str, received: dict[bytes, bytes]) -> Trace:
+    """The trace of a request, which is also bound to its log lines.
 
-    `raw_path` is the whole path; a source that is made here leaves out the `prefix` of the mount.
+    `raw_path` is the whole path; a generated source omits the `prefix` of the mount.
     """
     path = _visible(raw_path.decode("latin-1"))
     source = f"PULSE:{method}{path.removeprefix(prefix)}"[:_MAX_CHARACTERS]
-    if given:
-        given = {name: value for name, value in given.items() if _VALID.fullmatch(value)}
+    if received:
+        received = {name: value for name, value in received.items() if _VALID.fullmatch(value)}
     trace = Trace(
-        trace_id=_text(given, _TRACE_ID) or new_trace_id(),
-        trace_source=_text(given, _TRACE_SOURCE) or source,
-        request_id=_text(given, _REQUEST_ID) or new_request_id(),
-        request_source=_text(given, _REQUEST_SOURCE) or source,
+        trace_id=_text(received, _TRACE_ID) or new_trace_id(),
+        trace_source=_text(received, _TRACE_SOURCE) or source,
+        request_id=_text(received, _REQUEST_ID) or new_request_id(),
+        request_source=_text(received, _REQUEST_SOURCE) or source,
     )
     bind_contextvars(
         trace_id=trace.trace_id,
@@ -58,8 +58,8 @@ def headers_of(trace: Trace) -> RawHeaders:
     ]
 
 
-def _text(given: dict[bytes, bytes], name: bytes) -> str:
-    return given[name].decode("ascii") if name in given else ""
+def _text(received: dict[bytes, bytes], name: bytes) -> str:
+    return received[name].decode("ascii") if name in received else ""
 
 
 def _visible(text: str) -> str:

@@ -16,11 +16,11 @@ from pulse.application.over_http import open_orders_over_http
 from pulse.errors import PulseError
 from pulse.http.api.app import create_api
 from pulse.http.asgi import ASGIApp
-from pulse.http.auth import GatewayAuth, InternalAuth
+from pulse.http.auth import GatewayAuthMiddleware, InternalAuthMiddleware
 from pulse.http.gateway.app import create_gateway
-from pulse.http.gateway.keys import Keys, NoKeys, OneKey, RemoteKeys
+from pulse.http.gateway.keys import JwksKeys, KeySource, NoKeys, StaticKey
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
-from pulse.http.limits import Limits, RateLimited, RateLimiter
+from pulse.http.limits import AdmissionLimits, RateLimiter, RateLimitMiddleware
 from pulse.http.root import Mounts, Root
 from pulse.http_client import open_client
 from pulse.logs import report_fault
@@ -32,16 +32,16 @@ from pulse.settings import Settings
 _log = structlog.get_logger(__name__)
 _MIN_CALLERS_TO_FILL_A_PROCESS: Final = 8
 _TO_ACCEPT_TOKENS: Final = (
-    "PULSE_JWT_AUDIENCE, PULSE_JWT_ISSUER, and either PULSE_JWT_SECRET (HS256) or "
+    "set PULSE_JWT_AUDIENCE, PULSE_JWT_ISSUER, and either PULSE_JWT_SECRET (HS256) or "
     "PULSE_JWT_ALGORITHM with PULSE_JWT_PUBLIC_KEY or PULSE_JWT_JWKS_URL"
 )
 _TO_REACH_PULSE: Final = (
-    "PULSE_GATEWAY_SERVICE_TOKEN here, and the same token in the API's PULSE_SERVICE_TOKENS as "
+    "set PULSE_GATEWAY_SERVICE_TOKEN here, and the same token in the API's PULSE_SERVICE_TOKENS as "
     "gateway:TOKEN"
 )
 
 
-def everything(settings: Settings) -> Root:
+def all_in_one_app(settings: Settings) -> Root:
     """The API under `/pulse`, the gateway under `/gapi`, and the workers, on one connection pool.
 
     The gateway calls the API's use cases directly, not over HTTP.
@@ -58,7 +58,7 @@ def everything(settings: Settings) -> Root:
     return _root(settings, open_mounts)
 
 
-def api_alone(settings: Settings) -> Root:
+def api_app(settings: Settings) -> Root:
     """The API at `/`, without workers: orders stay PENDING until a worker process claims them."""
 
     @asynccontextmanager
@@ -69,7 +69,7 @@ def api_alone(settings: Settings) -> Root:
     return _root(settings, open_mounts)
 
 
-def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
+def gateway_app(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
     """The gateway at `/`, which calls the Pulse API at `api_base_url` and has no database.
 
     `transport` replaces the network in tests.
@@ -79,7 +79,7 @@ def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None
     async def open_mounts() -> AsyncIterator[Mounts]:
         token = settings.gateway_service_token
         if token is None:
-            _log.warning("gateway.no_service_token", set=_TO_REACH_PULSE)
+            _log.warning("gateway.no_service_token", remedy=_TO_REACH_PULSE)
         revealed = token.reveal() if token else None
         async with (
             _open_token_checker(settings) as tokens,
@@ -90,7 +90,7 @@ def gateway_alone(settings: Settings, transport: httpx.AsyncBaseTransport | None
     return _root(settings, open_mounts)
 
 
-async def work_until_stopped(settings: Settings) -> None:
+async def run_workers(settings: Settings) -> None:
     """Run the workers until SIGTERM or SIGINT. Exit with code 3 if they cannot start."""
     stopped = asyncio.Event()
     for number in STOP_SIGNALS:
@@ -108,9 +108,9 @@ async def work_until_stopped(settings: Settings) -> None:
     _log.info("workers.stopped")
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> AdmissionLimits:
     """The limits on this process's requests, over all callers."""
-    return Limits(
+    return AdmissionLimits(
         requests_in_flight=settings.max_requests_in_flight,
         bodies_in_progress=settings.max_requests_in_flight,
         body_seconds=settings.body_timeout_seconds,
@@ -145,13 +145,13 @@ def _warn_of_httptools() -> None:
 def _api(settings: Settings, node: Node) -> ASGIApp:
     api = create_api(node.orders, node.readiness)
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
-    return InternalAuth(limited, settings.service_tokens)
+    return InternalAuthMiddleware(limited, settings.service_tokens)
 
 
 def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> ASGIApp:
     gateway = create_gateway(orders)
     limited = _rate_limited(gateway, settings.rate_limit_per_second, settings)
-    return GatewayAuth(limited, tokens.check)
+    return GatewayAuthMiddleware(limited, tokens.check)
 
 
 def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIApp:
@@ -160,7 +160,7 @@ def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIAp
         return app
     limiter = RateLimiter(per_second, settings.rate_limit_burst_seconds)
     max_in_flight = max(1, settings.max_requests_in_flight // _MIN_CALLERS_TO_FILL_A_PROCESS)
-    return RateLimited(app, limiter, max_in_flight)
+    return RateLimitMiddleware(app, limiter, max_in_flight)
 
 
 @asynccontextmanager
@@ -177,7 +177,7 @@ async def _open_token_checker(settings: Settings) -> AsyncIterator[TokenChecker]
     async with AsyncExitStack() as stack:
         keys = await _open_keys(settings, stack)
         if isinstance(keys, NoKeys):
-            _log.warning("gateway.no_token_key", set=_TO_ACCEPT_TOKENS)
+            _log.warning("gateway.no_token_key", remedy=_TO_ACCEPT_TOKENS)
         rules = TokenRules(
             settings.jwt_algorithm or "HS256",
             audience=settings.jwt_audience or "",
@@ -187,11 +187,11 @@ async def _open_token_checker(settings: Settings) -> AsyncIterator[TokenChecker]
         yield TokenChecker(rules, keys)
 
 
-async def _open_keys(settings: Settings, stack: AsyncExitStack) -> Keys:
+async def _open_keys(settings: Settings, stack: AsyncExitStack) -> KeySource:
     if settings.jwt_secret is not None:
-        return OneKey(settings.jwt_secret.reveal().encode())
+        return StaticKey(settings.jwt_secret.reveal().encode())
     if settings.jwt_public_key is not None:
-        return OneKey(load_pem_public_key(settings.jwt_public_key.encode()))  # type: ignore[arg-type]
+        return StaticKey(load_pem_public_key(settings.jwt_public_key.encode()))  # type: ignore[arg-type]
     if settings.jwt_jwks_url is None or settings.jwt_algorithm is None:
         return NoKeys()
     url = settings.jwt_jwks_url
@@ -202,6 +202,6 @@ async def _open_keys(settings: Settings, stack: AsyncExitStack) -> Keys:
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )
     http = await stack.enter_async_context(client)
-    keys = RemoteKeys(http, url, settings.jwt_algorithm)
+    keys = JwksKeys(http, url, settings.jwt_algorithm)
     stack.push_async_callback(keys.close)
     return keys

@@ -93,8 +93,8 @@ class SchemaGate(Job[None]):
             while (fault := await self._attempt()) is not None:
                 self.fault = fault
                 if fault != reported:
-                    meanwhile = "orders are answered 503, and the start is retried"
-                    _log.warning("postgres.not_ready", reason=fault, meanwhile=meanwhile)
+                    consequence = "orders are answered 503, and the start is retried"
+                    _log.warning("postgres.not_ready", reason=fault, consequence=consequence)
                 reported = fault
                 self.attempted.set()
                 await retry.wait()

@@ -33,7 +33,7 @@ def settings_from_environment() -> Settings:
         _log.warning(
             "settings.unknown_variable",
             variable=variable,
-            effect="none",
+            consequence="it is ignored",
             **({"did_you_mean": similar} if similar else {}),
         )
     return settings

@@ -1,1 +1,1 @@
-"""The order queue, built from the log: its tables, its claims, their statements."""
+"""The order queue: its projection from the log, its claims, its lists, its audit and rebuild."""

@@ -1,9 +1,9 @@
-"""The audit: what was appended to the log is in the queue or parked, compared window by window.
+"""The audit: compares log and queue window by window, and reports orders that differ.
 
-The projection requires that no event becomes visible below its position. Where that fails (a commit
-in two phases that ended late, a log or queue altered by hand, a bad restore) an order would not be
-projected, without any sign. The audit compares the whole log again and again, in windows of bounded
-cost, and names what it finds.
+The projection relies on commit order: no event becomes visible below its position. If that fails (a
+two-phase commit that ends late, a log or queue edited by hand, a bad restore), an order is never
+projected, without any error. The audit compares the whole log over and over, in windows of bounded
+cost.
 """
 
 import time
@@ -24,14 +24,14 @@ _log = structlog.get_logger(__name__)
 
 WINDOW_EVENTS: Final = 10_000
 MAX_FINDINGS: Final = 10_000
-"""So many are kept; for more of them `pulse rebuild` is the remedy."""
+"""The most findings that are stored. With so many, run `pulse rebuild`."""
 
 _MAX_RECHECKED: Final = 100
-_RESTS_PER_WORK: Final = 50
-"""The audit pauses so many times as long as a window took: 2 % of one connection's time."""
+_PAUSE_PER_WORK: Final = 50
+"""The pause is this many times as long as the window took: 2 % of one connection's time."""
 
-_LEAST_REST_SECONDS: Final = 0.5
-_BETWEEN_PASSES_SECONDS: Final = 10.0
+_MIN_PAUSE_SECONDS: Final = 0.5
+_PAUSE_BETWEEN_PASSES_SECONDS: Final = 10.0
 _OUTCOMES: Final = [kind.TOPIC for kind in EVENT_TYPES if kind is not OrderCreated]
 
 _SELECT_AUDIT_WINDOW = load_sql(__package__, "select_audit_window")
@@ -48,11 +48,11 @@ AuditFault = Literal["MISSING", "OUTDATED", "UNLOGGED"]
 
 
 class AuditFinding(msgspec.Struct, frozen=True):
-    """What log and queue disagree about at a position of the log.
+    """A difference between log and queue. `position` is that of the order's creation.
 
-    Always the position of the order's creation. MISSING: it was created there and is neither in the
-    queue nor parked. OUTDATED: it is PENDING in the queue, and the log has its outcome, projected.
-    UNLOGGED: the queue has applied its creation there or a later event, and the log lacks that.
+    MISSING: the order was created and is neither in the queue nor parked. OUTDATED: the order is
+    PENDING in the queue, although the projection has passed its outcome in the log. UNLOGGED: the
+    queue has an order, or a later event of it, that is not in the log.
     """
 
     position: int
@@ -61,7 +61,7 @@ class AuditFinding(msgspec.Struct, frozen=True):
 
 
 class AuditedWindow(msgspec.Struct, frozen=True):
-    """What was found after `after` up to and including `until`, and the projected position."""
+    """The findings between `after` (exclusive) and `until`, and the projected position."""
 
     after: int
     until: int
@@ -70,14 +70,14 @@ class AuditedWindow(msgspec.Struct, frozen=True):
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing more is projected behind this window."""
+        """Whether this window reaches the projected position."""
         return self.until >= self.projected
 
 
 class AuditState(msgspec.Struct, frozen=True):
-    """The background's audit: its place in the present pass, and its findings by fault.
+    """The background audit: its position in the current pass, and its findings by fault.
 
-    `last_pass_seconds_ago` is None as long as no pass has come to its end.
+    `last_pass_seconds_ago` is None until the first pass is complete.
     """
 
     position: int
@@ -86,7 +86,7 @@ class AuditState(msgspec.Struct, frozen=True):
 
 
 class Audit(Job[AuditedWindow | None]):
-    """Compares log and queue, at most `window_events` events at once."""
+    """Compares log and queue, at most `window_events` events at a time."""
 
     name = "audit"
     poll_seconds = 0.5
@@ -96,9 +96,9 @@ class Audit(Job[AuditedWindow | None]):
         self._window_events = window_events
 
     async def run_once(self) -> AuditedWindow | None:
-        """Compare the next window, keep what is found, and set when the one after it is due.
+        """Compare the next window, store its findings, and schedule the window after it.
 
-        None if none is due or another process is auditing.
+        Returns None if no window is due or another process is auditing.
 
         Raises:
             DatabaseUnavailable: nothing was changed.
@@ -109,12 +109,12 @@ class Audit(Job[AuditedWindow | None]):
             if not rows:
                 return None
             window = await self._next_window(connection, rows[0][0])
-            await _keep(connection, window)
+            await _store_findings(connection, window)
             await _recheck(connection, window.projected)
-            rest = max(_LEAST_REST_SECONDS, _RESTS_PER_WORK * (time.perf_counter() - started))
+            pause = max(_MIN_PAUSE_SECONDS, _PAUSE_PER_WORK * (time.perf_counter() - started))
             parameters = {
                 "position": 0 if window.is_last else window.until,
-                "pause_seconds": _BETWEEN_PASSES_SECONDS if window.is_last else rest,
+                "pause_seconds": _PAUSE_BETWEEN_PASSES_SECONDS if window.is_last else pause,
                 "ended": window.is_last,
                 "projection": PROJECTION_NAME,
             }
@@ -122,10 +122,10 @@ class Audit(Job[AuditedWindow | None]):
         return window
 
     async def every_window(self) -> AsyncIterator[AuditedWindow]:
-        """Compare the whole log as far as it was projected when this began. Changes nothing.
+        """Compare the whole log up to the position projected at the start. Changes nothing.
 
         Raises:
-            DatabaseUnavailable: it cannot be read.
+            DatabaseUnavailable: log or queue cannot be read.
         """
         after, end = 0, None
         while end is None or after < end:
@@ -137,10 +137,10 @@ class Audit(Job[AuditedWindow | None]):
             after = window.until
 
     async def newest_windows(self, *, max_seconds: float) -> AsyncIterator[AuditedWindow]:
-        """Compare from the projected position backwards, for so long. Changes nothing.
+        """Compare backwards from the projected position for `max_seconds`. Changes nothing.
 
         Raises:
-            DatabaseUnavailable: it cannot be read.
+            DatabaseUnavailable: log or queue cannot be read.
         """
         deadline = time.monotonic() + max_seconds
         until = projected = await self._database.read(read_position)
@@ -151,10 +151,10 @@ class Audit(Job[AuditedWindow | None]):
             until = after
 
     async def confirmed(self, positions: Iterable[int]) -> list[AuditFinding]:
-        """What log and queue disagree about now at these positions, as far as they are projected.
+        """Compare again at these positions, skipping those not projected yet.
 
         Raises:
-            DatabaseUnavailable: it cannot be read.
+            DatabaseUnavailable: log or queue cannot be read.
         """
         projected = await self._database.read(read_position)
         found: list[AuditFinding] = []
@@ -164,12 +164,12 @@ class Audit(Job[AuditedWindow | None]):
         return found
 
     async def kept_findings(self, limit: int) -> list[AuditFinding]:
-        """What the background's audit found and has not seen put right, the oldest first.
+        """The unresolved findings of the background audit, oldest position first.
 
         Raises:
-            DatabaseUnavailable: it cannot be read.
+            DatabaseUnavailable: they cannot be read.
         """
-        return list(await self._database.read(lambda connection: _kept(connection, limit)))
+        return list(await self._database.read(lambda c: _stored_findings(c, limit)))
 
     async def _read(self, after: int, until: int, projected: int) -> tuple[AuditFinding, ...]:
         return await self._database.read(
@@ -183,14 +183,14 @@ class Audit(Job[AuditedWindow | None]):
 
 
 async def read_window(connection: Connection, after: int, rows: int) -> tuple[int, int]:
-    """The end of a window of so many events, and orders, and how far the log is projected."""
+    """The end of a window of at most `rows` events and `rows` orders; the projected position."""
     parameters = {"after": after, "rows": rows, "projection": PROJECTION_NAME}
     found = await fetch(connection, _SELECT_AUDIT_WINDOW, parameters)
     return (found[0][0], found[0][1]) if found else (0, 0)
 
 
 async def read_audit_state(connection: Connection) -> AuditState:
-    """How far the background's audit is, and how much it has found."""
+    """Read the state of the background audit."""
     rows = await fetch(connection, _SELECT_AUDIT_STATE, (PROJECTION_NAME,))
     position, seconds_ago = rows[0] if rows else (0, None)
     return AuditState(position, seconds_ago, dict(await fetch(connection, _COUNT_FINDINGS)))
@@ -209,11 +209,11 @@ async def _compare(
     return _findings(await fetch(connection, _COMPARE_WINDOW, parameters, prepare=False))
 
 
-async def _kept(connection: Connection, limit: int) -> tuple[AuditFinding, ...]:
+async def _stored_findings(connection: Connection, limit: int) -> tuple[AuditFinding, ...]:
     return _findings(await fetch(connection, _SELECT_FINDINGS, (limit,)))
 
 
-async def _keep(connection: Connection, window: AuditedWindow) -> None:
+async def _store_findings(connection: Connection, window: AuditedWindow) -> None:
     known = _findings(await fetch(connection, _DELETE_FINDINGS, (window.after, window.until)))
     if window.findings:
         columns = zip(*map(msgspec.structs.astuple, window.findings), strict=True)
@@ -224,16 +224,16 @@ async def _keep(connection: Connection, window: AuditedWindow) -> None:
             "audit.queue_differs_from_log",
             orders=len(new),
             first=[f"{finding.fault} {finding.order_id}" for finding in new[:3]],
-            what_to_do="pulse projections audit",
+            remedy="run `pulse projections audit`",
         )
 
 
 async def _recheck(connection: Connection, projected: int) -> None:
-    """Delete findings that a retry or a rebuild has put right, wherever the pass is."""
-    for finding in await _kept(connection, _MAX_RECHECKED):
-        stretch = finding.position - 1, finding.position
-        if finding not in await _compare(connection, *stretch, projected):
-            await connection.execute(_DELETE_FINDINGS, stretch)
+    """Delete the oldest findings that have been resolved, by a retry or a rebuild."""
+    for finding in await _stored_findings(connection, _MAX_RECHECKED):
+        after, until = finding.position - 1, finding.position
+        if finding not in await _compare(connection, after, until, projected):
+            await connection.execute(_DELETE_FINDINGS, (after, until))
 
 
 def _findings(rows: Sequence[Sequence[Any]]) -> tuple[AuditFinding, ...]:

@@ -29,7 +29,7 @@ MAX_ABSENT_SECONDS: Final = 10.0
 """A worker that has not been present for longer is reported as faulty."""
 
 PRESENCE_TIMEOUT_SECONDS: Final = 15.0
-"""Postgres ends the presence of a worker that has sent nothing for so long. It sends every 5 s."""
+"""Postgres ends the session of a worker that is silent for this long; a worker sends every 5 s."""
 
 _MAX_OVERDUE: Final = 500
 _MAX_EXCLUDED: Final = 10_000
@@ -194,12 +194,12 @@ class Workers(msgspec.Struct, frozen=True):
 
     @property
     def oldest_gone_seconds(self) -> float:
-        """How long ago the oldest of these orders was first claimed."""
+        """How long ago the oldest of the `gone_claims` orders was first claimed."""
         return max((held.oldest_seconds for held in self._gone), default=0.0)
 
     @property
     def overdue_claims(self) -> int:
-        """How many of these orders have been held for longer than `timeout_seconds`."""
+        """How many of the `gone_claims` orders were first claimed longer ago than the timeout."""
         return sum(held.overdue for held in self._gone)
 
 

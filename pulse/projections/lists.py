@@ -1,4 +1,4 @@
-"""The lists: orders newest first, slices by time, as the projection has them."""
+"""The lists: orders newest first, slices by time, read from the order queue."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,15 +19,20 @@ _LAST_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 SELECT_SLICES: Final = load_sql(__package__, "select_slices")
 _SELECT_SLICES_OF = load_sql(__package__, "select_slices_of")
-_WAITING: Final[tuple[OrderQueueStatus, ...]] = ("PENDING", "IN_PROGRESS")
+_WITHOUT_OUTCOME: Final[tuple[OrderQueueStatus, ...]] = ("PENDING", "IN_PROGRESS")
 _COLUMNS: Final = SQL(", ").join(
     Identifier("q", column) for column in ("created_position", *ROW_COLUMNS)
 )
 _CREATED_POSITION, _STATE = 1, 2
-"""Places in a row of the statements, which begins with the projection's position."""
+"""Indexes into a row of the statements, whose first column is the projected position."""
 _SELECT_ORDERS: Final = SQL(load_sql(__package__, "select_orders"))
-_SELECT_ORDERS_OF_INSTRUMENT: Final = SQL(load_sql(__package__, "select_orders_of_instrument"))
 _SELECT_PENDING_ORDERS: Final = SQL(load_sql(__package__, "select_pending_orders"))
+_BEFORE: Final = SQL("created_position < %(before)b::bigint")
+_OF_INSTRUMENT_BEFORE: Final = SQL(
+    "(instrument, created_position) < (%(instrument)b::text, %(before)b::bigint)"
+    " AND instrument >= %(instrument)b::text"
+)
+"""A range and not an equality, so that only an index by instrument has the order of the page."""
 _COMPLETED: Final = SQL("state = 'COMPLETED'")
 _FAILED: Final = SQL("failure_reason IS NOT NULL")
 _FAILED_OF_INSTRUMENT: Final = SQL(
@@ -36,32 +41,40 @@ _FAILED_OF_INSTRUMENT: Final = SQL(
 
 
 def _orders(conditions: SQL) -> Composed:
-    return _SELECT_ORDERS.format(columns=_COLUMNS, conditions=conditions)
+    return _SELECT_ORDERS.format(
+        columns=_COLUMNS,
+        conditions=SQL(" AND ").join((_BEFORE, conditions)),
+        order=SQL("created_position DESC"),
+    )
 
 
-def _of_instrument(conditions: SQL) -> Composed:
-    return _SELECT_ORDERS_OF_INSTRUMENT.format(columns=_COLUMNS, conditions=conditions)
+def _orders_of_instrument(conditions: SQL) -> Composed:
+    return _SELECT_ORDERS.format(
+        columns=_COLUMNS,
+        conditions=SQL(" AND ").join((_OF_INSTRUMENT_BEFORE, conditions)),
+        order=SQL("instrument DESC, created_position DESC"),
+    )
 
 
-def _pending(status: OrderQueueStatus) -> Composed:
+def _pending_orders(status: OrderQueueStatus) -> Composed:
     return _SELECT_PENDING_ORDERS.format(columns=_COLUMNS, status=Literal(status))
 
 
 _STATEMENTS: Final[dict[tuple[OrderQueueStatus | None, bool], Composed]] = {
     (None, False): _orders(SQL("true")),
-    (None, True): _of_instrument(SQL("true")),
+    (None, True): _orders_of_instrument(SQL("true")),
     ("COMPLETED", False): _orders(_COMPLETED),
-    ("COMPLETED", True): _of_instrument(_COMPLETED),
+    ("COMPLETED", True): _orders_of_instrument(_COMPLETED),
     ("FAILED", False): _orders(_FAILED),
     ("FAILED", True): _orders(_FAILED_OF_INSTRUMENT),
-    **{(status, False): _pending(status) for status in _WAITING},
-    **{(status, True): _pending(status) for status in _WAITING},
+    **{(status, False): _pending_orders(status) for status in _WITHOUT_OUTCOME},
+    **{(status, True): _pending_orders(status) for status in _WITHOUT_OUTCOME},
 }
-"""By status and whether of one instrument: each keeps to one index, so that no page is sorted."""
+"""By status, and whether of one instrument. Each reads one index in order, so it sorts no rows."""
 
 
 class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which orders: of that status, of that instrument, created before that position."""
+    """A query of the list of orders; None is no filter. `before` is a position of creation."""
 
     limit: int
     order_queue_status: OrderQueueStatus | None = None
@@ -72,7 +85,7 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
 class OrderPage(msgspec.Struct, frozen=True):
     """Orders, newest first by position of creation, as of a position of the log.
 
-    `next_before` is where the next page begins; None if there is nothing more.
+    `next_before` is the `before` of the next page; None on the last page.
     """
 
     orders: tuple[OrderView, ...]
@@ -81,14 +94,14 @@ class OrderPage(msgspec.Struct, frozen=True):
 
 
 class SlicePlace(msgspec.Struct, frozen=True):
-    """The place of a slice in the list: unique, as no order has two slices at one time."""
+    """The cursor of a slice in the list. It is unique: no order has two slices at one time."""
 
     scheduled_at: datetime
     created_position: int
 
 
 class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which slices: from that time on, before that time, after that place in the list."""
+    """A query of the list of slices, between two times; `after` is the cursor of a page."""
 
     limit: int
     scheduled_from: datetime | None = None
@@ -97,7 +110,7 @@ class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
-    """A slice with what it needs of its order."""
+    """A slice with the fields of its order that the list shows."""
 
     order_id: UUID
     instrument: str
@@ -108,20 +121,20 @@ class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
 
 
 class SlicePage(msgspec.Struct, frozen=True):
-    """Slices by time; `next_after` is the last one's place, None if there is nothing more."""
+    """Slices by time; `next_after` is the cursor of the next page, None on the last page."""
 
     slices: tuple[ScheduledSlice, ...]
     next_after: SlicePlace | None
 
 
 async def read_orders(database: Database, query: OrderQuery) -> OrderPage:
-    """A page of the list. Pages that follow each other neither skip nor repeat an order.
+    """Read a page of the list. Successive pages neither skip nor repeat an order.
 
-    A status is the one an order has when its page is read: an order that changes its status
-    between two pages is where its new status has it.
+    With a status, a page has the orders that have this status when the page is read. An order that
+    changes its status between two pages may be on neither of them.
 
     Raises:
-        DatabaseUnavailable: it cannot be read.
+        DatabaseUnavailable: the queue cannot be read.
     """
     if not 1 <= query.limit <= MAX_ORDERS_A_PAGE:
         raise ValueError(f"a page has 1 to {MAX_ORDERS_A_PAGE} orders, not {query.limit}")
@@ -129,10 +142,10 @@ async def read_orders(database: Database, query: OrderQuery) -> OrderPage:
 
 
 async def read_slices(database: Database, query: SliceQuery) -> SlicePage:
-    """A page of the list. A slice never changes, so no page skips or repeats one that was there.
+    """Read a page of the list. Successive pages neither skip nor repeat a slice, as none changes.
 
     Raises:
-        DatabaseUnavailable: it cannot be read.
+        DatabaseUnavailable: the queue cannot be read.
     """
     if not 1 <= query.limit <= MAX_SLICES_A_PAGE:
         raise ValueError(f"a page has 1 to {MAX_SLICES_A_PAGE} slices, not {query.limit}")
@@ -145,12 +158,12 @@ async def read_slices(database: Database, query: SliceQuery) -> SlicePage:
 
 
 def orders_statement(query: OrderQuery) -> Composed:
-    """The statement that answers such a query, prepared once a connection."""
+    """The statement for this query's filters, prepared once per connection."""
     return _STATEMENTS[query.order_queue_status, query.instrument is not None]
 
 
 def orders_parameters(query: OrderQuery) -> dict[str, Any]:
-    """The parameters of its statement; one row more than the page tells whether another follows."""
+    """The parameters of its statement, which reads one row more to see if a page follows."""
     return {
         "projection": PROJECTION_NAME,
         "before": AFTER_LOG if query.before is None else query.before,
@@ -160,7 +173,7 @@ def orders_parameters(query: OrderQuery) -> dict[str, Any]:
 
 
 def slices_parameters(query: SliceQuery) -> dict[str, Any]:
-    """The parameters of SELECT_SLICES; the first page begins before the first slice of its time."""
+    """The parameters of SELECT_SLICES; the first page starts before all slices of its time."""
     after = query.after or SlicePlace(query.scheduled_from or _FIRST_TIME, BEFORE_LOG)
     return {
         "scheduled_at": after.scheduled_at,
@@ -185,7 +198,7 @@ async def _order_page(connection: Connection, query: OrderQuery) -> OrderPage:
 
 
 async def _slices_of(connection: Connection, page: list[Row]) -> dict[int, tuple[Slice, ...]]:
-    """By position of creation. They are written with the outcome and never change."""
+    """The slices of the COMPLETED orders on the page, by position of creation."""
     positions = [row[_CREATED_POSITION] for row in page if row[_STATE] == "COMPLETED"]
     if not positions:
         return {}

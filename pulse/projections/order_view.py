@@ -1,4 +1,4 @@
-"""One order as answered: read from its stream, with its claim laid over."""
+"""An order as the API returns it: read from its stream and joined with its claim."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,11 +20,11 @@ OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
 _SELECT_STREAMS = load_sql(__package__, "select_order_streams")
 _SELECT_CREATIONS = load_sql(__package__, "select_order_creations")
 _NO_CREATION: Final = b'{"filler":"%b","order_unique_key":""}' % (b"x" * 512)
-"""What is decoded where there is no order, so that it takes as long as where there is one."""
+"""Decoded if the order does not exist, so that the call takes as long as if it existed."""
 
 
 class _Creation(msgspec.Struct):
-    """What of a creation any code can read, newer than this or not."""
+    """The field of OrderCreated that this code reads, even in events of newer code."""
 
     order_unique_key: str
 
@@ -64,13 +64,13 @@ ROW_COLUMNS: Final = (
     *("state", "order_id", *_OF_SPEC, *_OF_CONFIG),
     *_FIELDS[_CONFIG_AT + 2 : _CLAIM_AT],
 )
-"""The columns of `order_queue` in a row that `order_view` takes; the claim's two come after."""
+"""The `order_queue` columns in a row for `order_view`; claimed_by and claimed_at follow them."""
 _CONFIG_ENDS: Final = _CONFIG_AT + 1 + len(_OF_CONFIG)
 _spec_values, _config_values = attrgetter(*_OF_SPEC), attrgetter(*_OF_CONFIG)
 
 
 def order_view(row: Row, slices: tuple[Slice, ...]) -> OrderView:
-    """The order of a row of ROW_COLUMNS and its claim's holder and time, null where free."""
+    """The order in a row: ROW_COLUMNS, then claimed_by and claimed_at (None if not claimed)."""
     state, holder, claimed_at = row[0], *row[-2:]
     claimed = state == "PENDING" and holder is not None
     values: list[Any] = [
@@ -86,9 +86,9 @@ def order_view(row: Row, slices: tuple[Slice, ...]) -> OrderView:
 
 
 class OrderReader:
-    """Reads orders from the log itself, so an accepted order is there at once.
+    """Reads orders from the log, so that an accepted order is visible at once.
 
-    Those that are asked for at the same time are read in one query.
+    Concurrent reads share a query.
     """
 
     def __init__(self, database: Database, mapper: EventMapper) -> None:
@@ -98,19 +98,19 @@ class OrderReader:
         self._keys = BatchLoader(self._select_keys)
 
     async def key_of(self, order_id: UUID) -> str:
-        """The key the order was placed under; empty if there is no order, or no key can be read.
+        """The order's order_unique_key; empty if the order does not exist or its key is unreadable.
 
-        Its cost depends neither on whether there is an order nor on what became of it.
+        The time it takes does not reveal whether the order exists, or its state.
         """
         return await self._keys.get(order_id) or ""
 
     async def as_created(self, order_id: UUID) -> Order | None:
-        """The order as its creation tells it, whatever came after; None if there is none."""
+        """The order as created, without its later events; None if it does not exist."""
         rows = await self._streams.get(order_id) or []
         return self._fold(rows[:1])
 
     async def view(self, order_id: UUID) -> OrderView | None:
-        """The order with its claim, or None."""
+        """The order with its slices and claim; None if it does not exist."""
         rows = await self._streams.get(order_id) or []
         order = self._fold(rows)
         if order is None:

@@ -1,4 +1,4 @@
-"""The order queue in numbers: how far it is behind, what waits, fails, and is there."""
+"""Statistics of the order queue: its lag, its waiting and failed orders, its counts by status."""
 
 from typing import Final, LiteralString
 
@@ -11,7 +11,7 @@ from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.position import AFTER_LOG, PROJECTION_NAME
 
 MAX_EXAMINED: Final = 1000
-"""So many of the oldest waiting and of the newest failed orders are examined, at most."""
+"""The most waiting orders (oldest first) and failed orders (newest first) that are examined."""
 
 LATELY_SECONDS: Final = 900.0
 _MAX_EXACT_SECONDS: Final = 5.0
@@ -24,9 +24,10 @@ _LIMIT_STATEMENT = load_sql(__package__, "limit_statement")
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """`behind_seconds` is the age of the first event not yet projected, by the database's clock.
+    """How far the queue is behind the log.
 
-    An id that the log's sequence has not issued is not waited for.
+    `behind_seconds` is the age of the first event not projected, by the database's clock. Events
+    with ids that the log's sequence has not issued do not count.
     """
 
     position: int
@@ -36,11 +37,11 @@ class Lag(msgspec.Struct, frozen=True):
 
 
 class QueueHealth(msgspec.Struct, frozen=True):
-    """Orders that no worker holds, with the age of the oldest in seconds by the database's clock.
+    """Counts of unclaimed orders and of recent failures; ages are by the database's clock.
 
-    `waiting` are those that this code can split, `for_newer_code` those it cannot; of either
-    MAX_EXAMINED at most. `failed_lately` counts those that FAILED in the last LATELY_SECONDS, by
-    their reason.
+    `waiting` counts orders that this code can split, `for_newer_code` those that it cannot. At most
+    MAX_EXAMINED orders are examined. `failed_lately` counts orders that FAILED in the last
+    LATELY_SECONDS, by reason.
     """
 
     waiting: int
@@ -51,10 +52,10 @@ class QueueHealth(msgspec.Struct, frozen=True):
 
 
 class QueueCount(msgspec.Struct, frozen=True):
-    """How many orders are in a state, FAILED ones by their reason.
+    """How many orders have a status; FAILED orders are counted by reason.
 
-    `oldest_seconds` is the age of the oldest PENDING one from its creation, or of the oldest
-    IN_PROGRESS one from its first claim, by the database's clock; None for an outcome.
+    `oldest_seconds` is the age of the oldest order by the database's clock: since its creation if
+    PENDING, since its first claim if IN_PROGRESS, else None.
     """
 
     order_queue_status: str
@@ -64,30 +65,30 @@ class QueueCount(msgspec.Struct, frozen=True):
 
 
 class QueueOverview(msgspec.Struct, frozen=True):
-    """The queue by state; unless `exact`, COMPLETED and FAILED are scaled up from a sample."""
+    """Counts by status; unless `exact`, COMPLETED and FAILED are estimated from a sample."""
 
     counts: tuple[QueueCount, ...]
     exact: bool
 
     def orders(self, order_queue_status: str) -> int:
-        """How many are in that state, for whatever reason."""
+        """How many orders have this status."""
         return sum(c.orders for c in self.counts if c.order_queue_status == order_queue_status)
 
     def oldest_seconds(self, order_queue_status: str) -> float | None:
-        """The age of the oldest in that state, None if there is none."""
+        """The age of the oldest order with this status; None if there is none."""
         ages = (c.oldest_seconds for c in self.counts if c.order_queue_status == order_queue_status)
         return max((age for age in ages if age is not None), default=None)
 
     @property
     def failed_by_reason(self) -> dict[str, int]:
-        """FAILED orders by the code of their reason, the most frequent first."""
+        """FAILED orders by reason code, the most frequent first."""
         failed = [c for c in self.counts if c.order_queue_status == "FAILED"]
         failed.sort(key=lambda c: (-c.orders, c.failure_reason or ""))
         return {c.failure_reason or "": c.orders for c in failed}
 
 
 async def read_lag(connection: Connection) -> Lag:
-    """How far the queue is behind the log now."""
+    """Read how far the queue is behind the log."""
     issued = (await read_log_state(connection)).last_issued
     last_issued = AFTER_LOG if issued is None else issued
     rows = await fetch(connection, _SELECT_LAG, (last_issued, sorted(SPLITTERS), PROJECTION_NAME))
@@ -95,7 +96,7 @@ async def read_lag(connection: Connection) -> Lag:
 
 
 async def read_queue_health(connection: Connection) -> QueueHealth:
-    """Whether orders wait for longer than they should, and fail in numbers, at a bounded cost."""
+    """Read the counts of waiting and recently failed orders, at a bounded cost."""
     parameters = {"splitters": sorted(SPLITTERS), "lately_seconds": LATELY_SECONDS}
     rows = await fetch(connection, _SELECT_QUEUE_HEALTH, parameters)
     return QueueHealth(*rows[0])
@@ -104,13 +105,13 @@ async def read_queue_health(connection: Connection) -> QueueHealth:
 async def read_queue_overview(
     database: Database, *, max_exact_seconds: float = _MAX_EXACT_SECONDS
 ) -> QueueOverview:
-    """The queue now, as far as it is projected.
+    """Count the orders of the queue by status.
 
-    Counting reads every row: a million take a fraction of a second, and where it takes longer than
-    `max_exact_seconds` the settled orders are estimated from a sample instead.
+    An exact count reads every row, a million in a fraction of a second. If it takes longer than
+    `max_exact_seconds`, COMPLETED and FAILED orders are estimated from a sample.
 
     Raises:
-        DatabaseUnavailable: it cannot be read.
+        DatabaseUnavailable: the queue cannot be read.
     """
 
     async def select(connection: Connection) -> QueueOverview:

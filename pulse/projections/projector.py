@@ -1,4 +1,4 @@
-"""The projector: reads the log from its position and writes the order queue."""
+"""The projector: reads the log from its position on and writes the order queue."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,24 +17,24 @@ from pulse.eventstore import (
 )
 from pulse.loop import NOW, Job
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
-from pulse.projections.parking import Blame, FaultUnclear, Parking, blame_of
+from pulse.projections.parking import AmbiguousError, ErrorSource, Parking, error_source
 from pulse.projections.position import (
     AFTER_LOG,
     advance_position,
-    lock_position,
+    try_lock_position,
 )
 from pulse.projections.queue_writer import QueueWriter
 
 _log = structlog.get_logger(__name__)
 
 BUSY_SECONDS: Final = 0.01
-"""How long to wait before trying again for the position that another process holds."""
-UNCLEAR_ATTEMPTS: Final = 3
-"""An unclear error parks an order after so many tries in a row in which only its event failed."""
+"""The pause before the next attempt to lock the position that another process holds."""
+MAX_AMBIGUOUS_ATTEMPTS: Final = 3
+"""After so many ambiguous errors in a row, in which only its event failed, an order is parked."""
 
 
 class Projected(msgspec.Struct, frozen=True):
-    """The projection is at `position` after `events` more events, `foreign` of them not Pulse's."""
+    """A step projected `events` events, `foreign` of them not Pulse's, up to `position`."""
 
     position: int
     events: int
@@ -42,17 +42,17 @@ class Projected(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Another process holds the position: it is doing the work."""
+    """Another process holds the lock on the position and is projecting."""
 
 
 class Projector(Job[Projected | Busy]):
-    """Advances the order queue, one batch a transaction, single-file over all processes.
+    """Projects the log into the order queue, one batch per transaction, one process at a time.
 
-    Rows, slices, ended claims and the new position are one transaction that holds the position's
-    row, so each event is applied exactly once whatever process dies when. An event that cannot be
-    applied parks its own order. At an event that only newer code can apply this process stops, and
-    leaves the position to processes of newer code; `fault` says so. `on_advance` is called when the
-    queue has moved, whichever process moved it.
+    A transaction locks the position and writes the rows, slices, ended claims and the new position.
+    So each event is applied exactly once, even if processes are killed. An event that cannot be
+    applied parks its order. At an event that needs newer code the projector stops, so that
+    processes of newer code continue; `fault` says so. `on_advance` is called when the position has
+    changed, also by another process.
     """
 
     name = "projector"
@@ -73,15 +73,15 @@ class Projector(Job[Projected | Busy]):
         self._database = database
         self._writer = QueueWriter(mapper)
         self._batch_events = batch_events
-        self._unclear_position = 0
-        self._unclear_attempts = 0
+        self._ambiguous_position = 0
+        self._ambiguous_attempts = 0
 
     async def run_once(self) -> Projected | Busy:
-        """Apply the next batch of the log.
+        """Project the next batch of the log.
 
         Raises:
             DatabaseUnavailable: nothing was changed; or the log was projected up to an event that
-                cannot be applied now, and `fault` names it.
+                cannot be applied now, and `fault` names this event.
             EventTooNew: the log was projected up to an event that newer code must apply.
         """
         try:
@@ -101,7 +101,7 @@ class Projector(Job[Projected | Busy]):
         return result
 
     def pause_after(self, result: Projected | Busy) -> float | None:
-        """None at all after a full batch; a short one while another process holds the position."""
+        """NOW after a full batch; a short pause while another process holds the position."""
         if isinstance(result, Busy):
             return BUSY_SECONDS
         return NOW if result.events == self._batch_events else None
@@ -109,9 +109,9 @@ class Projector(Job[Projected | Busy]):
     async def run_until(
         self, position: int, on_progress: Callable[[int], None] = lambda _: None
     ) -> None:
-        """Return when the queue is at that position or beyond, whichever process brought it there.
+        """Project until the position is reached, by this process or another, or the log ends.
 
-        `on_progress` is called with the position reached, before and after each step.
+        `on_progress` is called after each step with the position reached.
 
         Raises: as `run_once`.
         """
@@ -128,13 +128,15 @@ class Projector(Job[Projected | Busy]):
         try:
             return await self._advance_batch(connection)
         except Exception as error:
-            if blame_of(error) is Blame.ELSEWHERE and not isinstance(error, EventTooNew):
+            if error_source(error) is ErrorSource.ENVIRONMENT and not isinstance(
+                error, EventTooNew
+            ):
                 raise
         return await self._advance_parking(connection)
 
     async def _advance_batch(self, connection: Connection) -> Projected | Busy:
         async with connection.transaction():
-            locked = await lock_position(connection)
+            locked = await try_lock_position(connection)
             if locked is None:
                 return Busy()
             position, any_parked = locked
@@ -149,9 +151,9 @@ class Projector(Job[Projected | Busy]):
             return Projected(records[-1].position, len(records), foreign)
 
     async def _advance_parking(self, connection: Connection) -> Projected | Busy:
-        """The same batch, up to what this code cannot apply now; orders at fault are parked."""
+        """Project the batch up to an event that cannot be applied now, and park faulty orders."""
         async with connection.transaction():
-            locked = await lock_position(connection)
+            locked = await try_lock_position(connection)
             if locked is None:
                 return Busy()
             records = await select_issued_log(connection, after=locked[0], limit=self._batch_events)
@@ -168,42 +170,42 @@ class Projector(Job[Projected | Busy]):
     async def _apply_parking(
         self, connection: Connection, records: Sequence[RecordedEvent]
     ) -> tuple[int, int, PulseError | None]:
-        """Before which position all is applied, how many were foreign, and the obstacle, if any."""
+        """Returns the position before which all is applied, the foreign count, and the obstacle."""
         wanted = await self._writer.without_parked(connection, records)
         end, obstacle = AFTER_LOG + 1, None
-        newer = self._writer.first_newer(wanted)
+        newer = self._writer.first_too_new(wanted)
         if newer is not None:
-            end, obstacle = newer[0].position, _left_to_newer(*newer)
+            end, obstacle = newer[0].position, _needs_newer_code(*newer)
         parking = Parking(self._writer, connection)
         try:
             await parking.apply([record for record in wanted if record.position < end])
-        except FaultUnclear as unclear:
-            at = unclear.record.position
-            if not await self._is_its_own_fault(parking, unclear, wanted):
-                return at, parking.foreign, DatabaseUnavailable(str(unclear))
-            await parking.park(unclear.record, unclear.error)
+        except AmbiguousError as ambiguous:
+            at = ambiguous.record.position
+            if not await self._is_event_at_fault(parking, ambiguous, wanted):
+                return at, parking.foreign, DatabaseUnavailable(str(ambiguous))
+            await parking.park(ambiguous.record, ambiguous.error)
             return at + 1, parking.foreign, None
         return end, parking.foreign, obstacle
 
-    async def _is_its_own_fault(
-        self, parking: Parking, unclear: FaultUnclear, records: Sequence[RecordedEvent]
+    async def _is_event_at_fault(
+        self, parking: Parking, ambiguous: AmbiguousError, records: Sequence[RecordedEvent]
     ) -> bool:
-        """Whether the event failed several times in a row while a later one could be applied.
+        """Whether the event failed several times in a row while a later event could be applied.
 
-        Where there is no later event, it blocks none, and nothing is decided.
+        False if there is no later event: then this one blocks none.
         """
-        position, order_id = unclear.record.position, unclear.record.originator_id
-        behind = [r for r in records if r.position > position and r.originator_id != order_id]
-        alike = [record for record in behind if record.topic == unclear.record.topic]
-        if not await parking.any_applies(alike or behind):
+        position, order_id = ambiguous.record.position, ambiguous.record.originator_id
+        later = [r for r in records if r.position > position and r.originator_id != order_id]
+        same_type = [record for record in later if record.topic == ambiguous.record.topic]
+        if not await parking.any_applies(same_type or later):
             return False
-        if position != self._unclear_position:
-            self._unclear_position, self._unclear_attempts = position, 0
-        self._unclear_attempts += 1
-        return self._unclear_attempts >= UNCLEAR_ATTEMPTS
+        if position != self._ambiguous_position:
+            self._ambiguous_position, self._ambiguous_attempts = position, 0
+        self._ambiguous_attempts += 1
+        return self._ambiguous_attempts >= MAX_AMBIGUOUS_ATTEMPTS
 
 
-def _left_to_newer(record: RecordedEvent, error: EventTooNew) -> EventTooNew:
+def _needs_newer_code(record: RecordedEvent, error: EventTooNew) -> EventTooNew:
     return EventTooNew(
-        f"the projection waits at position {record.position} for a process of newer code: {error}"
+        f"the projection needs a process of newer code from position {record.position} on: {error}"
     )

@@ -1,4 +1,4 @@
-"""Writes a batch of the log into the order queue's tables, on a transaction of the caller's."""
+"""Writes a batch of the log to the order queue's tables, in the caller's transaction."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -37,8 +37,7 @@ ORDER_COLUMNS: Final = (
     *("state", "failure_reason", "failure_message", "version", "position", "created_position"),
     *("created_at", "updated_at", "split_completed_at"),
 )
-"""The columns of `order_queue` that this code fills: one a field of the request, and what came of
-it."""
+"""The columns of `order_queue` that this code writes: the request's fields, then the state."""
 
 PENDING_COLUMNS: Final = (
     *("created_position", "order_id", "created_at", "splitter_version", "instrument"),
@@ -58,27 +57,29 @@ _spec_values = attrgetter(*_SPEC_COLUMNS)
 INSERT_ORDERS: Final = SQL(load_sql(__package__, "insert_orders")).format(
     columns=SQL(", ").join(map(Identifier, ORDER_COLUMNS))
 )
-_SETTLE_ORDERS = load_sql(__package__, "settle_orders")
+_APPLY_OUTCOMES = load_sql(__package__, "apply_outcomes")
 _COPY_SLICES = load_sql(__package__, "copy_slices")
 _SELECT_PARKED_AMONG = load_sql(__package__, "select_parked_among")
 _PARK_ORDER = load_sql(__package__, "park_order")
+_DELETE_ORDERS = load_sql(__package__, "delete_orders")
 
 
 class QueueChanges:
-    """The rows a batch adds and changes; an order created and settled in it is written once.
+    """The rows that a batch of events inserts (`created`) and updates (`outcomes`).
 
-    From events alone, in the log's order. `foreign` counts the events that were not Pulse's.
+    An order whose outcome is in the same batch is written once, as created. `foreign` counts the
+    events that are not Pulse's.
     """
 
     def __init__(self) -> None:
         self.created: dict[UUID, Row] = {}
-        self.settled: dict[UUID, Row] = {}
+        self.outcomes: dict[UUID, Row] = {}
         self.slices: dict[UUID, tuple[Slice, ...]] = {}
         self.foreign = 0
 
     @classmethod
     def of_orders(cls, parts: Iterable[Self]) -> Self:
-        """The changes of several orders, each computed alone and from its creation on."""
+        """Merge the changes of several orders, each computed from its whole stream."""
         changes = cls()
         for part in parts:
             changes.created |= part.created
@@ -87,7 +88,7 @@ class QueueChanges:
         return changes
 
     def apply(self, position: int, event: Event) -> None:
-        """Take in the next event of the log.
+        """Add the next event of the log.
 
         Raises:
             HistoryBroken: a second creation or a second outcome of one order.
@@ -95,14 +96,14 @@ class QueueChanges:
         if isinstance(event, OrderCreated):
             self._create(position, event)
         else:
-            self._settle(position, event)
+            self._add_outcome(position, event)
 
     def _create(self, position: int, event: OrderCreated) -> None:
         if event.originator_id in self.created:
             raise HistoryBroken(f"order {event.originator_id} is created a second time")
         if event.originator_version != 1:
             raise HistoryBroken(f"order {event.originator_id} is created at a version above 1")
-        created_at = _instant(event.timestamp)
+        created_at = _checked_time(event.timestamp)
         self.created[event.originator_id] = dict(
             zip(_SPEC_COLUMNS, _spec_values(event), strict=True)
         ) | {
@@ -118,14 +119,16 @@ class QueueChanges:
             "updated_at": created_at,
         }
 
-    def _settle(self, position: int, event: SlicesScheduled | SplittingFailed | TimedOut) -> None:
+    def _add_outcome(
+        self, position: int, event: SlicesScheduled | SplittingFailed | TimedOut
+    ) -> None:
         order_id = event.originator_id
         row = self.created.get(order_id)
-        if order_id in self.settled or (row is not None and row["state"] != "PENDING"):
+        if order_id in self.outcomes or (row is not None and row["state"] != "PENDING"):
             raise HistoryBroken(f"order {order_id} has a second outcome")
         outcome = outcome_of(event)
         for s in outcome.slices:
-            _instant(s.scheduled_at)
+            _checked_time(s.scheduled_at)
         if outcome.slices:
             self.slices[order_id] = outcome.slices
         changed = {
@@ -135,17 +138,17 @@ class QueueChanges:
             "failure_message": outcome.failure_message,
             "version": event.originator_version,
             "position": position,
-            "updated_at": _instant(event.timestamp),
+            "updated_at": _checked_time(event.timestamp),
             "split_completed_at": event.timestamp if outcome.state == "COMPLETED" else None,
         }
         if row is None:
-            self.settled[order_id] = changed
+            self.outcomes[order_id] = changed
         else:
             row |= changed
 
 
 class QueueWriter:
-    """Applies records to the tables the connection's search path leads to."""
+    """Applies log records to the tables of the order queue."""
 
     def __init__(self, mapper: EventMapper) -> None:
         self._mapper = mapper
@@ -156,60 +159,60 @@ class QueueWriter:
         records: Sequence[RecordedEvent],
         changes: QueueChanges | None = None,
     ) -> int:
-        """Apply records in their order; returns how many were foreign.
+        """Apply records in order; returns how many were foreign.
 
-        `changes` are what the records change, where that is known already.
+        `changes` are the changes of all the records, if they are already computed.
 
         Raises:
             EventTooNew: newer code must apply them.
-            Exception: anything; `blame_of` says whose fault it is. Roll the transaction back.
+            Exception: any other error; see `error_source`. Roll the transaction back.
         """
         changes = changes or self.changes_of(records)
         positions = {order_id: row["created_position"] for order_id, row in changes.created.items()}
         if changes.created:
-            rows = _json(changes.created.values())
+            rows = _encode_rows(changes.created.values())
             await connection.execute(INSERT_ORDERS, (rows,), prepare=False)
-        if changes.settled:
-            rows = _json(changes.settled.values())
-            settled = await fetch(connection, _SETTLE_ORDERS, (rows,), prepare=False)
-            if missing := len(changes.settled) - len(settled):
-                raise HistoryBroken(f"{missing} outcomes are of orders that were not pending")
-            positions.update(settled)
+        if changes.outcomes:
+            rows = _encode_rows(changes.outcomes.values())
+            updated = await fetch(connection, _APPLY_OUTCOMES, (rows,), prepare=False)
+            if missing := len(changes.outcomes) - len(updated):
+                raise HistoryBroken(f"{missing} outcomes belong to orders that are not pending")
+            positions.update(updated)
         if changes.slices:
             slices = [(positions[order_id], own) for order_id, own in changes.slices.items()]
             async with connection.cursor().copy(_COPY_SLICES) as copy:
-                await copy.write(_binary(slices))
+                await copy.write(_encode_slices(slices))
         return changes.foreign
 
-    def first_newer(
+    def first_too_new(
         self, records: Iterable[RecordedEvent]
     ) -> tuple[RecordedEvent, EventTooNew] | None:
-        """The first record that only newer code can read, and why; None if there is none."""
+        """The first record that needs newer code, and the error; None if there is none."""
         for record in records:
             try:
                 self.changes_of([record])
             except EventTooNew as error:
                 return record, error
-            except Exception:  # noqa: BLE001, S112 - it is found again when it is applied
+            except Exception:  # noqa: BLE001, S112 - `apply` raises it again
                 continue
         return None
 
     async def without_parked(
         self, connection: Connection, records: Sequence[RecordedEvent]
     ) -> list[RecordedEvent]:
-        """The records of orders that are not set aside."""
+        """The records of orders that are not parked."""
         order_ids = [record.originator_id for record in records]
         rows = await fetch(connection, _SELECT_PARKED_AMONG, (order_ids,))
         parked = {row[0] for row in rows}
         return [record for record in records if record.originator_id not in parked]
 
     async def park(self, connection: Connection, record: RecordedEvent, reason: str) -> None:
-        """Set the record's order aside."""
+        """Park the record's order."""
         parameters = (record.originator_id, record.position, reason)
         await connection.execute(_PARK_ORDER, parameters)
 
     def changes_of(self, records: Iterable[RecordedEvent]) -> QueueChanges:
-        """What these records change; raises as `apply`, but for what only the tables refuse."""
+        """Compute the changes of these records; raises as `apply`, except for database errors."""
         changes = QueueChanges()
         for record in records:
             if self._mapper.owns(record.topic):
@@ -219,10 +222,30 @@ class QueueWriter:
         return changes
 
 
-def _binary(slices: Iterable[tuple[int, Iterable[Slice]]]) -> bytes:
-    """Slices by their orders' positions, as rows of SLICE_COLUMNS, as binary COPY reads them.
+async def delete_orders(
+    connection: Connection,
+    order_ids: Sequence[UUID],
+    records: Iterable[RecordedEvent],
+    kept_pending: Sequence[int] = (),
+) -> None:
+    """Delete orders from the queue, before they are written again from their `records`.
 
-    Source: the chapter on COPY in the manual of Postgres. A time is microseconds since 2000.
+    `kept_pending` are positions of creation whose rows in pending_orders, with their claims, stay.
+    """
+    positions = [record.position for record in records if record.originator_version == 1]
+    parameters = {
+        "order_ids": list(order_ids),
+        "positions": positions,
+        "kept_pending": list(kept_pending),
+    }
+    await connection.execute(_DELETE_ORDERS, parameters, prepare=True)
+
+
+def _encode_slices(slices: Iterable[tuple[int, Iterable[Slice]]]) -> bytes:
+    """Encode slices, by their orders' positions, as rows of SLICE_COLUMNS for binary COPY.
+
+    The format is documented under COPY in the Postgres manual. A timestamp is microseconds since
+    2000-01-01.
 
     Raises:
         struct.error: a number does not fit its column.
@@ -239,18 +262,18 @@ def _binary(slices: Iterable[tuple[int, Iterable[Slice]]]) -> bytes:
     return b"".join((_COPY_HEADER, *rows, _COPY_END))
 
 
-def _json(rows: Iterable[Row]) -> str:
+def _encode_rows(rows: Iterable[Row]) -> str:
     return msgspec.json.encode(list(rows)).decode()
 
 
-def _instant(time: datetime) -> datetime:
-    """The time, if a reader can be given it: Postgres stores times that Python cannot hold.
+def _checked_time(time: datetime) -> datetime:
+    """Check that a time can be read back: Postgres stores times that Python cannot represent.
 
     Raises:
-        HistoryBroken: it has no offset.
-        OverflowError: in UTC it lies outside the years 1 to 9999.
+        HistoryBroken: the time has no offset from UTC.
+        OverflowError: the time in UTC is outside the years 1 to 9999.
     """
-    if time.tzinfo is not UTC:  # as those that Pulse writes are read
+    if time.tzinfo is not UTC:  # times written by Pulse decode as UTC
         if time.tzinfo is None:
             raise HistoryBroken(f"{time} has no offset from UTC")
         time.astimezone(UTC)

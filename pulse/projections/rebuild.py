@@ -1,11 +1,11 @@
-"""Rebuild: every order of the queue is computed again from the log, and replaced where it differs.
+"""Rebuild: computes every order of the queue from the log, and replaces the orders that differ.
 
-Window by window of the log. What the orders that begin in a window must be is computed first; then,
-holding the projection's position, it is brought to exactly that position and compared with the
-queue. The orders that differ are taken out and written again by the code of the live projection, in
-one transaction. So no reader sees fewer rows, half an order or an older state, and the live
-projection waits for one window at most. An order that stays pending and is not parked keeps its
-claim.
+The rebuild goes through the log in windows. It first computes the rows of the orders that begin in
+a window. Then it locks the projection's position, adds the events up to that position, and compares
+the rows with the queue. Orders that differ are deleted and written again, by the code of the live
+projection and in the same transaction. So readers never see missing rows, partial orders or an
+older state, and the live projection waits for one window at most. An order that stays pending and
+is not parked keeps its claim.
 """
 
 import asyncio
@@ -30,13 +30,12 @@ from pulse.eventstore import (
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
 from pulse.projections.audit import read_window
 from pulse.projections.parking import (
-    Blame,
-    FaultUnclear,
+    AmbiguousError,
+    ErrorSource,
     Parking,
-    blame_of,
-    forget_orders,
+    error_source,
 )
-from pulse.projections.position import BEFORE_LOG, wait_for_position
+from pulse.projections.position import BEFORE_LOG, lock_position
 from pulse.projections.queue_writer import (
     ORDER_COLUMNS,
     PENDING_COLUMNS,
@@ -44,6 +43,7 @@ from pulse.projections.queue_writer import (
     QueueChanges,
     QueueWriter,
     Row,
+    delete_orders,
 )
 
 REBUILD_LOCK: Final = 0x50554C53_45000003
@@ -72,21 +72,21 @@ _ORDER_ID: Final = ORDER_COLUMNS.index("order_id")
 _CREATED_POSITION: Final = ORDER_COLUMNS.index("created_position")
 
 OnProgress = Callable[[int, int], None]
-"""Called before each window and at the end with the position reached, and the projected one."""
+"""Called before each window and at the end: the position reached, and the projected position."""
 
 Streams: TypeAlias = dict[UUID, list[RecordedEvent]]
 
 
 class RebuildRunning(PulseError):
-    """Another rebuild runs on this database."""
+    """Another rebuild is running on this database."""
 
 
 class RebuildBlocked(PulseError):
-    """Something blocks the rebuild; the message names it. Each order is as it was, or rebuilt."""
+    """The rebuild cannot continue; the message says why. Each order is unchanged or rebuilt."""
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """The queue was compared with `events` events up to `position`; `replaced` orders differed."""
+    """The result: the queue was compared up to `position`, and `replaced` orders differed."""
 
     position: int
     events: int
@@ -95,7 +95,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 
 class _QueuedOrder(msgspec.Struct, frozen=True, gc=False):
-    """What the queue has of an order: its row, its slices, its row among the pending orders."""
+    """An order in the queue: its row, its slices, its row in pending_orders."""
 
     row: tuple[Any, ...]
     slices: tuple[Any, ...] | None
@@ -103,9 +103,9 @@ class _QueuedOrder(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Window(msgspec.Struct, frozen=True):
-    """The streams that begin after `after` and up to `until`, as far as they were `projected`.
+    """The streams that begin between `after` (exclusive) and `until`, up to `projected`.
 
-    `changes` are what each stream makes of an empty queue; None where that cannot be computed.
+    `changes` has the rows of each order computed from its stream; None if that fails.
     """
 
     after: int
@@ -116,7 +116,7 @@ class _Window(msgspec.Struct, frozen=True):
 
 
 class Rebuild:
-    """One rebuild on a connection of its own; orders may be posted and split meanwhile."""
+    """A rebuild on a dedicated connection, while orders are posted and split."""
 
     def __init__(
         self,
@@ -133,15 +133,15 @@ class Rebuild:
         self._rebuilt = Rebuilt(0, 0, 0, 0)
 
     async def run(self) -> Rebuilt:
-        """Compare every window, and replace what differs.
+        """Compare every window, and replace the orders that differ.
 
-        Where it raises, each order of the queue is as it was or rebuilt.
+        If it raises, each order of the queue is unchanged or rebuilt.
 
         Raises:
-            RebuildRunning: another one is under way.
-            RebuildBlocked: the queue has columns of newer code, its tables refuse a right row, or
-                other sessions hold them.
-            DatabaseUnavailable: Postgres is away.
+            RebuildRunning: another rebuild is running.
+            RebuildBlocked: the queue has columns of newer code, its tables refuse a valid row, or
+                other sessions lock them.
+            DatabaseUnavailable: Postgres cannot be reached or refuses.
             EventTooNew: newer code must rebuild.
         """
         try:
@@ -158,7 +158,7 @@ class Rebuild:
 
     @asynccontextmanager
     async def _unlimited(self) -> AsyncIterator[Connection]:
-        """A connection whose statements may take long: a window of a cold log is random reads."""
+        """A connection without a statement timeout: a window of a cold log takes random reads."""
         async with await self._database.connect("rebuild") as connection:
             await connection.execute("SET statement_timeout = 0")
             yield connection
@@ -173,26 +173,26 @@ class Rebuild:
             if unfilled := [str(row[0]) for row in rows]:
                 raise RebuildBlocked(
                     f"the queue has columns that this code does not fill ({', '.join(unfilled)}): "
-                    "drop them, or run the rebuild of the newer code that has them"
+                    "drop them, or rebuild with the newer code that has them"
                 )
             yield connection
 
     async def _windows(self, reader: Connection) -> AsyncGenerator[_Window, None]:
-        """Each window up to what was projected at first; while one is rebuilt the next is read."""
-        following = asyncio.ensure_future(self._read(reader, BEFORE_LOG))
-        end = (await following).projected
+        """Yield the windows up to the position projected at the start, reading one window ahead."""
+        next_window = asyncio.ensure_future(self._read(reader, BEFORE_LOG))
+        end = (await next_window).projected
         try:
             while True:
-                window = await following
+                window = await next_window
                 self._on_progress(max(0, window.after), max(end, window.until))
                 if window.until < end:
-                    following = asyncio.ensure_future(self._read(reader, window.until))
+                    next_window = asyncio.ensure_future(self._read(reader, window.until))
                 yield window
                 if window.until >= end:
                     return
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            next_window.cancel()
+            await asyncio.gather(next_window, return_exceptions=True)
 
     async def _read(self, reader: Connection, after: int) -> _Window:
         until, projected = await read_window(reader, after, self._window_events)
@@ -206,35 +206,37 @@ class Rebuild:
             changes = self._writer.changes_of(records)
         except EventTooNew:
             raise
-        except Exception:  # noqa: BLE001 - it is raised again where it is applied, and judged there
+        except Exception:  # noqa: BLE001 - `Parking.apply` raises and classifies it again
             return None
-        return None if changes.settled else changes  # an outcome without a creation
+        return None if changes.outcomes else changes  # None: an outcome without a creation
 
     async def _rebuild(self, connection: Connection, window: _Window) -> None:
         try:
             async with connection.transaction():
-                position = await wait_for_position(connection)
-                events = await self._catch_up(connection, window, position)
+                position = await lock_position(connection)
+                events = await self._add_later_events(connection, window, position)
                 parking, replaced = await self._replace(connection, window)
         except psycopg.errors.LockNotAvailable as error:
             raise await self._blocked(connection) from error
-        except FaultUnclear as error:
+        except AmbiguousError as error:
             raise RebuildBlocked(f"the queue's tables refuse an order: {error}") from error
         except psycopg.Error as error:
-            if blame_of(error) is Blame.ELSEWHERE:
+            if error_source(error) is ErrorSource.ENVIRONMENT:
                 raise
             refused = f"the queue's tables refuse a change: {describe(error)}"
             raise RebuildBlocked(refused) from error
-        so_far = self._rebuilt
+        total = self._rebuilt
         self._rebuilt = Rebuilt(
             position=window.until,
-            events=so_far.events + events,
-            replaced=so_far.replaced + replaced,
-            parked_orders=so_far.parked_orders + len(parking.parked),
+            events=total.events + events,
+            replaced=total.replaced + replaced,
+            parked_orders=total.parked_orders + len(parking.parked),
         )
 
-    async def _catch_up(self, connection: Connection, window: _Window, position: int) -> int:
-        """Add what came to the window's orders up to the position; how many events it has then."""
+    async def _add_later_events(
+        self, connection: Connection, window: _Window, position: int
+    ) -> int:
+        """Add the events of the window's orders up to the position; returns the window's count."""
         if position > window.projected:
             records = await select_log_between(connection, after=window.projected, until=position)
             for order_id, added in _streams(records).items():
@@ -244,32 +246,32 @@ class Rebuild:
         return sum(map(len, window.streams.values()))
 
     async def _replace(self, connection: Connection, window: _Window) -> tuple[Parking, int]:
-        """Write the orders again that differ; how many did, without those that stay parked."""
-        queued = await self._queued(connection, window)
+        """Replace the orders that differ. Returns their number, without those that stay parked."""
+        queued = await self._read_queued(connection, window)
         rows = await fetch(connection, _SELECT_PARKED_AMONG, (list(window.streams),))
         parked = {row[0] for row in rows}
         differing = [
             order_id
             for order_id, changes in window.changes.items()
-            if changes is None
-            or order_id in parked
-            or not _is_queued(changes, queued.get(order_id))
+            if changes is None or order_id in parked or not _is_same(changes, queued.get(order_id))
         ]
         unlogged = [order_id for order_id in queued if order_id not in window.streams]
         parking = Parking(self._writer, connection)
         if differing or unlogged:
             records = [record for order_id in differing for record in window.streams[order_id]]
             parts = [each for each in map(window.changes.get, differing) if each is not None]
-            kept = await _rightly_pending(connection, parts)
-            await forget_orders(connection, [*differing, *unlogged], records, kept)
+            kept = await _unchanged_pending(connection, parts)
+            await delete_orders(connection, [*differing, *unlogged], records, kept)
             records.sort(key=lambda record: record.position)
-            all_known = len(parts) == len(differing)
-            await parking.apply(records, QueueChanges.of_orders(parts) if all_known else None)
+            all_computed = len(parts) == len(differing)
+            await parking.apply(records, QueueChanges.of_orders(parts) if all_computed else None)
         still_parked = parked & parking.parked
         return parking, len(differing) + len(unlogged) - len(still_parked)
 
-    async def _queued(self, connection: Connection, window: _Window) -> dict[UUID, _QueuedOrder]:
-        """The window's orders as the queue has them, and any others that it has there."""
+    async def _read_queued(
+        self, connection: Connection, window: _Window
+    ) -> dict[UUID, _QueuedOrder]:
+        """Read the queue's rows of the window's orders, and of any other orders in the window."""
         parameters = {
             "order_ids": list(window.streams),
             "after": window.after,
@@ -288,9 +290,9 @@ class Rebuild:
 
     async def _blocked(self, connection: Connection) -> RebuildBlocked:
         rows = await fetch(connection, _SELECT_BLOCKERS)
-        named = "; ".join(str(row[0]) for row in rows) or "none was seen"
+        sessions = "; ".join(str(row[0]) for row in rows) or "none is visible now"
         return RebuildBlocked(
-            f"other sessions hold the tables of the queue: {named}. End them (pg_terminate_backend "
+            f"other sessions lock the queue's tables: {sessions}. End them (pg_terminate_backend "
             "with the pid, or ROLLBACK PREPARED) or wait until they end, and run the rebuild again"
         )
 
@@ -302,16 +304,16 @@ def _streams(records: Iterable[RecordedEvent]) -> Streams:
     return dict(streams)
 
 
-async def _rightly_pending(connection: Connection, parts: Iterable[QueueChanges]) -> list[int]:
-    """The positions of creation of those orders that must be pending and are."""
+async def _unchanged_pending(connection: Connection, parts: Iterable[QueueChanges]) -> list[int]:
+    """The positions of creation of the orders whose rows in pending_orders are correct."""
     pending = [_pending(row) for part in parts for row in part.created.values()]
     expected = {row[0]: row for row in pending if row is not None}
     rows = await fetch(connection, _SELECT_PENDING_OF, (list(expected),)) if expected else []
     return [row[0] for row in rows if row == expected[row[0]]]
 
 
-def _is_queued(changes: QueueChanges, queued: _QueuedOrder | None) -> bool:
-    """Whether the queue has of an order what its stream makes of an empty queue."""
+def _is_same(changes: QueueChanges, queued: _QueuedOrder | None) -> bool:
+    """Whether the order's rows in the queue equal those computed from its stream."""
     if queued is None or not changes.created:
         return queued is None and not changes.created
     (row,) = changes.created.values()
@@ -329,7 +331,7 @@ def _is_queued(changes: QueueChanges, queued: _QueuedOrder | None) -> bool:
 
 
 def _pending(row: Row) -> tuple[Any, ...] | None:
-    """The order's row among the pending ones; None if it must not be there."""
+    """The order's row in pending_orders, without its claim; None if it is not pending."""
     if row["state"] != "PENDING":
         return None
     return tuple(row[column] for column in _PENDING_FROM_EVENTS)

@@ -27,7 +27,7 @@ from pulse.postgres import DatabaseUnavailable
 from pulse.projections.claims import Claims
 
 _log = structlog.get_logger(__name__)
-MAX_ORDERS_A_STEP: Final = 500
+MAX_ORDERS_PER_STEP: Final = 500
 """The most orders that one step claims, unless `batch_size` is larger."""
 
 _PAUSE_AFTER_RELEASE_SECONDS: Final = 0.5
@@ -84,7 +84,7 @@ class SplitStep(msgspec.Struct, frozen=True):
 
 
 class SplittingWorker(Job[SplitStep]):
-    """Splits `batch_size` orders per step, or up to MAX_ORDERS_A_STEP under a backlog.
+    """Splits `batch_size` orders per step, or up to MAX_ORDERS_PER_STEP under a backlog.
 
     A step that claims as many orders as it asked for doubles the size of the next step. A step that
     claims fewer resets the size to `batch_size`. Large steps share the claim, the read of the
@@ -117,7 +117,7 @@ class SplittingWorker(Job[SplitStep]):
         self._clock = clock
         self._recorded_by = origin.recorded_by("worker")
         self._batch_size = batch_size
-        self._orders_a_step = batch_size
+        self._orders_per_step = batch_size
         self._max_split_delay_seconds = max_split_delay_seconds
         self._timeout_seconds = timeout_seconds
         self._is_present = is_present
@@ -130,8 +130,8 @@ class SplittingWorker(Job[SplitStep]):
         """
         if not self._is_present():
             return SplitStep(0, Counter(), present=False)
-        limit = self._orders_a_step
-        self._orders_a_step = self._batch_size
+        limit = self._orders_per_step
+        self._orders_per_step = self._batch_size
         try:
             claims = await self._claims.claim(limit)
         except DatabaseUnavailable:
@@ -141,7 +141,7 @@ class SplittingWorker(Job[SplitStep]):
             return SplitStep(0, Counter())
         more = len(claims) == limit
         if more:
-            self._orders_a_step = max(self._batch_size, min(2 * limit, MAX_ORDERS_A_STEP))
+            self._orders_per_step = max(self._batch_size, min(2 * limit, MAX_ORDERS_PER_STEP))
         _log.debug("orders.claimed", orders=len(claims), first=str(next(iter(claims))))
         results = await self._split(claims)
         released = await self._release(results)

@@ -58,13 +58,12 @@ def gateway_alone(home: Path, api: PulseProcess, *command: str, **settings: Any)
 
 
 def test_alone_it_serves_before_an_api_until_that_is_away_and_again_when_it_is_back(
-    tmp_path: Path,
+    tmp_path: Path, module_database_url: str
 ) -> None:
-    data = tmp_path / "data"
     request, headers = order(), bearer(SIGNER.token())
     command = ("-m", "uvicorn", "pulse.gapi:app")
     api_port = free_port()
-    settings: dict[str, Any] = {"data_dir": data, "service_tokens": SERVICES}
+    settings: dict[str, Any] = {"database_url": module_database_url, "service_tokens": SERVICES}
     uvicorn = ("-m", "uvicorn", "pulse.main:app", "--port", str(api_port))
     first = PulseProcess(tmp_path, command=uvicorn, port=api_port, **settings)
     first.http.base_url = f"http://127.0.0.1:{api_port}"
@@ -97,7 +96,7 @@ def test_alone_it_serves_before_an_api_until_that_is_away_and_again_when_it_is_b
 
 @pytest.mark.parametrize("way", ["whole", "alone"])
 def test_without_a_key_it_refuses_every_token_and_says_once_what_to_set(
-    tmp_path: Path, way: str
+    tmp_path: Path, module_database_url: str, way: str
 ) -> None:
     port = free_port()
     alone = ("-m", "uvicorn", "pulse.gapi:app", "--port", str(port))
@@ -105,7 +104,7 @@ def test_without_a_key_it_refuses_every_token_and_says_once_what_to_set(
         tmp_path,
         command=alone if way == "alone" else uvicorn_on(port),
         port=port,
-        data_dir=tmp_path / "data",
+        database_url=module_database_url,
     )
     root = f"http://127.0.0.1:{port}{'' if way == 'alone' else '/gapi'}"
     try:
@@ -127,21 +126,22 @@ def minted(*arguments: str, **settings: Any) -> str:
     return ended.stdout.strip()
 
 
-def test_up_makes_a_key_of_its_own_once_and_tokens_of_it_open_the_gateway(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    key = data / "gateway-development.key"
+def test_up_makes_a_key_of_its_own_once_and_tokens_of_it_open_the_gateway(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    key = data_dir / "gateway-development.key"
     for _ in range(2):
-        with pulse(tmp_path, data_dir=data) as up:
+        with pulse(tmp_path, data_dir=data_dir) as up:
             before = key.read_text()
             assert stat.S_IMODE(key.stat().st_mode) == 0o600
             up.http.base_url = f"http://127.0.0.1:{up.port}/gapi"
-            alice = bearer(minted("--subject", "alice", data_dir=data))
+            alice = bearer(minted("--subject", "alice", data_dir=data_dir))
             placed = up.http.post("/api/orders", json=order(), headers=alice)
             assert placed.status_code == 202
             path = f"/api/orders/{placed.json()['order_id']}"
             shown = up.http.get(path, headers=alice).json()
             assert shown["placed_by"] == "pulse-development|alice"
-            bob = minted("--subject", "bob", "--scope", "orders:read", data_dir=data)
+            bob = minted("--subject", "bob", "--scope", "orders:read", data_dir=data_dir)
             fault(up.http.get(path, headers=bearer(bob)), 404, "ORDER_NOT_FOUND")
             fault(up.http.post("/api/orders", json=order(), headers=bearer(bob)), 403, "FORBIDDEN")
             assert up.stop() == 0
@@ -149,28 +149,29 @@ def test_up_makes_a_key_of_its_own_once_and_tokens_of_it_open_the_gateway(tmp_pa
     assert key.read_text() == before
 
 
-def test_up_makes_no_key_where_one_is_configured(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with pulse(tmp_path, data_dir=data, **IDENTITY) as up:
+def test_up_makes_no_key_where_one_is_configured(tmp_path: Path, data_dir: Path) -> None:
+    with pulse(tmp_path, data_dir=data_dir, **IDENTITY) as up:
         url = f"http://127.0.0.1:{up.port}/gapi/api/orders"
         answer = httpx.post(url, json=order(), headers=bearer(SIGNER.token()), trust_env=False)
         assert answer.status_code == 202
-        assert not (data / "gateway-development.key").exists()
-    ended = run_to_end(("-m", "pulse.cli", "token", "--subject", "x"), data_dir=data, **IDENTITY)
+        assert not (data_dir / "gateway-development.key").exists()
+    command = ("-m", "pulse.cli", "token", "--subject", "x")
+    ended = run_to_end(command, data_dir=data_dir, **IDENTITY)
     assert ended.returncode == 1
-    assert "the private key is the issuer's" in ended.stderr
+    assert "only the issuer has the private key" in ended.stderr
 
 
-def test_the_command_serves_the_gateway_alone_with_the_development_key(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with pulse(tmp_path, data_dir=data):
+def test_the_command_serves_the_gateway_alone_with_the_development_key(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    with pulse(tmp_path, data_dir=data_dir):
         pass
     with (
-        api_alone(tmp_path, data_dir=data, service_tokens=SERVICES) as api,
-        gateway_alone(tmp_path, api, "-m", "pulse.cli", "gateway", data_dir=data) as gateway,
+        api_alone(tmp_path, data_dir=data_dir, service_tokens=SERVICES) as api,
+        gateway_alone(tmp_path, api, "-m", "pulse.cli", "gateway", data_dir=data_dir) as gateway,
     ):
         assert "The gateway listens on" in gateway.said
-        token = bearer(minted("--subject", "alice", data_dir=data))
+        token = bearer(minted("--subject", "alice", data_dir=data_dir))
         placed = gateway.http.post("/api/orders", json=order(), headers=token)
         assert placed.status_code == 202
         gateway.http.headers.update(token)
@@ -179,60 +180,71 @@ def test_the_command_serves_the_gateway_alone_with_the_development_key(tmp_path:
         assert gateway.stop() == 0
 
 
-def test_load_sends_a_service_token_where_one_is_asked_for(tmp_path: Path) -> None:
+def test_load_sends_a_service_token_where_one_is_asked_for(
+    tmp_path: Path, module_database_url: str
+) -> None:
     file = tmp_path / "orders.ndjson"
     file.write_text(httpx.Request("POST", "http://x", json=order()).content.decode() + "\n")
-    with pulse(tmp_path, data_dir=tmp_path / "data", service_tokens=SERVICES) as up:
+    with pulse(tmp_path, database_url=module_database_url, service_tokens=SERVICES) as up:
         command = ("-m", "pulse.cli", "load", str(file), "--url", up.url)
         assert run_to_end(command).returncode == 1
         assert run_to_end(command, service_token=DESK_TOKEN).returncode == 0
         assert run_to_end((*command, "--token", DESK_TOKEN)).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["up", "api"])
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "no-such-host.invalid"])  # noqa: S104
+@pytest.mark.parametrize(
+    ("command", "host"),
+    [
+        (("up", "--host", "0.0.0.0"), "0.0.0.0"),  # noqa: S104
+        (("up",), "::"),
+        (("api", "--host", "::"), "::"),
+        (("api",), "no-such-host.invalid"),
+    ],
+)
 def test_it_listens_to_other_machines_only_with_service_tokens(
-    tmp_path: Path, command: str, host: str
+    tmp_path: Path, command: tuple[str, ...], host: str
 ) -> None:
-    settings = {"data_dir": tmp_path / "data", "port": free_port()}
-    for given in ({"host": host}, {}):
-        arguments = () if given else ("--host", host)
-        ended = run_to_end(("-m", "pulse.cli", command, *arguments), **settings, **given)
-        assert (ended.returncode, ended.stdout) == (2, "")
-        assert f"will not listen on {host}" in ended.stderr
-        assert "set PULSE_SERVICE_TOKENS" in ended.stderr
-        assert ended.stderr.count("\n") == 1
+    settings: dict[str, Any] = {"data_dir": tmp_path / "data", "port": free_port()}
+    if "--host" not in command:
+        settings["host"] = host
+    ended = run_to_end(("-m", "pulse.cli", *command), **settings)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"will not listen on {host}" in ended.stderr
+    assert "set PULSE_SERVICE_TOKENS" in ended.stderr
+    assert ended.stderr.count("\n") == 1
     assert not (tmp_path / "data").exists()
 
 
-def test_with_service_tokens_it_does(tmp_path: Path) -> None:
+def test_with_service_tokens_it_does(tmp_path: Path, module_database_url: str) -> None:
     every = "0.0.0.0"  # noqa: S104 - for the moment of the test, and only with tokens
-    settings = {"data_dir": tmp_path / "data", "host": every, "service_tokens": SERVICES}
+    settings = {"database_url": module_database_url, "host": every, "service_tokens": SERVICES}
     with pulse(tmp_path, **settings) as up:
         fault(up.http.get("/internal/hello"), 401, "UNAUTHORIZED")
         hello = up.http.get("/internal/hello", headers=bearer(DESK_TOKEN))
         assert hello.json() == {"message": "Hello from Pulse"}
 
 
-def test_plain_uvicorn_is_not_fooled_by_a_proxys_header(tmp_path: Path) -> None:
+def test_plain_uvicorn_is_not_fooled_by_a_proxys_header(
+    tmp_path: Path, module_database_url: str
+) -> None:
     """Uvicorn itself believes the header of a proxy on this machine, and would say 127.0.0.1."""
     port = free_port()
     for trusted in ("127.0.0.1", "*"):
         command = (*uvicorn_on(port), "--forwarded-allow-ips", trusted)
-        with pulse(tmp_path, command=command, port=port, data_dir=tmp_path / "data") as served:
-            assert served.http.get("/internal/hello").status_code == 200
+        with pulse(tmp_path, command=command, port=port, database_url=module_database_url) as up:
+            assert up.http.get("/internal/hello").status_code == 200
             for name in ("X-Forwarded-For", "Forwarded", "X-Forwarded-Proto"):
                 for value in ("127.0.0.1", "8.8.8.8", "for=127.0.0.1", ""):
-                    refused = served.http.get("/internal/hello", headers={name: value})
+                    refused = up.http.get("/internal/hello", headers={name: value})
                     fault(refused, 403, "FORBIDDEN")
 
 
-def test_a_unix_socket_is_no_loopback(tmp_path: Path) -> None:
-    path = str(tmp_path / "pulse.socket")
+def test_a_unix_socket_is_no_loopback(tmp_path: Path, module_database_url: str) -> None:
+    path = str(tmp_path / "pulse.sock")
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "main:app", "--uds", path],
         cwd=ROOT,
-        env=environment({"data_dir": tmp_path / "data"}),
+        env=environment({"database_url": module_database_url}),
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )

@@ -37,15 +37,15 @@ def lines_of(process: PulseProcess) -> list[dict[str, Any]]:
 def started(kind: str, home: Path, **settings: Any) -> Iterator[PulseProcess]:
     port = free_port()
     command = UP if kind == "pulse up" else uvicorn_on(port)
-    with pulse(home, command=command, port=port, data_dir=home / "data", **settings) as process:
+    with pulse(home, command=command, port=port, log_format="json", **settings) as process:
         yield process
 
 
 @pytest.mark.parametrize("kind", ["pulse up", "uvicorn"])
 def test_a_whole_life_is_lines_of_json_and_a_clean_start_names_no_error(
-    tmp_path: Path, kind: str
+    tmp_path: Path, data_dir: Path, kind: str
 ) -> None:
-    with started(kind, tmp_path, log_format="json") as process:
+    with started(kind, tmp_path, data_dir=data_dir) as process:
         order_id = process.post(order()).json()["order_id"]
         process.until_completed(order_id)
         at_start = lines_of(process)
@@ -74,9 +74,12 @@ def test_a_start_that_is_refused_says_so_in_json(
     assert f"PULSE_{variable.upper()}" in json.dumps(lines)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("kind", ["pulse up", "uvicorn"])
-def test_floods_of_garbage_and_upgrades_are_hardly_logged(tmp_path: Path, kind: str) -> None:
-    with started(kind, tmp_path, log_format="json") as process:
+def test_floods_of_garbage_and_upgrades_are_hardly_logged(
+    tmp_path: Path, module_database_url: str, kind: str
+) -> None:
+    with started(kind, tmp_path, database_url=module_database_url) as process:
         for _ in range(FLOOD):
             for sent in (GARBAGE, UPGRADE):
                 with socket.create_connection(("127.0.0.1", process.port), timeout=20) as stranger:
@@ -88,8 +91,11 @@ def test_floods_of_garbage_and_upgrades_are_hardly_logged(tmp_path: Path, kind: 
     assert len(of_server) < FLOOD / 3
 
 
-def test_debug_tells_of_requests_claims_batches_and_projections(tmp_path: Path) -> None:
-    with started("pulse up", tmp_path, log_format="json", log_level="debug") as process:
+def test_debug_tells_of_requests_claims_batches_and_projections(
+    tmp_path: Path, module_database_url: str
+) -> None:
+    settings = {"database_url": module_database_url, "log_level": "debug"}
+    with started("pulse up", tmp_path, **settings) as process:
         request = {"X-Request-Id": "r-of-the-caller"}
         placed = process.http.post("/internal/orders", json=order(), headers=request)
         process.until_completed(placed.json()["order_id"])

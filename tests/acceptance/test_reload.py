@@ -17,9 +17,9 @@ STARTED = "Application startup complete"
 
 
 def test_a_changed_file_starts_it_again_and_stopping_stops_the_embedded_server(
-    tmp_path: Path,
+    tmp_path: Path, data_dir: Path
 ) -> None:
-    application, data_dir, port = tmp_path / "application", tmp_path / "data", free_port()
+    application, port = tmp_path / "application", free_port()
     application.mkdir()
     shutil.copy(ROOT / "main.py", application)
     where = ("--app-dir", str(application), "--reload-dir", str(application))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.orders import order
-from tests.support.processes import PulseProcess, free_port, pulse, until, uvicorn_on
+from tests.support.processes import PulseProcess, free_port, pulse, until, url_of, uvicorn_on
 from tests.support.tokens import AUDIENCE, ISSUER, Signer
 
 CANARY: Final = "canary"
@@ -80,10 +80,10 @@ def ask_everything(http: httpx.Client, paths: list[str]) -> set[int]:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Iterator[PulseProcess]:
+def whole(tmp_path: Path, conninfo: str) -> Iterator[PulseProcess]:
     port = free_port()
-    command = uvicorn_on(port)
-    with pulse(tmp_path, command=command, port=port, data_dir=tmp_path / "d", **SETTINGS) as found:
+    settings = {"database_url": url_of(conninfo), "command": uvicorn_on(port), **SETTINGS}
+    with pulse(tmp_path, port=port, **settings) as found:
         found.http.base_url = f"http://127.0.0.1:{port}"
         yield found
 
@@ -98,10 +98,11 @@ def test_good_and_refused_requests_leave_no_secret_in_the_log(whole: PulseProces
     assert CANARY not in whole.logged + whole.said
 
 
-def test_crashes_leave_no_secret_in_the_log(tmp_path: Path) -> None:
+def test_crashes_leave_no_secret_in_the_log(tmp_path: Path, conninfo: str) -> None:
     port = free_port()
     command = ("-c", CRASHING, str(port))
-    with pulse(tmp_path, command=command, port=port, data_dir=tmp_path / "d", **SETTINGS) as found:
+    settings = {"database_url": url_of(conninfo), "command": command, **SETTINGS}
+    with pulse(tmp_path, port=port, **settings) as found:
         found.http.base_url = f"http://127.0.0.1:{port}"
         assert 500 in ask_everything(found.http, PATHS)
         until(lambda: "planted" in found.logged, "the crash is logged")

@@ -18,15 +18,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 RELEASED_SECONDS = 2.0
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 @contextmanager
-def look_into(data: Path) -> Iterator[Connection]:
+def look_into(data_dir: Path) -> Iterator[Connection]:
     with (
-        EmbeddedServer.acquire(data) as server,
+        EmbeddedServer.acquire(data_dir) as server,
         psycopg.connect(server.conninfo, autocommit=True) as connection,
     ):
         yield connection
@@ -61,51 +56,56 @@ def claim(connection: Connection) -> tuple[Any, ...] | None:
 
 
 def test_an_api_without_workers_answers_pending_until_workers_come(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data_dir: Path
 ) -> None:
-    with api_alone(tmp_path, data_dir=data) as api:
+    with api_alone(tmp_path, data_dir=data_dir) as api:
         order_id = placed(api, "k1")
         assert api.order(order_id)["order_queue_status"] == "PENDING"
-        with look_into(data) as connection:
+        with look_into(data_dir) as connection:
             queued(connection, order_id)
-        with workers_alone(tmp_path, data_dir=data):
+        with workers_alone(tmp_path, data_dir=data_dir):
             api.until_completed(order_id)
 
 
 def test_the_first_process_starts_the_server_and_the_last_one_out_stops_it(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data_dir: Path
 ) -> None:
-    with api_alone(tmp_path, data_dir=data) as api:
+    with api_alone(tmp_path, data_dir=data_dir) as api:
         order_id = placed(api, "k1")
-        server = postmaster_id(data)
+        server = postmaster_id(data_dir)
         assert server is not None
-        with workers_alone(tmp_path, data_dir=data) as workers:
+        with workers_alone(tmp_path, data_dir=data_dir) as workers:
             api.stop()
-            assert postmaster_id(data) == server
+            assert postmaster_id(data_dir) == server
             assert workers.stop() == 0
-        assert postmaster_id(data) is None
-    with api_alone(tmp_path, data_dir=data) as again:
+        assert postmaster_id(data_dir) is None
+    with api_alone(tmp_path, data_dir=data_dir) as again:
         assert again.order(order_id)["order_id"] == order_id
 
 
-def test_a_killed_process_does_not_take_the_server_along(tmp_path: Path, data: Path) -> None:
-    with api_alone(tmp_path, data_dir=data) as api, workers_alone(tmp_path, data_dir=data) as first:
-        server = postmaster_id(data)
+def test_a_killed_process_does_not_take_the_server_along(tmp_path: Path, data_dir: Path) -> None:
+    with (
+        api_alone(tmp_path, data_dir=data_dir) as api,
+        workers_alone(tmp_path, data_dir=data_dir) as first,
+    ):
+        server = postmaster_id(data_dir)
         first.stop(signal.SIGKILL)
         order_id = placed(api, "k1")
-        with workers_alone(tmp_path, data_dir=data):
+        with workers_alone(tmp_path, data_dir=data_dir):
             api.until_completed(order_id)
-        assert postmaster_id(data) == server
+        assert postmaster_id(data_dir) == server
 
 
-def test_a_server_found_dead_is_started_again_and_work_goes_on(tmp_path: Path, data: Path) -> None:
-    with api_alone(tmp_path, data_dir=data) as api, workers_alone(tmp_path, data_dir=data):
+def test_a_server_found_dead_is_started_again_and_work_goes_on(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    with api_alone(tmp_path, data_dir=data_dir) as api, workers_alone(tmp_path, data_dir=data_dir):
         before = placed(api, "before")
         api.until_completed(before)
-        server = postmaster_id(data)
+        server = postmaster_id(data_dir)
         assert server is not None
         os.kill(server, signal.SIGKILL)
-        until(lambda: postmaster_id(data) not in {None, server}, "the server is started again")
+        until(lambda: postmaster_id(data_dir) not in {None, server}, "the server is started again")
         until(lambda: api.http.get("/health/ready").status_code == 200, "the API is ready again")
         api.until_completed(placed(api, "after"))
         assert api.order(before)["order_queue_status"] == "COMPLETED"
@@ -113,7 +113,7 @@ def test_a_server_found_dead_is_started_again_and_work_goes_on(tmp_path: Path, d
 
 @contextmanager
 def worker_stopped_in_mid_work(
-    tmp_path: Path, data: Path, connection: Connection, **settings: object
+    tmp_path: Path, data_dir: Path, connection: Connection, **settings: object
 ) -> Iterator[PulseProcess]:
     """A worker process that has claimed the pending order and is frozen before it settles it.
 
@@ -123,9 +123,9 @@ def worker_stopped_in_mid_work(
     connection.execute("BEGIN")
     connection.execute("SELECT FROM pending_orders FOR UPDATE")
     with (
-        workers_alone(tmp_path, data_dir=data, poll_interval_seconds=0.1, **settings) as worker,
-        look_into(data) as locking,
-        look_into(data) as onlooker,
+        workers_alone(tmp_path, data_dir=data_dir, poll_interval_seconds=0.1, **settings) as worker,
+        look_into(data_dir) as locking,
+        look_into(data_dir) as onlooker,
     ):
         locking.execute("BEGIN")
         locking.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
@@ -139,13 +139,14 @@ def worker_stopped_in_mid_work(
             worker.tell(signal.SIGCONT)
 
 
+@pytest.mark.timing
 def test_a_killed_workers_claim_is_pending_again_within_two_seconds(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data_dir: Path
 ) -> None:
-    with api_alone(tmp_path, data_dir=data) as api, look_into(data) as connection:
+    with api_alone(tmp_path, data_dir=data_dir) as api, look_into(data_dir) as connection:
         order_id = placed(api, "k1")
         queued(connection, order_id)
-        with worker_stopped_in_mid_work(tmp_path, data, connection) as worker:
+        with worker_stopped_in_mid_work(tmp_path, data_dir, connection) as worker:
             assert api.order(order_id)["order_queue_status"] == "IN_PROGRESS"
             worker.stop(signal.SIGKILL)
             until(
@@ -154,21 +155,21 @@ def test_a_killed_workers_claim_is_pending_again_within_two_seconds(
                 seconds=RELEASED_SECONDS,
             )
         assert api.order(order_id)["order_queue_status"] == "PENDING"
-        with workers_alone(tmp_path, data_dir=data):
+        with workers_alone(tmp_path, data_dir=data_dir):
             assert api.until_completed(order_id)["version"] == 2
 
 
 def test_a_worker_frozen_beyond_the_timeout_does_no_harm_when_it_thaws(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data_dir: Path
 ) -> None:
-    with api_alone(tmp_path, data_dir=data) as api, look_into(data) as connection:
+    with api_alone(tmp_path, data_dir=data_dir) as api, look_into(data_dir) as connection:
         order_id = placed(api, "k1")
         queued(connection, order_id)
-        with worker_stopped_in_mid_work(tmp_path, data, connection) as frozen:
+        with worker_stopped_in_mid_work(tmp_path, data_dir, connection) as frozen:
             connection.execute(
                 "UPDATE order_claims SET first_claimed_at = first_claimed_at - interval '301 s'"
             )
-            with workers_alone(tmp_path, data_dir=data):
+            with workers_alone(tmp_path, data_dir=data_dir):
                 until(
                     lambda: api.order(order_id)["order_queue_status"] == "FAILED",
                     "the order is given up",
@@ -182,16 +183,16 @@ def test_a_worker_frozen_beyond_the_timeout_does_no_harm_when_it_thaws(
         assert claim(connection) is None
 
 
-def test_the_workers_of_several_processes_share_the_orders(tmp_path: Path, data: Path) -> None:
-    with api_alone(tmp_path, data_dir=data) as api:
+def test_the_workers_of_several_processes_share_the_orders(tmp_path: Path, data_dir: Path) -> None:
+    with api_alone(tmp_path, data_dir=data_dir) as api:
         order_ids = [placed(api, f"k{number}") for number in range(60)]
         with (
-            workers_alone(tmp_path, data_dir=data, batch_size=3),
-            workers_alone(tmp_path, data_dir=data, batch_size=3),
+            workers_alone(tmp_path, data_dir=data_dir, batch_size=3),
+            workers_alone(tmp_path, data_dir=data_dir, batch_size=3),
         ):
             for order_id in order_ids:
                 assert api.until_completed(order_id)["version"] == 2
-        with look_into(data) as connection:
+        with look_into(data_dir) as connection:
             (settled,) = connection.execute(
                 "SELECT count(*) FROM stored_events WHERE originator_version = 2"
             ).fetchall()

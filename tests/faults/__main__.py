@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from tests.faults import report
+from tests.faults.case import Case, RunOptions, run_case
 from tests.faults.catalogue import CASES, ON_REQUEST
 from tests.faults.report import Row
-from tests.faults.scene import Case, RunOptions, run_case
 
 _SEEDS = 1_000_000_000
 _BY_NAME = {case.name: case for case in (*CASES, ON_REQUEST)}
@@ -65,6 +65,7 @@ def main(
         row = _run(case, options, keep=keep)
         if twice and row.broken and row.broken == row.late:
             again = RunOptions(seed=_seed(seed), short=short, times=times, rate=rate)
+            typer.echo(f"REPEATED {case.name}, which was only late: {'; '.join(row.late)}")
             first, row = row, _run(case, again, keep=keep)
             row.facts.append(f"first attempt (seed {first.seed}): {'; '.join(first.broken)}")
         rows.append(row)

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.faults.case import Case
 from tests.faults.cases import (
     backup,
     clocks,
@@ -21,7 +22,6 @@ from tests.faults.cases import (
     terminations,
     wake_ups,
 )
-from tests.faults.scene import Case
 
 CASES: Final[tuple[Case, ...]] = (
     kills.CASE,

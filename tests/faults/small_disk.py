@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.faults.scene import Unsupported
+from tests.faults.case import Unsupported
 
 _BLOCK: Final = b"\0" * 65_536
 

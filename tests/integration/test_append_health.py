@@ -114,6 +114,7 @@ async def test_a_read_only_database_is_named_without_an_order_and_then_well_agai
     assert await standing(database) == {}
 
 
+@pytest.mark.timing
 async def test_a_log_that_is_locked_is_named_in_time(database: Database) -> None:
     async with running_appender(database) as appender, log_locked(database) as holder:
         fault = await appender.fault() or ""
@@ -160,6 +161,7 @@ REFUSE = """
 """
 
 
+@pytest.mark.timing
 async def test_after_a_failed_append_only_a_real_one_that_is_rolled_back_makes_it_well(
     database: Database,
 ) -> None:
@@ -186,6 +188,7 @@ async def test_an_event_at_fault_is_not_a_fault_of_the_way(database: Database) -
         assert await appender.fault() is None
 
 
+@pytest.mark.timing
 async def test_an_id_that_is_taken_is_a_refusal_and_no_event_of_another(
     database: Database,
 ) -> None:

@@ -112,12 +112,12 @@ def test_the_command_names_a_missing_order_and_a_retry_brings_it_in(
     order_id = str(order_passed_over.originator_id)
     said = audited(conninfo, 1).out
     assert f"order {order_id} was created at position 1 and is neither in the queue" in said
-    assert f"`pulse projections retry {order_id}` brings it in" in said
+    assert f"`pulse projections retry {order_id}` adds it" in said
     ended = run_pulse("projections", "audit", "--json", conninfo=conninfo)
     assert json.loads(ended.out)["findings"] == [
         {"position": 1, "order_id": order_id, "fault": "MISSING"}
     ]
-    assert "is in it now" in retried(conninfo, order_id)
+    assert "is up to date now" in retried(conninfo, order_id)
     assert "they agree" in audited(conninfo, 0).out
     assert "agrees with the log" in retried(conninfo, order_id)
 

@@ -69,7 +69,7 @@ def test_each_says_why_and_what_to_do(conninfo: str) -> None:
     created = fill(conninfo)[3]
     found = failed_json(conninfo)["orders"][2]
     assert found.pop("failure_message").startswith("claimed by worker-1 and not split within 300 s")
-    assert found.pop("what_to_do").startswith("A worker took it and never finished")
+    assert found.pop("what_to_do").startswith("A worker claimed it and did not finish")
     times = msgspec.json.decode(
         msgspec.json.encode([created.timestamp, created.timestamp + timedelta(seconds=300)])
     )
@@ -92,7 +92,7 @@ def test_the_same_in_text(conninfo: str) -> None:
     assert lines[at + 2].startswith(f"  created {created.timestamp:%Y-%m-%dT%H:%M:%S}")
     assert ", failed 20" in lines[at + 2]
     assert lines[at + 3] == "  why: a rule is broken."
-    assert lines[at + 4].startswith("  what to do: No worker took it in time: see with")
+    assert lines[at + 4].startswith("  what to do: No worker claimed it in time: check with")
     assert "4 orders failed, as of position 11." in lines
     assert lines[-1].startswith("FAILED is final")
 

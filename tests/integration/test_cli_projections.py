@@ -98,7 +98,7 @@ def test_a_rebuild_told_to_stop_leaves_the_live_queue_and_no_obstacle(
         out, err = process.communicate(timeout=20)
         holder.rollback()
     assert (process.returncode, out) == (code, "")
-    assert err == "pulse: stopped before the end; nothing is half done, run it again\n"
+    assert err == "pulse: interrupted; nothing is left half done, run it again\n"
     assert rows(conninfo) == before
     with psycopg.connect(conninfo, autocommit=True) as observer:  # Postgres ends sessions by itself
         until(lambda: not rebuild_sessions(observer), "the stopped rebuild's session has ended")
@@ -183,5 +183,5 @@ def test_a_retry_of_all_where_none_is_parked_is_well(conninfo: str) -> None:
 def test_a_retry_takes_orders_or_all(arguments: list[str]) -> None:
     ended = run_pulse("projections", "retry", *arguments)
     assert (ended.exit_code, ended.out) == (2, "")
-    assert "name the orders or say --all" in ended.err
+    assert "give either ORDER_ID or --all" in ended.err
     assert ended.err.count("\n") == 1

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import SafeConsole, duration, errors, progress_on
+from pulse.cli.terminal import SafeConsole, errors, format_duration, progress_on
 from pulse.printable import printable, printable_json, printable_lines
 from tests.support.events import order_created, slices_scheduled
 
@@ -82,7 +82,7 @@ def test_progress_that_cannot_be_written_is_lost(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_duration_is_told_in_the_units_that_matter(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_what_cannot_be_printed_is_escaped() -> None:

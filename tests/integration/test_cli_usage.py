@@ -88,7 +88,7 @@ def test_wrong_usage_is_one_line_that_leads_to_the_help(arguments: list[str]) ->
     ended = run_pulse(*arguments)
     assert (ended.exit_code, ended.out) == (2, "")
     assert ended.err.startswith("pulse: ")
-    assert ended.err.endswith("--help` tells how it is used\n")
+    assert ended.err.endswith(" --help`\n")
     assert ended.err.count("\n") == 1
 
 

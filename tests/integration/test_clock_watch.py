@@ -29,6 +29,8 @@ from tests.support.splitting import (
     splitting_worker,
 )
 
+pytestmark = pytest.mark.timing
+
 MOST_SECONDS = 1.0
 T = TypeVar("T")
 
@@ -117,7 +119,7 @@ async def test_a_process_with_a_wrong_clock_takes_no_order(database: Database) -
     )
     trace = Trace(trace_id="t", trace_source="s", request_id="r", request_source="s")
 
-    with pytest.raises(ClockOff, match=r"(299\.9|300\.0)\d+ s ahead"):
+    with pytest.raises(ClockOff, match=r"\d+\.\d+ s ahead of the database's"):
         await orders.place(place_order().spec, Caller(), trace)
 
     assert await store.read_log(after=0, limit=10) == []

@@ -54,7 +54,8 @@ def test_a_directory_that_others_may_write(base: Path, mode: int) -> None:
     assert f"The data directory {data_dir} may be written by other users (mode {mode:04o})" in said
     assert f"chmod go-w {data_dir}" in said
     data_dir.chmod(mode & ~0o1022 | 0o711)
-    accepted(data_dir)
+    if mode == 0o777:  # the others end in the same mode
+        accepted(data_dir)
 
 
 @needs_root

@@ -9,6 +9,8 @@ import pytest
 
 from pulse.postgres import Connection, Database, DatabaseUnavailable, PostgresLimits
 
+pytestmark = pytest.mark.timing
+
 LASTING = PostgresLimits(
     checkout_seconds=0.3, exhausted_checkout_seconds=0.01, exhausted_seconds=3600
 )

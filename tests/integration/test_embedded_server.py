@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,10 +91,17 @@ class Worker:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A directory that nobody else can reach, as pytest's are."""
+def empty_dir(tmp_path: Path) -> Iterator[Path]:
+    """A directory that nobody else can reach, as pytest's are; the cluster has to be made."""
     yield tmp_path / "data"
     end_server(tmp_path / "data")
+
+
+@pytest.fixture
+def data_dir(data_dir: Path) -> Iterator[Path]:
+    """The same with a cluster that has been made."""
+    yield data_dir
+    end_server(data_dir)
 
 
 @pytest.fixture
@@ -170,13 +176,16 @@ def owners_above(*paths: Path) -> dict[Path, tuple[int, int, int]]:
     return {path: (stat.st_mode, stat.st_uid, stat.st_gid) for path, stat in found.items()}
 
 
-def test_the_first_start_makes_the_database_safe_for_money(data_dir: Path) -> None:
-    with EmbeddedServer.acquire(data_dir) as server, psycopg.connect(server.conninfo) as connection:
+def test_the_first_start_makes_the_database_safe_for_money(empty_dir: Path) -> None:
+    with (
+        EmbeddedServer.acquire(empty_dir) as server,
+        psycopg.connect(server.conninfo) as connection,
+    ):
         settings: dict[str, str] = dict(
             connection.execute("SELECT name, setting FROM pg_settings").fetchall()
         )
         who = connection.execute("SELECT current_user, current_database()").fetchone()
-        assert ServerPaths.under(data_dir).sockets.stat().st_mode & 0o777 == 0o700
+        assert ServerPaths.under(empty_dir).sockets.stat().st_mode & 0o777 == 0o700
     wanted = {
         "data_checksums": "on",
         "fsync": "on",
@@ -290,11 +299,11 @@ def test_under_a_closed_home_root_keeps_its_files_in_a_user_namespace(tmp_path: 
 
 @needs_root
 def test_where_no_way_leads_to_the_data_the_error_names_the_remedies(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    empty_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)  # no unshare
     with pytest.raises(EmbeddedServerError, match=r"cannot reach .*PULSE_DATA_DIR.*DATABASE_URL"):
-        EmbeddedServer.acquire(data_dir, FAST)
+        EmbeddedServer.acquire(empty_dir, FAST)
 
 
 def test_a_socket_that_a_dead_server_s_child_still_holds_counts_for_no_server(
@@ -429,18 +438,18 @@ def test_the_last_one_out_stops_it_within_one_process_too(data_dir: Path) -> Non
     assert not runs(data_dir)
 
 
-def test_threads_of_one_process_count_one_by_one(data_dir: Path) -> None:
+def test_threads_of_one_process_count_one_by_one(empty_dir: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
-        uses = list(threads.map(lambda _: EmbeddedServer.acquire(data_dir, FAST), range(8)))
+        uses = list(threads.map(lambda _: EmbeddedServer.acquire(empty_dir, FAST), range(8)))
         list(threads.map(EmbeddedServer.release, uses[1:]))
         assert ask(uses[0].conninfo, "SELECT 1") == "1"
         list(threads.map(lambda _: uses[0].release(), range(4)))
-    assert not runs(data_dir)
+    assert not runs(empty_dir)
 
 
-def test_two_processes_racing_share_one_server_and_the_last_stops_it(data_dir: Path) -> None:
-    with Worker(data_dir) as left, Worker(data_dir) as right:
-        for _ in range(10):
+def test_two_processes_racing_share_one_server_and_the_last_stops_it(empty_dir: Path) -> None:
+    with Worker(empty_dir) as left, Worker(empty_dir) as right:
+        for _ in range(5):
             for worker in (left, right):
                 worker.tell("acquire")
             conninfos = {left.answer(), right.answer()}
@@ -449,14 +458,14 @@ def test_two_processes_racing_share_one_server_and_the_last_stops_it(data_dir: P
             for worker in (left, right):
                 worker.tell("release")
             assert left.answer() == right.answer() == "released"
-            assert not runs(data_dir)
+            assert not runs(empty_dir)
 
 
 def test_one_who_comes_while_the_last_one_leaves_has_a_server(data_dir: Path) -> None:
     with Worker(data_dir) as one, Worker(data_dir) as other:
         leaving, coming = one, other
         leaving.ask("acquire")
-        for _ in range(10):
+        for _ in range(5):
             leaving.tell("release")
             conninfo = coming.ask("acquire")
             assert leaving.answer() == "released"
@@ -499,13 +508,13 @@ def test_a_server_whose_only_user_was_killed_serves_the_next_who_stops_it(data_d
     assert not runs(data_dir)
 
 
-def test_a_maker_killed_in_mid_initdb_leaves_no_half_cluster(data_dir: Path) -> None:
-    home = ServerPaths.under(data_dir).home
-    with Worker(data_dir) as killed:
+def test_a_maker_killed_in_mid_initdb_leaves_no_half_cluster(empty_dir: Path) -> None:
+    home = ServerPaths.under(empty_dir).home
+    with Worker(empty_dir) as killed:
         killed.tell("acquire")
         until(lambda: any(home.glob("cluster.new-*/base")), "initdb is at work")
     assert not (home / "cluster").exists()
-    with EmbeddedServer.acquire(data_dir, FAST) as server:
+    with EmbeddedServer.acquire(empty_dir, FAST) as server:
         assert ask(server.conninfo, "SELECT 1") == "1"
         assert not any(home.glob("cluster.new-*/PG_VERSION"))
 
@@ -543,7 +552,6 @@ def test_the_server_has_its_own_session_and_none_of_our_locks(data_dir: Path) ->
 
 
 def test_a_cluster_of_another_major_version_is_refused(data_dir: Path) -> None:
-    EmbeddedServer.acquire(data_dir, FAST).release()
     version = ServerPaths.under(data_dir).cluster / "PG_VERSION"
     version.write_text("15\n")
     with pytest.raises(EmbeddedServerError, match=r"is of PostgreSQL 15, .*is PostgreSQL 18"):
@@ -559,19 +567,18 @@ def test_a_failed_start_shows_the_servers_last_words_and_holds_no_lock(data_dir:
 
 
 def test_a_start_that_fails_later_quotes_the_servers_log(data_dir: Path) -> None:
-    EmbeddedServer.acquire(data_dir, FAST).release()
     for segment in (ServerPaths.under(data_dir).cluster / "pg_wal").glob("0*"):
         segment.unlink()
     with pytest.raises(EmbeddedServerError, match=r"did not start(?s:.)*checkpoint record"):
         EmbeddedServer.acquire(data_dir, FAST)
 
 
-def test_contents_that_are_no_cluster_are_left_alone(data_dir: Path) -> None:
-    place = ServerPaths.under(data_dir)
+def test_contents_that_are_no_cluster_are_left_alone(empty_dir: Path) -> None:
+    place = ServerPaths.under(empty_dir)
     place.cluster.mkdir(parents=True)
     (place.cluster / "diary").write_text("mine")
-    with pytest.raises(EmbeddedServerError, match="no Postgres data"):
-        EmbeddedServer.acquire(data_dir, FAST)
+    with pytest.raises(EmbeddedServerError, match="not Postgres data"):
+        EmbeddedServer.acquire(empty_dir, FAST)
     assert (place.cluster / "diary").read_text() == "mine"
 
 
@@ -579,9 +586,10 @@ def test_stopping_does_not_wait_for_clients(data_dir: Path) -> None:
     server = EmbeddedServer.acquire(data_dir, FAST)
     with psycopg.connect(server.conninfo) as client:
         client.execute("SELECT 1")
-        begin = time.monotonic()
         server.release()
-        assert time.monotonic() - begin < 5
+        (log,) = (ServerPaths.under(data_dir).cluster / "log").iterdir()
+        assert "received fast shutdown request" in log.read_text()
+        assert "immediate shutdown" not in log.read_text()
         with contextlib.suppress(psycopg.OperationalError):
             client.rollback()
 

@@ -59,6 +59,7 @@ async def test_what_the_queue_has_no_room_for_is_refused_and_the_rest_written(
     assert len(await standing(database)) == 15
 
 
+@pytest.mark.timing
 async def test_without_an_answer_in_time_each_is_told_whether_it_may_stand(
     database: Database,
 ) -> None:

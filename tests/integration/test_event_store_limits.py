@@ -68,6 +68,7 @@ async def test_callers_that_gave_up_make_room_in_the_queue(database: Database) -
     assert len(await standing(database)) == 10
 
 
+@pytest.mark.timing
 async def test_an_append_without_an_answer_in_time_has_an_unknown_outcome(
     database: Database,
 ) -> None:
@@ -83,6 +84,7 @@ async def test_an_append_without_an_answer_in_time_has_an_unknown_outcome(
         await until(stored, "what was sent is written")
 
 
+@pytest.mark.timing
 async def test_a_statement_the_server_gives_up_on_is_tried_again(database: Database) -> None:
     """The lock is held beyond lock_timeout: Postgres ends the statement, not the append."""
     impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
@@ -153,6 +155,7 @@ async def test_an_appender_that_crashed_can_be_run_again(database: Database) -> 
     assert len(await standing(database)) == 1
 
 
+@pytest.mark.timing
 async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
     database: Database,
 ) -> None:
@@ -178,6 +181,7 @@ async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
     assert {(event.originator_id, 1) for event in events} <= set(await standing(database))
 
 
+@pytest.mark.timing
 async def test_an_append_that_outlives_the_fault_ends_the_refusals(database: Database) -> None:
     impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with log_locked(database) as lock, running_appender(impatient) as appender:
@@ -188,6 +192,7 @@ async def test_an_append_that_outlives_the_fault_ends_the_refusals(database: Dat
         assert len(await appender.append([foreign_event()])) == 1
 
 
+@pytest.mark.timing
 async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) -> None:
     """As with a nearly full disk: the probe's small row has space, and the batch has none."""
     async with running_appender(database, limits=HASTY) as appender:
@@ -203,6 +208,7 @@ async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) 
     assert len(await standing(database)) == 3
 
 
+@pytest.mark.timing
 async def test_an_appender_that_probes_stops_at_once(database: Database) -> None:
     impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with log_locked(database):

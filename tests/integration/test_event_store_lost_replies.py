@@ -213,6 +213,7 @@ async def test_a_commit_whose_reply_was_lost_still_wakes_the_readers(
     assert commits.count == 1
 
 
+@pytest.mark.timing
 async def test_a_silent_connection_is_given_up_and_the_append_still_ends_well(
     database: Database, proxy: PostgresProxy
 ) -> None:
@@ -227,6 +228,7 @@ async def test_a_silent_connection_is_given_up_and_the_append_still_ends_well(
     assert outcomes == [(log[event.originator_id, 1][0],) for event in events]
 
 
+@pytest.mark.timing
 async def test_a_caller_whose_reply_was_lost_and_did_not_come_in_time_is_told_so(
     database: Database, proxy: PostgresProxy
 ) -> None:

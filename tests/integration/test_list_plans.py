@@ -1,4 +1,4 @@
-"""The plans of the lists over a million orders: what each page costs, wherever it stands.
+"""The plans of the lists over 200,000 orders: what each page costs, wherever it stands.
 
 A list with an index of its own reads a page. The others walk one of those indexes and step over the
 orders that they do not show; here they read exactly those.
@@ -33,11 +33,11 @@ from tests.support.database import connect
 from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
 from tests.support.plans import PlanMode, PlanNode, carried_out
 
-ORDERS = 1_000_000
+ORDERS = 200_000
 PENDING = ORDERS // 100
 FAILED = ORDERS // 50
 FAILED_IN_A_PAGE = 50
-LOGGED = 100_000
+LOGGED = 50_000
 BIG_TABLES = {"order_queue", "scheduled_slices", "pending_orders", "stored_events"}
 MODES: list[PlanMode] = ["force_generic_plan", "force_custom_plan"]
 NOON = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)

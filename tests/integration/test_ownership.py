@@ -46,7 +46,7 @@ class CountingMapper(EventMapper):
         return super().events_of(records)
 
 
-class House:
+class CountedUseCase:
     """A use case whose work can be counted."""
 
     def __init__(self, database: CountingDatabase, mapper: CountingMapper, store: Any) -> None:
@@ -63,11 +63,11 @@ class House:
 
 
 @pytest.fixture
-async def house(conninfo: str) -> AsyncIterator[House]:
+async def house(conninfo: str) -> AsyncIterator[CountedUseCase]:
     database = CountingDatabase(conninfo, pool_size=3)
     await database.open()
     async with running_store(database) as store:
-        yield House(database, CountingMapper(), store)
+        yield CountedUseCase(database, CountingMapper(), store)
     await database.close()
 
 
@@ -86,7 +86,7 @@ def hundred_slices(caller: Caller) -> OrderCreated:
 
 
 async def test_another_callers_order_of_100_slices_is_the_work_of_a_missing_one(
-    conninfo: str, house: House
+    conninfo: str, house: CountedUseCase
 ) -> None:
     created = hundred_slices(ALICE)
     internal = order_created("ouk_2")
@@ -110,7 +110,7 @@ async def test_another_callers_order_of_100_slices_is_the_work_of_a_missing_one(
     ],
 )
 async def test_nothing_tells_that_another_callers_order_cannot_be_read(
-    conninfo: str, house: House, column: str, value: object
+    conninfo: str, house: CountedUseCase, column: str, value: object
 ) -> None:
     created = placed_by(ALICE)
     write(conninfo, *stored([created]))
@@ -119,7 +119,7 @@ async def test_nothing_tells_that_another_callers_order_cannot_be_read(
 
 
 async def test_an_order_of_newer_code_is_its_owners_and_no_one_elses(
-    conninfo: str, house: House
+    conninfo: str, house: CountedUseCase
 ) -> None:
     created = placed_by(ALICE)
     write(conninfo, *stored([created]))
@@ -130,7 +130,9 @@ async def test_an_order_of_newer_code_is_its_owners_and_no_one_elses(
     assert await house.work_of(created.originator_id, BOB) == (1, 0)
 
 
-async def test_the_internal_api_reads_every_order_as_before(conninfo: str, house: House) -> None:
+async def test_the_internal_api_reads_every_order_as_before(
+    conninfo: str, house: CountedUseCase
+) -> None:
     created = placed_by(ALICE)
     write(conninfo, *stored([created]))
     internal = Caller(key_scope=INTERNAL_SCOPE)
@@ -141,8 +143,9 @@ async def test_the_internal_api_reads_every_order_as_before(conninfo: str, house
         await house.orders.order(created.originator_id, internal)
 
 
+@pytest.mark.timing
 async def test_neither_another_callers_order_nor_a_missing_one_takes_longer(
-    conninfo: str, house: House
+    conninfo: str, house: CountedUseCase
 ) -> None:
     """A sign test over interleaved pairs: by chance alone half of them are slower one way.
 

@@ -64,6 +64,7 @@ async def filled_log(database: Database, orders: int) -> list[tuple[int, Event]]
 
 async def blocking_row(connection: AsyncConnection[TupleRow], event: Event) -> None:
     """Have the projector wait in mid-transaction: insert a slice row that it will insert too."""
+    await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     await connection.execute(
         """INSERT INTO scheduled_slices (created_position, sequence_number, quantity, scheduled_at)
            SELECT notification_id, 1, 1, now() FROM stored_events

@@ -176,7 +176,7 @@ def test_reading_orders_under_a_backlog_looks_up_their_claims_by_key(conninfo: s
 def test_settling_orders_finds_them_by_their_key(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
-    statement = load_sql("pulse.projections", "settle_orders")
+    statement = load_sql("pulse.projections", "apply_outcomes")
     rows = json.dumps([{"order_id": str(uuid4())} for _ in range(50)])
     nodes = plan_of(connection, statement, rows)
     assert indexes(nodes) <= {"order_queue_pkey", "pending_orders_pkey"}

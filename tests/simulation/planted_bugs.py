@@ -1,14 +1,15 @@
 """Plausible bugs to plant; the simulation must find each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from pulse.eventstore import RecordedEvent, appender, select_issued_log
+from pulse.eventstore import EventMapper, RecordedEvent, appender, select_issued_log
 from pulse.eventstore.batch import Key, PendingAppend, Positions
-from pulse.postgres import Connection
-from pulse.projections.position import advance_position, lock_position
+from pulse.postgres import Database
+from pulse.projections.position import advance_position, try_lock_position
 from pulse.projections.projector import Busy, Projected, Projector
+from pulse.projections.queue_writer import QueueWriter
 from pulse.workers.splitting import SplittingWorker
 from tests.simulation.memory import statements
 from tests.simulation.memory.log import MemoryLog
@@ -78,18 +79,33 @@ class PositionBeforeRows(Planted):
     """The projector commits its new position in a separate transaction, before the rows."""
 
     class EarlyProjector(Projector):
-        async def _advance_batch(self, connection: Connection) -> Projected | Busy:
-            async with connection.transaction():
-                locked = await lock_position(connection)
-                if locked is None:
-                    return Busy()
-                position, _ = locked
-                records = await select_issued_log(connection, after=position, limit=1000)
-                if not records:
-                    return Projected(position=position, events=0, foreign=0)
-                await advance_position(connection, records[-1].position)
-            async with connection.transaction():
-                await self._writer.apply(connection, records)
+        def __init__(
+            self,
+            database: Database,
+            mapper: EventMapper,
+            *,
+            on_advance: Callable[[], None],
+            **_: Any,
+        ) -> None:
+            super().__init__(database, mapper)
+            self.database = database
+            self.writer = QueueWriter(mapper)
+            self.on_advance = on_advance
+
+        async def run_once(self) -> Projected | Busy:
+            async with self.database.connection() as connection:
+                async with connection.transaction():
+                    locked = await try_lock_position(connection)
+                    if locked is None:
+                        return Busy()
+                    position, _ = locked
+                    records = await select_issued_log(connection, after=position, limit=1000)
+                    if not records:
+                        return Projected(position=position, events=0, foreign=0)
+                    await advance_position(connection, records[-1].position)
+                async with connection.transaction():
+                    await self.writer.apply(connection, records)
+            self.on_advance()
             return Projected(records[-1].position, len(records), 0)
 
     projector = EarlyProjector
@@ -99,11 +115,11 @@ class PositionNotLocked(Planted):
     """Two projectors can process the same batch concurrently."""
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
-        def lock_position(server: Server, session: Session, _: Any) -> Result:
+        def try_lock_position(server: Server, session: Session, _: Any) -> Result:
             server.begin(session)
             return Result([(server.tables.position, bool(server.tables.parked))])
 
-        return with_replaced(statements.lock_position, lock_position)
+        return with_replaced(statements.try_lock_position, try_lock_position)
 
 
 class FastMonitor(Planted):

@@ -12,10 +12,10 @@ QUIET_SECONDS: Final = 60.0
 CALLS: Final = (
     *("append_events", "append_events", "append_events", "append_events"),
     *("select_streams", "select_streams", "select_streams"),
-    *("claim_orders", "claim_orders", "lock_position", "COMMIT"),
+    *("claim_orders", "claim_orders", "try_lock_position", "COMMIT"),
     *("select_stored", "select_overdue_claims", "select_issued_log", "insert_orders", "connect"),
     *("release_orphans", "release_orphans", "release_claims", "advance_position"),
-    *("settle_orders", "copy_slices"),
+    *("apply_outcomes", "copy_slices"),
 )
 """The calls at which a planned fault can occur; riskier calls are listed more often."""
 

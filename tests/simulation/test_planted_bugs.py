@@ -15,6 +15,8 @@ from tests.simulation.planted_bugs import (
 )
 from tests.simulation.simulate import ScheduleResult, simulate
 
+pytestmark = pytest.mark.simulation
+
 FOUND_WITHIN = [
     (DoubleSplit, 1500, "follows 2"),
     (OutOfOrder, 1000, "is skipped|the view|a reader saw"),

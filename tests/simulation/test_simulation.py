@@ -9,6 +9,8 @@ import pytest
 from tests.simulation.simulate import ScheduleResult, simulate
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.simulation
+
 SCHEDULES = 700
 REQUIRED_EVENTS = (
     "CRASH",

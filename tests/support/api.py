@@ -8,9 +8,9 @@ from typing import Any, Final
 import httpx
 
 from pulse.http.asgi import ASGIApp
-from pulse.http.limits import Limits
+from pulse.http.limits import AdmissionLimits
 from pulse.http.root import Mounts, Root
-from pulse.process.apps import everything
+from pulse.process.apps import all_in_one_app
 from pulse.settings import Settings
 
 BASE_URL: Final = "http://localhost"
@@ -52,13 +52,15 @@ async def _expect(
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app with API, gateway and workers; API paths start with /pulse."""
-    app = everything(settings)
+    app = all_in_one_app(settings)
     async with lifespan_of(app), client_of(app) as client:
         yield client
 
 
 @asynccontextmanager
-async def root_of(app: ASGIApp, limits: Limits | None = None, at: str = "") -> AsyncIterator[Root]:
+async def root_of(
+    app: ASGIApp, limits: AdmissionLimits | None = None, at: str = ""
+) -> AsyncIterator[Root]:
     """A started root application with this app mounted at `at`."""
 
     @asynccontextmanager

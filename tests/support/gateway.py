@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from pulse.domain import order_id_for
-from pulse.process.apps import api_alone, everything, gateway_alone
+from pulse.process.apps import all_in_one_app, api_app, gateway_app
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import client_of, lifespan_of
@@ -54,7 +54,7 @@ async def served(way: str, conninfo: str, signer: Signer) -> AsyncIterator[Serve
         signer.settings, database_url=conninfo, service_tokens=SERVICES
     )
     async with AsyncExitStack() as stack:
-        whole = everything(settings) if way == "in one process" else api_alone(settings)
+        whole = all_in_one_app(settings) if way == "in one process" else api_app(settings)
         await stack.enter_async_context(lifespan_of(whole))
         client = await stack.enter_async_context(client_of(whole))
         client.headers.update(bearer(DESK_TOKEN))
@@ -80,7 +80,7 @@ async def gateway_before(
         gateway_service_token=Secret(GATEWAY_TOKEN),
         api_base_url="http://pulse.test",
     )
-    app = gateway_alone(settings, pulse)
+    app = gateway_app(settings, pulse)
     async with lifespan_of(app), client_of(app) as client:
         yield client
 

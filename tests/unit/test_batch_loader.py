@@ -127,6 +127,7 @@ async def test_a_call_just_after_is_answered_whatever_the_turn(turns: int) -> No
     assert len(await asyncio.gather(*asking)) == 3
 
 
+@pytest.mark.timing
 async def test_queries_that_hang_are_abandoned_and_others_take_their_place() -> None:
     shelf = Shelf()
     loader = BatchLoader(shelf.fetch, max_seconds=0.05)

@@ -7,25 +7,29 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from pulse.application.event_view import EventView
+from pulse.application.event_view import EventView, event_view
 from pulse.domain import (
+    EVENT_TYPES,
     INTERNAL_SCOPE,
     OrderRefused,
     OrderSpec,
     Slice,
     SplitConfig,
+    SplitConfigRequest,
     order_id_for,
 )
-from pulse.eventstore import MOST_SCANNED
-from pulse.http.answers import PlacedOrder
+from pulse.eventstore import MOST_SCANNED, RecordedEvent
 from pulse.http.bodies import read_order
 from pulse.http.errors import answer_for
+from pulse.http.responses import PlacedOrder
 from pulse.projections.lists import ScheduledSlice
 from pulse.projections.order_view import OrderView
 from tests.support import documents
+from tests.support.events import MAPPER, order_created, stored
 from tests.support.processes import ROOT
 
 DOCUMENTS = {"api": documents.API, "gateway": documents.GATEWAY}
+EVENTS = (*(event_type.__name__ for event_type in EVENT_TYPES), "OtherEvent")
 Described = tuple[str, str, dict[str, Any]]
 
 
@@ -106,13 +110,113 @@ def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
         ("SplitConfig", SplitConfig),
         ("Slice", Slice),
         ("ScheduledSlice", ScheduledSlice),
-        ("Event", EventView),
+        *((name, EventView) for name in EVENTS),
     ],
 )
 def test_a_shape_has_the_fields_of_what_is_encoded(name: str, struct: type[msgspec.Struct]) -> None:
     schema = DOCUMENTS["api"]["components"]["schemas"][name]
     assert tuple(schema["properties"]) == struct.__struct_fields__
     assert schema["required"] == list(struct.__struct_fields__)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_every_operation_has_a_summary_and_a_description_that_says_more(
+    document: dict[str, Any],
+) -> None:
+    for method, path, described in operations(document):
+        summary, description = described["summary"], described.get("description", "")
+        assert summary, (method, path)
+        assert len(description) > len(summary), (method, path)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_no_schema_is_named_as_one_of_its_properties(document: dict[str, Any]) -> None:
+    """A generated class would have one variable for both."""
+    for name, schema in document["components"]["schemas"].items():
+        taken = {field.replace("_", "") for field in schema.get("properties", {})}
+        assert name.lower() not in taken, name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_no_property_of_a_request_has_a_default_or_is_required_though_the_code_has_one(
+    document: dict[str, Any],
+) -> None:
+    """openapi-typescript makes a property required that has a `default`."""
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        assert not [field for field in schema.get("properties", {}).values() if "default" in field]
+    requests: dict[str, type[msgspec.Struct]] = {
+        "OrderRequest": OrderSpec,
+        "SplitConfigRequest": SplitConfigRequest,
+    }
+    for name, struct in requests.items():
+        required = [field.name for field in msgspec.structs.fields(struct) if field.required]
+        assert schemas[name]["required"] == required
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_optional_security_is_optional_in_generated_clients(document: dict[str, Any]) -> None:
+    """openapi-python-client takes any requirement of an operation for a mandatory one."""
+    for method, path, described in operations(document):
+        assert {} not in described.get("security", []), (method, path)
+    of_orders = [d.get("security") for _, path, d in operations(document) if "orders" in path]
+    if document is documents.API:
+        assert document["security"] == [{}, {"serviceToken": []}]
+        assert of_orders == [None] * len(of_orders)
+    else:
+        assert document["security"] == []
+        assert of_orders == [[{"token": ["orders:write"]}], [{"token": ["orders:read"]}]]
+
+
+def test_events_are_a_union_tagged_by_their_type() -> None:
+    schemas = DOCUMENTS["api"]["components"]["schemas"]
+    union = schemas["Event"]
+    assert [option["$ref"].rpartition("/")[2] for option in union["oneOf"]] == list(EVENTS)
+    assert union["discriminator"]["propertyName"] == "type"
+    assert (
+        list(union["discriminator"]["mapping"]) == list(EVENTS[:-1]) == schemas["EventType"]["enum"]
+    )
+    for event_type in EVENT_TYPES:
+        # another version needs a schema of its own, with its `class_version`, beside the first
+        assert event_type.class_version == 1
+        event = schemas[event_type.__name__]["properties"]
+        assert event["type"]["const"] == event_type.__name__
+        assert event["data"]["$ref"] == f"#/components/schemas/{event_type.__name__}Data"
+
+
+@pytest.mark.parametrize(
+    ("topic", "state", "expected"),
+    [
+        (None, None, "OrderCreated"),
+        ("elsewhere:Thing", None, "OtherEvent"),
+        ("elsewhere:Thing", b'{"timestamp":"yesterday"}', "OtherEvent"),
+        ("pulse.domain:OrderAmended", None, "OtherEvent"),
+        (None, b"\xff", "OtherEvent"),
+        (None, b"{}", "OtherEvent"),
+    ],
+)
+def test_whatever_an_event_holds_it_has_exactly_one_of_the_schemas(
+    topic: str | None, state: bytes | None, expected: str
+) -> None:
+    created = order_created()
+    (event,) = stored([created])
+    record = RecordedEvent(
+        position=1,
+        originator_id=created.originator_id,
+        originator_version=1,
+        topic=topic or event.topic,
+        state=event.state if state is None else state,
+        recorded_at=created.timestamp,
+    )
+    shown = msgspec.to_builtins(event_view(record, MAPPER))
+    assert [name for name in EVENTS if _has_schema(shown, name)] == [expected]
+    assert _has_schema(shown, "Event")
+
+
+def _has_schema(value: Any, name: str) -> bool:
+    document = DOCUMENTS["api"]
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    return jsonschema_rs.Draft202012Validator(schema).is_valid(value)
 
 
 def test_how_to_read_the_log_to_its_end_is_explained_where_it_is_read() -> None:

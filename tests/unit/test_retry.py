@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from pulse.retry import Retry, RetryPolicy
 
 POLICY = RetryPolicy(first_seconds=0.1, max_seconds=0.5)
@@ -39,6 +41,7 @@ async def test_no_pause_ends_after_the_deadline() -> None:
     assert retry.next_pause() == 1.0
 
 
+@pytest.mark.timing
 async def test_waiting_pauses_and_says_when_to_give_up() -> None:
     started_at = asyncio.get_running_loop().time()
     policy = RetryPolicy(first_seconds=0.01, max_seconds=0.01, deadline_seconds=0.015)

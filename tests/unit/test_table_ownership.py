@@ -61,21 +61,3 @@ def test_workers_have_no_sql() -> None:
     workers = PULSE / "workers"
     assert not list(workers.rglob("*.sql"))
     assert not [s for file in workers.rglob("*.py") for s in statements_of(file)]
-
-
-def test_a_file_that_names_another_owners_table_is_found(tmp_path: Path) -> None:
-    for name, text in {
-        "workers/sql/read.sql": "-- Reads order_queue.\nSELECT FROM order_claims",
-        "workers/migrations/0002.sql": "CREATE TABLE order_claims ()",
-        "http/lists.py": 'Q = "SELECT * FROM order_queue"\nN = "order_queue"\n',
-        "projections/sql/read.sql": "SELECT FROM order_claims JOIN stored_events ON true",
-        "eventstore/sql/read.sql": "SELECT FROM stored_events",
-    }.items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    assert trespasses(tmp_path) == [
-        "http/lists.py names order_queue, which pulse/projections owns",
-        "projections/sql/read.sql names stored_events, which pulse/eventstore owns",
-        "workers/sql/read.sql names order_claims, which pulse/projections owns",
-    ]

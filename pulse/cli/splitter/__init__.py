@@ -1,4 +1,4 @@
-"""`pulse splitter`: the splitting kit at a terminal."""
+"""`pulse splitter`: the splitting kit on the command line."""
 
 from pulse.cli.splitter.compare import compare, rules
 from pulse.cli.splitter.show import show
@@ -7,8 +7,8 @@ from pulse.cli.terminal import group
 
 splitter = group(
     "splitter",
-    "How orders are split: draw a schedule, prove stored ones, try a splitter of your own.",
-    "Exit codes: 0 well, 1 a rule is broken or a schedule differs, 2 wrong usage or settings, 3 "
+    "How orders are split: draw schedules, verify stored ones, test your own splitter.",
+    "Exit codes: 0 success, 1 a rule is broken or a schedule differs, 2 wrong usage or settings, 3 "
     "could not start.",
     (show, verify, compare, rules),
 )

@@ -1,4 +1,4 @@
-"""`pulse splitter compare` and `rules`: what others hold their own splitters against."""
+"""`pulse splitter compare` and `rules`: test another splitter by the rules and laws."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from pulse.application.verification import newest_terms
-from pulse.cli.exits import NOT_WELL, extra_needed, on_postgres
+from pulse.cli.exits import FAILURE, require_extra, run_with_tools
 from pulse.cli.schedule_text import draw
 from pulse.cli.splitter.show import title
 from pulse.cli.terminal import AsJson, counted, echo, errors, output, progress_on
@@ -41,43 +41,43 @@ def compare(
     ],
     *,
     orders: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="How many orders, at most.")
+        int, typer.Option(min=1, max=1_000_000, help="Maximum number of orders.")
     ] = 1000,
     stored: Annotated[
-        bool, typer.Option("--stored", help="The newest stored orders instead of generated ones.")
+        bool, typer.Option("--stored", help="Use the newest stored orders, not generated ones.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try a splitter of your own: what if orders were split by it?
+    """Test a splitter of your own by every rule and law.
 
-    Runs it over orders that are generated (the whole accepted range, the edges
-    favoured; the same ones at every run) or stored, and holds what it makes
-    against every rule of a schedule; then over six more under 2,000 seeds each,
-    to see that it favours no position. The first order that fails is shrunk to a
-    minimal one. Beside it is the splitter that new orders get.
+    Runs it over generated orders (the whole accepted range with many edge cases;
+    the same ones at every run) or stored ones, and checks the slices by every
+    rule of a schedule. Then runs six more orders with 2,000 seeds each, to check
+    that it favours no position. The first order that fails is shrunk to a minimal
+    one. The current splitter is shown beside it.
 
-    The function takes pulse.domain.SplitTerms and returns pulse.domain.Slice, a
-    sequence of them; its module is looked for in the working directory first.
-    Needs the Postgres for --stored alone (PULSE_DATABASE_URL, or PULSE_DATA_DIR).
-    Writes nothing; what the function prints goes to standard error.
+    The function takes a pulse.domain.SplitTerms and returns a sequence of
+    pulse.domain.Slice. Its module is searched in the working directory first.
+    Only --stored needs Postgres (PULSE_DATABASE_URL or PULSE_DATA_DIR). Writes
+    nothing; what the function prints goes to standard error.
 
-    Exit codes: 0 every rule and law holds. 1 some is broken. 2 wrong usage or
-    settings, or no such function, or the extra pulse[testing] is missing.
+    Exit codes: 0 every rule and law holds. 1 some rule or law is broken. 2 wrong
+    usage or settings, no such function, or the extra pulse[testing] is missing.
     3 Postgres cannot be reached.
 
-    Example, the splitter that most people write first:
+    Example, with a naive splitter:
       pulse splitter compare pulse.testing:last_takes_the_rest
     """
-    with extra_needed():
+    with require_extra():
         from pulse.testing import comparing  # noqa: PLC0415 - needs an extra
     function = _function(candidate)
 
     async def read(tools: Tools) -> Sequence[SplitTerms]:
         return await newest_terms(tools.store, tools.orders, orders)
 
-    terms = on_postgres(read) if stored else comparing.generated_orders(orders)
+    terms = run_with_tools(read) if stored else comparing.generated_orders(orders)
     if not terms:
-        raise PulseError("there are no stored orders to try it on: leave out --stored")
+        raise PulseError("there are no stored orders to test it with: omit --stored")
     with progress_on(errors(), "order") as on_progress, redirect_stdout(_EscapedErrors()):
         found = comparing.compare(function, terms, on_progress)
         smallest = None if found.first is None else comparing.shrink(function, found.first)
@@ -88,23 +88,22 @@ def compare(
         for line in _render(candidate, found, smallest, current):
             output().print(line)
     if not found.holds:
-        raise typer.Exit(NOT_WELL)
+        raise typer.Exit(FAILURE)
 
 
 def rules() -> None:
-    """List the rules of every schedule.
+    """List the rules of every schedule, and the laws of a splitter.
 
-    They are the functions of `pulse.domain.SCHEDULE_RULES`, which the workers
-    check before they append a schedule, and `pulse splitter verify` afterwards.
-    Then the laws that hold over many seeds. Needs no database, and the extra
-    pulse[testing].
+    The rules are the functions of `pulse.domain.SCHEDULE_RULES`: workers check
+    them before they append a schedule, `pulse splitter verify` afterwards. The
+    laws hold over many seeds. Needs no database, but the extra pulse[testing].
 
     Exit codes: 0 listed, 2 wrong usage, or the extra is missing.
 
     Example:
       pulse splitter rules
     """
-    with extra_needed():
+    with require_extra():
         from pulse.testing import SPLITTER_LAWS  # noqa: PLC0415 - needs an extra
     console = output()
     width = max(len(rule.__name__) for rule in (*SCHEDULE_RULES, *SPLITTER_LAWS))
@@ -115,7 +114,7 @@ def rules() -> None:
 
 
 class _EscapedErrors(TextIOBase):
-    """Standard error for a candidate that prints: control characters but line breaks escaped."""
+    """Standard error for a candidate that prints, with control characters escaped."""
 
     def write(self, text: str) -> int:
         sys.stderr.write(printable_lines(text))
@@ -126,10 +125,10 @@ class _EscapedErrors(TextIOBase):
 
 
 def _function(name: str) -> Splitter:
-    """The function at MODULE:FUNCTION, looked for in the working directory first."""
+    """Import MODULE:FUNCTION, searched in the working directory first."""
     module_name, colon, function_name = name.partition(":")
     if not (module_name and colon and function_name):
-        raise _wrong(f"{name!r} has another form than MODULE:FUNCTION, as in my_splits:split")
+        raise _wrong(f"{name!r} is not of the form MODULE:FUNCTION, as in my_splits:split")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -153,7 +152,7 @@ def _wrong(message: str) -> typer.BadParameter:
 def _render(
     name: str, found: "Comparison", smallest: "Failure | None", current: "Comparison"
 ) -> Iterator[Text]:
-    """A table of rules and laws, the candidate beside the current splitter; then what failed."""
+    """A table of rules and laws with the candidate beside the current splitter; then failures."""
     orders, version = counted(found.orders, "order"), f"version {CURRENT_SPLITTER_VERSION}"
     width = max(map(len, [*found.broken, *found.laws]))
 

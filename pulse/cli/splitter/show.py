@@ -1,4 +1,4 @@
-"""`pulse splitter show`: a schedule as a picture, in the terminal or as an image."""
+"""`pulse splitter show`: draws a schedule in the terminal or as an SVG file."""
 
 import re
 import secrets
@@ -10,10 +10,9 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from pulse.cli.exits import extra_needed
+from pulse.cli.exits import require_extra
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import counted, echo, output
-from pulse.cli.terminal import duration as duration_text
+from pulse.cli.terminal import counted, echo, format_duration, output
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     MAX_DURATION_MINUTES,
@@ -27,7 +26,7 @@ from pulse.domain import (
 from pulse.errors import PulseError
 
 _STARTS_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
-_MOST_SEED: Final = 2**64 - 1
+_MAX_SEED: Final = 2**64 - 1
 _HEX: Final = re.compile(r"[0-9a-f]{16}")
 
 
@@ -43,7 +42,7 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     *,
     seed: Annotated[
         str | None,
-        typer.Option(help="16 hex digits as an event has it, or a number; drawn if left out."),
+        typer.Option(help="16 hex digits as in an event, or a number; default random."),
     ] = None,
     even: Annotated[bool, typer.Option("--even", help="Without randomisation.")] = False,
     svg: Annotated[
@@ -55,10 +54,10 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
 ) -> None:
     """Draw the schedule that an order would get.
 
-    Shares over time, a bar a slice; --svg writes a picture with the even split
-    beside it. The same terms and the same seed give the same schedule on any
-    machine; without --seed one is drawn and named, so that it can be shown again.
-    Needs no database.
+    Draws shares over time, a bar per slice; --svg writes a picture that also has
+    the even split. The same terms and the same seed give the same schedule on any
+    machine; without --seed a random one is used and printed, so that the schedule
+    can be drawn again. Needs no database.
 
     Exit codes: 0 drawn, 1 the file cannot be written, 2 wrong usage, or for --svg
     the extra pulse[charts] is missing.
@@ -68,7 +67,9 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
       pulse splitter show --total 1000 --splits 20 --duration 60 --svg plan.svg
     """
     if total < splits:
-        raise typer.BadParameter(f"at least one share a slice: {splits}", param_hint="--total")
+        raise typer.BadParameter(
+            f"must be at least one share per slice: {splits}", param_hint="--total"
+        )
     terms = SplitTerms(
         total_quantity=total,
         num_splits=splits,
@@ -89,7 +90,7 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
         console = output()
         least, more = divmod(total, splits)
         shares = f"{least:,}" if not more else f"{least:,} or {least + 1:,}"
-        interval = duration_text(duration * 60 / (splits - 1))
+        interval = format_duration(duration * 60 / (splits - 1))
         console.print(title(terms), style="bold")
         console.print(f"the even split: {shares} shares every {interval}")
         for line in draw(slices, terms):
@@ -99,17 +100,17 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
 
 
 def _seed_of(text: str) -> int:
-    """A seed as an event has it, in 16 hex digits, or any other whole number in decimal."""
+    """Parse a seed: 16 hex digits as in an event, or a decimal number."""
     if _HEX.fullmatch(text):
         return int(text, 16)
-    if not text.isdecimal() or int(text) > _MOST_SEED:
-        expected = f"expected 16 hex digits, or a whole number from 0 to {_MOST_SEED}"
+    if not text.isdecimal() or int(text) > _MAX_SEED:
+        expected = f"expected 16 hex digits, or a whole number from 0 to {_MAX_SEED}"
         raise typer.BadParameter(expected, param_hint="--seed")
     return int(text)
 
 
 def title(terms: SplitTerms) -> str:
-    """The order in one line, with all that it takes to show it again."""
+    """One line with everything needed to draw the schedule again."""
     how = f"seed {terms.seed:016x}" if terms.randomize else "evenly"
     return (
         f"{counted(terms.total_quantity, 'share')} in {terms.num_splits} slices over "
@@ -118,8 +119,8 @@ def title(terms: SplitTerms) -> str:
 
 
 def _write_svg(path: Path, terms: SplitTerms, slices: Sequence[Slice]) -> None:
-    """Write the picture, the allowed bounds beside it. The same schedule gives the same bytes."""
-    with extra_needed():
+    """Write the picture with the allowed bounds. The same schedule gives the same bytes."""
+    with require_extra():
         import matplotlib as mpl  # noqa: PLC0415 - an extra
         from matplotlib.figure import Figure  # noqa: PLC0415 - same
     figure = Figure(figsize=(9, 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""`pulse splitter verify`: every stored schedule derived again and compared."""
+"""`pulse splitter verify`: derives every stored schedule again and compares it."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -17,23 +17,23 @@ from pulse.application.verification import (
     verify_log,
     verify_order,
 )
-from pulse.cli.exits import NOT_WELL, on_postgres
+from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
 from pulse.printable import printable
 from pulse.process.startup import tune_gc
 from pulse.process.tools import Tools
 
 _SENTENCES: Final = {
-    "DIFFERS": "differs from what its creation derives",
+    "DIFFERS": "differs from the schedule derived from its creation",
     "BREAKS_RULE": "breaks a rule",
     "UNREADABLE": "cannot be derived",
-    "NEWER_CODE": "asks for newer code than this, so nothing is proved",
+    "NEWER_CODE": "needs newer code than this, so it was not verified",
 }
 _COUNTED: Final = {
     "DIFFERS": "differ",
     "BREAKS_RULE": "break a rule",
     "UNREADABLE": "cannot be derived",
-    "NEWER_CODE": "ask for newer code",
+    "NEWER_CODE": "need newer code",
 }
 _OBSTACLES: Final = {
     "PARKED": "parked",
@@ -42,10 +42,10 @@ _OBSTACLES: Final = {
 }
 
 
-class Proof(msgspec.Struct):
-    """What has been looked through so far; `faults` counts schedules by what is wrong with them.
+class VerificationTotals(msgspec.Struct):
+    """What has been verified so far; `faults` counts schedules by fault.
 
-    `unverified` are the orders that nothing is proved about.
+    `unverified` has the orders that could not be verified.
     """
 
     schedules: int = 0
@@ -58,70 +58,70 @@ class Proof(msgspec.Struct):
 
 def verify(
     order_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="These orders alone.")
+        list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="Only these orders.")
     ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Derive every stored schedule again and compare it, byte for byte.
 
-    A schedule is a function of its order's creation: the recorded seed and the
-    recorded splitter version. This reads the log, derives each schedule again in
-    this process and names, for every order that differs, the first slice that
-    does and the rules that it breaks (with ORDER_ID, every breach). It cannot see
-    what was taken out of the log, or a history that was replaced as a whole.
-    Orders that it cannot verify are named and counted: parked ones, and those
-    without a schedule whose events cannot be read, or are of newer code.
-    Shows its way in positions of the log on standard error.
+    A schedule is a function of its order's creation with the recorded seed and
+    splitter version. This command reads the log, derives each schedule again and
+    lists, for every order that differs, the first different slice and the broken
+    rules (with ORDER_ID, every breach). It cannot detect events that were deleted
+    from the log, or a history that was replaced as a whole. Orders that it cannot
+    verify are listed and counted: parked ones, and those without a schedule that
+    have unreadable events or events of newer code. Shows progress in positions of
+    the log on standard error.
 
-    Needs the Postgres: PULSE_DATABASE_URL, or the embedded one of PULSE_DATA_DIR,
-    which is started if it does not run. Changes nothing; orders may come and go.
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Changes nothing. Orders may be placed
+    meanwhile.
 
-    Exit codes: 0 every schedule is byte for byte what it must be. 1 some is not,
-    or could not be derived, or some order was not verified, or no order has the
-    id. 2 wrong usage or settings.
-    3 Postgres cannot be reached or its schema is not current. 130 stopped by
-    Ctrl-C.
+    Exit codes: 0 every schedule is identical, byte for byte. 1 some schedule is
+    not, or could not be derived, or some order was not verified, or no order has
+    the id. 2 wrong usage or settings. 3 Postgres cannot be reached or its schema
+    is not current. 130 stopped by Ctrl-C.
 
     Example:
       pulse splitter verify
       pulse splitter verify 9ff54a4d-a8eb-5a4c-a146-a92918cb5546
     """
-    proof = Proof()
-    tell = proof.findings.append if as_json else partial(_tell, in_full=bool(order_ids))
+    totals = VerificationTotals()
+    tell = totals.findings.append if as_json else partial(_print_finding, in_full=bool(order_ids))
 
     async def prove(tools: Tools) -> None:
         tune_gc()
         asked = [order_id_of(text) for text in order_ids or ()]
         for parked in await tools.parked.all():
             if not asked or parked.order_id in asked:
-                proof.unverified[parked.order_id] = Unverified.parked(parked)
+                totals.unverified[parked.order_id] = Unverified.parked(parked)
         async for verified in _orders(tools, asked) if asked else verify_log(tools.store):
-            proof.schedules += verified.schedules
-            proof.slices += verified.slices
-            proof.position = verified.position
-            proof.faults.update(finding.fault for finding in verified.findings)
+            totals.schedules += verified.schedules
+            totals.slices += verified.slices
+            totals.position = verified.position
+            totals.faults.update(finding.fault for finding in verified.findings)
             for finding in verified.findings:
                 tell(finding)
             for order in verified.unverified:
-                proof.unverified.setdefault(order.order_id, order)
+                totals.unverified.setdefault(order.order_id, order)
             on_progress(verified.position, verified.end)
 
     with progress_on(errors(), "position") as on_progress:
-        on_postgres(prove)
+        run_with_tools(prove)
     if as_json:
-        unverified = list(proof.unverified.values())
-        echo(msgspec.json.encode(msgspec.structs.asdict(proof) | {"unverified": unverified}))
+        unverified = list(totals.unverified.values())
+        echo(msgspec.json.encode(msgspec.structs.asdict(totals) | {"unverified": unverified}))
     else:
-        for order in proof.unverified.values():
+        for order in totals.unverified.values():
             line = Text(f"order {order.order_id} at position {order.position:,} ")
             line.append("was not verified", "bold red")
             output().print(
                 line.append(f": {_OBSTACLES[order.obstacle]}: {printable(order.detail)}")
             )
-        output().print(_summed_up(proof))
-    if proof.faults or proof.unverified:
-        raise typer.Exit(NOT_WELL)
+        output().print(_summary(totals))
+    if totals.faults or totals.unverified:
+        raise typer.Exit(FAILURE)
 
 
 async def _orders(tools: Tools, order_ids: Sequence[UUID]) -> AsyncIterator[Verified]:
@@ -129,8 +129,8 @@ async def _orders(tools: Tools, order_ids: Sequence[UUID]) -> AsyncIterator[Veri
         yield await verify_order(tools.store, order_id)
 
 
-def _tell(finding: ScheduleFinding, *, in_full: bool) -> None:
-    """A line an order; `in_full` adds each breach of a rule on a line of its own."""
+def _print_finding(finding: ScheduleFinding, *, in_full: bool) -> None:
+    """Print one line per order; `in_full` adds a line for each breach of a rule."""
     console = output()
     line = Text(f"order {finding.order_id} at position {finding.position:,} ")
     line.append(_SENTENCES[finding.fault], "bold red").append(f": {printable(finding.detail)}")
@@ -142,26 +142,26 @@ def _tell(finding: ScheduleFinding, *, in_full: bool) -> None:
         console.print(f"  {breach.rule}: {printable(breach.breach)}")
 
 
-def _summed_up(proof: Proof) -> Text:
-    if not proof.schedules and proof.unverified:
-        return Text(f"no schedule is stored here; {_unverified_counted(proof)}", "bold red")
-    if not proof.schedules:
-        return Text("no schedule is stored here: nothing was proved", "yellow")
-    schedules, slices = counted(proof.schedules, "schedule"), counted(proof.slices, "slice")
-    if not proof.faults and not proof.unverified:
-        told = Text(f"{schedules} of {slices} derived again: ")
-        return told.append("every one is identical, byte for byte", "green")
-    identical = proof.schedules - proof.faults.total()
-    faults = ", ".join(f"{count:,} {_COUNTED[fault]}" for fault, count in proof.faults.items())
+def _summary(totals: VerificationTotals) -> Text:
+    if not totals.schedules and totals.unverified:
+        return Text(f"no schedule is stored here; {_unverified_counted(totals)}", "bold red")
+    if not totals.schedules:
+        return Text("no schedule is stored here: nothing was verified", "yellow")
+    schedules, slices = counted(totals.schedules, "schedule"), counted(totals.slices, "slice")
+    if not totals.faults and not totals.unverified:
+        line = Text(f"{schedules} of {slices} derived again: ")
+        return line.append("every one is identical, byte for byte", "green")
+    identical = totals.schedules - totals.faults.total()
+    faults = ", ".join(f"{count:,} {_COUNTED[fault]}" for fault, count in totals.faults.items())
     rest = [faults] if faults else []
-    rest += [_unverified_counted(proof)] if proof.unverified else []
+    rest += [_unverified_counted(totals)] if totals.unverified else []
     outcome = f"of {schedules} {identical:,} are identical, byte for byte; {'; '.join(rest)}"
     return Text(outcome, "bold red")
 
 
-def _unverified_counted(proof: Proof) -> str:
+def _unverified_counted(totals: VerificationTotals) -> str:
     """`3 orders were not verified (2 parked, 1 of newer code)`."""
-    by_obstacle = Counter(order.obstacle for order in proof.unverified.values())
+    by_obstacle = Counter(order.obstacle for order in totals.unverified.values())
     why = ", ".join(f"{count:,} {_OBSTACLES[what]}" for what, count in by_obstacle.items())
-    were = "was" if len(proof.unverified) == 1 else "were"
-    return f"{counted(len(proof.unverified), 'order')} {were} not verified ({why})"
+    were = "was" if len(totals.unverified) == 1 else "were"
+    return f"{counted(len(totals.unverified), 'order')} {were} not verified ({why})"

@@ -1,6 +1,6 @@
--- The log: the layout of the eventsourcing library (9.5), index names included, so that its own
--- recorder reads and continues it; recorded_at is the database's witness beside the events' own
--- timestamps. Statistics stay fresh; vacuum has little to do where nothing is updated or deleted.
+-- The log. It has the layout of the eventsourcing library (9.5), index names included, so that the
+-- library's recorder can read and continue it. recorded_at is the database's time, next to the
+-- timestamps in the events. Autovacuum analyzes it often; nothing is updated or deleted.
 CREATE TABLE stored_events (
     originator_id uuid NOT NULL,
     originator_version bigint NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE stored_events (
 
 CREATE UNIQUE INDEX stored_events_notification_id_idx ON stored_events (notification_id ASC);
 
--- History is only ever added to. The owner is held to it as well.
+-- The log is append-only, for the table's owner too.
 CREATE FUNCTION stored_events_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'stored_events is append-only: % refused', TG_OP

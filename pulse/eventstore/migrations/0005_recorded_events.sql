@@ -1,6 +1,6 @@
--- The log as other packages read it: the recorded times lie within what every client can hold. The
--- planner puts the function's body in its place, so it costs no more than the table, and it is run with
--- the rights of the caller, who needs no other grant than the one on the table.
+-- The log as other packages read it, with recorded times in the range that every client supports. The
+-- planner inlines the function, so it costs no more than the table. It runs with the caller's
+-- privileges, and needs no grant but the one on the table.
 CREATE OR REPLACE FUNCTION recorded_events()
 RETURNS TABLE (notification_id bigint, originator_id uuid, originator_version bigint, topic text,
                state bytea, recorded_at timestamptz)
@@ -11,7 +11,8 @@ BEGIN ATOMIC
       FROM stored_events s;
 END;
 
--- The last id that the log's sequence has issued: 0 before the first, null without the right to ask.
+-- The last id that the log's sequence has issued: 0 before the first id, null without the privilege to
+-- read the sequence.
 CREATE OR REPLACE FUNCTION last_issued_id() RETURNS bigint LANGUAGE sql
 BEGIN ATOMIC
     SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')

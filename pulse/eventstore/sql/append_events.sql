@@ -1,6 +1,7 @@
--- Append independent events. An event whose (originator_id, originator_version) is taken is skipped and
--- not returned; a taken id is an error. One statement locks and inserts, so the lock is taken only after
--- the whole batch has arrived, and is held for one flush. The lock makes ids follow the commit order.
+-- Append independent events. An event whose (originator_id, originator_version) is taken is skipped
+-- and not returned; a taken id is an error. One statement locks and inserts, so the lock is taken
+-- only after the whole batch has arrived, and is held for one flush. The lock makes ids follow the
+-- commit order.
 INSERT INTO stored_events (originator_id, originator_version, topic, state)
 SELECT e.originator_id, e.originator_version, e.topic, e.state
   FROM unnest(%b::uuid[], %b::bigint[], %b::text[], %b::bytea[]) WITH ORDINALITY

@@ -1,5 +1,5 @@
--- Those of some streams that have an event of a lower version than the given one. LATERAL with LIMIT has
--- each stream looked up in the index of its key.
+-- The streams that have an event with a lower version than the one given for the stream. LATERAL with
+-- LIMIT makes the planner look up each stream by its key.
 SELECT stream.originator_id
   FROM ROWS FROM (pg_catalog.unnest(%b::uuid[]), pg_catalog.unnest(%b::integer[]))
        AS stream (originator_id, version)

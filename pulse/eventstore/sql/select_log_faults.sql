@@ -1,5 +1,5 @@
--- Why the lock, the sequence and the insert of an append would not be on one server in one commit phase,
--- or why ids would not be in commit order. One sentence per fault; no row if there is none.
+-- Why the lock, the sequence and the insert of an append would not be on one server in one commit
+-- phase, or why ids would not be in commit order. One sentence per fault; no row if there is none.
 WITH log AS (
     SELECT c.oid, c.relkind, c.relpersistence, a.attnum
       FROM pg_class c

@@ -1,6 +1,6 @@
--- The events of one topic among the next `most_scanned` events of the log, and the last position scanned
--- (null if there are none). One snapshot: an event that is appended meanwhile is neither returned nor
--- counted as scanned.
+-- The events of one topic among the next `most_scanned` events of the log, and the last position
+-- scanned (null if there are none). One snapshot: an event that is appended meanwhile is neither
+-- returned nor counted as scanned.
 SELECT scanned.last_position, e.*
   FROM (SELECT max(notification_id) AS last_position
           FROM (SELECT notification_id

@@ -1,5 +1,6 @@
--- The events of some streams up to a position that are outside a window, in no order. OFFSET 0 makes the
--- planner look up each stream by its key; for a few thousand streams it would read the whole log.
+-- The events of some streams up to a position that are outside a window, in no order. OFFSET 0
+-- makes the planner look up each stream by its key; for a few thousand streams it would read the
+-- whole log.
 SELECT e.*
   FROM pg_catalog.unnest(%(originator_ids)b::uuid[]) AS stream (originator_id)
  CROSS JOIN LATERAL (

@@ -19,7 +19,7 @@ from pulse.http.parameters import DEPENDENCIES, read_parameters
 
 
 def create_api(orders: InProcessOrders, readiness: Readiness) -> ASGIApp:
-    """The API over these use cases. It needs its auth middleware: without, orders are refused."""
+    """The API over these use cases. Calls about orders fail without the auth middleware."""
     hot_paths = HotPaths("/internal/orders", orders)
     handlers = [
         *health_routes(readiness),
@@ -40,10 +40,10 @@ def create_api(orders: InProcessOrders, readiness: Readiness) -> ASGIApp:
         openapi_config=None,
         logging_config=None,
     )
-    return hot_paths.before(cast("ASGIApp", framework))
+    return hot_paths.wrap(cast("ASGIApp", framework))
 
 
 @route("/internal/orders", http_method=HttpMethod.OPTIONS, status_code=204)
 async def _options_of_orders() -> Response[None]:
-    """Litestar would name the methods of one of the two handlers of this path."""
+    """Litestar would list the methods of only one of the two handlers of this path."""
     return Response(None, headers={"allow": "GET, HEAD, OPTIONS, POST"})

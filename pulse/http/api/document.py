@@ -19,7 +19,7 @@ from pulse.http.api.lists import (
 from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
 from pulse.http.errors import Forbidden, NotReady
-from pulse.http.openapi.document import Described, document, ref
+from pulse.http.openapi.document import Described, document
 from pulse.http.openapi.faults import (
     A_CRASH,
     FAULTS_OF_ALL,
@@ -29,6 +29,7 @@ from pulse.http.openapi.faults import (
     Fault,
     fault_of,
 )
+from pulse.http.openapi.schemas import ref
 from pulse.http.parameters import parse_query
 
 _DESCRIPTION: Final = """
@@ -40,9 +41,9 @@ answered only to requests made on the same machine, directly and through no prox
 """
 _TAGS: Final = {
     "orders": "Placing orders and reading them.",
-    "lists": "Across orders, page by page.",
-    "events": "What happened.",
-    "health": "How the process is.",
+    "lists": "Lists across orders, in pages.",
+    "events": "The events of an order, and the whole log.",
+    "health": "Liveness, readiness, and a call to test a token.",
 }
 _AUTH: Final = (
     fault_of("no service token", lambda: bearer_token([])),
@@ -57,7 +58,7 @@ _BATCH: Final[dict[str, Any]] = {
     "type": "array",
     "minItems": 1,
     "maxItems": MAX_BATCH_ORDERS,
-    "items": {"anyOf": [ref(OrderSpec), {"description": "anything else is refused in its place"}]},
+    "items": ref(OrderSpec),
 }
 
 
@@ -70,14 +71,13 @@ def document_of_api(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
         described=_DESCRIBED,
         tags=_TAGS,
         security_schemes={"serviceToken": {"type": "http", "scheme": "bearer"}},
+        security=({}, {"serviceToken": []}),
     )
 
 
 def _internal(*faults: Fault, **more: Any) -> Described:  # noqa: ANN401 - fields of Described
     """A call below `/internal`."""
-    return Described(
-        faults=(*faults, *_AUTH, *FAULTS_OF_ALL), security=({}, {"serviceToken": []}), **more
-    )
+    return Described(faults=(*faults, *_AUTH, *FAULTS_OF_ALL), **more)
 
 
 def _of_orders(query: bytes) -> object:
@@ -116,6 +116,6 @@ _DESCRIBED: Final = {
         fault_of("no such type", lambda: parse_query(b"type=OrderFilled", EventParameters)),
     ),
     "say_hello": _internal(),
-    "read_health": Described(faults=(A_CRASH,)),
-    "read_readiness": Described(faults=(Fault("not ready", _NOT_READY), A_CRASH)),
+    "read_health": Described(faults=(A_CRASH,), security=()),
+    "read_readiness": Described(faults=(Fault("not ready", _NOT_READY), A_CRASH), security=()),
 }

@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from pulse.application.notices import Notice
 from pulse.application.readiness import Readiness
-from pulse.http.answers import Health, Hello
 from pulse.http.errors import NotReady
+from pulse.http.responses import Health, Hello
 
 HELLO: Final = "Hello from Pulse"
 Count = Annotated[int, Meta(ge=0)]
@@ -27,15 +27,18 @@ class ProcessReady(msgspec.Struct, frozen=True, kw_only=True):
             "process has any"
         ),
     ]
-    parked_orders: Annotated[Count, Meta(description="set aside for a person")] | None
-    orders_for_newer_code: Annotated[Count, Meta(description="waiting for a newer process")] | None
+    parked_orders: Annotated[Count, Meta(description="orders that need a person")] | None
+    orders_for_newer_code: (
+        Annotated[Count, Meta(description="orders that wait for a newer process")] | None
+    )
     notices: Annotated[
-        tuple[Notice, ...], Meta(description="what a person should see though this process works")
+        tuple[Notice, ...],
+        Meta(description="what a person should know although this process is ready"),
     ]
 
 
 def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
-    """The routes that tell how the process is."""
+    """The routes for health, readiness and hello."""
 
     @get(
         "/health",
@@ -44,7 +47,10 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
         response_description="It is.",
     )
     async def read_health() -> Health:
-        """Asks nothing of the database."""
+        """A liveness probe: 200 as long as the process serves requests.
+
+        It does not query the database, needs no token and is exempt from every limit.
+        """
         return Health("ok")
 
     @get(
@@ -54,7 +60,12 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
         response_description="It can.",
     )
     async def read_readiness() -> ProcessReady:
-        """Looks at the database, the schema, the append path, the projection and the clock."""
+        """A readiness probe: checks database, schema, append path, projection and clock.
+
+        A process with workers checks them too. If a check fails, the response is 503, and
+        `details.checks` has the reason of each. `notices` name what an operator should know though
+        this process works, such as orders that no worker processes. It needs no token.
+        """
         ready = await readiness.check()
         if any(ready.checks.values()):
             raise NotReady(ready)
@@ -73,7 +84,11 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
         response_description="A greeting.",
     )
     async def say_hello() -> Hello:
-        """Shows that the caller is let in."""
+        """Authenticated like every call below `/internal`: use it to test a token.
+
+        401 means a missing or wrong token; 403 means that no tokens are set and the request does
+        not come directly from the same machine.
+        """
         return Hello(HELLO)
 
     return [read_health, read_readiness, say_hello]

@@ -1,6 +1,6 @@
 """Lists across orders: orders, slices, and the log, page by page.
 
-A cursor says where the next page begins and for which filters; callers do not look into it.
+A cursor encodes where the next page starts and its filters. It is opaque to callers.
 """
 
 import base64
@@ -19,7 +19,7 @@ from pulse.application.orders import EventQuery
 from pulse.domain.order_request import Instrument
 from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
 from pulse.http.errors import BadRequest
-from pulse.http.parameters import refused
+from pulse.http.parameters import parameter_error
 from pulse.projections.lists import (
     MAX_ORDERS_A_PAGE,
     MAX_SLICES_A_PAGE,
@@ -32,10 +32,10 @@ from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 MAX_EVENTS_A_PAGE: Final = 1000
 _LAST_POSITION: Final = 2**63 - 1
-_OF_PAGE: Final = "the next_cursor of an earlier page, with the filters of that page"
+_CURSOR_EXPECTED: Final = "the next_cursor of an earlier page, with the filters of that page"
 
 Position = Annotated[int, Meta(ge=1, le=_LAST_POSITION)]
-CursorText = Annotated[str, Meta(description=_OF_PAGE)]
+CursorText = Annotated[str, Meta(description=_CURSOR_EXPECTED)]
 NextCursor = Annotated[str, Meta(description="the cursor of the next page; null if there is none")]
 ZonedTime = Annotated[
     datetime,
@@ -44,7 +44,7 @@ ZonedTime = Annotated[
 
 
 class OrderParameters(msgspec.Struct, frozen=True):
-    """What a list of orders takes."""
+    """The query parameters of a list of orders."""
 
     order_queue_status: OrderQueueStatus | None = None
     instrument: Instrument | None = None
@@ -53,7 +53,7 @@ class OrderParameters(msgspec.Struct, frozen=True):
 
 
 class SliceParameters(msgspec.Struct, frozen=True):
-    """What a list of slices takes."""
+    """The query parameters of a list of slices."""
 
     scheduled_from: ZonedTime | None = None
     scheduled_before: ZonedTime | None = None
@@ -62,7 +62,7 @@ class SliceParameters(msgspec.Struct, frozen=True):
 
 
 class EventParameters(msgspec.Struct, frozen=True):
-    """What a page of the log takes."""
+    """The query parameters of a page of the log."""
 
     after: Annotated[int, Meta(ge=0, description="exclusive; 0 is the start of the log")] = 0
     limit: Annotated[int, Meta(ge=1, le=MAX_EVENTS_A_PAGE)] = 100
@@ -101,7 +101,7 @@ class EventPage(msgspec.Struct, frozen=True):
 
 
 class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
-    """Where the next page of orders begins; the filters come first."""
+    """Where the next page of orders starts; the first fields are the filters."""
 
     order_queue_status: str | None
     instrument: str | None
@@ -109,7 +109,7 @@ class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
 
 
 class SliceCursor(msgspec.Struct, frozen=True, array_like=True, tag="slices"):
-    """Where the next page of slices begins; the filters come first."""
+    """Where the next page of slices starts; the first fields are the filters."""
 
     scheduled_from: ZonedTime | None
     scheduled_before: ZonedTime | None
@@ -129,53 +129,57 @@ def decode_cursor(text: str, kind: type[Cursor], *filters: object) -> Cursor:
     """The cursor of a page with these filters.
 
     Raises:
-        BadRequest: the text is not what `encode_cursor` makes, or is of other filters.
+        BadRequest: the text is not a cursor of this list, or belongs to other filters.
     """
     try:
         state = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         cursor = msgspec.json.decode(state, type=kind)
-    except (ValueError, RecursionError):  # msgspec's errors and base64's are ValueErrors
+    except (ValueError, RecursionError):  # ValueError covers msgspec and base64
         cursor = None
     if cursor is None or encode_cursor(cursor) != text:
-        raise refused("cursor", "is none of this list", _OF_PAGE)
+        raise parameter_error("cursor", "is not a cursor of this list", _CURSOR_EXPECTED)
     if msgspec.structs.astuple(cursor)[: len(filters)] != filters:
-        raise refused("cursor", "belongs to other filters", _OF_PAGE)
+        raise parameter_error("cursor", "belongs to other filters", _CURSOR_EXPECTED)
     return cursor
 
 
-def order_query(asked: OrderParameters) -> OrderQuery:
-    """The page of orders that is asked for.
+def order_query(parameters: OrderParameters) -> OrderQuery:
+    """The requested page of orders.
 
     Raises:
-        BadRequest: the cursor is not of this list.
+        BadRequest: the cursor does not belong to this list.
     """
-    status, instrument = asked.order_queue_status, asked.instrument
+    status, instrument = parameters.order_queue_status, parameters.instrument
     before = None
-    if asked.cursor is not None:
-        before = decode_cursor(asked.cursor, OrderCursor, status, instrument).before
+    if parameters.cursor is not None:
+        before = decode_cursor(parameters.cursor, OrderCursor, status, instrument).before
     return OrderQuery(
-        order_queue_status=status, instrument=instrument, limit=asked.limit, before=before
+        order_queue_status=status, instrument=instrument, limit=parameters.limit, before=before
     )
 
 
-def slice_query(asked: SliceParameters) -> SliceQuery:
-    """The page of slices that is asked for.
+def slice_query(parameters: SliceParameters) -> SliceQuery:
+    """The requested page of slices.
 
     Raises:
-        BadRequest: the times are in the wrong order, or the cursor is not of this list.
+        BadRequest: the times are in the wrong order, or the cursor does not belong to this list.
     """
-    begin, end = asked.scheduled_from, asked.scheduled_before
+    begin, end = parameters.scheduled_from, parameters.scheduled_before
     if begin is not None and end is not None and end < begin:
-        raise refused("scheduled_before", "is too early", "a time not before scheduled_from")
+        raise parameter_error(
+            "scheduled_before", "is too early", "a time not before scheduled_from"
+        )
     after = None
-    if asked.cursor is not None:
-        cursor = decode_cursor(asked.cursor, SliceCursor, begin, end)
+    if parameters.cursor is not None:
+        cursor = decode_cursor(parameters.cursor, SliceCursor, begin, end)
         after = SlicePlace(cursor.scheduled_at, cursor.created_position)
-    return SliceQuery(scheduled_from=begin, scheduled_before=end, limit=asked.limit, after=after)
+    return SliceQuery(
+        scheduled_from=begin, scheduled_before=end, limit=parameters.limit, after=after
+    )
 
 
 def beyond_log(error: PositionBeyondLog) -> BadRequest:
-    """The refusal of a position that the log has not reached."""
+    """The error for a position beyond the end of the log."""
     return BadRequest(
         str(error),
         code="POSITION_BEYOND_LOG",
@@ -187,7 +191,7 @@ def beyond_log(error: PositionBeyondLog) -> BadRequest:
 
 
 def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
-    """The routes of the lists, over these queries."""
+    """The routes of the lists over these queries."""
 
     @get(
         "/internal/orders",
@@ -196,7 +200,14 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
         response_description="A page.",
     )
     async def list_orders(parameters: NamedDependency[OrderParameters]) -> OrderPage:
-        """By position of creation. Consecutive pages neither skip nor repeat an order."""
+        """Orders by position of creation, read from the projection, which follows the log.
+
+        `as_of_position` is the position of the log that the page reflects. Send `next_cursor` as
+        `cursor`, with the same filters, for the next page; null marks the last one. Consecutive
+        pages neither skip nor repeat an order. `order_queue_status` filters by the status at the
+        time of each page, so an order that changes its status between two pages may be on neither.
+        A cursor that is malformed or belongs to other filters is 400.
+        """
         page = await queries.orders(order_query(parameters))
         cursor = None
         if page.next_before is not None:
@@ -211,10 +222,13 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
         response_description="A page.",
     )
     async def list_slices(parameters: NamedDependency[SliceParameters]) -> SlicePage:
-        """Times may have any zone and any number of fraction digits; `+` needs no encoding.
+        """Slices of all orders, read from the projection; a slice never changes.
 
-        Slices are compared with a time as it is written; their own times are whole microseconds.
-        `scheduled_before` is exclusive, and not before `scheduled_from`.
+        `scheduled_from` is inclusive, `scheduled_before` exclusive; 400 if it is earlier than
+        `scheduled_from`. Both need a zone. They are compared with all their fraction digits, while
+        slices have whole microseconds. `+` in a query is a plus, encoded or not. Send `next_cursor`
+        as `cursor`, with the same filters, for the next page; null marks the last one. A slice
+        that is added later, at a time before the cursor, is on no later page.
         """
         page = await queries.slices(slice_query(parameters))
         cursor = None
@@ -242,12 +256,15 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
         return EventPage(page.events, page.next_after)
 
     list_events.fn.__doc__ = f"""
-To read the whole log, begin with `after=0` and send each page's `next_after` as the next `after`.
-The log ends, for now, where `next_after` equals the `after` that was sent: ask again later from
-there. **An empty page is not the end**: with `type` one call scans at most {MOST_SCANNED:,} events,
-so a page may hold few events of that type or none, and `next_after` still moves on.
+To read the whole log, start with `after=0` and send each page's `next_after` as the next `after`.
+A reader that stores `next_after` misses no event and reads none twice. The log ends, for now, where
+`next_after` equals the `after` that was sent: poll again from there.
+
+**An empty page is not the end**: with `type` one call scans at most {MOST_SCANNED:,} events, so a
+page may hold few events of that type or none, and `next_after` still moves on.
 
 To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
-`GET /internal/orders`, which is what that list was made from.
+`GET /internal/orders`, the position that list reflects. `after` beyond the end of the log is 400
+`POSITION_BEYOND_LOG`: this is not the log that was read before.
 """
     return [list_orders, list_slices, list_events]

@@ -1,4 +1,4 @@
-"""What the API answers about orders besides the hot paths: a batch, and one order's history."""
+"""The routes for orders besides the hot paths: place a batch, read one order's events."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,15 +13,15 @@ from pulse.application.event_view import EventView
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import Placed
 from pulse.domain import OrderSpec
-from pulse.http.answers import PlacedOrder, order_id_of
 from pulse.http.asgi import Scope, caller_in, trace_in
 from pulse.http.bodies import decode_batch, read_order, receive_json
-from pulse.http.errors import ErrorAnswer, answer_for
+from pulse.http.errors import ErrorResponse, answer_for
 from pulse.http.limits import MAX_BATCH_BYTES
+from pulse.http.responses import PlacedOrder, order_id_of
 
 
 class BatchResult(msgspec.Struct, frozen=True):
-    """One order of a batch, answered as its own POST would have been."""
+    """The result of one order of a batch, as its own POST would have had it."""
 
     status: Annotated[int, msgspec.Meta(ge=200, le=503)]
     body: Annotated[
@@ -30,7 +30,7 @@ class BatchResult(msgspec.Struct, frozen=True):
             extra_json_schema={
                 "anyOf": [
                     {"$ref": "#/components/schemas/PlacedOrder"},
-                    {"$ref": "#/components/schemas/Error"},
+                    {"$ref": "#/components/schemas/ErrorResponse"},
                 ]
             }
         ),
@@ -51,7 +51,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
-    """The routes, over these use cases."""
+    """The routes over these use cases."""
 
     @post(
         "/internal/orders/batch",
@@ -61,7 +61,13 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         response_description="Each order's own status and answer.",
     )
     async def place_orders(request: Request[Any, Any, Any]) -> BatchResults:
-        """Each is accepted or refused on its own."""
+        """Each order is accepted or refused on its own, as its own POST would be.
+
+        `results` holds the status and body of each, in the order of the request. The whole call is
+        400 only if the body is not an array of 1 to 1,000 elements. Retry after a timeout or 503
+        with the same body: orders that were accepted before return 200 with the same id. A result
+        with status 503 means: retry that order with the same key.
+        """
         scope: Any = request.scope
         batch = decode_batch(await receive_json(scope, request.receive, MAX_BATCH_BYTES))
         return BatchResults(await _place_each(orders, batch, scope))
@@ -73,7 +79,12 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         response_description="The history.",
     )
     async def read_history(order_id: FromPath[str]) -> History:
-        """The events as they are stored, those that this code cannot read included."""
+        """Each event has a `type` and the `data` of that type, as they are stored.
+
+        The log is append-only: an event never changes, and only new ones follow. Events that this
+        version of Pulse cannot read are included. An unknown id and a malformed one are both 404
+        `ORDER_NOT_FOUND`.
+        """
         events = await orders.history(order_id_of(order_id))
         return History(events[0].order_id, events)
 
@@ -83,7 +94,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
 async def _place_each(
     orders: InProcessOrders, batch: Sequence[bytes], scope: Scope
 ) -> list[BatchResult]:
-    """Every order of a batch, each answered as its own POST would have been."""
+    """Place every order of a batch, each with the result that its own POST would have had."""
     read = [_read(body) for body in batch]
     specs = [one for one in read if isinstance(one, OrderSpec)]
     placed = iter(await orders.place_each(specs, caller_in(scope), trace_in(scope)))
@@ -100,6 +111,6 @@ def _read(body: bytes) -> OrderSpec | Exception:
 def _result(placed: Placed | Exception) -> BatchResult:
     if isinstance(placed, Exception):
         status, error = answer_for(placed)
-        return BatchResult(status, ErrorAnswer(error))
+        return BatchResult(status, ErrorResponse(error))
     status = 201 if placed.created else 200
     return BatchResult(status, PlacedOrder(placed.order_id, placed.order_unique_key))

@@ -1,1 +1,1 @@
-"""The gateway: the public face of Pulse, where every caller proves its identity."""
+"""The gateway: the public API, which authenticates every caller."""

@@ -5,7 +5,6 @@ from typing import cast
 from litestar import Litestar, get
 
 from pulse.application.orders import Orders
-from pulse.http.answers import Health, Hello
 from pulse.http.asgi import ASGIApp
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
@@ -13,10 +12,11 @@ from pulse.http.gateway.document import HELLO, ORDERS_READ, ORDERS_WRITE, docume
 from pulse.http.hot_paths import HotPaths
 from pulse.http.openapi.page import explaining_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
+from pulse.http.responses import Health, Hello
 
 
 def create_gateway(orders: Orders) -> ASGIApp:
-    """The gateway over these use cases. It needs its auth middleware, or orders are refused."""
+    """The gateway over these use cases. Calls about orders fail without the auth middleware."""
     hot_paths = HotPaths(
         "/api/orders",
         orders,
@@ -34,7 +34,7 @@ def create_gateway(orders: Orders) -> ASGIApp:
         openapi_config=None,
         logging_config=None,
     )
-    return hot_paths.before(cast("ASGIApp", framework))
+    return hot_paths.wrap(cast("ASGIApp", framework))
 
 
 @get(
@@ -44,11 +44,14 @@ def create_gateway(orders: Orders) -> ASGIApp:
     response_description="It is.",
 )
 async def read_health() -> Health:
-    """Asks nothing of Pulse."""
+    """A liveness probe: 200 as long as the process serves requests.
+
+    It asks neither Pulse nor the issuer of tokens, needs no token and is exempt from every limit.
+    """
     return Health("ok")
 
 
 @get("/api/hello", summary="Say hello", tags=["health"], response_description="A greeting.")
 async def say_hello() -> Hello:
-    """Needs no token."""
+    """Shows that the gateway is reachable; it needs no token."""
     return Hello(HELLO)

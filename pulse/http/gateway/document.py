@@ -9,9 +9,9 @@ from pulse.application.over_http import UNAVAILABLE, PulseUnavailable
 from pulse.domain import OrderSpec
 from pulse.http.auth import bearer_token, require_granted
 from pulse.http.errors import KeysUnavailable, Unauthorized
-from pulse.http.gateway.keys import KEYS_AWAY
-from pulse.http.gateway.tokens import NOT_GOOD
-from pulse.http.openapi.document import Described, document, ref
+from pulse.http.gateway.keys import KEYS_UNAVAILABLE
+from pulse.http.gateway.tokens import NOT_VALID
+from pulse.http.openapi.document import Described, document
 from pulse.http.openapi.faults import (
     A_CRASH,
     FAULTS_OF_ALL,
@@ -20,14 +20,14 @@ from pulse.http.openapi.faults import (
     Fault,
     fault_of,
 )
+from pulse.http.openapi.schemas import ref
 
 HELLO: Final = "Hello from GAPI"
 ORDERS_WRITE: Final = "orders:write"
 ORDERS_READ: Final = "orders:read"
 
 _DESCRIPTION: Final = """
-The public face of Pulse: it takes orders from callers who prove an identity, and shows them their
-own.
+The public API of Pulse: authenticated callers place orders and read their own.
 
 Orders need a bearer token: a JWT with the scope `orders:write` to place, `orders:read` to read.
 Keys and orders belong to the token's issuer and subject; another caller's order is answered as one
@@ -36,7 +36,7 @@ that does not exist. Each process counts each caller's requests for itself; too 
 """
 _TAGS: Final = {
     "orders": "Placing orders and reading one's own.",
-    "health": "How the process is.",
+    "health": "Liveness, and a call without a token.",
 }
 
 
@@ -58,9 +58,9 @@ def _with_scope(scope: str, *faults: Fault, **more: Any) -> Described:  # noqa: 
         faults=(
             *faults,
             fault_of("no token", lambda: bearer_token([])),
-            Fault("no good token", Unauthorized(NOT_GOOD)),
+            Fault("no good token", Unauthorized(NOT_VALID)),
             fault_of("the scope is missing", lambda: require_granted(frozenset(), scope)),
-            Fault("keys out of reach", KeysUnavailable(KEYS_AWAY)),
+            Fault("keys out of reach", KeysUnavailable(KEYS_UNAVAILABLE)),
             Fault("Pulse out of reach", PulseUnavailable(UNAVAILABLE)),
             *FAULTS_OF_ALL,
         ),

@@ -1,4 +1,4 @@
-"""The keys that tokens are checked with: one of the settings, or the issuer's JWK set."""
+"""The keys that verify tokens: one from the settings, or the issuer's JWK set (JWKS)."""
 
 import asyncio
 import time
@@ -21,31 +21,31 @@ MAX_JWKS_BYTES: Final = 256 * 1024
 MAX_KEYS: Final = 100
 _MAX_KEY_ID_CHARACTERS: Final = 256
 _KEY_TYPES: Final = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
-KEYS_AWAY: Final = "the issuer's keys cannot be had now, so no token can be checked: try again"
+KEYS_UNAVAILABLE: Final = "the issuer's keys are unavailable, so no token can be checked: retry"
 
 Key = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
-"""A shared secret, or a public key; which of them follows from the configured algorithm."""
+"""A shared secret or a public key, according to the configured algorithm."""
 
 
-class Keys(Protocol):
-    """The source of the key to check a token with."""
+class KeySource(Protocol):
+    """A source of keys to verify tokens with."""
 
     @property
     def version(self) -> int:
-        """A number that changes whenever the keys do."""
+        """A number that changes whenever the keys change."""
 
     async def key_of(self, token: str) -> Key:
         """The key that must have signed this token.
 
         Raises:
-            Unauthorized: there is none.
-            KeysUnavailable: it cannot be fetched now.
-            jwt.PyJWTError: it is no token.
+            Unauthorized: there is no such key.
+            KeysUnavailable: the keys cannot be fetched now.
+            jwt.PyJWTError: this is not a token.
         """
 
 
-class OneKey:
-    """One key for every token, whatever a token says about keys."""
+class StaticKey:
+    """One configured key for every token; the token's key id is ignored."""
 
     version = 0
 
@@ -53,40 +53,42 @@ class OneKey:
         self._key = key
 
     async def key_of(self, token: str) -> Key:  # noqa: ARG002 - one for every token
-        """That key."""
+        """The configured key."""
         return self._key
 
 
 class NoKeys:
-    """No key is configured, so no token is good."""
+    """No key is configured, so every token is refused."""
 
     version = 0
 
     async def key_of(self, token: str) -> Key:  # noqa: ARG002 - none for any token
         """Refuse the token."""
-        raise Unauthorized("this gateway takes no tokens yet: none of its keys is configured")
+        raise Unauthorized(
+            "this gateway accepts no tokens: no key to check them with is configured"
+        )
 
 
-class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of fetching keys, in seconds.
+class JwksLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """When keys are fetched, by their age.
 
-    Keys older than `fresh_seconds` are fetched again beside the requests; keys older than
-    `overdue_seconds`, or without the key id that a token names, are fetched before the token is
-    checked. No fetch begins sooner than `between_fetches_seconds` after the one before. After a
-    failed fetch nothing waits for `patience_seconds`, and known keys stay in use until they are
-    older than `usable_seconds`.
+    Keys older than `refresh_seconds` are fetched in the background. If they are older than
+    `stale_seconds`, or lack the key id of a token, the token waits for the fetch. Fetches start at
+    least `min_fetch_interval_seconds` apart and take at most `fetch_seconds`. For
+    `failure_backoff_seconds` after a failed fetch no request waits for stale keys; they stay in use
+    until they are older than `max_age_seconds`.
     """
 
     fetch_seconds: float = 3.0
-    fresh_seconds: float = 270.0
-    overdue_seconds: float = 300.0
-    patience_seconds: float = 30.0
-    usable_seconds: float = 3600.0
-    between_fetches_seconds: float = 10.0
+    refresh_seconds: float = 270.0
+    stale_seconds: float = 300.0
+    failure_backoff_seconds: float = 30.0
+    max_age_seconds: float = 3600.0
+    min_fetch_interval_seconds: float = 10.0
 
 
-class RemoteKeys:
-    """The keys of an issuer by their ids, each good for the one configured algorithm alone."""
+class JwksKeys:
+    """The keys of an issuer by key id (JWKS), for the configured algorithm only."""
 
     def __init__(
         self,
@@ -94,13 +96,13 @@ class RemoteKeys:
         url: str,
         algorithm: str,
         *,
-        limits: KeyLimits | None = None,
+        limits: JwksLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._url = url
         self._algorithm = algorithm
-        self._limits = limits or KeyLimits()
+        self._limits = limits or JwksLimits()
         self._clock = clock
         self.version = 0
         self._keys: dict[str, Key] = {}
@@ -108,28 +110,28 @@ class RemoteKeys:
         self._fetching: asyncio.Task[None] | None = None
 
     async def key_of(self, token: str) -> Key:
-        """The key whose id the token names; whether it signed the token is not looked at here.
+        """The key with the token's key id. The signature is not checked here.
 
         Raises:
             Unauthorized: the issuer has no such key.
-            KeysUnavailable: the issuer could not be asked.
-            jwt.PyJWTError: it is no token, or names no key.
+            KeysUnavailable: the keys could not be fetched.
+            jwt.PyJWTError: this is not a token, or it has no key id.
         """
         key_id = _key_id_of(token)
-        if self._age > self._limits.fresh_seconds:
+        if self._age > self._limits.refresh_seconds:
             self._begin_fetching()
-        if key_id not in self._usable or self._is_overdue:
+        if key_id not in self._usable or self._is_stale:
             self._begin_fetching()
             if self._fetching is not None:
                 await asyncio.shield(self._fetching)
         if key := self._usable.get(key_id):
             return key
         if self._fetched_at < self._tried_at:
-            raise KeysUnavailable(KEYS_AWAY)
-        raise Unauthorized("the token is signed with a key that its issuer does not name")
+            raise KeysUnavailable(KEYS_UNAVAILABLE)
+        raise Unauthorized("the key id of the token is not among the keys of its issuer")
 
     async def close(self) -> None:
-        """Give up a fetch that is under way."""
+        """Cancel a fetch in progress."""
         fetching = self._fetching
         if fetching is not None:
             fetching.cancel()
@@ -140,18 +142,21 @@ class RemoteKeys:
         return self._clock() - self._fetched_at
 
     @property
-    def _is_overdue(self) -> bool:
-        failed_lately = self._clock() - self._failed_at < self._limits.patience_seconds
-        return self._age > self._limits.overdue_seconds and not failed_lately
+    def _is_stale(self) -> bool:
+        failed_lately = self._clock() - self._failed_at < self._limits.failure_backoff_seconds
+        return self._age > self._limits.stale_seconds and not failed_lately
 
     @property
     def _usable(self) -> dict[str, Key]:
-        return self._keys if self._age <= self._limits.usable_seconds else {}
+        return self._keys if self._age <= self._limits.max_age_seconds else {}
 
     def _begin_fetching(self) -> None:
-        """Fetch, unless that is under way or was tried a moment ago."""
+        """Start a fetch, unless one is running or was started too recently."""
         now = self._clock()
-        if self._fetching is None and now - self._tried_at >= self._limits.between_fetches_seconds:
+        if (
+            self._fetching is None
+            and now - self._tried_at >= self._limits.min_fetch_interval_seconds
+        ):
             self._tried_at = now
             self._fetching = asyncio.create_task(self._fetch(now), name="jwks")
 
@@ -186,7 +191,7 @@ class RemoteKeys:
 def _key_id_of(token: str) -> str:
     key_id = jwt.get_unverified_header(token).get("kid")
     if not isinstance(key_id, str) or not 1 <= len(key_id) <= _MAX_KEY_ID_CHARACTERS:
-        raise jwt.InvalidTokenError("it names no key")
+        raise jwt.InvalidTokenError("no key id")
     return key_id
 
 
@@ -195,12 +200,12 @@ class _KeySet(msgspec.Struct):
 
 
 def _read(content: bytes, algorithm: str) -> dict[str, Key]:
-    """The keys of a set that can verify signatures of this algorithm; all others are ignored.
+    """The keys of a JWK set that can verify signatures of this algorithm; others are ignored.
 
-    A set without such a key is an answer too: the issuer has none now.
+    A set without such a key is valid: the issuer has none now.
 
     Raises:
-        ValueError: it is not a JWK set.
+        ValueError: the content is not a JWK set.
     """
     found: dict[str, Key] = {}
     for described in msgspec.json.decode(content, type=_KeySet).keys[:MAX_KEYS]:
@@ -211,13 +216,13 @@ def _read(content: bytes, algorithm: str) -> dict[str, Key]:
             try:
                 found[key_id] = jwt.PyJWK(described, algorithm).key
             except (jwt.PyJWTError, ValueError, TypeError):
-                _log.warning("gateway.key_passed_over")
+                _log.warning("gateway.key_ignored")
     return found
 
 
 def _is_for(described: dict[str, Any], algorithm: str) -> bool:
     return (
-        "d" not in described  # a private key that is published proves nothing any more
+        "d" not in described  # a published private key is compromised
         and described.get("kty") == _KEY_TYPES[algorithm]
         and described.get("use", "sig") == "sig"
         and isinstance(key_ops := described.get("key_ops", ["verify"]), list)

@@ -1,4 +1,4 @@
-"""Tokens: JWTs of one issuer for one audience, signed by the one algorithm that is configured."""
+"""Verifies tokens: JWTs of one issuer for one audience, with one configured algorithm."""
 
 import math
 import time
@@ -12,58 +12,58 @@ import msgspec
 from pulse.application.callers import Caller, CallerUnnamable
 from pulse.http.auth import Identity
 from pulse.http.errors import Unauthorized
-from pulse.http.gateway.keys import Keys
+from pulse.http.gateway.keys import KeySource
 
-MAX_KNOWN_TOKENS: Final = 4096
-MAX_KNOWN_SECONDS: Final = 30.0
+MAX_CACHED_TOKENS: Final = 4096
+MAX_CACHED_SECONDS: Final = 30.0
 
 MAX_TOKEN_CHARACTERS: Final = 8192
 _CLAIMS: Final = ("exp", "iss", "aud", "sub")
-NOT_GOOD: Final = "the token is not good here"
+NOT_VALID: Final = "the token is not valid"
 _TIMES: Final = ("exp", "nbf", "iat")
 _NO_NUMBERS: Final = f"the token's {', '.join(_TIMES)} must be numbers of seconds"
 _WHY: Final[dict[type[Exception], str]] = {
     jwt.ExpiredSignatureError: "the token has expired",
     jwt.ImmatureSignatureError: "the token is not valid yet",
     jwt.InvalidAudienceError: "the token is meant for another audience",
-    jwt.InvalidIssuerError: "the token is of another issuer",
+    jwt.InvalidIssuerError: "the token is from another issuer",
 }
-"""The reasons given for a token whose signature is good; any other is only called not good."""
+"""The reasons told about a token with a valid signature. Any other is just not valid."""
 
 _NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 
 
-class _Known(msgspec.Struct, frozen=True):
+class _CachedToken(msgspec.Struct, frozen=True):
     identity: Identity
     key_version: int
-    good_until: float
+    valid_until: float
 
 
-class KnownTokens:
-    """A cache of tokens that were found good, by the digest of the whole token.
+class TokenCache:
+    """A cache of valid tokens, by the digest of the whole token.
 
-    An entry lasts for at most 30 s, never past its token's expiry, and never past a change of the
-    keys. There are at most 4096, and the oldest makes room. A token that is not good is never kept,
-    so a caller without one cannot fill it.
+    An entry lasts at most 30 s, and never beyond its token's expiry or a change of the keys. There
+    are at most 4096; the oldest is evicted. Invalid tokens are never cached, so a caller without a
+    token cannot fill the cache.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._known: dict[bytes, _Known] = {}
+        self._known: dict[bytes, _CachedToken] = {}
 
     def identity_of(self, token: str, key_version: int) -> Identity | None:
-        """The identity, if this very token was found good under these keys within 30 s."""
+        """The identity of a token that was verified with these keys in the last 30 s, or None."""
         known = self._known.get(_digest(token))
-        if known is None or known.key_version != key_version or self._clock() >= known.good_until:
+        if known is None or known.key_version != key_version or self._clock() >= known.valid_until:
             return None
         return known.identity
 
-    def keep(self, token: str, identity: Identity, key_version: int, expires_at: float) -> None:
-        """Remember a token that is good; `expires_at` is its expiry in seconds since the epoch."""
-        while len(self._known) >= MAX_KNOWN_TOKENS:
+    def add(self, token: str, identity: Identity, key_version: int, expires_at: float) -> None:
+        """Cache a valid token; `expires_at` is its expiry in seconds since the epoch."""
+        while len(self._known) >= MAX_CACHED_TOKENS:
             del self._known[next(iter(self._known))]
-        good_until = min(expires_at, self._clock() + MAX_KNOWN_SECONDS)
-        self._known[_digest(token)] = _Known(identity, key_version, good_until)
+        valid_until = min(expires_at, self._clock() + MAX_CACHED_SECONDS)
+        self._known[_digest(token)] = _CachedToken(identity, key_version, valid_until)
 
 
 def _digest(token: str) -> bytes:
@@ -71,9 +71,9 @@ def _digest(token: str) -> bytes:
 
 
 class TokenRules(msgspec.Struct, frozen=True):
-    """The rules of every token. The algorithm is this one, whatever a token declares.
+    """The rules for every token. The algorithm that a token declares is ignored.
 
-    With `max_lifetime_seconds` a token must have `iat`, and expire no later than that after it.
+    With `max_lifetime_seconds` a token must have `iat` and expire within that time after it.
     """
 
     algorithm: str
@@ -90,23 +90,23 @@ class TokenRules(msgspec.Struct, frozen=True):
 class TokenChecker:
     """Checks tokens by the configured rules and keys."""
 
-    def __init__(self, rules: TokenRules, keys: Keys) -> None:
+    def __init__(self, rules: TokenRules, keys: KeySource) -> None:
         self._rules = rules
         self._keys = keys
-        self._known = KnownTokens()
+        self._known = TokenCache()
         self._jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
 
     async def check(self, token: str) -> Identity:
-        """The identity that a good token proves.
+        """Verify a token and return the identity that it proves.
 
-        Good is: at most 8192 characters; signed with the configured algorithm by a key of the
-        issuer; of that issuer, for that audience; with an expiry that has not come and no
-        not-before that has not, all of them numbers; living no longer than the rules allow; with
-        a subject of 1 to 255 characters.
+        A valid token has at most 8192 characters; is signed with the configured algorithm by a key
+        of the issuer; has that issuer and audience; has an `exp` in the future and no `nbf` in the
+        future, both numbers; does not exceed the maximum lifetime; and has a subject of 1 to 255
+        characters.
 
         Raises:
-            Unauthorized: it is not good; the text says why, as far as its owner may know.
-            KeysUnavailable: it cannot be checked now.
+            Unauthorized: the token is not valid; the reason is given only if its signature is.
+            KeysUnavailable: the token cannot be checked now.
         """
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthorized(f"the token is longer than {MAX_TOKEN_CHARACTERS} characters")
@@ -118,11 +118,11 @@ class TokenChecker:
             caller = Caller.of_token(claims["iss"], claims["sub"])
         except jwt.MissingRequiredClaimError:
             required = ", ".join(self._rules.required_claims)
-            raise Unauthorized(f"the token lacks one of {required}") from None
+            raise Unauthorized(f"the token must have the claims {required}") from None
         except (*_NO_TOKEN, CallerUnnamable) as error:
-            raise Unauthorized(_WHY.get(type(error), NOT_GOOD)) from None
+            raise Unauthorized(_WHY.get(type(error), NOT_VALID)) from None
         identity = Identity(caller, _scopes(claims.get("scope")))
-        self._known.keep(token, identity, self._keys.version, int(claims["exp"]))
+        self._known.add(token, identity, self._keys.version, int(claims["exp"]))
         return identity
 
     async def _claims(self, token: str) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class TokenChecker:
         return claims
 
     def _require_times(self, claims: dict[str, Any]) -> None:
-        """Refuse times that are not numbers, which the library converts, and long lifetimes."""
+        """Refuse too long lifetimes, and times that are not numbers, which PyJWT converts."""
         if not all(_is_number(claims[name]) for name in _TIMES if name in claims):
             raise Unauthorized(_NO_NUMBERS)
         most = self._rules.max_lifetime_seconds
@@ -151,5 +151,5 @@ def _is_number(value: object) -> bool:
 
 
 def _scopes(claim: object) -> frozenset[str]:
-    """The words of a `scope` claim; anything but a text grants nothing."""
+    """The scopes of a `scope` claim; none if it is not a string."""
     return frozenset(claim.split(" ")) if isinstance(claim, str) else frozenset()

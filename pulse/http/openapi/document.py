@@ -6,7 +6,6 @@ structs, query parameters, examples, errors, tracing headers.
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
@@ -17,49 +16,31 @@ from litestar.openapi.spec import Tag
 from litestar.routes import HTTPRoute
 
 import pulse
-from pulse.domain import EVENT_TYPES, OrderSpec, SplitConfig
-from pulse.http.errors import ErrorAnswer, error_headers, known_answer
+from pulse.domain import OrderSpec
+from pulse.http.errors import ErrorResponse, error_headers, known_answer
 from pulse.http.openapi.faults import Fault, fault_of
+from pulse.http.openapi.schemas import completed, ref, schemas_of
 from pulse.http.parameters import DEPENDENCIES, PARAMETERS, NoParameters, parse_query
 
 _TEXTS: Final = msgspec.json.decode(files(__package__).joinpath("texts.json").read_bytes())
 """What is written by hand: examples of requests and answers by operation, and descriptions."""
 
 _TEXT: Final = {"type": "string"}
-_NAMES: Final = {
-    "OrderSpec": "OrderRequest",
-    "OrderView": "Order",
-    "EventView": "Event",
-    "ErrorAnswer": "Error",
-}
-"""The names of schemas that are called otherwise than their structs."""
-
-_NOT_IN_DATA: Final = ("originator_id", "originator_version", "timestamp")
-_INVISIBLE: Final = "\\s\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff"
-_CONTROL: Final = "\\u0000-\\u001f\\u007f-\\u009f"
-_NEW_KEY: Final = (
-    f"^[^{_CONTROL}{_INVISIBLE}]([^{_CONTROL}]*[^{_CONTROL}{_INVISIBLE}])?(?![\\s\\S])"
-)
-"""Invisible characters beyond these, and Unicode NFC, are in the description alone."""
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
     """What of an operation neither its handler nor `texts.json` says.
 
-    `body` is the schema of its request; `also` describes further statuses of its answer; `example`
-    takes the place of the answer in `texts.json`.
+    `security` is what it requires where that differs from the whole document; `body` is the schema
+    of its request; `also` describes further statuses of its answer; `example` takes the place of
+    the answer in `texts.json`.
     """
 
     faults: Sequence[Fault]
-    security: Sequence[Mapping[str, Any]] = ()
+    security: Sequence[Mapping[str, Any]] | None = None
     body: Mapping[str, Any] | None = None
     also: Mapping[str, str] = {}
     example: object = None
-
-
-def ref(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """A reference to the schema of a struct."""
-    return {"$ref": f"#/components/schemas/{struct.__name__}"}
 
 
 def document(  # noqa: PLR0913 - a document has that many parts
@@ -70,8 +51,13 @@ def document(  # noqa: PLR0913 - a document has that many parts
     described: Mapping[str, Described],
     tags: Mapping[str, str],
     security_schemes: Mapping[str, Any],
+    security: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The document of these handlers; its server is wherever the document was found."""
+    """The document of these handlers; its server is wherever the document was found.
+
+    Optional security belongs to the whole document, not to operations: openapi-python-client takes
+    any requirement of an operation for a mandatory one.
+    """
     config = OpenAPIConfig(
         title=title,
         version=pulse.__version__,
@@ -84,18 +70,19 @@ def document(  # noqa: PLR0913 - a document has that many parts
     generated = app.openapi_schema.to_schema()
     routes = [route for route in app.routes if isinstance(route, HTTPRoute)]
     by_name = {h.handler_name: h for route in routes for h in route.route_handlers}
-    structs: list[type[msgspec.Struct]] = [OrderSpec, ErrorAnswer]
+    structs: list[type[msgspec.Struct]] = [OrderSpec, ErrorResponse]
     for methods in generated["paths"].values():
         for operation in methods.values():
             handler = by_name[operation["operationId"]]
             structs += _answered_structs(handler)
             _complete(operation, handler, described[operation["operationId"]])
     generated["servers"] = [{"url": ".", "description": "where this document was found"}]
+    generated["security"] = list(security)
     generated["components"] = {
-        "schemas": _schemas(structs),
+        "schemas": schemas_of(structs, _TEXTS["fields"]),
         "securitySchemes": dict(security_schemes),
     }
-    return _renamed(generated)  # type: ignore[no-any-return]
+    return completed(generated)
 
 
 def _answered_structs(handler: HTTPRouteHandler) -> list[type[msgspec.Struct]]:
@@ -134,7 +121,7 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
     if described.body is not None:
         content = _json(described.body, examples["request"])
         operation["requestBody"] = {"required": True, "content": content}
-    if described.security:
+    if described.security is not None:
         operation["security"] = list(described.security)
 
 
@@ -185,79 +172,10 @@ def _errors(faults: Iterable[Fault]) -> dict[str, Any]:
             raise AssertionError(f"{fault.name}: no caller receives {fault.error!r}")
         status, body = answered
         response = responses.setdefault(
-            str(status), _response(_TEXTS["statuses"][str(status)], ref(ErrorAnswer), {})
+            str(status), _response(_TEXTS["statuses"][str(status)], ref(ErrorResponse), {})
         )
         for name in error_headers(status, body):
             response["headers"] |= [_header(name.title().replace("Www", "WWW"))]
-        example = msgspec.to_builtins(ErrorAnswer(body))
+        example = msgspec.to_builtins(ErrorResponse(body))
         response["content"]["application/json"]["examples"][fault.name] = {"value": example}
     return responses
-
-
-def _schemas(structs: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
-    """The schemas of these structs and of all they are made of, by their names in the document."""
-    types = {struct.__name__: struct for struct in structs}
-    generated = _generated(types.values())
-    if "EventView" in generated:
-        generated = _generated((*types.values(), *EVENT_TYPES))
-        for event_type in EVENT_TYPES:
-            _leave_data(generated[event_type.__name__])
-        events = [ref(event_type) for event_type in EVENT_TYPES]
-        generated["EventView"]["properties"]["data"]["anyOf"] = [*events, {"type": "object"}]
-    constraints = _constraints_of(OrderSpec) | _constraints_of(SplitConfig)
-    schemas = {_NAMES.get(name, name): schema for name, schema in sorted(generated.items())}
-    for name, schema in schemas.items():
-        schema["description"] = cleandoc(schema["description"])
-        del schema["title"]
-        if "properties" in schema:
-            schema["additionalProperties"] = False
-            _describe(schema["properties"], constraints, _TEXTS["fields"].get(name, {}))
-    schemas["OrderRequest"]["properties"]["order_unique_key"]["pattern"] = _NEW_KEY
-    return schemas
-
-
-def _constraints_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    properties: dict[str, Any] = _generated([struct])[struct.__name__]["properties"]
-    return {name: schema for name, schema in properties.items() if "$ref" not in schema}
-
-
-def _describe(
-    properties: dict[str, Any], constraints: Mapping[str, Any], descriptions: Mapping[str, str]
-) -> None:
-    """A field that is named as one of a request has its constraint."""
-    for name, schema in properties.items():
-        schema.update(constraints.get(name, {}))
-        if name in descriptions:
-            schema["description"] = descriptions[name]
-        if name.endswith("_at"):
-            times = [time for time in schema.get("anyOf", [schema]) if time["type"] == "string"]
-            times[0]["format"] = "date-time"
-
-
-def _generated(structs: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
-    template = "#/components/schemas/{name}"
-    return msgspec.json.schema_components(structs, ref_template=template)[1]
-
-
-def _leave_data(event: dict[str, Any]) -> None:
-    for name in _NOT_IN_DATA:
-        del event["properties"][name]
-        event["required"].remove(name)
-
-
-def _renamed(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """With the document's own names of schemas, and patterns as JSON Schema has them."""
-    match value:
-        case {"$ref": str(reference)}:
-            path, _, name = reference.rpartition("/")
-            return {"$ref": f"{path}/{_NAMES.get(name, name)}"}
-        case {"enum": list()} if "type" not in value:
-            return {**value, "type": "string"}
-        case {"pattern": str(pattern), **others}:
-            return {**others, "pattern": pattern.replace("(?![\\s\\S])", "$")}
-        case dict():
-            return {name: _renamed(inner) for name, inner in value.items()}
-        case list():
-            return [_renamed(inner) for inner in value]
-        case _:
-            return value

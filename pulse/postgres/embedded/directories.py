@@ -131,20 +131,22 @@ def refuse_writable_by_others(data_dir: Path) -> None:
         return
     data = Path(os.path.realpath(data_dir))
     own = (data, data / "postgres")
-    steps = list(_steps(data_dir.absolute() / "postgres"))
+    steps = list(_path_components(data_dir.absolute() / "postgres"))
     trusted = {_ROOT}
-    anyone_could_create = any(_others_write(found) for path, found in steps if path not in own)
+    anyone_could_create = any(
+        _is_writable_by_others(found) for path, found in steps if path not in own
+    )
     if ServerPaths.under(data_dir).has_cluster or not anyone_could_create:
         trusted.update(found.st_uid for path, found in steps if path == data)
     for path, found in steps:
         is_link, remedy = stat.S_ISLNK(found.st_mode), ""
         if found.st_uid not in trusted:
             fault = f"belongs to uid {found.st_uid} ({user_name(found.st_uid) or 'without a name'})"
-        elif _others_write(found) and (path in own or not found.st_mode & stat.S_ISVTX):
+        elif _is_writable_by_others(found) and (path in own or not found.st_mode & stat.S_ISVTX):
             fault = f"may be written by other users (mode {stat.S_IMODE(found.st_mode):04o})"
         else:
             continue
-        if _others_write(found) and found.st_uid == _ROOT:
+        if _is_writable_by_others(found) and found.st_uid == _ROOT:
             remedy = f"run `chmod go-w {path}`, "
         elif path in own or is_link:
             remedy = f"give it to root (`chown -h root {path}`), "
@@ -164,7 +166,7 @@ def user_name(uid: int) -> str | None:
         return None
 
 
-def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def _path_components(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Each existing directory and link in the path, following links one by one."""
     here, rest, links = Path("/"), list(path.parts), 0
     while rest and links <= _MAX_LINKS:
@@ -182,7 +184,7 @@ def _steps(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
             here = step
 
 
-def _others_write(found: os.stat_result) -> bool:
+def _is_writable_by_others(found: os.stat_result) -> bool:
     return not stat.S_ISLNK(found.st_mode) and bool(found.st_mode & _OTHERS_WRITE)
 
 

@@ -162,7 +162,7 @@ def _start_lock(paths: ServerPaths) -> Iterator[None]:
 
 def _start(paths: ServerPaths, options: Mapping[str, str]) -> bool:
     """Start the server if needed and wait until it is ready; True if this call started it."""
-    if not _wait_until(lambda: _is_ready(paths) or not _is_present(paths), START_SECONDS):
+    if not _wait_until(lambda: _is_ready(paths) or not _is_running(paths), START_SECONDS):
         raise EmbeddedServerError(
             f"The embedded Postgres server in {paths.cluster} is running, but not ready on "
             f"{paths.sockets} after {START_SECONDS} s: check its log, or end its processes."
@@ -186,7 +186,7 @@ def _stop(paths: ServerPaths) -> None:
     """Stop the server if it is running: fast, then by an immediate shutdown."""
     pid = _server_pid(paths)
     if pid is None:
-        gone = not _is_present(paths)
+        gone = not _is_running(paths)
     else:
         gone = _signal_and_wait(pid, paths, signal.SIGINT, FAST_STOP_SECONDS) or _signal_and_wait(
             pid, paths, signal.SIGQUIT, IMMEDIATE_STOP_SECONDS
@@ -209,7 +209,7 @@ def _remove_stale_server(paths: ServerPaths) -> None:
     process has the pid in them.
     """
     for path in Path("/proc").glob("[0-9]*"):
-        if _serves(int(path.name), paths.cluster):
+        if _is_server_of(int(path.name), paths.cluster):
             _signal_and_wait(int(path.name), paths, signal.SIGKILL, 1)
     for file in (paths.cluster / "postmaster.pid", paths.sockets / f".s.PGSQL.{PORT}.lock"):
         pid = _recorded_pid(file)
@@ -219,10 +219,10 @@ def _remove_stale_server(paths: ServerPaths) -> None:
 
 def _is_ready(paths: ServerPaths) -> bool:
     address = f"{paths.conninfo} connect_timeout=2"
-    return _is_present(paths) and PGconn.ping(address.encode()) == Ping.OK
+    return _is_running(paths) and PGconn.ping(address.encode()) == Ping.OK
 
 
-def _is_present(paths: ServerPaths) -> bool:
+def _is_running(paths: ServerPaths) -> bool:
     """Whether a server is running, even in another pid namespace.
 
     Raises:
@@ -243,7 +243,7 @@ def _is_present(paths: ServerPaths) -> bool:
 def _server_pid(paths: ServerPaths) -> int | None:
     """The server's pid, verified: after a kill -9 another process may have the recorded pid."""
     pid = _recorded_pid(paths.cluster / "postmaster.pid")
-    return pid if pid is not None and _serves(pid, paths.cluster) else None
+    return pid if pid is not None and _is_server_of(pid, paths.cluster) else None
 
 
 def _recorded_pid(file: Path) -> int | None:
@@ -253,7 +253,7 @@ def _recorded_pid(file: Path) -> int | None:
     return None
 
 
-def _serves(pid: int, cluster: Path) -> bool:
+def _is_server_of(pid: int, cluster: Path) -> bool:
     """Whether the process is a Postgres server whose working directory is this cluster."""
     process = Path(f"/proc/{pid}")
     try:
@@ -270,7 +270,7 @@ def _signal_and_wait(pid: int, paths: ServerPaths, number: signal.Signals, secon
     """Send the signal and wait until the process has ended; False if it has not in time."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    return _wait_until(lambda: not _serves(pid, paths.cluster), seconds)
+    return _wait_until(lambda: not _is_server_of(pid, paths.cluster), seconds)
 
 
 def _wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:

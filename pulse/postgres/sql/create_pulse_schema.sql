@@ -1,5 +1,5 @@
--- The applied revisions. `oldest_code` is the last revision known to the oldest code that may run on a
--- database with this revision. Any role may read the table, since every process checks it.
+-- The applied revisions. `oldest_code` is the last revision known to the oldest code that may run
+-- on a database with this revision. Any role may read the table, since every process checks it.
 CREATE TABLE pulse_schema (
     revision integer PRIMARY KEY CHECK (revision > 0),
     name text NOT NULL,

@@ -1,4 +1,5 @@
--- The schema of Pulse's tables: that of the first of these tables that exists, else the current schema.
+-- The schema of Pulse's tables: that of the first of these tables that exists, else the current
+-- schema.
 SELECT coalesce(
     (SELECT n.nspname
        FROM pg_catalog.unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)

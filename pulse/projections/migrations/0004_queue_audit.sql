@@ -1,6 +1,6 @@
--- One row a projection: up to where the present pass of the audit has compared log and queue, when the
--- next window is due, and when the last whole pass ended. The row is also the lock that lets one
--- process audit at a time.
+-- One row per projection: the position up to which the current pass of the audit has compared log and
+-- queue, when the next window is due, and when the last complete pass ended. The row is also the lock
+-- that lets one process audit at a time.
 CREATE TABLE queue_audit (
     application_name text PRIMARY KEY,
     position bigint NOT NULL,
@@ -10,8 +10,7 @@ CREATE TABLE queue_audit (
 
 INSERT INTO queue_audit (application_name, position) VALUES ('order_queue', 0);
 
--- What log and queue disagree about: the position of the event, or of the creation that the queue
--- names and the log has not.
+-- The differences between log and queue, by the position of the order's creation.
 CREATE TABLE queue_audit_findings (
     position bigint NOT NULL,
     order_id uuid NOT NULL,

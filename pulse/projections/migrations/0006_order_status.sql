@@ -1,11 +1,11 @@
--- The status of an order, of its state by its events and the holder of its claim: the one place that
--- says what IN_PROGRESS is.
+-- The status of an order, from its state (which its events determine) and the holder of its claim. This
+-- is the only definition of IN_PROGRESS in SQL.
 CREATE OR REPLACE FUNCTION order_status(state text, claimed_by text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN state = 'PENDING' AND claimed_by IS NOT NULL THEN 'IN_PROGRESS' ELSE state END;
 
--- The hashes of the names of workers that are present: each holds an advisory lock under its name's.
--- The planner inlines both functions, and no role needs a grant for them.
+-- The hashes of the names of the workers that are present. Each worker holds an advisory lock on the
+-- hash of its name. The planner inlines both functions, and no role needs a grant for them.
 CREATE OR REPLACE FUNCTION present_workers() RETURNS TABLE (name_hash integer)
 LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
@@ -18,7 +18,7 @@ BEGIN ATOMIC
        AND l.granted;
 END;
 
--- The view says the same as before, by the function; its options stay, as its identity and grants do.
+-- The view is unchanged but uses the function; its options, identity and grants stay.
 DO $$
 DECLARE
     options text := (

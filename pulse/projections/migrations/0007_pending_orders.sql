@@ -1,20 +1,20 @@
--- New tables of the order queue (docs/decisions/0022). They are empty at first: after this the
--- projection reads the log from its beginning. Processes of earlier code must have stopped.
+-- New tables of the order queue (docs/decisions/0022). They start empty, and the projection reads the
+-- log again from its beginning. Processes of earlier code must have stopped.
 
--- The projection begins again, and with it the audit. No process projects from here on: the row is
--- locked, as a projector locks it, before the tables.
+-- Reset the projection and the audit. The update locks the position's row before the tables, as a
+-- projector does, so no process projects until the commit.
 UPDATE notification_tracking SET notification_id = 0 WHERE application_name = 'order_queue';
 UPDATE queue_audit SET position = 0 WHERE application_name = 'order_queue';
 DELETE FROM queue_audit_findings;
 DELETE FROM parked_orders;
 
--- What the view is, to be made the same again below.
+-- The view's options, to set them again below.
 CREATE TEMPORARY TABLE pg_temp.view_options ON COMMIT DROP AS
 SELECT string_agg(format('%I = %L', o.option_name, o.option_value), ', ') AS options
   FROM pg_class c CROSS JOIN pg_options_to_table(c.reloptions) o
  WHERE c.oid = 'order_queue_status'::regclass;
 
--- The view keeps its identity, its grants and what depends on it; for a moment it reads no table.
+-- Detach the view from the tables, so that it keeps its identity, its grants and its dependents.
 CREATE OR REPLACE VIEW order_queue_status AS
 SELECT NULL::uuid AS order_id, NULL::text AS order_unique_key, NULL::text AS key_scope,
        NULL::text AS placed_by, NULL::text AS instrument, NULL::text AS side,
@@ -27,7 +27,7 @@ SELECT NULL::uuid AS order_id, NULL::text AS order_unique_key, NULL::text AS key
        NULL::text AS claimed_by, NULL::timestamptz AS claimed_at,
        NULL::timestamptz AS first_claimed_at;
 
--- Whose the tables are and who was granted what; the same goes for the new ones below.
+-- The owner and the grants of the tables, to set them on the new tables below.
 CREATE TEMPORARY TABLE pg_temp.owned ON COMMIT DROP AS
 SELECT relowner FROM pg_class WHERE oid = 'order_queue'::regclass;
 CREATE TEMPORARY TABLE pg_temp.granted ON COMMIT DROP AS
@@ -38,11 +38,11 @@ SELECT c.relname, a.grantee, a.privilege_type, a.is_grantable
 
 DROP TABLE order_queue, order_slices, order_claims;
 
--- One row an order, from its events alone. The columns that its outcome writes come last. A completed
--- order changes no indexed column, and a page has room for its rows a second time with an outcome, which
--- is a little longer: so it is a HOT update, which writes to no index. A failure changes failure_reason
--- and writes to each. The scope of an order's key has another name than before, so that a process of
--- earlier code fails to write orders here.
+-- One row per order, from its events alone. The columns that the outcome writes come last. COMPLETED
+-- changes no indexed column, and the fillfactor leaves room for a second, slightly longer version of each
+-- row: so it is a HOT update, which writes to no index. A failure changes failure_reason and writes to
+-- each index. The column of the key's scope has a new name, so that a process of earlier code cannot write
+-- orders here.
 CREATE TABLE order_queue (
     order_id uuid PRIMARY KEY,
     created_position bigint NOT NULL,
@@ -72,18 +72,18 @@ CREATE TABLE order_queue (
     autovacuum_analyze_scale_factor = 0.02
 );
 
--- The lists, newest first: all orders, those of an instrument, and those that FAILED. A list of
--- another status or of several filters steps over the orders that it does not show. PENDING and
--- IN_PROGRESS orders are found by pending_orders.
+-- Indexes for the lists, newest first: all orders, the orders of an instrument, FAILED orders. A list
+-- with another status or with several filters skips rows of one of these indexes. PENDING and
+-- IN_PROGRESS orders are read from pending_orders.
 CREATE UNIQUE INDEX order_queue_created_position_idx ON order_queue (created_position);
 CREATE INDEX order_queue_instrument_idx ON order_queue (instrument, created_position);
 CREATE INDEX order_queue_failed_idx ON order_queue (created_position)
  WHERE failure_reason IS NOT NULL;
 
--- The orders without an outcome, oldest first, and which worker holds which. A row comes with the
--- order and goes with its outcome. A release keeps first_claimed_at: an order's age counts from its
--- first claim. No claim is from events, so a rebuild keeps them. A claim is a HOT update: a page has room
--- for its rows a second time with a claim, which doubles a row.
+-- The orders without an outcome, oldest first, and the worker that holds each. A row is inserted with the
+-- order and deleted with its outcome. A release keeps first_claimed_at, since an order's age counts from
+-- its first claim. Claims do not come from events, so a rebuild keeps them. A claim is a HOT update: the
+-- fillfactor leaves room for a second version of each row with a claim, which doubles its size.
 CREATE TABLE pending_orders (
     created_position bigint PRIMARY KEY,
     order_id uuid NOT NULL,
@@ -102,7 +102,7 @@ CREATE TABLE pending_orders (
     autovacuum_vacuum_cost_delay = 0
 );
 
--- A slice is written once and never changes. Those of orders that are split together lie together.
+-- A slice is written once and never changes. Slices of orders that are split together are stored together.
 CREATE TABLE scheduled_slices (
     created_position bigint NOT NULL,
     scheduled_at timestamptz NOT NULL,
@@ -111,7 +111,7 @@ CREATE TABLE scheduled_slices (
     PRIMARY KEY (created_position, sequence_number)
 );
 
--- Slices by time, each in one place for ever: no order has two slices at one time.
+-- Slices by time. The key is unique, since no order has two slices at one time.
 CREATE UNIQUE INDEX scheduled_slices_scheduled_at_idx
     ON scheduled_slices (scheduled_at, created_position);
 

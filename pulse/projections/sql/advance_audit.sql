@@ -1,4 +1,4 @@
--- The audit's place for its next window, when that is due, and whether this one ended a pass.
+-- Store where the audit's next window starts, when it is due, and whether this window ended a pass.
 UPDATE queue_audit
    SET position = %(position)b::bigint,
        due_at = clock_timestamp() + make_interval(secs => %(pause_seconds)b::float8),

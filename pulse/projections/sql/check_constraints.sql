@@ -1,2 +1,3 @@
--- Check now what is deferred to the commit, so that a savepoint can undo what fails it.
+-- Check deferred constraints now and not at the commit, so that a failure rolls back to the
+-- savepoint.
 SET CONSTRAINTS ALL IMMEDIATE

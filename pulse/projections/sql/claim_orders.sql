@@ -1,5 +1,5 @@
--- Claim the oldest orders that no worker holds, but for those given, all at one moment. A claim that
--- was handed back keeps its first time.
+-- Claim the oldest unclaimed orders, except those given, all with the same time. The first claim of
+-- an order sets first_claimed_at.
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS at
 ), free AS (

@@ -1,9 +1,12 @@
--- What log and queue disagree about in a window of projected positions, by the position of the order's
--- creation. MISSING: an order was created that is neither in the queue nor parked, or that waits there
--- without being among the pending orders. OUTDATED: an order in the queue is PENDING, not parked, and
--- has an outcome in the log, or has an outcome and is still among the pending orders. UNLOGGED: the log has no creation
--- of an order in the queue, or not the latest event that the queue has applied. Both sides are read by
--- their index on the position, so that the window bounds the cost.
+-- The differences between log and queue in a window of projected positions, by the position of the
+-- order's creation.
+-- MISSING: an order was created and is neither in the queue nor parked, or is PENDING in
+-- order_queue and not in pending_orders.
+-- OUTDATED: an order is PENDING in the queue, is not parked, and has an outcome in the log; or it
+-- has an outcome in order_queue and is still in pending_orders.
+-- UNLOGGED: an order is in the queue, and the log has not its creation, or not the latest event
+-- that the queue has applied.
+-- Both sides are read by an index on the position, so that the size of the window limits the cost.
 SELECT s.notification_id, s.originator_id, 'MISSING'
   FROM recorded_events() s
  WHERE s.notification_id > %(after)b::bigint

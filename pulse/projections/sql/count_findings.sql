@@ -1,2 +1,2 @@
--- How many findings there are, by what is wrong.
+-- The number of findings by fault.
 SELECT fault, count(*) FROM queue_audit_findings GROUP BY fault

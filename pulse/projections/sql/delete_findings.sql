@@ -1,4 +1,4 @@
--- Forget what was found in a window, before what is found now takes its place.
+-- Delete the findings of a window and return them, before the new findings are inserted.
 DELETE FROM queue_audit_findings
  WHERE position > %b::bigint
    AND position <= %b::bigint

@@ -1,5 +1,5 @@
--- Orders created beyond what is projected, slices and pending orders without an order, and parked orders
--- without an event: no window of the log has them. Then let the next rebuild begin.
+-- Delete what no window of the log covers: orders created after the projected position, slices and
+-- pending orders without an order, parked orders without an event. Then release the rebuild lock.
 DELETE FROM order_queue
  WHERE created_position > (SELECT max(notification_id) FROM notification_tracking
                             WHERE application_name = 'order_queue');

@@ -1,5 +1,5 @@
--- The same without counting every order: those without an outcome exactly, the others scaled up from a
--- sample of about 4,000 pages of the table.
+-- As select_queue_counts, without reading every order: orders without an outcome are counted
+-- exactly, the others are scaled up from a sample of about 4,000 pages of the table.
 WITH sample AS (
     SELECT LEAST(100, 100.0 * 4000 * current_setting('block_size')::bigint
                       / GREATEST(1, pg_relation_size('order_queue'))) AS percent

@@ -1,4 +1,4 @@
--- Be present for as long as this connection lives: the server drops the lock the moment it sees the
--- connection end, and ends it when it has heard nothing of the worker for so long. Shared, so that two
--- workers whose names have one hash do not wait for each other.
+-- Hold a worker's presence lock for as long as this connection lives. Postgres releases the lock
+-- when the connection ends, and ends the connection when it has been idle for too long. The lock is
+-- shared, so that two workers whose names have the same hash do not wait for each other.
 SELECT set_config('idle_session_timeout', %s, false), pg_advisory_lock_shared(%s::integer, hashtext(%s))

@@ -1,4 +1,4 @@
--- Keep what was found, as long as there are not too many to be read.
+-- Store findings, up to the maximum number in the table.
 INSERT INTO queue_audit_findings (position, order_id, fault)
 SELECT *
   FROM unnest(%b::bigint[], %b::uuid[], %b::text[])

@@ -1,6 +1,6 @@
--- New orders, as they are at the end of the batch, and those of them that are pending; a column that
--- this code does not know keeps its default. An order that is built again may still be among the
--- pending ones, with its claim.
+-- Insert new orders as they are at the end of the batch, and the pending ones into pending_orders.
+-- A column that this code does not know gets its default. An order that is rebuilt may still be in
+-- pending_orders, with its claim.
 WITH created AS (
     INSERT INTO order_queue ({columns})
     SELECT {columns} FROM json_populate_recordset(NULL::order_queue, %s::json)

@@ -1,2 +1,2 @@
--- End a statement of this transaction that takes longer.
+-- Set the statement timeout of this transaction.
 SELECT set_config('statement_timeout', %s, true)

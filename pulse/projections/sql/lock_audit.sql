@@ -1,5 +1,5 @@
--- How far the audit is, held until the transaction ends; nothing if no window is due, or if another
--- process is auditing.
+-- Lock the audit's position until the transaction ends, and return it. No row if no window is due
+-- or another process is auditing.
 SELECT position
   FROM queue_audit
  WHERE application_name = %b

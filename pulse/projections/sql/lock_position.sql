@@ -1,6 +1,6 @@
--- The projection's position, held until the transaction ends, and whether any order is parked;
--- nothing if another holds it.
-SELECT notification_id, EXISTS (SELECT FROM parked_orders)
+-- Lock the projection's position until the transaction ends, waiting for another holder, and return
+-- it.
+SELECT notification_id
   FROM notification_tracking
  WHERE application_name = %b
-   FOR UPDATE OF notification_tracking SKIP LOCKED
+   FOR UPDATE

@@ -1,4 +1,4 @@
--- Hand claims back: only one's own, and without forgetting when the order was first claimed.
+-- Release claims of a worker; first_claimed_at stays, since the age of an order counts from it.
 UPDATE pending_orders p
    SET claimed_by = NULL,
        claimed_at = NULL

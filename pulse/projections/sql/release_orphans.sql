@@ -1,7 +1,7 @@
--- Hand back what gone workers hold, unless it is old enough to be timed out. A worker takes its
--- presence before it claims, and the locks are read after this statement's snapshot of the claims: so
--- a claim seen here without its lock is an orphan. It is released only as it was seen: the order may
--- have been claimed again since.
+-- Release the claims of workers that are not present, unless they are old enough to time out. A
+-- worker takes its presence lock before it claims, and the locks are read after the snapshot of the
+-- claims. So a claim without a lock is orphaned. It is released only if it is unchanged: the order
+-- may have been claimed again since the snapshot.
 WITH orphans AS MATERIALIZED (
     SELECT p.created_position, p.claimed_by, p.claimed_at
       FROM pending_orders p

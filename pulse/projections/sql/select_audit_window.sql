@@ -1,5 +1,6 @@
--- Where the audit's next window ends, and the projected position, beyond which nothing can be compared
--- yet. A window has so many events at most, and as many orders, whatever gaps there are between ids.
+-- The end of the audit's next window, and the projected position, after which nothing can be
+-- compared yet. A window has at most so many events and so many orders, regardless of gaps between
+-- ids.
 SELECT LEAST(
            t.notification_id,
            (SELECT notification_id

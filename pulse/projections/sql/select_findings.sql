@@ -1,4 +1,4 @@
--- What the audit found and has not seen put right, the oldest events first.
+-- The unresolved findings of the audit, oldest position first.
 SELECT position, order_id, fault
   FROM queue_audit_findings
  ORDER BY position, order_id

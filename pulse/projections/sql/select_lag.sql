@@ -1,6 +1,7 @@
--- How far the projection is behind: its position, how long ago (by the database's clock) the first
--- event it has not read was recorded, zero if it has read all up to the last id issued, how many orders
--- are parked, and how many of the oldest pending ones want a splitter that this code does not have.
+-- How far the projection is behind the log: its position; how many seconds ago, by the database's
+-- clock, the first event was recorded that it has not read (0 if it has read all up to the last id
+-- issued); how many orders are parked; how many of the 1,000 oldest pending orders need a splitter
+-- that this code does not have.
 SELECT t.notification_id,
        COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - (
            SELECT s.recorded_at

@@ -1,5 +1,5 @@
--- A row for each order asked for: its creation, which alone says under which key it was placed. An
--- order that does not exist has a row too, so that it costs what another caller's order costs.
+-- The creation of each order, which has its order_unique_key. An order that does not exist has a
+-- row too, so that the time does not reveal whether another caller's order exists.
 SELECT asked.order_id, created.state
   FROM unnest(%b::uuid[]) AS asked (order_id)
   LEFT JOIN recorded_events() created

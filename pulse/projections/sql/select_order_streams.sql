@@ -1,6 +1,7 @@
--- Some orders' streams, the creation of each with its claim: in one snapshot, and an outcome is
--- committed before its claim ends, so no reader sees the order fall back from IN_PROGRESS to PENDING.
--- A claim is looked up as a stretch of an index, so that no plan reads all pending orders.
+-- The streams of some orders; the row of a creation has the order's claim. Both are in one
+-- snapshot, and an outcome is committed before its claim ends. So no reader sees an order go back
+-- from IN_PROGRESS to PENDING. A claim is looked up by an index range, so that no plan reads all
+-- pending orders.
 SELECT s.*, p.claimed_by, p.claimed_at
   FROM recorded_events() s
   LEFT JOIN LATERAL (

@@ -1,15 +1,14 @@
--- Orders created before a position, newest first, each with its claim, and how far the projection has
--- read. One snapshot: no order is newer than that position, which comes also where no order is found.
--- Orders that do not meet the conditions are stepped over. A claim is looked up as a stretch of an index
--- too, so that no plan reads all pending orders for a page.
+-- A page of orders that meet the conditions, newest first, each with its claim, and the projected
+-- position. One snapshot: no order is newer than that position, which is returned even if there is
+-- no order. A claim is looked up by an index range, so that no plan reads all pending orders for a
+-- page.
 SELECT t.notification_id AS as_of_position, {columns}, p.claimed_by, p.claimed_at
   FROM notification_tracking t
   LEFT JOIN LATERAL (
        SELECT *
          FROM order_queue
-        WHERE created_position < %(before)b::bigint
-          AND {conditions}
-        ORDER BY created_position DESC
+        WHERE {conditions}
+        ORDER BY {order}
         LIMIT %(rows)b::bigint) q ON true
   LEFT JOIN LATERAL (
        SELECT claimed_by, claimed_at

@@ -1,4 +1,4 @@
--- Some orders as the queue has them, and any others that it has in a window of positions of creation.
+-- The queue's rows of some orders, and of any other orders in a window of positions of creation.
 SELECT {columns}
   FROM order_queue
  WHERE order_id = ANY (%(order_ids)b::uuid[])

@@ -1,5 +1,5 @@
--- Claims older than the timeout, by the database's clock, oldest first, after a given one; not those
--- of parked orders, whose streams cannot be read.
+-- Claims older than the timeout, by the database's clock, oldest first, after a cursor. Parked
+-- orders are skipped, since their streams cannot be read.
 SELECT p.order_id, p.claimed_by, p.claimed_at, p.first_claimed_at
   FROM pending_orders p
  WHERE p.claimed_by IS NOT NULL

@@ -1,2 +1,2 @@
--- The orders that are set aside, the longest first.
+-- The parked orders, the longest parked first.
 SELECT order_id, position, reason, parked_at FROM parked_orders ORDER BY parked_at, order_id

@@ -1,5 +1,5 @@
--- The same of orders without an outcome, claimed or not, of one instrument or of all: from the pending
--- orders to their rows in the queue.
+-- As select_orders, for the status PENDING or IN_PROGRESS, of one instrument or all: reads
+-- pending_orders and looks up their rows in order_queue.
 SELECT t.notification_id AS as_of_position, {columns}, q.claimed_by, q.claimed_at
   FROM notification_tracking t
   LEFT JOIN LATERAL (

@@ -1,2 +1,2 @@
--- How far the live projection has read the log.
+-- The position up to which the projection has read the log.
 SELECT notification_id FROM notification_tracking WHERE application_name = %b

@@ -1,6 +1,6 @@
--- The whole queue by state, each with the age of its oldest order in seconds by the database's
--- clock: PENDING since it was created, IN_PROGRESS since it was first claimed. COMPLETED are all that
--- are neither pending nor failed, so that no row of them is read.
+-- The number of orders by status, FAILED ones by reason, and the age in seconds of the oldest one
+-- by the database's clock: PENDING since its creation, IN_PROGRESS since its first claim. COMPLETED
+-- is the rest, so that no condition has to be checked on these rows.
 WITH failed AS (
     SELECT failure_reason, count(*) AS orders
       FROM order_queue

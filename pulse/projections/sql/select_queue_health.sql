@@ -1,6 +1,7 @@
--- What waits and what fails: of the 1,000 oldest PENDING orders that no worker holds and that are not
--- parked, how many this code can split and the age of the oldest in seconds, how many want newer code
--- and the age of the oldest; and of the 1,000 newest FAILED ones how many failed lately, by reason.
+-- Waiting and failed orders. Of the 1,000 oldest pending orders, those that are unclaimed and not
+-- parked: how many this code can split and the age of the oldest in seconds, how many need newer
+-- code and the age of the oldest. Of the 1,000 newest FAILED orders: how many failed recently, by
+-- reason.
 WITH waiting AS (
     SELECT o.splitter_version = ANY (%(splitters)b::integer[]) AS known,
            EXTRACT(EPOCH FROM clock_timestamp() - o.created_at)::float8 AS seconds

@@ -1,7 +1,7 @@
--- Sessions and prepared transactions that hold locks on the queue's tables which a rebuild may wait for:
--- who, in which state, since when its transaction is open (hidden of another role's session from a role
--- without pg_read_all_stats), and what it holds.
-SELECT format('%%s (%%s of role %%s, %%s, transaction open since %%s) holds %%s',
+-- Sessions and prepared transactions with locks on the queue's tables that a rebuild may wait for:
+-- the session, its state, the start of its transaction, and the tables. A role without
+-- pg_read_all_stats does not see the state and the start of other roles' sessions.
+SELECT format('%%s (%%s of role %%s, %%s, transaction open since %%s) holds locks on %%s',
               COALESCE('pid ' || l.pid, 'a prepared transaction'), a.application_name, a.usename,
               COALESCE(a.state, 'state hidden'), COALESCE(a.xact_start::text, 'hidden'),
               string_agg(DISTINCT c.relname, ', '))

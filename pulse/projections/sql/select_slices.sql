@@ -1,4 +1,4 @@
--- Slices after a place in time, in order of time, each with what it needs of its order.
+-- Slices after a cursor, by time, each with the fields of its order that the list shows.
 SELECT s.created_position, q.order_id, q.instrument, q.side, s.sequence_number, s.quantity,
        s.scheduled_at
   FROM (SELECT *

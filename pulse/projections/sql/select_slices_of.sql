@@ -1,4 +1,4 @@
--- The slices of some orders, by their positions of creation: an array a column.
+-- The slices of some orders, by position of creation; one array per column.
 SELECT created_position,
        array_agg(sequence_number ORDER BY sequence_number),
        array_agg(quantity ORDER BY sequence_number),

@@ -1,4 +1,4 @@
--- Columns of the queue's tables that are none of these, each as table.column.
+-- Columns of the queue's tables (as table.column) that are not in this list.
 SELECT c.relname || '.' || a.attname
   FROM pg_class c
   JOIN pg_attribute a ON a.attrelid = c.oid

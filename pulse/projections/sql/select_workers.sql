@@ -1,6 +1,6 @@
--- How many workers are present, and a row for each that holds orders: how many, since how many seconds
--- the longest, how many of them for longer than the timeout, and whether it is present. One row with
--- nulls where none holds any.
+-- How many workers are present, and a row for each worker with claims: the number of claims, the
+-- age of the oldest in seconds, how many are older than the timeout, and whether the worker is
+-- present. One row with nulls if there are no claims.
 SELECT (SELECT count(*) FROM present_workers()), w.*
   FROM (SELECT) always
   LEFT JOIN (

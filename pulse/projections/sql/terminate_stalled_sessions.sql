@@ -1,8 +1,9 @@
--- End sessions of Pulse that hold locks while their client, frozen or cut off, sends and takes nothing.
--- In the middle of a statement none of Postgres' timeouts reaches a backend that waits for its client.
--- Between two statements idle_in_transaction_session_timeout does, but not after a pipeline: libpq sends
--- Flush behind its Sync, and reading that stops the timer. Either would keep all others from appending,
--- from projecting, or from these orders. A lock that only reading takes blocks none of that.
+-- Terminate sessions of Pulse that hold locks while their client, frozen or disconnected, does not
+-- respond. Within a statement no timeout of Postgres applies to a backend that waits for its
+-- client. Between two statements idle_in_transaction_session_timeout applies, but not after a
+-- pipeline: libpq sends Flush after Sync, and reading it stops the timer. Such a session would
+-- block appends, the projection, or claims. Sessions with locks of reads only block none of these
+-- and are left alone.
 SELECT a.application_name, pg_terminate_backend(a.pid)
   FROM pg_stat_activity a
  WHERE a.datname = current_database()

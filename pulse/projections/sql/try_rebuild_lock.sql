@@ -1,2 +1,2 @@
--- Whether no other rebuild runs: if so, none can begin while this session lasts.
+-- Take the rebuild lock until the session ends; false if another rebuild is running.
 SELECT pg_try_advisory_lock(%b::bigint)

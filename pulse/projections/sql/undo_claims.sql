@@ -1,4 +1,4 @@
--- Hand claims back as if they had never been: for orders that this code can do nothing with.
+-- Release claims of a worker and reset first_claimed_at, for orders that this code cannot process.
 UPDATE pending_orders p
    SET claimed_by = NULL,
        claimed_at = NULL,

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests.faults.case import Case, CaseRun
 from tests.faults.checks import check_all, until_quiet
-from tests.faults.house import Deployment, open_deployment
+from tests.faults.deployment import Deployment, open_deployment
 from tests.faults.ledger import Known
 from tests.faults.node import Node
-from tests.faults.scene import Case, CaseRun
 from tests.support.processes import ROOT, environment
 
 _ORDERS_PER_SECOND: Final = 80.0

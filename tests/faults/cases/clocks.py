@@ -13,11 +13,11 @@ from pulse.domain import Claim, SlicesScheduled, TimedOut
 from pulse.postgres import Database
 from pulse.projections.claims import PRESENCE_CLASS, Claims
 from tests.faults.caller import Caller, Endpoint
+from tests.faults.case import Case, CaseRun
 from tests.faults.checks import until_quiet
-from tests.faults.house import SERVICE_HEADERS, Deployment
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
 from tests.faults.member import Member
-from tests.faults.other_clock import check_shift, shifted
-from tests.faults.scene import Case, CaseRun
+from tests.faults.shifted_clock import check_shift, shifted
 
 _SHIFT_SECONDS: Final = 300.0
 _TIMEOUT_SECONDS: Final = 5.0

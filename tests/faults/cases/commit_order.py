@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from pulse.postgres import PostgresLimits
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
-from tests.faults.scene import Case, CaseRun
+from tests.faults.case import Case, CaseRun
 from tests.integration.library.stock import stock_recorder
 
 _WRITERS: Final = 4

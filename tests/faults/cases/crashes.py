@@ -4,8 +4,8 @@ import asyncio
 import time
 from typing import Final
 
-from tests.faults.house import Deployment
-from tests.faults.scene import Case, CaseRun
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import Deployment
 from tests.faults.server import Server
 
 _ORDERS_PER_SECOND: Final = 100.0

@@ -13,10 +13,10 @@ import psycopg
 from psycopg import sql
 
 from pulse.postgres.embedded import EmbeddedServerError
-from tests.faults.asker import repeated_get
 from tests.faults.caller import Answer
-from tests.faults.house import SERVICE_HEADERS, Deployment
-from tests.faults.scene import Case, CaseRun
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
+from tests.faults.poller import repeated_get
 from tests.faults.server import Server
 from tests.faults.small_disk import SmallDisk
 

@@ -10,11 +10,11 @@ from typing import Final, LiteralString
 import psycopg
 
 from pulse.eventstore import LOG_LOCK
-from tests.faults.asker import repeated_get
 from tests.faults.caller import Answer
-from tests.faults.house import SERVICE_HEADERS, Deployment
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
+from tests.faults.poller import repeated_get
 from tests.faults.report import quantile
-from tests.faults.scene import Case, CaseRun
 
 _ORDERS_PER_SECOND: Final = 60.0
 _GETS_PER_SECOND: Final = 100.0

@@ -4,8 +4,8 @@ import asyncio
 import time
 from typing import Final
 
+from tests.faults.case import Case, CaseRun
 from tests.faults.replicated import Replicated
-from tests.faults.scene import Case, CaseRun
 
 _ORDERS_PER_SECOND: Final = 60.0
 _BETWEEN_SECONDS: Final = 2.0

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, get_args
 
 from tests.faults.caller import Caller
-from tests.faults.house import Deployment
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import Deployment
+from tests.faults.interruption import FaultPoint, Kind, Operation, TargetWorker, points_of
 from tests.faults.report import quantile
-from tests.faults.scene import Case, CaseRun
-from tests.faults.stricken import FaultPoint, Kind, Operation, TargetWorker, points_of
 
 _TARGETS: Final = 20
 _TARGETS_SHORT: Final = 5

@@ -8,9 +8,9 @@ from typing import Final, LiteralString
 import aiohttp
 import psycopg
 
-from tests.faults.house import SERVICE_HEADERS, Deployment
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
 from tests.faults.report import quantile
-from tests.faults.scene import Case, CaseRun
 
 _ORDERS_PER_SECOND: Final = 60.0
 _HELD_SECONDS: Final = 60.0

@@ -6,11 +6,11 @@ import time
 from collections import Counter
 from typing import Final, get_args
 
-from tests.faults.at_work import KINDS, Role, WorkMonitor, closed_loop_load
+from tests.faults.activity import KINDS, Role, WorkMonitor, closed_loop_load
 from tests.faults.caller import Caller
-from tests.faults.house import Deployment
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import Deployment
 from tests.faults.report import quantile
-from tests.faults.scene import Case, CaseRun
 
 _ORDERS_PER_KILL: Final = 200
 _CONCURRENT: Final = 60

@@ -5,9 +5,9 @@ import itertools
 from typing import Any, Final
 
 from tests.faults.caller import Caller, Endpoint
-from tests.faults.house import SERVICE_HEADERS, Deployment
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
 from tests.faults.proxy import Interruption, Proxy, Sent
-from tests.faults.scene import Case, CaseRun
 
 APPEND: Final = "INSERT INTO stored_events"
 _APIS: Final = 4

@@ -19,11 +19,11 @@ from typing import Any, Final, Self
 import msgspec
 import psutil
 
+from tests.faults.case import Case, CaseRun, Unsupported
 from tests.faults.checks import until_quiet
-from tests.faults.flood import TIMED_OUT, UNSENT, Outcome, Plan
-from tests.faults.house import SERVICE_HEADERS, Deployment
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
+from tests.faults.open_loop_load import TIMED_OUT, UNSENT, Outcome, Plan
 from tests.faults.report import quantile
-from tests.faults.scene import Case, CaseRun, Unsupported
 from tests.faults.server import Server
 from tests.support.haproxy import HAPROXY, haproxy
 
@@ -149,7 +149,7 @@ async def _flood(case_run: CaseRun, deployment: Deployment, plan: Plan) -> tuple
     (worker,) = deployment.of_kind("worker")
     case_run.require(await worker.stop() == 0, "the worker did not exit with code 0")
     flooding = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.flood",
+        sys.executable, "-m", "tests.faults.open_loop_load",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip

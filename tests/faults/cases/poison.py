@@ -11,8 +11,8 @@ import aiohttp
 
 from pulse.domain import OrderCreated
 from pulse.eventstore import LOG_LOCK
-from tests.faults.house import SERVICE_HEADERS, Deployment
-from tests.faults.scene import Case, CaseRun
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import SERVICE_HEADERS, Deployment
 from tests.support.events import MAPPER, order_created
 from tests.support.processes import ROOT, environment
 

@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from tests.faults.house import Deployment
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import Deployment
 from tests.faults.report import quantile
-from tests.faults.scene import Case, CaseRun
 
 SAMPLES: Final = Path("soak.json")
 """The file for the samples, which the chart of docs/explanation/reliability.md shows."""

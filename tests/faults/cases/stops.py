@@ -6,11 +6,11 @@ import time
 from collections import Counter
 from typing import Final
 
-from tests.faults.at_work import Role, WorkMonitor, closed_loop_load
+from tests.faults.activity import Role, WorkMonitor, closed_loop_load
 from tests.faults.caller import Answer
-from tests.faults.house import Deployment
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import Deployment
 from tests.faults.member import Kind, Member
-from tests.faults.scene import Case, CaseRun
 
 _GRACE_SECONDS: Final = 15.0
 """The grace period of docs/how-to/run-pulse.md."""

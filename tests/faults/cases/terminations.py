@@ -5,8 +5,8 @@ import time
 from collections import Counter
 from typing import Final
 
-from tests.faults.house import Deployment
-from tests.faults.scene import Case, CaseRun
+from tests.faults.case import Case, CaseRun
+from tests.faults.deployment import Deployment
 
 _ORDERS_PER_SECOND: Final = 100.0
 _INTERVAL_SECONDS: Final = 0.5

@@ -4,10 +4,10 @@ import asyncio
 import time
 from typing import Any, Final
 
+from tests.faults.case import Case, CaseRun
 from tests.faults.checks import until_quiet
-from tests.faults.house import Deployment
+from tests.faults.deployment import Deployment
 from tests.faults.report import quantile
-from tests.faults.scene import Case, CaseRun
 from tests.support.processes import url_of
 from tests.support.proxy import proxied
 

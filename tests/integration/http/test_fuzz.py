@@ -11,7 +11,7 @@ from pulse.testing import order_request_bodies
 from tests.support.orders import BATCH, ORDERS, fault, fault_in, post
 
 FUZZ = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 names = st.sampled_from(
     [

@@ -295,12 +295,12 @@ async def test_who_is_refused_is_told_why_only_where_the_signature_is_good(gate:
         "not valid yet": signer.token(nbf=NOW + 600),
         "another audience": signer.token(aud="x"),
         "another issuer": signer.token(iss="x"),
-        "lacks one of exp": signer.token(exp=None),
+        "must have the claims exp": signer.token(exp=None),
     }
     for why, token in told.items():
         response = await client.get("/api/orders/x", headers=bearer(token))
         assert why in response.json()["error"]["message"]
     for forged in (stranger_of(signer.algorithm).token(exp=1), unsigned("none")(signer)):
         response = await client.get("/api/orders/x", headers=bearer(forged))
-        assert response.json()["error"]["message"] == "the token is not good here"
+        assert response.json()["error"]["message"] == "the token is not valid"
         assert forged[-20:] not in response.text

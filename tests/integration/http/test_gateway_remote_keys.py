@@ -14,7 +14,7 @@ import pytest
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from pulse.http.errors import KeysUnavailable, Unauthorized
-from pulse.http.gateway.keys import MAX_JWKS_BYTES, KeyLimits, RemoteKeys
+from pulse.http.gateway.keys import MAX_JWKS_BYTES, JwksKeys, JwksLimits
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
 from tests.support.gateway import FakePulse, gateway_before
 from tests.support.orders import fault, order
@@ -78,10 +78,10 @@ class Issuer:
 
 
 @asynccontextmanager
-async def checking(issuer: Issuer, limits: KeyLimits | None = None) -> AsyncIterator[TokenChecker]:
+async def checking(issuer: Issuer, limits: JwksLimits | None = None) -> AsyncIterator[TokenChecker]:
     algorithm = issuer.signer.algorithm
     async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as http:
-        keys = RemoteKeys(http, URL, algorithm, limits=limits, clock=lambda: issuer.now)
+        keys = JwksKeys(http, URL, algorithm, limits=limits, clock=lambda: issuer.now)
         yield TokenChecker(TokenRules(algorithm, AUDIENCE, ISSUER), keys)
         await keys.close()
 
@@ -227,9 +227,10 @@ async def test_nobody_is_called_unknown_while_the_issuer_cannot_be_asked() -> No
             await tokens.check(issuer.token())
 
 
+@pytest.mark.timing
 async def test_an_issuer_that_never_answers_holds_up_known_keys_once() -> None:
     issuer = Issuer("ES256")
-    async with checking(issuer, KeyLimits(fetch_seconds=0.05)) as tokens:
+    async with checking(issuer, JwksLimits(fetch_seconds=0.05)) as tokens:
         await tokens.check(issuer.token())
         issuer.held = asyncio.Event()
         issuer.now += 299

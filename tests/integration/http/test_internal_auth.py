@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pulse.http.root import Root
-from pulse.process.apps import everything
+from pulse.process.apps import all_in_one_app
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import BASE_URL, lifespan_of
@@ -56,7 +56,7 @@ SPELLINGS = [
 
 @pytest.fixture(scope="module")
 async def without_tokens(shared_conninfo: str) -> AsyncIterator[Root]:
-    app = everything(Settings(database_url=shared_conninfo))
+    app = all_in_one_app(Settings(database_url=shared_conninfo))
     async with lifespan_of(app):
         yield app
 
@@ -67,7 +67,7 @@ async def with_tokens(shared_conninfo: str) -> AsyncIterator[Root]:
     settings = msgspec.structs.replace(
         signer_of("HS256").settings, database_url=shared_conninfo, service_tokens=services
     )
-    app = everything(settings)
+    app = all_in_one_app(settings)
     async with lifespan_of(app):
         yield app
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from pulse.errors import PulseError
 from pulse.http.root import Mounts, Root
-from pulse.process.apps import gateway_alone
+from pulse.process.apps import gateway_app
 from pulse.settings import Settings
 from tests.support.api import client_of, lifespan_of, root_of, serving
 from tests.support.orders import ORDERS, fault, fault_in, order, placed, post
@@ -82,7 +82,7 @@ async def test_stopping_leaves_no_connection_behind(postgres: str, conninfo: str
     ("error", "message"),
     [
         (PulseError("the disk is full"), "the disk is full"),
-        (ZeroDivisionError("secret"), "Pulse crashed at {}; the fault is logged"),
+        (ZeroDivisionError("secret"), "Pulse crashed at {}; the error is in the log"),
     ],
 )
 @pytest.mark.parametrize("stage", ["startup", "shutdown"])
@@ -161,7 +161,7 @@ async def test_who_is_still_in_flight_when_the_grace_is_over_is_told_to_ask_agai
 async def test_a_parser_that_misreads_requests_is_named_at_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = gateway_alone(Settings())
+    app = gateway_app(Settings())
     with capture_logs() as logged:
         async with lifespan_of(app):
             pass

@@ -10,7 +10,7 @@ import pytest
 
 from pulse.application.callers import Caller
 from pulse.http.asgi import CALLER_KEY
-from pulse.http.limits import Limits, RateLimited, RateLimiter
+from pulse.http.limits import AdmissionLimits, RateLimiter, RateLimitMiddleware
 from pulse.http.root import Root
 from pulse.settings import Settings
 from tests.support.api import client_of, root_of, serving
@@ -70,7 +70,10 @@ class Slow:
 
 async def test_more_requests_than_fit_are_told_to_come_back_and_health_is_not() -> None:
     slow = Slow()
-    async with root_of(slow, Limits(requests_in_flight=3)) as root, client_of(root) as client:
+    async with (
+        root_of(slow, AdmissionLimits(requests_in_flight=3)) as root,
+        client_of(root) as client,
+    ):
         waiting = [asyncio.ensure_future(client.get("/x")) for _ in range(3)]
         await slow.until_begun(3)
         refused = await client.get("/x")
@@ -84,7 +87,10 @@ async def test_more_requests_than_fit_are_told_to_come_back_and_health_is_not() 
 
 async def test_a_large_body_counts_as_many_requests() -> None:
     slow = Slow()
-    async with root_of(slow, Limits(requests_in_flight=17)) as root, client_of(root) as client:
+    async with (
+        root_of(slow, AdmissionLimits(requests_in_flight=17)) as root,
+        client_of(root) as client,
+    ):
         content = b" " * 1024 * 1024
         waiting = asyncio.ensure_future(client.post("/orders/batch", content=content))
         await slow.until_begun(1)
@@ -99,7 +105,10 @@ async def test_a_body_counts_for_no_more_than_its_path_takes() -> None:
         yield b"{"
 
     slow = Slow()
-    async with root_of(slow, Limits(requests_in_flight=3)) as root, client_of(root) as client:
+    async with (
+        root_of(slow, AdmissionLimits(requests_in_flight=3)) as root,
+        client_of(root) as client,
+    ):
         waiting = asyncio.ensure_future(client.post("/orders", content=without_end()))
         await slow.until_begun(1)
         other = asyncio.ensure_future(client.get("/x"))
@@ -121,7 +130,7 @@ async def stalled() -> AsyncIterator[bytes]:
 async def test_a_body_on_its_way_takes_no_place_of_a_request() -> None:
     slow = Slow()
     slow.go.set()
-    limits = Limits(requests_in_flight=1, bodies_in_progress=8, body_seconds=60)
+    limits = AdmissionLimits(requests_in_flight=1, bodies_in_progress=8, body_seconds=60)
     async with root_of(slow, limits) as root, client_of(root) as client:
         dripping = [asyncio.ensure_future(client.post("/orders", content=stalled())) for _ in "123"]
         await asyncio.sleep(0)
@@ -134,7 +143,7 @@ async def test_a_body_on_its_way_takes_no_place_of_a_request() -> None:
 async def test_of_too_many_bodies_the_callers_own_oldest_is_ended() -> None:
     slow = Slow()
     slow.go.set()
-    limits = Limits(bodies_in_progress=4, body_seconds=60)  # a chunked body weighs two
+    limits = AdmissionLimits(bodies_in_progress=4, body_seconds=60)  # a chunked body weighs two
     async with root_of(slow, limits) as root, client_of(root) as client:
         first, second, third = (
             asyncio.ensure_future(client.post("/orders", content=stalled())) for _ in "123"
@@ -150,7 +159,7 @@ async def test_a_caller_with_many_slow_bodies_takes_places_from_itself_alone() -
     slow = Slow()
     slow.go.set()
     async with (
-        root_of(slow, Limits(bodies_in_progress=6, body_seconds=60)) as root,
+        root_of(slow, AdmissionLimits(bodies_in_progress=6, body_seconds=60)) as root,
         client_at(root, "10.0.0.1") as honest,
         client_at(root, "10.0.0.2") as dripping,
     ):
@@ -162,6 +171,7 @@ async def test_a_caller_with_many_slow_bodies_takes_places_from_itself_alone() -
             body.cancel()
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("headers", [[], [(b"content-length", b"0")]])
 async def test_over_http2_a_body_is_whole_when_its_stream_ends(
     headers: list[tuple[bytes, bytes]],
@@ -181,7 +191,7 @@ async def test_over_http2_a_body_is_whole_when_its_stream_ends(
         "path": "/orders",
         "headers": headers,
     }
-    limits = Limits(requests_in_flight=1, body_seconds=0.1)
+    limits = AdmissionLimits(requests_in_flight=1, body_seconds=0.1)
     async with root_of(Slow(), limits) as root, client_of(root) as client:
         stuck = asyncio.ensure_future(root(scope, receive, send))
         await asyncio.sleep(0)
@@ -200,7 +210,10 @@ async def test_a_caller_who_does_not_read_its_answer_takes_no_place() -> None:
         await asyncio.Event().wait()
 
     scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/x", "headers": []}
-    async with root_of(slow, Limits(requests_in_flight=1)) as root, client_of(root) as client:
+    async with (
+        root_of(slow, AdmissionLimits(requests_in_flight=1)) as root,
+        client_of(root) as client,
+    ):
         stuck = asyncio.ensure_future(root(scope, asyncio.Event().wait, send))
         await unread.wait()
         assert (await client.get("/x")).status_code == 204
@@ -214,8 +227,8 @@ async def test_one_caller_alone_cannot_have_every_place() -> None:
         scope[CALLER_KEY] = Caller(placed_by="i|alice", key_scope="i|alice")
         await limited(scope, receive, send)
 
-    limited = RateLimited(slow, RateLimiter(1000, 1), most_at_once=2)
-    async with root_of(of_alice, Limits()) as root, client_of(root) as client:
+    limited = RateLimitMiddleware(slow, RateLimiter(1000, 1), max_in_flight=2)
+    async with root_of(of_alice, AdmissionLimits()) as root, client_of(root) as client:
         waiting = [asyncio.ensure_future(client.get("/x")) for _ in range(2)]
         await slow.until_begun(2)
         fault(await client.get("/x"), 429, "TOO_MANY_REQUESTS")
@@ -228,11 +241,15 @@ async def test_a_crash_gives_its_place_back() -> None:
     async def crash(*_: object) -> None:
         raise ZeroDivisionError
 
-    async with root_of(crash, Limits(requests_in_flight=1)) as root, client_of(root) as client:
+    async with (
+        root_of(crash, AdmissionLimits(requests_in_flight=1)) as root,
+        client_of(root) as client,
+    ):
         for _ in range(3):
             fault(await client.get("/x"), 500, "INTERNAL_ERROR")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("path", [ORDERS, BATCH])
 async def test_a_body_that_stalls_is_given_up(conninfo: str, path: str) -> None:
     async def stalled() -> AsyncIterator[bytes]:

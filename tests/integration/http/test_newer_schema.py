@@ -7,7 +7,7 @@ import httpx
 import psycopg
 import pytest
 
-from pulse.process.apps import everything
+from pulse.process.apps import all_in_one_app
 from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import lifespan_of, serving
@@ -80,7 +80,7 @@ async def test_a_process_that_may_migrate_does_not_start_on_a_schema_that_does_n
 ) -> None:
     add_revision(conninfo, oldest_code=NEXT)
     with pytest.raises(AssertionError, match=rf"revision {NEXT} \(halts\)"):
-        async with lifespan_of(everything(Settings(database_url=conninfo))):
+        async with lifespan_of(all_in_one_app(Settings(database_url=conninfo))):
             pass
 
 

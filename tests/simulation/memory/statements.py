@@ -142,7 +142,7 @@ def select_overdue_claims(server: Server, _: Session, parameters: Any) -> Result
     return Result([(i, by, at, first) for first, i, by, at in overdue[:limit]])
 
 
-def lock_position(server: Server, session: Session, _: Any) -> Result:
+def try_lock_position(server: Server, session: Session, _: Any) -> Result:
     if server.position_holder not in {None, session}:
         return Result([])
     server.begin(session)
@@ -166,7 +166,7 @@ def insert_orders(server: Server, session: Session, parameters: Any) -> Result:
     return Result([], len(rows))
 
 
-def settle_orders(server: Server, session: Session, parameters: Any) -> Result:
+def apply_outcomes(server: Server, session: Session, parameters: Any) -> Result:
     changes, settled = server.begin(session), list[tuple[Any, ...]]()
     for outcome in _rows_of(parameters):
         order_id = outcome["order_id"]
@@ -283,9 +283,9 @@ _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
         select_overdue_claims,
         select_order_streams,
         select_order_creations,
-        lock_position,
+        try_lock_position,
         advance_position,
-        settle_orders,
+        apply_outcomes,
         copy_slices,
         select_parked_among,
         check_constraints,

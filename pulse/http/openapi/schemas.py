@@ -1,0 +1,195 @@
+"""The components of a document: schemas of structs, named enumerations, the tagged union of events.
+
+They are what client generators take: tests/clients generates, type-checks and runs clients.
+"""
+
+from collections.abc import Iterable, Mapping
+from inspect import cleandoc
+from typing import Any, Final, get_args
+
+import msgspec
+
+from pulse.application.event_view import EventType, EventView
+from pulse.domain import EVENT_TYPES, OrderSpec, Side, SplitConfig
+from pulse.projections.order_view import OrderQueueStatus
+
+_NAMES: Final = {"OrderSpec": "OrderRequest", "OrderView": "Order", "EventView": "Event"}
+"""The names of schemas that differ from those of their structs."""
+
+_ENUMERATIONS: Final = {
+    "Side": (Side, "Whether to buy or to sell."),
+    "OrderQueueStatus": (
+        OrderQueueStatus,
+        "How far the splitting of an order is; COMPLETED and FAILED are final.",
+    ),
+    "EventType": (EventType, "The type of an event of an order."),
+}
+"""Schemas that fields and parameters share, so that a generated client has one type for each."""
+
+_ENUMERATION_OF: Final = {
+    frozenset(get_args(values)): name for name, (values, _) in _ENUMERATIONS.items()
+}
+
+_TYPED_EVENTS: Final = tuple(event_type.__name__ for event_type in EVENT_TYPES)
+_OTHER_EVENT: Final = "OtherEvent"
+_NOT_IN_DATA: Final = ("originator_id", "originator_version", "timestamp")
+_INVISIBLE: Final = "\\s\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff"
+_CONTROL: Final = "\\u0000-\\u001f\\u007f-\\u009f"
+_NEW_KEY: Final = (
+    f"^[^{_CONTROL}{_INVISIBLE}]([^{_CONTROL}]*[^{_CONTROL}{_INVISIBLE}])?(?![\\s\\S])"
+)
+"""Invisible characters beyond these, and Unicode NFC, are in the description alone."""
+
+Schema = dict[str, Any]
+Schemas = dict[str, Schema]
+
+
+def ref(name: str | type[msgspec.Struct]) -> dict[str, str]:
+    """A reference to the schema of a struct, or to one by its name."""
+    return {"$ref": f"#/components/schemas/{name if isinstance(name, str) else name.__name__}"}
+
+
+def schemas_of(
+    structs: Iterable[type[msgspec.Struct]], texts: Mapping[str, Mapping[str, str]]
+) -> Schemas:
+    """The schemas of these structs and of all they are made of, by their names in the document.
+
+    `texts` describes fields, by the name of the schema.
+    """
+    generated = _generated(structs)
+    if EventView.__name__ in generated:
+        generated |= _events(generated[EventView.__name__])
+    constraints = _constraints_of(OrderSpec) | _constraints_of(SplitConfig)
+    schemas = {_NAMES.get(name, name): schema for name, schema in sorted(generated.items())}
+    for name, schema in schemas.items():
+        schema["description"] = cleandoc(schema["description"])
+        schema.pop("title", None)
+        if "properties" in schema:
+            schema["additionalProperties"] = False
+            described_as = "Event" if name in (*_TYPED_EVENTS, _OTHER_EVENT) else name
+            _describe(schema["properties"], constraints, texts.get(described_as, {}))
+    schemas["OrderRequest"]["properties"]["order_unique_key"]["pattern"] = _NEW_KEY
+    return schemas
+
+
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with its own names of schemas, patterns and enumerations."""
+    done: dict[str, Any] = _rewritten(document)
+    text = msgspec.json.encode(done)
+    for name, (values, description) in _ENUMERATIONS.items():
+        if msgspec.json.encode(ref(name)["$ref"]) in text:
+            done["components"]["schemas"][name] = {
+                "description": description,
+                "type": "string",
+                "enum": list(get_args(values)),
+            }
+    return done
+
+
+def _generated(structs: Iterable[type[msgspec.Struct]]) -> Schemas:
+    template = "#/components/schemas/{name}"
+    return msgspec.json.schema_components(structs, ref_template=template)[1]
+
+
+def _events(view: Schema) -> Schemas:
+    """`Event` as a union tagged by `type`: each type with its own data, and all other events.
+
+    An event that this code cannot read has the type of its topic, and as data what is stored. So
+    the other events are those that match none of the types, not those with another `type`.
+    """
+    schemas = _generated(EVENT_TYPES)
+    for name in _TYPED_EVENTS:
+        data = schemas.pop(name)
+        for field in _NOT_IN_DATA:
+            del data["properties"][field]
+            data["required"].remove(field)
+        schemas[f"{name}Data"] = data | {"description": f"The data of an event `{name}`."}
+        schemas[name] = _event(
+            view,
+            data["description"],
+            type={"type": "string", "const": name},
+            occurred_at={"type": "string"},
+            data=ref(f"{name}Data"),
+        )
+    schemas[_OTHER_EVENT] = _event(
+        view,
+        "Any other event: of another program, of newer code, or one that cannot be read. `type` is "
+        "any string, and `data` is what is stored. Skip the ones that you do not know.",
+        type={"type": "string"},
+        occurred_at={"type": ["string", "null"]},
+        data={"type": "object"},
+    ) | {"not": {"anyOf": [ref(name) for name in _TYPED_EVENTS]}}
+    schemas[EventView.__name__] = {
+        "description": view["description"],
+        "oneOf": [ref(name) for name in (*_TYPED_EVENTS, _OTHER_EVENT)],
+        "discriminator": {
+            "propertyName": "type",
+            "mapping": {name: ref(name)["$ref"] for name in _TYPED_EVENTS},
+        },
+    }
+    return schemas
+
+
+def _event(view: Schema, description: str, **fields: Schema) -> Schema:
+    """The schema of an event that has these fields in place of the view's."""
+    properties = {name: dict(schema) for name, schema in view["properties"].items()}
+    return {**view, "description": description, "properties": properties | fields}
+
+
+def _constraints_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    properties: dict[str, Any] = _generated([struct])[struct.__name__]["properties"]
+    return {name: schema for name, schema in properties.items() if "$ref" not in schema}
+
+
+def _describe(
+    properties: dict[str, Any], constraints: Mapping[str, Any], descriptions: Mapping[str, str]
+) -> None:
+    """A field that has the name of a field of a request has its constraint."""
+    for name, schema in properties.items():
+        schema.update(constraints.get(name, {}))
+        if name in descriptions:
+            schema["description"] = descriptions[name]
+        for time in schema.get("anyOf", [schema]) if name.endswith("_at") else ():
+            if time["type"] == "string":
+                time["format"] = "date-time"
+        default = schema.pop("default", None)  # with it openapi-typescript would require the field
+        if default is not None:
+            default_text = f"default: {msgspec.json.encode(default).decode()}"
+            schema["description"] = "; ".join(
+                filter(None, [schema.get("description"), default_text])
+            )
+
+
+def _rewritten(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, list):
+        return [_rewritten(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _rewritten(inner) for name, inner in _keywords(value).items()}
+
+
+def _keywords(schema: Schema) -> Schema:
+    """One object of the document, as JSON Schema and generators have it."""
+    match schema:
+        case {"$ref": str(reference)}:
+            path, _, name = reference.rpartition("/")
+            return schema | {"$ref": f"{path}/{_NAMES.get(name, name)}"}
+        case {"enum": [str(), *_]}:
+            return _enumeration(schema)
+        case {"type": "object"} if not {"properties", "additionalProperties"} & schema.keys():
+            return schema | {"additionalProperties": True}
+        case {"pattern": str(pattern)}:
+            return schema | {"pattern": pattern.replace("(?![\\s\\S])", "$")}
+        case _:
+            return schema
+
+
+def _enumeration(schema: Schema) -> Schema:
+    others = {
+        keyword: value for keyword, value in schema.items() if keyword not in {"enum", "type"}
+    }
+    values: list[str] = schema["enum"]
+    if len(values) == 1:
+        return others | {"type": "string", "const": values[0]}
+    named = _ENUMERATION_OF.get(frozenset(values))
+    return others | ({"type": "string", "enum": values} if named is None else ref(named))

@@ -1,0 +1,142 @@
+"""`pulse up` as people meet it: it says where it listens, the curl line works, it stops whole."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.orders import order
+from tests.support.processes import (
+    ROOT,
+    PulseProcess,
+    free_port,
+    lives,
+    postmaster_file,
+    postmaster_id,
+    processes_in,
+    pulse,
+    run_to_end,
+    until,
+    uvicorn_on,
+)
+
+
+@pytest.fixture(scope="module")
+def up(
+    tmp_path_factory: pytest.TempPathFactory, module_database_url: str
+) -> Iterator[PulseProcess]:
+    home = tmp_path_factory.mktemp("up")
+    with pulse(home, database_url=module_database_url, data_dir=home / "data") as process:
+        yield process
+
+
+def greeted_commands(greeting: str) -> list[str]:
+    """The shell commands of the greeting: the indented lines, joined where they go on."""
+    return re.findall(r"^  (curl .*)$", greeting.replace("\\\n", " "), re.MULTILINE)
+
+
+def test_it_says_where_it_listens(up: PulseProcess) -> None:
+    until(lambda: "listens" in up.said, "it greets")
+    assert f"http://127.0.0.1:{up.port}" in up.said
+    assert len(greeted_commands(up.said)) == 3
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_very_curl_lines_it_prints_work(up: PulseProcess) -> None:
+    until(lambda: "listens" in up.said, "it greets")
+    post, get, through_gateway = greeted_commands(up.said)
+    answers = [
+        subprocess.run(  # noqa: S602 - the very line is what is tested
+            command, shell=True, capture_output=True, check=True, timeout=20
+        ).stdout
+        for command in (post, post)
+    ]
+    assert answers[0] == answers[1]
+    order_id = json.loads(answers[0])["order_id"]
+    up.until_completed(order_id)
+    shown = subprocess.run(  # noqa: S602 - same
+        get.replace("ORDER_ID", order_id), shell=True, capture_output=True, check=True, timeout=20
+    ).stdout
+    assert json.loads(shown) == up.order(order_id)
+    assert len(json.loads(shown)["slices"]) == 5
+    outside = subprocess.run(  # noqa: S602 - same
+        through_gateway, shell=True, capture_output=True, check=True, timeout=20, cwd=ROOT
+    ).stdout
+    assert json.loads(outside)["order_unique_key"] == json.loads(answers[0])["order_unique_key"]
+    assert json.loads(outside)["order_id"] != order_id
+
+
+def test_pulse_load_posts_a_file_and_follows_each_order(up: PulseProcess, tmp_path: Path) -> None:
+    file = tmp_path / "orders.jsonl"
+    file.write_text("".join(json.dumps(order()) + "\n" for _ in range(50)))
+    ended = run_to_end(("-m", "pulse.cli", "load", str(file), "--url", up.url))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    again = run_to_end(("-m", "pulse.cli", "load", str(file), "--url", up.url))
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_a_signal_stops_everything_and_the_next_start_finds_the_data(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    request = order()
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+    for number, status in zip(signals, (201, 200, 200, 200), strict=True):
+        with pulse(tmp_path, data_dir=data_dir) as process:
+            response = process.post(request)
+            assert response.status_code == status
+            process.until_completed(response.json()["order_id"])
+            postmaster = postmaster_id(data_dir)
+            assert postmaster is not None
+            assert lives(postmaster)
+            assert process.stop(number) == 0, process.logged
+            assert not lives(postmaster)
+            assert not postmaster_file(data_dir).exists()
+            assert processes_in(data_dir / "postgres" / "cluster") == []
+            assert "Traceback" not in process.logged
+
+
+def test_uvicorn_started_by_hand_stops_its_embedded_server_on_a_closed_terminal(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    port = free_port()
+    with pulse(tmp_path, command=uvicorn_on(port), port=port, data_dir=data_dir) as process:
+        postmaster = postmaster_id(data_dir)
+        assert postmaster is not None
+        process.stop(signal.SIGHUP)
+        assert not lives(postmaster)
+
+
+def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    cluster = data_dir / "postgres" / "cluster"
+    process = PulseProcess(tmp_path, data_dir=data_dir)
+    try:
+        until((data_dir / "postgres").exists, "the embedded server is being made")
+        assert process.stop() == 0, process.logged
+        assert not postmaster_file(data_dir).exists()
+        assert not cluster.exists() or processes_in(cluster) == []
+    finally:
+        process.close()
+
+
+def test_a_port_that_is_taken_ends_it_with_a_reason_and_stops_the_server(
+    up: PulseProcess, data_dir: Path
+) -> None:
+    ended = run_to_end(("-m", "pulse.cli", "up"), port=up.port, data_dir=data_dir)
+    assert ended.returncode == 3
+    assert "address already in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+    assert not postmaster_file(data_dir).exists()
+
+
+def test_a_data_directory_that_cannot_be_used_ends_it_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = run_to_end(("-m", "pulse.cli", "up"), data_dir=tmp_path / "file")
+    assert ended.returncode == 3
+    assert "PULSE_DATA_DIR" in ended.stderr
+    assert "Traceback" not in ended.stderr

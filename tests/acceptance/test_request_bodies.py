@@ -1,0 +1,97 @@
+"""Bodies too large or too slow, byte by byte against `pulse up`."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.http import Answer, answers, said_to
+from tests.support.orders import order
+from tests.support.processes import PulseProcess, pulse
+
+POST = (
+    b"POST /pulse/internal/orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+)
+BODY_SECONDS = 1.0
+PATIENCE_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def served(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PulseProcess]:
+    home = tmp_path_factory.mktemp("bodies")
+    with pulse(
+        home, database_url=module_database_url, body_timeout_seconds=BODY_SECONDS
+    ) as process:
+        yield process
+
+
+def refused(answer: Answer, status: int, code: str) -> None:
+    assert answer.status == status, answer
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "x-trace-id" in answer.headers
+    assert "server" not in answer.headers
+    assert list(json.loads(answer.body)) == ["error"]
+    assert json.loads(answer.body)["error"]["code"] == code
+
+
+@pytest.mark.parametrize("path", [b"/pulse/internal/orders", b"/pulse/internal/orders/batch"])
+def test_a_length_over_the_limit_is_refused_before_any_of_it_is_there(
+    served: PulseProcess, path: bytes
+) -> None:
+    head = POST.replace(b"/pulse/internal/orders", path) + b"Content-Length: 2097153\r\n\r\n"
+    refused(answers(said_to(served.port, head))[0], 413, "PAYLOAD_TOO_LARGE")
+
+
+def test_a_caller_who_sends_on_regardless_still_gets_the_answer(served: PulseProcess) -> None:
+    body = b" " * 8_000_000
+    answer = said_to(served.port, POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    refused(answers(answer)[0], 413, "PAYLOAD_TOO_LARGE")
+
+
+@pytest.mark.timing
+def test_a_large_body_that_nobody_reads_is_not_waited_for(served: PulseProcess) -> None:
+    started = time.monotonic()
+    head = POST.replace(b"POST", b"PUT") + b"Content-Length: 900000000\r\n\r\n"
+    refused(answers(said_to(served.port, head + b" "))[0], 405, "METHOD_NOT_ALLOWED")
+    assert time.monotonic() - started < PATIENCE_SECONDS
+
+
+def test_a_small_body_that_nobody_reads_leaves_the_connection_open(served: PulseProcess) -> None:
+    wrong = POST.replace(b"POST", b"PUT") + b"Content-Length: 3\r\n\r\n{ }"
+    right = b"GET /pulse/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert [a.status for a in answers(said_to(served.port, wrong + right))] == [405, 200]
+
+
+@pytest.mark.timing
+def test_a_body_that_drips_is_given_up_at_the_deadline(served: PulseProcess) -> None:
+    content = json.dumps(order()).encode()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(content))
+        started = time.monotonic()
+        connection.settimeout(0.1)
+        answer = b""
+        for byte in content:  # each within the deadline, all together far beyond it
+            connection.sendall(bytes([byte]))
+            try:
+                answer = connection.recv(65_536)
+                break
+            except TimeoutError:
+                continue
+        took = time.monotonic() - started
+        connection.settimeout(20)
+        while piece := connection.recv(65_536):  # to the end, which Pulse makes
+            answer += piece
+    refused(answers(answer)[0], 408, "REQUEST_TIMEOUT")
+    assert BODY_SECONDS * 0.9 <= took < PATIENCE_SECONDS
+
+
+def test_a_caller_who_hangs_up_in_mid_body_is_no_fault_of_pulse(served: PulseProcess) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        connection.sendall(POST + b"Content-Length: 200\r\n\r\n{")
+    assert served.http.get("/health").status_code == 200
+    assert "http.server_error" not in served.logged

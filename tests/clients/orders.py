@@ -1,0 +1,181 @@
+"""A service that places an order and follows it, on the client that openapi-python-client makes.
+
+`python orders.py URL [TOKEN]`: the API at this URL, with a service token or without. It prints what
+it found as JSON.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import TypeVar, assert_never
+from uuid import UUID
+
+from pulse_client import AuthenticatedClient, Client
+from pulse_client.api.events import list_events, read_history
+from pulse_client.api.health import read_health, read_readiness
+from pulse_client.api.lists import list_orders, list_slices
+from pulse_client.api.orders import place_order, place_orders, read_order
+from pulse_client.models import (
+    ErrorBody,
+    ErrorResponse,
+    Order,
+    OrderCreated,
+    OrderQueueStatus,
+    OrderRequest,
+    OtherEvent,
+    ScheduledSlice,
+    Side,
+    SlicesScheduled,
+    SplitConfigRequest,
+    SplittingFailed,
+    TimedOut,
+)
+from pulse_client.types import UNSET
+
+AnyClient = Client | AuthenticatedClient
+Event = OrderCreated | SlicesScheduled | SplittingFailed | TimedOut | OtherEvent
+Answer = TypeVar("Answer")
+
+FINAL = (OrderQueueStatus.COMPLETED, OrderQueueStatus.FAILED)
+DEADLINE_SECONDS = 30.0
+POLL_SECONDS = 0.05
+NO_ORDER = UUID("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77")
+
+
+class Refused(Exception):
+    """The API answered with an error."""
+
+    def __init__(self, error: ErrorBody) -> None:
+        self.code = error.code
+        self.details = error.details.additional_properties
+        super().__init__(error.message)
+
+
+def expect(answer: Answer | ErrorResponse | None) -> Answer:
+    """The answer of a call, if it is not an error."""
+    if isinstance(answer, ErrorResponse):
+        raise Refused(answer.error)
+    if answer is None:
+        raise AssertionError("a status that the document does not have")
+    return answer
+
+
+def code_of(answer: object) -> str:
+    """The code of a call that was refused."""
+    assert isinstance(answer, ErrorResponse), answer
+    return answer.error.code
+
+
+def wait_until_final(client: AnyClient, order_id: UUID) -> Order:
+    """The order once it is split or has failed."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        order = expect(read_order.sync(order_id, client=client))
+        if order.order_queue_status in FINAL:
+            return order
+        assert time.monotonic() < deadline, order
+        time.sleep(POLL_SECONDS)
+
+
+def every_order(client: AnyClient) -> Iterator[Order]:
+    """Every order, newest first, in small pages."""
+    page = expect(list_orders.sync(client=client, limit=1))
+    yield from page.orders
+    while page.next_cursor is not None:
+        page = expect(list_orders.sync(client=client, limit=1, cursor=page.next_cursor))
+        yield from page.orders
+
+
+def slices_of(client: AnyClient, order: Order) -> Iterator[ScheduledSlice]:
+    """The slices of an order, out of the list of all."""
+    cursor: str | None = None
+    while True:
+        page = expect(
+            list_slices.sync(
+                client=client,
+                scheduled_from=order.created_at,
+                limit=2,
+                cursor=UNSET if cursor is None else cursor,
+            )
+        )
+        yield from (one for one in page.slices if one.order_id == order.order_id)
+        if (cursor := page.next_cursor) is None:
+            return
+
+
+def whole_log(client: AnyClient) -> Iterator[Event]:
+    """Every event up to the end of the log, in commit order."""
+    after = 0
+    while True:
+        page = expect(list_events.sync(client=client, after=after, limit=2))
+        yield from page.events
+        if page.next_after == after:
+            return
+        after = page.next_after
+
+
+def in_words(event: Event) -> str:
+    """What happened: each type of event has its own data."""
+    match event:
+        case OrderCreated(data=created):
+            return f"{created.side} {created.total_quantity} as {created.num_splits} slices"
+        case SlicesScheduled(data=scheduled):
+            return f"{sum(one.quantity for one in scheduled.slices)} scheduled"
+        case SplittingFailed(data=failed):
+            return f"failed: {failed.reason}"
+        case TimedOut(data=timed_out):
+            return f"timed out after {timed_out.timeout_seconds:g} s"
+        case OtherEvent(type_=name, data=stored):
+            return f"{name} with {len(stored.additional_properties)} fields"
+        case _:
+            assert_never(event)
+
+
+def main(url: str, token: str | None = None) -> None:
+    """Place an order, follow it, and read it in every other way."""
+    client: AnyClient = (
+        Client(base_url=url) if token is None else AuthenticatedClient(base_url=url, token=token)
+    )
+    health = expect(read_health.sync(client=client))
+    ready = expect(read_readiness.sync(client=client))
+
+    request = OrderRequest(
+        order_unique_key="ouk_first",
+        instrument="NSE:RELIANCE",
+        side=Side.BUY,
+        total_quantity=100,
+        split_config=SplitConfigRequest(num_splits=5, duration_minutes=60),
+    )
+    placed = expect(place_order.sync(client=client, body=request))
+    order = wait_until_final(client, placed.order_id)
+
+    other = OrderRequest.from_dict({**request.to_dict(), "total_quantity": 101})
+    batch = expect(place_orders.sync(client=client, body=[request, other]))
+    history = expect(read_history.sync(order.order_id, client=client))
+
+    found = {
+        "health": [health.status, ready.status],
+        "request": request.to_dict(),
+        "order_id": str(order.order_id),
+        "status": order.order_queue_status,
+        "slices": [one.quantity for one in order.slices],
+        "listed": [str(one.order_id) for one in every_order(client)].count(str(order.order_id)),
+        "listed_slices": [one.quantity for one in slices_of(client, order)],
+        "history": [in_words(event) for event in history.events],
+        "log": [in_words(event) for event in whole_log(client)],
+        "batch": [
+            one.body.error.code if isinstance(one.body, ErrorResponse) else str(one.body.order_id)
+            for one in batch.results
+        ],
+        "errors": [
+            code_of(read_order.sync(NO_ORDER, client=client)),
+            code_of(place_order.sync(client=client, body=other)),
+            code_of(list_orders.sync(client=client, cursor="x")),
+        ],
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,196 @@
+"""The gateway alone when Pulse is away, busy, broken or not Pulse: no lie, no wait without end."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from pulse.application.callers import Caller
+from pulse.application.over_http import HttpClientLimits, PulseUnavailable, open_orders_over_http
+from pulse.domain import OrderSpec, Trace, order_id_for, parse_order_request
+from pulse.process.apps import gateway_app
+from tests.support.api import client_of, lifespan_of
+from tests.support.gateway import GATEWAY_TOKEN, FakePulse, gateway_before, refusal
+from tests.support.orders import body, fault, order
+from tests.support.tokens import ISSUER, bearer, signer_of
+
+SIGNER = signer_of("HS256")
+NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
+CALLER = Caller.of_token(ISSUER, "alice")
+TRACE = Trace(trace_id="t", trace_source="ts", request_id="r", request_source="rs")
+Answer = httpx.Response | Exception
+
+
+async def answers(*given: Answer) -> tuple[httpx.Response, httpx.Response, FakePulse]:
+    """What the gateway makes of Pulse's answers, to placing an order and to reading one."""
+    pulse = FakePulse()
+    headers = bearer(SIGNER.token())
+    async with gateway_before(httpx.MockTransport(pulse), SIGNER.settings) as client:
+        pulse.answers = list(given)
+        placing = await client.post("/api/orders", json=order(), headers=headers)
+        pulse.answers = list(given)
+        reading = await client.get(f"/api/orders/{NOBODYS_ID}", headers=headers)
+    return placing, reading, pulse
+
+
+BROKEN = [httpx.ConnectError("x"), httpx.ReadError("x"), httpx.RemoteProtocolError("x")]
+SLOW = [httpx.ConnectTimeout("x"), httpx.ReadTimeout("x"), httpx.PoolTimeout("x")]
+
+
+@pytest.mark.parametrize("error", [*BROKEN, *SLOW], ids=lambda error: type(error).__name__)
+async def test_a_pulse_that_does_not_answer_is_503(error: Exception) -> None:
+    placing, reading, pulse = await answers(error, error, error)
+    for response in (placing, reading):
+        fault(response, 503, "UNAVAILABLE")
+        assert "retry with the same order_unique_key" in response.text
+    assert len(pulse.asked) == (6 if error in BROKEN else 2)
+
+
+@pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
+async def test_what_broke_is_tried_again_with_the_same_key(error: Exception) -> None:
+    placing, reading, pulse = await answers(error, error)
+    assert (placing.status_code, reading.status_code) == (202, 404)
+    assert len({request.content for request in pulse.asked[:3]}) == 1
+
+
+async def test_every_request_is_the_gateways_and_names_its_caller() -> None:
+    _, _, pulse = await answers()
+    for request in pulse.asked:
+        assert request.headers["Authorization"] == f"Bearer {GATEWAY_TOKEN}"
+        assert request.headers["X-Pulse-On-Behalf-Of"] == f"{ISSUER}|alice"
+        assert request.headers["X-Trace-Source"].startswith("PULSE:")
+    assert [r.url.path for r in pulse.asked] == [
+        "/internal/orders",
+        f"/internal/orders/{NOBODYS_ID}",
+    ]
+
+
+AWAY: dict[str, Callable[[], httpx.Response]] = {
+    "Pulse says so": lambda: refusal(503, "UNAVAILABLE", "nothing was accepted, try again"),
+    "a proxy says so": lambda: httpx.Response(503, text="<html>no"),
+    "a bad gateway": lambda: httpx.Response(502, text="<html>no"),
+    "a gateway's timeout": lambda: httpx.Response(504, text="<html>no"),
+    "it does not know the gateway": lambda: refusal(401, "UNAUTHORIZED"),
+    "it does not let the gateway in": lambda: refusal(403, "FORBIDDEN"),
+}
+
+
+@pytest.mark.parametrize("answer", AWAY)
+async def test_a_pulse_that_is_not_there_for_the_gateway_is_503_and_is_not_pressed(
+    answer: str,
+) -> None:
+    placing, reading, pulse = await answers(AWAY[answer]())
+    for response in (placing, reading):
+        fault(response, 503, "UNAVAILABLE")
+    assert len(pulse.asked) == 2
+
+
+async def test_a_busy_pulse_is_429() -> None:
+    for response in (await answers(refusal(429, "TOO_MANY_REQUESTS")))[:2]:
+        fault(response, 429, "TOO_MANY_REQUESTS")
+
+
+def placed(order_id: object, key: str) -> httpx.Response:
+    return httpx.Response(201, json={"order_id": str(order_id), "order_unique_key": key})
+
+
+FAILURES: dict[str, Callable[[], httpx.Response]] = {
+    "a crash": lambda: refusal(500, "INTERNAL_ERROR"),
+    "no such path": lambda: refusal(404, "NOT_FOUND"),
+    "a strange 404": lambda: httpx.Response(404, text="<html>no"),
+    "a strange 409": lambda: httpx.Response(409, text="<html>no"),
+    "rules that differ": lambda: refusal(400, "INVALID_QUANTITY"),
+    "a redirect": lambda: httpx.Response(302, headers={"Location": "http://evil.example"}),
+    "no JSON": lambda: httpx.Response(200, text="<html>hello"),
+    "another form": lambda: httpx.Response(200, json={"order_id": 1}),
+    "no content": lambda: httpx.Response(204),
+    "another caller's order": lambda: placed(order_id_for("internal", "k"), "k"),
+    "another key": lambda: placed(order_id_for(CALLER.key_scope, "k"), "k"),
+}
+
+
+@pytest.mark.parametrize("answer", FAILURES)
+async def test_an_answer_that_is_none_is_a_plain_500(answer: str) -> None:
+    for response in (await answers(FAILURES[answer]()))[:2]:
+        fault(response, 500, "INTERNAL_ERROR")
+        assert "evil" not in response.text
+
+
+async def test_an_order_of_anyone_else_is_not_shown_even_if_pulse_sends_it() -> None:
+    shown = {
+        "order_id": NOBODYS_ID, "order_unique_key": "k", "instrument": "NSE:X", "side": "BUY",
+        "total_quantity": 10, "order_queue_status": "PENDING", "failure_reason": None,
+        "split_config": {"num_splits": 2, "duration_minutes": 1, "randomize": True},
+        "failure_message": None, "version": 1, "position": 1, "placed_by": CALLER.placed_by,
+        "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+        "split_completed_at": None, "claimed_by": None, "claimed_at": None, "slices": [],
+    }  # fmt: skip
+    _, reading, _ = await answers(httpx.Response(200, json=shown))
+    fault(reading, 500, "INTERNAL_ERROR")
+
+
+async def test_a_conflict_never_names_another_id_than_the_callers_own() -> None:
+    pulse = FakePulse()
+    leaking = refusal(409, "DUPLICATE_ORDER_UNIQUE_KEY", f"belongs to {NOBODYS_ID}")
+    async with gateway_before(httpx.MockTransport(pulse), SIGNER.settings) as client:
+        pulse.answers = [leaking]
+        request = order()
+        headers = bearer(SIGNER.token())
+        response = await client.post("/api/orders", json=request, headers=headers)
+    own = order_id_for(CALLER.key_scope, request["order_unique_key"])
+    assert fault(response, 409, "DUPLICATE_ORDER_UNIQUE_KEY")["existing_order_id"] == str(own)
+    assert NOBODYS_ID not in response.text
+
+
+async def test_without_a_service_token_no_pulse_is_asked() -> None:
+    pulse = FakePulse()
+    app = gateway_app(SIGNER.settings, httpx.MockTransport(pulse))
+    async with lifespan_of(app), client_of(app) as client:
+        assert (await client.get("/health")).status_code == 200
+        response = await client.post("/api/orders", json=order(), headers=bearer(SIGNER.token()))
+        fault(response, 503, "UNAVAILABLE")
+    assert pulse.asked == []
+
+
+def requested() -> OrderSpec:
+    return parse_order_request(body())
+
+
+async def test_a_call_ends_in_time_even_if_pulse_never_does() -> None:
+    async def silent(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    limits = HttpClientLimits(call_seconds=0.05)
+    async with open_orders_over_http(
+        "http://pulse.test", "t", limits=limits, transport=httpx.MockTransport(silent)
+    ) as orders:
+        async with asyncio.timeout(5):
+            with pytest.raises(PulseUnavailable):
+                await orders.place(requested(), CALLER, TRACE)
+
+
+async def test_connections_are_kept_and_shared() -> None:
+    """Real sockets: 200 calls, eight at once, over eight connections at most."""
+    opened = 0
+
+    async def pulse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        content = b'{"error":{"code":"ORDER_NOT_FOUND","message":"no","details":{}}}'
+        head = f"HTTP/1.1 404 x\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+        while await reader.readline():
+            while (await reader.readline()).strip():
+                pass
+            writer.write(head + content)
+        writer.close()
+
+    server = await asyncio.start_server(pulse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, open_orders_over_http(f"http://127.0.0.1:{port}", "t") as orders:
+        for _ in range(25):
+            calls = (orders.order(order_id_for("x", str(n)), CALLER) for n in range(8))
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(outcome).__name__ for outcome in outcomes} == {"OrderNotFound"}
+    assert opened <= 8

@@ -1,0 +1,37 @@
+"""A process that serves keeps what it was built of out of garbage collection."""
+
+import subprocess
+import sys
+from typing import Final
+
+from tests.support.processes import ROOT
+
+_SERVES_TWICE: Final = """
+import asyncio, gc
+from pulse.process.apps import gateway_app
+from pulse.settings import Settings
+from tests.support.api import lifespan_of
+
+async def main():
+    print("gc", gc.get_freeze_count(), gc.get_threshold()[0])
+    for _ in range(2):
+        async with lifespan_of(gateway_app(Settings())):
+            print("gc", gc.get_freeze_count(), gc.get_threshold()[0])
+
+asyncio.run(main())
+"""
+
+
+def test_what_a_process_is_built_of_is_set_aside_once_it_serves() -> None:
+    command = [sys.executable, "-c", _SERVES_TWICE]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    before, serving, again = [
+        tuple(map(int, line.split()[1:]))
+        for line in said.stdout.splitlines()
+        if line.startswith("gc ")
+    ]
+
+    assert before[0] == 0
+    assert serving[0] > 50_000
+    assert serving[1] > before[1]
+    assert again[0] <= serving[0]  # the second start sets nothing aside, or what was garbage stays

@@ -1,0 +1,97 @@
+"""A start refuses a database on which an accepted order could be passed over."""
+
+import psycopg
+import pytest
+
+from pulse.process.node import Node
+from pulse.process.schema import LogUnfit
+from pulse.settings import Settings
+from tests.integration.http.test_database_outage import away
+from tests.support.api import serving
+from tests.support.cli import projected, run_pulse
+from tests.support.events import orders_created, stored
+from tests.support.log import write
+from tests.support.orders import fault, order, post
+from tests.support.processes import run_to_end, url_of
+from tests.support.waiting import until
+
+SEQUENCE = "public.stored_events_notification_id_seq"
+DIVERT = """
+    CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+    CREATE TRIGGER divert BEFORE INSERT ON stored_events FOR EACH ROW EXECUTE FUNCTION f()
+"""
+
+
+def execute(conninfo: str, *statements: str) -> None:
+    with psycopg.connect(conninfo) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+async def start(conninfo: str) -> None:
+    async with Node(Settings(), conninfo, with_workers=True).running():
+        pass
+
+
+async def test_a_log_that_is_not_on_one_server_in_one_phase_is_refused(conninfo: str) -> None:
+    execute(conninfo, DIVERT)
+    with pytest.raises(LogUnfit, match="changes inserts into stored_events: divert"):
+        await start(conninfo)
+
+
+@pytest.mark.parametrize("position", [1, 3])
+def test_a_sequence_below_the_position_is_refused_with_what_puts_it_right(
+    conninfo: str, position: int
+) -> None:
+    write(conninfo, *stored(orders_created(4)))
+    projected(conninfo)
+    execute(conninfo, f"SELECT setval('{SEQUENCE}', {position})")
+    ended = run_to_end(("-m", "pulse.background"), database_url=url_of(conninfo))
+    assert ended.returncode == 3
+    assert "below the projected position 4" in ended.stderr
+    assert f"call setval('{SEQUENCE}', 4) in SQL" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert run_pulse("status", conninfo=conninfo).exit_code == 1, "it can be looked at"
+
+
+async def test_a_sequence_below_the_end_of_the_log_is_refused(conninfo: str) -> None:
+    write(conninfo, *stored(orders_created(4)))
+    execute(conninfo, f"SELECT setval('{SEQUENCE}', 2)")
+    with pytest.raises(LogUnfit, match="new events get ids that are taken"):
+        await start(conninfo)
+
+
+async def test_a_row_far_ahead_does_not_keep_pulse_from_starting(conninfo: str) -> None:
+    write(conninfo, *stored(orders_created(1)))
+    execute(
+        conninfo,
+        "INSERT INTO stored_events (originator_id, originator_version, topic, state,"
+        " notification_id) VALUES (gen_random_uuid(), 1, 'a:B', '', 1000000)",
+    )
+    await start(conninfo)
+
+
+async def test_an_unfit_log_that_is_met_once_postgres_is_back_takes_no_orders_until_it_is_fit(
+    postgres: str, conninfo: str
+) -> None:
+    execute(conninfo, DIVERT)
+    with away(postgres, conninfo):
+        serving_it = serving(Settings(database_url=conninfo))
+        api = await serving_it.__aenter__()
+
+    async def named() -> bool:
+        response = await api.get("/pulse/health/ready")
+        checks = fault(response, 503, "UNAVAILABLE")["checks"]
+        return "changes inserts" in (checks["schema"] or "")
+
+    try:
+        await until(named, "readiness names the log's fault")
+        fault(await post(api, order()), 503, "UNAVAILABLE")
+        execute(conninfo, "DROP TRIGGER divert ON stored_events")
+
+        async def accepted() -> bool:
+            return (await post(api, order())).status_code == 201
+
+        await until(accepted, "orders are accepted")
+    finally:
+        await serving_it.__aexit__(None, None, None)

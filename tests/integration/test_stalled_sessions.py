@@ -1,0 +1,146 @@
+"""Silent clients: who is stuck while it holds locks loses them, and no other does."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import psycopg
+import pytest
+
+from pulse.postgres import Database, DatabaseUnavailable, PostgresLimits
+from pulse.workers.recovery import StalledSessions
+from tests.support.waiting import until
+
+NAME = "pulse:pool@elsewhere:1"
+REBUILD = "pulse:rebuild@elsewhere:1"
+HOLDS_THE_POSITION = "SELECT 1 FROM notification_tracking FOR UPDATE"
+WRITES = "INSERT INTO pending_orders VALUES (1, gen_random_uuid(), now(), 1, 'NSE:X')"
+READS = "SELECT 1 FROM notification_tracking"
+WORKS = "SELECT pg_sleep(30) FROM (SELECT 1 FROM notification_tracking FOR UPDATE) held"
+
+Stopped = Callable[..., AbstractContextManager[psycopg.Connection]]
+
+
+@contextmanager
+def unsynced(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[psycopg.Connection]:
+    """A client that stopped after a statement, before the message that ends and commits it."""
+    with psycopg.connect(conninfo, application_name=name, autocommit=True) as connection:
+        connection.pgconn.enter_pipeline_mode()
+        connection.pgconn.send_query_params(statement.encode(), None)
+        connection.pgconn.flush()
+        yield connection
+        connection.pgconn.finish()
+
+
+@contextmanager
+def idle_after_a_pipeline(
+    conninfo: str, statement: str, *, name: str = NAME
+) -> Iterator[psycopg.Connection]:
+    """A client that stopped in a transaction after a pipeline, with Postgres' own limit set.
+
+    That limit does not reach it: libpq sends Flush behind Sync, which stops the timer.
+    """
+    options = "-c idle_in_transaction_session_timeout=10000"  # it may come first on a slow machine
+    with psycopg.connect(conninfo, application_name=name, options=options) as connection:
+        with connection.pipeline():
+            connection.execute(statement.encode())
+        yield connection
+        connection.close()
+
+
+@contextmanager
+def in_a_copy(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[psycopg.Connection]:
+    """A client that stopped between two pieces of a COPY, where no timeout reaches it."""
+    with psycopg.connect(conninfo, application_name=name) as connection:
+        connection.execute(statement.encode())
+        connection.pgconn.exec_(b"COPY pending_orders FROM STDIN")
+        yield connection
+        connection.pgconn.finish()
+
+
+async def is_held(database: Database) -> bool:
+    async with database.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT count(*) FROM pg_locks"
+            " WHERE relation IN ('notification_tracking'::regclass, 'pending_orders'::regclass)"
+            " AND pid <> pg_backend_pid()"
+        )
+        return await cursor.fetchone() != (0,)
+
+
+async def until_held(database: Database) -> None:
+    await until(lambda: is_held(database), "the statement has arrived")
+
+
+@pytest.mark.parametrize("statement", [HOLDS_THE_POSITION, WRITES])
+@pytest.mark.parametrize("stopped", [unsynced, idle_after_a_pipeline, in_a_copy])
+async def test_a_client_that_stops_while_it_holds_locks_loses_them(
+    database: Database, conninfo: str, stopped: Stopped, statement: str
+) -> None:
+    silent = StalledSessions(database, stalled_seconds=0.05)
+    ended: list[str] = []
+
+    async def is_ended() -> bool:
+        ended.extend(await silent.run_once())
+        return not await is_held(database)
+
+    with stopped(conninfo, statement):
+        await until_held(database)
+        await until(is_ended, "its locks are free")
+    assert set(ended) == {NAME}
+
+
+async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position_loses_it(
+    database: Database, conninfo: str
+) -> None:
+    silent = StalledSessions(database, stalled_seconds=0.05)
+
+    async def is_ended() -> bool:
+        await silent.run_once()
+        return not await is_held(database)
+
+    with unsynced(conninfo, HOLDS_THE_POSITION, name=REBUILD):
+        await until_held(database)
+        await until(is_ended, "the position is free")
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize(
+    ("statement", "name", "stalled_seconds"),
+    [
+        (HOLDS_THE_POSITION, NAME, 60.0),
+        (HOLDS_THE_POSITION, "somebody", 0.05),
+        (READS, NAME, 0.05),
+        (WORKS, NAME, 0.05),
+    ],
+    ids=["not yet for long", "not Pulse's", "only reads", "works"],
+)
+async def test_others_are_left_alone(
+    database: Database, conninfo: str, statement: str, name: str, stalled_seconds: float
+) -> None:
+    silent = StalledSessions(database, stalled_seconds=stalled_seconds)
+    with unsynced(conninfo, statement, name=name):
+        await until_held(database)
+        await asyncio.sleep(0.2)
+        assert await silent.run_once() == []
+        assert await is_held(database)
+
+
+@pytest.mark.timing
+async def test_who_wakes_after_its_transaction_was_ended_finds_the_database_unavailable(
+    conninfo: str,
+) -> None:
+    """It is no bug of the step that was frozen: the next one goes on."""
+    frozen = Database(
+        conninfo, pool_size=2, limits=PostgresLimits(idle_in_transaction_seconds=0.05)
+    )
+    await frozen.open()
+    with pytest.raises(DatabaseUnavailable):
+        await stop_in_a_transaction(frozen)
+    await frozen.close()
+
+
+async def stop_in_a_transaction(database: Database) -> None:
+    async with database.connection() as connection, connection.transaction():
+        await asyncio.sleep(0.5)
+        await connection.execute("SELECT 1")
