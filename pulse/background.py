@@ -7,7 +7,7 @@ from pulse.process.startup import settings_from_environment
 
 
 def main() -> None:
-    """Split orders and watch over claims until SIGTERM or Ctrl-C."""
+    """Run the workers until SIGTERM or Ctrl-C."""
     uvloop.run(run_workers(settings_from_environment()))
 
 

@@ -1,7 +1,8 @@
-"""PULSE_DATABASE_URL, checked part by part, since libpq's errors repeat what it cannot read.
+"""Validates PULSE_DATABASE_URL part by part, because libpq's errors repeat what it cannot parse.
 
-A password with an unescaped `@` or `/` shifts every part behind it: its rest becomes a host, a port
-or a database name. So each part is checked before libpq sees it, and no fault repeats any of it.
+An unescaped `@` or `/` in a password shifts the parts after it: the rest of the password becomes a
+host, a port or a database name. So each part is checked before libpq sees it, and no error message
+repeats any of it.
 """
 
 import ipaddress
@@ -46,10 +47,10 @@ _NUMBERS: Final = (
 
 
 def checked_url(text: str) -> str:
-    """The URL as it is given, each of whose parts libpq can read.
+    """The URL unchanged, after checking that libpq can parse each part.
 
     Raises:
-        ValueError: it names the part at fault and what is expected, and repeats nothing.
+        ValueError: a part is invalid. The message names it and what is expected, not its value.
     """
     if not text.startswith(SCHEMES):
         raise ValueError(_EXPECTED)
@@ -70,7 +71,7 @@ def settings_of_options(options: str) -> dict[str, str]:
     """The settings in libpq's `options`, by name: `-c name=value`, `-cname=value`, `--name=value`.
 
     Raises:
-        ValueError: a word of them is no argument of a server, which would repeat it in its error.
+        ValueError: a word is not a server argument. The server's own error would repeat it.
     """
     settings = {}
     words = iter([re.sub(r"\\(.)", r"\1", word) for word in _WORD.findall(options)])
@@ -82,10 +83,10 @@ def settings_of_options(options: str) -> dict[str, str]:
         elif word.startswith("-"):
             continue
         else:
-            raise ValueError("not an argument of a server")
+            raise ValueError("not a server argument")
         found = _SETTING.fullmatch(assignment)
         if found is None:
-            raise ValueError("not a setting of a server")
+            raise ValueError("not a server setting")
         settings[found[1].replace("-", "_").lower()] = found[2]
     return settings
 
@@ -96,7 +97,7 @@ def _fault_of_text(text: str) -> str | None:
     after = text.partition("://")[2]
     user, at, rest = after.partition("@")
     if (at and "/" in user) or "@" in rest:
-        return "it contains an @ other than the one before the host, or a / before that one"
+        return "it contains an @ other than the one before the host, or a / before that @"
     return None
 
 
@@ -111,9 +112,9 @@ def _faults_of_parts(parts: Mapping[str, str]) -> Iterator[str]:
     if not all(map(_is_port, filter(None, ports))):
         yield f"a port is not a whole number from 1 to {_MAX_PORT:,}"
     if hosts and addresses and len(hosts) != len(addresses):
-        yield "there are not as many hostaddr as hosts"
+        yield "the number of hostaddr differs from that of hosts"
     if len(ports) > 1 and len(ports) != max(len(hosts), len(addresses), 1):
-        yield "there are not as many ports as hosts"
+        yield "the number of ports differs from that of hosts"
     for name, is_right in _RULES.items():
         if name in parts and not is_right(parts[name]):
             yield f"the value of {name} is not one that libpq accepts"
@@ -158,7 +159,7 @@ def _is_options(text: str) -> bool:
 
 
 def _is_passfile(text: str) -> bool:
-    """Whether libpq reads it without a warning, which it prints with the path."""
+    """Whether libpq reads the file without a warning, which would print its path."""
     try:
         mode = Path(text).stat().st_mode
     except (OSError, ValueError):

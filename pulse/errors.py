@@ -1,5 +1,5 @@
-"""The root of every error Pulse raises."""
+"""The base class of Pulse's errors."""
 
 
 class PulseError(Exception):
-    """Something Pulse can say plainly; its text is meant for the person who meets it."""
+    """An expected error. Its text is written for the user who gets it."""

@@ -1,4 +1,4 @@
-"""HTTP clients of Pulse, set up so that a wrong environment is one sentence and no traceback."""
+"""Creates the HTTP clients of Pulse. An unusable environment is one sentence, not a traceback."""
 
 import os
 from typing import Any, Final
@@ -13,16 +13,16 @@ _OF_FILES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
 class EnvironmentUnusable(PulseError):
-    """A variable of the environment, not one of Pulse's own, keeps a client from being set up."""
+    """A client cannot be created because of an environment variable that is not Pulse's own."""
 
 
 def open_client(purpose: str, *, trust_env: bool, **options: Any) -> httpx.AsyncClient:  # noqa: ANN401
-    """A client for this purpose, which the error names; `options` are those of httpx.
+    """Create an HTTP client; errors name its `purpose`, and `options` are passed to httpx.
 
-    With `trust_env` it uses the proxies and certificates that the environment names.
+    With `trust_env` it uses the proxies and certificates from the environment.
 
     Raises:
-        EnvironmentUnusable: they cannot be used. No value is repeated, as it may hold a password.
+        EnvironmentUnusable: they are unusable. Values are not repeated, as one may be a password.
     """
     if trust_env:
         _require_usable_proxies(purpose)
@@ -53,7 +53,7 @@ def _require_usable_proxies(purpose: str) -> None:
 
 
 def is_http_url(text: str) -> bool:
-    """Whether this is the URL of a server that speaks HTTP."""
+    """Whether this is a valid http or https URL."""
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:

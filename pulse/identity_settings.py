@@ -1,4 +1,4 @@
-"""The settings of authentication. Nothing here repeats a secret."""
+"""Parsers of the settings for authentication. Their errors never repeat a secret."""
 
 import contextlib
 import re
@@ -35,7 +35,7 @@ _TOKEN_EXPECTED: Final = (
 
 
 def service_tokens(text: str) -> tuple[ServiceToken, ...]:
-    """`name:token` pairs, separated by commas; a name may have several tokens, a token one name."""
+    """Parse `name:token` pairs, separated by commas. A name may have several tokens."""
     pairs = [_pair(number, pair.strip()) for number, pair in enumerate(text.split(","), start=1)]
     if len({pair.token for pair in pairs}) != len(pairs):
         raise ValueError("each token once")
@@ -57,22 +57,22 @@ def _pair(number: int, pair: str) -> ServiceToken:
 
 
 def service_token(text: str) -> Secret:
-    """One service token."""
+    """Parse one service token."""
     if not _TOKEN.fullmatch(text):
         raise ValueError(f"a token of {_TOKEN_EXPECTED}")
     return Secret(text)
 
 
 def algorithm(text: str) -> str:
-    """The name of an algorithm for signatures."""
+    """Parse the name of a signature algorithm."""
     if text not in ALGORITHMS:
         raise ValueError(f"one of {', '.join(ALGORITHMS)}")
     return text
 
 
 def signing_secret(text: str) -> Secret:
-    """The secret that HS256 tokens are signed with."""
-    expected = f"a random secret of at least {MIN_SECRET_BYTES} bytes, UTF-8, no PEM key"
+    """Parse the secret for HS256."""
+    expected = f"a random secret of at least {MIN_SECRET_BYTES} bytes of UTF-8, not a PEM key"
     try:
         secret = text.encode()
     except UnicodeEncodeError:
@@ -83,29 +83,29 @@ def signing_secret(text: str) -> Secret:
 
 
 def public_key(text: str) -> str:
-    """The PEM of a public key: itself (an escaped n may stand for a line's end), or its path."""
+    """The PEM of a public key, given as PEM (line breaks may be escaped) or as a path."""
     pem = text.replace("\\n", "\n") if text.startswith("-----BEGIN") else _file(text)
     if "PRIVATE KEY" in pem:
         raise ValueError("a public key; this is a private one, which belongs to the issuer alone")
     try:
         load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("a public key as PEM, or the path of a file that holds one") from None
+        raise ValueError("a public key as PEM, or the path of a file that contains one") from None
     return pem
 
 
 def _file(path: str) -> str:
-    """The text of a regular file: a device or a pipe might never end."""
+    """Read a regular file; a device or a pipe might never end."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         file = Path(path).expanduser()
         if file.is_file():
             with file.open("rb") as opened:
                 return opened.read(_MAX_KEY_BYTES).decode("ascii")
-    raise ValueError("a public key as PEM, or the path of a readable file of one")
+    raise ValueError("a public key as PEM, or the path of a readable file that contains one")
 
 
 def jwks_url(text: str) -> str:
-    """The URL of the issuer's keys; they must not be changed on the way."""
+    """Parse the URL of the issuer's keys: https, since nobody may alter them in transit."""
     expected = "an https URL without user or fragment, or an http one of this machine"
     url = _url(text, expected)
     if url.scheme == "http" and not _is_this_machine(url.hostname or ""):
@@ -114,7 +114,7 @@ def jwks_url(text: str) -> str:
 
 
 def api_url(text: str) -> str:
-    """The root of a Pulse API."""
+    """Parse the root URL of a Pulse API."""
     expected = "the root of a Pulse API such as http://127.0.0.1:8001 or http://host:8000/pulse"
     if _url(text, expected).query:
         raise ValueError(expected)
@@ -140,14 +140,14 @@ def _is_this_machine(host: str) -> bool:
 
 
 def name(text: str) -> str:
-    """An issuer or an audience."""
+    """Parse an issuer or an audience."""
     if len(text) > _MAX_NAME_CHARACTERS or _CONTROLS.search(text):
         raise ValueError(f"at most {_MAX_NAME_CHARACTERS} characters, none a control character")
     return text
 
 
 def faults_between(given: Collection[str], values: Mapping[str, Any]) -> list[str]:
-    """What is wrong between settings. `given` are those set, `values` those that are right."""
+    """Faults in the combination of settings: `given` are those set, `values` the valid ones."""
     keys = [key for key in _KEYS if key in given]
     if not keys:
         return []

@@ -1,4 +1,4 @@
-"""Post a file of orders to a running Pulse, by its contract alone; follow and check each."""
+"""The load client: posts a file of orders to a running Pulse over HTTP, and checks each outcome."""
 
 import asyncio
 import re
@@ -27,15 +27,15 @@ _UNAVAILABLE: Final = frozenset({429, 503})
 _REFUSED_AS_A_WHOLE: Final = frozenset({400, 413})
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
-Show = Callable[[int, int], None]  # how many are done, and of how many
+Show = Callable[[int, int], None]  # number done, total
 
 
 class LoadError(PulseError):
-    """The load cannot run or go on; the text is one line that says what to do."""
+    """The load cannot run; the message is one line that says what to do."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A line that is not blank, and the order it asks for, which is empty where it is no JSON."""
+    """A non-blank line of the file and its order, which is empty if the line is not JSON."""
 
     number: int
     body: bytes
@@ -62,7 +62,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _Body(msgspec.Struct, frozen=True):
-    """What is read of any answer: nothing, where it has another form."""
+    """The fields that are read from a response; defaults if it has another format."""
 
     status: str = ""
     order_id: UUID | None = None
@@ -73,10 +73,10 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 class Load:
-    """One load of one Pulse: counts, `faults` by their kind, and the `first` of each kind.
+    """One load run: counts, `faults` by kind, and the `first` fault of each kind.
 
-    A `request_seconds` runs from a request's first try to its last answer, a `completion_seconds`
-    from created_at to split_completed_at.
+    `request_seconds` are measured from the first attempt of a request to its last response,
+    `completion_seconds` from created_at to split_completed_at.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Load:
         *,
         batch: int,
         concurrency: int,
-        settle_seconds: float = 60.0,
+        idle_seconds: float = 60.0,
         retry: RetryPolicy = _RETRY,
     ) -> None:
         self.trace_id = f"t{int(time.time())}{secrets.token_hex(6)}"
@@ -98,17 +98,17 @@ class Load:
         http.headers["X-Request-Source"] = "PULSE_LOAD"
         http.headers["Content-Type"] = "application/json"
         self._http, self._batch, self._concurrency = http, batch, concurrency
-        self._settle_seconds, self._retry = settle_seconds, retry
+        self._idle_seconds, self._retry = idle_seconds, retry
         self._sent: dict[UUID, Line] = {}
         self._waiting: set[UUID] = set()
 
     async def run(
         self, lines: Sequence[Line], progress: Callable[[str], AbstractContextManager[Show]]
     ) -> None:
-        """Post every order in batches; then follow them, so that reading slows no posting.
+        """Post every order in batches, then wait for the outcomes: polling must not slow posting.
 
         Raises:
-            LoadError: there is no ready Pulse at the URL, or it has gone.
+            LoadError: no ready Pulse answers at the URL.
         """
         starts = range(0, len(lines), self._batch)
         batches = iter([lines[start : start + self._batch] for start in starts])
@@ -127,11 +127,11 @@ class Load:
                 await asyncio.gather(*(post_batches(show) for _ in range(self._concurrency)))
             self.posting_seconds = time.perf_counter() - started
             with progress("completed") as show:
-                await self._follow(show)
+                await self._poll_outcomes(show)
         for order_id in self._waiting:
-            self._note("still pending", self._sent[order_id], f"order {order_id}")
+            self._record_fault("still pending", self._sent[order_id], f"order {order_id}")
 
-    def _note(self, fault: str, line: Line, sentence: str) -> None:
+    def _record_fault(self, fault: str, line: Line, sentence: str) -> None:
         self.faults[fault] += 1
         self.first.setdefault(fault, f"line {line.number}: {sentence}")
 
@@ -139,19 +139,19 @@ class Load:
         try:
             response = await self._http.get("/health/ready")
         except httpx.RequestError as error:
-            raise self._away(type(error).__name__) from None
+            raise self._unreachable(type(error).__name__) from None
         if _read(response.content).status != "ready":
-            raise self._away(f"GET health/ready answered {response.status_code}")
+            raise self._unreachable(f"GET health/ready answered {response.status_code}")
 
-    def _away(self, reason: str) -> LoadError:
+    def _unreachable(self, reason: str) -> LoadError:
         return LoadError(
             f"no ready Pulse answers at {self._http.base_url} ({reason}): start it with "
-            "`make run`, or name its API with --url (that of `pulse up` ends in /pulse), and run "
-            "this again: an order it already has is never doubled"
+            "`make run`, or give the URL of its API with --url (for `pulse up` it ends in /pulse), "
+            "and run this again; orders that it has already are not duplicated"
         )
 
     async def _post(self, lines: Sequence[Line]) -> None:
-        """Post these lines in one request, and those again that Pulse could not take then."""
+        """Post these lines in one request, and retry those that were answered 429 or 503."""
         retry = Retry(self._retry)
         while lines:
             body = b"[%b]" % b",".join(line.body for line in lines)
@@ -159,7 +159,7 @@ class Load:
                 response = await self._http.post("/internal/orders/batch", content=body)
             except httpx.RequestError as error:
                 if not await retry.wait():
-                    raise self._away(type(error).__name__) from None
+                    raise self._unreachable(type(error).__name__) from None
                 self.counts["sent again"] += 1
                 continue
             if response.status_code in _REFUSED_AS_A_WHOLE and len(lines) > 1:
@@ -180,25 +180,25 @@ class Load:
             lines = [line for line, answer in answered if answer.status in later]
 
     def _count(self, line: Line, answer: _Answer) -> None:
-        """Count the last answer to this line."""
+        """Count the final response to this line."""
         self.counts["posted"] += 1
         order_id = _read(answer.body).order_id
         if answer.status not in _PLACED or order_id is None:
             error = _read(answer.body).error
             code = "UNREADABLE_ANSWER" if answer.status in _PLACED else f"HTTP_{answer.status}"
-            message = str(error.get("message", f"{answer.status} without a reason"))
-            self._note(f"refused: {error.get('code', code)}", line, message)
+            message = str(error.get("message", f"{answer.status} without a message"))
+            self._record_fault(f"refused: {error.get('code', code)}", line, message)
             return
         self.counts["created" if answer.status == httpx.codes.CREATED else "already there"] += 1
         first = self._sent.setdefault(order_id, line)
         if first.order != line.order:
-            breach = f"order {order_id} is that of line {first.number} too"
-            self._note("broken: one_key_is_one_order", line, breach)
+            breach = f"order {order_id} also belongs to line {first.number}"
+            self._record_fault("broken: one_key_is_one_order", line, breach)
 
-    async def _follow(self, show: Show) -> None:
-        """Read the orders, newest first, down to the oldest that waits, until none waits.
+    async def _poll_outcomes(self, show: Show) -> None:
+        """Poll the list of orders, newest first, until every order has an outcome.
 
-        At most a fifth of the time goes into reading. Ends `settle_seconds` after the last outcome.
+        Polling takes at most a fifth of the time. Stops `idle_seconds` after the last outcome.
         """
         self._waiting, self._last_outcome_at = set(self._sent), time.perf_counter()
         while self._waiting:
@@ -211,18 +211,18 @@ class Load:
                 page = _read(response.content)
                 for order in page.orders:
                     unread.discard(order.order_id)
-                    self._look(order)
+                    self._record_outcome(order)
                 show(self.counts["COMPLETED"], len(self._sent))
                 if not unread or page.next_cursor is None:
                     break
                 params = {**params, "cursor": page.next_cursor}
             now = time.perf_counter()
-            if not self._waiting or now - self._last_outcome_at >= self._settle_seconds:
+            if not self._waiting or now - self._last_outcome_at >= self._idle_seconds:
                 return
             await asyncio.sleep(max(_POLL_SECONDS, 4 * (now - started)))
 
-    def _look(self, answer: _Order) -> None:
-        """Count an order that waits and has an outcome, and the rules it breaks."""
+    def _record_outcome(self, answer: _Order) -> None:
+        """Count a pending order that now has an outcome, and the rules that it breaks."""
         order_id, status = answer.order_id, answer.order_queue_status
         if order_id not in self._waiting or status in {"PENDING", "IN_PROGRESS"}:
             return
@@ -230,7 +230,7 @@ class Load:
         self._last_outcome_at = time.perf_counter()
         line = self._sent[order_id]
         if status == "FAILED":
-            self._note(f"FAILED: {answer.failure_reason}", line, f"order {order_id}")
+            self._record_fault(f"FAILED: {answer.failure_reason}", line, f"order {order_id}")
         else:
             shares = sum(s.quantity for s in answer.slices)
             self.counts.update(COMPLETED=1, slices=len(answer.slices), shares=shares)
@@ -238,17 +238,22 @@ class Load:
             took = answer.split_completed_at - answer.created_at
             self.completion_seconds.append(took.total_seconds())
         for rule, breach in _breaches(line.order, answer):
-            self._note(f"broken: {rule}", line, f"order {order_id}: {breach}")
+            self._record_fault(f"broken: {rule}", line, f"order {order_id}: {breach}")
 
 
 def _breaches(sent: dict[str, Any], answer: _Order) -> Iterator[tuple[str, str]]:
-    """What is wrong with the answer to an order with an outcome: the rule, and its first breach."""
+    """What is wrong with an order that has an outcome: each broken rule with its first breach."""
     answered = msgspec.structs.asdict(answer)
     for name, value in sent.items():
         if answered.get(name) != value:
-            yield "fields_equal_what_was_sent", f"{name} is {answered.get(name)}, sent was {value}"
+            yield (
+                "fields_equal_what_was_sent",
+                f"{name} is {answered.get(name)}, but {value} was sent",
+            )
             return
-    if answer.order_queue_status == "COMPLETED":  # no rule needs the seed, which no answer has
+    if (
+        answer.order_queue_status == "COMPLETED"
+    ):  # no rule uses the seed, which the API does not return
         terms = {"total_quantity": answer.total_quantity, "seed": 0, "starts_at": answer.created_at}
         broken = broken_rules(
             msgspec.convert(terms | answer.split_config, SplitTerms), answer.slices
@@ -257,7 +262,7 @@ def _breaches(sent: dict[str, Any], answer: _Order) -> Iterator[tuple[str, str]]
 
 
 def _answers(response: httpx.Response, count: int) -> Sequence[_Answer]:
-    """The answer to each order, which is that to the request where it has no other."""
+    """The response to each order of a batch; that to the whole request if it has no results."""
     answers = _read(response.content).results
     whole = _Answer(response.status_code, msgspec.Raw(response.content))
     return answers if len(answers) == count else [whole] * count
@@ -271,7 +276,7 @@ def _read(body: bytes | msgspec.Raw) -> _Body:
 
 
 def read_lines(file: Path) -> list[Line]:
-    """The lines of a file of orders, one JSON object a line."""
+    """Read a file of orders, one JSON object per line."""
     try:
         texts = file.read_bytes().split(b"\n")
     except OSError as error:
@@ -282,12 +287,12 @@ def read_lines(file: Path) -> list[Line]:
         Line(number, text, _order(text)) for number, text in enumerate(texts, 1) if text.strip()
     ]
     if not lines:
-        raise LoadError(f"{file} holds no orders; it should have one JSON order per line")
+        raise LoadError(f"{file} has no orders; expected one JSON order per line")
     return lines
 
 
 def _order(text: bytes) -> dict[str, Any]:
-    """The order with the default of `randomize`, as it is answered."""
+    """Parse an order, with `randomize` defaulted as in responses."""
     try:
         order = msgspec.json.decode(text, type=dict[str, Any])
         return order | {"split_config": {"randomize": True} | order["split_config"]}
@@ -296,14 +301,14 @@ def _order(text: bytes) -> dict[str, Any]:
 
 
 def open_http(base_url: str, token: str | None) -> httpx.AsyncClient:
-    """A client below `base_url`. A proxy of the environment is used, but not for this machine."""
+    """A client for `base_url`. It uses proxies of the environment, but not for this machine."""
     if not is_http_url(base_url) or httpx.URL(base_url).userinfo:  # it may hold a password
         raise LoadError(
-            "--url is no URL of a Pulse: write it like http://127.0.0.1:8000/pulse, without user "
-            "and password; a token goes into --token"
+            "--url is not the URL of a Pulse API: expected one like http://127.0.0.1:8000/pulse, "
+            "without user and password; use --token for a token"
         )
     if token is not None and not re.fullmatch(r"[!-~]+", token):
-        raise LoadError("--token holds no token: it has blanks or other than ASCII characters")
+        raise LoadError("--token is not a token: it has blanks or characters that are not ASCII")
     return open_client(
         "pulse load",
         base_url=base_url,

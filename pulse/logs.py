@@ -1,4 +1,4 @@
-"""Logging: structlog for Pulse and for the libraries beneath, as lines for people or as JSON."""
+"""Configures logging: structlog for Pulse and its libraries, as text for people or as JSON."""
 
 import contextlib
 import logging
@@ -13,28 +13,28 @@ from typing import Any, Final
 import structlog
 
 from pulse.printable import printable_lines
-from pulse.streams import drop_unwritten, open_standard_streams
+from pulse.streams import flush_or_discard, open_standard_streams
 
 _log = structlog.get_logger("pulse")
 
 _QUIET_LIBRARIES: Final = ("psycopg", "psycopg.pool", "httpx", "httpcore")
 _UVICORN: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 _SHOWN_AS: Final = {"uvicorn.error": "uvicorn"}
-"""Uvicorn's logger of everything, a clean start included, has a misleading name."""
+"""Uvicorn's main logger is called uvicorn.error, although it also logs a normal start."""
 _FORMAT_VARIABLE: Final = "PULSE_LOG_FORMAT"
 _INTERVAL_SECONDS: Final = 1.0
 _ACCESS_LOG: Final = "uvicorn.access"
 _SERVER_LOGGERS: Final = ("uvicorn", "asyncio")
-"""Their warnings are about what connections sent: garbage, upgrades, resets."""
+"""Their warnings are caused by what clients send: garbage, upgrades, resets."""
 _LIMITED_EVENTS: Final = frozenset(("pulse.unavailable", "http.unavailable"))
-"""Pulse's own events that one request can cause, as many a second as there are requests."""
+"""Events of Pulse that every single request can cause."""
 
 
-class WithoutQueries(logging.Filter):
-    """Cuts the query string off logged paths: a token sent there by mistake is a token."""
+class QueryStringFilter(logging.Filter):
+    """Removes query strings from logged paths, since a client may send a token there by mistake."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep every record."""
+        """Remove the query strings; keep every record."""
         if isinstance(record.args, tuple):
             record.args = tuple(
                 text.partition("?")[0] if isinstance(text, str) else text for text in record.args
@@ -42,12 +42,12 @@ class WithoutQueries(logging.Filter):
         return True
 
 
-class RateLimit(logging.Filter):
-    """Passes at most one record a second of each kind that any caller can cause.
+class RateLimitFilter(logging.Filter):
+    """Limits each kind of record that callers can cause to one per second.
 
-    The kinds: the warnings of uvicorn, those of asyncio, and each of Pulse's own events that a
-    request can cause. The next record that passes carries how many were dropped before it, as
-    `suppressed`. Every other record passes.
+    The kinds are: warnings of uvicorn, warnings of asyncio, and each event of Pulse that a request
+    can cause. The next record of a kind has the number of dropped ones as `suppressed`. All other
+    records pass.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,7 +57,7 @@ class RateLimit(logging.Filter):
         self._suppressed: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write this record."""
+        """Whether to log this record."""
         kind = _limited_kind(record)
         if kind is None:
             return True
@@ -71,7 +71,7 @@ class RateLimit(logging.Filter):
 
 
 def _add_suppressed(_: object, __: str, event_dict: Any) -> Any:  # noqa: ANN401 - structlog's types
-    """Add the number of records that `RateLimit` dropped before this one, if any."""
+    """Add the number of records that the rate limit dropped before this one, if any."""
     suppressed = getattr(event_dict.get("_record"), "suppressed", 0)
     if suppressed:
         event_dict["suppressed"] = suppressed
@@ -88,16 +88,16 @@ def _limited_kind(record: logging.LogRecord) -> str | None:
     return package if package in _SERVER_LOGGERS else None
 
 
-_WITHOUT_QUERIES: Final = WithoutQueries()
-_RATE_LIMIT: Final = RateLimit()
+_QUERY_STRING_FILTER: Final = QueryStringFilter()
+_RATE_LIMIT_FILTER: Final = RateLimitFilter()
 
 
 def configure_logs(log_format: str, level: str) -> None:
-    """Send every log line of this process to stderr, at this level and above.
+    """Log to stderr at this level and above.
 
-    `auto` writes for people on a terminal and JSON elsewhere. One format for all: the handlers of
-    uvicorn are replaced; Python's warnings and uncaught exceptions become log lines too. Libraries
-    other than Pulse log no debug lines.
+    `auto` means text on a terminal and JSON elsewhere. Everything has that format: uvicorn's
+    handlers are replaced, and Python warnings and uncaught exceptions become log lines. Libraries
+    log no debug lines.
     """
     open_standard_streams()
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -113,7 +113,7 @@ def configure_logs(log_format: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(number)
     handler.setFormatter(_formatter(shared, console=console, colors=on_terminal))
-    handler.addFilter(_RATE_LIMIT)
+    handler.addFilter(_RATE_LIMIT_FILTER)
     logging.basicConfig(handlers=[handler], level=max(number, logging.INFO), force=True)
     logging.getLogger("pulse").setLevel(number)
     for name in _QUIET_LIBRARIES:
@@ -129,20 +129,20 @@ def configure_logs(log_format: str, level: str) -> None:
     )
 
 
-def asked_for_json() -> bool:
-    """Whether PULSE_LOG_FORMAT is `json`: then nothing but JSON is written besides answers."""
+def is_json_format() -> bool:
+    """Whether PULSE_LOG_FORMAT is `json`: then everything but the output of a command is JSON."""
     return os.environ.get(_FORMAT_VARIABLE, "").strip().lower() == "json"
 
 
-def report_fault(sentence: str) -> None:
-    """Say on stderr why this process ends: a plain line, or where JSON is asked for a log line.
+def report_fatal_error(sentence: str) -> None:
+    """Report on stderr why this process exits: as a plain line, or as a log line in JSON format.
 
-    A stderr that cannot be written loses it.
+    The report is lost if stderr cannot be written.
     """
-    if not asked_for_json():
+    if not is_json_format():
         with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, or none
             sys.stderr.write(f"pulse: {printable_lines(sentence)}\n")
-        drop_unwritten(sys.stderr)
+        flush_or_discard(sys.stderr)
         return
     if not structlog.is_configured():
         configure_logs("json", "info")
@@ -154,7 +154,7 @@ def _formatter(
 ) -> structlog.stdlib.ProcessorFormatter:
     final: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     if console:
-        # plain: the default traceback shows local variables, and among them secrets
+        # the default traceback shows local variables, which may be secrets
         plain = structlog.dev.plain_traceback
         final = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
@@ -170,15 +170,15 @@ def _rename_logger(_: object, __: str, event_dict: Any) -> Any:  # noqa: ANN401 
 
 
 def _take_over_uvicorn() -> None:
-    """Let uvicorn's lines pass through the root handler; an access log turned off stays so."""
+    """Send uvicorn's records to the root handler; a disabled access log stays disabled."""
     for name in _UVICORN:
         logger = logging.getLogger(name)
         if logger.handlers:
             logger.handlers.clear()
             logger.propagate = True
     access = logging.getLogger("uvicorn.access")
-    access.removeFilter(_WITHOUT_QUERIES)
-    access.addFilter(_WITHOUT_QUERIES)
+    access.removeFilter(_QUERY_STRING_FILTER)
+    access.addFilter(_QUERY_STRING_FILTER)
 
 
 def _log_uncaught_exceptions() -> None:

@@ -1,4 +1,4 @@
-"""Times as callers write them: RFC 3339, with any offset and any number of fraction digits."""
+"""Parses RFC 3339 times with any offset and any number of fraction digits."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -12,10 +12,10 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def parse_time(text: str) -> datetime:
-    """The point in time, in UTC. A time finer than a microsecond is rounded up to the next one.
+    """The time in UTC. A fraction finer than a microsecond is rounded up.
 
-    As a bound of stored times, which are whole microseconds, the rounded time means the same as the
-    written one: `t >= bound` and `t < bound` hold for the same times.
+    Stored times are whole microseconds, so as a bound the rounded time selects the same ones as the
+    given time: `t >= bound` and `t < bound` have the same results.
 
     Raises:
         ValueError: the text is not an RFC 3339 time, or lies outside the years 1 to 9999 in UTC.

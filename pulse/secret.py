@@ -1,10 +1,10 @@
-"""Values that must not be shown, and cannot be by accident."""
+"""Values that must not be printed or logged by accident."""
 
 import msgspec
 
 
 class Secret:
-    """A text that neither prints nor logs itself; two with the same text are equal."""
+    """A string whose `repr` hides it. Secrets with the same text are equal."""
 
     __slots__ = ("_text",)
 
@@ -12,7 +12,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text, for the one place that needs it."""
+        """The text itself."""
         return self._text
 
     def __eq__(self, other: object) -> bool:
@@ -26,7 +26,7 @@ class Secret:
 
 
 class ServiceToken(msgspec.Struct, frozen=True):
-    """One of a service's tokens; a service has several while they are being changed."""
+    """A service token and the name of its service, which has several during a rotation."""
 
     name: str
     token: Secret

@@ -1,4 +1,4 @@
-"""Pulse's configuration: one frozen struct, read once from PULSE_* variables."""
+"""Pulse's settings: one frozen struct, read once from PULSE_* variables."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,21 +14,22 @@ from pulse.errors import PulseError
 from pulse.secret import Secret, ServiceToken
 
 _PREFIX: Final = "PULSE_"
-_LOOKS_LIKE_ONE: Final = re.compile(r"PULSE[^A-Z]", re.IGNORECASE)
+_LOOKS_LIKE_SETTING: Final = re.compile(r"PULSE[^A-Z]", re.IGNORECASE)
 _FOREIGN_VARIABLES: Final = re.compile(
-    r"PULSE_(URL|SERVICE_TOKEN|TEST_.*"  # of `pulse load`, of the documented curl lines, of tests
-    # what Kubernetes sets for services whose names begin with `pulse`
+    # used by `pulse load`, the documented curl commands, and tests
+    r"PULSE_(URL|SERVICE_TOKEN|TEST_.*"
+    # set by Kubernetes for services whose names begin with `pulse`
     r"|(\w+_)?SERVICE_(HOST|PORT.*)|(\w+_)?PORT_[0-9]+_(TCP|UDP).*"
-    # of PulseAudio, whose clients read them
+    # used by PulseAudio
     r"|SERVER|SINK|SOURCE|COOKIE|CLIENTCONFIG|BINARY|DLPATH|SCRIPT|LATENCY_MSEC|PROP.*"
     r"|(RUNTIME|STATE|CONFIG)_PATH)"
 )
-_LEAST_SIMILARITY: Final = 0.7
-_MOST_DIGITS: Final = 20
-_LEAST_RATE: Final = 0.01
-_MOST_RATE: Final = 1_000_000
+_MIN_SIMILARITY: Final = 0.7
+_MAX_DIGITS: Final = 20
+_MIN_RATE: Final = 0.01
+_MAX_RATE: Final = 1_000_000
 _HIDDEN: Final = "hidden"
-"""Of a setting that may hold a secret, if only by mistake: a fault does not repeat the value."""
+"""Marks a setting that may contain a secret: errors do not repeat its value."""
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 class SettingsError(PulseError):
-    """One or more PULSE_* values are wrong; the message names every one of them."""
+    """One or more PULSE_* values are invalid; the message lists all of them."""
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = tuple(faults)
@@ -59,7 +60,7 @@ def _path(text: str) -> Path:
 
 def _whole(least: int, most: int) -> Kind:
     def read(text: str) -> int:
-        readable = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+        readable = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
         if not (readable and least <= int(text) <= most):
             raise ValueError
         return int(text)
@@ -71,7 +72,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        return float("nan")  # which is in no range
+        return float("nan")  # outside every range
 
 
 def _seconds(least: float, most: float) -> Kind:
@@ -85,7 +86,7 @@ def _seconds(least: float, most: float) -> Kind:
 
 def _rate(text: str) -> float:
     rate = _number(text)
-    if not (rate == 0 or _LEAST_RATE <= rate <= _MOST_RATE):
+    if not (rate == 0 or _MIN_RATE <= rate <= _MAX_RATE):
         raise ValueError
     return rate
 
@@ -104,7 +105,7 @@ _BOOLEAN: Final = Kind(
     "one of true, false", lambda text: _choice("true", "false").read(text) == "true"
 )
 _RATE: Final = Kind(
-    f"requests a second from {_LEAST_RATE:g} to {_MOST_RATE:,}, or 0 for no limit", _rate
+    f"requests a second from {_MIN_RATE:g} to {_MAX_RATE:,}, or 0 for no limit", _rate
 )
 _URL: Final = Kind("a `postgresql://` URL", checked_url)
 _HOST: Final = Kind("an address or a host name", str)
@@ -257,10 +258,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """The settings these variables make; an empty value counts as unset.
+        """The settings of this environment. An empty value counts as unset.
 
         Raises:
-            SettingsError: naming each value that is wrong and what it should be.
+            SettingsError: a value is invalid; the message lists each and what is expected.
         """
         given: list[str] = []
         values: dict[str, Any] = {}
@@ -284,16 +285,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
-    """The names of variables that look like Pulse's and are none, each with the closest known one.
+    """Unknown variables that look like settings of Pulse, each with the most similar setting.
 
-    Such a name has no effect, so it is probably misspelt: PULSE_BATCHSIZE, or pulse_batch_size.
+    They have no effect, and are probably misspelt: PULSE_BATCHSIZE, or pulse_batch_size.
     """
     known = [_variable(name) for name in Settings.__struct_fields__]
     unknown: dict[str, str | None] = {}
     for variable in sorted(environment):
-        looks_like_one = _LOOKS_LIKE_ONE.match(variable) and variable not in known
+        looks_like_one = _LOOKS_LIKE_SETTING.match(variable) and variable not in known
         if looks_like_one and not _FOREIGN_VARIABLES.fullmatch(variable):
-            similar = get_close_matches(variable.upper(), known, n=1, cutoff=_LEAST_SIMILARITY)
+            similar = get_close_matches(variable.upper(), known, n=1, cutoff=_MIN_SIMILARITY)
             unknown[variable] = next(iter(similar), None)
     return unknown
 

@@ -1,4 +1,4 @@
-"""Standard output and error that are closed or cannot be written: no traceback, no wrong file."""
+"""Handles standard streams that are closed or cannot be written."""
 
 import os
 import sys
@@ -7,26 +7,26 @@ from typing import TextIO
 
 
 def open_standard_streams() -> None:
-    """Open standard streams that were closed when this process began, on /dev/null.
+    """Open standard streams that were closed when this process started, on /dev/null.
 
-    Otherwise the next file or socket that is opened would take their number, and with it whatever
-    a library or a child process writes there.
+    Otherwise the next file or socket would get their file descriptor, and receive what a library
+    or a child process writes to it.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             stream = os.fdopen(os.dup(number), "w", encoding="utf-8", errors="backslashreplace")
             setattr(sys, name, stream)
 
 
-def drop_unwritten(stream: TextIO | None) -> None:
+def flush_or_discard(stream: TextIO | None) -> None:
     """Flush a standard stream; redirect one that cannot be written to /dev/null.
 
-    So neither a later write nor the interpreter's own flush at its end raises again.
+    So neither later writes nor the interpreter's flush at exit raise again.
     """
     if stream is None:
         return

@@ -35,11 +35,11 @@ from pulse.cli.terminal import add_command, require_subcommand
 from pulse.cli.token import token
 from pulse.errors import PulseError
 from pulse.http_client import EnvironmentUnusable
-from pulse.logs import report_fault
+from pulse.logs import report_fatal_error
 from pulse.postgres import DatabaseUnavailable
 from pulse.postgres.embedded import EmbeddedServerError
 from pulse.printable import printable
-from pulse.streams import drop_unwritten, open_standard_streams
+from pulse.streams import flush_or_discard, open_standard_streams
 
 _CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _EXIT_CODES = (
@@ -96,13 +96,13 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
-        code = _report_fault(
+        code = _report(
             f"the output cannot be written: {error.strerror}; free space or redirect it elsewhere",
             FAILURE,
         )
     finally:
-        drop_unwritten(sys.stdout)
-        drop_unwritten(sys.stderr)
+        flush_or_discard(sys.stdout)
+        flush_or_discard(sys.stderr)
     raise SystemExit(code)
 
 
@@ -112,25 +112,23 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = command.main(list(arguments), prog_name="pulse", standalone_mode=False)
     except typer.TyperException as error:
-        return _report_fault(_usage_fault(error), WRONG_USAGE)
+        return _report(_usage_fault(error), WRONG_USAGE)
     except CouldNotStart as error:
         said_by_server = isinstance(error.__cause__, EmbeddedServerError)
-        return _report_fault(str(error), COULD_NOT_START, in_lines=said_by_server)
+        return _report(str(error), COULD_NOT_START, in_lines=said_by_server)
     except (WrongSettings, EnvironmentUnusable) as error:
-        return _report_fault(str(error), WRONG_USAGE)
+        return _report(str(error), WRONG_USAGE)
     except DatabaseUnavailable as error:
-        return _report_fault(
-            f"Postgres is unavailable: {error}; run this again when it is back", FAILURE
-        )
+        return _report(f"Postgres is unavailable: {error}; run this again when it is back", FAILURE)
     except PulseError as error:
-        return _report_fault(str(error), FAILURE)
+        return _report(str(error), FAILURE)
     if code in {INTERRUPTED, TERMINATED}:
-        _report_fault("interrupted; nothing is left half done, run it again", code)
+        _report("interrupted; nothing is left half done, run it again", code)
     return code or SUCCESS
 
 
-def _report_fault(fault: str, code: int, *, in_lines: bool = False) -> int:
-    report_fault(fault if in_lines else printable(fault))
+def _report(fault: str, code: int, *, in_lines: bool = False) -> int:
+    report_fatal_error(fault if in_lines else printable(fault))
     return code
 
 

@@ -24,9 +24,9 @@ from rich.segment import Segment
 
 from pulse.cli.exits import WRONG_USAGE
 from pulse.errors import PulseError
-from pulse.logs import asked_for_json
+from pulse.logs import is_json_format
 from pulse.printable import printable, printable_json, printable_lines
-from pulse.streams import drop_unwritten
+from pulse.streams import flush_or_discard
 
 _log = structlog.get_logger(__name__)
 
@@ -45,13 +45,13 @@ def announce(text: str) -> None:
     is a log line instead. Never raises for a full disk, a closed stream or a pipe without a
     reader, so the process continues.
     """
-    if asked_for_json():
+    if is_json_format():
         _log.info("process.announced", text=text)
         return
     try:
         print(text, flush=True)  # noqa: T201 - to the person who ran the command
     except (OSError, ValueError):
-        drop_unwritten(sys.stdout)
+        flush_or_discard(sys.stdout)
 
 
 class SafeConsole(Console):

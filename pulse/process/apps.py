@@ -23,7 +23,7 @@ from pulse.http.gateway.tokens import TokenChecker, TokenRules
 from pulse.http.limits import AdmissionLimits, RateLimiter, RateLimitMiddleware
 from pulse.http.root import Mounts, Root
 from pulse.http_client import open_client
-from pulse.logs import report_fault
+from pulse.logs import report_fatal_error
 from pulse.process.node import Node
 from pulse.process.server import open_server
 from pulse.process.startup import STOP_SIGNALS, stop_on_hangup, tune_gc
@@ -103,7 +103,7 @@ async def run_workers(settings: Settings) -> None:
             await stopped.wait()
             _log.info("workers.stopping")
     except PulseError as error:
-        report_fault(str(error))
+        report_fatal_error(str(error))
         raise SystemExit(3) from None
     _log.info("workers.stopped")
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from pulse.logs import configure_logs, report_fault
+from pulse.logs import configure_logs, report_fatal_error
 from pulse.settings import Settings, SettingsError, unknown_variables
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ def settings_from_environment() -> Settings:
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
-        report_fault(str(error))
+        report_fatal_error(str(error))
         raise SystemExit(2) from None
     configure_logs(settings.log_format, settings.log_level)
     for variable, similar in unknown_variables(os.environ).items():

@@ -1,8 +1,8 @@
-"""The splitting kit: what others need to test against Pulse's domain, by property and by example.
+"""The splitting kit: tools to test code against Pulse's domain.
 
-Strategies for orders, their edges and their schedules; `check_schedule`; the laws of a splitter and
-a comparison of one's own with them. Needs `hypothesis` (in a clone:
-`pip install '.[testing]'`), which Pulse itself does not; of Pulse it knows only the domain.
+Hypothesis strategies for orders, edge cases and schedules; `check_schedule`; the laws of a
+splitter, and a comparison of other splitters with them. Needs the extra `testing` (in a clone:
+`pip install '.[testing]'`), which brings `hypothesis`. It imports only the domain of Pulse.
 """
 
 from pulse.testing.checking import ScheduleBroken as ScheduleBroken

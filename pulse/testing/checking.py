@@ -1,15 +1,15 @@
-"""A schedule held against every rule there is, for use in anybody's tests."""
+"""Checks a schedule by every rule, for use in tests."""
 
 from collections.abc import Sequence
 
 from pulse.domain import BrokenRule, Order, OrderCreated, Slice, SplitTerms, broken_rules
 
 Ordered = SplitTerms | Order | OrderCreated
-"""Whatever tells the terms of a schedule."""
+"""Anything that has the terms of a schedule."""
 
 
 class ScheduleBroken(AssertionError):
-    """A schedule breaks rules: `broken` names each with its numbers, the text all of them."""
+    """A schedule breaks rules. `broken` has each breach; the message lists all of them."""
 
     def __init__(self, terms: SplitTerms, broken: Sequence[BrokenRule]) -> None:
         self.terms = terms
@@ -21,10 +21,10 @@ class ScheduleBroken(AssertionError):
 
 
 def check_schedule(order: Ordered, slices: Sequence[Slice]) -> None:
-    """The slices are a schedule of this order, by every rule of `SCHEDULE_RULES`.
+    """Check that the slices are a schedule of this order, by every rule of `SCHEDULE_RULES`.
 
     Raises:
-        ScheduleBroken: they are not; every broken rule is named at once, with the numbers.
+        ScheduleBroken: they are not; it lists every broken rule with the numbers.
     """
     terms = order if isinstance(order, SplitTerms) else order.terms
     broken = broken_rules(terms, slices)

@@ -1,4 +1,4 @@
-"""Another splitter, run over orders and held against every rule and law.
+"""Runs another splitter over orders and checks it by every rule and law.
 
 A candidate is any function from `SplitTerms` to slices.
 """
@@ -23,7 +23,7 @@ OnProgress = Callable[[int, int], None]
 _ANSWERS: Final = "candidate_answers_with_slices"
 _SAME: Final = "same_terms_same_schedule"
 CANDIDATE_RULES: Final = (_ANSWERS, _SAME)
-"""What a splitter must do before its slices can be looked at."""
+"""What a splitter must do before its slices can be checked."""
 
 _TRIES: Final = 1_000
 _LAW_SEEDS: Final = tuple(SplitMix64(seed).next() for seed in range(2_000))
@@ -43,11 +43,11 @@ _QUIET: Final = settings(
     suppress_health_check=list(HealthCheck),
 )
 _NO_SAMPLE: Final = {_ANSWERS, "slices_are_well_formed", "slices_are_numbered"}
-"""Rules without which the laws cannot compute with the slices."""
+"""If one of these rules is broken, the laws cannot be computed."""
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Terms, what the candidate made of them, and the rules that this breaks."""
+    """Terms, the candidate's slices for them, and the rules that these break."""
 
     terms: SplitTerms
     slices: tuple[Slice, ...]
@@ -55,11 +55,11 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct):
-    """What became of the candidate over `orders` orders, those of the laws included.
+    """The result of the candidate over `orders` orders, those of the laws included.
 
-    `broken` counts orders by rule and `laws` has the breaches by law, None where a law could not be
-    looked at; both name every rule and law there is, also those that held. `first` is the first
-    order that failed.
+    `broken` counts orders by rule. `laws` has the breaches by law, None if the law could not be
+    checked. Both have every rule and law, also those that hold. `first` is the first order that
+    failed.
     """
 
     orders: int
@@ -70,18 +70,18 @@ class Comparison(msgspec.Struct):
 
     @property
     def holds(self) -> bool:
-        """No rule is broken, every law was looked at, and none is broken."""
+        """Whether no rule is broken, and every law was checked and holds."""
         return not self.failed and all(breaches == [] for breaches in self.laws.values())
 
 
 def failure_of(candidate: Candidate, terms: SplitTerms) -> Failure | None:
-    """What is wrong with the candidate's answer to these terms; None where every rule holds."""
+    """What is wrong with the candidate's slices for these terms; None if every rule holds."""
     first = _answer(candidate, terms)
     if not first.broken or first.broken[0].rule != _ANSWERS:
         _answer(candidate, msgspec.structs.replace(terms, seed=terms.seed ^ 1))
         again = _answer(candidate, terms)
         if again.slices != first.slices:
-            breach = f"asked again, it answered with {again.slices}, and before with {first.slices}"
+            breach = f"a second call returned {again.slices}, the first one {first.slices}"
             return _failure(terms, _SAME, breach)
     return first if first.broken else None
 
@@ -89,9 +89,9 @@ def failure_of(candidate: Candidate, terms: SplitTerms) -> Failure | None:
 def compare(
     candidate: Candidate, orders: Sequence[SplitTerms], on_progress: OnProgress
 ) -> Comparison:
-    """Run the candidate over these orders, then over six more under many seeds, for the laws.
+    """Run the candidate over these orders, then over six more with many seeds, for the laws.
 
-    The rules are looked at in all of them. `on_progress` receives how many are done, of how many.
+    The rules are checked for all of them. `on_progress` receives the number done and the total.
     """
     names = (*CANDIDATE_RULES, *(rule.__name__ for rule in SCHEDULE_RULES))
     laws: dict[str, list[str] | None] = {law.__name__: None for law in SPLITTER_LAWS}
@@ -109,12 +109,12 @@ def compare(
     for terms in orders:
         count(failure_of(candidate, terms))
     for size in _LAW_SIZES:
-        _look_at_laws(candidate, size, laws, count)
+        _check_laws(candidate, size, laws, count)
     return found
 
 
 def generated_orders(count: int) -> list[SplitTerms]:
-    """Terms over the whole accepted range, edges favoured; the same ones at every call."""
+    """Terms over the whole accepted range with many edge cases; the same ones at every call."""
     found: list[SplitTerms] = []
 
     @settings(_QUIET, max_examples=count, phases=[Phase.generate])
@@ -127,7 +127,7 @@ def generated_orders(count: int) -> list[SplitTerms]:
 
 
 def shrink(candidate: Candidate, failure: Failure) -> Failure:
-    """The smallest order found that breaks the first of the failure's rules too."""
+    """The smallest order found that also breaks the first rule of the failure."""
     rule = failure.broken[0].rule
 
     def breaks_it_too(terms: SplitTerms) -> bool:
@@ -142,11 +142,11 @@ def shrink(candidate: Candidate, failure: Failure) -> Failure:
 
 
 def last_takes_the_rest(terms: SplitTerms) -> tuple[Slice, ...]:
-    """A candidate that fails: the splitter that most people write first, with version 1's times.
+    """A naive splitter that breaks rules and laws, with the times of version 1.
 
-    All slices but one are drawn within 20 % of the average, and the last one takes the rest. Its
-    error is the sum of all the others', so it grows with their number: the last slice leaves the
-    bounds, and may come out at no shares or fewer.
+    All slices but the last are drawn within 20 % of the average, and the last takes the rest. Its
+    deviation is the sum of all others', so it grows with their number: the last slice exceeds the
+    bounds, and may get no shares or a negative number.
     """
     total, count = terms.total_quantity, terms.num_splits
     least, most = terms.quantity_bounds
@@ -162,7 +162,7 @@ def last_takes_the_rest(terms: SplitTerms) -> tuple[Slice, ...]:
 
 
 def _answer(candidate: Candidate, terms: SplitTerms) -> Failure:
-    """What the candidate makes of the terms; `broken` is empty where nothing is wrong with it."""
+    """The candidate's slices for these terms; `broken` is empty if nothing is wrong with them."""
     try:
         slices = tuple(candidate(terms))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - an interrupt is not the candidate's
@@ -174,13 +174,13 @@ def _failure(terms: SplitTerms, rule: str, breach: str) -> Failure:
     return Failure(terms, (), (BrokenRule(rule=rule, breach=breach),))
 
 
-def _look_at_laws(
+def _check_laws(
     candidate: Candidate,
     size: Size,
     laws: dict[str, list[str] | None],
     count: Callable[[Failure | None], None],
 ) -> None:
-    """Hold a sample of that size against every law, unless it cannot be made."""
+    """Check a sample of this size by every law, unless it cannot be computed."""
     terms = SplitTerms(**size._asdict(), randomize=True, seed=0, starts_at=_STARTS_AT)
     schedules: dict[int, tuple[Slice, ...]] = {}
     for seed in _LAW_SEEDS:

@@ -1,8 +1,8 @@
-"""What must be true of a splitter over many seeds: it varies, and it favours no position.
+"""The laws of a splitter over many seeds: it varies, and it favours no position.
 
-A schedule alone cannot show this, so each law looks at a sample: the schedules of one order under
-many seeds. Each is a test of significance: a perfect splitter breaks it with fresh seeds at most as
-often as `FALSE_ALARM_RATE`. `least_bias_found` tells what a sample of that size finds.
+A single schedule cannot show this, so each law checks a sample: the schedules of one order with
+many seeds. Each is a significance test: with fresh seeds a perfect splitter fails it at most with
+probability `FALSE_ALARM_RATE`. `detectable_bias` is the bias that a sample of a given size detects.
 """
 
 from bisect import bisect_right
@@ -17,28 +17,28 @@ import msgspec
 from pulse.domain import Splitter, SplitTerms
 
 FALSE_ALARM_RATE: Final = 1e-6
-"""How often, at most, a law finds fault with a perfect splitter, for a sample of fresh seeds."""
+"""The maximum probability that a perfect splitter fails a law, for a sample of fresh seeds."""
 
-LEAST_AVERAGE: Final = 50
-"""Below this many shares a slice whole numbers leave too little room to ask for variation."""
+MIN_AVERAGE: Final = 50
+"""With fewer shares per slice, whole numbers leave too little room for variation."""
 
-LEAST_QUANTITY_SPREAD: Final = 0.08
-"""Least standard deviation of a slice's quantity, as a share of the average."""
+MIN_QUANTITY_SPREAD: Final = 0.08
+"""Minimum standard deviation of a slice's quantity, as a fraction of the average."""
 
-LEAST_TIME_SPREAD: Final = 0.15
-"""Least standard deviation of an inner slice's time, as a share of the interval."""
+MIN_TIME_SPREAD: Final = 0.15
+"""Minimum standard deviation of an inner slice's time, as a fraction of the interval."""
 
-_TENTHS: Final = 10
-_LEAST_EXPECTED: Final = 20
+_DECILES: Final = 10
+_MIN_EXPECTED: Final = 20
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NORMAL: Final = NormalDist()
 
 Column = tuple[int, ...]
-"""What one position had, seed by seed."""
+"""The values of one position, by seed."""
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One randomised order under many seeds: by position, its shares and its microseconds."""
+    """One randomised order with many seeds: its shares and its microseconds by position."""
 
     terms: SplitTerms
     quantities: tuple[Column, ...]
@@ -46,12 +46,12 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """How many seeds."""
+        """The number of seeds."""
         return len(self.quantities[0])
 
     @property
     def average(self) -> float:
-        """Shares a slice."""
+        """Average shares per slice."""
         return self.terms.total_quantity / self.terms.num_splits
 
     @property
@@ -64,7 +64,7 @@ Law = Callable[[Sample], Iterator[str]]
 
 
 def sample_of(splitter: Splitter, terms: SplitTerms, seeds: Sequence[int]) -> Sample:
-    """The schedules that the splitter gives these terms, randomised, under each of the seeds."""
+    """The schedules of these terms by the splitter, randomised, with each of the seeds."""
     schedules = [
         splitter(msgspec.structs.replace(terms, randomize=True, seed=seed)) for seed in seeds
     ]
@@ -132,20 +132,20 @@ def every_inner_time_is_alike(sample: Sample) -> Iterator[str]:
 
 
 def quantities_vary(sample: Sample) -> Iterator[str]:
-    """From 50 shares a slice on, every position's quantity has a standard deviation of 8 %."""
-    if sample.average < LEAST_AVERAGE:
+    """From 50 shares a slice, each position's quantity has a standard deviation of at least 8 %."""
+    if sample.average < MIN_AVERAGE:
         return
     for place, column in enumerate(sample.quantities, 1):
         spread = pstdev(column) / sample.average
-        if spread < LEAST_QUANTITY_SPREAD:
+        if spread < MIN_QUANTITY_SPREAD:
             yield f"slice {place}'s quantity deviates by {spread:.4f} of the average"
 
 
 def times_vary(sample: Sample) -> Iterator[str]:
-    """Every inner slice's time has a standard deviation of 15 % of the interval."""
+    """Each inner slice's time has a standard deviation of at least 15 % of the interval."""
     for place, column in enumerate(sample.offsets[1:-1], 2):
         spread = pstdev(column) / sample.interval
-        if spread < LEAST_TIME_SPREAD:
+        if spread < MIN_TIME_SPREAD:
             yield f"slice {place}'s time deviates by {spread:.4f} of the interval"
 
 
@@ -161,30 +161,30 @@ SPLITTER_LAWS: Final[tuple[Law, ...]] = (
 
 
 def z_limit(count: int) -> float:
-    """What the greatest of `count` |z| exceeds with FALSE_ALARM_RATE at most (Bonferroni)."""
+    """The bound that the largest of `count` |z| exceeds at FALSE_ALARM_RATE (Bonferroni)."""
     return _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / (2 * count))
 
 
 def chi_square_limit(degrees: int, *, tests: int) -> float:
-    """What the greatest of so many chi-squares exceeds with FALSE_ALARM_RATE at most.
+    """The bound that the largest of `tests` chi-squares exceeds at FALSE_ALARM_RATE.
 
-    By the approximation of Wilson and Hilferty, which this far out errs to the safe side.
+    Uses the approximation of Wilson and Hilferty, which is conservative this far out.
     """
     z, spread = _NORMAL.inv_cdf(1 - FALSE_ALARM_RATE / tests), 2 / (9 * degrees)
     return degrees * (1 - spread + z * sqrt(spread)) ** 3
 
 
-def least_bias_found(seeds: int, positions: int, power: float) -> float:
-    """The bias of one position's mean that is found with that `power`, in standard deviations."""
+def detectable_bias(seeds: int, positions: int, power: float) -> float:
+    """The bias of one position's mean detected with this `power`, in standard deviations."""
     return (z_limit(positions) + _NORMAL.inv_cdf(power)) / sqrt(seeds)
 
 
 def _outliers(
     columns: Sequence[Column], means: Sequence[float], *, rounding: int
 ) -> Iterator[tuple[int, str]]:
-    """The places whose mean is further off than chance explains, each with its z.
+    """The positions whose mean deviates significantly, each with its z.
 
-    One that never moves has no chance: it must stand where it should, but for `rounding`.
+    A position without variation must be exact up to `rounding`.
     """
     limit = z_limit(max(1, len(columns)))
     for place, (column, mean) in enumerate(zip(columns, means, strict=True)):
@@ -197,18 +197,19 @@ def _outliers(
 
 
 def _unlike(columns: Sequence[Column]) -> Iterator[tuple[int, str]]:
-    """The places whose values fall otherwise than all values do into tenths of all values.
+    """The positions whose values are distributed over the deciles of all values unlike all values.
 
-    Equal values share a tenth, so the tenths are not equally full; each place is compared with what
-    they hold. Values of one schedule hang together, which can only bring a place nearer to all.
+    Equal values are in the same decile, so deciles are not equally full; each position is compared
+    with their actual sizes. Values of one schedule are correlated, which can only make a position
+    more like the others.
     """
     pooled = sorted(value for column in columns for value in column)
     if not pooled:
         return
-    cuts = sorted({pooled[len(pooled) * tenth // _TENTHS] for tenth in range(1, _TENTHS)})
+    cuts = sorted({pooled[len(pooled) * decile // _DECILES] for decile in range(1, _DECILES)})
     share = [count / len(pooled) for count in _counts(pooled, cuts)]
-    filled = [i for i, part in enumerate(share) if part * len(columns[0]) >= _LEAST_EXPECTED]
-    if len(filled) < 2:  # noqa: PLR2004 - one tenth holds all: there is nothing to compare
+    filled = [i for i, part in enumerate(share) if part * len(columns[0]) >= _MIN_EXPECTED]
+    if len(filled) < 2:  # noqa: PLR2004 - one decile has all values: nothing to compare
         return
     limit = chi_square_limit(len(filled) - 1, tests=len(columns))
     for place, column in enumerate(columns):

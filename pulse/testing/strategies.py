@@ -1,6 +1,6 @@
-"""Strategies for what the domain accepts, over its whole range and with the edges favoured.
+"""Hypothesis strategies for what the domain accepts: the whole range with many edge cases.
 
-Everything drawn is valid: what breaks a rule is the business of the test that breaks it.
+Everything drawn is valid. Tests construct invalid values themselves.
 """
 
 import unicodedata
@@ -32,7 +32,7 @@ from pulse.domain import (
 
 
 class Size(NamedTuple):
-    """How much, in how many parts, over how long."""
+    """The quantity, the number of slices and the duration of an order."""
 
     total_quantity: int
     num_splits: int
@@ -82,12 +82,12 @@ def names() -> st.SearchStrategy[str]:
 
 
 def authors() -> st.SearchStrategy[RecordedBy]:
-    """Who may have recorded an event."""
+    """Components that may have recorded an event."""
     return st.builds(RecordedBy, component=names(), instance=names(), code_version=names())
 
 
 def traces() -> st.SearchStrategy[Trace]:
-    """Traces of a call."""
+    """Traces of calls."""
     return st.builds(
         Trace,
         trace_id=names(),
@@ -105,10 +105,10 @@ def moments() -> st.SearchStrategy[datetime]:
 
 @st.composite
 def sizes(draw: st.DrawFn) -> Size:
-    """Every size that is accepted: at least one share a slice, all the way to a billion.
+    """Every size that is accepted, from one share per slice to a billion shares.
 
-    Favoured are one share a slice, one share over, a hundred slices in a minute, prime totals,
-    small averages and a billion shares.
+    Favours one share per slice, one share more, a hundred slices in a minute, prime totals, small
+    averages and a billion shares.
     """
     num_splits = draw(_num_splits)
     edges = (num_splits, num_splits + 1, 2 * num_splits - 1, MAX_QUANTITY, *PRIMES)
@@ -121,7 +121,7 @@ def sizes(draw: st.DrawFn) -> Size:
 
 
 def edge_sizes() -> st.SearchStrategy[Size]:
-    """The edges alone, the simplest first.
+    """Only the edge cases, the simplest first.
 
     T = n, T = n + 1, a hundred slices in a minute, a prime total, a billion shares.
     """
@@ -138,10 +138,10 @@ def split_terms(
     randomize: st.SearchStrategy[bool] | None = None,
     size: st.SearchStrategy[Size] | None = None,
 ) -> st.SearchStrategy[SplitTerms]:
-    """Terms a splitter must master: every n, T >= n, duration, seed and start that is accepted.
+    """Terms that a splitter must handle: every accepted n, T >= n, duration, seed and start.
 
-    `randomize` narrows that choice, as in `split_terms(st.just(False))`, and `size` that of the
-    numbers, as in `split_terms(size=edge_sizes())`.
+    `randomize` and `size` restrict the choice, as in `split_terms(st.just(False))` and
+    `split_terms(size=edge_sizes())`.
     """
     return st.builds(
         lambda size, randomize, seed, starts_at: SplitTerms(
@@ -155,7 +155,7 @@ def split_terms(
 
 
 def edge_split_terms() -> st.SearchStrategy[SplitTerms]:
-    """The terms on which splitters stumble; see `edge_sizes`."""
+    """Terms at the edges of the accepted range; see `edge_sizes`."""
     return split_terms(size=edge_sizes())
 
 
@@ -165,7 +165,7 @@ def schedules(
     terms: st.SearchStrategy[SplitTerms] | None = None,
     splitter_version: int = CURRENT_SPLITTER_VERSION,
 ) -> tuple[SplitTerms, tuple[Slice, ...]]:
-    """Terms and the schedule that follows from them."""
+    """Terms and their schedule."""
     drawn = draw(split_terms() if terms is None else terms)
     return drawn, split(drawn, splitter_version)
 
@@ -174,7 +174,7 @@ def schedules(
 def order_request_bodies(
     draw: st.DrawFn, size: st.SearchStrategy[Size] | None = None
 ) -> dict[str, object]:
-    """Order requests as decoded JSON, each accepted; `randomize` sometimes left to its default."""
+    """Valid order requests as decoded JSON; some omit `randomize`."""
     total_quantity, num_splits, duration_minutes = draw(sizes() if size is None else size)
     split_config: dict[str, object] = {
         "num_splits": num_splits,
@@ -193,14 +193,14 @@ def order_request_bodies(
 
 
 def order_requests(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrategy[OrderSpec]:
-    """What accepted order requests ask for."""
+    """The specs of valid order requests."""
     return order_request_bodies(size).map(
         lambda body: parse_order_request(msgspec.json.encode(body))
     )
 
 
 def place_orders(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrategy[PlaceOrder]:
-    """Commands to place an order, of the internal scope and of gateway callers'."""
+    """Commands to place an order, in the internal scope and in those of gateway callers."""
     callers = st.one_of(st.just(INTERNAL_SCOPE), st.builds("{}|{}".format, names(), names()))
     return st.builds(
         PlaceOrder,
@@ -215,12 +215,12 @@ def place_orders(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrate
 
 
 def terms_below(terms: SplitTerms) -> st.SearchStrategy[SplitTerms]:
-    """Terms no larger than these: what a failing order is shrunk through."""
+    """Terms no larger than these, to shrink a failing order."""
     return _terms_within(terms, st.integers)
 
 
 def terms_like(terms: SplitTerms) -> st.SearchStrategy[SplitTerms]:
-    """The same, with each of the numbers left as it is half of the time."""
+    """Like `terms_below`, but each number is often left unchanged."""
     return _terms_within(terms, lambda least, most: st.integers(least, most) | st.just(most))
 
 

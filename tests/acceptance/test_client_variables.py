@@ -39,9 +39,8 @@ def test_the_embedded_server_is_made_migrated_and_served_whatever_the_shell_says
 
 @pytest.mark.parametrize("name", ["PGSERVICE", "PGHOSTADDR", "PGSSLMODE", "PGOPTIONS"])
 def test_each_variable_is_without_effect(
-    name: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    name: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data_dir = tmp_path_factory.getbasetemp() / "kept"
     monkeypatch.setenv(name, "hostile")
     migrated = run_to_end(MIGRATE, data_dir=data_dir)
     assert migrated.returncode == 0, migrated.stderr

@@ -130,23 +130,26 @@ def test_up_makes_a_key_of_its_own_once_and_tokens_of_it_open_the_gateway(
     tmp_path: Path, data_dir: Path
 ) -> None:
     key = data_dir / "gateway-development.key"
-    for _ in range(2):
-        with pulse(tmp_path, data_dir=data_dir) as up:
-            before = key.read_text()
-            assert stat.S_IMODE(key.stat().st_mode) == 0o600
-            up.http.base_url = f"http://127.0.0.1:{up.port}/gapi"
-            alice = bearer(minted("--subject", "alice", data_dir=data_dir))
-            placed = up.http.post("/api/orders", json=order(), headers=alice)
-            assert placed.status_code == 202
-            path = f"/api/orders/{placed.json()['order_id']}"
-            shown = up.http.get(path, headers=alice).json()
-            assert shown["placed_by"] == "pulse-development|alice"
-            bob = minted("--subject", "bob", "--scope", "orders:read", data_dir=data_dir)
-            fault(up.http.get(path, headers=bearer(bob)), 404, "ORDER_NOT_FOUND")
-            fault(up.http.post("/api/orders", json=order(), headers=bearer(bob)), 403, "FORBIDDEN")
-            assert up.stop() == 0
-            assert before not in up.logged + up.said
-    assert key.read_text() == before
+    with pulse(tmp_path, data_dir=data_dir) as up:
+        made = key.read_text()
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        up.http.base_url = f"http://127.0.0.1:{up.port}/gapi"
+        alice = bearer(minted("--subject", "alice", data_dir=data_dir))
+        placed = up.http.post("/api/orders", json=order(), headers=alice)
+        assert placed.status_code == 202
+        path = f"/api/orders/{placed.json()['order_id']}"
+        assert up.http.get(path, headers=alice).json()["placed_by"] == "pulse-development|alice"
+        bob = minted("--subject", "bob", "--scope", "orders:read", data_dir=data_dir)
+        fault(up.http.get(path, headers=bearer(bob)), 404, "ORDER_NOT_FOUND")
+        fault(up.http.post("/api/orders", json=order(), headers=bearer(bob)), 403, "FORBIDDEN")
+        assert up.stop() == 0
+        assert made not in up.logged + up.said
+    with pulse(tmp_path, data_dir=data_dir) as up:
+        assert key.read_text() == made
+        up.http.base_url = f"http://127.0.0.1:{up.port}/gapi"
+        assert up.http.get(path, headers=alice).status_code == 200
+        assert up.stop() == 0
+        assert made not in up.logged + up.said
 
 
 def test_up_makes_no_key_where_one_is_configured(tmp_path: Path, data_dir: Path) -> None:

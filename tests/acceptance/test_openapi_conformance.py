@@ -14,7 +14,7 @@ from tests.support.tokens import Signer, new_signer
 
 HOME = ROOT / "tests" / "support" / "schemathesis"
 MOST_SECONDS = 120
-LEAST_CASES = {"pulse": 500, "gapi": 250}
+LEAST_CASES = {"pulse": 300, "gapi": 150}
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,6 @@ def printing(terms):
     (tmp_path / "hostile_candidate.py").write_text(source)
     (tmp_path / "hostile_broken.py").write_text(f"raise LookupError({EVIL!r})")
     for name, *options in (
-        ("hostile_candidate:raising",),
         ("hostile_candidate:raising", "--json"),
         ("hostile_candidate:printing",),
         ("hostile_broken:split",),

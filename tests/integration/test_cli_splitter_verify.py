@@ -65,24 +65,24 @@ def test_two_thousand_orders_are_identical_and_then_one_edited_quantity_is_found
     )
     assert proved.returncode == 0
 
-    created, split = orders[1_654]
+    created, split = orders[1_651]
 
     def one_share_more(state: dict[str, Any]) -> None:
-        state["slices"][3]["quantity"] += 1
+        state["slices"][2]["quantity"] += 1
 
     altered(conninfo, created.originator_id, one_share_more)
     found = run_pulse(*VERIFY, conninfo=conninfo)
     assert found.exit_code == 1
-    was = split.slices[3]
+    was = split.slices[2]
     at = msgspec.to_builtins(was.scheduled_at)
     first, last = found.out.splitlines()
     assert first == (
-        f"order {created.originator_id} at position 3,310 differs from the "
+        f"order {created.originator_id} at position 3,304 differs from the "
         "schedule derived from its creation: "
-        f"slice 4 is stored as number 4, {was.quantity + 1} shares at {at}, "
-        f"derived number 4, {was.quantity} shares at {at}; breaks quantities_sum_to_total"
+        f"slice 3 is stored as number 3, {was.quantity + 1} shares at {at}, "
+        f"derived number 3, {was.quantity} shares at {at}; breaks quantities_sum_to_total"
     )
-    assert last == "of 10,000 schedules 9,999 are identical, byte for byte; 1 differ"
+    assert last == "of 2,000 schedules 1,999 are identical, byte for byte; 1 differ"
 
     in_full = run_pulse(*VERIFY, str(created.originator_id), conninfo=conninfo)
     assert in_full.out.splitlines()[1].startswith("  quantities_sum_to_total: quantities sum to ")

@@ -135,15 +135,13 @@ class Run:
         pulse: FakePulse,
         *,
         batch: int = 4,
-        settle_seconds: float = 60,
+        idle_seconds: float = 60,
         retry: RetryPolicy = PATIENT,
     ) -> Load:
         async def run() -> Load:
             transport = httpx.MockTransport(pulse)
             http = httpx.AsyncClient(base_url=URL, transport=transport)
-            load = Load(
-                http, batch=batch, concurrency=3, settle_seconds=settle_seconds, retry=retry
-            )
+            load = Load(http, batch=batch, concurrency=3, idle_seconds=idle_seconds, retry=retry)
             await load.run(read_lines(file), self._phase)
             return load
 
@@ -315,7 +313,7 @@ def test_an_order_that_cannot_be_read_yet_is_read_later(
         (
             lambda answer: answer.update(side="SELL"),
             "fields_equal_what_was_sent",
-            "side is SELL, sent was BUY",
+            "side is SELL, but BUY was sent",
         ),
         (
             lambda answer: answer["split_config"].update(randomize=False),
@@ -340,12 +338,13 @@ def test_an_order_that_comes_back_changed_is_named(  # noqa: PLR0917 - fixtures 
     assert breach in found.first[f"broken: {broken}"]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("status", ["PENDING", "IN_PROGRESS"])
 def test_an_order_that_never_completes_is_still_pending(
     run: Run, pulse: FakePulse, file: Path, status: str
 ) -> None:
     pulse.status = status
-    found = run(file, pulse, settle_seconds=0.03)
+    found = run(file, pulse, idle_seconds=0.03)
     assert found.faults == {"still pending": 20}
     assert found.counts["COMPLETED"] == 0
     assert run.waits
@@ -371,7 +370,7 @@ def test_an_accepted_order_that_is_not_answered_is_still_pending(
     run: Run, pulse: FakePulse, tmp_path: Path, page: dict[str, Any]
 ) -> None:
     pulse.first_answers = [results(placed("ouk_1", 201)), httpx.Response(200, json=page)]
-    found = run(write(tmp_path / "orders.ndjson", order(1)), pulse, settle_seconds=0)
+    found = run(write(tmp_path / "orders.ndjson", order(1)), pulse, idle_seconds=0)
     assert found.faults == {"still pending": 1}
 
 
@@ -438,7 +437,7 @@ def test_a_pulse_that_goes_away_ends_the_load_after_a_few_tries(
 ) -> None:
     pulse.orders["ouk_1"] = order(1)
     pulse.first_answers = [results(placed("ouk_1", 201)), *[httpx.ReadTimeout("gone")] * 5000]
-    with pytest.raises(LoadError, match=r"ReadTimeout.*run this again: .* never doubled"):
+    with pytest.raises(LoadError, match=r"ReadTimeout.*run this again; .* not duplicated"):
         run(
             write(tmp_path / "orders.ndjson", order(1), *map(order, range(2, 5))),
             pulse,
@@ -455,14 +454,14 @@ def test_a_pulse_that_goes_away_ends_the_load_after_a_few_tries(
     ],
 )
 def test_a_url_that_is_none_or_has_a_password_is_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(LoadError, match="--url is no URL of a Pulse") as raised:
+    with pytest.raises(LoadError, match="--url is not the URL of a Pulse API") as raised:
         open_http(url, None)
     assert "secretpw" not in str(raised.value)
 
 
 @pytest.mark.parametrize("token", ["", " t", "a b", "é"])
 def test_a_token_that_can_be_none_is_refused(token: str) -> None:
-    with pytest.raises(LoadError, match="--token holds no token"):
+    with pytest.raises(LoadError, match="--token is not a token"):
         open_http(URL, token)
 
 
@@ -482,7 +481,7 @@ def test_a_file_that_cannot_be_read_is_said_plainly(tmp_path: Path) -> None:
     for file, said in (
         (tmp_path / "absent", "No such file or directory; name a file with one JSON order"),
         (tmp_path, "Is a directory"),
-        (empty, "holds no orders"),
+        (empty, "has no orders"),
     ):
         with pytest.raises(LoadError, match=said):
             read_lines(file)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pulse.logs import RateLimit, report_fault
+from pulse.logs import RateLimitFilter, report_fatal_error
 from tests.support.processes import environment
 
 ALL_SOURCES = """
@@ -99,7 +99,7 @@ def test_what_any_caller_can_cause_is_one_line_a_second_with_a_count(
     name: str, messages: list[object]
 ) -> None:
     clock = Clock()
-    limit = RateLimit(clock)
+    limit = RateLimitFilter(clock)
     flood = [record(name, messages[n % len(messages)]) for n in range(100)]
     assert [limit.filter(each) for each in flood] == [True] + [False] * 99
     assert suppressed(flood[0]) == 0
@@ -127,7 +127,7 @@ def test_what_any_caller_can_cause_is_one_line_a_second_with_a_count(
     ids=lambda other: str(other.msg),
 )
 def test_every_other_line_passes(other: logging.LogRecord) -> None:
-    limit = RateLimit(Clock())
+    limit = RateLimitFilter(Clock())
     assert limit.filter(record("uvicorn.error"))
     assert all(limit.filter(other) for _ in range(5))
 
@@ -136,5 +136,5 @@ def test_a_fault_is_reported_without_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("PULSE_LOG_FORMAT", raising=False)
-    report_fault("two lines\n\x1b]0;title\x07\u202e")
+    report_fatal_error("two lines\n\x1b]0;title\x07\u202e")
     assert capsys.readouterr().err == "pulse: two lines\n\\x1b]0;title\\x07\\u202e\n"

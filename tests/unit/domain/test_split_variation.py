@@ -18,12 +18,12 @@ import pytest
 from pulse.domain import Slice, Splitter, SplitTerms, split_v1
 from pulse.testing import SPLITTER_LAWS, Sample, last_takes_the_rest, sample_of
 from pulse.testing.splitter_laws import (
-    LEAST_AVERAGE,
+    MIN_AVERAGE,
     Column,
     Law,
+    detectable_bias,
     every_inner_time_is_alike,
     every_position_is_alike,
-    least_bias_found,
     no_position_gets_more_shares,
     no_position_is_an_extreme_more_often,
     no_time_is_early_or_late,
@@ -87,7 +87,7 @@ def test_a_bias_in_shares_is_found_with_the_power_that_is_claimed(place: int) ->
     """3000 seeds: 1.8 % of the average, in 999 of 1000 samples."""
     fair = sample(10_000, 10)
     deviation = pstdev(fair.quantities[place])
-    bias = round(least_bias_found(len(SEEDS), 10, power=0.999) * deviation)
+    bias = round(detectable_bias(len(SEEDS), 10, power=0.999) * deviation)
     assert bias <= 0.018 * fair.average
     (found,) = no_position_gets_more_shares(biased(place, shares=bias))
     assert found.startswith(f"slice {place + 1} has ")
@@ -99,7 +99,7 @@ def test_a_bias_in_time_is_found_with_the_power_that_is_claimed(place: int, sign
     """The same sample: a slice that is early or late by 3 % of the interval."""
     fair = sample(10_000, 10)
     deviation = pstdev(fair.offsets[place])
-    bias = sign * round(least_bias_found(len(SEEDS), 8, power=0.999) * deviation)
+    bias = sign * round(detectable_bias(len(SEEDS), 8, power=0.999) * deviation)
     assert abs(bias) <= 0.03 * fair.interval
     (found,) = no_time_is_early_or_late(biased(place, microseconds=bias))
     assert found.startswith(f"slice {place + 1} is {'+' if sign > 0 else '-'}0.0")
@@ -177,7 +177,7 @@ def test_below_fifty_shares_a_slice_no_variation_is_asked_for() -> None:
     def even(terms: SplitTerms) -> tuple[Slice, ...]:
         return split_v1(msgspec.structs.replace(terms, randomize=False))
 
-    assert LEAST_AVERAGE == 50
+    assert MIN_AVERAGE == 50
     assert list(quantities_vary(sample(499, 10, even))) == []
     assert len(list(quantities_vary(sample(500, 10, even)))) == 10
 
