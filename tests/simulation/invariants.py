@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAPPER = EventMapper()
 
 
-class InvariantBroken(AssertionError):
+class InvariantViolated(AssertionError):
     """An invariant does not hold."""
 
 
@@ -82,7 +82,7 @@ class Invariants:
         order_id, timeout = event.originator_id, timedelta(seconds=self._world.profile.timeout)
         first = self.first_claims.get(order_id)
         if first is None:
-            raise InvariantBroken(f"{order_id} has an outcome and was never claimed")
+            raise InvariantViolated(f"{order_id} has an outcome and was never claimed")
         if isinstance(event, TimedOut):
             age = self._world.server.now - first
             require(age >= timeout, f"{order_id} timed out at the age of {age}")
@@ -137,9 +137,9 @@ class Invariants:
 
 
 def require(holds: bool, failure: str) -> None:  # noqa: FBT001
-    """Raise InvariantBroken unless the condition holds."""
+    """Raise InvariantViolated unless the condition holds."""
     if not holds:
-        raise InvariantBroken(failure)
+        raise InvariantViolated(failure)
 
 
 def _columns(order: Order) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Call:
         self.fault = ""
 
 
-class FaultyNetwork:
+class SimulatedNetwork:
     """One process's network. A request can be lost or late, and a reply can be lost.
 
     A late request arrives after its process has seen the connection break, like a packet in flight

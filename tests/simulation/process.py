@@ -16,7 +16,7 @@ from pulse.workers.timeouts import TimeoutMonitor
 from tests.simulation.loop import ProcessLoop
 from tests.simulation.memory.connection import MemoryDatabase
 from tests.simulation.memory.server import EPOCH
-from tests.simulation.network import FaultyNetwork
+from tests.simulation.network import SimulatedNetwork
 from tests.simulation.presence import SimulatedPresence
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Process:
         self.has_workers = has_workers
         self.loop = ProcessLoop(world, rate=_random_within(world, 1.0, _MAX_DRIFT))
         self.log_advanced, self.queue_advanced = WakeUp(), WakeUp()
-        self.network = FaultyNetwork(world, self)
+        self.network = SimulatedNetwork(world, self)
         self.presence = SimulatedPresence(world, self)
         self._world = world
         self._offset = timedelta(seconds=_random_within(world, 0.0, _MAX_OFFSET_SECONDS))

@@ -12,7 +12,7 @@ import structlog
 
 from pulse import retry
 from pulse.application import origin
-from tests.simulation.invariants import InvariantBroken
+from tests.simulation.invariants import InvariantViolated
 from tests.simulation.planted import NOTHING, Planted
 from tests.simulation.world import World
 
@@ -43,7 +43,7 @@ def simulate(
     with _seeded(world, seed), planted:
         try:
             world.run()
-        except (InvariantBroken, AssertionError) as broken:
+        except (InvariantViolated, AssertionError) as broken:
             world.note("BROKEN", "", str(broken))
             return ScheduleResult(world, seed, str(broken))
     return ScheduleResult(world, seed, None)

@@ -7,10 +7,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.callers import LogReader, RetryingCaller, requested
-from tests.simulation.invariants import InvariantBroken, Invariants, require
+from tests.simulation.invariants import Invariants, InvariantViolated, require
 from tests.simulation.memory.server import Result
-from tests.simulation.outages import OUTAGES
 from tests.simulation.process import Process
+from tests.simulation.process_faults import PROCESS_FAULTS
 from tests.simulation.profile import CALL_FAULTS, QUIET_SECONDS, Faults, draw
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class World:
         """Run until all work is done.
 
         Raises:
-            InvariantBroken: an invariant does not hold.
+            InvariantViolated: an invariant does not hold.
         """
         for process in self.processes:
             process.start()
@@ -108,7 +108,9 @@ class World:
     def service_ended(self, task: "asyncio.Task[None]") -> None:
         """A service must not end with an exception."""
         if not task.cancelled() and task.exception() is not None:
-            raise InvariantBroken(f"a service crashed: {task.exception()!r}") from task.exception()
+            raise InvariantViolated(
+                f"a service crashed: {task.exception()!r}"
+            ) from task.exception()
 
     def _callers(self) -> Any:
         for number in range(self.profile.orders):
@@ -142,7 +144,7 @@ class World:
     def _inject(self, kind: str, process: Process) -> str:
         if kind in CALL_FAULTS:
             return kind
-        action = OUTAGES[kind]
+        action = PROCESS_FAULTS[kind]
         self.after(self.random.random() * _MAX_FAULT_DELAY_SECONDS, lambda: action(self, process))
         return ""
 
@@ -157,7 +159,7 @@ class World:
             if self._is_done():
                 return
             if self.now > deadline:
-                raise InvariantBroken(f"work left {QUIET_SECONDS:g} s after the last fault")
+                raise InvariantViolated(f"work left {QUIET_SECONDS:g} s after the last fault")
 
     def _is_done(self) -> bool:
         """Every caller has an answer, every order an outcome; all events are projected and read."""

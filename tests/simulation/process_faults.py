@@ -86,7 +86,7 @@ def _thaw(world: "World", process: "Process") -> None:
         process.loop.thaw()
 
 
-OUTAGES: Final[dict[str, Callable[["World", "Process"], None]]] = {
+PROCESS_FAULTS: Final[dict[str, Callable[["World", "Process"], None]]] = {
     "crash": crash,
     "freeze": freeze,
     "stop": stop,
