@@ -1,11 +1,11 @@
 # Pulse. `make` prints the targets.
 VENV := .venv
 BIN := $(VENV)/bin
-# The first Python 3.11 or newer that runs; `make PYTHON=... ` names another.
+# The first Python 3.11 or newer that is found; `make PYTHON=...` overrides it.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# Extras keep their brackets: without them pip takes coverage[toml] for another, unpinned package.
+# --no-strip-extras: without the brackets pip treats coverage[toml] as another, unpinned package.
 COMPILE_OPTIONS = --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate \
 	--custom-compile-command "make lock"
 COMPILE = uv pip compile pyproject.toml --group build $(COMPILE_OPTIONS)
@@ -14,18 +14,18 @@ COMPILE = uv pip compile pyproject.toml --group build $(COMPILE_OPTIONS)
 .PHONY: help run bench bench-growth performance bench-gateway bench-proxy test unit coverage lint types mutants \
 	vectors charts contracts clients check simulate faults soak reliability format lock clean
 
-help: ## print this
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## start everything: embedded Postgres, gateway, API and workers in one process
 	@exec $(BIN)/pulse up
 
-# The files with tests that depend on time: looking for the marker in all others takes seconds.
+# Only the files that have timing tests: to collect all other files takes seconds.
 TIMED = $(shell grep -rl --include='test_*.py' 'pytest\.mark\.timing' tests)
 
-# Three workers keep two cores busy: each waits for a server or a process a third of the time. Files
-# run in their order, the slow ones first. pytest exits with 5 where PYTEST_ARGS select nothing.
-test: $(VENV)/.dev ## run all tests: those that depend on time one at a time, then the others in parallel
+# Three workers for two cores: each waits for a server or a process a third of the time. Files run in
+# order, the slow ones first. pytest exits with 5 if PYTEST_ARGS selects no tests.
+test: $(VENV)/.dev ## run all tests: first the timing tests one at a time, then the others in parallel
 	@failed=0; \
 	$(BIN)/pytest -m timing $(or $(PYTEST_ARGS),$(TIMED)) || [ $$? = 5 ] || failed=1; \
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not timing and not simulation" \
@@ -35,78 +35,78 @@ test: $(VENV)/.dev ## run all tests: those that depend on time one at a time, th
 unit: $(VENV)/.dev ## run the unit tests, but for those that depend on time
 	$(BIN)/pytest -n 2 -q -m "not timing" tests/unit $(PYTEST_ARGS)
 
-simulate: $(VENV)/.dev ## the simulation's own tests, then a minute of it; SEED=n runs one schedule again
+simulate: $(VENV)/.dev ## test the simulation, then run it for a minute; SEED=n replays one schedule
 	$(if $(SEED),,$(BIN)/pytest -n 2 -q -m simulation tests/simulation)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
 		$(if $(FIRST),--first $(FIRST))
 
-faults: $(VENV)/.dev ## break a running Pulse in every way it promises to survive: FAULT="kills" SHORT=1 SEED=n
+faults: $(VENV)/.dev ## inject the faults that Pulse must survive: FAULT="kills" SHORT=1 SEED=n
 	$(BIN)/python -m tests.faults $(FAULT) $(if $(SHORT),--short) $(if $(TWICE),--twice) $(if $(SEED),--seed $(SEED))
 
-reliability: $(VENV)/.dev ## write the tables of docs/explanation/reliability.md from what the fault suite found
+reliability: $(VENV)/.dev ## write the fault suite's results into docs/explanation/reliability.md
 	$(BIN)/python -m tests.faults.page
 
-soak: $(VENV)/.dev ## an hour at half load, and look what grows; MINUTES=n RATE=orders a second
+soak: $(VENV)/.dev ## run an hour at half the peak load and check that nothing grows; MINUTES=n RATE=n (orders/s)
 	$(BIN)/python -m tests.faults soak --times $(or $(MINUTES),60) $(if $(RATE),--rate $(RATE))
 
 clients: $(VENV)/.dev $(VENV)/clients/.installed ## generate clients of the OpenAPI documents, type-check and run them (needs npm)
 	$(BIN)/pytest -q tests/acceptance/test_generated_clients.py
 
-check: lint types contracts coverage test ## what CI runs, but for simulation, faults, benchmarks and a second Postgres
+check: lint types contracts coverage test ## what CI runs, except simulation, faults, benchmarks and a second Postgres
 
-coverage: $(VENV)/.dev ## every branch of the domain is taken by its tests
+coverage: $(VENV)/.dev ## check that the domain's tests cover every branch
 	$(BIN)/pytest -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \
 		--cov-report=term:skip-covered
 
-lint: $(VENV)/.dev ## ruff, formatting included
+lint: $(VENV)/.dev ## run ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.dev ## mypy, strict
+types: $(VENV)/.dev ## run mypy, strict
 	$(BIN)/mypy
 
-mutants: $(VENV)/.dev ## change the domain a thousand times; its tests must find it (20 minutes)
+mutants: $(VENV)/.dev ## run mutation tests of the domain (20 minutes)
 	rm -rf mutants
 	$(BIN)/mutmut run || true
 	$(BIN)/python tests/mutants/check.py
 
-vectors: $(VENV)/.dev ## write the conformance vectors again; nothing changes by it
+vectors: $(VENV)/.dev ## generate the conformance vectors; the result is always the same
 	$(BIN)/python -m tests.conformance.vectors > docs/reference/conformance/new.json
 	mv docs/reference/conformance/new.json docs/reference/conformance/splitting-v1.json
 
-charts: $(VENV)/.dev ## draw the documentation's charts again
+charts: $(VENV)/.dev ## draw the charts of the documentation
 	$(BIN)/python docs/charts.py
 	$(BIN)/pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7 --svg docs/images/schedule.svg
 
-contracts: $(VENV)/.dev ## check which package imports which, and which names which table
+contracts: $(VENV)/.dev ## check the imports between packages, and which package uses which table
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/unit/test_table_ownership.py
 
-bench: $(VENV)/.dev ## all but growth that is measured, beside floors and peers; PART="append post" SMOKE=1
+bench: $(VENV)/.dev ## measure Pulse, lower bounds and other systems; PART="append post" SMOKE=1
 	$(BIN)/python -m benchmarks $(PART) $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
-performance: $(VENV)/.dev ## write the tables of docs/explanation/performance.md from what the benchmarks found
+performance: $(VENV)/.dev ## write the benchmark results into docs/explanation/performance.md
 	$(BIN)/python -m benchmarks.page
 
-bench-growth: $(VENV)/.dev ## append, POST, a read, drain at 0, 1 and 10 million events (a quarter of an hour)
+bench-growth: $(VENV)/.dev ## measure append, POST, reads and drain at 0, 1 and 10 million events (15 minutes)
 	$(BIN)/python -m benchmarks growth $(if $(SMOKE),--smoke) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON))
 
-bench-proxy: $(VENV)/.dev ## what slow callers cost behind the proxy (needs nginx)
+bench-proxy: $(VENV)/.dev ## measure how slow callers affect others behind the proxy (needs nginx)
 	$(BIN)/python -m benchmarks.slow_clients
 
-bench-gateway: $(VENV)/.run ## the gateway's rate beside the API's own (needs wrk)
+bench-gateway: $(VENV)/.run ## compare the rates of the gateway and the API (needs wrk)
 	$(BIN)/python benchmarks/gateway.py
 
-format: $(VENV)/.dev ## let ruff format and fix what it can
+format: $(VENV)/.dev ## format and fix the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## pin the requirements again: what `make run` needs, and with it all of development (needs uv)
+lock: ## pin the requirements of `make run` and of development (needs uv)
 	$(COMPILE) --extra embedded -o requirements.txt
 	$(COMPILE) --all-extras --group dev -c requirements.txt -o requirements-dev.txt
 	uv pip compile --group clients $(COMPILE_OPTIONS) -o tests/clients/requirements.txt
 
-clean: ## remove the environment and caches (never the data)
+clean: ## remove the environment and caches, but not the data
 	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
@@ -122,7 +122,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# The generators of clients have an environment of their own: openapi-python-client needs an older typer.
+# The client generators have a separate environment: openapi-python-client needs an older typer.
 $(VENV)/clients/.installed: tests/clients/requirements.txt tests/clients/package-lock.json | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/clients/python
 	$(VENV)/clients/python/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -1,6 +1,6 @@
-"""Everything in one process: gateway, API, workers. `uvicorn main:app --port 8000`, or `make run`.
+"""Gateway, API and workers in one process: `uvicorn main:app --port 8000`, or `make run`.
 
-The API lives under `/pulse`, the gateway under `/gapi`.
+The API is at `/pulse`, the gateway at `/gapi`.
 """
 
 from pulse.process.apps import all_in_one_app

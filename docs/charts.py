@@ -1,4 +1,4 @@
-"""Draws the charts of the documentation; `make charts` runs it. The same code, the same bytes."""
+"""Draws the charts of the documentation (`make charts`). The output is reproducible."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ TERMS: Final = SplitTerms(
 
 
 def distribution() -> Figure:
-    """Shares by position over many seeds: version 1 beside the usual splitter."""
+    """Shares by position over many seeds: splitter version 1 and a typical splitter."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _boxes(left, split_v1, "Pulse, splitter version 1")
@@ -56,7 +56,7 @@ def _boxes(axes: Axes, splitter: Splitter, title: str) -> None:
 
 
 def soak(samples: Sequence[dict[str, float]]) -> Figure:
-    """An hour of load: what must stay flat, beside the orders that came in meanwhile."""
+    """An hour of load: the measurements that must stay flat."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True)
     for axes, (title, names) in zip(panels.flat, _SOAK_PANELS.items(), strict=True):
@@ -73,7 +73,7 @@ def soak(samples: Sequence[dict[str, float]]) -> Figure:
 
 
 def main() -> None:
-    """Write every chart."""
+    """Draw every chart."""
     IMAGES.mkdir(exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "pulse", "svg.fonttype": "none"}):
         charts = {"distribution": distribution()}

@@ -15,7 +15,7 @@ import pytest
 
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from tests.support import http2
-from tests.support.http import answers, said_to
+from tests.support.http import answers, send_raw
 from tests.support.orders import order
 from tests.support.processes import PulseProcess, pulse
 
@@ -52,7 +52,7 @@ def test_the_body_of_a_request_that_offers_an_upgrade_is_never_a_request(
     smuggled = whole(POST + JSON, json.dumps(hidden).encode())
     offer = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
     outer = b"POST /gapi/api/orders HTTP/1.1\r\nHost: localhost\r\n" + offer
-    answered = answers(said_to(served.port, whole(outer, smuggled)))
+    answered = answers(send_raw(served.port, whole(outer, smuggled)))
     assert [answer.status for answer in answered] == [401]
     assert answered[0].headers["connection"] == "close"
     assert not is_stored(served, hidden)
@@ -66,7 +66,7 @@ def test_an_honest_order_that_offers_an_upgrade_is_placed_and_the_connection_clo
     offer = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
     first = whole(POST + JSON + offer, json.dumps(honest).encode())
     second = whole(POST + JSON, json.dumps(after).encode())
-    answered = answers(said_to(served.port, first + second))
+    answered = answers(send_raw(served.port, first + second))
     assert [answer.status for answer in answered] == [201]
     assert answered[0].headers["connection"] == "close"
     assert is_stored(served, honest)
@@ -89,7 +89,7 @@ def test_a_trailer_field_is_no_header(served: PulseProcess, trailer: bytes) -> N
     hidden = order()
     content = json.dumps(hidden).encode()
     body = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(content), content, trailer)
-    (answer,) = answers(said_to(served.port, POST + CHUNKED + b"\r\n" + body))
+    (answer,) = answers(send_raw(served.port, POST + CHUNKED + b"\r\n" + body))
     assert answer.status in {400, 415}
     assert not is_stored(served, hidden)
 
@@ -122,7 +122,7 @@ def test_a_request_that_two_parsers_could_read_differently_is_400_and_ends_the_c
 ) -> None:
     hidden = order()
     smuggled = whole(POST + JSON, json.dumps(hidden).encode())
-    answered = answers(said_to(served.port, b"".join(parts) + smuggled))
+    answered = answers(send_raw(served.port, b"".join(parts) + smuggled))
     assert [answer.status for answer in answered] == [400]
     assert answered[0].headers["connection"] == "close"
     assert not is_stored(served, hidden)
@@ -141,7 +141,7 @@ def test_the_authority_of_an_absolute_target_counts_whatever_host_says(
         head = b"POST http://" + authority + ORDERS.encode() + b" HTTP/1.1\r\nHost: " + host
         content = json.dumps(request).encode()
         closing = b"\r\nConnection: close\r\n" + JSON
-        (answer,) = answers(said_to(served.port, whole(head + closing, content)))
+        (answer,) = answers(send_raw(served.port, whole(head + closing, content)))
         assert answer.status == status
     assert is_stored(served, honest)
     assert not is_stored(served, hidden)
@@ -149,7 +149,7 @@ def test_the_authority_of_an_absolute_target_counts_whatever_host_says(
 
 def test_garbage_after_requests_is_answered_after_them(served: PulseProcess) -> None:
     requests = b"".join(whole(POST + JSON, json.dumps(order()).encode()) for _ in range(2))
-    answered = answers(said_to(served.port, requests + b"GARBAGE\r\n\r\n"))
+    answered = answers(send_raw(served.port, requests + b"GARBAGE\r\n\r\n"))
     assert [answer.status for answer in answered] == [201, 201, 400]
 
 
@@ -245,4 +245,4 @@ def test_http2_without_the_key_of_this_machine_is_closed_like_http1(served: Puls
     whole_head = http2.END_HEADERS | http2.END_STREAM
     request = http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0)
     request += http2.frame(http2.HEADERS, whole_head, 1, block)
-    assert b"FORBIDDEN" in said_to(served.port, request)
+    assert b"FORBIDDEN" in send_raw(served.port, request)

@@ -143,13 +143,13 @@ def test_up_makes_a_key_of_its_own_once_and_tokens_of_it_open_the_gateway(
         fault(up.http.get(path, headers=bearer(bob)), 404, "ORDER_NOT_FOUND")
         fault(up.http.post("/api/orders", json=order(), headers=bearer(bob)), 403, "FORBIDDEN")
         assert up.stop() == 0
-        assert made not in up.logged + up.said
+        assert made not in up.logged + up.output
     with pulse(tmp_path, data_dir=data_dir) as up:
         assert key.read_text() == made
         up.http.base_url = f"http://127.0.0.1:{up.port}/gapi"
         assert up.http.get(path, headers=alice).status_code == 200
         assert up.stop() == 0
-        assert made not in up.logged + up.said
+        assert made not in up.logged + up.output
 
 
 def test_up_makes_no_key_where_one_is_configured(tmp_path: Path, data_dir: Path) -> None:
@@ -173,7 +173,7 @@ def test_the_command_serves_the_gateway_alone_with_the_development_key(
         api_alone(tmp_path, data_dir=data_dir, service_tokens=SERVICES) as api,
         gateway_alone(tmp_path, api, "-m", "pulse.cli", "gateway", data_dir=data_dir) as gateway,
     ):
-        assert "The gateway listens on" in gateway.said
+        assert "The gateway listens on" in gateway.output
         token = bearer(minted("--subject", "alice", data_dir=data_dir))
         placed = gateway.http.post("/api/orders", json=order(), headers=token)
         assert placed.status_code == 202

@@ -30,7 +30,7 @@ FLOOD = 60
 
 def lines_of(process: PulseProcess) -> list[dict[str, Any]]:
     """Every line of both outputs, each of which must be JSON."""
-    return [json.loads(line) for line in (process.said + process.logged).splitlines()]
+    return [json.loads(line) for line in (process.output + process.logged).splitlines()]
 
 
 @contextlib.contextmanager

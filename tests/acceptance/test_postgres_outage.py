@@ -17,7 +17,7 @@ from tests.support.orders import fault, order
 from tests.support.processes import (
     PulseProcess,
     free_port,
-    lives,
+    is_alive,
     postmaster_id,
     pulse,
     until,
@@ -56,7 +56,7 @@ def test_a_process_started_before_postgres_waits_for_it_and_serves(
             process.until_completed(response.json()["order_id"])
             assert process.http.get("/health/ready").status_code == 200
             assert process.stop() == 0
-        assert "s3cret" not in process.logged + process.said
+        assert "s3cret" not in process.logged + process.output
         assert "Traceback" not in process.logged
 
 
@@ -75,7 +75,7 @@ def kept_down(data_dir: Path) -> Iterator[None]:
     with (data_dir / "postgres" / "start.lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.kill(killed, signal.SIGKILL)
-        until(lambda: not lives(killed), "it is dead")
+        until(lambda: not is_alive(killed), "it is dead")
         yield
 
 
@@ -89,7 +89,7 @@ def test_an_embedded_server_that_is_killed_comes_back_and_nothing_is_lost(
         killed = postmaster_id(data_dir)
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
-        until(lambda: not lives(killed), "it is dead")
+        until(lambda: not is_alive(killed), "it is dead")
         during = order()
         response = until(lambda: accepted(process, during), "orders are accepted")
         until(lambda: postmaster_id(data_dir) not in {killed, None}, "another one runs")

@@ -13,7 +13,7 @@ import pytest
 
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from tests.support.haproxy import HAPROXY, haproxy
-from tests.support.http import answers_at, said_to
+from tests.support.http import answers_at, send_raw
 from tests.support.nginx import NGINX
 from tests.support.orders import order
 from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, pulse, until
@@ -162,7 +162,7 @@ def test_a_proxy_that_exposes_the_gateway_leads_to_nothing_else(
     outer = b"POST /gapi/api/orders HTTP/1.1\r\nHost: localhost\r\n"
     with proxy(tmp_path, served.port, "/gapi/") as port:
         for framing in framings:
-            answered = said_to(port, outer + framing)
+            answered = send_raw(port, outer + framing)
             assert answered.startswith(b"HTTP/1.1 "), answered
             assert b"order_id" not in answered
         url = f"http://127.0.0.1:{port}/gapi/api/orders"

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.http import answers, said_to
+from tests.support.http import answers, send_raw
 from tests.support.nginx import NGINX, Nginx, nginx
 from tests.support.orders import order
 from tests.support.processes import PulseProcess, pulse
@@ -99,7 +99,7 @@ def test_the_public_reaches_the_gateway_alone(public: httpx.Client, proxy: Nginx
         b"/gapi",
     ):
         raw = b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % raw_path
-        (answer,) = answers(said_to(proxy.public_port, raw))
+        (answer,) = answers(send_raw(proxy.public_port, raw))
         assert (raw_path, answer.status) == (raw_path, 404)
         assert b"NOT_FOUND" in answer.body
         assert "x-trace-source" not in answer.headers, "Pulse never saw it"
@@ -157,7 +157,7 @@ def test_what_is_no_http_has_the_shape_of_every_error(proxy: Nginx) -> None:
         b"GET /gapi/health HTTP/1.1\r\n\r\n",
         b"GET /gapi/health HTTP/1.1\r\nHost: x\r\nX-Large: " + b"x" * 40_000 + b"\r\n\r\n",
     ):
-        (answer,) = answers(said_to(proxy.public_port, raw))
+        (answer,) = answers(send_raw(proxy.public_port, raw))
         assert answer.status == 400
         assert json.loads(answer.body)["error"]["code"] == "INVALID_REQUEST"
 

@@ -15,7 +15,7 @@ from tests.support.processes import (
     ROOT,
     PulseProcess,
     free_port,
-    lives,
+    is_alive,
     postmaster_file,
     postmaster_id,
     processes_in,
@@ -41,15 +41,15 @@ def greeted_commands(greeting: str) -> list[str]:
 
 
 def test_it_says_where_it_listens(up: PulseProcess) -> None:
-    until(lambda: "listens" in up.said, "it greets")
-    assert f"http://127.0.0.1:{up.port}" in up.said
-    assert len(greeted_commands(up.said)) == 3
+    until(lambda: "listens" in up.output, "it greets")
+    assert f"http://127.0.0.1:{up.port}" in up.output
+    assert len(greeted_commands(up.output)) == 3
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_very_curl_lines_it_prints_work(up: PulseProcess) -> None:
-    until(lambda: "listens" in up.said, "it greets")
-    post, get, through_gateway = greeted_commands(up.said)
+    until(lambda: "listens" in up.output, "it greets")
+    post, get, through_gateway = greeted_commands(up.output)
     answers = [
         subprocess.run(  # noqa: S602 - the very line is what is tested
             command, shell=True, capture_output=True, check=True, timeout=20
@@ -91,9 +91,9 @@ def test_a_signal_stops_everything_and_the_next_start_finds_the_data(tmp_path: P
             process.until_completed(response.json()["order_id"])
             postmaster = postmaster_id(data_dir)
             assert postmaster is not None
-            assert lives(postmaster)
+            assert is_alive(postmaster)
             assert process.stop(number) == 0, process.logged
-            assert not lives(postmaster)
+            assert not is_alive(postmaster)
             assert not postmaster_file(data_dir).exists()
             assert processes_in(data_dir / "postgres" / "cluster") == []
             assert "Traceback" not in process.logged
@@ -107,7 +107,7 @@ def test_uvicorn_started_by_hand_stops_its_embedded_server_on_a_closed_terminal(
         postmaster = postmaster_id(data_dir)
         assert postmaster is not None
         process.stop(signal.SIGHUP)
-        assert not lives(postmaster)
+        assert not is_alive(postmaster)
 
 
 def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:

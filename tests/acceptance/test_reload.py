@@ -7,7 +7,7 @@ from tests.support.processes import (
     ROOT,
     PulseProcess,
     free_port,
-    lives,
+    is_alive,
     postmaster_file,
     postmaster_id,
     until,
@@ -35,7 +35,7 @@ def test_a_changed_file_starts_it_again_and_stopping_stops_the_embedded_server(
         postmaster = postmaster_id(data_dir)
         assert postmaster is not None
         assert process.stop() == 0
-        until(lambda: not lives(postmaster), "the embedded server is stopped")
+        until(lambda: not is_alive(postmaster), "the embedded server is stopped")
         assert not postmaster_file(data_dir).exists()
         assert "Traceback" not in process.logged
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.http import Answer, answers, said_to
+from tests.support.http import Answer, answers, send_raw
 from tests.support.orders import order
 from tests.support.processes import PulseProcess, pulse
 
@@ -44,12 +44,12 @@ def test_a_length_over_the_limit_is_refused_before_any_of_it_is_there(
     served: PulseProcess, path: bytes
 ) -> None:
     head = POST.replace(b"/pulse/internal/orders", path) + b"Content-Length: 2097153\r\n\r\n"
-    refused(answers(said_to(served.port, head))[0], 413, "PAYLOAD_TOO_LARGE")
+    refused(answers(send_raw(served.port, head))[0], 413, "PAYLOAD_TOO_LARGE")
 
 
 def test_a_caller_who_sends_on_regardless_still_gets_the_answer(served: PulseProcess) -> None:
     body = b" " * 8_000_000
-    answer = said_to(served.port, POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = send_raw(served.port, POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     refused(answers(answer)[0], 413, "PAYLOAD_TOO_LARGE")
 
 
@@ -57,14 +57,14 @@ def test_a_caller_who_sends_on_regardless_still_gets_the_answer(served: PulsePro
 def test_a_large_body_that_nobody_reads_is_not_waited_for(served: PulseProcess) -> None:
     started = time.monotonic()
     head = POST.replace(b"POST", b"PUT") + b"Content-Length: 900000000\r\n\r\n"
-    refused(answers(said_to(served.port, head + b" "))[0], 405, "METHOD_NOT_ALLOWED")
+    refused(answers(send_raw(served.port, head + b" "))[0], 405, "METHOD_NOT_ALLOWED")
     assert time.monotonic() - started < PATIENCE_SECONDS
 
 
 def test_a_small_body_that_nobody_reads_leaves_the_connection_open(served: PulseProcess) -> None:
     wrong = POST.replace(b"POST", b"PUT") + b"Content-Length: 3\r\n\r\n{ }"
     right = b"GET /pulse/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    assert [a.status for a in answers(said_to(served.port, wrong + right))] == [405, 200]
+    assert [a.status for a in answers(send_raw(served.port, wrong + right))] == [405, 200]
 
 
 @pytest.mark.timing

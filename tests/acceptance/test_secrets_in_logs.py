@@ -94,8 +94,10 @@ PATHS = ["/gapi/api/orders", "/pulse/internal/orders"]
 def test_good_and_refused_requests_leave_no_secret_in_the_log(whole: PulseProcess) -> None:
     statuses = ask_everything(whole.http, PATHS)
     assert statuses == {201, 202, 400, 401, 403, 405, 409}
-    assert "POST /gapi/api/orders" in whole.logged + whole.said  # the access log of uvicorn itself
-    assert CANARY not in whole.logged + whole.said
+    assert (
+        "POST /gapi/api/orders" in whole.logged + whole.output
+    )  # the access log of uvicorn itself
+    assert CANARY not in whole.logged + whole.output
 
 
 def test_crashes_leave_no_secret_in_the_log(tmp_path: Path, conninfo: str) -> None:
@@ -107,7 +109,7 @@ def test_crashes_leave_no_secret_in_the_log(tmp_path: Path, conninfo: str) -> No
         assert 500 in ask_everything(found.http, PATHS)
         until(lambda: "planted" in found.logged, "the crash is logged")
         assert "Traceback" in found.logged
-        assert CANARY not in found.logged + found.said
+        assert CANARY not in found.logged + found.output
 
 
 def test_a_gateway_alone_leaves_none_whether_pulse_is_there_or_away(
@@ -125,7 +127,7 @@ def test_a_gateway_alone_leaves_none_whether_pulse_is_there_or_away(
         assert 503 in ask_everything(gateway.http, ["/api/orders"])
         assert "pulse.unavailable" in gateway.logged
         for process in (gateway, whole):
-            assert CANARY not in process.logged + process.said
+            assert CANARY not in process.logged + process.output
     finally:
         gateway.close()
 
@@ -138,6 +140,6 @@ def test_a_wrong_secret_is_not_told_when_the_start_is_refused(
     try:
         assert process.wait() == 2
         assert f"PULSE_{variable.upper()}=***" in process.logged
-        assert CANARY not in process.logged + process.said
+        assert CANARY not in process.logged + process.output
     finally:
         process.close()

@@ -131,12 +131,12 @@ def worker_stopped_in_mid_work(
         locking.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
         connection.execute("ROLLBACK")
         until(lambda: claim(onlooker), "the worker claims the order")
-        worker.tell(signal.SIGSTOP)
+        worker.send_signal(signal.SIGSTOP)
         locking.execute("ROLLBACK")
         try:
             yield worker
         finally:
-            worker.tell(signal.SIGCONT)
+            worker.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.timing
@@ -175,7 +175,7 @@ def test_a_worker_frozen_beyond_the_timeout_does_no_harm_when_it_thaws(
                     "the order is given up",
                 )
                 until(lambda: claim(connection) is None, "its claim has ended")
-            frozen.tell(signal.SIGCONT)
+            frozen.send_signal(signal.SIGCONT)
             api.until_completed(placed(api, "k2"))
             failed = api.order(order_id)
             assert (failed["failure_reason"], failed["version"]) == ("TIMED_OUT", 2)

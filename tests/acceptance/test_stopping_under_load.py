@@ -52,7 +52,7 @@ async def post_while_stopping(
     async def post(request: dict[str, Any]) -> None:
         answers[request["order_unique_key"]] = await answer_to(process.port, request)
         if len(answers) == 1:
-            process.tell(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
 
     await asyncio.gather(*map(post, requests))
     return answers

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.http import said_to
+from tests.support.http import send_raw
 from tests.support.orders import fault, order
 from tests.support.processes import PulseProcess, free_port, pulse, uvicorn_on
 
@@ -54,7 +54,7 @@ def test_head_has_the_headers_of_get_and_no_body(served: PulseProcess, path: str
     url = f"/pulse{path}".format(served.post(order()).json()["order_id"])
     head = f"HEAD {url} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = "GET /pulse/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    first, _, rest = said_to(served.port, (head + head + last).encode()).partition(b"\r\n\r\n")
+    first, _, rest = send_raw(served.port, (head + head + last).encode()).partition(b"\r\n\r\n")
     second, _, third = rest.partition(b"\r\n\r\n")
     for answer in (first, second):
         assert answer.startswith(b"HTTP/1.1 200 ")
@@ -69,7 +69,7 @@ def test_head_has_the_headers_of_get_and_no_body(served: PulseProcess, path: str
     "path", [b"/pulse/internal/orders/%ff%00", b"/pulse/internal/orders/" + b"a" * 50_000]
 )
 def test_odd_paths_have_the_shape_of_every_error(served: PulseProcess, path: bytes) -> None:
-    answer = said_to(
+    answer = send_raw(
         served.port, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
     head, _, rest = answer.partition(b"\r\n\r\n")
@@ -91,7 +91,7 @@ def test_odd_paths_have_the_shape_of_every_error(served: PulseProcess, path: byt
 def test_what_is_hardly_http_is_answered_and_the_process_lives_on(
     served: PulseProcess, request_bytes: bytes
 ) -> None:
-    answer = said_to(served.port, request_bytes)
+    answer = send_raw(served.port, request_bytes)
     assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 200 "))
     assert served.http.get("/health").status_code == 200
     assert "Traceback" not in served.logged
@@ -114,5 +114,5 @@ def test_a_root_path_is_no_part_of_a_call_and_the_access_log_names_whole_paths(
     assert below_a_root_path.http.get("/docs").status_code == 200
     hello = below_a_root_path.http.get("/internal/hello")
     assert hello.headers["x-trace-source"] == "PULSE:GET/internal/hello"
-    logged = below_a_root_path.said + below_a_root_path.logged
+    logged = below_a_root_path.output + below_a_root_path.logged
     assert "POST /x/pulse/internal/orders HTTP/1.1" in logged

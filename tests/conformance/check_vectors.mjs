@@ -142,7 +142,7 @@ function evenOffsets({ n, D }) {
   return range(Number(n)).map(BigInt).map((i) => floorDiv(i * D, n - 1n));
 }
 
-/** Step 1: each place in turn shares anew with the next one, and the last with the first. */
+/** Step 1: each position in turn redistributes shares with the next one, and the last with the first. */
 function varyQuantities(quantities, input, stream) {
   const { least, most } = quantityBounds(input);
   for (const i of range(quantities.length)) {

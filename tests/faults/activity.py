@@ -62,7 +62,7 @@ class WorkMonitor:
     """Observes a deployment through its database, on one connection, and through its caller."""
 
     def __init__(self, deployment: Deployment, connection: psycopg.AsyncConnection[Any]) -> None:
-        self._house = deployment
+        self._deployment = deployment
         self._connection = connection
 
     @classmethod
@@ -84,14 +84,14 @@ class WorkMonitor:
             return await self._counts(_CLAIMS_WITHOUT_OUTCOME)
         if role == "projecting":
             return await self._counts(_OPEN_PROJECTIONS)
-        in_flight = self._house.caller.in_flight
+        in_flight = self._deployment.caller.in_flight
         return {
             member.pid: in_flight[member.gateway_url if role == "gateway" else member.url]
-            for member in self._house.of_kind(*KINDS[role])
+            for member in self._deployment.of_kind(*KINDS[role])
         }
 
     async def find_busy(
-        self, role: Role, among: Sequence[Member], *, least: int = 1
+        self, role: Role, among: Sequence[Member], *, min_work: int = 1
     ) -> tuple[Member, int]:
         """A random member that has at least that much work in progress, and the amount.
 
@@ -101,14 +101,14 @@ class WorkMonitor:
         async with asyncio.timeout(_FIND_SECONDS):
             while True:
                 work = await self.work_of(role)
-                busy = [m for m in among if not m.ended and work.get(m.pid, 0) >= least]
+                busy = [m for m in among if not m.ended and work.get(m.pid, 0) >= min_work]
                 if busy:
-                    member = self._house.random.choice(busy)
+                    member = self._deployment.random.choice(busy)
                     return member, work[member.pid]
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def freeze_busy(
-        self, role: Role, among: Sequence[Member], *, least: int, between_statements: bool
+        self, role: Role, among: Sequence[Member], *, min_work: int, between_statements: bool
     ) -> tuple[Member, int]:
         """Freeze a busy member; the member, and the work it still has once frozen.
 
@@ -120,13 +120,13 @@ class WorkMonitor:
         """
         async with asyncio.timeout(_FIND_SECONDS):
             for attempt in itertools.count(1):
-                member, _ = await self.find_busy(role, among, least=least)
+                member, _ = await self.find_busy(role, among, min_work=min_work)
                 member.freeze()
                 await asyncio.sleep(_AFTER_FREEZING_SECONDS)
                 wait = between_statements and attempt <= _MAX_ATTEMPTS_TO_WAIT
                 if not wait or await self._statements_end(member.pid):
                     held = (await self.work_of(role)).get(member.pid, 0)
-                    if held >= least:
+                    if held >= min_work:
                         return member, held
                 member.thaw()
                 await asyncio.sleep(_PAUSE_SECONDS)

@@ -249,9 +249,9 @@ def _length_in(head: bytes) -> int:
 def main() -> None:
     """Read the plan from stdin, execute it, write the outcome to stdout."""
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     sys.stdout.buffer.write(msgspec.json.encode(Flood(plan).run()))
 
 

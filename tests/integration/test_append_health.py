@@ -20,7 +20,7 @@ from tests.support.log import (
     fetch,
     log_locked,
     running_appender,
-    standing,
+    stored_log,
     terminate,
     unlock,
 )
@@ -55,7 +55,7 @@ async def test_a_probe_of_an_idle_appender_takes_no_id_and_sends_no_notification
     committed: list[None] = []
     async with running_appender(database, on_commit=lambda: committed.append(None)) as appender:
         assert await appender.fault() is None
-    assert (await last_id(database), await standing(database), committed) == (0, {}, [])
+    assert (await last_id(database), await stored_log(database), committed) == (0, {}, [])
 
 
 @asynccontextmanager
@@ -111,7 +111,7 @@ async def test_a_read_only_database_is_named_without_an_order_and_then_well_agai
         await until_fault(appender, "read-only")
         await set_read_only(database.conninfo, "off")
         await until_well(appender)
-    assert await standing(database) == {}
+    assert await stored_log(database) == {}
 
 
 @pytest.mark.timing
@@ -177,7 +177,7 @@ async def test_after_a_failed_append_only_a_real_one_that_is_rolled_back_makes_i
                 assert "no space" in (await appender.fault() or "")
             await admin.execute("DROP TRIGGER refuse ON stored_events")
         await until_well(appender)
-    assert len(await standing(database)) == 1
+    assert len(await stored_log(database)) == 1
 
 
 async def test_an_event_at_fault_is_not_a_fault_of_the_way(database: Database) -> None:

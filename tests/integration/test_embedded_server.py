@@ -21,7 +21,7 @@ import pytest
 from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError, server
 from pulse.postgres.embedded.account import find_programs, system_account, user_namespace
 from pulse.postgres.embedded.directories import ServerPaths
-from tests.support.processes import lives, postmaster_id, processes_in, until
+from tests.support.processes import is_alive, postmaster_id, processes_in, until
 
 FAST = {"fsync": "off"}
 DEADLINE_SECONDS = 30
@@ -131,7 +131,7 @@ def kill_server(data_dir: Path) -> None:
     """End it with SIGKILL and wait until the kernel has done so."""
     killed = server_pid(data_dir)
     os.kill(killed, signal.SIGKILL)
-    until(lambda: not lives(killed), "it is dead")
+    until(lambda: not is_alive(killed), "it is dead")
 
 
 def runs(data_dir: Path) -> bool:

@@ -15,8 +15,8 @@ from tests.support.log import (
     nothing,
     running_appender,
     running_store,
-    standing,
     stored_event,
+    stored_log,
 )
 from tests.support.proxy import proxied
 
@@ -30,14 +30,14 @@ async def test_an_append_returns_the_positions_of_its_events_in_their_order(
         second = await appender.append([foreign_event()])
     assert list(first) == sorted(first)
     assert second[0] > first[-1]
-    log = await standing(database)
+    log = await stored_log(database)
     assert [log[stream, version][0] for version in (1, 2, 3)] == list(first)
 
 
 async def test_appending_nothing_writes_nothing(database: Database) -> None:
     async with running_appender(database) as appender:
         assert await appender.append([]) == ()
-    assert await standing(database) == {}
+    assert await stored_log(database) == {}
 
 
 async def test_an_event_is_read_back_as_it_was_appended(database: Database) -> None:
@@ -91,7 +91,7 @@ async def test_two_hundred_concurrent_appends_each_get_the_position_of_their_own
     events = foreign_events(200)
     async with running_appender(database) as appender:
         outcomes = await append_singly(appender, events)
-    log = await standing(database)
+    log = await stored_log(database)
     for event, outcome in zip(events, outcomes, strict=True):
         position, state = log[event.originator_id, event.originator_version]
         assert outcome == (position,)
@@ -143,4 +143,4 @@ async def test_what_waits_when_the_process_stops_is_still_written(database: Data
     appender.drain()
     await appender.run()
     assert len(set(await asyncio.gather(*appends))) == 50
-    assert len(await standing(database)) == 50
+    assert len(await stored_log(database)) == 50

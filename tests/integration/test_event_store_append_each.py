@@ -16,7 +16,7 @@ from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
     log_locked,
     running_appender,
-    standing,
+    stored_log,
     unlock,
     until_waiting_for_lock,
 )
@@ -32,7 +32,7 @@ async def test_each_is_told_its_own_end(database: Database) -> None:
     async with running_appender(database) as appender:
         await appender.append_each(stored)
         outcomes = await appender.append_each(mixed)
-    log = await standing(database)
+    log = await stored_log(database)
     for event, outcome in zip(mixed, outcomes, strict=True):
         if event in fresh:
             assert log[event.originator_id, 1] == (outcome[0], event.state)  # type: ignore[index]
@@ -56,7 +56,7 @@ async def test_what_the_queue_has_no_room_for_is_refused_and_the_rest_written(
         again = await appender.append_each(events[10:])
     assert [type(outcome) for outcome in outcomes] == [tuple] * 10 + [AppendQueueFull] * 5
     assert [type(outcome) for outcome in again] == [tuple] * 5
-    assert len(await standing(database)) == 15
+    assert len(await stored_log(database)) == 15
 
 
 @pytest.mark.timing
@@ -71,7 +71,7 @@ async def test_without_an_answer_in_time_each_is_told_whether_it_may_stand(
         await unlock(lock)
 
         async def three_stand() -> bool:
-            return len(await standing(database)) == 3
+            return len(await stored_log(database)) == 3
 
         await until(three_stand, "what was under way is written")
     assert await three_stand()
@@ -89,4 +89,4 @@ async def test_a_caller_that_hung_up_makes_room(database: Database) -> None:
         await asyncio.sleep(0)
         await unlock(lock)
         assert [type(outcome) for outcome in await later] == [tuple] * 10
-    assert len(await standing(database)) == 11, "the first of those that hung up was under way"
+    assert len(await stored_log(database)) == 11, "the first of those that hung up was under way"

@@ -18,7 +18,7 @@ from tests.support.log import (
     log_locked,
     running,
     running_appender,
-    standing,
+    stored_log,
     unlock,
     until_waiting_for_lock,
 )
@@ -39,7 +39,7 @@ async def test_a_caller_cancelled_before_its_batch_leaves_nothing(database: Data
         await asyncio.wait({cancelled})
         await unlock(lock)
         await asyncio.gather(first, last)
-    assert {state for _, state in (await standing(database)).values()} == {
+    assert {state for _, state in (await stored_log(database)).values()} == {
         events[0].state,
         events[2].state,
     }
@@ -55,7 +55,7 @@ async def test_a_caller_cancelled_within_its_batch_hurts_no_other(database: Data
         await unlock(lock)
         await asyncio.gather(appends[0], appends[2])
         await appender.append([foreign_event()])
-    assert len(await standing(database)) == 4
+    assert len(await stored_log(database)) == 4
 
 
 async def test_who_followed_a_caller_that_gave_up_still_gets_an_answer(database: Database) -> None:
@@ -77,7 +77,7 @@ async def test_who_followed_a_caller_that_gave_up_still_gets_an_answer(database:
         assert fault.hold is not None
         fault.hold.set()
         assert len(await follower) == 1
-    assert (await standing(database))[stream, 1][1] == event.state
+    assert (await stored_log(database))[stream, 1][1] == event.state
 
 
 @pytest.mark.timing
@@ -93,7 +93,7 @@ async def test_an_append_that_was_never_sent_is_refused_in_time_and_never_writte
         await sent
         await unlock(lock)
         await appender.append([third])
-    assert {first.state, third.state} >= {s for _, s in (await standing(database)).values()}
+    assert {first.state, third.state} >= {s for _, s in (await stored_log(database)).values()}
 
 
 @pytest.mark.timing
@@ -116,7 +116,7 @@ async def test_what_was_refused_while_the_burst_is_taken_apart_is_never_written(
         assert fault.hold is not None
         fault.hold.set()
         await appender.append([foreign_event()])
-    assert (pairs[1][0].originator_id, 1) not in await standing(database)
+    assert (pairs[1][0].originator_id, 1) not in await stored_log(database)
 
 
 @pytest.mark.timing
@@ -151,4 +151,4 @@ async def test_what_was_refused_while_postgres_was_away_is_never_written(
             assert isinstance((await waiting)[0], AppendRefused)
             reconnected.set()
             await appender.append([foreign_event()])
-    assert (second.originator_id, 1) not in await standing(database)
+    assert (second.originator_id, 1) not in await stored_log(database)

@@ -5,7 +5,7 @@ from uuid import uuid4
 from pulse.eventstore import VersionTaken
 from pulse.postgres import Database
 from tests.support.events import foreign_event, foreign_events
-from tests.support.log import append_all, append_singly, running_appender, standing
+from tests.support.log import append_all, append_singly, running_appender, stored_log
 
 
 async def test_a_taken_version_is_refused_with_its_facts(database: Database) -> None:
@@ -15,7 +15,7 @@ async def test_a_taken_version_is_refused_with_its_facts(database: Database) -> 
         (second,) = await append_singly(appender, [foreign_event(event.originator_id)])
     assert isinstance(second, VersionTaken)
     assert (second.originator_id, second.originator_version) == (event.originator_id, 1)
-    log = await standing(database)
+    log = await stored_log(database)
     assert log == {(event.originator_id, 1): (first[0], event.state)}  # type: ignore[index]
 
 
@@ -44,7 +44,7 @@ async def test_of_a_hundred_concurrent_appends_exactly_the_colliding_ones_are_re
         if isinstance(outcome, VersionTaken)
     ]
     assert refused == [*against_stored[:2], *against_fresh, *against_stored[2:]]
-    log = await standing(database)
+    log = await stored_log(database)
     written = {
         event.state: outcome
         for event, outcome in zip(mixed, outcomes, strict=True)
@@ -61,7 +61,7 @@ async def test_of_many_claimants_of_one_version_the_first_to_come_wins(database:
         outcomes = await append_singly(appender, claimants)
     assert isinstance(outcomes[0], tuple)
     assert all(isinstance(outcome, VersionTaken) for outcome in outcomes[1:])
-    assert await standing(database) == {(stream, 1): (outcomes[0][0], claimants[0].state)}
+    assert await stored_log(database) == {(stream, 1): (outcomes[0][0], claimants[0].state)}
 
 
 async def test_several_events_go_in_whole_or_not_at_all(database: Database) -> None:
@@ -71,7 +71,7 @@ async def test_several_events_go_in_whole_or_not_at_all(database: Database) -> N
         append = [foreign_event(taken.originator_id, version) for version in (1, 2, 3)]
         (outcome,) = await append_all(appender, [append])
     assert isinstance(outcome, VersionTaken)
-    assert set(await standing(database)) == {(taken.originator_id, 2)}
+    assert set(await stored_log(database)) == {(taken.originator_id, 2)}
 
 
 async def test_an_append_that_names_one_version_twice_is_refused_whole(database: Database) -> None:
@@ -80,7 +80,7 @@ async def test_an_append_that_names_one_version_twice_is_refused_whole(database:
     async with running_appender(database) as appender:
         (outcome,) = await append_all(appender, [append])
     assert isinstance(outcome, VersionTaken)
-    assert await standing(database) == {}
+    assert await stored_log(database) == {}
 
 
 async def test_the_conflict_of_several_events_hurts_no_other_in_the_same_burst(
@@ -96,7 +96,7 @@ async def test_the_conflict_of_several_events_hurts_no_other_in_the_same_burst(
     async with running_appender(database) as appender:
         await append_singly(appender, taken)
         outcomes = await append_all(appender, burst)
-    log = await standing(database)
+    log = await stored_log(database)
     for append, outcome in zip(burst, outcomes, strict=True):
         if append[0].originator_id in streams[:10]:
             assert isinstance(outcome, VersionTaken)
@@ -121,7 +121,7 @@ async def test_several_events_that_overlap_within_a_burst_go_in_one_after_the_ot
         outcomes = await append_all(appender, burst)
     assert isinstance(outcomes[1], VersionTaken)
     assert [isinstance(outcome, tuple) for outcome in outcomes] == [True, False, True, True]
-    assert {version for _, version in await standing(database)} == {1, 2, 3, 4, 5}
+    assert {version for _, version in await stored_log(database)} == {1, 2, 3, 4, 5}
 
 
 async def test_who_followed_several_events_that_were_refused_may_have_their_versions(
@@ -136,7 +136,7 @@ async def test_who_followed_several_events_that_were_refused_may_have_their_vers
         await appender.append([taken])
         outcomes = await append_all(appender, [refused, following])
     assert isinstance(outcomes[0], VersionTaken)
-    log = await standing(database)
+    log = await stored_log(database)
     assert outcomes[1] == tuple(log[taken.originator_id, version][0] for version in (1, 3))
     assert log[taken.originator_id, 1][1] == following[0].state
 
@@ -150,4 +150,4 @@ async def test_an_append_that_postgres_cannot_take_hurts_no_other(database: Data
     assert isinstance(outcomes[5], Exception)
     assert not isinstance(outcomes[5], VersionTaken)
     assert all(isinstance(outcome, tuple) for n, outcome in enumerate(outcomes) if n != 5)
-    assert len(await standing(database)) == 10
+    assert len(await stored_log(database)) == 10

@@ -24,7 +24,7 @@ from tests.support.log import (
     nothing,
     running,
     running_appender,
-    standing,
+    stored_log,
     unlock,
     until_waiting_for_lock,
 )
@@ -48,7 +48,7 @@ async def test_a_full_queue_takes_no_more_and_writes_nothing_of_what_it_refused(
         await asyncio.gather(*waiting, fitting)
         assert [type(outcome) for outcome in refused] == [AppendQueueFull, AppendQueueFull]
         await append_singly(appender, foreign_events(10))
-    assert len(await standing(database)) == 20
+    assert len(await stored_log(database)) == 20
 
 
 async def test_callers_that_gave_up_make_room_in_the_queue(database: Database) -> None:
@@ -65,7 +65,7 @@ async def test_callers_that_gave_up_make_room_in_the_queue(database: Database) -
         await asyncio.sleep(0)
         await unlock(lock)
         await asyncio.gather(first, later)
-    assert len(await standing(database)) == 10
+    assert len(await stored_log(database)) == 10
 
 
 @pytest.mark.timing
@@ -79,7 +79,7 @@ async def test_an_append_without_an_answer_in_time_has_an_unknown_outcome(
         await unlock(lock)
 
         async def stored() -> bool:
-            return (event.originator_id, 1) in await standing(database)
+            return (event.originator_id, 1) in await stored_log(database)
 
         await until(stored, "what was sent is written")
 
@@ -152,7 +152,7 @@ async def test_an_appender_that_crashed_can_be_run_again(database: Database) -> 
         await appender.run()
     async with running(appender.run):
         await appender.append([foreign_event()])
-    assert len(await standing(database)) == 1
+    assert len(await stored_log(database)) == 1
 
 
 @pytest.mark.timing
@@ -178,7 +178,7 @@ async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
         events = foreign_events(10)
         await append_singly(appender, events)
         assert isinstance(appender.state, Open)
-    assert {(event.originator_id, 1) for event in events} <= set(await standing(database))
+    assert {(event.originator_id, 1) for event in events} <= set(await stored_log(database))
 
 
 @pytest.mark.timing
@@ -205,7 +205,7 @@ async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) 
             await connection.execute("DROP TRIGGER full_disk ON stored_events")
         await until_state(appender, OnTrial)
         await append_singly(appender, foreign_events(3))
-    assert len(await standing(database)) == 3
+    assert len(await stored_log(database)) == 3
 
 
 @pytest.mark.timing

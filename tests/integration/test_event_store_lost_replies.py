@@ -18,7 +18,7 @@ from tests.support.log import (
     fetch,
     log_locked,
     running_appender,
-    standing,
+    stored_log,
     unlock,
     until_waiting_for_lock,
 )
@@ -46,7 +46,7 @@ async def appender(proxy: PostgresProxy) -> AsyncIterator[Appender]:
 
 async def stored_once(database: Database, append: list[StoredEvent], outcome: object) -> bool:
     """Whether exactly these events are stored, at the positions of the answer."""
-    log = await standing(database)
+    log = await stored_log(database)
     here = [log[event.originator_id, event.originator_version] for event in append]
     total = await fetch(database, "SELECT count(*) FROM stored_events")
     return (
@@ -86,9 +86,9 @@ async def test_cut_at_any_byte_of_its_reply_an_append_ends_with_its_own_position
     for reply_bytes, event in enumerate(events):
         proxy.faults.append(Fault(reply_bytes=reply_bytes))
         (outcome,) = await append_singly(appender, [event])
-        log = await standing(database)
+        log = await stored_log(database)
         assert outcome == (log[event.originator_id, 1][0],), f"cut after {reply_bytes} bytes"
-    assert len(await standing(database)) == 4 + size
+    assert len(await stored_log(database)) == 4 + size
 
 
 async def test_cut_at_any_byte_of_its_statement_an_append_is_written_once(
@@ -100,9 +100,9 @@ async def test_cut_at_any_byte_of_its_statement_an_append_is_written_once(
         event = foreign_event()
         proxy.faults.append(Fault(request_bytes=request_bytes))
         (outcome,) = await append_singly(appender, [event])
-        log = await standing(database)
+        log = await stored_log(database)
         assert outcome == (log[event.originator_id, 1][0],), f"cut after {request_bytes} bytes"
-    assert len(await standing(database)) == 4 + len(sizes)
+    assert len(await stored_log(database)) == 4 + len(sizes)
 
 
 async def test_a_retry_waits_for_the_first_attempt_that_is_still_under_way(
@@ -135,7 +135,7 @@ async def test_a_real_conflict_in_a_retry_is_still_a_conflict(
     fault.hold.set()
     outcomes = await waiting
     assert isinstance(outcomes[0], VersionTaken)
-    log = await standing(database)
+    log = await stored_log(database)
     assert log[mine.originator_id, 1][1] == rival.state
     assert outcomes[1] == (log[other.originator_id, 1][0],)
 
@@ -170,7 +170,7 @@ async def test_a_retry_that_fails_for_another_reason_does_not_say_that_nothing_s
     (outcome,) = await waiting
     await fetch(database, "ALTER TABLE somewhere_else RENAME TO stored_events")
     assert isinstance(outcome, AppendOutcomeUnknown)
-    assert (event.originator_id, 1) in await standing(database)
+    assert (event.originator_id, 1) in await stored_log(database)
 
 
 async def test_of_a_burst_whose_reply_is_lost_everyone_gets_the_right_answer(
@@ -184,7 +184,7 @@ async def test_of_a_burst_whose_reply_is_lost_everyone_gets_the_right_answer(
     proxy.faults.extend([REPLY_LOST, NEVER_ARRIVED, REPLY_LOST])
     outcomes = await append_singly(appender, [*fresh, *losers])
     assert not proxy.faults
-    log = await standing(database)
+    log = await stored_log(database)
     assert outcomes[:40] == [(log[event.originator_id, 1][0],) for event in fresh]
     assert all(isinstance(outcome, VersionTaken) for outcome in outcomes[40:])
     assert len(log) == 3 + 45
@@ -224,7 +224,7 @@ async def test_a_silent_connection_is_given_up_and_the_append_still_ends_well(
         await appender.append(foreign_events(3))
         proxy.faults.append(Fault(silent=True))
         outcomes = await append_singly(appender, events)
-    log = await standing(database)
+    log = await stored_log(database)
     assert outcomes == [(log[event.originator_id, 1][0],) for event in events]
 
 
@@ -242,4 +242,4 @@ async def test_a_caller_whose_reply_was_lost_and_did_not_come_in_time_is_told_so
         with pytest.raises(AppendOutcomeUnknown):
             await appender.append([event])
         assert retried.held.is_set()
-    assert (event.originator_id, 1) in await standing(database)
+    assert (event.originator_id, 1) in await stored_log(database)

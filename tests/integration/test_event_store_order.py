@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, select_issued_log
 from pulse.postgres import Connection, Database, load_sql
 from tests.support.events import foreign_event, foreign_events
-from tests.support.log import running_appender, standing
+from tests.support.log import running_appender, stored_log
 
 APPEND = load_sql("pulse.eventstore", "append_events")
 SMALL_BATCHES = AppendLimits(answer_seconds=15, batch_events=3)
@@ -59,7 +59,7 @@ async def test_a_reader_that_checkpoints_misses_nothing_of_many_writers(
         reader = CheckpointingReader(reading)
         writers = [write_through(appender) for appender in (a, b, c, d)]
         await reader.poll_until(asyncio.gather(*writers, write_past(raw)))
-    positions = sorted(position for position, _ in (await standing(database)).values())
+    positions = sorted(position for position, _ in (await stored_log(database)).values())
     assert len(positions) == (WRITERS + 1) * EVENTS_EACH
     assert reader.seen == positions
 

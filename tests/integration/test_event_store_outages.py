@@ -21,8 +21,8 @@ from tests.support.log import (
     running,
     running_appender,
     running_store,
-    standing,
     stored_event,
+    stored_log,
     terminate,
 )
 from tests.support.proxy import PostgresProxy, proxied
@@ -45,7 +45,7 @@ async def test_while_postgres_is_away_appends_are_refused_and_afterwards_they_wo
             await appender.append([foreign_event()])
         await proxy.accept()
         (outcome,) = await in_flight
-        log = await standing(database)
+        log = await stored_log(database)
         assert outcome == (log[caught.originator_id, 1][0],)
         assert (refused.originator_id, 1) not in log
         await appender.append([foreign_event()])
@@ -67,7 +67,7 @@ async def test_an_appender_started_before_postgres_writes_once_it_is_there(
             return isinstance(outcomes[0], tuple)
 
         await until(accepted, "an append is accepted")
-    assert (refused.originator_id, 1) not in await standing(database)
+    assert (refused.originator_id, 1) not in await stored_log(database)
     await proxy.close()
 
 
@@ -95,7 +95,7 @@ async def test_an_append_survives_the_end_of_its_idle_connection(database: Datab
         assert await terminate(database, "appender") == 1
         event = foreign_event()
         positions = await appender.append([event])
-    assert (await standing(database))[event.originator_id, 1][0] == positions[0]
+    assert (await stored_log(database))[event.originator_id, 1][0] == positions[0]
 
 
 async def test_every_acknowledged_append_stands_once_though_backends_are_terminated_meanwhile(
@@ -121,7 +121,7 @@ async def test_every_acknowledged_append_stands_once_though_backends_are_termina
             killed += await terminate(database, "appender")
             await asyncio.wait({callers}, timeout=0.005)
         await callers
-    log = await standing(database)
+    log = await stored_log(database)
     assert acknowledged == {key: position for key, (position, _) in log.items()}
     assert len({stream for stream, _ in acknowledged}) >= 500
 
@@ -143,7 +143,7 @@ async def test_a_server_that_may_only_be_read_takes_no_appends_and_says_so_in_ti
     async with running_appender(database, limits=AppendLimits(answer_seconds=0.3)) as appender:
         outcomes = await append_singly(appender, foreign_events(3))
     assert {type(outcome) for outcome in outcomes} == {AppendRefused}
-    assert await standing(database) == {}
+    assert await stored_log(database) == {}
 
 
 async def test_an_append_that_waits_out_a_change_of_primary_is_written_without_a_restart(

@@ -25,7 +25,7 @@ from pulse.projections.order_view import OrderReader
 from tests.support.cli import write
 from tests.support.commands import place_order
 from tests.support.events import MAPPER, TRACE, slices_scheduled, stored
-from tests.support.log import running_store, standing
+from tests.support.log import running_store, stored_log
 from tests.support.read_model import project
 
 CALLER = Caller()
@@ -86,7 +86,7 @@ async def test_sixty_four_placings_of_the_same_order_at_once_make_one(
     placed = await asyncio.gather(*placings)
     assert sorted(p.created for p in placed) == [False] * 63 + [True]
     assert {p.order_id for p in placed} == {order_id_for("internal", "key")}
-    assert len(await standing(database)) == 1
+    assert len(await stored_log(database)) == 1
 
 
 async def test_sixty_four_different_orders_under_one_key_at_once_make_one_and_63_refusals(
@@ -102,7 +102,7 @@ async def test_sixty_four_different_orders_under_one_key_at_once_make_one_and_63
     assert {r.order_unique_key for r in refused} == {"key"}
     view = await orders.order(placed[0].order_id, CALLER)
     assert view.total_quantity == 100 + outcomes.index(placed[0])
-    assert len(await standing(database)) == 1
+    assert len(await stored_log(database)) == 1
 
 
 async def test_placings_from_two_processes_at_once_make_one_order(
@@ -117,7 +117,7 @@ async def test_placings_from_two_processes_at_once_make_one_order(
         placed = await asyncio.gather(*placings)
     for start in range(0, 64, 8):
         assert sum(p.created for p in placed[start : start + 8]) == 1
-    assert len(await standing(database)) == 8
+    assert len(await stored_log(database)) == 8
 
 
 async def test_key_scopes_keep_apart(database: Database, orders: InProcessOrders) -> None:
@@ -128,7 +128,7 @@ async def test_key_scopes_keep_apart(database: Database, orders: InProcessOrders
     placed = await asyncio.gather(*placings)
     assert [p.created for p in placed] == [True, True, True]
     assert len({p.order_id for p in placed}) == 3
-    assert len(await standing(database)) == 3
+    assert len(await stored_log(database)) == 3
     with pytest.raises(OrderUniqueKeyTaken) as refusal:
         await orders.place(requested("key", 999), callers[1], TRACE)
     assert refusal.value.existing_order_id == placed[1].order_id

@@ -11,7 +11,7 @@ from pulse.projections.projector import Projected
 from tests.support.events import stored
 from tests.support.histories import histories
 from tests.support.log import running_store
-from tests.support.read_model import folded, forget, forget_the_log, projector, queue
+from tests.support.read_model import folded, projector, queue, reset_log, reset_read_model
 
 
 @st.composite
@@ -37,7 +37,7 @@ batch_sizes = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 async def test_the_queue_is_the_fold_of_the_log_whatever_the_batches(
     database: Database, events: list[Event], sizes: list[int]
 ) -> None:
-    await forget_the_log(database)
+    await reset_log(database)
     async with running_store(database) as store:
         positions = await store.append_stored(stored(events))
     expected = folded(zip(positions, events, strict=True))
@@ -46,7 +46,7 @@ async def test_the_queue_is_the_fold_of_the_log_whatever_the_batches(
     in_many = await queue(database)
     assert in_many == expected
 
-    await forget(database)
+    await reset_read_model(database)
     await in_batches(database, [len(events)])
     assert await queue(database) == in_many
 

@@ -21,7 +21,7 @@ from tests.support.events import (
     timed_out,
 )
 from tests.support.log import fetch, running_store
-from tests.support.read_model import folded, forget, position, project, projector, queue
+from tests.support.read_model import folded, position, project, projector, queue, reset_read_model
 from tests.support.splitting import claims_of, hold
 
 
@@ -102,7 +102,7 @@ async def test_orders_created_and_settled_within_one_batch_are_as_if_seen_one_by
     log = await appended(store, events)
     assert [step.events for step in await project(database)] == [7]
     assert await queue(database) == folded(log)
-    await forget(database)
+    await reset_read_model(database)
     assert [step.events for step in await project(database, batch_events=1)] == [1] * 7
     assert await queue(database) == folded(log)
 

@@ -14,7 +14,7 @@ from tests.support.log import (
     running,
     running_appender,
     running_store,
-    standing,
+    stored_log,
     terminate,
 )
 from tests.support.waiting import DEADLINE_SECONDS, until
@@ -36,7 +36,7 @@ async def test_the_commit_hook_is_called_when_others_can_see_the_row(database: D
     seen: list[asyncio.Task[int]] = []
 
     async def rows() -> int:
-        return len(await standing(database))
+        return len(await stored_log(database))
 
     async with running_appender(
         database, on_commit=lambda: seen.append(asyncio.ensure_future(rows()))

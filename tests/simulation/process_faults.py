@@ -40,16 +40,16 @@ def stop(world: "World", process: "Process") -> None:
     world.note(process.name, "STOP", "")
     process.stopping = True
 
-    def gone() -> None:
+    def kill_if_running() -> None:
         if not process.loop.ended:
             crash(world, process)
 
-    def begin() -> None:
+    def start_stop() -> None:
         stopped = process.loop.create_task(process.stop())
-        stopped.add_done_callback(lambda _: world.after(0.0, gone))
+        stopped.add_done_callback(lambda _: world.after(0.0, kill_if_running))
 
-    process.loop.deliver(begin)
-    world.after(_GRACE_SECONDS, gone)
+    process.loop.deliver(start_stop)
+    world.after(_GRACE_SECONDS, kill_if_running)
 
 
 def freeze(world: "World", process: "Process") -> None:

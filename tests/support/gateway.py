@@ -89,11 +89,11 @@ async def gateway_before(
 class FakePulse:
     """An API that accepts every order of the gateway, after it has given the `answers` in order."""
 
-    asked: list[httpx.Request] = field(default_factory=list)
+    requests: list[httpx.Request] = field(default_factory=list)
     answers: list[httpx.Response | Exception] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
+        self.requests.append(request)
         if self.answers:
             answer = self.answers.pop(0)
             if isinstance(answer, Exception):

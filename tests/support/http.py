@@ -10,7 +10,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def said_to(port: int, request: bytes) -> bytes:
+def send_raw(port: int, request: bytes) -> bytes:
     """Send these bytes; returns everything received until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(request)

@@ -113,7 +113,7 @@ def stored_event(record: RecordedEvent) -> StoredEvent:
     return StoredEvent(record.originator_id, record.originator_version, record.topic, record.state)
 
 
-async def standing(database: Database) -> dict[Key, tuple[int, bytes]]:
+async def stored_log(database: Database) -> dict[Key, tuple[int, bytes]]:
     """The whole log: position and state by stream and version."""
     rows = await fetch(
         database,

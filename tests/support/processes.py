@@ -97,7 +97,7 @@ class PulseProcess:
         return self._process.pid
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """Its standard output."""
         return self._out.read_text()
 
@@ -116,13 +116,13 @@ class PulseProcess:
             return self.http.get("/health").status_code == httpx.codes.OK
         return False
 
-    def tell(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it; returns the exit code."""
-        self.tell(number)
+        self.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
@@ -189,7 +189,7 @@ def postmaster_id(data_dir: Path) -> int | None:
     return None
 
 
-def lives(process_id: int) -> bool:
+def is_alive(process_id: int) -> bool:
     """Whether the process exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{process_id}/stat").read_text()
@@ -203,6 +203,6 @@ def processes_in(cluster: Path) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (process / "cwd").samefile(cluster) and lives(int(process.name)):
+            if (process / "cwd").samefile(cluster) and is_alive(int(process.name)):
                 found.append(int(process.name))
     return found

@@ -7,7 +7,7 @@ from psycopg import AsyncConnection
 
 
 @asynccontextmanager
-async def projection_held_back(conninfo: str) -> AsyncIterator[None]:
+async def projection_blocked(conninfo: str) -> AsyncIterator[None]:
     """Hold the lock on the projection's position, like a process that never ends its batch."""
     async with await AsyncConnection.connect(conninfo) as holder:
         await holder.execute("SELECT FROM notification_tracking FOR UPDATE")

@@ -55,13 +55,14 @@ class _Link:
 class PostgresProxy:
     """A proxy on the loopback. Each statement takes the next of `faults`; None means no fault.
 
-    While `deaf`, notifications to clients are dropped; `unheard` counts them.
+    While `drop_notifications` is set, notifications to clients are dropped and counted in
+    `dropped_notifications`.
     """
 
     def __init__(self, conninfo: str) -> None:
         self.faults: deque[Fault | None] = deque()
-        self.deaf = False
-        self.unheard = 0
+        self.drop_notifications = False
+        self.dropped_notifications = 0
         self.request_sizes: list[int] = []
         self.reply_sizes: list[int] = []
         self._upstream = conninfo
@@ -168,8 +169,8 @@ class PostgresProxy:
         """Forward the server's messages as far as the statement's fault allows."""
         while True:
             kind, message = await _message(link.server_reader)
-            if kind == b"A" and self.deaf:
-                self.unheard += 1
+            if kind == b"A" and self.drop_notifications:
+                self.dropped_notifications += 1
                 continue
             link.client.write(message[: _allowed(link, len(message))])
             link.reply_size += len(message)

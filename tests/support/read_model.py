@@ -123,7 +123,7 @@ async def position(database: Database) -> int:
     return int(rows[0][0])
 
 
-async def forget(database: Database) -> None:
+async def reset_read_model(database: Database) -> None:
     """Empty the read model, as if nothing had been projected yet."""
     await fetch(database, "TRUNCATE order_queue, scheduled_slices, pending_orders")
     await fetch(
@@ -133,10 +133,10 @@ async def forget(database: Database) -> None:
     )
 
 
-async def forget_the_log(database: Database) -> None:
+async def reset_log(database: Database) -> None:
     """Empty the read model and the log, with the log's triggers disabled."""
     async with database.connection() as connection, connection.transaction():
         await connection.execute("ALTER TABLE stored_events DISABLE TRIGGER ALL")
         await connection.execute("TRUNCATE stored_events")
         await connection.execute("ALTER TABLE stored_events ENABLE TRIGGER ALL")
-    await forget(database)
+    await reset_read_model(database)

@@ -84,7 +84,7 @@ def signer_of(algorithm: str) -> Signer:
 
 
 @cache
-def stranger_of(algorithm: str) -> Signer:
+def untrusted_signer_of(algorithm: str) -> Signer:
     """An issuer that no gateway trusts."""
     return new_signer(algorithm)
 
@@ -95,7 +95,7 @@ def encoded(part: Any) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def handmade(header: Any, claims: Any, secret: bytes | None) -> str:
+def forged_token(header: Any, claims: Any, secret: bytes | None) -> str:
     """A token with any header and claims, signed with HMAC-SHA-256, or unsigned without secret."""
     signed = f"{encoded(header)}.{encoded(claims)}"
     if secret is None:

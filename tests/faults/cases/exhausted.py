@@ -27,7 +27,7 @@ _MAX_REFUSAL_SECONDS: Final = 0.1
 _MAX_RECOVERY_SECONDS: Final = 5.0
 _UNAVAILABLE: Final = 503
 _CONNECTIONS: Final = 60
-_THAWED_SECONDS: Final = 0.5
+_AFTER_THAW_SECONDS: Final = 0.5
 """Within this time the connections end that were idle during the freeze."""
 
 
@@ -52,33 +52,35 @@ class Checker:
         what: str,
         answers: Sequence[Answer],
         span: tuple[float, float],
-        most_seconds: float,
+        max_seconds: float,
     ) -> None:
         """Check the requests of that time span. A process's first refusal marks the detection."""
         requests = _within(answers, span)
         refused = [answer for answer in requests if answer.status == _UNAVAILABLE]
         other = {answer.status for answer in requests if answer.status >= 400 or not answer.status}
-        known: dict[str, float] = {}
+        detected_at: dict[str, float] = {}
         for answer in refused:
             at = answer.sent_at + answer.seconds
-            known[answer.url] = min(at, known.get(answer.url, at))
-        later = [answer.seconds for answer in refused if answer.sent_at > known[answer.url]]
+            detected_at[answer.url] = min(at, detected_at.get(answer.url, at))
+        after_detection = [
+            answer.seconds for answer in refused if answer.sent_at > detected_at[answer.url]
+        ]
         slowest = max((answer.seconds for answer in requests), default=0.0)
-        p99 = quantile(later, 0.99) or 0.0
+        p99 = quantile(after_detection, 0.99) or 0.0
         idle = quantile([answer.seconds for answer in _within(self._idle, span)], 0.99) or 0.0
         self.case_run.fact(
             f"{what}: {len(refused)} of {len(requests)} refused, slowest answer {slowest:.2f} s;"
-            f" {len(later)} refusals after detection: p99 {_ms(p99)},"
-            f" max {_ms(max(later, default=0.0))} (an idle process: p99 {_ms(idle)})"
+            f" {len(after_detection)} refusals after detection: p99 {_ms(p99)},"
+            f" max {_ms(max(after_detection, default=0.0))} (an idle process: p99 {_ms(idle)})"
         )
         require = self.case_run.require
         require(other <= {_UNAVAILABLE}, f"{what}: got {sorted(other)}")
-        require(bool(later), f"{what}: no refusal after detection")
+        require(bool(after_detection), f"{what}: no refusal after detection")
         self.case_run.require_in_time(
             p99 < _MAX_REFUSAL_SECONDS + idle, f"{what}: refusals p99 {_ms(p99)}"
         )
         self.case_run.require_in_time(
-            slowest < most_seconds + _SLACK_SECONDS + idle,
+            slowest < max_seconds + _SLACK_SECONDS + idle,
             f"{what}: slowest answer {slowest:.2f} s",
         )
 
@@ -95,9 +97,11 @@ async def run(case_run: CaseRun) -> None:
         caller={"abandon_share": 0.98},
     ) as deployment:
         await deployment.until_serving_again()
-        bystander = deployment.add("gateway")
-        await deployment.start(bystander)
-        async with repeated_get(f"{bystander.url}/health", {}, rate=_GETS_PER_SECOND / 2) as idle:
+        idle_gateway = deployment.add("gateway")
+        await deployment.start(idle_gateway)
+        async with repeated_get(
+            f"{idle_gateway.url}/health", {}, rate=_GETS_PER_SECOND / 2
+        ) as idle:
             checker = Checker(case_run, idle)
             await _log_locked(checker, deployment, 7.0 if case_run.short else 30.0)
             if not case_run.short:
@@ -164,7 +168,7 @@ async def _no_connections(checker: Checker, deployment: Deployment, seconds: flo
             await _take_all_connections(deployment, taken)
             for member in frozen:
                 member.thaw()
-            await asyncio.sleep(_THAWED_SECONDS)
+            await asyncio.sleep(_AFTER_THAW_SECONDS)
             checker.case_run.injected()
             since = time.monotonic()
             await load.enter_async_context(deployment.caller.load(rate=_ORDERS_PER_SECOND))

@@ -62,8 +62,8 @@ class _Injections:
     def __init__(
         self, case_run: CaseRun, deployment: Deployment, targets: list[TargetWorker]
     ) -> None:
-        self._scene = case_run
-        self._house = deployment
+        self._case_run = case_run
+        self._deployment = deployment
         self._healthy: asyncio.Queue[TargetWorker] = asyncio.Queue()
         for target in targets:
             self._healthy.put_nowait(target)
@@ -79,28 +79,30 @@ class _Injections:
                 await self._slots.acquire()
                 target = await self._healthy.get()
                 injected_at = await target.inject(point)
-                self._scene.injected()
+                self._case_run.injected()
                 recoveries.create_task(self._recover(target, point, injected_at))
-                await _until_completed(self._house)
+                await _until_completed(self._deployment)
                 took = time.monotonic() - injected_at
-                self._scene.recovered(took)
+                self._case_run.recovered(took)
                 if took > _OTHERS_SECONDS:
                     slow.append(f"{point}: {took:.1f} s")
-        self._scene.require(not slow, f"{len(slow)} times the others waited: {'; '.join(slow[:8])}")
-        most = quantile(self._scene.row.recoveries, 1.0) or 0.0
-        self._scene.fact(
-            f"other processes appended and projected within {most:.1f} s; "
+        self._case_run.require(
+            not slow, f"other processes waited {len(slow)} times: {'; '.join(slow[:8])}"
+        )
+        slowest = quantile(self._case_run.row.recoveries, 1.0) or 0.0
+        self._case_run.fact(
+            f"other processes appended and projected within {slowest:.1f} s; "
             f"{self._with_claims} faults hit a worker with claimed orders"
         )
 
     def _plan(self) -> list[FaultPoint]:
         """Equally many of each kind and operation, covering all fault points, in random order."""
-        random, plan = self._scene.random, []
+        random, plan = self._case_run.random, []
         groups = [(kind, op) for kind in get_args(Kind) for op in get_args(Operation)]
         for kind, operation in groups:
             points = points_of(kind, operation)
             random.shuffle(points)
-            each = -(-self._scene.times // len(groups))
+            each = -(-self._case_run.times // len(groups))
             plan += (points * each)[:each]
         random.shuffle(plan)
         return plan
@@ -108,7 +110,7 @@ class _Injections:
     async def _recover(self, target: TargetWorker, point: FaultPoint, injected_at: float) -> None:
         """Check that its claims are released in time; end the fault; check that it works again."""
         pid = str(target.member.pid)
-        held = await self._house.server.fetch(_HELD, pid)
+        held = await self._deployment.server.fetch(_HELD, pid)
         self._with_claims += bool(held[0][0])
         if self._seconds > _FREE_SECONDS:
             await asyncio.sleep(injected_at + _FREE_SECONDS - time.monotonic())
@@ -116,13 +118,13 @@ class _Injections:
         await asyncio.sleep(injected_at + self._seconds - time.monotonic())
         target.recover()
         works = await target.works_again()
-        self._scene.require(works, f"{point}: the worker completes no orders after the fault")
+        self._case_run.require(works, f"{point}: the worker completes no orders after the fault")
         self._healthy.put_nowait(target)
         self._slots.release()
 
     async def _require_free(self, pid: str, point: FaultPoint) -> None:
-        claims, transactions = (await self._house.server.fetch(_LEFT, pid, pid))[0]
-        self._scene.require(
+        claims, transactions = (await self._deployment.server.fetch(_LEFT, pid, pid))[0]
+        self._case_run.require(
             not claims and not transactions,
             f"{point}: {claims} claims and {transactions} transactions left"
             f" after {_FREE_SECONDS:g} s",

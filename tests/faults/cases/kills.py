@@ -20,7 +20,7 @@ _MAX_RECOVERY_SECONDS: Final = 2.0
 _BETWEEN_STATEMENTS: Final = 0.7
 """The share of members killed between statements; the others die while Postgres executes one."""
 
-_LEAST: Final[dict[Role, int]] = {"api": 3, "gateway": 3, "worker": 1, "projecting": 1}
+_MIN_WORK: Final[dict[Role, int]] = {"api": 3, "gateway": 3, "worker": 1, "projecting": 1}
 _WORK: Final = {
     "api": "requests in flight",
     "gateway": "requests in flight",
@@ -62,7 +62,7 @@ async def _kill_one(
         target, held = await monitor.freeze_busy(
             role,
             deployment.of_kind(*KINDS[role]),
-            least=_LEAST[role],
+            min_work=_MIN_WORK[role],
             between_statements=case_run.random.random() < _BETWEEN_STATEMENTS,
         )
         orders, end = await monitor.orders_held_by(target.pid), await monitor.end_of_log()

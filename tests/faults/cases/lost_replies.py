@@ -30,7 +30,7 @@ class _Cuts:
         self.requests_cut: set[int] = set()
         self.reply_size = 0
         self.on = False
-        self._scene = case_run
+        self._case_run = case_run
         self._at = itertools.count()
         proxy.interrupt = self._interrupt
         proxy.on_reply = self._learn
@@ -38,7 +38,7 @@ class _Cuts:
     @property
     def left(self) -> bool:
         """Whether cuts are left."""
-        return self._scene.row.injected < self._scene.times
+        return self._case_run.row.injected < self._case_run.times
 
     def _learn(self, text: str, size: int) -> None:
         if APPEND in text and not self.on:
@@ -47,17 +47,17 @@ class _Cuts:
     def _interrupt(self, sent: Sent) -> Interruption | None:
         if APPEND not in sent.text or not self.on or not self.left:
             return None
-        if APPEND not in sent.before and self._scene.random.random() >= _CUT_AGAIN:
+        if APPEND not in sent.before and self._case_run.random.random() >= _CUT_AGAIN:
             return None
-        self._scene.injected()
-        place, of_request = divmod(next(self._at), 2)
+        self._case_run.injected()
+        position, of_request = divmod(next(self._at), 2)
         if of_request:
-            place = place * _STRIDE % sent.size
-            self.requests_cut.add(place)
-            return Interruption(request_bytes=place)
-        place = place * _STRIDE % (self.reply_size + 1)
-        self.replies_cut.add(place)
-        return Interruption(reply_bytes=place)
+            position = position * _STRIDE % sent.size
+            self.requests_cut.add(position)
+            return Interruption(request_bytes=position)
+        position = position * _STRIDE % (self.reply_size + 1)
+        self.replies_cut.add(position)
+        return Interruption(reply_bytes=position)
 
 
 async def run(case_run: CaseRun) -> None:
@@ -85,9 +85,9 @@ async def run(case_run: CaseRun) -> None:
             f"replies cut at {len(cuts.replies_cut)} of {cuts.reply_size + 1} byte positions, "
             f"requests at {len(cuts.requests_cut)}; {len(requests)} orders, each posted twice"
         )
-        places = min(cuts.reply_size + 1, case_run.times // 2)
+        positions = min(cuts.reply_size + 1, case_run.times // 2)
         case_run.require(
-            len(cuts.replies_cut) >= places, "not every byte position of a reply was cut"
+            len(cuts.replies_cut) >= positions, "not every byte position of a reply was cut"
         )
 
 

@@ -27,7 +27,7 @@ from tests.faults.report import quantile
 from tests.faults.server import Server
 from tests.support.haproxy import HAPROXY, haproxy
 
-_TIMES_TOO_MUCH: Final = (10, 5, 2)
+_LOAD_FACTORS: Final = (10, 5, 2)
 _CONCURRENT: Final = 64
 """Requests in flight at the peak: as many as HAProxy forwards."""
 _ORDERS_PER_REQUEST: Final = 50
@@ -39,11 +39,11 @@ _MIN_GOODPUT: Final = 0.9
 _MIN_OFFERED: Final = 0.9
 """As a share of the intended rate; a generator that offers less does not test the overload."""
 _MAX_RECOVERY_SECONDS: Final = 3.0
-_AS_BEFORE_SECONDS: Final = 0.5
+_NORMAL_LATENCY_SECONDS: Final = 0.5
 _NORMAL_RATE: Final = 20.0
-_CALM_SECONDS: Final = 1.0
+_BASELINE_SECONDS: Final = 1.0
 _CALLER: Final = {"answer_seconds": 2.0}
-_MORE_MEMORY_BYTES: Final = 50 * 2**20
+_MAX_MEMORY_GROWTH_BYTES: Final = 50 * 2**20
 _PULSES_CORE: Final = 0
 _CALLERS_CORE: Final = 1
 
@@ -86,7 +86,7 @@ async def _overload(
         f" {'keep-alive' if keep else 'new'} connections"
     )
     seconds = 3.0 if case_run.short else 5.0
-    for times in _TIMES_TOO_MUCH[: case_run.times]:
+    for times in _LOAD_FACTORS[: case_run.times]:
         # Measure the peak right before each overload: it changes with the log and the machine.
         await until_quiet(deployment.server.conninfo)
         plan = _plan(
@@ -95,23 +95,25 @@ async def _overload(
         _, peak = await _flood(case_run, deployment, plan)
         await until_quiet(deployment.server.conninfo)
         memory = deployment.apis[0].memory_bytes
-        calm_at = time.monotonic()
+        baseline_at = time.monotonic()
         async with deployment.caller.load(rate=_NORMAL_RATE):
-            await asyncio.sleep(_CALM_SECONDS)
+            await asyncio.sleep(_BASELINE_SECONDS)
             begun = time.monotonic()
             plan = _plan(
                 case_run, port, keep_alive=keep, each=each, seconds=seconds, rate=peak * times
             )
             outcome, rate = await _flood(case_run, deployment, plan)
             case_run.injected()
-            await asyncio.sleep(_CALM_SECONDS)
-        calm = quantile(_waits(deployment, calm_at, begun), 0.99) or 0.0
-        recovered = _recovered_after(outcome, deployment, max(_AS_BEFORE_SECONDS, 2 * calm))
+            await asyncio.sleep(_BASELINE_SECONDS)
+        baseline = quantile(_latencies(deployment, baseline_at, begun), 0.99) or 0.0
+        recovered = _recovered_after(
+            outcome, deployment, max(_NORMAL_LATENCY_SECONDS, 2 * baseline)
+        )
         case_run.recovered(recovered)
         grown = deployment.apis[0].memory_bytes - memory
         case_run.fact(_summary(f"{kind}, {times}x", outcome, rate, peak, grown))
         case_run.require(
-            grown < 0.2 * memory + _MORE_MEMORY_BYTES,
+            grown < 0.2 * memory + _MAX_MEMORY_GROWTH_BYTES,
             f"{kind}, {times}x: memory grew by {grown >> 20} MiB",
         )
         if proxied:
@@ -128,10 +130,10 @@ async def _overload(
                 recovered < _MAX_RECOVERY_SECONDS,
                 f"{kind}, {times}x: normal again after {recovered:.2f} s",
             )
-        waited = _waits(deployment, begun, outcome.ended)
+        latencies = _latencies(deployment, begun, outcome.ended)
         case_run.fact(
-            f"another caller at the same time: p50 {quantile(waited, 0.5) or 0:.2f} s,"
-            f" p99 {quantile(waited, 0.99) or 0:.2f} s; normal again after {recovered:.2f} s"
+            f"another caller at the same time: p50 {quantile(latencies, 0.5) or 0:.2f} s,"
+            f" p99 {quantile(latencies, 0.99) or 0:.2f} s; normal again after {recovered:.2f} s"
         )
 
 
@@ -198,18 +200,18 @@ async def _require_stored(case_run: CaseRun, deployment: Deployment, outcome: Ou
     case_run.require(not lost, f"{len(lost)} of the flood's accepted orders are not stored")
 
 
-def _waits(deployment: Deployment, begun: float, ended: float) -> list[float]:
+def _latencies(deployment: Deployment, begun: float, ended: float) -> list[float]:
     return [
         answer.seconds for answer in deployment.caller.answers if begun <= answer.sent_at < ended
     ]
 
 
-def _recovered_after(outcome: Outcome, deployment: Deployment, as_before: float) -> float:
+def _recovered_after(outcome: Outcome, deployment: Deployment, normal_seconds: float) -> float:
     """Seconds from the end of the flood until answers are as fast as before."""
     slow = [
         answer.sent_at + answer.seconds - outcome.all_done
         for answer in deployment.caller.answers
-        if answer.sent_at >= outcome.ended and answer.seconds > as_before
+        if answer.sent_at >= outcome.ended and answer.seconds > normal_seconds
     ]
     return max(0.0, *slow, 0.0)
 

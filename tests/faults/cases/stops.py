@@ -83,8 +83,10 @@ async def _stop_pair(
         await asyncio.sleep(case_run.random.uniform(0.1, 0.4))
         for kind in kinds:
             role = _ROLES[kind]
-            least = 1 if role == "worker" else _IN_FLIGHT
-            member, held = await monitor.find_busy(role, deployment.of_kind(kind), least=least)
+            min_work = 1 if role == "worker" else _IN_FLIGHT
+            member, held = await monitor.find_busy(
+                role, deployment.of_kind(kind), min_work=min_work
+            )
             member.send_signal(signal.SIGTERM)
             ends.create_task(_check_end(case_run, deployment, member, time.monotonic(), stops))
             stops.held["claims"] += held if role == "worker" else 0

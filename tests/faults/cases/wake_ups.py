@@ -37,7 +37,7 @@ async def run(case_run: CaseRun) -> None:
     ):
         worker = deployment.add("worker", database_url=_over_tcp(proxy.conninfo), **settings)
         await deployment.start(worker)
-        proxy.deaf = True
+        proxy.drop_notifications = True
         before_listen = await _place_apart(case_run, deployment)
         case_run.injected(case_run.times)
         await until_quiet(deployment.server.conninfo)
@@ -45,7 +45,8 @@ async def run(case_run: CaseRun) -> None:
         worst, p99 = max(delays), quantile(delays, 0.99)
         await worker.stop()
     case_run.fact(
-        f"{proxy.unheard:,} notifications dropped; {before_listen} orders arrived before LISTEN"
+        f"{proxy.dropped_notifications:,} notifications dropped; "
+        f"{before_listen} orders arrived before LISTEN"
     )
     case_run.fact(
         f"from creation to outcome: p99 {p99:.2f} s, max {worst:.2f} s; "

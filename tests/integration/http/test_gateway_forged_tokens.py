@@ -17,10 +17,10 @@ from tests.support.tokens import (
     bearer,
     claims_with,
     encoded,
-    handmade,
+    forged_token,
     new_signer,
     signer_of,
-    stranger_of,
+    untrusted_signer_of,
 )
 
 Attack = Callable[[Signer], str]
@@ -36,14 +36,14 @@ def public_secret(signer: Signer) -> bytes:
 def swapped(signer: Signer) -> str:
     """Signed with what everybody knows, under an algorithm that takes it for a secret."""
     if signer.public_pem is None:
-        return stranger_of("RS256").token()
-    return handmade({"alg": "HS256", "typ": "JWT"}, claims_with(), public_secret(signer))
+        return untrusted_signer_of("RS256").token()
+    return forged_token({"alg": "HS256", "typ": "JWT"}, claims_with(), public_secret(signer))
 
 
 def right_key_other_algorithm(signer: Signer) -> str:
     if signer.algorithm in {"HS256", "RS256"}:
         return signer.token(algorithm=OTHER_ALGORITHM[signer.algorithm])
-    return stranger_of("HS256").token()
+    return untrusted_signer_of("HS256").token()
 
 
 def altered(signer: Signer, **claims: Any) -> str:
@@ -57,7 +57,7 @@ def header_altered(signer: Signer) -> str:
 
 
 def unsigned(algorithm: str) -> Attack:
-    return lambda _: handmade({"alg": algorithm, "typ": "JWT"}, claims_with(), None)
+    return lambda _: forged_token({"alg": algorithm, "typ": "JWT"}, claims_with(), None)
 
 
 def none_with_signature(signer: Signer) -> str:
@@ -66,11 +66,11 @@ def none_with_signature(signer: Signer) -> str:
 
 
 def with_own_key_inside(signer: Signer) -> str:
-    stranger = stranger_of("RS256")
+    stranger = untrusted_signer_of("RS256")
     assert stranger.public_pem is not None
     jwk = {"kty": "RSA", "kid": "mine", "use": "sig", "n": "AQAB", "e": "AQAB"}
     headers = {"jwk": jwk, "jku": "http://127.0.0.1:1/keys", "x5u": "http://127.0.0.1:1/cert"}
-    return stranger_of(signer.algorithm).token(headers=headers)
+    return untrusted_signer_of(signer.algorithm).token(headers=headers)
 
 
 def signed_claims(**claims: Any) -> Attack:
@@ -101,16 +101,16 @@ ATTACKS: dict[str, Attack] = {
     "nOnE algorithm": unsigned("nOnE"),
     "empty algorithm": unsigned(""),
     "none algorithm, signature kept": none_with_signature,
-    "wrong key": lambda signer: stranger_of(signer.algorithm).token(),
+    "wrong key": lambda signer: untrusted_signer_of(signer.algorithm).token(),
     "another wrong key": lambda signer: new_signer(signer.algorithm).token(),
     "swapped algorithm": swapped,
-    "swapped algorithm, key without its line end": lambda s: handmade(
+    "swapped algorithm, key without its line end": lambda s: forged_token(
         {"alg": "HS256"}, claims_with(), public_secret(s).strip() or b"\n"
     ),
-    "signed with nothing": lambda _: handmade({"alg": "HS256"}, claims_with(), b""),
+    "signed with nothing": lambda _: forged_token({"alg": "HS256"}, claims_with(), b""),
     "right key, other algorithm": right_key_other_algorithm,
     "its own key inside": with_own_key_inside,
-    "key id that is a path": lambda signer: stranger_of(signer.algorithm).token(
+    "key id that is a path": lambda signer: untrusted_signer_of(signer.algorithm).token(
         headers={"kid": "../../../../dev/null"}
     ),
     "critical extension unknown": lambda signer: signer.token(
@@ -163,7 +163,7 @@ ATTACKS: dict[str, Attack] = {
     "claims that are no JSON": raw_claims(b"\xff\xfe"),
     "claims nested without end": raw_claims(b"[" * 5000),
     "header nested without end": lambda _: f"{encoded(b'[' * 5000)}.e30.AA",
-    "header that is a list": lambda _: handmade([], claims_with(), b"x" * 32),
+    "header that is a list": lambda _: forged_token([], claims_with(), b"x" * 32),
     "no signature": lambda signer: signer.token().rpartition(".")[0] + ".",
     "two segments": lambda signer: signer.token().rpartition(".")[0],
     "four segments": lambda signer: signer.token() + ".AA",
@@ -220,8 +220,8 @@ async def test_a_good_token_opens_it(gate: Gate) -> None:
     for claims in good:
         headers = bearer(signer.token(**claims))
         assert [r.status_code for r in await answers_to(client, headers)] == [202, 404]
-    assert len(pulse.asked) == 14
-    pulse.asked.clear()
+    assert len(pulse.requests) == 14
+    pulse.requests.clear()
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -230,7 +230,7 @@ async def test_a_forged_token_does_not(gate: Gate, attack: str) -> None:
     for response in await answers_to(client, bearer(ATTACKS[attack](signer))):
         fault(response, 401, "UNAUTHORIZED")
         assert response.headers["www-authenticate"] == "Bearer"
-    assert pulse.asked == []
+    assert pulse.requests == []
 
 
 ELSEWHERE: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -256,7 +256,7 @@ async def test_a_good_token_in_a_wrong_place_does_not(gate: Gate, where: str) ->
     client, pulse, signer = gate
     for response in await answers_to(client, **ELSEWHERE[where](signer.token())):
         fault(response, 401, "UNAUTHORIZED")
-    assert pulse.asked == []
+    assert pulse.requests == []
 
 
 @pytest.mark.parametrize(
@@ -284,8 +284,8 @@ async def test_a_token_opens_what_it_grants(gate: Gate, scope: Any, statuses: li
     for response, wanted in zip(answers, ("orders:write", "orders:read"), strict=True):
         if response.status_code == 403:
             assert fault(response, 403, "FORBIDDEN") == {"required_scope": wanted}
-    assert len(pulse.asked) == statuses.count(202) + statuses.count(404)
-    pulse.asked.clear()
+    assert len(pulse.requests) == statuses.count(202) + statuses.count(404)
+    pulse.requests.clear()
 
 
 async def test_who_is_refused_is_told_why_only_where_the_signature_is_good(gate: Gate) -> None:
@@ -300,7 +300,7 @@ async def test_who_is_refused_is_told_why_only_where_the_signature_is_good(gate:
     for why, token in told.items():
         response = await client.get("/api/orders/x", headers=bearer(token))
         assert why in response.json()["error"]["message"]
-    for forged in (stranger_of(signer.algorithm).token(exp=1), unsigned("none")(signer)):
+    for forged in (untrusted_signer_of(signer.algorithm).token(exp=1), unsigned("none")(signer)):
         response = await client.get("/api/orders/x", headers=bearer(forged))
         assert response.json()["error"]["message"] == "the token is not valid"
         assert forged[-20:] not in response.text

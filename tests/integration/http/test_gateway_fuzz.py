@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.gateway import FakePulse, gateway_before
 from tests.support.orders import fault
-from tests.support.tokens import claims_with, encoded, handmade, signer_of
+from tests.support.tokens import claims_with, encoded, forged_token, signer_of
 
 SIGNER = signer_of("HS256")
 NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
@@ -57,7 +57,7 @@ async def test_no_header_makes_an_unsigned_token_good(
     client: httpx.AsyncClient, header: dict[str, Any], claims: dict[str, Any]
 ) -> None:
     for secret in (None, b"", b"x" * 32):
-        token = handmade({"alg": "HS256", **header}, {**claims_with(), **claims}, secret)
+        token = forged_token({"alg": "HS256", **header}, {**claims_with(), **claims}, secret)
         fault(await answer_to(client, b"Bearer " + token.encode()), 401, "UNAUTHORIZED")
 
 
@@ -66,7 +66,9 @@ async def test_no_header_makes_an_unsigned_token_good(
 async def test_odd_claims_under_a_good_signature_are_refused_plainly_or_are_harmless(
     client: httpx.AsyncClient, header: dict[str, Any], claims: dict[str, Any]
 ) -> None:
-    token = handmade({"alg": "HS256", **header}, {**claims_with(), **claims}, SIGNER.key.encode())
+    token = forged_token(
+        {"alg": "HS256", **header}, {**claims_with(), **claims}, SIGNER.key.encode()
+    )
     response = await answer_to(client, b"Bearer " + token.encode())
     expected = {401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "ORDER_NOT_FOUND"}
     fault(response, response.status_code, expected[response.status_code])
@@ -75,7 +77,7 @@ async def test_odd_claims_under_a_good_signature_are_refused_plainly_or_are_harm
 @FUZZED
 @given(claims=st.binary(max_size=300) | ANYTHING.map(lambda found: json.dumps(found).encode()))
 async def test_claims_that_are_none_are_no_crash(client: httpx.AsyncClient, claims: bytes) -> None:
-    token = handmade({"alg": "HS256"}, claims, SIGNER.key.encode())
+    token = forged_token({"alg": "HS256"}, claims, SIGNER.key.encode())
     fault(await answer_to(client, b"Bearer " + token.encode()), 401, "UNAUTHORIZED")
     mangled = f"{encoded(claims)}.{encoded(claims)}.{encoded(claims)}"
     fault(await answer_to(client, b"Bearer " + mangled.encode()), 401, "UNAUTHORIZED")

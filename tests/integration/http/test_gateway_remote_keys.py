@@ -24,7 +24,7 @@ from tests.support.tokens import (
     ISSUER,
     Signer,
     bearer,
-    handmade,
+    forged_token,
     new_signer,
     signer_of,
 )
@@ -55,13 +55,13 @@ class Issuer:
     def __init__(self, algorithm: str) -> None:
         self.signer = signer_of(algorithm)
         self.keys: list[Any] = [jwk(self.signer, "first")]
-        self.asked = 0
+        self.requests = 0
         self.now = 1000.0
         self.answer: Callable[[], httpx.Response] = lambda: sent_json({"keys": self.keys})
         self.held: asyncio.Event | None = None
 
     async def __call__(self, _: httpx.Request) -> httpx.Response:
-        self.asked += 1
+        self.requests += 1
         if self.held is not None:
             await self.held.wait()
         return self.answer()
@@ -93,7 +93,7 @@ async def test_a_token_of_the_issuer_is_good_and_the_keys_are_fetched_once(algor
         checks = (tokens.check(issuer.token()) for _ in range(50))
         identities = await asyncio.gather(*checks)
         assert {identity.caller.placed_by for identity in identities} == {f"{ISSUER}|alice"}
-    assert issuer.asked == 1
+    assert issuer.requests == 1
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
@@ -107,9 +107,11 @@ async def test_a_forged_token_is_not_whatever_key_it_names(algorithm: str) -> No
         issuer.token(None),
         issuer.token(""),
         issuer.token("k" * 300),
-        handmade({"alg": algorithm, "kid": ["first"]}, {}, b"x" * 32),
-        handmade(header, jwt.decode(issuer.token(), options={"verify_signature": False}), public),
-        handmade({"alg": "none", "kid": "first"}, {}, None),
+        forged_token({"alg": algorithm, "kid": ["first"]}, {}, b"x" * 32),
+        forged_token(
+            header, jwt.decode(issuer.token(), options={"verify_signature": False}), public
+        ),
+        forged_token({"alg": "none", "kid": "first"}, {}, None),
         "garbage",
     ]
     async with checking(issuer) as tokens:
@@ -126,12 +128,12 @@ async def test_an_unknown_key_is_asked_for_but_not_more_often_than_every_ten_sec
         for number in range(100):
             with pytest.raises(Unauthorized):
                 await tokens.check(issuer.token(f"unknown-{number}"))
-        assert issuer.asked == 1
+        assert issuer.requests == 1
         issuer.keys.append(jwk(newer, "second"))
         issuer.now += 10
         await tokens.check(issuer.token("second", newer))
         await tokens.check(issuer.token())
-        assert issuer.asked == 2
+        assert issuer.requests == 2
 
 
 async def test_a_key_that_was_withdrawn_is_forgotten_once_the_keys_are_fetched_again() -> None:
@@ -144,7 +146,7 @@ async def test_a_key_that_was_withdrawn_is_forgotten_once_the_keys_are_fetched_a
         await tokens.check(issuer.token("second", newer))
         with pytest.raises(Unauthorized):
             await tokens.check(issuer.token())
-    assert issuer.asked == 2
+    assert issuer.requests == 2
 
 
 @pytest.mark.parametrize("silence", [301, 3000, 100_000])
@@ -175,7 +177,7 @@ async def test_a_set_without_a_usable_key_is_an_answer_and_known_keys_go(
         for checked in (issuer.token(), token):
             with pytest.raises(Unauthorized):
                 await tokens.check(checked)
-        assert issuer.asked == 2
+        assert issuer.requests == 2
         issuer.keys = [jwk(issuer.signer, "first")]
         issuer.now += 10
         await tokens.check(issuer.token())
@@ -213,7 +215,7 @@ async def test_known_keys_serve_through_an_outage_but_not_for_ever() -> None:
         for _ in range(20):
             with pytest.raises(KeysUnavailable):
                 await tokens.check(issuer.token())
-        assert issuer.asked == 13
+        assert issuer.requests == 13
         issuer.answer = lambda: sent_json({"keys": issuer.keys})
         issuer.now += 10
         await tokens.check(issuer.token())
@@ -272,7 +274,7 @@ async def test_what_is_no_set_of_keys_is_not_taken_for_one(answer: str) -> None:
     async with checking(issuer) as tokens:
         with pytest.raises(KeysUnavailable):
             await tokens.check(issuer.token())
-    assert issuer.asked == 1
+    assert issuer.requests == 1
 
 
 def private(signer: Signer) -> dict[str, Any]:
@@ -344,7 +346,7 @@ async def test_a_gateway_whose_settings_name_a_url_takes_the_tokens_of_its_keys(
         for token, status in ((good, 202), (forged, 401), (issuer.token("second"), 401)):
             response = await client.post("/api/orders", json=order(), headers=bearer(token))
             assert response.status_code == status
-    assert len(pulse.asked) == 1
+    assert len(pulse.requests) == 1
 
 
 async def test_a_gateway_whose_issuer_is_away_says_so() -> None:

@@ -44,23 +44,23 @@ async def test_a_pulse_that_does_not_answer_is_503(error: Exception) -> None:
     for response in (placing, reading):
         fault(response, 503, "UNAVAILABLE")
         assert "retry with the same order_unique_key" in response.text
-    assert len(pulse.asked) == (6 if error in BROKEN else 2)
+    assert len(pulse.requests) == (6 if error in BROKEN else 2)
 
 
 @pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
 async def test_what_broke_is_tried_again_with_the_same_key(error: Exception) -> None:
     placing, reading, pulse = await answers(error, error)
     assert (placing.status_code, reading.status_code) == (202, 404)
-    assert len({request.content for request in pulse.asked[:3]}) == 1
+    assert len({request.content for request in pulse.requests[:3]}) == 1
 
 
 async def test_every_request_is_the_gateways_and_names_its_caller() -> None:
     _, _, pulse = await answers()
-    for request in pulse.asked:
+    for request in pulse.requests:
         assert request.headers["Authorization"] == f"Bearer {GATEWAY_TOKEN}"
         assert request.headers["X-Pulse-On-Behalf-Of"] == f"{ISSUER}|alice"
         assert request.headers["X-Trace-Source"].startswith("PULSE:")
-    assert [r.url.path for r in pulse.asked] == [
+    assert [r.url.path for r in pulse.requests] == [
         "/internal/orders",
         f"/internal/orders/{NOBODYS_ID}",
     ]
@@ -83,7 +83,7 @@ async def test_a_pulse_that_is_not_there_for_the_gateway_is_503_and_is_not_press
     placing, reading, pulse = await answers(AWAY[answer]())
     for response in (placing, reading):
         fault(response, 503, "UNAVAILABLE")
-    assert len(pulse.asked) == 2
+    assert len(pulse.requests) == 2
 
 
 async def test_a_busy_pulse_is_429() -> None:
@@ -150,7 +150,7 @@ async def test_without_a_service_token_no_pulse_is_asked() -> None:
         assert (await client.get("/health")).status_code == 200
         response = await client.post("/api/orders", json=order(), headers=bearer(SIGNER.token()))
         fault(response, 503, "UNAVAILABLE")
-    assert pulse.asked == []
+    assert pulse.requests == []
 
 
 def requested() -> OrderSpec:

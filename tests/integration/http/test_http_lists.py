@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.support.orders import ORDERS, fault, order, placed
-from tests.support.projection import projection_held_back
+from tests.support.projection import projection_blocked
 from tests.support.waiting import until
 
 SLICES = "/pulse/internal/slices"
@@ -89,7 +89,7 @@ async def test_an_order_not_yet_projected_is_not_listed_and_the_list_says_as_of_
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     first = await completed(api, 1)
-    async with projection_held_back(conninfo):
+    async with projection_blocked(conninfo):
         await placed(api)
         page = await read(api, ORDERS)
     assert [listed["order_id"] for listed in page["orders"]] == first

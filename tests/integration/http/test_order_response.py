@@ -12,7 +12,7 @@ import pytest
 from pulse.domain import Slice, SplitTerms
 from pulse.testing import check_schedule
 from tests.support.orders import ORDERS, order, placed, post
-from tests.support.projection import projection_held_back
+from tests.support.projection import projection_blocked
 from tests.support.waiting import until
 
 FIELDS = [
@@ -56,7 +56,7 @@ async def completed(client: httpx.AsyncClient, order_id: str) -> dict[str, Any]:
 
 @pytest.fixture
 async def held_back(api: httpx.AsyncClient, conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with projection_held_back(conninfo):
+    async with projection_blocked(conninfo):
         yield api
 
 

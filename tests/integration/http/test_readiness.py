@@ -8,7 +8,7 @@ from eventsourcing.persistence import StoredEvent
 from tests.support.events import order_created, slices_scheduled, stored
 from tests.support.log import write
 from tests.support.orders import ORDERS, fault, order
-from tests.support.projection import projection_held_back
+from tests.support.projection import projection_blocked
 from tests.support.waiting import until
 
 READY = "/pulse/health/ready"
@@ -59,7 +59,7 @@ async def append_recorded_ago(conninfo: str, ago: str) -> None:
 
 
 async def test_a_projection_a_little_behind_is_ready(api: httpx.AsyncClient, conninfo: str) -> None:
-    async with projection_held_back(conninfo):
+    async with projection_blocked(conninfo):
         await append_recorded_ago(conninfo, "8 s")
         assert (await api.get(READY)).status_code == 200
 
@@ -67,7 +67,7 @@ async def test_a_projection_a_little_behind_is_ready(api: httpx.AsyncClient, con
 async def test_a_projection_more_than_ten_seconds_behind_is_named(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
-    async with projection_held_back(conninfo):
+    async with projection_blocked(conninfo):
         await append_recorded_ago(conninfo, "11 s")
         checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
         assert "behind" in checks["projection"]
