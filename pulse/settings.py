@@ -156,7 +156,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: Annotated[
         float,
         _seconds(0.1, 86_400),
-        "An order that has no outcome this long after its first claim is TimedOut, thus FAILED.",
+        "An order that has no outcome this long after its first claim is FAILED with TIMED_OUT.",
     ] = 300.0
     timeout_check_interval_seconds: Annotated[
         float,

@@ -98,8 +98,9 @@ def gateway(host: Host = None, port: Port = None) -> None:
     Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
     start (the port is in use).
 
-    Example, with `pulse api --port 8001` in another terminal:
-      pulse gateway --port 8002
+    Example, in two terminals, with the same TOKEN of at least 32 characters:
+      PULSE_SERVICE_TOKENS=gateway:$TOKEN pulse api --port 8001
+      PULSE_GATEWAY_SERVICE_TOKEN=$TOKEN pulse gateway --port 8002
     """
     settings = _with_development_key(_settings(host, port), make=False)
     serve(gateway_app(settings), settings, _greeting_of_gateway(settings))

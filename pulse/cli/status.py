@@ -147,9 +147,9 @@ def _render(status: _Status) -> Iterator[Text]:
     yield Text("")
     for notice in status.notices:
         if notice.needs_person:
-            yield Text(f"Needs a person: {notice.message}.", _BAD)
+            yield Text(f"Needs a person: {notice.message}. [{notice.code}]", _BAD)
         else:
-            yield Text(f"Notice: {notice.message}.")
+            yield Text(f"Notice: {notice.message}. [{notice.code}]")
     if not status.needs:
         yield Text("Healthy.", "bold green")
 
