@@ -98,9 +98,7 @@ _numbers = count(1)
 def conninfo(postgres: str, template_database: str) -> Iterator[str]:
     """A migrated database of the test's own."""
     name = f"{template_database}_{next(_numbers)}"
-    # Files are copied at half the cost of their pages through the WAL, the default.
-    clone = "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY"
-    _administer(postgres, clone, name, template_database)
+    _administer(postgres, "CREATE DATABASE {} TEMPLATE {}", name, template_database)
     yield make_conninfo(postgres, dbname=name)
     _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
 
