@@ -247,7 +247,7 @@ def _orders(count: int) -> str:
 
 def _setval(log: LogState, position: int) -> str:
     """The SQL call that moves the sequence past every id that is taken or projected."""
-    return f"run SELECT setval('{log.sequence}', {max(log.end, position)})"
+    return f"call setval('{log.sequence}', {max(log.end, position)}) in SQL"
 
 
 class NoticeWatch(Job[tuple[Notice, ...]]):

@@ -49,7 +49,7 @@ def test_a_sequence_below_the_position_is_refused_with_what_puts_it_right(
     ended = run_to_end(("-m", "pulse.background"), database_url=url_of(conninfo))
     assert ended.returncode == 3
     assert "below the projected position 4" in ended.stderr
-    assert f"SELECT setval('{SEQUENCE}', 4)" in ended.stderr
+    assert f"call setval('{SEQUENCE}', 4) in SQL" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert run_pulse("status", conninfo=conninfo).exit_code == 1, "it can be looked at"
 

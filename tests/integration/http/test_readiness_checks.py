@@ -152,7 +152,7 @@ async def test_a_sequence_below_the_log_is_not_ready_and_what_readiness_says_put
         await until(projected, "the orders are in the queue")
         await execute(conninfo, f"SELECT setval('{sequence}', 1)")
         checks = fault(await api.get("/health/ready"), 503, "UNAVAILABLE")["checks"]
-        remedy = f"SELECT setval('{sequence}', 3)"
+        remedy = f"call setval('{sequence}', 3) in SQL"
         assert "new events get ids that are taken" in checks["append"]
         assert "below the projected position 3" in checks["projection"]
         assert all(remedy in checks[name] for name in ("append", "projection"))
