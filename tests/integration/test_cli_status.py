@@ -281,7 +281,7 @@ def test_an_id_beyond_the_sequence_needs_a_person_who_is_told_the_statement(
     assert codes(found)["id_beyond_sequence"]
     (need,) = [need for need in found["needs"] if "5000" in need]
     assert f"call setval('{SEQUENCE}', 5000) in SQL" in need
-    as_owner(conninfo, f"call setval('{SEQUENCE}', 5000) in SQL")
+    as_owner(conninfo, f"SELECT setval('{SEQUENCE}', 5000)")
     projected(conninfo)
     assert "id_beyond_sequence" not in codes(status_json(conninfo, 1))
 
