@@ -1,6 +1,7 @@
 """`make faults`: inject the faults that Pulse must survive, and count lost or duplicate orders."""
 
 import asyncio
+import re
 import secrets
 import shutil
 import signal
@@ -17,6 +18,9 @@ from tests.faults.catalogue import CASES, ON_REQUEST
 from tests.faults.report import Row
 
 _SEEDS = 1_000_000_000
+_MAX_SHOWN_ERRORS = 20
+_MAX_SHOWN_CHARACTERS = 300
+_ERROR = re.compile(r"\[error|\[critical|\"level\":\s?\"(error|critical)\"")
 _BY_NAME = {case.name: case for case in (*CASES, ON_REQUEST)}
 
 
@@ -42,7 +46,12 @@ def main(
     twice: Annotated[
         bool, typer.Option("--twice", help="Retry a fault once if it only missed a time limit.")
     ] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep logs, data and ledgers.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep", help="Keep logs, data and ledgers; those of a broken case are kept."
+        ),
+    ] = False,
 ) -> None:
     """Inject faults into a running Pulse and check that no order is lost.
 
@@ -94,11 +103,14 @@ def _run(case: Case, options: RunOptions, *, keep: bool) -> Row:
     home = Path(tempfile.mkdtemp(prefix=f"pulse-{case.name}-"))
     home.chmod(0o755)
     typer.echo(f"{case.name} (seed {options.seed}) ...")
+    row = None
     try:
         row = asyncio.run(_run_until_sigterm(case, home, options))
     finally:
-        if keep:
+        if keep or (row is not None and row.broken):
             typer.echo(f"  kept: {home}")
+            for line in _logged_errors(home):
+                typer.echo(f"  {line}")
         else:
             shutil.rmtree(home, ignore_errors=True)
     typer.echo(
@@ -108,6 +120,17 @@ def _run(case: Case, options: RunOptions, *, keep: bool) -> Row:
     for line in (*row.facts, *row.broken):
         typer.echo(f"  {line}")
     return row
+
+
+def _logged_errors(home: Path) -> list[str]:
+    """The first errors that the processes of a case logged, each with its file."""
+    found = [
+        f"{log.name}: {line[:_MAX_SHOWN_CHARACTERS]}"
+        for log in sorted(home.rglob("*.log"))
+        for line in log.read_text(errors="replace").splitlines()
+        if _ERROR.search(line)
+    ]
+    return found[:_MAX_SHOWN_ERRORS]
 
 
 async def _run_until_sigterm(case: Case, home: Path, options: RunOptions) -> Row:
