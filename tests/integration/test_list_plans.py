@@ -270,6 +270,25 @@ def test_the_end_of_the_log_is_read_from_its_index(
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_streams_are_read_by_their_key_on_a_log_without_statistics(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    """As after a restore, until autovacuum has analyzed the table."""
+    connection.execute("DELETE FROM pg_statistic WHERE starelid = 'stored_events'::regclass")
+    rows = connection.execute("SELECT DISTINCT originator_id FROM stored_events LIMIT 100")
+    parameters = {
+        "originator_ids": [row[0] for row in rows.fetchall()],
+        "after": 0,
+        "until": 10,
+        "position": 9 * ORDERS,
+    }
+    statement = load_sql("pulse.eventstore", "select_streams_outside")
+    nodes = carried_out(connection, mode, statement, parameters)
+    assert not [node for node in nodes if "notification_id" in node.index]
+    assert all(node.rows <= 2 for node in nodes if node.relation == "stored_events")
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("after", [0, LOGGED])
 def test_a_window_of_a_rebuild_costs_a_window(
     connection: psycopg.Connection[Any], after: int, mode: PlanMode
