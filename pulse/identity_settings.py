@@ -105,7 +105,7 @@ def _file(path: str) -> str:
 
 
 def jwks_url(text: str) -> str:
-    """Parse the URL of the issuer's keys: https, since nobody may alter them in transit."""
+    """Parse the URL of the issuer's keys: https, so that they cannot be altered in transit."""
     expected = "an https URL without user or fragment, or an http one of this machine"
     url = _url(text, expected)
     if url.scheme == "http" and not _is_this_machine(url.hostname or ""):

@@ -92,7 +92,7 @@ class Worker:
 
 @pytest.fixture
 def empty_dir(tmp_path: Path) -> Iterator[Path]:
-    """A directory that nobody else can reach, as pytest's are; the cluster has to be made."""
+    """A directory that other users cannot reach, as pytest's are; the cluster has to be made."""
     yield tmp_path / "data"
     end_server(tmp_path / "data")
 
