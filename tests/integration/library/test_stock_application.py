@@ -124,9 +124,9 @@ class SharesView(PostgresTrackingRecorder):
         self.totals: dict[str, int] = {}
 
     def add(self, event: OrderCreated, tracking: Tracking) -> None:
-        self.insert_tracking(tracking)
         before = self.totals.get(event.instrument, 0)
         self.totals[event.instrument] = before + event.total_quantity
+        self.insert_tracking(tracking)  # last: who waits for the position reads the totals
 
 
 class Shares(Projection[SharesView]):
