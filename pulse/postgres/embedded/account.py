@@ -125,7 +125,8 @@ def _candidates(data: Path) -> list[Account | None]:
     if data.name == "cluster":
         return [user_namespace()]
     # The account postgres has no other purpose. In a user namespace no other account can read the
-    # data. Other services may run as nobody, so it is last: for containers without the other two.
+    # data. `nobody` is last, for containers without the other
+    # two: other services may run under it.
     return [system_account("postgres"), user_namespace(), system_account("nobody")]
 
 
