@@ -125,8 +125,7 @@ def _candidates(data: Path) -> list[Account | None]:
     if data.name == "cluster":
         return [user_namespace()]
     # The account postgres has no other purpose. In a user namespace no other account can read the
-    # data. `nobody` is last, for containers without the other
-    # two: other services may run under it.
+    # data. `nobody` is last, for containers without the other two: other services may use it.
     return [system_account("postgres"), user_namespace(), system_account("nobody")]
 
 
