@@ -139,6 +139,7 @@ async def read_only(database: Database, setting: str) -> None:
 async def test_a_server_that_may_only_be_read_takes_no_appends_and_says_so_in_time(
     database: Database,
 ) -> None:
+    assert await stored_log(database) == {}  # the pool has a connection before new ones are refused
     await read_only(database, "on")
     async with running_appender(database, limits=AppendLimits(answer_seconds=0.3)) as appender:
         outcomes = await append_singly(appender, foreign_events(3))
