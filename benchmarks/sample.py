@@ -62,6 +62,7 @@ def events_of_order(num_splits: int) -> tuple[Event, Event]:
         key_scope=INTERNAL_SCOPE,
         placed_by="benchmark",
         split_seed=7,
+        release=True,
         at=now,
         recorded_by=by,
         trace=_TRACE,

@@ -66,6 +66,10 @@ class Job(ABC, Generic[Result]):
         """Seconds to pause after this result; NOW for none, None for the usual pause."""
         return None
 
+    def poll_after(self, result: Result) -> float:  # noqa: ARG002 - for jobs that need it
+        """Seconds to wait for the wake-up at most, in the usual pause after this result."""
+        return self.poll_seconds
+
 
 class FaultLog:
     """Logs a fault once when the first loop has it, and once when the last loop has recovered.
@@ -107,7 +111,8 @@ class Loop:
         self.name = job.name
         self._job = job
         self._wake_up = wake_up or WakeUp()
-        self._poll_seconds = job.poll_seconds if poll_seconds is None else poll_seconds
+        if poll_seconds is not None:
+            job.poll_seconds = poll_seconds
         self._require = require
         self._stopping = False
         self._failure = ""
@@ -130,7 +135,8 @@ class Loop:
         retry, faults = Retry(_RETRY), faults or FaultLog()
         while not self._stopping:
             try:
-                pause = self._job.pause_after(await self._step())
+                result = await self._step()
+                pause = self._job.pause_after(result)
             except PulseError as error:
                 faults.report(self.name, str(error))
                 self._note_failure(str(error))
@@ -141,7 +147,7 @@ class Loop:
                 faults.report(self.name, None)
                 self._failing_since = None
                 retry.reset()
-                await self._pause(pause)
+                await self._pause(pause, self._job.poll_after(result))
                 continue
             if not self._stopping:
                 await retry.wait()
@@ -165,11 +171,11 @@ class Loop:
         if self._failing_since is None:
             self._failing_since = asyncio.get_running_loop().time()
 
-    async def _pause(self, seconds: float | None) -> None:
+    async def _pause(self, seconds: float | None, poll_seconds: float) -> None:
         if self._stopping:
             return
         if seconds is not None:
             await asyncio.sleep(seconds)
             return
         await asyncio.sleep(self._job.min_pause_seconds)
-        await self._wake_up.wait(self._poll_seconds)
+        await self._wake_up.wait(poll_seconds)

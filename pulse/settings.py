@@ -169,6 +169,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "An order first claimed later than this after its creation is FAILED as TOO_LATE. 0: only "
         "the end of its window counts.",
     ] = 300.0
+    release_slices: Annotated[
+        bool,
+        _BOOLEAN,
+        "Whether slices of orders accepted by this process are released at their times.",
+    ] = True
+    max_release_delay_seconds: Annotated[
+        float,
+        _seconds(0.1, 86_400),
+        "A slice that is not released within this of its time expires.",
+    ] = 60.0
     max_clock_offset_seconds: Annotated[
         float,
         _seconds(0.001, 3600),

@@ -9,7 +9,15 @@ import msgspec
 from pulse.domain import EVENT_TYPES
 from pulse.eventstore import EventMapper, RecordedEvent
 
-EventType = Literal["OrderCreated", "SlicesScheduled", "SplittingFailed", "TimedOut"]
+EventType = Literal[
+    "OrderCreated",
+    "SlicesScheduled",
+    "SplittingFailed",
+    "TimedOut",
+    "OrderCancelled",
+    "SlicesReleased",
+    "SlicesExpired",
+]
 
 TOPICS: Final[dict[str, str]] = {
     event_type.__name__: event_type.TOPIC for event_type in EVENT_TYPES

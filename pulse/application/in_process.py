@@ -11,7 +11,10 @@ from pulse.application.event_view import TOPICS, EventView, event_view
 from pulse.application.orders import EventPage, EventQuery, OrderNotFound, Placed
 from pulse.application.origin import Clock, Origin, SplitSeeds
 from pulse.domain import (
+    CancelOrder,
     Event,
+    HistoryBroken,
+    NothingToCancel,
     OrderSpec,
     PlaceOrder,
     Trace,
@@ -21,6 +24,8 @@ from pulse.eventstore import (
     AppendOutcomeUnknown,
     EventMapper,
     EventStore,
+    EventTooNew,
+    EventUnreadable,
     VersionTaken,
 )
 from pulse.postgres import DatabaseUnavailable
@@ -47,9 +52,10 @@ class InProcessOrders:
     `clock` gives the time of each order; if it raises ClockOff the order is refused.
     `require_served` is called before every use case and raises DatabaseUnavailable if this process
     may not use the database. Tools need none: they check the schema when they open the database.
+    `release_slices` is whether the slices of orders placed here are released at their times.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all dependencies of the use cases, passed once
         self,
         store: EventStore,
         reader: OrderReader,
@@ -57,11 +63,13 @@ class InProcessOrders:
         origin: Origin,
         *,
         require_served: Callable[[], None] = lambda: None,
+        release_slices: bool = True,
     ) -> None:
         self._store = store
         self._reader = reader
         self._clock = clock
         self._require_served = require_served
+        self._release_slices = release_slices
         self._recorded_by = origin.recorded_by("api")
         self._seeds = SplitSeeds()
         self._read_backs = asyncio.Semaphore(_MAX_READ_BACKS)
@@ -144,6 +152,7 @@ class InProcessOrders:
             key_scope=caller.key_scope,
             placed_by=caller.placed_by,
             split_seed=self._seeds.next(),
+            release=self._release_slices,
             at=self._clock(),
             recorded_by=self._recorded_by,
             trace=trace,
@@ -162,6 +171,37 @@ class InProcessOrders:
         if view is None:
             raise OrderNotFound(str(order_id))
         return view
+
+    async def cancel(
+        self, order_id: UUID, reason: str | None, caller: Caller, trace: Trace
+    ) -> OrderView:
+        """Append the cancellation; after a conflict decide again from the stream.
+
+        Each conflict means that another event was appended, of which an order has few, so this
+        ends.
+        """
+        self._require_served()
+        await self._require_owner(order_id, caller)
+        while True:
+            try:
+                order = await self._reader.folded(order_id)
+            except (EventUnreadable, EventTooNew, HistoryBroken) as error:
+                raise NothingToCancel(order_id, None, f"it cannot be read: {error}") from error
+            if order is None:
+                raise OrderNotFound(str(order_id))
+            command = CancelOrder(
+                reason=reason,
+                cancelled_by=caller.placed_by,
+                at=self._clock(),
+                recorded_by=self._recorded_by,
+                trace=trace,
+            )
+            try:
+                for event in decide(command, order):
+                    await self._store.append(event)
+            except VersionTaken:
+                continue
+            return await self.order(order_id, caller)
 
     async def history(self, order_id: UUID) -> Sequence[EventView]:
         """Every event of one order, oldest first.

@@ -60,6 +60,20 @@ class Orders(Protocol):
             AppendOutcomeUnknown: a retry with the same key resolves it.
         """
 
+    async def cancel(
+        self, order_id: UUID, reason: str | None, caller: Caller, trace: Trace
+    ) -> OrderView:
+        """Cancel what is not settled yet, and return the order as it then stands.
+
+        A cancelled order is returned unchanged.
+
+        Raises:
+            OrderNotFound: there is none, or it belongs to another caller.
+            NothingToCancel: it failed, is parked, or all of its slices are settled.
+            ClockOff, AppendRefused: nothing was cancelled.
+            AppendOutcomeUnknown: a retry resolves it.
+        """
+
     async def order(self, order_id: UUID, caller: Caller, trace: Trace | None = None) -> OrderView:
         """One order with its slices and its claim.
 

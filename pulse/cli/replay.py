@@ -24,7 +24,10 @@ from pulse.cli.terminal import (
 )
 from pulse.domain import (
     Event,
+    OrderCancelled,
     OrderCreated,
+    SlicesExpired,
+    SlicesReleased,
     SlicesScheduled,
     SplittingFailed,
     TimedOut,
@@ -140,7 +143,7 @@ def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
         yield _line(f"   request   {trace.request_id} from {trace.request_source}")
 
 
-def _sentence(event: Event | None, view: EventView) -> str:
+def _sentence(event: Event | None, view: EventView) -> str:  # noqa: PLR0911 - one for each type
     match event:
         case None:
             return f"Not readable by this code; as stored: {_stored(view.data)}"
@@ -166,8 +169,25 @@ def _sentence(event: Event | None, view: EventView) -> str:
                 f"not split it; {event.timeout_seconds:g} s after its first claim "
                 f"{event.detected_by} timed it out."
             )
+        case OrderCancelled():
+            what = f"what was left of it, {counted(event.quantity, 'share')}"
+            why = f": {event.reason}" if event.reason else ""
+            return f"{event.cancelled_by} cancelled {what}{why}."
+        case SlicesReleased():
+            numbers = [s.sequence_number for s in event.slices]
+            quantity = sum(s.quantity for s in event.slices)
+            return f"{_numbered(numbers)} of {counted(quantity, 'share')} went out."
+        case SlicesExpired():
+            late = f"{counted(event.quantity, 'share')} expired: {event.reason}"
+            return f"{_numbered(event.sequence_numbers)} of {late}."
         case _:
             assert_never(event)
+
+
+def _numbered(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"Slice {numbers[0]}"
+    return f"Slices {numbers[0]} to {numbers[-1]}" if numbers else "No slice"
 
 
 def _request(created: OrderCreated) -> Iterator[Text]:

@@ -3,12 +3,15 @@
 Importing this loads nothing beyond the standard library and msgspec, and reads no configuration.
 """
 
+from pulse.domain.commands import CancelOrder as CancelOrder
 from pulse.domain.commands import Claim as Claim
 from pulse.domain.commands import Command as Command
 from pulse.domain.commands import PlaceOrder as PlaceOrder
+from pulse.domain.commands import ReleaseSlices as ReleaseSlices
 from pulse.domain.commands import SplitOrder as SplitOrder
 from pulse.domain.commands import TimeOutOrder as TimeOutOrder
 from pulse.domain.errors import HistoryBroken as HistoryBroken
+from pulse.domain.errors import NothingToCancel as NothingToCancel
 from pulse.domain.errors import OrderNotPlaced as OrderNotPlaced
 from pulse.domain.errors import OrderRefused as OrderRefused
 from pulse.domain.errors import OrderUniqueKeyTaken as OrderUniqueKeyTaken
@@ -16,7 +19,10 @@ from pulse.domain.errors import SplitterUnknown as SplitterUnknown
 from pulse.domain.events import EVENT_TYPES as EVENT_TYPES
 from pulse.domain.events import DomainEvent as DomainEvent
 from pulse.domain.events import Event as Event
+from pulse.domain.events import OrderCancelled as OrderCancelled
 from pulse.domain.events import OrderCreated as OrderCreated
+from pulse.domain.events import SlicesExpired as SlicesExpired
+from pulse.domain.events import SlicesReleased as SlicesReleased
 from pulse.domain.events import SlicesScheduled as SlicesScheduled
 from pulse.domain.events import SplittingFailed as SplittingFailed
 from pulse.domain.events import TimedOut as TimedOut
@@ -42,6 +48,13 @@ from pulse.domain.orders import decide as decide
 from pulse.domain.orders import evolve as evolve
 from pulse.domain.orders import fold as fold
 from pulse.domain.orders import outcome_of as outcome_of
+from pulse.domain.releases import MIN_DISTANCE_SECONDS as MIN_DISTANCE_SECONDS
+from pulse.domain.releases import MIN_RELEASE_SECONDS as MIN_RELEASE_SECONDS
+from pulse.domain.releases import RELEASE_TOO_LATE as RELEASE_TOO_LATE
+from pulse.domain.releases import DueOrder as DueOrder
+from pulse.domain.releases import due_at as due_at
+from pulse.domain.releases import expires_at as expires_at
+from pulse.domain.releases import release_due as release_due
 from pulse.domain.schedule_rules import SCHEDULE_RULES as SCHEDULE_RULES
 from pulse.domain.schedule_rules import BrokenRule as BrokenRule
 from pulse.domain.schedule_rules import Rule as Rule
@@ -53,6 +66,9 @@ from pulse.domain.splitting import Splitter as Splitter
 from pulse.domain.splitting import SplitTerms as SplitTerms
 from pulse.domain.splitting import split as split
 from pulse.domain.splitting import split_v1 as split_v1
+from pulse.domain.values import SLICE_STATES as SLICE_STATES
+from pulse.domain.values import Quantities as Quantities
 from pulse.domain.values import RecordedBy as RecordedBy
 from pulse.domain.values import Slice as Slice
+from pulse.domain.values import SliceState as SliceState
 from pulse.domain.values import Trace as Trace

@@ -7,12 +7,16 @@ from pulse.domain.values import RecordedBy, Trace, Value
 
 
 class PlaceOrder(Value, frozen=True):
-    """Accept this order. `split_seed` is an unsigned 64-bit number."""
+    """Accept this order. `split_seed` is an unsigned 64-bit number.
+
+    `release` is whether Pulse releases the order's slices at their times.
+    """
 
     spec: OrderSpec
     key_scope: str
     placed_by: str
     split_seed: int
+    release: bool
     at: datetime
     recorded_by: RecordedBy
     trace: Trace
@@ -54,4 +58,28 @@ class TimeOutOrder(Value, frozen=True):
     recorded_by: RecordedBy
 
 
-Command = PlaceOrder | SplitOrder | TimeOutOrder
+class CancelOrder(Value, frozen=True):
+    """Cancel everything of the order that is not settled yet."""
+
+    reason: str | None
+    cancelled_by: str
+    at: datetime
+    recorded_by: RecordedBy
+    trace: Trace
+
+
+class ReleaseSlices(Value, frozen=True):
+    """Release the slices that are due, or expire those whose time to be released has passed.
+
+    `at` is by the database's clock. A slice expires `max_delay_seconds` after its time, or earlier;
+    see `pulse.domain.releases`.
+    """
+
+    max_delay_seconds: float
+    released_by: str
+    at: datetime
+    request_id: str
+    recorded_by: RecordedBy
+
+
+Command = PlaceOrder | SplitOrder | TimeOutOrder | CancelOrder | ReleaseSlices

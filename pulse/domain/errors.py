@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from pulse.domain.values import Quantities
 from pulse.errors import PulseError
 
 
@@ -32,6 +33,18 @@ class OrderUniqueKeyTaken(PulseError):
 
 class OrderNotPlaced(PulseError):
     """A command other than PlaceOrder was given for a stream without an order."""
+
+
+class NothingToCancel(PulseError):
+    """The order has nothing left to cancel: it failed, or all of its slices are settled.
+
+    `quantities` is None if the order cannot be read.
+    """
+
+    def __init__(self, order_id: UUID, quantities: Quantities | None, why: str) -> None:
+        self.order_id = order_id
+        self.quantities = quantities
+        super().__init__(f"nothing of this order can be cancelled: {why}")
 
 
 class SplitterUnknown(PulseError):

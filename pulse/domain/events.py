@@ -1,4 +1,4 @@
-"""The four events of an order. Released ones are never edited; golden files pin their stored form.
+"""The events of an order. Released ones are never edited; golden files pin their stored form.
 
 Each has its topic as a constant, so stored events stay readable when a module moves. The structs
 match the event protocol of the `eventsourcing` library without importing it.
@@ -33,9 +33,14 @@ class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class OrderCreated(DomainEvent, frozen=True, kw_only=True):
-    """An order was accepted. The event contains everything that its schedule depends on."""
+    """An order was accepted. The event contains everything that its schedule depends on.
+
+    `release` is whether Pulse releases the slices at their times. Class version 1 has no such
+    field: Pulse did not release slices then.
+    """
 
     TOPIC: ClassVar[str] = "pulse.domain:OrderCreated"
+    class_version: ClassVar[int] = 2
 
     key_scope: str
     order_unique_key: str
@@ -48,6 +53,17 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     split_seed: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$", max_length=16)]
     splitter_version: int
     placed_by: str
+    release: bool
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Change a state of class version 1 to version 2."""
+        state["release"] = False
+
+    @staticmethod
+    def downcast_v2_v1(state: dict[str, Any]) -> None:
+        """Undo the upcast, to compare an event with its stored bytes."""
+        del state["release"]
 
     @property
     def spec(self) -> OrderSpec:
@@ -95,8 +111,65 @@ class TimedOut(DomainEvent, frozen=True, kw_only=True):
     detected_by: str
 
 
-Event = OrderCreated | SlicesScheduled | SplittingFailed | TimedOut
-EVENT_TYPES: tuple[type[Event], ...] = (OrderCreated, SlicesScheduled, SplittingFailed, TimedOut)
+class OrderCancelled(DomainEvent, frozen=True, kw_only=True):
+    """What was not settled yet is cancelled: these slices, or the whole order before its split.
+
+    `sequence_numbers` is empty for an order that was not split. `quantity` is in shares.
+    """
+
+    TOPIC: ClassVar[str] = "pulse.domain:OrderCancelled"
+
+    sequence_numbers: tuple[int, ...]
+    quantity: int
+    reason: str | None
+    cancelled_by: str
+
+
+class SlicesReleased(DomainEvent, frozen=True, kw_only=True):
+    """These slices are to be executed now. The event has everything that an executor needs.
+
+    `timestamp` is by the database's clock. Order id and sequence number identify a slice for ever.
+    """
+
+    TOPIC: ClassVar[str] = "pulse.domain:SlicesReleased"
+
+    order_unique_key: str
+    instrument: str
+    side: Side
+    slices: tuple[Slice, ...]
+
+
+class SlicesExpired(DomainEvent, frozen=True, kw_only=True):
+    """These slices were not released in time and never will be; `reason` is a code.
+
+    `timestamp` is by the database's clock. `quantity` is in shares.
+    """
+
+    TOPIC: ClassVar[str] = "pulse.domain:SlicesExpired"
+
+    sequence_numbers: tuple[int, ...]
+    quantity: int
+    reason: str
+
+
+Event = (
+    OrderCreated
+    | SlicesScheduled
+    | SplittingFailed
+    | TimedOut
+    | OrderCancelled
+    | SlicesReleased
+    | SlicesExpired
+)
+EVENT_TYPES: tuple[type[Event], ...] = (
+    OrderCreated,
+    SlicesScheduled,
+    SplittingFailed,
+    TimedOut,
+    OrderCancelled,
+    SlicesReleased,
+    SlicesExpired,
+)
 
 # The stored form is flat: the fields of split_config are on the same level as the others.
 _SPLIT_CONFIG_AT = OrderSpec.__struct_fields__.index("split_config")
@@ -108,3 +181,26 @@ def flat_fields(spec: OrderSpec) -> dict[str, Any]:
     """The fields of a spec, flat as in OrderCreated."""
     fields = msgspec.structs.asdict(spec)
     return fields | msgspec.structs.asdict(fields.pop("split_config"))
+
+
+def background_event_fields(  # noqa: PLR0913 - the envelope of an event
+    *,
+    order_id: UUID,
+    version: int,
+    trace_id: str,
+    at: datetime,
+    request_id: str,
+    recorded_by: RecordedBy,
+    process: str,
+) -> dict[str, Any]:
+    """The common fields of an event of a background process: the order's trace, a new request."""
+    source = f"PULSE_BACKGROUND:{process}"
+    return {
+        "originator_id": order_id,
+        "originator_version": version,
+        "timestamp": at,
+        "recorded_by": recorded_by,
+        "trace": Trace(
+            trace_id=trace_id, trace_source=source, request_id=request_id, request_source=source
+        ),
+    }

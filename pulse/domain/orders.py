@@ -2,29 +2,50 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
 import msgspec
 
-from pulse.domain.commands import Command, PlaceOrder, SplitOrder, TimeOutOrder
-from pulse.domain.errors import HistoryBroken, OrderNotPlaced, OrderUniqueKeyTaken
+from pulse.domain.commands import (
+    CancelOrder,
+    Command,
+    PlaceOrder,
+    ReleaseSlices,
+    SplitOrder,
+    TimeOutOrder,
+)
+from pulse.domain.errors import (
+    HistoryBroken,
+    NothingToCancel,
+    OrderNotPlaced,
+    OrderUniqueKeyTaken,
+)
 from pulse.domain.events import (
     Event,
+    OrderCancelled,
     OrderCreated,
+    SlicesExpired,
+    SlicesReleased,
     SlicesScheduled,
     SplittingFailed,
     TimedOut,
+    background_event_fields,
     flat_fields,
 )
 from pulse.domain.identity import order_id_for
 from pulse.domain.order_request import OrderSpec
+from pulse.domain.releases import DueOrder, due_at, release_due
 from pulse.domain.schedule_rules import broken_rules
 from pulse.domain.splitting import CURRENT_SPLITTER_VERSION, SplitTerms, split, split_terms_of
-from pulse.domain.values import Slice, Trace, Value
+from pulse.domain.values import SLICE_STATES, Quantities, Slice, SliceState, Value
 
-OrderState = Literal["PENDING", "COMPLETED", "FAILED"]
-"""The state by events alone. A PENDING order with a claim is shown as IN_PROGRESS."""
+OrderState = Literal["PENDING", "COMPLETED", "FAILED", "CANCELLED"]
+"""The state by events alone. A PENDING order with a claim is shown as IN_PROGRESS.
+
+The state describes splitting: CANCELLED is an order that was cancelled before its split.
+"""
 
 TIMED_OUT: Final = "TIMED_OUT"
 TOO_LATE: Final = "TOO_LATE"
@@ -41,7 +62,11 @@ class Outcome(Value, frozen=True):
 
 
 class Order(Value, frozen=True):
-    """An order as folded from its events; `version` is that of the last one."""
+    """An order as folded from its events; `version` is that of the last one.
+
+    `settled` has the states of the first slices, in order: slices are settled one after the other.
+    `cancelled` is whether the order has an OrderCancelled.
+    """
 
     id: UUID
     version: int
@@ -50,13 +75,37 @@ class Order(Value, frozen=True):
     spec: OrderSpec
     split_seed: int
     splitter_version: int
+    release: bool
     trace_id: str
     created_at: datetime
     updated_at: datetime
+    split_completed_at: datetime | None = None
     state: OrderState = "PENDING"
     slices: tuple[Slice, ...] = ()
+    settled: tuple[SliceState, ...] = ()
+    cancelled: bool = False
     failure_reason: str | None = None
     failure_message: str | None = None
+
+    @property
+    def unsettled(self) -> tuple[Slice, ...]:
+        """The slices that are still SCHEDULED: the last ones."""
+        return _unsettled(self)
+
+    @property
+    def slice_states(self) -> tuple[SliceState, ...]:
+        """The state of each slice, in the order of `slices`."""
+        return _slice_states(self)
+
+    @property
+    def quantities(self) -> Quantities:
+        """The shares by what became of them."""
+        return _quantities(self)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the releaser has to look at this order; None if it has nothing to release."""
+        return _due_at(self)
 
     @property
     def terms(self) -> SplitTerms:
@@ -72,12 +121,13 @@ class Order(Value, frozen=True):
 def decide(command: Command, order: Order | None) -> tuple[Event, ...]:
     """The events that this command causes, given the order so far; empty if there is nothing to do.
 
-    An order has one outcome: a command after it causes no event. Placing an order again with the
-    same data causes none either.
+    An order is split, fails or is cancelled once: SplitOrder and TimeOutOrder after that cause no
+    event. Placing an order again with the same data, and cancelling it again, cause none either.
 
     Raises:
         OrderUniqueKeyTaken: the key belongs to an order with other data.
-        OrderNotPlaced: there is no order to split or time out.
+        OrderNotPlaced: there is no order in the stream.
+        NothingToCancel: the order failed, or all of its slices are settled.
         SplitterUnknown: this code does not have the order's splitter version.
     """
     match command:
@@ -87,6 +137,10 @@ def decide(command: Command, order: Order | None) -> tuple[Event, ...]:
             return tuple(_split(command, pending) for pending in _still_pending(order))
         case TimeOutOrder():
             return tuple(_time_out(command, pending) for pending in _still_pending(order))
+        case CancelOrder():
+            return _cancel(command, _placed(order))
+        case ReleaseSlices():
+            return _release(command, _placed(order))
         case _:
             assert_never(command)
 
@@ -95,19 +149,25 @@ def evolve(order: Order | None, event: Event) -> Order:
     """The order after this event.
 
     Raises:
-        HistoryBroken: the event cannot follow: it is a second creation, an outcome without an
-            order, a second outcome, or it leaves a gap in the versions.
+        HistoryBroken: the event cannot follow: it is a second creation, a second outcome, it leaves
+            a gap in the versions, or it settles anything but the next unsettled slices.
     """
     match event:
         case OrderCreated():
             return _created(order, event)
         case SlicesScheduled() | SplittingFailed() | TimedOut():
-            return _with_outcome(order, event, outcome_of(event))
+            return _with_outcome(_followed(order, event), event)
+        case OrderCancelled():
+            return _after_cancel(_followed(order, event), event)
+        case SlicesReleased():
+            return _after_release(_followed(order, event), event)
+        case SlicesExpired():
+            return _after_expiry(_followed(order, event), event)
         case _:
             assert_never(event)
 
 
-def outcome_of(event: SlicesScheduled | SplittingFailed | TimedOut) -> Outcome:
+def outcome_of(event: SlicesScheduled | SplittingFailed | TimedOut | OrderCancelled) -> Outcome:
     """The outcome that this event gives a pending order."""
     match event:
         case SlicesScheduled():
@@ -119,6 +179,8 @@ def outcome_of(event: SlicesScheduled | SplittingFailed | TimedOut) -> Outcome:
         case TimedOut():
             message = timed_out_message(event)
             return Outcome(state="FAILED", failure_reason=TIMED_OUT, failure_message=message)
+        case OrderCancelled():
+            return Outcome(state="CANCELLED")
         case _:
             assert_never(event)
 
@@ -157,14 +219,20 @@ def _place(command: PlaceOrder, order: Order | None) -> tuple[Event, ...]:
         split_seed=f"{command.split_seed:016x}",
         splitter_version=CURRENT_SPLITTER_VERSION,
         placed_by=command.placed_by,
+        release=command.release,
     )
     return (created,)
 
 
-def _still_pending(order: Order | None) -> tuple[Order, ...]:
+def _placed(order: Order | None) -> Order:
     if order is None:
         raise OrderNotPlaced("there is no order in this stream")
-    return (order,) if order.state == "PENDING" else ()
+    return order
+
+
+def _still_pending(order: Order | None) -> tuple[Order, ...]:
+    placed = _placed(order)
+    return (placed,) if placed.state == "PENDING" else ()
 
 
 def _split(command: SplitOrder, order: Order) -> SlicesScheduled | SplittingFailed:
@@ -210,21 +278,101 @@ def _time_out(command: TimeOutOrder, order: Order) -> TimedOut:
     )
 
 
-def _next_event(command: SplitOrder | TimeOutOrder, order: Order, process: str) -> dict[str, Any]:
-    """The fields of every event after the first. It keeps the trace id, with a new request id."""
-    source = f"PULSE_BACKGROUND:{process}"
-    return {
-        "originator_id": order.id,
-        "originator_version": order.version + 1,
-        "timestamp": command.at,
-        "recorded_by": command.recorded_by,
-        "trace": Trace(
+def _cancel(command: CancelOrder, order: Order) -> tuple[Event, ...]:
+    if order.cancelled:
+        return ()
+    quantities = order.quantities
+    if quantities.remaining == 0:
+        why = "it failed" if order.state == "FAILED" else "all of its slices are settled"
+        raise NothingToCancel(order.id, quantities, why)
+    cancelled = OrderCancelled(
+        originator_id=order.id,
+        originator_version=order.version + 1,
+        timestamp=command.at,
+        recorded_by=command.recorded_by,
+        trace=command.trace,
+        sequence_numbers=tuple(s.sequence_number for s in order.unsettled),
+        quantity=quantities.remaining,
+        reason=command.reason,
+        cancelled_by=command.cancelled_by,
+    )
+    return (cancelled,)
+
+
+def _release(command: ReleaseSlices, order: Order) -> tuple[Event, ...]:
+    """As a releaser decides from the order's projected row."""
+    due = order.due_at
+    if due is None or due > command.at:
+        return ()
+    unsettled = order.unsettled
+    come = len(tuple(takewhile(lambda s: s.scheduled_at <= command.at, unsettled)))
+    return release_due(
+        command,
+        DueOrder(
+            order_id=order.id,
+            version=order.version,
+            order_unique_key=order.spec.order_unique_key,
+            instrument=order.spec.instrument,
+            side=order.spec.side,
             trace_id=order.trace_id,
-            trace_source=source,
-            request_id=command.request_id,
-            request_source=source,
+            unsettled=unsettled[: come + 1],
         ),
-    }
+    )
+
+
+def _next_event(command: SplitOrder | TimeOutOrder, order: Order, process: str) -> dict[str, Any]:
+    return background_event_fields(
+        order_id=order.id,
+        version=order.version + 1,
+        trace_id=order.trace_id,
+        at=command.at,
+        request_id=command.request_id,
+        recorded_by=command.recorded_by,
+        process=process,
+    )
+
+
+# Properties delegate to functions because the mutation tests do not change properties.
+
+
+def _unsettled(order: Order) -> tuple[Slice, ...]:
+    return order.slices[len(order.settled) :]
+
+
+def _slice_states(order: Order) -> tuple[SliceState, ...]:
+    scheduled: tuple[SliceState, ...] = ("SCHEDULED",)
+    return order.settled + scheduled * len(order.unsettled)
+
+
+def _quantities(order: Order) -> Quantities:
+    total = order.spec.total_quantity
+    match order.state:
+        case "PENDING":
+            return Quantities(remaining=total)
+        case "FAILED":
+            return Quantities(remaining=0, expired=total)
+        case "CANCELLED":
+            return Quantities(remaining=0, cancelled=total)
+        case "COMPLETED":
+            shares: dict[SliceState, int] = dict.fromkeys(SLICE_STATES, 0)
+            for s, state in zip(order.slices, order.slice_states, strict=True):
+                shares[state] += s.quantity
+            return Quantities(
+                remaining=shares["SCHEDULED"],
+                released=shares["RELEASED"],
+                cancelled=shares["CANCELLED"],
+                expired=shares["EXPIRED"],
+            )
+        case _:
+            assert_never(order.state)
+
+
+def _due_at(order: Order) -> datetime | None:
+    if not order.release or not order.unsettled:
+        return None
+    settled = len(order.settled)
+    released = order.slices[settled - 1] if order.settled[-1:] == ("RELEASED",) else None
+    return due_at(order.slices[settled], released, order.updated_at)
 
 
 def _created(order: Order | None, event: OrderCreated) -> Order:
@@ -240,21 +388,81 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
         spec=event.spec,
         split_seed=int(event.split_seed, 16),
         splitter_version=event.splitter_version,
+        release=event.release,
         trace_id=event.trace.trace_id,
         created_at=event.timestamp,
         updated_at=event.timestamp,
     )
 
 
-def _with_outcome(order: Order | None, event: Event, outcome: Outcome) -> Order:
-    if order is None or order.state != "PENDING" or event.originator_version != order.version + 1:
+def _followed(order: Order | None, event: Event) -> Order:
+    """The order that this event follows."""
+    if order is None or event.originator_version != order.version + 1:
         raise HistoryBroken(
             f"{type(event).__name__} at version {event.originator_version} of order "
-            f"{event.originator_id} does not follow the last event of a pending order"
+            f"{event.originator_id} does not follow the order's last event"
         )
+    return order
+
+
+def _with_outcome(
+    order: Order, event: SlicesScheduled | SplittingFailed | TimedOut | OrderCancelled
+) -> Order:
+    _require(order, event, order.state == "PENDING")
+    outcome = outcome_of(event)
+    completed_at = event.timestamp if outcome.state == "COMPLETED" else None
+    changed = msgspec.structs.asdict(outcome)
+    return _after(order, event, split_completed_at=completed_at, **changed)
+
+
+def _after_cancel(order: Order, event: OrderCancelled) -> Order:
+    if order.state == "PENDING":
+        of_whole = (event.sequence_numbers, event.quantity) == ((), order.spec.total_quantity)
+        _require(order, event, of_whole)
+        return msgspec.structs.replace(_with_outcome(order, event), cancelled=True)
+    _require(order, event, len(event.sequence_numbers) == len(order.unsettled))
+    settled = _settled(order, event, event.sequence_numbers, event.quantity, "CANCELLED")
+    return _after(order, event, settled=settled, cancelled=True)
+
+
+def _after_release(order: Order, event: SlicesReleased) -> Order:
+    spec = order.spec
+    _require(order, event, order.release)
+    copied = (event.order_unique_key, event.instrument, event.side)
+    _require(order, event, copied == (spec.order_unique_key, spec.instrument, spec.side))
+    _require(order, event, event.slices == order.unsettled[: len(event.slices)])
+    numbers = tuple(s.sequence_number for s in event.slices)
+    quantity = sum(s.quantity for s in event.slices)
+    return _after(order, event, settled=_settled(order, event, numbers, quantity, "RELEASED"))
+
+
+def _after_expiry(order: Order, event: SlicesExpired) -> Order:
+    _require(order, event, order.release)
+    settled = _settled(order, event, event.sequence_numbers, event.quantity, "EXPIRED")
+    return _after(order, event, settled=settled)
+
+
+def _after(order: Order, event: Event, **changed: Any) -> Order:  # noqa: ANN401 - any fields
     return msgspec.structs.replace(
-        order,
-        version=event.originator_version,
-        updated_at=event.timestamp,
-        **msgspec.structs.asdict(outcome),
+        order, version=event.originator_version, updated_at=event.timestamp, **changed
     )
+
+
+def _settled(
+    order: Order, event: Event, numbers: tuple[int, ...], quantity: int, state: SliceState
+) -> tuple[SliceState, ...]:
+    """The states of the settled slices after this event, which settles the next ones."""
+    following = order.unsettled[: len(numbers)]
+    _require(order, event, numbers != ())
+    _require(order, event, numbers == tuple(s.sequence_number for s in following))
+    _require(order, event, quantity == sum(s.quantity for s in following))
+    return order.settled + (state,) * len(numbers)
+
+
+def _require(order: Order, event: Event, holds: bool) -> None:  # noqa: FBT001 - as an assertion
+    if not holds:
+        raise HistoryBroken(
+            f"{type(event).__name__} at version {event.originator_version} of order {order.id} "
+            f"cannot follow: the order is {order.state}, {len(order.settled)} of its "
+            f"{len(order.slices)} slices are settled"
+        )

@@ -1,6 +1,7 @@
 """The value types of orders and events."""
 
 from datetime import datetime
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -30,8 +31,23 @@ class Trace(Value, frozen=True):
 
 
 class RecordedBy(Value, frozen=True):
-    """What wrote an event: the component (api, worker, monitor), its instance and code version."""
+    """What wrote an event: its component (api, worker, monitor, releaser) and its code version."""
 
     component: str
     instance: str
     code_version: str
+
+
+SliceState = Literal["SCHEDULED", "RELEASED", "CANCELLED", "EXPIRED"]
+"""SCHEDULED until the slice is settled: released, cancelled or expired. A settled one stays so."""
+
+SLICE_STATES: Final[tuple[SliceState, ...]] = get_args(SliceState)
+
+
+class Quantities(Value, frozen=True):
+    """The shares of an order by what became of them. They always sum to its total quantity."""
+
+    remaining: int
+    released: int = 0
+    cancelled: int = 0
+    expired: int = 0

@@ -37,6 +37,13 @@ _UNREADABLE = (
 """What decoding or an upcast may raise for an invalid state."""
 
 
+class _ClassVersion(msgspec.Struct):
+    class_version: int = 1
+
+
+_class_versions = msgspec.json.Decoder(_ClassVersion)
+
+
 class EventTooNew(PulseError):
     """The event was written by newer code, which must read it."""
 
@@ -50,7 +57,7 @@ class EventMapper(Mapper[UUID]):
 
     The state has all fields except originator_id and originator_version, and class_version if it is
     above 1. Older versions are upcast by the class's methods `upcast_v1_v2` and so on, by the
-    library's convention.
+    library's convention. `downcast_v2_v1` and so on undo this.
     """
 
     def __init__(
@@ -85,18 +92,21 @@ class EventMapper(Mapper[UUID]):
         return topic in self._decoders or topic.startswith(_OWN_PREFIX)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
-        """Encode an event."""
+        """Encode an event, in the current class version."""
         event = cast("DomainEvent", domain_event)
-        fields = msgspec.structs.asdict(event)
-        del fields["originator_id"], fields["originator_version"]
-        if event.class_version > 1:
-            fields["class_version"] = event.class_version
         return StoredEvent(
             originator_id=event.originator_id,
             originator_version=event.originator_version,
             topic=event.TOPIC,
-            state=msgspec.json.encode(fields),
+            state=_encode(event, event.class_version),
         )
+
+    def state_as_stored(self, event: DomainEvent, stored: RecordedEvent) -> bytes:
+        """Encode an event in the class version in which `stored` was written.
+
+        This code knows that version, as it has decoded the record.
+        """
+        return _encode(event, _class_version_of(stored.state))
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
         """Decode a stored event, for the library.
@@ -141,9 +151,26 @@ class EventMapper(Mapper[UUID]):
             raise EventUnreadable(f"{_label(record)} cannot be read: {error}") from error
 
 
+def _encode(event: DomainEvent, class_version: int) -> bytes:
+    fields = msgspec.structs.asdict(event)
+    del fields["originator_id"], fields["originator_version"]
+    for newer in range(event.class_version, class_version, -1):
+        getattr(event, f"downcast_v{newer}_v{newer - 1}")(fields)
+    if class_version > 1:
+        fields["class_version"] = class_version
+    return msgspec.json.encode(fields)
+
+
+def _class_version_of(state: bytes) -> int:
+    return _class_versions.decode(state).class_version
+
+
 def _upcast(event_type: type[DomainEvent], stored: RecordedEvent | StoredEvent) -> bytes:
     """The state in the current class version."""
-    if event_type.class_version == 1 and _CLASS_VERSION not in stored.state:
+    current = event_type.class_version
+    if current == 1 and _CLASS_VERSION not in stored.state:
+        return stored.state
+    if current > 1 and stored.state.endswith(b',"class_version":%d}' % current):  # as encoded here
         return stored.state
     fields: dict[str, Any] = msgspec.json.decode(stored.state, type=dict[str, Any])
     version = fields.pop("class_version", 1)

@@ -23,6 +23,7 @@ from pulse.projections.order_view import OrderReader
 from pulse.projections.projector import Projector
 from pulse.settings import Settings
 from pulse.workers.recovery import OrphanedClaims, StalledSessions
+from pulse.workers.releases import Releaser
 from pulse.workers.splitting import SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
 
@@ -39,6 +40,7 @@ class Node:
         self._database = Database(conninfo, pool_size=settings.pool_size)
         self._gate = SchemaGate(self._database, migrate=settings.migrate)
         self._log_advanced, self._queue_advanced = WakeUp(), WakeUp()
+        self._slices_advanced = WakeUp()
         self._log_notifier = Notifier(self._database, LOG_CHANNEL)
         self._claims_notifier = Notifier(self._database, CLAIMS_CHANNEL)
         self._clock_watch = ClockWatch(
@@ -55,10 +57,9 @@ class Node:
             self._clock_watch.stamp,
             self._origin,
             require_served=self._gate.require,
+            release_slices=settings.release_slices,
         )
-        self._projector = Projector(
-            self._database, self._store.mapper, on_advance=self._queue_advanced.set
-        )
+        self._projector = Projector(self._database, self._store.mapper, on_advance=self._on_advance)
         self._projector_loop = Loop(
             self._projector,
             wake_up=self._log_advanced,
@@ -69,7 +70,11 @@ class Node:
         self._worker_loops: list[Loop] = []
         if with_workers:
             self._presence = Presence(self._database, self._origin.instance, self._queue_advanced)
-            self._worker_loops = [self._timeout_loop(), self._splitting_loop(self._presence)]
+            self._worker_loops = [
+                self._timeout_loop(),
+                self._splitting_loop(self._presence),
+                self._release_loop(),
+            ]
         self.readiness = Readiness(
             self._database,
             schema=self._gate.fault_at,
@@ -169,6 +174,15 @@ class Node:
             require=self._gate.require,
         )
 
+    def _release_loop(self) -> Loop:
+        releaser = Releaser(
+            self._database,
+            self._store,
+            self._origin,
+            max_delay_seconds=self._settings.max_release_delay_seconds,
+        )
+        return Loop(releaser, wake_up=self._slices_advanced, require=self._gate.require)
+
     def _other_checks(self) -> dict[str, str | None]:
         """Readiness checks of the clock, and of the workers if this process has any."""
         checks = {"clock": self._clock_watch.fault}
@@ -176,6 +190,11 @@ class Node:
             faults = [self._presence.fault, *(loop.fault for loop in self._worker_loops)]
             checks["workers"] = "; ".join(filter(None, faults)) or None
         return checks
+
+    def _on_advance(self) -> None:
+        """After the projection advanced: there may be orders to split and slices to release."""
+        self._queue_advanced.set()
+        self._slices_advanced.set()
 
     def _on_commit(self) -> None:
         """After an append of this process: wake its projector, then notify other processes."""

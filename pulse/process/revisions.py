@@ -50,4 +50,10 @@ REVISIONS: Final = (
         package="pulse.projections",
         oldest_code=7,
     ),
+    Revision(
+        number=8,
+        name="released_slices",
+        package="pulse.projections",
+        oldest_code=8,
+    ),
 )

@@ -50,9 +50,9 @@ AuditFault = Literal["MISSING", "OUTDATED", "UNLOGGED"]
 class AuditFinding(msgspec.Struct, frozen=True):
     """A difference between log and queue. `position` is that of the order's creation.
 
-    MISSING: the order was created and is neither in the queue nor parked. OUTDATED: the order is
-    PENDING in the queue, although the projection has passed its outcome in the log. UNLOGGED: the
-    queue has an order, or a later event of it, that is not in the log.
+    MISSING: the order was created and is neither in the queue nor parked, or one of its rows is
+    missing. OUTDATED: the projection has passed an event of the order in the log that the queue has
+    not applied. UNLOGGED: the queue has an order, or a later event of it, that is not in the log.
     """
 
     position: int

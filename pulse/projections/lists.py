@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from pulse.domain import Slice
+from pulse.domain import Slice, SliceState
 from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.order_view import ROW_COLUMNS, OrderQueueStatus, OrderView, Row, order_view
 from pulse.projections.position import AFTER_LOG, BEFORE_LOG, PROJECTION_NAME
@@ -38,6 +38,8 @@ _FAILED: Final = SQL("failure_reason IS NOT NULL")
 _FAILED_OF_INSTRUMENT: Final = SQL(
     "failure_reason IS NOT NULL AND instrument = %(instrument)b::text"
 )
+_CANCELLED: Final = SQL("cancelled_unsplit")
+_CANCELLED_OF_INSTRUMENT: Final = SQL("cancelled_unsplit AND instrument = %(instrument)b::text")
 
 
 def _orders(conditions: SQL) -> Composed:
@@ -67,6 +69,8 @@ _STATEMENTS: Final[dict[tuple[OrderQueueStatus | None, bool], Composed]] = {
     ("COMPLETED", True): _orders_of_instrument(_COMPLETED),
     ("FAILED", False): _orders(_FAILED),
     ("FAILED", True): _orders(_FAILED_OF_INSTRUMENT),
+    ("CANCELLED", False): _orders(_CANCELLED),
+    ("CANCELLED", True): _orders(_CANCELLED_OF_INSTRUMENT),
     **{(status, False): _pending_orders(status) for status in _WITHOUT_OUTCOME},
     **{(status, True): _pending_orders(status) for status in _WITHOUT_OUTCOME},
 }
@@ -118,6 +122,7 @@ class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
     sequence_number: int
     quantity: int
     scheduled_at: datetime
+    state: SliceState
 
 
 class SlicePage(msgspec.Struct, frozen=True):
@@ -142,7 +147,7 @@ async def read_orders(database: Database, query: OrderQuery) -> OrderPage:
 
 
 async def read_slices(database: Database, query: SliceQuery) -> SlicePage:
-    """Read a page of the list. Successive pages neither skip nor repeat a slice, as none changes.
+    """Read a page of the list. Successive pages neither skip nor repeat a slice: no time changes.
 
     Raises:
         DatabaseUnavailable: the queue cannot be read.

@@ -1,21 +1,22 @@
 """An order as the API returns it: read from its stream and joined with its claim."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import groupby
+from itertools import chain, groupby, repeat
 from operator import attrgetter, itemgetter
 from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
 
-from pulse.domain import Order, Slice, SplitConfig, fold
+from pulse.domain import Order, Quantities, Slice, SliceState, SplitConfig, fold
 from pulse.eventstore import EventMapper, RecordedEvent
 from pulse.postgres import BatchLoader, Database, fetch, load_sql
+from pulse.projections.queue_writer import SETTLED_LETTERS
 
 Row = tuple[Any, ...]
 
-OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
+OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
 
 _SELECT_STREAMS = load_sql(__package__, "select_order_streams")
 _SELECT_CREATIONS = load_sql(__package__, "select_order_creations")
@@ -32,8 +33,17 @@ class _Creation(msgspec.Struct):
 _creations = msgspec.json.Decoder(_Creation)
 
 
+class SliceView(msgspec.Struct, frozen=True, gc=False):
+    """A slice of an order, and what became of it."""
+
+    sequence_number: int
+    quantity: int
+    scheduled_at: datetime
+    state: SliceState
+
+
 class OrderView(msgspec.Struct, frozen=True, gc=False):
-    """An order with its slices."""
+    """An order with its slices. `release` is whether Pulse releases them at their times."""
 
     order_id: UUID
     order_unique_key: str
@@ -41,6 +51,7 @@ class OrderView(msgspec.Struct, frozen=True, gc=False):
     side: str
     total_quantity: int
     split_config: SplitConfig
+    release: bool
     order_queue_status: OrderQueueStatus
     failure_reason: str | None
     failure_message: str | None
@@ -52,7 +63,8 @@ class OrderView(msgspec.Struct, frozen=True, gc=False):
     split_completed_at: datetime | None
     claimed_by: str | None
     claimed_at: datetime | None
-    slices: tuple[Slice, ...]
+    quantities: Quantities
+    slices: tuple[SliceView, ...]
 
 
 _FIELDS: Final = OrderView.__struct_fields__
@@ -60,29 +72,51 @@ _CONFIG_AT: Final = _FIELDS.index("split_config")
 _CLAIM_AT: Final = _FIELDS.index("claimed_by")
 _OF_SPEC: Final = _FIELDS[1:_CONFIG_AT]
 _OF_CONFIG: Final = SplitConfig.__struct_fields__
+_STATUS_AT: Final = _FIELDS.index("order_queue_status")
+_OF_OUTCOME: Final = _FIELDS[_STATUS_AT + 1 : _CLAIM_AT]
 ROW_COLUMNS: Final = (
-    *("state", "order_id", *_OF_SPEC, *_OF_CONFIG),
-    *_FIELDS[_CONFIG_AT + 2 : _CLAIM_AT],
+    *("state", "order_id", *_OF_SPEC, *_OF_CONFIG, "release", *_OF_OUTCOME),
+    *("released_quantity", "cancelled_quantity", "expired_quantity", "settled"),
 )
 """The `order_queue` columns in a row for `order_view`; claimed_by and claimed_at follow them."""
 _CONFIG_ENDS: Final = _CONFIG_AT + 1 + len(_OF_CONFIG)
+_OUTCOME_ENDS: Final = _CONFIG_ENDS + 1 + len(_OF_OUTCOME)
+_TOTAL_AT: Final = ROW_COLUMNS.index("total_quantity")
 _spec_values, _config_values = attrgetter(*_OF_SPEC), attrgetter(*_OF_CONFIG)
+_STATES: Final = {letter: state for state, letter in SETTLED_LETTERS.items()}
 
 
 def order_view(row: Row, slices: tuple[Slice, ...]) -> OrderView:
     """The order in a row: ROW_COLUMNS, then claimed_by and claimed_at (None if not claimed)."""
     state, holder, claimed_at = row[0], *row[-2:]
+    released, cancelled, expired, settled = row[_OUTCOME_ENDS:-2]
     claimed = state == "PENDING" and holder is not None
     values: list[Any] = [
         *row[1 : _CONFIG_AT + 1],
         SplitConfig(*row[_CONFIG_AT + 1 : _CONFIG_ENDS]),
+        row[_CONFIG_ENDS],
         "IN_PROGRESS" if claimed else state,
-        *row[_CONFIG_ENDS:-2],
+        *row[_CONFIG_ENDS + 1 : _OUTCOME_ENDS],
         holder if claimed else None,
         claimed_at if claimed else None,
-        slices,
+        Quantities(
+            remaining=row[_TOTAL_AT] - released - cancelled - expired,
+            released=released,
+            cancelled=cancelled,
+            expired=expired,
+        ),
+        _slice_views(slices, [_STATES[letter] for letter in settled]),
     ]
     return OrderView(*values)
+
+
+def _slice_views(slices: Sequence[Slice], settled: Sequence[SliceState]) -> tuple[SliceView, ...]:
+    """The slices with their states; those after the settled ones are SCHEDULED."""
+    states: Iterator[SliceState] = chain(settled, repeat("SCHEDULED"))
+    return tuple(
+        SliceView(s.sequence_number, s.quantity, s.scheduled_at, state)
+        for s, state in zip(slices, states, strict=False)
+    )
 
 
 class OrderReader:
@@ -109,6 +143,10 @@ class OrderReader:
         rows = await self._streams.get(order_id) or []
         return self._fold(rows[:1])
 
+    async def folded(self, order_id: UUID) -> Order | None:
+        """The order after all its events; None if it does not exist."""
+        return self._fold(await self._streams.get(order_id) or [])
+
     async def view(self, order_id: UUID) -> OrderView | None:
         """The order with its slices and claim; None if it does not exist."""
         rows = await self._streams.get(order_id) or []
@@ -121,6 +159,7 @@ class OrderReader:
             order.id,
             *_spec_values(order.spec),
             SplitConfig(*_config_values(order.spec.split_config)),
+            order.release,
             "IN_PROGRESS" if claimed else order.state,
             order.failure_reason,
             order.failure_message,
@@ -129,10 +168,11 @@ class OrderReader:
             order.placed_by,
             order.created_at,
             order.updated_at,
-            order.updated_at if order.state == "COMPLETED" else None,
+            order.split_completed_at,
             holder if claimed else None,
             claimed_at if claimed else None,
-            order.slices,
+            order.quantities,
+            _slice_views(order.slices, order.settled),
         ]
         return OrderView(*values)
 

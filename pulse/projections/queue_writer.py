@@ -11,12 +11,17 @@ import msgspec
 from psycopg.sql import SQL, Identifier
 
 from pulse.domain import (
+    MIN_DISTANCE_SECONDS,
     Event,
     HistoryBroken,
+    OrderCancelled,
     OrderCreated,
     OrderSpec,
     Slice,
+    SlicesExpired,
+    SlicesReleased,
     SlicesScheduled,
+    SliceState,
     SplitConfig,
     SplittingFailed,
     TimedOut,
@@ -35,7 +40,8 @@ ORDER_COLUMNS: Final = (
     *_SPEC_COLUMNS,
     *("order_id", "scope", "placed_by", "splitter_version"),
     *("state", "failure_reason", "failure_message", "version", "position", "created_position"),
-    *("created_at", "updated_at", "split_completed_at"),
+    *("created_at", "updated_at", "split_completed_at", "trace_id", "release", "settled"),
+    *("released_quantity", "cancelled_quantity", "expired_quantity"),
 )
 """The columns of `order_queue` that this code writes: the request's fields, then the state."""
 
@@ -59,21 +65,40 @@ INSERT_ORDERS: Final = SQL(load_sql(__package__, "insert_orders")).format(
 )
 _APPLY_OUTCOMES = load_sql(__package__, "apply_outcomes")
 _COPY_SLICES = load_sql(__package__, "copy_slices")
+_SETTLE_SLICES = load_sql(__package__, "settle_slices")
+_REFRESH_DUE_ORDERS = load_sql(__package__, "refresh_due_orders")
 _SELECT_PARKED_AMONG = load_sql(__package__, "select_parked_among")
 _PARK_ORDER = load_sql(__package__, "park_order")
 _DELETE_ORDERS = load_sql(__package__, "delete_orders")
 
 
-class QueueChanges:
-    """The rows that a batch of events inserts (`created`) and updates (`outcomes`).
+SETTLED_LETTERS: Final[dict[SliceState, str]] = {
+    "RELEASED": "R",
+    "CANCELLED": "C",
+    "EXPIRED": "E",
+}
+"""The letters in `order_queue.settled`; SQL has them in the function slice_state."""
 
-    An order whose outcome is in the same batch is written once, as created. `foreign` counts the
-    events that are not Pulse's.
+_NOTHING_SETTLED: Final[Row] = {
+    "settled": "",
+    "released_quantity": 0,
+    "cancelled_quantity": 0,
+    "expired_quantity": 0,
+}
+
+
+class QueueChanges:
+    """The rows that a batch of events inserts (`created`) and updates (`outcomes`, `settled`).
+
+    An order whose outcome is in the same batch is written once, as created. `settled` has what
+    became of slices of orders that an earlier batch split. `foreign` counts the events that are not
+    Pulse's.
     """
 
     def __init__(self) -> None:
         self.created: dict[UUID, Row] = {}
         self.outcomes: dict[UUID, Row] = {}
+        self.settled: dict[UUID, Row] = {}
         self.slices: dict[UUID, tuple[Slice, ...]] = {}
         self.foreign = 0
 
@@ -91,12 +116,24 @@ class QueueChanges:
         """Add the next event of the log.
 
         Raises:
-            HistoryBroken: a second creation or a second outcome of one order.
+            HistoryBroken: a second creation or a second outcome of one order, or an event that does
+                not settle the next slices.
         """
-        if isinstance(event, OrderCreated):
-            self._create(position, event)
-        else:
-            self._add_outcome(position, event)
+        match event:
+            case OrderCreated():
+                self._create(position, event)
+            case SlicesReleased():
+                numbers = tuple(s.sequence_number for s in event.slices)
+                quantity = sum(s.quantity for s in event.slices)
+                self._settle(position, event, numbers, quantity, "RELEASED")
+            case SlicesExpired():
+                numbers, quantity = event.sequence_numbers, event.quantity
+                self._settle(position, event, numbers, quantity, "EXPIRED")
+            case OrderCancelled() if event.sequence_numbers:
+                numbers, quantity = event.sequence_numbers, event.quantity
+                self._settle(position, event, numbers, quantity, "CANCELLED")
+            case _:
+                self._add_outcome(position, event)
 
     def _create(self, position: int, event: OrderCreated) -> None:
         if event.originator_id in self.created:
@@ -117,10 +154,13 @@ class QueueChanges:
             "created_position": position,
             "created_at": created_at,
             "updated_at": created_at,
+            "trace_id": event.trace.trace_id,
+            "release": event.release,
+            **_NOTHING_SETTLED,
         }
 
     def _add_outcome(
-        self, position: int, event: SlicesScheduled | SplittingFailed | TimedOut
+        self, position: int, event: SlicesScheduled | SplittingFailed | TimedOut | OrderCancelled
     ) -> None:
         order_id = event.originator_id
         row = self.created.get(order_id)
@@ -142,9 +182,51 @@ class QueueChanges:
             "split_completed_at": event.timestamp if outcome.state == "COMPLETED" else None,
         }
         if row is None:
-            self.outcomes[order_id] = changed
-        else:
-            row |= changed
+            self.outcomes[order_id] = changed | _NOTHING_SETTLED
+            return
+        row |= changed
+        if outcome.state == "FAILED":
+            row["expired_quantity"] = row["total_quantity"]
+        elif outcome.state == "CANCELLED":
+            row["cancelled_quantity"] = row["total_quantity"]
+
+    def _settle(
+        self,
+        position: int,
+        event: SlicesReleased | SlicesExpired | OrderCancelled,
+        numbers: tuple[int, ...],
+        quantity: int,
+        state: SliceState,
+    ) -> None:
+        order_id, after_version = event.originator_id, event.originator_version - 1
+        if not numbers:
+            raise HistoryBroken(f"an event of order {order_id} settles no slice")
+        row = self.created.get(order_id) or self.outcomes.get(order_id)
+        if row is None:
+            row = self.settled.setdefault(
+                order_id,
+                {
+                    "order_id": order_id,
+                    "state": "COMPLETED",
+                    "after_version": after_version,
+                    "after_slice": numbers[0] - 1,
+                    "version": after_version,
+                    **_NOTHING_SETTLED,
+                },
+            )
+        first = row.get("after_slice", 0) + len(row["settled"]) + 1
+        if (row["state"], row["version"]) != ("COMPLETED", after_version) or numbers != tuple(
+            range(first, first + len(numbers))
+        ):
+            raise HistoryBroken(
+                f"version {event.originator_version} of order {order_id} does not settle the next "
+                "slices of a split order"
+            )
+        row["settled"] += SETTLED_LETTERS[state] * len(numbers)
+        row[f"{state.lower()}_quantity"] += quantity
+        row["version"] = event.originator_version
+        row["position"] = position
+        row["updated_at"] = _checked_time(event.timestamp)
 
 
 class QueueWriter:
@@ -169,6 +251,11 @@ class QueueWriter:
         """
         changes = changes or self.changes_of(records)
         positions = {order_id: row["created_position"] for order_id, row in changes.created.items()}
+        due = [
+            row["created_position"]
+            for row in changes.created.values()
+            if row["release"] and row["state"] == "COMPLETED"
+        ]
         if changes.created:
             rows = _encode_rows(changes.created.values())
             await connection.execute(INSERT_ORDERS, (rows,), prepare=False)
@@ -177,11 +264,20 @@ class QueueWriter:
             updated = await fetch(connection, _APPLY_OUTCOMES, (rows,), prepare=False)
             if missing := len(changes.outcomes) - len(updated):
                 raise HistoryBroken(f"{missing} outcomes belong to orders that are not pending")
-            positions.update(updated)
+            positions.update((order_id, position) for order_id, position, _ in updated)
+            due += [position for _, position, releases in updated if releases]
+        if changes.settled:
+            rows = _encode_rows(changes.settled.values())
+            settled = await fetch(connection, _SETTLE_SLICES, (rows,), prepare=False)
+            if missing := len(changes.settled) - len(settled):
+                raise HistoryBroken(f"{missing} changes do not settle the next slices of an order")
+            due += [position for position, releases in settled if releases]
         if changes.slices:
             slices = [(positions[order_id], own) for order_id, own in changes.slices.items()]
             async with connection.cursor().copy(_COPY_SLICES) as copy:
                 await copy.write(_encode_slices(slices))
+        if due:
+            await refresh_due_orders(connection, due)
         return changes.foreign
 
     def first_too_new(
@@ -208,7 +304,11 @@ class QueueWriter:
 
     async def park(self, connection: Connection, record: RecordedEvent, reason: str) -> None:
         """Park the record's order."""
-        parameters = (record.originator_id, record.position, reason)
+        parameters = {
+            "order_id": record.originator_id,
+            "position": record.position,
+            "reason": reason,
+        }
         await connection.execute(_PARK_ORDER, parameters)
 
     def changes_of(self, records: Iterable[RecordedEvent]) -> QueueChanges:
@@ -220,6 +320,12 @@ class QueueWriter:
             else:
                 changes.foreign += 1
         return changes
+
+
+async def refresh_due_orders(connection: Connection, positions: Sequence[int]) -> list[int]:
+    """Set when the orders created at these positions are due; returns those that had to change."""
+    parameters = {"positions": list(positions), "distance_seconds": MIN_DISTANCE_SECONDS}
+    return [row[0] for row in await fetch(connection, _REFRESH_DUE_ORDERS, parameters)]
 
 
 async def delete_orders(

@@ -44,6 +44,7 @@ from pulse.projections.queue_writer import (
     QueueWriter,
     Row,
     delete_orders,
+    refresh_due_orders,
 )
 
 REBUILD_LOCK: Final = 0x50554C53_45000003
@@ -208,7 +209,8 @@ class Rebuild:
             raise
         except Exception:  # noqa: BLE001 - `Parking.apply` raises and classifies it again
             return None
-        return None if changes.outcomes else changes  # None: an outcome without a creation
+        is_whole = not (changes.outcomes or changes.settled)
+        return changes if is_whole else None  # None: an event without a creation before it
 
     async def _rebuild(self, connection: Connection, window: _Window) -> None:
         try:
@@ -265,8 +267,15 @@ class Rebuild:
             records.sort(key=lambda record: record.position)
             all_computed = len(parts) == len(differing)
             await parking.apply(records, QueueChanges.of_orders(parts) if all_computed else None)
+        replaced = {*differing, *unlogged}
+        kept_positions = [
+            order.row[_CREATED_POSITION]
+            for order_id, order in queued.items()
+            if order_id not in replaced
+        ]
+        refreshed = await refresh_due_orders(connection, kept_positions)
         still_parked = parked & parking.parked
-        return parking, len(differing) + len(unlogged) - len(still_parked)
+        return parking, len(replaced) + len(refreshed) - len(still_parked)
 
     async def _read_queued(
         self, connection: Connection, window: _Window

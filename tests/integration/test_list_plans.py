@@ -111,6 +111,8 @@ def most_stepped_over(status: OrderQueueStatus | None, instrument: str | None) -
             return PENDING if instrument else CLAIMS
         case "IN_PROGRESS":
             return PENDING
+        case "CANCELLED":
+            return 0
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -77,6 +77,7 @@ async def test_each_slice_is_listed_with_its_orders_instrument_and_side(
             sequence_number=s.sequence_number,
             quantity=s.quantity,
             scheduled_at=s.scheduled_at,
+            state="SCHEDULED",
         )
         for s in scheduled.slices
     ]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pulse.application.callers import Caller
 from pulse.application.orders import Placed
-from pulse.domain import OrderSpec, OrderUniqueKeyTaken, SplitConfigRequest, Trace
+from pulse.domain import OrderSpec, OrderUniqueKeyTaken, Slice, SplitConfigRequest, Trace
 from pulse.errors import PulseError
 from pulse.eventstore import LogPage
 from pulse.postgres import DatabaseUnavailable
@@ -128,10 +128,11 @@ class OrderReader:
         stored = self._world.invariants.orders[self._order_id]
         has_outcome = view.version > 1
         require(
-            has_outcome == (view.order_queue_status in {"COMPLETED", "FAILED"}),
+            has_outcome == (view.order_queue_status not in {"PENDING", "IN_PROGRESS"}),
             f"inconsistent view: {view}",
         )
-        require(not has_outcome or view.slices == stored.slices, f"wrong slices: {view}")
+        slices = tuple(Slice(s.sequence_number, s.quantity, s.scheduled_at) for s in view.slices)
+        require(not has_outcome or slices == stored.slices, f"wrong slices: {view}")
 
 
 class LogReader:

@@ -31,6 +31,7 @@ def place_order(
     duration_minutes: int = 60,
     randomize: bool = True,
     split_seed: int = 0,
+    release: bool = True,
     at: datetime = T0,
 ) -> PlaceOrder:
     """A command for an order in the internal scope. It does not validate the values."""
@@ -46,6 +47,7 @@ def place_order(
         key_scope=INTERNAL_SCOPE,
         placed_by="anonymous",
         split_seed=split_seed,
+        release=release,
         at=at,
         recorded_by=RecordedBy(component="api", instance="api-1", code_version="test"),
         trace=_TRACE,

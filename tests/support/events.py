@@ -50,6 +50,7 @@ def order_created(order_unique_key: str | None = None, **changes: Any) -> OrderC
         split_seed="00000000000000ff",
         splitter_version=1,
         placed_by="tester",
+        release=True,
     )
     return msgspec.structs.replace(created, **changes)
 

@@ -10,6 +10,7 @@ from pulse.domain import (
     SPLITTING_ERROR,
     TIMED_OUT,
     TOO_LATE,
+    CancelOrder,
     Claim,
     Event,
     Order,
@@ -25,7 +26,7 @@ from pulse.testing.strategies import authors, names, traces
 
 FailureReason = Literal["TIMED_OUT", "TOO_LATE", "SPLITTING_ERROR"]
 
-_STATES: Final[tuple[OrderState, ...]] = ("PENDING", "COMPLETED", "FAILED")
+_STATES: Final[tuple[OrderState, ...]] = ("PENDING", "COMPLETED", "FAILED", "CANCELLED")
 _REASONS: Final[tuple[FailureReason, ...]] = (TIMED_OUT, TOO_LATE, SPLITTING_ERROR)
 _IN_TIME_SECONDS: Final = 60
 _LATE_SECONDS: Final = 61
@@ -54,6 +55,8 @@ def _histories(
             return created, draw(_scheduled(order))
         case "FAILED":
             return created, draw(_failed(order, draw(st.sampled_from(reasons))))
+        case "CANCELLED":
+            return created, draw(_cancelled(order))
 
 
 @st.composite
@@ -105,6 +108,18 @@ def _timed_out(draw: st.DrawFn, order: Order) -> Event:
         at=claim.claimed_at + timedelta(seconds=_TIMEOUT_SECONDS),
         request_id=draw(names()),
         recorded_by=draw(authors()),
+    )
+    return decide(command, order)[0]
+
+
+@st.composite
+def _cancelled(draw: st.DrawFn, order: Order) -> Event:
+    command = CancelOrder(
+        reason=draw(st.none() | names()),
+        cancelled_by=draw(names()),
+        at=order.updated_at + timedelta(seconds=draw(st.integers(0, _IN_TIME_SECONDS))),
+        recorded_by=draw(authors()),
+        trace=draw(traces()),
     )
     return decide(command, order)[0]
 

@@ -78,7 +78,7 @@ def test_a_newer_version_is_for_newer_code_to_read(mapper: EventMapper) -> None:
 def test_pulses_own_reading_calls_it_too_new_and_not_unreadable(mapper: EventMapper) -> None:
     created = order_created()
     (event,) = stored([created])
-    state = event.state[:-1] + b',"class_version":2}'
+    state = event.state.replace(b'"class_version":2', b'"class_version":3')
     record = RecordedEvent(
         position=1,
         originator_id=created.originator_id,
@@ -87,5 +87,5 @@ def test_pulses_own_reading_calls_it_too_new_and_not_unreadable(mapper: EventMap
         state=state,
         recorded_at=created.timestamp,
     )
-    with pytest.raises(EventTooNew, match="version 2, this code knows 1"):
+    with pytest.raises(EventTooNew, match="version 3, this code knows 2"):
         mapper.event_of(record)

@@ -67,6 +67,7 @@ EVENTS: tuple[Event, ...] = (
         split_seed="ffffffffffffffff",
         splitter_version=1,
         placed_by="anonymous",
+        release=True,
     ),
     SlicesScheduled(
         originator_id=ORDER_ID,

@@ -1,9 +1,9 @@
 -- The differences between log and queue in a window of projected positions, by the position of the
 -- order's creation.
--- MISSING: an order was created and is neither in the queue nor parked, or is PENDING in
--- order_queue and not in pending_orders.
--- OUTDATED: an order is PENDING in the queue, is not parked, and has an outcome in the log; or it
--- has an outcome in order_queue and is still in pending_orders.
+-- MISSING: an order was created and is neither in the queue nor parked; or is PENDING in order_queue
+-- and not in pending_orders; or has slices to release and is not in due_orders.
+-- OUTDATED: an order is not at its end in the queue, is not parked, and has a later event in the
+-- log; or it has an outcome in order_queue and is still in pending_orders.
 -- UNLOGGED: an order is in the queue, and the log has not its creation, or not the latest event
 -- that the queue has applied.
 -- Both sides are read by an index on the position, so that the size of the window limits the cost.
@@ -19,11 +19,15 @@ SELECT s.notification_id, s.originator_id, 'MISSING'
           AND q.created_position <= %(until)b::bigint
           AND q.created_position = s.notification_id
           AND q.order_id = s.originator_id
-          AND (q.state <> 'PENDING'
-               OR EXISTS (SELECT
-                            FROM pending_orders p
-                           WHERE p.created_position = q.created_position
-                             AND p.order_id = q.order_id)))
+          AND CASE
+              WHEN q.state = 'PENDING' THEN
+                   EXISTS (SELECT
+                             FROM pending_orders p
+                            WHERE p.created_position = q.created_position
+                              AND p.order_id = q.order_id)
+              WHEN q.state = 'COMPLETED' AND q.release AND length(q.settled) < q.num_splits THEN
+                   EXISTS (SELECT FROM due_orders d WHERE d.created_position = q.created_position)
+              ELSE true END)
    AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = s.originator_id)
  UNION ALL
 SELECT q.created_position, q.order_id, 'OUTDATED'
@@ -36,7 +40,7 @@ SELECT q.created_position, q.order_id, 'OUTDATED'
           AND s.notification_id <= %(projected)b::bigint
         ORDER BY s.originator_version
         LIMIT 1) unapplied
- WHERE q.state = 'PENDING'
+ WHERE (q.state = 'PENDING' OR q.state = 'COMPLETED' AND length(q.settled) < q.num_splits)
    AND q.created_position > %(after)b::bigint
    AND q.created_position <= %(until)b::bigint
    AND unapplied.topic = ANY (%(outcomes)b::text[])

@@ -14,6 +14,9 @@ WITH queued AS (
     DELETE FROM pending_orders
      WHERE created_position = ANY (ARRAY(SELECT created_position FROM positions))
        AND created_position <> ALL (%(kept_pending)b::bigint[])
+), due AS (
+    DELETE FROM due_orders
+     WHERE created_position = ANY (ARRAY(SELECT created_position FROM positions))
 ), parked AS (
     DELETE FROM parked_orders WHERE order_id = ANY (%(order_ids)b::uuid[])
 )

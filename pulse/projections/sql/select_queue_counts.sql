@@ -1,7 +1,9 @@
 -- The number of orders by status, FAILED ones by reason, and the age in seconds of the oldest one
 -- by the database's clock: PENDING since its creation, IN_PROGRESS since its first claim. COMPLETED
 -- is the rest, so that no condition has to be checked on these rows.
-WITH failed AS (
+WITH cancelled AS (
+    SELECT count(*) AS orders FROM order_queue WHERE cancelled_unsplit
+), failed AS (
     SELECT failure_reason, count(*) AS orders
       FROM order_queue
      WHERE failure_reason IS NOT NULL
@@ -15,8 +17,13 @@ SELECT order_status('PENDING', p.claimed_by), NULL, count(*),
  UNION ALL
 SELECT 'COMPLETED', NULL,
        count(*) - (SELECT count(*) FROM pending_orders)
-                - (SELECT COALESCE(sum(orders), 0) FROM failed)::bigint, NULL
+                - (SELECT COALESCE(sum(orders), 0) FROM failed)::bigint
+                - (SELECT orders FROM cancelled), NULL
   FROM order_queue
  UNION ALL
 SELECT 'FAILED', failure_reason, orders, NULL
   FROM failed
+ UNION ALL
+SELECT 'CANCELLED', NULL, orders, NULL
+  FROM cancelled
+ WHERE orders > 0

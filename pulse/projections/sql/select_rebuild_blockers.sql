@@ -12,7 +12,7 @@ SELECT format('%%s (%%s of role %%s, %%s, transaction open since %%s) holds lock
    AND l.granted
    AND l.mode <> 'AccessShareLock'
    AND c.oid IN ('order_queue'::regclass, 'pending_orders'::regclass,
-                 'scheduled_slices'::regclass, 'parked_orders'::regclass,
+                 'scheduled_slices'::regclass, 'due_orders'::regclass, 'parked_orders'::regclass,
                  'notification_tracking'::regclass)
    AND l.pid IS DISTINCT FROM pg_backend_pid()
  GROUP BY l.pid, a.application_name, a.usename, a.state, a.xact_start

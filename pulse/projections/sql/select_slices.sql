@@ -1,6 +1,6 @@
 -- Slices after a cursor, by time, each with the fields of its order that the list shows.
 SELECT s.created_position, q.order_id, q.instrument, q.side, s.sequence_number, s.quantity,
-       s.scheduled_at
+       s.scheduled_at, slice_state(q.settled, s.sequence_number)
   FROM (SELECT *
           FROM scheduled_slices
          WHERE (scheduled_at, created_position)

@@ -66,6 +66,7 @@ PLACE = PlaceOrder(
     key_scope="internal",
     placed_by="desk",
     split_seed=255,
+    release=True,
     at=T0,
     recorded_by=API,
     trace=CALLERS_TRACE,
@@ -88,6 +89,7 @@ CREATED = OrderCreated(
     split_seed="00000000000000ff",
     splitter_version=1,
     placed_by="desk",
+    release=True,
 )
 
 CLAIM = Claim(worker="worker-1", claimed_at=T0 + seconds(9), first_claimed_at=T0 + seconds(2))

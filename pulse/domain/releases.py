@@ -1,0 +1,112 @@
+"""When a slice is released, and when it expires instead. All times are by the database's clock.
+
+A slice is released at its time, never before. Until its successor is due it can be released late,
+or for MIN_RELEASE_SECONDS if that is longer, but not longer than the `max_delay_seconds` of the
+releaser. Then it expires. So after an outage or a halt the slices of an order do not all go out at
+once.
+"""
+
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import Any, Final
+from uuid import UUID
+
+from pulse.domain.commands import ReleaseSlices
+from pulse.domain.events import SlicesExpired, SlicesReleased, background_event_fields
+from pulse.domain.order_request import Side
+from pulse.domain.values import Slice, Value
+
+MIN_RELEASE_SECONDS: Final = 1.0
+"""A slice can be released for at least this long after its time, though its successor is due."""
+
+MIN_DISTANCE_SECONDS: Final = 1.0
+"""Slices planned at least this far apart, one after the other, are released so far apart."""
+
+RELEASE_TOO_LATE: Final = "RELEASE_TOO_LATE"
+
+
+class DueOrder(Value, frozen=True):
+    """What a releaser knows of an order that is due, without reading its stream.
+
+    `unsettled` are its next unsettled slices: every one whose time has come, and the one after
+    them, if there is one.
+    """
+
+    order_id: UUID
+    version: int
+    order_unique_key: str
+    instrument: str
+    side: Side
+    trace_id: str
+    unsettled: tuple[Slice, ...]
+
+
+def due_at(next_slice: Slice, released: Slice | None, released_at: datetime) -> datetime:
+    """When a releaser has to look at an order: at the time of its next slice, or a little later.
+
+    `released` is the slice that the order's last event released, at `released_at`; None if that
+    event released none. If it was late, the next slice keeps its distance from it.
+    """
+    distance = timedelta(seconds=MIN_DISTANCE_SECONDS)
+    if released is None or next_slice.scheduled_at - released.scheduled_at < distance:
+        return next_slice.scheduled_at
+    return max(next_slice.scheduled_at, released_at + distance)
+
+
+def expires_at(s: Slice, successor: Slice | None, max_delay_seconds: float) -> datetime:
+    """From when on a slice can no longer be released."""
+    latest = s.scheduled_at + timedelta(seconds=max_delay_seconds)
+    if successor is None:
+        return latest
+    least = s.scheduled_at + timedelta(seconds=MIN_RELEASE_SECONDS)
+    return min(latest, max(least, successor.scheduled_at))
+
+
+def release_due(
+    command: ReleaseSlices, order: DueOrder
+) -> tuple[SlicesReleased | SlicesExpired, ...]:
+    """The event that releases or expires slices of this order, as in `decide`.
+
+    Expired slices come first, and the release follows in the next step, so that each event settles
+    the next slices of its order.
+    """
+    slices = order.unsettled
+    successors = (*slices[1:], None)
+    expired = tuple(
+        s
+        for s, successor in zip(slices, successors, strict=False)
+        if expires_at(s, successor, command.max_delay_seconds) <= command.at
+    )
+    if expired:
+        return (
+            SlicesExpired(
+                **_next_event(command, order),
+                sequence_numbers=tuple(s.sequence_number for s in expired),
+                quantity=sum(s.quantity for s in expired),
+                reason=RELEASE_TOO_LATE,
+            ),
+        )
+    due = tuple(takewhile(lambda s: s.scheduled_at <= command.at, slices))
+    if not due:
+        return ()
+    return (
+        SlicesReleased(
+            **_next_event(command, order),
+            order_unique_key=order.order_unique_key,
+            instrument=order.instrument,
+            side=order.side,
+            slices=due,
+        ),
+    )
+
+
+def _next_event(command: ReleaseSlices, order: DueOrder) -> dict[str, Any]:
+    return background_event_fields(
+        order_id=order.order_id,
+        version=order.version + 1,
+        trace_id=order.trace_id,
+        at=command.at,
+        request_id=command.request_id,
+        recorded_by=command.recorded_by,
+        process=command.released_by,
+    )

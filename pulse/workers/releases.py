@@ -1,0 +1,162 @@
+"""The releaser: appends SlicesReleased for slices that are due, SlicesExpired for late ones."""
+
+from collections import Counter
+from enum import Enum, auto
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from pulse.application.origin import Origin, new_request_id
+from pulse.domain import DueOrder, Event, ReleaseSlices, SlicesExpired, release_due
+from pulse.eventstore import (
+    AppendOutcomeUnknown,
+    AppendRefused,
+    AppendResult,
+    EventStore,
+    VersionTaken,
+)
+from pulse.loop import NOW, Job
+from pulse.postgres import Database
+from pulse.projections.due_orders import DueOrders, read_due_orders
+
+_log = structlog.get_logger(__name__)
+
+MAX_ORDERS_PER_STEP: Final = 500
+"""The most orders that one step looks at, the longest due first."""
+
+_PAUSE_AFTER_FAILED_APPEND_SECONDS: Final = 0.1
+
+
+class ReleaseResult(Enum):
+    """The result of one due order."""
+
+    RELEASED = auto()
+    """This releaser wrote SlicesReleased."""
+    EXPIRED = auto()
+    """This releaser wrote SlicesExpired."""
+    OVERTAKEN = auto()
+    """Another event has this version: a cancel, or another releaser's. The projection shows it."""
+    NOT_WRITTEN = auto()
+    """The append was refused, or its reply was lost. The next step tries again."""
+    UNPROJECTED = auto()
+    """An earlier step settled these slices, and the projection does not show it yet."""
+    CRASHED = auto()
+    """A bug or a bad row, which is logged. The order is left alone until it changes."""
+
+
+class ReleaseStep(msgspec.Struct, frozen=True):
+    """How many due orders had which result.
+
+    `next_seconds` is when the next order is due; None if that is not known yet. `more`: the step
+    looked at as many orders as it may, so there is a backlog.
+    """
+
+    results: Counter[ReleaseResult]
+    next_seconds: float | None
+    more: bool = False
+
+
+class Releaser(Job[ReleaseStep]):
+    """Releases and expires slices, by the database's clock, as `pulse.domain.releases` says.
+
+    It decides from an order's row in the queue, without reading its stream. The next version of the
+    stream is unique, so of several releasers, a cancel and an expiry exactly one settles a slice.
+    A releaser that loses decides again when the projection shows the winner's event. Nothing is
+    lost if it is killed: the order stays due until the projection shows an event that settles its
+    slices.
+    """
+
+    name = "releases"
+    poll_seconds = 1.0
+    min_pause_seconds = 0.01
+
+    def __init__(
+        self, database: Database, store: EventStore, origin: Origin, *, max_delay_seconds: float
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._released_by = origin.instance
+        self._recorded_by = origin.recorded_by("releaser")
+        self._max_delay_seconds = max_delay_seconds
+        self._handled: dict[UUID, int] = {}  # the version that was decided on, by order
+
+    async def run_once(self) -> ReleaseStep:
+        """Release or expire slices of the orders that are due now.
+
+        Raises:
+            DatabaseUnavailable: the due orders cannot be read.
+        """
+        due = await read_due_orders(self._database, MAX_ORDERS_PER_STEP)
+        results: dict[UUID, ReleaseResult] = {}
+        decided: dict[UUID, Event] = {}
+        for order in due.orders:
+            decision = self._decide(order, due)
+            if isinstance(decision, ReleaseResult):
+                results[order.order_id] = decision
+            else:
+                decided[order.order_id] = decision
+        if decided:
+            appended = await self._store.append_each(list(decided.values()))
+            for event, append_result in zip(decided.values(), appended, strict=True):
+                results[event.originator_id] = _result(event, append_result)
+        self._handled = {
+            order.order_id: order.version
+            for order in due.orders
+            if results[order.order_id] is not ReleaseResult.NOT_WRITTEN
+        }
+        step = ReleaseStep(
+            Counter(results.values()),
+            due.next_seconds,
+            more=len(due.orders) == MAX_ORDERS_PER_STEP,
+        )
+        if decided:
+            _log.info("slices.settled", **{r.name.lower(): n for r, n in step.results.items()})
+        return step
+
+    def pause_after(self, result: ReleaseStep) -> float | None:
+        """NOW under a backlog; a short pause after an append that wrote nothing."""
+        if result.results[ReleaseResult.NOT_WRITTEN]:
+            return _PAUSE_AFTER_FAILED_APPEND_SECONDS
+        progressed = result.results.keys() & {ReleaseResult.RELEASED, ReleaseResult.EXPIRED}
+        return NOW if result.more and progressed else None
+
+    def poll_after(self, result: ReleaseStep) -> float:
+        """At most until the next order is due."""
+        if result.next_seconds is None:
+            return self.poll_seconds
+        return min(self.poll_seconds, result.next_seconds)
+
+    def _decide(self, order: DueOrder, due: DueOrders) -> Event | ReleaseResult:
+        if self._handled.get(order.order_id) == order.version:
+            return ReleaseResult.UNPROJECTED
+        command = ReleaseSlices(
+            max_delay_seconds=self._max_delay_seconds,
+            released_by=self._released_by,
+            at=due.at,
+            request_id=new_request_id(),
+            recorded_by=self._recorded_by,
+        )
+        try:
+            (event,) = release_due(command, order)
+            self._store.mapper.to_stored_event(event)
+        except Exception:  # noqa: BLE001 - one order must not stop the others
+            _log.exception("slices.release_crashed", order_id=str(order.order_id))
+            return ReleaseResult.CRASHED
+        return event
+
+
+def _result(event: Event, append_result: AppendResult) -> ReleaseResult:
+    match append_result:
+        case VersionTaken():
+            return ReleaseResult.OVERTAKEN
+        case AppendRefused() | AppendOutcomeUnknown():
+            return ReleaseResult.NOT_WRITTEN
+        case BaseException():
+            order_id = str(event.originator_id)
+            _log.error("slices.release_crashed", order_id=order_id, exc_info=append_result)
+            return ReleaseResult.CRASHED
+        case _:
+            is_expiry = isinstance(event, SlicesExpired)
+            return ReleaseResult.EXPIRED if is_expiry else ReleaseResult.RELEASED
