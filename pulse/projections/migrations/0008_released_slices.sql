@@ -1,4 +1,4 @@
--- What became of the slices of each order, and when the releaser has to look at it (docs/decisions/0024).
+-- What became of the slices of each order, and when the releaser has to look at it (docs/decisions/0023).
 -- The tables become empty, and the projection reads the log again from its beginning. Processes of
 -- earlier code must have stopped.
 
