@@ -1,6 +1,8 @@
 """The releaser: appends SlicesReleased for slices that are due, SlicesExpired for late ones."""
 
+import asyncio
 from collections import Counter
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 from uuid import UUID
@@ -9,7 +11,15 @@ import msgspec
 import structlog
 
 from pulse.application.origin import Origin, new_request_id
-from pulse.domain import DueOrder, Event, ReleaseSlices, SlicesExpired, release_due
+from pulse.domain import (
+    DueOrder,
+    Event,
+    ReleaseSlices,
+    SlicesExpired,
+    SlicesReleased,
+    expires_at,
+    release_due,
+)
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
@@ -19,7 +29,7 @@ from pulse.eventstore import (
 )
 from pulse.loop import NOW, Job
 from pulse.postgres import Database
-from pulse.projections.due_orders import DueOrders, read_due_orders
+from pulse.projections.due_orders import read_due_orders
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +49,8 @@ class ReleaseResult(Enum):
     OVERTAKEN = auto()
     """Another event has this version: a cancel, or another releaser's. The projection shows it."""
     NOT_WRITTEN = auto()
-    """The append was refused, or its reply was lost. The next step tries again."""
+    """The append was refused, its reply was lost, or the slice expired while this process waited
+    for the due orders. The next step tries again."""
     UNPROJECTED = auto()
     """An earlier step settled these slices, and the projection does not show it yet."""
     CRASHED = auto()
@@ -88,11 +99,14 @@ class Releaser(Job[ReleaseStep]):
         Raises:
             DatabaseUnavailable: the due orders cannot be read.
         """
+        clock = asyncio.get_running_loop().time
+        began_at = clock()
         due = await read_due_orders(self._database, MAX_ORDERS_PER_STEP)
+        latest = due.at + timedelta(seconds=clock() - began_at)
         results: dict[UUID, ReleaseResult] = {}
         decided: dict[UUID, Event] = {}
         for order in due.orders:
-            decision = self._decide(order, due)
+            decision = self._decide(order, due.at, latest)
             if isinstance(decision, ReleaseResult):
                 results[order.order_id] = decision
             else:
@@ -128,23 +142,31 @@ class Releaser(Job[ReleaseStep]):
             return self.poll_seconds
         return min(self.poll_seconds, result.next_seconds)
 
-    def _decide(self, order: DueOrder, due: DueOrders) -> Event | ReleaseResult:
+    def _decide(self, order: DueOrder, at: datetime, latest: datetime) -> Event | ReleaseResult:
+        """Decide as of `at`. It may be `latest` now, if this process was frozen meanwhile."""
         if self._handled.get(order.order_id) == order.version:
             return ReleaseResult.UNPROJECTED
         command = ReleaseSlices(
             max_delay_seconds=self._max_delay_seconds,
             released_by=self._released_by,
-            at=due.at,
+            at=at,
             request_id=new_request_id(),
             recorded_by=self._recorded_by,
         )
         try:
             (event,) = release_due(command, order)
             self._store.mapper.to_stored_event(event)
+            if isinstance(event, SlicesReleased) and latest >= self._expires_at(order):
+                return ReleaseResult.NOT_WRITTEN
         except Exception:  # noqa: BLE001 - one order must not stop the others
             _log.exception("slices.release_crashed", order_id=str(order.order_id))
             return ReleaseResult.CRASHED
         return event
+
+    def _expires_at(self, order: DueOrder) -> datetime:
+        """When the first of its slices expires."""
+        first, *others = order.unsettled
+        return expires_at(first, others[0] if others else None, self._max_delay_seconds)
 
 
 def _result(event: Event, append_result: AppendResult) -> ReleaseResult:
