@@ -20,6 +20,7 @@ from tests.simulation.planted_life_bugs import (
     DueNotRefreshed,
     FastReleaser,
     OnlyPolls,
+    StaleDecision,
     SuccessorIgnored,
     VersionTakenIgnored,
 )
@@ -41,6 +42,7 @@ FOUND_WITHIN = [
     (DistanceIgnored, 1000, "less than a second after the slice before"),
     (FastReleaser, 50, "has an event of"),
     (OnlyPolls, 600, "settled .* late"),
+    (StaleDecision, 2000, "after its expiry"),
     (DueNotRefreshed, 50, "is due at .*, the view has"),
     (CancelOnce, 1000, "is not cancelled"),
     (CancelAssumed, 1000, "is not cancelled"),
