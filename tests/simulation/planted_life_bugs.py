@@ -60,11 +60,14 @@ class SuccessorIgnored(Planted):
         def expires_at(s: Slice, _: Slice | None, max_delay_seconds: float) -> datetime:
             return s.scheduled_at + timedelta(seconds=max_delay_seconds)
 
-        self._patch = patch.object(releases, "expires_at", expires_at)
-        self._patch.start()
+        modules = (releases, workers_releases)
+        self._patches = [patch.object(module, "expires_at", expires_at) for module in modules]
+        for one in self._patches:
+            one.start()
 
     def __exit__(self, *_: object) -> None:
-        self._patch.stop()
+        for one in self._patches:
+            one.stop()
 
 
 class DistanceIgnored(Planted):
