@@ -40,6 +40,15 @@ class Served:
         headers = bearer(self.signer.token(sub=subject, **claims))
         return await self.gateway.get(f"/api/orders/{order_id}", headers=headers)
 
+    async def cancel(
+        self, order_id: str, request: Any = None, subject: str = "alice", **claims: Any
+    ) -> httpx.Response:
+        headers = bearer(self.signer.token(sub=subject, **claims))
+        path = f"/api/orders/{order_id}/cancel"
+        if request is None:
+            return await self.gateway.post(path, headers=headers)
+        return await self.gateway.post(path, json=request, headers=headers)
+
     async def events(self, order_id: str) -> list[dict[str, Any]]:
         response = await self.api.get(f"/internal/orders/{order_id}/events")
         assert response.status_code == httpx.codes.OK, response.text
