@@ -58,9 +58,9 @@ class Served:
 
 @asynccontextmanager
 async def served(way: str, conninfo: str, signer: Signer) -> AsyncIterator[Served]:
-    """A gateway on a database, in one of the WAYS."""
+    """A gateway on a database, in one of the WAYS. Slices are not released."""
     settings = msgspec.structs.replace(
-        signer.settings, database_url=conninfo, service_tokens=SERVICES
+        signer.settings, database_url=conninfo, service_tokens=SERVICES, release_slices=False
     )
     async with AsyncExitStack() as stack:
         whole = all_in_one_app(settings) if way == "in one process" else api_app(settings)

@@ -21,6 +21,8 @@ _NAMES: Final = {
 }
 """The names of schemas that differ from those of their structs."""
 
+_REQUESTS: Final = ("OrderSpec", "SplitConfigRequest", "CancelRequest")
+
 _ENUMERATIONS: Final = {
     "Side": (Side, "Whether to buy or to sell."),
     "OrderQueueStatus": (
@@ -66,6 +68,9 @@ def schemas_of(
     `texts` describes fields, by the name of the schema.
     """
     generated = _generated(structs)
+    for name, schema in generated.items():
+        if "properties" in schema and name not in _REQUESTS:
+            _require_all(schema)
     if EventView.__name__ in generated:
         generated |= _events(generated[EventView.__name__])
     constraints = _constraints_of(OrderSpec) | _constraints_of(SplitConfig)
@@ -98,6 +103,13 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
 def _generated(structs: Iterable[type[msgspec.Struct]]) -> Schemas:
     template = "#/components/schemas/{name}"
     return msgspec.json.schema_components(structs, ref_template=template)[1]
+
+
+def _require_all(schema: Schema) -> None:
+    """An answer has every field, though its struct may have a default."""
+    schema["required"] = list(schema["properties"])
+    for field in schema["properties"].values():
+        field.pop("default", None)
 
 
 def _events(view: Schema) -> Schemas:

@@ -38,6 +38,14 @@ async def api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest.fixture
+async def own_api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The same on the test's own database, for events that other tests must not meet."""
+    app = api_app(Settings(database_url=conninfo))
+    async with lifespan_of(app), client_of(app) as client:
+        yield client
+
+
 async def placed(api: httpx.AsyncClient) -> str:
     response = await api.post(ORDERS, json=order())
     assert response.status_code == 201
@@ -214,11 +222,11 @@ async def test_thirty_two_callers_at_once_cancel_once(api: httpx.AsyncClient) ->
 
 
 async def test_a_failed_order_is_refused_with_its_quantities(
-    api: httpx.AsyncClient, shared_conninfo: str
+    own_api: httpx.AsyncClient, conninfo: str
 ) -> None:
     created = order_created()
-    write(shared_conninfo, *stored([created, splitting_failed(created)]))
-    response = await cancel(api, created.originator_id)
+    write(conninfo, *stored([created, splitting_failed(created)]))
+    response = await cancel(own_api, created.originator_id)
     assert fault(response, 409, "NOTHING_TO_CANCEL") == {
         "quantities": {"remaining": 0, "released": 0, "cancelled": 0, "expired": 100}
     }
@@ -229,22 +237,22 @@ async def test_a_failed_order_is_refused_with_its_quantities(
 
 
 async def test_an_order_that_cannot_be_read_is_refused_without_quantities(
-    api: httpx.AsyncClient, shared_conninfo: str
+    own_api: httpx.AsyncClient, conninfo: str
 ) -> None:
     created = order_created()
     broken = StoredEvent(created.originator_id, 2, SlicesScheduled.TOPIC, b"broken")
-    write(shared_conninfo, *stored([created]), broken)
-    response = await cancel(api, created.originator_id)
+    write(conninfo, *stored([created]), broken)
+    response = await cancel(own_api, created.originator_id)
     assert fault(response, 409, "NOTHING_TO_CANCEL") == {"quantities": None}
     assert "report it to the operator" in response.text
 
 
-async def test_an_order_of_newer_code_is_503(api: httpx.AsyncClient, shared_conninfo: str) -> None:
+async def test_an_order_of_newer_code_is_503(own_api: httpx.AsyncClient, conninfo: str) -> None:
     created = order_created()
     newer = stored([slices_scheduled(created)])[0].state[:-1] + b',"class_version":9}'
     event = StoredEvent(created.originator_id, 2, SlicesScheduled.TOPIC, newer)
-    write(shared_conninfo, *stored([created]), event)
-    fault(await cancel(api, created.originator_id), 503, "UNAVAILABLE")
+    write(conninfo, *stored([created]), event)
+    fault(await cancel(own_api, created.originator_id), 503, "UNAVAILABLE")
 
 
 anything = st.recursive(

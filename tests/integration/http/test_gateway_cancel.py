@@ -32,6 +32,13 @@ async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIte
         yield found
 
 
+@pytest.fixture(params=WAYS)
+async def own(request: pytest.FixtureRequest, conninfo: str) -> AsyncIterator[Served]:
+    """The same on the test's own database, for events that other tests must not meet."""
+    async with served(request.param, conninfo, SIGNER) as found:
+        yield found
+
+
 async def placed(both: Served) -> str:
     response = await both.place(order())
     assert response.status_code == 202
@@ -117,25 +124,23 @@ async def test_a_wrong_body_is_refused_exactly_as_by_the_internal_api(
     assert outside.content == inside.content
 
 
-async def test_a_refusal_is_exactly_that_of_the_internal_api(
-    both: Served, shared_conninfo: str
-) -> None:
+async def test_a_refusal_is_exactly_that_of_the_internal_api(own: Served, conninfo: str) -> None:
     failed, broken = (order_of_alice() for _ in range(2))
     unreadable = StoredEvent(broken.originator_id, 2, SlicesScheduled.TOPIC, b"broken")
-    write(shared_conninfo, *stored([failed, splitting_failed(failed), broken]), unreadable)
+    write(conninfo, *stored([failed, splitting_failed(failed), broken]), unreadable)
     for created in (failed, broken):
-        outside = await both.cancel(str(created.originator_id))
-        inside = await both.api.post(f"/internal/orders/{created.originator_id}/cancel")
+        outside = await own.cancel(str(created.originator_id))
+        inside = await own.api.post(f"/internal/orders/{created.originator_id}/cancel")
         fault(outside, 409, "NOTHING_TO_CANCEL")
         assert outside.content == inside.content
 
 
-async def test_an_order_of_newer_code_is_503(both: Served, shared_conninfo: str) -> None:
+async def test_an_order_of_newer_code_is_503(own: Served, conninfo: str) -> None:
     created = order_of_alice()
     newer = stored([slices_scheduled(created)])[0].state[:-1] + b',"class_version":9}'
     event = StoredEvent(created.originator_id, 2, SlicesScheduled.TOPIC, newer)
-    write(shared_conninfo, *stored([created]), event)
-    fault(await both.cancel(str(created.originator_id)), 503, "UNAVAILABLE")
+    write(conninfo, *stored([created]), event)
+    fault(await own.cancel(str(created.originator_id)), 503, "UNAVAILABLE")
 
 
 def order_of_alice() -> OrderCreated:
@@ -174,6 +179,12 @@ NOT_BELIEVED = {
         200,
         json=cancelled_order(
             quantities={"remaining": 1, "released": 0, "cancelled": 9, "expired": 0}
+        ),
+    ),
+    "quantities that do not sum to the order's": httpx.Response(
+        200,
+        json=cancelled_order(
+            quantities={"remaining": 0, "released": 0, "cancelled": 9, "expired": 0}
         ),
     ),
     "an order without a cancelled share": httpx.Response(
