@@ -278,7 +278,7 @@ def fill(connection: psycopg.Connection[Any], orders: int) -> None:
         """
         INSERT INTO order_queue
         SELECT md5(i::text)::uuid, 2 * i + 1, 1, now(), 2, 1, 1, true, 'NSE:A', 'BUY', '', '',
-               i::text, 2, 2 * i + 2, now(), now(), 'COMPLETED', NULL, NULL, 't', false
+               i::text, 2, 2 * i + 2, now(), now(), 'COMPLETED'
           FROM generate_series(0, %s) i
         """,
         (orders - 1,),

@@ -376,7 +376,8 @@ async def test_where_counting_takes_too_long_the_settled_are_estimated(
                 INSERT INTO order_queue
                 SELECT gen_random_uuid(), i, 1, now(), 2, 1, 1, true, '', 'BUY', '', '', i::text,
                        2, i, now(), NULL, s.state,
-                       CASE s.state WHEN 'FAILED' THEN 'TOO_LATE' END
+                       CASE s.state WHEN 'FAILED' THEN 'TOO_LATE' END, NULL, '', false, 0, 0,
+                       CASE s.state WHEN 'FAILED' THEN 1 ELSE 0 END
                   FROM generate_series(1, 24000) i,
                LATERAL (SELECT (ARRAY['PENDING', 'COMPLETED', 'FAILED'])[i % 3 + 1] AS state) s
                 RETURNING *)
