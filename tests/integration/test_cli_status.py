@@ -339,8 +339,8 @@ def test_a_role_without_rights_to_sequence_and_audit_is_told_so_and_served(
     as_owner(
         conninfo,
         f"CREATE ROLE {role} LOGIN",
-        f"GRANT SELECT ON {tables}, notification_tracking, order_queue_status, pulse_schema TO {role}",
-        f"GRANT SELECT ON order_slices TO {role}",
+        f"GRANT SELECT ON {tables}, notification_tracking, pulse_schema TO {role}",
+        f"GRANT SELECT ON order_queue_status, order_slices TO {role}",
     )
     try:
         found = status_json(make_conninfo(conninfo, user=role), 0)
