@@ -1,6 +1,6 @@
 """Events with defaults, for tests that do not depend on the content of events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,10 +10,12 @@ from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import (
     INTERNAL_SCOPE,
+    CancelOrder,
     Claim,
     Event,
     OrderCreated,
     RecordedBy,
+    ReleaseSlices,
     SlicesScheduled,
     SplitOrder,
     SplittingFailed,
@@ -125,3 +127,32 @@ def foreign_event(
 def foreign_events(count: int) -> list[StoredEvent]:
     """`count` events of another application, each in its own stream."""
     return [foreign_event() for _ in range(count)]
+
+
+def order_cancelled(history: Iterable[Event], reason: str | None = None) -> Event:
+    """The cancellation of the order with this history, a second after its last event."""
+    order = fold(history)
+    assert order is not None
+    command = CancelOrder(
+        reason=reason,
+        cancelled_by="tester",
+        at=order.updated_at + timedelta(seconds=1),
+        recorded_by=AUTHOR,
+        trace=TRACE,
+    )
+    (event,) = decide(command, order)
+    return event
+
+
+def settled(
+    history: Iterable[Event], at: datetime, max_delay_seconds: float = 60
+) -> tuple[Event, ...]:
+    """What a releaser appends to this history at this moment, at most one event."""
+    command = ReleaseSlices(
+        max_delay_seconds=max_delay_seconds,
+        released_by="releaser-1",
+        at=at,
+        request_id="r3",
+        recorded_by=AUTHOR,
+    )
+    return decide(command, fold(history))
