@@ -45,8 +45,8 @@ _TIMEOUT_SECONDS: Final = 300
 _MICROSECOND: Final = timedelta(microseconds=1)
 _AUTHOR: Final = RecordedBy(component="test", instance="test-1", code_version="0.1.0")
 _TRACE: Final = Trace(trace_id="t", trace_source="test", request_id="r", request_source="test")
-_STEP: Final = st.tuples(st.integers(0, 29), st.integers(0, 20))
-_STEPS: Final = st.lists(_STEP, max_size=3) | st.lists(_STEP, min_size=9, max_size=30)
+_STEP: Final = st.tuples(st.integers(0, 29), st.integers(0, 50))
+_STEPS: Final = st.one_of(st.lists(_STEP, min_size=n, max_size=4 * n) for n in (1, 5, 10))
 """How a life goes on: the choice of a moment, and of a command."""
 _CREATED_AT: Final = (
     datetime(2026, 3, 2, 3, 45, tzinfo=UTC),
@@ -83,7 +83,7 @@ def life_orders(draw: st.DrawFn) -> PlaceOrder:
         key_scope=INTERNAL_SCOPE,
         placed_by="caller",
         split_seed=draw(st.integers(0, 2**64 - 1)),
-        release=draw(st.sampled_from((True, True, True, False))),
+        release=draw(st.sampled_from((*[True] * 7, False))),
         at=draw(st.sampled_from(_CREATED_AT)),
         recorded_by=_AUTHOR,
         trace=_TRACE,
