@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import chain, pairwise, zip_longest
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -32,18 +32,17 @@ from pulse.domain import (
     TimedOut,
     decide,
     evolve,
-    expires_at,
     fold,
     release_due,
 )
 from tests.support.histories import life_orders, lives, moments_from
+from tests.support.releases import check_release_times, limits_of, release_times
 
 ANY: Final = settings(max_examples=200, deadline=None)
 DELAYS: Final = (0.25, 1.0, 5.0, 60.0)
 MOST_AT_ONCE: Final = 3
 """Of 100 slices in a minute, each within 30 % of an interval of its place, 3 fit in a second."""
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
-SECOND: Final = timedelta(seconds=1)
 AUTHOR: Final = RecordedBy(component="test", instance="test-1", code_version="0.1.0")
 
 
@@ -171,54 +170,13 @@ def test_no_event_of_a_life_follows_a_second_time(
 # Times
 
 
-def limits_of(slices: tuple[Slice, ...], max_delay_seconds: float) -> dict[int, datetime]:
-    """From when on each slice can no longer be released."""
-    successors = zip_longest(slices, slices[1:])
-    return {s.sequence_number: expires_at(s, n, max_delay_seconds) for s, n in successors}
-
-
 @ANY
 @given(lives_with_delay())
-def test_no_slice_is_released_before_its_time_or_after_it_expired(
+def test_slices_are_released_in_their_time_and_as_far_apart_as_planned(
     life: tuple[float, tuple[Event, ...]],
 ) -> None:
     max_delay_seconds, history = life
-    limits = limits_of(whole(history).slices, max_delay_seconds)
-    for event in history:
-        if isinstance(event, SlicesReleased):
-            for s in event.slices:
-                assert s.scheduled_at <= event.timestamp < limits[s.sequence_number]
-        if isinstance(event, SlicesExpired):
-            for number in event.sequence_numbers:
-                assert limits[number] <= event.timestamp
-
-
-def released_times(history: tuple[Event, ...]) -> dict[int, datetime]:
-    return {
-        s.sequence_number: event.timestamp
-        for event in history
-        if isinstance(event, SlicesReleased)
-        for s in event.slices
-    }
-
-
-def check_distances(history: tuple[Event, ...]) -> None:
-    """Slices that follow each other are not released closer than planned, if that is a second."""
-    released = released_times(history)
-    for one, other in pairwise(whole(history).slices):
-        if {one.sequence_number, other.sequence_number} <= released.keys():
-            planned = other.scheduled_at - one.scheduled_at
-            distance = released[other.sequence_number] - released[one.sequence_number]
-            assert planned < SECOND or distance >= SECOND, (one, other, distance)
-
-
-@ANY
-@given(lives_with_delay())
-def test_slices_planned_a_second_apart_are_released_a_second_apart(
-    life: tuple[float, tuple[Event, ...]],
-) -> None:
-    _, history = life
-    check_distances(history)
+    check_release_times(history, whole(history).slices, max_delay_seconds)
 
 
 # The projected view
@@ -302,7 +260,7 @@ def test_without_an_outage_every_slice_is_released_at_its_time(
     order = whole(history)
     history = with_releases(history, order.created_at, max_delay_seconds)
     planned = {s.sequence_number: s.scheduled_at for s in order.slices}
-    assert released_times(history) == planned
+    assert release_times(history) == planned
 
 
 @ANY
@@ -323,6 +281,6 @@ def test_after_an_outage_only_what_expired_in_it_is_lost_and_nothing_comes_in_a_
     expirations = [event for event in history if isinstance(event, SlicesExpired)]
     expired = set(chain.from_iterable(event.sequence_numbers for event in expirations))
     assert expired == {number for number, limit in limits.items() if limit <= outage_ends}
-    check_distances(history)
-    at_once = Counter(released_times(history).values())
+    check_release_times(history, order.slices, max_delay_seconds)
+    at_once = Counter(release_times(history).values())
     assert max(at_once.values(), default=0) <= MOST_AT_ONCE
