@@ -62,7 +62,8 @@ class Caller:
     After a refusal (429, 503 or a broken connection) the caller retries with the same key at the
     next endpoint of the same scope, for `retry_seconds`. It does not retry the share
     `abandon_share` of the orders; their outcome stays unknown. `wrong` has each answer that a
-    caller must never receive. `minutes` are the windows of random orders.
+    caller must never receive. Random orders have one of the windows `minutes` and a number of
+    splits within `splits`.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Caller:
         retry_seconds: float = 60.0,
         abandon_share: float = 0.2,
         minutes: Sequence[int] = _MINUTES,
+        splits: tuple[int, int] = (2, 10),
     ) -> None:
         self.answers: list[Answer] = []
         self.wrong: list[str] = []
@@ -83,6 +85,7 @@ class Caller:
         self.retry_seconds = retry_seconds
         self.abandon_share = abandon_share
         self._minutes = minutes
+        self._splits = splits
         self._ledger = ledger
         self._http = http
         self._random = random
@@ -119,9 +122,14 @@ class Caller:
         """The number of answers by status; BROKEN counts requests without an answer."""
         return Counter(answer.status for answer in self.answers)
 
+    @property
+    def scopes(self) -> list[str]:
+        """The scopes of the endpoints."""
+        return list(self._by_scope)
+
     def request(self, **changes: Any) -> dict[str, Any]:
         """A random order with a new key; `changes` replace whole fields."""
-        splits = self._random.randint(2, 10)
+        splits = self._random.randint(*self._splits)
         return {
             "order_unique_key": f"fault_{self._name}_{next(self._numbers)}",
             "instrument": self._random.choice(_INSTRUMENTS),
@@ -141,7 +149,7 @@ class Caller:
         """Place an order, by default a random one. Returns its id, or None if not accepted."""
         request = request or self.request()
         key: str = request["order_unique_key"]
-        scope = scope or self._random.choice(list(self._by_scope))
+        scope = scope or self._random.choice(self.scopes)
         await self._ledger.write(Entry(key, request=request, scope=scope))
         content = msgspec.json.encode(request)
         retries = self._random.random() >= self.abandon_share

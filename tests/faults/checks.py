@@ -52,8 +52,9 @@ _PROJECTION_LEFT: Final = f"SELECT ({_END}), ({_END}) - ({_PROJECTED})"
 _DUE_LEFT: Final = f"""
 SELECT ({_END}),
        (SELECT count(*) FROM stored_events
-         WHERE notification_id > ({_PROJECTED}) AND recorded_at <= %(now)s),
-       (SELECT count(*) FROM due_orders WHERE due_at <= %(now)s)"""
+         WHERE notification_id > ({_PROJECTED}) AND recorded_at <= %(due_by)s),
+       (SELECT count(*) FROM due_orders WHERE due_at <= %(due_by)s)"""
+_POLL_SECONDS: Final = 0.05
 _READ_MODEL: Final = ("order_queue", "scheduled_slices", "pending_orders", "due_orders")
 _OF_RELEASERS: Final = (SlicesReleased, SlicesExpired)
 
@@ -86,18 +87,20 @@ async def until_quiet(conninfo: str, *, seconds: float = 120.0) -> int:
     return await _until_none_left(conninfo, _WORK_LEFT, {}, seconds)
 
 
-async def until_settled(conninfo: str, *, seconds: float = 120.0) -> datetime:
-    """Wait until no slice is left that is due now; the moment now, by the database's clock.
+async def until_settled(
+    conninfo: str, *, due_by: datetime | None = None, seconds: float = 120.0
+) -> datetime:
+    """Wait until every slice due by that moment is settled, by default now; the moment.
 
-    Slices that become due meanwhile may be left.
+    The moment is by the database's clock. Slices that become due later may be left.
 
     Raises:
         TimeoutError: slices were left; the message says how many.
     """
-    ((now,),) = await _fetch(conninfo, "SELECT clock_timestamp()")
-    await _until_none_left(conninfo, _DUE_LEFT, {"now": now}, seconds)
-    settled_at: datetime = now
-    return settled_at
+    if due_by is None:
+        ((due_by,),) = await _fetch(conninfo, "SELECT clock_timestamp()")
+    await _until_none_left(conninfo, _DUE_LEFT, {"due_by": due_by}, seconds)
+    return due_by
 
 
 async def until_projected(conninfo: str, *, seconds: float = 120.0) -> int:
@@ -123,7 +126,7 @@ async def _until_none_left(
                         return int(left[0])
                 except psycopg.OperationalError as error:
                     left = error
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         columns = "end, unprojected events, pending or due orders, claims"
         raise TimeoutError(f"work left after {seconds:g} s: ({columns}) = {left}") from None
