@@ -34,7 +34,7 @@ from tests.faults.report import quantile
 MAX_DELAY_SECONDS: Final = 60.0
 """The default of PULSE_MAX_RELEASE_DELAY_SECONDS, which no case changes."""
 
-MAX_APPEND_SECONDS: Final = 15.0
+MAX_APPEND_SECONDS: Final = 8.0
 """From the decision to its row in the log; an append that takes longer gets no reply."""
 
 _ONE_SECOND: Final = timedelta(seconds=1)
@@ -106,7 +106,10 @@ class SliceFates:
         if not self.delays:
             return f"slices: {counts}"
         p50, p99 = (quantile(self.delays, share) or 0.0 for share in (0.5, 0.99))
-        return f"slices: {counts}; after their time: p50 {p50:.3f} s, p99 {p99:.3f} s"
+        return (
+            f"slices: {counts}; released after their time: p50 {p50:.3f} s, p99 {p99:.3f} s; "
+            f"stored at most {self.append_seconds:.2f} s after the decision"
+        )
 
     def add(self, stream: Sequence[Stored]) -> Order | None:
         """Check one order's stream; returns the order, None if it cannot be folded."""

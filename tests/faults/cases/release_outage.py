@@ -6,9 +6,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
+
 from tests.faults.case import Case, CaseRun
 from tests.faults.checks import until_quiet, until_settled
 from tests.faults.deployment import Deployment
+from tests.faults.interruption import FaultPoint, TargetWorker
+from tests.faults.member import Member
 
 _ORDERS: Final = 10_000
 _ORDERS_SHORT: Final = 400
@@ -37,20 +41,63 @@ SELECT extract(epoch FROM min(recorded_at - earlier))::float8
                    PARTITION BY originator_id ORDER BY originator_version) AS earlier
           FROM stored_events WHERE topic = 'pulse.domain:SlicesReleased') releases"""
 
-Step = Callable[[Deployment], Awaitable[object]]
+_DECIDING: Final = FaultPoint("frozen", "release", "read", "delivered")
+"""Frozen here a releaser knows what is due, at the time of its read, and has not written it."""
+
+
+class _Workers(msgspec.Struct):
+    """All workers. `target` can be frozen at a statement."""
+
+    deployment: Deployment
+    target: TargetWorker
+
+    @property
+    def all(self) -> list[Member]:
+        return self.deployment.of_kind("worker")
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(worker.stop() for worker in self.all))
+
+    async def kill(self) -> None:
+        for worker in self.all:
+            worker.kill()
+
+    async def start(self) -> None:
+        await self.deployment.start(*self.all)
+
+    async def freeze(self) -> None:
+        for worker in self.all:
+            if worker is not self.target.member:
+                worker.freeze()
+        await self.target.inject(_DECIDING)
+
+    async def thaw(self) -> None:
+        self.target.recover()
+        for worker in self.all:
+            worker.thaw()
+
+
+Step = Callable[[_Workers], Awaitable[None]]
 
 
 async def run(case_run: CaseRun) -> None:
     """End all workers in one way after the other, and measure how the backlog is settled."""
     orders = _ORDERS_SHORT if case_run.short else _ORDERS
-    async with case_run.deployment(
-        apis=2, workers=2, settings={"batch_size": 200}, caller={"abandon_share": 0.0}
-    ) as deployment:
+    settings = {"batch_size": 200}
+    async with (
+        case_run.deployment(
+            apis=2, workers=1, settings=settings, caller={"abandon_share": 0.0}
+        ) as deployment,
+        TargetWorker.in_deployment(deployment, **settings) as target,
+    ):
+        await deployment.start(target.member)
+        workers = _Workers(deployment, target)
         await _place(case_run, deployment, orders)
         for name in itertools.islice(itertools.cycle(_OUTAGES), case_run.times):
-            await _interrupt(case_run, deployment, name)
+            await _interrupt(case_run, workers, name)
             await asyncio.sleep(_BETWEEN_SECONDS)
         ((shortest,),) = await deployment.server.fetch(_SHORTEST_DISTANCE)
+        await deployment.settle()
         case_run.fact(f"two releases of an order are at least {shortest:.2f} s apart in the log")
 
 
@@ -81,17 +128,18 @@ async def _place(case_run: CaseRun, deployment: Deployment, orders: int) -> None
     )
 
 
-async def _interrupt(case_run: CaseRun, deployment: Deployment, name: str) -> None:
+async def _interrupt(case_run: CaseRun, workers: _Workers, name: str) -> None:
+    deployment = workers.deployment
     stop, resume = _OUTAGES[name]
     seconds = _OUTAGE_SECONDS_SHORT if case_run.short else _OUTAGE_SECONDS
     fetch = deployment.server.fetch
-    await stop(deployment)
+    await stop(workers)
     case_run.injected()
     ((end,),) = await fetch(_END_OF_LOG)
     await asyncio.sleep(seconds)
     ((overdue,),) = await fetch(_OVERDUE)
     begun = time.monotonic()
-    await resume(deployment)
+    await resume(workers)
     working_after = time.monotonic() - begun
     await until_settled(deployment.server.conninfo)
     took = time.monotonic() - begun
@@ -104,33 +152,10 @@ async def _interrupt(case_run: CaseRun, deployment: Deployment, name: str) -> No
     )
 
 
-async def _stop(deployment: Deployment) -> None:
-    await asyncio.gather(*(worker.stop() for worker in deployment.of_kind("worker")))
-
-
-async def _start(deployment: Deployment) -> None:
-    await deployment.start(*deployment.of_kind("worker"))
-
-
-async def _kill(deployment: Deployment) -> None:
-    for worker in deployment.of_kind("worker"):
-        worker.kill()
-
-
-async def _freeze(deployment: Deployment) -> None:
-    for worker in deployment.of_kind("worker"):
-        worker.freeze()
-
-
-async def _thaw(deployment: Deployment) -> None:
-    for worker in deployment.of_kind("worker"):
-        worker.thaw()
-
-
 _OUTAGES: Final[dict[str, tuple[Step, Step]]] = {
-    "stopped": (_stop, _start),
-    "frozen": (_freeze, _thaw),
-    "killed": (_kill, _start),
+    "stopped": (_Workers.stop, _Workers.start),
+    "frozen": (_Workers.freeze, _Workers.thaw),
+    "killed": (_Workers.kill, _Workers.start),
 }
 
 
