@@ -11,7 +11,6 @@ from eventsourcing.persistence import StoredEvent
 from pulse.domain import (
     INTERNAL_SCOPE,
     RELEASE_TOO_LATE,
-    CancelOrder,
     Claim,
     Event,
     Order,
@@ -190,21 +189,6 @@ def foreign_event(
 def foreign_events(count: int) -> list[StoredEvent]:
     """`count` events of another application, each in its own stream."""
     return [foreign_event() for _ in range(count)]
-
-
-def order_cancelled(history: Iterable[Event], reason: str | None = None) -> Event:
-    """The cancellation of the order with this history, a second after its last event."""
-    order = fold(history)
-    assert order is not None
-    command = CancelOrder(
-        reason=reason,
-        cancelled_by="tester",
-        at=order.updated_at + timedelta(seconds=1),
-        recorded_by=AUTHOR,
-        trace=TRACE,
-    )
-    (event,) = decide(command, order)
-    return event
 
 
 def settled(
