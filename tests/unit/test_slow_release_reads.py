@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import uuid4
 
+from eventsourcing.persistence import StoredEvent
+
 from pulse.application.origin import Origin
-from pulse.domain import Event, SlicesExpired, SlicesReleased
+from pulse.domain import SlicesExpired, SlicesReleased
 from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database
 from pulse.workers.releases import Releaser, ReleaseResult, ReleaseStep
@@ -26,16 +28,23 @@ class _Database:
         return self._rows
 
 
-class _Store:
+class _Appender:
     """Accepts every append."""
 
     def __init__(self) -> None:
-        self.mapper = EventMapper()
-        self.appended: list[type[Event]] = []
+        self.topics: list[str] = []
 
-    async def append_each(self, events: Sequence[Event]) -> list[Any]:
-        self.appended += [type(event) for event in events]
+    async def append_each(self, events: Sequence[StoredEvent]) -> list[Any]:
+        self.topics += [event.topic for event in events]
         return [(1,) for _ in events]
+
+
+class _Store:
+    """The parts of an event store that a releaser uses."""
+
+    def __init__(self) -> None:
+        self.mapper = EventMapper()
+        self.appender = _Appender()
 
 
 def _step(late_by: timedelta, *, max_read_seconds: float) -> tuple[_Store, Releaser, ReleaseStep]:
@@ -52,18 +61,18 @@ def _step(late_by: timedelta, *, max_read_seconds: float) -> tuple[_Store, Relea
 
 def test_after_a_quick_read_due_slices_are_released() -> None:
     store, _, step = _step(timedelta(seconds=1), max_read_seconds=60)
-    assert store.appended == [SlicesReleased]
+    assert store.appender.topics == [SlicesReleased.TOPIC]
     assert step.results == {ReleaseResult.RELEASED: 1}
 
 
 def test_after_a_slow_read_nothing_is_released_and_the_next_step_comes_soon() -> None:
     store, releaser, step = _step(timedelta(seconds=1), max_read_seconds=-1)
-    assert store.appended == []
+    assert store.appender.topics == []
     assert step.results == {ReleaseResult.NOT_WRITTEN: 1}
     assert releaser.pause_after(step) == 0.1
 
 
 def test_after_a_slow_read_late_slices_still_expire() -> None:
     store, _, step = _step(timedelta(seconds=61), max_read_seconds=-1)
-    assert store.appended == [SlicesExpired]
+    assert store.appender.topics == [SlicesExpired.TOPIC]
     assert step.results == {ReleaseResult.EXPIRED: 1}
