@@ -48,7 +48,7 @@ def fill(conninfo: str) -> None:
         splitting_failed(created[4], "TOO_LATE"),
         splitting_failed(created[5], "TOO_LATE"),
         timed_out(created[6]),
-        order_cancelled([created[7]]),
+        order_cancelled(created[7]),
     ]
     write(conninfo, *stored(outcomes))
     projected(conninfo)

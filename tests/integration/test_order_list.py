@@ -43,7 +43,7 @@ async def release(database: Database, orders: Iterable[OrderCreated]) -> None:
 
 
 def outcome_of(number: int, created: OrderCreated) -> Event:
-    outcomes = (slices_scheduled, splitting_failed, timed_out, lambda one: order_cancelled([one]))
+    outcomes = (slices_scheduled, splitting_failed, timed_out, order_cancelled)
     return outcomes[number // 2 % 4](created)
 
 

@@ -50,7 +50,7 @@ def a_life(rng: random.Random) -> list[Event]:
         life += settled(life, now, max_delay_seconds=rng.choice([0.5, 60]))
         order = fold(life)
         if rng.random() < 0.05 and order is not None and order.unsettled and not order.cancelled:
-            life.append(order_cancelled(life))
+            life.append(order_cancelled(*life))
     return life
 
 
@@ -128,7 +128,7 @@ async def test_of_an_order_in_its_window_the_slices_that_have_come_and_the_next_
         num_splits=100, duration_minutes=60, timestamp=datetime.now(UTC) - timedelta(minutes=30)
     )
     later = order_created(timestamp=datetime.now(UTC) + timedelta(hours=1))
-    lives = [created, slices_scheduled(created), later, slices_scheduled(later)]
+    lives: list[Event] = [created, slices_scheduled(created), later, slices_scheduled(later)]
     await store.append_stored(stored(lives))
     await project(database)
     due = await read_due_orders(database, limit=100)
