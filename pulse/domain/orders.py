@@ -50,6 +50,11 @@ TIMED_OUT: Final = "TIMED_OUT"
 TOO_LATE: Final = "TOO_LATE"
 SPLITTING_ERROR: Final = "SPLITTING_ERROR"
 
+_FAILED_BEFORE: Final = "it failed, so none of it is ever released; nothing needs to be done"
+_SETTLED_BEFORE: Final = (
+    "all of its slices are settled; read the order to see how many shares were released"
+)
+
 
 class Outcome(Value, frozen=True):
     """What the outcome of an order sets. An order has at most one."""
@@ -285,8 +290,7 @@ def _cancel(command: CancelOrder, order: Order) -> tuple[Event, ...]:
         return ()
     quantities = order.quantities
     if quantities.remaining == 0:
-        failed = order.state == "FAILED"
-        why = "it failed" if failed else "all of its slices were released or have expired"
+        why = _FAILED_BEFORE if order.state == "FAILED" else _SETTLED_BEFORE
         raise NothingToCancel(order.id, quantities, why)
     cancelled = OrderCancelled(
         originator_id=order.id,

@@ -1,5 +1,6 @@
 """The releaser: appends SlicesReleased for slices that are due, SlicesExpired for late ones."""
 
+import asyncio
 from collections import Counter
 from enum import Enum, auto
 from typing import Final
@@ -7,9 +8,10 @@ from uuid import UUID
 
 import msgspec
 import structlog
+from eventsourcing.persistence import StoredEvent
 
 from pulse.application.origin import Origin, new_request_id
-from pulse.domain import DueOrder, Event, ReleaseSlices, SlicesExpired, release_due
+from pulse.domain import DueOrder, ReleaseSlices, SlicesExpired, SlicesReleased, release_due
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
@@ -26,6 +28,9 @@ _log = structlog.get_logger(__name__)
 MAX_ORDERS_PER_STEP: Final = 500
 """The most orders that one step looks at, the longest due first."""
 
+MAX_READ_SECONDS: Final = 2.0
+"""A step whose read takes longer releases nothing: what it read may be out of date."""
+
 _PAUSE_AFTER_FAILED_APPEND_SECONDS: Final = 0.1
 
 
@@ -39,7 +44,10 @@ class ReleaseResult(Enum):
     OVERTAKEN = auto()
     """Another event has this version: a cancel, or another releaser's. The projection shows it."""
     NOT_WRITTEN = auto()
-    """The append was refused, or its reply was lost. The next step tries again."""
+    """The append was refused, its reply was lost, or the read took too long to release anything.
+
+    The next step tries again.
+    """
     UNPROJECTED = auto()
     """An earlier step settled these slices, and the projection does not show it yet."""
     CRASHED = auto()
@@ -66,6 +74,11 @@ class Releaser(Job[ReleaseStep]):
     A releaser that loses decides again when the projection shows the winner's event. Nothing is
     lost if it is killed: the order stays due until the projection shows an event that settles its
     slices.
+
+    It decides at the moment of its read. If the process is frozen or starved of CPU time after
+    that, it must not release slices whose deadline passes meanwhile: so it releases nothing after a
+    read of more than `max_read_seconds`, and the append has a deadline too. Expiry is never too
+    late.
     """
 
     name = "releases"
@@ -73,13 +86,20 @@ class Releaser(Job[ReleaseStep]):
     min_pause_seconds = 0.01
 
     def __init__(
-        self, database: Database, store: EventStore, origin: Origin, *, max_delay_seconds: float
+        self,
+        database: Database,
+        store: EventStore,
+        origin: Origin,
+        *,
+        max_delay_seconds: float,
+        max_read_seconds: float = MAX_READ_SECONDS,
     ) -> None:
         self._database = database
         self._store = store
         self._released_by = origin.instance
         self._recorded_by = origin.recorded_by("releaser")
         self._max_delay_seconds = max_delay_seconds
+        self._max_read_seconds = max_read_seconds
         self._handled: dict[UUID, int] = {}  # the version that was decided on, by order
 
     async def run_once(self) -> ReleaseStep:
@@ -88,19 +108,24 @@ class Releaser(Job[ReleaseStep]):
         Raises:
             DatabaseUnavailable: the due orders cannot be read.
         """
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
         due = await read_due_orders(self._database, MAX_ORDERS_PER_STEP)
+        is_late = loop.time() - began_at > self._max_read_seconds
         results: dict[UUID, ReleaseResult] = {}
-        decided: dict[UUID, Event] = {}
+        decided: dict[UUID, StoredEvent] = {}
         for order in due.orders:
             decision = self._decide(order, due)
             if isinstance(decision, ReleaseResult):
                 results[order.order_id] = decision
+            elif is_late and decision.topic == SlicesReleased.TOPIC:
+                results[order.order_id] = ReleaseResult.NOT_WRITTEN
             else:
                 decided[order.order_id] = decision
         if decided:
-            appended = await self._store.append_each(list(decided.values()))
-            for event, append_result in zip(decided.values(), appended, strict=True):
-                results[event.originator_id] = _result(event, append_result)
+            appended = await self._store.appender.append_each(list(decided.values()))
+            for (order_id, event), append_result in zip(decided.items(), appended, strict=True):
+                results[order_id] = _result(event, append_result)
         self._handled = {
             order.order_id: order.version
             for order in due.orders
@@ -111,6 +136,8 @@ class Releaser(Job[ReleaseStep]):
             due.next_seconds,
             more=len(due.orders) == MAX_ORDERS_PER_STEP,
         )
+        if is_late and results:
+            _log.warning("slices.read_too_slow", max_seconds=self._max_read_seconds)
         if decided:
             _log.info("slices.settled", **{r.name.lower(): n for r, n in step.results.items()})
         return step
@@ -128,7 +155,7 @@ class Releaser(Job[ReleaseStep]):
             return self.poll_seconds
         return min(self.poll_seconds, result.next_seconds)
 
-    def _decide(self, order: DueOrder, due: DueOrders) -> Event | ReleaseResult:
+    def _decide(self, order: DueOrder, due: DueOrders) -> StoredEvent | ReleaseResult:
         if self._handled.get(order.order_id) == order.version:
             return ReleaseResult.UNPROJECTED
         command = ReleaseSlices(
@@ -140,14 +167,13 @@ class Releaser(Job[ReleaseStep]):
         )
         try:
             (event,) = release_due(command, order)
-            self._store.mapper.to_stored_event(event)
+            return self._store.mapper.to_stored_event(event)
         except Exception:  # noqa: BLE001 - one order must not stop the others
             _log.exception("slices.release_crashed", order_id=str(order.order_id))
             return ReleaseResult.CRASHED
-        return event
 
 
-def _result(event: Event, append_result: AppendResult) -> ReleaseResult:
+def _result(event: StoredEvent, append_result: AppendResult) -> ReleaseResult:
     match append_result:
         case VersionTaken():
             return ReleaseResult.OVERTAKEN
@@ -158,5 +184,5 @@ def _result(event: Event, append_result: AppendResult) -> ReleaseResult:
             _log.error("slices.release_crashed", order_id=order_id, exc_info=append_result)
             return ReleaseResult.CRASHED
         case _:
-            is_expiry = isinstance(event, SlicesExpired)
+            is_expiry = event.topic == SlicesExpired.TOPIC
             return ReleaseResult.EXPIRED if is_expiry else ReleaseResult.RELEASED

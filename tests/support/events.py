@@ -1,6 +1,6 @@
 """Events with defaults, for tests that do not depend on the content of events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,6 +17,7 @@ from pulse.domain import (
     OrderCancelled,
     OrderCreated,
     RecordedBy,
+    ReleaseSlices,
     Slice,
     SlicesExpired,
     SlicesReleased,
@@ -188,3 +189,17 @@ def foreign_event(
 def foreign_events(count: int) -> list[StoredEvent]:
     """`count` events of another application, each in its own stream."""
     return [foreign_event() for _ in range(count)]
+
+
+def settled(
+    history: Iterable[Event], at: datetime, max_delay_seconds: float = 60
+) -> tuple[Event, ...]:
+    """What a releaser appends to this history at this moment, at most one event."""
+    command = ReleaseSlices(
+        max_delay_seconds=max_delay_seconds,
+        released_by="releaser-1",
+        at=at,
+        request_id="r3",
+        recorded_by=AUTHOR,
+    )
+    return decide(command, fold(history))

@@ -108,19 +108,25 @@ def test_a_cancelled_order_cancelled_again_causes_nothing(before: tuple[Event, .
     given_events(*before, order_cancelled(*before)).when(again).then()
 
 
+FAILED_BEFORE = "it failed, so none of it is ever released; nothing needs to be done"
+SETTLED_BEFORE = (
+    "all of its slices are settled; read the order to see how many shares were released"
+)
+
+
 @pytest.mark.parametrize(
     ("history", "why", "quantities"),
     [
-        ((CREATED, splitting_failed(CREATED)), "it failed", Quantities(remaining=0, expired=7)),
-        ((CREATED, timed_out(CREATED)), "it failed", Quantities(remaining=0, expired=7)),
+        ((CREATED, splitting_failed(CREATED)), FAILED_BEFORE, Quantities(remaining=0, expired=7)),
+        ((CREATED, timed_out(CREATED)), FAILED_BEFORE, Quantities(remaining=0, expired=7)),
         (
             released(CREATED, SCHEDULED, count=3),
-            "all of its slices were released or have expired",
+            SETTLED_BEFORE,
             Quantities(remaining=0, released=7),
         ),
         (
             released(*expired(CREATED, SCHEDULED), count=2),
-            "all of its slices were released or have expired",
+            SETTLED_BEFORE,
             Quantities(remaining=0, released=5, expired=2),
         ),
     ],
