@@ -112,12 +112,12 @@ def lives(draw: st.DrawFn, max_delay_seconds: float = 60) -> tuple[Event, ...]:
 
 def moments_from(now: datetime, order: Order, max_delay_seconds: float) -> list[datetime]:
     """Moments from now on: limits of the order's next slices, just before and after, and others."""
-    limits = [s.scheduled_at for s in order.unsettled[:3]]
-    limits += [expires_at(*two, max_delay_seconds) for two in pairwise(order.unsettled[:3])]
+    limits = [order.due_at] * 4 if order.due_at is not None else []
+    limits += [s.scheduled_at for s in order.unsettled[:2]]
+    limits += [expires_at(*two, max_delay_seconds) for two in pairwise(order.unsettled[:2])]
     limits += [expires_at(s, None, max_delay_seconds) for s in order.slices[-1:]]
-    limits += [order.due_at] * 2 if order.due_at is not None else []
     around = [limit + step * _MICROSECOND for limit in limits for step in (-1, 0, 1)]
-    later = [now + timedelta(seconds=seconds) for seconds in (0, 0.1, 0.75, 1, 7, 40)]
+    later = [now + timedelta(seconds=seconds) for seconds in (0, 0.1, 0.75, 1, 40)]
     return [moment for moment in (*later, *around) if moment >= now]
 
 
