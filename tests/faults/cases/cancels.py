@@ -21,7 +21,7 @@ _LAST_SHARE: Final = 0.2
 """The share of the others that race the last slice, after which nothing can be cancelled."""
 
 _SPLITS: Final = (2, 30)
-_AROUND_SECONDS: Final = (-0.06, 0.02)
+_AROUND_SECONDS: Final = (-0.1, 0.02)
 """When a cancel is sent, from the time of its slice. It arrives later, as the release does."""
 
 _MAX_CALLERS: Final = 3
