@@ -244,6 +244,8 @@ def _order_in(answer: httpx.Response, order_id: UUID, caller: Caller) -> OrderVi
     view = _read(answer, OrderView)
     if view.order_id != order_id or not caller.may_read(order_id, view.order_unique_key):
         raise _failed(answer, "the order does not belong to the caller")
+    if sum(msgspec.structs.astuple(view.quantities)) != view.total_quantity:
+        raise _failed(answer, "the quantities do not sum to that of the order")
     return view
 
 

@@ -7,7 +7,7 @@ once.
 """
 
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,8 +28,8 @@ RELEASE_TOO_LATE: Final = "RELEASE_TOO_LATE"
 class DueOrder(Value, frozen=True):
     """What a releaser knows of an order that is due, without reading its stream.
 
-    `unsettled` are its next unsettled slices: every one whose time has come, and the one after
-    them, if there is one.
+    `unsettled` are its next unsettled slices: every one whose time has come, and at least the one
+    after them, if there is one.
     """
 
     order_id: UUID
@@ -65,16 +65,15 @@ def expires_at(s: Slice, successor: Slice | None, max_delay_seconds: float) -> d
 def release_due(
     command: ReleaseSlices, order: DueOrder
 ) -> tuple[SlicesReleased | SlicesExpired, ...]:
-    """The event that releases or expires slices of this order, as in `decide`.
+    """The event that releases or expires slices of this order now; empty if no slice is due.
 
-    Expired slices come first, and the release follows in the next step, so that each event settles
-    the next slices of its order.
+    If slices have expired, the event expires them, and the next step releases those that follow. So
+    each event settles the next slices of its order.
     """
     slices = order.unsettled
-    successors = (*slices[1:], None)
     expired = tuple(
         s
-        for s, successor in zip(slices, successors, strict=False)
+        for s, successor in zip_longest(slices, slices[1:])
         if expires_at(s, successor, command.max_delay_seconds) <= command.at
     )
     if expired:

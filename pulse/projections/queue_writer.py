@@ -215,9 +215,12 @@ class QueueChanges:
                 },
             )
         first = row.get("after_slice", 0) + len(row["settled"]) + 1
-        if (row["state"], row["version"]) != ("COMPLETED", after_version) or numbers != tuple(
-            range(first, first + len(numbers))
-        ):
+        follows = (
+            (row["state"], row["version"]) == ("COMPLETED", after_version)
+            and numbers == tuple(range(first, first + len(numbers)))
+            and (state == "CANCELLED" or row.get("release", True))
+        )
+        if not follows:
             raise HistoryBroken(
                 f"version {event.originator_version} of order {order_id} does not settle the next "
                 "slices of a split order"
@@ -263,7 +266,9 @@ class QueueWriter:
             rows = _encode_rows(changes.outcomes.values())
             updated = await fetch(connection, _APPLY_OUTCOMES, (rows,), prepare=False)
             if missing := len(changes.outcomes) - len(updated):
-                raise HistoryBroken(f"{missing} outcomes belong to orders that are not pending")
+                raise HistoryBroken(
+                    f"{missing} outcomes do not settle the next slices of a pending order"
+                )
             positions.update((order_id, position) for order_id, position, _ in updated)
             due += [position for _, position, releases in updated if releases]
         if changes.settled:

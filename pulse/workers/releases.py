@@ -8,9 +8,10 @@ from uuid import UUID
 
 import msgspec
 import structlog
+from eventsourcing.persistence import StoredEvent
 
 from pulse.application.origin import Origin, new_request_id
-from pulse.domain import DueOrder, Event, ReleaseSlices, SlicesExpired, SlicesReleased, release_due
+from pulse.domain import DueOrder, ReleaseSlices, SlicesExpired, SlicesReleased, release_due
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
@@ -112,19 +113,19 @@ class Releaser(Job[ReleaseStep]):
         due = await read_due_orders(self._database, MAX_ORDERS_PER_STEP)
         is_late = loop.time() - began_at > self._max_read_seconds
         results: dict[UUID, ReleaseResult] = {}
-        decided: dict[UUID, Event] = {}
+        decided: dict[UUID, StoredEvent] = {}
         for order in due.orders:
             decision = self._decide(order, due)
             if isinstance(decision, ReleaseResult):
                 results[order.order_id] = decision
-            elif is_late and isinstance(decision, SlicesReleased):
+            elif is_late and decision.topic == SlicesReleased.TOPIC:
                 results[order.order_id] = ReleaseResult.NOT_WRITTEN
             else:
                 decided[order.order_id] = decision
         if decided:
-            appended = await self._store.append_each(list(decided.values()))
-            for event, append_result in zip(decided.values(), appended, strict=True):
-                results[event.originator_id] = _result(event, append_result)
+            appended = await self._store.appender.append_each(list(decided.values()))
+            for (order_id, event), append_result in zip(decided.items(), appended, strict=True):
+                results[order_id] = _result(event, append_result)
         self._handled = {
             order.order_id: order.version
             for order in due.orders
@@ -154,7 +155,7 @@ class Releaser(Job[ReleaseStep]):
             return self.poll_seconds
         return min(self.poll_seconds, result.next_seconds)
 
-    def _decide(self, order: DueOrder, due: DueOrders) -> Event | ReleaseResult:
+    def _decide(self, order: DueOrder, due: DueOrders) -> StoredEvent | ReleaseResult:
         if self._handled.get(order.order_id) == order.version:
             return ReleaseResult.UNPROJECTED
         command = ReleaseSlices(
@@ -166,14 +167,13 @@ class Releaser(Job[ReleaseStep]):
         )
         try:
             (event,) = release_due(command, order)
-            self._store.mapper.to_stored_event(event)
+            return self._store.mapper.to_stored_event(event)
         except Exception:  # noqa: BLE001 - one order must not stop the others
             _log.exception("slices.release_crashed", order_id=str(order.order_id))
             return ReleaseResult.CRASHED
-        return event
 
 
-def _result(event: Event, append_result: AppendResult) -> ReleaseResult:
+def _result(event: StoredEvent, append_result: AppendResult) -> ReleaseResult:
     match append_result:
         case VersionTaken():
             return ReleaseResult.OVERTAKEN
@@ -184,5 +184,5 @@ def _result(event: Event, append_result: AppendResult) -> ReleaseResult:
             _log.error("slices.release_crashed", order_id=order_id, exc_info=append_result)
             return ReleaseResult.CRASHED
         case _:
-            is_expiry = isinstance(event, SlicesExpired)
+            is_expiry = event.topic == SlicesExpired.TOPIC
             return ReleaseResult.EXPIRED if is_expiry else ReleaseResult.RELEASED

@@ -19,6 +19,7 @@ class Part(msgspec.Struct):
 
     schedules: int = 0
     orders: int = 0
+    events: int = 0
     steps: int = 0
     broken: int | None = None
 
@@ -33,13 +34,14 @@ def main() -> int:
     begun = time.monotonic()
     parts = _run_parts(first, arguments.seconds, arguments.jobs)
     seconds = time.monotonic() - begun
-    schedules, orders, steps = (
-        sum(getattr(part, name) for part in parts) for name in ("schedules", "orders", "steps")
+    schedules, orders, events, steps = (
+        sum(getattr(part, name) for part in parts)
+        for name in ("schedules", "orders", "events", "steps")
     )
     broken = [part.broken for part in parts if part.broken is not None]
     _print(
         f"{schedules:,} schedules in {seconds:.1f} s ({schedules / seconds:,.0f} per second): "
-        f"{orders:,} orders, {steps:,} steps, {len(broken)} broken"
+        f"{orders:,} orders, {events:,} events, {steps:,} steps, {len(broken)} broken"
     )
     return _replay(broken[0]) if broken else 0
 
@@ -80,7 +82,7 @@ def _run_part(first: int, stride: int, deadline: float) -> Part:
         seed = first + part.schedules * stride
         result = simulate(seed)
         part.schedules, part.orders = part.schedules + 1, part.orders + result.orders
-        part.steps += result.steps
+        part.events, part.steps = part.events + result.events, part.steps + result.steps
         part.broken = None if result.fault is None else seed
     return part
 

@@ -1,17 +1,27 @@
-"""Clients of Pulse: callers that place orders and retry, and a reader of the log."""
+"""Clients of Pulse: callers that place and cancel orders and retry, and a reader of the log."""
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pulse.application.callers import Caller
 from pulse.application.orders import Placed
-from pulse.domain import OrderSpec, OrderUniqueKeyTaken, Slice, SplitConfigRequest, Trace
+from pulse.domain import (
+    NothingToCancel,
+    OrderSpec,
+    OrderUniqueKeyTaken,
+    SplitConfigRequest,
+    Trace,
+    split,
+)
 from pulse.errors import PulseError
 from pulse.eventstore import LogPage
 from pulse.postgres import DatabaseUnavailable
 from pulse.projections.order_view import OrderView
-from tests.simulation.invariants import require
+from tests.simulation.memory.server import EPOCH
+from tests.simulation.violation import require
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -22,81 +32,154 @@ _CALLER = Caller()
 _TIMEOUT_SECONDS = 1.5
 _READS = 2
 _READING_SECONDS = 0.2
+_CANCEL_SECONDS = 0.2
+_NEAR_SECONDS = 0.02
 
 
-def requested(key: str, quantity: int, minutes: int) -> OrderSpec:
+def requested(key: str, quantity: int, minutes: int, splits: int) -> OrderSpec:
     """A request for an order."""
     return OrderSpec(
         order_unique_key=key,
         instrument="NSE:RELIANCE",
         side="BUY",
         total_quantity=quantity,
-        split_config=SplitConfigRequest(3, minutes, quantity % 2 == 0),
+        split_config=SplitConfigRequest(splits, minutes, quantity % 2 == 0),
     )
 
 
-class RetryingCaller:
-    """Places one order, and retries with the same key until the answer is definite."""
+class RetryingCaller(ABC):
+    """Sends a request to any process, and sends it again until the answer is definite.
 
-    def __init__(self, world: "World", name: str, order: OrderSpec, at: float) -> None:
-        self.answer: Placed | OrderUniqueKeyTaken | None = None
-        self.order = order
-        self._name = name
-        self._world = world
+    `answer` is the result, or the error that is a definite answer.
+    """
+
+    action: str
+    definite: type[PulseError]
+
+    def __init__(self, world: "World", name: str, at: float) -> None:
+        self.answer: Any = None
+        self.name = name
+        self.world = world
         self._attempt: object = None
         world.at(at, self._send)
 
+    @abstractmethod
+    def request(self, process: "Process") -> Coroutine[Any, Any, Any]:
+        """The call at this process."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check the answer against the log."""
+
     def _send(self) -> None:
-        process = self._world.any_process()
+        process = self.world.any_process()
         if process is None:
-            self._world.after(0.1, self._send)
+            self.world.after(0.1, self._send)
             return
         attempt = self._attempt = object()
-        self._world.after(_TIMEOUT_SECONDS, lambda: self._on_timeout(attempt))
-        self._world.note(self._name, "place", f"{self.order.order_unique_key} at {process.name}")
+        self.world.after(_TIMEOUT_SECONDS, lambda: self._on_timeout(attempt))
+        self.world.note(self.name, self.action, f"at {process.name}")
         process.loop.deliver(lambda: self._start(process, attempt))
 
     def _start(self, process: "Process", attempt: object) -> None:
-        task = process.loop.create_task(process.orders.place(self.order, _CALLER, _TRACE))
+        task = process.loop.create_task(self.request(process))
         task.add_done_callback(lambda done: self._on_done(done, attempt))
 
     def _on_timeout(self, attempt: object) -> None:
         if self._attempt is attempt:
             self._send()
 
-    def _on_done(self, done: "asyncio.Task[Placed]", attempt: object) -> None:
+    def _on_done(self, done: "asyncio.Task[Any]", attempt: object) -> None:
         if self._attempt is not attempt or self.answer is not None:
             _ = done.cancelled() or done.exception()
             return
         try:
             self.answer = done.result()
-        except OrderUniqueKeyTaken as taken:
-            self.answer = taken
+        except self.definite as refused:
+            self.answer = refused
         except PulseError as error:
-            self._world.note(self._name, "place", f"fails: {error}")
+            self.world.note(self.name, self.action, f"fails: {error}")
             self._attempt = None
-            self._world.after(self._world.random.random() * 0.2, self._send)
+            self.world.after(self.world.random.random() * 0.2, self._send)
             return
         self._attempt = None
-        self._world.note(self._name, "place", f"answered: {self.answer!r}")
-        self._check()
+        self.world.note(self.name, self.action, f"answered: {self.answer!r}")
+        self.check()
 
-    def _check(self) -> None:
-        """Check the answer against the log."""
-        orders = self._world.invariants.orders
+
+class PlacingCaller(RetryingCaller):
+    """Places one order, with the same key at each attempt."""
+
+    action = "place"
+    definite = OrderUniqueKeyTaken
+
+    def __init__(self, world: "World", name: str, order: OrderSpec, at: float) -> None:
+        super().__init__(world, name, at)
+        self.order = order
+
+    def request(self, process: "Process") -> Coroutine[Any, Any, Placed]:
+        return process.orders.place(self.order, _CALLER, _TRACE)
+
+    def check(self) -> None:
+        orders = self.world.invariants.orders
         answer = self.answer
         if isinstance(answer, Placed):
             stored = orders.get(answer.order_id)
-            require(stored is not None, f"{self._name} got {answer}, which is not stored")
+            require(stored is not None, f"{self.name} got {answer}, which is not stored")
             same = stored is not None and stored.spec == self.order
-            require(same, f"{self._name} was answered with another order: {stored}")
+            require(same, f"{self.name} was answered with another order: {stored}")
+            OrderReader(self.world, answer.order_id)
             if answer.created:
-                self._world.acknowledge(self.order.order_unique_key, self._name)
-            OrderReader(self._world, answer.order_id)
-        elif answer is not None:
+                self.world.acknowledge(self.order.order_unique_key, self.name)
+                self._start_cancelling(answer.order_id)
+        else:
             stored = orders.get(answer.existing_order_id)
             other = stored is not None and stored.spec != self.order
-            require(other, f"{self._name} was refused because of its own order: {stored}")
+            require(other, f"{self.name} was refused because of its own order: {stored}")
+
+    def _start_cancelling(self, order_id: UUID) -> None:
+        """Start callers that cancel the order at about one time: any, or that of a slice."""
+        world, random = self.world, self.world.random
+        order = world.invariants.orders[order_id]
+        times = [(s.scheduled_at - EPOCH).total_seconds() for s in split(order.terms, 1)]
+        at = random.choice(times) if random.random() < 0.7 else times[-1] * random.random()
+        if not world.profile.whole_life:
+            at = world.now + random.random() * _CANCEL_SECONDS
+        for number in range(world.profile.cancelling_callers):
+            near = max(world.now, at + (random.random() - 0.5) * _NEAR_SECONDS)
+            name = f"cancel{self.name[6:]}.{number}"
+            world.cancelling.append(CancellingCaller(world, name, order_id, near))
+
+
+class CancellingCaller(RetryingCaller):
+    """Cancels an order that was accepted."""
+
+    action = "cancel"
+    definite = NothingToCancel
+
+    def __init__(self, world: "World", name: str, order_id: UUID, at: float) -> None:
+        super().__init__(world, name, at)
+        self._order_id = order_id
+
+    def request(self, process: "Process") -> Coroutine[Any, Any, OrderView]:
+        return process.orders.cancel(self._order_id, self.name, _CALLER, _TRACE)
+
+    def check(self) -> None:
+        invariants, answer = self.world.invariants, self.answer
+        order = invariants.orders[self._order_id]
+        if isinstance(answer, OrderView):
+            require(order.cancelled, f"{self.name} was answered, {self._order_id} is not cancelled")
+            require(
+                answer.quantities.remaining == 0, f"{self.name} was answered {answer.quantities}"
+            )
+            invariants.check_answer(answer)
+        else:
+            left = not order.cancelled and order.quantities.remaining
+            require(left == 0, f"{self.name} was refused, {self._order_id} has {left} shares left")
+            require(
+                answer.quantities == order.quantities,
+                f"{self.name} was refused with {answer.quantities}, there are {order.quantities}",
+            )
 
 
 class OrderReader:
@@ -106,8 +189,10 @@ class OrderReader:
         self._world = world
         self._order_id = order_id
         self._version = 1
+        profile = world.profile
+        seconds = profile.minute_seconds * profile.minutes if profile.whole_life else 0.0
         for _ in range(_READS):
-            world.after(world.random.random() * _READING_SECONDS, self._send)
+            world.after(world.random.random() * (_READING_SECONDS + seconds), self._send)
 
     def _send(self) -> None:
         process = self._world.any_process()
@@ -125,14 +210,7 @@ class OrderReader:
             return
         require(view.version >= least, f"{self._order_id} went back to version {view.version}")
         self._version = max(self._version, view.version)
-        stored = self._world.invariants.orders[self._order_id]
-        has_outcome = view.version > 1
-        require(
-            has_outcome == (view.order_queue_status not in {"PENDING", "IN_PROGRESS"}),
-            f"inconsistent view: {view}",
-        )
-        slices = tuple(Slice(s.sequence_number, s.quantity, s.scheduled_at) for s in view.slices)
-        require(not has_outcome or slices == stored.slices, f"wrong slices: {view}")
+        self._world.invariants.check_answer(view)
 
 
 class LogReader:

@@ -7,9 +7,12 @@ from uuid import UUID
 
 from pulse.domain import (
     Event,
+    HistoryBroken,
     Order,
     OrderCreated,
+    Slice,
     SlicesScheduled,
+    SplittingFailed,
     TimedOut,
     broken_rules,
     evolve,
@@ -17,7 +20,11 @@ from pulse.domain import (
 )
 from pulse.domain.events import flat_fields
 from pulse.eventstore import EventMapper, RecordedEvent
+from pulse.projections.order_view import OrderView
+from tests.simulation.life import OrderLife
+from tests.simulation.memory.server import EPOCH
 from tests.simulation.memory.tables import Changes
+from tests.simulation.violation import InvariantViolated, require
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -25,17 +32,21 @@ if TYPE_CHECKING:
 MAPPER = EventMapper()
 
 
-class InvariantViolated(AssertionError):
-    """An invariant does not hold."""
+_SETTLED_LETTERS = {"RELEASED": "R", "CANCELLED": "C", "EXPIRED": "E"}
 
 
 class Invariants:
-    """Checks the invariants against its own record of every event and every order's state."""
+    """Checks the invariants against its own record of every event and every order's state.
+
+    `versions` has each order after each of its events, `lives` what became of its slices.
+    """
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self.log: list[tuple[int, Event]] = []
         self.orders: dict[UUID, Order] = {}
+        self.versions: dict[UUID, list[Order]] = {}
+        self.lives: dict[UUID, OrderLife] = {}
         self.first_claims: dict[UUID, datetime] = {}
         self.open_orders = 0
 
@@ -44,7 +55,7 @@ class Invariants:
         self.first_claims.setdefault(order_id, self._world.server.now)
 
     def appended(self, record: RecordedEvent) -> None:
-        """Check an append: position, version, one outcome, the derived schedule and the age."""
+        """Check an append: position, version, one outcome, the derived schedule, age and life."""
         event = MAPPER.event_of(record)
         projected = self._world.server.tables.position
         require(
@@ -57,17 +68,46 @@ class Invariants:
             f"version {event.originator_version} of {order_id} follows "
             f"{0 if before is None else before.version}",
         )
+        is_pending = before is not None and before.state == "PENDING"
         require(
-            before is None or before.state == "PENDING", f"{order_id} has a second outcome: {event}"
+            is_pending or not isinstance(event, SlicesScheduled | SplittingFailed | TimedOut),
+            f"{order_id} has a second outcome: {type(event).__name__}",
         )
         if isinstance(event, SlicesScheduled) and before is not None:
             self._check_schedule(before, event)
         if isinstance(event, SlicesScheduled | TimedOut):
             self._check_age(event)
-        self.open_orders += 1 if isinstance(event, OrderCreated) else -1
-        self.orders[order_id] = evolve(before, event)
+        self._add_to_life(event)
+        try:
+            order = self.orders[order_id] = evolve(before, event)
+        except HistoryBroken as broken:
+            raise InvariantViolated(str(broken)) from broken
+        self._check_law(order)
+        self.open_orders += (before is None) - (is_pending and order.state != "PENDING")
+        self.versions.setdefault(order_id, []).append(order)
         self.log.append((record.position, event))
         self._world.note("log", type(event).__name__, f"of {order_id} at {record.position}")
+
+    def _add_to_life(self, event: Event) -> None:
+        if isinstance(event, OrderCreated):
+            profile = self._world.profile
+            quiet_at = EPOCH + timedelta(seconds=profile.fault_seconds)
+            self.lives[event.originator_id] = OrderLife(event, profile, quiet_at)
+        else:
+            self.lives[event.originator_id].add(event, self._world.server.now)
+
+    def _check_law(self, order: Order) -> None:
+        """What became of the order's shares, by the domain, is what became of them by its events.
+
+        Together they are always its total.
+        """
+        life, quantities = self.lives[order.id], order.quantities
+        q = quantities
+        total = q.remaining + q.released + q.cancelled + q.expired
+        require(total == order.spec.total_quantity, f"{order.id} has {quantities}")
+        require(quantities == life.quantities, f"{order.id}: {quantities}, not {life.quantities}")
+        require(order.slice_states == life.states, f"{order.id}: {order.slice_states}")
+        require(order.due_at == life.due_at, f"{order.id} is due at {order.due_at}")
 
     def _check_schedule(self, order: Order, event: SlicesScheduled) -> None:
         require(
@@ -124,6 +164,30 @@ class Invariants:
         for number, s in enumerate(order.slices, 1):
             found = tables.slices.get((created_position, number))
             require(found == (s.quantity, s.scheduled_at), f"slice {number} of {order_id}: {found}")
+        due_at = tables.due.get(created_position)
+        require(
+            due_at == order.due_at, f"{order_id} is due at {order.due_at}, the view has {due_at}"
+        )
+
+    def check_answer(self, view: OrderView) -> None:
+        """Check that an answered order is as its events up to the answered version say."""
+        order = self.versions[view.order_id][view.version - 1]
+        status = {view.order_queue_status}
+        expected = {"PENDING", "IN_PROGRESS"} if order.state == "PENDING" else {order.state}
+        require(status <= expected, f"{view.order_id} is {order.state}, answered as {status}")
+        slices = tuple(Slice(s.sequence_number, s.quantity, s.scheduled_at) for s in view.slices)
+        require(slices == order.slices, f"{view.order_id} was answered with the slices {slices}")
+        states = tuple(s.state for s in view.slices)
+        require(states == order.slice_states, f"{view.order_id} was answered with {states}")
+        answered = view.quantities
+        require(answered == order.quantities, f"{view.order_id} was answered with {answered}")
+        require(view.release == order.release, f"{view.order_id} was answered with {view.release}")
+
+    def is_settled(self, *, whole: bool) -> bool:
+        """Whether every slice is settled that is due now, or with `whole` that will ever be due."""
+        now = self._world.server.now
+        due = (life.due_at for life in self.lives.values() if not life.ended)
+        return all(due_at is None or (not whole and due_at > now) for due_at in due)
 
     def check_end(self) -> None:
         """Check the end: everything is projected, nothing is pending, the view equals the fold."""
@@ -134,12 +198,6 @@ class Invariants:
         for order_id in self.orders:
             self.check_view(order_id)
         require(not tables.pending, f"orders are pending: {list(tables.pending)}")
-
-
-def require(holds: bool, failure: str) -> None:  # noqa: FBT001
-    """Raise InvariantViolated unless the condition holds."""
-    if not holds:
-        raise InvariantViolated(failure)
 
 
 def _columns(order: Order) -> dict[str, Any]:
@@ -157,4 +215,10 @@ def _named(order: Order) -> Iterator[tuple[str, Any]]:
     yield "version", order.version
     yield "created_at", order.created_at
     yield "updated_at", order.updated_at
-    yield "split_completed_at", order.updated_at if order.state == "COMPLETED" else None
+    yield "split_completed_at", order.split_completed_at
+    yield "trace_id", order.trace_id
+    yield "release", order.release
+    yield "settled", "".join(_SETTLED_LETTERS[state] for state in order.settled)
+    yield "released_quantity", order.quantities.released
+    yield "cancelled_quantity", order.quantities.cancelled
+    yield "expired_quantity", order.quantities.expired

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pulse.application.in_process import InProcessOrders
 from pulse.projections.projector import Projector
+from pulse.workers.releases import Releaser
 from pulse.workers.splitting import SplittingWorker
 from tests.simulation.memory.log import MemoryLog
 from tests.simulation.memory.server import Server
@@ -18,6 +20,8 @@ class Planted:
 
     worker: type[SplittingWorker] = SplittingWorker
     projector: type[Projector] = Projector
+    releaser: type[Releaser] = Releaser
+    orders: type[InProcessOrders] = InProcessOrders
     log_type: type[MemoryLog] = MemoryLog
 
     def __enter__(self) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.loop import Loop, WakeUp
@@ -28,7 +27,7 @@ _MAX_OFFSET_SECONDS = 0.1
 
 
 class Process:
-    """API, projector, orphan check and, with `has_workers`, splitting worker and timeout monitor.
+    """API, projector, orphan check; with `has_workers` also splitting, timeouts and releases.
 
     Its clock is off by up to 0.1 s and drifts by up to 5 %. Only the timestamps it records may
     depend on that.
@@ -39,6 +38,7 @@ class Process:
         self.has_workers = has_workers
         self.loop = ProcessLoop(world, rate=_random_within(world, 1.0, _MAX_DRIFT))
         self.log_advanced, self.queue_advanced = WakeUp(), WakeUp()
+        self.slices_advanced = WakeUp()
         self.network = SimulatedNetwork(world, self)
         self.presence = SimulatedPresence(world, self)
         self._world = world
@@ -56,19 +56,25 @@ class Process:
             ),
         )
         reader = OrderReader(self._database, self.store.mapper)
-        self.orders = InProcessOrders(self.store, reader, self._clock, self._origin)
+        self.orders = world.planted.orders(
+            self.store,
+            reader,
+            self._clock,
+            self._origin,
+            release_slices=world.random.random() < profile.release_share,
+        )
         self.projector = world.planted.projector(
             self._database,
             self.store.mapper,
             batch_events=profile.batch_events,
-            on_advance=self.queue_advanced.set,
+            on_advance=self._on_advance,
         )
 
     def start(self) -> None:
         """Start its loops."""
         self._loops = [self._projector_loop(), self._orphans_loop()]
         if self.has_workers:
-            self._loops += [self._timeouts_loop(), self._splitting_loop()]
+            self._loops += [self._timeouts_loop(), self._splitting_loop(), self._release_loop()]
             self._serve(self.presence.run())
         self._appending = self._serve(self.store.appender.run())
         self._looping = [self._serve(loop.run()) for loop in self._loops]
@@ -89,6 +95,10 @@ class Process:
 
     def _clock(self) -> datetime:
         return EPOCH + timedelta(seconds=self.loop.time()) + self._offset
+
+    def _on_advance(self) -> None:
+        self.queue_advanced.set()
+        self.slices_advanced.set()
 
     def _on_commit(self) -> None:
         self.log_advanced.set()
@@ -133,6 +143,15 @@ class Process:
             is_present=lambda: self.presence.held,
         )
         return Loop(worker, wake_up=self.queue_advanced, poll_seconds=profile.poll)
+
+    def _release_loop(self) -> Loop:
+        releaser = self._world.planted.releaser(
+            self._database,
+            self.store,
+            self._origin,
+            max_delay_seconds=self._world.profile.max_release_delay,
+        )
+        return Loop(releaser, wake_up=self.slices_advanced)
 
 
 def _random_within(world: "World", center: float, radius: float) -> float:

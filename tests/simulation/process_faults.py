@@ -13,6 +13,7 @@ _MAX_CLOSE_SECONDS = 0.01
 _RESTART_SECONDS = 0.2
 _FROZEN_SECONDS = (0.02, 0.1, 0.4, 0.8)
 _GRACE_SECONDS = 0.3
+_OUTAGE_SECONDS = (0.3, 0.8, 1.6)
 _LOST_IDS = 32
 
 
@@ -80,6 +81,14 @@ def crash_server(world: "World", _: "Process") -> None:
         process.presence.drop()
 
 
+def start_outage(world: "World", process: "Process") -> None:
+    """Crash the server; until it restarts, it receives no request."""
+    seconds = world.random.choice(_OUTAGE_SECONDS) * (0.5 + world.random.random())
+    crash_server(world, process)
+    world.note("server", "OUTAGE", f"for {seconds:.3f} s")
+    world.unreachable_until = max(world.unreachable_until, world.now + seconds)
+
+
 def _thaw(world: "World", process: "Process") -> None:
     if not process.loop.ended:
         world.note(process.name, "THAW", "")
@@ -91,4 +100,5 @@ PROCESS_FAULTS: Final[dict[str, Callable[["World", "Process"], None]]] = {
     "freeze": freeze,
     "stop": stop,
     "server": crash_server,
+    "outage": start_outage,
 }

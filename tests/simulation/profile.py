@@ -19,13 +19,31 @@ CALLS: Final = (
 )
 """The calls at which a planned fault can occur; riskier calls are listed more often."""
 
+_RELEASE_CALLS: Final = (
+    *("append_events", "append_events", "append_events", "select_order_streams"),
+    *("select_due_orders", "select_due_orders", "select_due_orders"),
+    *("settle_slices", "refresh_due_orders", "advance_position", "COMMIT"),
+)
+"""As CALLS, for the time after the split of an order."""
+
 CALL_FAULTS: Final = ("lost_request", "late_request", "refused", "lost_reply", "slow")
 """The faults of a single call."""
+
+_WHOLE_LIFE_SHARE: Final = 0.5
 
 _KINDS: Final = (
     *("crash", "crash", "freeze", "freeze", "stop", "server"),
     *(*CALL_FAULTS, "slow"),
 )
+
+_TIMED_KINDS: Final = ("crash", "crash", "freeze", "stop", "server", "outage", "outage")
+
+
+class TimedFault(msgspec.Struct, frozen=True):
+    """A fault `at` a number of seconds: one of a process that runs then, or of the server."""
+
+    kind: str
+    at: float
 
 
 class PlannedFault(msgspec.Struct, frozen=True):
@@ -40,7 +58,7 @@ class PlannedFault(msgspec.Struct, frozen=True):
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
-    """The probability of each call fault, and the planned faults."""
+    """The probability of each call fault, and the planned and the timed faults."""
 
     lost_request: float = 0.0
     lost_reply: float = 0.0
@@ -49,20 +67,33 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     slow: float = 0.0
     lost_wake_up: float = 0.0
     planned_faults: tuple[PlannedFault, ...] = ()
+    timed_faults: tuple[TimedFault, ...] = ()
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters of a schedule. Times are seconds, a tenth of the real ones or less."""
+    """The parameters of a schedule. Times are seconds, a tenth of the real ones or less.
+
+    With `whole_life` the windows of the orders are short, and the schedule ends when every slice is
+    settled. Otherwise it ends when every order has an outcome, and what is due is settled.
+    `minute_seconds` is how long a minute of a window lasts.
+    """
 
     orders: int
     callers: int
+    cancelling_callers: int
     processes: int
     batch_size: int
     batch_events: int
     timeout: float
     poll: float
     max_split_delay: float
+    max_release_delay: float
+    release_share: float
     fault_seconds: float
+    whole_life: bool
+    minute_seconds: float
+    minutes: int
+    splits: int
     faults: Faults
     answer: float = 0.1
     statement: float = 0.25
@@ -72,33 +103,78 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 def draw(random: Random) -> Profile:
     """A random profile; each seed has only some kinds of faults."""
-    some = random.random
-
-    def maybe(most: float, often: float = 0.25) -> float:
-        return some() * most if some() < often else 0.0
-
-    faults = Faults(
-        lost_request=maybe(0.10),
-        lost_reply=maybe(0.15),
-        late_request=maybe(0.15),
-        refused=maybe(0.10),
-        slow=maybe(0.3),
-        lost_wake_up=some() if some() < 0.5 else 0.0,
-        planned_faults=tuple(_planned_fault(random) for _ in range(random.choice((1, 2, 3, 4)))),
-    )
+    if random.random() < _WHOLE_LIFE_SHARE:
+        return _draw_whole_life(random)
     return Profile(
         orders=random.choice((1, 1, 1, 2, 3)),
         callers=random.choice((1, 1, 2)),
+        cancelling_callers=random.choice((0, 0, 0, 1, 2)),
         processes=random.choice((2, 2, 2, 3)),
         batch_size=random.choice((1, 2, 10)),
         batch_events=random.choice((1, 2, 1000)),
         timeout=random.choice((0.05, 0.15, 0.5, 1.5)),
         poll=random.choice((0.2, 0.5, 1.0)),
         max_split_delay=random.choice((0, 0, 0.5, 30.0)),
+        max_release_delay=random.choice((0.2, 60.0)),
+        release_share=random.choice((0.0, 0.5, 1.0)),
         fault_seconds=random.choice((0.03, 0.06, 0.15, 0.4)),
-        faults=faults,
+        whole_life=False,
+        minute_seconds=60.0,
+        minutes=1,
+        splits=3,
+        faults=_faults(random, CALLS, (1, 1, 2, 2, 3), 0),
     )
 
 
-def _planned_fault(random: Random) -> PlannedFault:
-    return PlannedFault(random.choice(_KINDS), random.choice(CALLS), random.choice((1, 1, 2, 2, 3)))
+def _draw_whole_life(random: Random) -> Profile:
+    fault_seconds = random.choice((0.1, 0.5, 1.5, 3.0))
+    return Profile(
+        orders=random.choice((1, 1, 2)),
+        callers=random.choice((1, 1, 2)),
+        cancelling_callers=random.choice((0, 0, 1, 1, 2, 3)),
+        processes=random.choice((2, 2, 2, 3)),
+        batch_size=random.choice((1, 10)),
+        batch_events=random.choice((1, 2, 1000)),
+        timeout=random.choice((0.5, 1.5)),
+        poll=random.choice((0.5, 1.0, 2.0)),
+        max_split_delay=random.choice((0, 30.0)),
+        max_release_delay=random.choice((0.2, 0.6, 1.5, 60.0)),
+        release_share=random.choice((0.5, 1.0, 1.0, 1.0)),
+        fault_seconds=fault_seconds,
+        whole_life=True,
+        minute_seconds=random.choice((0.3, 1.0, 2.0, 3.0)),
+        minutes=random.choice((1, 1, 2)),
+        splits=random.choice((2, 3, 3, 5)),
+        faults=_faults(
+            random, _RELEASE_CALLS, (1, 2, 3, 5, 8, 12), random.choice((0, 1, 2)), fault_seconds
+        ),
+    )
+
+
+def _faults(
+    random: Random,
+    calls: tuple[str, ...],
+    numbers: tuple[int, ...],
+    timed: int,
+    fault_seconds: float = 0.0,
+) -> Faults:
+    some = random.random
+
+    def maybe(most: float, often: float = 0.25) -> float:
+        return some() * most if some() < often else 0.0
+
+    return Faults(
+        lost_request=maybe(0.10),
+        lost_reply=maybe(0.15),
+        late_request=maybe(0.15),
+        refused=maybe(0.10),
+        slow=maybe(0.3),
+        lost_wake_up=some() if some() < 0.5 else 0.0,
+        planned_faults=tuple(
+            PlannedFault(random.choice(_KINDS), random.choice(calls), random.choice(numbers))
+            for _ in range(random.choice((1, 2, 3, 4)))
+        ),
+        timed_faults=tuple(
+            TimedFault(random.choice(_TIMED_KINDS), some() * fault_seconds) for _ in range(timed)
+        ),
+    )

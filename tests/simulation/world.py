@@ -6,12 +6,13 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.callers import LogReader, RetryingCaller, requested
-from tests.simulation.invariants import Invariants, InvariantViolated, require
+from tests.simulation.callers import CancellingCaller, LogReader, PlacingCaller, requested
+from tests.simulation.invariants import Invariants
 from tests.simulation.memory.server import Result
 from tests.simulation.process import Process
 from tests.simulation.process_faults import PROCESS_FAULTS
 from tests.simulation.profile import CALL_FAULTS, QUIET_SECONDS, Faults, draw
+from tests.simulation.violation import InvariantViolated, require
 
 if TYPE_CHECKING:
     from tests.simulation.planted import Planted
@@ -30,6 +31,7 @@ class World:
         self.faults = self.profile.faults
         self._fault_probability = sum(getattr(self.faults, kind) for kind in CALL_FAULTS)
         self.planted = planted
+        self.unreachable_until = 0.0
         self.blocked: list[Callable[[], None]] = []
         self.trace = trace
         self.steps = 0
@@ -43,7 +45,8 @@ class World:
         self.server.on_transaction_end = self._unblock
         self.statements = planted.statements(self)
         self.processes = [self._new_process(n) for n in range(self.profile.processes)]
-        self.callers = list(self._callers())
+        self.callers: list[PlacingCaller] = list(self._callers())
+        self.cancelling: list[CancellingCaller] = []
         self.reader = LogReader(self)
 
     def run(self) -> None:
@@ -54,6 +57,8 @@ class World:
         """
         for process in self.processes:
             process.start()
+        for timed in self.faults.timed_faults:
+            self.at(timed.at, lambda kind=timed.kind: self._start_fault(kind))  # type: ignore[misc]
         self.at(self.profile.fault_seconds, self._end_faults)
         try:
             self._run_until_done()
@@ -117,17 +122,22 @@ class World:
             for copy in range(self.profile.callers):
                 other_data = copy > 0 and self.random.random() < 0.3
                 order = requested(
-                    f"key{number}", 100 + number + (7 if other_data else 0), minutes=1 + number
+                    f"key{number}",
+                    100 + number + (7 if other_data else 0),
+                    minutes=self.profile.minutes + number,
+                    splits=self.profile.splits,
                 )
-                at = self.random.random() * self.profile.fault_seconds * 0.5
-                yield RetryingCaller(self, f"caller{number}.{copy}", order, at)
+                at = self.random.random() * min(self.profile.fault_seconds, 0.4) * 0.5
+                yield PlacingCaller(self, f"caller{number}.{copy}", order, at)
 
     def _new_process(self, number: int, life: int = 1) -> Process:
-        has_workers = number == 0 or self.random.random() < 0.8
+        has_workers = number < 2 or self.random.random() < 0.8
         return Process(self, f"p{number}.{life}", has_workers=has_workers)
 
     def fault_of_call(self, process: Process, name: str) -> str:
         """The fault of this call, or "" for none. A planned crash or freeze is scheduled here."""
+        if self.now < self.unreachable_until:
+            return "lost_request"
         nth = self._calls[name] = self._calls.get(name, 0) + 1
         for planned in self.faults.planned_faults:
             if planned.nth == nth and planned.call == name:
@@ -140,6 +150,11 @@ class World:
             if chance >= 0:
                 return kind
         return ""
+
+    def _start_fault(self, kind: str) -> None:
+        process = self.any_process()
+        if process is not None:
+            PROCESS_FAULTS[kind](self, process)
 
     def _inject(self, kind: str, process: Process) -> str:
         if kind in CALL_FAULTS:
@@ -162,13 +177,17 @@ class World:
                 raise InvariantViolated(f"work left {QUIET_SECONDS:g} s after the last fault")
 
     def _is_done(self) -> bool:
-        """Every caller has an answer, every order an outcome; all events are projected and read."""
+        """Every caller has an answer, every order an outcome; all events are projected and read.
+
+        Every slice that is due is settled.
+        """
         log = self.server.log
         return (
             self.invariants.open_orders == 0
             and self.server.tables.position == log.end
             and self.reader.after == log.end
-            and all(caller.answer is not None for caller in self.callers)
+            and all(caller.answer is not None for caller in (*self.callers, *self.cancelling))
+            and self.invariants.is_settled(whole=self.profile.whole_life)
         )
 
     def _check_end(self) -> None:
@@ -196,3 +215,4 @@ class World:
         self.note("world", "END", "no more faults")
         self.faults = _NO_FAULTS
         self._fault_probability = 0.0
+        self.unreachable_until = 0.0

@@ -1,21 +1,24 @@
 """Python implementations of Pulse's SQL statements, found by the text of their `.sql` files."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from psycopg.errors import UniqueViolation
+from psycopg.errors import CheckViolation, UniqueViolation
 
 from pulse.eventstore import RecordedEvent
 from pulse.postgres import load_sql
 from pulse.projections.queue_writer import INSERT_ORDERS, ORDER_COLUMNS
 from tests.simulation.memory.server import Blocked, Result, Server, Session
-from tests.simulation.memory.tables import Row
+from tests.simulation.memory.tables import Changes, Row, Tables
 
 Statement = Callable[[Server, Session, Any], Result]
 _COPY_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_QUANTITIES: Final = ("released_quantity", "cancelled_quantity", "expired_quantity")
+_SETTLES_WHOLE: Final = {"FAILED": "expired_quantity", "CANCELLED": "cancelled_quantity"}
+_DUE_COLUMNS: Final = ("order_id", "version", "order_unique_key", "instrument", "side", "trace_id")
 
 
 def append_events(server: Server, _: Session, parameters: Any) -> Result:
@@ -160,21 +163,68 @@ def insert_orders(server: Server, session: Session, parameters: Any) -> Result:
     rows = _rows_of(parameters)
     for row in rows:
         order_id = row["order_id"]
-        if order_id in server.tables.orders or order_id in changes.orders:
+        if changes.order(server.tables, order_id) is not None:
             raise UniqueViolation(f"Key (order_id)=({order_id}) already exists.")
-        changes.orders[order_id] = dict.fromkeys(ORDER_COLUMNS) | row
+        changes.orders[order_id] = _checked(dict.fromkeys(ORDER_COLUMNS) | row)
     return Result([], len(rows))
 
 
 def apply_outcomes(server: Server, session: Session, parameters: Any) -> Result:
-    changes, settled = server.begin(session), list[tuple[Any, ...]]()
+    changes, updated = server.begin(session), list[tuple[Any, ...]]()
     for outcome in _rows_of(parameters):
         order_id = outcome["order_id"]
-        row = changes.orders.get(order_id) or server.tables.orders.get(order_id)
-        if row is not None and row["state"] == "PENDING" and order_id not in changes.outcomes:
-            changes.outcomes[order_id] = outcome
-            settled.append((order_id, row["created_position"]))
-    return Result(settled)
+        row = changes.order(server.tables, order_id)
+        if row is None or row["state"] != "PENDING":
+            continue
+        if outcome["state"] in _SETTLES_WHOLE:
+            outcome[_SETTLES_WHOLE[outcome["state"]]] = row["total_quantity"]
+        changes.orders[order_id] = _checked(row | outcome)
+        changes.outcomes.add(order_id)
+        releases = row["release"] and outcome["state"] == "COMPLETED"
+        updated.append((order_id, row["created_position"], releases))
+    return Result(updated)
+
+
+def settle_slices(server: Server, session: Session, parameters: Any) -> Result:
+    changes, updated = server.begin(session), list[tuple[Any, ...]]()
+    for change in _rows_of(parameters):
+        row = changes.order(server.tables, change["order_id"])
+        follows = (
+            row is not None
+            and row["state"] == "COMPLETED"
+            and row["version"] == change["after_version"]
+            and len(row["settled"]) == change["after_slice"]
+            and (row["release"] or change["released_quantity"] + change["expired_quantity"] == 0)
+        )
+        if row is None or not follows:
+            continue
+        sums = {name: row[name] + change[name] for name in ("settled", *_QUANTITIES)}
+        latest = {name: change[name] for name in ("version", "position", "updated_at")}
+        changes.orders[change["order_id"]] = _checked(row | sums | latest)
+        updated.append((row["created_position"], row["release"]))
+    return Result(updated)
+
+
+def refresh_due_orders(server: Server, session: Session, parameters: Any) -> Result:
+    changes, tables = server.begin(session), server.tables
+    distance, changed = timedelta(seconds=parameters["distance_seconds"]), list[tuple[Any, ...]]()
+    for position in parameters["positions"]:
+        due_at = _due_at(changes, tables, position, distance)
+        if due_at != changes.due_at(tables, position):
+            changes.due[position] = due_at
+            changed.append((position,))
+    return Result(changed)
+
+
+def select_due_orders(server: Server, _: Session, parameters: Any) -> Result:
+    """Not in a transaction: it sees the committed rows."""
+    (limit,) = parameters
+    now, tables = server.now, server.tables
+    later = [due_at for due_at in tables.due.values() if due_at > now]
+    moment = (now, (min(later) - now).total_seconds() if later else None)
+    due = sorted((due_at, position) for position, due_at in tables.due.items() if due_at <= now)
+    rows = [(*moment, *_due_order(tables, position, now)) for _, position in due[:limit]]
+    return Result(rows or [(*moment, *[None] * 9)])
 
 
 def copy_slices(server: Server, session: Session, data: Any) -> Result:
@@ -205,9 +255,13 @@ def check_constraints(server: Server, session: Session, _: Any) -> Result:
 
 
 def park_order(server: Server, session: Session, parameters: Any) -> Result:
-    order_id, position, reason = parameters
-    if order_id not in server.tables.parked:
-        server.begin(session).parked.setdefault(order_id, (position, reason))
+    changes, tables = server.begin(session), server.tables
+    order_id = parameters["order_id"]
+    row = changes.order(tables, order_id)
+    if row is not None and changes.due_at(tables, row["created_position"]) is not None:
+        changes.due[row["created_position"]] = None
+    if order_id not in tables.parked:
+        changes.parked.setdefault(order_id, (parameters["position"], parameters["reason"]))
     return Result([], 1)
 
 
@@ -220,6 +274,50 @@ def _rows_of(parameters: Any) -> list[Row]:
             if row.get(column) is not None:
                 row[column] = datetime.fromisoformat(row[column])
     return rows
+
+
+def _checked(row: Row) -> Row:
+    """The row, if it satisfies the constraints on `settled` and the quantities."""
+    total, settled = row["total_quantity"], sum(row[name] for name in _QUANTITIES)
+    slices, is_split = len(row["settled"]), row["state"] == "COMPLETED"
+    if slices and not (is_split and slices <= row["num_splits"]):
+        raise CheckViolation("order_queue_settled_check")
+    all_settled = row["state"] in _SETTLES_WHOLE or slices == row["num_splits"]
+    if settled > total or (settled == total) != all_settled:
+        raise CheckViolation("order_queue_quantities_check")
+    return row
+
+
+def _due_at(
+    changes: Changes, tables: Tables, created_position: int, distance: timedelta
+) -> datetime | None:
+    """When a releaser has to look at an order; None if it has nothing to release."""
+    row = changes.order_at(tables, created_position)
+    if row is None or not row["release"]:
+        return None
+    if row["order_id"] in tables.parked or row["order_id"] in changes.parked:
+        return None
+    settled: str = row["settled"]
+    following = changes.slice(tables, (created_position, len(settled) + 1))
+    if following is None:
+        return None
+    scheduled_at = following[1]
+    last = changes.slice(tables, (created_position, len(settled)))
+    if last is None or not settled.endswith("R") or scheduled_at - last[1] < distance:
+        return scheduled_at
+    later: datetime = row["updated_at"] + distance
+    return max(scheduled_at, later)
+
+
+def _due_order(tables: Tables, created_position: int, now: datetime) -> tuple[Any, ...]:
+    """The columns of a due order: its fields, then its slices that are due and the one after."""
+    row = tables.orders[tables.ids[created_position]]
+    slices = list[tuple[int, int, datetime]]()
+    number = len(row["settled"]) + 1
+    while (created_position, number) in tables.slices and (not slices or slices[-1][2] <= now):
+        slices.append((number, *tables.slices[created_position, number]))
+        number += 1
+    return (*(row[name] for name in _DUE_COLUMNS), *map(list, zip(*slices, strict=True)))
 
 
 def _copied(data: bytes) -> Iterator[tuple[int, datetime, int, int]]:
@@ -259,9 +357,9 @@ def _release(server: Server, session: Session, order_ids: list[Any]) -> Result:
     return Result([(order_id,) for order_id in order_ids])
 
 
-def _orders_with_open_outcome(server: Server) -> Mapping[Any, Any]:
+def _orders_with_open_outcome(server: Server) -> Collection[Any]:
     holder = server.position_holder
-    return {} if holder is None or holder.changes is None else holder.changes.outcomes
+    return frozenset() if holder is None or holder.changes is None else holder.changes.outcomes
 
 
 _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
@@ -286,7 +384,10 @@ _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
         try_lock_position,
         advance_position,
         apply_outcomes,
+        settle_slices,
         copy_slices,
+        refresh_due_orders,
+        select_due_orders,
         select_parked_among,
         check_constraints,
         park_order,

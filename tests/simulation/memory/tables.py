@@ -31,46 +31,80 @@ class PendingRow:
 
 
 class Tables:
-    """The committed rows."""
+    """The committed rows. `ids` has each order's id by the position of its creation."""
 
     def __init__(self) -> None:
         self.orders: dict[UUID, Row] = {}
+        self.ids: dict[int, UUID] = {}
         self.slices: dict[SliceKey, tuple[int, datetime]] = {}
+        self.due: dict[int, datetime] = {}
         self.parked: dict[UUID, tuple[int, str]] = {}
         self.pending: dict[UUID, PendingRow] = {}
         self.position = 0
 
 
 class Changes:
-    """The uncommitted changes of one transaction."""
+    """The uncommitted changes of one transaction, on top of the committed tables.
 
-    __slots__ = ("orders", "outcomes", "parked", "position", "slices")
+    `orders` are the inserted and updated rows, `outcomes` the orders that are no longer pending. In
+    `due`, None is a deleted row.
+    """
+
+    __slots__ = ("due", "orders", "outcomes", "parked", "position", "slices")
 
     def __init__(self) -> None:
         self.orders: dict[UUID, Row] = {}
-        self.outcomes: dict[UUID, Row] = {}
+        self.outcomes: set[UUID] = set()
         self.slices: dict[SliceKey, tuple[int, datetime]] = {}
+        self.due: dict[int, datetime | None] = {}
         self.parked: dict[UUID, tuple[int, str]] = {}
         self.position: int | None = None
 
     def copy(self) -> "Changes":
-        """A copy, for a savepoint."""
+        """A copy, for a savepoint. Rows are replaced, never changed."""
         copy = Changes()
-        copy.orders, copy.outcomes = dict(self.orders), dict(self.outcomes)
-        copy.slices, copy.parked = dict(self.slices), dict(self.parked)
-        copy.position = self.position
+        copy.orders, copy.outcomes = dict(self.orders), set(self.outcomes)
+        copy.slices, copy.due = dict(self.slices), dict(self.due)
+        copy.parked, copy.position = dict(self.parked), self.position
         return copy
+
+    def order(self, tables: Tables, order_id: UUID) -> Row | None:
+        """The order's row, as this transaction sees it."""
+        return self.orders.get(order_id) or tables.orders.get(order_id)
+
+    def order_at(self, tables: Tables, created_position: int) -> Row | None:
+        """The row of the order created at this position, as this transaction sees it."""
+        order_id = tables.ids.get(created_position)
+        if order_id is not None:
+            return self.order(tables, order_id)
+        inserted = (row for row in self.orders.values())
+        return next((row for row in inserted if row["created_position"] == created_position), None)
+
+    def slice(self, tables: Tables, key: SliceKey) -> tuple[int, datetime] | None:
+        """A slice's quantity and time, as this transaction sees it."""
+        return self.slices.get(key) or tables.slices.get(key)
+
+    def due_at(self, tables: Tables, created_position: int) -> datetime | None:
+        """When the order is due, as this transaction sees it."""
+        if created_position in self.due:
+            return self.due[created_position]
+        return tables.due.get(created_position)
 
     def apply_to(self, tables: Tables) -> None:
         """Commit them."""
-        tables.orders.update(self.orders)
         for order_id, row in self.orders.items():
+            tables.orders[order_id] = row
+            tables.ids[row["created_position"]] = order_id
             if row["state"] == "PENDING":
                 tables.pending[order_id] = PendingRow()
-        for order_id, outcome in self.outcomes.items():
-            tables.orders[order_id].update(outcome)
+        for order_id in self.outcomes:
             tables.pending.pop(order_id, None)
         tables.slices.update(self.slices)
+        for position, due_at in self.due.items():
+            if due_at is None:
+                tables.due.pop(position, None)
+            else:
+                tables.due[position] = due_at
         tables.parked.update(self.parked)
         if self.position is not None:
             tables.position = self.position
