@@ -136,7 +136,9 @@ def _title(history: _History) -> Text:
     if isinstance(history.order, str):
         return title.append(" cannot be read", _STYLES["FAILED"])
     state = history.order.order_queue_status
-    return title.append(" is ").append(state, _STYLES.get(state, "bold yellow"))
+    title.append(" is ").append(state, _STYLES.get(state, "bold yellow"))
+    cancelled_later = state == "COMPLETED" and history.order.quantities.cancelled > 0
+    return title.append(", and was then cancelled") if cancelled_later else title
 
 
 def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:

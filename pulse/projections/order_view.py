@@ -169,6 +169,7 @@ class OrderReader:
         self._mapper = mapper
         self._streams = BatchLoader(self._select_streams)
         self._keys = BatchLoader(self._select_keys)
+        self._parked = BatchLoader(self._select_parked)
 
     async def key_of(self, order_id: UUID) -> str:
         """The order's order_unique_key; empty if the order does not exist or its key is unreadable.
@@ -196,10 +197,7 @@ class OrderReader:
 
     async def is_parked(self, order_id: UUID) -> bool:
         """Whether the order is parked, because one of its events could not be applied."""
-        rows = await self.database.read(
-            lambda connection: fetch(connection, _SELECT_PARKED_AMONG, ([order_id],))
-        )
-        return bool(rows)
+        return await self._parked.get(order_id) is not None
 
     def _fold(self, rows: Sequence[Row]) -> Order | None:
         return fold(self._mapper.events_of([RecordedEvent.from_row(row[:6]) for row in rows]))
@@ -215,6 +213,12 @@ class OrderReader:
             lambda connection: fetch(connection, _SELECT_CREATIONS, (order_ids,))
         )
         return {order_id: _key_in(state or _NO_CREATION) for order_id, state in rows}
+
+    async def _select_parked(self, order_ids: list[UUID]) -> dict[UUID, int]:
+        rows = await self.database.read(
+            lambda connection: fetch(connection, _SELECT_PARKED_AMONG, (order_ids,))
+        )
+        return dict(rows)
 
 
 def _key_in(state: bytes) -> str:

@@ -1,7 +1,6 @@
 """What became of each slice in the log: at most one fate, in time, and no share lost or created.
 
-The rules are those of docs/reference and of `pulse.domain.releases`, written a second time, so that
-an error in Pulse's own rule is found.
+The rules of `pulse.domain.releases` are written a second time here, to find an error in them.
 """
 
 from array import array
@@ -115,16 +114,20 @@ class SliceFates:
         """Check one order's stream; returns the order, None if it cannot be folded."""
         account = _Account(self)
         order: Order | None = None
+        illegal: HistoryBroken | None = None
         for stored in stream:
-            try:
-                order = evolve(order, stored.event)
-            except HistoryBroken as error:
-                self.illegal.add(str(error))
-                order = None
-                break
             account.add(stored)
-            account.check_balance(order.quantities)
+            if illegal is None:
+                try:
+                    order = evolve(order, stored.event)
+                except HistoryBroken as error:
+                    illegal = error
+                else:
+                    account.check_balance(order.quantities)
         account.check_end()
+        if illegal is not None:
+            self.illegal.add(str(illegal))
+            return None
         return order
 
 

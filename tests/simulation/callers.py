@@ -138,11 +138,12 @@ class PlacingCaller(RetryingCaller):
             require(other, f"{self.name} was refused because of its own order: {stored}")
 
     def _start_cancelling(self, order_id: UUID) -> None:
-        """Start callers that cancel the order at about one time: any, or that of a slice."""
+        """Start callers that cancel the order at about one time: any, that of a slice, or later."""
         world, random = self.world, self.world.random
         order = world.invariants.orders[order_id]
         times = [(s.scheduled_at - EPOCH).total_seconds() for s in split(order.terms, 1)]
-        at = random.choice(times) if random.random() < 0.7 else times[-1] * random.random()
+        times += [times[-1] + _CANCEL_SECONDS, times[-1] * random.random()]
+        at = random.choice(times)
         if not world.profile.whole_life:
             at = world.now + random.random() * _CANCEL_SECONDS
         for number in range(world.profile.cancelling_callers):

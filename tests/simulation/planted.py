@@ -39,4 +39,9 @@ class Planted:
         return STATEMENTS
 
 
+def with_replaced(original: Statement, planted: Statement) -> Mapping[str, Statement]:
+    """The statements, with one of them replaced."""
+    return {text: planted if s is original else s for text, s in STATEMENTS.items()}
+
+
 NOTHING: Any = Planted()

@@ -14,8 +14,8 @@ from pulse.workers.splitting import SplittingWorker
 from tests.simulation.memory import statements
 from tests.simulation.memory.log import MemoryLog
 from tests.simulation.memory.server import Later, Result, Server, Session
-from tests.simulation.memory.statements import STATEMENTS, Statement
-from tests.simulation.planted import Planted
+from tests.simulation.memory.statements import Statement
+from tests.simulation.planted import Planted, with_replaced
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 _OFTEN = 0.3
 _MAX_DELAY_SECONDS = 0.02
-
-
-def with_replaced(original: Statement, planted: Statement) -> Mapping[str, Statement]:
-    """The statements, with one of them replaced."""
-    return {text: planted if s is original else s for text, s in STATEMENTS.items()}
 
 
 class DoubleSplit(Planted):

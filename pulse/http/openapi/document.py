@@ -128,11 +128,10 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
         operation["security"] = list(described.security)
 
 
+_ID_IN_ANSWER: Final = {"order_id": "$response.body#/order_id"}
 _LINKS: Final = {
-    "order": {
-        "operationId": "read_order",
-        "parameters": {"order_id": "$response.body#/order_id"},
-    }
+    "order": {"operationId": "read_order", "parameters": _ID_IN_ANSWER},
+    "cancel": {"operationId": "cancel_order", "parameters": _ID_IN_ANSWER},
 }
 
 

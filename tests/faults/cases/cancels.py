@@ -21,7 +21,7 @@ _LAST_SHARE: Final = 0.2
 """The share of the others that race the last slice, after which nothing can be cancelled."""
 
 _SPLITS: Final = (2, 30)
-_AROUND_SECONDS: Final = (-0.06, 0.02)
+_AROUND_SECONDS: Final = (-0.1, 0.02)
 """When a cancel is sent, from the time of its slice. It arrives later, as the release does."""
 
 _MAX_CALLERS: Final = 3
@@ -72,12 +72,13 @@ async def _race(case_run: CaseRun, deployment: Deployment, races: list[_Race]) -
         slice_number = splits if random.random() < _LAST_SHARE else random.randint(1, splits)
         wait = await _seconds_until(deployment, order_id, slice_number)
         await asyncio.sleep(max(0.0, wait + random.uniform(*_AROUND_SECONDS)))
-    cancel = deployment.caller.cancel(request["order_unique_key"], order_id, scope)
-    callers = [
-        deployment.caller.cancel(request["order_unique_key"], order_id, scope)
-        for _ in range(random.randint(0, _MAX_CALLERS - 1))
-    ]
-    statuses = await asyncio.gather(cancel, *callers)
+    key = request["order_unique_key"]
+    statuses = await asyncio.gather(
+        *(
+            deployment.caller.cancel(key, order_id, scope)
+            for _ in range(random.randint(1, _MAX_CALLERS))
+        )
+    )
     races.append(_Race(order_id, slice_number, tuple(statuses)))
     case_run.injected()
 

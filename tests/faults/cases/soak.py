@@ -20,7 +20,7 @@ _PEAK_SECONDS: Final = 20.0
 _PEAK_CALLERS: Final = 32
 _SAMPLE_SECONDS: Final = 10.0
 _MINUTE_SECONDS: Final = 60.0
-_TABLES: Final = ("order_queue", "pending_orders", "notification_tracking")
+_TABLES: Final = ("order_queue", "pending_orders", "due_orders", "notification_tracking")
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Python implementations of Pulse's SQL statements, found by the text of their `.sql` files."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -218,11 +218,16 @@ def refresh_due_orders(server: Server, session: Session, parameters: Any) -> Res
 
 def select_due_orders(server: Server, _: Session, parameters: Any) -> Result:
     """Not in a transaction: it sees the committed rows."""
-    (limit,) = parameters
-    now, tables = server.now, server.tables
-    later = [due_at for due_at in tables.due.values() if due_at > now]
+    return due_orders_at(server.now, server.tables, server.tables.due, parameters[0])
+
+
+def due_orders_at(
+    now: datetime, tables: Tables, due_rows: Mapping[int, datetime], limit: int
+) -> Result:
+    """As select_due_orders, at this time and with these rows of due orders."""
+    later = [due_at for due_at in due_rows.values() if due_at > now]
     moment = (now, (min(later) - now).total_seconds() if later else None)
-    due = sorted((due_at, position) for position, due_at in tables.due.items() if due_at <= now)
+    due = sorted((due_at, position) for position, due_at in due_rows.items() if due_at <= now)
     rows = [(*moment, *_due_order(tables, position, now)) for _, position in due[:limit]]
     return Result(rows or [(*moment, *[None] * 9)])
 

@@ -1,0 +1,157 @@
+"""Plausible bugs of releases, expiries and cancels to plant; the simulation must find each."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+from uuid import UUID
+
+import msgspec
+
+from pulse.application.callers import Caller
+from pulse.application.in_process import InProcessOrders
+from pulse.application.orders import OrderNotFound
+from pulse.application.origin import Clock, Origin
+from pulse.domain import CancelOrder, Event, Slice, Trace, decide, releases
+from pulse.eventstore import AppendOutcomeUnknown, AppendResult, EventStore, VersionTaken
+from pulse.projections.order_view import OrderReader, OrderView
+from pulse.workers.releases import Releaser, ReleaseStep
+from tests.simulation.memory import statements
+from tests.simulation.memory.server import Result, Server, Session
+from tests.simulation.memory.statements import Statement
+from tests.simulation.planted import Planted, with_replaced
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_FAST = timedelta(seconds=0.02)
+
+
+class VersionTakenIgnored(Planted):
+    """A releaser that lost a race appends its decision at the next version."""
+
+    class StubbornStore:
+        def __init__(self, store: EventStore) -> None:
+            self.mapper = store.mapper
+            self._store = store
+
+        async def append_each(self, events: Sequence[Event]) -> list[AppendResult]:
+            results = await self._store.append_each(events)
+            lost = [n for n, result in enumerate(results) if isinstance(result, VersionTaken)]
+            for number in lost:
+                version = events[number].originator_version + 1
+                again = msgspec.structs.replace(events[number], originator_version=version)
+                results[number] = (await self._store.append_each([again]))[0]
+            return results
+
+    class StubbornReleaser(Releaser):
+        def __init__(self, database: Any, store: Any, *parts: Any, **settings: Any) -> None:
+            store = VersionTakenIgnored.StubbornStore(store)
+            super().__init__(database, store, *parts, **settings)
+
+    releaser = StubbornReleaser
+
+
+class SuccessorIgnored(Planted):
+    """Only the maximum delay makes a slice expire, so it can be released with its successor."""
+
+    def __enter__(self) -> None:
+        def expires_at(s: Slice, _: Slice | None, max_delay_seconds: float) -> datetime:
+            return s.scheduled_at + timedelta(seconds=max_delay_seconds)
+
+        self._patch = patch.object(releases, "expires_at", expires_at)
+        self._patch.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.stop()
+
+
+class DistanceIgnored(Planted):
+    """Orders are due at the time of their next slice, however late the one before it was."""
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
+        def select_due_orders(server: Server, _: Session, parameters: Any) -> Result:
+            tables = server.tables
+            settled = {p: len(tables.orders[tables.ids[p]]["settled"]) for p in tables.due}
+            due = {p: tables.slices[p, number + 1][1] for p, number in settled.items()}
+            return statements.due_orders_at(server.now, tables, due, parameters[0])
+
+        return with_replaced(statements.select_due_orders, select_due_orders)
+
+
+class FastReleaser(Planted):
+    """The releaser decides by a clock that is 0.02 s fast, instead of the database's."""
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
+        def select_due_orders(server: Server, _: Session, parameters: Any) -> Result:
+            now, tables = server.now + _FAST, server.tables
+            return statements.due_orders_at(now, tables, tables.due, parameters[0])
+
+        return with_replaced(statements.select_due_orders, select_due_orders)
+
+
+class OnlyPolls(Planted):
+    """The releaser does not wait for the time of the next order, only for its poll interval."""
+
+    class PollingReleaser(Releaser):
+        def poll_after(self, result: ReleaseStep) -> float:  # noqa: ARG002 - the planted bug
+            return self.poll_seconds
+
+    releaser = PollingReleaser
+
+
+class DueNotRefreshed(Planted):
+    """The projection does not change an order's due row after the split."""
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
+        def refresh_due_orders(server: Server, session: Session, parameters: Any) -> Result:
+            new = [p for p in parameters["positions"] if p not in server.tables.due]
+            parameters = {**parameters, "positions": new}
+            return statements.refresh_due_orders(server, session, parameters)
+
+        return with_replaced(statements.refresh_due_orders, refresh_due_orders)
+
+
+class CancelOnce(Planted):
+    """After a conflict a cancel does not try again, and answers with the order as it is."""
+
+    class CancelsOnce(InProcessOrders):
+        ignored: type[Exception] = VersionTaken
+
+        def __init__(
+            self, store: EventStore, reader: OrderReader, clock: Clock, origin: Origin, **_: Any
+        ) -> None:
+            super().__init__(store, reader, clock, origin)
+            self.store, self.reader, self.clock = store, reader, clock
+            self.recorded_by = origin.recorded_by("api")
+
+        async def cancel(
+            self, order_id: UUID, reason: str | None, caller: Caller, trace: Trace
+        ) -> OrderView:
+            order = await self.reader.folded(order_id)
+            if order is None:
+                raise OrderNotFound(str(order_id))
+            command = CancelOrder(
+                reason=reason,
+                cancelled_by=caller.placed_by,
+                at=self.clock(),
+                recorded_by=self.recorded_by,
+                trace=trace,
+            )
+            try:
+                for event in decide(command, order):
+                    await self.store.append(event)
+            except self.ignored:
+                pass
+            return await self.order(order_id, caller)
+
+    orders = CancelsOnce
+
+
+class CancelAssumed(CancelOnce):
+    """After a lost reply a cancel answers as if the order were cancelled."""
+
+    class Assuming(CancelOnce.CancelsOnce):
+        ignored = AppendOutcomeUnknown
+
+    orders = Assuming
