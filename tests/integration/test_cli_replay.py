@@ -58,7 +58,7 @@ def test_each_state_of_a_slice_is_drawn_differently_and_a_release_is_one_line(
     for s in split.slices[:2]:
         history += settled(history, s.scheduled_at + 12 * MILLISECOND)
     history += settled(history, split.slices[2].scheduled_at + timedelta(seconds=70))
-    history.append(order_cancelled(history, reason="the fund is closed"))
+    history.append(order_cancelled(*history, reason="the fund is closed"))
     for event in history:
         write(conninfo, *stored([event]), recorded_at=event.timestamp + MILLISECOND)
 
@@ -91,7 +91,7 @@ def test_what_is_left_of_an_order(conninfo: str) -> None:
         assert "What is left\n  100 shares remaining\n" in text
         assert words in text
     created = order_created()
-    text = told(conninfo, created, order_cancelled([created]))
+    text = told(conninfo, created, order_cancelled(created))
     assert "is CANCELLED\n" in text
     assert "tester cancelled what was left of it, 100 shares.\n" in text
     assert "  100 shares cancelled\n  Nothing is left" in text
