@@ -34,10 +34,9 @@ MAX_DELAY_SECONDS: Final = 60.0
 """The default of PULSE_MAX_RELEASE_DELAY_SECONDS, which no case changes."""
 
 MAX_APPEND_SECONDS: Final = 8.0
-"""From the decision to its row in the log; an append that takes longer gets no reply."""
+"""From the decision to its row in the log. An append has a deadline of 5 s."""
 
 _ONE_SECOND: Final = timedelta(seconds=1)
-_ZERO: Final = timedelta(0)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -77,6 +76,7 @@ class SliceFates:
         self.count: Counter[str] = Counter()
         self.delays = array("d")
         self.append_seconds = 0.0
+        self.stored_late = 0
         self.twice, self.lost, self.illegal = Examples(), Examples(), Examples()
         self.early, self.late, self.expired_early = Examples(), Examples(), Examples()
         self.together, self.unbalanced = Examples(), Examples()
@@ -107,7 +107,8 @@ class SliceFates:
         p50, p99 = (quantile(self.delays, share) or 0.0 for share in (0.5, 0.99))
         return (
             f"slices: {counts}; released after their time: p50 {p50:.3f} s, p99 {p99:.3f} s; "
-            f"stored at most {self.append_seconds:.2f} s after the decision"
+            f"stored at most {self.append_seconds:.2f} s after the decision, {self.stored_late:,} "
+            "after their deadline"
         )
 
     def add(self, stream: Sequence[Stored]) -> Order | None:
@@ -188,10 +189,12 @@ class _Account:
                 fates.illegal.add(f"{self._name(number)} is released with other data")
             if min(at, stored.recorded_at) < s.scheduled_at:
                 fates.early.add(f"{self._name(number)} {s.scheduled_at - at} early")
-            over = self._deadlines.get(number, at + _ONE_SECOND) - at
+            expires_at = self._deadlines.get(number, at + _ONE_SECOND)
+            fates.stored_late += stored.recorded_at >= expires_at
             took = (stored.recorded_at - at).total_seconds()
-            if over <= _ZERO or took > MAX_APPEND_SECONDS:
-                fates.late.add(f"{self._name(number)} {-over} late, stored {took:.1f} s later")
+            if at >= expires_at or took > MAX_APPEND_SECONDS:
+                late = f"decided at {at}, stored {took:.1f} s later, expired at {expires_at}"
+                fates.late.add(f"{self._name(number)} {late}")
             fates.append_seconds = max(fates.append_seconds, took)
             fates.delays.append((stored.recorded_at - s.scheduled_at).total_seconds())
             self._released.append((s, at))
