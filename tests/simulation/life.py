@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SECOND: Final = timedelta(seconds=1)
 _MAX_LATE: Final = timedelta(seconds=0.5)
+_MAX_APPEND: Final = timedelta(seconds=0.9)
+"""An append that was sent reaches the log within this time, or never."""
 _RECOVERY: Final = timedelta(seconds=2.5)
 """Once faults are over, every loop works again within this time: its longest backoff is 2 s."""
 
@@ -123,6 +125,8 @@ class OrderLife:
                 event.timestamp < self._expires_at(s),
                 f"{self._id} released {number} after it had expired: {event.timestamp}",
             )
+            late = now - self._expires_at(s)
+            require(late <= _MAX_APPEND, f"{self._id} released {number} {late} after its expiry")
         numbers = tuple(s.sequence_number for s in event.slices)
         self._settle(numbers, sum(s.quantity for s in event.slices), "RELEASED")
         require(

@@ -1,7 +1,7 @@
 """Plausible bugs of releases, expiries and cancels to plant; the simulation must find each."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 from uuid import UUID
@@ -15,6 +15,7 @@ from pulse.application.origin import Clock, Origin
 from pulse.domain import CancelOrder, Event, Slice, Trace, decide, releases
 from pulse.eventstore import AppendOutcomeUnknown, AppendResult, EventStore, VersionTaken
 from pulse.projections.order_view import OrderReader, OrderView
+from pulse.workers import releases as workers_releases
 from pulse.workers.releases import Releaser, ReleaseStep
 from tests.simulation.memory import statements
 from tests.simulation.memory.server import Result, Server, Session
@@ -88,6 +89,18 @@ class FastReleaser(Planted):
             return statements.due_orders_at(now, tables, tables.due, parameters[0])
 
         return with_replaced(statements.select_due_orders, select_due_orders)
+
+
+class StaleDecision(Planted):
+    """A releaser that was frozen while it waited for the due orders appends what it decided."""
+
+    def __enter__(self) -> None:
+        never = datetime.max.replace(tzinfo=UTC)
+        self._patch = patch.object(workers_releases, "expires_at", lambda *_: never)
+        self._patch.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.stop()
 
 
 class OnlyPolls(Planted):
