@@ -15,6 +15,7 @@ from benchmarks.parts import (
     post,
     reads,
     rebuild,
+    releases,
     sustained,
 )
 
@@ -37,6 +38,7 @@ PARTS: Final = cast(
         "rebuild": rebuild,
         "reads": reads,
         "cost": cost,
+        "releases": releases,
         "sustained": sustained,
         "growth": growth,
         "earlier": earlier,

@@ -1,5 +1,6 @@
 """Orders and events for the benchmarks: single ones from the domain, many by SQL."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final, Literal
@@ -15,10 +16,12 @@ from pulse.domain import (
     Event,
     OrderSpec,
     PlaceOrder,
+    ReleaseSlices,
     SplitConfigRequest,
     SplitOrder,
     Trace,
     decide,
+    evolve,
     fold,
 )
 from pulse.eventstore import LOG_CHANNEL, EventMapper
@@ -43,10 +46,10 @@ SELECT md5(%(salt)s || n)::uuid, v.version, v.topic,
        AS v (version, topic, state)
  ORDER BY n, v.version"""
 
-Stage = Literal["created", "completed"]
+Stage = Literal["created", "completed", "released"]
 
 
-def events_of_order(num_splits: int) -> tuple[Event, Event]:
+def events_of_order(num_splits: int, *, release: bool = False) -> tuple[Event, Event]:
     """The creation and schedule of an order, decided by the domain."""
     now = datetime.now(UTC)
     by = Origin.of_this_process().recorded_by("benchmark")
@@ -62,7 +65,7 @@ def events_of_order(num_splits: int) -> tuple[Event, Event]:
         key_scope=INTERNAL_SCOPE,
         placed_by="benchmark",
         split_seed=7,
-        release=True,
+        release=release,
         at=now,
         recorded_by=by,
         trace=_TRACE,
@@ -79,6 +82,31 @@ def events_of_order(num_splits: int) -> tuple[Event, Event]:
     return created, scheduled
 
 
+def _with_releases(num_splits: int) -> tuple[Event, ...]:
+    """As `events_of_order`, and a release of each slice at its time."""
+    events: tuple[Event, ...] = events_of_order(num_splits, release=True)
+    order = fold(events)
+    while order is not None and order.unsettled:
+        command = ReleaseSlices(
+            max_delay_seconds=60,
+            released_by="benchmark",
+            at=order.unsettled[0].scheduled_at,
+            request_id="request-of-a-benchmark",
+            recorded_by=Origin.of_this_process().recorded_by("benchmark"),
+        )
+        (released,) = decide(command, order)
+        events += (released,)
+        order = evolve(order, released)
+    return events
+
+
+_EVENTS_OF: Final[dict[Stage, Callable[[int], tuple[Event, ...]]]] = {
+    "created": lambda num_splits: events_of_order(num_splits)[:1],
+    "completed": events_of_order,
+    "released": _with_releases,
+}
+
+
 @cache
 def creation() -> StoredEvent:
     """The stored form of a creation."""
@@ -93,7 +121,7 @@ def new_creation() -> StoredEvent:
 
 async def fill_log(database: Database, orders: int, *, num_splits: int, stage: Stage) -> None:
     """Append the events of `orders` orders in one transaction, and notify listeners."""
-    events = events_of_order(num_splits)[: 1 if stage == "created" else 2]
+    events = _EVENTS_OF[stage](num_splits)
     stored = [EventMapper().to_stored_event(event) for event in events]
     parameters = {
         "salt": uuid4().hex[:8] + "-",

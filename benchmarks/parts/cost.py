@@ -9,7 +9,7 @@ from benchmarks.generators import wrk
 from benchmarks.process import Process
 from benchmarks.services import plain_service
 
-TITLE: Final = "cost of an order of 5 slices, and of an idle Pulse"
+TITLE: Final = "cost of an order of 5 slices until its split, and of an idle Pulse"
 _CONNECTIONS: Final = 32
 _IDLE_SECONDS: Final = 20.0
 _WAL: Final = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8"
@@ -23,9 +23,8 @@ async def run(bench: Bench) -> None:
     preloaded = {"shared_preload_libraries": "pg_stat_statements"}
     async with bench.server(**preloaded) as server:
         async with server.database() as data:
-            up = Process.running(
-                bench.home, "-m", "pulse.cli", "up", settings={"database_url": data.url}
-            )
+            settings = {"database_url": data.url, "release_slices": False}
+            up = Process.running(bench.home, "-m", "pulse.cli", "up", settings=settings)
             async with up as process:
                 await _of_orders(
                     bench,

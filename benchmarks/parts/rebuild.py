@@ -62,7 +62,7 @@ def _rebuilding(
     bench: Bench, database: Database, events: int, peaks: list[float]
 ) -> Callable[[], Awaitable[float]]:
     async def turn() -> float:
-        await database.rows("TRUNCATE order_queue, scheduled_slices, pending_orders")
+        await database.rows("TRUNCATE order_queue, scheduled_slices, pending_orders, due_orders")
         begun = time.perf_counter()
         async with Process.running(
             bench.home,

@@ -75,7 +75,7 @@ def _turns(bench: Bench, server: Server, checkout: Checkout, accepted: list[floa
             Process.running(
                 bench.home,
                 *("-m", "pulse.cli", "up"),
-                settings={"database_url": database.url},
+                settings={"database_url": database.url, "release_slices": False},
                 checkout=checkout,
             ) as pulse,
         ):

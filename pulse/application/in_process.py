@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Final, cast
 from uuid import UUID
 
 from pulse.application.callers import Caller
@@ -19,12 +19,12 @@ from pulse.domain import (
     PlaceOrder,
     Trace,
     decide,
+    evolve,
 )
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     EventMapper,
     EventStore,
-    EventTooNew,
     EventUnreadable,
     VersionTaken,
 )
@@ -37,10 +37,21 @@ from pulse.projections.lists import (
     read_orders,
     read_slices,
 )
-from pulse.projections.order_view import OrderReader, OrderView
+from pulse.projections.order_view import FoldedStream, OrderReader, OrderView, view_of
 
 _MAX_READ_BACKS = 32
 _ORDERS_BETWEEN_YIELDS = 50
+_UNREADABLE: Final = (
+    "its events cannot be read, so Pulse neither splits nor releases it: report it to the operator"
+)
+_FOREIGN: Final = (
+    "another program wrote to its stream, so Pulse neither splits nor releases it: report it to "
+    "the operator"
+)
+_PARKED: Final = (
+    "it is parked, so Pulse neither splits nor releases it: ask the operator to repair it, then "
+    "cancel it"
+)
 
 
 class InProcessOrders:
@@ -53,6 +64,7 @@ class InProcessOrders:
     `require_served` is called before every use case and raises DatabaseUnavailable if this process
     may not use the database. Tools need none: they check the schema when they open the database.
     `release_slices` is whether the slices of orders placed here are released at their times.
+    `component` names this part of Pulse in `recorded_by` of the events.
     """
 
     def __init__(  # noqa: PLR0913 - all dependencies of the use cases, passed once
@@ -64,13 +76,14 @@ class InProcessOrders:
         *,
         require_served: Callable[[], None] = lambda: None,
         release_slices: bool = True,
+        component: str = "api",
     ) -> None:
         self._store = store
         self._reader = reader
         self._clock = clock
         self._require_served = require_served
         self._release_slices = release_slices
-        self._recorded_by = origin.recorded_by("api")
+        self._recorded_by = origin.recorded_by(component)
         self._seeds = SplitSeeds()
         self._read_backs = asyncio.Semaphore(_MAX_READ_BACKS)
 
@@ -177,18 +190,13 @@ class InProcessOrders:
     ) -> OrderView:
         """Append the cancellation; after a conflict decide again from the stream.
 
-        Each conflict means that another event was appended, of which an order has few, so this
-        ends.
+        Each conflict means that the stream has one more event of Pulse. An order has few of them,
+        so this ends.
         """
         self._require_served()
         await self._require_owner(order_id, caller)
         while True:
-            try:
-                order = await self._reader.folded(order_id)
-            except (EventUnreadable, EventTooNew, HistoryBroken) as error:
-                raise NothingToCancel(order_id, None, f"it cannot be read: {error}") from error
-            if order is None:
-                raise OrderNotFound(str(order_id))
+            stream = await self._stream_to_cancel(order_id)
             command = CancelOrder(
                 reason=reason,
                 cancelled_by=caller.placed_by,
@@ -196,12 +204,33 @@ class InProcessOrders:
                 recorded_by=self._recorded_by,
                 trace=trace,
             )
+            events = decide(command, stream.order)
+            if not events:
+                return view_of(stream.order, stream.position)
+            await self._require_cancellable(stream)
+            (cancelled,) = events
             try:
-                for event in decide(command, order):
-                    await self._store.append(event)
+                position = await self._store.append(cancelled)
             except VersionTaken:
                 continue
-            return await self.order(order_id, caller)
+            return view_of(evolve(stream.order, cancelled), position)
+
+    async def _stream_to_cancel(self, order_id: UUID) -> FoldedStream:
+        try:
+            stream = await self._reader.folded(order_id)
+        except (EventUnreadable, HistoryBroken) as error:
+            raise NothingToCancel(order_id, None, _UNREADABLE) from error
+        if stream is None:
+            raise OrderNotFound(str(order_id))
+        return stream
+
+    async def _require_cancellable(self, stream: FoldedStream) -> None:
+        """Refuse to cancel an order that Pulse neither splits nor releases."""
+        order = stream.order
+        if stream.version > order.version:
+            raise NothingToCancel(order.id, order.quantities, _FOREIGN)
+        if await self._reader.is_parked(order.id):
+            raise NothingToCancel(order.id, order.quantities, _PARKED)
 
     async def history(self, order_id: UUID) -> Sequence[EventView]:
         """Every event of one order, oldest first.

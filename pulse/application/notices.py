@@ -30,6 +30,9 @@ MAX_WAIT_WITHOUT_WORKER_SECONDS: Final = 10.0
 MAX_WAIT_SECONDS: Final = 60.0
 """An order that waits longer although workers are present needs a person."""
 
+MAX_RELEASE_DELAY_SECONDS: Final = 5.0
+"""Slices that are due for longer although workers are present need a person."""
+
 MANY_FAILED: Final = 5
 """This many FAILED orders within LATELY_SECONDS need a person."""
 
@@ -54,9 +57,10 @@ async def read_health_snapshot(connection: Connection, timeout_seconds: float) -
 
     A claim is overdue after `timeout_seconds`.
     """
+    lag = await read_lag(connection)  # before the log, whose sequence is never below this position
     return HealthSnapshot(
         log=await read_log_state(connection),
-        lag=await read_lag(connection),
+        lag=lag,
         queue=await read_queue_health(connection),
         workers=await read_workers(connection, timeout_seconds),
         audit=await _read_audit(connection),
@@ -191,6 +195,7 @@ def _projection_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
 def _order_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     queue, workers = snapshot.queue, snapshot.workers
     yield from _waiting_notices(snapshot)
+    yield from _release_notices(snapshot)
     if workers.overdue_claims:
         claims = f"{workers.overdue_claims:,} claim{'' if workers.overdue_claims == 1 else 's'}"
         message = (
@@ -238,6 +243,27 @@ def _waiting_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
             f"{oldest:.0f} s: start workers (`pulse background`, or `pulse up`)"
         )
         yield Notice("no_worker", message, needs_person=oldest >= MAX_WAIT_WITHOUT_WORKER_SECONDS)
+
+
+def _release_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    queue, workers = snapshot.queue, snapshot.workers
+    if not queue.due:
+        return
+    seconds = queue.oldest_due_seconds
+    due = f"{_orders(queue.due)} with slices to release, the first due for {seconds:.0f} s"
+    if not workers.present:
+        message = (
+            f"no releaser is present, and there {'is' if queue.due == 1 else 'are'} {due}: start "
+            "workers (`pulse background`, or `pulse up`); slices that are too late then expire"
+        )
+        needs_person = seconds >= MAX_WAIT_WITHOUT_WORKER_SECONDS
+        yield Notice("no_releaser", message, needs_person=needs_person)
+    elif seconds > MAX_RELEASE_DELAY_SECONDS:
+        message = (
+            f"there {'is' if queue.due == 1 else 'are'} {due}, with workers present "
+            f"({workers.present}): read their logs, or accept fewer orders"
+        )
+        yield Notice("releases_late", message, needs_person=True)
 
 
 def _orders(count: int) -> str:

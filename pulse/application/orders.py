@@ -1,6 +1,6 @@
 """The use cases of every caller, in this process or over HTTP, and their results."""
 
-from typing import Protocol
+from typing import Annotated, Protocol
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,22 @@ class Placed(msgspec.Struct, frozen=True):
     order_id: UUID
     order_unique_key: str
     created: bool
+
+
+class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why an order is cancelled. The reason is recorded in the event; no other field is allowed."""
+
+    reason: (
+        Annotated[
+            str,
+            msgspec.Meta(
+                max_length=255,
+                description="a string of at most 255 characters",
+                examples=["the fund is closed"],
+            ),
+        ]
+        | None
+    ) = None
 
 
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +85,8 @@ class Orders(Protocol):
 
         Raises:
             OrderNotFound: there is none, or it belongs to another caller.
-            NothingToCancel: it failed, is parked, or all of its slices are settled.
+            NothingToCancel: it failed, is parked or cannot be read, or all of its slices are
+                settled.
             ClockOff, AppendRefused: nothing was cancelled.
             AppendOutcomeUnknown: a retry resolves it.
         """

@@ -16,8 +16,15 @@ import msgspec
 import structlog
 
 from pulse.application.callers import Caller
-from pulse.application.orders import OrderNotFound, Placed
-from pulse.domain import OrderSpec, OrderUniqueKeyTaken, Trace, order_id_for
+from pulse.application.orders import CancelRequest, OrderNotFound, Placed
+from pulse.domain import (
+    NothingToCancel,
+    OrderSpec,
+    OrderUniqueKeyTaken,
+    Quantities,
+    Trace,
+    order_id_for,
+)
 from pulse.errors import PulseError
 from pulse.http_client import open_client
 from pulse.projections.order_view import OrderView
@@ -31,8 +38,8 @@ ON_BEHALF_OF: Final = "X-Pulse-On-Behalf-Of"
 MAX_ANSWER_BYTES: Final = 256 * 1024
 """Far more than an order of a hundred slices needs."""
 UNAVAILABLE: Final = (
-    "Pulse does not answer, so it is not known whether this request was processed: retry with the "
-    "same order_unique_key"
+    "Pulse does not answer, so it is not known whether this request was processed: retry it "
+    "unchanged"
 )
 _BUSY: Final = (
     "Pulse refuses more requests of this caller for now: this one was not processed, retry later"
@@ -50,7 +57,7 @@ _REFUSES_GATEWAY: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDD
 
 
 class PulseUnavailable(PulseError):
-    """Pulse did not answer, or is unavailable. A retry with the same key resolves what happened."""
+    """Pulse did not answer, or is unavailable. The same request again resolves what happened."""
 
 
 class PulseBusy(PulseError):
@@ -65,7 +72,7 @@ class HttpClientLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the client. A call ends within `call_seconds`, all its attempts included.
 
     A call is attempted up to `attempts` times, but only retried after a failed connection: never
-    after a timeout or an answer. The order's key makes a retry safe.
+    after a timeout or an answer. A retry is safe: an order has its key, and is cancelled once.
     """
 
     connections: int = 100
@@ -100,16 +107,26 @@ class OrdersOverHttp:
             raise _failed(answer, "the answer is for another caller or key")
         return Placed(own_id, key, created=answer.status_code == HTTPStatus.CREATED)
 
+    async def cancel(
+        self, order_id: UUID, reason: str | None, caller: Caller, trace: Trace
+    ) -> OrderView:
+        """Post the cancellation. The owner of the answered order is checked here again."""
+        path, headers = f"{_ORDERS}/{order_id}/cancel", _headers(caller, trace)
+        body = msgspec.json.encode(CancelRequest(reason))
+        answer = await self._call("POST", path, headers, body)
+        if _is_refusal_with(answer, HTTPStatus.CONFLICT, "NOTHING_TO_CANCEL"):
+            refused = _read(answer, _CancelRefusal).error
+            _, _, why = refused.message.partition(": ")
+            raise NothingToCancel(order_id, refused.details.quantities, why)
+        view = _order_in(answer, order_id, caller)
+        if view.quantities.remaining or not view.quantities.cancelled:
+            raise _failed(answer, "the order is not cancelled")
+        return view
+
     async def order(self, order_id: UUID, caller: Caller, trace: Trace | None = None) -> OrderView:
         """Read the order. Its owner is checked here again."""
         answer = await self._call("GET", f"{_ORDERS}/{order_id}", _headers(caller, trace))
-        if answer.status_code != HTTPStatus.OK:
-            missing = _is_refusal_with(answer, HTTPStatus.NOT_FOUND, "ORDER_NOT_FOUND")
-            raise OrderNotFound(str(order_id)) if missing else _refusal(answer)
-        view = _read(answer, OrderView)
-        if view.order_id != order_id or not caller.may_read(order_id, view.order_unique_key):
-            raise _failed(answer, "the order does not belong to the caller")
-        return view
+        return _order_in(answer, order_id, caller)
 
     async def _call(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
@@ -204,6 +221,32 @@ class _Fault(msgspec.Struct, frozen=True):
 
 class _Refusal(msgspec.Struct, frozen=True):
     error: _Fault
+
+
+class _CancelRefusalDetails(msgspec.Struct, frozen=True):
+    quantities: Quantities | None
+
+
+class _CancelFault(msgspec.Struct, frozen=True):
+    message: str
+    details: _CancelRefusalDetails
+
+
+class _CancelRefusal(msgspec.Struct, frozen=True):
+    error: _CancelFault
+
+
+def _order_in(answer: httpx.Response, order_id: UUID, caller: Caller) -> OrderView:
+    """The answered order, which must be this one and the caller's."""
+    if answer.status_code != HTTPStatus.OK:
+        missing = _is_refusal_with(answer, HTTPStatus.NOT_FOUND, "ORDER_NOT_FOUND")
+        raise OrderNotFound(str(order_id)) if missing else _refusal(answer)
+    view = _read(answer, OrderView)
+    if view.order_id != order_id or not caller.may_read(order_id, view.order_unique_key):
+        raise _failed(answer, "the order does not belong to the caller")
+    if sum(msgspec.structs.astuple(view.quantities)) != view.total_quantity:
+        raise _failed(answer, "the quantities do not sum to that of the order")
+    return view
 
 
 def _read(answer: httpx.Response, kind: type[T]) -> T:

@@ -1,11 +1,12 @@
 """Verification of the log: derives every stored schedule again and compares it byte for byte.
 
 It only reads the log. Each schedule is compared with the order's creation (its seed and splitter
-version) and checked by every rule of `SCHEDULE_RULES`. Events that were deleted from the log, and a
-history that was replaced as a whole, cannot be detected.
+version) and checked by every rule of `SCHEDULE_RULES`. Each event of the order must follow those
+before it (see `evolve`), and have the bytes that Pulse writes. Deleted streams, deleted last events
+of a stream, and a history that was replaced as a whole cannot be detected.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Final, Literal
 from uuid import UUID
@@ -19,6 +20,7 @@ from pulse.domain import (
     BrokenRule,
     Event,
     HistoryBroken,
+    Order,
     OrderCreated,
     OrderRefused,
     Slice,
@@ -26,6 +28,7 @@ from pulse.domain import (
     SplitTerms,
     SplitterUnknown,
     broken_rules,
+    evolve,
     fold,
     order_id_for,
     require_valid_order,
@@ -40,14 +43,22 @@ _log = structlog.get_logger(__name__)
 MAX_PAGE_EVENTS: Final = 1000
 _BEFORE_EVERY_POSITION: Final = -(2**63)
 
-ScheduleFault = Literal["DIFFERS", "BREAKS_RULE", "UNREADABLE", "NEWER_CODE"]
-"""What can be wrong with a stored schedule. NEWER_CODE: it was not verified, and may be right."""
+ScheduleFault = Literal["DIFFERS", "BREAKS_RULE", "CANNOT_FOLLOW", "UNREADABLE", "NEWER_CODE"]
+"""What can be wrong with an order that has a schedule.
+
+CANNOT_FOLLOW: a later event releases, expires or cancels other slices or shares than are left.
+NEWER_CODE: the order was not verified, and may be right.
+"""
 
 Obstacle = Literal["PARKED", "UNREADABLE", "NEWER_CODE"]
 
 
 class ScheduleFinding(msgspec.Struct, frozen=True):
-    """What is wrong with one order's schedule; `position` is that of its event in the log."""
+    """What is wrong with an order that has a schedule.
+
+    `position` is that of the event at fault in the log; that of the schedule, if the order cannot
+    be read or derived.
+    """
 
     order_id: UUID
     position: int
@@ -209,37 +220,54 @@ def _unreadable_reason(
 def _verify_schedule(
     mapper: EventMapper, stream: Sequence[RecordedEvent], record: RecordedEvent
 ) -> tuple[ScheduleFinding | None, int]:
-    """What is wrong with this schedule, if anything, and how many slices it has."""
-    created, scheduled = _creation_and_schedule(mapper.events_of(stream))
+    """What is wrong with this schedule's order, if anything, and how many slices it has."""
+    own = [one for one in stream if mapper.owns(one.topic)]
+    events = [mapper.event_of(one) for one in own]
+    created, scheduled, order = _split_order(events, until=own.index(record) + 1)
     derived = split(created.terms, created.splitter_version)
     broken = broken_rules(created.terms, scheduled.slices)
-    difference = _first_difference(created, scheduled, derived) or _first_altered_byte(
-        mapper, (created, scheduled), stream
-    )
-    if difference is not None:
-        return _finding(record, "DIFFERS", difference, broken), len(scheduled.slices)
-    if broken:
+    finding = None
+    if difference := _first_difference(created, scheduled, derived):
+        finding = _finding(record, "DIFFERS", difference, broken)
+    elif out_of_place := _first_out_of_place(order, events, own):
+        finding = _finding(out_of_place[0], "CANNOT_FOLLOW", out_of_place[1])
+    elif altered := _first_altered_byte(mapper, events, own):
+        finding = _finding(altered[0], "DIFFERS", altered[1], broken)
+    elif broken:
         breach = f"{broken[0].rule}: {broken[0].breach}"
-        return _finding(record, "BREAKS_RULE", breach, broken), len(scheduled.slices)
-    return None, len(scheduled.slices)
+        finding = _finding(record, "BREAKS_RULE", breach, broken)
+    return finding, len(scheduled.slices)
 
 
-def _creation_and_schedule(events: Iterable[Event]) -> tuple[OrderCreated, SlicesScheduled]:
-    """The two events of a COMPLETED order.
+def _split_order(
+    events: Sequence[Event], until: int
+) -> tuple[OrderCreated, SlicesScheduled, Order]:
+    """The creation, the schedule, and the order after these two, the first `until` events.
 
     Raises:
         HistoryBroken: these are not the events of such an order, or its creation was altered.
     """
-    history = tuple(events)
-    for event in history[:1]:
+    for event in events[:1]:
         if isinstance(event, OrderCreated):
             require_accepted(event)
-    fold(history)
-    match history:
-        case (OrderCreated() as created, SlicesScheduled() as scheduled):
-            return created, scheduled
+    order = fold(events[:until])
+    match events[:until]:
+        case (OrderCreated() as created, SlicesScheduled() as scheduled) if order is not None:
+            return created, scheduled, order
         case _:
             raise HistoryBroken("the order has a schedule but no creation before it")
+
+
+def _first_out_of_place(
+    order: Order, events: Sequence[Event], own: Sequence[RecordedEvent]
+) -> tuple[RecordedEvent, str] | None:
+    """The first event after the schedule that cannot follow, and why; None if all can."""
+    for event, record in zip(events[order.version :], own[order.version :], strict=True):
+        try:
+            order = evolve(order, event)
+        except HistoryBroken as error:
+            return record, str(error)
+    return None
 
 
 def _first_difference(
@@ -262,18 +290,18 @@ def _first_difference(
 
 
 def _first_altered_byte(
-    mapper: EventMapper, events: Iterable[Event], stream: Sequence[RecordedEvent]
-) -> str | None:
-    """The first byte that differs from the events as Pulse encodes them, or None."""
-    own = [record for record in stream if mapper.owns(record.topic)]
+    mapper: EventMapper, events: Sequence[Event], own: Sequence[RecordedEvent]
+) -> tuple[RecordedEvent, str] | None:
+    """The first event whose bytes are not those that Pulse writes, and from which byte on."""
     for event, record in zip(events, own, strict=True):
-        written = mapper.to_stored_event(event).state
+        written = mapper.state_as_stored(event, record)
         if written != record.state:
             pairs = enumerate(zip(written, record.state, strict=False))
             place = next((i for i, (one, other) in pairs if one != other), len(written))
-            return (
-                f"every slice is as derived, but the stored bytes of {type(event).__name__} differ "
-                f"from its encoding, from byte {place + 1} on"
+            return record, (
+                f"every slice is as derived, but the stored bytes of {type(event).__name__} at "
+                f"version {event.originator_version} differ from its encoding, from byte "
+                f"{place + 1} on"
             )
     return None
 

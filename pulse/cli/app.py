@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 import pulse
+from pulse.cli.cancel import cancel
 from pulse.cli.exits import (
     COULD_NOT_START,
     FAILURE,
@@ -57,7 +58,7 @@ cli = typer.Typer(
 )
 for _command in (
     *(up, api, gateway, background, settings, token),
-    *(migrate, load, replay, status, rebuild),
+    *(migrate, load, cancel, replay, status, rebuild),
 ):
     add_command(cli, _command)
 cli.add_typer(orders)

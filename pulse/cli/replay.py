@@ -17,7 +17,9 @@ from pulse.cli.schedule_text import draw
 from pulse.cli.terminal import (
     counted,
     echo,
+    format_quantities,
     format_time,
+    numbered_slices,
     order_id_of,
     order_not_found,
     output,
@@ -39,7 +41,11 @@ from pulse.printable import printable
 from pulse.process.tools import Tools
 from pulse.projections.order_view import OrderView
 
-_STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red"}
+_STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red", "CANCELLED": "bold red"}
+
+
+_ONE_LINE: Final = (SlicesReleased, SlicesExpired)
+"""Events that are shown in one line: an order can have one for each slice."""
 
 
 class _History(msgspec.Struct, frozen=True):
@@ -64,8 +70,10 @@ def replay(
 
     Shows each event with its times by the clock of the process and the
     database's, and their difference; which process recorded it, for which call;
-    the request; and the schedule as a bar chart with its sum. For a FAILED order
-    it shows why and what to do. Events that cannot be read are shown as stored.
+    the request; and the schedule as a bar chart with its sum, each slice with its
+    state. Releases and expiries are one line each. Then what is left of the
+    order. For a FAILED order it shows why and what to do. Events that cannot be
+    read are shown as stored.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
@@ -106,14 +114,21 @@ def _render(history: _History) -> Iterator[Text]:
     created = next((event for event in history.events if isinstance(event, OrderCreated)), None)
     split = next((event for event in history.events if isinstance(event, SlicesScheduled)), None)
     yield _title(history)
+    before: Event | None = None
     for number, (view, event) in enumerate(zip(history.views, history.events, strict=True), 1):
+        if not (isinstance(event, _ONE_LINE) and isinstance(before, _ONE_LINE)):
+            yield Text("")
         yield from _event(number, view, event)
+        before = event
     if created is not None:
         yield from _request(created)
     yield from _outcome(history.order)
     if split is not None:
         terms = None if created is None else created.terms
-        yield from draw(split.slices, terms)
+        states = None if isinstance(history.order, str) else [s.state for s in history.order.slices]
+        yield from draw(split.slices, terms, states)
+    if not isinstance(history.order, str):
+        yield from _what_is_left(history.order)
 
 
 def _title(history: _History) -> Text:
@@ -121,12 +136,17 @@ def _title(history: _History) -> Text:
     if isinstance(history.order, str):
         return title.append(" cannot be read", _STYLES["FAILED"])
     state = history.order.order_queue_status
-    return title.append(" is ").append(state, _STYLES.get(state, "bold yellow"))
+    title.append(" is ").append(state, _STYLES.get(state, "bold yellow"))
+    cancelled_later = state == "COMPLETED" and history.order.quantities.cancelled > 0
+    return title.append(", and was then cancelled") if cancelled_later else title
 
 
 def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
-    yield Text("")
     heading = Text(f"{number}. ").append(printable(view.type), "bold")
+    if isinstance(event, _ONE_LINE):
+        line = f"  {format_time(event.timestamp)}  {_sentence(event, view)}"
+        yield heading.append(line).append(f"  position {view.position}", "dim")
+        return
     yield heading.append(f"  position {view.position}, version {view.version}", "dim")
     yield _line(f"   {_sentence(event, view)}")
     occurred, difference = view.occurred_at, ""
@@ -170,24 +190,19 @@ def _sentence(event: Event | None, view: EventView) -> str:  # noqa: PLR0911 - o
                 f"{event.detected_by} timed it out."
             )
         case OrderCancelled():
-            what = f"what was left of it, {counted(event.quantity, 'share')}"
+            slices = f" in {numbered_slices(event.sequence_numbers)}" * bool(event.sequence_numbers)
             why = f": {event.reason}" if event.reason else ""
-            return f"{event.cancelled_by} cancelled {what}{why}."
+            what = f"{counted(event.quantity, 'share')}{slices}"
+            return f"{event.cancelled_by} cancelled what was left of it, {what}{why}."
         case SlicesReleased():
             numbers = [s.sequence_number for s in event.slices]
             quantity = sum(s.quantity for s in event.slices)
-            return f"{_numbered(numbers)} of {counted(quantity, 'share')} went out."
+            return f"{numbered_slices(numbers)}, {counted(quantity, 'share')}"
         case SlicesExpired():
-            late = f"{counted(event.quantity, 'share')} expired: {event.reason}"
-            return f"{_numbered(event.sequence_numbers)} of {late}."
+            slices = numbered_slices(event.sequence_numbers)
+            return f"{slices}, {counted(event.quantity, 'share')}: {event.reason}"
         case _:
             assert_never(event)
-
-
-def _numbered(numbers: Sequence[int]) -> str:
-    if len(numbers) == 1:
-        return f"Slice {numbers[0]}"
-    return f"Slices {numbers[0]} to {numbers[-1]}" if numbers else "No slice"
 
 
 def _request(created: OrderCreated) -> Iterator[Text]:
@@ -223,6 +238,25 @@ def _outcome(order: OrderView | str) -> Iterator[Text]:
             f"  Worker {order.claimed_by}, which claimed it at {format_time(order.claimed_at)}, to "
             "split it."
         )
+
+
+def _what_is_left(order: OrderView) -> Iterator[Text]:
+    """What became of the shares, and what Pulse still does with the remaining ones."""
+    if order.order_queue_status in {"PENDING", "IN_PROGRESS", "FAILED"}:
+        return
+    yield from _section("What is left")
+    yield _line(f"  {format_quantities(order.quantities)}")
+    scheduled = [s for s in order.slices if s.state == "SCHEDULED"]
+    if not scheduled:
+        yield _line("  Nothing is left: the order does not change any more.")
+    elif order.release:
+        next_slice = scheduled[0]
+        yield _line(
+            f"  Slice {next_slice.sequence_number} is the next: due at "
+            f"{format_time(next_slice.scheduled_at)}. `pulse cancel` cancels what is left."
+        )
+    else:
+        yield _line("  Pulse does not release the slices of this order: they stay scheduled.")
 
 
 def _section(title: str) -> Iterator[Text]:

@@ -2,30 +2,55 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from rich.text import Text
 
-from pulse.domain import Slice, SplitTerms, broken_rules
+from pulse.domain import Slice, SliceState, SplitTerms, broken_rules
 
 _COLUMNS: Final = 80
 
 
-def draw(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text]:
-    """A bar per slice, a heading per day, the sum, and the rules that are broken."""
+class _Shown(NamedTuple):
+    """How a slice is shown: a word in a column, the character of its bar, and a colour."""
+
+    word: str
+    bar: str
+    style: str
+
+
+_STATES: Final[dict[SliceState, _Shown]] = {
+    "SCHEDULED": _Shown("scheduled ", "-", "cyan"),
+    "RELEASED": _Shown("released  ", "#", "green"),
+    "CANCELLED": _Shown("cancelled ", "x", "red"),
+    "EXPIRED": _Shown("expired   ", "!", "yellow"),
+}
+_UNKNOWN: Final = _Shown("", "#", "cyan")
+
+
+def draw(
+    slices: Sequence[Slice], terms: SplitTerms | None, states: Sequence[SliceState] | None = None
+) -> Iterator[Text]:
+    """A bar per slice, a heading per day, the sum, and the rules that are broken.
+
+    With `states`, each slice has its own as a word, and its bar is drawn accordingly.
+    """
     yield Text("")
     yield Text("Schedule, times in UTC", "bold")
     most = max([1, *(s.quantity for s in slices)])
     labels = [_label(s, slices[0].scheduled_at) for s in slices]
+    shown = [_STATES[state] for state in states] if states else [_UNKNOWN] * len(slices)
     shares = len(f"{most:,}")
     room = _COLUMNS - max(map(len, labels), default=0) - shares - 3
+    room -= max((len(state.word) for state in shown), default=0)
     day = None
-    for s, label in zip(slices, labels, strict=True):
+    for s, label, state in zip(slices, labels, shown, strict=True):
         if s.scheduled_at.date() != day:
             day = s.scheduled_at.date()
             yield Text(f"  {day}", "dim")
         line = Text(f"{label} ").append(f"{s.quantity:>{shares},}", "bold")
-        yield line.append(" ").append(_bar(s.quantity, most, room), "cyan")
+        line.append(f" {state.word}", state.style)
+        yield line.append(_bar(s.quantity, most, room, state.bar), state.style)
     yield from _verdict(slices, terms)
 
 
@@ -42,8 +67,8 @@ def _after(at: datetime, start: datetime) -> str:
     return f"+{seconds // 3600:>2}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def _bar(quantity: int, most: int, room: int) -> str:
-    return "#" * max(1, round(quantity * room / most)) if quantity > 0 else ""
+def _bar(quantity: int, most: int, room: int, bar: str) -> str:
+    return bar * max(1, round(quantity * room / most)) if quantity > 0 else ""
 
 
 def _verdict(slices: Sequence[Slice], terms: SplitTerms | None) -> Iterator[Text]:

@@ -18,9 +18,16 @@ from pulse.process.startup import settings_from_environment
 from pulse.process.tools import Tools
 from pulse.projections.audit import Audit, AuditFinding
 from pulse.projections.claims import Workers
-from pulse.projections.overview import QueueOverview, read_queue_overview
+from pulse.projections.order_view import OrderQueueStatus
+from pulse.projections.overview import QueueHealth, QueueOverview, read_queue_overview
 
-_STATES: Final = ("PENDING", "IN_PROGRESS", "COMPLETED", "FAILED")
+_STATES: Final[tuple[OrderQueueStatus, ...]] = (
+    "PENDING",
+    "IN_PROGRESS",
+    "COMPLETED",
+    "CANCELLED",
+    "FAILED",
+)
 _BAD: Final = "bold red"
 _MAX_NAMED: Final = 10
 _MAX_AUDIT_SECONDS: Final = 3.0
@@ -66,11 +73,11 @@ def status(
 ) -> None:
     """Show the state of the queue, and what needs a person.
 
-    Shows orders by state (FAILED ones by reason) with the age of the oldest; the
-    workers with claims, and whether each is present; the position of the
-    projection; and the audit of the queue against the log: the newest events,
-    for up to 3 s, and what processes with workers found in the background. Ages
-    are by the database's clock.
+    Shows orders by state (FAILED ones by reason) with the age of the oldest;
+    orders with slices that are due; the workers with claims, and whether each is
+    present; the position of the projection; and the audit of the queue against
+    the log: the newest events, for up to 3 s, and what processes with workers
+    found in the background. Ages are by the database's clock.
 
     Counting reads every row, a fraction of a second for a million orders. If it
     takes longer than 5 s, COMPLETED and FAILED are estimated from a sample, and
@@ -81,6 +88,7 @@ def status(
 
     Exit codes: 0 healthy. 1 a person is needed, and each reason is printed with
     what to do: orders wait for 10 s without a worker, or for 60 s with workers;
+    slices are due for 10 s without a worker, or for 5 s with workers;
     5 or more FAILED in the last 15 min; orders are parked, or missing from the
     queue; the projection is more than 10 s behind; workers that are gone hold
     claims older than PULSE_TIMEOUT_SECONDS; the log ends before the projected
@@ -141,6 +149,7 @@ def _append_refused(fault: AppendFault) -> Notice:
 def _render(status: _Status) -> Iterator[Text]:
     """The text output, line by line."""
     yield from _queue(status.queue)
+    yield from _releases(status.snapshot.queue)
     yield from _claims(status.snapshot.workers)
     yield from _projection(status)
     yield from _audit(status)
@@ -167,6 +176,10 @@ def _as_json(status: _Status) -> dict[str, Any]:
             "exact": queue.exact,
             "oldest_pending_seconds": queue.oldest_seconds("PENDING"),
             "oldest_in_progress_seconds": queue.oldest_seconds("IN_PROGRESS"),
+        },
+        "releases": {
+            "due_orders": status.snapshot.queue.due,
+            "oldest_due_seconds": status.snapshot.queue.oldest_due_seconds,
         },
         "claims": {"workers_present": workers.present, "by_worker": workers.claims},
         "projection": {
@@ -196,6 +209,13 @@ def _queue(queue: QueueOverview) -> Iterator[Text]:
         yield line if oldest is None else line.append(f"  the oldest for {format_duration(oldest)}")
     if not queue.exact:
         yield Text("  COMPLETED and FAILED are estimated from a sample: counting took too long.")
+
+
+def _releases(queue: QueueHealth) -> Iterator[Text]:
+    yield Text("")
+    line = Text("Releases", "bold").append(f"  {counted(queue.due, 'order')} due")
+    oldest = f", the first for {format_duration(queue.oldest_due_seconds)}"
+    yield line.append(oldest) if queue.due else line
 
 
 def _claims(workers: Workers) -> Iterator[Text]:

@@ -3,12 +3,13 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from inspect import cleandoc
 from typing import Annotated, Any, Final
 from uuid import UUID
 
+import msgspec
 import structlog
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -23,6 +24,7 @@ from rich.progress import (
 from rich.segment import Segment
 
 from pulse.cli.exits import WRONG_USAGE
+from pulse.domain import Quantities
 from pulse.errors import PulseError
 from pulse.logs import is_json_format
 from pulse.printable import printable, printable_json, printable_lines
@@ -134,6 +136,19 @@ def format_time(at: datetime) -> str:
 def counted(count: int, noun: str) -> str:
     """A number with its noun: `1 order`, `2,000 orders`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def format_quantities(quantities: Quantities) -> str:
+    """The shares of an order by what became of them: `46 shares released, 54 shares cancelled`."""
+    shares = msgspec.structs.asdict(quantities)
+    return ", ".join(f"{counted(count, 'share')} {kind}" for kind, count in shares.items() if count)
+
+
+def numbered_slices(numbers: Sequence[int]) -> str:
+    """Consecutive slices by their numbers: `slice 3`, `slices 3 to 5`."""
+    if len(numbers) == 1:
+        return f"slice {numbers[0]}"
+    return f"slices {numbers[0]} to {numbers[-1]}" if numbers else "no slice"
 
 
 def order_id_of(text: str) -> UUID:

@@ -9,7 +9,7 @@ from msgspec import inspect
 _AT_PATH: Final = re.compile(r"(.*) - at `\$\.([a-z_.]*)`", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_WRONG_TYPE: Final = re.compile(r"Expected `\w+`, got `(\w+)`")
+_WRONG_TYPE: Final = re.compile(r"Expected `[\w |]+`, got `(\w+)`")
 _TYPES: Final = {
     "bool": "true or false",
     "int": "a whole number",

@@ -38,12 +38,14 @@ class OrderNotPlaced(PulseError):
 class NothingToCancel(PulseError):
     """The order has nothing left to cancel: it failed, or all of its slices are settled.
 
-    `quantities` is None if the order cannot be read.
+    The same holds for an order that Pulse neither splits nor releases: one that is parked, or that
+    cannot be read. `quantities` is None if it cannot be read. `why` also says what to do.
     """
 
     def __init__(self, order_id: UUID, quantities: Quantities | None, why: str) -> None:
         self.order_id = order_id
         self.quantities = quantities
+        self.why = why
         super().__init__(f"nothing of this order can be cancelled: {why}")
 
 

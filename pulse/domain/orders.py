@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from itertools import takewhile
 from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
@@ -51,6 +50,11 @@ TIMED_OUT: Final = "TIMED_OUT"
 TOO_LATE: Final = "TOO_LATE"
 SPLITTING_ERROR: Final = "SPLITTING_ERROR"
 
+_FAILED_BEFORE: Final = "it failed, so none of it is ever released; nothing needs to be done"
+_SETTLED_BEFORE: Final = (
+    "all of its slices are settled; read the order to see how many shares were released"
+)
+
 
 class Outcome(Value, frozen=True):
     """What the outcome of an order sets. An order has at most one."""
@@ -65,7 +69,6 @@ class Order(Value, frozen=True):
     """An order as folded from its events; `version` is that of the last one.
 
     `settled` has the states of the first slices, in order: slices are settled one after the other.
-    `cancelled` is whether the order has an OrderCancelled.
     """
 
     id: UUID
@@ -83,7 +86,6 @@ class Order(Value, frozen=True):
     state: OrderState = "PENDING"
     slices: tuple[Slice, ...] = ()
     settled: tuple[SliceState, ...] = ()
-    cancelled: bool = False
     failure_reason: str | None = None
     failure_message: str | None = None
 
@@ -98,13 +100,18 @@ class Order(Value, frozen=True):
         return _slice_states(self)
 
     @property
+    def cancelled(self) -> bool:
+        """Whether the order was cancelled, before its split or after it."""
+        return _is_cancelled(self)
+
+    @property
     def quantities(self) -> Quantities:
         """The shares by what became of them."""
         return _quantities(self)
 
     @property
     def due_at(self) -> datetime | None:
-        """When the releaser has to look at this order; None if it has nothing to release."""
+        """When a releaser has to look at this order; None if it has nothing to release."""
         return _due_at(self)
 
     @property
@@ -283,7 +290,7 @@ def _cancel(command: CancelOrder, order: Order) -> tuple[Event, ...]:
         return ()
     quantities = order.quantities
     if quantities.remaining == 0:
-        why = "it failed" if order.state == "FAILED" else "all of its slices are settled"
+        why = _FAILED_BEFORE if order.state == "FAILED" else _SETTLED_BEFORE
         raise NothingToCancel(order.id, quantities, why)
     cancelled = OrderCancelled(
         originator_id=order.id,
@@ -300,12 +307,9 @@ def _cancel(command: CancelOrder, order: Order) -> tuple[Event, ...]:
 
 
 def _release(command: ReleaseSlices, order: Order) -> tuple[Event, ...]:
-    """As a releaser decides from the order's projected row."""
     due = order.due_at
     if due is None or due > command.at:
         return ()
-    unsettled = order.unsettled
-    come = len(tuple(takewhile(lambda s: s.scheduled_at <= command.at, unsettled)))
     return release_due(
         command,
         DueOrder(
@@ -315,7 +319,7 @@ def _release(command: ReleaseSlices, order: Order) -> tuple[Event, ...]:
             instrument=order.spec.instrument,
             side=order.spec.side,
             trace_id=order.trace_id,
-            unsettled=unsettled[: come + 1],
+            unsettled=order.unsettled,
         ),
     )
 
@@ -344,6 +348,10 @@ def _slice_states(order: Order) -> tuple[SliceState, ...]:
     return order.settled + scheduled * len(order.unsettled)
 
 
+def _is_cancelled(order: Order) -> bool:
+    return order.state == "CANCELLED" or "CANCELLED" in order.settled
+
+
 def _quantities(order: Order) -> Quantities:
     total = order.spec.total_quantity
     match order.state:
@@ -355,8 +363,8 @@ def _quantities(order: Order) -> Quantities:
             return Quantities(remaining=0, cancelled=total)
         case "COMPLETED":
             shares: dict[SliceState, int] = dict.fromkeys(SLICE_STATES, 0)
-            for s, state in zip(order.slices, order.slice_states, strict=True):
-                shares[state] += s.quantity
+            for place, state in enumerate(order.slice_states):
+                shares[state] += order.slices[place].quantity
             return Quantities(
                 remaining=shares["SCHEDULED"],
                 released=shares["RELEASED"],
@@ -408,7 +416,7 @@ def _followed(order: Order | None, event: Event) -> Order:
 def _with_outcome(
     order: Order, event: SlicesScheduled | SplittingFailed | TimedOut | OrderCancelled
 ) -> Order:
-    _require(order, event, order.state == "PENDING")
+    _require(order, event, order.state == "PENDING", "the order already has an outcome")
     outcome = outcome_of(event)
     completed_at = event.timestamp if outcome.state == "COMPLETED" else None
     changed = msgspec.structs.asdict(outcome)
@@ -416,30 +424,45 @@ def _with_outcome(
 
 
 def _after_cancel(order: Order, event: OrderCancelled) -> Order:
+    numbers, quantity = event.sequence_numbers, event.quantity
     if order.state == "PENDING":
-        of_whole = (event.sequence_numbers, event.quantity) == ((), order.spec.total_quantity)
-        _require(order, event, of_whole)
-        return msgspec.structs.replace(_with_outcome(order, event), cancelled=True)
-    _require(order, event, len(event.sequence_numbers) == len(order.unsettled))
-    settled = _settled(order, event, event.sequence_numbers, event.quantity, "CANCELLED")
-    return _after(order, event, settled=settled, cancelled=True)
+        whole = (numbers, quantity) == ((), order.spec.total_quantity)
+        _require(order, event, whole, "it does not cancel the whole order")
+        return _with_outcome(order, event)
+    all_left = len(numbers) == len(order.unsettled)
+    _require(order, event, all_left, "it does not cancel every unsettled slice")
+    return _with_settled(order, event, "CANCELLED", numbers, quantity)
 
 
 def _after_release(order: Order, event: SlicesReleased) -> Order:
+    _require(order, event, order.release, "the slices of this order are not released")
     spec = order.spec
-    _require(order, event, order.release)
     copied = (event.order_unique_key, event.instrument, event.side)
-    _require(order, event, copied == (spec.order_unique_key, spec.instrument, spec.side))
-    _require(order, event, event.slices == order.unsettled[: len(event.slices)])
+    same = copied == (spec.order_unique_key, spec.instrument, spec.side)
+    _require(order, event, same, "its key, instrument or side is not the order's")
+    planned = event.slices == order.unsettled[: len(event.slices)]
+    _require(order, event, planned, "its slices are not the next unsettled ones")
     numbers = tuple(s.sequence_number for s in event.slices)
     quantity = sum(s.quantity for s in event.slices)
-    return _after(order, event, settled=_settled(order, event, numbers, quantity, "RELEASED"))
+    return _with_settled(order, event, "RELEASED", numbers, quantity)
 
 
 def _after_expiry(order: Order, event: SlicesExpired) -> Order:
-    _require(order, event, order.release)
-    settled = _settled(order, event, event.sequence_numbers, event.quantity, "EXPIRED")
-    return _after(order, event, settled=settled)
+    _require(order, event, order.release, "the slices of this order are not released")
+    return _with_settled(order, event, "EXPIRED", event.sequence_numbers, event.quantity)
+
+
+def _with_settled(
+    order: Order, event: Event, state: SliceState, numbers: tuple[int, ...], quantity: int
+) -> Order:
+    """The order after this event, which settles the next slices: these numbers, this quantity."""
+    settled = order.unsettled[: len(numbers)]
+    _require(order, event, numbers != (), "it settles no slice")
+    following = numbers == tuple(s.sequence_number for s in settled)
+    _require(order, event, following, "its slices are not the next unsettled ones")
+    shares = sum(s.quantity for s in settled)
+    _require(order, event, quantity == shares, f"its slices have {shares} shares, not {quantity}")
+    return _after(order, event, settled=order.settled + (state,) * len(numbers))
 
 
 def _after(order: Order, event: Event, **changed: Any) -> Order:  # noqa: ANN401 - any fields
@@ -448,21 +471,10 @@ def _after(order: Order, event: Event, **changed: Any) -> Order:  # noqa: ANN401
     )
 
 
-def _settled(
-    order: Order, event: Event, numbers: tuple[int, ...], quantity: int, state: SliceState
-) -> tuple[SliceState, ...]:
-    """The states of the settled slices after this event, which settles the next ones."""
-    following = order.unsettled[: len(numbers)]
-    _require(order, event, numbers != ())
-    _require(order, event, numbers == tuple(s.sequence_number for s in following))
-    _require(order, event, quantity == sum(s.quantity for s in following))
-    return order.settled + (state,) * len(numbers)
-
-
-def _require(order: Order, event: Event, holds: bool) -> None:  # noqa: FBT001 - as an assertion
+def _require(order: Order, event: Event, holds: bool, otherwise: str) -> None:  # noqa: FBT001 - as an assertion
     if not holds:
         raise HistoryBroken(
             f"{type(event).__name__} at version {event.originator_version} of order {order.id} "
-            f"cannot follow: the order is {order.state}, {len(order.settled)} of its "
-            f"{len(order.slices)} slices are settled"
+            f"cannot follow: {otherwise} (the order is {order.state}, {len(order.settled)} of its "
+            f"{len(order.slices)} slices are settled)"
         )

@@ -31,7 +31,10 @@ class Trace(Value, frozen=True):
 
 
 class RecordedBy(Value, frozen=True):
-    """What wrote an event: its component (api, worker, monitor, releaser) and its code version."""
+    """What wrote an event, and its code version.
+
+    The component is api, worker, monitor, releaser or cli.
+    """
 
     component: str
     instance: str

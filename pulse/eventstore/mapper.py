@@ -101,7 +101,7 @@ class EventMapper(Mapper[UUID]):
             state=_encode(event, event.class_version),
         )
 
-    def state_as_stored(self, event: DomainEvent, stored: RecordedEvent) -> bytes:
+    def state_as_stored(self, event: DomainEvent, stored: RecordedEvent | StoredEvent) -> bytes:
         """Encode an event in the class version in which `stored` was written.
 
         This code knows that version, as it has decoded the record.
@@ -172,14 +172,14 @@ def _upcast(event_type: type[DomainEvent], stored: RecordedEvent | StoredEvent) 
         return stored.state
     if current > 1 and stored.state.endswith(b',"class_version":%d}' % current):  # as encoded here
         return stored.state
-    fields: dict[str, Any] = msgspec.json.decode(stored.state, type=dict[str, Any])
-    version = fields.pop("class_version", 1)
-    if version > event_type.class_version:
+    version = _class_version_of(stored.state)
+    if version > current:
         raise EventTooNew(
-            f"{_label(stored)} has class version {version}, "
-            f"this code knows {event_type.class_version}"
+            f"{_label(stored)} has class version {version}, this code knows {current}"
         )
-    for older in range(version, event_type.class_version):
+    fields = msgspec.json.decode(stored.state, type=dict[str, Any])
+    fields.pop("class_version", None)
+    for older in range(version, current):
         getattr(event_type, f"upcast_v{older}_v{older + 1}")(fields)
     return msgspec.json.encode(fields)
 

@@ -172,8 +172,9 @@ def _require_allowed_for_gateway(scope: Scope) -> None:
     orders = ["internal", "orders"]
     placing = scope["method"] == "POST" and parts == orders
     reading = scope["method"] == "GET" and parts[:-1] == orders
-    if not (placing or reading):
-        raise Forbidden(f"the {GATEWAY_NAME} may only place an order or read one")
+    cancelling = scope["method"] == "POST" and parts[:2] == orders and parts[3:] == ["cancel"]
+    if not (placing or reading or cancelling):
+        raise Forbidden(f"the {GATEWAY_NAME} may only place, read and cancel an order")
 
 
 def _caller_named(raw: bytes) -> Caller:

@@ -1,14 +1,18 @@
-"""Reads request bodies: their headers, one order, a batch."""
+"""Reads request bodies: their headers, one order, a batch, a cancellation."""
 
 import codecs
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import msgspec
 
-from pulse.domain import OrderSpec, parse_order_request
+from pulse.application.orders import CancelRequest
+from pulse.domain import OrderRefused, OrderSpec, parse_order_request
+from pulse.domain.constraints import field_fault_of
+from pulse.domain.order_request import INVALID_REQUEST
 from pulse.http.errors import TOO_LARGE, BadRequest
 from pulse.http.limits import MAX_ORDER_BYTES, ClientDisconnected
 
@@ -16,6 +20,7 @@ MAX_BATCH_ORDERS: Final = 1000
 _MAX_ECHOED_CHARACTERS: Final = 72
 _MAX_DIGITS: Final = 20
 
+_CANCEL_REQUEST = msgspec.json.Decoder(CancelRequest)
 _ARRAY = msgspec.json.Decoder(
     Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_BATCH_ORDERS)]
 )
@@ -54,6 +59,22 @@ async def receive_json(scope: Any, receive: Any, max_bytes: int) -> bytes:  # no
             declared length is too large is not read.
         ClientDisconnected: the connection closed before the body was complete.
     """
+    content_type, declared = _body_headers(scope)
+    require_json(content_type)
+    return await _receive(receive, declared, max_bytes)
+
+
+async def receive_optional_json(scope: Any, receive: Any, max_bytes: int) -> bytes:  # noqa: ANN401
+    """As `receive_json`, but an empty body is allowed, and needs no Content-Type."""
+    content_type, declared = _body_headers(scope)
+    body = await _receive(receive, declared, max_bytes)
+    if body.strip():
+        require_json(content_type)
+    return body
+
+
+def _body_headers(scope: Any) -> tuple[str, bytes]:  # noqa: ANN401 - ASGI
+    """Content-Type and Content-Length. A body with a Content-Encoding is refused."""
     declared = b"0"
     content_type = b""
     for name, value in scope["headers"]:
@@ -63,7 +84,10 @@ async def receive_json(scope: Any, receive: Any, max_bytes: int) -> bytes:  # no
             declared = value
         elif name == b"content-encoding":
             require_unencoded(value)
-    require_json(content_type.decode("latin-1"))
+    return content_type.decode("latin-1"), declared
+
+
+async def _receive(receive: Any, declared: bytes, max_bytes: int) -> bytes:  # noqa: ANN401 - ASGI
     if len(declared) > _MAX_DIGITS or (declared.isdigit() and int(declared) > max_bytes):
         raise _too_large()
     body: bytes = b""
@@ -93,6 +117,37 @@ def read_order(body: bytes) -> OrderSpec:
         return parse_order_request(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _undecodable(body, error) from None
+
+
+def read_cancel_request(body: bytes) -> CancelRequest:
+    """Parse the body of a cancellation. An empty body gives no reason.
+
+    Raises:
+        BadRequest: the body is not JSON.
+        OrderRefused: it breaks a rule.
+    """
+    if not body.strip():
+        return CancelRequest()
+    try:
+        with suppress(ValueError, RecursionError):  # the decoder says what is wrong
+            json.loads(body, object_pairs_hook=_unique_names, parse_int=str)
+        return _CANCEL_REQUEST.decode(body)
+    except msgspec.ValidationError as error:
+        fault = field_fault_of(error, CancelRequest)
+        raise OrderRefused(INVALID_REQUEST, fault.field, fault.expected, fault.problem) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _undecodable(body, error) from None
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object, refused if it repeats a name: other parsers take the first value."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            shown = name[:_MAX_ECHOED_CHARACTERS]
+            raise OrderRefused(INVALID_REQUEST, shown, "the field once", "is repeated")
+        fields[name] = value
+    return fields
 
 
 def decode_batch(body: bytes) -> Sequence[bytes]:

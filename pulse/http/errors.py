@@ -13,7 +13,7 @@ from pulse.application.clock_watch import ClockOff
 from pulse.application.orders import OrderNotFound
 from pulse.application.over_http import PulseBusy, PulseFailed, PulseUnavailable
 from pulse.application.readiness import ReadinessReport
-from pulse.domain import HistoryBroken, OrderRefused, OrderUniqueKeyTaken
+from pulse.domain import HistoryBroken, NothingToCancel, OrderRefused, OrderUniqueKeyTaken
 from pulse.errors import PulseError
 from pulse.eventstore import (
     AppendOutcomeUnknown,
@@ -92,12 +92,10 @@ Answer = tuple[int, ErrorBody]
 
 TOO_LARGE: Final = "the body is larger than this path accepts"
 _UNKNOWN_OUTCOME: Final = (
-    "the log did not answer in time, so the outcome is unknown: retry with the same "
-    "order_unique_key"
+    "the log did not answer in time, so the outcome is unknown: retry this request unchanged"
 )
 _NOT_PROCESSED: Final = (
-    "Pulse cannot reach its database; this request was not processed: retry with the same "
-    "order_unique_key"
+    "Pulse cannot reach its database; this request was not processed: retry it unchanged"
 )
 _NEWER_CODE: Final = "this order was written by newer code than this process runs: retry"
 _UNREADABLE_HISTORY: Final = (
@@ -105,9 +103,7 @@ _UNREADABLE_HISTORY: Final = (
     "them as stored"
 )
 _FAILED: Final = "Pulse failed; the error is in its log"
-_QUEUE_FULL: Final = (
-    "the append queue is full; this request was not processed: retry with the same order_unique_key"
-)
+_QUEUE_FULL: Final = "the append queue is full; this request was not processed: retry it unchanged"
 
 CODES: Final = {
     400: "INVALID_REQUEST",
@@ -158,6 +154,9 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
         code="DUPLICATE_ORDER_UNIQUE_KEY",
         order_unique_key=e.order_unique_key,
         existing_order_id=str(e.existing_order_id),
+    ),
+    NothingToCancel: lambda e: _error(
+        409, e, code="NOTHING_TO_CANCEL", quantities=msgspec.to_builtins(e.quantities)
     ),
     PulseBusy: lambda e: _error(429, e),
     TooManyInFlight: lambda e: _error(429, e),

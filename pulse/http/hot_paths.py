@@ -124,7 +124,10 @@ class HotPaths:
             response_description="The order with its slices.",
         )
         async def read_order(request: AnyRequest, order_id: FromPath[str]) -> OrderView:
-            """Poll it until `order_queue_status` is COMPLETED or FAILED, which are final.
+            """Poll it until `order_queue_status` is final: COMPLETED, FAILED or CANCELLED.
+
+            The status describes splitting. `quantities` and the `state` of each slice tell what
+            became of the shares; that is final once nothing is `remaining`.
 
             The order is read from the log itself: once its POST was answered, every process finds
             it. An unknown id and a malformed one are both 404 `ORDER_NOT_FOUND`; so is another

@@ -42,6 +42,15 @@ class Notifier:
         """Request a notification; returns at once."""
         self._due.set()
 
+    async def send(self) -> None:
+        """Send a notification now.
+
+        Raises:
+            DatabaseUnavailable: it cannot be sent.
+        """
+        async with self._database.connection() as connection:
+            await connection.execute(self._statement)
+
     async def run(self) -> None:
         """Send requested notifications until cancelled."""
         retry = Retry(_RETRY)
@@ -49,8 +58,7 @@ class Notifier:
             await self._due.wait(None)
             started = time.perf_counter()
             try:
-                async with self._database.connection() as connection:
-                    await connection.execute(self._statement)
+                await self.send()
             except DatabaseUnavailable as error:
                 _log.debug("wakeups.notify_failed", error=str(error))
                 self._due.set()

@@ -1,16 +1,17 @@
-"""What the `pulse` commands use: the database, without a running appender or loops."""
+"""What the `pulse` commands use: the database, without loops."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 import msgspec
 import psycopg
 
+from pulse.application.clock_watch import ClockWatch
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
-from pulse.eventstore import EventStore
-from pulse.postgres import Database, DatabaseUnavailable, SessionUnfit, describe
+from pulse.eventstore import LOG_CHANNEL, EventStore
+from pulse.postgres import Database, DatabaseUnavailable, Notifier, SessionUnfit, describe
 from pulse.postgres.embedded import has_data
 from pulse.postgres.migrations import (
     AppliedRevision,
@@ -21,6 +22,7 @@ from pulse.postgres.migrations import (
 from pulse.process.revisions import REVISIONS
 from pulse.process.server import open_server
 from pulse.process.startup import tune_gc
+from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
 from pulse.projections.catch_up import catch_up_queue
 from pulse.projections.order_view import OrderReader
@@ -36,13 +38,34 @@ _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=1.0)
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """The use cases of the commands. No appender runs, so nothing here writes to the log."""
+    """The use cases of the commands. Within `appending` they can write to the log."""
 
     database: Database
     store: EventStore
     orders: InProcessOrders
     parked: ParkedOrders
     audit: Audit
+    clock_watch: ClockWatch
+
+    @asynccontextmanager
+    async def appending(self) -> AsyncIterator[None]:
+        """Run the appender. On exit the processes of Pulse are notified that the log is longer.
+
+        The events have the time of the database's clock if this host's is off.
+
+        Raises:
+            DatabaseUnavailable: the clock cannot be compared with the database's.
+        """
+        await self.clock_watch.run_once()
+        appender = self.store.appender
+        async with Supervisor() as supervisor:
+            supervisor.on_stop(self._notify)
+            supervisor.start("appender", appender.run, request_stop=appender.drain)
+            yield
+
+    async def _notify(self) -> None:
+        with suppress(DatabaseUnavailable):  # a hint: every process also polls
+            await Notifier(self.database, LOG_CHANNEL).send()
 
     def rebuild(self, on_progress: OnProgress) -> Rebuild:
         """A rebuild of the order queue, not yet started."""
@@ -75,9 +98,14 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
         try:
             store = EventStore(database, on_commit=lambda: None)
             reader = OrderReader(database, store.mapper)
-            orders = InProcessOrders(store, reader, system_clock, Origin.of_this_process())
+            clock_watch = ClockWatch(
+                database, system_clock, max_offset_seconds=settings.max_clock_offset_seconds
+            )
+            orders = InProcessOrders(
+                store, reader, clock_watch.corrected, Origin.of_this_process(), component="cli"
+            )
             parked = ParkedOrders(database, store.mapper)
-            yield Tools(database, store, orders, parked, Audit(database))
+            yield Tools(database, store, orders, parked, Audit(database), clock_watch)
         finally:
             await database.close()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import chain, groupby, repeat
 from operator import attrgetter, itemgetter
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -20,6 +20,7 @@ OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CAN
 
 _SELECT_STREAMS = load_sql(__package__, "select_order_streams")
 _SELECT_CREATIONS = load_sql(__package__, "select_order_creations")
+_SELECT_PARKED_AMONG = load_sql(__package__, "select_parked_among")
 _NO_CREATION: Final = b'{"filler":"%b","order_unique_key":""}' % (b"x" * 512)
 """Decoded if the order does not exist, so that the call takes as long as if it existed."""
 
@@ -110,6 +111,33 @@ def order_view(row: Row, slices: tuple[Slice, ...]) -> OrderView:
     return OrderView(*values)
 
 
+def view_of(
+    order: Order, position: int, holder: str | None = None, claimed_at: datetime | None = None
+) -> OrderView:
+    """The view of a folded order, whose latest event is at `position`, and of its claim."""
+    claimed = order.state == "PENDING" and holder is not None
+    values: list[Any] = [
+        order.id,
+        *_spec_values(order.spec),
+        SplitConfig(*_config_values(order.spec.split_config)),
+        order.release,
+        "IN_PROGRESS" if claimed else order.state,
+        order.failure_reason,
+        order.failure_message,
+        order.version,
+        position,
+        order.placed_by,
+        order.created_at,
+        order.updated_at,
+        order.split_completed_at,
+        holder if claimed else None,
+        claimed_at if claimed else None,
+        order.quantities,
+        _slice_views(order.slices, order.settled),
+    ]
+    return OrderView(*values)
+
+
 def _slice_views(slices: Sequence[Slice], settled: Sequence[SliceState]) -> tuple[SliceView, ...]:
     """The slices with their states; those after the settled ones are SCHEDULED."""
     states: Iterator[SliceState] = chain(settled, repeat("SCHEDULED"))
@@ -117,6 +145,17 @@ def _slice_views(slices: Sequence[Slice], settled: Sequence[SliceState]) -> tupl
         SliceView(s.sequence_number, s.quantity, s.scheduled_at, state)
         for s, state in zip(slices, states, strict=False)
     )
+
+
+class FoldedStream(NamedTuple):
+    """An order after all of Pulse's events, and where its stream ends: position and version.
+
+    The version is higher than the order's if another program wrote to the stream.
+    """
+
+    order: Order
+    position: int
+    version: int
 
 
 class OrderReader:
@@ -130,6 +169,7 @@ class OrderReader:
         self._mapper = mapper
         self._streams = BatchLoader(self._select_streams)
         self._keys = BatchLoader(self._select_keys)
+        self._parked = BatchLoader(self._select_parked)
 
     async def key_of(self, order_id: UUID) -> str:
         """The order's order_unique_key; empty if the order does not exist or its key is unreadable.
@@ -143,38 +183,21 @@ class OrderReader:
         rows = await self._streams.get(order_id) or []
         return self._fold(rows[:1])
 
-    async def folded(self, order_id: UUID) -> Order | None:
+    async def folded(self, order_id: UUID) -> FoldedStream | None:
         """The order after all its events; None if it does not exist."""
-        return self._fold(await self._streams.get(order_id) or [])
+        rows = await self._streams.get(order_id) or []
+        order = self._fold(rows)
+        return None if order is None else FoldedStream(order, rows[-1][0], rows[-1][2])
 
     async def view(self, order_id: UUID) -> OrderView | None:
         """The order with its slices and claim; None if it does not exist."""
         rows = await self._streams.get(order_id) or []
         order = self._fold(rows)
-        if order is None:
-            return None
-        position, holder, claimed_at = rows[-1][0], *rows[0][6:8]
-        claimed = order.state == "PENDING" and holder is not None
-        values: list[Any] = [
-            order.id,
-            *_spec_values(order.spec),
-            SplitConfig(*_config_values(order.spec.split_config)),
-            order.release,
-            "IN_PROGRESS" if claimed else order.state,
-            order.failure_reason,
-            order.failure_message,
-            order.version,
-            position,
-            order.placed_by,
-            order.created_at,
-            order.updated_at,
-            order.split_completed_at,
-            holder if claimed else None,
-            claimed_at if claimed else None,
-            order.quantities,
-            _slice_views(order.slices, order.settled),
-        ]
-        return OrderView(*values)
+        return None if order is None else view_of(order, rows[-1][0], *rows[0][6:8])
+
+    async def is_parked(self, order_id: UUID) -> bool:
+        """Whether the order is parked, because one of its events could not be applied."""
+        return await self._parked.get(order_id) is not None
 
     def _fold(self, rows: Sequence[Row]) -> Order | None:
         return fold(self._mapper.events_of([RecordedEvent.from_row(row[:6]) for row in rows]))
@@ -190,6 +213,12 @@ class OrderReader:
             lambda connection: fetch(connection, _SELECT_CREATIONS, (order_ids,))
         )
         return {order_id: _key_in(state or _NO_CREATION) for order_id, state in rows}
+
+    async def _select_parked(self, order_ids: list[UUID]) -> dict[UUID, int]:
+        rows = await self.database.read(
+            lambda connection: fetch(connection, _SELECT_PARKED_AMONG, (order_ids,))
+        )
+        return dict(rows)
 
 
 def _key_in(state: bytes) -> str:

@@ -41,7 +41,7 @@ class QueueHealth(msgspec.Struct, frozen=True):
 
     `waiting` counts orders that this code can split, `for_newer_code` those that it cannot. At most
     MAX_EXAMINED orders are examined. `failed_lately` counts orders that FAILED in the last
-    LATELY_SECONDS, by reason.
+    LATELY_SECONDS, by reason. `due` counts the orders that have slices to release now.
     """
 
     waiting: int
@@ -49,6 +49,8 @@ class QueueHealth(msgspec.Struct, frozen=True):
     for_newer_code: int
     oldest_for_newer_code_seconds: float
     failed_lately: dict[str, int]
+    due: int
+    oldest_due_seconds: float
 
 
 class QueueCount(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import msgspec
 from psycopg.sql import SQL, Identifier
 
 from pulse.domain import (
+    CATCH_UP_SECONDS,
     MIN_DISTANCE_SECONDS,
     Event,
     HistoryBroken,
@@ -215,9 +216,12 @@ class QueueChanges:
                 },
             )
         first = row.get("after_slice", 0) + len(row["settled"]) + 1
-        if (row["state"], row["version"]) != ("COMPLETED", after_version) or numbers != tuple(
-            range(first, first + len(numbers))
-        ):
+        follows = (
+            (row["state"], row["version"]) == ("COMPLETED", after_version)
+            and numbers == tuple(range(first, first + len(numbers)))
+            and (state == "CANCELLED" or row.get("release", True))
+        )
+        if not follows:
             raise HistoryBroken(
                 f"version {event.originator_version} of order {order_id} does not settle the next "
                 "slices of a split order"
@@ -263,7 +267,9 @@ class QueueWriter:
             rows = _encode_rows(changes.outcomes.values())
             updated = await fetch(connection, _APPLY_OUTCOMES, (rows,), prepare=False)
             if missing := len(changes.outcomes) - len(updated):
-                raise HistoryBroken(f"{missing} outcomes belong to orders that are not pending")
+                raise HistoryBroken(
+                    f"{missing} outcomes do not settle the next slices of a pending order"
+                )
             positions.update((order_id, position) for order_id, position, _ in updated)
             due += [position for _, position, releases in updated if releases]
         if changes.settled:
@@ -324,7 +330,11 @@ class QueueWriter:
 
 async def refresh_due_orders(connection: Connection, positions: Sequence[int]) -> list[int]:
     """Set when the orders created at these positions are due; returns those that had to change."""
-    parameters = {"positions": list(positions), "distance_seconds": MIN_DISTANCE_SECONDS}
+    parameters = {
+        "positions": list(positions),
+        "distance_seconds": MIN_DISTANCE_SECONDS,
+        "catch_up_seconds": CATCH_UP_SECONDS,
+    }
     return [row[0] for row in await fetch(connection, _REFRESH_DUE_ORDERS, parameters)]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
@@ -9,11 +10,11 @@ from uuid import UUID
 
 import msgspec
 import structlog
+from eventsourcing.persistence import StoredEvent
 
 from pulse.application.origin import Origin, new_request_id
 from pulse.domain import (
     DueOrder,
-    Event,
     ReleaseSlices,
     SlicesExpired,
     SlicesReleased,
@@ -49,8 +50,10 @@ class ReleaseResult(Enum):
     OVERTAKEN = auto()
     """Another event has this version: a cancel, or another releaser's. The projection shows it."""
     NOT_WRITTEN = auto()
-    """The append was refused, its reply was lost, or the slice expired while this process waited
-    for the due orders. The next step tries again."""
+    """The append was refused, its reply was lost, or a slice may have expired since the read.
+
+    The next step tries again.
+    """
     UNPROJECTED = auto()
     """An earlier step settled these slices, and the projection does not show it yet."""
     CRASHED = auto()
@@ -77,6 +80,10 @@ class Releaser(Job[ReleaseStep]):
     A releaser that loses decides again when the projection shows the winner's event. Nothing is
     lost if it is killed: the order stays due until the projection shows an event that settles its
     slices.
+
+    It decides as of the moment of its read, by the database's clock. The process may have been
+    frozen since then. So it adds the time that the read took, by `monotonic` in seconds, and
+    releases nothing that may have expired within it. The default clock is the event loop's.
     """
 
     name = "releases"
@@ -84,13 +91,20 @@ class Releaser(Job[ReleaseStep]):
     min_pause_seconds = 0.01
 
     def __init__(
-        self, database: Database, store: EventStore, origin: Origin, *, max_delay_seconds: float
+        self,
+        database: Database,
+        store: EventStore,
+        origin: Origin,
+        *,
+        max_delay_seconds: float,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._database = database
         self._store = store
         self._released_by = origin.instance
         self._recorded_by = origin.recorded_by("releaser")
         self._max_delay_seconds = max_delay_seconds
+        self._monotonic = monotonic
         self._handled: dict[UUID, int] = {}  # the version that was decided on, by order
 
     async def run_once(self) -> ReleaseStep:
@@ -99,12 +113,12 @@ class Releaser(Job[ReleaseStep]):
         Raises:
             DatabaseUnavailable: the due orders cannot be read.
         """
-        clock = asyncio.get_running_loop().time
-        began_at = clock()
+        monotonic = self._monotonic or asyncio.get_running_loop().time
+        began_at = monotonic()
         due = await read_due_orders(self._database, MAX_ORDERS_PER_STEP)
-        latest = due.at + timedelta(seconds=clock() - began_at)
+        latest = due.at + timedelta(seconds=monotonic() - began_at)
         results: dict[UUID, ReleaseResult] = {}
-        decided: dict[UUID, Event] = {}
+        decided: dict[UUID, StoredEvent] = {}
         for order in due.orders:
             decision = self._decide(order, due.at, latest)
             if isinstance(decision, ReleaseResult):
@@ -112,9 +126,9 @@ class Releaser(Job[ReleaseStep]):
             else:
                 decided[order.order_id] = decision
         if decided:
-            appended = await self._store.append_each(list(decided.values()))
-            for event, append_result in zip(decided.values(), appended, strict=True):
-                results[event.originator_id] = _result(event, append_result)
+            appended = await self._store.appender.append_each(list(decided.values()))
+            for (order_id, event), append_result in zip(decided.items(), appended, strict=True):
+                results[order_id] = _result(event, append_result)
         self._handled = {
             order.order_id: order.version
             for order in due.orders
@@ -142,8 +156,10 @@ class Releaser(Job[ReleaseStep]):
             return self.poll_seconds
         return min(self.poll_seconds, result.next_seconds)
 
-    def _decide(self, order: DueOrder, at: datetime, latest: datetime) -> Event | ReleaseResult:
-        """Decide as of `at`. It may be `latest` now, if this process was frozen meanwhile."""
+    def _decide(
+        self, order: DueOrder, at: datetime, latest: datetime
+    ) -> StoredEvent | ReleaseResult:
+        """Decide as of `at`. The time is `latest` now, or earlier."""
         if self._handled.get(order.order_id) == order.version:
             return ReleaseResult.UNPROJECTED
         command = ReleaseSlices(
@@ -155,13 +171,12 @@ class Releaser(Job[ReleaseStep]):
         )
         try:
             (event,) = release_due(command, order)
-            self._store.mapper.to_stored_event(event)
             if isinstance(event, SlicesReleased) and latest >= self._expires_at(order):
                 return ReleaseResult.NOT_WRITTEN
+            return self._store.mapper.to_stored_event(event)
         except Exception:  # noqa: BLE001 - one order must not stop the others
             _log.exception("slices.release_crashed", order_id=str(order.order_id))
             return ReleaseResult.CRASHED
-        return event
 
     def _expires_at(self, order: DueOrder) -> datetime:
         """When the first of its slices expires."""
@@ -169,7 +184,7 @@ class Releaser(Job[ReleaseStep]):
         return expires_at(first, others[0] if others else None, self._max_delay_seconds)
 
 
-def _result(event: Event, append_result: AppendResult) -> ReleaseResult:
+def _result(event: StoredEvent, append_result: AppendResult) -> ReleaseResult:
     match append_result:
         case VersionTaken():
             return ReleaseResult.OVERTAKEN
@@ -180,5 +195,5 @@ def _result(event: Event, append_result: AppendResult) -> ReleaseResult:
             _log.error("slices.release_crashed", order_id=order_id, exc_info=append_result)
             return ReleaseResult.CRASHED
         case _:
-            is_expiry = isinstance(event, SlicesExpired)
+            is_expiry = event.topic == SlicesExpired.TOPIC
             return ReleaseResult.EXPIRED if is_expiry else ReleaseResult.RELEASED

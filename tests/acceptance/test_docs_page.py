@@ -16,8 +16,16 @@ from tests.support.processes import PulseProcess, pulse
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 MOST_SECONDS = 60
 SHOWN = {
-    "pulse": ("/internal/orders/batch", "List slices by time", "Placing orders and reading them."),
-    "gapi": ("/api/orders", "Read an order", "Placing orders and reading one&#39;s own."),
+    "pulse": (
+        "/internal/orders/batch",
+        "List slices by time",
+        "Placing, reading and cancelling orders.",
+    ),
+    "gapi": (
+        "/api/orders",
+        "Read an order",
+        "Placing orders, and reading and cancelling one&#39;s own.",
+    ),
 }
 
 

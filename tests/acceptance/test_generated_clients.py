@@ -179,11 +179,29 @@ def test_a_service_places_an_order_and_reads_it_in_every_way(
     assert found["health"] == ["ok", "ready"]
     assert found["listed"] == 1
     assert found["listed_slices"] == found["slices"]
-    assert found["history"] == ["BUY 100 as 5 slices", "100 scheduled"]
+    released, *rest = found["slices"]
+    assert found["states"] == ["RELEASED"] + ["CANCELLED"] * 4
+    assert found["quantities"] == {
+        "remaining": 0,
+        "released": released,
+        "cancelled": sum(rest),
+        "expired": 0,
+    }
+    assert found["history"] == [
+        "BUY 100 as 5 slices",
+        "100 scheduled",
+        f"{released} released",
+        f"{sum(rest)} cancelled: the fund is closed",
+    ]
     assert "elsewhere:Thing with 2 fields" in found["log"]
     assert set(found["history"]) <= set(found["log"])
     assert found["batch"] == [found["order_id"], "DUPLICATE_ORDER_UNIQUE_KEY"]
-    assert found["errors"] == ["ORDER_NOT_FOUND", "DUPLICATE_ORDER_UNIQUE_KEY", "INVALID_REQUEST"]
+    assert found["errors"] == [
+        "ORDER_NOT_FOUND",
+        "DUPLICATE_ORDER_UNIQUE_KEY",
+        "INVALID_REQUEST",
+        "ORDER_NOT_FOUND",
+    ]
 
 
 def test_a_caller_of_the_gateway_places_an_order_and_reads_it(
@@ -196,4 +214,5 @@ def test_a_caller_of_the_gateway_places_an_order_and_reads_it(
     assert (found["status"], len(found["slices"])) == ("COMPLETED", 5)
     assert sum(found["slices"]) == 100
     assert found["health"] == ["ok", "Hello from GAPI"]
-    assert found["errors"] == ["ORDER_NOT_FOUND", "UNAUTHORIZED"]
+    assert found["remaining"] == 0
+    assert found["errors"] == ["ORDER_NOT_FOUND", "UNAUTHORIZED", "ORDER_NOT_FOUND"]

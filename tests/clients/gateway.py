@@ -10,8 +10,9 @@ from uuid import UUID
 
 from gapi_client import AuthenticatedClient, Client
 from gapi_client.api.health import read_health, say_hello
-from gapi_client.api.orders import place_order, read_order
+from gapi_client.api.orders import cancel_order, place_order, read_order
 from gapi_client.models import (
+    CancelRequest,
     ErrorResponse,
     Health,
     Hello,
@@ -47,7 +48,7 @@ def code_of(answer: object) -> str:
 
 
 def main(url: str, token: str) -> None:
-    """Place an order and follow it; the calls about health need no token."""
+    """Place an order, follow it and cancel it; the calls about health need no token."""
     anonymous = Client(base_url=url)
     health, hello = read_health.sync(client=anonymous), say_hello.sync(client=anonymous)
     assert isinstance(health, Health)
@@ -65,6 +66,10 @@ def main(url: str, token: str) -> None:
     assert isinstance(placed, PlacedOrder), placed
     order = wait_until_split(client, placed.order_id)
 
+    cancel = CancelRequest(reason="no longer wanted")
+    cancelled = cancel_order.sync(order.order_id, client=client, body=cancel)
+    assert isinstance(cancelled, Order), cancelled
+
     stranger = AuthenticatedClient(base_url=url, token="no token")
     found = {
         "health": [health.status, hello.message],
@@ -72,9 +77,11 @@ def main(url: str, token: str) -> None:
         "order_id": str(order.order_id),
         "status": order.order_queue_status,
         "slices": [one.quantity for one in order.slices],
+        "remaining": cancelled.quantities.remaining,
         "errors": [
             code_of(read_order.sync(NO_ORDER, client=client)),
             code_of(place_order.sync(client=stranger, body=request)),
+            code_of(cancel_order.sync(NO_ORDER, client=client)),
         ],
     }
     print(json.dumps(found))

@@ -56,6 +56,12 @@ async function main(url: string, token: string): Promise<void> {
   };
   const placed = expect(await client.POST("/api/orders", { body }));
   const order = await waitUntilSplit(client, placed.order_id);
+  const cancelled = expect(
+    await client.POST("/api/orders/{order_id}/cancel", {
+      params: { path: { order_id: order.order_id } },
+      body: { reason: "no longer wanted" },
+    }),
+  );
 
   const found = {
     health: [health.status, hello.message],
@@ -63,11 +69,17 @@ async function main(url: string, token: string): Promise<void> {
     order_id: order.order_id,
     status: order.order_queue_status,
     slices: order.slices.map((one) => one.quantity),
+    remaining: cancelled.quantities.remaining,
     errors: [
       codeOf(
         await client.GET("/api/orders/{order_id}", { params: { path: { order_id: NO_ORDER } } }),
       ),
       codeOf(await anonymous.POST("/api/orders", { body })),
+      codeOf(
+        await client.POST("/api/orders/{order_id}/cancel", {
+          params: { path: { order_id: NO_ORDER } },
+        }),
+      ),
     ],
   };
   console.log(JSON.stringify(found));

@@ -1,4 +1,4 @@
-"""A service that places an order and follows it, on the client that openapi-python-client makes.
+"""A service that places, follows and cancels an order, on the client of openapi-python-client.
 
 `python orders.py URL [TOKEN]`: the API at this URL, with a service token or without. It prints what
 it found as JSON.
@@ -15,18 +15,23 @@ from pulse_client import AuthenticatedClient, Client
 from pulse_client.api.events import list_events, read_history
 from pulse_client.api.health import read_health, read_readiness
 from pulse_client.api.lists import list_orders, list_slices
-from pulse_client.api.orders import place_order, place_orders, read_order
+from pulse_client.api.orders import cancel_order, place_order, place_orders, read_order
 from pulse_client.models import (
+    CancelRequest,
     ErrorBody,
     ErrorResponse,
     Order,
+    OrderCancelled,
     OrderCreated,
     OrderQueueStatus,
     OrderRequest,
     OtherEvent,
     ScheduledSlice,
     Side,
+    SlicesExpired,
+    SlicesReleased,
     SlicesScheduled,
+    SliceState,
     SplitConfigRequest,
     SplittingFailed,
     TimedOut,
@@ -34,10 +39,19 @@ from pulse_client.models import (
 from pulse_client.types import UNSET
 
 AnyClient = Client | AuthenticatedClient
-Event = OrderCreated | SlicesScheduled | SplittingFailed | TimedOut | OtherEvent
+Event = (
+    OrderCreated
+    | SlicesScheduled
+    | SplittingFailed
+    | TimedOut
+    | OrderCancelled
+    | SlicesReleased
+    | SlicesExpired
+    | OtherEvent
+)
 Answer = TypeVar("Answer")
 
-FINAL = (OrderQueueStatus.COMPLETED, OrderQueueStatus.FAILED)
+FINAL = (OrderQueueStatus.COMPLETED, OrderQueueStatus.FAILED, OrderQueueStatus.CANCELLED)
 DEADLINE_SECONDS = 30.0
 POLL_SECONDS = 0.05
 NO_ORDER = UUID("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77")
@@ -68,11 +82,12 @@ def code_of(answer: object) -> str:
 
 
 def wait_until_final(client: AnyClient, order_id: UUID) -> Order:
-    """The order once it is split or has failed."""
+    """The order once it is split and its first slice is out, or will never be."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         order = expect(read_order.sync(order_id, client=client))
-        if order.order_queue_status in FINAL:
+        split = order.order_queue_status in FINAL
+        if split and all(one.state != SliceState.SCHEDULED for one in order.slices[:1]):
             return order
         assert time.monotonic() < deadline, order
         time.sleep(POLL_SECONDS)
@@ -115,7 +130,7 @@ def whole_log(client: AnyClient) -> Iterator[Event]:
         after = page.next_after
 
 
-def in_words(event: Event) -> str:
+def in_words(event: Event) -> str:  # noqa: PLR0911 - one for each type
     """What happened: each type of event has its own data."""
     match event:
         case OrderCreated(data=created):
@@ -126,6 +141,12 @@ def in_words(event: Event) -> str:
             return f"failed: {failed.reason}"
         case TimedOut(data=timed_out):
             return f"timed out after {timed_out.timeout_seconds:g} s"
+        case OrderCancelled(data=cancelled):
+            return f"{cancelled.quantity} cancelled: {cancelled.reason}"
+        case SlicesReleased(data=released):
+            return f"{sum(one.quantity for one in released.slices)} released"
+        case SlicesExpired(data=expired):
+            return f"{expired.quantity} expired: {expired.reason}"
         case OtherEvent(type_=name, data=stored):
             return f"{name} with {len(stored.additional_properties)} fields"
         case _:
@@ -133,7 +154,7 @@ def in_words(event: Event) -> str:
 
 
 def main(url: str, token: str | None = None) -> None:
-    """Place an order, follow it, and read it in every other way."""
+    """Place an order, follow it, cancel what is left, and read it in every other way."""
     client: AnyClient = (
         Client(base_url=url) if token is None else AuthenticatedClient(base_url=url, token=token)
     )
@@ -150,6 +171,11 @@ def main(url: str, token: str | None = None) -> None:
     placed = expect(place_order.sync(client=client, body=request))
     order = wait_until_final(client, placed.order_id)
 
+    cancel = CancelRequest(reason="the fund is closed")
+    cancelled = expect(cancel_order.sync(order.order_id, client=client, body=cancel))
+    again = expect(cancel_order.sync(order.order_id, client=client))
+    assert again == cancelled, again
+
     other = OrderRequest.from_dict({**request.to_dict(), "total_quantity": 101})
     batch = expect(place_orders.sync(client=client, body=[request, other]))
     history = expect(read_history.sync(order.order_id, client=client))
@@ -160,6 +186,8 @@ def main(url: str, token: str | None = None) -> None:
         "order_id": str(order.order_id),
         "status": order.order_queue_status,
         "slices": [one.quantity for one in order.slices],
+        "states": [one.state for one in cancelled.slices],
+        "quantities": cancelled.quantities.to_dict(),
         "listed": [str(one.order_id) for one in every_order(client)].count(str(order.order_id)),
         "listed_slices": [one.quantity for one in slices_of(client, order)],
         "history": [in_words(event) for event in history.events],
@@ -172,6 +200,7 @@ def main(url: str, token: str | None = None) -> None:
             code_of(read_order.sync(NO_ORDER, client=client)),
             code_of(place_order.sync(client=client, body=other)),
             code_of(list_orders.sync(client=client, cursor="x")),
+            code_of(cancel_order.sync(NO_ORDER, client=client)),
         ],
     }
     print(json.dumps(found))

@@ -1,5 +1,5 @@
 /**
- * A service that places an order and follows it, on the types that openapi-typescript makes.
+ * A service that places an order, follows it and cancels the rest, on the types that openapi-typescript makes.
  *
  * `node orders.js URL [TOKEN]`: the API at this URL, with a service token or without. It prints what
  * it found as JSON.
@@ -11,6 +11,7 @@ type Schemas = components["schemas"];
 type Event = Schemas["Event"];
 type Order = Schemas["Order"];
 
+const FINAL: Schemas["OrderQueueStatus"][] = ["COMPLETED", "FAILED", "CANCELLED"];
 const DEADLINE_MILLISECONDS = 30_000;
 const POLL_MILLISECONDS = 50;
 const NO_ORDER = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77";
@@ -39,16 +40,15 @@ function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-/** The order once it is split or has failed. */
+/** The order once it is split and its first slice is out, or will never be. */
 async function waitUntilFinal(client: Client<paths>, order_id: string): Promise<Order> {
   const deadline = Date.now() + DEADLINE_MILLISECONDS;
   for (;;) {
     const order = expect(
       await client.GET("/internal/orders/{order_id}", { params: { path: { order_id } } }),
     );
-    if (order.order_queue_status === "COMPLETED" || order.order_queue_status === "FAILED") {
-      return order;
-    }
+    const split = FINAL.includes(order.order_queue_status);
+    if (split && order.slices.slice(0, 1).every((one) => one.state !== "SCHEDULED")) return order;
     if (Date.now() > deadline) throw new Error(`still ${order.order_queue_status}`);
     await pause(POLL_MILLISECONDS);
   }
@@ -111,6 +111,12 @@ function inWords(event: Event): string {
       return `failed: ${event.data.reason}`;
     case "TimedOut":
       return `timed out after ${event.data.timeout_seconds} s`;
+    case "OrderCancelled":
+      return `${event.data.quantity} cancelled: ${event.data.reason}`;
+    case "SlicesReleased":
+      return `${event.data.slices.reduce((sum, one) => sum + one.quantity, 0)} released`;
+    case "SlicesExpired":
+      return `${event.data.quantity} expired: ${event.data.reason}`;
     default: {
       const other: Schemas["OtherEvent"] = event;
       return `${other.type} with ${Object.keys(other.data).length} fields`;
@@ -140,9 +146,20 @@ async function main(url: string, token?: string): Promise<void> {
   const placed = expect(await client.POST("/internal/orders", { body: request }));
   const order = await waitUntilFinal(client, placed.order_id);
 
+  const path = { order_id: order.order_id };
+  const cancelled = expect(
+    await client.POST("/internal/orders/{order_id}/cancel", {
+      params: { path },
+      body: { reason: "the fund is closed" },
+    }),
+  );
+  const again = expect(
+    await client.POST("/internal/orders/{order_id}/cancel", { params: { path } }),
+  );
+  if (JSON.stringify(again) !== JSON.stringify(cancelled)) throw new Error("it was changed");
+
   const other = { ...request, total_quantity: 101 };
   const batch = expect(await client.POST("/internal/orders/batch", { body: [request, other] }));
-  const path = { order_id: order.order_id };
   const history = expect(
     await client.GET("/internal/orders/{order_id}/events", { params: { path } }),
   );
@@ -153,6 +170,8 @@ async function main(url: string, token?: string): Promise<void> {
     order_id: order.order_id,
     status: order.order_queue_status,
     slices: order.slices.map((one) => one.quantity),
+    states: cancelled.slices.map((one) => one.state),
+    quantities: cancelled.quantities,
     listed: (await all(everyOrder(client))).filter((one) => one.order_id === order.order_id).length,
     listed_slices: (await all(slicesOf(client, order))).map((one) => one.quantity),
     history: history.events.map(inWords),
@@ -166,6 +185,11 @@ async function main(url: string, token?: string): Promise<void> {
       ),
       codeOf(await client.POST("/internal/orders", { body: other })),
       codeOf(await client.GET("/internal/orders", { params: { query: { cursor: "x" } } })),
+      codeOf(
+        await client.POST("/internal/orders/{order_id}/cancel", {
+          params: { path: { order_id: NO_ORDER } },
+        }),
+      ),
     ],
   };
   console.log(JSON.stringify(found));

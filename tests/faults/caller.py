@@ -1,4 +1,4 @@
-"""A client that places orders through every endpoint, retries refusals, and keeps a ledger."""
+"""A client that places and cancels orders, retries refusals, and keeps a ledger."""
 
 import asyncio
 import itertools
@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from random import Random
 from typing import Any, Final, Self
 from uuid import UUID, uuid4
@@ -14,13 +15,17 @@ import aiohttp
 import msgspec
 
 from pulse.domain import INTERNAL_SCOPE
-from tests.faults.ledger import Entry, Ledger
+from tests.faults.ledger import CancelAnswer, Entry, Ledger
 
 BROKEN: Final = 0
 """The status of a request whose connection failed or that got no answer."""
 
 _CREATED: Final = frozenset({200, 201, 202})
 _RETRYABLE: Final = frozenset({BROKEN, 429, 503})
+_CANCELLED: Final = frozenset({200, 409})
+_MINUTES: Final = (1, 1, 1, 2, 5, 60, 1440)
+"""The windows of random orders. In the shortest ones slices are due during the case."""
+
 _INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
 
 
@@ -57,7 +62,8 @@ class Caller:
     After a refusal (429, 503 or a broken connection) the caller retries with the same key at the
     next endpoint of the same scope, for `retry_seconds`. It does not retry the share
     `abandon_share` of the orders; their outcome stays unknown. `wrong` has each answer that a
-    caller must never receive.
+    caller must never receive. Random orders have one of the windows `minutes` and a number of
+    splits within `splits`.
     """
 
     def __init__(
@@ -69,6 +75,8 @@ class Caller:
         *,
         retry_seconds: float = 60.0,
         abandon_share: float = 0.2,
+        minutes: Sequence[int] = _MINUTES,
+        splits: tuple[int, int] = (2, 10),
     ) -> None:
         self.answers: list[Answer] = []
         self.wrong: list[str] = []
@@ -76,6 +84,8 @@ class Caller:
         self.in_flight: Counter[str] = Counter()
         self.retry_seconds = retry_seconds
         self.abandon_share = abandon_share
+        self._minutes = minutes
+        self._splits = splits
         self._ledger = ledger
         self._http = http
         self._random = random
@@ -112,9 +122,14 @@ class Caller:
         """The number of answers by status; BROKEN counts requests without an answer."""
         return Counter(answer.status for answer in self.answers)
 
+    @property
+    def scopes(self) -> list[str]:
+        """The scopes of the endpoints."""
+        return list(self._by_scope)
+
     def request(self, **changes: Any) -> dict[str, Any]:
         """A random order with a new key; `changes` replace whole fields."""
-        splits = self._random.randint(2, 10)
+        splits = self._random.randint(*self._splits)
         return {
             "order_unique_key": f"fault_{self._name}_{next(self._numbers)}",
             "instrument": self._random.choice(_INSTRUMENTS),
@@ -122,7 +137,7 @@ class Caller:
             "total_quantity": self._random.randint(splits, 10_000),
             "split_config": {
                 "num_splits": splits,
-                "duration_minutes": self._random.randint(10, 1440),
+                "duration_minutes": self._random.choice(self._minutes),
                 "randomize": self._random.random() < 0.8,
             },
             **changes,
@@ -134,7 +149,7 @@ class Caller:
         """Place an order, by default a random one. Returns its id, or None if not accepted."""
         request = request or self.request()
         key: str = request["order_unique_key"]
-        scope = scope or self._random.choice(list(self._by_scope))
+        scope = scope or self._random.choice(self.scopes)
         await self._ledger.write(Entry(key, request=request, scope=scope))
         content = msgspec.json.encode(request)
         retries = self._random.random() >= self.abandon_share
@@ -143,7 +158,7 @@ class Caller:
         first = self._random.randrange(len(endpoints))
         for attempt in itertools.count(1):
             endpoint = endpoints[(first + attempt) % len(endpoints)]
-            answer, body = await self._post(endpoint, content)
+            answer, body = await self._post(endpoint, endpoint.path, content)
             if answer.status in _CREATED:
                 return await self._accepted(key, scope, body)
             if answer.status not in _RETRYABLE:
@@ -151,8 +166,50 @@ class Caller:
                 return None
             if not retries or time.monotonic() > deadline:
                 return None
-            await asyncio.sleep(min(0.5, 0.02 * 2 ** min(attempt, 5)) * self._random.random())
+            await self._back_off(attempt)
         raise AssertionError("unreachable: the loop has no end")
+
+    async def cancel(self, key: str, order_id: UUID, scope: str = INTERNAL_SCOPE) -> int:
+        """Cancel an order, with retries like `place`; the status, 0 if it got no answer in time.
+
+        The answer is in the ledger, to be compared with the log.
+        """
+        deadline = time.monotonic() + self.retry_seconds
+        for attempt in itertools.count(1):
+            endpoint = self._random.choice(self._by_scope[scope])
+            path = f"{endpoint.path}/{order_id}/cancel"
+            answer, body = await self._post(endpoint, path, b"{}")
+            if answer.status in _CANCELLED:
+                entry = self._cancel_answer(answer.status, body)
+                if entry is None:
+                    self.wrong.append(f"cancel of {key}: {answer.status} {body[:300]!r}")
+                else:
+                    await self._ledger.write(Entry(key, scope=scope, cancel=entry))
+                return answer.status
+            if answer.status not in _RETRYABLE:
+                self.wrong.append(f"cancel of {key}: {answer.status} {body[:300]!r}")
+                return answer.status
+            if time.monotonic() > deadline:
+                return BROKEN
+            await self._back_off(attempt)
+        raise AssertionError("unreachable: the loop has no end")
+
+    async def _back_off(self, attempt: int) -> None:
+        await asyncio.sleep(min(0.5, 0.02 * 2 ** min(attempt, 5)) * self._random.random())
+
+    def _cancel_answer(self, status: int, body: bytes) -> CancelAnswer | None:
+        """The part of the answer that the ledger keeps; None if it is not as promised."""
+        try:
+            answered = msgspec.json.decode(body)
+            if status == HTTPStatus.OK:
+                found = {name: answered[name] for name in ("version", "quantities")}
+            elif answered["error"]["code"] == "NOTHING_TO_CANCEL":
+                found = {"quantities": answered["error"]["details"]["quantities"]}
+            else:
+                return None
+            return msgspec.convert({"status": status, **found}, CancelAnswer)
+        except (ValueError, KeyError, TypeError):
+            return None
 
     async def _accepted(self, key: str, scope: str, body: bytes) -> UUID | None:
         try:
@@ -167,14 +224,14 @@ class Caller:
         self.placed[key] = time.monotonic()
         return order_id
 
-    async def _post(self, endpoint: Endpoint, content: bytes) -> tuple[Answer, bytes]:
+    async def _post(self, endpoint: Endpoint, path: str, content: bytes) -> tuple[Answer, bytes]:
         sent_at = time.monotonic()
         status, body, cut_off = BROKEN, b"", False
         headers = {"Content-Type": "application/json", **endpoint.headers}
         self.in_flight[endpoint.url] += 1
         try:
             async with self._http.post(
-                endpoint.url + endpoint.path, data=content, headers=headers
+                endpoint.url + path, data=content, headers=headers
             ) as response:
                 body = await response.read()
                 status = response.status

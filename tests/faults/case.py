@@ -65,6 +65,7 @@ class CaseRun:
         row.lost += verdict.lost
         row.doubled += verdict.doubled
         row.skipped += verdict.skipped
+        row.facts += [verdict.slices] if verdict.slices else []
         row.broken += verdict.broken
 
     @asynccontextmanager

@@ -5,6 +5,7 @@ from typing import Final
 from tests.faults.case import Case
 from tests.faults.cases import (
     backup,
+    cancels,
     clocks,
     commit_order,
     crashes,
@@ -17,6 +18,8 @@ from tests.faults.cases import (
     lost_replies,
     overload,
     poison,
+    release_outage,
+    releases,
     soak,
     stops,
     terminations,
@@ -26,6 +29,9 @@ from tests.faults.cases import (
 CASES: Final[tuple[Case, ...]] = (
     kills.CASE,
     crashes.CASE,
+    releases.CASE,
+    cancels.CASE,
+    release_outage.CASE,
     terminations.CASE,
     lost_replies.CASE,
     frozen.CASE,

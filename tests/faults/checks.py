@@ -3,7 +3,10 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Container, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
@@ -11,28 +14,56 @@ import msgspec
 import psycopg
 from eventsourcing.persistence import StoredEvent
 
-from pulse.domain import Event, OrderCreated, SlicesScheduled, SplittingFailed, TimedOut
+from pulse.domain import (
+    Order,
+    OrderCancelled,
+    OrderCreated,
+    SlicesExpired,
+    SlicesReleased,
+    SlicesScheduled,
+    SplittingFailed,
+    TimedOut,
+)
 from pulse.eventstore import EventMapper
 from pulse.testing import ScheduleBroken, check_schedule
+from tests.faults.fates import VIEW_ROWS, Examples, SliceFates, Stored, view_row
 from tests.faults.ledger import Known
 from tests.faults.reader import LogReader
 from tests.support.processes import ROOT, environment, url_of
 
-Stream = list[tuple[int, Event]]
-"""One order's events with their versions."""
-
 _LOG: Final = """
-SELECT originator_id, originator_version, topic, state
+SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
   FROM stored_events WHERE topic LIKE 'pulse.%' ORDER BY originator_id, originator_version"""
 _POSITIONS: Final = """
 SELECT notification_id, originator_id, originator_version
   FROM stored_events ORDER BY notification_id"""
-_READ_MODEL: Final = ("order_queue", "scheduled_slices", "pending_orders")
-_MAX_EXAMPLES: Final = 5
+_END: Final = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
+_PROJECTED: Final = """
+SELECT notification_id FROM notification_tracking WHERE application_name = 'order_queue'"""
+_WORK_LEFT: Final = f"""
+SELECT ({_END}),
+       (SELECT count(*) FROM stored_events
+         WHERE notification_id > ({_PROJECTED}) AND originator_version <= 2),
+       (SELECT count(*) FROM pending_orders p WHERE NOT EXISTS (
+            SELECT FROM parked_orders k WHERE k.order_id = p.order_id)),
+       (SELECT count(*) FROM order_claims WHERE claimed_by IS NOT NULL)"""
+"""An event of version 1 creates an order; one of version 2 is its outcome."""
+_PROJECTION_LEFT: Final = f"SELECT ({_END}), ({_END}) - ({_PROJECTED})"
+_DUE_LEFT: Final = f"""
+SELECT ({_END}),
+       (SELECT count(*) FROM stored_events
+         WHERE notification_id > ({_PROJECTED}) AND recorded_at <= %(due_by)s),
+       (SELECT count(*) FROM due_orders WHERE due_at <= %(due_by)s)"""
+_POLL_SECONDS: Final = 0.05
+_READ_MODEL: Final = ("order_queue", "scheduled_slices", "pending_orders", "due_orders")
+_OF_RELEASERS: Final = (SlicesReleased, SlicesExpired)
 
 
 class Verdict(msgspec.Struct):
-    """The result of the checks. `broken` describes each violation, with the first few examples."""
+    """The result of the checks. `broken` describes each violation, with the first few examples.
+
+    `lost` and `doubled` count orders and slices. `slices` says in a line what became of the slices.
+    """
 
     orders: int = 0
     accepted: int = 0
@@ -41,45 +72,71 @@ class Verdict(msgspec.Struct):
     doubled: int = 0
     skipped: int = 0
     failed: dict[str, int] = {}
+    slices: str | None = None
     broken: list[str] = []
 
 
 async def until_quiet(conninfo: str, *, seconds: float = 120.0) -> int:
     """Wait until every order has a projected outcome and no claim is left; the end of the log.
 
+    Slices may be due, and events that settle slices may not be projected.
+
     Raises:
         TimeoutError: work was left; the message says how much.
     """
+    return await _until_none_left(conninfo, _WORK_LEFT, {}, seconds)
+
+
+async def until_settled(
+    conninfo: str, *, due_by: datetime | None = None, seconds: float = 120.0
+) -> datetime:
+    """Wait until every slice due by that moment is settled, by default now; the moment.
+
+    The moment is by the database's clock. Slices that become due later may be left.
+
+    Raises:
+        TimeoutError: slices were left; the message says how many.
+    """
+    if due_by is None:
+        ((due_by,),) = await _fetch(conninfo, "SELECT clock_timestamp()")
+    await _until_none_left(conninfo, _DUE_LEFT, {"due_by": due_by}, seconds)
+    return due_by
+
+
+async def until_projected(conninfo: str, *, seconds: float = 120.0) -> int:
+    """Wait until the log is projected up to its end; the end. Nothing may be appended meanwhile.
+
+    Raises:
+        TimeoutError: this took longer.
+    """
+    return await _until_none_left(conninfo, _PROJECTION_LEFT, {}, seconds)
+
+
+async def _until_none_left(
+    conninfo: str, statement: LiteralString, parameters: dict[str, Any], seconds: float
+) -> int:
+    """Repeat the statement until all columns are 0 but the first, the end of the log; the end."""
     left: Any = None
     try:
         async with asyncio.timeout(seconds):
             while True:
                 try:
-                    left = await _work_left(conninfo)
+                    (left,) = await _fetch(conninfo, statement, parameters)
                     if not any(left[1:]):
                         return int(left[0])
                 except psycopg.OperationalError as error:
                     left = error
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
-        raise TimeoutError(
-            f"work left after {seconds:g} s: (end, behind, pending, claims) = {left}"
-        ) from None
+        columns = "end, unprojected events, pending or due orders, claims"
+        raise TimeoutError(f"work left after {seconds:g} s: ({columns}) = {left}") from None
 
 
-async def _work_left(conninfo: str) -> tuple[int, int, int, int]:
+async def _fetch(
+    conninfo: str, statement: LiteralString, parameters: dict[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-        cursor = await connection.execute(
-            """SELECT l.position, l.position - t.notification_id,
-                      (SELECT count(*) FROM pending_orders p WHERE NOT EXISTS (
-                           SELECT FROM parked_orders k WHERE k.order_id = p.order_id)),
-                      (SELECT count(*) FROM order_claims WHERE claimed_by IS NOT NULL)
-                 FROM notification_tracking t,
-                      (SELECT coalesce(max(notification_id), 0) AS position FROM stored_events) l
-                WHERE t.application_name = 'order_queue'"""
-        )
-        row = await cursor.fetchone()
-        return row or (0, 0, 0, 0)
+        return await (await connection.execute(statement, parameters)).fetchall()
 
 
 async def check_all(
@@ -87,15 +144,19 @@ async def check_all(
     ledger: Mapping[tuple[str, str], Known],
     readers: Sequence[LogReader] = (),
     *,
+    settled_at: datetime,
     may_fail: Iterable[str] = (),
     rebuild: bool = True,
 ) -> Verdict:
-    """Compare ledger, log, read model and readers. Call it after `until_quiet`.
+    """Compare ledger, log, read model and readers. Call it when nothing is appended any more.
 
-    `may_fail`: the failure reasons that the case allows. Any other FAILED order is a violation.
+    `settled_at` is the result of `until_settled`. `may_fail`: the failure reasons that the case
+    allows. Any other FAILED order is a violation.
     """
     verdict = Verdict(orders=len(ledger))
-    await _check_log(conninfo, ledger, verdict, frozenset(may_fail))
+    fates = SliceFates(settled_at)
+    await _check_log(conninfo, ledger, fates, verdict, frozenset(may_fail))
+    _report_slices(fates, verdict)
     for number, reader in enumerate(readers, 1):
         await _check_reader(conninfo, number, reader, verdict)
     if rebuild:
@@ -106,6 +167,7 @@ async def check_all(
 async def _check_log(
     conninfo: str,
     ledger: Mapping[tuple[str, str], Known],
+    fates: SliceFates,
     verdict: Verdict,
     may_fail: frozenset[str],
 ) -> None:
@@ -113,25 +175,22 @@ async def _check_log(
     by_id = {known.order_id: known for known in ledger.values()}
     seen: set[tuple[str, str]] = set()
     found = _Violations()
-    async for order_id, stream in _streams(conninfo):
-        events = [event for _, event in stream]
+    async for order_id, stream, row in _with_views(conninfo):
         _check_stream(order_id, stream, found)
-        for event in events:
+        order = fates.add(stream)
+        if order is not None and row != view_row(order, stream[-1].position):
+            expected = view_row(order, stream[-1].position)
+            found.views.add(f"{order_id}: {row}, its events say {expected}")
+        if order_id in by_id:
+            _check_cancels(by_id[order_id], order, found)
+        for event in (stored.event for stored in stream):
             if isinstance(event, OrderCreated):
                 name = event.key_scope, event.order_unique_key
                 if name in seen:
                     found.doubled.add(event.order_unique_key)
                 seen.add(name)
-                known = by_id.get(order_id) or ledger.get(name)
-                if known is not None and not _same(event, known):
-                    found.mismatches.add(f"{known.key} is stored with other data")
-    for known in ledger.values():
-        verdict.accepted += known.accepted_as is not None
-        verdict.unknown += known.accepted_as is None
-        if known.accepted_as is not None and (known.scope, known.key) not in seen:
-            found.lost.add(known.key)
-        if known.accepted_as is not None and known.accepted_as != known.order_id:
-            found.mismatches.add(f"{known.key} was answered with another id")
+                _check_creation(event, by_id.get(order_id) or ledger.get(name), found)
+    _check_accepted(ledger, seen, verdict, found)
     verdict.lost = found.lost.count
     verdict.doubled = found.doubled.count + found.outcomes.count
     verdict.failed = dict(found.failed)
@@ -141,12 +200,57 @@ async def _check_log(
     _report(verdict, "streams with gaps", found.gaps)
     _report(verdict, "streams without one creation and at most one outcome", found.outcomes)
     _report(verdict, "schedules that break a rule", found.schedules)
-    _report(verdict, "orders FAILED", _Examples.of(
+    _report(verdict, "orders whose view differs from their events", found.views)
+    _report(verdict, "cancels answered wrongly", found.cancels)
+    _report(verdict, "orders FAILED", _examples_of(
         f"{reason} ({count})" for reason, count in found.failed.items() if reason not in may_fail
     ))  # fmt: skip
 
 
-async def _rows(conninfo: str, statement: LiteralString) -> AsyncIterator[tuple[Any, ...]]:
+def _check_creation(event: OrderCreated, known: Known | None, found: "_Violations") -> None:
+    if known is not None and not _same(event, known):
+        found.mismatches.add(f"{known.key} is stored with other data")
+
+
+def _check_accepted(
+    ledger: Mapping[tuple[str, str], Known],
+    seen: Container[tuple[str, str]],
+    verdict: Verdict,
+    found: "_Violations",
+) -> None:
+    """Every accepted order is stored, under the id of the answer."""
+    for known in ledger.values():
+        verdict.accepted += known.accepted_as is not None
+        verdict.unknown += known.accepted_as is None
+        if known.accepted_as is not None and (known.scope, known.key) not in seen:
+            found.lost.add(known.key)
+        if known.accepted_as is not None and known.accepted_as != known.order_id:
+            found.mismatches.add(f"{known.key} was answered with another id")
+
+
+def _report_slices(fates: SliceFates, verdict: Verdict) -> None:
+    verdict.lost += fates.lost.count
+    verdict.doubled += fates.twice.count
+    verdict.slices = fates.summary
+    for what, examples in fates.violations.items():
+        _report(verdict, what, examples)
+
+
+def _check_cancels(known: Known, order: Order | None, found: "_Violations") -> None:
+    """200: nothing is left and nothing follows. 409: nothing was left, and no cancel is stored."""
+    for answer in known.cancels:
+        if order is None:
+            found.cancels.add(f"{known.key}: {answer.status} for an order without a legal stream")
+            continue
+        stands = (order.version, order.quantities, order.cancelled)
+        answered = (answer.version, answer.quantities, True)
+        if answer.status != HTTPStatus.OK:
+            answered = (order.version, answer.quantities, False)
+        if answered != stands or order.quantities.remaining:
+            found.cancels.add(f"{known.key}: {answer}, its events say {stands}")
+
+
+async def _rows(conninfo: str, statement: LiteralString) -> AsyncGenerator[tuple[Any, ...], None]:
     """The rows of a statement, fetched 5,000 at a time."""
     async with (
         await psycopg.AsyncConnection.connect(conninfo) as connection,
@@ -158,19 +262,31 @@ async def _rows(conninfo: str, statement: LiteralString) -> AsyncIterator[tuple[
             yield row
 
 
-async def _streams(conninfo: str) -> AsyncIterator[tuple[UUID, Stream]]:
+async def _streams(conninfo: str) -> AsyncIterator[tuple[UUID, list[Stored]]]:
     mapper = EventMapper()
     current: UUID | None = None
-    stream: Stream = []
-    async for order_id, version, topic, state in _rows(conninfo, _LOG):
+    stream: list[Stored] = []
+    async for order_id, version, topic, state, position, recorded_at in _rows(conninfo, _LOG):
         if order_id != current:
             if current is not None:
                 yield current, stream
             current, stream = order_id, []
         event: Any = mapper.to_domain_event(StoredEvent(order_id, version, topic, bytes(state)))
-        stream.append((version, event))
+        stream.append(Stored(position, version, recorded_at, event))
     if current is not None:
         yield current, stream
+
+
+async def _with_views(
+    conninfo: str,
+) -> AsyncIterator[tuple[UUID, list[Stored], tuple[Any, ...] | None]]:
+    """Each stream with the order's row of VIEW_ROWS, None if there is none; both are sorted."""
+    async with aclosing(_rows(conninfo, VIEW_ROWS)) as rows:
+        row = await anext(rows, None)
+        async for order_id, stream in _streams(conninfo):
+            while row is not None and row[0] < order_id:
+                row = await anext(rows, None)
+            yield order_id, stream, row if row is not None and row[0] == order_id else None
 
 
 def _same(event: OrderCreated, known: Known) -> bool:
@@ -185,13 +301,23 @@ def _same(event: OrderCreated, known: Known) -> bool:
     )  # fmt: skip
 
 
-def _check_stream(order_id: UUID, stream: Stream, found: "_Violations") -> None:
-    """Versions are 1..n; one OrderCreated, at most one outcome; each schedule keeps the rules."""
-    if [version for version, _ in stream] != list(range(1, len(stream) + 1)):
-        found.gaps.add(f"{order_id} {[version for version, _ in stream]}")
-    events = [event for _, event in stream]
-    kinds = [isinstance(event, OrderCreated) for event in events]
-    if kinds.count(True) != 1 or kinds.count(False) > 1 or not kinds[0]:
+def _check_stream(order_id: UUID, stream: Sequence[Stored], found: "_Violations") -> None:
+    """Versions are 1..n; one OrderCreated, at most one outcome; each schedule keeps the rules.
+
+    The outcome is the second event. Others follow only SlicesScheduled, and nothing a cancel.
+    """
+    versions = [stored.version for stored in stream]
+    if versions != list(range(1, len(stream) + 1)):
+        found.gaps.add(f"{order_id} {versions}")
+    events = [stored.event for stored in stream]
+    legal = (
+        isinstance(events[0], OrderCreated)
+        and not any(isinstance(e, (OrderCreated, *_OF_RELEASERS)) for e in events[1:2])
+        and all(isinstance(e, (OrderCancelled, *_OF_RELEASERS)) for e in events[2:])
+        and (len(events) <= 2 or isinstance(events[1], SlicesScheduled))
+        and not any(isinstance(e, OrderCancelled) for e in events[:-1])
+    )
+    if not legal:
         found.outcomes.add(f"{order_id} {[type(event).__name__ for event in events]}")
         return
     for event in events[1:]:
@@ -204,8 +330,7 @@ def _check_stream(order_id: UUID, stream: Stream, found: "_Violations") -> None:
             found.failed["TIMED_OUT"] += 1
 
 
-def _broken_schedule(created: Event, scheduled: SlicesScheduled) -> list[str]:
-    assert isinstance(created, OrderCreated)
+def _broken_schedule(created: Any, scheduled: SlicesScheduled) -> list[str]:
     try:
         check_schedule(created, scheduled.slices)
     except ScheduleBroken as error:
@@ -215,7 +340,7 @@ def _broken_schedule(created: Event, scheduled: SlicesScheduled) -> list[str]:
 
 async def _check_reader(conninfo: str, number: int, reader: LogReader, verdict: Verdict) -> None:
     """The reader saw every stored event once, in order."""
-    missed, extra = _Examples(), _Examples()
+    missed, extra = Examples(), Examples()
     seen = iter(reader.seen)
     seen_event = next(seen, None)
     async for stored in _rows(conninfo, _POSITIONS):
@@ -234,7 +359,7 @@ async def _check_reader(conninfo: str, number: int, reader: LogReader, verdict: 
     verdict.skipped += missed.count
     _report(verdict, f"positions missed by reader {number}", missed)
     _report(verdict, f"positions seen by reader {number} but not in the log", extra)
-    _report(verdict, f"wrong answers to reader {number}", _Examples.of(reader.wrong))
+    _report(verdict, f"wrong answers to reader {number}", _examples_of(reader.wrong))
 
 
 async def _check_rebuilt(conninfo: str, verdict: Verdict) -> None:
@@ -257,41 +382,29 @@ async def _check_rebuilt(conninfo: str, verdict: Verdict) -> None:
                 f"(TABLE live_{table} EXCEPT TABLE {table}) UNION ALL"
                 f" (TABLE {table} EXCEPT TABLE live_{table})"
             )
-            different = _Examples.of(str(row) for row in await cursor.fetchall())
+            different = _examples_of(str(row) for row in await cursor.fetchall())
             _report(verdict, "read model rows that differ after a rebuild", different)
             await connection.execute(f"DROP TABLE live_{table}")
 
 
-class _Examples:
-    """A count, with the first few examples."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.first: list[str] = []
-
-    @classmethod
-    def of(cls, names: Iterable[str]) -> "_Examples":
-        found = cls()
-        for name in names:
-            found.add(name)
-        return found
-
-    def add(self, name: str) -> None:
-        self.count += 1
-        if len(self.first) < _MAX_EXAMPLES:
-            self.first.append(name)
+def _examples_of(names: Iterable[str]) -> Examples:
+    found = Examples()
+    for name in names:
+        found.add(name)
+    return found
 
 
 class _Violations:
     """The violations found in a log."""
 
     def __init__(self) -> None:
-        self.lost, self.doubled, self.mismatches = _Examples(), _Examples(), _Examples()
-        self.gaps, self.outcomes, self.schedules = _Examples(), _Examples(), _Examples()
+        self.lost, self.doubled, self.mismatches = Examples(), Examples(), Examples()
+        self.gaps, self.outcomes, self.schedules = Examples(), Examples(), Examples()
+        self.views, self.cancels = Examples(), Examples()
         self.failed: Counter[str] = Counter()
 
 
-def _report(verdict: Verdict, what: str, names: _Examples) -> None:
+def _report(verdict: Verdict, what: str, names: Examples) -> None:
     if names.count:
         left = names.count - len(names.first)
         more = f" and {left} more" if left else ""

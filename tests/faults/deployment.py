@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -13,8 +14,14 @@ import psycopg
 
 from pulse.application.callers import Caller as PulseCaller
 from tests.faults.caller import Caller, Endpoint
-from tests.faults.checks import Verdict, check_all, until_quiet
-from tests.faults.ledger import Ledger
+from tests.faults.checks import (
+    Verdict,
+    check_all,
+    until_projected,
+    until_quiet,
+    until_settled,
+)
+from tests.faults.ledger import Ledger, Orders
 from tests.faults.member import Kind, Member
 from tests.faults.reader import LogReader
 from tests.faults.server import AnyServer, Server
@@ -39,6 +46,7 @@ class Deployment:
         self.random = random
         self.ledger: Ledger
         self.caller: Caller
+        self._settled_at: datetime | None = None
 
     def of_kind(self, *kinds: Kind) -> list[Member]:
         """The members of these kinds."""
@@ -127,12 +135,31 @@ class Deployment:
             return bool(rows[0][0] == len(order_ids))
         return False
 
-    async def verify(self, **expectations: Any) -> Verdict:
-        """Wait until all work is done and the readers have read it, then run every check."""
-        end = await until_quiet(self.server.conninfo)
+    async def settle(self) -> datetime:
+        """Wait until all work that is due now is done, then stop the workers; the moment now.
+
+        After this nothing is appended, so the log and the read model can be compared.
+        """
+        conninfo = self.server.conninfo
+        await until_quiet(conninfo)
+        self._settled_at = await until_settled(conninfo)
+        await asyncio.gather(*(m.close() for m in self.of_kind("worker", "everything")))
+        return self._settled_at
+
+    async def verify(self, earlier: Orders | None = None, **expectations: Any) -> Verdict:
+        """Wait until all work is done and the readers have read it, then run every check.
+
+        `earlier` are orders of another ledger that must be stored too.
+        """
+        settled_at = self._settled_at or await self.settle()
+        end = await until_projected(self.server.conninfo)
         await asyncio.gather(*(reader.until_at(end) for reader in self.readers))
         verdict = await check_all(
-            self.server.conninfo, self.ledger.read(), self.readers, **expectations
+            self.server.conninfo,
+            (earlier or {}) | self.ledger.read(),
+            self.readers,
+            settled_at=settled_at,
+            **expectations,
         )
         if self.caller.wrong:
             shown = "; ".join(self.caller.wrong[:3])

@@ -14,7 +14,7 @@ from tests.faults.proxy import Interruption, Proxy, Sent
 
 Kind = Literal["frozen", "cut off"]
 Delivery = Literal["before", "half", "unsynced", "delivered"]
-Operation = Literal["append", "claim", "projection"]
+Operation = Literal["append", "claim", "release", "projection"]
 
 _LOCKS: Final = "FOR UPDATE OF notification_tracking"
 _COPIES: Final = "COPY scheduled_slices"
@@ -27,6 +27,7 @@ _POLL_SECONDS: Final = 0.1
 STATEMENTS: Final[Mapping[Operation, Mapping[str, Callable[[Sent], bool]]]] = {
     "append": {"append": lambda sent: "INSERT INTO stored_events" in sent.text},
     "claim": {"claim": lambda sent: "first_claimed_at = COALESCE" in sent.text},
+    "release": {"read": lambda sent: "FROM due_orders" in sent.text and "LIMIT" in sent.text},
     "projection": {
         "begin": lambda sent: sent.text == "BEGIN",
         "lock": lambda sent: _LOCKS in sent.text,

@@ -11,16 +11,25 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.domain import INTERNAL_SCOPE, order_id_for
+from pulse.domain import INTERNAL_SCOPE, Quantities, order_id_for
+
+
+class CancelAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to a cancel: 200 with the order's version and quantities, or 409."""
+
+    status: int
+    quantities: Quantities
+    version: int | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line: an order was sent, or Pulse accepted it as `order_id`."""
+    """One line: an order was sent, Pulse accepted it as `order_id`, or a cancel was answered."""
 
     key: str
     request: dict[str, Any] | None = None
     scope: str = INTERNAL_SCOPE
     order_id: UUID | None = None
+    cancel: CancelAnswer | None = None
 
 
 class Known(msgspec.Struct):
@@ -30,11 +39,16 @@ class Known(msgspec.Struct):
     scope: str
     request: bytes
     accepted_as: UUID | None = None
+    cancels: tuple[CancelAnswer, ...] = ()
 
     @property
     def order_id(self) -> UUID:
         """The id that an order with this scope and key must have."""
         return order_id_for(self.scope, self.key)
+
+
+Orders = dict[tuple[str, str], Known]
+"""The orders of a ledger, by scope and key."""
 
 
 class Ledger:
@@ -69,9 +83,9 @@ class Ledger:
         self._arrived.set()
         await flushed
 
-    def read(self) -> dict[tuple[str, str], Known]:
-        """The orders in the file, by scope and key."""
-        known: dict[tuple[str, str], Known] = {}
+    def read(self) -> Orders:
+        """The orders in the file."""
+        known: Orders = {}
         decode = msgspec.json.Decoder(Entry).decode
         with self.path.open("rb") as lines:
             for line in lines:
@@ -80,6 +94,8 @@ class Ledger:
                     request = msgspec.json.encode(entry.request)
                     fresh = Known(entry.key, sys.intern(entry.scope), request)
                     known.setdefault((fresh.scope, fresh.key), fresh)
+                elif entry.cancel is not None:
+                    known[entry.scope, entry.key].cancels += (entry.cancel,)
                 else:
                     known[entry.scope, entry.key].accepted_as = entry.order_id
         return known

@@ -101,6 +101,13 @@ class Server:
         postmaster.send_signal(signal.SIGQUIT)
         await asyncio.to_thread(postmaster.wait, 30)
 
+    async def kill_postmaster(self) -> None:
+        """SIGKILL of the main process; returns when its backends have noticed it and ended."""
+        postmaster = self.postmaster
+        backends = postmaster.children(recursive=True)
+        postmaster.kill()
+        await asyncio.to_thread(psutil.wait_procs, [postmaster, *backends], 30)
+
     async def start(self) -> None:
         """Start it again; returns when it is ready, after recovery."""
         await asyncio.to_thread(self._embedded.ensure_running)

@@ -14,7 +14,9 @@ from tests.support.api import serving
 from tests.support.cli import claim, projected, run_pulse, write
 from tests.support.events import (
     foreign_event,
+    order_cancelled,
     order_created,
+    settled,
     slices_scheduled,
     splitting_failed,
     stored,
@@ -22,6 +24,7 @@ from tests.support.events import (
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "replay.txt"
+GOLDEN_OF_A_LIFE = GOLDEN.with_name("replay-releases.txt")
 T0 = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -46,6 +49,55 @@ def test_a_history_is_told_event_by_event_with_its_schedule(conninfo: str) -> No
     assert (ended.exit_code, ended.err) == (0, "")
 
 
+def test_each_state_of_a_slice_is_drawn_differently_and_a_release_is_one_line(
+    conninfo: str,
+) -> None:
+    created = order_created("ouk_golden", timestamp=T0, total_quantity=12_345, duration_minutes=375)
+    split = slices_scheduled(created, worker="host:2:def")
+    history: list[Event] = [created, split]
+    for s in split.slices[:2]:
+        history += settled(history, s.scheduled_at + 12 * MILLISECOND)
+    history += settled(history, split.slices[2].scheduled_at + timedelta(seconds=70))
+    at = history[-1].timestamp + timedelta(seconds=1)
+    history.append(order_cancelled(*history, at=at, reason="the fund is closed"))
+    for event in history:
+        write(conninfo, *stored([event]), recorded_at=event.timestamp + MILLISECOND)
+
+    ended = run_pulse("replay", str(created.originator_id), conninfo=conninfo)
+
+    assert ended.out == GOLDEN_OF_A_LIFE.read_text(encoding="utf-8")
+    assert (ended.exit_code, ended.err) == (0, "")
+
+
+def test_a_hundred_releases_are_a_hundred_lines(conninfo: str) -> None:
+    created = order_created(num_splits=100, total_quantity=1_000_000_000, duration_minutes=1440)
+    history: list[Event] = [created, slices_scheduled(created)]
+    for s in slices_scheduled(created).slices[:-1]:
+        history += settled(history, s.scheduled_at)
+    write(conninfo, *stored(history))
+    lines = run_pulse("replay", str(created.originator_id), conninfo=conninfo).out.splitlines()
+    numbers = [n for n, line in enumerate(lines) if "SlicesReleased" in line]
+    assert numbers == list(range(numbers[0], numbers[0] + 99))
+    assert lines[-3] == "What is left"
+    assert lines[-2].endswith(" shares released")
+    assert lines[-1].startswith("  Slice 100 is the next: due at ")
+
+
+def test_what_is_left_of_an_order(conninfo: str) -> None:
+    for created, words in (
+        (order_created(), "Slice 1 is the next: due at"),
+        (order_created(release=False), "Pulse does not release the slices of this order"),
+    ):
+        text = told(conninfo, created, slices_scheduled(created))
+        assert "What is left\n  100 shares remaining\n" in text
+        assert words in text
+    created = order_created()
+    text = told(conninfo, created, order_cancelled(created))
+    assert "is CANCELLED\n" in text
+    assert "tester cancelled what was left of it, 100 shares.\n" in text
+    assert "  100 shares cancelled\n  Nothing is left" in text
+
+
 def test_the_drawing_is_plain_ascii_in_a_pipe_whatever_the_terminal_is(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,11 +105,11 @@ def test_the_drawing_is_plain_ascii_in_a_pipe_whatever_the_terminal_is(
     monkeypatch.setenv("COLUMNS", "300")
     created = order_created(num_splits=100, total_quantity=1_000_000_000, duration_minutes=1440)
     lines = told(conninfo, created, slices_scheduled(created)).splitlines()
-    bars = [line for line in lines if line.endswith("#")]
+    bars = [line for line in lines if line.endswith("-")]
     assert len(bars) == 100
     assert max(map(len, bars)) == 79
     assert all(line.isascii() and line.isprintable() for line in lines)
-    assert lines[-1].startswith("  sum 1,000,000,000 of 1,000,000,000 shares; every rule")
+    assert "  sum 1,000,000,000 of 1,000,000,000 shares; every rule of a schedule holds" in lines
 
 
 def test_json_is_the_very_answer_of_the_api(conninfo: str) -> None:

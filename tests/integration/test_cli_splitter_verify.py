@@ -9,9 +9,17 @@ import msgspec
 import psycopg
 import pytest
 
-from pulse.domain import MAX_SPLITS, OrderCreated, SlicesScheduled
+from pulse.domain import MAX_SPLITS, Event, OrderCreated, SlicesScheduled
 from tests.support.cli import projected, run_pulse, write
-from tests.support.events import foreign_event, order_created, slices_scheduled, stored
+from tests.support.events import (
+    foreign_event,
+    order_cancelled,
+    order_created,
+    slices_expired,
+    slices_released,
+    slices_scheduled,
+    stored,
+)
 from tests.support.processes import run_to_end, url_of
 
 T0 = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
@@ -126,7 +134,7 @@ ALTERATIONS: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     ),
     (move, "slice 2 is stored as number 2, "),
     (renumber, "stored with splitter version 2, but the creation has 1"),
-    (reorder, "every slice is as derived, but the stored bytes of SlicesScheduled differ"),
+    (reorder, "every slice is as derived, but the stored bytes of SlicesScheduled at version 2 "),
     (spoil, "cannot be derived: version 2 of stream "),
 ]
 
@@ -237,7 +245,147 @@ def test_a_field_added_to_the_creation_is_found(conninfo: str) -> None:
     write(conninfo, *stored([created, split]))
     altered(conninfo, created.originator_id, add, version=1)
     ended = run_pulse(*VERIFY, conninfo=conninfo)
-    assert "the stored bytes of OrderCreated differ from its encoding" in ended.out
+    assert "the stored bytes of OrderCreated at version 1 differ from its encoding" in ended.out
+
+
+# What became of the slices
+
+
+def released_expired_and_cancelled(number: int = 7) -> tuple[Event, ...]:
+    """An order of 9 slices: two are released, two expire, one is released, four are cancelled."""
+    history: tuple[Event, ...] = completed(number)
+    history += (slices_released(*history, count=2),)
+    history += (slices_expired(*history, count=2),)
+    history += (slices_released(*history),)
+    return (*history, order_cancelled(*history, reason="the desk closed"))
+
+
+def of_class_version_1(state: dict[str, Any]) -> None:
+    del state["release"], state["class_version"]
+
+
+def test_orders_with_releases_expiries_and_cancellations_are_verified(conninfo: str) -> None:
+    history = released_expired_and_cancelled()
+    cancelled = order_created("cancelled")
+    write(conninfo, *stored([*history, *completed(2), cancelled, order_cancelled(cancelled)]))
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.out == (
+        "2 schedules of 13 slices derived again: every one is identical, byte for byte\n"
+    )
+    assert ended.exit_code == 0
+
+
+def test_orders_of_class_version_1_are_verified_as_they_were_stored(conninfo: str) -> None:
+    created, split = completed(7)
+    old = msgspec.structs.replace(created, release=False)
+    write(conninfo, *stored([created, split, order_cancelled(old, split)]))
+    altered(conninfo, created.originator_id, of_class_version_1, version=1)
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.out.startswith("1 schedule of 9 slices derived again: every one is identical")
+    assert ended.exit_code == 0
+
+    altered(conninfo, created.originator_id, add, version=1)
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert "the stored bytes of OrderCreated at version 1 differ" in ended.out
+
+
+def one_more_share(state: dict[str, Any]) -> None:
+    state["quantity"] += 1
+
+
+def one_more_share_in_a_slice(state: dict[str, Any]) -> None:
+    state["slices"][-1]["quantity"] += 1
+
+
+def the_next_slice_too(state: dict[str, Any]) -> None:
+    state["sequence_numbers"].append(state["sequence_numbers"][-1] + 1)
+
+
+def a_slice_twice(state: dict[str, Any]) -> None:
+    state["slices"].append(state["slices"][-1])
+
+
+def no_slice(state: dict[str, Any]) -> None:
+    state["slices"] = []
+
+
+def another_side(state: dict[str, Any]) -> None:
+    state["side"] = "SELL"
+
+
+OUT_OF_PLACE: list[tuple[int, Callable[[dict[str, Any]], None], str]] = [
+    (3, one_more_share_in_a_slice, "its slices are not the next unsettled ones"),
+    (3, a_slice_twice, "its slices are not the next unsettled ones"),
+    (3, no_slice, "it settles no slice"),
+    (3, another_side, "its key, instrument or side is not the order's"),
+    (4, one_more_share, "its slices have "),
+    (4, the_next_slice_too, "its slices have "),
+    (6, one_more_share, "its slices have "),
+    (6, the_next_slice_too, "it does not cancel every unsettled slice"),
+]
+
+
+@pytest.mark.parametrize(("version", "change", "why"), OUT_OF_PLACE, ids=name_of)
+def test_an_event_that_breaks_the_law_is_named_with_its_position_and_the_reason(
+    conninfo: str, version: int, change: Callable[[dict[str, Any]], None], why: str
+) -> None:
+    history = released_expired_and_cancelled()
+    order_id = history[0].originator_id
+    write(conninfo, *stored([*history, *completed(2)]))
+    altered(conninfo, order_id, change, version=version)
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.exit_code == 1
+    line, last = ended.out.splitlines()
+    assert line.startswith(
+        f"order {order_id} at position {version} has an event that cannot follow the ones before "
+        f"it: {type(history[version - 1]).__name__} at version {version} of order {order_id} "
+        f"cannot follow: {why}"
+    )
+    assert last == (
+        "of 2 schedules 1 are identical, byte for byte; 1 have an event that cannot follow"
+    )
+    answer = json.loads(run_pulse(*VERIFY, "--json", conninfo=conninfo).out)
+    assert answer["faults"] == {"CANNOT_FOLLOW": 1}
+    assert answer["findings"][0]["position"] == version
+
+
+def test_slices_that_pulse_does_not_release_are_not_released(conninfo: str) -> None:
+    created, split = completed(7)
+    write(conninfo, *stored([created, split, slices_released(created, split)]))
+    altered(conninfo, created.originator_id, of_class_version_1, version=1)
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert "cannot follow: the slices of this order are not released" in ended.out
+
+
+@pytest.mark.parametrize("version", [3, 4, 5, 6])
+def test_a_field_added_to_a_later_event_is_found_at_its_position(
+    conninfo: str, version: int
+) -> None:
+    history = released_expired_and_cancelled()
+    order_id = history[0].originator_id
+    write(conninfo, *stored(history))
+    altered(conninfo, order_id, add, version=version)
+    ended = run_pulse(*VERIFY, str(order_id), conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert ended.out.startswith(f"order {order_id} at position {version} differs ")
+    kind = type(history[version - 1]).__name__
+    assert f"the stored bytes of {kind} at version {version} differ from its " in ended.out
+
+
+def test_an_event_deleted_between_others_is_found(conninfo: str) -> None:
+    history = released_expired_and_cancelled()
+    write(conninfo, *stored([event for event in history if event.originator_version != 4]))
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert "SlicesReleased at version 5 of order" in ended.out
+    assert "does not follow the order's last event" in ended.out
+
+
+def test_a_second_schedule_is_found(conninfo: str) -> None:
+    created, split = completed(7)
+    write(conninfo, *stored([created, split, msgspec.structs.replace(split, originator_version=3)]))
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert "cannot follow: the order already has an outcome" in ended.out
 
 
 def test_orders_can_be_proved_by_name(conninfo: str) -> None:

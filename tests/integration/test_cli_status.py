@@ -19,6 +19,7 @@ from pulse.projections.claims import PRESENCE_CLASS
 from pulse.projections.overview import read_queue_overview
 from tests.support.cli import claim, projected, run_pulse, write
 from tests.support.events import (
+    order_cancelled,
     order_created,
     orders_created,
     slices_scheduled,
@@ -39,14 +40,15 @@ def present(conninfo: str, worker: str) -> Iterator[None]:
 
 
 def fill(conninfo: str) -> None:
-    """Seven orders: two PENDING, one IN_PROGRESS, one COMPLETED, three FAILED."""
-    created = orders_created(7)
+    """Eight orders: two PENDING, one IN_PROGRESS, COMPLETED and CANCELLED, three FAILED."""
+    created = orders_created(8)
     write(conninfo, *stored(created))
     outcomes: list[Event] = [
         slices_scheduled(created[3]),
         splitting_failed(created[4], "TOO_LATE"),
         splitting_failed(created[5], "TOO_LATE"),
         timed_out(created[6]),
+        order_cancelled(created[7]),
     ]
     write(conninfo, *stored(outcomes))
     projected(conninfo)
@@ -81,7 +83,13 @@ def test_every_state_is_counted_and_failures_by_reason(conninfo: str) -> None:
     with present(conninfo, "host:1:abc"):
         found = status_json(conninfo, 0)
     queue = found["queue"]
-    assert queue["orders"] == {"PENDING": 2, "IN_PROGRESS": 1, "COMPLETED": 1, "FAILED": 3}
+    assert queue["orders"] == {
+        "PENDING": 2,
+        "IN_PROGRESS": 1,
+        "COMPLETED": 1,
+        "CANCELLED": 1,
+        "FAILED": 3,
+    }
     assert queue["failed_by_reason"] == {"TOO_LATE": 2, "TIMED_OUT": 1}
     assert queue["exact"] is True
     assert 0 < queue["oldest_pending_seconds"] < 60
@@ -97,12 +105,14 @@ def test_the_same_in_text(conninfo: str) -> None:
     assert lines[:3] == ["Orders", lines[1], lines[2]]
     assert lines[1].startswith("  PENDING      2  the oldest for ")
     assert re.match(r"  IN_PROGRESS  1  the oldest for 1 min [45]\d s", lines[2])
-    assert lines[3:7] == [
+    assert lines[3:8] == [
         "  COMPLETED    1",
+        "  CANCELLED    1",
         "  FAILED       3",
         "    TOO_LATE   2",
         "    TIMED_OUT  1",
     ]
+    assert [line for line in lines if line.startswith("Releases  1 order due, the first for ")]
     assert "Workers  2 present" in lines
     held = r"  host:1:abc  1 order, the oldest for 1 min [45]\d s, present"
     assert [line for line in lines if re.fullmatch(held, line)]
@@ -210,7 +220,7 @@ SEQUENCE = "public.stored_events_notification_id_seq"
 
 
 def test_a_log_that_lost_its_end_needs_a_person_and_is_not_all_read(conninfo: str) -> None:
-    created = orders_created(4)
+    created = orders_created(4, release=False)
     write(conninfo, *stored(created), *stored([slices_scheduled(c) for c in created]))
     projected(conninfo)
     as_owner(conninfo, DISABLE, "DELETE FROM stored_events WHERE notification_id > 2")
@@ -226,7 +236,7 @@ def test_a_log_that_lost_its_end_needs_a_person_and_is_not_all_read(conninfo: st
 
 
 def test_events_missing_in_the_midst_of_the_log_need_a_person(conninfo: str) -> None:
-    created = orders_created(4)
+    created = orders_created(4, release=False)
     write(conninfo, *stored(created), *stored([slices_scheduled(c) for c in created]))
     projected(conninfo)
     as_owner(conninfo, DISABLE, "DELETE FROM stored_events WHERE notification_id IN (2, 6)")
@@ -325,12 +335,12 @@ def test_a_role_without_rights_to_sequence_and_audit_is_told_so_and_served(
     conninfo: str,
 ) -> None:
     role = f"pulse_{uuid4().hex[:12]}"
-    tables = "stored_events, order_queue, pending_orders, parked_orders, notification_tracking"
+    tables = "stored_events, order_queue, pending_orders, due_orders, parked_orders"
     as_owner(
         conninfo,
         f"CREATE ROLE {role} LOGIN",
-        f"GRANT SELECT ON {tables}, order_queue_status, pulse_schema TO {role}",
-        f"GRANT SELECT ON order_slices TO {role}",
+        f"GRANT SELECT ON {tables}, notification_tracking, pulse_schema TO {role}",
+        f"GRANT SELECT ON order_queue_status, order_slices TO {role}",
     )
     try:
         found = status_json(make_conninfo(conninfo, user=role), 0)
@@ -338,6 +348,18 @@ def test_a_role_without_rights_to_sequence_and_audit_is_told_so_and_served(
         assert codes(found) == {"append_refused": False, **unreadable}
     finally:
         as_owner(conninfo, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_slices_that_are_due_without_a_releaser_need_a_person_after_a_while(conninfo: str) -> None:
+    late = order_created(timestamp=datetime.now(UTC) - timedelta(minutes=1))
+    write(conninfo, *stored([late, slices_scheduled(late)]))
+    projected(conninfo)
+    found = status_json(conninfo, 1)
+    assert codes(found) == {"no_releaser": True}
+    assert found["releases"]["due_orders"] == 1
+    assert 60 <= found["releases"]["oldest_due_seconds"] < 120
+    with present(conninfo, "host:1:abc"):
+        assert codes(status_json(conninfo, 1)) == {"releases_late": True}
 
 
 def test_a_parked_order_needs_a_person(conninfo: str) -> None:
@@ -376,7 +398,8 @@ async def test_where_counting_takes_too_long_the_settled_are_estimated(
                 INSERT INTO order_queue
                 SELECT gen_random_uuid(), i, 1, now(), 2, 1, 1, true, '', 'BUY', '', '', i::text,
                        2, i, now(), NULL, s.state,
-                       CASE s.state WHEN 'FAILED' THEN 'TOO_LATE' END
+                       CASE s.state WHEN 'FAILED' THEN 'TOO_LATE' END, NULL, '', false, 0, 0,
+                       CASE s.state WHEN 'FAILED' THEN 1 ELSE 0 END
                   FROM generate_series(1, 24000) i,
                LATERAL (SELECT (ARRAY['PENDING', 'COMPLETED', 'FAILED'])[i % 3 + 1] AS state) s
                 RETURNING *)

@@ -23,6 +23,7 @@ COMMANDS = [
     ["migrate"],
     ["load"],
     ["replay"],
+    ["cancel"],
     ["status"],
     ["rebuild"],
     ["splitter", "verify"],
@@ -36,6 +37,8 @@ COMMANDS = [
 ]
 ON_POSTGRES = [
     ["replay", ID],
+    ["cancel", ID],
+    ["cancel", ID, "--reason", "a test", "--json"],
     ["status"],
     ["status", "--json"],
     ["rebuild"],
@@ -77,12 +80,15 @@ def test_the_version_is_told() -> None:
     [
         ["nothing"],
         ["replay"],
+        ["cancel"],
+        ["cancel", ID, "--reason", "x" * 256],
+        ["cancel", ID, "--reason", "\udcff"],
         ["status", "--nothing"],
         ["up", "--port", "0"],
         ["up", "--port", "x"],
         ["orders", "failed", "--limit", "0"],
     ],
-    ids=" ".join,
+    ids=lambda arguments: ascii(" ".join(arguments))[:60],
 )
 def test_wrong_usage_is_one_line_that_leads_to_the_help(arguments: list[str]) -> None:
     ended = run_pulse(*arguments)

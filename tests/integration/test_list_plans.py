@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import store
 from pulse.postgres import PostgresLimits, load_sql
+from pulse.projections.due_orders import SELECT_DUE_ORDERS
 from pulse.projections.lists import (
     SELECT_SLICES,
     OrderQuery,
@@ -36,9 +37,16 @@ from tests.support.plans import PlanMode, PlanNode, carried_out
 ORDERS = 200_000
 PENDING = ORDERS // 100
 FAILED = ORDERS // 50
+CANCELLED = ORDERS // 50
 FAILED_IN_A_PAGE = 50
 LOGGED = 50_000
-BIG_TABLES = {"order_queue", "scheduled_slices", "pending_orders", "stored_events"}
+BIG_TABLES = {
+    "order_queue",
+    "scheduled_slices",
+    "pending_orders",
+    "due_orders",
+    "stored_events",
+}
 MODES: list[PlanMode] = ["force_generic_plan", "force_custom_plan"]
 NOON = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 
@@ -104,7 +112,7 @@ def most_stepped_over(status: OrderQueueStatus | None, instrument: str | None) -
         case None:
             return 0
         case "COMPLETED":
-            return PENDING + FAILED_IN_A_PAGE
+            return PENDING + 2 * FAILED_IN_A_PAGE
         case "FAILED":
             return FAILED if instrument else 0
         case "PENDING":
@@ -112,7 +120,7 @@ def most_stepped_over(status: OrderQueueStatus | None, instrument: str | None) -
         case "IN_PROGRESS":
             return PENDING
         case "CANCELLED":
-            return 0
+            return CANCELLED if instrument else 0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -188,7 +196,7 @@ def test_failures_long_ago_cost_a_page_though_no_statistics_know_it(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     connection.execute(
-        "UPDATE order_queue SET state = 'COMPLETED', failure_reason = NULL"
+        "UPDATE order_queue SET state = 'COMPLETED', failure_reason = NULL, expired_quantity = 0"
         " WHERE failure_reason IS NOT NULL AND created_position > 20000"
     )
     nodes = carried_out_page(connection, mode, OrderQuery(limit=50, order_queue_status="FAILED"))
@@ -204,6 +212,32 @@ def test_the_slices_of_a_page_cost_those_slices(
     positions = [2 * n for n in range(1, 401)]
     nodes = carried_out(connection, mode, statement, {"positions": positions})
     assert_costs(nodes, 400 * SLICES_AN_ORDER)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_due_orders_cost_those_orders_and_their_slices(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    statement = SELECT_DUE_ORDERS.replace("%b", "%(limit)b")
+    nodes = carried_out(connection, mode, statement, {"limit": 500})
+    assert reads_of(nodes, "order_queue") == [500]
+    assert_costs(nodes, 500 * SLICES_AN_ORDER)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    """Also without statistics, as after a burst on a new database."""
+    statement = load_sql("pulse.projections", "refresh_due_orders")
+    parameters = {
+        "positions": [2 * n for n in range(1, 501)],
+        "distance_seconds": 1.0,
+        "catch_up_seconds": 0.1,
+    }
+    assert_costs(carried_out(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
+    connection.execute("DELETE FROM pg_statistic")
+    assert_costs(carried_out(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
 
 
 @pytest.mark.parametrize("mode", MODES)

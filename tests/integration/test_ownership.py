@@ -18,7 +18,7 @@ from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, Recorded
 from pulse.postgres import Connection, Database
 from pulse.projections.order_view import OrderReader
 from tests.support.cli import write
-from tests.support.events import order_created, slices_scheduled, stored
+from tests.support.events import TRACE, order_created, slices_scheduled, stored
 from tests.support.log import running_store
 
 T = TypeVar("T")
@@ -55,11 +55,16 @@ class CountedUseCase:
         self.orders = InProcessOrders(store, reader, system_clock, Origin("host:1:abc"))
 
     async def work_of(self, order_id: UUID, caller: Caller) -> tuple[int, int]:
-        """Reads and decoded histories of one request that is answered 404."""
+        """Reads and decoded histories of one request that is answered 404, to read or to cancel."""
         before = self.database.reads, self.mapper.histories
         with pytest.raises(OrderNotFound):
             await self.orders.order(order_id, caller)
-        return self.database.reads - before[0], self.mapper.histories - before[1]
+        work = self.database.reads - before[0], self.mapper.histories - before[1]
+        before = self.database.reads, self.mapper.histories
+        with pytest.raises(OrderNotFound):
+            await self.orders.cancel(order_id, None, caller, TRACE)
+        assert work == (self.database.reads - before[0], self.mapper.histories - before[1])
+        return work
 
 
 @pytest.fixture

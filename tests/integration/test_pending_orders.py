@@ -108,7 +108,7 @@ async def test_a_rebuild_keeps_the_claims_of_orders_that_stay_pending(
     await Claims(database, "worker-1").release([created[2].originator_id])
     right, claims = await pending_rows(database), await claims_of(database)
     assert len(claims) == 3
-    await fetch(database, "UPDATE order_queue SET total_quantity = 7")
+    await fetch(database, "UPDATE order_queue SET placed_by = 'altered'")
     await fetch(database, "DELETE FROM scheduled_slices")
 
     rebuilt = await rebuild(database, window_events)
@@ -174,7 +174,8 @@ async def test_orders_that_the_queue_has_in_a_wrong_state_are_pending_or_not_as_
     orders = await queue(database)
     await fetch(
         database,
-        "UPDATE order_queue SET state = 'PENDING', failure_reason = NULL WHERE state <> 'PENDING'",
+        "UPDATE order_queue SET state = 'PENDING', failure_reason = NULL, expired_quantity = 0"
+        " WHERE state <> 'PENDING'",
     )
     await fetch(
         database,

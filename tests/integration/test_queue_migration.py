@@ -98,7 +98,7 @@ async def test_views_and_grants_of_others_outlive_the_migration(
         assert rows == [
             (table, "SELECT")
             for table in (
-                *("order_claims", "order_queue_status", "order_slices"),
+                *("due_orders", "order_claims", "order_queue_status", "order_slices"),
                 *("pending_orders", "scheduled_slices"),
             )
         ]

@@ -89,7 +89,8 @@ async def test_a_rebuild_mends_what_was_altered_by_hand(conninfo: str, database:
     await project_all(database)
     right = contents(conninfo)
     with psycopg.connect(conninfo) as connection:
-        connection.execute("UPDATE order_queue SET total_quantity = 7")
+        connection.execute("UPDATE order_queue SET placed_by = 'altered'")
+        connection.execute("UPDATE due_orders SET due_at = now()")
         connection.execute("DELETE FROM scheduled_slices")
     assert contents(conninfo) != right
 

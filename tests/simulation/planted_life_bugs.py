@@ -144,8 +144,8 @@ class CancelOnce(Planted):
         async def cancel(
             self, order_id: UUID, reason: str | None, caller: Caller, trace: Trace
         ) -> OrderView:
-            order = await self.reader.folded(order_id)
-            if order is None:
+            stream = await self.reader.folded(order_id)
+            if stream is None:
                 raise OrderNotFound(str(order_id))
             command = CancelOrder(
                 reason=reason,
@@ -155,7 +155,7 @@ class CancelOnce(Planted):
                 trace=trace,
             )
             try:
-                for event in decide(command, order):
+                for event in decide(command, stream.order):
                     await self.store.append(event)
             except self.ignored:
                 pass

@@ -1,6 +1,6 @@
 """Events with defaults, for tests that do not depend on the content of events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,10 +10,17 @@ from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import (
     INTERNAL_SCOPE,
+    RELEASE_TOO_LATE,
     Claim,
     Event,
+    Order,
+    OrderCancelled,
     OrderCreated,
     RecordedBy,
+    ReleaseSlices,
+    Slice,
+    SlicesExpired,
+    SlicesReleased,
     SlicesScheduled,
     SplitOrder,
     SplittingFailed,
@@ -105,6 +112,63 @@ def timed_out(created: OrderCreated) -> TimedOut:
     )
 
 
+def slices_released(*history: Event, count: int = 1, at: datetime | None = None) -> SlicesReleased:
+    """The release of the next `count` slices, by default at the time of the last of them."""
+    order, slices = _next_slices(history, count)
+    return SlicesReleased(
+        originator_id=order.id,
+        originator_version=order.version + 1,
+        timestamp=at or slices[-1].scheduled_at,
+        recorded_by=AUTHOR,
+        trace=TRACE,
+        order_unique_key=order.spec.order_unique_key,
+        instrument=order.spec.instrument,
+        side=order.spec.side,
+        slices=slices,
+    )
+
+
+def slices_expired(*history: Event, count: int = 1, at: datetime | None = None) -> SlicesExpired:
+    """The expiry of the next `count` slices, by default a minute after the last of them."""
+    order, slices = _next_slices(history, count)
+    return SlicesExpired(
+        originator_id=order.id,
+        originator_version=order.version + 1,
+        timestamp=at or slices[-1].scheduled_at + timedelta(seconds=60),
+        recorded_by=AUTHOR,
+        trace=TRACE,
+        sequence_numbers=tuple(s.sequence_number for s in slices),
+        quantity=sum(s.quantity for s in slices),
+        reason=RELEASE_TOO_LATE,
+    )
+
+
+def order_cancelled(
+    *history: Event, at: datetime | None = None, reason: str | None = None
+) -> OrderCancelled:
+    """The cancellation of everything that is left, by default at the time of the last event."""
+    order = fold(history)
+    assert order is not None
+    return OrderCancelled(
+        originator_id=order.id,
+        originator_version=order.version + 1,
+        timestamp=at or order.updated_at,
+        recorded_by=AUTHOR,
+        trace=TRACE,
+        sequence_numbers=tuple(s.sequence_number for s in order.unsettled),
+        quantity=order.quantities.remaining,
+        reason=reason,
+        cancelled_by="tester",
+    )
+
+
+def _next_slices(history: Sequence[Event], count: int) -> tuple[Order, tuple[Slice, ...]]:
+    order = fold(history)
+    assert order is not None
+    assert 1 <= count <= len(order.unsettled)
+    return order, order.unsettled[:count]
+
+
 def stored(events: Sequence[Event]) -> tuple[StoredEvent, ...]:
     """Their stored form."""
     return tuple(MAPPER.to_stored_event(event) for event in events)
@@ -125,3 +189,17 @@ def foreign_event(
 def foreign_events(count: int) -> list[StoredEvent]:
     """`count` events of another application, each in its own stream."""
     return [foreign_event() for _ in range(count)]
+
+
+def settled(
+    history: Iterable[Event], at: datetime, max_delay_seconds: float = 60
+) -> tuple[Event, ...]:
+    """What a releaser appends to this history at this moment, at most one event."""
+    command = ReleaseSlices(
+        max_delay_seconds=max_delay_seconds,
+        released_by="releaser-1",
+        at=at,
+        request_id="r3",
+        recorded_by=AUTHOR,
+    )
+    return decide(command, fold(history))

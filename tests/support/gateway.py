@@ -40,6 +40,15 @@ class Served:
         headers = bearer(self.signer.token(sub=subject, **claims))
         return await self.gateway.get(f"/api/orders/{order_id}", headers=headers)
 
+    async def cancel(
+        self, order_id: str, request: Any = None, subject: str = "alice", **claims: Any
+    ) -> httpx.Response:
+        headers = bearer(self.signer.token(sub=subject, **claims))
+        path = f"/api/orders/{order_id}/cancel"
+        if request is None:
+            return await self.gateway.post(path, headers=headers)
+        return await self.gateway.post(path, json=request, headers=headers)
+
     async def events(self, order_id: str) -> list[dict[str, Any]]:
         response = await self.api.get(f"/internal/orders/{order_id}/events")
         assert response.status_code == httpx.codes.OK, response.text
@@ -49,9 +58,9 @@ class Served:
 
 @asynccontextmanager
 async def served(way: str, conninfo: str, signer: Signer) -> AsyncIterator[Served]:
-    """A gateway on a database, in one of the WAYS."""
+    """A gateway on a database, in one of the WAYS. Slices are not released."""
     settings = msgspec.structs.replace(
-        signer.settings, database_url=conninfo, service_tokens=SERVICES
+        signer.settings, database_url=conninfo, service_tokens=SERVICES, release_slices=False
     )
     async with AsyncExitStack() as stack:
         whole = all_in_one_app(settings) if way == "in one process" else api_app(settings)

@@ -1,25 +1,36 @@
-"""Hypothesis strategies for the event histories of orders, in every state."""
+"""Hypothesis strategies for the event histories of orders: in every state, and whole lives."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Final, Literal, assert_never
 
 from hypothesis import strategies as st
 
 from pulse.domain import (
+    INTERNAL_SCOPE,
     SPLITTING_ERROR,
     TIMED_OUT,
     TOO_LATE,
     CancelOrder,
     Claim,
+    Command,
     Event,
+    NothingToCancel,
     Order,
+    OrderSpec,
     OrderState,
+    PlaceOrder,
+    RecordedBy,
+    ReleaseSlices,
+    SplitConfigRequest,
     SplitOrder,
     SplittingFailed,
     TimeOutOrder,
+    Trace,
     decide,
     evolve,
+    expires_at,
 )
 from pulse.testing import place_orders
 from pulse.testing.strategies import authors, names, traces
@@ -31,6 +42,16 @@ _REASONS: Final[tuple[FailureReason, ...]] = (TIMED_OUT, TOO_LATE, SPLITTING_ERR
 _IN_TIME_SECONDS: Final = 60
 _LATE_SECONDS: Final = 61
 _TIMEOUT_SECONDS: Final = 300
+_MICROSECOND: Final = timedelta(microseconds=1)
+_AUTHOR: Final = RecordedBy(component="test", instance="test-1", code_version="0.1.0")
+_TRACE: Final = Trace(trace_id="t", trace_source="test", request_id="r", request_source="test")
+_STEP: Final = st.tuples(st.integers(0, 29), st.integers(0, 50))
+_STEPS: Final = st.integers(1, 10).flatmap(lambda n: st.lists(_STEP, min_size=n, max_size=3 * n))
+"""How a life goes on: the choice of a moment, and of a command."""
+_CREATED_AT: Final = (
+    datetime(2026, 3, 2, 3, 45, tzinfo=UTC),
+    datetime(2026, 3, 2, 3, 45, 0, 123457, tzinfo=UTC),
+)
 
 
 def histories(
@@ -40,6 +61,64 @@ def histories(
     return _histories(
         _STATES if state is None else (state,), _REASONS if reason is None else (reason,)
     )
+
+
+@st.composite
+def life_orders(draw: st.DrawFn) -> PlaceOrder:
+    """Orders with a few slices far apart, or many about a second apart, some of them closer.
+
+    Pulse releases the slices of most.
+    """
+    few = st.tuples(st.integers(2, 6), st.sampled_from((1, 10, 1440)))
+    many = st.tuples(st.sampled_from((50, 61, 100)), st.just(1))
+    num_splits, duration_minutes = draw(few | many)
+    return PlaceOrder(
+        spec=OrderSpec(
+            order_unique_key=f"ouk_{draw(st.integers(1, 1_000_000))}",
+            instrument="NSE:RELIANCE",
+            side=draw(st.sampled_from(("BUY", "SELL"))),
+            total_quantity=draw(st.integers(num_splits, 10 * num_splits)),
+            split_config=SplitConfigRequest(num_splits, duration_minutes, draw(st.booleans())),
+        ),
+        key_scope=INTERNAL_SCOPE,
+        placed_by="caller",
+        split_seed=draw(st.integers(0, 2**64 - 1)),
+        release=draw(st.sampled_from((*[True] * 7, False))),
+        at=draw(st.sampled_from(_CREATED_AT)),
+        recorded_by=_AUTHOR,
+        trace=_TRACE,
+    )
+
+
+@st.composite
+def lives(draw: st.DrawFn, max_delay_seconds: float = 60) -> tuple[Event, ...]:
+    """The events of one order, in any interleaving of split, timeout, releases and a cancel.
+
+    The split may be late or missing. Releases are decided with `max_delay_seconds`, at times that
+    never decrease; many are at a limit of a slice, or a microsecond before or after it.
+    """
+    (created,) = decide(draw(life_orders()), None)
+    events, order = [created], evolve(None, created)
+    now = order.created_at
+    for moment, choice in draw(_STEPS):
+        moments = moments_from(now, order, max_delay_seconds)
+        now = moments[moment % len(moments)]
+        command = _command(choice, order, now, max_delay_seconds)
+        for event in _decided(command, order):
+            events.append(event)
+            order = evolve(order, event)
+    return tuple(events)
+
+
+def moments_from(now: datetime, order: Order, max_delay_seconds: float) -> list[datetime]:
+    """Moments from now on: limits of the order's next slices, just before and after, and others."""
+    limits = [order.due_at] * 4 if order.due_at is not None else []
+    limits += [s.scheduled_at for s in order.unsettled[:2]]
+    limits += [expires_at(*two, max_delay_seconds) for two in pairwise(order.unsettled[:2])]
+    limits += [expires_at(s, None, max_delay_seconds) for s in order.slices[-1:]]
+    around = [limit + step * _MICROSECOND for limit in limits for step in (-1, 0, 1)]
+    later = [now + timedelta(seconds=seconds) for seconds in (0, 0.1, 0.75, 1, 40)]
+    return [moment for moment in (*later, *around) if moment >= now]
 
 
 @st.composite
@@ -122,6 +201,48 @@ def _cancelled(draw: st.DrawFn, order: Order) -> Event:
         trace=draw(traces()),
     )
     return decide(command, order)[0]
+
+
+def _command(choice: int, order: Order, now: datetime, max_delay_seconds: float) -> Command:
+    """A command for this order; most choices do something."""
+    claim = Claim(worker="worker-1", claimed_at=now, first_claimed_at=now)
+    match choice:
+        case 7:
+            return CancelOrder(
+                reason=None, cancelled_by="caller", at=now, recorded_by=_AUTHOR, trace=_TRACE
+            )
+        case 8:
+            return TimeOutOrder(
+                claim=claim,
+                timeout_seconds=_TIMEOUT_SECONDS,
+                detected_by="monitor-1",
+                at=now,
+                request_id="r-1",
+                recorded_by=_AUTHOR,
+            )
+        case _ if order.state == "PENDING" or choice == 9:
+            return SplitOrder(
+                claim=claim,
+                max_split_delay_seconds=0,
+                at=now,
+                request_id="r-2",
+                recorded_by=_AUTHOR,
+            )
+        case _:
+            return ReleaseSlices(
+                max_delay_seconds=max_delay_seconds,
+                released_by="releaser-1",
+                at=now,
+                request_id="r-3",
+                recorded_by=_AUTHOR,
+            )
+
+
+def _decided(command: Command, order: Order) -> tuple[Event, ...]:
+    try:
+        return decide(command, order)
+    except NothingToCancel:
+        return ()
 
 
 @st.composite

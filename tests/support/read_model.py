@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from psycopg.rows import dict_row
 
-from pulse.domain import Event, Order, Slice, evolve
+from pulse.domain import Event, Order, Slice, SliceState, evolve
 from pulse.domain.events import flat_fields
 from pulse.postgres import Connection, Database
 from pulse.projections.projector import Projected, Projector
@@ -20,10 +21,11 @@ _ORDERS = """
 SELECT order_id, order_unique_key, key_scope, placed_by, instrument, side, total_quantity,
        num_splits, duration_minutes, randomize, order_queue_status, failure_reason,
        failure_message, version, position, created_position, created_at, updated_at,
-       split_completed_at
+       split_completed_at, release, trace_id, remaining_quantity, released_quantity,
+       cancelled_quantity, expired_quantity
   FROM order_queue_status"""
 _SLICES = """
-SELECT order_id, sequence_number, instrument, side, quantity, scheduled_at
+SELECT order_id, sequence_number, instrument, side, quantity, scheduled_at, state
   FROM order_slices ORDER BY order_id, sequence_number"""
 _WRONGLY_PENDING = """
 SELECT created_position
@@ -33,24 +35,37 @@ SELECT created_position
  WHERE (q.order_id, q.created_at, q.splitter_version, q.instrument)
        IS DISTINCT FROM (p.order_id, p.created_at, p.splitter_version, p.instrument)"""
 
+_DUE = """
+SELECT q.order_id, d.due_at
+  FROM due_orders d
+  LEFT JOIN order_queue q USING (created_position)"""
+
 
 async def queue(database: Database) -> dict[UUID, Row]:
-    """The orders of the queue with their slices, without claims."""
-    orders, slices, wrongly_pending = await database.read(_queue)
+    """The orders of the queue with their slices and when they are due, without claims."""
+    orders, slices, wrongly_pending, due = await database.read(_queue)
     assert not wrongly_pending, "pending_orders are not the orders without an outcome"
     by_order: dict[UUID, list[Row]] = defaultdict(list)
     for row in slices:
         by_order[row.pop("order_id")].append(row)
-    found = {row["order_id"]: row | {"slices": by_order.pop(row["order_id"], [])} for row in orders}
+    due_at = {row["order_id"]: row["due_at"] for row in due}
+    found = {
+        row["order_id"]: row
+        | {
+            "slices": by_order.pop(row["order_id"], []),
+            "due_at": due_at.pop(row["order_id"], None),
+        }
+        for row in orders
+    }
     assert not by_order, "slices without an order"
+    assert not due_at, "due orders that do not exist"
     return found
 
 
-async def _queue(connection: Connection) -> tuple[list[Row], list[Row], list[Row]]:
+async def _queue(connection: Connection) -> list[list[Row]]:
     cursor = connection.cursor(row_factory=dict_row)
-    orders = await (await cursor.execute(_ORDERS)).fetchall()
-    slices = await (await cursor.execute(_SLICES)).fetchall()
-    return orders, slices, await (await cursor.execute(_WRONGLY_PENDING)).fetchall()
+    statements = (_ORDERS, _SLICES, _WRONGLY_PENDING, _DUE)
+    return [await (await cursor.execute(statement)).fetchall() for statement in statements]
 
 
 def folded(log: Iterable[tuple[int, Event]]) -> dict[UUID, Row]:
@@ -81,18 +96,29 @@ def _row(order: Order) -> Row:
         "version": order.version,
         "created_at": order.created_at,
         "updated_at": order.updated_at,
-        "split_completed_at": order.updated_at if order.state == "COMPLETED" else None,
-        "slices": [_slice_row(order, s) for s in order.slices],
+        "split_completed_at": order.split_completed_at,
+        "release": order.release,
+        "trace_id": order.trace_id,
+        **{
+            f"{state}_quantity": shares
+            for state, shares in msgspec.structs.asdict(order.quantities).items()
+        },
+        "slices": [
+            _slice_row(order, s, state)
+            for s, state in zip(order.slices, order.slice_states, strict=True)
+        ],
+        "due_at": order.due_at,
     }
 
 
-def _slice_row(order: Order, s: Slice) -> Row:
+def _slice_row(order: Order, s: Slice, state: SliceState) -> Row:
     return {
         "sequence_number": s.sequence_number,
         "instrument": order.spec.instrument,
         "side": order.spec.side,
         "quantity": s.quantity,
         "scheduled_at": s.scheduled_at,
+        "state": state,
     }
 
 
@@ -125,7 +151,7 @@ async def position(database: Database) -> int:
 
 async def reset_read_model(database: Database) -> None:
     """Empty the read model, as if nothing had been projected yet."""
-    await fetch(database, "TRUNCATE order_queue, scheduled_slices, pending_orders")
+    await fetch(database, "TRUNCATE order_queue, scheduled_slices, pending_orders, due_orders")
     await fetch(
         database,
         "UPDATE notification_tracking SET notification_id = 0"

@@ -1,50 +1,67 @@
-"""Events of other class versions than the code's: older ones are brought up, newer ones not."""
+"""Class versions of events: older ones are upcast, newer ones are left to newer code."""
 
+import json
 from typing import Any, ClassVar
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 import pytest
 from eventsourcing.persistence import MapperDeserialisationError, StoredEvent
 
-from pulse.domain import DomainEvent
-from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent
-from tests.support.events import order_created, stored
+from pulse.domain import DomainEvent, OrderCreated
+from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
+from tests.support.events import MAPPER, order_cancelled, order_created, stored
 
 
 class ParcelSent(DomainEvent, frozen=True, kw_only=True):
-    """Its first version had the weight in kilograms."""
+    """Version 1 had the weight in kilograms, version 2 in grams and no carrier."""
 
     TOPIC: ClassVar[str] = "tests:ParcelSent"
-    class_version: ClassVar[int] = 2
+    class_version: ClassVar[int] = 3
 
     grams: int
+    carrier: str
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
         state["grams"] = state.pop("kilograms") * 1000
 
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        state["carrier"] = "post"
 
-def parcel_sent(stream: UUID, version: int) -> ParcelSent:
-    created = order_created()
-    return ParcelSent(
-        originator_id=stream,
-        originator_version=version,
-        timestamp=created.timestamp,
-        recorded_by=created.recorded_by,
-        trace=created.trace,
-        grams=2500,
-    )
+    @staticmethod
+    def downcast_v3_v2(state: dict[str, Any]) -> None:
+        del state["carrier"]
+
+    @staticmethod
+    def downcast_v2_v1(state: dict[str, Any]) -> None:
+        state["kilograms"] = state.pop("grams") // 1000
 
 
-def in_class_version(event: StoredEvent, class_version: int | None, **changes: Any) -> StoredEvent:
-    """The same event as code of another class version would have written it."""
-    fields = msgspec.json.decode(event.state)
-    del fields["class_version"], fields["grams"]
-    if class_version is not None:
-        fields["class_version"] = class_version
-    state = msgspec.json.encode(fields | changes)
-    return StoredEvent(event.originator_id, event.originator_version, event.topic, state)
+CREATED = order_created()
+SENT = ParcelSent(
+    originator_id=uuid4(),
+    originator_version=1,
+    timestamp=CREATED.timestamp,
+    recorded_by=CREATED.recorded_by,
+    trace=CREATED.trace,
+    grams=3000,
+    carrier="post",
+)
+
+
+def as_stored(event: DomainEvent, changes: dict[str, Any], *removed: str) -> StoredEvent:
+    """The event as other code stored it: with these fields last, and without those removed."""
+    written = MAPPER.to_stored_event(event)
+    fields = {k: v for k, v in json.loads(written.state).items() if k not in (*changes, *removed)}
+    state = json.dumps(fields | changes, separators=(",", ":"), ensure_ascii=False).encode()
+    return StoredEvent(written.originator_id, written.originator_version, written.topic, state)
+
+
+FIRST = as_stored(SENT, {"kilograms": 3}, "class_version", "grams", "carrier")
+SECOND = as_stored(SENT, {"grams": 3000, "class_version": 2}, "carrier")
+THIRD = as_stored(SENT, {"class_version": 3})
 
 
 @pytest.fixture
@@ -54,38 +71,106 @@ def mapper() -> EventMapper:
     return mapper
 
 
-def test_an_older_version_is_brought_up_and_the_current_one_read_as_it_is(
+@pytest.mark.parametrize("event", [FIRST, SECOND, THIRD], ids=["1", "2", "3"])
+def test_an_event_of_any_known_version_is_read(mapper: EventMapper, event: StoredEvent) -> None:
+    assert mapper.to_domain_event(event) == SENT
+
+
+@pytest.mark.parametrize("event", [FIRST, SECOND, THIRD], ids=["1", "2", "3"])
+def test_an_event_is_encoded_again_as_it_was_stored(
+    mapper: EventMapper, event: StoredEvent
+) -> None:
+    assert mapper.state_as_stored(SENT, event) == event.state
+
+
+def test_an_event_is_written_in_the_current_version(mapper: EventMapper) -> None:
+    written = mapper.to_stored_event(SENT)
+    assert written == THIRD
+    assert written.state.endswith(b',"class_version":3}')
+
+
+def test_an_event_of_the_first_version_has_no_version_in_its_state() -> None:
+    (written,) = stored([order_cancelled(CREATED)])
+    assert b"class_version" not in written.state
+
+
+def test_the_version_is_found_wherever_it_is(mapper: EventMapper) -> None:
+    state = THIRD.state.replace(b',"class_version":3}', b"}")
+    state = b'{"class_version":3,' + state[1:]
+    event = StoredEvent(SENT.originator_id, 1, SENT.TOPIC, state)
+    assert mapper.to_domain_event(event) == SENT
+
+
+TEXTS = ['"class_version":9', '","class_version":9', ',"class_version":2}', '{"class_version":9}']
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_that_looks_like_a_version_is_a_text(mapper: EventMapper, text: str) -> None:
+    created = order_created(placed_by=text)
+    cancelled = msgspec.structs.replace(order_cancelled(created, reason=text), cancelled_by=text)
+    for event in (created, cancelled):
+        (written,) = stored([event])
+        assert mapper.to_domain_event(written) == event
+        assert mapper.state_as_stored(event, written) == written.state
+    first = as_stored(created, {}, "release", "class_version")
+    assert mapper.to_domain_event(first) == msgspec.structs.replace(created, release=False)
+
+
+def test_an_order_of_the_first_version_is_not_released(mapper: EventMapper) -> None:
+    first = as_stored(CREATED, {}, "release", "class_version")
+    order = mapper.to_domain_event(first)
+    assert order == msgspec.structs.replace(CREATED, release=False)
+    assert isinstance(order, OrderCreated)
+    assert mapper.state_as_stored(order, first) == first.state
+
+
+def test_an_order_of_the_first_version_may_not_have_the_field_of_the_second(
     mapper: EventMapper,
 ) -> None:
-    sent = parcel_sent(uuid4(), 1)
-    current = mapper.to_stored_event(sent)
-    assert b'"class_version":2' in current.state
-    assert mapper.to_domain_event(current) == sent
-    first = in_class_version(current, None, kilograms=3)
-    assert b"class_version" not in first.state
-    assert mapper.to_domain_event(first) == msgspec.structs.replace(sent, grams=3000)
+    """Such an event was altered: it is read as not released, and its bytes differ."""
+    altered = as_stored(CREATED, {"release": True}, "class_version")
+    order = mapper.to_domain_event(altered)
+    assert order == msgspec.structs.replace(CREATED, release=False)
+    assert mapper.state_as_stored(CREATED, altered) != altered.state
 
 
-def test_a_newer_version_is_for_newer_code_to_read(mapper: EventMapper) -> None:
-    newer = in_class_version(
-        mapper.to_stored_event(parcel_sent(uuid4(), 1)), 3, milligrams=2_500_000
-    )
-    with pytest.raises(MapperDeserialisationError, match="version 3, this code knows 2") as caught:
+def test_an_order_of_the_current_version_needs_its_field(mapper: EventMapper) -> None:
+    with pytest.raises(MapperDeserialisationError, match="release"):
+        mapper.to_domain_event(as_stored(CREATED, {"class_version": 2}, "release"))
+
+
+@pytest.mark.parametrize("version", ["2", True, None, 1.5, [], 0, -1], ids=str)
+@pytest.mark.parametrize("event", [CREATED, order_cancelled(CREATED)], ids=["2", "1"])
+def test_what_is_no_version_is_unreadable(
+    mapper: EventMapper, event: DomainEvent, version: object
+) -> None:
+    invalid = as_stored(event, {"class_version": version})
+    with pytest.raises(MapperDeserialisationError) as caught:
+        mapper.to_domain_event(invalid)
+    assert isinstance(caught.value.__cause__, EventUnreadable)
+
+
+def test_a_newer_version_needs_newer_code(mapper: EventMapper) -> None:
+    newer = as_stored(SENT, {"milligrams": 3_000_000, "class_version": 4}, "grams")
+    with pytest.raises(MapperDeserialisationError, match="version 4, this code knows 3") as caught:
         mapper.to_domain_event(newer)
     assert isinstance(caught.value.__cause__, EventTooNew)
 
 
-def test_pulses_own_reading_calls_it_too_new_and_not_unreadable(mapper: EventMapper) -> None:
-    created = order_created()
-    (event,) = stored([created])
-    state = event.state.replace(b'"class_version":2', b'"class_version":3')
+@pytest.mark.parametrize(
+    ("event", "known"), [(CREATED, 2), (order_cancelled(CREATED), 1)], ids=["2", "1"]
+)
+def test_a_record_of_a_newer_version_is_too_new_and_not_unreadable(
+    mapper: EventMapper, event: DomainEvent, known: int
+) -> None:
+    newer = as_stored(event, {"class_version": known + 1})
     record = RecordedEvent(
         position=1,
-        originator_id=created.originator_id,
-        originator_version=1,
-        topic=event.topic,
-        state=state,
-        recorded_at=created.timestamp,
+        originator_id=event.originator_id,
+        originator_version=event.originator_version,
+        topic=newer.topic,
+        state=newer.state,
+        recorded_at=CREATED.timestamp,
     )
-    with pytest.raises(EventTooNew, match="version 3, this code knows 2"):
+    with pytest.raises(EventTooNew, match=f"version {known + 1}, this code knows {known}"):
         mapper.event_of(record)

@@ -1,18 +1,20 @@
 """The documents against the code they speak of: fields, examples, and what is refused."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import jsonschema_rs
 import msgspec
 import pytest
 
 from pulse.application.event_view import EventView, event_view
+from pulse.application.orders import CancelRequest
 from pulse.domain import (
     EVENT_TYPES,
     INTERNAL_SCOPE,
     OrderRefused,
     OrderSpec,
+    Quantities,
     Slice,
     SplitConfig,
     SplitConfigRequest,
@@ -23,13 +25,16 @@ from pulse.http.bodies import read_order
 from pulse.http.errors import answer_for
 from pulse.http.responses import PlacedOrder
 from pulse.projections.lists import ScheduledSlice
-from pulse.projections.order_view import OrderView
+from pulse.projections.order_view import OrderView, SliceView
 from tests.support import documents
 from tests.support.events import MAPPER, order_created, stored
 from tests.support.processes import ROOT
 
 DOCUMENTS = {"api": documents.API, "gateway": documents.GATEWAY}
 EVENTS = (*(event_type.__name__ for event_type in EVENT_TYPES), "OtherEvent")
+CREATED_V1: Final = stored([order_created(release=False)])[0].state.replace(
+    b',"release":false,"class_version":2', b""
+)
 Described = tuple[str, str, dict[str, Any]]
 
 
@@ -92,7 +97,7 @@ def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
         "403": {"FORBIDDEN"},
         "404": {"ORDER_NOT_FOUND"},
         "408": {"REQUEST_TIMEOUT"},
-        "409": {"DUPLICATE_ORDER_UNIQUE_KEY"},
+        "409": {"DUPLICATE_ORDER_UNIQUE_KEY", "NOTHING_TO_CANCEL"},
         "413": {"PAYLOAD_TOO_LARGE"},
         "415": {"UNSUPPORTED_MEDIA_TYPE"},
         "429": {"TOO_MANY_REQUESTS"},
@@ -109,6 +114,8 @@ def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
         ("Order", OrderView),
         ("SplitConfig", SplitConfig),
         ("Slice", Slice),
+        ("OrderSlice", SliceView),
+        ("Quantities", Quantities),
         ("ScheduledSlice", ScheduledSlice),
         *((name, EventView) for name in EVENTS),
     ],
@@ -146,6 +153,7 @@ def test_no_property_of_a_request_has_a_default_or_is_required_though_the_code_h
     for schema in schemas.values():
         assert not [field for field in schema.get("properties", {}).values() if "default" in field]
     requests: dict[str, type[msgspec.Struct]] = {
+        "CancelRequest": CancelRequest,
         "OrderRequest": OrderSpec,
         "SplitConfigRequest": SplitConfigRequest,
     }
@@ -165,7 +173,8 @@ def test_optional_security_is_optional_in_generated_clients(document: dict[str, 
         assert of_orders == [None] * len(of_orders)
     else:
         assert document["security"] == []
-        assert of_orders == [[{"token": ["orders:write"]}], [{"token": ["orders:read"]}]]
+        write, read = ([{"token": [scope]}] for scope in ("orders:write", "orders:read"))
+        assert of_orders == [write, read, write]
 
 
 def test_events_are_a_union_tagged_by_their_type() -> None:
@@ -177,8 +186,8 @@ def test_events_are_a_union_tagged_by_their_type() -> None:
         list(union["discriminator"]["mapping"]) == list(EVENTS[:-1]) == schemas["EventType"]["enum"]
     )
     for event_type in EVENT_TYPES:
-        # another version needs a schema of its own, with its `class_version`, beside the first
-        assert event_type.class_version == 1
+        data = schemas[f"{event_type.__name__}Data"]["properties"]
+        assert ("class_version" in data) == (event_type.class_version > 1)
         event = schemas[event_type.__name__]["properties"]
         assert event["type"]["const"] == event_type.__name__
         assert event["data"]["$ref"] == f"#/components/schemas/{event_type.__name__}Data"
@@ -188,6 +197,7 @@ def test_events_are_a_union_tagged_by_their_type() -> None:
     ("topic", "state", "expected"),
     [
         (None, None, "OrderCreated"),
+        (None, CREATED_V1, "OrderCreated"),
         ("elsewhere:Thing", None, "OtherEvent"),
         ("elsewhere:Thing", b'{"timestamp":"yesterday"}', "OtherEvent"),
         ("pulse.domain:OrderAmended", None, "OtherEvent"),

@@ -26,12 +26,14 @@ from pulse.process.tools import Tools
 _SENTENCES: Final = {
     "DIFFERS": "differs from the schedule derived from its creation",
     "BREAKS_RULE": "breaks a rule",
+    "CANNOT_FOLLOW": "has an event that cannot follow the ones before it",
     "UNREADABLE": "cannot be derived",
     "NEWER_CODE": "needs newer code than this, so it was not verified",
 }
 _COUNTED: Final = {
     "DIFFERS": "differ",
     "BREAKS_RULE": "break a rule",
+    "CANNOT_FOLLOW": "have an event that cannot follow",
     "UNREADABLE": "cannot be derived",
     "NEWER_CODE": "need newer code",
 }
@@ -68,8 +70,10 @@ def verify(
     A schedule is a function of its order's creation with the recorded seed and
     splitter version. This command reads the log, derives each schedule again and
     lists, for every order that differs, the first different slice and the broken
-    rules (with ORDER_ID, every breach). It cannot detect events that were deleted
-    from the log, or a history that was replaced as a whole. Orders that it cannot
+    rules (with ORDER_ID, every breach). Releases, expiries and cancellations must
+    concern the slices and shares that were left, and every event of the order must
+    have the bytes that Pulse writes. It cannot detect events that were deleted from
+    the log, or a history that was replaced as a whole. Orders that it cannot
     verify are listed and counted: parked ones, and those without a schedule that
     have unreadable events or events of newer code. Shows progress in positions of
     the log on standard error.

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from litestar.handlers import HTTPRouteHandler
 
+from pulse.application.orders import CancelRequest
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import OrderSpec
 from pulse.eventstore import PositionBeyondLog
@@ -24,6 +25,7 @@ from pulse.http.openapi.faults import (
     A_CRASH,
     FAULTS_OF_ALL,
     FAULTS_OF_BODIES,
+    FAULTS_OF_CANCELLING,
     FAULTS_OF_PLACING,
     NO_SUCH_ORDER,
     Fault,
@@ -33,14 +35,14 @@ from pulse.http.openapi.schemas import ref
 from pulse.http.parameters import parse_query
 
 _DESCRIPTION: Final = """
-Pulse owns trading orders: it stores a parent order, splits it into time-scheduled slices, and
-answers what happened, when, and why. This is its internal API, for services.
+Pulse owns trading orders: it stores a parent order, splits it into time-scheduled slices, releases
+each at its time, and answers what happened, when, and why. This is its internal API, for services.
 
 With service tokens set, calls below `/internal` need one as a bearer token; without any, they are
 answered only to requests made on the same machine, directly and through no proxy.
 """
 _TAGS: Final = {
-    "orders": "Placing orders and reading them.",
+    "orders": "Placing, reading and cancelling orders.",
     "lists": "Lists across orders, in pages.",
     "events": "The events of an order, and the whole log.",
     "health": "Liveness, readiness, and a call to test a token.",
@@ -99,6 +101,9 @@ _DESCRIBED: Final = {
         fault_of("no array", lambda: decode_batch(b"{}")),
         *FAULTS_OF_BODIES,
         body=_BATCH,
+    ),
+    "cancel_order": _internal(
+        *FAULTS_OF_CANCELLING, body=ref(CancelRequest), body_is_optional=True
     ),
     "read_order": _internal(NO_SUCH_ORDER),
     "read_history": _internal(NO_SUCH_ORDER),

@@ -80,7 +80,7 @@ class OrderPage(msgspec.Struct, frozen=True):
 
 
 class SlicePage(msgspec.Struct, frozen=True):
-    """A page of slices by time. A slice is listed once and never changes."""
+    """A page of slices by time. A slice is listed once; only its state changes."""
 
     slices: tuple[ScheduledSlice, ...]
     next_cursor: NextCursor | None
@@ -222,7 +222,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
         response_description="A page.",
     )
     async def list_slices(parameters: NamedDependency[SliceParameters]) -> SlicePage:
-        """Slices of all orders, read from the projection; a slice never changes.
+        """Slices of all orders, read from the projection, each with its `state` as projected.
 
         `scheduled_from` is inclusive, `scheduled_before` exclusive; 400 if it is earlier than
         `scheduled_from`. Both need a zone. They are compared with all their fraction digits, while

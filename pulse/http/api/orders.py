@@ -1,4 +1,4 @@
-"""The routes for orders besides the hot paths: place a batch, read one order's events."""
+"""The routes for orders besides the hot paths: place a batch, cancel, read an order's events."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from pulse.application.orders import Placed
 from pulse.domain import OrderSpec
 from pulse.http.asgi import Scope, caller_in, trace_in
 from pulse.http.bodies import decode_batch, read_order, receive_json
+from pulse.http.cancellation import cancel_route
 from pulse.http.errors import ErrorResponse, answer_for
 from pulse.http.limits import MAX_BATCH_BYTES
 from pulse.http.responses import PlacedOrder, order_id_of
@@ -88,7 +89,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         events = await orders.history(order_id_of(order_id))
         return History(events[0].order_id, events)
 
-    return [place_orders, read_history]
+    return [place_orders, cancel_route("/internal/orders", orders), read_history]
 
 
 async def _place_each(

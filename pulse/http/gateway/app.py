@@ -6,6 +6,7 @@ from litestar import Litestar, get
 
 from pulse.application.orders import Orders
 from pulse.http.asgi import ASGIApp
+from pulse.http.cancellation import cancel_route
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
 from pulse.http.gateway.document import HELLO, ORDERS_READ, ORDERS_WRITE, document_of_gateway
@@ -24,7 +25,8 @@ def create_gateway(orders: Orders) -> ASGIApp:
         write_scope=ORDERS_WRITE,
         read_scope=ORDERS_READ,
     )
-    handlers = [read_health, say_hello, *hot_paths.routes()]
+    cancel_order = cancel_route("/api/orders", orders, write_scope=ORDERS_WRITE)
+    handlers = [read_health, say_hello, *hot_paths.routes(), cancel_order]
     framework = Litestar(
         route_handlers=[*handlers, *explaining_routes(lambda: document_of_gateway(handlers))],
         before_request=read_parameters,

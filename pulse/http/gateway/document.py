@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from litestar.handlers import HTTPRouteHandler
 
+from pulse.application.orders import CancelRequest
 from pulse.application.over_http import UNAVAILABLE, PulseUnavailable
 from pulse.domain import OrderSpec
 from pulse.http.auth import bearer_token, require_granted
@@ -15,6 +16,7 @@ from pulse.http.openapi.document import Described, document
 from pulse.http.openapi.faults import (
     A_CRASH,
     FAULTS_OF_ALL,
+    FAULTS_OF_CANCELLING,
     FAULTS_OF_PLACING,
     NO_SUCH_ORDER,
     Fault,
@@ -27,15 +29,16 @@ ORDERS_WRITE: Final = "orders:write"
 ORDERS_READ: Final = "orders:read"
 
 _DESCRIPTION: Final = """
-The public API of Pulse: authenticated callers place orders and read their own.
+The public API of Pulse: authenticated callers place orders, and read and cancel their own.
 
-Orders need a bearer token: a JWT with the scope `orders:write` to place, `orders:read` to read.
+Orders need a bearer token: a JWT with the scope `orders:write` to place and cancel, `orders:read`
+to read.
 Keys and orders belong to the token's issuer and subject; another caller's order is answered as one
 that does not exist. Each process counts each caller's requests for itself; too many are answered
 429 with `Retry-After`.
 """
 _TAGS: Final = {
-    "orders": "Placing orders and reading one's own.",
+    "orders": "Placing orders, and reading and cancelling one's own.",
     "health": "Liveness, and a call without a token.",
 }
 
@@ -71,6 +74,9 @@ def _with_scope(scope: str, *faults: Fault, **more: Any) -> Described:  # noqa: 
 
 _DESCRIBED: Final = {
     "place_order": _with_scope(ORDERS_WRITE, *FAULTS_OF_PLACING, body=ref(OrderSpec)),
+    "cancel_order": _with_scope(
+        ORDERS_WRITE, *FAULTS_OF_CANCELLING, body=ref(CancelRequest), body_is_optional=True
+    ),
     "read_order": _with_scope(ORDERS_READ, NO_SUCH_ORDER),
     "say_hello": Described(faults=(A_CRASH,), example={"message": HELLO}),
     "read_health": Described(faults=(A_CRASH,)),

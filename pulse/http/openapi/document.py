@@ -16,6 +16,7 @@ from litestar.openapi.spec import Tag
 from litestar.routes import HTTPRoute
 
 import pulse
+from pulse.application.orders import CancelRequest
 from pulse.domain import OrderSpec
 from pulse.http.errors import ErrorResponse, error_headers, known_answer
 from pulse.http.openapi.faults import Fault, fault_of
@@ -32,13 +33,14 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     """What of an operation neither its handler nor `texts.json` says.
 
     `security` is what it requires where that differs from the whole document; `body` is the schema
-    of its request; `also` describes further statuses of its answer; `example` takes the place of
-    the answer in `texts.json`.
+    of its request, which is required unless `body_is_optional`; `also` describes further statuses
+    of its answer; `example` takes the place of the answer in `texts.json`.
     """
 
     faults: Sequence[Fault]
     security: Sequence[Mapping[str, Any]] | None = None
     body: Mapping[str, Any] | None = None
+    body_is_optional: bool = False
     also: Mapping[str, str] = {}
     example: object = None
 
@@ -70,7 +72,7 @@ def document(  # noqa: PLR0913 - a document has that many parts
     generated = app.openapi_schema.to_schema()
     routes = [route for route in app.routes if isinstance(route, HTTPRoute)]
     by_name = {h.handler_name: h for route in routes for h in route.route_handlers}
-    structs: list[type[msgspec.Struct]] = [OrderSpec, ErrorResponse]
+    structs: list[type[msgspec.Struct]] = [OrderSpec, CancelRequest, ErrorResponse]
     for methods in generated["paths"].values():
         for operation in methods.values():
             handler = by_name[operation["operationId"]]
@@ -120,16 +122,16 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
     ]
     if described.body is not None:
         content = _json(described.body, examples["request"])
-        operation["requestBody"] = {"required": True, "content": content}
+        required = not described.body_is_optional
+        operation["requestBody"] = {"required": required, "content": content}
     if described.security is not None:
         operation["security"] = list(described.security)
 
 
+_ID_IN_ANSWER: Final = {"order_id": "$response.body#/order_id"}
 _LINKS: Final = {
-    "order": {
-        "operationId": "read_order",
-        "parameters": {"order_id": "$response.body#/order_id"},
-    }
+    "order": {"operationId": "read_order", "parameters": _ID_IN_ANSWER},
+    "cancel": {"operationId": "cancel_order", "parameters": _ID_IN_ANSWER},
 }
 
 

@@ -1,6 +1,7 @@
 """The errors of the documents: each example is what the code answers where its rule is broken."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -8,10 +9,19 @@ import msgspec
 from pulse.application.clock_watch import ClockOff
 from pulse.application.orders import OrderNotFound
 from pulse.application.over_http import PulseFailed
-from pulse.domain import INTERNAL_SCOPE, OrderUniqueKeyTaken, order_id_for
+from pulse.domain import (
+    INTERNAL_SCOPE,
+    CancelOrder,
+    Order,
+    OrderUniqueKeyTaken,
+    RecordedBy,
+    Trace,
+    decide,
+    order_id_for,
+)
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull
-from pulse.http.bodies import read_order, require_json, require_unencoded
+from pulse.http.bodies import read_cancel_request, read_order, require_json, require_unencoded
 from pulse.http.limits import MAX_ORDER_BYTES, BodyTooSlow, TooBusy, TooManyRequests
 from pulse.postgres import DatabaseUnavailable
 
@@ -68,13 +78,54 @@ FAULTS_OF_BODIES: Final = (
     fault_of("the body is not JSON", lambda: require_json("text/plain")),
     fault_of("the body is encoded", lambda: require_unencoded(b"gzip")),
 )
-FAULTS_OF_PLACING: Final = (
-    *WRONG_ORDERS,
-    Fault("the key is taken", OrderUniqueKeyTaken("ouk_first", _ORDER_ID)),
+_FAULTS_OF_WRITING: Final = (
     *FAULTS_OF_BODIES,
     Fault("too many orders wait", AppendQueueFull()),
     Fault("no answer in time", AppendOutcomeUnknown()),
     Fault("the clock is off", ClockOff("this process's clock is 1.7 s off the database's")),
+)
+FAULTS_OF_PLACING: Final = (
+    *WRONG_ORDERS,
+    Fault("the key is taken", OrderUniqueKeyTaken("ouk_first", _ORDER_ID)),
+    *_FAULTS_OF_WRITING,
+)
+
+
+def _cancel_failed_order() -> object:
+    at = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
+    source = "OMS:rebalance"
+    trace = Trace(trace_id="t1", trace_source=source, request_id="r1", request_source=source)
+    order = Order(
+        id=_ORDER_ID,
+        version=2,
+        key_scope=INTERNAL_SCOPE,
+        placed_by="anonymous",
+        spec=read_order(msgspec.json.encode(_ORDER)),
+        split_seed=0,
+        splitter_version=1,
+        release=True,
+        trace_id=trace.trace_id,
+        created_at=at,
+        updated_at=at,
+        state="FAILED",
+    )
+    command = CancelOrder(
+        reason=None,
+        cancelled_by="anonymous",
+        at=at,
+        recorded_by=RecordedBy(component="api", instance="host:4711:79e748", code_version="0.1.0"),
+        trace=trace,
+    )
+    return decide(command, order)
+
+
+FAULTS_OF_CANCELLING: Final = (
+    fault_of("not JSON", lambda: read_cancel_request(b'{"reason":')),
+    fault_of("an unknown field", lambda: read_cancel_request(b'{"quantity":54}')),
+    fault_of("a reason that is no text", lambda: read_cancel_request(b'{"reason":7}')),
+    NO_SUCH_ORDER,
+    fault_of("nothing to cancel", _cancel_failed_order),
+    *_FAULTS_OF_WRITING,
 )
 A_CRASH: Final = Fault("a crash", PulseFailed())
 FAULTS_OF_ALL: Final = (

@@ -10,17 +10,28 @@ from typing import Any, Final, get_args
 import msgspec
 
 from pulse.application.event_view import EventType, EventView
-from pulse.domain import EVENT_TYPES, OrderSpec, Side, SplitConfig
+from pulse.domain import EVENT_TYPES, DomainEvent, OrderSpec, Side, SliceState, SplitConfig
 from pulse.projections.order_view import OrderQueueStatus
 
-_NAMES: Final = {"OrderSpec": "OrderRequest", "OrderView": "Order", "EventView": "Event"}
+_NAMES: Final = {
+    "OrderSpec": "OrderRequest",
+    "OrderView": "Order",
+    "SliceView": "OrderSlice",
+    "EventView": "Event",
+}
 """The names of schemas that differ from those of their structs."""
+
+_REQUESTS: Final = ("OrderSpec", "SplitConfigRequest", "CancelRequest")
 
 _ENUMERATIONS: Final = {
     "Side": (Side, "Whether to buy or to sell."),
     "OrderQueueStatus": (
         OrderQueueStatus,
-        "How far the splitting of an order is; COMPLETED and FAILED are final.",
+        "How far the splitting of an order is; COMPLETED, FAILED and CANCELLED are final.",
+    ),
+    "SliceState": (
+        SliceState,
+        "What became of a slice; all but SCHEDULED are final.",
     ),
     "EventType": (EventType, "The type of an event of an order."),
 }
@@ -57,6 +68,9 @@ def schemas_of(
     `texts` describes fields, by the name of the schema.
     """
     generated = _generated(structs)
+    for name, schema in generated.items():
+        if "properties" in schema and name not in _REQUESTS:
+            _require_all(schema)
     if EventView.__name__ in generated:
         generated |= _events(generated[EventView.__name__])
     constraints = _constraints_of(OrderSpec) | _constraints_of(SplitConfig)
@@ -91,6 +105,13 @@ def _generated(structs: Iterable[type[msgspec.Struct]]) -> Schemas:
     return msgspec.json.schema_components(structs, ref_template=template)[1]
 
 
+def _require_all(schema: Schema) -> None:
+    """An answer has every field, though its struct may have a default."""
+    schema["required"] = list(schema["properties"])
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
 def _events(view: Schema) -> Schemas:
     """`Event` as a union tagged by `type`: each type with its own data, and all other events.
 
@@ -98,11 +119,13 @@ def _events(view: Schema) -> Schemas:
     the other events are those that match none of the types, not those with another `type`.
     """
     schemas = _generated(EVENT_TYPES)
-    for name in _TYPED_EVENTS:
+    for event_type in EVENT_TYPES:
+        name = event_type.__name__
         data = schemas.pop(name)
         for field in _NOT_IN_DATA:
             del data["properties"][field]
             data["required"].remove(field)
+        _allow_older_versions(data, event_type)
         schemas[f"{name}Data"] = data | {"description": f"The data of an event `{name}`."}
         schemas[name] = _event(
             view,
@@ -128,6 +151,20 @@ def _events(view: Schema) -> Schemas:
         },
     }
     return schemas
+
+
+def _allow_older_versions(data: Schema, event_type: type[DomainEvent]) -> None:
+    """Make the fields optional that older stored forms lack, and add `class_version`.
+
+    Data is shown as it is stored, and the stored form has `class_version` if it is above 1.
+    """
+    if event_type.class_version == 1:
+        return
+    of_first = dict.fromkeys(data["properties"])
+    for newer in range(event_type.class_version, 1, -1):
+        getattr(event_type, f"downcast_v{newer}_v{newer - 1}")(of_first)
+    data["required"] = [name for name in data["required"] if name in of_first]
+    data["properties"]["class_version"] = {"type": "integer", "minimum": 2}
 
 
 def _event(view: Schema, description: str, **fields: Schema) -> Schema:

@@ -14,8 +14,8 @@ TRUNCATE order_queue, pending_orders, scheduled_slices;
 -- cancelled, E for expired. Slices are settled one after the other, so its length is the number of the last
 -- settled slice. An update of these columns is a HOT update, as COMPLETED is.
 ALTER TABLE order_queue
-    ADD COLUMN trace_id text NOT NULL,
-    ADD COLUMN release boolean NOT NULL,
+    ADD COLUMN trace_id text NOT NULL DEFAULT '',
+    ADD COLUMN release boolean NOT NULL DEFAULT false,
     ADD COLUMN released_quantity bigint NOT NULL DEFAULT 0 CHECK (released_quantity >= 0),
     ADD COLUMN cancelled_quantity bigint NOT NULL DEFAULT 0 CHECK (cancelled_quantity >= 0),
     ADD COLUMN expired_quantity bigint NOT NULL DEFAULT 0 CHECK (expired_quantity >= 0),

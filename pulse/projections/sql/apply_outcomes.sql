@@ -18,6 +18,7 @@ WITH updated AS (
       FROM json_populate_recordset(NULL::order_queue, %s::json) o
      WHERE q.order_id = o.order_id
        AND q.state = 'PENDING'
+       AND (q.release OR o.released_quantity + o.expired_quantity = 0)
     RETURNING q.order_id, q.created_position, q.release AND q.state = 'COMPLETED' AS releases
 ), ended AS (
     DELETE FROM pending_orders p USING updated u WHERE p.created_position = u.created_position

@@ -1,7 +1,7 @@
 -- Waiting and failed orders. Of the 1,000 oldest pending orders, those that are unclaimed and not
 -- parked: how many this code can split and the age of the oldest in seconds, how many need newer
 -- code and the age of the oldest. Of the 1,000 newest FAILED orders: how many failed recently, by
--- reason.
+-- reason. How many orders have slices that are due, up to 1,000, and for how long the first is.
 WITH waiting AS (
     SELECT o.splitter_version = ANY (%(splitters)b::integer[]) AS known,
            EXTRACT(EPOCH FROM clock_timestamp() - o.created_at)::float8 AS seconds
@@ -17,10 +17,20 @@ WITH waiting AS (
              LIMIT 1000) n
      WHERE n.updated_at > clock_timestamp() - make_interval(secs => %(lately_seconds)b::float8)
      GROUP BY n.failure_reason
+), due AS (
+    SELECT count(*) AS orders,
+           COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - min(d.due_at)), 0)::float8 AS seconds
+      FROM (SELECT due_at
+              FROM due_orders
+             WHERE due_at <= clock_timestamp()
+             ORDER BY due_at
+             LIMIT 1000) d
 )
 SELECT count(*) FILTER (WHERE known),
        COALESCE(max(seconds) FILTER (WHERE known), 0),
        count(*) FILTER (WHERE NOT known),
        COALESCE(max(seconds) FILTER (WHERE NOT known), 0),
-       COALESCE((SELECT jsonb_object_agg(COALESCE(failure_reason, ''), orders) FROM failed), '{}')
+       COALESCE((SELECT jsonb_object_agg(COALESCE(failure_reason, ''), orders) FROM failed), '{}'),
+       (SELECT orders FROM due),
+       (SELECT seconds FROM due)
   FROM waiting

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.case import Case, CaseRun
-from tests.faults.checks import check_all, until_quiet
+from tests.faults.checks import until_quiet
 from tests.faults.deployment import Deployment, open_deployment
-from tests.faults.ledger import Known
+from tests.faults.ledger import Orders
 from tests.faults.node import Node
 from tests.support.processes import ROOT, environment
 
@@ -44,7 +44,7 @@ def _create(node: Node) -> None:
 
 async def _back_up_under_load(
     case_run: CaseRun, home: Path, source: Node, restored: Node
-) -> dict[tuple[str, str], Known]:
+) -> Orders:
     """Back up under load; the orders accepted before the backup began, which it must contain."""
     async with open_deployment(
         home / "before", case_run.random, server=source, workers=1
@@ -58,9 +58,7 @@ async def _back_up_under_load(
     return {name: order for name, order in known.items() if order.accepted_as is not None}
 
 
-async def _continue(
-    case_run: CaseRun, home: Path, restored: Node, known: dict[tuple[str, str], Known]
-) -> None:
+async def _continue(case_run: CaseRun, home: Path, restored: Node, known: Orders) -> None:
     """Check that Pulse on the restored server completes pending orders and accepts new ones."""
     rows = await restored.fetch("SELECT max(notification_id) FROM stored_events")
     end_of_backup = int(rows[0][0])
@@ -76,9 +74,7 @@ async def _continue(
             positions[0][0] > end_of_backup,
             f"new position {positions[0][0]} is not after {end_of_backup}",
         )
-        verdict = await check_all(
-            restored.conninfo, known | deployment.ledger.read(), deployment.readers
-        )
+        verdict = await deployment.verify(known)
         case_run.require(not verdict.broken, f"restored: {'; '.join(verdict.broken)}")
         await _verify(case_run, deployment)
     case_run.fact(

@@ -1,8 +1,8 @@
-"""Clocks 5 minutes fast or slow: such an API refuses orders, such a worker times out correctly."""
+"""Clocks 5 minutes fast or slow: such an API refuses orders, such a worker is on time."""
 
 import asyncio
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import aiohttp
@@ -14,7 +14,7 @@ from pulse.postgres import Database
 from pulse.projections.claims import PRESENCE_CLASS, Claims
 from tests.faults.caller import Caller, Endpoint
 from tests.faults.case import Case, CaseRun
-from tests.faults.checks import until_quiet
+from tests.faults.checks import until_quiet, until_settled
 from tests.faults.deployment import SERVICE_HEADERS, Deployment
 from tests.faults.member import Member
 from tests.faults.shifted_clock import check_shift, shifted
@@ -32,6 +32,15 @@ _REFUSED: Final = 40
 _HELD: Final = 10
 _ORDERS_PER_SECOND: Final = 60.0
 _UNAVAILABLE: Final = 503
+_DUE_SLICES: Final = """
+SELECT count(*), count(*) FILTER (WHERE state <> 'RELEASED')
+  FROM order_slices WHERE scheduled_at > %s AND scheduled_at <= %s"""
+_DELAYS: Final = """
+SELECT extract(epoch FROM e.recorded_at - (s ->> 'scheduled_at')::timestamptz)::float8
+  FROM (SELECT recorded_at, convert_from(state, 'UTF8')::json AS data FROM stored_events
+         WHERE topic = 'pulse.domain:SlicesReleased') e, json_array_elements(e.data -> 'slices') s
+ WHERE (s ->> 'scheduled_at')::timestamptz > %s AND (s ->> 'scheduled_at')::timestamptz <= %s"""
+"""From the time of each slice to its release, both by the database's clock."""
 _HOLDER: Final = "held-by-hand"
 
 
@@ -62,7 +71,12 @@ async def run(case_run: CaseRun) -> None:
         if not case_run.short:
             for worker in workers.values():
                 held |= await _time_outs(case_run, deployment, [worker])
-        await _check_outcomes(case_run, deployment, held, {w.pid for w in workers.values()})
+        wrong_pids = {worker.pid for worker in workers.values()}
+        for by, worker in workers.items():
+            others = [other for other in deployment.of_kind("worker") if other is not worker]
+            await _check_releases(case_run, deployment, by, others)
+            wrong_pids |= {worker.pid for worker in workers.values()}
+        await _check_outcomes(case_run, deployment, held, wrong_pids)
 
 
 async def _readiness(api: Member) -> tuple[int, str]:
@@ -196,6 +210,42 @@ async def _check_outcomes(
     case_run.require(not off, f"{off} outcomes have a timestamp of a wrong clock")
 
 
+async def _check_releases(
+    case_run: CaseRun, deployment: Deployment, by: float, others: list[Member]
+) -> None:
+    """Stop the other workers: the one with the wrong clock releases slices at their times.
+
+    That none is early is checked after every case. This checks that none is late or expires.
+    """
+    await asyncio.gather(*(deployment.caller.place(_with_slices(deployment)) for _ in range(_HELD)))
+    await until_quiet(deployment.server.conninfo)
+    await asyncio.gather(*(other.stop() for other in others))
+    ((since,),) = await deployment.server.fetch("SELECT clock_timestamp()")
+    await asyncio.sleep(6.0 if case_run.short else 60.0)
+    until = await until_settled(deployment.server.conninfo)
+    ((slices, not_released),) = await deployment.server.fetch(_DUE_SLICES, since, until)
+    delays = [delay for (delay,) in await deployment.server.fetch(_DELAYS, since, until)]
+    await deployment.start(*others)
+    what = f"only a worker {by:+g} s"
+    case_run.fact(
+        f"{what}: {slices} slices due, released {min(delays, default=0.0):.3f} to "
+        f"{max(delays, default=0.0):.3f} s after their time"
+    )
+    case_run.require(slices > 0, f"{what}: no slice was due")
+    case_run.require(not_released == 0, f"{what}: {not_released} of {slices} slices not released")
+    case_run.require_in_time(
+        max(delays, default=0.0) < _LATE_SECONDS, f"{what}: released {max(delays):.2f} s late"
+    )
+
+
+def _with_slices(deployment: Deployment) -> dict[str, Any]:
+    """An order that has a slice every three seconds."""
+    return deployment.caller.request(
+        total_quantity=1000,
+        split_config={"num_splits": 20, "duration_minutes": 1, "randomize": True},
+    )
+
+
 def _pid(state: bytes) -> int:
     """The process that recorded an event."""
     instance: str = msgspec.json.decode(state)["recorded_by"]["instance"]
@@ -209,7 +259,8 @@ def _timestamp(state: bytes) -> float:
 CASE: Final = Case(
     name="clocks",
     promise="The clocks of some processes are 5 min fast or slow: such an API accepts no order "
-    "and gives the reason. No claim times out early or late, and every other order is COMPLETED",
+    "and gives the reason. No claim times out early or late, every other order is COMPLETED, and "
+    "a worker releases slices at their times by the database's clock",
     at_least=4,
     short=4,
     run=run,

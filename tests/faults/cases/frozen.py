@@ -170,9 +170,10 @@ async def _bursts(deployment: Deployment) -> AsyncIterator[None]:
 CASE: Final = Case(
     name="frozen",
     promise="A worker is frozen, or cut off with its connections open, for 30 s before, during or "
-    "after each statement of append, claim and projection, 20 times each: other processes append "
-    "and project within 5 s, its claims are released within 20 s, and its late results are refused",
-    at_least=120,
+    "after each statement of append, claim, release and projection, 20 times each: other processes "
+    "append and project within 5 s, its claims are released within 20 s, and its late results are "
+    "refused",
+    at_least=160,
     short=0,
     run=run,
 )

@@ -20,7 +20,7 @@ _PEAK_SECONDS: Final = 20.0
 _PEAK_CALLERS: Final = 32
 _SAMPLE_SECONDS: Final = 10.0
 _MINUTE_SECONDS: Final = 60.0
-_TABLES: Final = ("order_queue", "pending_orders", "notification_tracking")
+_TABLES: Final = ("order_queue", "pending_orders", "due_orders", "notification_tracking")
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +37,13 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 async def run(case_run: CaseRun) -> None:
     """Load a deployment for `times` minutes at half its peak rate; sample every ten seconds."""
-    settings = {"batch_size": 50}
-    async with case_run.deployment(apis=2, workers=1, readers=1, settings=settings) as deployment:
+    async with case_run.deployment(
+        apis=2,
+        workers=1,
+        readers=1,
+        settings={"batch_size": 50},
+        caller={"minutes": range(10, 1441)},
+    ) as deployment:
         rate = case_run.rate or await _peak(deployment) / 2
         case_run.fact(f"{rate:,.0f} orders per second for {case_run.times} minutes")
         samples: list[Sample] = []

@@ -43,7 +43,7 @@ async def run(case_run: CaseRun) -> None:
         await until_quiet(deployment.server.conninfo)
         delays = [delay for (delay,) in await deployment.server.fetch(_DELAYS)]
         worst, p99 = max(delays), quantile(delays, 0.99)
-        await worker.stop()
+        await deployment.settle()
     case_run.fact(
         f"{proxy.dropped_notifications:,} notifications dropped; "
         f"{before_listen} orders arrived before LISTEN"

@@ -1,4 +1,7 @@
-"""The API in this process, with its workers: one for all tests, or one of a test's own."""
+"""The API in this process, with its workers: one for all tests, or one of a test's own.
+
+Slices are not released, so an order does not change any more once it is split.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
@@ -26,11 +29,11 @@ def shared_conninfo(postgres: str, template_database: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")  # its loop stands still between modules
 async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(Settings(database_url=shared_conninfo)) as client:
+    async with serving(Settings(database_url=shared_conninfo, release_slices=False)) as client:
         yield client
 
 
 @pytest.fixture
 async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(Settings(database_url=conninfo)) as client:
+    async with serving(Settings(database_url=conninfo, release_slices=False)) as client:
         yield client

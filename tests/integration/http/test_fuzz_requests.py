@@ -22,7 +22,9 @@ methods = st.sampled_from(
     ["POST", "POST", "POST", "GET", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "BREW"]
 )
 segments = st.one_of(
-    st.sampled_from(["internal", "api", "orders", "batch", "events", "slices", "hello", "health"]),
+    st.sampled_from(
+        ["internal", "api", "orders", "batch", "cancel", "events", "slices", "hello", "health"]
+    ),
     st.sampled_from(["ready", "docs", "openapi.json", "page.js", "", ".", "..", "%2f", "%2e%2e"]),
     st.text(max_size=12).map(lambda text: quote(text.encode("utf-8", "surrogatepass"))),
     st.binary(max_size=12).map(quote),
@@ -34,6 +36,8 @@ known_paths = st.sampled_from(
         "/gapi/api/orders",
         "/pulse/internal/orders/batch",
         "/pulse/internal/orders/0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77",
+        "/pulse/internal/orders/0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77/cancel",
+        "/gapi/api/orders/0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77/cancel",
         "/pulse/internal/events",
         "/pulse/internal/slices",
         "/pulse/health/ready",
@@ -82,6 +86,7 @@ bodies = st.one_of(
     st.builds(lambda: msgspec.json.encode(order())),
     st.builds(lambda: msgspec.json.encode(order())),
     st.builds(lambda: msgspec.json.encode([order(), order()])),
+    st.just(b'{"reason":"a test"}'),
 )
 
 

@@ -126,6 +126,7 @@ async def test_slices_are_listed_by_time_with_their_orders_facts(
         "sequence_number",
         "quantity",
         "scheduled_at",
+        "state",
     ]
 
 

@@ -27,12 +27,18 @@ CALLS = [
     ("GET", ORDERS),
     ("GET", f"{ORDERS}/{NOBODYS_ID}"),
     ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
+    ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
     ("GET", "/pulse/internal/events"),
     ("GET", "/pulse/internal/slices"),
     ("GET", "/pulse/internal/nothing"),
     ("DELETE", ORDERS),
     ("OPTIONS", ORDERS),
 ]
+FOR_CALLERS = {
+    ("POST", ORDERS),
+    ("GET", f"{ORDERS}/{NOBODYS_ID}"),
+    ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
+}
 SPELLINGS = [
     "/pulse//internal/hello",
     "/pulse/internal//hello",
@@ -288,7 +294,7 @@ async def test_the_gateway_speaks_for_nobody_else_than_callers(with_tokens: Root
         for method, path in CALLS:
             fault(await client.request(method, path), 403, "FORBIDDEN")
         for method, path in CALLS:
-            if (method, path) not in {("POST", ORDERS), ("GET", f"{ORDERS}/{NOBODYS_ID}")}:
+            if (method, path) not in FOR_CALLERS:
                 response = await client.request(method, path, headers={BEHALF: ALICE})
                 fault(response, 403, "FORBIDDEN")
         doubled = [(BEHALF, ALICE), (BEHALF, ALICE)]
@@ -300,6 +306,9 @@ async def test_the_gateway_speaks_for_nobody_else_than_callers(with_tokens: Root
         assert (await client.get(shown, headers={BEHALF: ALICE})).json()["placed_by"] == ALICE
         other = {BEHALF: "https://issuer.example|bob"}
         fault(await client.get(shown, headers=other), 404, "ORDER_NOT_FOUND")
+        fault(await client.post(f"{shown}/cancel", headers=other), 404, "ORDER_NOT_FOUND")
+        cancelled = await client.post(f"{shown}/cancel", headers={BEHALF: ALICE})
+        assert cancelled.json()["quantities"]["remaining"] == 0
 
 
 NAMES = [

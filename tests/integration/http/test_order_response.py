@@ -22,6 +22,7 @@ FIELDS = [
     "side",
     "total_quantity",
     "split_config",
+    "release",
     "order_queue_status",
     "failure_reason",
     "failure_message",
@@ -33,6 +34,7 @@ FIELDS = [
     "split_completed_at",
     "claimed_by",
     "claimed_at",
+    "quantities",
     "slices",
 ]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
@@ -81,6 +83,7 @@ async def test_an_accepted_order_is_found_at_once_though_nothing_is_projected(
     assert answered == {
         "order_id": order_id,
         **request,
+        "release": False,
         "order_queue_status": "PENDING",
         "failure_reason": None,
         "failure_message": None,
@@ -92,6 +95,7 @@ async def test_an_accepted_order_is_found_at_once_though_nothing_is_projected(
         "split_completed_at": None,
         "claimed_by": None,
         "claimed_at": None,
+        "quantities": {"remaining": 1234, "released": 0, "cancelled": 0, "expired": 0},
         "slices": [],
     }
     assert list(answered["split_config"]) == ["num_splits", "duration_minutes", "randomize"]
@@ -118,9 +122,15 @@ async def test_a_completed_order_has_slices_that_keep_every_rule(
     assert (answered["failure_reason"], answered["failure_message"]) == (None, None)
     assert (answered["claimed_by"], answered["claimed_at"]) == (None, None)
     assert {name: answered[name] for name in request} == request
-    assert all(
-        list(part) == ["sequence_number", "quantity", "scheduled_at"] for part in answered["slices"]
-    )
+    part_fields = ["sequence_number", "quantity", "scheduled_at", "state"]
+    assert all(list(part) == part_fields for part in answered["slices"])
+    assert {part["state"] for part in answered["slices"]} == {"SCHEDULED"}
+    assert answered["quantities"] == {
+        "remaining": 1003,
+        "released": 0,
+        "cancelled": 0,
+        "expired": 0,
+    }
     times = [answered["created_at"], *(part["scheduled_at"] for part in answered["slices"])]
     assert all(TIME.fullmatch(time) and not time.endswith(".000000Z") for time in times)
     terms = SplitTerms(
@@ -176,7 +186,9 @@ async def test_the_history_has_every_event_oldest_first(shared_api: httpx.AsyncC
         assert repeated.isdisjoint(event["data"])
     assert created["data"]["order_unique_key"] == request["order_unique_key"]
     assert re.fullmatch("[0-9a-f]{16}", created["data"]["split_seed"])
-    assert scheduled["data"]["slices"] == answered["slices"]
+    assert (created["data"]["release"], created["data"]["class_version"]) == (False, 2)
+    parts = [{**part, "state": "SCHEDULED"} for part in scheduled["data"]["slices"]]
+    assert parts == answered["slices"]
 
 
 async def test_a_whole_second_has_no_fraction(held_back: httpx.AsyncClient, conninfo: str) -> None:

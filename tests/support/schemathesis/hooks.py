@@ -21,8 +21,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Give an order that is meant to be valid at least one share per slice."""
     del context, kwargs
     meant_to_be_valid = case.meta is None or case.meta.generation.mode.is_positive
-    if meant_to_be_valid and isinstance(case.body, dict):
-        splits = case.body.get("split_config", {}).get("num_splits", 0)
+    if meant_to_be_valid and isinstance(case.body, dict) and "split_config" in case.body:
+        splits = case.body["split_config"].get("num_splits", 0)
         case.body["total_quantity"] = max(case.body.get("total_quantity", 0), splits)
 
 

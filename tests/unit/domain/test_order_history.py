@@ -15,6 +15,7 @@ from pulse.domain import (
     Order,
     OrderCreated,
     OrderSpec,
+    OrderState,
     RecordedBy,
     SlicesScheduled,
     SplitConfigRequest,
@@ -26,6 +27,7 @@ from pulse.domain import (
     fold,
 )
 from pulse.domain.orders import outcome_of
+from tests.support.events import order_created
 from tests.support.histories import histories
 
 ANY = settings(max_examples=100, deadline=None)
@@ -197,6 +199,20 @@ def test_a_history_that_was_decided_always_folds(history: tuple[Event, ...]) -> 
     assert order.version == len(history) == history[-1].originator_version
     assert order.updated_at == history[-1].timestamp
     assert order.created_at == history[0].timestamp
+
+
+def test_a_state_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
+    order = msgspec.structs.replace(whole((order_created(),)), state=cast("OrderState", "a state"))
+    with pytest.raises(AssertionError, match="a state"):
+        _ = order.quantities
+
+
+def test_a_creation_of_class_version_1_is_of_an_order_that_is_not_released() -> None:
+    state: dict[str, object] = {"placed_by": "desk"}
+    OrderCreated.upcast_v1_v2(state)
+    assert state == {"placed_by": "desk", "release": False}
+    OrderCreated.downcast_v2_v1(state)
+    assert state == {"placed_by": "desk"}
 
 
 def test_an_event_the_domain_does_not_know_is_a_fault_of_the_program() -> None:

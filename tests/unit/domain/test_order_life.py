@@ -1,7 +1,8 @@
-"""An order's life under every interleaving of callers, workers, late workers and the monitor.
+"""An order's life under every interleaving of callers, workers, the monitor and releasers.
 
-Whoever acts reads a stream, decides, and appends some time later, when the stream may have moved
-on. Only the store's versions stand between them, and they suffice: one outcome, or none yet.
+Each process reads a stream, or an older view of it, decides, and appends some time later, when the
+stream may have other events. The unique versions of the stream suffice: an order has at most one
+outcome, and each slice is released, cancelled or expired at most once.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,26 +26,39 @@ from hypothesis.stateful import (
 from pulse.domain import (
     TIMED_OUT,
     TOO_LATE,
+    CancelOrder,
     Claim,
     Command,
     Event,
+    NothingToCancel,
     Order,
+    OrderCancelled,
     OrderCreated,
     OrderUniqueKeyTaken,
     PlaceOrder,
     RecordedBy,
+    ReleaseSlices,
+    SlicesExpired,
+    SlicesReleased,
+    SlicesScheduled,
     SplitOrder,
+    SplittingFailed,
+    TimedOut,
     TimeOutOrder,
     decide,
+    evolve,
     fold,
     order_id_for,
     split,
 )
-from pulse.testing import check_schedule, place_orders
+from pulse.testing import check_schedule
+from tests.support.histories import life_orders, moments_from
+from tests.support.releases import check_release_times
 
 AUTHOR = RecordedBy(component="test", instance="test-1", code_version="0.1.0")
 MAX_SPLIT_DELAY_SECONDS = 300
 TIMEOUT_SECONDS = 60
+MAX_RELEASE_DELAY_SECONDS = 5
 AT_ONCE = st.booleans()
 
 
@@ -54,10 +67,11 @@ class VersionTaken(Exception):
 
 
 class Streams:
-    """An event store in memory."""
+    """An event store in memory, with the order after each event."""
 
     def __init__(self) -> None:
         self._streams: dict[UUID, list[Event]] = {}
+        self._orders: dict[UUID, list[Order]] = {}
 
     def __iter__(self) -> Iterator[UUID]:
         return iter(self._streams)
@@ -67,14 +81,24 @@ class Streams:
 
     def append(self, event: Event) -> None:
         stream = self._streams.setdefault(event.originator_id, [])
-        taken = {stored.originator_version for stored in stream}
-        if event.originator_version in taken:
+        if event.originator_version <= len(stream):
             raise VersionTaken
         stream.append(event)
+        orders = self._orders.setdefault(event.originator_id, [])
+        orders.append(evolve(orders[-1] if orders else None, event))
+
+    def order(self, order_id: UUID, version: int | None = None) -> Order | None:
+        """The order as it is, or as it was at an earlier version; None if there is none."""
+        orders = self._orders.get(order_id, [])[:version]
+        return orders[-1] if orders else None
+
+    def orders(self) -> Iterator[Order]:
+        """Every order as it is."""
+        return (orders[-1] for orders in self._orders.values())
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What someone decided on what they read, and has not appended yet."""
+    """What a process decided on what it read, and has not appended yet."""
 
     order_id: UUID
     command: Command
@@ -82,7 +106,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class OrderLife(RuleBasedStateMachine):
-    """A few keys, a clock that only goes forward, and anyone doing anything at any time."""
+    """A few keys, a clock that only goes forward, and any process at any time."""
 
     placements = Bundle("placements")
     decisions = Bundle("decisions")
@@ -91,23 +115,22 @@ class OrderLife(RuleBasedStateMachine):
         super().__init__()
         self.streams = Streams()
         self.claims: dict[UUID, Claim] = {}
-        self.ended: dict[UUID, Order] = {}
+        self.before: dict[UUID, Order] = {}
         self.now = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
 
     # Callers
 
     @initialize(
         target=placements,
-        commands=st.lists(place_orders(), min_size=1, max_size=2),
-        all_stand=AT_ONCE,
+        commands=st.lists(life_orders(), min_size=1, max_size=2),
+        begun=st.sampled_from(("SPLIT", "PLACED", "NOT_PLACED")),
     )
-    def callers_have_orders_to_place(
-        self, commands: list[PlaceOrder], *, all_stand: bool
-    ) -> object:
-        for command in commands if all_stand else ():
-            self._decide(
-                msgspec.structs.replace(command, at=self.now), id_of(command), at_once=True
-            )
+    def callers_have_orders_to_place(self, commands: list[PlaceOrder], begun: str) -> object:
+        for command in commands:
+            if begun != "NOT_PLACED":
+                self.a_caller_places(command, command.split_seed, at_once=True)
+            if begun == "SPLIT":
+                self.a_worker_claims_and_splits(command, "w-1", at_once=True)
         return multiple(*commands)
 
     @rule(target=decisions, command=placements, seed=st.integers(0, 2**64 - 1), at_once=AT_ONCE)
@@ -122,6 +145,24 @@ class OrderLife(RuleBasedStateMachine):
         command = msgspec.structs.replace(command, at=self.now, spec=spec)
         return self._decide(command, id_of(command), at_once=at_once)
 
+    @rule(
+        target=decisions,
+        command=placements,
+        at_once=AT_ONCE,
+        wanted=st.sampled_from((False, False, True)),
+    )
+    def a_caller_cancels(self, command: PlaceOrder, *, at_once: bool, wanted: bool) -> object:
+        if not wanted or self.streams.order(id_of(command)) is None:
+            return multiple()
+        cancel = CancelOrder(
+            reason=None,
+            cancelled_by="caller",
+            at=self.now,
+            recorded_by=AUTHOR,
+            trace=command.trace,
+        )
+        return self._decide(cancel, id_of(command), at_once=at_once)
+
     # Workers
 
     @rule(
@@ -133,8 +174,8 @@ class OrderLife(RuleBasedStateMachine):
     def a_worker_claims_and_splits(
         self, command: PlaceOrder, worker: str, *, at_once: bool
     ) -> object:
-        """It takes over whoever held the order before; the first claim's time is kept."""
-        order = fold(self.streams.read(id_of(command)))
+        """It takes over another worker's claim; the time of the first claim is kept."""
+        order = self.streams.order(id_of(command))
         if order is None or order.state != "PENDING":
             return multiple()
         former = self.claims.get(order.id)
@@ -147,7 +188,7 @@ class OrderLife(RuleBasedStateMachine):
 
     @rule(target=decisions, command=placements, at_once=AT_ONCE)
     def a_worker_that_holds_a_claim_splits(self, command: PlaceOrder, *, at_once: bool) -> object:
-        """However late, and whatever became of the order."""
+        """However late, and in any state of the order."""
         claim = self.claims.get(id_of(command))
         if claim is None:
             return multiple()
@@ -175,26 +216,79 @@ class OrderLife(RuleBasedStateMachine):
         )
         return self._decide(give_up, id_of(command), at_once=at_once)
 
-    # The world
+    # Releasers
 
-    @rule(passed_seconds=st.sampled_from((1, TIMEOUT_SECONDS + 1, MAX_SPLIT_DELAY_SECONDS, 86_400)))
-    def time_passes(self, passed_seconds: int) -> None:
-        self.now += timedelta(seconds=passed_seconds)
+    @rule(
+        target=decisions,
+        command=placements,
+        releaser=st.sampled_from(("r-1", "r-2")),
+        unprojected=st.sampled_from((0, 0, 0, 1, 2)),
+        at_once=AT_ONCE,
+        data=st.data(),
+    )
+    def a_releaser_decides(
+        self,
+        command: PlaceOrder,
+        releaser: str,
+        unprojected: int,
+        *,
+        at_once: bool,
+        data: st.DataObject,
+    ) -> object:
+        """It decides from what is projected; the order's last events may be missing there."""
+        order = self.streams.order(id_of(command))
+        if order is None:
+            return multiple()
+        moments = moments_from(self.now, order, MAX_RELEASE_DELAY_SECONDS)
+        self.now = data.draw(st.sampled_from(moments))
+        release = ReleaseSlices(
+            max_delay_seconds=MAX_RELEASE_DELAY_SECONDS,
+            released_by=releaser,
+            at=self.now,
+            request_id="r-3",
+            recorded_by=AUTHOR,
+        )
+        version = max(1, order.version - unprojected)
+        return self._decide(release, order.id, at_once=at_once, version=version)
+
+    # Time, and appends that arrive late, twice or never
+
+    @rule(
+        passed_seconds=st.sampled_from((1, TIMEOUT_SECONDS + 1, MAX_SPLIT_DELAY_SECONDS, 86_400)),
+        long=st.sampled_from((False, False, False, True)),
+    )
+    def time_passes(self, passed_seconds: int, *, long: bool) -> None:
+        self.now += timedelta(seconds=passed_seconds if long else 0.25)
 
     @rule(decision=consumes(decisions))
     def an_append_arrives(self, decision: Decision) -> None:
-        """Whoever loses the race reads again and decides again: then nothing is left to do."""
+        """If its version is taken, the process reads and decides again; a releaser waits."""
         try:
             for event in decision.events:
                 self.streams.append(event)
         except VersionTaken:
-            order = fold(self.streams.read(decision.order_id))
-            assert order is not None
-            assert self._decided(decision.command, order) == ()
+            if isinstance(decision.command, ReleaseSlices):
+                return
+            events = self._decided(decision.command, self.streams.order(decision.order_id))
+            assert events == () or isinstance(decision.command, CancelOrder)
+            for event in events:
+                self.streams.append(event)
 
-    def _decide(self, command: Command, order_id: UUID, *, at_once: bool) -> object:
-        """Decides on what is read now. The append arrives at once, or lies in `decisions`."""
-        order = fold(self.streams.read(order_id))
+    @rule(target=decisions, decision=consumes(decisions))
+    def the_reply_of_an_append_is_lost(self, decision: Decision) -> object:
+        """The process appends the same events again later."""
+        self.an_append_arrives(decision)
+        return decision
+
+    @rule(decision=consumes(decisions))
+    def a_process_is_killed_before_its_append(self, decision: Decision) -> None:
+        pass
+
+    def _decide(
+        self, command: Command, order_id: UUID, *, at_once: bool, version: int | None = None
+    ) -> object:
+        """Decide on what is read now. The append arrives at once, or is in `decisions`."""
+        order = self.streams.order(order_id, version)
         events = self._decided(command, order)
         decision = Decision(order_id=order_id, command=command, events=events)
         if not at_once:
@@ -203,69 +297,104 @@ class OrderLife(RuleBasedStateMachine):
         return multiple()
 
     def _decided(self, command: Command, order: Order | None) -> tuple[Event, ...]:
-        """A key in use for other data is refused; that is an outcome as good as any."""
-        if not isinstance(command, PlaceOrder) or order is None:
+        """Decide; a refusal is checked, and causes no event."""
+        try:
             return decide(command, order)
-        if command.spec == order.spec:
-            return decide(command, order)
-        with pytest.raises(OrderUniqueKeyTaken):
-            decide(command, order)
+        except OrderUniqueKeyTaken:
+            assert isinstance(command, PlaceOrder)
+            assert order is not None
+            assert command.spec != order.spec
+        except NothingToCancel:
+            assert order is not None
+            assert order.quantities.remaining == 0
+            assert not order.cancelled
         return ()
 
-    # What holds at every moment
+    # Laws
 
     @invariant()
-    def versions_run_from_one_without_gap(self) -> None:
-        for order_id in self.streams:
-            versions = [event.originator_version for event in self.streams.read(order_id)]
-            assert versions == list(range(1, len(versions) + 1))
+    def every_law_holds_for_every_order_that_changed(self) -> None:
+        for order in self.streams.orders():
+            before = self.before.get(order.id)
+            if before is None or before.version < order.version:
+                events = self.streams.read(order.id)
+                assert order == fold(events)
+                check_stream(events)
+                check_shares(order)
+                check_schedule_of(order)
+                check_release_times(events, order.slices, MAX_RELEASE_DELAY_SECONDS)
+                check_change(before, order)
+                self.before[order.id] = order
 
-    @invariant()
-    def there_is_one_creation_and_at_most_one_outcome(self) -> None:
-        for order_id in self.streams:
-            created, *outcomes = self.streams.read(order_id)
-            assert isinstance(created, OrderCreated)
-            assert created.originator_id == order_id
-            assert order_id == order_id_for(created.key_scope, created.order_unique_key)
-            assert len(outcomes) <= 1
 
-    @invariant()
-    def shares_are_conserved_and_a_completed_order_keeps_every_rule(self) -> None:
-        for order_id in self.streams:
-            order = fold(self.streams.read(order_id))
-            assert order is not None
-            if order.state == "COMPLETED":
-                assert sum(s.quantity for s in order.slices) == order.spec.total_quantity
-                check_schedule(order, order.slices)
-                assert order.slices == split(order.terms, order.splitter_version)
-                assert order.failure_reason is None
-            else:
-                assert order.slices == ()
+def check_stream(events: tuple[Event, ...]) -> None:
+    """One creation, at most one outcome, and each slice is settled at most once, in its order."""
+    created, *later = events
+    assert isinstance(created, OrderCreated)
+    assert created.originator_id == order_id_for(created.key_scope, created.order_unique_key)
+    assert [event.originator_version for event in events] == list(range(1, len(events) + 1))
+    outcomes = [event for event in later if is_outcome(event)]
+    assert len(outcomes) <= 1
+    assert outcomes == later[: len(outcomes)]
+    numbers = [number for event in events for number in settled_by(event)]
+    assert numbers == list(range(1, len(numbers) + 1))
 
-    @invariant()
-    def an_order_fails_by_time_alone(self) -> None:
-        """The splitter is whole, so no schedule of its is ever turned down."""
-        for order_id in self.streams:
-            order = fold(self.streams.read(order_id))
-            assert order is not None
-            told = {TOO_LATE, TIMED_OUT} if order.state == "FAILED" else {None}
-            assert order.failure_reason in told
 
-    @invariant()
-    def what_ended_stays_as_it_ended(self) -> None:
-        for order_id in self.streams:
-            order = fold(self.streams.read(order_id))
-            assert order is not None
-            if order.state != "PENDING":
-                assert self.ended.setdefault(order_id, order) == order
+def check_shares(order: Order) -> None:
+    """All shares are accounted for."""
+    shares = msgspec.structs.astuple(order.quantities)
+    assert sum(shares) == order.spec.total_quantity
+    assert min(shares) >= 0
+
+
+def check_schedule_of(order: Order) -> None:
+    """A split order has the splitter's slices; one that failed is late, as no rule is broken."""
+    if order.state == "COMPLETED":
+        check_schedule(order, order.slices)
+        assert order.slices == split(order.terms, order.splitter_version)
+    else:
+        assert order.slices == ()
+    reasons = {TOO_LATE, TIMED_OUT} if order.state == "FAILED" else {None}
+    assert order.failure_reason in reasons
+
+
+def check_change(before: Order | None, order: Order) -> None:
+    """An outcome and settled slices never change; nothing follows a failure or a cancellation."""
+    if before is None or before.state == "PENDING":
+        return
+    assert outcome_of(order) == outcome_of(before)
+    assert before.state == "COMPLETED"
+    assert not before.cancelled
+    assert order.settled[: len(before.settled)] == before.settled
+    assert len(order.settled) > len(before.settled)
 
 
 def id_of(command: PlaceOrder) -> UUID:
     return order_id_for(command.key_scope, command.spec.order_unique_key)
 
 
-def test_whatever_the_interleaving_an_order_has_at_most_one_outcome() -> None:
+def is_outcome(event: Event) -> bool:
+    if isinstance(event, OrderCancelled):
+        return event.sequence_numbers == ()
+    return isinstance(event, SlicesScheduled | SplittingFailed | TimedOut)
+
+
+def outcome_of(order: Order) -> tuple[object, ...]:
+    return order.state, order.slices, order.split_completed_at, order.failure_message
+
+
+def settled_by(event: Event) -> tuple[int, ...]:
+    match event:
+        case SlicesReleased():
+            return tuple(s.sequence_number for s in event.slices)
+        case SlicesExpired() | OrderCancelled():
+            return event.sequence_numbers
+        case _:
+            return ()
+
+
+def test_in_any_interleaving_an_order_has_one_outcome_and_a_slice_is_settled_once() -> None:
     run_state_machine_as_test(
         OrderLife,
-        settings=settings(max_examples=120, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=250, stateful_step_count=50, deadline=None),
     )

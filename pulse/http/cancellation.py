@@ -1,0 +1,45 @@
+"""The call that cancels an order, which the API and the gateway share."""
+
+from typing import Any
+
+from litestar import Request, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from pulse.application.orders import Orders
+from pulse.http.asgi import caller_in, trace_in
+from pulse.http.auth import require_scope
+from pulse.http.bodies import read_cancel_request, receive_optional_json
+from pulse.http.limits import MAX_ORDER_BYTES
+from pulse.http.responses import order_id_of
+from pulse.projections.order_view import OrderView
+
+
+def cancel_route(path: str, orders: Orders, *, write_scope: str | None = None) -> HTTPRouteHandler:
+    """POST to `/cancel` below an order's path. If a scope is given, the token must grant it."""
+
+    @post(
+        f"{path}/{{order_id:str}}/cancel",
+        status_code=200,
+        summary="Cancel an order",
+        tags=["orders"],
+        response_description="The order as it then is: nothing of it remains to be released.",
+    )
+    async def cancel_order(request: Request[Any, Any, Any], order_id: FromPath[str]) -> OrderView:
+        """Cancels everything that is not settled yet: slices, or an order that is not split.
+
+        Slices that were released stay released: `quantities` says how many shares of each kind
+        there are, and each slice has its `state`. After the response no slice of the order is
+        released any more. A cancelled order is returned unchanged, so a retry after a timeout, a
+        lost connection or 503 is safe. If the order failed, is parked or has nothing left to
+        cancel, the call is 409 `NOTHING_TO_CANCEL`. The body is optional. An unknown id and a
+        malformed one are both 404 `ORDER_NOT_FOUND`; so is another caller's order at the gateway.
+        """
+        scope: Any = request.scope
+        if write_scope is not None:
+            require_scope(scope, write_scope)
+        body = await receive_optional_json(scope, request.receive, MAX_ORDER_BYTES)
+        reason = read_cancel_request(body).reason
+        return await orders.cancel(order_id_of(order_id), reason, caller_in(scope), trace_in(scope))
+
+    return cancel_order
