@@ -1,18 +1,19 @@
 """Plausible bugs of releases, expiries and cancels to plant; the simulation must find each."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 from uuid import UUID
 
-import msgspec
+from eventsourcing.persistence import StoredEvent
 
 from pulse.application.callers import Caller
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import OrderNotFound
 from pulse.application.origin import Clock, Origin
-from pulse.domain import CancelOrder, Event, Slice, Trace, decide, releases
+from pulse.domain import CancelOrder, Slice, Trace, decide, releases
 from pulse.eventstore import AppendOutcomeUnknown, AppendResult, EventStore, VersionTaken
 from pulse.projections.order_view import OrderReader, OrderView
 from pulse.workers import releases as workers_releases
@@ -34,15 +35,16 @@ class VersionTakenIgnored(Planted):
     class StubbornStore:
         def __init__(self, store: EventStore) -> None:
             self.mapper = store.mapper
+            self.appender = self
             self._store = store
 
-        async def append_each(self, events: Sequence[Event]) -> list[AppendResult]:
-            results = await self._store.append_each(events)
+        async def append_each(self, events: Sequence[StoredEvent]) -> list[AppendResult]:
+            results = await self._store.appender.append_each(events)
             lost = [n for n, result in enumerate(results) if isinstance(result, VersionTaken)]
             for number in lost:
-                version = events[number].originator_version + 1
-                again = msgspec.structs.replace(events[number], originator_version=version)
-                results[number] = (await self._store.append_each([again]))[0]
+                event = events[number]
+                again = replace(event, originator_version=event.originator_version + 1)
+                results[number] = (await self._store.appender.append_each([again]))[0]
             return results
 
     class StubbornReleaser(Releaser):

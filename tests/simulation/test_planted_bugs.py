@@ -39,7 +39,7 @@ FOUND_WITHIN = [
     (LostReplyAssumedOwn, 300, "both created|answered with another order"),
     (VersionTakenIgnored, 50, "has a second fate|after its end"),
     (SuccessorIgnored, 1000, "after it had expired"),
-    (DistanceIgnored, 1000, "less than a second after the slice before"),
+    (DistanceIgnored, 1000, "too soon after the slice before"),
     (FastReleaser, 50, "has an event of"),
     (OnlyPolls, 600, "settled .* late"),
     (StaleDecision, 2000, "after its expiry"),
