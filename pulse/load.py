@@ -49,7 +49,7 @@ class _Order(msgspec.Struct, frozen=True, kw_only=True):
     side: str
     total_quantity: int
     split_config: dict[str, Any]
-    order_queue_status: Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
+    order_queue_status: Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
     failure_reason: str | None
     created_at: Time
     split_completed_at: Time | None
@@ -231,6 +231,8 @@ class Load:
         line = self._sent[order_id]
         if status == "FAILED":
             self._record_fault(f"FAILED: {answer.failure_reason}", line, f"order {order_id}")
+        elif status == "CANCELLED":
+            self._record_fault("CANCELLED before it was split", line, f"order {order_id}")
         else:
             shares = sum(s.quantity for s in answer.slices)
             self.counts.update(COMPLETED=1, slices=len(answer.slices), shares=shares)

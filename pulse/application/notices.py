@@ -57,9 +57,10 @@ async def read_health_snapshot(connection: Connection, timeout_seconds: float) -
 
     A claim is overdue after `timeout_seconds`.
     """
+    lag = await read_lag(connection)  # before the log, whose sequence is never below this position
     return HealthSnapshot(
         log=await read_log_state(connection),
-        lag=await read_lag(connection),
+        lag=lag,
         queue=await read_queue_health(connection),
         workers=await read_workers(connection, timeout_seconds),
         audit=await _read_audit(connection),

@@ -48,6 +48,7 @@ from pulse.domain.orders import decide as decide
 from pulse.domain.orders import evolve as evolve
 from pulse.domain.orders import fold as fold
 from pulse.domain.orders import outcome_of as outcome_of
+from pulse.domain.releases import CATCH_UP_SECONDS as CATCH_UP_SECONDS
 from pulse.domain.releases import MIN_DISTANCE_SECONDS as MIN_DISTANCE_SECONDS
 from pulse.domain.releases import MIN_RELEASE_SECONDS as MIN_RELEASE_SECONDS
 from pulse.domain.releases import RELEASE_TOO_LATE as RELEASE_TOO_LATE

@@ -128,7 +128,7 @@ class OrderCancelled(DomainEvent, frozen=True, kw_only=True):
 class SlicesReleased(DomainEvent, frozen=True, kw_only=True):
     """These slices are to be executed now. The event has everything that an executor needs.
 
-    `timestamp` is by the database's clock. Order id and sequence number identify a slice for ever.
+    `timestamp` is by the database's clock. Order id and sequence number identify a slice.
     """
 
     TOPIC: ClassVar[str] = "pulse.domain:SlicesReleased"

@@ -363,8 +363,8 @@ def _quantities(order: Order) -> Quantities:
             return Quantities(remaining=0, cancelled=total)
         case "COMPLETED":
             shares: dict[SliceState, int] = dict.fromkeys(SLICE_STATES, 0)
-            for s, state in zip(order.slices, order.slice_states, strict=True):
-                shares[state] += s.quantity
+            for place, state in enumerate(order.slice_states):
+                shares[state] += order.slices[place].quantity
             return Quantities(
                 remaining=shares["SCHEDULED"],
                 released=shares["RELEASED"],

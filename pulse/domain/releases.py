@@ -20,7 +20,10 @@ MIN_RELEASE_SECONDS: Final = 1.0
 """A slice can be released for at least this long after its time, though its successor is due."""
 
 MIN_DISTANCE_SECONDS: Final = 1.0
-"""Slices planned at least this far apart, one after the other, are released so far apart."""
+"""Slices planned at least this far apart, one after the other, are not released closer together."""
+
+CATCH_UP_SECONDS: Final = 0.1
+"""A slice may follow a late one this much closer than planned, or lateness would add up."""
 
 RELEASE_TOO_LATE: Final = "RELEASE_TOO_LATE"
 
@@ -45,12 +48,14 @@ def due_at(next_slice: Slice, released: Slice | None, released_at: datetime) -> 
     """When a releaser has to look at an order: at the time of its next slice, or a little later.
 
     `released` is the slice that the order's last event released, at `released_at`; None if that
-    event released none. If it was late, the next slice keeps its distance from it.
+    event released none. If it was late, the next slice keeps a distance of a second from it, or
+    less by CATCH_UP_SECONDS than was planned.
     """
     distance = timedelta(seconds=MIN_DISTANCE_SECONDS)
-    if released is None or next_slice.scheduled_at - released.scheduled_at < distance:
+    if released is None or (planned := next_slice.scheduled_at - released.scheduled_at) < distance:
         return next_slice.scheduled_at
-    return max(next_slice.scheduled_at, released_at + distance)
+    kept = min(distance, planned - timedelta(seconds=CATCH_UP_SECONDS))
+    return max(next_slice.scheduled_at, released_at + kept)
 
 
 def expires_at(s: Slice, successor: Slice | None, max_delay_seconds: float) -> datetime:

@@ -161,7 +161,8 @@ async def _require_safe_log(connection: Connection) -> None:
 
 async def _read_sequence_fault(connection: Connection) -> str | None:
     """Why an order appended now would fail or never be projected; None if it would not."""
-    log, position = await read_log_state(connection), await read_position(connection)
+    position = await read_position(connection)  # first: the sequence is never below it
+    log = await read_log_state(connection)
     return sequence_below_position(log, position) or next_id_taken(log, position)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from psycopg.sql import SQL, Identifier
 
 from pulse.domain import (
+    CATCH_UP_SECONDS,
     MIN_DISTANCE_SECONDS,
     Event,
     HistoryBroken,
@@ -329,7 +330,11 @@ class QueueWriter:
 
 async def refresh_due_orders(connection: Connection, positions: Sequence[int]) -> list[int]:
     """Set when the orders created at these positions are due; returns those that had to change."""
-    parameters = {"positions": list(positions), "distance_seconds": MIN_DISTANCE_SECONDS}
+    parameters = {
+        "positions": list(positions),
+        "distance_seconds": MIN_DISTANCE_SECONDS,
+        "catch_up_seconds": CATCH_UP_SECONDS,
+    }
     return [row[0] for row in await fetch(connection, _REFRESH_DUE_ORDERS, parameters)]
 
 

@@ -208,6 +208,7 @@ def place_orders(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrate
         key_scope=callers,
         placed_by=names(),
         split_seed=_seeds,
+        release=st.booleans(),
         at=moments(),
         recorded_by=authors(),
         trace=traces(),

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 from uuid import UUID
@@ -11,7 +13,14 @@ import structlog
 from eventsourcing.persistence import StoredEvent
 
 from pulse.application.origin import Origin, new_request_id
-from pulse.domain import DueOrder, ReleaseSlices, SlicesExpired, SlicesReleased, release_due
+from pulse.domain import (
+    DueOrder,
+    ReleaseSlices,
+    SlicesExpired,
+    SlicesReleased,
+    expires_at,
+    release_due,
+)
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
@@ -21,15 +30,12 @@ from pulse.eventstore import (
 )
 from pulse.loop import NOW, Job
 from pulse.postgres import Database
-from pulse.projections.due_orders import DueOrders, read_due_orders
+from pulse.projections.due_orders import read_due_orders
 
 _log = structlog.get_logger(__name__)
 
 MAX_ORDERS_PER_STEP: Final = 500
 """The most orders that one step looks at, the longest due first."""
-
-MAX_READ_SECONDS: Final = 2.0
-"""A step whose read takes longer releases nothing: what it read may be out of date."""
 
 _PAUSE_AFTER_FAILED_APPEND_SECONDS: Final = 0.1
 
@@ -44,7 +50,7 @@ class ReleaseResult(Enum):
     OVERTAKEN = auto()
     """Another event has this version: a cancel, or another releaser's. The projection shows it."""
     NOT_WRITTEN = auto()
-    """The append was refused, its reply was lost, or the read took too long to release anything.
+    """The append was refused, its reply was lost, or a slice may have expired since the read.
 
     The next step tries again.
     """
@@ -75,10 +81,9 @@ class Releaser(Job[ReleaseStep]):
     lost if it is killed: the order stays due until the projection shows an event that settles its
     slices.
 
-    It decides at the moment of its read. If the process is frozen or starved of CPU time after
-    that, it must not release slices whose deadline passes meanwhile: so it releases nothing after a
-    read of more than `max_read_seconds`, and the append has a deadline too. Expiry is never too
-    late.
+    It decides as of the moment of its read, by the database's clock. The process may have been
+    frozen since then. So it adds the time that the read took, by `monotonic` in seconds, and
+    releases nothing that may have expired within it. The default clock is the event loop's.
     """
 
     name = "releases"
@@ -92,14 +97,14 @@ class Releaser(Job[ReleaseStep]):
         origin: Origin,
         *,
         max_delay_seconds: float,
-        max_read_seconds: float = MAX_READ_SECONDS,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._database = database
         self._store = store
         self._released_by = origin.instance
         self._recorded_by = origin.recorded_by("releaser")
         self._max_delay_seconds = max_delay_seconds
-        self._max_read_seconds = max_read_seconds
+        self._monotonic = monotonic
         self._handled: dict[UUID, int] = {}  # the version that was decided on, by order
 
     async def run_once(self) -> ReleaseStep:
@@ -108,18 +113,16 @@ class Releaser(Job[ReleaseStep]):
         Raises:
             DatabaseUnavailable: the due orders cannot be read.
         """
-        loop = asyncio.get_running_loop()
-        began_at = loop.time()
+        monotonic = self._monotonic or asyncio.get_running_loop().time
+        began_at = monotonic()
         due = await read_due_orders(self._database, MAX_ORDERS_PER_STEP)
-        is_late = loop.time() - began_at > self._max_read_seconds
+        latest = due.at + timedelta(seconds=monotonic() - began_at)
         results: dict[UUID, ReleaseResult] = {}
         decided: dict[UUID, StoredEvent] = {}
         for order in due.orders:
-            decision = self._decide(order, due)
+            decision = self._decide(order, due.at, latest)
             if isinstance(decision, ReleaseResult):
                 results[order.order_id] = decision
-            elif is_late and decision.topic == SlicesReleased.TOPIC:
-                results[order.order_id] = ReleaseResult.NOT_WRITTEN
             else:
                 decided[order.order_id] = decision
         if decided:
@@ -136,8 +139,6 @@ class Releaser(Job[ReleaseStep]):
             due.next_seconds,
             more=len(due.orders) == MAX_ORDERS_PER_STEP,
         )
-        if is_late and results:
-            _log.warning("slices.read_too_slow", max_seconds=self._max_read_seconds)
         if decided:
             _log.info("slices.settled", **{r.name.lower(): n for r, n in step.results.items()})
         return step
@@ -155,22 +156,32 @@ class Releaser(Job[ReleaseStep]):
             return self.poll_seconds
         return min(self.poll_seconds, result.next_seconds)
 
-    def _decide(self, order: DueOrder, due: DueOrders) -> StoredEvent | ReleaseResult:
+    def _decide(
+        self, order: DueOrder, at: datetime, latest: datetime
+    ) -> StoredEvent | ReleaseResult:
+        """Decide as of `at`. The time is `latest` now, or earlier."""
         if self._handled.get(order.order_id) == order.version:
             return ReleaseResult.UNPROJECTED
         command = ReleaseSlices(
             max_delay_seconds=self._max_delay_seconds,
             released_by=self._released_by,
-            at=due.at,
+            at=at,
             request_id=new_request_id(),
             recorded_by=self._recorded_by,
         )
         try:
             (event,) = release_due(command, order)
+            if isinstance(event, SlicesReleased) and latest >= self._expires_at(order):
+                return ReleaseResult.NOT_WRITTEN
             return self._store.mapper.to_stored_event(event)
         except Exception:  # noqa: BLE001 - one order must not stop the others
             _log.exception("slices.release_crashed", order_id=str(order.order_id))
             return ReleaseResult.CRASHED
+
+    def _expires_at(self, order: DueOrder) -> datetime:
+        """When the first of its slices expires."""
+        first, *others = order.unsettled
+        return expires_at(first, others[0] if others else None, self._max_delay_seconds)
 
 
 def _result(event: StoredEvent, append_result: AppendResult) -> ReleaseResult:

@@ -76,10 +76,17 @@ def test_alone_it_serves_before_an_api_until_that_is_away_and_again_when_it_is_b
             assert gateway.http.get(path, headers=headers).json()["placed_by"] == f"{ISSUER}|alice"
             bob = gateway.http.get(path, headers=bearer(SIGNER.token(sub="bob")))
             fault(bob, 404, "ORDER_NOT_FOUND")
+            cancel = f"{path}/cancel"
+            bob = gateway.http.post(cancel, headers=bearer(SIGNER.token(sub="bob")))
+            fault(bob, 404, "ORDER_NOT_FOUND")
+            cancelled = gateway.http.post(cancel, json={"reason": "a test"}, headers=headers)
+            assert cancelled.status_code == 200
+            assert cancelled.json()["order_queue_status"] == "CANCELLED"
             first.stop()
             for _ in range(3):
                 away = gateway.http.post("/api/orders", json=request, headers=headers)
                 fault(away, 503, "UNAVAILABLE")
+            fault(gateway.http.post(cancel, headers=headers), 503, "UNAVAILABLE")
             assert gateway.http.get("/health").status_code == 200
             second = PulseProcess(tmp_path, command=uvicorn, port=api_port, **settings)
             second.http.base_url = first.http.base_url
@@ -87,6 +94,8 @@ def test_alone_it_serves_before_an_api_until_that_is_away_and_again_when_it_is_b
                 second.until_serving()
                 again = gateway.http.post("/api/orders", json=request, headers=headers)
                 assert (again.status_code, again.content) == (202, placed.content)
+                repeated = gateway.http.post(cancel, headers=headers)
+                assert (repeated.status_code, repeated.content) == (200, cancelled.content)
             finally:
                 second.close()
             assert "Traceback" not in gateway.logged

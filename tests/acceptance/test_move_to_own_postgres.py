@@ -77,7 +77,7 @@ def test_the_documented_commands_move_everything_to_the_oldest_postgres(
     where = look[: look.index("$BIN/psql")]
     with pulse(tmp_path, data_dir=tmp_path / ".pulse") as process:
         order_id = process.post(order()).json()["order_id"]
-        before = process.until_completed(order_id)
+        before = process.until_first_released(order_id)
         count = look.rstrip() + " --tuples-only --command='SELECT count(*) FROM order_queue_status'"
         assert in_shell(tmp_path, count).strip() == "1"
         in_shell(tmp_path, where, documented("$BIN/pg_dump"))

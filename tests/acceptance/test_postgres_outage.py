@@ -85,7 +85,7 @@ def test_an_embedded_server_that_is_killed_comes_back_and_nothing_is_lost(
     with pulse(tmp_path, data_dir=data_dir, poll_interval_seconds=0.5) as process:
         before = [order() for _ in range(20)]
         ids = [process.post(request).json()["order_id"] for request in before]
-        shown = [process.until_completed(order_id) for order_id in ids]
+        shown = [process.until_first_released(order_id) for order_id in ids]
         killed = postmaster_id(data_dir)
         assert killed is not None
         os.kill(killed, signal.SIGKILL)

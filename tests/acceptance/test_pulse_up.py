@@ -58,7 +58,7 @@ def test_the_very_curl_lines_it_prints_work(up: PulseProcess) -> None:
     ]
     assert answers[0] == answers[1]
     order_id = json.loads(answers[0])["order_id"]
-    up.until_completed(order_id)
+    up.until_first_released(order_id)
     shown = subprocess.run(  # noqa: S602 - same
         get.replace("ORDER_ID", order_id), shell=True, capture_output=True, check=True, timeout=20
     ).stdout

@@ -143,7 +143,10 @@ def worker_stopped_in_mid_work(
 def test_a_killed_workers_claim_is_pending_again_within_two_seconds(
     tmp_path: Path, data_dir: Path
 ) -> None:
-    with api_alone(tmp_path, data_dir=data_dir) as api, look_into(data_dir) as connection:
+    with (
+        api_alone(tmp_path, data_dir=data_dir, release_slices="false") as api,
+        look_into(data_dir) as connection,
+    ):
         order_id = placed(api, "k1")
         queued(connection, order_id)
         with worker_stopped_in_mid_work(tmp_path, data_dir, connection) as worker:
@@ -184,7 +187,7 @@ def test_a_worker_frozen_beyond_the_timeout_does_no_harm_when_it_thaws(
 
 
 def test_the_workers_of_several_processes_share_the_orders(tmp_path: Path, data_dir: Path) -> None:
-    with api_alone(tmp_path, data_dir=data_dir) as api:
+    with api_alone(tmp_path, data_dir=data_dir, release_slices="false") as api:
         order_ids = [placed(api, f"k{number}") for number in range(60)]
         with (
             workers_alone(tmp_path, data_dir=data_dir, batch_size=3),
@@ -198,3 +201,33 @@ def test_the_workers_of_several_processes_share_the_orders(tmp_path: Path, data_
             ).fetchall()
             assert settled == (60,)
             assert claim(connection) is None
+
+
+def test_workers_alone_release_slices_and_the_api_cancels_the_rest(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    with api_alone(tmp_path, data_dir=data_dir) as api:
+        waiting = placed(api, "k1")
+        cancelled = api.http.post(f"/internal/orders/{waiting}/cancel").json()
+        assert (cancelled["order_queue_status"], cancelled["version"]) == ("CANCELLED", 2)
+        released = placed(api, "k2")
+        with (
+            workers_alone(tmp_path, data_dir=data_dir),
+            workers_alone(tmp_path, data_dir=data_dir),
+        ):
+            first, *_ = api.until_first_released(released)["slices"]
+            answer = api.http.post(f"/internal/orders/{released}/cancel", json={"reason": "test"})
+            assert answer.json()["quantities"] == {
+                "remaining": 0,
+                "released": first["quantity"],
+                "cancelled": 100 - first["quantity"],
+                "expired": 0,
+            }
+        events = api.http.get(f"/internal/orders/{released}/events").json()["events"]
+        assert [event["type"] for event in events] == [
+            "OrderCreated",
+            "SlicesScheduled",
+            "SlicesReleased",
+            "OrderCancelled",
+        ]
+        assert api.order(waiting)["order_queue_status"] == "CANCELLED"

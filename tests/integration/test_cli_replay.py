@@ -58,7 +58,8 @@ def test_each_state_of_a_slice_is_drawn_differently_and_a_release_is_one_line(
     for s in split.slices[:2]:
         history += settled(history, s.scheduled_at + 12 * MILLISECOND)
     history += settled(history, split.slices[2].scheduled_at + timedelta(seconds=70))
-    history.append(order_cancelled(*history, reason="the fund is closed"))
+    at = history[-1].timestamp + timedelta(seconds=1)
+    history.append(order_cancelled(*history, at=at, reason="the fund is closed"))
     for event in history:
         write(conninfo, *stored([event]), recorded_at=event.timestamp + MILLISECOND)
 

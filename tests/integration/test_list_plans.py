@@ -230,7 +230,11 @@ def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
 ) -> None:
     """Also without statistics, as after a burst on a new database."""
     statement = load_sql("pulse.projections", "refresh_due_orders")
-    parameters = {"positions": [2 * n for n in range(1, 501)], "distance_seconds": 1.0}
+    parameters = {
+        "positions": [2 * n for n in range(1, 501)],
+        "distance_seconds": 1.0,
+        "catch_up_seconds": 0.1,
+    }
     assert_costs(carried_out(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
     connection.execute("DELETE FROM pg_statistic")
     assert_costs(carried_out(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)

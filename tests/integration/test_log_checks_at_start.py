@@ -1,8 +1,16 @@
 """A start refuses a database on which an accepted order could be passed over."""
 
+from collections.abc import Awaitable, Callable
+from types import ModuleType
+from typing import Any
+
 import psycopg
 import pytest
 
+from pulse.application import notices
+from pulse.application.notices import read_health_snapshot, sequence_below_position
+from pulse.postgres import Connection, Database
+from pulse.process import schema
 from pulse.process.node import Node
 from pulse.process.schema import LogUnfit
 from pulse.settings import Settings
@@ -95,3 +103,42 @@ async def test_an_unfit_log_that_is_met_once_postgres_is_back_takes_no_orders_un
         await until(accepted, "orders are accepted")
     finally:
         await serving_it.__aexit__(None, None, None)
+
+
+def advance_after_each_read(
+    monkeypatch: pytest.MonkeyPatch, conninfo: str, module: ModuleType, *names: str
+) -> None:
+    """After each of these reads another process appends an event and projects it."""
+
+    def advancing(read: Callable[[Connection], Awaitable[Any]]) -> Callable[[Connection], Any]:
+        async def read_and_advance(connection: Connection) -> Any:
+            found = await read(connection)
+            write(conninfo, *stored(orders_created(1)))
+            async with await Database(conninfo, pool_size=1).connect("test") as other:
+                await other.execute(
+                    "UPDATE notification_tracking SET notification_id ="
+                    " (SELECT max(notification_id) FROM stored_events)"
+                )
+            return found
+
+        return read_and_advance
+
+    for name in names:
+        monkeypatch.setattr(module, name, advancing(getattr(module, name)))
+
+
+async def test_what_is_projected_between_the_reads_of_a_start_does_not_refuse_it(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(conninfo, *stored(orders_created(2)))
+    advance_after_each_read(monkeypatch, conninfo, schema, "read_log_state", "read_position")
+    await start(conninfo)
+
+
+async def test_what_is_projected_between_the_reads_of_readiness_is_no_fault(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(database.conninfo, *stored(orders_created(2)))
+    advance_after_each_read(monkeypatch, database.conninfo, notices, "read_log_state", "read_lag")
+    snapshot = await database.read(lambda connection: read_health_snapshot(connection, 300))
+    assert sequence_below_position(snapshot.log, snapshot.lag.position) is None

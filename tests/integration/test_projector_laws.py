@@ -9,7 +9,7 @@ from pulse.domain import Event
 from pulse.postgres import Database
 from pulse.projections.projector import Projected
 from tests.support.events import stored
-from tests.support.histories import histories
+from tests.support.histories import histories, lives
 from tests.support.log import running_store
 from tests.support.read_model import folded, projector, queue, reset_log, reset_read_model
 
@@ -18,7 +18,9 @@ from tests.support.read_model import folded, projector, queue, reset_log, reset_
 def logs(draw: st.DrawFn) -> list[Event]:
     """The histories of some orders, each in its own order, mixed in any way."""
     drawn = draw(
-        st.lists(histories(), min_size=1, max_size=6, unique_by=lambda h: h[0].originator_id)
+        st.lists(
+            histories() | lives(), min_size=1, max_size=6, unique_by=lambda h: h[0].originator_id
+        )
     )
     turns = draw(st.permutations([n for n, history in enumerate(drawn) for _ in history]))
     rest = [iter(history) for history in drawn]

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from tests.simulation.profile import Profile
 
 _SECOND: Final = timedelta(seconds=1)
+_CATCH_UP: Final = timedelta(seconds=0.1)
+"""A slice can follow a late one a second later, or this much earlier than was planned."""
 _MAX_LATE: Final = timedelta(seconds=0.5)
+_MAX_APPEND: Final = timedelta(seconds=0.9)
+"""An append that was sent reaches the log within this time, or never."""
 _RECOVERY: Final = timedelta(seconds=2.5)
 """Once faults are over, every loop works again within this time: its longest backoff is 2 s."""
 
@@ -73,9 +77,10 @@ class OrderLife:
         scheduled_at = self._slices[number].scheduled_at
         if self._released_at is None:
             return scheduled_at
-        if scheduled_at - self._slices[number - 1].scheduled_at < _SECOND:
+        planned = scheduled_at - self._slices[number - 1].scheduled_at
+        if planned < _SECOND:
             return scheduled_at
-        return max(scheduled_at, self._released_at + _SECOND)
+        return max(scheduled_at, self._released_at + min(_SECOND, planned - _CATCH_UP))
 
     def add(self, event: Event, now: datetime) -> None:
         """Check an event after OrderCreated, and record it."""
@@ -123,11 +128,13 @@ class OrderLife:
                 event.timestamp < self._expires_at(s),
                 f"{self._id} released {number} after it had expired: {event.timestamp}",
             )
+            late = now - self._expires_at(s)
+            require(late <= _MAX_APPEND, f"{self._id} released {number} {late} after its expiry")
         numbers = tuple(s.sequence_number for s in event.slices)
         self._settle(numbers, sum(s.quantity for s in event.slices), "RELEASED")
         require(
             due_at is not None and event.timestamp >= due_at,
-            f"{self._id} released {numbers} less than a second after the slice before",
+            f"{self._id} released {numbers} too soon after the slice before",
         )
         for s, following in zip(event.slices, event.slices[1:], strict=False):
             require(

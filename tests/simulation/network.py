@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _FAST_SECONDS = 0.002
 _SLOW_SECONDS = 0.6
+_STALLED_SECONDS = (1.0, 2.4)
 
 
 class Call:
@@ -109,7 +110,11 @@ class SimulatedNetwork:
         world.note(self.owner, call.name, world.describe(answer, error))
         if session.cut and not session.in_flight:
             world.server.end(session)
+        if call.name == "select_due_orders" and answer and answer[0].rows[0][2] is not None:
+            call.fault = world.fault_of_call(self._process, "due_orders") or call.fault
         delay = self._delay(call.fault)
+        if call.fault == "stalled":
+            delay = world.random.uniform(*_STALLED_SECONDS)
         if call.fault == "lost_reply":
             world.after(delay, lambda: self._break(call))
             return

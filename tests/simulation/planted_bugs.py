@@ -53,6 +53,8 @@ class OutOfOrder(Planted):
         first_ids: dict[bytes, int] = {}
 
         def append_events(server: Server, session: Session, parameters: Any) -> Result:
+            if not parameters[3]:  # a probe
+                return append(server, session, parameters)
             log, first_event = server.log, parameters[3][0]
             first_id = first_ids.pop(first_event, None)
             if first_id is not None:

@@ -1,20 +1,22 @@
 """Plausible bugs of releases, expiries and cancels to plant; the simulation must find each."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 from uuid import UUID
 
-import msgspec
+from eventsourcing.persistence import StoredEvent
 
 from pulse.application.callers import Caller
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import OrderNotFound
 from pulse.application.origin import Clock, Origin
-from pulse.domain import CancelOrder, Event, Slice, Trace, decide, releases
+from pulse.domain import CancelOrder, Slice, Trace, decide, releases
 from pulse.eventstore import AppendOutcomeUnknown, AppendResult, EventStore, VersionTaken
 from pulse.projections.order_view import OrderReader, OrderView
+from pulse.workers import releases as workers_releases
 from pulse.workers.releases import Releaser, ReleaseStep
 from tests.simulation.memory import statements
 from tests.simulation.memory.server import Result, Server, Session
@@ -33,15 +35,16 @@ class VersionTakenIgnored(Planted):
     class StubbornStore:
         def __init__(self, store: EventStore) -> None:
             self.mapper = store.mapper
+            self.appender = self
             self._store = store
 
-        async def append_each(self, events: Sequence[Event]) -> list[AppendResult]:
-            results = await self._store.append_each(events)
+        async def append_each(self, events: Sequence[StoredEvent]) -> list[AppendResult]:
+            results = await self._store.appender.append_each(events)
             lost = [n for n, result in enumerate(results) if isinstance(result, VersionTaken)]
             for number in lost:
-                version = events[number].originator_version + 1
-                again = msgspec.structs.replace(events[number], originator_version=version)
-                results[number] = (await self._store.append_each([again]))[0]
+                event = events[number]
+                again = replace(event, originator_version=event.originator_version + 1)
+                results[number] = (await self._store.appender.append_each([again]))[0]
             return results
 
     class StubbornReleaser(Releaser):
@@ -59,11 +62,14 @@ class SuccessorIgnored(Planted):
         def expires_at(s: Slice, _: Slice | None, max_delay_seconds: float) -> datetime:
             return s.scheduled_at + timedelta(seconds=max_delay_seconds)
 
-        self._patch = patch.object(releases, "expires_at", expires_at)
-        self._patch.start()
+        modules = (releases, workers_releases)
+        self._patches = [patch.object(module, "expires_at", expires_at) for module in modules]
+        for one in self._patches:
+            one.start()
 
     def __exit__(self, *_: object) -> None:
-        self._patch.stop()
+        for one in self._patches:
+            one.stop()
 
 
 class DistanceIgnored(Planted):
@@ -88,6 +94,18 @@ class FastReleaser(Planted):
             return statements.due_orders_at(now, tables, tables.due, parameters[0])
 
         return with_replaced(statements.select_due_orders, select_due_orders)
+
+
+class StaleDecision(Planted):
+    """A releaser that was frozen while it waited for the due orders appends what it decided."""
+
+    def __enter__(self) -> None:
+        never = datetime.max.replace(tzinfo=UTC)
+        self._patch = patch.object(workers_releases, "expires_at", lambda *_: never)
+        self._patch.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.stop()
 
 
 class OnlyPolls(Planted):

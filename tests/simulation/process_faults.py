@@ -12,6 +12,8 @@ _CLOSED_SHARE = 0.7
 _MAX_CLOSE_SECONDS = 0.01
 _RESTART_SECONDS = 0.2
 _FROZEN_SECONDS = (0.02, 0.1, 0.4, 0.8)
+_LONG_FREEZE_SECONDS = 2.5
+_LONG_SHARE = 0.4
 _GRACE_SECONDS = 0.3
 _OUTAGE_SECONDS = (0.3, 0.8, 1.6)
 _LOST_IDS = 32
@@ -58,6 +60,8 @@ def freeze(world: "World", process: "Process") -> None:
     if process.loop.ended or process.loop.frozen:
         return
     seconds = world.random.choice(_FROZEN_SECONDS) * (0.5 + world.random.random())
+    if world.random.random() < _LONG_SHARE:  # it ends with the faults
+        seconds = max(seconds, min(_LONG_FREEZE_SECONDS, world.profile.fault_seconds - world.now))
     world.note(process.name, "FREEZE", f"for {seconds:.3f} s")
     process.loop.frozen = True
     if seconds > world.profile.silence:

@@ -1,5 +1,6 @@
 """The random parameters of a schedule: numbers of processes and orders, limits, and faults."""
 
+from collections.abc import Iterable
 from random import Random
 from typing import Final
 
@@ -21,10 +22,10 @@ CALLS: Final = (
 
 _RELEASE_CALLS: Final = (
     *("append_events", "append_events", "append_events", "select_order_streams"),
-    *("select_due_orders", "select_due_orders", "select_due_orders"),
+    *("select_due_orders", "due_orders", "due_orders", "due_orders", "due_orders"),
     *("settle_slices", "refresh_due_orders", "advance_position", "COMMIT"),
 )
-"""As CALLS, for the time after the split of an order."""
+"""As CALLS, for the time after the split of an order; `due_orders` is a reply that has any."""
 
 CALL_FAULTS: Final = ("lost_request", "late_request", "refused", "lost_reply", "slow")
 """The faults of a single call."""
@@ -36,6 +37,7 @@ _KINDS: Final = (
     *(*CALL_FAULTS, "slow"),
 )
 
+_RELEASE_KINDS: Final = (*_KINDS, "freeze", "refused", *("stalled",) * 4)
 _TIMED_KINDS: Final = ("crash", "crash", "freeze", "stop", "server", "outage", "outage")
 
 
@@ -49,7 +51,8 @@ class TimedFault(msgspec.Struct, frozen=True):
 class PlannedFault(msgspec.Struct, frozen=True):
     """A fault at the n-th call of this name, by any process.
 
-    `kind`: a crash, freeze or clean stop of the process, a crash of the server, or a call fault.
+    `kind`: a crash, freeze or clean stop of the process, a crash of the server, or a call fault;
+    or "stalled", if the reply is late by seconds.
     """
 
     kind: str
@@ -75,13 +78,15 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     With `whole_life` the windows of the orders are short, and the schedule ends when every slice is
     settled. Otherwise it ends when every order has an outcome, and what is due is settled.
-    `minute_seconds` is how long a minute of a window lasts.
+    `workers` processes have workers, and each of the others may. `minute_seconds` is how long a
+    minute of a window lasts.
     """
 
     orders: int
     callers: int
     cancelling_callers: int
     processes: int
+    workers: int
     batch_size: int
     batch_events: int
     timeout: float
@@ -110,6 +115,7 @@ def draw(random: Random) -> Profile:
         callers=random.choice((1, 1, 2)),
         cancelling_callers=random.choice((0, 0, 0, 1, 2)),
         processes=random.choice((2, 2, 2, 3)),
+        workers=random.choice((1, 2, 2)),
         batch_size=random.choice((1, 2, 10)),
         batch_events=random.choice((1, 2, 1000)),
         timeout=random.choice((0.05, 0.15, 0.5, 1.5)),
@@ -122,7 +128,7 @@ def draw(random: Random) -> Profile:
         minute_seconds=60.0,
         minutes=1,
         splits=3,
-        faults=_faults(random, CALLS, (1, 1, 2, 2, 3), 0),
+        faults=_faults(random, _KINDS, CALLS, (1, 1, 2, 2, 3)),
     )
 
 
@@ -133,6 +139,7 @@ def _draw_whole_life(random: Random) -> Profile:
         callers=random.choice((1, 1, 2)),
         cancelling_callers=random.choice((0, 0, 1, 1, 2, 3)),
         processes=random.choice((2, 2, 2, 3)),
+        workers=random.choice((1, 2, 2)),
         batch_size=random.choice((1, 10)),
         batch_events=random.choice((1, 2, 1000)),
         timeout=random.choice((0.5, 1.5)),
@@ -146,17 +153,21 @@ def _draw_whole_life(random: Random) -> Profile:
         minutes=random.choice((1, 1, 2)),
         splits=random.choice((2, 3, 3, 5)),
         faults=_faults(
-            random, _RELEASE_CALLS, (1, 2, 3, 5, 8, 12), random.choice((0, 1, 2)), fault_seconds
+            random,
+            _RELEASE_KINDS,
+            _RELEASE_CALLS,
+            (1, 1, 2, 2, 3, 4, 8),
+            [random.random() * fault_seconds for _ in range(random.choice((0, 1, 2)))],
         ),
     )
 
 
 def _faults(
     random: Random,
+    kinds: tuple[str, ...],
     calls: tuple[str, ...],
     numbers: tuple[int, ...],
-    timed: int,
-    fault_seconds: float = 0.0,
+    times: Iterable[float] = (),
 ) -> Faults:
     some = random.random
 
@@ -171,10 +182,8 @@ def _faults(
         slow=maybe(0.3),
         lost_wake_up=some() if some() < 0.5 else 0.0,
         planned_faults=tuple(
-            PlannedFault(random.choice(_KINDS), random.choice(calls), random.choice(numbers))
+            PlannedFault(random.choice(kinds), random.choice(calls), random.choice(numbers))
             for _ in range(random.choice((1, 2, 3, 4)))
         ),
-        timed_faults=tuple(
-            TimedFault(random.choice(_TIMED_KINDS), some() * fault_seconds) for _ in range(timed)
-        ),
+        timed_faults=tuple(TimedFault(random.choice(_TIMED_KINDS), at) for at in times),
     )

@@ -13,6 +13,17 @@ from tests.simulation.planted_bugs import (
     PositionNotLocked,
     SplitsOverdueOrders,
 )
+from tests.simulation.planted_life_bugs import (
+    CancelAssumed,
+    CancelOnce,
+    DistanceIgnored,
+    DueNotRefreshed,
+    FastReleaser,
+    OnlyPolls,
+    StaleDecision,
+    SuccessorIgnored,
+    VersionTakenIgnored,
+)
 from tests.simulation.simulate import ScheduleResult, simulate
 
 pytestmark = pytest.mark.simulation
@@ -26,6 +37,15 @@ FOUND_WITHIN = [
     (SplitsOverdueOrders, 1000, "was claimed at the age of .* and split"),
     (AgeFromLastClaim, 1000, "was claimed at the age of .* and split"),
     (LostReplyAssumedOwn, 300, "both created|answered with another order"),
+    (VersionTakenIgnored, 50, "has a second fate|after its end"),
+    (SuccessorIgnored, 1000, "after it had expired"),
+    (DistanceIgnored, 1000, "too soon after the slice before"),
+    (FastReleaser, 50, "has an event of"),
+    (OnlyPolls, 600, "settled .* late"),
+    (StaleDecision, 2000, "after its expiry"),
+    (DueNotRefreshed, 50, "is due at .*, the view has"),
+    (CancelOnce, 1000, "is not cancelled"),
+    (CancelAssumed, 1000, "is not cancelled"),
 ]
 
 
@@ -51,6 +71,6 @@ def test_a_failing_seed_fails_again_with_the_same_trace() -> None:
         again = simulate(found.seed, DoubleSplit(), trace)
         assert (again.fault, again.fingerprint) == (found.fault, found.fingerprint)
     assert first == second
-    assert "SlicesScheduled" in "\n".join(first)
+    assert "OrderCreated" in "\n".join(first)
     assert str(found.fault) in first[-1]
     assert simulate(found.seed).fault is None

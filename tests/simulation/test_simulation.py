@@ -26,6 +26,13 @@ REQUIRED_EVENTS = (
     "overdue=",
     "unknown=",
     "idle for too long",
+    "OUTAGE",
+    "SlicesReleased",
+    "SlicesExpired",
+    "OrderCancelled",
+    "NothingToCancel",
+    "overtaken=",
+    "not_written=",
 )
 
 

@@ -131,7 +131,7 @@ class World:
                 yield PlacingCaller(self, f"caller{number}.{copy}", order, at)
 
     def _new_process(self, number: int, life: int = 1) -> Process:
-        has_workers = number < 2 or self.random.random() < 0.8
+        has_workers = number < self.profile.workers or self.random.random() < 0.3
         return Process(self, f"p{number}.{life}", has_workers=has_workers)
 
     def fault_of_call(self, process: Process, name: str) -> str:
@@ -157,7 +157,7 @@ class World:
             PROCESS_FAULTS[kind](self, process)
 
     def _inject(self, kind: str, process: Process) -> str:
-        if kind in CALL_FAULTS:
+        if kind not in PROCESS_FAULTS:
             return kind
         action = PROCESS_FAULTS[kind]
         self.after(self.random.random() * _MAX_FAULT_DELAY_SECONDS, lambda: action(self, process))

@@ -74,7 +74,7 @@ def life_orders(draw: st.DrawFn) -> PlaceOrder:
     num_splits, duration_minutes = draw(few | many)
     return PlaceOrder(
         spec=OrderSpec(
-            order_unique_key=draw(st.sampled_from(("ouk_1", "ouk_2"))),
+            order_unique_key=f"ouk_{draw(st.integers(1, 1_000_000))}",
             instrument="NSE:RELIANCE",
             side=draw(st.sampled_from(("BUY", "SELL"))),
             total_quantity=draw(st.integers(num_splits, 10 * num_splits)),

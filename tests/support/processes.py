@@ -156,14 +156,33 @@ class PulseProcess:
 
     def until_completed(self, order_id: str, seconds: float = DEADLINE_SECONDS) -> dict[str, Any]:
         """Wait until the order is COMPLETED, tolerating errors; returns the order."""
+        return self._until(
+            order_id,
+            lambda answered: answered.get("order_queue_status") == "COMPLETED",
+            f"order {order_id} is COMPLETED",
+            seconds,
+        )
+
+    def until_first_released(self, order_id: str) -> dict[str, Any]:
+        """Wait until the first slice is RELEASED; then the order stays as it is for minutes."""
+        return self._until(
+            order_id,
+            lambda answered: [s["state"] for s in answered.get("slices", ())][:1] == ["RELEASED"],
+            f"the first slice of {order_id} is released",
+            DEADLINE_SECONDS,
+        )
+
+    def _until(
+        self, order_id: str, holds: Callable[[dict[str, Any]], bool], what: str, seconds: float
+    ) -> dict[str, Any]:
         answered: dict[str, Any] = {}
 
-        def is_completed() -> bool:
+        def is_so() -> bool:
             answered.clear()
             answered.update(self.http.get(f"/internal/orders/{order_id}").json())
-            return answered.get("order_queue_status") == "COMPLETED"
+            return holds(answered)
 
-        until(is_completed, f"order {order_id} is COMPLETED", seconds)
+        until(is_so, what, seconds)
         return answered
 
 

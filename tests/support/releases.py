@@ -31,7 +31,8 @@ def check_release_times(
 ) -> None:
     """Check that each slice is released in its time, and expires after it, in this history.
 
-    Slices planned a second apart, one after the other, must be released a second apart.
+    Slices planned a second apart, one after the other, must be released a second apart, or a tenth
+    of a second less than planned.
     """
     events = tuple(history)
     limits, released = limits_of(slices, max_delay_seconds), release_times(events)
@@ -46,4 +47,5 @@ def check_release_times(
         if {one.sequence_number, other.sequence_number} <= released.keys():
             distance = released[other.sequence_number] - released[one.sequence_number]
             planned = other.scheduled_at - one.scheduled_at
-            assert planned < SECOND or distance >= SECOND, (one, other, distance)
+            kept = min(SECOND, planned - SECOND / 10)
+            assert planned < SECOND or distance >= kept, (one, other, distance)

@@ -377,6 +377,8 @@ def test_an_accepted_order_that_is_not_answered_is_still_pending(
 def test_failed_orders_are_counted_by_reason(run: Run, pulse: FakePulse, file: Path) -> None:
     pulse.status = "FAILED"
     assert run(file, pulse).faults == {"FAILED: TIMED_OUT": 20}
+    pulse.status = "CANCELLED"
+    assert run(file, pulse).faults == {"CANCELLED before it was split": 20}
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,12 @@ def verify(
     splitter version. This command reads the log, derives each schedule again and
     lists, for every order that differs, the first different slice and the broken
     rules (with ORDER_ID, every breach). Releases, expiries and cancellations must
-    concern the slices and shares that were left, and every event of the order must
-    have the bytes that Pulse writes. It cannot detect events that were deleted from
-    the log, or a history that was replaced as a whole. Orders that it cannot
-    verify are listed and counted: parked ones, and those without a schedule that
-    have unreadable events or events of newer code. Shows progress in positions of
-    the log on standard error.
+    concern the slices and shares that were left, and every event of the order
+    must have the bytes that Pulse writes. It cannot detect events that were
+    deleted from the log, or a history that was replaced as a whole. Orders that
+    it cannot verify are listed and counted: parked ones, and those without a
+    schedule that have unreadable events or events of newer code. Shows progress
+    in positions of the log on standard error.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing. Orders may be placed

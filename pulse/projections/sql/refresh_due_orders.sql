@@ -5,10 +5,13 @@ WITH due AS MATERIALIZED (
     SELECT asked.created_position, n.due_at
       FROM unnest(%(positions)b::bigint[]) AS asked (created_position)
       LEFT JOIN LATERAL (
-           SELECT CASE WHEN s.scheduled_at - released.scheduled_at >= distance.seconds
-                       THEN GREATEST(s.scheduled_at, q.updated_at + distance.seconds)
+           SELECT CASE WHEN s.scheduled_at - released.scheduled_at >= rule.distance
+                       THEN GREATEST(s.scheduled_at, q.updated_at + LEAST(
+                                rule.distance,
+                                s.scheduled_at - released.scheduled_at - rule.catch_up))
                        ELSE s.scheduled_at END AS due_at
-             FROM make_interval(secs => %(distance_seconds)b::float8) AS distance (seconds)
+             FROM (SELECT make_interval(secs => %(distance_seconds)b::float8) AS distance,
+                          make_interval(secs => %(catch_up_seconds)b::float8) AS catch_up) rule
             CROSS JOIN order_queue q
              JOIN scheduled_slices s
                ON s.created_position = q.created_position

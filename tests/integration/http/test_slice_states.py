@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from pulse.domain import Event
 from pulse.settings import Settings
 from tests.support.api import serving
 from tests.support.events import order_cancelled, order_created, slices_scheduled, stored
@@ -98,8 +97,8 @@ async def test_orders_that_were_cancelled_before_they_were_split_can_be_listed(
 ) -> None:
     cancelled, split = order_created(), order_created()
     scheduled = slices_scheduled(split)
-    both: list[Event] = [cancelled, order_cancelled(cancelled), split, scheduled]
-    write(conninfo, *stored(both), *stored([order_cancelled(split, scheduled)]))
+    write(conninfo, *stored([cancelled, order_cancelled(cancelled), split, scheduled]))
+    write(conninfo, *stored([order_cancelled(split, scheduled)]))
 
     async def listed(status: str) -> list[str]:
         page = (await api.get(f"{ORDERS}?order_queue_status={status}")).json()

@@ -207,9 +207,11 @@ def settle_slices(server: Server, session: Session, parameters: Any) -> Result:
 
 def refresh_due_orders(server: Server, session: Session, parameters: Any) -> Result:
     changes, tables = server.begin(session), server.tables
-    distance, changed = timedelta(seconds=parameters["distance_seconds"]), list[tuple[Any, ...]]()
+    distance = timedelta(seconds=parameters["distance_seconds"])
+    catch_up = timedelta(seconds=parameters["catch_up_seconds"])
+    changed = list[tuple[Any, ...]]()
     for position in parameters["positions"]:
-        due_at = _due_at(changes, tables, position, distance)
+        due_at = _due_at(changes, tables, position, (distance, catch_up))
         if due_at != changes.due_at(tables, position):
             changes.due[position] = due_at
             changed.append((position,))
@@ -294,9 +296,13 @@ def _checked(row: Row) -> Row:
 
 
 def _due_at(
-    changes: Changes, tables: Tables, created_position: int, distance: timedelta
+    changes: Changes,
+    tables: Tables,
+    created_position: int,
+    rule: tuple[timedelta, timedelta],
 ) -> datetime | None:
     """When a releaser has to look at an order; None if it has nothing to release."""
+    distance, catch_up = rule
     row = changes.order_at(tables, created_position)
     if row is None or not row["release"]:
         return None
@@ -310,7 +316,7 @@ def _due_at(
     last = changes.slice(tables, (created_position, len(settled)))
     if last is None or not settled.endswith("R") or scheduled_at - last[1] < distance:
         return scheduled_at
-    later: datetime = row["updated_at"] + distance
+    later: datetime = row["updated_at"] + min(distance, scheduled_at - last[1] - catch_up)
     return max(scheduled_at, later)
 
 

@@ -87,6 +87,12 @@ def test_only_the_slices_that_did_not_expire_are_cancelled() -> None:
     given_events(*history).when(CANCEL).then(cancelled(5, (3,), 3))
 
 
+def test_a_last_share_is_cancelled() -> None:
+    created = msgspec.structs.replace(CREATED, total_quantity=3)
+    history = released(created, slices_scheduled(created), count=2)
+    given_events(*history).when(CANCEL).then(cancelled(4, (3,), 1))
+
+
 def test_slices_that_pulse_does_not_release_can_be_cancelled() -> None:
     created = msgspec.structs.replace(CREATED, release=False)
     given_events(created, SCHEDULED).when(CANCEL).then(cancelled(3, (1, 2, 3), 7))

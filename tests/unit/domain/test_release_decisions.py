@@ -20,6 +20,7 @@ from pulse.domain import (
     Trace,
     decide,
     due_at,
+    evolve,
     expires_at,
     fold,
     release_due,
@@ -222,7 +223,11 @@ def test_an_expiry_does_not_keep_back_the_slices_that_follow() -> None:
         pytest.param(30, 29, 30, id="released a second before its successor is due"),
         pytest.param(30, 29.000001, 30.000001, id="released less than a second before"),
         pytest.param(30, 29.999999, 30.999999, id="released at the last moment"),
-        pytest.param(1, 0.75, 1.75, id="planned a second apart"),
+        pytest.param(1.2, 0.75, 1.75, id="planned more than a second apart"),
+        pytest.param(1.1, 0.75, 1.75, id="planned a second and the catch-up apart"),
+        pytest.param(1.099999, 0.75, 1.749999, id="planned less than that apart"),
+        pytest.param(1, 0.75, 1.65, id="planned a second apart"),
+        pytest.param(1, 0.05, 1, id="released less late than the catch-up"),
         pytest.param(0.999999, 0.75, 0.999999, id="planned less than a second apart"),
     ],
 )
@@ -241,23 +246,35 @@ def test_the_distance_is_kept_from_the_last_slice_of_a_release() -> None:
     history = released(*planned(0, 0.5, 1.4), count=2, at=0.75)
     given_events(*history).when(release(1.4)).then(release_of(history, (3,), 1.4))
     history = released(*planned(0, 0.5, 1.5, 300), count=2, at=0.75)
-    given_events(*history).when(release(1.5)).then()
-    given_events(*history).when(release(1.75)).then(release_of(history, (3,), 1.75))
+    given_events(*history).when(release(1.6)).then()
+    given_events(*history).when(release(1.65)).then(release_of(history, (3,), 1.65))
 
 
 def test_a_slice_that_keeps_its_distance_can_still_be_released() -> None:
     history = released(*planned(0, 1, 2), at=0.4)
-    given_events(*history).when(release(1.3, 0.5)).then()
-    command = release(1.4, 0.5)
-    given_events(*history).when(command).then(release_of(history, (2,), 1.4))
+    given_events(*history).when(release(1.2, 0.5)).then()
+    command = release(1.3, 0.5)
+    given_events(*history).when(command).then(release_of(history, (2,), 1.3))
 
 
 def test_a_slice_is_due_at_its_time_or_after_the_distance() -> None:
     first = Slice(sequence_number=1, quantity=1, scheduled_at=after(0))
     second = Slice(sequence_number=2, quantity=1, scheduled_at=after(1))
     assert due_at(second, None, after(7)) == after(1)
-    assert due_at(second, first, after(7)) == after(8)
+    assert due_at(second, first, after(7)) == after(7.9)
     assert due_at(second, first, after(0)) == after(1)
+
+
+def test_slices_planned_a_second_apart_are_all_released_though_each_is_a_little_late() -> None:
+    """Without the catch-up, 61 slices of a minute would be one second late in the end."""
+    history = planned(*range(100))
+    order = fold(history)
+    while order is not None and (due := order.due_at) is not None:
+        (event,) = decide(release(due + timedelta(seconds=0.05)), order)
+        assert isinstance(event, SlicesReleased)
+        order = evolve(order, event)
+    assert order is not None
+    assert order.quantities.expired == 0
 
 
 def test_a_slice_expires_at_the_end_of_its_time() -> None:
