@@ -37,6 +37,8 @@ MAX_APPEND_SECONDS: Final = 8.0
 """From the decision to its row in the log. An append has a deadline of 5 s."""
 
 _ONE_SECOND: Final = timedelta(seconds=1)
+_CATCH_UP: Final = timedelta(seconds=0.1)
+"""A slice may follow a late one this much closer than planned."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -91,7 +93,7 @@ class SliceFates:
             "slices released before their time": self.early,
             "slices released after their deadline": self.late,
             "slices expired before their deadline": self.expired_early,
-            "slices released within a second of the one before": self.together,
+            "slices released too soon after the one before": self.together,
             "prefixes where total = remaining + released + cancelled + expired fails":
                 self.unbalanced,
         }  # fmt: skip
@@ -228,11 +230,12 @@ class _Account:
             self._fates.unbalanced.add(f"{self._order_id}: {own}, Pulse says {answered}")
 
     def check_end(self) -> None:
-        """No release in a burst; what was due before `settled_at` is settled."""
+        """No release in a burst; every slice whose deadline had passed is settled."""
         for (before, earlier), (s, at) in pairwise(self._released):
-            planned = s.scheduled_at - before.scheduled_at >= _ONE_SECOND
-            if planned and at - earlier < _ONE_SECOND:
-                self._fates.together.add(f"{self._name(s.sequence_number)} {at - earlier} later")
+            planned, distance = s.scheduled_at - before.scheduled_at, at - earlier
+            if planned >= _ONE_SECOND and distance < min(_ONE_SECOND, planned - _CATCH_UP):
+                found = f"{self._name(s.sequence_number)} {distance} later, planned {planned}"
+                self._fates.together.add(found)
         if self._release:
             for number in self._remaining:
                 if self._deadlines[number] <= self._fates.settled_at:

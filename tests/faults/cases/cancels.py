@@ -3,17 +3,20 @@
 import asyncio
 import time
 from collections import Counter
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+import psycopg
 
+from pulse.domain import INTERNAL_SCOPE
 from tests.faults.case import Case, CaseRun
 from tests.faults.deployment import Deployment
 
-_ORDERS_PER_SECOND: Final = 40.0
-_CALLER: Final = {"minutes": (1,), "abandon_share": 0.0}
+_ORDERS_PER_SECOND: Final = 25.0
+_GATEWAY_SHARE: Final = 0.15
+"""The share of orders at the gateway, whose calls cost several times as much CPU time."""
+
 _UNSPLIT_SHARE: Final = 0.1
 """The share of cancels that are sent right after the order, so that they race its split."""
 
@@ -21,11 +24,14 @@ _LAST_SHARE: Final = 0.2
 """The share of the others that race the last slice, after which nothing can be cancelled."""
 
 _SPLITS: Final = (2, 30)
-_AROUND_SECONDS: Final = (-0.1, 0.02)
+_AROUND_SECONDS: Final = (-0.05, 0.03)
 """When a cancel is sent, from the time of its slice. It arrives later, as the release does."""
 
 _MAX_CALLERS: Final = 3
 _SPLIT_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.05
+
+Connection = psycopg.AsyncConnection[Any]
 
 
 class _Race(msgspec.Struct, frozen=True):
@@ -39,38 +45,46 @@ class _Race(msgspec.Struct, frozen=True):
 async def run(case_run: CaseRun) -> None:
     """Place orders, and cancel each at the moment at which one of its slices is released."""
     races: list[_Race] = []
-    async with case_run.deployment(
-        apis=2,
-        workers=2,
-        gateways=1,
-        settings={"batch_size": 50, "rate_limit_per_second": 0},
-        caller=_CALLER,
-    ) as deployment:
+    async with (
+        case_run.deployment(
+            apis=2,
+            workers=2,
+            gateways=1,
+            settings={"batch_size": 50, "rate_limit_per_second": 0},
+            caller={"abandon_share": 0.0},
+        ) as deployment,
+        await psycopg.AsyncConnection.connect(
+            deployment.server.conninfo, autocommit=True
+        ) as connection,
+    ):
         begun = time.monotonic()
         async with asyncio.TaskGroup() as racing:
             for number in range(case_run.times):
                 at = begun + number / _ORDERS_PER_SECOND
                 await asyncio.sleep(max(0.0, at - time.monotonic()))
-                racing.create_task(_race(case_run, deployment, races))
+                racing.create_task(_race(case_run, deployment, connection, races))
         await deployment.settle()
         await _check(case_run, deployment, races)
 
 
-async def _race(case_run: CaseRun, deployment: Deployment, races: list[_Race]) -> None:
+async def _race(
+    case_run: CaseRun, deployment: Deployment, connection: Connection, races: list[_Race]
+) -> None:
     random = case_run.random
     splits = random.randint(*_SPLITS)
     request = deployment.caller.request(
         total_quantity=random.randint(splits, 10_000),
         split_config={"num_splits": splits, "duration_minutes": 1, "randomize": True},
     )
-    scope = random.choice(deployment.caller.scopes)
+    at_gateway = random.random() < _GATEWAY_SHARE
+    scope = next(s for s in deployment.caller.scopes if (s != INTERNAL_SCOPE) == at_gateway)
     order_id = await deployment.caller.place(request, scope)
     if order_id is None:
         return
     slice_number = None
     if random.random() >= _UNSPLIT_SHARE:
         slice_number = splits if random.random() < _LAST_SHARE else random.randint(1, splits)
-        wait = await _seconds_until(deployment, order_id, slice_number)
+        wait = await _seconds_until(connection, order_id, slice_number)
         await asyncio.sleep(max(0.0, wait + random.uniform(*_AROUND_SECONDS)))
     key = request["order_unique_key"]
     statuses = await asyncio.gather(
@@ -83,19 +97,19 @@ async def _race(case_run: CaseRun, deployment: Deployment, races: list[_Race]) -
     case_run.injected()
 
 
-async def _seconds_until(deployment: Deployment, order_id: UUID, number: int) -> float:
-    """The time until the slice is due, by the database's clock, which is this machine's too."""
+async def _seconds_until(connection: Connection, order_id: UUID, number: int) -> float:
+    """Wait until the order is split; the time until the slice is due, by the database's clock."""
     async with asyncio.timeout(_SPLIT_SECONDS):
         while True:
-            rows: list[tuple[datetime, datetime]] = await deployment.server.fetch(
-                "SELECT scheduled_at, clock_timestamp() FROM order_slices"
-                " WHERE order_id = %s AND sequence_number = %s",
-                order_id,
-                number,
+            cursor = await connection.execute(
+                "SELECT extract(epoch FROM scheduled_at - clock_timestamp())::float8"
+                "  FROM order_slices WHERE order_id = %s AND sequence_number = %s",
+                (order_id, number),
             )
-            if rows:
-                return (rows[0][0] - rows[0][1]).total_seconds()
-            await asyncio.sleep(0.02)
+            row = await cursor.fetchone()
+            if row is not None:
+                return float(row[0])
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _check(case_run: CaseRun, deployment: Deployment, races: list[_Race]) -> None:
