@@ -176,7 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     max_release_delay_seconds: Annotated[
         float,
-        _seconds(0.1, 86_400),
+        _seconds(1, 86_400),
         "A slice that is not released within this of its time expires.",
     ] = 60.0
     max_clock_offset_seconds: Annotated[

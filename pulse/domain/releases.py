@@ -20,7 +20,10 @@ MIN_RELEASE_SECONDS: Final = 1.0
 """A slice can be released for at least this long after its time, though its successor is due."""
 
 MIN_DISTANCE_SECONDS: Final = 1.0
-"""Slices planned at least this far apart, one after the other, are not released closer together."""
+"""Slices planned at least this far apart, one after the other, are released so far apart.
+
+If the first was late, the second keeps this distance, less the catch-up where that matters.
+"""
 
 CATCH_UP_SECONDS: Final = 0.1
 """A slice may follow a late one this much closer than planned, or lateness would add up."""
