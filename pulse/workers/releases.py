@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
@@ -54,8 +54,6 @@ class ReleaseResult(Enum):
 
     The next step tries again.
     """
-    UNPROJECTED = auto()
-    """An earlier step settled these slices, and the projection does not show it yet."""
     CRASHED = auto()
     """A bug or a bad row, which is logged. The order is left alone until it changes."""
 
@@ -105,7 +103,8 @@ class Releaser(Job[ReleaseStep]):
         self._recorded_by = origin.recorded_by("releaser")
         self._max_delay_seconds = max_delay_seconds
         self._monotonic = monotonic
-        self._handled: dict[UUID, int] = {}  # the version that was decided on, by order
+        self._handled: dict[int, int] = {}  # see `read_due_orders`
+        self._crashed: dict[UUID, int] = {}  # the version that was decided on, by order
 
     async def run_once(self) -> ReleaseStep:
         """Release or expire slices of the orders that are due now.
@@ -115,30 +114,22 @@ class Releaser(Job[ReleaseStep]):
         """
         monotonic = self._monotonic or asyncio.get_running_loop().time
         began_at = monotonic()
-        due = await read_due_orders(self._database, MAX_ORDERS_PER_STEP)
+        due = await read_due_orders(self._database, MAX_ORDERS_PER_STEP, self._handled)
         latest = due.at + timedelta(seconds=monotonic() - began_at)
-        results: dict[UUID, ReleaseResult] = {}
-        decided: dict[UUID, StoredEvent] = {}
-        for order in due.orders:
+        results: Counter[ReleaseResult] = Counter()
+        decided: dict[int, StoredEvent] = {}
+        for order, created_position in zip(due.orders, due.created_positions, strict=True):
             decision = self._decide(order, due.at, latest)
             if isinstance(decision, ReleaseResult):
-                results[order.order_id] = decision
+                results[decision] += 1
             else:
-                decided[order.order_id] = decision
+                decided[created_position] = decision
         if decided:
             appended = await self._store.appender.append_each(list(decided.values()))
-            for (order_id, event), append_result in zip(decided.items(), appended, strict=True):
-                results[order_id] = _result(event, append_result)
-        self._handled = {
-            order.order_id: order.version
-            for order in due.orders
-            if results[order.order_id] is not ReleaseResult.NOT_WRITTEN
-        }
-        step = ReleaseStep(
-            Counter(results.values()),
-            due.next_seconds,
-            more=len(due.orders) == MAX_ORDERS_PER_STEP,
-        )
+            results.update(map(_result, decided.values(), appended))
+            self._handled = due.unprojected | _settled(dict(zip(decided, appended, strict=True)))
+        more = len(due.orders) == MAX_ORDERS_PER_STEP
+        step = ReleaseStep(results, due.next_seconds, more=more)
         if decided:
             _log.info("slices.settled", **{r.name.lower(): n for r, n in step.results.items()})
         return step
@@ -160,8 +151,8 @@ class Releaser(Job[ReleaseStep]):
         self, order: DueOrder, at: datetime, latest: datetime
     ) -> StoredEvent | ReleaseResult:
         """Decide as of `at`. The time is `latest` now, or earlier."""
-        if self._handled.get(order.order_id) == order.version:
-            return ReleaseResult.UNPROJECTED
+        if self._crashed.get(order.order_id) == order.version:
+            return ReleaseResult.CRASHED
         command = ReleaseSlices(
             max_delay_seconds=self._max_delay_seconds,
             released_by=self._released_by,
@@ -176,12 +167,25 @@ class Releaser(Job[ReleaseStep]):
             return self._store.mapper.to_stored_event(event)
         except Exception:  # noqa: BLE001 - one order must not stop the others
             _log.exception("slices.release_crashed", order_id=str(order.order_id))
+            self._crashed[order.order_id] = order.version
             return ReleaseResult.CRASHED
 
     def _expires_at(self, order: DueOrder) -> datetime:
         """When the first of its slices expires."""
         first, *others = order.unsettled
         return expires_at(first, others[0] if others else None, self._max_delay_seconds)
+
+
+def _settled(appended: Mapping[int, AppendResult]) -> dict[int, int]:
+    """The position of an event that settles each order's slices; orders without one are left out.
+
+    The event that took a version was committed before this step's events. So once the projection
+    has read the last of these, it has read that one too.
+    """
+    positions = {order: p[0] for order, p in appended.items() if isinstance(p, tuple)}
+    last = max(positions.values(), default=0)
+    overtaken = {order for order, result in appended.items() if isinstance(result, VersionTaken)}
+    return positions | dict.fromkeys(overtaken, last)
 
 
 def _result(event: StoredEvent, append_result: AppendResult) -> ReleaseResult:

@@ -218,8 +218,9 @@ def test_the_slices_of_a_page_cost_those_slices(
 def test_due_orders_cost_those_orders_and_their_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
-    statement = SELECT_DUE_ORDERS.replace("%b", "%(limit)b")
-    nodes = carried_out(connection, mode, statement, {"limit": 500})
+    statement = SELECT_DUE_ORDERS.replace("%b", "%(left_out)b", 1).replace("%b", "%(limit)b")
+    parameters = {"left_out": [], "limit": 500}
+    nodes = carried_out(connection, mode, statement, parameters)
     assert reads_of(nodes, "order_queue") == [500]
     assert_costs(nodes, 500 * SLICES_AN_ORDER)
 

@@ -80,7 +80,7 @@ class DistanceIgnored(Planted):
             tables = server.tables
             settled = {p: len(tables.orders[tables.ids[p]]["settled"]) for p in tables.due}
             due = {p: tables.slices[p, number + 1][1] for p, number in settled.items()}
-            return statements.due_orders_at(server.now, tables, due, parameters[0])
+            return statements.due_orders_at(server.now, tables, due, parameters)
 
         return with_replaced(statements.select_due_orders, select_due_orders)
 
@@ -91,7 +91,7 @@ class FastReleaser(Planted):
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
         def select_due_orders(server: Server, _: Session, parameters: Any) -> Result:
             now, tables = server.now + _FAST, server.tables
-            return statements.due_orders_at(now, tables, tables.due, parameters[0])
+            return statements.due_orders_at(now, tables, tables.due, parameters)
 
         return with_replaced(statements.select_due_orders, select_due_orders)
 

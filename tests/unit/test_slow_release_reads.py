@@ -9,9 +9,10 @@ from uuid import uuid4
 from eventsourcing.persistence import StoredEvent
 
 from pulse.application.origin import Origin
-from pulse.domain import SlicesExpired, SlicesReleased
+from pulse.domain import DueOrder, Slice, SlicesExpired, SlicesReleased
 from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database
+from pulse.projections.due_orders import DueOrders
 from pulse.workers.releases import Releaser, ReleaseResult, ReleaseStep
 
 _NOW = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
@@ -21,11 +22,19 @@ class _Database:
     """Answers the read of due orders: one order with one slice, due `late_by` before the read."""
 
     def __init__(self, late_by: timedelta) -> None:
-        order = (uuid4(), 2, "key", "NSE:TCS", "BUY", "t1", [1], [100], [_NOW - late_by])
-        self._rows = [(_NOW, 0.5, *order)]
+        order = DueOrder(
+            order_id=uuid4(),
+            version=2,
+            order_unique_key="key",
+            instrument="NSE:TCS",
+            side="BUY",
+            trace_id="t1",
+            unsettled=(Slice(sequence_number=1, quantity=100, scheduled_at=_NOW - late_by),),
+        )
+        self._due = DueOrders(_NOW, (order,), (1,), 0.5, {})
 
-    async def read(self, _: Callable[..., Any]) -> list[tuple[Any, ...]]:
-        return self._rows
+    async def read(self, _: Callable[..., Any]) -> DueOrders:
+        return self._due
 
 
 class _Appender:

@@ -1,5 +1,5 @@
--- The orders at which a releaser has to look now, the longest due first, each with its next
--- unsettled slices: every one whose time has come, and the one after them. Each row begins with the
+-- The orders at which a releaser has to look now, the longest due first, except those at some
+-- positions of creation. Each has its next unsettled slices: every one whose time has come, and the one after them. Each row begins with the
 -- time of this moment and the seconds until the next order is due; there is one row if no order is.
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS at
@@ -11,13 +11,14 @@ SELECT moment.at,
          ORDER BY due_at
          LIMIT 1),
        o.order_id, o.version, o.order_unique_key, o.instrument, o.side, o.trace_id,
-       o.sequence_numbers, o.quantities, o.times
+       o.sequence_numbers, o.quantities, o.times, o.created_position
   FROM moment
   LEFT JOIN LATERAL (
        SELECT q.*, s.*
          FROM (SELECT created_position, due_at
                  FROM due_orders
                 WHERE due_at <= moment.at
+                  AND created_position <> ALL (%b::bigint[])
                 ORDER BY due_at
                 LIMIT %b::bigint) d
         CROSS JOIN LATERAL (

@@ -220,18 +220,23 @@ def refresh_due_orders(server: Server, session: Session, parameters: Any) -> Res
 
 def select_due_orders(server: Server, _: Session, parameters: Any) -> Result:
     """Not in a transaction: it sees the committed rows."""
-    return due_orders_at(server.now, server.tables, server.tables.due, parameters[0])
+    return due_orders_at(server.now, server.tables, server.tables.due, parameters)
 
 
 def due_orders_at(
-    now: datetime, tables: Tables, due_rows: Mapping[int, datetime], limit: int
+    now: datetime, tables: Tables, due_rows: Mapping[int, datetime], parameters: Any
 ) -> Result:
     """As select_due_orders, at this time and with these rows of due orders."""
     later = [due_at for due_at in due_rows.values() if due_at > now]
     moment = (now, (min(later) - now).total_seconds() if later else None)
-    due = sorted((due_at, position) for position, due_at in due_rows.items() if due_at <= now)
-    rows = [(*moment, *_due_order(tables, position, now)) for _, position in due[:limit]]
-    return Result(rows or [(*moment, *[None] * 9)])
+    left_out, limit = parameters
+    due = sorted(
+        (due_at, position)
+        for position, due_at in due_rows.items()
+        if due_at <= now and position not in left_out
+    )
+    rows = [(*moment, *_due_order(tables, position, now), position) for _, position in due[:limit]]
+    return Result(rows or [(*moment, *[None] * 10)])
 
 
 def copy_slices(server: Server, session: Session, data: Any) -> Result:
