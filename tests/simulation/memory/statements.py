@@ -153,6 +153,11 @@ def try_lock_position(server: Server, session: Session, _: Any) -> Result:
     return Result([(server.tables.position, bool(server.tables.parked))])
 
 
+def select_position(server: Server, _: Session, __: Any) -> Result:
+    """Not in a transaction: it sees the committed position."""
+    return Result([(server.tables.position,)])
+
+
 def advance_position(server: Server, session: Session, parameters: Any) -> Result:
     server.begin(session).position = parameters[0]
     return Result([], 1)
@@ -398,6 +403,7 @@ _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
         select_order_streams,
         select_order_creations,
         try_lock_position,
+        select_position,
         advance_position,
         apply_outcomes,
         settle_slices,
