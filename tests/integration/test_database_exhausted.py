@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from pulse.postgres import Connection, Database, DatabaseUnavailable, PostgresLimits
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timing
 
@@ -24,7 +25,15 @@ async def exhausted(conninfo: str, limits: PostgresLimits) -> AsyncIterator[Data
     """A pool of two from which a checkout has timed out; both connections are free again."""
     database = Database(conninfo, pool_size=2, limits=limits)
     await database.open()
+
+    async def has_both() -> bool:
+        with suppress(DatabaseUnavailable):
+            async with database.connection(), database.connection():
+                return True
+        return False
+
     try:
+        await until(has_both, "the pool has opened both connections")
         async with database.connection(), database.connection():
             with pytest.raises(DatabaseUnavailable):
                 await database.read(one)
