@@ -38,7 +38,7 @@ from pulse.domain import (
 from tests.support.histories import life_orders, lives, moments_from
 from tests.support.releases import check_release_times, limits_of, release_times
 
-ANY: Final = settings(max_examples=200, deadline=None)
+ANY: Final = settings(max_examples=60, deadline=None)
 DELAYS: Final = (0.25, 1.0, 5.0, 60.0)
 MOST_AT_ONCE: Final = 3
 """Of 100 slices in a minute, each within 30 % of an interval of its place, 3 fit in a second."""
