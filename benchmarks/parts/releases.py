@@ -54,7 +54,7 @@ class Load(msgspec.Struct, frozen=True):
         return f"{due:,} slices/s ({self.orders_per_second:,} orders/s of {self.num_splits})"
 
 
-_LOADS: Final = (Load(20, 5), Load(200, 5), Load(10, 100), Load(2_000, 5))
+_LOADS: Final = (Load(20, 5), Load(200, 5), Load(10, 100), Load(1_000, 5), Load(2_000, 5))
 _WITHOUT: Final = Load(2_000, 5, release=False)
 _SMOKE: Final = (Load(20, 5),)
 
