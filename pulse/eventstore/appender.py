@@ -170,7 +170,9 @@ class Appender:
         The deadline `due` counts as passed, even if the timer fires slightly before it.
         """
         assert self._loop is not None  # noqa: S101 - tells the type checker: it made the timer
-        self._deadline_timer = None
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+            self._deadline_timer = None
         now = max(due, self._loop.time())
         while self._unanswered:
             oldest = self._unanswered[0]
@@ -288,6 +290,9 @@ class Appender:
         try:
             while True:
                 await self._ensure_connected()
+                now = asyncio.get_running_loop().time()
+                if self._unanswered and self._unanswered[0].deadline <= now:
+                    self._expire(now)  # after a freeze of the process the timer has not fired yet
                 batch = [pending for pending in batch if not pending.future.done()]
                 if not batch:
                     return
