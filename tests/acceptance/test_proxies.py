@@ -16,8 +16,8 @@ from tests.support.haproxy import HAPROXY, haproxy
 from tests.support.http import answers_at, send_raw
 from tests.support.nginx import NGINX
 from tests.support.orders import order
-from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, pulse, until
-from tests.support.tokens import Signer, new_signer
+from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, until
+from tests.support.tokens import Signer
 
 CADDY = shutil.which("caddy")
 
@@ -112,25 +112,6 @@ PROXIES = [
         ("HAProxy as shipped", HAPROXY, shipped_haproxy),
     )
 ]
-
-
-@pytest.fixture(scope="module")
-def signer() -> Signer:
-    return new_signer("HS256")
-
-
-@pytest.fixture(scope="module")
-def served(
-    module_database_url: str, signer: Signer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PulseProcess]:
-    with pulse(
-        tmp_path_factory.mktemp("proxied"),
-        database_url=module_database_url,
-        jwt_secret=signer.key,
-        jwt_issuer=signer.settings.jwt_issuer,
-        jwt_audience=signer.settings.jwt_audience,
-    ) as process:
-        yield process
 
 
 @pytest.mark.parametrize("proxy", PROXIES)

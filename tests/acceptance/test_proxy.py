@@ -14,18 +14,13 @@ from tests.support.http import answers, send_raw
 from tests.support.nginx import NGINX, Nginx, nginx
 from tests.support.orders import order
 from tests.support.processes import PulseProcess, pulse
-from tests.support.tokens import Signer, new_signer
+from tests.support.tokens import Signer
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine")
 
 SERVICE_TOKEN = "a-service-token-of-the-test-" + "x" * 20
 HEADER_SECONDS = 5
 MOST_BYTES = 64 * 1024
-
-
-@pytest.fixture(scope="module")
-def signer() -> Signer:
-    return new_signer("HS256")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +31,7 @@ def behind(
         tmp_path_factory.mktemp("behind"),
         database_url=module_database_url,
         service_tokens=f"desk:{SERVICE_TOKEN}",
-        jwt_secret=signer.key,
-        jwt_issuer=signer.settings.jwt_issuer,
-        jwt_audience=signer.settings.jwt_audience,
+        **signer.process_settings,
     ) as process:
         yield process
 

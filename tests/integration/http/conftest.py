@@ -14,6 +14,8 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.settings import Settings
 from tests.support.api import serving
+from tests.support.gateway import WAYS, Served, served
+from tests.support.tokens import signer_of
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,10 @@ async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
 async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(Settings(database_url=conninfo, release_slices=False)) as client:
         yield client
+
+
+@pytest.fixture(scope="module", params=WAYS)
+async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
+    """The gateway and the internal API: in one process, and as separate apps."""
+    async with served(request.param, shared_conninfo, signer_of("HS256")) as found:
+        yield found

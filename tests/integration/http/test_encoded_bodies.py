@@ -3,14 +3,13 @@
 import codecs
 import gzip
 import json
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
-from tests.support.gateway import DESK_TOKEN, Served, served
+from tests.support.gateway import Served
 from tests.support.orders import JSON, fault, order
-from tests.support.tokens import bearer, signer_of
+from tests.support.tokens import bearer
 
 PATHS = [
     *("internal/orders", "internal/orders/", "internal/orders/batch"),
@@ -18,12 +17,10 @@ PATHS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["in one process", "alone"])
-async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
-    async with served(request.param, shared_conninfo, signer_of("HS256")) as both:
-        both.gateway.headers.update(bearer(both.signer.token(sub="alice")))
-        both.api.headers.update(bearer(DESK_TOKEN))
-        yield both
+@pytest.fixture(scope="module")
+def both(both: Served) -> Served:
+    both.gateway.headers.update(bearer(both.signer.token(sub="alice")))
+    return both
 
 
 def client_of(both: Served, path: str) -> httpx.AsyncClient:

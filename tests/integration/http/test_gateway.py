@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -10,9 +9,9 @@ import httpx
 import pytest
 
 from pulse.domain import INTERNAL_SCOPE, order_id_for
-from tests.support.gateway import DESK_TOKEN, WAYS, Served, served
+from tests.support.gateway import DESK_TOKEN, Served
 from tests.support.orders import JSON, body, fault, order, split_config
-from tests.support.tokens import ISSUER, bearer, signer_of
+from tests.support.tokens import ISSUER, bearer
 from tests.support.waiting import until
 
 AT_ONCE = 32
@@ -23,12 +22,6 @@ TRACE = {
     "X-Trace-Source": "DESK:start",
     "X-Request-Source": "DESK:click",
 }
-
-
-@pytest.fixture(scope="module", params=WAYS)
-async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
-    async with served(request.param, shared_conninfo, signer_of("HS256")) as found:
-        yield found
 
 
 async def test_health_and_hello_need_no_token(both: Served) -> None:

@@ -26,12 +26,6 @@ TRACE = {
 }
 
 
-@pytest.fixture(scope="module", params=WAYS)
-async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
-    async with served(request.param, shared_conninfo, SIGNER) as found:
-        yield found
-
-
 @pytest.fixture(params=WAYS)
 async def own(request: pytest.FixtureRequest, conninfo: str) -> AsyncIterator[Served]:
     """The same on the test's own database, for events that other tests must not meet."""

@@ -1,15 +1,15 @@
 """A query parameter that a call does not take, or that is repeated, is refused on every call."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.support import documents
-from tests.support.gateway import DESK_TOKEN, Served, served
+from tests.support.gateway import Served
 from tests.support.orders import fault, order
-from tests.support.tokens import bearer, signer_of
+from tests.support.tokens import bearer
 
 ORDER_ID = "9ff54a4d-a8eb-5a4c-a146-a92918cb5546"
 UNDOCUMENTED = [("GET", path) for path in ("/openapi.json", "/docs", "/docs/page.js")]
@@ -28,12 +28,10 @@ API_CALLS = list(calls(documents.API))
 GATEWAY_CALLS = list(calls(documents.GATEWAY))
 
 
-@pytest.fixture(scope="module", params=["in one process", "alone"])
-async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
-    async with served(request.param, shared_conninfo, signer_of("HS256")) as both:
-        both.gateway.headers.update(bearer(both.signer.token(sub="alice")))
-        both.api.headers.update(bearer(DESK_TOKEN))
-        yield both
+@pytest.fixture(scope="module")
+def both(both: Served) -> Served:
+    both.gateway.headers.update(bearer(both.signer.token(sub="alice")))
+    return both
 
 
 async def refused(
