@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def documented(begins: str) -> str:
 
 
 def in_shell(folder: Path, *commands: str) -> str:
-    script = "\n".join(["set -euo pipefail", f"ln -sfn {ROOT / '.venv'} .venv", *commands])
+    script = "\n".join(["set -euo pipefail", f"ln -sfn {sys.prefix} .venv", *commands])
     ended = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
