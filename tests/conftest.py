@@ -7,19 +7,15 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from itertools import count
 from pathlib import Path
-from uuid import uuid4
 
-import psycopg
 import pytest
 import structlog
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from pulse.postgres import Database
 from pulse.postgres.embedded import EmbeddedServer
-from tests.support.database import migrate
+from tests.support.database import cloned_database, migrate, temporary_database
 
 # A shell starts its background jobs with SIGINT ignored, and nohup starts its command with SIGHUP
 # ignored. The processes whose stop on these signals is tested would inherit that.
@@ -114,35 +110,24 @@ def copied(data_dir: Path, home: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def template_database(postgres: str) -> Iterator[str]:
-    """A migrated database that each test's own is cloned from."""
-    name = f"pulse_template_{uuid4().hex[:12]}"
-    _administer(postgres, "CREATE DATABASE {}", name)
-    migrate(make_conninfo(postgres, dbname=name))
-    yield name
-    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
-
-
-_numbers = count(1)
+    """The name of a migrated database for clones."""
+    with temporary_database(postgres) as conninfo:
+        migrate(conninfo)
+        yield str(conninfo_to_dict(conninfo)["dbname"])
 
 
 @pytest.fixture
 def conninfo(postgres: str, template_database: str) -> Iterator[str]:
     """A migrated database of the test's own."""
-    name = f"{template_database}_{next(_numbers)}"
-    _administer(
-        postgres, "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template_database
-    )
-    yield make_conninfo(postgres, dbname=name)
-    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+    with cloned_database(postgres, template_database) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture
 def empty_conninfo(postgres: str) -> Iterator[str]:
     """A database without a schema."""
-    name = f"pulse_empty_{uuid4().hex[:12]}"
-    _administer(postgres, "CREATE DATABASE {}", name)
-    yield make_conninfo(postgres, dbname=name)
-    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+    with temporary_database(postgres) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture
@@ -152,8 +137,3 @@ async def database(conninfo: str) -> AsyncIterator[Database]:
     await database.open()
     yield database
     await database.close()
-
-
-def _administer(conninfo: str, statement: str, *names: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any, get_args
-from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import store
 from pulse.postgres import PostgresLimits, load_sql
@@ -30,7 +28,7 @@ from pulse.projections.lists import (
 from pulse.projections.order_view import OrderQueueStatus
 from pulse.projections.overview import MAX_EXAMINED
 from pulse.projections.queue_writer import ORDER_COLUMNS
-from tests.support.database import connect
+from tests.support.database import cloned_database, connect
 from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
 from tests.support.plans import PlanMode, PlanNode, carried_out
 
@@ -53,15 +51,9 @@ NOON = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def many_orders(postgres: str, template_database: str) -> Iterator[str]:
-    name, template = sql.Identifier(f"pulse_many_{uuid4().hex[:12]}"), template_database
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template))
-        )
-        conninfo = make_conninfo(postgres, dbname=name.as_string().strip('"'))
+    with cloned_database(postgres, template_database) as conninfo:
         fill(conninfo, ORDERS, pending=PENDING, logged=LOGGED)
         yield conninfo
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture

@@ -4,16 +4,13 @@ Slices are not released, so an order does not change any more once it is split.
 """
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from pulse.settings import Settings
 from tests.support.api import serving
+from tests.support.database import cloned_database
 from tests.support.gateway import WAYS, Served, served
 from tests.support.tokens import signer_of
 
@@ -21,12 +18,8 @@ from tests.support.tokens import signer_of
 @pytest.fixture(scope="session")
 def shared_conninfo(postgres: str, template_database: str) -> Iterator[str]:
     """A migrated database that tests may share, since every order has a key of its own."""
-    name = f"pulse_shared_{uuid4().hex[:12]}"
-    database, template = sql.Identifier(name), sql.Identifier(template_database)
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
-        yield make_conninfo(postgres, dbname=name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+    with cloned_database(postgres, template_database) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture(scope="module")  # its loop stands still between modules
