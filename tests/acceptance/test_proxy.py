@@ -155,7 +155,6 @@ def test_what_is_no_http_has_the_shape_of_every_error(proxy: Nginx) -> None:
         assert json.loads(answer.body)["error"]["code"] == "INVALID_REQUEST"
 
 
-@pytest.mark.timing
 def test_a_head_that_drips_is_cut_and_never_reaches_pulse(proxy: Nginx) -> None:
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", proxy.public_port), timeout=0.05) as connection:

@@ -53,7 +53,6 @@ def test_a_caller_who_sends_on_regardless_still_gets_the_answer(served: PulsePro
     refused(answers(answer)[0], 413, "PAYLOAD_TOO_LARGE")
 
 
-@pytest.mark.timing
 def test_a_large_body_that_nobody_reads_is_not_waited_for(served: PulseProcess) -> None:
     started = time.monotonic()
     head = POST.replace(b"POST", b"PUT") + b"Content-Length: 900000000\r\n\r\n"
@@ -67,7 +66,6 @@ def test_a_small_body_that_nobody_reads_leaves_the_connection_open(served: Pulse
     assert [a.status for a in answers(send_raw(served.port, wrong + right))] == [405, 200]
 
 
-@pytest.mark.timing
 def test_a_body_that_drips_is_given_up_at_the_deadline(served: PulseProcess) -> None:
     content = json.dumps(order()).encode()
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:

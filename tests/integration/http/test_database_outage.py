@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import httpx
 import psycopg
-import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
@@ -34,7 +33,6 @@ def away(postgres: str, conninfo: str) -> Iterator[None]:
             admin.execute(allow.format(sql.Identifier(str(name)), sql.SQL("true")))
 
 
-@pytest.mark.timing
 async def test_while_postgres_is_away_all_but_health_is_503_and_then_it_resumes(
     api: httpx.AsyncClient, postgres: str, conninfo: str
 ) -> None:
