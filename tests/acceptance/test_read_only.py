@@ -16,9 +16,10 @@ from tests.support.processes import PulseProcess, pulse, until
 MAX_WARNINGS = 60  # a few for each loop in each of two spells, and none for each attempt
 
 
-@pytest.fixture
-def primary(tmp_path: Path) -> Iterator[Node]:
-    with running(tmp_path / "primary") as node:
+@pytest.fixture(scope="module")
+def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A server of its own; each test leaves it writable."""
+    with running(tmp_path_factory.mktemp("primary")) as node:
         node.make()
         node.start()
         migrate(node.conninfo)
@@ -27,7 +28,7 @@ def primary(tmp_path: Path) -> Iterator[Node]:
 
 @contextlib.contextmanager
 def running(home: Path) -> Iterator[Node]:
-    node = Node(home)
+    node = Node(home, {"fsync": "off"})
     try:
         yield node
     finally:

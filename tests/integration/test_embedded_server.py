@@ -218,10 +218,17 @@ def test_a_path_with_quotes_spaces_and_dollars_works(tmp_path: Path) -> None:
         assert ask(server.conninfo, "SELECT 1") == "1"
 
 
-def test_a_path_too_long_for_a_socket_uses_a_private_directory_in_tmp(tmp_path: Path) -> None:
-    data_dir = tmp_path / ("long" * 25)
-    place = ServerPaths.under(data_dir)
-    with EmbeddedServer.acquire(data_dir, FAST) as server:
+@pytest.fixture
+def long_dir(data_dir: Path) -> Path:
+    """The same with a path that is too long for a socket."""
+    return data_dir.rename(data_dir.with_name("long" * 25))
+
+
+def test_a_path_too_long_for_a_socket_uses_a_private_directory_in_tmp(
+    tmp_path: Path, long_dir: Path
+) -> None:
+    place = ServerPaths.under(long_dir)
+    with EmbeddedServer.acquire(long_dir, FAST) as server:
         assert not place.sockets.is_relative_to(tmp_path)
         assert place.sockets.stat().st_mode & 0o777 == 0o700
         assert ask(server.conninfo, "SELECT 1") == "1"
@@ -230,9 +237,8 @@ def test_a_path_too_long_for_a_socket_uses_a_private_directory_in_tmp(tmp_path: 
 
 @pytest.mark.parametrize("squat", ["open to others", "someone else's", "a link"])
 @needs_root
-def test_a_squatted_socket_directory_is_refused(tmp_path: Path, squat: str) -> None:
-    data_dir = tmp_path / ("long" * 25)
-    sockets = ServerPaths.under(data_dir).sockets
+def test_a_squatted_socket_directory_is_refused(tmp_path: Path, long_dir: Path, squat: str) -> None:
+    sockets = ServerPaths.under(long_dir).sockets
     try:
         if squat == "a link":
             sockets.symlink_to(tmp_path)
@@ -242,7 +248,7 @@ def test_a_squatted_socket_directory_is_refused(tmp_path: Path, squat: str) -> N
             os.chown(sockets, UNNAMED_UID if squat == "someone else's" else 0, 0)
         before = sockets.lstat()
         with pytest.raises(EmbeddedServerError, match="is not a directory that only the user"):
-            EmbeddedServer.acquire(data_dir, FAST)
+            EmbeddedServer.acquire(long_dir, FAST)
         after = sockets.lstat()
         assert (before.st_mode, before.st_uid) == (after.st_mode, after.st_uid)
     finally:
@@ -362,7 +368,8 @@ def test_an_existing_cluster_is_run_as_its_owner_even_by_root(open_dir: Path) ->
 
 
 @needs_root
-def test_an_ordinary_user_cannot_use_roots_server(open_dir: Path) -> None:
+def test_an_ordinary_user_cannot_use_roots_server(open_dir: Path, made_data_dir: Path) -> None:
+    subprocess.run(["cp", "-a", made_data_dir, open_dir / "data"], check=True)
     with EmbeddedServer.acquire(open_dir / "data", FAST):
         said = as_user(
             UNNAMED_UID, UNNAMED_UID, lambda: str(EmbeddedServer.acquire(open_dir / "data"))
