@@ -6,6 +6,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from tests.support.cli import run_pulse
 from tests.support.orders import order
 from tests.support.processes import pulse, run_to_end, url_of
 
@@ -42,8 +43,8 @@ def test_each_variable_is_without_effect(
     name: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "hostile")
-    migrated = run_to_end(MIGRATE, data_dir=data_dir)
-    assert migrated.returncode == 0, migrated.stderr
+    migrated = run_pulse("migrate", data_dir=data_dir)
+    assert migrated.exit_code == 0, migrated.err
 
 
 def test_with_a_url_they_mean_what_libpq_says(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support.cli import run_pulse
 from tests.support.processes import run_to_end
 
 PULSE = ("-m", "pulse.cli")
@@ -14,9 +15,9 @@ def test_a_password_with_an_at_sign_is_refused_without_being_told(tmp_path: Path
         "postgresql://mallory:s3cret@hidden@127.0.0.1:1/pulse",
         "postgresql://mallory:9731/hidden@127.0.0.1:1/pulse",
     ):
-        refused = run_to_end((*PULSE, "up"), database_url=url, data_dir=tmp_path)
-        assert refused.returncode == 2
-        said = refused.stdout + refused.stderr
+        refused = run_pulse("up", database_url=url, data_dir=tmp_path)
+        assert refused.exit_code == 2
+        said = refused.out + refused.err
         assert "PULSE_DATABASE_URL" in said
         assert "Traceback" not in said
         assert not [part for part in ("mallory", "s3cret", "hidden", "9731") if part in said]

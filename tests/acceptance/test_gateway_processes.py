@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.cli import run_pulse
 from tests.support.fleet import api_alone
 from tests.support.orders import fault, order
 from tests.support.processes import (
@@ -130,9 +131,9 @@ def test_without_a_key_it_refuses_every_token_and_says_once_what_to_set(
 
 
 def minted(*arguments: str, **settings: Any) -> str:
-    ended = run_to_end(("-m", "pulse.cli", "token", *arguments), **settings)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.strip()
+    ended = run_pulse("token", *arguments, **settings)
+    assert ended.exit_code == 0, ended.err
+    return ended.out.strip()
 
 
 def test_up_makes_a_key_of_its_own_once_and_tokens_of_it_open_the_gateway(
@@ -167,10 +168,9 @@ def test_up_makes_no_key_where_one_is_configured(tmp_path: Path, data_dir: Path)
         answer = httpx.post(url, json=order(), headers=bearer(SIGNER.token()), trust_env=False)
         assert answer.status_code == 202
         assert not (data_dir / "gateway-development.key").exists()
-    command = ("-m", "pulse.cli", "token", "--subject", "x")
-    ended = run_to_end(command, data_dir=data_dir, **IDENTITY)
-    assert ended.returncode == 1
-    assert "only the issuer has the private key" in ended.stderr
+    ended = run_pulse("token", "--subject", "x", data_dir=data_dir, **IDENTITY)
+    assert ended.exit_code == 1
+    assert "only the issuer has the private key" in ended.err
 
 
 def test_the_command_serves_the_gateway_alone_with_the_development_key(
@@ -219,11 +219,11 @@ def test_it_listens_to_other_machines_only_with_service_tokens(
     settings: dict[str, Any] = {"data_dir": tmp_path / "data", "port": free_port()}
     if "--host" not in command:
         settings["host"] = host
-    ended = run_to_end(("-m", "pulse.cli", *command), **settings)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"will not listen on {host}" in ended.stderr
-    assert "set PULSE_SERVICE_TOKENS" in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    ended = run_pulse(*command, **settings)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert f"will not listen on {host}" in ended.err
+    assert "set PULSE_SERVICE_TOKENS" in ended.err
+    assert ended.err.count("\n") == 1
     assert not (tmp_path / "data").exists()
 
 
