@@ -10,7 +10,7 @@ from tests.support.processes import run_to_end
 PULSE = ("-m", "pulse.cli")
 
 
-def test_a_password_with_an_at_sign_is_refused_without_being_told(tmp_path: Path) -> None:
+def test_a_url_with_an_unescaped_password_is_refused_without_printing_it(tmp_path: Path) -> None:
     for url in (
         "postgresql://mallory:s3cret@hidden@127.0.0.1:1/pulse",
         "postgresql://mallory:9731/hidden@127.0.0.1:1/pulse",
@@ -23,7 +23,7 @@ def test_a_password_with_an_at_sign_is_refused_without_being_told(tmp_path: Path
         assert not [part for part in ("mallory", "s3cret", "hidden", "9731") if part in said]
 
 
-def test_what_libpq_or_the_server_repeats_of_a_url_is_not_told(
+def test_parts_of_the_url_in_errors_of_libpq_or_the_server_are_not_printed(
     conninfo: str,
 ) -> None:
     server = conninfo_to_dict(conninfo)

@@ -1,4 +1,4 @@
-"""HTTP framing, byte by byte against `pulse up`: one request is one request, memory stays flat."""
+"""HTTP framing with raw bytes: no request smuggling, and bounded memory."""
 
 import contextlib
 import itertools
@@ -85,7 +85,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
         b"Content-Length: 1\r\n",
     ],
 )
-def test_a_trailer_field_is_no_header(served: PulseProcess, trailer: bytes) -> None:
+def test_a_trailer_field_is_not_a_header(served: PulseProcess, trailer: bytes) -> None:
     hidden = order()
     content = json.dumps(hidden).encode()
     body = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(content), content, trailer)

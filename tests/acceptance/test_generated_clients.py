@@ -109,7 +109,7 @@ class Program:
         self._language = language
 
     def run(self, name: str, *arguments: str) -> Any:
-        """What it printed, decoded."""
+        """Its output, decoded."""
         command = {
             "python": (PYTHON / "python", f"{name}.py"),
             "typescript": ("node", f"built/{name}.js"),
@@ -118,7 +118,7 @@ class Program:
 
 
 def run(home: Path, *command: object) -> str:
-    """What a command printed; it must succeed."""
+    """The output of a command, which must succeed."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=home,

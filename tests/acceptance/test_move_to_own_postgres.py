@@ -50,7 +50,7 @@ def succeed(account: Account, program: str, *arguments: str) -> None:
 
 
 def documented(begins: str) -> str:
-    """The commands of the page that begin so, whole."""
+    """The code block of the page that begins with these characters."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", PAGE, re.DOTALL | re.MULTILINE)
     (block,) = [text for text in blocks if text.strip().startswith(begins)]
     return str(block)

@@ -1,4 +1,4 @@
-"""Schemathesis sends a real server what each document says, and holds the answers against it."""
+"""Schemathesis tests a real server against each OpenAPI document."""
 
 import os
 import re
@@ -17,7 +17,7 @@ LEAST_CASES = {"pulse": 300, "gapi": 150}
 
 
 def checked(served: PulseProcess, component: str, home: Path, *headers: str) -> str:
-    """What schemathesis says of a component; its own files go elsewhere than into the project."""
+    """The output of schemathesis for a component; its files go to `home`."""
     url = f"http://127.0.0.1:{served.port}/{component}"
     run = subprocess.run(
         [

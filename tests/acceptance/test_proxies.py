@@ -1,4 +1,4 @@
-"""Behind the proxies people run: no request passes the door, every honest one is answered."""
+"""Behind common proxies: no request is smuggled, and every valid one is answered."""
 
 import contextlib
 import json
@@ -115,7 +115,7 @@ PROXIES = [
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_a_proxy_that_exposes_the_gateway_leads_to_nothing_else(
+def test_a_proxy_of_the_gateway_cannot_be_used_for_smuggling(
     served: PulseProcess, signer: Signer, tmp_path: Path, proxy: Proxy
 ) -> None:
     hidden = order()
@@ -159,7 +159,7 @@ def test_a_proxy_that_exposes_the_gateway_leads_to_nothing_else(
 @pytest.mark.parametrize(
     "proxy", [param for param in PROXIES if param.id != "nginx with the WebSocket snippet"]
 )
-def test_without_service_tokens_a_proxy_is_not_this_machine(
+def test_without_service_tokens_a_proxied_caller_is_refused(
     served: PulseProcess, tmp_path: Path, proxy: Proxy
 ) -> None:
     with proxy(tmp_path, served.port, "/pulse/") as port:

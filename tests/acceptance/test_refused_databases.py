@@ -1,4 +1,4 @@
-"""A database that Pulse cannot work with ends the start with one sentence that names the fault."""
+"""An unsuitable database ends the start with one error line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Nothing secret reaches a log: canaries in real requests, good, refused and crashing."""
+"""No secret is logged: requests with canaries that are accepted, refused or crash."""
 
 import json
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ uvicorn.run("main:app", port=int(sys.argv[1]))
 
 
 def bodies() -> list[bytes]:
-    """Bodies with a canary in every place: accepted, refused by each rule, and no JSON at all."""
+    """Bodies with a canary in every field: valid, invalid by each rule, and not JSON."""
     key = {"order_unique_key": f"{CANARY}-key"}
     wrong: list[dict[str, Any]] = [
         {"instrument": f"NSE:{CANARY}"},
@@ -68,7 +68,7 @@ def header_sets() -> list[dict[str, str]]:
 
 
 def ask_everything(http: httpx.Client, paths: list[str]) -> set[int]:
-    """Every path with every set of headers and every body; the statuses that came back."""
+    """Send every path with every set of headers and every body; returns the statuses."""
     statuses = set()
     query = {"access_token": TOKEN, "limit": f"{CANARY}-limit"}
     for headers in header_sets():
@@ -91,7 +91,7 @@ def whole(tmp_path: Path, conninfo: str) -> Iterator[PulseProcess]:
 PATHS = ["/gapi/api/orders", "/pulse/internal/orders"]
 
 
-def test_good_and_refused_requests_leave_no_secret_in_the_log(whole: PulseProcess) -> None:
+def test_accepted_and_refused_requests_log_no_secret(whole: PulseProcess) -> None:
     statuses = ask_everything(whole.http, PATHS)
     assert statuses == {201, 202, 400, 401, 403, 405, 409}
     assert (
@@ -100,7 +100,7 @@ def test_good_and_refused_requests_leave_no_secret_in_the_log(whole: PulseProces
     assert CANARY not in whole.logged + whole.output
 
 
-def test_crashes_leave_no_secret_in_the_log(tmp_path: Path, conninfo: str) -> None:
+def test_crashes_log_no_secret(tmp_path: Path, conninfo: str) -> None:
     port = free_port()
     command = ("-c", CRASHING, str(port))
     settings = {"database_url": url_of(conninfo), "command": command, **SETTINGS}
@@ -112,7 +112,7 @@ def test_crashes_leave_no_secret_in_the_log(tmp_path: Path, conninfo: str) -> No
         assert CANARY not in found.logged + found.output
 
 
-def test_a_gateway_alone_leaves_none_whether_pulse_is_there_or_away(
+def test_a_separate_gateway_logs_no_secret_even_while_pulse_is_down(
     tmp_path: Path, whole: PulseProcess
 ) -> None:
     port = free_port()
@@ -133,9 +133,7 @@ def test_a_gateway_alone_leaves_none_whether_pulse_is_there_or_away(
 
 
 @pytest.mark.parametrize("variable", ["service_tokens", "jwt_secret", "gateway_service_token"])
-def test_a_wrong_secret_is_not_told_when_the_start_is_refused(
-    tmp_path: Path, variable: str
-) -> None:
+def test_a_refused_start_does_not_print_the_invalid_secret(tmp_path: Path, variable: str) -> None:
     process = PulseProcess(tmp_path, **{**SETTINGS, variable: CANARY})
     try:
         assert process.wait() == 2

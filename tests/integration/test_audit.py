@@ -93,7 +93,7 @@ async def test_an_order_that_became_visible_below_the_position_is_named(
     assert state.last_pass_seconds_ago is not None
 
 
-def test_log_and_queue_that_agree_are_well(conninfo: str) -> None:
+def test_a_consistent_log_and_queue_have_no_findings(conninfo: str) -> None:
     assert "up to position 0 in" in audited(conninfo, 0).out
 
 

@@ -127,7 +127,7 @@ async def test_a_cancelled_order_is_returned_unchanged(
     assert (first.version, cancelled.originator_version) == (3, 3)
 
 
-async def test_thirty_two_cancellations_from_two_processes_at_once_are_one_event(
+async def test_32_concurrent_cancellations_from_two_processes_are_one_event(
     conninfo: str, database: Database, store: EventStore, orders: InProcessOrders
 ) -> None:
     created = order_created()

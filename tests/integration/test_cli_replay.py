@@ -30,14 +30,14 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 def told(conninfo: str, created: OrderCreated, *outcome: Event) -> str:
-    """What replay says of an order with these events, on one line where it wraps none."""
+    """The output of replay for an order with these events, without wrapped lines."""
     write(conninfo, *stored([created, *outcome]))
     ended = run_pulse("replay", str(created.originator_id), conninfo=conninfo)
     assert (ended.exit_code, ended.err) == (0, "")
     return ended.out
 
 
-def test_a_history_is_told_event_by_event_with_its_schedule(conninfo: str) -> None:
+def test_a_history_is_printed_event_by_event_with_its_schedule(conninfo: str) -> None:
     created = order_created("ouk_golden", timestamp=T0, total_quantity=12_345, duration_minutes=375)
     split = slices_scheduled(created, worker="host:2:def")
     write(conninfo, *stored([created]), recorded_at=T0 + 3 * MILLISECOND)
@@ -129,7 +129,9 @@ def test_json_is_the_very_answer_of_the_api(conninfo: str) -> None:
 @pytest.mark.parametrize(
     "order_id", ["3f2a8c1e-0000-4000-8000-000000000001", "ouk_1", "x" * 500, ""]
 )
-def test_an_id_of_no_order_is_one_line_and_exit_code_1(conninfo: str, order_id: str) -> None:
+def test_an_unknown_order_id_is_one_error_line_and_exit_code_1(
+    conninfo: str, order_id: str
+) -> None:
     for machine in ([], ["--json"]):
         ended = run_pulse("replay", order_id, *machine, conninfo=conninfo)
         assert (ended.exit_code, ended.out) == (1, "")
@@ -146,7 +148,7 @@ def test_an_id_of_no_order_is_one_line_and_exit_code_1(conninfo: str, order_id: 
         ("SOMETHING_NEW", "under a new key"),
     ],
 )
-def test_an_order_that_could_not_be_split_says_why_and_what_to_do(
+def test_a_failed_order_is_printed_with_reason_and_advice(
     conninfo: str, reason: str, what_to_do: str
 ) -> None:
     created = order_created()
@@ -158,7 +160,7 @@ def test_an_order_that_could_not_be_split_says_why_and_what_to_do(
     assert "Schedule" not in text
 
 
-def test_an_order_that_timed_out_says_who_held_it_and_what_to_do(conninfo: str) -> None:
+def test_a_timed_out_order_is_printed_with_its_worker_and_advice(conninfo: str) -> None:
     created = order_created()
     text = told(conninfo, created, timed_out(created))
     assert "did not split it; 300 s after its first claim monitor-1 timed it out" in text
@@ -166,7 +168,7 @@ def test_an_order_that_timed_out_says_who_held_it_and_what_to_do(conninfo: str) 
     assert "place it again under a new key" in text
 
 
-def test_an_order_that_waits_says_for_what(conninfo: str) -> None:
+def test_a_pending_order_is_printed_with_what_it_waits_for(conninfo: str) -> None:
     created = order_created()
     text = told(conninfo, created)
     assert "is PENDING" in text
@@ -178,7 +180,7 @@ def test_an_order_that_waits_says_for_what(conninfo: str) -> None:
     assert "Worker host:9:abc, which claimed it at" in text
 
 
-def test_an_unreadable_event_is_told_as_it_is_stored(conninfo: str) -> None:
+def test_an_unreadable_event_is_printed_as_stored(conninfo: str) -> None:
     created = order_created()
     write(conninfo, *stored([created]))
     write(conninfo, StoredEvent(created.originator_id, 2, "pulse.domain:TimedOut", b'{"a":7}'))
@@ -191,7 +193,7 @@ def test_an_unreadable_event_is_told_as_it_is_stored(conninfo: str) -> None:
     assert "An order to BUY 100 shares" in ended.out
 
 
-def test_a_stream_that_is_not_pulses_is_told_without_control_codes(conninfo: str) -> None:
+def test_a_foreign_stream_is_printed_without_control_codes(conninfo: str) -> None:
     event = foreign_event(state=b'{"text":"\\u001b[31mred\\u202e"}')
     write(conninfo, event)
     ended = run_pulse("replay", str(event.originator_id), conninfo=conninfo)
@@ -201,7 +203,7 @@ def test_a_stream_that_is_not_pulses_is_told_without_control_codes(conninfo: str
     assert all(line.isprintable() for line in ended.out.splitlines())
 
 
-def test_a_schedule_that_breaks_a_rule_says_which(conninfo: str) -> None:
+def test_a_schedule_that_breaks_a_rule_is_printed_with_the_rule(conninfo: str) -> None:
     created = order_created(num_splits=2, timestamp=T0)
     split = slices_scheduled(created)
     first = Slice(sequence_number=1, quantity=1, scheduled_at=T0)

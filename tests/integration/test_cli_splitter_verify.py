@@ -1,4 +1,4 @@
-"""`pulse splitter verify`: stored schedules are derived again, and one altered share is found."""
+"""`pulse splitter verify`: stored schedules are compared with derived ones."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ ORDERS = 700
 
 
 def completed(number: int, **changes: Any) -> tuple[OrderCreated, SlicesScheduled]:
-    """The two events of a COMPLETED order, another for each number."""
+    """The two events of a COMPLETED order; each number gives another order."""
     n = 2 + number % 19
     created = order_created(
         f"ouk_{number}",
@@ -45,7 +45,7 @@ def completed(number: int, **changes: Any) -> tuple[OrderCreated, SlicesSchedule
 def altered(
     conninfo: str, order_id: object, change: Callable[[dict[str, Any]], None], version: int = 2
 ) -> None:
-    """Alter a stored schedule as only the table's owner can: with its guard taken away."""
+    """Alter a stored schedule as the table's owner, with its trigger disabled."""
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET LOCAL session_replication_role = replica")
         where = "WHERE originator_id = %s AND originator_version = %s"
@@ -60,7 +60,7 @@ def altered(
         )
 
 
-def test_more_orders_than_a_page_are_identical_and_then_one_edited_quantity_is_found_and_named(
+def test_one_edited_quantity_among_several_pages_is_found(
     conninfo: str,
 ) -> None:
     orders = [completed(number) for number in range(ORDERS)]
@@ -144,7 +144,7 @@ def name_of(value: object) -> str:
 
 
 @pytest.mark.parametrize(("change", "told"), ALTERATIONS, ids=name_of)
-def test_every_alteration_of_a_schedule_is_told_in_its_own_words(
+def test_every_alteration_of_a_schedule_has_its_own_message(
     conninfo: str, change: Callable[[dict[str, Any]], None], told: str
 ) -> None:
     created, split = completed(7)
@@ -183,7 +183,9 @@ def test_a_creation_that_was_altered_does_not_derive_the_schedule(
     assert told in ended.out.splitlines()[0]
 
 
-def test_a_schedule_without_a_creation_is_told_and_stops_no_other(conninfo: str) -> None:
+def test_a_schedule_without_a_creation_is_reported_and_the_others_are_verified(
+    conninfo: str,
+) -> None:
     _, orphan = completed(1)
     write(conninfo, *stored([orphan, *completed(2), *completed(3)]))
     ended = run_pulse(*VERIFY, conninfo=conninfo)
@@ -201,7 +203,7 @@ def test_foreign_events_and_orders_without_a_schedule_are_passed_over(conninfo: 
     assert ended.out.startswith("1 schedule of 4 slices derived again")
 
 
-def test_an_empty_log_proves_nothing_and_says_so(conninfo: str) -> None:
+def test_an_empty_log_verifies_nothing(conninfo: str) -> None:
     ended = run_pulse(*VERIFY, conninfo=conninfo)
     assert (ended.exit_code, ended.err) == (0, "")
     assert ended.out == "no schedule is stored here: nothing was verified\n"
@@ -220,7 +222,7 @@ def test_no_position_is_passed_over_however_it_was_altered(conninfo: str) -> Non
     assert "at position -5 differs" in ended.out
 
 
-def test_a_fault_nobody_foresaw_is_told_and_stops_no_other(
+def test_an_unexpected_error_is_reported_and_the_others_are_verified(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(created: OrderCreated) -> None:

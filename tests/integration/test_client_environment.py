@@ -1,4 +1,4 @@
-"""A proxy or certificate variable that cannot be used is one sentence, and no traceback."""
+"""An invalid proxy or certificate variable is one error line without a traceback."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def test_the_variable_is_named_and_its_value_is_not(
     assert value not in said.replace("://host", "")
 
 
-def test_a_gateway_with_a_jwks_url_says_so_and_does_not_start(tmp_path: Path) -> None:
+def test_a_gateway_with_a_jwks_url_names_the_variable_and_does_not_start(tmp_path: Path) -> None:
     name, value = OF_EACH_KIND[0]
     found = subprocess.run(
         [sys.executable, "-m", "pulse.cli", "gateway"],
@@ -67,7 +67,7 @@ def test_a_gateway_with_a_jwks_url_says_so_and_does_not_start(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("name", "value"), OF_EACH_KIND)
-def test_a_load_says_so_in_one_line(
+def test_pulse_load_names_the_variable_in_one_line(
     tmp_path: Path, name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "orders.ndjson").write_text("{}\n")

@@ -22,7 +22,7 @@ asyncio.run(main())
 """
 
 
-def test_what_a_process_is_built_of_is_set_aside_once_it_serves() -> None:
+def test_startup_objects_are_frozen_once_the_process_serves() -> None:
     command = [sys.executable, "-c", _SERVES_TWICE]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     before, serving, again = [

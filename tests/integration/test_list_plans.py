@@ -1,4 +1,4 @@
-"""The plans of the lists over 200,000 orders: what each page costs, wherever it stands.
+"""The plans of the lists over 200,000 orders: the rows that each page reads.
 
 A list with an index of its own reads a page. The others walk one of those indexes and step over the
 orders that they do not show; here they read exactly those.
@@ -58,7 +58,7 @@ def many_orders(postgres: str, template_database: str) -> Iterator[str]:
 
 @pytest.fixture
 def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
-    """One with the settings of all of Pulse's."""
+    """A connection with Pulse's session settings."""
     with connect(many_orders, PostgresLimits(statement_seconds=60)) as connection:
         connection.autocommit = False
         yield connection
@@ -86,7 +86,7 @@ def reads_of(nodes: list[PlanNode], relation: str) -> list[int]:
 
 
 def passed(connection: psycopg.Connection[Any], walk: str, shown: str, rows: int) -> int:
-    """How many orders lie on this walk, newest first, up to the last one to be shown."""
+    """How many orders this index scan reads, newest first, up to the last one shown."""
     row = connection.execute(
         f"""SELECT count(*) FROM order_queue_status
              WHERE {walk} AND created_position >= COALESCE((
@@ -255,7 +255,7 @@ def test_a_page_of_slices_costs_a_page(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("after", [0, LOGGED, 3 * ORDERS])
-def test_a_page_of_the_log_costs_a_page_and_of_one_type_what_may_be_scanned(
+def test_a_page_of_the_log_reads_a_page_and_of_one_type_a_bounded_scan(
     connection: psycopg.Connection[Any], after: int, mode: PlanMode
 ) -> None:
     numbered = load_sql("pulse.eventstore", "select_log")

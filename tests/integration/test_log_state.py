@@ -38,7 +38,7 @@ async def test_the_state_of_a_log_is_its_end_and_what_its_sequence_has_issued(
     assert await database.read(read_log_state) == LogState(SEQUENCE, 3, 3, None, next_taken=False)
 
 
-async def test_an_id_beyond_the_sequence_is_found_and_a_next_one_that_is_taken(
+async def test_ids_beyond_the_sequence_and_a_used_next_id_are_found(
     database: Database,
 ) -> None:
     write(database.conninfo, *stored(orders_created(3)))
@@ -104,7 +104,7 @@ async def test_a_role_that_may_not_ask_the_sequence_learns_the_end_and_projects(
 
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
-def test_the_state_is_told_by_index_lookups(conninfo: str, mode: PlanMode) -> None:
+def test_the_state_is_read_from_indexes(conninfo: str, mode: PlanMode) -> None:
     write(conninfo, *stored(orders_created(50)))
     with psycopg.connect(conninfo) as connection:
         connection.execute(
@@ -120,7 +120,7 @@ def test_the_state_is_told_by_index_lookups(conninfo: str, mode: PlanMode) -> No
     assert all(node.rows <= 1 for node in of_the_log)
 
 
-async def test_the_log_as_it_is_migrated_has_no_fault(database: Database) -> None:
+async def test_a_migrated_log_has_no_fault(database: Database) -> None:
     assert await database.read(read_log_faults) == []
 
 
@@ -196,7 +196,7 @@ COLUMNS = (
         (f"ALTER SEQUENCE {SEQUENCE} SET UNLOGGED", "out of commit order"),
     ],
 )
-async def test_what_is_not_one_log_on_one_server_is_named(
+async def test_a_log_that_is_not_on_one_server_is_named(
     database: Database, statements: str, words: str
 ) -> None:
     with psycopg.connect(database.conninfo, autocommit=True) as connection:

@@ -1,4 +1,4 @@
-"""Another caller's order costs what a missing one costs: neither time nor work tells them apart."""
+"""Another caller's order and a missing one cannot be told apart by time or work."""
 
 import statistics
 import time
@@ -114,7 +114,7 @@ async def test_another_callers_order_of_100_slices_is_the_work_of_a_missing_one(
         ("topic", "elsewhere:Happened"),
     ],
 )
-async def test_nothing_tells_that_another_callers_order_cannot_be_read(
+async def test_another_callers_unreadable_order_is_answered_like_a_missing_one(
     conninfo: str, house: CountedUseCase, column: str, value: object
 ) -> None:
     created = placed_by(ALICE)
@@ -123,7 +123,7 @@ async def test_nothing_tells_that_another_callers_order_cannot_be_read(
     assert await house.work_of(created.originator_id, BOB) == (1, 0)
 
 
-async def test_an_order_of_newer_code_is_its_owners_and_no_one_elses(
+async def test_an_order_of_newer_code_is_visible_only_to_its_owner(
     conninfo: str, house: CountedUseCase
 ) -> None:
     created = placed_by(ALICE)

@@ -1,4 +1,4 @@
-"""A burst of orders meets sessions whose plans were made while no order was pending."""
+"""A burst of orders with cached plans from a time without pending orders."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -47,7 +47,7 @@ async def idle(conninfo: str) -> AsyncIterator[Database]:
 
 
 async def look_for_work(database: Database) -> None:
-    """What an idle worker does, and what goes on beside it."""
+    """The statements of an idle worker, and those of the other loops."""
     claims = Claims(database, "worker-1")
     await claims.release([uuid4(), *await claims.claim(1)])
     await release_orphans(database, 300)

@@ -1,4 +1,4 @@
-"""The releaser: what is due is released once, what is too late expires, who loses decides again."""
+"""The releaser: due slices are released once, late ones expire, and conflicts are retried."""
 
 import asyncio
 from collections import Counter
@@ -144,7 +144,7 @@ async def test_what_the_projection_does_not_show_yet_is_not_decided_again(
     assert len(await events_of(store, created)) == 3
 
 
-async def test_of_two_releasers_one_releases_and_the_other_is_overtaken(
+async def test_of_two_concurrent_releasers_one_releases_and_the_other_conflicts(
     database: Database, store: EventStore
 ) -> None:
     created = [begun(5) for _ in range(20)]

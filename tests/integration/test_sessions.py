@@ -92,7 +92,7 @@ async def test_what_role_and_database_set_differently_is_set_in_every_session(
         assert {name: found[name] for name in ODD} == {name: needed[name] for name in ODD}
 
 
-async def test_an_order_lives_through_a_database_with_odd_settings_and_its_times_are_the_contracts(
+async def test_orders_work_on_a_database_with_unusual_settings(
     conninfo: str,
 ) -> None:
     for name, value in ODD.items():
@@ -169,7 +169,7 @@ async def repeated(connection: Connection) -> None:
         await connection.execute("SELECT %s::int", (n,))
 
 
-async def test_what_another_client_prepared_in_the_session_costs_one_answer(conninfo: str) -> None:
+async def test_a_statement_that_another_client_prepared_fails_one_request(conninfo: str) -> None:
     async with opened(conninfo) as database:
         async with database.connection() as connection:
             lent = connection.info.backend_pid

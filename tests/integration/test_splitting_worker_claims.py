@@ -70,7 +70,7 @@ async def test_a_claim_carries_the_times_of_the_databases_clock(
     )
 
 
-async def test_two_workers_never_hold_one_order_at_once(
+async def test_two_workers_never_claim_the_same_order(
     database: Database, conninfo: str, store: EventStore
 ) -> None:
     """Twelve workers on two pools claim at once, until nothing is left."""
@@ -97,7 +97,7 @@ async def test_two_workers_never_hold_one_order_at_once(
     assert len({worker for worker, _ in held}) > 1
 
 
-async def test_a_claim_made_while_another_is_under_way_waits_for_nobody_and_takes_the_next(
+async def test_concurrent_claims_do_not_wait_for_each_other(
     database: Database, store: EventStore
 ) -> None:
     orders = orders_created(4)
@@ -109,7 +109,7 @@ async def test_a_claim_made_while_another_is_under_way_waits_for_nobody_and_take
         assert list(await Claims(database, "worker-1").claim(2)) == ids(orders[2:])
 
 
-async def test_a_claim_handed_back_keeps_when_it_was_first_made(
+async def test_a_released_claim_keeps_its_first_claim_time(
     database: Database, store: EventStore
 ) -> None:
     await append_and_project(store, database, [order_created()])
@@ -124,7 +124,7 @@ async def test_a_claim_handed_back_keeps_when_it_was_first_made(
     assert now.claimed_at > was.claimed_at
 
 
-async def test_only_ones_own_claims_can_be_handed_back(
+async def test_a_worker_can_release_only_its_own_claims(
     database: Database, store: EventStore
 ) -> None:
     await append_and_project(store, database, orders_created(2))
@@ -135,7 +135,7 @@ async def test_only_ones_own_claims_can_be_handed_back(
     assert holders == {mine: None, theirs: "worker-2"}
 
 
-async def test_an_order_for_newer_code_is_never_claimed_and_holds_nobody_up(
+async def test_an_order_for_newer_code_is_never_claimed_and_blocks_no_other(
     database: Database, store: EventStore
 ) -> None:
     newer = order_created(splitter_version=CURRENT_SPLITTER_VERSION + 1)

@@ -1,4 +1,4 @@
-"""The splitting worker in trouble: it loses races, and Postgres goes away in the middle."""
+"""The splitting worker under faults: lost races, and outages of Postgres."""
 
 import asyncio
 from collections import Counter
@@ -102,10 +102,10 @@ async def test_of_two_workers_with_one_order_exactly_one_settles_it(
     assert {len(await events_of(store, order.originator_id)) for order in orders} == {2}
 
 
-async def test_orders_whose_outcome_was_refused_are_handed_back(
+async def test_claims_of_orders_whose_outcome_was_refused_are_released(
     database: Database, store: EventStore, proxy: PostgresProxy
 ) -> None:
-    """Postgres is away for the appender alone."""
+    """Postgres is unreachable for the appender only."""
     orders = orders_created(3)
     await append_and_project(store, database, orders)
     crippled = EventStore(database, on_commit=lambda: None, limits=PATIENT)
@@ -128,7 +128,7 @@ async def test_orders_whose_outcome_was_refused_are_handed_back(
     assert batch.results == Counter({SplitResult.COMPLETED: 3})
 
 
-async def test_orders_that_could_not_be_read_are_handed_back(
+async def test_claims_of_orders_that_could_not_be_read_are_released(
     database: Database, store: EventStore, proxy: PostgresProxy, unsteady: Database
 ) -> None:
     await append_and_project(store, database, orders_created(3))
@@ -139,7 +139,7 @@ async def test_orders_that_could_not_be_read_are_handed_back(
     assert await holders(database) == {None}
 
 
-async def test_with_postgres_away_for_good_after_the_claim_the_claim_stays_and_nothing_raises(
+async def test_if_postgres_stays_down_after_the_claim_the_claim_stays_and_nothing_raises(
     database: Database, store: EventStore, proxy: PostgresProxy, unsteady: Database
 ) -> None:
     await append_and_project(store, database, orders_created(3))
@@ -153,7 +153,7 @@ async def test_with_postgres_away_for_good_after_the_claim_the_claim_stays_and_n
     assert await holders(database) == {"worker-1"}
 
 
-async def test_with_postgres_away_before_the_claim_the_worker_says_so(
+async def test_if_postgres_is_down_before_the_claim_the_worker_raises(
     proxy: PostgresProxy, unsteady: Database
 ) -> None:
     proxy.refuse()
@@ -163,10 +163,10 @@ async def test_with_postgres_away_before_the_claim_the_worker_says_so(
 
 
 @pytest.mark.timing
-async def test_an_order_whose_outcome_is_unknown_is_not_handed_back(
+async def test_the_claim_of_an_order_with_unknown_outcome_is_not_released(
     database: Database, store: EventStore, proxy: PostgresProxy
 ) -> None:
-    """The reply is lost and the retry does not get through in time; the outcome does stand."""
+    """The reply is lost and the retry misses the deadline, but the outcome is stored."""
     created = order_created()
     await append_and_project(store, database, [created])
     hasty = AppendLimits(answer_seconds=0.3, retry=PATIENT.retry)

@@ -1,4 +1,4 @@
-"""The hot statements' plans on tables of some 50,000 rows."""
+"""Plans of the hot statements on tables of about 50,000 rows."""
 
 import json
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ ANALYZE stored_events, order_queue, pending_orders, notification_tracking;
 
 
 def filled(conninfo: str, *, pending: int, claimed: int) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection with the settings of all of Pulse's."""
+    """A connection with Pulse's session settings."""
     connection = connect(conninfo, PostgresLimits(statement_seconds=60))
     with psycopg.ClientCursor(connection) as cursor:
         cursor.execute(_FILL, {"rows": ROWS, "pending": pending, "claimed": claimed})
@@ -57,7 +57,7 @@ def filled_conninfo(
 
 @pytest.fixture
 def connection(filled_conninfo: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """A connection with the settings of all of Pulse's. The tests only EXPLAIN."""
+    """A connection with Pulse's session settings. The tests only EXPLAIN."""
     with connect(filled_conninfo, PostgresLimits(statement_seconds=60)) as connection:
         yield connection
 
@@ -104,7 +104,7 @@ def test_claiming_walks_the_pending_orders_alone(
 
 
 def test_claiming_reads_no_more_of_a_burst_than_it_claims(conninfo: str) -> None:
-    """A backlog of which the planner knows nothing: it came since the last ANALYZE."""
+    """A backlog that is newer than the last ANALYZE."""
     with filled(conninfo, pending=10, claimed=0) as connection:
         connection.execute(
             "INSERT INTO pending_orders"
@@ -122,11 +122,11 @@ def test_claiming_reads_no_more_of_a_burst_than_it_claims(conninfo: str) -> None
     assert all(n["Actual Rows"] * n["Actual Loops"] == 10 for n in scans), scans
 
 
-def test_handing_back_finds_claims_by_their_key(
+def test_releasing_finds_claims_by_their_key(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     statement = load_sql("pulse.projections", "release_claims")
-    connection.execute("SET enable_seqscan = off")  # of some hundred rows either way is quick
+    connection.execute("SET enable_seqscan = off")  # for a few hundred rows both are fast
     nodes = plan_of(connection, statement, [uuid4(), uuid4()], "worker-1")
     assert indexes(nodes) == {"order_queue_pkey", "pending_orders_pkey"}
 

@@ -52,7 +52,7 @@ class ClaimsThatBreak(Claims):
 
 
 class ClaimsThatCannotBeReleased(Claims):
-    """Handing back fails while Postgres is away."""
+    """Claims cannot be released while Postgres is unreachable."""
 
     async def release(self, order_ids: object) -> None:
         del order_ids

@@ -17,12 +17,12 @@ from tests.support.tokens import signer_of
 
 @pytest.fixture(scope="session")
 def shared_conninfo(postgres: str, template_database: str) -> Iterator[str]:
-    """A migrated database that tests may share, since every order has a key of its own."""
+    """A migrated database that tests can share, since every order has a unique key."""
     with cloned_database(postgres, template_database) as conninfo:
         yield conninfo
 
 
-@pytest.fixture(scope="module")  # its loop stands still between modules
+@pytest.fixture(scope="module")  # its event loop does not run between modules
 async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(Settings(database_url=shared_conninfo, release_slices=False)) as client:
         yield client

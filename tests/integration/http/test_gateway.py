@@ -1,4 +1,4 @@
-"""The gateway, in one process with the API and alone before it: the same answers both ways."""
+"""The gateway in one process with the API and as a separate app: the same responses."""
 
 import asyncio
 from collections import Counter
@@ -75,7 +75,7 @@ async def test_the_key_with_other_data_is_refused(both: Served) -> None:
     }
 
 
-async def test_many_of_the_same_at_once_are_one_order(both: Served) -> None:
+async def test_many_concurrent_identical_requests_are_one_order(both: Served) -> None:
     request = order()
     responses = await asyncio.gather(*(both.place(request) for _ in range(AT_ONCE)))
     assert Counter(r.status_code for r in responses) == {202: AT_ONCE}
@@ -83,7 +83,7 @@ async def test_many_of_the_same_at_once_are_one_order(both: Served) -> None:
     assert (await both.events(responses[0].json()["order_id"]))[0]["version"] == 1
 
 
-async def test_two_callers_may_use_one_key_and_neither_learns_of_the_other(both: Served) -> None:
+async def test_two_callers_can_use_the_same_key_independently(both: Served) -> None:
     request = order()
     callers = [
         "alice",
@@ -116,7 +116,7 @@ def all_but_length(response: httpx.Response) -> tuple[int, bytes, list[tuple[str
     return response.status_code, response.content, sorted(response.headers.multi_items())
 
 
-async def test_anothers_order_is_like_one_that_is_missing_to_the_byte(both: Served) -> None:
+async def test_another_callers_order_is_answered_like_a_missing_one(both: Served) -> None:
     request = order()
     alices = (await both.place(request)).json()["order_id"]
     internal = (await both.api.post("/internal/orders", json=request)).json()["order_id"]
@@ -138,7 +138,7 @@ async def test_anothers_order_is_like_one_that_is_missing_to_the_byte(both: Serv
 
 
 @pytest.mark.parametrize("order_id", [NOBODYS_ID, "1", "batch", "%00", "a%2Fb", "..%2f", "x" * 900])
-async def test_what_is_no_id_of_an_order_is_not_found(both: Served, order_id: str) -> None:
+async def test_a_malformed_order_id_is_not_found(both: Served, order_id: str) -> None:
     fault(await both.read(order_id), 404, "ORDER_NOT_FOUND")
 
 
@@ -169,7 +169,7 @@ async def test_a_wrong_order_is_refused_exactly_as_by_the_internal_api(
     assert outside.content == inside.content
 
 
-async def test_what_is_no_json_or_too_large_is_refused(both: Served) -> None:
+async def test_invalid_json_and_large_bodies_are_refused(both: Served) -> None:
     token = bearer(both.signer.token())
     plain = await both.gateway.post(
         "/api/orders", content=body(), headers={**token, "Content-Type": "text/plain"}
@@ -179,7 +179,7 @@ async def test_what_is_no_json_or_too_large_is_refused(both: Served) -> None:
     fault(large, 413, "PAYLOAD_TOO_LARGE")
 
 
-async def test_a_batch_is_no_order_and_no_list_is_public(both: Served) -> None:
+async def test_the_gateway_has_no_batches_and_no_lists(both: Served) -> None:
     token = bearer(both.signer.token())
     batch = await both.gateway.post("/api/orders/batch", content=b"[]", headers={**token, **JSON})
     fault(batch, 405, "METHOD_NOT_ALLOWED")
@@ -199,7 +199,7 @@ async def test_the_trace_of_the_caller_is_stored_and_echoed(both: Served) -> Non
     }
 
 
-async def test_a_made_trace_is_stored_as_it_is_echoed(both: Served) -> None:
+async def test_a_generated_trace_is_stored_and_echoed(both: Served) -> None:
     response = await both.place(order())
     (created, *_) = await both.events(response.json()["order_id"])
     assert created["data"]["trace"] == {
@@ -211,20 +211,20 @@ async def test_a_made_trace_is_stored_as_it_is_echoed(both: Served) -> None:
 
 
 @pytest.mark.parametrize("name", ["X-Pulse-On-Behalf-Of", "x-pulse-on-behalf-of"])
-async def test_a_caller_cannot_name_another(both: Served, name: str) -> None:
+async def test_a_caller_cannot_act_on_behalf_of_another(both: Served, name: str) -> None:
     headers = {**bearer(both.signer.token()), name: f"{ISSUER}|bob"}
     response = await both.gateway.post("/api/orders", json=order(), headers=headers)
     (created, *_) = await both.events(response.json()["order_id"])
     assert created["data"]["key_scope"] == f"{ISSUER}|alice"
 
 
-async def test_a_service_token_is_no_token_of_a_caller(both: Served) -> None:
+async def test_a_service_token_does_not_authenticate_a_caller(both: Served) -> None:
     response = await both.gateway.post("/api/orders", json=order(), headers=bearer(DESK_TOKEN))
     fault(response, 401, "UNAUTHORIZED")
 
 
 @pytest.mark.parametrize("subject", ["alice@example.com", "a b/c?d#e", "日本", "%", "|", "a|b|c"])
-async def test_any_subject_has_a_scope_of_its_own(both: Served, subject: str) -> None:
+async def test_each_subject_has_its_own_key_scope(both: Served, subject: str) -> None:
     order_id = (await both.place(order(), subject)).json()["order_id"]
     data: dict[str, Any] = (await both.events(order_id))[0]["data"]
     kept = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{}~"

@@ -28,7 +28,7 @@ TRACE = {
 
 @pytest.fixture(params=WAYS)
 async def own(request: pytest.FixtureRequest, conninfo: str) -> AsyncIterator[Served]:
-    """The same on the test's own database, for events that other tests must not meet."""
+    """The same on a separate database, for events that other tests must not see."""
     async with served(request.param, conninfo, SIGNER) as found:
         yield found
 
@@ -76,7 +76,7 @@ async def test_cancelled_again_it_is_unchanged(both: Served) -> None:
     assert [event["type"] for event in events].count("OrderCancelled") == 1
 
 
-async def test_anothers_order_is_like_one_that_is_missing_to_the_byte(both: Served) -> None:
+async def test_another_callers_order_is_answered_like_a_missing_one(both: Served) -> None:
     request = order()
     alices = (await both.place(request)).json()["order_id"]
     internal = (await both.api.post("/internal/orders", json=request)).json()["order_id"]

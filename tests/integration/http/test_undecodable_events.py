@@ -1,4 +1,4 @@
-"""Whatever an event holds, the page of the log and the history that it is in can be read."""
+"""Any event, even an undecodable one, can be listed and read in its history."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any

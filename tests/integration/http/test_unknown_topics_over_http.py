@@ -1,4 +1,4 @@
-"""Today's process on a log with a topic of tomorrow: it serves on, and readiness names it."""
+"""A topic of newer code in the log: the process serves, and readiness names the topic."""
 
 import httpx
 from eventsourcing.persistence import StoredEvent
@@ -12,7 +12,7 @@ TOMORROW = "pulse.domain:OrderAmended"
 READY = "/pulse/health/ready"
 
 
-async def test_readiness_says_so_while_orders_are_accepted_and_the_log_is_read(
+async def test_readiness_names_the_topic_and_the_process_keeps_serving(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     order_id = await placed(api)

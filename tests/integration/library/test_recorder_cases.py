@@ -48,7 +48,7 @@ class TestApplicationRecorder(cases.ApplicationRecorderTestCase[Any]):
 
 
 class UnlockedDatabase(Database):
-    """Its sessions find the function that takes no lock first."""
+    """Its sessions find the function without the lock first."""
 
     async def connect(self, role: str) -> Connection:
         connection = await super().connect(role)
