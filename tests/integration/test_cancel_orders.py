@@ -1,7 +1,6 @@
 """Cancelling orders: one event to an order, whatever else happens to it at the same time."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from uuid import uuid4
 
@@ -42,20 +41,16 @@ from tests.support.events import (
     splitting_failed,
     stored,
 )
-from tests.support.log import log_locked, running_store, unlock, until_waiting_for_lock, write
+from tests.support.log import (
+    log_locked,
+    orders_on,
+    running_store,
+    unlock,
+    until_waiting_for_lock,
+    write,
+)
 
 CALLER = Caller("oms")
-
-
-def orders_on(database: Database, store: EventStore) -> InProcessOrders:
-    reader = OrderReader(database, MAPPER)
-    return InProcessOrders(store, reader, system_clock, Origin("host:1:abc"))
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 @pytest.fixture

@@ -22,17 +22,11 @@ from tests.support.log import (
     unlock,
     until_waiting_for_lock,
 )
-from tests.support.proxy import Fault, PostgresProxy, proxied
+from tests.support.proxy import Fault, PostgresProxy
 
 REPLY_LOST = Fault(reply_bytes=0)
 NEVER_ARRIVED = Fault(request_bytes=0)
 CUT_BEFORE_ITS_SYNC = Fault(request_bytes=-5)
-
-
-@pytest.fixture
-async def proxy(conninfo: str) -> AsyncIterator[PostgresProxy]:
-    async with proxied(conninfo) as proxy:
-        yield proxy
 
 
 @pytest.fixture

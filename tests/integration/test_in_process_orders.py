@@ -1,7 +1,6 @@
 """Placing orders: one order for each key, for any number of requests."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,7 +24,7 @@ from pulse.projections.order_view import OrderReader, SliceView
 from tests.support.cli import write
 from tests.support.commands import place_order
 from tests.support.events import MAPPER, TRACE, slices_scheduled, stored
-from tests.support.log import running_store, stored_log
+from tests.support.log import orders_on, running_store, stored_log
 from tests.support.read_model import project
 
 CALLER = Caller()
@@ -33,17 +32,6 @@ CALLER = Caller()
 
 def requested(order_unique_key: str = "key", total_quantity: int = 100) -> OrderSpec:
     return place_order(order_unique_key, total_quantity=total_quantity).spec
-
-
-def orders_on(database: Database, store: EventStore) -> InProcessOrders:
-    reader = OrderReader(database, MAPPER)
-    return InProcessOrders(store, reader, system_clock, Origin("host:1:abc"))
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 @pytest.fixture

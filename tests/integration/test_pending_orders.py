@@ -1,6 +1,6 @@
 """The table of pending orders: the audit finds a missing row, and a rebuild repairs it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,17 +21,11 @@ from tests.support.events import (
     stored,
     timed_out,
 )
-from tests.support.log import fetch, running_store
+from tests.support.log import fetch
 from tests.support.read_model import project, queue
 from tests.support.splitting import append_and_project, claims_of, hold
 
 Rows = list[tuple[Any, ...]]
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 async def rebuild(database: Database, window_events: int = 1000) -> Rebuilt:

@@ -1,7 +1,7 @@
 """The projector: what each event becomes in the order queue."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -20,15 +20,9 @@ from tests.support.events import (
     stored,
     timed_out,
 )
-from tests.support.log import fetch, running_store
+from tests.support.log import fetch
 from tests.support.read_model import folded, position, project, projector, queue, reset_read_model
 from tests.support.splitting import claims_of, hold
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 async def appended(store: EventStore, events: Sequence[Event]) -> list[tuple[int, Event]]:

@@ -2,11 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from eventsourcing.persistence import StoredEvent
 from structlog.testing import capture_logs
 
@@ -39,12 +37,6 @@ from tests.support.events import (
 from tests.support.log import fetch, log_locked, running_store, unlock
 from tests.support.read_model import folded, project, queue
 from tests.support.waiting import until
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 def releaser(database: Database, store: EventStore, *, max_delay_seconds: float = 60) -> Releaser:

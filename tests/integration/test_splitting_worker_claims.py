@@ -1,24 +1,16 @@
 """Claims: oldest first, bounded, and never two workers on one order."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import msgspec
-import pytest
 
 from pulse.domain import CURRENT_SPLITTER_VERSION, OrderCreated
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
 from pulse.projections.claims import Claims
 from tests.support.events import order_created, orders_created, slices_scheduled
-from tests.support.log import fetch, running_store
+from tests.support.log import fetch
 from tests.support.splitting import append_and_project, claims_of
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 def ids(orders: list[OrderCreated]) -> list[object]:

@@ -20,23 +20,11 @@ from tests.support.events import (
     stored,
     timed_out,
 )
-from tests.support.log import PATIENT, append_singly, running_appender, running_store
-from tests.support.proxy import Fault, PostgresProxy, proxied
+from tests.support.log import PATIENT, append_singly, running_appender
+from tests.support.proxy import Fault, PostgresProxy
 from tests.support.read_model import project, queue
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
 from tests.support.waiting import until
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
-
-
-@pytest.fixture
-async def proxy(conninfo: str) -> AsyncIterator[PostgresProxy]:
-    async with proxied(conninfo) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The splitting worker: what it makes of the orders it claimed."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,15 +16,9 @@ from tests.support.events import (
     slices_scheduled,
     stored,
 )
-from tests.support.log import fetch, running_store
+from tests.support.log import fetch
 from tests.support.read_model import folded, project, queue
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 async def test_an_order_is_claimed_split_appended_and_projected(

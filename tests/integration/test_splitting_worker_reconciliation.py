@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -14,16 +14,9 @@ from pulse.postgres import Database, DatabaseUnavailable, load_sql
 from pulse.projections.claims import Claims, Presence, read_workers, release_orphans
 from pulse.workers.splitting import SplitResult
 from tests.support.events import order_created, orders_created
-from tests.support.log import running_store
 from tests.support.read_model import project
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
 from tests.support.waiting import until
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 class ClaimsWithALostReply(Claims):
