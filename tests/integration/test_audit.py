@@ -1,4 +1,4 @@
-"""The audit: events that the projection passed over, and what else log and queue differ in."""
+"""The audit: events that the projection missed, and other differences of log and queue."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Cancelling orders: one event to an order, whatever else happens to it at the same time."""
+"""Cancelling orders: at most one event for each order, also under races."""
 
 import asyncio
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""No command prints a control character that was in an argument, a file, a setting or the log."""
+"""Commands escape control characters of arguments, files, settings and the log."""
 
 import json
 from http.server import BaseHTTPRequestHandler, HTTPServer

@@ -1,4 +1,4 @@
-"""`pulse replay`: a history that people can read, and the same as JSON."""
+"""`pulse replay`: an order's history as text and as JSON."""
 
 import asyncio
 import json

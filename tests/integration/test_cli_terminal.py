@@ -1,4 +1,4 @@
-"""What commands show on a terminal, and what they show of the same anywhere else."""
+"""The output of commands on a terminal and in a pipe."""
 
 import io
 import json

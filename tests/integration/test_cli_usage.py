@@ -1,4 +1,4 @@
-"""The command as a whole: help that teaches, one line for each fault, exit codes for scripts."""
+"""The command line: help, error lines and exit codes."""
 
 import signal
 import subprocess

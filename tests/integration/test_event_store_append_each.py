@@ -1,4 +1,4 @@
-"""Many single appends in one call: each ends as it would have ended alone."""
+"""Many single appends in one call: each has the result that it would have alone."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Callers that give up: what was refused is never written, and no other append is touched."""
+"""Cancelled callers: refused appends are never written, and other appends are unaffected."""
 
 import asyncio
 from uuid import uuid4

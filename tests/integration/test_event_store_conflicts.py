@@ -1,4 +1,4 @@
-"""Conflicts: exactly the second claimants are refused, and no other append is touched."""
+"""Conflicts: exactly the later appends are refused, and others are unaffected."""
 
 from uuid import uuid4
 

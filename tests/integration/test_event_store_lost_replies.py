@@ -1,4 +1,4 @@
-"""Ambiguous commits: the connection breaks at any byte, and the append ends as it should."""
+"""Ambiguous commits: the connection breaks at any byte, and the result is still correct."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Id order is commit order: a reader that checkpoints can never miss an event."""
+"""Ids are in commit order, so a reader with a checkpoint misses no event."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""One bad order stops no other: in a worker's batch, at the monitor."""
+"""One bad order does not block others, in a worker's batch or in the monitor."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""A process that serves keeps what it was built of out of garbage collection."""
+"""A serving process excludes its startup objects from garbage collection."""
 
 import subprocess
 import sys

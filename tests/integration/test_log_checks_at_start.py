@@ -1,4 +1,4 @@
-"""A start refuses a database on which an accepted order could be passed over."""
+"""A start refuses a database on which the projection could miss an accepted order."""
 
 from collections.abc import Awaitable, Callable
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Pages of the log: commit order, one type among many, a bounded search, the log's end."""
+"""Pages of the log: commit order, filters by type with a bounded scan, and the log's end."""
 
 import asyncio
 from collections.abc import Sequence

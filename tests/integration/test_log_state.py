@@ -1,4 +1,4 @@
-"""Where the log ends, what its sequence has issued, and what keeps a log from being one log."""
+"""The state of the log: its end, its sequence, and databases that cannot hold one log."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""The list of orders: every filter, exact pages while orders come and are settled, no torn row."""
+"""The list of orders: every filter, and consistent pages while orders are placed and settled."""
 
 import asyncio
 import random

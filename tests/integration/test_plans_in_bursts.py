@@ -17,7 +17,7 @@ from tests.support.read_model import project
 
 BURST = 200_000
 AS_OFTEN_AS_A_PLAN_IS_KEPT = 12
-"""The driver prepares at once; after five plans Postgres keeps one for any parameters."""
+"""The driver prepares statements; after five plans Postgres may use a generic one."""
 
 _MAKE_EMPTY = ("DELETE FROM pending_orders", "VACUUM (ANALYZE) pending_orders")
 _BURST = f"""

@@ -1,4 +1,4 @@
-"""Poison: an event that cannot be applied parks its own order and stops no other."""
+"""Poisoned events: one that cannot be applied parks its order and blocks no other."""
 
 from typing import Any
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""Behind PgBouncer: in session mode Pulse works; where sessions are shared it is refused."""
+"""PgBouncer: Pulse works in session mode, and refuses shared sessions."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The projector: what each event becomes in the order queue."""
+"""The projector: the rows of the order queue for each event."""
 
 import asyncio
 from collections.abc import Sequence

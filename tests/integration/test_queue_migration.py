@@ -1,4 +1,4 @@
-"""Revision 7 changes the queue's tables: it is made from the log again, and others' views go on."""
+"""Revision 7 changes the queue's tables and rebuilds them; views of others keep working."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""The schema: its revisions, the way of every database to them, and the append-only log."""
+"""The schema: its revisions, migrations from any earlier state, and the append-only log."""
 
 import asyncio
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""Every connection's session is as Pulse needs it, whatever role, database and URL say."""
+"""Every session has Pulse's settings, whatever role, database and URL set."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -48,7 +48,7 @@ ODD = {
     "enable_sort": "on",
     "jit": "on",
 }
-"""Settings of a database that would break Pulse, or change what its callers see."""
+"""Settings of a database that would break Pulse or change its responses."""
 
 _SELECT_SETTINGS: Final = "SELECT lower(name), setting FROM pg_settings"
 

@@ -1,4 +1,4 @@
-"""The splitting worker under a backlog: larger steps, and still one outcome an order."""
+"""The splitting worker under a backlog: larger steps, one outcome for each order."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The splitting worker: what it makes of the orders it claimed."""
+"""The splitting worker: the outcomes of claimed orders."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""After a lost reply the worker goes on under a new name; presence recovers the former claims."""
+"""After a lost reply the worker gets a new name; presence recovers the earlier claims."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The API in this process, with its workers: one for all tests, or one of a test's own.
+"""The API in this process, with its workers: shared, or one for each test.
 
 Slices are not released, so an order does not change any more once it is split.
 """

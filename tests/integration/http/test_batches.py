@@ -1,4 +1,4 @@
-"""Batches: each order accepted or refused on its own, as its single POST would have been."""
+"""Batches: each order is accepted or refused separately, as by a single POST."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Bodies in a form that only looks like JSON: a byte order mark, a content encoding."""
+"""Bodies with a byte order mark or a content encoding are refused."""
 
 import codecs
 import gzip

@@ -1,4 +1,4 @@
-"""Cancelling at the gateway, in one process with the API and alone before it: own orders only."""
+"""Cancelling at the gateway, in one process with the API and as a separate app."""
 
 import asyncio
 from collections.abc import AsyncIterator

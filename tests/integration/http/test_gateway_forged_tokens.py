@@ -1,4 +1,4 @@
-"""No forged token opens the gateway: every attack, under every algorithm, reaches no order."""
+"""The gateway refuses every forged token, with every algorithm."""
 
 import json
 import time

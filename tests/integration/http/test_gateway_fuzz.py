@@ -1,4 +1,4 @@
-"""Whatever a token holds, signed or not, the answer is a plain one: no crash, and no order."""
+"""Arbitrary tokens, signed or not, cause neither a crash nor an order."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The issuer's keys from a URL: fetched within bounds, kept through outages, changed at will."""
+"""The issuer's keys from a URL: limits on fetches, outages, and key rotation."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""The longest life of a token can be set: from its `iat` to its `exp`."""
+"""The maximum lifetime of a token, from its `iat` to its `exp`, is a setting."""
 
 import time
 from pathlib import Path

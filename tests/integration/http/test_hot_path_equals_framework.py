@@ -1,4 +1,4 @@
-"""An order is posted and read before the framework; another spelling of the path reaches it."""
+"""Hot paths bypass Litestar; with another spelling of the path Litestar answers the same."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One key, one order: the same request again, another one, and sixty-four at once."""
+"""Idempotent placement: repeated, different and concurrent requests with one key."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Start and stop as a server drives them: ready for the first request, and failing out loud."""
+"""The ASGI lifespan: ready for the first request, and failures of start and stop."""
 
 import asyncio
 import json

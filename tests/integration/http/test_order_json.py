@@ -1,4 +1,4 @@
-"""Bodies that are no order: bad JSON, other encodings, doubled names, too deep, too large."""
+"""Invalid bodies: bad JSON, other encodings, duplicate names, too deep, too large."""
 
 import json
 from collections.abc import AsyncIterator

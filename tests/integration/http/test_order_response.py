@@ -1,4 +1,4 @@
-"""One order as answered: every field, in its order, from acceptance to its slices."""
+"""An order in responses: every field, in the documented order, in each state."""
 
 import re
 from collections.abc import AsyncIterator

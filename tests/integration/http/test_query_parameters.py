@@ -1,4 +1,4 @@
-"""A query parameter that a call does not take, or that is repeated, is refused on every call."""
+"""Unknown and repeated query parameters are refused on every call."""
 
 from collections.abc import Iterator
 from typing import Any

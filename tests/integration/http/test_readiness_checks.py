@@ -1,4 +1,4 @@
-"""Not ready is a process that cannot do its own work; what others lack is a notice at 200."""
+"""A process that cannot do its own work is not ready; faults of others are notices with 200."""
 
 import re
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""The four tracing headers: taken where valid, made where not, echoed always, stored for ever."""
+"""The four tracing headers: accepted if valid, otherwise generated; echoed and stored."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""The `eventsourcing` library as its users have it, on a test's database.
+"""The stock `eventsourcing` library on a test's database.
 
 Importing its Postgres module sets psycopg's loggers to ERROR for the whole process; here they keep
 their levels.
