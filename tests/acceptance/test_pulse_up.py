@@ -80,8 +80,9 @@ def test_pulse_load_posts_a_file_and_follows_each_order(up: PulseProcess, tmp_pa
     assert again.returncode == 0, again.stdout + again.stderr
 
 
-def test_a_signal_stops_all_processes_and_the_next_start_has_the_data(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
+def test_a_signal_stops_all_processes_and_the_next_start_has_the_data(
+    tmp_path: Path, data_dir: Path
+) -> None:
     request = order()
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number, status in zip(signals, (201, 200, 200), strict=True):

@@ -1,10 +1,12 @@
 """A topic of newer code in the log: the process serves, and readiness names the topic."""
 
+from datetime import UTC, datetime, timedelta
+
 import httpx
 from eventsourcing.persistence import StoredEvent
 
+from tests.support.cli import write
 from tests.support.events import order_created
-from tests.support.log import write
 from tests.support.orders import ORDERS, fault, placed
 from tests.support.waiting import until
 
@@ -17,7 +19,8 @@ async def test_readiness_names_the_topic_and_the_process_keeps_serving(
 ) -> None:
     order_id = await placed(api)
     of_tomorrow = order_created("of tomorrow").originator_id
-    write(conninfo, StoredEvent(of_tomorrow, 1, TOMORROW, b"{}"))
+    minute_ago = datetime.now(UTC) - timedelta(minutes=1)
+    write(conninfo, StoredEvent(of_tomorrow, 1, TOMORROW, b"{}"), recorded_at=minute_ago)
 
     async def is_named() -> bool:
         answer = await api.get(READY)
