@@ -9,19 +9,13 @@ import httpx
 import pytest
 
 from pulse.domain import INTERNAL_SCOPE, order_id_for
-from tests.support.gateway import DESK_TOKEN, Served
+from tests.support.gateway import DESK_TOKEN, TRACE, Served
 from tests.support.orders import JSON, body, fault, order, split_config
 from tests.support.tokens import ISSUER, bearer
 from tests.support.waiting import until
 
 AT_ONCE = 32
 NOBODYS_ID = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
-TRACE = {
-    "X-Trace-Id": "t-of-the-caller",
-    "X-Request-Id": "r-of-the-caller",
-    "X-Trace-Source": "DESK:start",
-    "X-Request-Source": "DESK:click",
-}
 
 
 async def test_health_and_hello_need_no_token(both: Served) -> None:

@@ -11,19 +11,13 @@ from eventsourcing.persistence import StoredEvent
 from pulse.application.callers import Caller
 from pulse.domain import OrderCreated, SlicesScheduled, order_id_for
 from tests.support.events import order_created, slices_scheduled, splitting_failed, stored
-from tests.support.gateway import WAYS, FakePulse, Served, gateway_before, refusal, served
+from tests.support.gateway import TRACE, WAYS, FakePulse, Served, gateway_before, refusal, served
 from tests.support.log import write
 from tests.support.orders import JSON, fault, order
 from tests.support.tokens import ISSUER, bearer, signer_of
 
 SIGNER = signer_of("HS256")
 ALICE = Caller.of_token(ISSUER, "alice")
-TRACE = {
-    "X-Trace-Id": "t-of-the-caller",
-    "X-Request-Id": "r-of-the-caller",
-    "X-Trace-Source": "DESK:start",
-    "X-Request-Source": "DESK:click",
-}
 
 
 @pytest.fixture(params=WAYS)
