@@ -106,14 +106,14 @@ def test_a_browser_shows_the_page_and_requests_nothing_from_other_hosts(
     for words in SHOWN[component]:
         assert words in shown.stdout or words.replace("&#39;", "'") in shown.stdout, words
     assert "CONSOLE" not in shown.stderr, shown.stderr  # an error, or what the policy forbade
-    asked = asked_by_page(tmp_path / "net.json", f"http://127.0.0.1:{served.port}")
+    asked = requested_by_page(tmp_path / "net.json", f"http://127.0.0.1:{served.port}")
     assert {f"/{component}/openapi.json", f"/{component}/docs/swagger-ui-bundle.js"} <= {
         urlsplit(address).path for address in asked
     }
     assert {urlsplit(address).netloc for address in asked} == {f"127.0.0.1:{served.port}"}
 
 
-def asked_by_page(net_log: Path, page_origin: str) -> list[str]:
+def requested_by_page(net_log: Path, page_origin: str) -> list[str]:
     """The addresses that the page requested; requests of the browser itself do not count."""
     events = [event.get("params", {}) for event in json.loads(net_log.read_text())["events"]]
     return [

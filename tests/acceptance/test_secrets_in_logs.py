@@ -67,7 +67,7 @@ def header_sets() -> list[dict[str, str]]:
     ]
 
 
-def ask_everything(http: httpx.Client, paths: list[str]) -> set[int]:
+def send_everything(http: httpx.Client, paths: list[str]) -> set[int]:
     """Send every path with every set of headers and every body; returns the statuses."""
     statuses = set()
     query = {"access_token": TOKEN, "limit": f"{CANARY}-limit"}
@@ -92,7 +92,7 @@ PATHS = ["/gapi/api/orders", "/pulse/internal/orders"]
 
 
 def test_accepted_and_refused_requests_log_no_secret(whole: PulseProcess) -> None:
-    statuses = ask_everything(whole.http, PATHS)
+    statuses = send_everything(whole.http, PATHS)
     assert statuses == {201, 202, 400, 401, 403, 405, 409}
     assert (
         "POST /gapi/api/orders" in whole.logged + whole.output
@@ -106,7 +106,7 @@ def test_crashes_log_no_secret(tmp_path: Path, conninfo: str) -> None:
     settings = {"database_url": url_of(conninfo), "command": command, **SETTINGS}
     with pulse(tmp_path, port=port, **settings) as found:
         found.http.base_url = f"http://127.0.0.1:{port}"
-        assert 500 in ask_everything(found.http, PATHS)
+        assert 500 in send_everything(found.http, PATHS)
         until(lambda: "planted" in found.logged, "the crash is logged")
         assert "Traceback" in found.logged
         assert CANARY not in found.logged + found.output
@@ -122,9 +122,9 @@ def test_a_separate_gateway_logs_no_secret_even_while_pulse_is_down(
     try:
         gateway.http.base_url = f"http://127.0.0.1:{port}"
         gateway.until_serving()
-        assert {202, 409} <= ask_everything(gateway.http, ["/api/orders"])
+        assert {202, 409} <= send_everything(gateway.http, ["/api/orders"])
         whole.stop()
-        assert 503 in ask_everything(gateway.http, ["/api/orders"])
+        assert 503 in send_everything(gateway.http, ["/api/orders"])
         assert "pulse.unavailable" in gateway.logged
         for process in (gateway, whole):
             assert CANARY not in process.logged + process.output

@@ -24,7 +24,7 @@ from tests.support.events import (
     stored,
 )
 from tests.support.log import fetch, write
-from tests.support.plans import PlanMode, carried_out
+from tests.support.plans import PlanMode, explain_analyze
 from tests.support.read_model import project, queue
 
 INSERT = (
@@ -249,7 +249,7 @@ def test_a_window_costs_a_window(conninfo: str, mode: PlanMode) -> None:
             "created": OrderCreated.TOPIC,
             "outcomes": ["pulse.domain:SlicesScheduled"],
         }
-        nodes = carried_out(
+        nodes = explain_analyze(
             connection, mode, load_sql("pulse.projections", "compare_window"), parameters
         )
         scans = [node for node in nodes if node.relation in {"stored_events", "order_queue"}]
@@ -258,7 +258,7 @@ def test_a_window_costs_a_window(conninfo: str, mode: PlanMode) -> None:
         assert all(node.rows + node.rows_filtered <= 100 for node in scans)
         window = load_sql("pulse.projections", "select_audit_window")
         parameters = {"after": 1000, "rows": 100, "projection": "order_queue"}
-        nodes = carried_out(connection, mode, window, parameters)
+        nodes = explain_analyze(connection, mode, window, parameters)
         assert all(node.rows <= 100 for node in nodes)
 
 

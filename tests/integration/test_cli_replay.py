@@ -29,7 +29,7 @@ T0 = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
 
-def told(conninfo: str, created: OrderCreated, *outcome: Event) -> str:
+def replay_output(conninfo: str, created: OrderCreated, *outcome: Event) -> str:
     """The output of replay for an order with these events, without wrapped lines."""
     write(conninfo, *stored([created, *outcome]))
     ended = run_pulse("replay", str(created.originator_id), conninfo=conninfo)
@@ -88,11 +88,11 @@ def test_what_is_left_of_an_order(conninfo: str) -> None:
         (order_created(), "Slice 1 is the next: due at"),
         (order_created(release=False), "Pulse does not release the slices of this order"),
     ):
-        text = told(conninfo, created, slices_scheduled(created))
+        text = replay_output(conninfo, created, slices_scheduled(created))
         assert "What is left\n  100 shares remaining\n" in text
         assert words in text
     created = order_created()
-    text = told(conninfo, created, order_cancelled(created))
+    text = replay_output(conninfo, created, order_cancelled(created))
     assert "is CANCELLED\n" in text
     assert "tester cancelled what was left of it, 100 shares.\n" in text
     assert "  100 shares cancelled\n  Nothing is left" in text
@@ -104,7 +104,7 @@ def test_the_drawing_is_plain_ascii_in_a_pipe_whatever_the_terminal_is(
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "300")
     created = order_created(num_splits=100, total_quantity=1_000_000_000, duration_minutes=1440)
-    lines = told(conninfo, created, slices_scheduled(created)).splitlines()
+    lines = replay_output(conninfo, created, slices_scheduled(created)).splitlines()
     bars = [line for line in lines if line.endswith("-")]
     assert len(bars) == 100
     assert max(map(len, bars)) == 79
@@ -152,7 +152,7 @@ def test_a_failed_order_is_printed_with_reason_and_advice(
     conninfo: str, reason: str, what_to_do: str
 ) -> None:
     created = order_created()
-    text = told(conninfo, created, splitting_failed(created, reason=reason))
+    text = replay_output(conninfo, created, splitting_failed(created, reason=reason))
     assert "is FAILED" in text
     assert f"{reason}: a rule is broken" in text
     assert what_to_do in text
@@ -162,7 +162,7 @@ def test_a_failed_order_is_printed_with_reason_and_advice(
 
 def test_a_timed_out_order_is_printed_with_its_worker_and_advice(conninfo: str) -> None:
     created = order_created()
-    text = told(conninfo, created, timed_out(created))
+    text = replay_output(conninfo, created, timed_out(created))
     assert "did not split it; 300 s after its first claim monitor-1 timed it out" in text
     assert "TIMED_OUT: claimed by worker-1" in text
     assert "place it again under a new key" in text
@@ -170,7 +170,7 @@ def test_a_timed_out_order_is_printed_with_its_worker_and_advice(conninfo: str) 
 
 def test_a_pending_order_is_printed_with_what_it_waits_for(conninfo: str) -> None:
     created = order_created()
-    text = told(conninfo, created)
+    text = replay_output(conninfo, created)
     assert "is PENDING" in text
     assert "`pulse status` says whether one is present" in text
     projected(conninfo)
@@ -211,7 +211,7 @@ def test_a_schedule_that_breaks_a_rule_is_printed_with_the_rule(conninfo: str) -
         **{name: getattr(split, name) for name in split.__struct_fields__ if name != "slices"},
         slices=(first, split.slices[1]),
     )
-    text = told(conninfo, created, broken)
+    text = replay_output(conninfo, created, broken)
     assert "a rule of a schedule is broken" in text
     assert "quantities_sum_to_total" in text
 

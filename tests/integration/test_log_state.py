@@ -11,7 +11,7 @@ from pulse.postgres import Database, load_sql
 from pulse.projections.overview import read_lag
 from tests.support.events import order_created, orders_created, stored
 from tests.support.log import fetch, running_store, write
-from tests.support.plans import PlanMode, carried_out
+from tests.support.plans import PlanMode, explain_analyze
 from tests.support.read_model import project, queue
 
 SEQUENCE = "public.stored_events_notification_id_seq"
@@ -113,7 +113,7 @@ def test_the_state_is_read_from_indexes(conninfo: str, mode: PlanMode) -> None:
         )
         connection.execute("ANALYZE stored_events")
         statement = load_sql("pulse.eventstore", "select_log_state")
-        nodes = carried_out(connection, mode, statement, {})
+        nodes = explain_analyze(connection, mode, statement, {})
     of_the_log = [node for node in nodes if node.relation == "stored_events"]
     assert of_the_log
     assert {node.index for node in of_the_log} == {"stored_events_notification_id_idx"}

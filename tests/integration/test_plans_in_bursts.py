@@ -12,7 +12,7 @@ from pulse.projections.claims import Claims, release_orphans
 from tests.support.database import connect
 from tests.support.events import orders_created, slices_scheduled, stored
 from tests.support.log import write
-from tests.support.plans import carried_out
+from tests.support.plans import explain_analyze
 from tests.support.read_model import project
 
 BURST = 200_000
@@ -86,6 +86,6 @@ def test_reading_orders_reads_no_more_of_a_burst_by_a_plan_from_before_it(
     statement = load_sql("pulse.projections", "select_order_streams").replace("%b", "%(ids)b")
     with connect(conninfo) as connection:
         parameters = {"ids": [each.originator_id for each in created]}
-        nodes = carried_out(connection, "force_generic_plan", statement, parameters)
+        nodes = explain_analyze(connection, "force_generic_plan", statement, parameters)
     (lookup,) = [node for node in nodes if node.relation == "pending_orders"]
     assert (lookup.index, lookup.loops) == ("pending_orders_pkey", orders)

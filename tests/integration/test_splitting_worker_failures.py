@@ -28,12 +28,14 @@ from tests.support.waiting import until
 
 
 @pytest.fixture
-async def unsteady(proxy: PostgresProxy) -> AsyncIterator[Database]:
+async def behind_proxy(proxy: PostgresProxy) -> AsyncIterator[Database]:
     """A pool behind the proxy that does not wait long."""
-    unsteady = Database(proxy.conninfo, pool_size=2, limits=PostgresLimits(checkout_seconds=0.3))
-    await unsteady.open()
-    yield unsteady
-    await unsteady.close()
+    behind_proxy = Database(
+        proxy.conninfo, pool_size=2, limits=PostgresLimits(checkout_seconds=0.3)
+    )
+    await behind_proxy.open()
+    yield behind_proxy
+    await behind_proxy.close()
 
 
 async def holders(database: Database) -> set[str | None]:
@@ -117,23 +119,23 @@ async def test_claims_of_orders_whose_outcome_was_refused_are_released(
 
 
 async def test_claims_of_orders_that_could_not_be_read_are_released(
-    database: Database, store: EventStore, proxy: PostgresProxy, unsteady: Database
+    database: Database, store: EventStore, proxy: PostgresProxy, behind_proxy: Database
 ) -> None:
     await append_and_project(store, database, orders_created(3))
     proxy.refuse()
-    unread = EventStore(unsteady, on_commit=lambda: None)
+    unread = EventStore(behind_proxy, on_commit=lambda: None)
     batch = await splitting_worker(unread, database).run_once()
     assert batch.results == Counter({SplitResult.RELEASED: 3})
     assert await holders(database) == {None}
 
 
 async def test_if_postgres_stays_down_after_the_claim_the_claim_stays_and_nothing_raises(
-    database: Database, store: EventStore, proxy: PostgresProxy, unsteady: Database
+    database: Database, store: EventStore, proxy: PostgresProxy, behind_proxy: Database
 ) -> None:
     await append_and_project(store, database, orders_created(3))
     reading = Fault(hold=asyncio.Event())
     proxy.faults.extend([None, reading])
-    worker = splitting_worker(EventStore(unsteady, on_commit=lambda: None), unsteady)
+    worker = splitting_worker(EventStore(behind_proxy, on_commit=lambda: None), behind_proxy)
     working = asyncio.ensure_future(worker.run_once())
     await reading.held.wait()
     proxy.refuse()
@@ -142,10 +144,10 @@ async def test_if_postgres_stays_down_after_the_claim_the_claim_stays_and_nothin
 
 
 async def test_if_postgres_is_down_before_the_claim_the_worker_raises(
-    proxy: PostgresProxy, unsteady: Database
+    proxy: PostgresProxy, behind_proxy: Database
 ) -> None:
     proxy.refuse()
-    worker = splitting_worker(EventStore(unsteady, on_commit=lambda: None), unsteady)
+    worker = splitting_worker(EventStore(behind_proxy, on_commit=lambda: None), behind_proxy)
     with pytest.raises(DatabaseUnavailable):
         await worker.run_once()
 

@@ -73,7 +73,7 @@ async def test_orders_of_a_claim_whose_reply_was_lost_are_recovered_and_split(
     assert (await worker.run_once()).results == {SplitResult.COMPLETED: 3}
 
 
-async def test_a_claim_that_is_carried_out_late_is_recovered_all_the_same(
+async def test_a_claim_that_is_executed_late_is_recovered(
     database: Database, store: EventStore
 ) -> None:
     await append_and_project(store, database, orders_created(3))

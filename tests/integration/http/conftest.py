@@ -35,7 +35,7 @@ async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="module", params=WAYS)
-async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
+async def apps(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
     """The gateway and the internal API: in one process, and as separate apps."""
     async with served(request.param, shared_conninfo, signer_of("HS256")) as found:
         yield found

@@ -22,7 +22,7 @@ from tests.support.orders import ORDERS, fault, fault_in, order, placed, post
 from tests.support.waiting import until
 
 
-async def said_by(app: Root) -> list[dict[str, Any]]:
+async def messages_of(app: Root) -> list[dict[str, Any]]:
     """The messages of the application when it is started and stopped at once."""
     said: list[dict[str, Any]] = []
 
@@ -98,7 +98,7 @@ async def test_a_failed_start_or_stop_is_reported(
         yield {}
         raise error
 
-    said = await said_by(Root(broken_world))
+    said = await messages_of(Root(broken_world))
     assert said[-1] == {"type": f"lifespan.{stage}.failed", "message": message.format(stage)}
 
 
