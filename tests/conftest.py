@@ -1,23 +1,21 @@
 """What tests share: a Postgres of their own, and a database of its own for each test."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Iterator
-from itertools import count
 from pathlib import Path
-from uuid import uuid4
 
-import psycopg
 import pytest
 import structlog
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from pulse.postgres import Database
 from pulse.postgres.embedded import EmbeddedServer
-from tests.support.database import migrate
+from tests.support.database import cloned_database, migrate, temporary_database
 
 # A shell starts its background jobs with SIGINT ignored, and nohup starts its command with SIGHUP
 # ignored. The processes whose stop on these signals is tested would inherit that.
@@ -34,7 +32,14 @@ structlog.configure(
     ]
 )
 
-_FAST_AND_FORGETFUL = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+_FAST_AND_FORGETFUL = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "128MB",
+    "shared_buffers": "64MB",
+}
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the directory in it has a random name
+_MIN_MEMORY_BYTES = 2 * 1024**3
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -52,64 +57,80 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     """A server: PULSE_TEST_DATABASE_URL's, or an embedded one that ends with the session."""
     url = os.environ.get("PULSE_TEST_DATABASE_URL")
     if url:
         yield url
         return
-    data_dir = tmp_path_factory.mktemp("postgres")
-    with EmbeddedServer.acquire(data_dir, options=_FAST_AND_FORGETFUL) as server:
-        yield server.conninfo
+    made_data_dir: Path = request.getfixturevalue("made_data_dir")
+    with tempfile.TemporaryDirectory(prefix="pulse-tests-", dir=_memory()) as home:
+        data_dir = copied(made_data_dir, Path(home))
+        with EmbeddedServer.acquire(data_dir, options=_FAST_AND_FORGETFUL) as server:
+            yield server.conninfo
+
+
+def _memory() -> Path | None:
+    """The file system in memory, where databases are made and dropped twice as fast; or None."""
+    if not _SHARED_MEMORY.is_dir():
+        return None
+    found = os.statvfs(_SHARED_MEMORY)
+    runs_programs = not found.f_flag & os.ST_NOEXEC  # the server may copy its programs
+    has_space = found.f_bavail * found.f_frsize > _MIN_MEMORY_BYTES
+    return _SHARED_MEMORY if runs_programs and has_space else None
 
 
 @pytest.fixture(scope="session")
 def made_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with a migrated cluster, which `data_dir` copies; no server runs on it."""
-    made = tmp_path_factory.mktemp("made") / "data"
-    with EmbeddedServer.acquire(made, options=_FAST_AND_FORGETFUL) as server:
-        migrate(server.conninfo)
-    shutil.rmtree(made / "postgres" / "cluster" / "log")
-    return made
+    """A data directory with a migrated cluster, for copies; no server runs on it.
+
+    The first worker makes it and the others wait: initdb takes a second of processor time.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (base / "made.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "made").exists():
+            being_made = base / "being-made"
+            with EmbeddedServer.acquire(being_made, options=_FAST_AND_FORGETFUL) as server:
+                migrate(server.conninfo)
+            shutil.rmtree(being_made / "postgres" / "cluster" / "log")
+            being_made.rename(base / "made")
+    return base / "made"
 
 
 @pytest.fixture
 def data_dir(made_data_dir: Path, tmp_path: Path) -> Path:
-    """A data directory of the test's own, with a migrated cluster: copied, which initdb is not."""
-    copy = tmp_path / "data"
-    subprocess.run(["cp", "-a", made_data_dir, copy], check=True)  # it keeps the owners
-    return copy
+    """A data directory of the test's own, with a migrated cluster."""
+    return copied(made_data_dir, tmp_path)
+
+
+def copied(data_dir: Path, home: Path) -> Path:
+    """A copy of the data directory under this one, with the same owners."""
+    subprocess.run(["cp", "-a", data_dir, home / "data"], check=True)
+    return home / "data"
 
 
 @pytest.fixture(scope="session")
 def template_database(postgres: str) -> Iterator[str]:
-    """A migrated database that each test's own is cloned from."""
-    name = f"pulse_template_{uuid4().hex[:12]}"
-    _administer(postgres, "CREATE DATABASE {}", name)
-    migrate(make_conninfo(postgres, dbname=name))
-    yield name
-    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
-
-
-_numbers = count(1)
+    """The name of a migrated database for clones."""
+    with temporary_database(postgres) as conninfo:
+        migrate(conninfo)
+        yield str(conninfo_to_dict(conninfo)["dbname"])
 
 
 @pytest.fixture
 def conninfo(postgres: str, template_database: str) -> Iterator[str]:
     """A migrated database of the test's own."""
-    name = f"{template_database}_{next(_numbers)}"
-    _administer(postgres, "CREATE DATABASE {} TEMPLATE {}", name, template_database)
-    yield make_conninfo(postgres, dbname=name)
-    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+    with cloned_database(postgres, template_database) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture
 def empty_conninfo(postgres: str) -> Iterator[str]:
     """A database without a schema."""
-    name = f"pulse_empty_{uuid4().hex[:12]}"
-    _administer(postgres, "CREATE DATABASE {}", name)
-    yield make_conninfo(postgres, dbname=name)
-    _administer(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+    with temporary_database(postgres) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture
@@ -119,8 +140,3 @@ async def database(conninfo: str) -> AsyncIterator[Database]:
     await database.open()
     yield database
     await database.close()
-
-
-def _administer(conninfo: str, statement: str, *names: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

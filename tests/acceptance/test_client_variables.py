@@ -1,4 +1,4 @@
-"""The PG* variables of a shell: without effect on the embedded server, libpq's for any other."""
+"""The PG* variables do not affect the embedded server; for other servers they are libpq's."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from tests.support.cli import run_pulse
 from tests.support.orders import order
 from tests.support.processes import pulse, run_to_end, url_of
 
@@ -17,13 +18,13 @@ NAMES = [option.envvar.decode() for option in Conninfo.get_defaults() if option.
 
 @pytest.fixture
 def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every variable that libpq reads names something that is not there."""
+    """Every variable that libpq reads has an invalid value."""
     for name in (*NAMES, *BESIDE_OPTIONS):
         monkeypatch.setenv(name, "hostile")
 
 
 @pytest.mark.usefixtures("hostile")
-def test_the_embedded_server_is_made_migrated_and_served_whatever_the_shell_says(
+def test_the_embedded_server_ignores_the_environment_of_libpq(
     tmp_path: Path,
 ) -> None:
     data_dir = tmp_path / "data"
@@ -38,15 +39,15 @@ def test_the_embedded_server_is_made_migrated_and_served_whatever_the_shell_says
 
 
 @pytest.mark.parametrize("name", ["PGSERVICE", "PGHOSTADDR", "PGSSLMODE", "PGOPTIONS"])
-def test_each_variable_is_without_effect(
+def test_the_embedded_server_ignores_each_variable(
     name: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "hostile")
-    migrated = run_to_end(MIGRATE, data_dir=data_dir)
-    assert migrated.returncode == 0, migrated.stderr
+    migrated = run_pulse("migrate", data_dir=data_dir)
+    assert migrated.exit_code == 0, migrated.err
 
 
-def test_with_a_url_they_mean_what_libpq_says(
+def test_with_a_url_the_variables_mean_what_libpq_documents(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in NAMES:

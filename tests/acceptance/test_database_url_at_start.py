@@ -4,25 +4,26 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support.cli import run_pulse
 from tests.support.processes import run_to_end
 
 PULSE = ("-m", "pulse.cli")
 
 
-def test_a_password_with_an_at_sign_is_refused_without_being_told(tmp_path: Path) -> None:
+def test_a_url_with_an_unescaped_password_is_refused_without_printing_it(tmp_path: Path) -> None:
     for url in (
         "postgresql://mallory:s3cret@hidden@127.0.0.1:1/pulse",
         "postgresql://mallory:9731/hidden@127.0.0.1:1/pulse",
     ):
-        refused = run_to_end((*PULSE, "up"), database_url=url, data_dir=tmp_path)
-        assert refused.returncode == 2
-        said = refused.stdout + refused.stderr
+        refused = run_pulse("up", database_url=url, data_dir=tmp_path)
+        assert refused.exit_code == 2
+        said = refused.out + refused.err
         assert "PULSE_DATABASE_URL" in said
         assert "Traceback" not in said
         assert not [part for part in ("mallory", "s3cret", "hidden", "9731") if part in said]
 
 
-def test_what_libpq_or_the_server_repeats_of_a_url_is_not_told(
+def test_parts_of_the_url_in_errors_of_libpq_or_the_server_are_not_printed(
     conninfo: str,
 ) -> None:
     server = conninfo_to_dict(conninfo)

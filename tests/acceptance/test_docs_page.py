@@ -1,4 +1,4 @@
-"""The page that explains a component comes from its own server alone, and a browser shows it."""
+"""Each component serves its documentation page with all assets, and a browser shows it."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def page_of(served: PulseProcess, component: str) -> str:
 
 
 @pytest.mark.parametrize("component", ["pulse", "gapi"])
-def test_every_part_of_the_page_is_served_beside_it(served: PulseProcess, component: str) -> None:
+def test_every_asset_of_the_page_has_the_same_origin(served: PulseProcess, component: str) -> None:
     url = page_of(served, component)
     page = httpx.get(url, trust_env=False)
     assert page.status_code == 200
@@ -82,7 +82,7 @@ def test_no_other_file_is_served_below_the_page(served: PulseProcess, component:
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("component", ["pulse", "gapi"])
-def test_a_browser_shows_it_and_asks_nobody_else(
+def test_a_browser_shows_the_page_and_requests_nothing_from_other_hosts(
     served: PulseProcess, component: str, tmp_path: Path
 ) -> None:
     shown = subprocess.run(
@@ -106,15 +106,15 @@ def test_a_browser_shows_it_and_asks_nobody_else(
     for words in SHOWN[component]:
         assert words in shown.stdout or words.replace("&#39;", "'") in shown.stdout, words
     assert "CONSOLE" not in shown.stderr, shown.stderr  # an error, or what the policy forbade
-    asked = asked_by_page(tmp_path / "net.json", f"http://127.0.0.1:{served.port}")
+    asked = requested_by_page(tmp_path / "net.json", f"http://127.0.0.1:{served.port}")
     assert {f"/{component}/openapi.json", f"/{component}/docs/swagger-ui-bundle.js"} <= {
         urlsplit(address).path for address in asked
     }
     assert {urlsplit(address).netloc for address in asked} == {f"127.0.0.1:{served.port}"}
 
 
-def asked_by_page(net_log: Path, page_origin: str) -> list[str]:
-    """Every address over the network that the page asked for, and not the browser for itself."""
+def requested_by_page(net_log: Path, page_origin: str) -> list[str]:
+    """The addresses that the page requested; requests of the browser itself do not count."""
     events = [event.get("params", {}) for event in json.loads(net_log.read_text())["events"]]
     return [
         params["url"]

@@ -1,4 +1,4 @@
-"""HTTP framing, byte by byte against `pulse up`: one request is one request, memory stays flat."""
+"""HTTP framing with raw bytes: no request smuggling, and bounded memory."""
 
 import contextlib
 import itertools
@@ -35,7 +35,7 @@ def served(
         yield process
 
 
-def whole(head: bytes, content: bytes) -> bytes:
+def request_with(head: bytes, content: bytes) -> bytes:
     return head + b"Content-Length: %d\r\n\r\n" % len(content) + content
 
 
@@ -49,10 +49,10 @@ def test_the_body_of_a_request_that_offers_an_upgrade_is_never_a_request(
     served: PulseProcess, protocol: bytes
 ) -> None:
     hidden = order()
-    smuggled = whole(POST + JSON, json.dumps(hidden).encode())
+    smuggled = request_with(POST + JSON, json.dumps(hidden).encode())
     offer = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
     outer = b"POST /gapi/api/orders HTTP/1.1\r\nHost: localhost\r\n" + offer
-    answered = answers(send_raw(served.port, whole(outer, smuggled)))
+    answered = answers(send_raw(served.port, request_with(outer, smuggled)))
     assert [answer.status for answer in answered] == [401]
     assert answered[0].headers["connection"] == "close"
     assert not is_stored(served, hidden)
@@ -64,8 +64,8 @@ def test_an_honest_order_that_offers_an_upgrade_is_placed_and_the_connection_clo
 ) -> None:
     honest, after = order(), order()
     offer = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
-    first = whole(POST + JSON + offer, json.dumps(honest).encode())
-    second = whole(POST + JSON, json.dumps(after).encode())
+    first = request_with(POST + JSON + offer, json.dumps(honest).encode())
+    second = request_with(POST + JSON, json.dumps(after).encode())
     answered = answers(send_raw(served.port, first + second))
     assert [answer.status for answer in answered] == [201]
     assert answered[0].headers["connection"] == "close"
@@ -85,7 +85,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
         b"Content-Length: 1\r\n",
     ],
 )
-def test_a_trailer_field_is_no_header(served: PulseProcess, trailer: bytes) -> None:
+def test_a_trailer_field_is_not_a_header(served: PulseProcess, trailer: bytes) -> None:
     hidden = order()
     content = json.dumps(hidden).encode()
     body = b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(content), content, trailer)
@@ -121,7 +121,7 @@ def test_a_request_that_two_parsers_could_read_differently_is_400_and_ends_the_c
     served: PulseProcess, parts: tuple[bytes, bytes]
 ) -> None:
     hidden = order()
-    smuggled = whole(POST + JSON, json.dumps(hidden).encode())
+    smuggled = request_with(POST + JSON, json.dumps(hidden).encode())
     answered = answers(send_raw(served.port, b"".join(parts) + smuggled))
     assert [answer.status for answer in answered] == [400]
     assert answered[0].headers["connection"] == "close"
@@ -141,14 +141,14 @@ def test_the_authority_of_an_absolute_target_counts_whatever_host_says(
         head = b"POST http://" + authority + ORDERS.encode() + b" HTTP/1.1\r\nHost: " + host
         content = json.dumps(request).encode()
         closing = b"\r\nConnection: close\r\n" + JSON
-        (answer,) = answers(send_raw(served.port, whole(head + closing, content)))
+        (answer,) = answers(send_raw(served.port, request_with(head + closing, content)))
         assert answer.status == status
     assert is_stored(served, honest)
     assert not is_stored(served, hidden)
 
 
 def test_garbage_after_requests_is_answered_after_them(served: PulseProcess) -> None:
-    requests = b"".join(whole(POST + JSON, json.dumps(order()).encode()) for _ in range(2))
+    requests = b"".join(request_with(POST + JSON, json.dumps(order()).encode()) for _ in range(2))
     answered = answers(send_raw(served.port, requests + b"GARBAGE\r\n\r\n"))
     assert [answer.status for answer in answered] == [201, 201, 400]
 

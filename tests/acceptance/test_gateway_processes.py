@@ -1,4 +1,4 @@
-"""The gateway as people run it: beside the API in one process, and alone before it."""
+"""The gateway in one process with the API, and as a separate process in front of it."""
 
 import contextlib
 import stat
@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.cli import run_pulse
 from tests.support.fleet import api_alone
 from tests.support.orders import fault, order
 from tests.support.processes import (
@@ -39,7 +40,7 @@ IDENTITY: dict[str, Any] = {
 
 @contextlib.contextmanager
 def gateway_alone(home: Path, api: PulseProcess, *command: str, **settings: Any) -> Iterator[Any]:
-    """A gateway before this API, and a client of it."""
+    """A separate gateway in front of this API."""
     port = free_port()
     process = PulseProcess(
         home,
@@ -57,7 +58,7 @@ def gateway_alone(home: Path, api: PulseProcess, *command: str, **settings: Any)
         process.close()
 
 
-def test_alone_it_serves_before_an_api_until_that_is_away_and_again_when_it_is_back(
+def test_a_separate_gateway_survives_a_restart_of_the_api(
     tmp_path: Path, module_database_url: str
 ) -> None:
     request, headers = order(), bearer(SIGNER.token())
@@ -104,7 +105,7 @@ def test_alone_it_serves_before_an_api_until_that_is_away_and_again_when_it_is_b
 
 
 @pytest.mark.parametrize("way", ["whole", "alone"])
-def test_without_a_key_it_refuses_every_token_and_says_once_what_to_set(
+def test_without_a_key_every_token_is_refused_and_one_line_names_the_setting(
     tmp_path: Path, module_database_url: str, way: str
 ) -> None:
     port = free_port()
@@ -130,12 +131,12 @@ def test_without_a_key_it_refuses_every_token_and_says_once_what_to_set(
 
 
 def minted(*arguments: str, **settings: Any) -> str:
-    ended = run_to_end(("-m", "pulse.cli", "token", *arguments), **settings)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.strip()
+    ended = run_pulse("token", *arguments, **settings)
+    assert ended.exit_code == 0, ended.err
+    return ended.out.strip()
 
 
-def test_up_makes_a_key_of_its_own_once_and_tokens_of_it_open_the_gateway(
+def test_up_creates_one_development_key_and_its_tokens_are_accepted(
     tmp_path: Path, data_dir: Path
 ) -> None:
     key = data_dir / "gateway-development.key"
@@ -161,21 +162,20 @@ def test_up_makes_a_key_of_its_own_once_and_tokens_of_it_open_the_gateway(
         assert made not in up.logged + up.output
 
 
-def test_up_makes_no_key_where_one_is_configured(tmp_path: Path, data_dir: Path) -> None:
+def test_up_creates_no_development_key_if_a_key_is_configured(
+    tmp_path: Path, data_dir: Path
+) -> None:
     with pulse(tmp_path, data_dir=data_dir, **IDENTITY) as up:
         url = f"http://127.0.0.1:{up.port}/gapi/api/orders"
         answer = httpx.post(url, json=order(), headers=bearer(SIGNER.token()), trust_env=False)
         assert answer.status_code == 202
         assert not (data_dir / "gateway-development.key").exists()
-    command = ("-m", "pulse.cli", "token", "--subject", "x")
-    ended = run_to_end(command, data_dir=data_dir, **IDENTITY)
-    assert ended.returncode == 1
-    assert "only the issuer has the private key" in ended.stderr
+    ended = run_pulse("token", "--subject", "x", data_dir=data_dir, **IDENTITY)
+    assert ended.exit_code == 1
+    assert "only the issuer has the private key" in ended.err
 
 
-def test_the_command_serves_the_gateway_alone_with_the_development_key(
-    tmp_path: Path, data_dir: Path
-) -> None:
+def test_pulse_gateway_uses_the_development_key(tmp_path: Path, data_dir: Path) -> None:
     with pulse(tmp_path, data_dir=data_dir):
         pass
     with (
@@ -192,9 +192,7 @@ def test_the_command_serves_the_gateway_alone_with_the_development_key(
         assert gateway.stop() == 0
 
 
-def test_load_sends_a_service_token_where_one_is_asked_for(
-    tmp_path: Path, module_database_url: str
-) -> None:
+def test_load_sends_a_service_token(tmp_path: Path, module_database_url: str) -> None:
     file = tmp_path / "orders.ndjson"
     file.write_text(httpx.Request("POST", "http://x", json=order()).content.decode() + "\n")
     with pulse(tmp_path, database_url=module_database_url, service_tokens=SERVICES) as up:
@@ -213,21 +211,23 @@ def test_load_sends_a_service_token_where_one_is_asked_for(
         (("api",), "no-such-host.invalid"),
     ],
 )
-def test_it_listens_to_other_machines_only_with_service_tokens(
+def test_without_service_tokens_only_loopback_addresses_are_allowed(
     tmp_path: Path, command: tuple[str, ...], host: str
 ) -> None:
     settings: dict[str, Any] = {"data_dir": tmp_path / "data", "port": free_port()}
     if "--host" not in command:
         settings["host"] = host
-    ended = run_to_end(("-m", "pulse.cli", *command), **settings)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"will not listen on {host}" in ended.stderr
-    assert "set PULSE_SERVICE_TOKENS" in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    ended = run_pulse(*command, **settings)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert f"will not listen on {host}" in ended.err
+    assert "set PULSE_SERVICE_TOKENS" in ended.err
+    assert ended.err.count("\n") == 1
     assert not (tmp_path / "data").exists()
 
 
-def test_with_service_tokens_it_does(tmp_path: Path, module_database_url: str) -> None:
+def test_with_service_tokens_every_address_is_allowed(
+    tmp_path: Path, module_database_url: str
+) -> None:
     every = "0.0.0.0"  # noqa: S104 - for the moment of the test, and only with tokens
     settings = {"database_url": module_database_url, "host": every, "service_tokens": SERVICES}
     with pulse(tmp_path, **settings) as up:
@@ -239,7 +239,7 @@ def test_with_service_tokens_it_does(tmp_path: Path, module_database_url: str) -
 def test_plain_uvicorn_is_not_fooled_by_a_proxys_header(
     tmp_path: Path, module_database_url: str
 ) -> None:
-    """Uvicorn itself believes the header of a proxy on this machine, and would say 127.0.0.1."""
+    """Uvicorn trusts X-Forwarded-For of a proxy on this machine, and would report 127.0.0.1."""
     port = free_port()
     for trusted in ("127.0.0.1", "*"):
         command = (*uvicorn_on(port), "--forwarded-allow-ips", trusted)
@@ -251,7 +251,7 @@ def test_plain_uvicorn_is_not_fooled_by_a_proxys_header(
                     fault(refused, 403, "FORBIDDEN")
 
 
-def test_a_unix_socket_is_no_loopback(tmp_path: Path, module_database_url: str) -> None:
+def test_a_unix_socket_does_not_count_as_loopback(tmp_path: Path, module_database_url: str) -> None:
     path = str(tmp_path / "pulse.sock")
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "main:app", "--uds", path],

@@ -20,7 +20,7 @@ from eventsourcing.persistence import StoredEvent
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from tests.support.log import write
 from tests.support.processes import ROOT, PulseProcess, pulse
-from tests.support.tokens import Signer, new_signer
+from tests.support.tokens import Signer
 
 PROGRAMS = ROOT / "tests" / "clients"
 TOOLS = Path(sys.prefix) / "clients"
@@ -36,25 +36,10 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def signer() -> Signer:
-    return new_signer("HS256")
-
-
-@pytest.fixture(scope="module")
-def served(
-    module_database_url: str, signer: Signer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PulseProcess]:
+def served(served: PulseProcess, module_database_url: str) -> PulseProcess:
     """Pulse without service tokens, with an event in its log that another program wrote."""
-    with pulse(
-        tmp_path_factory.mktemp("served"),
-        database_url=module_database_url,
-        rate_limit_per_second=0,
-        jwt_secret=signer.key,
-        jwt_issuer=signer.settings.jwt_issuer,
-        jwt_audience=signer.settings.jwt_audience,
-    ) as process:
-        write(module_database_url, StoredEvent(uuid4(), 1, "elsewhere:Thing", b'{"a":1,"b":[2]}'))
-        yield process
+    write(module_database_url, StoredEvent(uuid4(), 1, "elsewhere:Thing", b'{"a":1,"b":[2]}'))
+    return served
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +109,7 @@ class Program:
         self._language = language
 
     def run(self, name: str, *arguments: str) -> Any:
-        """What it printed, decoded."""
+        """Its output, decoded."""
         command = {
             "python": (PYTHON / "python", f"{name}.py"),
             "typescript": ("node", f"built/{name}.js"),
@@ -133,7 +118,7 @@ class Program:
 
 
 def run(home: Path, *command: object) -> str:
-    """What a command printed; it must succeed."""
+    """The output of a command, which must succeed."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=home,

@@ -1,4 +1,4 @@
-"""What a process writes besides its answers: JSON alone where that is asked for, and no floods."""
+"""The log of a process: only JSON if so configured, and a limited rate of lines."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ def started(kind: str, home: Path, **settings: Any) -> Iterator[PulseProcess]:
 
 
 @pytest.mark.parametrize("kind", ["pulse up", "uvicorn"])
-def test_a_whole_life_is_lines_of_json_and_a_clean_start_names_no_error(
+def test_every_log_line_is_json_and_a_clean_start_logs_no_error(
     tmp_path: Path, data_dir: Path, kind: str
 ) -> None:
     with started(kind, tmp_path, data_dir=data_dir) as process:
@@ -64,7 +64,7 @@ def test_a_whole_life_is_lines_of_json_and_a_clean_start_names_no_error(
     ids=["pulse up", "background", "uvicorn"],
 )
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"data_dir": "/dev/null/x"}], ids=str)
-def test_a_start_that_is_refused_says_so_in_json(
+def test_a_refused_start_is_logged_as_json(
     command: tuple[str, ...], wrong: dict[str, object]
 ) -> None:
     ended = run_to_end(command, log_format="json", **wrong)
@@ -76,7 +76,7 @@ def test_a_start_that_is_refused_says_so_in_json(
 
 @pytest.mark.timing
 @pytest.mark.parametrize("kind", ["pulse up", "uvicorn"])
-def test_floods_of_garbage_and_upgrades_are_hardly_logged(
+def test_floods_of_invalid_requests_are_logged_rarely(
     tmp_path: Path, module_database_url: str, kind: str
 ) -> None:
     with started(kind, tmp_path, database_url=module_database_url) as process:
@@ -91,7 +91,7 @@ def test_floods_of_garbage_and_upgrades_are_hardly_logged(
     assert len(of_server) < FLOOD / 3
 
 
-def test_debug_tells_of_requests_claims_batches_and_projections(
+def test_debug_logs_requests_claims_batches_and_projections(
     tmp_path: Path, module_database_url: str
 ) -> None:
     settings = {"database_url": module_database_url, "log_level": "debug"}

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,14 +50,14 @@ def succeed(account: Account, program: str, *arguments: str) -> None:
 
 
 def documented(begins: str) -> str:
-    """The commands of the page that begin so, whole."""
+    """The code block of the page that begins with these characters."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", PAGE, re.DOTALL | re.MULTILINE)
     (block,) = [text for text in blocks if text.strip().startswith(begins)]
     return str(block)
 
 
 def in_shell(folder: Path, *commands: str) -> str:
-    script = "\n".join(["set -euo pipefail", f"ln -sfn {ROOT / '.venv'} .venv", *commands])
+    script = "\n".join(["set -euo pipefail", f"ln -sfn {sys.prefix} .venv", *commands])
     ended = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,

@@ -1,44 +1,23 @@
-"""Schemathesis sends a real server what each document says, and holds the answers against it."""
+"""Schemathesis tests a real server against each OpenAPI document."""
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT, PulseProcess, pulse
-from tests.support.tokens import Signer, new_signer
+from tests.support.processes import ROOT, PulseProcess
+from tests.support.tokens import Signer
 
 HOME = ROOT / "tests" / "support" / "schemathesis"
 MOST_SECONDS = 120
 LEAST_CASES = {"pulse": 300, "gapi": 150}
 
 
-@pytest.fixture(scope="module")
-def signer() -> Signer:
-    return new_signer("HS256")
-
-
-@pytest.fixture(scope="module")
-def served(
-    module_database_url: str, signer: Signer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PulseProcess]:
-    with pulse(
-        tmp_path_factory.mktemp("documents"),
-        database_url=module_database_url,
-        rate_limit_per_second=0,
-        jwt_secret=signer.key,
-        jwt_issuer=signer.settings.jwt_issuer,
-        jwt_audience=signer.settings.jwt_audience,
-    ) as process:
-        yield process
-
-
 def checked(served: PulseProcess, component: str, home: Path, *headers: str) -> str:
-    """What schemathesis says of a component; its own files go elsewhere than into the project."""
+    """The output of schemathesis for a component; its files go to `home`."""
     url = f"http://127.0.0.1:{served.port}/{component}"
     run = subprocess.run(
         [

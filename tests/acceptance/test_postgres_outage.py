@@ -1,4 +1,4 @@
-"""Postgres away at the start, or killed while Pulse runs: said plainly, and overcome alone."""
+"""Postgres down at the start, or killed while Pulse runs: 503, then recovery without a restart."""
 
 import fcntl
 import os
@@ -60,7 +60,7 @@ def test_a_process_started_before_postgres_waits_for_it_and_serves(
         assert "Traceback" not in process.logged
 
 
-def test_a_process_whose_postgres_never_comes_stops_when_told(tmp_path: Path) -> None:
+def test_a_process_without_postgres_stops_on_sigterm(tmp_path: Path) -> None:
     url = f"postgresql://pulse@127.0.0.1:{free_port()}/pulse"
     with pulse(tmp_path, database_url=url) as process:
         assert process.stop() == 0
@@ -69,7 +69,7 @@ def test_a_process_whose_postgres_never_comes_stops_when_told(tmp_path: Path) ->
 
 @contextmanager
 def kept_down(data_dir: Path) -> Iterator[None]:
-    """Kill the embedded server; who holds the start lock keeps it from being started again."""
+    """Kill the embedded server, and prevent its restart by holding the start lock."""
     killed = postmaster_id(data_dir)
     assert killed is not None
     with (data_dir / "postgres" / "start.lock").open("rb") as lock:
@@ -79,7 +79,7 @@ def kept_down(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def test_an_embedded_server_that_is_killed_comes_back_and_nothing_is_lost(
+def test_a_killed_embedded_server_is_restarted_without_data_loss(
     tmp_path: Path, data_dir: Path
 ) -> None:
     with pulse(tmp_path, data_dir=data_dir, poll_interval_seconds=0.5) as process:
@@ -104,9 +104,7 @@ def test_an_embedded_server_that_is_killed_comes_back_and_nothing_is_lost(
         assert process.stop() == 0
 
 
-def test_while_the_embedded_server_is_down_orders_are_refused_plainly(
-    tmp_path: Path, data_dir: Path
-) -> None:
+def test_while_the_embedded_server_is_down_requests_are_503(tmp_path: Path, data_dir: Path) -> None:
     with pulse(tmp_path, data_dir=data_dir) as process:
         request = order()
         order_id = process.post(request).json()["order_id"]
@@ -120,7 +118,7 @@ def test_while_the_embedded_server_is_down_orders_are_refused_plainly(
         process.until_completed(order_id)
 
 
-def test_orders_under_way_when_postgres_dies_are_completed_when_it_is_back(
+def test_orders_in_progress_when_postgres_is_killed_complete_after_the_restart(
     tmp_path: Path, data_dir: Path
 ) -> None:
     with pulse(tmp_path, data_dir=data_dir, poll_interval_seconds=0.5) as process:

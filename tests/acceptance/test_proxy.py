@@ -1,4 +1,4 @@
-"""Behind nginx with the documented configuration: the good pass, the slow and the large do not."""
+"""Behind nginx with the documented configuration: slow and large requests are refused."""
 
 import json
 import socket
@@ -14,18 +14,13 @@ from tests.support.http import answers, send_raw
 from tests.support.nginx import NGINX, Nginx, nginx
 from tests.support.orders import order
 from tests.support.processes import PulseProcess, pulse
-from tests.support.tokens import Signer, new_signer
+from tests.support.tokens import Signer
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine")
 
 SERVICE_TOKEN = "a-service-token-of-the-test-" + "x" * 20
 HEADER_SECONDS = 5
 MOST_BYTES = 64 * 1024
-
-
-@pytest.fixture(scope="module")
-def signer() -> Signer:
-    return new_signer("HS256")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +31,7 @@ def behind(
         tmp_path_factory.mktemp("behind"),
         database_url=module_database_url,
         service_tokens=f"desk:{SERVICE_TOKEN}",
-        jwt_secret=signer.key,
-        jwt_issuer=signer.settings.jwt_issuer,
-        jwt_audience=signer.settings.jwt_audience,
+        **signer.process_settings,
     ) as process:
         yield process
 
@@ -77,7 +70,7 @@ def refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     return dict(fault)
 
 
-def test_an_order_of_the_public_passes_with_its_trace(public: httpx.Client) -> None:
+def test_a_public_order_is_accepted_with_its_trace(public: httpx.Client) -> None:
     sent = public.post("/gapi/api/orders", json=order(), headers={"X-Trace-Id": "t-proxy"})
     assert sent.status_code == 202, sent.text
     assert sent.headers["x-trace-id"] == "t-proxy"
@@ -86,7 +79,7 @@ def test_an_order_of_the_public_passes_with_its_trace(public: httpx.Client) -> N
     assert found.status_code == 200
 
 
-def test_the_public_reaches_the_gateway_alone(public: httpx.Client, proxy: Nginx) -> None:
+def test_public_callers_reach_only_the_gateway(public: httpx.Client, proxy: Nginx) -> None:
     for path in ("/pulse/internal/orders", "/pulse/health", "/", "/fault", "/gapi/../pulse/health"):
         refused(public.get(path), 404, "NOT_FOUND")
     for raw_path in (
@@ -105,7 +98,9 @@ def test_the_public_reaches_the_gateway_alone(public: httpx.Client, proxy: Nginx
         assert "x-trace-source" not in answer.headers, "Pulse never saw it"
 
 
-def test_a_service_needs_its_token_whatever_it_says_of_its_way(services: httpx.Client) -> None:
+def test_a_service_needs_its_token_whatever_its_forwarding_headers_are(
+    services: httpx.Client,
+) -> None:
     assert services.post("/pulse/internal/orders", json=order()).status_code == 201
     batch = services.post("/pulse/internal/orders/batch", json=[order() for _ in range(1000)])
     assert len(batch.content) > MOST_BYTES
@@ -116,7 +111,7 @@ def test_a_service_needs_its_token_whatever_it_says_of_its_way(services: httpx.C
     assert answer.status_code == 401
 
 
-def test_without_service_tokens_no_internal_call_comes_through(
+def test_without_service_tokens_no_internal_call_is_proxied(
     module_database_url: str, tmp_path: Path
 ) -> None:
     home = tmp_path / "closed"
@@ -132,7 +127,7 @@ def test_without_service_tokens_no_internal_call_comes_through(
         assert process.http.get("/internal/hello").status_code == 200
 
 
-def test_no_caller_of_the_public_names_another(public: httpx.Client) -> None:
+def test_a_public_caller_cannot_act_on_behalf_of_another(public: httpx.Client) -> None:
     request = order()
     headers = {"X-Pulse-On-Behalf-Of": "https://issuer.example|mallory"}
     first = public.post("/gapi/api/orders", json=request, headers=headers)
@@ -151,7 +146,7 @@ def test_bodies_too_large_are_refused_at_once(public: httpx.Client, services: ht
     refused(answer, 413, "PAYLOAD_TOO_LARGE")
 
 
-def test_what_is_no_http_has_the_shape_of_every_error(proxy: Nginx) -> None:
+def test_malformed_http_is_answered_with_the_error_schema(proxy: Nginx) -> None:
     for raw in (
         b"GARBAGE\r\n\r\n",
         b"GET /gapi/health HTTP/1.1\r\n\r\n",
@@ -162,8 +157,7 @@ def test_what_is_no_http_has_the_shape_of_every_error(proxy: Nginx) -> None:
         assert json.loads(answer.body)["error"]["code"] == "INVALID_REQUEST"
 
 
-@pytest.mark.timing
-def test_a_head_that_drips_is_cut_and_never_reaches_pulse(proxy: Nginx) -> None:
+def test_a_slow_request_head_is_ended_and_never_reaches_pulse(proxy: Nginx) -> None:
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", proxy.public_port), timeout=0.05) as connection:
         connection.sendall(b"POST /gapi/api/orders HTTP/1.1\r\nHost: x\r\nX-Slow: ")
@@ -180,7 +174,9 @@ def test_a_head_that_drips_is_cut_and_never_reaches_pulse(proxy: Nginx) -> None:
     assert HEADER_SECONDS - 1 <= took <= 2 * HEADER_SECONDS
 
 
-def test_pulse_being_away_is_said_as_pulse_would(tmp_path: Path, signer: Signer) -> None:
+def test_while_pulse_is_down_the_proxy_answers_with_the_error_schema(
+    tmp_path: Path, signer: Signer
+) -> None:
     with nginx(tmp_path, pulse_port=1) as lonely:
         url = f"http://127.0.0.1:{lonely.public_port}/gapi/api/orders"
         headers = {"authorization": f"Bearer {signer.token()}", "x-trace-id": "t-away"}
@@ -189,9 +185,7 @@ def test_pulse_being_away_is_said_as_pulse_would(tmp_path: Path, signer: Signer)
         assert answer.headers["x-trace-id"] == "t-away"
 
 
-def test_the_log_of_requests_tells_no_token_and_no_query(
-    public: httpx.Client, proxy: Nginx
-) -> None:
+def test_the_access_log_contains_no_token_and_no_query(public: httpx.Client, proxy: Nginx) -> None:
     assert public.get("/gapi/health?secret=canary").status_code == 400
     logged = proxy.access_log.read_text()
     assert "GET /gapi/health" in logged

@@ -1,4 +1,4 @@
-"""`pulse up` as people meet it: it says where it listens, the curl line works, it stops whole."""
+"""`pulse up`: its greeting, the curl commands it prints, and a clean stop."""
 
 import json
 import re
@@ -36,22 +36,22 @@ def up(
 
 
 def greeted_commands(greeting: str) -> list[str]:
-    """The shell commands of the greeting: the indented lines, joined where they go on."""
+    """The shell commands of the greeting: its indented lines, with continuations joined."""
     return re.findall(r"^  (curl .*)$", greeting.replace("\\\n", " "), re.MULTILINE)
 
 
-def test_it_says_where_it_listens(up: PulseProcess) -> None:
+def test_the_greeting_names_the_address(up: PulseProcess) -> None:
     until(lambda: "listens" in up.output, "it greets")
     assert f"http://127.0.0.1:{up.port}" in up.output
     assert len(greeted_commands(up.output)) == 3
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_very_curl_lines_it_prints_work(up: PulseProcess) -> None:
+def test_the_printed_curl_commands_work(up: PulseProcess) -> None:
     until(lambda: "listens" in up.output, "it greets")
     post, get, through_gateway = greeted_commands(up.output)
     answers = [
-        subprocess.run(  # noqa: S602 - the very line is what is tested
+        subprocess.run(  # noqa: S602 - the test runs the printed line
             command, shell=True, capture_output=True, check=True, timeout=20
         ).stdout
         for command in (post, post)
@@ -80,8 +80,9 @@ def test_pulse_load_posts_a_file_and_follows_each_order(up: PulseProcess, tmp_pa
     assert again.returncode == 0, again.stdout + again.stderr
 
 
-def test_a_signal_stops_everything_and_the_next_start_finds_the_data(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
+def test_a_signal_stops_all_processes_and_the_next_start_has_the_data(
+    tmp_path: Path, data_dir: Path
+) -> None:
     request = order()
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number, status in zip(signals, (201, 200, 200), strict=True):
@@ -123,7 +124,7 @@ def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None
         process.close()
 
 
-def test_a_port_that_is_taken_ends_it_with_a_reason_and_stops_the_server(
+def test_a_port_in_use_ends_the_start_with_an_error_and_stops_the_server(
     up: PulseProcess, data_dir: Path
 ) -> None:
     ended = run_to_end(("-m", "pulse.cli", "up"), port=up.port, data_dir=data_dir)
@@ -134,7 +135,7 @@ def test_a_port_that_is_taken_ends_it_with_a_reason_and_stops_the_server(
     assert not postmaster_file(data_dir).exists()
 
 
-def test_a_data_directory_that_cannot_be_used_ends_it_with_a_reason(tmp_path: Path) -> None:
+def test_an_unusable_data_directory_ends_the_start_with_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ended = run_to_end(("-m", "pulse.cli", "up"), data_dir=tmp_path / "file")
     assert ended.returncode == 3

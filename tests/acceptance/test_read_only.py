@@ -1,4 +1,4 @@
-"""A server that takes no writes for a while: named, not served, and served again after it."""
+"""A server that is read-only for a time: reported, orders are refused, and then recovery."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,9 +16,10 @@ from tests.support.processes import PulseProcess, pulse, until
 MAX_WARNINGS = 60  # a few for each loop in each of two spells, and none for each attempt
 
 
-@pytest.fixture
-def primary(tmp_path: Path) -> Iterator[Node]:
-    with running(tmp_path / "primary") as node:
+@pytest.fixture(scope="module")
+def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A separate server; each test leaves it writable."""
+    with running(tmp_path_factory.mktemp("primary")) as node:
         node.make()
         node.start()
         migrate(node.conninfo)
@@ -27,7 +28,7 @@ def primary(tmp_path: Path) -> Iterator[Node]:
 
 @contextlib.contextmanager
 def running(home: Path) -> Iterator[Node]:
-    node = Node(home)
+    node = Node(home, {"fsync": "off"})
     try:
         yield node
     finally:
@@ -35,7 +36,7 @@ def running(home: Path) -> Iterator[Node]:
 
 
 def set_read_only(node: Node, value: str) -> None:
-    """For every session of the server, those that are open included."""
+    """For every session of the server, including open ones."""
     options = "-c default_transaction_read_only=off"
     with psycopg.connect(node.conninfo, autocommit=True, options=options) as admin:
         admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
@@ -43,7 +44,7 @@ def set_read_only(node: Node, value: str) -> None:
 
 
 def database_fault(process: PulseProcess) -> str:
-    """What readiness says of the database; empty where it is well."""
+    """The message of the readiness check of the database; empty if it passes."""
     answered = process.http.get("/health/ready").json()
     checks: dict[str, Any] = answered.get("error", {}).get("details", {}).get("checks", {})
     return checks.get("database") or ""
@@ -88,9 +89,7 @@ def test_sessions_that_became_read_only_are_replaced_once_the_server_takes_write
         assert_quiet(process)
 
 
-def test_a_standby_is_named_and_not_served_until_it_is_promoted(
-    primary: Node, tmp_path: Path
-) -> None:
+def test_a_standby_is_reported_and_used_only_after_promotion(primary: Node, tmp_path: Path) -> None:
     with running(tmp_path / "standby") as standby:
         standby.copy_of(primary, follow=True)
         standby.start()
@@ -106,7 +105,7 @@ def test_a_standby_is_named_and_not_served_until_it_is_promoted(
             assert_quiet(process)
 
 
-def test_a_read_only_database_at_the_start_is_named_and_waited_for(
+def test_a_read_only_database_at_the_start_is_reported_and_waited_for(
     primary: Node, tmp_path: Path
 ) -> None:
     set_read_only(primary, "on")

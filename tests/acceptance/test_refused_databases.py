@@ -1,12 +1,11 @@
-"""A database that Pulse cannot work with ends the start with one sentence that names the fault."""
+"""An unsuitable database ends the start with one error line."""
 
 from pathlib import Path
-from uuid import uuid4
 
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from tests.support.database import database_in
 from tests.support.pgbouncer import PASSWORD, PGBOUNCER, pgbouncer
 from tests.support.processes import run_to_end, url_of
 
@@ -30,12 +29,5 @@ def test_a_pooler_that_shares_sessions(conninfo: str, tmp_path: Path) -> None:
 
 
 def test_a_database_that_is_not_in_utf8(postgres: str, tmp_path: Path) -> None:
-    name = f"pulse_latin1_{uuid4().hex[:8]}"
-    create = f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'"
-    with psycopg.connect(postgres, autocommit=True) as admin:
-        admin.execute(f"{create} TEMPLATE template0")
-        try:
-            url = url_of(make_conninfo(postgres, dbname=name))
-            assert_refused("encoding is LATIN1, Pulse needs UTF8", tmp_path, url)
-        finally:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with database_in("LATIN1", postgres) as conninfo:
+        assert_refused("encoding is LATIN1, Pulse needs UTF8", tmp_path, url_of(conninfo))

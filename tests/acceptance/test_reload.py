@@ -1,4 +1,4 @@
-"""`uvicorn main:app --reload`: watches files without polling them, and leaves no server behind."""
+"""`uvicorn main:app --reload`: it watches files without polling, and stops the server."""
 
 import shutil
 from pathlib import Path

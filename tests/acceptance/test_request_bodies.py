@@ -1,4 +1,4 @@
-"""Bodies too large or too slow, byte by byte against `pulse up`."""
+"""Request bodies that are too large or too slow, sent as raw bytes."""
 
 import json
 import socket
@@ -40,35 +40,35 @@ def refused(answer: Answer, status: int, code: str) -> None:
 
 
 @pytest.mark.parametrize("path", [b"/pulse/internal/orders", b"/pulse/internal/orders/batch"])
-def test_a_length_over_the_limit_is_refused_before_any_of_it_is_there(
+def test_a_content_length_over_the_limit_is_refused_before_the_body_arrives(
     served: PulseProcess, path: bytes
 ) -> None:
     head = POST.replace(b"/pulse/internal/orders", path) + b"Content-Length: 2097153\r\n\r\n"
     refused(answers(send_raw(served.port, head))[0], 413, "PAYLOAD_TOO_LARGE")
 
 
-def test_a_caller_who_sends_on_regardless_still_gets_the_answer(served: PulseProcess) -> None:
+def test_a_caller_that_sends_the_large_body_anyway_receives_the_answer(
+    served: PulseProcess,
+) -> None:
     body = b" " * 8_000_000
     answer = send_raw(served.port, POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     refused(answers(answer)[0], 413, "PAYLOAD_TOO_LARGE")
 
 
-@pytest.mark.timing
-def test_a_large_body_that_nobody_reads_is_not_waited_for(served: PulseProcess) -> None:
+def test_a_large_unread_body_is_not_waited_for(served: PulseProcess) -> None:
     started = time.monotonic()
     head = POST.replace(b"POST", b"PUT") + b"Content-Length: 900000000\r\n\r\n"
     refused(answers(send_raw(served.port, head + b" "))[0], 405, "METHOD_NOT_ALLOWED")
     assert time.monotonic() - started < PATIENCE_SECONDS
 
 
-def test_a_small_body_that_nobody_reads_leaves_the_connection_open(served: PulseProcess) -> None:
+def test_a_small_unread_body_leaves_the_connection_open(served: PulseProcess) -> None:
     wrong = POST.replace(b"POST", b"PUT") + b"Content-Length: 3\r\n\r\n{ }"
     right = b"GET /pulse/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert [a.status for a in answers(send_raw(served.port, wrong + right))] == [405, 200]
 
 
-@pytest.mark.timing
-def test_a_body_that_drips_is_given_up_at_the_deadline(served: PulseProcess) -> None:
+def test_a_slow_body_is_refused_at_the_deadline(served: PulseProcess) -> None:
     content = json.dumps(order()).encode()
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
         connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(content))
@@ -90,7 +90,7 @@ def test_a_body_that_drips_is_given_up_at_the_deadline(served: PulseProcess) -> 
     assert BODY_SECONDS * 0.9 <= took < PATIENCE_SECONDS
 
 
-def test_a_caller_who_hangs_up_in_mid_body_is_no_fault_of_pulse(served: PulseProcess) -> None:
+def test_a_caller_that_disconnects_during_the_body_causes_no_error(served: PulseProcess) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
         connection.sendall(POST + b"Content-Length: 200\r\n\r\n{")
     assert served.http.get("/health").status_code == 200

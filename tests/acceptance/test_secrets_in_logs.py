@@ -1,4 +1,4 @@
-"""Nothing secret reaches a log: canaries in real requests, good, refused and crashing."""
+"""No secret is logged: requests with canaries that are accepted, refused or crash."""
 
 import json
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ uvicorn.run("main:app", port=int(sys.argv[1]))
 
 
 def bodies() -> list[bytes]:
-    """Bodies with a canary in every place: accepted, refused by each rule, and no JSON at all."""
+    """Bodies with a canary in every field: valid, invalid by each rule, and not JSON."""
     key = {"order_unique_key": f"{CANARY}-key"}
     wrong: list[dict[str, Any]] = [
         {"instrument": f"NSE:{CANARY}"},
@@ -67,8 +67,8 @@ def header_sets() -> list[dict[str, str]]:
     ]
 
 
-def ask_everything(http: httpx.Client, paths: list[str]) -> set[int]:
-    """Every path with every set of headers and every body; the statuses that came back."""
+def send_everything(http: httpx.Client, paths: list[str]) -> set[int]:
+    """Send every path with every set of headers and every body; returns the statuses."""
     statuses = set()
     query = {"access_token": TOKEN, "limit": f"{CANARY}-limit"}
     for headers in header_sets():
@@ -91,8 +91,8 @@ def whole(tmp_path: Path, conninfo: str) -> Iterator[PulseProcess]:
 PATHS = ["/gapi/api/orders", "/pulse/internal/orders"]
 
 
-def test_good_and_refused_requests_leave_no_secret_in_the_log(whole: PulseProcess) -> None:
-    statuses = ask_everything(whole.http, PATHS)
+def test_accepted_and_refused_requests_log_no_secret(whole: PulseProcess) -> None:
+    statuses = send_everything(whole.http, PATHS)
     assert statuses == {201, 202, 400, 401, 403, 405, 409}
     assert (
         "POST /gapi/api/orders" in whole.logged + whole.output
@@ -100,19 +100,19 @@ def test_good_and_refused_requests_leave_no_secret_in_the_log(whole: PulseProces
     assert CANARY not in whole.logged + whole.output
 
 
-def test_crashes_leave_no_secret_in_the_log(tmp_path: Path, conninfo: str) -> None:
+def test_crashes_log_no_secret(tmp_path: Path, conninfo: str) -> None:
     port = free_port()
     command = ("-c", CRASHING, str(port))
     settings = {"database_url": url_of(conninfo), "command": command, **SETTINGS}
     with pulse(tmp_path, port=port, **settings) as found:
         found.http.base_url = f"http://127.0.0.1:{port}"
-        assert 500 in ask_everything(found.http, PATHS)
+        assert 500 in send_everything(found.http, PATHS)
         until(lambda: "planted" in found.logged, "the crash is logged")
         assert "Traceback" in found.logged
         assert CANARY not in found.logged + found.output
 
 
-def test_a_gateway_alone_leaves_none_whether_pulse_is_there_or_away(
+def test_a_separate_gateway_logs_no_secret_even_while_pulse_is_down(
     tmp_path: Path, whole: PulseProcess
 ) -> None:
     port = free_port()
@@ -122,9 +122,9 @@ def test_a_gateway_alone_leaves_none_whether_pulse_is_there_or_away(
     try:
         gateway.http.base_url = f"http://127.0.0.1:{port}"
         gateway.until_serving()
-        assert {202, 409} <= ask_everything(gateway.http, ["/api/orders"])
+        assert {202, 409} <= send_everything(gateway.http, ["/api/orders"])
         whole.stop()
-        assert 503 in ask_everything(gateway.http, ["/api/orders"])
+        assert 503 in send_everything(gateway.http, ["/api/orders"])
         assert "pulse.unavailable" in gateway.logged
         for process in (gateway, whole):
             assert CANARY not in process.logged + process.output
@@ -133,9 +133,7 @@ def test_a_gateway_alone_leaves_none_whether_pulse_is_there_or_away(
 
 
 @pytest.mark.parametrize("variable", ["service_tokens", "jwt_secret", "gateway_service_token"])
-def test_a_wrong_secret_is_not_told_when_the_start_is_refused(
-    tmp_path: Path, variable: str
-) -> None:
+def test_a_refused_start_does_not_print_the_invalid_secret(tmp_path: Path, variable: str) -> None:
     process = PulseProcess(tmp_path, **{**SETTINGS, variable: CANARY})
     try:
         assert process.wait() == 2

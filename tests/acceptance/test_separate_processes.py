@@ -67,7 +67,7 @@ def test_an_api_without_workers_answers_pending_until_workers_come(
             api.until_completed(order_id)
 
 
-def test_the_first_process_starts_the_server_and_the_last_one_out_stops_it(
+def test_the_first_process_starts_the_server_and_the_last_one_stops_it(
     tmp_path: Path, data_dir: Path
 ) -> None:
     with api_alone(tmp_path, data_dir=data_dir) as api:
@@ -83,7 +83,7 @@ def test_the_first_process_starts_the_server_and_the_last_one_out_stops_it(
         assert again.order(order_id)["order_id"] == order_id
 
 
-def test_a_killed_process_does_not_take_the_server_along(tmp_path: Path, data_dir: Path) -> None:
+def test_the_server_survives_a_killed_process(tmp_path: Path, data_dir: Path) -> None:
     with (
         api_alone(tmp_path, data_dir=data_dir) as api,
         workers_alone(tmp_path, data_dir=data_dir) as first,
@@ -96,9 +96,7 @@ def test_a_killed_process_does_not_take_the_server_along(tmp_path: Path, data_di
         assert postmaster_id(data_dir) == server
 
 
-def test_a_server_found_dead_is_started_again_and_work_goes_on(
-    tmp_path: Path, data_dir: Path
-) -> None:
+def test_a_dead_server_is_restarted_and_orders_complete(tmp_path: Path, data_dir: Path) -> None:
     with api_alone(tmp_path, data_dir=data_dir) as api, workers_alone(tmp_path, data_dir=data_dir):
         before = placed(api, "before")
         api.until_completed(before)
@@ -162,7 +160,7 @@ def test_a_killed_workers_claim_is_pending_again_within_two_seconds(
             assert api.until_completed(order_id)["version"] == 2
 
 
-def test_a_worker_frozen_beyond_the_timeout_does_no_harm_when_it_thaws(
+def test_a_worker_frozen_beyond_the_timeout_changes_nothing_when_it_resumes(
     tmp_path: Path, data_dir: Path
 ) -> None:
     with api_alone(tmp_path, data_dir=data_dir) as api, look_into(data_dir) as connection:

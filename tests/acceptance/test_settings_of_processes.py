@@ -1,9 +1,10 @@
-"""Wrong PULSE_* values end every entry point at once, with one message and exit code 2."""
+"""Invalid PULSE_* values end every entry point at once, with one message and exit code 2."""
 
 from pathlib import Path
 
 import pytest
 
+from tests.support.cli import run_pulse
 from tests.support.processes import UP, free_port, run_to_end, uvicorn_on
 
 COMMANDS = [UP, uvicorn_on(free_port())]
@@ -23,18 +24,19 @@ def test_wrong_settings_are_all_named_in_one_message(command: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize(
-    ("command", "url"),
-    [
-        (UP, "mysql://pulse:s3cret@127.0.0.1/pulse"),
-        (UP, "postgresql://pulse:s3cret%zz@127.0.0.1/pulse"),
-        (uvicorn_on(free_port()), "mysql://pulse:s3cret@127.0.0.1/pulse"),
-    ],
-    ids=["pulse up, mysql", "pulse up, no URL", "uvicorn, mysql"],
+    "url", ["mysql://pulse:s3cret@127.0.0.1/pulse", "postgresql://pulse:s3cret%zz@127.0.0.1/pulse"]
 )
-def test_a_wrong_database_url_is_refused_without_its_password(
-    command: tuple[str, ...], url: str
-) -> None:
-    ended = run_to_end(command, database_url=url)
+def test_a_wrong_database_url_is_refused_without_its_password(url: str) -> None:
+    ended = run_pulse("up", database_url=url)
+    assert ended.exit_code == 2
+    assert "PULSE_DATABASE_URL" in ended.err
+    assert "s3cret" not in ended.err + ended.out
+    assert "Traceback" not in ended.err
+
+
+def test_uvicorn_too_refuses_a_wrong_database_url_without_its_password() -> None:
+    command = uvicorn_on(free_port())
+    ended = run_to_end(command, database_url="mysql://pulse:s3cret@127.0.0.1/pulse")
     assert ended.returncode == 2
     assert "PULSE_DATABASE_URL" in ended.stderr
     assert "s3cret" not in ended.stderr + ended.stdout

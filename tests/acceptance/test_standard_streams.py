@@ -1,4 +1,4 @@
-"""Standard streams that are full, closed or unread: a process serves on, a command ends plainly."""
+"""Standard streams that are full, closed or unread: servers go on, commands exit cleanly."""
 
 import contextlib
 import os
@@ -22,11 +22,11 @@ from tests.support.processes import (
 
 SHOW = "splitter show --total 1000 --splits 20 --duration 60"
 FULL = "/dev/full"
-BAD = [">/dev/full 2>{err}", ">&- 2>{err}", "2>/dev/full >{err}", "<&- >&- 2>&-"]
+BAD = [">/dev/full 2>{err}", ">&- 2>{err}", "2>/dev/full >{err}"]
 
 
 def shell(command: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run a command line of `pulse` to its end, in a shell that redirects."""
+    """Run a `pulse` command line with redirections in a shell, to its end."""
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m pulse.cli {command}"],
         cwd=ROOT,
@@ -56,20 +56,28 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize("redirection", BAD)
-def test_a_process_serves_with_its_greeting_lost_and_stops_cleanly(
-    tmp_path: Path, data_dir: Path, redirection: str
+def test_a_process_with_unusable_streams_serves_and_stops_cleanly(
+    tmp_path: Path, module_database_url: str, redirection: str
 ) -> None:
     port, err = free_port(), tmp_path / "err"
     line = redirection.format(err=err)
-    with up(line, port=port, data_dir=data_dir) as process:
+    with up(line, port=port, database_url=module_database_url) as process:
+        until(lambda: answers(f"http://127.0.0.1:{port}/pulse/health/ready"), "it serves")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
+    assert "Traceback" not in err.read_text()
+
+
+def test_with_all_streams_closed_the_embedded_server_starts_and_stops(data_dir: Path) -> None:
+    port = free_port()
+    with up("<&- >&- 2>&-", port=port, data_dir=data_dir) as process:
         until(lambda: answers(f"http://127.0.0.1:{port}/pulse/health/ready"), "it serves")
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
     assert not postmaster_file(data_dir).exists()
-    assert "Traceback" not in (err.read_text() if err.exists() else "")
 
 
-def test_a_greeting_that_nobody_reads_stops_nothing(data_dir: Path) -> None:
+def test_a_process_serves_if_nothing_reads_its_greeting(data_dir: Path) -> None:
     port = free_port()
     read, write = os.pipe()
     os.close(read)
@@ -93,7 +101,7 @@ def test_a_greeting_that_nobody_reads_stops_nothing(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("buffered", [True, False], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("command", ["--version", SHOW])
-def test_a_full_output_ends_a_command_with_one_sentence(
+def test_a_full_output_ends_a_command_with_one_error_line(
     monkeypatch: pytest.MonkeyPatch, command: str, *, buffered: bool
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", "" if buffered else "1")
@@ -103,12 +111,12 @@ def test_a_full_output_ends_a_command_with_one_sentence(
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_full_output_and_a_full_error_output_are_1_too() -> None:
+def test_with_both_outputs_full_the_exit_code_is_1() -> None:
     assert shell(f"{SHOW} >{FULL} 2>{FULL}").returncode == 1
 
 
 @pytest.mark.parametrize("command", ["--help", SHOW])
-def test_an_output_that_is_not_read_on_or_closed_ends_a_command_silently(command: str) -> None:
+def test_a_closed_output_ends_a_command_silently(command: str) -> None:
     unread = shell(f"{command} | head -1")
     assert (unread.returncode, unread.stderr) in {(141, ""), (0, "")}
     closed = shell(f"{command} >&-")
@@ -124,7 +132,7 @@ def test_an_output_that_is_not_read_on_or_closed_ends_a_command_silently(command
         ("<&- >&- 2>&-", {}, 3),
     ],
 )
-def test_a_fault_that_cannot_be_told_keeps_its_exit_code(
+def test_an_error_that_cannot_be_printed_keeps_its_exit_code(
     tmp_path: Path, redirection: str, settings: dict[str, object], code: int
 ) -> None:
     ended = shell(f"status {redirection}", data_dir=tmp_path, **settings)

@@ -1,4 +1,4 @@
-"""SIGTERM while orders pour in: every request under way is answered, every answer is kept."""
+"""SIGTERM under load: every request in flight is answered, and accepted orders are stored."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ Answer = tuple[int, Any]
 
 
 async def answer_to(port: int, request: dict[str, Any]) -> Answer:
-    """The answer on a connection of its own, or that it could not be made, or was cut off."""
+    """The response on a new connection, or REFUSED, or CUT_OFF."""
     content = json.dumps(request)
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -46,7 +46,7 @@ async def answer_to(port: int, request: dict[str, Any]) -> Answer:
 async def post_while_stopping(
     process: PulseProcess, requests: list[dict[str, Any]]
 ) -> dict[str, Answer]:
-    """Post them all at once, and stop the process when the first is answered."""
+    """Post all at once, and stop the process after the first response."""
     answers: dict[str, Answer] = {}
 
     async def post(request: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ async def post_while_stopping(
 
 
 def accepted_ids(answers: dict[str, Answer]) -> dict[str, str]:
-    """The orders answered 201, by key; whatever else was answered is a plain 503."""
+    """The ids of the orders answered with 201, by key; all other responses are 503."""
     accepted = {}
     for key, (status, body) in answers.items():
         if status == 201:
@@ -92,7 +92,7 @@ def stored_ids(conninfo: str) -> set[str]:
 
 
 @pytest.mark.parametrize("command", ["pulse up", "uvicorn main:app"])
-async def test_every_answer_given_is_kept_and_no_claim_is_left(
+async def test_every_accepted_order_is_stored_and_no_claim_is_left(
     conninfo: str, tmp_path: Path, command: str
 ) -> None:
     port = free_port()

@@ -1,4 +1,4 @@
-"""`uvicorn main:app` serves the same under /pulse, even bytes no HTTP library would send."""
+"""`uvicorn main:app` serves the same under /pulse, also for malformed requests."""
 
 import json
 import re
@@ -17,7 +17,7 @@ def served(
     module_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PulseProcess]:
     home, port = tmp_path_factory.mktemp("uvicorn"), free_port()
-    # PULSE_PORT is for `pulse up`; uvicorn listens where it is told.
+    # PULSE_PORT is for `pulse up`; uvicorn has its own option.
     with pulse(
         home, command=uvicorn_on(port), port=port, database_url=module_database_url
     ) as process:
@@ -68,7 +68,9 @@ def test_head_has_the_headers_of_get_and_no_body(served: PulseProcess, path: str
 @pytest.mark.parametrize(
     "path", [b"/pulse/internal/orders/%ff%00", b"/pulse/internal/orders/" + b"a" * 50_000]
 )
-def test_odd_paths_have_the_shape_of_every_error(served: PulseProcess, path: bytes) -> None:
+def test_unusual_paths_are_answered_with_the_error_schema(
+    served: PulseProcess, path: bytes
+) -> None:
     answer = send_raw(
         served.port, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
@@ -88,7 +90,7 @@ def test_odd_paths_have_the_shape_of_every_error(served: PulseProcess, path: byt
     ],
     ids=["garbage", "raw bytes", "negative length", "websocket"],
 )
-def test_what_is_hardly_http_is_answered_and_the_process_lives_on(
+def test_malformed_http_is_answered_and_the_process_keeps_serving(
     served: PulseProcess, request_bytes: bytes
 ) -> None:
     answer = send_raw(served.port, request_bytes)

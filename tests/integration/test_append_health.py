@@ -1,4 +1,4 @@
-"""Whether an append would be written: its own outcome while appends come, a probe when none do."""
+"""The health of the appender: from appends, or from a probe while there are none."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,6 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import Appender, AppendLimits, AppendRefused, VersionTaken
-from pulse.eventstore.appender import MAX_PROBE_SECONDS
 from pulse.postgres import Database
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
@@ -60,7 +59,7 @@ async def test_a_probe_of_an_idle_appender_takes_no_id_and_sends_no_notification
 
 @asynccontextmanager
 async def role_of(database: Database, *grants: str) -> AsyncIterator[Database]:
-    """A role that may read the log, and what these grants say besides."""
+    """A role that can read the log, with these additional grants."""
     name = f"pulse_{uuid4().hex[:12]}"
     statements = [f"CREATE ROLE {name} LOGIN", f"GRANT SELECT ON stored_events TO {name}"]
     statements += [f"GRANT {grant} TO {name}" for grant in grants]
@@ -103,7 +102,7 @@ async def set_read_only(conninfo: str, setting: str) -> None:
         await connection.execute(change.format(name, sql.SQL(setting)))
 
 
-async def test_a_read_only_database_is_named_without_an_order_and_then_well_again(
+async def test_a_read_only_database_is_reported_before_any_append(
     database: Database,
 ) -> None:
     await set_read_only(database.conninfo, "on")
@@ -115,16 +114,18 @@ async def test_a_read_only_database_is_named_without_an_order_and_then_well_agai
 
 
 @pytest.mark.timing
-async def test_a_log_that_is_locked_is_named_in_time(database: Database) -> None:
+async def test_a_locked_log_is_reported_within_the_deadline(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pulse.eventstore.appender.MAX_PROBE_SECONDS", 0.3)
     async with running_appender(database) as appender, log_locked(database) as holder:
-        fault = await appender.fault() or ""
-        assert f"within {MAX_PROBE_SECONDS:g} s" in fault
+        assert "within 0.3 s" in (await appender.fault() or "")
         await unlock(holder)
         await until_well(appender)
 
 
-async def test_a_lost_connection_that_cannot_be_made_again_is_named(database: Database) -> None:
-    """As for a role at its connection limit: others' connections go on serving."""
+async def test_a_lost_connection_that_cannot_be_replaced_is_reported(database: Database) -> None:
+    """As for a role at its connection limit: existing connections keep working."""
     async with (
         proxied(database.conninfo) as proxy,
         running_appender(Database(proxy.conninfo, pool_size=1)) as appender,
@@ -136,7 +137,7 @@ async def test_a_lost_connection_that_cannot_be_made_again_is_named(database: Da
         await until_well(appender)
 
 
-async def test_an_idle_connection_that_ended_is_replaced_and_no_fault(database: Database) -> None:
+async def test_a_lost_idle_connection_is_replaced_without_a_fault(database: Database) -> None:
     async with running_appender(database) as appender:
         await appender.append([foreign_event()])
         await terminate(database, "appender")
@@ -162,10 +163,10 @@ REFUSE = """
 
 
 @pytest.mark.timing
-async def test_after_a_failed_append_only_a_real_one_that_is_rolled_back_makes_it_well(
+async def test_after_a_failed_append_the_probe_writes_a_row_and_rolls_back(
     database: Database,
 ) -> None:
-    """A full disk lets an append of nothing pass."""
+    """With a full disk, a probe that writes nothing would succeed."""
     async with running_appender(database, limits=AppendLimits(answer_seconds=0.3)) as appender:
         await appender.append([foreign_event()])
         async with await database.connect("test") as admin:
@@ -180,7 +181,7 @@ async def test_after_a_failed_append_only_a_real_one_that_is_rolled_back_makes_i
     assert len(await stored_log(database)) == 1
 
 
-async def test_an_event_at_fault_is_not_a_fault_of_the_way(database: Database) -> None:
+async def test_an_invalid_event_is_not_a_fault_of_the_appender(database: Database) -> None:
     async with running_appender(database) as appender:
         wrong = foreign_event(version=2**63)
         with pytest.raises(psycopg.DataError):
@@ -189,10 +190,10 @@ async def test_an_event_at_fault_is_not_a_fault_of_the_way(database: Database) -
 
 
 @pytest.mark.timing
-async def test_an_id_that_is_taken_is_a_refusal_and_no_event_of_another(
+async def test_a_used_id_refuses_the_append(
     database: Database,
 ) -> None:
-    """A sequence that was restored behind the log: the order is not there, whatever the id says."""
+    """A sequence that was restored to a value below the log: ids are used a second time."""
     async with running_appender(database, limits=AppendLimits(answer_seconds=0.3)) as appender:
         written = foreign_events(50)
         await append_singly(appender, written)
@@ -206,7 +207,7 @@ async def test_an_id_that_is_taken_is_a_refusal_and_no_event_of_another(
 
 
 async def append_again(appender: Appender, database: Database, event: StoredEvent) -> None:
-    """Another event at a version that is taken, once ids are free again."""
+    """Append at a used version, after ids are free again."""
     await fetch(database, "SELECT setval('stored_events_notification_id_seq', 100)")
     await until_well(appender)
     await appender.append([foreign_event(event.originator_id)])

@@ -1,4 +1,4 @@
-"""The audit: events that the projection passed over, and what else log and queue differ in."""
+"""The audit: events that the projection missed, and other differences of log and queue."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from tests.support.events import (
     stored,
 )
 from tests.support.log import fetch, write
-from tests.support.plans import PlanMode, carried_out
+from tests.support.plans import PlanMode, explain_analyze
 from tests.support.read_model import project, queue
 
 INSERT = (
@@ -93,7 +93,7 @@ async def test_an_order_that_became_visible_below_the_position_is_named(
     assert state.last_pass_seconds_ago is not None
 
 
-def test_log_and_queue_that_agree_are_well(conninfo: str) -> None:
+def test_a_consistent_log_and_queue_have_no_findings(conninfo: str) -> None:
     assert "up to position 0 in" in audited(conninfo, 0).out
 
 
@@ -249,7 +249,7 @@ def test_a_window_costs_a_window(conninfo: str, mode: PlanMode) -> None:
             "created": OrderCreated.TOPIC,
             "outcomes": ["pulse.domain:SlicesScheduled"],
         }
-        nodes = carried_out(
+        nodes = explain_analyze(
             connection, mode, load_sql("pulse.projections", "compare_window"), parameters
         )
         scans = [node for node in nodes if node.relation in {"stored_events", "order_queue"}]
@@ -258,7 +258,7 @@ def test_a_window_costs_a_window(conninfo: str, mode: PlanMode) -> None:
         assert all(node.rows + node.rows_filtered <= 100 for node in scans)
         window = load_sql("pulse.projections", "select_audit_window")
         parameters = {"after": 1000, "rows": 100, "projection": "order_queue"}
-        nodes = carried_out(connection, mode, window, parameters)
+        nodes = explain_analyze(connection, mode, window, parameters)
         assert all(node.rows <= 100 for node in nodes)
 
 

@@ -1,7 +1,6 @@
-"""Cancelling orders: one event to an order, whatever else happens to it at the same time."""
+"""Cancelling orders: at most one event for each order, also under races."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from uuid import uuid4
 
@@ -42,20 +41,16 @@ from tests.support.events import (
     splitting_failed,
     stored,
 )
-from tests.support.log import log_locked, running_store, unlock, until_waiting_for_lock, write
+from tests.support.log import (
+    log_locked,
+    orders_on,
+    running_store,
+    unlock,
+    until_waiting_for_lock,
+    write,
+)
 
 CALLER = Caller("oms")
-
-
-def orders_on(database: Database, store: EventStore) -> InProcessOrders:
-    reader = OrderReader(database, MAPPER)
-    return InProcessOrders(store, reader, system_clock, Origin("host:1:abc"))
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 @pytest.fixture
@@ -127,7 +122,7 @@ async def test_a_cancelled_order_is_returned_unchanged(
     assert (first.version, cancelled.originator_version) == (3, 3)
 
 
-async def test_thirty_two_cancellations_from_two_processes_at_once_are_one_event(
+async def test_32_concurrent_cancellations_from_two_processes_are_one_event(
     conninfo: str, database: Database, store: EventStore, orders: InProcessOrders
 ) -> None:
     created = order_created()

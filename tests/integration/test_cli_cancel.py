@@ -1,4 +1,4 @@
-"""`pulse cancel`: cancels what is left of an order, and says what was released."""
+"""`pulse cancel`: it cancels the remaining slices, and prints the released ones."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ def test_released_slices_are_named(conninfo: str) -> None:
     assert all(len(line) <= 80 for line in ended.out.splitlines())
 
 
-def test_repeated_it_says_who_cancelled_it_and_changes_nothing(conninfo: str) -> None:
+def test_repeated_it_names_who_cancelled_and_changes_nothing(conninfo: str) -> None:
     created = order_created()
     write(conninfo, *stored([created]))
     run_pulse("cancel", str(created.originator_id), "--reason", "first", conninfo=conninfo)
@@ -128,14 +128,14 @@ def test_the_other_processes_are_notified(conninfo: str) -> None:
 
 
 @pytest.mark.parametrize("order_id", [NO_ORDER, "ouk_1"])
-def test_an_unknown_order_is_one_line_and_1(conninfo: str, order_id: str) -> None:
+def test_an_unknown_order_is_one_error_line_and_exit_code_1(conninfo: str, order_id: str) -> None:
     ended = run_pulse("cancel", order_id, conninfo=conninfo)
     assert (ended.exit_code, ended.out) == (1, "")
     assert ended.err.startswith("pulse: no order has the id")
     assert ended.err.count("\n") == 1
 
 
-def test_nothing_to_cancel_is_one_line_with_the_shares_and_1(conninfo: str) -> None:
+def test_nothing_to_cancel_is_one_error_line_and_exit_code_1(conninfo: str) -> None:
     failed, out = order_created(), order_created()
     scheduled = slices_scheduled(out)
     settled = stored([out, scheduled, *released(out, scheduled, 5)])
@@ -165,7 +165,7 @@ def test_a_parked_order_is_refused(conninfo: str) -> None:
         (AppendOutcomeUnknown("no answer"), "it is not known whether the order is cancelled"),
     ],
 )
-def test_a_failed_append_is_one_line_that_says_what_to_do_and_1(
+def test_a_failed_append_is_one_line_with_advice_and_exit_code_1(
     conninfo: str, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     async def fail(*_: object) -> None:

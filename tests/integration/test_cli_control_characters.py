@@ -1,4 +1,4 @@
-"""No command prints a control character that was in an argument, a file, a setting or the log."""
+"""Commands escape control characters of arguments, files, settings and the log."""
 
 import json
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,7 +16,7 @@ CONTROLS = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code
 BIDI = set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def said_by(*arguments: str, conninfo: str | None = None, **settings: object) -> str:
+def output_of(*arguments: str, conninfo: str | None = None, **settings: object) -> str:
     """What this command line writes to both of its outputs."""
     ended = run_pulse(*arguments, conninfo=conninfo, **settings)
     return ended.out + ended.err
@@ -58,7 +58,7 @@ def test_an_argument(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...], postgres: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = said_by(*arguments, conninfo=postgres, port=free_port())
+    said = output_of(*arguments, conninfo=postgres, port=free_port())
     assert_safe(said)
     assert said
 
@@ -67,7 +67,7 @@ def test_an_argument(
     "setting", ["host", "port", "data_dir", "log_level", "jwt_issuer", "api_base_url"]
 )
 def test_a_setting(setting: str) -> None:
-    assert_safe(said_by("token", "--subject", "alice", **{setting: EVIL}))
+    assert_safe(output_of("token", "--subject", "alice", **{setting: EVIL}))
 
 
 def test_what_is_stored(conninfo: str) -> None:
@@ -92,7 +92,7 @@ def test_what_is_stored(conninfo: str) -> None:
         *(("replay", str(one.originator_id), "--json") for one in created),
     ]
     for command in commands:
-        assert_safe(said_by(*command, conninfo=conninfo))
+        assert_safe(output_of(*command, conninfo=conninfo))
 
 
 def test_a_candidate_splitter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def printing(terms):
         ("hostile_candidate:printing",),
         ("hostile_broken:split",),
     ):
-        said = said_by("splitter", "compare", name, "--orders", "3", *options)
+        said = output_of("splitter", "compare", name, "--orders", "3", *options)
         assert_safe(said)
         assert "owned" in said
 
@@ -148,7 +148,7 @@ def test_a_file_of_orders_and_what_a_server_answers(tmp_path: Path) -> None:
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:
-        said = said_by("load", str(file), "--url", f"http://127.0.0.1:{server.server_port}")
+        said = output_of("load", str(file), "--url", f"http://127.0.0.1:{server.server_port}")
     finally:
         server.shutdown()
         thread.join()

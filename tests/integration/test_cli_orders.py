@@ -49,7 +49,7 @@ def ids(found: dict[str, Any]) -> list[UUID]:
     return [UUID(order["order_id"]) for order in found["orders"]]
 
 
-def test_where_none_has_failed_it_says_so(conninfo: str) -> None:
+def test_without_failed_orders_the_list_is_empty(conninfo: str) -> None:
     write(conninfo, *stored(orders_created(2)))
     projected(conninfo)
     ended = run_pulse("orders", "failed", conninfo=conninfo)
@@ -65,7 +65,7 @@ def test_failed_orders_and_no_others_are_listed_newest_first(conninfo: str) -> N
     assert (found["as_of_position"], found["more"]) == (11, False)
 
 
-def test_each_says_why_and_what_to_do(conninfo: str) -> None:
+def test_each_failure_has_its_reason_and_advice(conninfo: str) -> None:
     created = fill(conninfo)[3]
     found = failed_json(conninfo)["orders"][2]
     assert found.pop("failure_message").startswith("claimed by worker-1 and not split within 300 s")
@@ -113,7 +113,7 @@ def test_only_those_of_a_reason(conninfo: str) -> None:
     assert none.out == "No order has failed with NOTHING\\x1b, as of position 11.\n"
 
 
-def test_the_limit_keeps_the_newest_and_says_that_there_are_more(
+def test_the_limit_keeps_the_newest_and_reports_that_there_are_more(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orders, "MAX_ORDERS_A_PAGE", 1)
@@ -126,7 +126,7 @@ def test_the_limit_keeps_the_newest_and_says_that_there_are_more(
     assert "2 orders failed, as of position 11; there are more, --limit shows them." in text
 
 
-def test_what_a_caller_wrote_reaches_no_terminal_as_it_is(conninfo: str) -> None:
+def test_control_characters_of_callers_are_escaped(conninfo: str) -> None:
     created = order_created("key", placed_by="somebody\x1b[2J")
     write(conninfo, *stored([created, timed_out(created)]))
     projected(conninfo)

@@ -1,4 +1,4 @@
-"""`pulse rebuild` and `pulse projections`: the queue built again, and orders taken up again."""
+"""`pulse rebuild` and `pulse projections`: rebuilds, and retries of parked orders."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.support.processes import ROOT, environment, until, url_of
 
 
 def parked(conninfo: str, key: str = "parked") -> OrderCreated:
-    """An order whose outcome nobody can read."""
+    """An order with an unreadable outcome."""
     created = order_created(key)
     unreadable = StoredEvent(created.originator_id, 2, "pulse.domain:SlicesScheduled", b'{"a":7}')
     write(conninfo, *stored([created]), unreadable)
@@ -29,7 +29,7 @@ def parked(conninfo: str, key: str = "parked") -> OrderCreated:
 
 
 def park_by_hand(conninfo: str, created: OrderCreated) -> None:
-    """As if code that has been repaired since had not been able to read it."""
+    """As if earlier code with a bug had parked it."""
     with psycopg.connect(conninfo) as connection:
         connection.execute(
             "INSERT INTO parked_orders (order_id, position, reason) VALUES (%s, 1, 'unread')",
@@ -59,14 +59,14 @@ def test_a_rebuild_ends_with_one_line_of_events_seconds_and_parked(conninfo: str
     assert rows(conninfo) == before
 
 
-def test_a_rebuild_that_parks_an_order_says_so_and_ends_with_1(conninfo: str) -> None:
+def test_a_rebuild_that_parks_an_order_exits_with_1(conninfo: str) -> None:
     parked(conninfo)
     ended = run_pulse("rebuild", conninfo=conninfo)
     assert ended.exit_code == 1
     assert "1 order parked; `pulse projections status` says why\n" in ended.out
 
 
-def test_a_rebuild_beside_another_is_refused_in_one_line(conninfo: str) -> None:
+def test_a_concurrent_rebuild_is_refused_with_one_line(conninfo: str) -> None:
     with psycopg.connect(conninfo) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", (REBUILD_LOCK,))
         ended = run_pulse("rebuild", conninfo=conninfo)
@@ -76,7 +76,7 @@ def test_a_rebuild_beside_another_is_refused_in_one_line(conninfo: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_rebuild_told_to_stop_leaves_the_live_queue_and_no_obstacle(
+def test_a_rebuild_stopped_by_a_signal_leaves_the_live_queue_unchanged(
     conninfo: str, number: signal.Signals, code: int
 ) -> None:
     write(conninfo, *stored(orders_created(30)))
@@ -136,7 +136,7 @@ def test_parked_orders_are_listed_with_position_reason_and_since(conninfo: str) 
     assert (found["position"], found["parked"][0]["position"]) == (2, 2)
 
 
-def test_a_retry_tells_of_each_whether_it_stands_again_or_why_not(conninfo: str) -> None:
+def test_a_retry_reports_the_result_of_each_order(conninfo: str) -> None:
     still = parked(conninfo)
     repaired = order_created("repaired")
     write(conninfo, *stored([repaired]))
@@ -168,13 +168,13 @@ def test_a_retry_of_named_orders_leaves_the_others(conninfo: str) -> None:
     assert ended.out.startswith(f"{order_id}  is not parked; the queue agrees with the log")
 
 
-def test_a_retry_of_an_order_that_does_not_exist_is_not_well(conninfo: str) -> None:
+def test_a_retry_of_an_unknown_order_exits_with_1(conninfo: str) -> None:
     order_id = str(uuid4())
     ended = run_pulse("projections", "retry", order_id, conninfo=conninfo)
     assert (ended.exit_code, ended.out) == (1, f"{order_id}  no order has this id\n")
 
 
-def test_a_retry_of_all_where_none_is_parked_is_well(conninfo: str) -> None:
+def test_a_retry_of_all_without_parked_orders_exits_with_0(conninfo: str) -> None:
     ended = run_pulse("projections", "retry", "--all", conninfo=conninfo)
     assert (ended.exit_code, ended.out) == (0, "no order is parked or missing\n")
 

@@ -1,4 +1,4 @@
-"""`pulse replay`: a history that people can read, and the same as JSON."""
+"""`pulse replay`: an order's history as text and as JSON."""
 
 import asyncio
 import json
@@ -29,15 +29,15 @@ T0 = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
 
-def told(conninfo: str, created: OrderCreated, *outcome: Event) -> str:
-    """What replay says of an order with these events, on one line where it wraps none."""
+def replay_output(conninfo: str, created: OrderCreated, *outcome: Event) -> str:
+    """The output of replay for an order with these events, without wrapped lines."""
     write(conninfo, *stored([created, *outcome]))
     ended = run_pulse("replay", str(created.originator_id), conninfo=conninfo)
     assert (ended.exit_code, ended.err) == (0, "")
     return ended.out
 
 
-def test_a_history_is_told_event_by_event_with_its_schedule(conninfo: str) -> None:
+def test_a_history_is_printed_event_by_event_with_its_schedule(conninfo: str) -> None:
     created = order_created("ouk_golden", timestamp=T0, total_quantity=12_345, duration_minutes=375)
     split = slices_scheduled(created, worker="host:2:def")
     write(conninfo, *stored([created]), recorded_at=T0 + 3 * MILLISECOND)
@@ -88,11 +88,11 @@ def test_what_is_left_of_an_order(conninfo: str) -> None:
         (order_created(), "Slice 1 is the next: due at"),
         (order_created(release=False), "Pulse does not release the slices of this order"),
     ):
-        text = told(conninfo, created, slices_scheduled(created))
+        text = replay_output(conninfo, created, slices_scheduled(created))
         assert "What is left\n  100 shares remaining\n" in text
         assert words in text
     created = order_created()
-    text = told(conninfo, created, order_cancelled(created))
+    text = replay_output(conninfo, created, order_cancelled(created))
     assert "is CANCELLED\n" in text
     assert "tester cancelled what was left of it, 100 shares.\n" in text
     assert "  100 shares cancelled\n  Nothing is left" in text
@@ -104,7 +104,7 @@ def test_the_drawing_is_plain_ascii_in_a_pipe_whatever_the_terminal_is(
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "300")
     created = order_created(num_splits=100, total_quantity=1_000_000_000, duration_minutes=1440)
-    lines = told(conninfo, created, slices_scheduled(created)).splitlines()
+    lines = replay_output(conninfo, created, slices_scheduled(created)).splitlines()
     bars = [line for line in lines if line.endswith("-")]
     assert len(bars) == 100
     assert max(map(len, bars)) == 79
@@ -129,7 +129,9 @@ def test_json_is_the_very_answer_of_the_api(conninfo: str) -> None:
 @pytest.mark.parametrize(
     "order_id", ["3f2a8c1e-0000-4000-8000-000000000001", "ouk_1", "x" * 500, ""]
 )
-def test_an_id_of_no_order_is_one_line_and_exit_code_1(conninfo: str, order_id: str) -> None:
+def test_an_unknown_order_id_is_one_error_line_and_exit_code_1(
+    conninfo: str, order_id: str
+) -> None:
     for machine in ([], ["--json"]):
         ended = run_pulse("replay", order_id, *machine, conninfo=conninfo)
         assert (ended.exit_code, ended.out) == (1, "")
@@ -146,11 +148,11 @@ def test_an_id_of_no_order_is_one_line_and_exit_code_1(conninfo: str, order_id: 
         ("SOMETHING_NEW", "under a new key"),
     ],
 )
-def test_an_order_that_could_not_be_split_says_why_and_what_to_do(
+def test_a_failed_order_is_printed_with_reason_and_advice(
     conninfo: str, reason: str, what_to_do: str
 ) -> None:
     created = order_created()
-    text = told(conninfo, created, splitting_failed(created, reason=reason))
+    text = replay_output(conninfo, created, splitting_failed(created, reason=reason))
     assert "is FAILED" in text
     assert f"{reason}: a rule is broken" in text
     assert what_to_do in text
@@ -158,17 +160,17 @@ def test_an_order_that_could_not_be_split_says_why_and_what_to_do(
     assert "Schedule" not in text
 
 
-def test_an_order_that_timed_out_says_who_held_it_and_what_to_do(conninfo: str) -> None:
+def test_a_timed_out_order_is_printed_with_its_worker_and_advice(conninfo: str) -> None:
     created = order_created()
-    text = told(conninfo, created, timed_out(created))
+    text = replay_output(conninfo, created, timed_out(created))
     assert "did not split it; 300 s after its first claim monitor-1 timed it out" in text
     assert "TIMED_OUT: claimed by worker-1" in text
     assert "place it again under a new key" in text
 
 
-def test_an_order_that_waits_says_for_what(conninfo: str) -> None:
+def test_a_pending_order_is_printed_with_what_it_waits_for(conninfo: str) -> None:
     created = order_created()
-    text = told(conninfo, created)
+    text = replay_output(conninfo, created)
     assert "is PENDING" in text
     assert "`pulse status` says whether one is present" in text
     projected(conninfo)
@@ -178,7 +180,7 @@ def test_an_order_that_waits_says_for_what(conninfo: str) -> None:
     assert "Worker host:9:abc, which claimed it at" in text
 
 
-def test_an_unreadable_event_is_told_as_it_is_stored(conninfo: str) -> None:
+def test_an_unreadable_event_is_printed_as_stored(conninfo: str) -> None:
     created = order_created()
     write(conninfo, *stored([created]))
     write(conninfo, StoredEvent(created.originator_id, 2, "pulse.domain:TimedOut", b'{"a":7}'))
@@ -191,7 +193,7 @@ def test_an_unreadable_event_is_told_as_it_is_stored(conninfo: str) -> None:
     assert "An order to BUY 100 shares" in ended.out
 
 
-def test_a_stream_that_is_not_pulses_is_told_without_control_codes(conninfo: str) -> None:
+def test_a_foreign_stream_is_printed_without_control_codes(conninfo: str) -> None:
     event = foreign_event(state=b'{"text":"\\u001b[31mred\\u202e"}')
     write(conninfo, event)
     ended = run_pulse("replay", str(event.originator_id), conninfo=conninfo)
@@ -201,7 +203,7 @@ def test_a_stream_that_is_not_pulses_is_told_without_control_codes(conninfo: str
     assert all(line.isprintable() for line in ended.out.splitlines())
 
 
-def test_a_schedule_that_breaks_a_rule_says_which(conninfo: str) -> None:
+def test_a_schedule_that_breaks_a_rule_is_printed_with_the_rule(conninfo: str) -> None:
     created = order_created(num_splits=2, timestamp=T0)
     split = slices_scheduled(created)
     first = Slice(sequence_number=1, quantity=1, scheduled_at=T0)
@@ -209,7 +211,7 @@ def test_a_schedule_that_breaks_a_rule_says_which(conninfo: str) -> None:
         **{name: getattr(split, name) for name in split.__struct_fields__ if name != "slices"},
         slices=(first, split.slices[1]),
     )
-    text = told(conninfo, created, broken)
+    text = replay_output(conninfo, created, broken)
     assert "a rule of a schedule is broken" in text
     assert "quantities_sum_to_total" in text
 

@@ -1,4 +1,4 @@
-"""`pulse status`: how the queue stands, and whether a person is needed."""
+"""`pulse status`: the state of the queue, and what needs attention."""
 
 import json
 import re
@@ -119,7 +119,7 @@ def test_the_same_in_text(conninfo: str) -> None:
     assert lines[-1] == "Healthy."
 
 
-def test_a_gone_worker_needs_a_person_once_the_timeout_is_over(conninfo: str) -> None:
+def test_claims_of_a_missing_worker_need_attention_after_the_timeout(conninfo: str) -> None:
     fill(conninfo)
     with present(conninfo, "host:2:def"):
         text = run_pulse("status", conninfo=conninfo, timeout_seconds=200).out
@@ -143,7 +143,7 @@ def created_ago(seconds: float, count: int = 1) -> list[OrderCreated]:
     return orders_created(count, timestamp=datetime.now(UTC) - timedelta(seconds=seconds))
 
 
-def test_orders_that_wait_without_any_worker_need_a_person_after_ten_seconds(
+def test_orders_without_any_worker_need_attention_after_ten_seconds(
     conninfo: str,
 ) -> None:
     write(conninfo, *stored(created_ago(0, 2)))
@@ -160,7 +160,7 @@ def test_orders_that_wait_without_any_worker_need_a_person_after_ten_seconds(
         assert codes(status_json(conninfo, 0)) == {}
 
 
-def test_what_gone_workers_hold_waits_too(conninfo: str) -> None:
+def test_claims_of_missing_workers_count_as_waiting(conninfo: str) -> None:
     (created,) = created_ago(0)
     write(conninfo, *stored([created]))
     projected(conninfo)
@@ -168,7 +168,7 @@ def test_what_gone_workers_hold_waits_too(conninfo: str) -> None:
     assert codes(status_json(conninfo, 1)) == {"no_worker": True}
 
 
-def test_orders_that_wait_for_a_minute_although_workers_are_present_need_a_person(
+def test_orders_that_wait_for_a_minute_despite_workers_need_attention(
     conninfo: str,
 ) -> None:
     write(conninfo, *stored(created_ago(70)))
@@ -177,7 +177,7 @@ def test_orders_that_wait_for_a_minute_although_workers_are_present_need_a_perso
         assert codes(status_json(conninfo, 1)) == {"orders_wait": True}
 
 
-def test_orders_for_newer_code_need_a_person_after_a_minute(conninfo: str) -> None:
+def test_orders_for_newer_code_need_attention_after_a_minute(conninfo: str) -> None:
     now = datetime.now(UTC)
     write(conninfo, *stored([order_created(splitter_version=99, timestamp=now)]))
     projected(conninfo)
@@ -188,7 +188,7 @@ def test_orders_for_newer_code_need_a_person_after_a_minute(conninfo: str) -> No
     assert codes(status_json(conninfo, 1)) == {"orders_for_newer_code": True}
 
 
-def test_orders_that_fail_in_numbers_need_a_person_as_long_as_that_is_recent(
+def test_many_recent_failures_need_attention(
     conninfo: str,
 ) -> None:
     write_failed(conninfo, 4, minutes_ago=5)
@@ -219,7 +219,7 @@ DISABLE = "ALTER TABLE stored_events DISABLE TRIGGER stored_events_append_only"
 SEQUENCE = "public.stored_events_notification_id_seq"
 
 
-def test_a_log_that_lost_its_end_needs_a_person_and_is_not_all_read(conninfo: str) -> None:
+def test_a_log_that_lost_its_end_needs_attention_and_is_not_all_read(conninfo: str) -> None:
     created = orders_created(4, release=False)
     write(conninfo, *stored(created), *stored([slices_scheduled(c) for c in created]))
     projected(conninfo)
@@ -235,7 +235,7 @@ def test_a_log_that_lost_its_end_needs_a_person_and_is_not_all_read(conninfo: st
     }
 
 
-def test_events_missing_in_the_midst_of_the_log_need_a_person(conninfo: str) -> None:
+def test_missing_events_in_the_log_need_attention(conninfo: str) -> None:
     created = orders_created(4, release=False)
     write(conninfo, *stored(created), *stored([slices_scheduled(c) for c in created]))
     projected(conninfo)
@@ -257,7 +257,7 @@ def write_at(conninfo: str, position: int) -> None:
         )
 
 
-def test_a_log_that_takes_no_append_needs_a_person(conninfo: str) -> None:
+def test_a_log_that_refuses_appends_needs_attention(conninfo: str) -> None:
     with psycopg.connect(conninfo) as connection:
         connection.execute("LOCK TABLE stored_events IN SHARE MODE")
         result = run_pulse("status", conninfo=conninfo)
@@ -265,7 +265,7 @@ def test_a_log_that_takes_no_append_needs_a_person(conninfo: str) -> None:
     assert "no order is accepted: canceling statement due to lock timeout" in result.out
 
 
-def test_a_role_that_may_not_append_is_told_so(conninfo: str) -> None:
+def test_a_role_without_insert_rights_is_reported(conninfo: str) -> None:
     as_owner(conninfo, "REVOKE INSERT ON stored_events FROM CURRENT_USER")
     role = f"pulse_{uuid4().hex[:12]}"
     as_owner(
@@ -281,7 +281,7 @@ def test_a_role_that_may_not_append_is_told_so(conninfo: str) -> None:
         as_owner(conninfo, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
-def test_an_id_beyond_the_sequence_needs_a_person_who_is_told_the_statement(
+def test_an_id_beyond_the_sequence_needs_attention_and_the_repair_is_printed(
     conninfo: str,
 ) -> None:
     write(conninfo, *stored([slices_scheduled(order_created())]))
@@ -296,7 +296,7 @@ def test_an_id_beyond_the_sequence_needs_a_person_who_is_told_the_statement(
     assert "id_beyond_sequence" not in codes(status_json(conninfo, 1))
 
 
-def test_a_sequence_below_the_end_of_the_log_needs_a_person(conninfo: str) -> None:
+def test_a_sequence_below_the_end_of_the_log_needs_attention(conninfo: str) -> None:
     write(conninfo, *stored(orders_created(4)))
     as_owner(conninfo, f"SELECT setval('{SEQUENCE}', 2)")
     found = codes(status_json(conninfo, 1))
@@ -305,14 +305,14 @@ def test_a_sequence_below_the_end_of_the_log_needs_a_person(conninfo: str) -> No
     assert "sequence_below_position" not in codes(status_json(conninfo, 1))
 
 
-def test_a_sequence_below_the_projected_position_needs_a_person(conninfo: str) -> None:
+def test_a_sequence_below_the_projected_position_needs_attention(conninfo: str) -> None:
     write(conninfo, *stored(orders_created(4)))
     projected(conninfo)
     as_owner(conninfo, f"SELECT setval('{SEQUENCE}', 2)")
     assert codes(status_json(conninfo, 1))["sequence_below_position"]
 
 
-def test_an_order_that_was_passed_over_needs_a_person_and_is_named(conninfo: str) -> None:
+def test_an_order_that_the_projection_missed_needs_attention_and_is_named(conninfo: str) -> None:
     created = order_created()
     with psycopg.connect(conninfo) as late:
         (event,) = stored([created])
@@ -331,7 +331,7 @@ def test_an_order_that_was_passed_over_needs_a_person_and_is_named(conninfo: str
     assert "orders_missing" not in codes(status_json(conninfo, 0))
 
 
-def test_a_role_without_rights_to_sequence_and_audit_is_told_so_and_served(
+def test_a_role_without_rights_to_sequence_and_audit_sees_the_rest(
     conninfo: str,
 ) -> None:
     role = f"pulse_{uuid4().hex[:12]}"
@@ -350,7 +350,7 @@ def test_a_role_without_rights_to_sequence_and_audit_is_told_so_and_served(
         as_owner(conninfo, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
-def test_slices_that_are_due_without_a_releaser_need_a_person_after_a_while(conninfo: str) -> None:
+def test_slices_that_stay_due_without_a_releaser_need_attention(conninfo: str) -> None:
     late = order_created(timestamp=datetime.now(UTC) - timedelta(minutes=1))
     write(conninfo, *stored([late, slices_scheduled(late)]))
     projected(conninfo)
@@ -362,14 +362,14 @@ def test_slices_that_are_due_without_a_releaser_need_a_person_after_a_while(conn
         assert codes(status_json(conninfo, 1)) == {"releases_late": True}
 
 
-def test_a_parked_order_needs_a_person(conninfo: str) -> None:
+def test_a_parked_order_needs_attention(conninfo: str) -> None:
     park(conninfo)
     ended = run_pulse("status", conninfo=conninfo)
     assert ended.exit_code == 1
     assert "Needs a person: 1 order parked: `pulse projections status` says why." in ended.out
 
 
-def test_a_projection_far_behind_needs_a_person_and_one_just_behind_does_not(
+def test_a_projection_needs_attention_only_if_it_is_far_behind(
     conninfo: str,
 ) -> None:
     now = datetime.now(UTC)
@@ -387,7 +387,7 @@ def test_a_projection_far_behind_needs_a_person_and_one_just_behind_does_not(
     )
 
 
-async def test_where_counting_takes_too_long_the_settled_are_estimated(
+async def test_settled_orders_are_estimated_if_counting_is_slow(
     conninfo: str, database: Database
 ) -> None:
     # More rows than can be counted in a millisecond, and few enough to be their own sample.
@@ -416,7 +416,7 @@ async def test_where_counting_takes_too_long_the_settled_are_estimated(
         assert overview.failed_by_reason == {"TOO_LATE": 8_000}
 
 
-def test_where_there_is_no_data_it_says_so_and_makes_none(tmp_path: Path) -> None:
+def test_without_data_status_reports_that_and_creates_none(tmp_path: Path) -> None:
     ended = run_pulse("status", data_dir=tmp_path / "nowhere")
     assert ended.exit_code == 3
     assert "there is no Pulse data" in ended.err

@@ -1,4 +1,4 @@
-"""What commands show on a terminal, and what they show of the same anywhere else."""
+"""The output of commands on a terminal and in a pipe."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def text_of(shown: Console) -> str:
     return shown.file.getvalue()
 
 
-def test_each_day_of_a_schedule_stands_once_before_its_slices() -> None:
+def test_each_day_of_a_schedule_is_printed_once_before_its_slices() -> None:
     created = order_created(timestamp=T0)
     lines = [line.plain for line in draw(slices_scheduled(created).slices, created.terms)]
     assert [line.strip() for line in lines if line.startswith("  2026")] == [
@@ -81,7 +81,7 @@ def test_progress_that_cannot_be_written_is_lost(monkeypatch: pytest.MonkeyPatch
         (100_000, "1 d 3 h"),
     ],
 )
-def test_a_duration_is_told_in_the_units_that_matter(seconds: float, text: str) -> None:
+def test_a_duration_is_printed_in_its_two_largest_units(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 

@@ -1,4 +1,4 @@
-"""The command as a whole: help that teaches, one line for each fault, exit codes for scripts."""
+"""The command line: help, error lines and exit codes."""
 
 import signal
 import subprocess
@@ -64,14 +64,14 @@ def test_every_help_has_its_exit_codes_and_an_example(command: list[str]) -> Non
 
 
 @pytest.mark.parametrize("group", [[], ["projections"], ["orders"]])
-def test_a_group_alone_is_wrong_usage_answered_with_its_help(group: list[str]) -> None:
+def test_a_group_without_a_command_prints_its_help(group: list[str]) -> None:
     ended = run_pulse(*group)
     assert ended.exit_code == 2
     assert ended.out == run_pulse(*group, "--help").out
     assert "Exit codes: 0 " in " ".join(ended.out.split())
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     assert run_pulse("--version").out == "pulse 0.1.0\n"
 
 
@@ -90,7 +90,7 @@ def test_the_version_is_told() -> None:
     ],
     ids=lambda arguments: ascii(" ".join(arguments))[:60],
 )
-def test_wrong_usage_is_one_line_that_leads_to_the_help(arguments: list[str]) -> None:
+def test_wrong_usage_is_one_line_that_names_the_help(arguments: list[str]) -> None:
     ended = run_pulse(*arguments)
     assert (ended.exit_code, ended.out) == (2, "")
     assert ended.err.startswith("pulse: ")
@@ -106,7 +106,7 @@ def test_wrong_settings_end_every_command_with_2(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [*ON_POSTGRES, ["migrate"]], ids=" ".join)
-def test_a_postgres_that_is_away_is_one_line_and_3(command: list[str]) -> None:
+def test_an_unreachable_postgres_is_one_error_line_and_exit_code_3(command: list[str]) -> None:
     url = f"postgresql://pulse:s3cret@127.0.0.1:{free_port()}/pulse"
     ended = run_pulse(*command, database_url=url)
     assert (ended.exit_code, ended.out) == (3, "")
@@ -117,7 +117,7 @@ def test_a_postgres_that_is_away_is_one_line_and_3(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", ON_POSTGRES, ids=" ".join)
-def test_a_schema_that_is_not_current_is_one_line_and_3(
+def test_an_outdated_schema_is_one_error_line_and_exit_code_3(
     command: list[str], empty_conninfo: str
 ) -> None:
     ended = run_pulse(*command, conninfo=empty_conninfo)
@@ -133,7 +133,7 @@ def test_migrate_makes_the_schema_current_and_then_finds_nothing_to_do(empty_con
     assert run_pulse("status", conninfo=empty_conninfo).exit_code == 0
 
 
-def test_a_data_directory_that_cannot_be_used_is_one_line_and_3(tmp_path: Path) -> None:
+def test_an_unusable_data_directory_is_one_error_line_and_exit_code_3(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ended = run_pulse("status", data_dir=tmp_path / "file")
     assert (ended.exit_code, ended.out) == (3, "")
@@ -151,7 +151,7 @@ def start(*arguments: str, **settings: object) -> "subprocess.Popen[str]":
     )
 
 
-def test_api_and_background_share_the_work_and_stop_well(conninfo: str) -> None:
+def test_api_and_background_share_the_work_and_stop_cleanly(conninfo: str) -> None:
     port = free_port()
     settings: dict[str, object] = {"database_url": url_of(conninfo), "port": free_port()}
     api = start("api", "--port", str(port), "--host", "localhost", **settings)

@@ -1,4 +1,4 @@
-"""Clocks: a process that is off by too much says so and takes no orders."""
+"""Clocks: a process whose clock is off by too much refuses orders."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Host:
-    """A host whose clocks can be set: the wall clock, or both as by a pause of the machine."""
+    """A host whose clocks can be set: the wall clock alone, or both, as a pause does."""
 
     def __init__(self) -> None:
         self.wall_seconds = 0.0
@@ -56,7 +56,7 @@ class Host:
 
 
 class SlowConnection:
-    """A connection whose answers arrive late."""
+    """A connection with delayed results."""
 
     def __init__(self, connection: Connection, seconds: float) -> None:
         self._connection = connection
@@ -69,7 +69,7 @@ class SlowConnection:
 
 
 class SlowDatabase(Database):
-    """A database whose answers arrive late."""
+    """A database with delayed results."""
 
     seconds = 0.0
 
@@ -86,7 +86,7 @@ def watch(database: Database, *, off_by: float) -> ClockWatch:
     )
 
 
-async def test_a_right_clock_has_no_fault(database: Database) -> None:
+async def test_a_correct_clock_has_no_fault(database: Database) -> None:
     clock_watch = watch(database, off_by=0)
     offset = await clock_watch.run_once()
     assert abs(offset) < MOST_SECONDS
@@ -142,7 +142,7 @@ async def test_the_first_stamp_after_a_step_of_the_clock_is_refused(
     assert await clock_watch.remeasure.wait(0), "a measurement is asked for"
 
 
-async def test_after_a_step_the_clock_is_judged_by_the_next_measurement(
+async def test_after_a_step_the_next_measurement_decides(
     database: Database,
 ) -> None:
     host = Host()
@@ -160,18 +160,18 @@ async def test_after_a_step_the_clock_is_judged_by_the_next_measurement(
     assert clock_watch.fault is None
 
 
-async def test_a_sleep_of_the_host_asks_for_a_measurement_and_no_more(database: Database) -> None:
+async def test_a_suspended_host_only_needs_a_new_measurement(database: Database) -> None:
     host = Host()
     clock_watch = host.watch(database)
     await clock_watch.run_once()
-    host.monotonic_seconds = -600  # it stood still while the wall clock went on
+    host.monotonic_seconds = -600  # it stopped while the wall clock ran
     with pytest.raises(ClockOff):
         clock_watch.stamp()
     await clock_watch.run_once()
     clock_watch.stamp()
 
 
-async def test_a_pause_that_stops_both_clocks_is_found_by_the_next_measurement(
+async def test_a_pause_of_both_clocks_is_found_by_the_next_measurement(
     database: Database,
 ) -> None:
     host = Host()
@@ -199,7 +199,7 @@ async def test_a_rough_measurement_does_not_replace_a_good_one(conninfo: str) ->
 
 
 @pytest.mark.parametrize("seconds", [300, -300])
-async def test_what_must_go_on_is_stamped_by_the_databases_clock(
+async def test_corrected_timestamps_are_of_the_databases_clock(
     database: Database, seconds: float
 ) -> None:
     host = Host()
@@ -209,7 +209,7 @@ async def test_what_must_go_on_is_stamped_by_the_databases_clock(
     assert abs((clock_watch.corrected() - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
 
 
-async def test_a_worker_hands_back_what_it_cannot_stamp_and_stamps_the_rest_rightly(
+async def test_a_worker_releases_claims_while_its_clock_is_unmeasured(
     database: Database,
 ) -> None:
     host = Host()
@@ -228,7 +228,7 @@ async def test_a_worker_hands_back_what_it_cannot_stamp_and_stamps_the_rest_righ
         assert abs((outcome.timestamp - datetime.now(UTC)).total_seconds()) < MOST_SECONDS
 
 
-async def test_the_monitor_gives_up_nothing_that_it_cannot_stamp(
+async def test_the_monitor_times_out_nothing_while_its_clock_is_unmeasured(
     database: Database, conninfo: str
 ) -> None:
     host = Host()

@@ -1,4 +1,4 @@
-"""As root, a data directory that others may write or replace is refused, with what to do."""
+"""As root, a data directory that others can write or replace is refused with advice."""
 
 import os
 import shutil
@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError
+from pulse.postgres.embedded import (
+    EmbeddedServer,
+    EmbeddedServerError,
+    refuse_writable_by_others,
+)
 from pulse.process.development_key import KeyUnsafe, with_development_key
 from pulse.settings import Settings
 from tests.support.cli import run_pulse
@@ -79,7 +83,7 @@ def test_a_directory_above_that_lets_others_put_another_one_in_its_place(
     assert f"the directory {above} may be written by other users (mode 0777)" in said
     assert str(data_dir) in said
     above.chmod(0o1777)  # sticky: others cannot rename what is root's
-    accepted(data_dir)
+    refuse_writable_by_others(data_dir)  # it raises nothing
 
 
 @needs_root
@@ -130,7 +134,7 @@ def test_a_link_to_where_others_may_write(base: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("path", ["file/data", "loop/data", "x" * 300])
-def test_a_path_that_leads_nowhere_is_one_sentence_too(base: Path, path: str) -> None:
+def test_an_invalid_path_is_one_error_line(base: Path, path: str) -> None:
     (base / "file").touch()
     (base / "loop").symlink_to("loop")
     ended = run_pulse("migrate", data_dir=base / path)
@@ -139,7 +143,7 @@ def test_a_path_that_leads_nowhere_is_one_sentence_too(base: Path, path: str) ->
 
 
 @needs_root
-def test_the_commands_say_so_in_one_sentence(base: Path) -> None:
+def test_the_commands_print_one_error_line(base: Path) -> None:
     base.chmod(0o777)
     up = run_pulse("up", data_dir=base / "data", port=free_port())
     assert (up.exit_code, up.out) == (3, "")

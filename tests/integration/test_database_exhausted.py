@@ -1,4 +1,4 @@
-"""A pool without a free connection: the first to come wait, the next fail at once."""
+"""An exhausted pool: the first callers wait, later ones fail at once."""
 
 import asyncio
 import time
@@ -57,7 +57,7 @@ async def stored(connection: Connection) -> None:
     await connection.execute("SELECT FROM stored_events")
 
 
-async def test_after_one_timeout_no_caller_waits_and_a_free_connection_serves_at_once(
+async def test_after_a_checkout_timeout_callers_fail_fast(
     conninfo: str,
 ) -> None:
     async with exhausted(conninfo, LASTING) as database:
@@ -70,7 +70,7 @@ async def test_after_one_timeout_no_caller_waits_and_a_free_connection_serves_at
         assert await database.read(one) == 1
 
 
-async def test_callers_wait_again_once_no_checkout_has_timed_out_for_a_while(conninfo: str) -> None:
+async def test_callers_wait_again_after_a_time_without_checkout_timeouts(conninfo: str) -> None:
     async with exhausted(conninfo, PASSING) as database:
         await asyncio.sleep(PASSING.exhausted_seconds)
         async with database.connection():
@@ -81,7 +81,7 @@ async def test_callers_wait_again_once_no_checkout_has_timed_out_for_a_while(con
             assert await waiting == 1
 
 
-async def test_while_exhausted_a_read_waits_for_no_lock_either(conninfo: str) -> None:
+async def test_while_the_pool_is_exhausted_reads_do_not_wait_for_locks(conninfo: str) -> None:
     async with exhausted(conninfo, LASTING) as database:
         assert await database.read(lock_timeout) == "10ms"
         async with database.connection() as connection:
@@ -92,7 +92,7 @@ async def test_while_exhausted_a_read_waits_for_no_lock_either(conninfo: str) ->
                 await database.read(stored)
 
 
-async def test_afterwards_a_read_waits_for_a_lock_again(conninfo: str) -> None:
+async def test_after_the_exhaustion_reads_wait_for_locks_again(conninfo: str) -> None:
     async with exhausted(conninfo, PASSING) as database:
         assert await database.read(lock_timeout) == "10ms"
         await asyncio.sleep(PASSING.exhausted_seconds)

@@ -1,4 +1,4 @@
-"""The embedded server with real processes: started, shared, killed, refused."""
+"""The embedded server with real processes: start, sharing, crashes and refusals."""
 
 import contextlib
 import os
@@ -92,14 +92,14 @@ class Worker:
 
 @pytest.fixture
 def empty_dir(tmp_path: Path) -> Iterator[Path]:
-    """A directory that other users cannot reach, as pytest's are; the cluster has to be made."""
+    """An empty directory that other users cannot reach, as pytest's are."""
     yield tmp_path / "data"
     end_server(tmp_path / "data")
 
 
 @pytest.fixture
 def data_dir(data_dir: Path) -> Iterator[Path]:
-    """The same with a cluster that has been made."""
+    """The same with a cluster."""
     yield data_dir
     end_server(data_dir)
 
@@ -176,7 +176,7 @@ def owners_above(*paths: Path) -> dict[Path, tuple[int, int, int]]:
     return {path: (stat.st_mode, stat.st_uid, stat.st_gid) for path, stat in found.items()}
 
 
-def test_the_first_start_makes_the_database_safe_for_money(empty_dir: Path) -> None:
+def test_the_first_start_creates_a_durable_database(empty_dir: Path) -> None:
     with (
         EmbeddedServer.acquire(empty_dir) as server,
         psycopg.connect(server.conninfo) as connection,
@@ -200,7 +200,7 @@ def test_the_first_start_makes_the_database_safe_for_money(empty_dir: Path) -> N
     assert {name: settings[name] for name in wanted} == wanted
 
 
-def test_data_outlive_the_server_and_log_lines_go_to_a_file(data_dir: Path) -> None:
+def test_data_survive_a_restart_and_the_server_logs_to_a_file(data_dir: Path) -> None:
     with EmbeddedServer.acquire(data_dir, FAST) as server:
         execute(server.conninfo, "CREATE TABLE kept AS SELECT 42 AS answer")
         first = server_pid(data_dir)
@@ -218,10 +218,17 @@ def test_a_path_with_quotes_spaces_and_dollars_works(tmp_path: Path) -> None:
         assert ask(server.conninfo, "SELECT 1") == "1"
 
 
-def test_a_path_too_long_for_a_socket_uses_a_private_directory_in_tmp(tmp_path: Path) -> None:
-    data_dir = tmp_path / ("long" * 25)
-    place = ServerPaths.under(data_dir)
-    with EmbeddedServer.acquire(data_dir, FAST) as server:
+@pytest.fixture
+def long_dir(data_dir: Path) -> Path:
+    """The same with a path that is too long for a socket."""
+    return data_dir.rename(data_dir.with_name("long" * 25))
+
+
+def test_a_path_too_long_for_a_socket_uses_a_private_directory_in_tmp(
+    tmp_path: Path, long_dir: Path
+) -> None:
+    place = ServerPaths.under(long_dir)
+    with EmbeddedServer.acquire(long_dir, FAST) as server:
         assert not place.sockets.is_relative_to(tmp_path)
         assert place.sockets.stat().st_mode & 0o777 == 0o700
         assert ask(server.conninfo, "SELECT 1") == "1"
@@ -230,9 +237,8 @@ def test_a_path_too_long_for_a_socket_uses_a_private_directory_in_tmp(tmp_path: 
 
 @pytest.mark.parametrize("squat", ["open to others", "someone else's", "a link"])
 @needs_root
-def test_a_squatted_socket_directory_is_refused(tmp_path: Path, squat: str) -> None:
-    data_dir = tmp_path / ("long" * 25)
-    sockets = ServerPaths.under(data_dir).sockets
+def test_a_squatted_socket_directory_is_refused(tmp_path: Path, long_dir: Path, squat: str) -> None:
+    sockets = ServerPaths.under(long_dir).sockets
     try:
         if squat == "a link":
             sockets.symlink_to(tmp_path)
@@ -242,7 +248,7 @@ def test_a_squatted_socket_directory_is_refused(tmp_path: Path, squat: str) -> N
             os.chown(sockets, UNNAMED_UID if squat == "someone else's" else 0, 0)
         before = sockets.lstat()
         with pytest.raises(EmbeddedServerError, match="is not a directory that only the user"):
-            EmbeddedServer.acquire(data_dir, FAST)
+            EmbeddedServer.acquire(long_dir, FAST)
         after = sockets.lstat()
         assert (before.st_mode, before.st_uid) == (after.st_mode, after.st_uid)
     finally:
@@ -298,7 +304,7 @@ def test_under_a_closed_home_root_keeps_its_files_in_a_user_namespace(tmp_path: 
 
 
 @needs_root
-def test_where_no_way_leads_to_the_data_the_error_names_the_remedies(
+def test_if_the_data_cannot_be_reached_the_error_names_the_remedies(
     empty_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)  # no unshare
@@ -306,7 +312,7 @@ def test_where_no_way_leads_to_the_data_the_error_names_the_remedies(
         EmbeddedServer.acquire(empty_dir, FAST)
 
 
-def test_a_socket_that_a_dead_server_s_child_still_holds_counts_for_no_server(
+def test_a_socket_held_by_a_child_of_a_dead_server_does_not_count_as_a_server(
     data_dir: Path,
 ) -> None:
     with EmbeddedServer.acquire(data_dir, FAST) as server:
@@ -362,7 +368,8 @@ def test_an_existing_cluster_is_run_as_its_owner_even_by_root(open_dir: Path) ->
 
 
 @needs_root
-def test_an_ordinary_user_cannot_use_roots_server(open_dir: Path) -> None:
+def test_an_ordinary_user_cannot_use_roots_server(open_dir: Path, made_data_dir: Path) -> None:
+    subprocess.run(["cp", "-a", made_data_dir, open_dir / "data"], check=True)
     with EmbeddedServer.acquire(open_dir / "data", FAST):
         said = as_user(
             UNNAMED_UID, UNNAMED_UID, lambda: str(EmbeddedServer.acquire(open_dir / "data"))
@@ -388,8 +395,8 @@ def test_a_killed_server_is_started_again_with_its_data(data_dir: Path) -> None:
         assert ask(server.conninfo, "SELECT answer FROM kept") == "42"
 
 
-def test_lock_files_that_name_a_living_stranger_are_no_obstacle(data_dir: Path) -> None:
-    """The process id was given to someone else, who has the rights that Postgres looks for."""
+def test_lock_files_with_the_pid_of_another_process_are_ignored(data_dir: Path) -> None:
+    """Another process with the rights that Postgres checks now has the process id."""
     with EmbeddedServer.acquire(data_dir, FAST) as server:
         owner = ServerPaths.under(data_dir).cluster.stat()
         kill_server(data_dir)
@@ -412,7 +419,7 @@ def test_lock_files_that_name_a_living_stranger_are_no_obstacle(data_dir: Path) 
 
 
 @linux_only
-def test_a_backend_too_busy_to_notice_the_death_does_not_hold_up_the_restart(
+def test_a_stopped_backend_does_not_delay_the_restart(
     data_dir: Path,
 ) -> None:
     with EmbeddedServer.acquire(data_dir, FAST) as server:
@@ -420,13 +427,13 @@ def test_a_backend_too_busy_to_notice_the_death_does_not_hold_up_the_restart(
             pid = busy.info.backend_pid
             busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000)")
             busy.pgconn.flush()
-            os.kill(pid, signal.SIGSTOP)  # as deaf as can be
+            os.kill(pid, signal.SIGSTOP)  # it cannot handle any signal
             kill_server(data_dir)
             assert server.ensure_running() is True
         assert ask(server.conninfo, "SELECT 1") == "1"
 
 
-def test_the_last_one_out_stops_it_within_one_process_too(data_dir: Path) -> None:
+def test_within_one_process_the_last_user_stops_the_server(data_dir: Path) -> None:
     first = EmbeddedServer.acquire(data_dir, FAST)
     second = EmbeddedServer.acquire(data_dir, FAST)
     first.release()
@@ -438,7 +445,7 @@ def test_the_last_one_out_stops_it_within_one_process_too(data_dir: Path) -> Non
     assert not runs(data_dir)
 
 
-def test_threads_of_one_process_count_one_by_one(empty_dir: Path) -> None:
+def test_threads_of_one_process_are_counted_separately(empty_dir: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         uses = list(threads.map(lambda _: EmbeddedServer.acquire(empty_dir, FAST), range(8)))
         list(threads.map(EmbeddedServer.release, uses[1:]))
@@ -447,7 +454,7 @@ def test_threads_of_one_process_count_one_by_one(empty_dir: Path) -> None:
     assert not runs(empty_dir)
 
 
-def test_two_processes_racing_share_one_server_and_the_last_stops_it(empty_dir: Path) -> None:
+def test_two_racing_processes_share_one_server_and_the_last_stops_it(empty_dir: Path) -> None:
     with Worker(empty_dir) as left, Worker(empty_dir) as right:
         for _ in range(5):
             for worker in (left, right):
@@ -461,7 +468,7 @@ def test_two_processes_racing_share_one_server_and_the_last_stops_it(empty_dir: 
             assert not runs(empty_dir)
 
 
-def test_one_who_comes_while_the_last_one_leaves_has_a_server(data_dir: Path) -> None:
+def test_a_process_that_starts_while_the_last_one_stops_has_a_server(data_dir: Path) -> None:
     with Worker(data_dir) as one, Worker(data_dir) as other:
         leaving, coming = one, other
         leaving.ask("acquire")
@@ -489,7 +496,7 @@ def test_two_processes_that_find_it_dead_start_it_once(data_dir: Path) -> None:
         assert not runs(data_dir)
 
 
-def test_a_killed_user_neither_takes_the_server_along_nor_keeps_it(data_dir: Path) -> None:
+def test_a_killed_user_neither_stops_the_server_nor_keeps_it_running(data_dir: Path) -> None:
     with Worker(data_dir) as killed, Worker(data_dir) as survivor:
         killed.ask("acquire")
         conninfo = survivor.ask("acquire")
@@ -499,7 +506,7 @@ def test_a_killed_user_neither_takes_the_server_along_nor_keeps_it(data_dir: Pat
         assert not runs(data_dir)
 
 
-def test_a_server_whose_only_user_was_killed_serves_the_next_who_stops_it(data_dir: Path) -> None:
+def test_a_server_whose_only_user_was_killed_is_taken_over_by_the_next(data_dir: Path) -> None:
     with Worker(data_dir) as killed:
         killed.ask("acquire")
     orphan = server_pid(data_dir)
@@ -508,7 +515,7 @@ def test_a_server_whose_only_user_was_killed_serves_the_next_who_stops_it(data_d
     assert not runs(data_dir)
 
 
-def test_a_maker_killed_in_mid_initdb_leaves_no_half_cluster(empty_dir: Path) -> None:
+def test_a_process_killed_during_initdb_leaves_no_partial_cluster(empty_dir: Path) -> None:
     home = ServerPaths.under(empty_dir).home
     with Worker(empty_dir) as killed:
         killed.tell("acquire")
@@ -519,7 +526,7 @@ def test_a_maker_killed_in_mid_initdb_leaves_no_half_cluster(empty_dir: Path) ->
         assert not any(home.glob("cluster.new-*/PG_VERSION"))
 
 
-def test_a_forked_child_keeps_nothing_and_stops_nothing(data_dir: Path) -> None:
+def test_a_forked_child_neither_keeps_nor_stops_the_server(data_dir: Path) -> None:
     server = EmbeddedServer.acquire(data_dir, FAST)
     reader, writer = os.pipe()
     child = os.fork()
@@ -539,7 +546,7 @@ def test_a_forked_child_keeps_nothing_and_stops_nothing(data_dir: Path) -> None:
 
 
 @linux_only
-def test_the_server_has_its_own_session_and_none_of_our_locks(data_dir: Path) -> None:
+def test_the_server_has_its_own_session_and_inherits_no_lock(data_dir: Path) -> None:
     with EmbeddedServer.acquire(data_dir, FAST):
         pid = server_pid(data_dir)
         assert os.getsid(pid) != os.getsid(0)
@@ -559,7 +566,7 @@ def test_a_cluster_of_another_major_version_is_refused(data_dir: Path) -> None:
     assert version.read_text() == "15\n"
 
 
-def test_a_failed_start_shows_the_servers_last_words_and_holds_no_lock(data_dir: Path) -> None:
+def test_a_failed_start_quotes_the_servers_output_and_holds_no_lock(data_dir: Path) -> None:
     with pytest.raises(EmbeddedServerError, match=r"did not start.*(?s:.)*max_connections"):
         EmbeddedServer.acquire(data_dir, {"max_connections": "many"})
     with EmbeddedServer.acquire(data_dir, FAST) as server:
@@ -573,7 +580,7 @@ def test_a_start_that_fails_later_quotes_the_servers_log(data_dir: Path) -> None
         EmbeddedServer.acquire(data_dir, FAST)
 
 
-def test_contents_that_are_no_cluster_are_left_alone(empty_dir: Path) -> None:
+def test_other_files_in_the_cluster_directory_are_not_changed(empty_dir: Path) -> None:
     place = ServerPaths.under(empty_dir)
     place.cluster.mkdir(parents=True)
     (place.cluster / "diary").write_text("mine")

@@ -60,7 +60,7 @@ async def test_a_stream_is_read_oldest_first_and_alone(database: Database) -> No
         assert await store.read_stream(uuid4()) == []
 
 
-async def test_several_streams_are_read_in_one_go_and_unknown_ones_left_out(
+async def test_several_streams_are_read_together_without_unknown_ones(
     database: Database,
 ) -> None:
     first, second, third = order_created(), order_created(), order_created()

@@ -1,4 +1,4 @@
-"""Many single appends in one call: each ends as it would have ended alone."""
+"""Many single appends in one call: each has the result that it would have alone."""
 
 import asyncio
 
@@ -23,8 +23,8 @@ from tests.support.log import (
 from tests.support.waiting import until
 
 
-async def test_each_is_told_its_own_end(database: Database) -> None:
-    """Some collide with what is stored, some with an earlier one of the same call."""
+async def test_each_event_has_its_own_outcome(database: Database) -> None:
+    """Some conflict with stored events, some with earlier events of the same call."""
     stored, fresh = foreign_events(5), foreign_events(60)
     against_stored = [foreign_event(event.originator_id) for event in stored]
     against_fresh = [foreign_event(event.originator_id) for event in fresh[:5]]
@@ -42,12 +42,12 @@ async def test_each_is_told_its_own_end(database: Database) -> None:
     assert len(log) == 65
 
 
-async def test_none_is_nothing(database: Database) -> None:
+async def test_an_empty_list_appends_nothing(database: Database) -> None:
     async with running_appender(database) as appender:
         assert await appender.append_each([]) == []
 
 
-async def test_what_the_queue_has_no_room_for_is_refused_and_the_rest_written(
+async def test_events_beyond_the_queue_limit_are_refused_and_the_others_written(
     database: Database,
 ) -> None:
     events = foreign_events(15)
@@ -60,7 +60,7 @@ async def test_what_the_queue_has_no_room_for_is_refused_and_the_rest_written(
 
 
 @pytest.mark.timing
-async def test_without_an_answer_in_time_each_is_told_whether_it_may_stand(
+async def test_without_an_answer_in_time_each_outcome_is_unknown_or_refused(
     database: Database,
 ) -> None:
     limits = AppendLimits(queue_events=10, batch_events=3, answer_seconds=0.3)
@@ -77,7 +77,7 @@ async def test_without_an_answer_in_time_each_is_told_whether_it_may_stand(
     assert await three_stand()
 
 
-async def test_a_caller_that_hung_up_makes_room(database: Database) -> None:
+async def test_a_cancelled_caller_frees_its_place_in_the_queue(database: Database) -> None:
     limits = AppendLimits(queue_events=10, batch_events=1, answer_seconds=15)
     async with log_locked(database) as lock, running_appender(database, limits=limits) as appender:
         caught = asyncio.ensure_future(appender.append_each(foreign_events(10)))

@@ -1,4 +1,4 @@
-"""Callers that give up: what was refused is never written, and no other append is touched."""
+"""Cancelled callers: refused appends are never written, and other appends are unaffected."""
 
 import asyncio
 from uuid import uuid4
@@ -58,8 +58,10 @@ async def test_a_caller_cancelled_within_its_batch_hurts_no_other(database: Data
     assert len(await stored_log(database)) == 4
 
 
-async def test_who_followed_a_caller_that_gave_up_still_gets_an_answer(database: Database) -> None:
-    """The first claimant's statement is lost unsent, its caller gone: the second one's turn."""
+async def test_an_append_behind_a_cancelled_one_still_receives_its_result(
+    database: Database,
+) -> None:
+    """The first append's statement is lost and its caller is cancelled; the second is written."""
     stream = uuid4()
     fault = Fault(request_bytes=0, hold=asyncio.Event())
     async with (
@@ -97,7 +99,7 @@ async def test_an_append_that_was_never_sent_is_refused_in_time_and_never_writte
 
 
 @pytest.mark.timing
-async def test_what_was_refused_while_the_burst_is_taken_apart_is_never_written(
+async def test_an_append_refused_during_the_retry_one_by_one_is_never_written(
     database: Database,
 ) -> None:
     """A conflict makes the appender try each pair by itself; one is refused before its turn."""
@@ -120,10 +122,10 @@ async def test_what_was_refused_while_the_burst_is_taken_apart_is_never_written(
 
 
 @pytest.mark.timing
-async def test_what_was_refused_while_postgres_was_away_is_never_written(
+async def test_an_append_refused_during_an_outage_is_never_written(
     database: Database,
 ) -> None:
-    """Its turn comes while the appender reconnects; by then its caller has gone."""
+    """Its caller gives up while the appender reconnects."""
     first, second = foreign_events(2)
     cut = Fault(request_bytes=0, hold=asyncio.Event())
     reconnected = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Conflicts: exactly the second claimants are refused, and no other append is touched."""
+"""Conflicts: exactly the later appends are refused, and others are unaffected."""
 
 from uuid import uuid4
 
@@ -30,7 +30,7 @@ async def test_the_same_event_appended_twice_is_a_conflict(database: Database) -
 async def test_of_a_hundred_concurrent_appends_exactly_the_colliding_ones_are_refused(
     database: Database,
 ) -> None:
-    """Five collide with what is stored, five with one of the same batch."""
+    """Five conflict with stored events, five with events of the same batch."""
     stored, fresh = foreign_events(5), foreign_events(90)
     against_stored = [foreign_event(event.originator_id) for event in stored]
     against_fresh = [foreign_event(event.originator_id) for event in fresh[:5]]
@@ -54,7 +54,7 @@ async def test_of_a_hundred_concurrent_appends_exactly_the_colliding_ones_are_re
     assert {state for _, state in log.values()} == {event.state for event in [*stored, *fresh]}
 
 
-async def test_of_many_claimants_of_one_version_the_first_to_come_wins(database: Database) -> None:
+async def test_of_many_appends_at_one_version_the_first_wins(database: Database) -> None:
     stream = uuid4()
     claimants = [foreign_event(stream) for _ in range(20)]
     async with running_appender(database) as appender:
@@ -64,7 +64,7 @@ async def test_of_many_claimants_of_one_version_the_first_to_come_wins(database:
     assert await stored_log(database) == {(stream, 1): (outcomes[0][0], claimants[0].state)}
 
 
-async def test_several_events_go_in_whole_or_not_at_all(database: Database) -> None:
+async def test_several_events_are_appended_atomically(database: Database) -> None:
     taken = foreign_event(version=2)
     async with running_appender(database) as appender:
         await appender.append([taken])
@@ -74,7 +74,7 @@ async def test_several_events_go_in_whole_or_not_at_all(database: Database) -> N
     assert set(await stored_log(database)) == {(taken.originator_id, 2)}
 
 
-async def test_an_append_that_names_one_version_twice_is_refused_whole(database: Database) -> None:
+async def test_an_append_with_a_duplicate_version_is_refused(database: Database) -> None:
     stream = uuid4()
     append = [foreign_event(stream), foreign_event(stream)]
     async with running_appender(database) as appender:
@@ -83,7 +83,7 @@ async def test_an_append_that_names_one_version_twice_is_refused_whole(database:
     assert await stored_log(database) == {}
 
 
-async def test_the_conflict_of_several_events_hurts_no_other_in_the_same_burst(
+async def test_a_conflict_affects_no_other_append_of_the_burst(
     database: Database,
 ) -> None:
     """Pairs and single events in one burst: every third pair's second version is taken."""
@@ -106,7 +106,7 @@ async def test_the_conflict_of_several_events_hurts_no_other_in_the_same_burst(
     assert len(log) == 10 + 2 * 20 + 20
 
 
-async def test_several_events_that_overlap_within_a_burst_go_in_one_after_the_other(
+async def test_overlapping_appends_of_a_burst_are_written_in_order(
     database: Database,
 ) -> None:
     """The second would take what the first took; the third only wants what the second gave up."""
@@ -124,7 +124,7 @@ async def test_several_events_that_overlap_within_a_burst_go_in_one_after_the_ot
     assert {version for _, version in await stored_log(database)} == {1, 2, 3, 4, 5}
 
 
-async def test_who_followed_several_events_that_were_refused_may_have_their_versions(
+async def test_an_append_behind_a_refused_one_can_use_its_versions(
     database: Database,
 ) -> None:
     taken = foreign_event(version=2)
@@ -141,7 +141,7 @@ async def test_who_followed_several_events_that_were_refused_may_have_their_vers
     assert log[taken.originator_id, 1][1] == following[0].state
 
 
-async def test_an_append_that_postgres_cannot_take_hurts_no_other(database: Database) -> None:
+async def test_an_append_that_postgres_rejects_affects_no_other(database: Database) -> None:
     unstorable = foreign_event()
     broken = type(unstorable)(uuid4(), 1, "no\x00topic", b"")
     others = foreign_events(10)

@@ -1,4 +1,4 @@
-"""Bounds and deadlines of the appender, and how it ends."""
+"""Limits and deadlines of the appender, and its stop."""
 
 import asyncio
 from uuid import uuid4
@@ -33,7 +33,7 @@ from tests.support.waiting import until
 HASTY = AppendLimits(answer_seconds=0.3)
 
 
-async def test_a_full_queue_takes_no_more_and_writes_nothing_of_what_it_refused(
+async def test_a_full_queue_refuses_appends_and_writes_none_of_them(
     database: Database,
 ) -> None:
     limits = AppendLimits(queue_events=10, answer_seconds=15)
@@ -51,7 +51,7 @@ async def test_a_full_queue_takes_no_more_and_writes_nothing_of_what_it_refused(
     assert len(await stored_log(database)) == 20
 
 
-async def test_callers_that_gave_up_make_room_in_the_queue(database: Database) -> None:
+async def test_cancelled_callers_free_their_places_in_the_queue(database: Database) -> None:
     limits = AppendLimits(queue_events=10, answer_seconds=15)
     async with log_locked(database) as lock, running_appender(database, limits=limits) as appender:
         first = asyncio.ensure_future(appender.append([foreign_event()]))
@@ -85,8 +85,8 @@ async def test_an_append_without_an_answer_in_time_has_an_unknown_outcome(
 
 
 @pytest.mark.timing
-async def test_a_statement_the_server_gives_up_on_is_tried_again(database: Database) -> None:
-    """The lock is held beyond lock_timeout: Postgres ends the statement, not the append."""
+async def test_a_statement_that_the_server_cancels_is_retried(database: Database) -> None:
+    """The lock is held beyond lock_timeout: Postgres cancels the statement, and it is retried."""
     impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with (
         log_locked(database) as lock,
@@ -122,7 +122,7 @@ async def test_an_appender_that_stops_refuses_what_comes_after(database: Databas
         await appender.append([foreign_event()])
 
 
-async def test_an_appender_stopped_in_mid_statement_leaves_no_caller_waiting(
+async def test_an_appender_stopped_during_a_statement_answers_every_caller(
     database: Database,
 ) -> None:
     stream = uuid4()
@@ -159,7 +159,7 @@ async def test_an_appender_that_crashed_can_be_run_again(database: Database) -> 
 async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
     database: Database,
 ) -> None:
-    """And once it is free the appender has found out by itself: no caller had to try for it."""
+    """Its probe notices the unlock, without an append of a caller."""
     impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     limits = AppendLimits(answer_seconds=1.0)
     async with log_locked(database) as lock, running_appender(impatient, limits=limits) as appender:
@@ -171,7 +171,7 @@ async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
         }
         (outcome,) = await waiting
         assert isinstance(outcome, AppendRefused | AppendOutcomeUnknown)
-        with pytest.raises(AppendRefused):  # though none waits any more
+        with pytest.raises(AppendRefused):  # although no append waits any more
             await appender.append([foreign_event()])
         await unlock(lock)
         await until_state(appender, OnTrial, Open)
@@ -182,7 +182,9 @@ async def test_while_the_log_is_locked_new_appends_are_refused_at_once(
 
 
 @pytest.mark.timing
-async def test_an_append_that_outlives_the_fault_ends_the_refusals(database: Database) -> None:
+async def test_an_append_that_succeeds_after_the_fault_ends_the_refusals(
+    database: Database,
+) -> None:
     impatient = Database(database.conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.05))
     async with log_locked(database) as lock, running_appender(impatient) as appender:
         waiting = asyncio.ensure_future(appender.append([foreign_event()]))
@@ -194,7 +196,7 @@ async def test_an_append_that_outlives_the_fault_ends_the_refusals(database: Dat
 
 @pytest.mark.timing
 async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) -> None:
-    """As with a nearly full disk: the probe's small row has space, and the batch has none."""
+    """As with a nearly full disk: the probe's small row fits, and the batch does not."""
     async with running_appender(database, limits=HASTY) as appender:
         async with await database.connect("test") as connection:
             await connection.execute(FULL_FOR_ALL_BUT_THE_PROBE)

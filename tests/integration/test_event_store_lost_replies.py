@@ -1,4 +1,4 @@
-"""Ambiguous commits: the connection breaks at any byte, and the append ends as it should."""
+"""Ambiguous commits: the connection breaks at any byte, and the result is still correct."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,17 +22,11 @@ from tests.support.log import (
     unlock,
     until_waiting_for_lock,
 )
-from tests.support.proxy import Fault, PostgresProxy, proxied
+from tests.support.proxy import Fault, PostgresProxy
 
 REPLY_LOST = Fault(reply_bytes=0)
 NEVER_ARRIVED = Fault(request_bytes=0)
 CUT_BEFORE_ITS_SYNC = Fault(request_bytes=-5)
-
-
-@pytest.fixture
-async def proxy(conninfo: str) -> AsyncIterator[PostgresProxy]:
-    async with proxied(conninfo) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -79,7 +73,7 @@ async def test_an_append_whose_statement_or_reply_is_lost_ends_with_its_own_posi
 async def test_cut_at_any_byte_of_its_reply_an_append_ends_with_its_own_position(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
-    """Row, command tag and commit come as messages of their own: whatever part was heard."""
+    """The row, the command tag and the commit are separate messages; any may be the last."""
     await appender.append([foreign_event()])
     size = proxy.reply_sizes[-1]
     events = foreign_events(size)
@@ -140,7 +134,7 @@ async def test_a_real_conflict_in_a_retry_is_still_a_conflict(
     assert outcomes[1] == (log[other.originator_id, 1][0],)
 
 
-async def test_an_event_with_the_same_bytes_but_another_topic_is_not_ones_own(
+async def test_an_event_with_the_same_bytes_and_another_topic_is_a_conflict(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
     mine = foreign_event()
@@ -156,7 +150,7 @@ async def test_an_event_with_the_same_bytes_but_another_topic_is_not_ones_own(
     assert isinstance((await waiting)[0], VersionTaken)
 
 
-async def test_a_retry_that_fails_for_another_reason_does_not_say_that_nothing_stands(
+async def test_a_retry_that_fails_otherwise_does_not_claim_that_nothing_was_written(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
     event = foreign_event()
@@ -173,7 +167,7 @@ async def test_a_retry_that_fails_for_another_reason_does_not_say_that_nothing_s
     assert (event.originator_id, 1) in await stored_log(database)
 
 
-async def test_of_a_burst_whose_reply_is_lost_everyone_gets_the_right_answer(
+async def test_after_a_lost_reply_each_caller_of_the_burst_receives_its_own_result(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
     """Some conflict with what stood, some with one another, and the whole batch is uncertain."""
@@ -190,10 +184,10 @@ async def test_of_a_burst_whose_reply_is_lost_everyone_gets_the_right_answer(
     assert len(log) == 3 + 45
 
 
-async def test_a_connection_that_breaks_again_while_the_retry_reads_what_stands_is_overcome(
+async def test_a_connection_that_breaks_during_the_retry_is_replaced(
     database: Database, proxy: PostgresProxy, appender: Appender
 ) -> None:
-    """Lost are the append's reply, and then the reply of the query for what is stored."""
+    """The append's reply is lost, and then the reply of the query for stored events."""
     event = foreign_event()
     proxy.faults.extend([REPLY_LOST, None, REPLY_LOST])
     (outcome,) = await append_singly(appender, [event])
@@ -201,7 +195,7 @@ async def test_a_connection_that_breaks_again_while_the_retry_reads_what_stands_
     assert await stored_once(database, [event], outcome)
 
 
-async def test_a_commit_whose_reply_was_lost_still_wakes_the_readers(
+async def test_a_commit_with_a_lost_reply_still_notifies_the_readers(
     conninfo: str, proxy: PostgresProxy
 ) -> None:
     commits = Commits()
@@ -214,7 +208,7 @@ async def test_a_commit_whose_reply_was_lost_still_wakes_the_readers(
 
 
 @pytest.mark.timing
-async def test_a_silent_connection_is_given_up_and_the_append_still_ends_well(
+async def test_an_append_on_a_silent_connection_succeeds_on_another(
     database: Database, proxy: PostgresProxy
 ) -> None:
     limits = AppendLimits(answer_seconds=15, statement_seconds=0.2)
@@ -229,7 +223,7 @@ async def test_a_silent_connection_is_given_up_and_the_append_still_ends_well(
 
 
 @pytest.mark.timing
-async def test_a_caller_whose_reply_was_lost_and_did_not_come_in_time_is_told_so(
+async def test_a_reply_that_is_lost_beyond_the_deadline_is_an_unknown_outcome(
     database: Database, proxy: PostgresProxy
 ) -> None:
     limits = AppendLimits(answer_seconds=0.3, retry=PATIENT.retry)

@@ -1,4 +1,4 @@
-"""Id order is commit order: a reader that checkpoints can never miss an event."""
+"""Ids are in commit order, so a reader with a checkpoint misses no event."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -111,7 +111,7 @@ async def in_two_transactions(
         return reader.seen, [row[0] for row in await cursor.fetchall()]
 
 
-async def test_an_id_is_only_handed_out_after_the_one_before_it_has_committed(
+async def test_an_id_is_assigned_only_after_the_previous_append_has_committed(
     conninfo: str,
 ) -> None:
     async def insert(connection: Connection, event: StoredEvent) -> None:

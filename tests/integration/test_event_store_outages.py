@@ -1,4 +1,4 @@
-"""Postgres goes away and comes back: refused at once meanwhile, and no restart is needed."""
+"""Outages of Postgres: appends fail fast, and the appender recovers without a restart."""
 
 import asyncio
 from uuid import uuid4
@@ -29,7 +29,7 @@ from tests.support.proxy import PostgresProxy, proxied
 from tests.support.waiting import DEADLINE_SECONDS, until
 
 
-async def test_while_postgres_is_away_appends_are_refused_and_afterwards_they_work_again(
+async def test_appends_are_refused_during_an_outage_and_succeed_after_it(
     database: Database,
 ) -> None:
     async with (
@@ -51,7 +51,7 @@ async def test_while_postgres_is_away_appends_are_refused_and_afterwards_they_wo
         await appender.append([foreign_event()])
 
 
-async def test_an_appender_started_before_postgres_writes_once_it_is_there(
+async def test_an_appender_started_before_postgres_writes_after_its_start(
     database: Database,
 ) -> None:
     proxy = PostgresProxy(database.conninfo)
@@ -98,7 +98,7 @@ async def test_an_append_survives_the_end_of_its_idle_connection(database: Datab
     assert (await stored_log(database))[event.originator_id, 1][0] == positions[0]
 
 
-async def test_every_acknowledged_append_stands_once_though_backends_are_terminated_meanwhile(
+async def test_every_acknowledged_append_is_stored_once_despite_terminated_backends(
     database: Database,
 ) -> None:
     """500 appends, singly and in pairs, from 20 callers, and a backend killed again and again."""
@@ -136,7 +136,7 @@ async def read_only(database: Database, setting: str) -> None:
         await connection.execute(statement.format(sql.Identifier(name), setting))
 
 
-async def test_a_server_that_may_only_be_read_takes_no_appends_and_says_so_in_time(
+async def test_a_read_only_server_refuses_appends_before_the_deadline(
     database: Database,
 ) -> None:
     assert await stored_log(database) == {}  # the pool has a connection before new ones are refused
@@ -147,7 +147,7 @@ async def test_a_server_that_may_only_be_read_takes_no_appends_and_says_so_in_ti
     assert await stored_log(database) == {}
 
 
-async def test_an_append_that_waits_out_a_change_of_primary_is_written_without_a_restart(
+async def test_an_append_survives_a_failover_without_a_restart(
     database: Database,
 ) -> None:
     await read_only(database, "on")

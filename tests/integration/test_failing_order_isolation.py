@@ -1,6 +1,4 @@
-"""One bad order stops no other: in a worker's batch, at the monitor."""
-
-from collections.abc import AsyncIterator
+"""One bad order does not block others, in a worker's batch or in the monitor."""
 
 import psycopg
 import pytest
@@ -13,14 +11,7 @@ from pulse.postgres import Database
 from pulse.workers.splitting import SplitResult
 from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.events import order_created, orders_created
-from tests.support.log import running_store
 from tests.support.splitting import append_and_project, events_of, splitting_worker
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 def queue_without_stream(conninfo: str, orders: int) -> None:

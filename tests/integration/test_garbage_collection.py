@@ -1,4 +1,4 @@
-"""A process that serves keeps what it was built of out of garbage collection."""
+"""A serving process excludes its startup objects from garbage collection."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ asyncio.run(main())
 """
 
 
-def test_what_a_process_is_built_of_is_set_aside_once_it_serves() -> None:
+def test_startup_objects_are_frozen_once_the_process_serves() -> None:
     command = [sys.executable, "-c", _SERVES_TWICE]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     before, serving, again = [
@@ -31,7 +31,7 @@ def test_what_a_process_is_built_of_is_set_aside_once_it_serves() -> None:
         if line.startswith("gc ")
     ]
 
-    assert before[0] == 0
+    assert before[0] < 1_000  # Python 3.12 itself freezes some hundred objects
     assert serving[0] > 50_000
     assert serving[1] > before[1]
-    assert again[0] <= serving[0]  # the second start sets nothing aside, or what was garbage stays
+    assert again[0] <= serving[0]  # a second freeze would keep garbage alive

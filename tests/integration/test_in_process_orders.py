@@ -1,7 +1,6 @@
-"""Placing orders: one order to a key, whoever sends it and how often."""
+"""Placing orders: one order for each key, for any number of requests."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,7 +24,7 @@ from pulse.projections.order_view import OrderReader, SliceView
 from tests.support.cli import write
 from tests.support.commands import place_order
 from tests.support.events import MAPPER, TRACE, slices_scheduled, stored
-from tests.support.log import running_store, stored_log
+from tests.support.log import orders_on, running_store, stored_log
 from tests.support.read_model import project
 
 CALLER = Caller()
@@ -33,17 +32,6 @@ CALLER = Caller()
 
 def requested(order_unique_key: str = "key", total_quantity: int = 100) -> OrderSpec:
     return place_order(order_unique_key, total_quantity=total_quantity).spec
-
-
-def orders_on(database: Database, store: EventStore) -> InProcessOrders:
-    reader = OrderReader(database, MAPPER)
-    return InProcessOrders(store, reader, system_clock, Origin("host:1:abc"))
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 @pytest.fixture
@@ -60,13 +48,13 @@ async def test_an_order_is_placed_and_read_back_at_once(orders: InProcessOrders)
 
 
 class ReaderWithoutADatabase(OrderReader):
-    """The log's own connection is well; no other can be had."""
+    """A reader without a database, while the appender's connection works."""
 
     async def as_created(self, order_id: UUID) -> Order | None:
         raise DatabaseUnavailable(f"no connection to read {order_id}")
 
 
-async def test_that_nothing_stands_under_a_key_is_not_said_where_something_does(
+async def test_the_outcome_is_unknown_if_the_existing_order_cannot_be_read(
     database: Database, store: EventStore
 ) -> None:
     reader = ReaderWithoutADatabase(database, MAPPER)
@@ -79,7 +67,7 @@ async def test_that_nothing_stands_under_a_key_is_not_said_where_something_does(
     assert new == Placed(order_id_for("internal", "new"), "new", created=True)
 
 
-async def test_sixty_four_placings_of_the_same_order_at_once_make_one(
+async def test_64_identical_concurrent_orders_are_one_order(
     database: Database, orders: InProcessOrders
 ) -> None:
     placings = [orders.place(requested(), CALLER, TRACE) for _ in range(64)]
@@ -89,7 +77,7 @@ async def test_sixty_four_placings_of_the_same_order_at_once_make_one(
     assert len(await stored_log(database)) == 1
 
 
-async def test_sixty_four_different_orders_under_one_key_at_once_make_one_and_63_refusals(
+async def test_of_64_different_concurrent_orders_with_one_key_63_are_refused(
     database: Database, orders: InProcessOrders
 ) -> None:
     placings = [orders.place(requested("key", 100 + n), CALLER, TRACE) for n in range(64)]
@@ -105,7 +93,7 @@ async def test_sixty_four_different_orders_under_one_key_at_once_make_one_and_63
     assert len(await stored_log(database)) == 1
 
 
-async def test_placings_from_two_processes_at_once_make_one_order(
+async def test_identical_orders_from_two_processes_at_once_are_one_order(
     database: Database, orders: InProcessOrders
 ) -> None:
     async with running_store(database) as elsewhere:
@@ -188,7 +176,7 @@ async def test_an_order_is_read_by_its_owner_and_by_the_internal_api_alone(
         await orders.order(placed.order_id, bob)
 
 
-async def test_a_stranger_is_not_even_told_that_an_order_cannot_be_read(
+async def test_another_caller_does_not_learn_that_an_order_is_unreadable(
     conninfo: str, orders: InProcessOrders
 ) -> None:
     alice, bob = Caller.of_token("issuer", "alice"), Caller.of_token("issuer", "bob")

@@ -1,4 +1,4 @@
-"""Orders whose keys a new order may no longer have: they were accepted, so they stay valid."""
+"""Accepted orders stay valid if their keys are no longer allowed for new orders."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""The plans of the lists over 200,000 orders: what each page costs, wherever it stands.
+"""The plans of the lists over 200,000 orders: the rows that each page reads.
 
 A list with an index of its own reads a page. The others walk one of those indexes and step over the
 orders that they do not show; here they read exactly those.
@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any, get_args
-from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import store
 from pulse.postgres import PostgresLimits, load_sql
@@ -30,9 +28,9 @@ from pulse.projections.lists import (
 from pulse.projections.order_view import OrderQueueStatus
 from pulse.projections.overview import MAX_EXAMINED
 from pulse.projections.queue_writer import ORDER_COLUMNS
-from tests.support.database import connect
+from tests.support.database import cloned_database, connect
 from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
-from tests.support.plans import PlanMode, PlanNode, carried_out
+from tests.support.plans import PlanMode, PlanNode, explain_analyze
 
 ORDERS = 200_000
 PENDING = ORDERS // 100
@@ -53,20 +51,14 @@ NOON = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def many_orders(postgres: str, template_database: str) -> Iterator[str]:
-    name, template = sql.Identifier(f"pulse_many_{uuid4().hex[:12]}"), template_database
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template))
-        )
-        conninfo = make_conninfo(postgres, dbname=name.as_string().strip('"'))
+    with cloned_database(postgres, template_database) as conninfo:
         fill(conninfo, ORDERS, pending=PENDING, logged=LOGGED)
         yield conninfo
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture
 def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
-    """One with the settings of all of Pulse's."""
+    """A connection with Pulse's session settings."""
     with connect(many_orders, PostgresLimits(statement_seconds=60)) as connection:
         connection.autocommit = False
         yield connection
@@ -83,10 +75,10 @@ def assert_costs(nodes: list[PlanNode], rows: int, *, stepped_over: int = 0) -> 
     assert all(n.rows_read <= rows + stepped_over for n in reads), reads
 
 
-def carried_out_page(
+def explain_page(
     connection: psycopg.Connection[Any], mode: PlanMode, query: OrderQuery
 ) -> list[PlanNode]:
-    return carried_out(connection, mode, orders_statement(query), orders_parameters(query))
+    return explain_analyze(connection, mode, orders_statement(query), orders_parameters(query))
 
 
 def reads_of(nodes: list[PlanNode], relation: str) -> list[int]:
@@ -94,7 +86,7 @@ def reads_of(nodes: list[PlanNode], relation: str) -> list[int]:
 
 
 def passed(connection: psycopg.Connection[Any], walk: str, shown: str, rows: int) -> int:
-    """How many orders lie on this walk, newest first, up to the last one to be shown."""
+    """How many orders this index scan reads, newest first, up to the last one shown."""
     row = connection.execute(
         f"""SELECT count(*) FROM order_queue_status
              WHERE {walk} AND created_position >= COALESCE((
@@ -136,7 +128,7 @@ def test_a_page_of_orders_costs_a_page_and_what_its_filters_step_over(
         query = OrderQuery(
             limit=limit, order_queue_status=status, instrument=instrument, before=before
         )
-        nodes = carried_out_page(connection, mode, query)
+        nodes = explain_page(connection, mode, query)
         assert_costs(nodes, limit + 1, stepped_over=most_stepped_over(status, instrument))
 
 
@@ -148,7 +140,7 @@ def test_completed_orders_behind_a_backlog_cost_the_backlog(
 ) -> None:
     """Of an instrument only its own part of the backlog."""
     query = OrderQuery(limit=limit, order_queue_status="COMPLETED", instrument=instrument)
-    nodes = carried_out_page(connection, mode, query)
+    nodes = explain_page(connection, mode, query)
     walk = f"instrument = '{instrument}'" if instrument else "true"
     stepped = passed(connection, walk, "order_queue_status = 'COMPLETED'", limit + 1)
     assert stepped > (PENDING if instrument is None else 0)
@@ -167,7 +159,7 @@ def test_waiting_orders_of_an_instrument_cost_the_backlog_of_all_at_most(
     mode: PlanMode,
 ) -> None:
     query = OrderQuery(limit=50, order_queue_status=status, instrument=instrument)
-    nodes = carried_out_page(connection, mode, query)
+    nodes = explain_page(connection, mode, query)
     walk = "order_queue_status IN ('PENDING', 'IN_PROGRESS')"
     shown = f"order_queue_status = '{status}' AND instrument = '{instrument}'"
     stepped = passed(connection, walk, shown, 51)
@@ -183,7 +175,7 @@ def test_failures_of_an_instrument_cost_the_failures_of_all_at_most(
     connection: psycopg.Connection[Any], instrument: str, mode: PlanMode
 ) -> None:
     query = OrderQuery(limit=50, order_queue_status="FAILED", instrument=instrument)
-    nodes = carried_out_page(connection, mode, query)
+    nodes = explain_page(connection, mode, query)
     shown = f"instrument = '{instrument}'"
     stepped = passed(connection, "order_queue_status = 'FAILED'", shown, 51)
     assert 51 < stepped <= FAILED
@@ -199,7 +191,7 @@ def test_failures_long_ago_cost_a_page_though_no_statistics_know_it(
         "UPDATE order_queue SET state = 'COMPLETED', failure_reason = NULL, expired_quantity = 0"
         " WHERE failure_reason IS NOT NULL AND created_position > 20000"
     )
-    nodes = carried_out_page(connection, mode, OrderQuery(limit=50, order_queue_status="FAILED"))
+    nodes = explain_page(connection, mode, OrderQuery(limit=50, order_queue_status="FAILED"))
     assert reads_of(nodes, "order_queue") == [51]
     assert_costs(nodes, 51)
 
@@ -210,7 +202,7 @@ def test_the_slices_of_a_page_cost_those_slices(
 ) -> None:
     statement = load_sql("pulse.projections", "select_slices_of").replace("%b", "%(positions)b")
     positions = [2 * n for n in range(1, 401)]
-    nodes = carried_out(connection, mode, statement, {"positions": positions})
+    nodes = explain_analyze(connection, mode, statement, {"positions": positions})
     assert_costs(nodes, 400 * SLICES_AN_ORDER)
 
 
@@ -218,7 +210,7 @@ def test_the_slices_of_a_page_cost_those_slices(
 def test_due_orders_cost_those_orders_and_their_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
-    nodes = carried_out(connection, mode, SELECT_DUE_ORDERS, due_orders_parameters())
+    nodes = explain_analyze(connection, mode, SELECT_DUE_ORDERS, due_orders_parameters())
     assert sum(reads_of(nodes, "order_queue")) == 500
     assert_costs(nodes, 500 * SLICES_AN_ORDER)
 
@@ -232,7 +224,7 @@ def test_halted_due_orders_cost_each_of_them_once(
         "SELECT count(*) FROM due_orders WHERE due_at <= clock_timestamp()", prepare=False
     ).fetchall()
     parameters = due_orders_parameters(any_halted=True, all_halted=True, max_delay_seconds=1e9)
-    nodes = carried_out(connection, mode, SELECT_DUE_ORDERS, parameters)
+    nodes = explain_analyze(connection, mode, SELECT_DUE_ORDERS, parameters)
     assert sum(reads_of(nodes, "order_queue")) == due
     assert_costs(nodes, 3 * due)
 
@@ -261,9 +253,9 @@ def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
         "distance_seconds": 1.0,
         "catch_up_seconds": 0.1,
     }
-    assert_costs(carried_out(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
+    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
     connection.execute("DELETE FROM pg_statistic")
-    assert_costs(carried_out(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
+    assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -281,19 +273,19 @@ def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
 def test_a_page_of_slices_costs_a_page(
     connection: psycopg.Connection[Any], query: SliceQuery, mode: PlanMode
 ) -> None:
-    nodes = carried_out(connection, mode, SELECT_SLICES, slices_parameters(query))
+    nodes = explain_analyze(connection, mode, SELECT_SLICES, slices_parameters(query))
     assert_costs(nodes, query.limit + 1)
     assert not [n for n in nodes if n.kind == "Sort"]
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("after", [0, LOGGED, 3 * ORDERS])
-def test_a_page_of_the_log_costs_a_page_and_of_one_type_what_may_be_scanned(
+def test_a_page_of_the_log_reads_a_page_and_of_one_type_a_bounded_scan(
     connection: psycopg.Connection[Any], after: int, mode: PlanMode
 ) -> None:
     numbered = load_sql("pulse.eventstore", "select_log")
     every = numbered.replace("%b", "%(after)b", 1).replace("%b", "%(limit)b", 1)
-    nodes = carried_out(connection, mode, every, {"after": after, "limit": 1000})
+    nodes = explain_analyze(connection, mode, every, {"after": after, "limit": 1000})
     assert_costs(nodes, 1000)
     for event_type in ("OrderCreated", "SplittingFailed", "TimedOut"):
         parameters = {
@@ -303,7 +295,7 @@ def test_a_page_of_the_log_costs_a_page_and_of_one_type_what_may_be_scanned(
             "most_scanned": store.MOST_SCANNED,
         }
         statement = load_sql("pulse.eventstore", "select_log_of_topic")
-        nodes = carried_out(connection, mode, statement, parameters)
+        nodes = explain_analyze(connection, mode, statement, parameters)
         assert_costs(nodes, store.MOST_SCANNED, stepped_over=store.MOST_SCANNED)
         assert all(n.rows <= 1000 for n in nodes if n.kind == "Sort")
 
@@ -314,7 +306,7 @@ def test_the_queues_health_costs_a_thousand_orders(
 ) -> None:
     statement = load_sql("pulse.projections", "select_queue_health")
     parameters = {"splitters": [1], "lately_seconds": 900.0}
-    nodes = carried_out(connection, mode, statement, parameters)
+    nodes = explain_analyze(connection, mode, statement, parameters)
     assert_costs(nodes, MAX_EXAMINED)
 
 
@@ -328,7 +320,9 @@ def test_no_page_is_compiled(connection: psycopg.Connection[Any]) -> None:
 def test_the_end_of_the_log_is_read_from_its_index(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
-    assert_costs(carried_out(connection, mode, load_sql("pulse.eventstore", "select_end"), {}), 1)
+    assert_costs(
+        explain_analyze(connection, mode, load_sql("pulse.eventstore", "select_end"), {}), 1
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -345,7 +339,7 @@ def test_streams_are_read_by_their_key_on_a_log_without_statistics(
         "position": 9 * ORDERS,
     }
     statement = load_sql("pulse.eventstore", "select_streams_outside")
-    nodes = carried_out(connection, mode, statement, parameters)
+    nodes = explain_analyze(connection, mode, statement, parameters)
     assert not [node for node in nodes if "notification_id" in node.index]
     assert all(node.rows <= 2 for node in nodes if node.relation == "stored_events")
 
@@ -358,7 +352,7 @@ def test_a_window_of_a_rebuild_costs_a_window(
     window = {"after": after, "until": after + 2000, "position": 9 * ORDERS}
     statement = load_sql("pulse.eventstore", "select_log_between")
     within = statement.replace("%b", "%(after)b", 1).replace("%b", "%(until)b", 1)
-    assert_costs(carried_out(connection, mode, within, window), 2000)
+    assert_costs(explain_analyze(connection, mode, within, window), 2000)
     rows = connection.execute(
         "SELECT order_id, created_position FROM order_queue"
         " WHERE created_position > %(after)s AND created_position <= %(until)s",
@@ -368,23 +362,25 @@ def test_a_window_of_a_rebuild_costs_a_window(
     statement = load_sql("pulse.eventstore", "select_begun_before")
     versions = statement.replace("%b", "%(ids)b", 1).replace("%b", "%(versions)b", 1)
     begun = {"ids": [row[0] for row in rows], "versions": [2] * len(rows)}
-    nodes = carried_out(connection, mode, versions, begun)
+    nodes = explain_analyze(connection, mode, versions, begun)
     assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
     assert all(n.rows <= 1 for n in nodes if n.relation == "stored_events")
     streams = window | {"originator_ids": [row[0] for row in rows]}
     statement = load_sql("pulse.eventstore", "select_streams_outside")
-    nodes = carried_out(connection, mode, statement, streams)
+    nodes = explain_analyze(connection, mode, statement, streams)
     assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
     assert all(n.rows <= 2 for n in nodes if n.relation == "stored_events")  # a stream each time
     compare = sql.SQL(load_sql("pulse.projections", "select_orders_to_compare"))
     columns = sql.SQL(", ").join(map(sql.Identifier, ORDER_COLUMNS))
     parameters = window | {"order_ids": [row[0] for row in rows]}
-    assert_costs(carried_out(connection, mode, compare.format(columns=columns), parameters), 1000)
+    assert_costs(
+        explain_analyze(connection, mode, compare.format(columns=columns), parameters), 1000
+    )
     positions = {"positions": [row[1] for row in rows]}
     statement = load_sql("pulse.projections", "select_slices_of").replace("%b", "%(positions)b")
-    nodes = carried_out(connection, mode, statement, positions)
+    nodes = explain_analyze(connection, mode, statement, positions)
     assert_costs(nodes, 1000 * SLICES_AN_ORDER)
     statement = load_sql("pulse.projections", "select_pending_of").replace("%b", "%(positions)b")
-    reads = reads_of(carried_out(connection, mode, statement, positions), "pending_orders")
+    reads = reads_of(explain_analyze(connection, mode, statement, positions), "pending_orders")
     assert reads  # one scan of ten thousand orders is about as cheap as a thousand look-ups
     assert sum(reads) <= PENDING

@@ -1,4 +1,4 @@
-"""Where the commands listen: every address of the host that this machine has."""
+"""The commands listen on every local address of the host."""
 
 import socket
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""A start refuses a database on which an accepted order could be passed over."""
+"""A start refuses a database on which the projection could miss an accepted order."""
 
 from collections.abc import Awaitable, Callable
 from types import ModuleType
@@ -41,7 +41,7 @@ async def start(conninfo: str) -> None:
         pass
 
 
-async def test_a_log_that_is_not_on_one_server_in_one_phase_is_refused(conninfo: str) -> None:
+async def test_a_log_that_is_not_on_one_server_is_refused(conninfo: str) -> None:
     execute(conninfo, DIVERT)
     with pytest.raises(LogUnfit, match="changes inserts into stored_events: divert"):
         await start(conninfo)

@@ -1,4 +1,4 @@
-"""Pages of the log: commit order, one type among many, a bounded search, the log's end."""
+"""Pages of the log: commit order, filters by type with a bounded scan, and the log's end."""
 
 import asyncio
 from collections.abc import Sequence
@@ -95,7 +95,7 @@ async def test_a_position_beyond_the_end_is_another_logs(
             await store.read_log_page(after=after, limit=10, topic=topic)
 
 
-async def test_one_topic_is_picked_out_of_many_and_the_next_page_begins_behind_the_search(
+async def test_one_topic_is_filtered_and_the_next_page_starts_after_the_scanned_events(
     database: Database, store: EventStore
 ) -> None:
     created = orders_created(4)
@@ -118,7 +118,7 @@ async def test_one_topic_is_picked_out_of_many_and_the_next_page_begins_behind_t
     assert (positions(page), page.next_after) == ([], 8)
 
 
-async def test_the_search_for_one_topic_is_bounded_and_goes_on_where_it_ended(
+async def test_the_scan_for_one_topic_is_bounded_and_resumes(
     database: Database, store: EventStore
 ) -> None:
     await append(database, [*foreign_events(7), *stored([order_created()]), *foreign_events(4)])
@@ -132,9 +132,7 @@ async def test_the_search_for_one_topic_is_bounded_and_goes_on_where_it_ended(
     assert found == [([], 3), ([], 6), ([8], 9), ([], 12)]
 
 
-async def test_no_more_than_the_bound_is_searched_unless_told_otherwise(
-    database: Database, store: EventStore
-) -> None:
+async def test_the_scan_is_bounded_by_default(database: Database, store: EventStore) -> None:
     await fetch(
         database,
         "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
@@ -150,7 +148,7 @@ async def test_no_more_than_the_bound_is_searched_unless_told_otherwise(
 async def test_a_reader_of_one_topic_misses_none_while_events_are_appended(
     database: Database, store: EventStore
 ) -> None:
-    """What is appended between the search and its end must not count as searched."""
+    """Events appended after the scan must not count as scanned."""
     wanted, done = 150, asyncio.Event()
 
     async def write() -> None:

@@ -1,4 +1,4 @@
-"""Where the log ends, what its sequence has issued, and what keeps a log from being one log."""
+"""The state of the log: its end, its sequence, and databases that cannot hold one log."""
 
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ from pulse.postgres import Database, load_sql
 from pulse.projections.overview import read_lag
 from tests.support.events import order_created, orders_created, stored
 from tests.support.log import fetch, running_store, write
-from tests.support.plans import PlanMode, carried_out
+from tests.support.plans import PlanMode, explain_analyze
 from tests.support.read_model import project, queue
 
 SEQUENCE = "public.stored_events_notification_id_seq"
@@ -38,7 +38,7 @@ async def test_the_state_of_a_log_is_its_end_and_what_its_sequence_has_issued(
     assert await database.read(read_log_state) == LogState(SEQUENCE, 3, 3, None, next_taken=False)
 
 
-async def test_an_id_beyond_the_sequence_is_found_and_a_next_one_that_is_taken(
+async def test_ids_beyond_the_sequence_and_a_used_next_id_are_found(
     database: Database,
 ) -> None:
     write(database.conninfo, *stored(orders_created(3)))
@@ -104,7 +104,7 @@ async def test_a_role_that_may_not_ask_the_sequence_learns_the_end_and_projects(
 
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
-def test_the_state_is_told_by_index_lookups(conninfo: str, mode: PlanMode) -> None:
+def test_the_state_is_read_from_indexes(conninfo: str, mode: PlanMode) -> None:
     write(conninfo, *stored(orders_created(50)))
     with psycopg.connect(conninfo) as connection:
         connection.execute(
@@ -113,14 +113,14 @@ def test_the_state_is_told_by_index_lookups(conninfo: str, mode: PlanMode) -> No
         )
         connection.execute("ANALYZE stored_events")
         statement = load_sql("pulse.eventstore", "select_log_state")
-        nodes = carried_out(connection, mode, statement, {})
+        nodes = explain_analyze(connection, mode, statement, {})
     of_the_log = [node for node in nodes if node.relation == "stored_events"]
     assert of_the_log
     assert {node.index for node in of_the_log} == {"stored_events_notification_id_idx"}
     assert all(node.rows <= 1 for node in of_the_log)
 
 
-async def test_the_log_as_it_is_migrated_has_no_fault(database: Database) -> None:
+async def test_a_migrated_log_has_no_fault(database: Database) -> None:
     assert await database.read(read_log_faults) == []
 
 
@@ -196,7 +196,7 @@ COLUMNS = (
         (f"ALTER SEQUENCE {SEQUENCE} SET UNLOGGED", "out of commit order"),
     ],
 )
-async def test_what_is_not_one_log_on_one_server_is_named(
+async def test_a_log_that_is_not_on_one_server_is_named(
     database: Database, statements: str, words: str
 ) -> None:
     with psycopg.connect(database.conninfo, autocommit=True) as connection:

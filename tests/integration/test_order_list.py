@@ -1,4 +1,4 @@
-"""The list of orders: every filter, exact pages while orders come and are settled, no torn row."""
+"""The list of orders: every filter, and consistent pages while orders are placed and settled."""
 
 import asyncio
 import random
@@ -78,7 +78,7 @@ def ids(orders: Iterable[OrderView]) -> list[UUID]:
     return [order.order_id for order in orders]
 
 
-async def test_an_empty_list_says_as_of_which_position_it_is_empty(database: Database) -> None:
+async def test_an_empty_list_has_an_as_of_position(database: Database) -> None:
     page = await read_orders(database, OrderQuery(limit=50))
     assert page == OrderPage(orders=(), as_of_position=0, next_before=None)
     await append(database, [order_created()])
@@ -87,7 +87,7 @@ async def test_an_empty_list_says_as_of_which_position_it_is_empty(database: Dat
     assert page == OrderPage((), as_of_position=1, next_before=None)
 
 
-async def test_each_order_is_listed_as_it_is_read_alone_newest_first(database: Database) -> None:
+async def test_each_order_is_listed_as_it_is_read_newest_first(database: Database) -> None:
     created = await a_mixed_queue(database)
     reader = OrderReader(database, MAPPER)
     listed = await read_all(database, 200)
@@ -129,7 +129,7 @@ async def test_no_page_is_without_bounds(database: Database, limit: int) -> None
         await read_orders(database, OrderQuery(limit=limit))
 
 
-async def test_the_list_waits_for_the_projection_and_says_so(database: Database) -> None:
+async def test_the_list_follows_the_projection_and_gives_its_position(database: Database) -> None:
     created = [order_created() for _ in range(5)]
     await append(database, created)
     await projector(database, batch_events=3).run_once()
@@ -196,10 +196,10 @@ async def test_pages_of_a_status_have_every_order_that_kept_it(
     assert [i for i in seen if i in kept] == kept
 
 
-async def test_no_row_is_torn_and_none_is_missing_while_a_projector_writes(
+async def test_no_row_is_inconsistent_or_missing_while_a_projector_writes(
     database: Database,
 ) -> None:
-    """Each page is what the log says up to its position, to the last field of the last slice."""
+    """Each page is equal to the state of the log at its position, in every field."""
     chance = random.Random(1)
     created = [order_created(instrument=chance.choice(INSTRUMENTS)) for _ in range(150)]
     log: list[Event] = [*created, *(outcome_of(n, order) for n, order in enumerate(created))]
@@ -286,7 +286,7 @@ async def test_the_lists_go_on_over_a_rebuild(database: Database) -> None:
             assert await read_all(database, 7) == before
 
 
-async def test_a_database_without_the_tables_is_unavailable_and_spoils_no_connection(
+async def test_a_database_without_the_tables_is_unavailable_and_its_connections_stay_usable(
     empty_conninfo: str,
 ) -> None:
     database = Database(empty_conninfo, pool_size=1)

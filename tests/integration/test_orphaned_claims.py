@@ -1,4 +1,4 @@
-"""Gone workers: their claims come back at once, or end by age; late results are refused."""
+"""Claims of missing workers are released at once or time out; late results are refused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -96,7 +96,7 @@ def claim_rows(conninfo: str) -> list[tuple[Any, ...]]:
 
 
 def age_claims(conninfo: str, seconds: float) -> None:
-    """Let the database's clock have gone on by that much since the claims were made."""
+    """Make the claims older by this time."""
     with psycopg.connect(conninfo) as connection:
         connection.execute(
             "UPDATE order_claims SET first_claimed_at = first_claimed_at - make_interval(secs=>%s)",
@@ -112,7 +112,7 @@ def status(conninfo: str, order_id: UUID) -> tuple[Any, ...] | None:
         ).fetchone()
 
 
-async def test_a_claim_of_a_present_worker_is_left_alone(conninfo: str, database: Database) -> None:
+async def test_the_claim_of_a_present_worker_is_kept(conninfo: str, database: Database) -> None:
     async with running_store(database) as store, present(database, "alive"):
         await queued(database, store)
         await Claims(database, "alive").claim(10)
@@ -124,7 +124,7 @@ async def test_a_claim_of_a_present_worker_is_left_alone(conninfo: str, database
     assert claim_rows(conninfo) == before
 
 
-async def test_a_gone_workers_orders_come_back_at_once_and_keep_their_age(
+async def test_claims_of_a_missing_worker_are_released_at_once_and_keep_their_age(
     conninfo: str, database: Database
 ) -> None:
     async with running_store(database) as store:
@@ -144,9 +144,7 @@ async def test_a_gone_workers_orders_come_back_at_once_and_keep_their_age(
     assert batch.results[SplitResult.COMPLETED] == 3
 
 
-async def test_presence_ends_with_the_connection_not_with_a_farewell(
-    conninfo: str, database: Database
-) -> None:
+async def test_presence_ends_with_the_connection(conninfo: str, database: Database) -> None:
     async with running_store(database) as store, present(database, "cut off") as presence:
         await queued(database, store)
         await Claims(database, "cut off").claim(10)
@@ -162,7 +160,7 @@ async def test_presence_ends_with_the_connection_not_with_a_farewell(
 
 
 @pytest.mark.timing
-async def test_a_worker_that_falls_silent_is_gone(conninfo: str, database: Database) -> None:
+async def test_a_silent_worker_loses_its_presence(conninfo: str, database: Database) -> None:
     presence = Presence(database, "silent", WakeUp(), timeout_seconds=0.3)
     task = asyncio.create_task(presence.run())
     try:
@@ -181,7 +179,7 @@ async def test_a_worker_that_falls_silent_is_gone(conninfo: str, database: Datab
     assert [row[1] for row in claim_rows(conninfo)] == [None]
 
 
-async def test_of_many_who_look_at_once_one_releases_each_orphan(
+async def test_of_many_concurrent_monitors_one_releases_each_orphan(
     conninfo: str, database: Database
 ) -> None:
     async with running_store(database) as store:
@@ -193,7 +191,7 @@ async def test_of_many_who_look_at_once_one_releases_each_orphan(
     assert all(row[1] is None for row in claim_rows(conninfo))
 
 
-async def test_an_overdue_claim_is_timed_out_whatever_became_of_the_worker(
+async def test_an_overdue_claim_is_timed_out_with_or_without_its_worker(
     conninfo: str, database: Database
 ) -> None:
     async with running_store(database) as store:
@@ -224,7 +222,7 @@ async def test_a_claim_within_the_timeout_is_not_timed_out(
     assert batch.overdue == 0
 
 
-async def test_a_late_workers_result_is_refused_and_the_claim_left_alone(
+async def test_a_late_workers_result_is_refused_and_the_claim_unchanged(
     conninfo: str, database: Database
 ) -> None:
     async with running_store(database) as store:
@@ -282,9 +280,7 @@ async def test_an_order_that_kills_every_worker_ends_failed(
     assert status(conninfo, created.originator_id) == ("FAILED", "TIMED_OUT")
 
 
-async def test_orders_that_came_back_wake_a_waiting_worker(
-    conninfo: str, database: Database
-) -> None:
+async def test_released_orders_wake_a_waiting_worker(conninfo: str, database: Database) -> None:
     wake_up = WakeUp()
     presence = Presence(database, "waiting", wake_up)
     task = asyncio.create_task(presence.run())
@@ -298,7 +294,7 @@ async def test_orders_that_came_back_wake_a_waiting_worker(
         await asyncio.wait({task})
 
 
-async def test_one_stream_that_cannot_be_read_stops_no_others_timeout(
+async def test_an_unreadable_stream_does_not_stop_other_timeouts(
     conninfo: str, database: Database
 ) -> None:
     async with running_store(database) as store:
@@ -320,7 +316,7 @@ async def test_one_stream_that_cannot_be_read_stops_no_others_timeout(
         assert (await monitor(database, store).run_once()).overdue == 0, "it is parked now"
 
 
-async def test_an_order_that_came_back_after_the_timeout_is_left_to_the_monitor(
+async def test_an_order_released_after_the_timeout_is_timed_out_by_the_monitor(
     conninfo: str, database: Database
 ) -> None:
     async with running_store(database) as store:

@@ -1,4 +1,4 @@
-"""Another caller's order costs what a missing one costs: neither time nor work tells them apart."""
+"""Another caller's order and a missing one cannot be told apart by time or work."""
 
 import statistics
 import time
@@ -68,7 +68,7 @@ class CountedUseCase:
 
 
 @pytest.fixture
-async def house(conninfo: str) -> AsyncIterator[CountedUseCase]:
+async def counted(conninfo: str) -> AsyncIterator[CountedUseCase]:
     database = CountingDatabase(conninfo, pool_size=3)
     await database.open()
     async with running_store(database) as store:
@@ -91,18 +91,18 @@ def hundred_slices(caller: Caller) -> OrderCreated:
 
 
 async def test_another_callers_order_of_100_slices_is_the_work_of_a_missing_one(
-    conninfo: str, house: CountedUseCase
+    conninfo: str, counted: CountedUseCase
 ) -> None:
     created = hundred_slices(ALICE)
     internal = order_created("ouk_2")
     write(conninfo, *stored([created, slices_scheduled(created), internal]))
-    assert len((await house.orders.order(created.originator_id, ALICE)).slices) == 100
+    assert len((await counted.orders.order(created.originator_id, ALICE)).slices) == 100
 
-    missing = await house.work_of(uuid4(), BOB)
+    missing = await counted.work_of(uuid4(), BOB)
     assert missing == (1, 0)
-    assert await house.work_of(created.originator_id, BOB) == missing
-    assert await house.work_of(internal.originator_id, BOB) == missing
-    assert await house.work_of(order_id_for(BOB.key_scope, ""), BOB) != missing  # own, not placed
+    assert await counted.work_of(created.originator_id, BOB) == missing
+    assert await counted.work_of(internal.originator_id, BOB) == missing
+    assert await counted.work_of(order_id_for(BOB.key_scope, ""), BOB) != missing  # own, not placed
 
 
 @pytest.mark.parametrize(
@@ -114,43 +114,43 @@ async def test_another_callers_order_of_100_slices_is_the_work_of_a_missing_one(
         ("topic", "elsewhere:Happened"),
     ],
 )
-async def test_nothing_tells_that_another_callers_order_cannot_be_read(
-    conninfo: str, house: CountedUseCase, column: str, value: object
+async def test_another_callers_unreadable_order_is_answered_like_a_missing_one(
+    conninfo: str, counted: CountedUseCase, column: str, value: object
 ) -> None:
     created = placed_by(ALICE)
     write(conninfo, *stored([created]))
     altered(conninfo, column, value)
-    assert await house.work_of(created.originator_id, BOB) == (1, 0)
+    assert await counted.work_of(created.originator_id, BOB) == (1, 0)
 
 
-async def test_an_order_of_newer_code_is_its_owners_and_no_one_elses(
-    conninfo: str, house: CountedUseCase
+async def test_an_order_of_newer_code_is_visible_only_to_its_owner(
+    conninfo: str, counted: CountedUseCase
 ) -> None:
     created = placed_by(ALICE)
     write(conninfo, *stored([created]))
     newer = stored([created])[0].state[:-1] + b',"class_version":9}'
     altered(conninfo, "state", newer)
     with pytest.raises(EventTooNew):
-        await house.orders.order(created.originator_id, ALICE)
-    assert await house.work_of(created.originator_id, BOB) == (1, 0)
+        await counted.orders.order(created.originator_id, ALICE)
+    assert await counted.work_of(created.originator_id, BOB) == (1, 0)
 
 
 async def test_the_internal_api_reads_every_order_as_before(
-    conninfo: str, house: CountedUseCase
+    conninfo: str, counted: CountedUseCase
 ) -> None:
     created = placed_by(ALICE)
     write(conninfo, *stored([created]))
     internal = Caller(key_scope=INTERNAL_SCOPE)
-    view = await house.orders.order(created.originator_id, internal)
+    view = await counted.orders.order(created.originator_id, internal)
     assert view.order_id == created.originator_id
     altered(conninfo, "state", b"garbage")
     with pytest.raises(EventUnreadable):
-        await house.orders.order(created.originator_id, internal)
+        await counted.orders.order(created.originator_id, internal)
 
 
 @pytest.mark.timing
 async def test_neither_another_callers_order_nor_a_missing_one_takes_longer(
-    conninfo: str, house: CountedUseCase
+    conninfo: str, counted: CountedUseCase
 ) -> None:
     """A sign test over interleaved pairs: by chance alone half of them are slower one way.
 
@@ -164,7 +164,7 @@ async def test_neither_another_callers_order_nor_a_missing_one_takes_longer(
         times: dict[UUID, float] = {}
         for order_id in order_ids if number % 2 else reversed(order_ids):
             started = time.perf_counter()
-            await house.work_of(order_id, BOB)
+            await counted.work_of(order_id, BOB)
             times[order_id] = time.perf_counter() - started
         slower.append(times[order_ids[0]] > times[order_ids[1]])
     assert 0.34 < statistics.mean(slower) < 0.66

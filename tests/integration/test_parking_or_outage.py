@@ -1,4 +1,4 @@
-"""Whose fault an error is: an event's own error parks its order, an outage parks none."""
+"""Which errors park an order: its own do, and outages do not."""
 
 import contextlib
 from collections.abc import Callable
@@ -34,7 +34,7 @@ CREATE {kind} ON order_queue {when} FOR EACH ROW EXECUTE FUNCTION fail()"""
 
 
 def insert_fails(conninfo: str, state: str, keys: str = "poisoned%") -> None:
-    """From now on Postgres refuses the rows of orders with such keys, with that SQLSTATE."""
+    """Make Postgres refuse rows of orders whose key matches, with this SQLSTATE."""
     with psycopg.connect(conninfo) as connection:
         trigger = _TRIGGER.format(
             keys=keys, state=state, kind="TRIGGER fail BEFORE INSERT", when=""
@@ -69,7 +69,7 @@ async def project_all(projector: Projector) -> None:
         "38000",  # somebody's function
     ],
 )
-async def test_what_postgres_holds_against_one_order_parks_that_order_alone(
+async def test_an_error_of_postgres_for_one_order_parks_only_that_order(
     conninfo: str, database: Database, state: str
 ) -> None:
     insert_fails(conninfo, state)
@@ -83,7 +83,7 @@ async def test_what_postgres_holds_against_one_order_parks_that_order_alone(
 
 
 class Crashing(EventMapper):
-    """Code with a bug: it meets an order that it cannot read, and says so in a way of its own."""
+    """A mapper with a bug: it crashes on one order."""
 
     def __init__(self, crash: Callable[[], object]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Crashing(EventMapper):
     ],
 )
 @pytest.mark.parametrize("rebuild", [False, True])
-async def test_a_bug_that_one_order_meets_parks_that_order_alone(
+async def test_a_bug_that_affects_one_order_parks_only_that_order(
     conninfo: str,
     database: Database,
     crash: Callable[[], object],
@@ -202,7 +202,7 @@ UNCLEAR = [
 
 
 @pytest.mark.parametrize("state", UNCLEAR)
-async def test_an_order_that_alone_exceeds_a_limit_parks_once_another_one_is_seen_to_pass(
+async def test_an_order_that_exceeds_a_limit_is_parked_after_another_order_succeeds(
     conninfo: str, database: Database, state: str
 ) -> None:
     insert_fails(conninfo, state)
@@ -275,7 +275,7 @@ async def test_a_row_without_topic_or_state_stops_no_reader(
     assert await parked_keys(database) == ["poisoned"]
 
 
-async def test_a_retry_that_meets_an_outage_changes_nothing_and_says_so(
+async def test_a_retry_during_an_outage_raises_and_changes_nothing(
     conninfo: str, database: Database
 ) -> None:
     poisoned = order_created("poisoned")

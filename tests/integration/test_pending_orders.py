@@ -1,6 +1,6 @@
-"""The pending orders beside the queue: the audit finds a missing one, a rebuild puts it right."""
+"""The table of pending orders: the audit finds a missing row, and a rebuild repairs it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,17 +21,11 @@ from tests.support.events import (
     stored,
     timed_out,
 )
-from tests.support.log import fetch, running_store
+from tests.support.log import fetch
 from tests.support.read_model import project, queue
 from tests.support.splitting import append_and_project, claims_of, hold
 
 Rows = list[tuple[Any, ...]]
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 async def rebuild(database: Database, window_events: int = 1000) -> Rebuilt:
@@ -149,7 +143,7 @@ async def test_a_rebuild_removes_pending_rows_that_no_pending_order_has(
     "altered",
     ["created_at = now()", "splitter_version = 2", "order_id = gen_random_uuid()"],
 )
-async def test_a_pending_row_that_says_otherwise_than_the_log_is_written_again(
+async def test_a_pending_row_that_contradicts_the_log_is_rewritten(
     database: Database, store: EventStore, altered: str
 ) -> None:
     created = await some_of_every_state(store, database)
@@ -166,7 +160,7 @@ async def test_a_pending_row_that_says_otherwise_than_the_log_is_written_again(
     assert await pending_rows(database) == [*right[:4], claim]
 
 
-async def test_orders_that_the_queue_has_in_a_wrong_state_are_pending_or_not_as_the_log_says(
+async def test_a_wrong_state_in_the_queue_is_repaired_from_the_log(
     database: Database, store: EventStore
 ) -> None:
     created = await some_of_every_state(store, database)

@@ -1,4 +1,4 @@
-"""A burst of orders meets sessions whose plans were made while no order was pending."""
+"""A burst of orders with cached plans from a time without pending orders."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -12,12 +12,12 @@ from pulse.projections.claims import Claims, release_orphans
 from tests.support.database import connect
 from tests.support.events import orders_created, slices_scheduled, stored
 from tests.support.log import write
-from tests.support.plans import carried_out
+from tests.support.plans import explain_analyze
 from tests.support.read_model import project
 
 BURST = 200_000
 AS_OFTEN_AS_A_PLAN_IS_KEPT = 12
-"""The driver prepares at once; after five plans Postgres keeps one for any parameters."""
+"""The driver prepares statements; after five plans Postgres may use a generic one."""
 
 _MAKE_EMPTY = ("DELETE FROM pending_orders", "VACUUM (ANALYZE) pending_orders")
 _BURST = f"""
@@ -47,7 +47,7 @@ async def idle(conninfo: str) -> AsyncIterator[Database]:
 
 
 async def look_for_work(database: Database) -> None:
-    """What an idle worker does, and what goes on beside it."""
+    """The statements of an idle worker, and those of the other loops."""
     claims = Claims(database, "worker-1")
     await claims.release([uuid4(), *await claims.claim(1)])
     await release_orphans(database, 300)
@@ -86,6 +86,6 @@ def test_reading_orders_reads_no_more_of_a_burst_by_a_plan_from_before_it(
     statement = load_sql("pulse.projections", "select_order_streams").replace("%b", "%(ids)b")
     with connect(conninfo) as connection:
         parameters = {"ids": [each.originator_id for each in created]}
-        nodes = carried_out(connection, "force_generic_plan", statement, parameters)
+        nodes = explain_analyze(connection, "force_generic_plan", statement, parameters)
     (lookup,) = [node for node in nodes if node.relation == "pending_orders"]
     assert (lookup.index, lookup.loops) == ("pending_orders_pkey", orders)

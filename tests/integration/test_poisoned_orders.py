@@ -1,4 +1,4 @@
-"""Poison: an event that cannot be applied parks its own order and stops no other."""
+"""Poisoned events: one that cannot be applied parks its order and blocks no other."""
 
 from typing import Any
 from uuid import uuid4
@@ -58,7 +58,7 @@ async def test_an_unreadable_event_parks_its_own_order_only(
 @pytest.mark.parametrize(
     "seed", ["no seed", "FFFFFFFFFFFFFFFF", "00000000000000001", "0" * 15 + "\n"]
 )
-async def test_a_creation_whose_seed_is_none_is_parked(
+async def test_a_creation_with_an_invalid_seed_is_parked(
     conninfo: str, database: Database, seed: str
 ) -> None:
     altered, sound = order_created("altered", split_seed=seed), order_created("sound")
@@ -98,7 +98,7 @@ async def test_later_events_of_a_parked_order_are_left_for_its_retry(
     assert states(conninfo) == {"sound": "PENDING"}
 
 
-async def test_a_parked_order_is_built_again_alone_after_a_fix(
+async def test_a_retry_rebuilds_one_parked_order_after_a_fix(
     conninfo: str, database: Database
 ) -> None:
     poisoned = order_created("poisoned")
@@ -148,7 +148,7 @@ async def test_an_event_of_newer_code_stops_the_process_just_before_it(
     assert await ParkedOrders(database, EventMapper()).all() == []
 
 
-async def test_many_poisoned_orders_park_one_by_one_and_the_rest_goes_on(
+async def test_many_poisoned_orders_are_parked_and_the_others_projected(
     conninfo: str, database: Database
 ) -> None:
     events: list[StoredEvent] = []
@@ -163,7 +163,7 @@ async def test_many_poisoned_orders_park_one_by_one_and_the_rest_goes_on(
     assert len(await ParkedOrders(database, EventMapper()).all()) == 20
 
 
-async def test_a_foreign_event_is_no_poison(conninfo: str, database: Database) -> None:
+async def test_a_foreign_event_does_not_park_an_order(conninfo: str, database: Database) -> None:
     write(conninfo, StoredEvent(uuid4(), 1, "elsewhere:Happened", b"\xff not JSON"))
     result = await Projector(database, EventMapper()).run_once()
     assert isinstance(result, Projected)
@@ -179,7 +179,7 @@ def test_an_outcome_event_is_what_the_helper_makes() -> None:
     [b'{"class_version":0}', b'{"class_version":"2"}', b"[" * 50_000 + b"]" * 50_000, b"", b"{}"],
     ids=["version 0", "version as text", "nested deep", "nothing", "no fields"],
 )
-async def test_whatever_stands_in_a_state_parks_one_order_at_most(
+async def test_any_invalid_state_parks_at_most_one_order(
     conninfo: str, database: Database, state: bytes
 ) -> None:
     poisoned = order_created("poisoned")

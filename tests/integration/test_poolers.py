@@ -1,4 +1,4 @@
-"""Behind PgBouncer: in session mode Pulse works; where sessions are shared it is refused."""
+"""PgBouncer: Pulse works in session mode, and refuses shared sessions."""
 
 import threading
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def busy(address: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("round_robin", [0, 1])
-async def test_it_is_recognised_among_others_who_use_it_too(
+async def test_the_same_connection_is_recognised_among_other_clients(
     conninfo: str, round_robin: int
 ) -> None:
     with (
@@ -82,7 +82,7 @@ async def test_it_is_recognised_among_others_who_use_it_too(
                 await connect(address)
 
 
-async def test_a_pooler_that_shares_sessions_is_left_without_pulses_settings(conninfo: str) -> None:
+async def test_in_a_shared_session_no_settings_of_pulse_remain(conninfo: str) -> None:
     with pgbouncer(conninfo, pool_mode="transaction", default_pool_size=1) as address:
         with pytest.raises(SessionUnfit):
             await connect(address)
@@ -90,7 +90,7 @@ async def test_a_pooler_that_shares_sessions_is_left_without_pulses_settings(con
             assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
 
 
-async def test_an_order_lives_through_pgbouncer_as_it_is_shipped(conninfo: str) -> None:
+async def test_orders_work_through_pgbouncer_with_its_default_configuration(conninfo: str) -> None:
     with pgbouncer(conninfo) as address:
         async with serving(Settings(database_url=address)) as api:
             order_id = (await post(api, order())).json()["order_id"]
@@ -106,7 +106,7 @@ async def test_an_order_lives_through_pgbouncer_as_it_is_shipped(conninfo: str) 
             assert set(placed) == {201}
 
 
-async def test_a_pooler_that_begins_to_share_sessions_is_named_and_left_once_it_stops_that(
+async def test_a_pooler_that_starts_to_share_sessions_is_reported_until_it_stops(
     conninfo: str,
 ) -> None:
     port = free_port()

@@ -1,4 +1,4 @@
-"""How a process ends well while others go on: its claims end with it, and nothing else keeps it."""
+"""Shutdown of one process among others: its claims end, and nothing delays it."""
 
 import asyncio
 

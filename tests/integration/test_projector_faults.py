@@ -1,4 +1,4 @@
-"""The projector under races and faults: each event is applied exactly once, whoever dies when."""
+"""The projector under races and faults: each event is applied exactly once."""
 
 import asyncio
 import os
@@ -63,7 +63,7 @@ async def filled_log(database: Database, orders: int) -> list[tuple[int, Event]]
 
 
 async def blocking_row(connection: AsyncConnection[TupleRow], event: Event) -> None:
-    """Have the projector wait in mid-transaction: insert a slice row that it will insert too."""
+    """Block the projector during its transaction: insert a slice row that it will insert too."""
     await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     await connection.execute(
         """INSERT INTO scheduled_slices (created_position, sequence_number, quantity, scheduled_at)
@@ -131,7 +131,7 @@ async def test_a_transaction_that_fails_in_its_middle_has_written_nothing(
     assert await queue(database) == folded([*before, *zip(positions, events, strict=True)])
 
 
-async def test_a_projector_killed_in_mid_transaction_loses_nothing_and_doubles_nothing(
+async def test_a_projector_killed_during_a_transaction_applies_each_event_once(
     database: Database, conninfo: str
 ) -> None:
     log = await filled_log(database, 20)
@@ -150,7 +150,7 @@ async def test_a_projector_killed_in_mid_transaction_loses_nothing_and_doubles_n
         assert await queue(database) == {}
 
     async def projected() -> bool:
-        """Busy until Postgres has noticed that the killed one is gone."""
+        """Busy until Postgres has noticed the end of the killed process."""
         result = await Projector(database, MAPPER).run_once()
         return isinstance(result, Projected) and result.events == 0
 
@@ -159,10 +159,10 @@ async def test_a_projector_killed_in_mid_transaction_loses_nothing_and_doubles_n
     assert await position(database) == log[-1][0]
 
 
-async def test_a_projector_that_lost_its_connection_goes_on_where_it_was(
+async def test_a_projector_that_lost_its_connection_resumes_at_its_position(
     database: Database,
 ) -> None:
-    """Its backend is ended again and again while it works, mostly in mid-transaction."""
+    """Its backend is terminated repeatedly, mostly during a transaction."""
     log = await filled_log(database, 300)
     broken = Database(database.conninfo, pool_size=1)
     await broken.open()

@@ -1,7 +1,7 @@
-"""The projector: what each event becomes in the order queue."""
+"""The projector: the rows of the order queue for each event."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -20,15 +20,9 @@ from tests.support.events import (
     stored,
     timed_out,
 )
-from tests.support.log import fetch, running_store
+from tests.support.log import fetch
 from tests.support.read_model import folded, position, project, projector, queue, reset_read_model
 from tests.support.splitting import claims_of, hold
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 async def appended(store: EventStore, events: Sequence[Event]) -> list[tuple[int, Event]]:
@@ -94,7 +88,7 @@ async def test_an_order_given_up_is_failed_as_timed_out(
     assert await queue(database) == folded(log)
 
 
-async def test_orders_created_and_settled_within_one_batch_are_as_if_seen_one_by_one(
+async def test_orders_created_and_settled_in_one_batch_are_projected_as_if_one_by_one(
     database: Database, store: EventStore
 ) -> None:
     a, b, c, d = orders_created(4)
@@ -127,7 +121,7 @@ async def test_an_empty_log_leaves_everything_as_it_is(database: Database) -> No
     assert await position(database) == 0
 
 
-async def test_events_of_others_are_passed_over_and_counted(
+async def test_foreign_events_are_skipped_and_counted(
     database: Database, store: EventStore
 ) -> None:
     created = order_created()
@@ -140,7 +134,7 @@ async def test_events_of_others_are_passed_over_and_counted(
     assert await queue(database) == folded(log)
 
 
-async def test_a_batch_of_others_events_alone_moves_the_position(
+async def test_a_batch_of_foreign_events_moves_the_position(
     database: Database, store: EventStore
 ) -> None:
     positions = await store.append_stored(foreign_events(4))
@@ -151,7 +145,7 @@ async def test_a_batch_of_others_events_alone_moves_the_position(
     ]
 
 
-async def test_whoever_finds_the_position_held_is_told_that_another_is_busy(
+async def test_if_the_position_is_locked_the_result_is_busy(
     database: Database, store: EventStore
 ) -> None:
     log = await appended(store, orders_created(3))
@@ -178,9 +172,7 @@ async def test_an_outcome_ends_its_orders_claim_and_no_other(
     assert set(await claims_of(database)) == await pending(database) == {waiting.originator_id}
 
 
-async def test_a_claim_that_was_handed_back_is_ended_as_well(
-    database: Database, store: EventStore
-) -> None:
+async def test_a_released_claim_is_deleted_too(database: Database, store: EventStore) -> None:
     created = order_created()
     await appended(store, [created])
     await project(database)

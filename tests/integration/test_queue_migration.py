@@ -1,4 +1,4 @@
-"""Revision 7 changes the queue's tables: it is made from the log again, and others' views go on."""
+"""Revision 7 changes the queue's tables and rebuilds them; views of others keep working."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -74,7 +74,7 @@ async def test_the_queue_is_made_again_from_the_log_with_progress(
     assert await make_whole_queue(former) == []
 
 
-async def test_views_and_grants_of_others_outlive_the_migration(
+async def test_views_and_grants_of_others_survive_the_migration(
     empty_conninfo: str, former: Database
 ) -> None:
     role = f"reader_{uuid4().hex[:8]}"
@@ -126,9 +126,7 @@ async def test_a_migration_that_fails_changes_nothing_and_can_be_repeated(
     assert await queue(former) == folded(enumerate(events, 1))
 
 
-async def test_an_interrupted_migration_goes_on_where_it_was(
-    empty_conninfo: str, former: Database
-) -> None:
+async def test_an_interrupted_migration_resumes(empty_conninfo: str, former: Database) -> None:
     events = [event for _ in range(50) for event in logged()]
     write(empty_conninfo, *stored(events))
     await migrate(empty_conninfo)
@@ -181,7 +179,7 @@ async def test_a_queue_at_most_some_seconds_behind_is_left_to_the_projection(
     assert await queue(former) == {}
 
 
-async def test_claims_of_before_are_gone_and_first_claims_with_them(
+async def test_earlier_claims_and_their_first_claim_times_are_deleted(
     empty_conninfo: str, former: Database
 ) -> None:
     """The processes that held them have stopped: an order is claimed as if for the first time."""

@@ -1,6 +1,6 @@
 """The queue writer: numbers and times at their limits, and updates that touch no index."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -20,19 +20,12 @@ from tests.support.events import (
     splitting_failed,
     stored,
 )
-from tests.support.log import running_store
 from tests.support.read_model import folded, project, queue
 
 FIRST_TIME = datetime.min.replace(tzinfo=UTC)
 LAST_TIME = datetime.max.replace(tzinfo=UTC)
 BEFORE_EPOCH = datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 IN_INDIA = datetime(2026, 1, 5, 9, 15, 0, 1, tzinfo=timezone(timedelta(hours=5, minutes=30)))
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 def scheduled(created: OrderCreated, *slices: Slice) -> SlicesScheduled:

@@ -1,4 +1,4 @@
-"""Rebuild: the live queue made what the log says, while orders come and go."""
+"""Rebuild: the queue is derived from the log again while orders are placed and settled."""
 
 import asyncio
 from typing import Any
@@ -84,7 +84,9 @@ async def test_a_rebuild_equals_the_live_rows_and_touches_no_claim(
     assert rebuilt.events == len(before["order_queue"]) + settled
 
 
-async def test_a_rebuild_mends_what_was_altered_by_hand(conninfo: str, database: Database) -> None:
+async def test_a_rebuild_repairs_rows_that_were_altered_by_hand(
+    conninfo: str, database: Database
+) -> None:
     await fill(database, 30)
     await project_all(database)
     right = contents(conninfo)
@@ -199,7 +201,7 @@ def _without_reasons(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {**found, "parked_orders": [row[:2] for row in found["parked_orders"]]}
 
 
-async def test_a_rebuild_that_died_leaves_the_live_queue_and_no_obstacle(
+async def test_a_crashed_rebuild_leaves_the_live_queue_unchanged(
     conninfo: str, database: Database
 ) -> None:
     await fill(database, 50)

@@ -1,4 +1,4 @@
-"""A rebuild beside others: it gives way, names who blocks, and leaves what hangs on the tables."""
+"""Concurrent rebuilds: locks, blocking sessions, and objects that depend on the tables."""
 
 import asyncio
 import contextlib
@@ -83,7 +83,7 @@ async def test_the_live_projection_goes_on_between_two_windows(
 
 
 @pytest.mark.parametrize("table", ["order_queue", "notification_tracking"])
-async def test_it_gives_up_naming_who_holds_the_tables(conninfo: str, table: str) -> None:
+async def test_it_raises_with_the_sessions_that_lock_the_tables(conninfo: str, table: str) -> None:
     database = Database(conninfo, pool_size=2, limits=PostgresLimits(lock_seconds=0.2))
     await database.open()
     await filled(conninfo, database)

@@ -1,12 +1,10 @@
-"""The releaser: what is due is released once, what is too late expires, who loses decides again."""
+"""The releaser: due slices are released once, late ones expire, and conflicts are retried."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from eventsourcing.persistence import StoredEvent
 from structlog.testing import capture_logs
 
@@ -40,12 +38,6 @@ from tests.support.events import (
 from tests.support.log import fetch, log_locked, running_store, unlock
 from tests.support.read_model import folded, project, queue
 from tests.support.waiting import until
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 def releaser(database: Database, store: EventStore, *, max_delay_seconds: float = 60) -> Releaser:
@@ -148,7 +140,7 @@ async def test_what_the_projection_does_not_show_yet_is_not_decided_again(
     assert len(await events_of(store, created)) == 3
 
 
-async def test_of_two_releasers_one_releases_and_the_other_is_overtaken(
+async def test_of_two_concurrent_releasers_one_releases_and_the_other_conflicts(
     database: Database, store: EventStore
 ) -> None:
     created = [begun(5) for _ in range(20)]

@@ -1,4 +1,4 @@
-"""The schema: its revisions, the way of every database to them, and the append-only log."""
+"""The schema: its revisions, migrations from any earlier state, and the append-only log."""
 
 import asyncio
 from uuid import uuid4
@@ -131,7 +131,7 @@ def test_a_database_of_another_alembic_application_is_migrated_beside_it(
         "SELECT",
     ],
 )
-def test_a_database_of_an_older_release_is_taken_over_whatever_alembics_table_says(
+def test_a_database_of_an_older_release_is_migrated_whatever_alembic_version_contains(
     empty_conninfo: str, of_others: str
 ) -> None:
     conninfo = empty_conninfo

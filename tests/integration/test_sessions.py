@@ -1,7 +1,7 @@
-"""Every connection's session is as Pulse needs it, whatever role, database and URL say."""
+"""Every session has Pulse's settings, whatever role, database and URL set."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
@@ -24,6 +24,7 @@ from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import serving
+from tests.support.database import database_in
 from tests.support.orders import ORDERS, order, post
 from tests.support.waiting import until
 
@@ -47,7 +48,7 @@ ODD = {
     "enable_sort": "on",
     "jit": "on",
 }
-"""Settings of a database that would break Pulse, or change what its callers see."""
+"""Settings of a database that would break Pulse or change its responses."""
 
 _SELECT_SETTINGS: Final = "SELECT lower(name), setting FROM pg_settings"
 
@@ -91,7 +92,7 @@ async def test_what_role_and_database_set_differently_is_set_in_every_session(
         assert {name: found[name] for name in ODD} == {name: needed[name] for name in ODD}
 
 
-async def test_an_order_lives_through_a_database_with_odd_settings_and_its_times_are_the_contracts(
+async def test_orders_work_on_a_database_with_unusual_settings(
     conninfo: str,
 ) -> None:
     for name, value in ODD.items():
@@ -126,27 +127,12 @@ async def test_what_the_urls_options_say_holds_where_pulse_needs_nothing_else(
     assert found == ("7MB", "10s")
 
 
-@contextmanager
-def database_of(postgres: str, encoding: str) -> Iterator[str]:
-    name = f"pulse_{encoding.lower()}_{uuid4().hex[:8]}"
-    create = (
-        f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
-        " TEMPLATE template0"
-    )
-    with psycopg.connect(postgres, autocommit=True) as admin:
-        admin.execute(create)
-        try:
-            yield make_conninfo(postgres, dbname=name)
-        finally:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP", "MULE_INTERNAL"])
 async def test_a_database_of_another_encoding_is_refused_by_name(
     postgres: str, encoding: str
 ) -> None:
     with (
-        database_of(postgres, encoding) as conninfo,
+        database_in(encoding, postgres) as conninfo,
         pytest.raises(SessionUnfit, match=f"encoding is {encoding}, Pulse needs UTF8"),
     ):
         await Migrations(REVISIONS).migrate(conninfo, PostgresLimits())
@@ -183,7 +169,7 @@ async def repeated(connection: Connection) -> None:
         await connection.execute("SELECT %s::int", (n,))
 
 
-async def test_what_another_client_prepared_in_the_session_costs_one_answer(conninfo: str) -> None:
+async def test_a_statement_that_another_client_prepared_fails_one_request(conninfo: str) -> None:
     async with opened(conninfo) as database:
         async with database.connection() as connection:
             lent = connection.info.backend_pid

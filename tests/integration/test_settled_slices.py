@@ -1,7 +1,7 @@
 """Released, expired and cancelled slices in the order queue, and the orders that are due."""
 
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -22,16 +22,10 @@ from tests.support.events import (
     slices_scheduled,
     stored,
 )
-from tests.support.log import fetch, running_store
+from tests.support.log import fetch
 from tests.support.read_model import folded, project, queue
 
 LONG_AGO = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 def a_life(rng: random.Random) -> list[Event]:

@@ -84,7 +84,7 @@ async def test_each_slice_is_listed_with_its_orders_instrument_and_side(
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, MAX_SLICES_A_PAGE])
-async def test_slices_of_one_time_come_in_the_order_of_their_orders_over_any_pages(
+async def test_slices_with_the_same_time_are_listed_in_the_order_of_their_orders(
     database: Database, limit: int
 ) -> None:
     orders = [order_created() for _ in range(6)]
@@ -94,7 +94,7 @@ async def test_slices_of_one_time_come_in_the_order_of_their_orders_over_any_pag
     assert [(s.sequence_number, s.order_id) for s in listed] == list(product((1, 2, 3), ids))
 
 
-async def test_a_schedule_with_two_slices_at_one_time_parks_its_order_alone(
+async def test_a_schedule_with_two_slices_at_one_time_parks_only_its_order(
     database: Database,
 ) -> None:
     twice, sound = order_created(), order_created()
@@ -104,7 +104,7 @@ async def test_a_schedule_with_two_slices_at_one_time_parks_its_order_alone(
     assert parked.order_id == twice.originator_id
 
 
-async def test_from_is_within_and_before_is_without(database: Database) -> None:
+async def test_from_is_inclusive_and_before_is_exclusive(database: Database) -> None:
     order = order_created()
     await split(database, (order, at_times(order, 0, 1, 2, 3)))
 

@@ -1,8 +1,8 @@
-"""The splitting worker under a backlog: larger steps, and still one outcome an order."""
+"""The splitting worker under a backlog: larger steps, one outcome for each order."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -14,15 +14,9 @@ from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections.claims import Claims
 from pulse.workers.splitting import SplitResult, SplittingWorker
 from tests.support.events import orders_created
-from tests.support.log import PATIENT, fetch, nothing, running, running_store
+from tests.support.log import PATIENT, fetch, nothing, running
 from tests.support.read_model import project, queue
 from tests.support.splitting import append_and_project, splitting_worker
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 class CountedClaims(Claims):

@@ -1,24 +1,16 @@
 """Claims: oldest first, bounded, and never two workers on one order."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import msgspec
-import pytest
 
 from pulse.domain import CURRENT_SPLITTER_VERSION, OrderCreated
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
 from pulse.projections.claims import Claims
 from tests.support.events import order_created, orders_created, slices_scheduled
-from tests.support.log import fetch, running_store
+from tests.support.log import fetch
 from tests.support.splitting import append_and_project, claims_of
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 def ids(orders: list[OrderCreated]) -> list[object]:
@@ -70,7 +62,7 @@ async def test_a_claim_carries_the_times_of_the_databases_clock(
     )
 
 
-async def test_two_workers_never_hold_one_order_at_once(
+async def test_two_workers_never_claim_the_same_order(
     database: Database, conninfo: str, store: EventStore
 ) -> None:
     """Twelve workers on two pools claim at once, until nothing is left."""
@@ -97,7 +89,7 @@ async def test_two_workers_never_hold_one_order_at_once(
     assert len({worker for worker, _ in held}) > 1
 
 
-async def test_a_claim_made_while_another_is_under_way_waits_for_nobody_and_takes_the_next(
+async def test_concurrent_claims_do_not_wait_for_each_other(
     database: Database, store: EventStore
 ) -> None:
     orders = orders_created(4)
@@ -109,7 +101,7 @@ async def test_a_claim_made_while_another_is_under_way_waits_for_nobody_and_take
         assert list(await Claims(database, "worker-1").claim(2)) == ids(orders[2:])
 
 
-async def test_a_claim_handed_back_keeps_when_it_was_first_made(
+async def test_a_released_claim_keeps_its_first_claim_time(
     database: Database, store: EventStore
 ) -> None:
     await append_and_project(store, database, [order_created()])
@@ -124,7 +116,7 @@ async def test_a_claim_handed_back_keeps_when_it_was_first_made(
     assert now.claimed_at > was.claimed_at
 
 
-async def test_only_ones_own_claims_can_be_handed_back(
+async def test_a_worker_can_release_only_its_own_claims(
     database: Database, store: EventStore
 ) -> None:
     await append_and_project(store, database, orders_created(2))
@@ -135,7 +127,7 @@ async def test_only_ones_own_claims_can_be_handed_back(
     assert holders == {mine: None, theirs: "worker-2"}
 
 
-async def test_an_order_for_newer_code_is_never_claimed_and_holds_nobody_up(
+async def test_an_order_for_newer_code_is_never_claimed_and_blocks_no_other(
     database: Database, store: EventStore
 ) -> None:
     newer = order_created(splitter_version=CURRENT_SPLITTER_VERSION + 1)

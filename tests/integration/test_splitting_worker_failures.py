@@ -1,4 +1,4 @@
-"""The splitting worker in trouble: it loses races, and Postgres goes away in the middle."""
+"""The splitting worker under faults: lost races, and outages of Postgres."""
 
 import asyncio
 from collections import Counter
@@ -20,32 +20,22 @@ from tests.support.events import (
     stored,
     timed_out,
 )
-from tests.support.log import PATIENT, append_singly, running_appender, running_store
-from tests.support.proxy import Fault, PostgresProxy, proxied
+from tests.support.log import PATIENT, append_singly, running_appender
+from tests.support.proxy import Fault, PostgresProxy
 from tests.support.read_model import project, queue
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
 from tests.support.waiting import until
 
 
 @pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
-
-
-@pytest.fixture
-async def proxy(conninfo: str) -> AsyncIterator[PostgresProxy]:
-    async with proxied(conninfo) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def unsteady(proxy: PostgresProxy) -> AsyncIterator[Database]:
+async def behind_proxy(proxy: PostgresProxy) -> AsyncIterator[Database]:
     """A pool behind the proxy that does not wait long."""
-    unsteady = Database(proxy.conninfo, pool_size=2, limits=PostgresLimits(checkout_seconds=0.3))
-    await unsteady.open()
-    yield unsteady
-    await unsteady.close()
+    behind_proxy = Database(
+        proxy.conninfo, pool_size=2, limits=PostgresLimits(checkout_seconds=0.3)
+    )
+    await behind_proxy.open()
+    yield behind_proxy
+    await behind_proxy.close()
 
 
 async def holders(database: Database) -> set[str | None]:
@@ -102,10 +92,10 @@ async def test_of_two_workers_with_one_order_exactly_one_settles_it(
     assert {len(await events_of(store, order.originator_id)) for order in orders} == {2}
 
 
-async def test_orders_whose_outcome_was_refused_are_handed_back(
+async def test_claims_of_orders_whose_outcome_was_refused_are_released(
     database: Database, store: EventStore, proxy: PostgresProxy
 ) -> None:
-    """Postgres is away for the appender alone."""
+    """Postgres is unreachable for the appender only."""
     orders = orders_created(3)
     await append_and_project(store, database, orders)
     crippled = EventStore(database, on_commit=lambda: None, limits=PATIENT)
@@ -128,24 +118,24 @@ async def test_orders_whose_outcome_was_refused_are_handed_back(
     assert batch.results == Counter({SplitResult.COMPLETED: 3})
 
 
-async def test_orders_that_could_not_be_read_are_handed_back(
-    database: Database, store: EventStore, proxy: PostgresProxy, unsteady: Database
+async def test_claims_of_orders_that_could_not_be_read_are_released(
+    database: Database, store: EventStore, proxy: PostgresProxy, behind_proxy: Database
 ) -> None:
     await append_and_project(store, database, orders_created(3))
     proxy.refuse()
-    unread = EventStore(unsteady, on_commit=lambda: None)
+    unread = EventStore(behind_proxy, on_commit=lambda: None)
     batch = await splitting_worker(unread, database).run_once()
     assert batch.results == Counter({SplitResult.RELEASED: 3})
     assert await holders(database) == {None}
 
 
-async def test_with_postgres_away_for_good_after_the_claim_the_claim_stays_and_nothing_raises(
-    database: Database, store: EventStore, proxy: PostgresProxy, unsteady: Database
+async def test_if_postgres_stays_down_after_the_claim_the_claim_stays_and_nothing_raises(
+    database: Database, store: EventStore, proxy: PostgresProxy, behind_proxy: Database
 ) -> None:
     await append_and_project(store, database, orders_created(3))
     reading = Fault(hold=asyncio.Event())
     proxy.faults.extend([None, reading])
-    worker = splitting_worker(EventStore(unsteady, on_commit=lambda: None), unsteady)
+    worker = splitting_worker(EventStore(behind_proxy, on_commit=lambda: None), behind_proxy)
     working = asyncio.ensure_future(worker.run_once())
     await reading.held.wait()
     proxy.refuse()
@@ -153,20 +143,20 @@ async def test_with_postgres_away_for_good_after_the_claim_the_claim_stays_and_n
     assert await holders(database) == {"worker-1"}
 
 
-async def test_with_postgres_away_before_the_claim_the_worker_says_so(
-    proxy: PostgresProxy, unsteady: Database
+async def test_if_postgres_is_down_before_the_claim_the_worker_raises(
+    proxy: PostgresProxy, behind_proxy: Database
 ) -> None:
     proxy.refuse()
-    worker = splitting_worker(EventStore(unsteady, on_commit=lambda: None), unsteady)
+    worker = splitting_worker(EventStore(behind_proxy, on_commit=lambda: None), behind_proxy)
     with pytest.raises(DatabaseUnavailable):
         await worker.run_once()
 
 
 @pytest.mark.timing
-async def test_an_order_whose_outcome_is_unknown_is_not_handed_back(
+async def test_the_claim_of_an_order_with_unknown_outcome_is_not_released(
     database: Database, store: EventStore, proxy: PostgresProxy
 ) -> None:
-    """The reply is lost and the retry does not get through in time; the outcome does stand."""
+    """The reply is lost and the retry misses the deadline, but the outcome is stored."""
     created = order_created()
     await append_and_project(store, database, [created])
     hasty = AppendLimits(answer_seconds=0.3, retry=PATIENT.retry)

@@ -1,7 +1,6 @@
-"""The splitting worker: what it makes of the orders it claimed."""
+"""The splitting worker: the outcomes of claimed orders."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,15 +16,9 @@ from tests.support.events import (
     slices_scheduled,
     stored,
 )
-from tests.support.log import fetch, running_store
+from tests.support.log import fetch
 from tests.support.read_model import folded, project, queue
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 async def test_an_order_is_claimed_split_appended_and_projected(
@@ -64,7 +57,9 @@ async def test_a_worker_takes_the_oldest_orders_first_in_each_step(
         assert [row[0] for row in rows] == [order.originator_id for order in orders[:done]]
 
 
-async def test_a_worker_with_nothing_to_do_says_so(database: Database, store: EventStore) -> None:
+async def test_a_worker_without_orders_returns_an_empty_result(
+    database: Database, store: EventStore
+) -> None:
     batch = await splitting_worker(store, database).run_once()
     assert (batch.claimed, batch.results) == (0, Counter())
 
@@ -168,7 +163,7 @@ async def test_an_order_first_claimed_in_time_is_split_however_late_it_is_claime
     assert batch.results == Counter({SplitResult.COMPLETED: 1})
 
 
-async def test_one_orders_fault_is_its_own(database: Database, store: EventStore) -> None:
+async def test_a_fault_of_one_order_affects_no_other(database: Database, store: EventStore) -> None:
     """An order whose history cannot be read stays claimed; the batch goes on."""
     orders = orders_created(3)
     await append_and_project(store, database, orders)

@@ -1,4 +1,4 @@
-"""The hot statements' plans on tables of some 50,000 rows."""
+"""Plans of the hot statements on tables of about 50,000 rows."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pulse.postgres import PostgresLimits, load_sql
-from tests.support.database import connect
+from tests.support.database import cloned_database, connect
 
 ROWS = 50_000
 
@@ -38,19 +38,27 @@ ANALYZE stored_events, order_queue, pending_orders, notification_tracking;
 
 
 def filled(conninfo: str, *, pending: int, claimed: int) -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection with the settings of all of Pulse's."""
+    """A connection with Pulse's session settings."""
     connection = connect(conninfo, PostgresLimits(statement_seconds=60))
     with psycopg.ClientCursor(connection) as cursor:
         cursor.execute(_FILL, {"rows": ROWS, "pending": pending, "claimed": claimed})
         return cursor.connection
 
 
-@pytest.fixture(params=[(200, 20), (ROWS, 500)], ids=["few pending", "all pending"])
-def connection(
-    conninfo: str, request: pytest.FixtureRequest
-) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+@pytest.fixture(scope="module", params=[(200, 20), (ROWS, 500)], ids=["few pending", "all pending"])
+def filled_conninfo(
+    postgres: str, template_database: str, request: pytest.FixtureRequest
+) -> Iterator[str]:
     pending, claimed = request.param
-    with filled(conninfo, pending=pending, claimed=claimed) as connection:
+    with cloned_database(postgres, template_database) as conninfo:
+        filled(conninfo, pending=pending, claimed=claimed).close()
+        yield conninfo
+
+
+@pytest.fixture
+def connection(filled_conninfo: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """A connection with Pulse's session settings. The tests only EXPLAIN."""
+    with connect(filled_conninfo, PostgresLimits(statement_seconds=60)) as connection:
         yield connection
 
 
@@ -96,7 +104,7 @@ def test_claiming_walks_the_pending_orders_alone(
 
 
 def test_claiming_reads_no_more_of_a_burst_than_it_claims(conninfo: str) -> None:
-    """A backlog of which the planner knows nothing: it came since the last ANALYZE."""
+    """A backlog that is newer than the last ANALYZE."""
     with filled(conninfo, pending=10, claimed=0) as connection:
         connection.execute(
             "INSERT INTO pending_orders"
@@ -114,11 +122,11 @@ def test_claiming_reads_no_more_of_a_burst_than_it_claims(conninfo: str) -> None
     assert all(n["Actual Rows"] * n["Actual Loops"] == 10 for n in scans), scans
 
 
-def test_handing_back_finds_claims_by_their_key(
+def test_releasing_finds_claims_by_their_key(
     connection: psycopg.Connection[tuple[Any, ...]],
 ) -> None:
     statement = load_sql("pulse.projections", "release_claims")
-    connection.execute("SET enable_seqscan = off")  # of some hundred rows either way is quick
+    connection.execute("SET enable_seqscan = off")  # for a few hundred rows both are fast
     nodes = plan_of(connection, statement, [uuid4(), uuid4()], "worker-1")
     assert indexes(nodes) == {"order_queue_pkey", "pending_orders_pkey"}
 
@@ -162,15 +170,17 @@ def test_reading_streams_uses_the_logs_primary_key(
     assert not scanned_whole(nodes) & {"stored_events", "order_queue"}
 
 
-def test_reading_orders_under_a_backlog_looks_up_their_claims_by_key(conninfo: str) -> None:
+@pytest.mark.parametrize("filled_conninfo", [(ROWS, 500)], indirect=True, ids=["all pending"])
+def test_reading_orders_under_a_backlog_looks_up_their_claims_by_key(
+    connection: psycopg.Connection[tuple[Any, ...]],
+) -> None:
     statement = load_sql("pulse.projections", "select_order_streams")
-    with filled(conninfo, pending=ROWS, claimed=500) as connection:
-        for mode in ("force_generic_plan", "force_custom_plan"):
-            connection.execute(f"SET plan_cache_mode = {mode}")
-            for orders in (1, 50, 500):
-                nodes = plan_of(connection, statement, [uuid4() for _ in range(orders)])
-                assert "pending_orders_pkey" in indexes(nodes)
-                assert not scanned_whole(nodes) & {"stored_events", "pending_orders"}
+    for mode in ("force_generic_plan", "force_custom_plan"):
+        connection.execute(f"SET plan_cache_mode = {mode}")
+        for orders in (1, 50, 500):
+            nodes = plan_of(connection, statement, [uuid4() for _ in range(orders)])
+            assert "pending_orders_pkey" in indexes(nodes)
+            assert not scanned_whole(nodes) & {"stored_events", "pending_orders"}
 
 
 def test_settling_orders_finds_them_by_their_key(

@@ -1,8 +1,8 @@
-"""After a lost reply the worker goes on under a new name; presence recovers the former claims."""
+"""After a lost reply the worker gets a new name; presence recovers the earlier claims."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -14,16 +14,9 @@ from pulse.postgres import Database, DatabaseUnavailable, load_sql
 from pulse.projections.claims import Claims, Presence, read_workers, release_orphans
 from pulse.workers.splitting import SplitResult
 from tests.support.events import order_created, orders_created
-from tests.support.log import running_store
 from tests.support.read_model import project
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
 from tests.support.waiting import until
-
-
-@pytest.fixture
-async def store(database: Database) -> AsyncIterator[EventStore]:
-    async with running_store(database) as store:
-        yield store
 
 
 class ClaimsWithALostReply(Claims):
@@ -52,7 +45,7 @@ class ClaimsThatBreak(Claims):
 
 
 class ClaimsThatCannotBeReleased(Claims):
-    """Handing back fails while Postgres is away."""
+    """Claims cannot be released while Postgres is unreachable."""
 
     async def release(self, order_ids: object) -> None:
         del order_ids
@@ -80,7 +73,7 @@ async def test_orders_of_a_claim_whose_reply_was_lost_are_recovered_and_split(
     assert (await worker.run_once()).results == {SplitResult.COMPLETED: 3}
 
 
-async def test_a_claim_that_is_carried_out_late_is_recovered_all_the_same(
+async def test_a_claim_that_is_executed_late_is_recovered(
     database: Database, store: EventStore
 ) -> None:
     await append_and_project(store, database, orders_created(3))

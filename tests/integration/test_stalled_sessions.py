@@ -1,4 +1,4 @@
-"""Silent clients: who is stuck while it holds locks loses them, and no other does."""
+"""Stalled sessions that hold locks are terminated, and no others."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Stopped = Callable[..., AbstractContextManager[psycopg.Connection]]
 
 @contextmanager
 def unsynced(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[psycopg.Connection]:
-    """A client that stopped after a statement, before the message that ends and commits it."""
+    """A client that stalled after a statement, before the Sync message that commits it."""
     with psycopg.connect(conninfo, application_name=name, autocommit=True) as connection:
         connection.pgconn.enter_pipeline_mode()
         connection.pgconn.send_query_params(statement.encode(), None)
@@ -36,9 +36,9 @@ def unsynced(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[psy
 def idle_after_a_pipeline(
     conninfo: str, statement: str, *, name: str = NAME
 ) -> Iterator[psycopg.Connection]:
-    """A client that stopped in a transaction after a pipeline, with Postgres' own limit set.
+    """A client that stalled in a transaction after a pipeline, with a timeout of Postgres.
 
-    That limit does not reach it: libpq sends Flush behind Sync, which stops the timer.
+    The timeout has no effect: libpq sends Flush after Sync, which stops the timer.
     """
     options = "-c idle_in_transaction_session_timeout=10000"  # it may come first on a slow machine
     with psycopg.connect(conninfo, application_name=name, options=options) as connection:
@@ -50,7 +50,7 @@ def idle_after_a_pipeline(
 
 @contextmanager
 def in_a_copy(conninfo: str, statement: str, *, name: str = NAME) -> Iterator[psycopg.Connection]:
-    """A client that stopped between two pieces of a COPY, where no timeout reaches it."""
+    """A client that stalled during a COPY, to which no timeout applies."""
     with psycopg.connect(conninfo, application_name=name) as connection:
         connection.execute(statement.encode())
         connection.pgconn.exec_(b"COPY pending_orders FROM STDIN")
@@ -74,7 +74,7 @@ async def until_held(database: Database) -> None:
 
 @pytest.mark.parametrize("statement", [HOLDS_THE_POSITION, WRITES])
 @pytest.mark.parametrize("stopped", [unsynced, idle_after_a_pipeline, in_a_copy])
-async def test_a_client_that_stops_while_it_holds_locks_loses_them(
+async def test_a_stalled_client_that_holds_locks_is_terminated(
     database: Database, conninfo: str, stopped: Stopped, statement: str
 ) -> None:
     silent = StalledSessions(database, stalled_seconds=0.05)
@@ -90,7 +90,7 @@ async def test_a_client_that_stops_while_it_holds_locks_loses_them(
     assert set(ended) == {NAME}
 
 
-async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position_loses_it(
+async def test_a_stalled_rebuild_that_holds_the_position_is_terminated(
     database: Database, conninfo: str
 ) -> None:
     silent = StalledSessions(database, stalled_seconds=0.05)
@@ -115,7 +115,7 @@ async def test_a_rebuild_that_stops_in_mid_statement_while_it_holds_the_position
     ],
     ids=["not yet for long", "not Pulse's", "only reads", "works"],
 )
-async def test_others_are_left_alone(
+async def test_other_sessions_are_not_terminated(
     database: Database, conninfo: str, statement: str, name: str, stalled_seconds: float
 ) -> None:
     silent = StalledSessions(database, stalled_seconds=stalled_seconds)
@@ -127,10 +127,10 @@ async def test_others_are_left_alone(
 
 
 @pytest.mark.timing
-async def test_who_wakes_after_its_transaction_was_ended_finds_the_database_unavailable(
+async def test_a_session_whose_transaction_was_ended_raises_database_unavailable(
     conninfo: str,
 ) -> None:
-    """It is no bug of the step that was frozen: the next one goes on."""
+    """The interrupted step has no bug: it raises an error that the loop retries."""
     frozen = Database(
         conninfo, pool_size=2, limits=PostgresLimits(idle_in_transaction_seconds=0.05)
     )

@@ -1,4 +1,4 @@
-"""Today's code beside a log with a topic of tomorrow: no reader skips it, and none is stopped."""
+"""Topics of newer code: readers neither skip them nor crash."""
 
 import contextlib
 
@@ -120,7 +120,7 @@ async def test_a_worker_leaves_such_an_order_and_splits_the_others(
     assert batch.results == {SplitResult.NEEDS_NEWER_CODE: 1, SplitResult.COMPLETED: 1}
 
 
-async def test_a_worker_that_leaves_as_many_as_it_claims_splits_the_others_all_the_same(
+async def test_orders_for_newer_code_do_not_block_the_others_of_a_batch(
     conninfo: str, database: Database
 ) -> None:
     async with running_store(database) as store:

@@ -1,4 +1,4 @@
-"""Wake-ups: hints that come after the commit, cross processes, and may be lost."""
+"""Notifications: sent after the commit, received by other processes, and possibly lost."""
 
 import asyncio
 from itertools import pairwise
@@ -21,7 +21,7 @@ from tests.support.waiting import DEADLINE_SECONDS, until
 
 
 class CountingWakeUp(WakeUp):
-    """A wake-up that knows how often it was set."""
+    """A wake-up that counts how often it was set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ async def test_the_commit_hook_is_called_when_others_can_see_the_row(database: D
     assert second == 3
 
 
-async def test_an_append_that_wrote_nothing_wakes_nobody(database: Database) -> None:
+async def test_an_append_that_wrote_nothing_sends_no_notification(database: Database) -> None:
     wake_up = CountingWakeUp()
     event = foreign_event()
     async with running_appender(database, on_commit=wake_up.set) as appender:
@@ -84,7 +84,7 @@ async def test_the_channel_is_the_one_that_the_library_listens_to(database: Data
     raise AssertionError("no notification came")
 
 
-async def test_a_lost_wake_up_is_made_good_by_the_poll(database: Database) -> None:
+async def test_polling_compensates_for_a_lost_notification(database: Database) -> None:
     loop = Loop(Projector(database, MAPPER), wake_up=WakeUp(), poll_seconds=0.02)
     created = order_created()
 
@@ -96,7 +96,7 @@ async def test_a_lost_wake_up_is_made_good_by_the_poll(database: Database) -> No
         await until(projected, "the order is in the queue")
 
 
-async def test_a_loop_that_is_woken_all_the_time_rests_between_its_steps() -> None:
+async def test_a_constantly_notified_loop_pauses_between_its_steps() -> None:
     wake_up, clock = WakeUp(), asyncio.get_running_loop().time
     steps: list[float] = []
 
@@ -119,7 +119,7 @@ async def test_a_loop_that_is_woken_all_the_time_rests_between_its_steps() -> No
     assert all(later - earlier > 0.015 for earlier, later in pairwise(steps))
 
 
-async def test_a_listener_whose_backend_was_ended_listens_again_and_wakes_once(
+async def test_a_listener_whose_backend_was_terminated_reconnects_and_wakes_once(
     database: Database,
 ) -> None:
     wake_up = CountingWakeUp()
@@ -133,9 +133,7 @@ async def test_a_listener_whose_backend_was_ended_listens_again_and_wakes_once(
         assert wake_up.count == 3
 
 
-async def test_a_notifier_outlives_a_time_without_postgres(
-    database: Database, conninfo: str
-) -> None:
+async def test_a_notifier_survives_an_outage_of_postgres(database: Database, conninfo: str) -> None:
     wake_up = WakeUp()
     notifier = Notifier(database, LOG_CHANNEL)
     async with (

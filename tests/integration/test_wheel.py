@@ -1,4 +1,4 @@
-"""What a built wheel carries: the whole package, and the marker that says it is annotated."""
+"""The built wheel has every file of the package, and py.typed."""
 
 import subprocess
 import sys

@@ -1,15 +1,45 @@
-"""Migrated databases and connections for tests that run outside an event loop."""
+"""Databases, migrations and connections for tests that run outside an event loop."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from uuid import uuid4
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
 from pulse.postgres import PostgresLimits, load_sql
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations, Revision
 from pulse.process.revisions import REVISIONS
+
+
+@contextmanager
+def temporary_database(server: str, options: str = "") -> Iterator[str]:
+    """The conninfo of a new database on this server; it is dropped on exit."""
+    name = f"pulse_{uuid4().hex[:12]}"
+    _execute(server, f"CREATE DATABASE {name} {options}")
+    try:
+        yield make_conninfo(server, dbname=name)
+    finally:
+        _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def cloned_database(server: str, template: str) -> AbstractContextManager[str]:
+    """The same as a clone of this one: its files are copied, which is faster than the default."""
+    return temporary_database(server, f"TEMPLATE {template} STRATEGY FILE_COPY")
+
+
+def database_in(encoding: str, server: str) -> AbstractContextManager[str]:
+    """The same as an empty database of this encoding."""
+    options = f"ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
+    return temporary_database(server, options)
+
+
+def _execute(conninfo: str, statement: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(statement.encode())
 
 
 def migrate(conninfo: str, revisions: Sequence[Revision] = REVISIONS) -> None:

@@ -22,6 +22,12 @@ SERVICES: Final = (
     ServiceToken("desk", Secret(DESK_TOKEN)),
 )
 WAYS: Final = ("in one process", "alone")
+TRACE: Final = {
+    "X-Trace-Id": "t-of-the-caller",
+    "X-Request-Id": "r-of-the-caller",
+    "X-Trace-Source": "DESK:start",
+    "X-Request-Source": "DESK:click",
+}
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ from uuid import UUID
 import psycopg
 from eventsourcing.persistence import StoredEvent
 
+from pulse.application.in_process import InProcessOrders
+from pulse.application.origin import Origin, system_clock
 from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, EventStore, RecordedEvent
 from pulse.postgres import Connection, Database
+from pulse.projections.order_view import OrderReader
 from pulse.retry import RetryPolicy
 from tests.support.waiting import until
 
@@ -162,3 +165,9 @@ async def until_waiting_for_lock(
         return bool(rows[0][0] >= count)
 
     await until(waiting, f"{count} of the role {role} wait for a lock")
+
+
+def orders_on(database: Database, store: EventStore) -> InProcessOrders:
+    """The use cases on this store, with the system's clock."""
+    reader = OrderReader(database, store.mapper)
+    return InProcessOrders(store, reader, system_clock, Origin("host:1:abc"))

@@ -29,7 +29,7 @@ class PlanNode(msgspec.Struct, frozen=True):
         return round((self.rows + self.rows_filtered) * self.loops)
 
 
-def carried_out(
+def explain_analyze(
     connection: psycopg.Connection[Any],
     mode: PlanMode,
     statement: str | sql.Composed,

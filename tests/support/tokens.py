@@ -42,6 +42,11 @@ class Signer:
             rate_limit_per_second=0,  # no limit
         )
 
+    @property
+    def process_settings(self) -> dict[str, object]:
+        """The same as settings of a process, without the rate limit; for HS256 only."""
+        return {"jwt_secret": self.key, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
+
     def token(
         self, *, algorithm: str | None = None, headers: dict[str, Any] | None = None, **claims: Any
     ) -> str:

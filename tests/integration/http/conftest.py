@@ -1,33 +1,28 @@
-"""The API in this process, with its workers: one for all tests, or one of a test's own.
+"""The API in this process, with its workers: shared, or one for each test.
 
 Slices are not released, so an order does not change any more once it is split.
 """
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from pulse.settings import Settings
 from tests.support.api import serving
+from tests.support.database import cloned_database
+from tests.support.gateway import WAYS, Served, served
+from tests.support.tokens import signer_of
 
 
 @pytest.fixture(scope="session")
 def shared_conninfo(postgres: str, template_database: str) -> Iterator[str]:
-    """A migrated database that tests may share, since every order has a key of its own."""
-    name = f"pulse_shared_{uuid4().hex[:12]}"
-    database, template = sql.Identifier(name), sql.Identifier(template_database)
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
-        yield make_conninfo(postgres, dbname=name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+    """A migrated database that tests can share, since every order has a unique key."""
+    with cloned_database(postgres, template_database) as conninfo:
+        yield conninfo
 
 
-@pytest.fixture(scope="module")  # its loop stands still between modules
+@pytest.fixture(scope="module")  # its event loop does not run between modules
 async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(Settings(database_url=shared_conninfo, release_slices=False)) as client:
         yield client
@@ -37,3 +32,10 @@ async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
 async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(Settings(database_url=conninfo, release_slices=False)) as client:
         yield client
+
+
+@pytest.fixture(scope="module", params=WAYS)
+async def apps(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
+    """The gateway and the internal API: in one process, and as separate apps."""
+    async with served(request.param, shared_conninfo, signer_of("HS256")) as found:
+        yield found

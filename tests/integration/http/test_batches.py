@@ -1,4 +1,4 @@
-"""Batches: each order accepted or refused on its own, as its single POST would have been."""
+"""Batches: each order is accepted or refused separately, as by a single POST."""
 
 import json
 from collections import Counter
@@ -93,7 +93,7 @@ async def test_an_order_that_cannot_be_read_is_refused_alone(
         *(b'{"a":"\\ud800"}', b"[" * 9000),
     ],
 )
-async def test_what_is_no_array_is_refused_as_a_whole(
+async def test_a_body_that_is_no_array_is_refused(
     shared_api: httpx.AsyncClient, content: bytes
 ) -> None:
     fault(await post(shared_api, content, BATCH), 400, "INVALID_REQUEST")
@@ -125,7 +125,7 @@ async def test_a_thousand_orders_are_accepted_and_known_when_asked_again(
 
 
 @pytest.mark.parametrize("size", [0, 1001])
-async def test_a_batch_of_none_or_too_many_is_refused_whole(
+async def test_an_empty_or_too_large_batch_is_refused(
     shared_api: httpx.AsyncClient, size: int
 ) -> None:
     request = order()
@@ -135,7 +135,7 @@ async def test_a_batch_of_none_or_too_many_is_refused_whole(
     assert (await post(shared_api, request)).status_code == 201
 
 
-async def test_a_batch_that_is_no_json_accepts_nothing(shared_api: httpx.AsyncClient) -> None:
+async def test_a_batch_with_invalid_json_accepts_nothing(shared_api: httpx.AsyncClient) -> None:
     request = order()
     fault(
         await post(shared_api, f"[{json.dumps(request)},".encode(), BATCH), 400, "INVALID_REQUEST"

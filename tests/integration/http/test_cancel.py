@@ -39,7 +39,7 @@ async def api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def own_api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The same on the test's own database, for events that other tests must not meet."""
+    """The same on a separate database, for events that other tests must not see."""
     app = api_app(Settings(database_url=conninfo))
     async with lifespan_of(app), client_of(app) as client:
         yield client

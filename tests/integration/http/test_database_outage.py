@@ -1,4 +1,4 @@
-"""Postgres away while Pulse runs: refused plainly and soon, and resumed without a restart."""
+"""Postgres down while Pulse runs: 503 without long waits, then recovery without a restart."""
 
 import asyncio
 import time
@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import httpx
 import psycopg
-import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
@@ -20,7 +19,7 @@ LONGER_THAN_A_RECONNECT_SECONDS = 3.0
 
 @contextmanager
 def away(postgres: str, conninfo: str) -> Iterator[None]:
-    """The database takes no connections and has lost those it had."""
+    """The database refuses connections, and existing ones are terminated."""
     name = conninfo_to_dict(conninfo)["dbname"]
     allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     with psycopg.connect(postgres, autocommit=True) as admin:
@@ -34,8 +33,7 @@ def away(postgres: str, conninfo: str) -> Iterator[None]:
             admin.execute(allow.format(sql.Identifier(str(name)), sql.SQL("true")))
 
 
-@pytest.mark.timing
-async def test_while_postgres_is_away_all_but_health_is_503_and_then_it_resumes(
+async def test_while_postgres_is_down_all_but_health_is_503_and_then_it_resumes(
     api: httpx.AsyncClient, postgres: str, conninfo: str
 ) -> None:
     before = await placed(api)
@@ -76,10 +74,10 @@ async def test_while_postgres_is_away_all_but_health_is_503_and_then_it_resumes(
     await until(all_is_done, "the workers go on, and the process is ready")
 
 
-async def test_connections_lost_in_one_blow_cost_no_answer(
+async def test_connections_that_are_all_lost_at_once_are_replaced(
     api: httpx.AsyncClient, postgres: str, conninfo: str
 ) -> None:
-    """A restart of Postgres leaves dead connections behind: they are met and replaced."""
+    """A restart of Postgres leaves dead connections in the pool, which replaces them."""
     order_id = await placed(api)
     with away(postgres, conninfo):
         pass

@@ -1,4 +1,4 @@
-"""Whole requests of anything to both components: never a 5xx, and every error in the one shape."""
+"""Arbitrary requests to both components: never a 5xx, and every error has the schema."""
 
 from collections.abc import AsyncIterator
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""Cancelling at the gateway, in one process with the API and alone before it: own orders only."""
+"""Cancelling at the gateway, in one process with the API and as a separate app."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,45 +11,33 @@ from eventsourcing.persistence import StoredEvent
 from pulse.application.callers import Caller
 from pulse.domain import OrderCreated, SlicesScheduled, order_id_for
 from tests.support.events import order_created, slices_scheduled, splitting_failed, stored
-from tests.support.gateway import WAYS, FakePulse, Served, gateway_before, refusal, served
+from tests.support.gateway import TRACE, WAYS, FakePulse, Served, gateway_before, refusal, served
 from tests.support.log import write
 from tests.support.orders import JSON, fault, order
 from tests.support.tokens import ISSUER, bearer, signer_of
 
 SIGNER = signer_of("HS256")
 ALICE = Caller.of_token(ISSUER, "alice")
-TRACE = {
-    "X-Trace-Id": "t-of-the-caller",
-    "X-Request-Id": "r-of-the-caller",
-    "X-Trace-Source": "DESK:start",
-    "X-Request-Source": "DESK:click",
-}
-
-
-@pytest.fixture(scope="module", params=WAYS)
-async def both(request: pytest.FixtureRequest, shared_conninfo: str) -> AsyncIterator[Served]:
-    async with served(request.param, shared_conninfo, SIGNER) as found:
-        yield found
 
 
 @pytest.fixture(params=WAYS)
-async def own(request: pytest.FixtureRequest, conninfo: str) -> AsyncIterator[Served]:
-    """The same on the test's own database, for events that other tests must not meet."""
+async def own_apps(request: pytest.FixtureRequest, conninfo: str) -> AsyncIterator[Served]:
+    """The same on a separate database, for events that other tests must not see."""
     async with served(request.param, conninfo, SIGNER) as found:
         yield found
 
 
-async def placed(both: Served) -> str:
-    response = await both.place(order())
+async def placed(apps: Served) -> str:
+    response = await apps.place(order())
     assert response.status_code == 202
     order_id: str = response.json()["order_id"]
     return order_id
 
 
-async def test_a_caller_cancels_its_own_order(both: Served) -> None:
-    order_id = await placed(both)
-    headers = {**bearer(both.signer.token()), **TRACE}
-    response = await both.gateway.post(
+async def test_a_caller_cancels_its_own_order(apps: Served) -> None:
+    order_id = await placed(apps)
+    headers = {**bearer(apps.signer.token()), **TRACE}
+    response = await apps.gateway.post(
         f"/api/orders/{order_id}/cancel", json={"reason": "no longer wanted"}, headers=headers
     )
     assert response.status_code == 200, response.text
@@ -57,8 +45,8 @@ async def test_a_caller_cancels_its_own_order(both: Served) -> None:
     quantities = response.json()["quantities"]
     assert quantities["remaining"] == 0
     assert sum(quantities.values()) == 100
-    assert response.content == (await both.read(order_id)).content
-    *_, event = await both.events(order_id)
+    assert response.content == (await apps.read(order_id)).content
+    *_, event = await apps.events(order_id)
     assert event["type"] == "OrderCancelled"
     assert event["data"]["cancelled_by"] == ALICE.placed_by
     assert event["data"]["reason"] == "no longer wanted"
@@ -66,81 +54,83 @@ async def test_a_caller_cancels_its_own_order(both: Served) -> None:
     assert event["data"]["trace"]["request_source"] == TRACE["X-Request-Source"]
 
 
-async def test_without_a_body_no_reason_is_recorded(both: Served) -> None:
-    order_id = await placed(both)
-    assert (await both.cancel(order_id)).status_code == 200
-    assert (await both.events(order_id))[-1]["data"]["reason"] is None
+async def test_without_a_body_no_reason_is_recorded(apps: Served) -> None:
+    order_id = await placed(apps)
+    assert (await apps.cancel(order_id)).status_code == 200
+    assert (await apps.events(order_id))[-1]["data"]["reason"] is None
 
 
-async def test_cancelled_again_it_is_unchanged(both: Served) -> None:
-    order_id = await placed(both)
-    responses = await asyncio.gather(*(both.cancel(order_id) for _ in range(32)))
-    responses.append(await both.cancel(order_id, {"reason": "again"}))
+async def test_cancelled_again_it_is_unchanged(apps: Served) -> None:
+    order_id = await placed(apps)
+    responses = await asyncio.gather(*(apps.cancel(order_id) for _ in range(32)))
+    responses.append(await apps.cancel(order_id, {"reason": "again"}))
     assert {response.status_code for response in responses} == {200}
     assert len({response.content for response in responses}) == 1
-    events = await both.events(order_id)
+    events = await apps.events(order_id)
     assert [event["type"] for event in events].count("OrderCancelled") == 1
 
 
-async def test_anothers_order_is_like_one_that_is_missing_to_the_byte(both: Served) -> None:
+async def test_another_callers_order_is_answered_like_a_missing_one(apps: Served) -> None:
     request = order()
-    alices = (await both.place(request)).json()["order_id"]
-    internal = (await both.api.post("/internal/orders", json=request)).json()["order_id"]
+    alices = (await apps.place(request)).json()["order_id"]
+    internal = (await apps.api.post("/internal/orders", json=request)).json()["order_id"]
     for subject in ("bob", "Alice", "alice|", "internal", "desk"):
         for order_id in (alices, internal):
             answers = []
             for asked in (order_id, str(uuid4())):
-                headers = {**bearer(both.signer.token(sub=subject)), **TRACE}
+                headers = {**bearer(apps.signer.token(sub=subject)), **TRACE}
                 path = f"/api/orders/{asked}/cancel"
-                response = await both.gateway.post(path, headers=headers)
+                response = await apps.gateway.post(path, headers=headers)
                 fault(response, 404, "ORDER_NOT_FOUND")
                 content = response.content.replace(asked.encode(), b"ID")
                 answers.append((content, sorted(response.headers.multi_items())))
             assert answers[0] == answers[1]
     for order_id in (alices, internal):
-        assert "OrderCancelled" not in [event["type"] for event in await both.events(order_id)]
+        assert "OrderCancelled" not in [event["type"] for event in await apps.events(order_id)]
 
 
-async def test_the_token_must_grant_orders_write(both: Served) -> None:
-    order_id = await placed(both)
-    response = await both.cancel(order_id, scope="orders:read")
+async def test_the_token_must_grant_orders_write(apps: Served) -> None:
+    order_id = await placed(apps)
+    response = await apps.cancel(order_id, scope="orders:read")
     assert fault(response, 403, "FORBIDDEN") == {"required_scope": "orders:write"}
-    fault(await both.gateway.post(f"/api/orders/{order_id}/cancel"), 401, "UNAUTHORIZED")
-    assert (await both.cancel(order_id, scope="orders:write")).status_code == 200
+    fault(await apps.gateway.post(f"/api/orders/{order_id}/cancel"), 401, "UNAUTHORIZED")
+    assert (await apps.cancel(order_id, scope="orders:write")).status_code == 200
 
 
 @pytest.mark.parametrize(
     "content", [b"{", b"[]", b'{"price":1}', b'{"reason":"a","reason":"b"}', b'{"reason":7}']
 )
 async def test_a_wrong_body_is_refused_exactly_as_by_the_internal_api(
-    both: Served, content: bytes
+    apps: Served, content: bytes
 ) -> None:
-    order_id = await placed(both)
-    headers = {**JSON, **bearer(both.signer.token())}
+    order_id = await placed(apps)
+    headers = {**JSON, **bearer(apps.signer.token())}
     path = f"orders/{order_id}/cancel"
-    outside = await both.gateway.post(f"/api/{path}", content=content, headers=headers)
-    inside = await both.api.post(f"/internal/{path}", content=content, headers=JSON)
+    outside = await apps.gateway.post(f"/api/{path}", content=content, headers=headers)
+    inside = await apps.api.post(f"/internal/{path}", content=content, headers=JSON)
     fault(outside, 400, "INVALID_REQUEST")
     assert outside.content == inside.content
 
 
-async def test_a_refusal_is_exactly_that_of_the_internal_api(own: Served, conninfo: str) -> None:
+async def test_a_refusal_is_exactly_that_of_the_internal_api(
+    own_apps: Served, conninfo: str
+) -> None:
     failed, broken = (order_of_alice() for _ in range(2))
     unreadable = StoredEvent(broken.originator_id, 2, SlicesScheduled.TOPIC, b"broken")
     write(conninfo, *stored([failed, splitting_failed(failed), broken]), unreadable)
     for created in (failed, broken):
-        outside = await own.cancel(str(created.originator_id))
-        inside = await own.api.post(f"/internal/orders/{created.originator_id}/cancel")
+        outside = await own_apps.cancel(str(created.originator_id))
+        inside = await own_apps.api.post(f"/internal/orders/{created.originator_id}/cancel")
         fault(outside, 409, "NOTHING_TO_CANCEL")
         assert outside.content == inside.content
 
 
-async def test_an_order_of_newer_code_is_503(own: Served, conninfo: str) -> None:
+async def test_an_order_of_newer_code_is_503(own_apps: Served, conninfo: str) -> None:
     created = order_of_alice()
     newer = stored([slices_scheduled(created)])[0].state[:-1] + b',"class_version":9}'
     event = StoredEvent(created.originator_id, 2, SlicesScheduled.TOPIC, newer)
     write(conninfo, *stored([created]), event)
-    fault(await own.cancel(str(created.originator_id)), 503, "UNAVAILABLE")
+    fault(await own_apps.cancel(str(created.originator_id)), 503, "UNAVAILABLE")
 
 
 def order_of_alice() -> OrderCreated:

@@ -1,4 +1,4 @@
-"""The issuer's keys from a URL: fetched within bounds, kept through outages, changed at will."""
+"""The issuer's keys from a URL: limits on fetches, outages, and key rotation."""
 
 import asyncio
 import gzip
@@ -142,7 +142,7 @@ async def test_a_key_that_was_withdrawn_is_forgotten_once_the_keys_are_fetched_a
         await tokens.check(issuer.token())
         issuer.keys = [jwk(newer, "second")]
         issuer.now += 299
-        await tokens.check(issuer.token())  # the last time: a fetch begins beside it
+        await tokens.check(issuer.token())  # the last time: a background fetch begins
         await tokens.check(issuer.token("second", newer))
         with pytest.raises(Unauthorized):
             await tokens.check(issuer.token())
@@ -221,7 +221,7 @@ async def test_known_keys_serve_through_an_outage_but_not_for_ever() -> None:
         await tokens.check(issuer.token())
 
 
-async def test_nobody_is_called_unknown_while_the_issuer_cannot_be_asked() -> None:
+async def test_while_the_issuer_is_unreachable_no_key_is_reported_as_unknown() -> None:
     issuer = Issuer("ES256")
     issuer.away()
     async with checking(issuer) as tokens:
@@ -230,18 +230,18 @@ async def test_nobody_is_called_unknown_while_the_issuer_cannot_be_asked() -> No
 
 
 @pytest.mark.timing
-async def test_an_issuer_that_never_answers_holds_up_known_keys_once() -> None:
+async def test_an_unresponsive_issuer_delays_known_keys_only_once() -> None:
     issuer = Issuer("ES256")
     async with checking(issuer, JwksLimits(fetch_seconds=0.05)) as tokens:
         await tokens.check(issuer.token())
         issuer.held = asyncio.Event()
         issuer.now += 299
         async with asyncio.timeout(0.04):
-            await tokens.check(issuer.token())  # fetched beside it, and given up
+            await tokens.check(issuer.token())  # fetched in the background, and timed out
         await what_runs_beside()
         issuer.now += 60
         async with asyncio.timeout(2):
-            await tokens.check(issuer.token())  # after a fetch that was given up
+            await tokens.check(issuer.token())  # after a fetch that timed out
         for _ in range(2):
             issuer.now += 14
             async with asyncio.timeout(0.04):
@@ -268,7 +268,7 @@ ANSWERS: dict[str, Callable[[], httpx.Response]] = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-async def test_what_is_no_set_of_keys_is_not_taken_for_one(answer: str) -> None:
+async def test_an_invalid_key_set_is_not_accepted(answer: str) -> None:
     issuer = Issuer("ES256")
     issuer.answer = ANSWERS[answer]
     async with checking(issuer) as tokens:
@@ -349,7 +349,7 @@ async def test_a_gateway_whose_settings_name_a_url_takes_the_tokens_of_its_keys(
     assert len(pulse.requests) == 1
 
 
-async def test_a_gateway_whose_issuer_is_away_says_so() -> None:
+async def test_a_gateway_logs_that_its_issuer_is_unreachable() -> None:
     settings = msgspec.structs.replace(
         signer_of("ES256").settings,
         jwt_public_key=None,

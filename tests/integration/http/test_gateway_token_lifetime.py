@@ -1,4 +1,4 @@
-"""The longest life of a token can be set: from its `iat` to its `exp`."""
+"""The maximum lifetime of a token, from its `iat` to its `exp`, is a setting."""
 
 import time
 from pathlib import Path
@@ -35,7 +35,7 @@ async def answered(most_seconds: float | None, **claims: Any) -> httpx.Response:
         (3600, {"iat": NOW - 10.5, "exp": NOW + 3589.5}),
     ],
 )
-async def test_a_token_that_lives_as_long_as_it_may_is_good(
+async def test_a_token_with_the_maximum_lifetime_is_accepted(
     most_seconds: float | None, claims: dict[str, Any]
 ) -> None:
     assert (await answered(most_seconds, **claims)).status_code == 202
@@ -50,7 +50,7 @@ async def test_a_token_that_lives_as_long_as_it_may_is_good(
         ({"exp": NOW + 3600}, "must have the claims exp, iss, aud, sub, iat"),
     ],
 )
-async def test_a_token_that_lives_longer_or_does_not_say_since_when_is_refused(
+async def test_a_token_with_a_longer_or_unknown_lifetime_is_refused(
     claims: dict[str, Any], said: str
 ) -> None:
     response = await answered(3600, **claims)

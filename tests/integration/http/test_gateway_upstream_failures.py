@@ -1,4 +1,4 @@
-"""The gateway alone when Pulse is away, busy, broken or not Pulse: no lie, no wait without end."""
+"""A separate gateway while Pulse is down, busy, broken or another server."""
 
 import asyncio
 from collections.abc import Callable
@@ -111,13 +111,13 @@ FAILURES: dict[str, Callable[[], httpx.Response]] = {
 
 
 @pytest.mark.parametrize("answer", FAILURES)
-async def test_an_answer_that_is_none_is_a_plain_500(answer: str) -> None:
+async def test_a_response_that_is_not_from_pulse_is_a_500(answer: str) -> None:
     for response in (await answers(FAILURES[answer]()))[:2]:
         fault(response, 500, "INTERNAL_ERROR")
         assert "evil" not in response.text
 
 
-async def test_an_order_of_anyone_else_is_not_shown_even_if_pulse_sends_it() -> None:
+async def test_another_callers_order_is_not_shown_even_if_pulse_sends_it() -> None:
     shown = {
         "order_id": NOBODYS_ID, "order_unique_key": "k", "instrument": "NSE:X", "side": "BUY",
         "total_quantity": 10, "order_queue_status": "PENDING", "failure_reason": None,

@@ -1,4 +1,4 @@
-"""An order is posted and read before the framework; another spelling of the path reaches it."""
+"""Hot paths bypass Litestar; with another spelling of the path Litestar answers the same."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ async def test_both_refuse_alike(
     assert of_answer(direct) == of_answer(framed)
 
 
-async def test_both_place_one_and_the_same_order(endpoint: Endpoint) -> None:
+async def test_both_ways_place_the_same_order(endpoint: Endpoint) -> None:
     for first, second in (endpoint.spellings, reversed(endpoint.spellings)):
         request = order()
         posted = await endpoint.client.post(first, json=request)
@@ -76,7 +76,7 @@ async def test_both_place_one_and_the_same_order(endpoint: Endpoint) -> None:
         assert of_answer(posted) == of_answer(again)
 
 
-async def test_both_read_one_and_the_same_order(endpoint: Endpoint) -> None:
+async def test_both_ways_read_the_same_order(endpoint: Endpoint) -> None:
     posted = await endpoint.client.post(endpoint.orders, json=order())
     order_id = posted.json()["order_id"]
 

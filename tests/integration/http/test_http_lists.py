@@ -1,4 +1,4 @@
-"""The lists over HTTP: what is answered, and that nothing is taken that is not meant."""
+"""The lists over HTTP: responses, and strict parameters."""
 
 import base64
 import json
@@ -85,7 +85,7 @@ async def test_pages_of_orders_by_cursor(shared_api: httpx.AsyncClient) -> None:
     assert [o["order_id"] for o in again["orders"]] == [ids[2], ids[1], ids[0]]
 
 
-async def test_an_order_not_yet_projected_is_not_listed_and_the_list_says_as_of_when(
+async def test_an_order_that_is_not_projected_yet_is_beyond_as_of_position(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     first = await completed(api, 1)
@@ -96,23 +96,23 @@ async def test_an_order_not_yet_projected_is_not_listed_and_the_list_says_as_of_
     assert page["as_of_position"] == 2
 
 
-async def test_slices_are_listed_by_time_with_their_orders_facts(
-    shared_api: httpx.AsyncClient,
-) -> None:
+async def test_slices_are_listed_by_time_with_their_orders_facts(api: httpx.AsyncClient) -> None:
     instrument = new_instrument()
-    (order_id,) = await completed(shared_api, 1, instrument=instrument, side="SELL")
-    alone = (await shared_api.get(f"{ORDERS}/{order_id}")).json()
+    await completed(api, 2)
+    (order_id,) = await completed(api, 1, instrument=instrument, side="SELL")
+    alone = (await api.get(f"{ORDERS}/{order_id}")).json()
     times = [s["scheduled_at"] for s in alone["slices"]]
     bounds = {"scheduled_from": times[1], "scheduled_before": times[4]}
     listed: list[dict[str, Any]] = []
-    page = await read(shared_api, SLICES, limit=1, **bounds)
+    page = await read(api, SLICES, limit=1, **bounds)
     while True:
         listed += page["slices"]
         if page["next_cursor"] is None:
             break
         cursor = page["next_cursor"]
         assert quote(cursor, safe="") == cursor
-        page = await read(shared_api, SLICES, limit=1, cursor=cursor, **bounds)
+        page = await read(api, SLICES, limit=1, cursor=cursor, **bounds)
+    assert len(listed) > 3
     assert [s["scheduled_at"] for s in listed] == sorted(s["scheduled_at"] for s in listed)
     mine = [s for s in listed if s["order_id"] == order_id]
     assert mine == [
@@ -165,7 +165,7 @@ async def test_bounds_finer_than_a_microsecond_are_compared_as_written(
     assert await found(scheduled_before=f"{exact}000001Z") == [1, 2]
 
 
-async def test_the_log_is_read_in_commit_order_as_each_order_tells_it(
+async def test_the_log_is_read_in_commit_order_with_the_events_of_each_history(
     api: httpx.AsyncClient,
 ) -> None:
     ids = await completed(api, 3)
@@ -294,7 +294,7 @@ async def test_a_wrong_value_is_refused_by_name(
         ("limit=1;limit=2", "limit"),
     ],
 )
-async def test_what_is_no_parameter_stands_twice_or_is_no_text_is_refused(
+async def test_unknown_duplicate_and_undecodable_parameters_are_refused(
     shared_api: httpx.AsyncClient, path: str, query: str, field: str
 ) -> None:
     response = await shared_api.get(f"{path}?{query}")
@@ -312,7 +312,7 @@ async def test_an_ampersand_of_an_instrument_that_is_not_escaped_is_not_passed_o
 
 
 @pytest.mark.parametrize("query", ["", "&", "limit=1&", "limit=001", "%6Cimit=1"])
-async def test_what_means_one_thing_only_is_taken(
+async def test_unambiguous_parameters_are_accepted(
     shared_api: httpx.AsyncClient, query: str
 ) -> None:
     for path in (ORDERS, SLICES, EVENTS):
@@ -409,7 +409,7 @@ async def test_a_cursor_that_pulse_never_gave_is_refused(
     assert fault(response, 400, "INVALID_REQUEST")["field"] == "cursor"
 
 
-async def test_lists_are_unavailable_while_the_tables_are_away(
+async def test_lists_are_503_while_their_tables_are_missing(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     with psycopg.connect(conninfo) as connection:

@@ -1,4 +1,4 @@
-"""One key, one order: the same request again, another one, and sixty-four at once."""
+"""Idempotent placement: repeated, different and concurrent requests with one key."""
 
 import asyncio
 import json
@@ -70,7 +70,7 @@ async def test_the_key_with_other_data_is_refused(
     assert (await post(shared_api, request)).status_code == 200
 
 
-async def test_a_wrong_request_does_not_spend_its_key(shared_api: httpx.AsyncClient) -> None:
+async def test_an_invalid_request_does_not_use_its_key(shared_api: httpx.AsyncClient) -> None:
     request = order()
     fault(await post(shared_api, {**request, "total_quantity": 0}), 400, "INVALID_QUANTITY")
     assert (await post(shared_api, request)).status_code == 201
@@ -88,14 +88,16 @@ async def test_randomize_is_true_where_absent(
     assert (await post(shared_api, said)).status_code == again
 
 
-async def test_many_of_the_same_at_once_are_one_order(shared_api: httpx.AsyncClient) -> None:
+async def test_many_concurrent_identical_requests_are_one_order(
+    shared_api: httpx.AsyncClient,
+) -> None:
     request = order()
     responses = await asyncio.gather(*(post(shared_api, request) for _ in range(AT_ONCE)))
     assert Counter(r.status_code for r in responses) == {201: 1, 200: AT_ONCE - 1}
     assert len({r.content for r in responses}) == 1
 
 
-async def test_of_many_different_ones_under_one_key_one_wins(
+async def test_of_many_different_requests_with_one_key_one_is_accepted(
     shared_api: httpx.AsyncClient,
 ) -> None:
     request = order()
@@ -112,10 +114,10 @@ async def test_of_many_different_ones_under_one_key_one_wins(
     assert answered.json()["total_quantity"] == requests[responses.index(winner)]["total_quantity"]
 
 
-async def test_a_thousand_asked_again_at_once_are_all_known(
+async def test_a_repeated_batch_of_a_thousand_is_recognised(
     shared_api: httpx.AsyncClient,
 ) -> None:
-    """More than the pool lets wait: a retried batch must not be told to come back."""
+    """More than may wait for the pool: a repeated batch must not be 503."""
     requests = [json.dumps(order()).encode() for _ in range(1000)]
     for status in (201, 200):
         responses = await asyncio.gather(*(post(shared_api, r) for r in requests))

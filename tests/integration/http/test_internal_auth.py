@@ -1,4 +1,4 @@
-"""Who may use the internal API: this machine alone, or whoever shows a service's token."""
+"""Access to the internal API: from this machine, or with a service token."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -102,7 +102,7 @@ async def test_without_tokens_this_machine_is_let_in(without_tokens: Root, peer:
 
 
 @pytest.mark.parametrize("peer", [*[(address, 1) for address in ELSEWHERE], None], ids=str)
-async def test_without_tokens_nobody_else_is(without_tokens: Root, peer: Any) -> None:
+async def test_without_tokens_no_other_machine_is_allowed(without_tokens: Root, peer: Any) -> None:
     async with client_from(without_tokens, peer) as client:
         for method, path in CALLS:
             response = await client.request(method, path)
@@ -289,7 +289,7 @@ async def test_only_the_gateway_speaks_for_others(with_tokens: Root, without_tok
             fault(await client.request(method, path, headers=named), 401, "UNAUTHORIZED")
 
 
-async def test_the_gateway_speaks_for_nobody_else_than_callers(with_tokens: Root) -> None:
+async def test_the_gateway_acts_only_on_behalf_of_callers(with_tokens: Root) -> None:
     async with client_from(with_tokens, ("127.0.0.1", 1), **bearer(GATEWAY_TOKEN)) as client:
         for method, path in CALLS:
             fault(await client.request(method, path), 403, "FORBIDDEN")
@@ -318,7 +318,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name[:20])
-async def test_a_name_that_is_none_is_refused(with_tokens: Root, name: str) -> None:
+async def test_an_invalid_name_is_refused(with_tokens: Root, name: str) -> None:
     headers = {BEHALF: name, **bearer(GATEWAY_TOKEN)}
     async with client_from(with_tokens, ("127.0.0.1", 1)) as client:
         response = await client.post(ORDERS, json=order(), headers=headers)

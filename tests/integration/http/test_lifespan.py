@@ -1,4 +1,4 @@
-"""Start and stop as a server drives them: ready for the first request, and failing out loud."""
+"""The ASGI lifespan: ready for the first request, and failures of start and stop."""
 
 import asyncio
 import json
@@ -22,8 +22,8 @@ from tests.support.orders import ORDERS, fault, fault_in, order, placed, post
 from tests.support.waiting import until
 
 
-async def said_by(app: Root) -> list[dict[str, Any]]:
-    """What the application says when started and at once stopped."""
+async def messages_of(app: Root) -> list[dict[str, Any]]:
+    """The messages of the application when it is started and stopped at once."""
     said: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -42,7 +42,7 @@ async def test_the_very_first_order_after_the_start_is_accepted(conninfo: str) -
             assert (await post(client, order())).status_code == 201
 
 
-async def test_what_one_process_accepted_the_next_one_finds(conninfo: str) -> None:
+async def test_an_order_that_one_process_accepted_is_found_by_the_next(conninfo: str) -> None:
     request = order()
     settings = Settings(database_url=conninfo)
     async with serving(settings) as client:
@@ -52,7 +52,7 @@ async def test_what_one_process_accepted_the_next_one_finds(conninfo: str) -> No
         assert (await post(client, request)).status_code == 200
 
 
-async def test_two_processes_are_one_service(conninfo: str) -> None:
+async def test_two_processes_serve_the_same_orders(conninfo: str) -> None:
     settings = Settings(database_url=conninfo)
     async with serving(settings) as one, serving(settings) as two:
         request = order()
@@ -86,7 +86,7 @@ async def test_stopping_leaves_no_connection_behind(postgres: str, conninfo: str
     ],
 )
 @pytest.mark.parametrize("stage", ["startup", "shutdown"])
-async def test_a_start_or_stop_that_fails_says_so(
+async def test_a_failed_start_or_stop_is_reported(
     stage: str, error: Exception, message: str
 ) -> None:
     """A server takes a raise for an application without a lifespan, and would serve nothing."""
@@ -98,7 +98,7 @@ async def test_a_start_or_stop_that_fails_says_so(
         yield {}
         raise error
 
-    said = await said_by(Root(broken_world))
+    said = await messages_of(Root(broken_world))
     assert said[-1] == {"type": f"lifespan.{stage}.failed", "message": message.format(stage)}
 
 
@@ -121,7 +121,7 @@ async def test_only_the_latest_schema_is_served_where_migrating_is_off(
         assert "migrate" in checks["schema"]
 
 
-async def test_who_is_still_in_flight_when_the_grace_is_over_is_told_to_ask_again() -> None:
+async def test_requests_in_flight_at_the_end_of_the_grace_period_are_503() -> None:
     said: list[dict[str, Any]] = []
     arrived = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What is refused before it costs anything, and the headers that every answer has."""
+"""Limits on requests and bodies, rate limits, and the headers of every response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ async def test_every_answer_has_the_security_headers(shared_api: httpx.AsyncClie
 
 
 class Slow:
-    """An application that answers when it is told to."""
+    """An application that responds once `go` is set."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -68,7 +68,7 @@ class Slow:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def test_more_requests_than_fit_are_told_to_come_back_and_health_is_not() -> None:
+async def test_requests_beyond_the_limit_are_503_but_health_is_answered() -> None:
     slow = Slow()
     async with (
         root_of(slow, AdmissionLimits(requests_in_flight=3)) as root,
@@ -100,7 +100,7 @@ async def test_a_large_body_counts_as_many_requests() -> None:
         assert (await client.get("/x")).status_code == 204
 
 
-async def test_a_body_counts_for_no_more_than_its_path_takes() -> None:
+async def test_a_body_counts_at_most_as_the_limit_of_its_path() -> None:
     async def without_end() -> AsyncIterator[bytes]:
         yield b"{"
 
@@ -127,7 +127,7 @@ async def stalled() -> AsyncIterator[bytes]:
     await asyncio.Event().wait()
 
 
-async def test_a_body_on_its_way_takes_no_place_of_a_request() -> None:
+async def test_a_body_in_progress_does_not_count_as_a_request() -> None:
     slow = Slow()
     slow.go.set()
     limits = AdmissionLimits(requests_in_flight=1, bodies_in_progress=8, body_seconds=60)
@@ -140,7 +140,7 @@ async def test_a_body_on_its_way_takes_no_place_of_a_request() -> None:
             drip.cancel()
 
 
-async def test_of_too_many_bodies_the_callers_own_oldest_is_ended() -> None:
+async def test_with_too_many_bodies_in_progress_the_callers_oldest_is_refused() -> None:
     slow = Slow()
     slow.go.set()
     limits = AdmissionLimits(bodies_in_progress=4, body_seconds=60)  # a chunked body weighs two
@@ -155,7 +155,7 @@ async def test_of_too_many_bodies_the_callers_own_oldest_is_ended() -> None:
             drip.cancel()
 
 
-async def test_a_caller_with_many_slow_bodies_takes_places_from_itself_alone() -> None:
+async def test_a_caller_with_many_slow_bodies_affects_only_itself() -> None:
     slow = Slow()
     slow.go.set()
     async with (
@@ -173,7 +173,7 @@ async def test_a_caller_with_many_slow_bodies_takes_places_from_itself_alone() -
 
 @pytest.mark.timing
 @pytest.mark.parametrize("headers", [[], [(b"content-length", b"0")]])
-async def test_over_http2_a_body_is_whole_when_its_stream_ends(
+async def test_over_http2_a_body_ends_with_its_stream(
     headers: list[tuple[bytes, bytes]],
 ) -> None:
     sent: list[Any] = []
@@ -200,7 +200,7 @@ async def test_over_http2_a_body_is_whole_when_its_stream_ends(
     assert sent[0]["status"] == 408
 
 
-async def test_a_caller_who_does_not_read_its_answer_takes_no_place() -> None:
+async def test_an_unread_response_does_not_count_as_a_request() -> None:
     slow = Slow()
     slow.go.set()
     unread = asyncio.Event()
@@ -220,7 +220,7 @@ async def test_a_caller_who_does_not_read_its_answer_takes_no_place() -> None:
         stuck.cancel()
 
 
-async def test_one_caller_alone_cannot_have_every_place() -> None:
+async def test_one_caller_cannot_use_all_requests_in_flight() -> None:
     slow = Slow()
 
     async def of_alice(scope: Any, receive: Any, send: Any) -> None:
@@ -237,7 +237,7 @@ async def test_one_caller_alone_cannot_have_every_place() -> None:
         assert (await client.get("/x")).status_code == 204
 
 
-async def test_a_crash_gives_its_place_back() -> None:
+async def test_a_crashed_request_no_longer_counts() -> None:
     async def crash(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -251,7 +251,7 @@ async def test_a_crash_gives_its_place_back() -> None:
 
 @pytest.mark.timing
 @pytest.mark.parametrize("path", [ORDERS, BATCH])
-async def test_a_body_that_stalls_is_given_up(conninfo: str, path: str) -> None:
+async def test_a_stalled_body_is_refused(conninfo: str, path: str) -> None:
     async def stalled() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(3600)
@@ -264,7 +264,7 @@ async def test_a_body_that_stalls_is_given_up(conninfo: str, path: str) -> None:
         assert (await post(client, order())).status_code == 201
 
 
-async def test_a_body_in_pieces_is_taken_if_it_is_whole_in_time(
+async def test_a_body_in_pieces_is_accepted_before_the_deadline(
     shared_api: httpx.AsyncClient,
 ) -> None:
     content = httpx.Request("POST", "http://x", json=order()).content
@@ -278,7 +278,7 @@ async def test_a_body_in_pieces_is_taken_if_it_is_whole_in_time(
     assert response.status_code == 201, response.text
 
 
-async def test_who_asks_too_often_waits_and_whoever_watches_does_not(conninfo: str) -> None:
+async def test_the_rate_limit_applies_to_orders_and_not_to_health_checks(conninfo: str) -> None:
     settings = Settings(
         database_url=conninfo, internal_rate_limit_per_second=0.5, rate_limit_burst_seconds=6
     )
@@ -293,7 +293,7 @@ async def test_who_asks_too_often_waits_and_whoever_watches_does_not(conninfo: s
             assert (await client.get(f"/pulse/{path}")).status_code == 200
 
 
-async def test_a_caller_of_the_gateway_uses_up_its_own_allowance_alone(conninfo: str) -> None:
+async def test_each_gateway_caller_has_its_own_rate_limit(conninfo: str) -> None:
     signer = signer_of("HS256")
     settings = msgspec.structs.replace(
         signer.settings,

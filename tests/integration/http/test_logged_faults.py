@@ -51,7 +51,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["hot path to place", "handler to place", "hot path to read", "history", "log"],
 )
-async def test_a_crash_is_one_line_that_names_its_request(
+async def test_a_crash_is_one_log_line_with_its_request(
     api: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
     with capture_logs((merge_contextvars,)) as lines:
@@ -72,7 +72,7 @@ async def test_a_crash_is_one_line_that_names_its_request(
 
 
 @pytest.mark.usefixtures("crashing")
-async def test_each_crashed_order_of_a_batch_is_a_line(api: httpx.AsyncClient) -> None:
+async def test_each_crashed_order_of_a_batch_is_a_log_line(api: httpx.AsyncClient) -> None:
     with capture_logs((merge_contextvars,)) as lines:
         response = await api.post(BATCH, json=[order(), {}, order()], headers=IDS)
     assert [result["status"] for result in response.json()["results"]] == [500, 400, 500]
@@ -84,7 +84,7 @@ async def test_each_crashed_order_of_a_batch_is_a_line(api: httpx.AsyncClient) -
 
 
 @pytest.mark.usefixtures("crashing")
-async def test_a_crash_behind_the_gateway_is_one_line(conninfo: str, signer: Signer) -> None:
+async def test_a_crash_behind_the_gateway_is_one_log_line(conninfo: str, signer: Signer) -> None:
     settings = Settings(
         database_url=conninfo,
         jwt_secret=signer.settings.jwt_secret,
@@ -101,7 +101,7 @@ async def test_a_crash_behind_the_gateway_is_one_line(conninfo: str, signer: Sig
     assert (line["path"], line["request_id"]) == ("/gapi/api/orders", "r-of-the-caller")
 
 
-async def test_what_pulse_fails_at_is_one_line_of_the_gateway_alone(signer: Signer) -> None:
+async def test_a_failure_of_pulse_is_one_log_line_of_a_separate_gateway(signer: Signer) -> None:
     pulse = FakePulse(answers=[refusal(500, "INTERNAL_ERROR", SECRET)])
     async with gateway_before(httpx.MockTransport(pulse), signer.settings) as gateway:
         with capture_logs((merge_contextvars,)) as lines:
@@ -114,9 +114,7 @@ async def test_what_pulse_fails_at_is_one_line_of_the_gateway_alone(signer: Sign
     assert line["request_id"] == "r-of-the-caller"
 
 
-async def test_an_order_whose_history_cannot_be_read_is_a_line_too(
-    api: httpx.AsyncClient, conninfo: str
-) -> None:
+async def test_an_unreadable_history_is_a_log_line(api: httpx.AsyncClient, conninfo: str) -> None:
     order_id = await placed(api)
     with psycopg.connect(conninfo) as connection:
         connection.execute("ALTER TABLE stored_events DISABLE TRIGGER USER")
@@ -129,7 +127,7 @@ async def test_an_order_whose_history_cannot_be_read_is_a_line_too(
     assert line["path"] == f"{ORDERS}/{order_id}"
 
 
-async def test_a_503_that_no_outage_caused_is_a_line_with_the_cause(
+async def test_a_503_without_an_outage_is_logged_with_its_cause(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     with psycopg.connect(conninfo) as connection:
@@ -147,7 +145,7 @@ async def test_a_503_that_no_outage_caused_is_a_line_with_the_cause(
     assert all('"stored_events" does not exist' in line["error"] for line in found)
 
 
-async def test_refusals_and_documents_of_errors_leave_no_error_line(
+async def test_refusals_are_not_logged_as_errors(
     api: httpx.AsyncClient,
 ) -> None:
     with capture_logs() as lines:

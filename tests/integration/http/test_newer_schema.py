@@ -1,6 +1,6 @@
-"""A process beside a schema of newer code: it serves if that admits it, else it says why not.
+"""A process on a schema of newer code serves only if the schema admits it.
 
-Both the start and a running process go by `pulse_schema`.
+`pulse_schema` decides both at the start and while the process runs.
 """
 
 import httpx

@@ -9,7 +9,7 @@ from tests.support.orders import body, fault, new_key, post, split_config
 
 HUGE = "9" * 5000
 UNREADABLE = {HUGE, f"-{HUGE}", f"{HUGE}.0", "1e999", "-1e999"}
-"""Numbers no reader holds: met before the rules are, so a split_config is named as a whole."""
+"""Numbers that no parser can hold: the decoder refuses them before the rules apply."""
 NO_WHOLE_NUMBERS = [
     *sorted(UNREADABLE),
     '"100"',

@@ -1,4 +1,4 @@
-"""Bodies that are no order: bad JSON, other encodings, doubled names, too deep, too large."""
+"""Invalid bodies: bad JSON, other encodings, duplicate names, too deep, too large."""
 
 import json
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ EMPTY = {"empty": b"", "blank": b" \r\n\t "}
 
 
 @pytest.mark.parametrize("content", [*NO_JSON.values(), *NO_OBJECT.values(), *EMPTY.values()])
-async def test_what_is_no_json_object_is_refused(
+async def test_a_body_that_is_no_json_object_is_refused(
     shared_api: httpx.AsyncClient, content: bytes
 ) -> None:
     fault(await post(shared_api, content), 400, "INVALID_REQUEST")
@@ -46,7 +46,7 @@ async def test_what_is_no_json_object_is_refused(
 @pytest.mark.parametrize(
     "content", [b"{}", b"null", b'"x"', b"{", b"[", b"[1,]", b"\xff", b"", b" "]
 )
-async def test_what_is_no_json_array_is_no_batch(
+async def test_a_batch_that_is_no_json_array_is_refused(
     shared_api: httpx.AsyncClient, content: bytes
 ) -> None:
     details = fault(await post(shared_api, content, BATCH), 400, "INVALID_REQUEST")
@@ -135,7 +135,7 @@ DOUBLED = {
     ("field", "content"),
     [(field, content) for field, contents in DOUBLED.items() for content in contents],
 )
-async def test_a_name_that_stands_twice_is_refused(
+async def test_a_duplicate_name_is_refused(
     shared_api: httpx.AsyncClient, field: str, content: bytes
 ) -> None:
     assert fault(await post(shared_api, content), 400, "INVALID_REQUEST")["field"] == field
@@ -185,7 +185,9 @@ async def test_what_does_not_say_it_is_json_is_415(
 @pytest.mark.parametrize(
     "said", ["application/json; charset=utf-8", "Application/JSON", "application/json ;x"]
 )
-async def test_json_may_be_said_in_many_ways(shared_api: httpx.AsyncClient, said: str) -> None:
+async def test_every_valid_notation_of_json_is_accepted(
+    shared_api: httpx.AsyncClient, said: str
+) -> None:
     response = await post(shared_api, body(), **{"content-type": said})
     assert response.status_code == 201
 

@@ -1,4 +1,4 @@
-"""One order as answered: every field, in its order, from acceptance to its slices."""
+"""An order in responses: every field, in the documented order, in each state."""
 
 import re
 from collections.abc import AsyncIterator
@@ -197,7 +197,7 @@ async def test_a_whole_second_has_no_fraction(held_back: httpx.AsyncClient, conn
         "convert_to(regexp_replace(convert_from(state, 'utf8'),"
         ' \'"timestamp":"[^"]*"\', \'"timestamp":"2030-01-02T03:04:05Z"\'), \'utf8\')'
     )
-    with psycopg.connect(conninfo) as connection:  # the owner may; nobody else can
+    with psycopg.connect(conninfo) as connection:  # only the owner can
         connection.execute("ALTER TABLE stored_events DISABLE TRIGGER USER")
         connection.execute(f"UPDATE stored_events SET state = {state}")
     answered = await read(held_back, order_id)

@@ -1,4 +1,4 @@
-"""Health, hello, and every way to ask for what is not there."""
+"""Health, hello, unknown paths and wrong methods."""
 
 import httpx
 import pytest
@@ -72,7 +72,7 @@ async def test_an_unknown_path_is_404(
         ("HEAD", BATCH, "POST"),
     ],
 )
-async def test_a_wrong_method_is_405_and_says_which_are_right(
+async def test_a_wrong_method_is_405_with_the_allowed_methods(
     shared_api: httpx.AsyncClient, method: str, path: str, allowed: str
 ) -> None:
     response = await shared_api.request(method, path)
@@ -119,7 +119,7 @@ async def test_a_405_names_head_wherever_it_names_get(
     assert "HEAD" not in batch.headers["allow"]
 
 
-async def test_options_says_what_a_path_takes(shared_api: httpx.AsyncClient) -> None:
+async def test_options_lists_the_methods_of_a_path(shared_api: httpx.AsyncClient) -> None:
     response = await shared_api.options(ORDERS)
     assert response.status_code == 204
     assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
@@ -164,7 +164,7 @@ NO_IDS = [
 
 @pytest.mark.parametrize("order_id", NO_IDS, ids=lambda order_id: order_id[:40])
 @pytest.mark.parametrize("rest", ["", "/events"])
-async def test_what_is_no_id_of_an_order_is_not_found(
+async def test_a_malformed_order_id_is_not_found(
     shared_api: httpx.AsyncClient, order_id: str, rest: str
 ) -> None:
     response = await shared_api.get(f"{ORDERS}/{order_id}{rest}")

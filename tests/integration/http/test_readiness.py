@@ -1,4 +1,4 @@
-"""Readiness: 200 when all is well, else 503 with the reason of each check; health always."""
+"""Readiness: 200 if all checks pass, otherwise 503 with their messages; health is always 200."""
 
 import httpx
 import psycopg
@@ -18,7 +18,7 @@ async def is_healthy(client: httpx.AsyncClient) -> bool:
     return (await client.get("/pulse/health")).status_code == 200
 
 
-async def test_a_process_where_all_is_well_is_ready(api: httpx.AsyncClient) -> None:
+async def test_a_healthy_process_is_ready(api: httpx.AsyncClient) -> None:
     response = await api.get(READY)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/json"
@@ -80,7 +80,7 @@ async def test_a_projection_more_than_ten_seconds_behind_is_named(
     await until(is_ready, "the projection has caught up")
 
 
-async def test_parked_orders_and_those_for_newer_code_are_counted_and_hinder_nobody(
+async def test_parked_orders_and_those_for_newer_code_are_counted_and_keep_it_ready(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     poisoned = order_created()

@@ -1,4 +1,4 @@
-"""Not ready is a process that cannot do its own work; what others lack is a notice at 200."""
+"""A process that cannot do its own work is not ready; faults of others are notices with 200."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -67,7 +67,7 @@ async def end_sessions(conninfo: str, role: str) -> None:
     )
 
 
-async def test_every_check_is_named_also_where_all_is_well(
+async def test_every_check_is_listed_even_if_all_pass(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     await until_ready(api)
@@ -80,7 +80,7 @@ async def test_every_check_is_named_also_where_all_is_well(
         assert list((await alone.get("/health/ready")).json()["checks"]) == checks[:-1]
 
 
-async def test_a_read_only_database_is_not_ready_before_any_order_says_so(
+async def test_a_read_only_database_is_not_ready_before_the_first_order(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     name = conninfo_to_dict(conninfo)["dbname"]
@@ -139,7 +139,7 @@ async def test_an_insert_that_the_role_may_not_do_is_not_ready(
         await execute(conninfo, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
-async def test_a_sequence_below_the_log_is_not_ready_and_what_readiness_says_puts_it_right(
+async def test_a_sequence_below_the_log_is_not_ready_and_the_printed_statement_repairs_it(
     conninfo: str,
 ) -> None:
     write(conninfo, *stored(orders_created(3)))
@@ -315,7 +315,7 @@ async def test_an_order_that_the_projection_passed_over_is_a_notice(
     await until(noticed, "the audit has found it")
 
 
-async def test_a_lock_on_the_audits_tables_is_a_notice(conninfo: str) -> None:
+async def test_locked_audit_tables_are_a_notice(conninfo: str) -> None:
     async with (
         api_without_workers(conninfo) as client,
         await psycopg.AsyncConnection.connect(conninfo) as other,

@@ -1,4 +1,4 @@
-"""What becomes of an order's slices, as the API answers it: released, cancelled, expired."""
+"""The states of an order's slices in responses: released, cancelled, expired."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The four tracing headers: taken where valid, made where not, echoed always, stored for ever."""
+"""The four tracing headers: accepted if valid, otherwise generated; echoed and stored."""
 
 import re
 import time
@@ -49,7 +49,7 @@ async def test_valid_headers_are_echoed_on_every_answer(
 
 
 @pytest.mark.parametrize(("method", "path", "content", "status"), ANSWERS)
-async def test_absent_headers_are_made(
+async def test_missing_headers_are_generated(
     shared_api: httpx.AsyncClient, method: str, path: str, content: bytes, status: int
 ) -> None:
     before = int(time.time())
@@ -64,7 +64,7 @@ async def test_absent_headers_are_made(
     assert response.headers["X-Trace-Source"] == response.headers["X-Request-Source"] == source
 
 
-async def test_made_ids_are_each_their_own(shared_api: httpx.AsyncClient) -> None:
+async def test_generated_ids_are_unique(shared_api: httpx.AsyncClient) -> None:
     answers = [(await shared_api.get("/pulse/health")).headers for _ in range(50)]
     for name in ("X-Trace-Id", "X-Request-Id"):
         assert len({headers[name] for headers in answers}) == 50
@@ -72,7 +72,7 @@ async def test_made_ids_are_each_their_own(shared_api: httpx.AsyncClient) -> Non
 
 @pytest.mark.parametrize("invalid", INVALID, ids=ascii)
 @pytest.mark.parametrize("name", HEADERS)
-async def test_an_invalid_header_counts_as_absent_and_spoils_no_other(
+async def test_an_invalid_header_counts_as_missing_and_affects_no_other(
     shared_api: httpx.AsyncClient, name: str, invalid: str
 ) -> None:
     headers = {**GIVEN, name: invalid}
@@ -85,20 +85,20 @@ async def test_an_invalid_header_counts_as_absent_and_spoils_no_other(
 
 
 @pytest.mark.parametrize("path", ["/" + "a" * 5000, "/a%20b%0Ac", "/caf%C3%A9", "/%70ulse/%00"])
-async def test_a_made_source_is_itself_valid(shared_api: httpx.AsyncClient, path: str) -> None:
+async def test_a_generated_source_is_valid(shared_api: httpx.AsyncClient, path: str) -> None:
     response = await shared_api.get(path)
     assert response.headers["X-Trace-Source"].startswith(f"PULSE:GET{path[:100]}")
     assert re.fullmatch("[!-~]{1,128}", response.headers["X-Trace-Source"])
 
 
-async def test_the_path_as_it_was_asked_is_the_source(shared_api: httpx.AsyncClient) -> None:
+async def test_the_requested_path_is_the_source(shared_api: httpx.AsyncClient) -> None:
     response = await shared_api.get("/pulse/internal/hello?name=x")
     assert response.headers["X-Trace-Source"] == "PULSE:GET/internal/hello"
     odd = await shared_api.get("/%70ulse/health")
     assert odd.headers["X-Trace-Source"] == "PULSE:GET/%70ulse/health"
 
 
-async def test_the_trace_is_stored_and_the_worker_goes_on_with_it(
+async def test_the_trace_is_stored_and_the_worker_continues_it(
     shared_api: httpx.AsyncClient,
 ) -> None:
     response = await post(shared_api, order(), **GIVEN)
@@ -122,7 +122,7 @@ async def test_the_trace_is_stored_and_the_worker_goes_on_with_it(
     assert re.fullmatch(r"r\d{10}[0-9a-f]{12}", scheduled["trace"]["request_id"])
 
 
-async def test_a_made_trace_is_stored_as_it_is_echoed(shared_api: httpx.AsyncClient) -> None:
+async def test_a_generated_trace_is_stored_and_echoed(shared_api: httpx.AsyncClient) -> None:
     response = await post(shared_api, order())
     created = (await history(shared_api, response.json()["order_id"]))[0]["data"]
     assert created["trace"] == {
@@ -141,7 +141,7 @@ async def test_every_order_of_a_batch_has_the_batchs_trace(shared_api: httpx.Asy
         assert created["trace"]["request_id"] == GIVEN["X-Request-Id"]
 
 
-async def test_the_trace_of_the_first_call_stays_when_it_is_asked_again(
+async def test_a_repeated_request_keeps_the_trace_of_the_first(
     shared_api: httpx.AsyncClient,
 ) -> None:
     request = order()

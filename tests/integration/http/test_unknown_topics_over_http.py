@@ -1,10 +1,12 @@
-"""Today's process on a log with a topic of tomorrow: it serves on, and readiness names it."""
+"""A topic of newer code in the log: the process serves, and readiness names the topic."""
+
+from datetime import UTC, datetime, timedelta
 
 import httpx
 from eventsourcing.persistence import StoredEvent
 
+from tests.support.cli import write
 from tests.support.events import order_created
-from tests.support.log import write
 from tests.support.orders import ORDERS, fault, placed
 from tests.support.waiting import until
 
@@ -12,12 +14,13 @@ TOMORROW = "pulse.domain:OrderAmended"
 READY = "/pulse/health/ready"
 
 
-async def test_readiness_says_so_while_orders_are_accepted_and_the_log_is_read(
+async def test_readiness_names_the_topic_and_the_process_keeps_serving(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
     order_id = await placed(api)
     of_tomorrow = order_created("of tomorrow").originator_id
-    write(conninfo, StoredEvent(of_tomorrow, 1, TOMORROW, b"{}"))
+    minute_ago = datetime.now(UTC) - timedelta(minutes=1)
+    write(conninfo, StoredEvent(of_tomorrow, 1, TOMORROW, b"{}"), recorded_at=minute_ago)
 
     async def is_named() -> bool:
         answer = await api.get(READY)

@@ -1,4 +1,4 @@
-"""The `eventsourcing` library as its users have it, on a test's database.
+"""The stock `eventsourcing` library on a test's database.
 
 Importing its Postgres module sets psycopg's loggers to ERROR for the whole process; here they keep
 their levels.
@@ -91,7 +91,7 @@ def waiting_for_locks(connection: psycopg.Connection) -> int:
 
 
 def stock_listens(connection: psycopg.Connection) -> bool:
-    """Whether the library's subscription is in force; it hears no earlier notification."""
+    """Whether the library's subscription is active; it receives no earlier notification."""
     listening = "application_name NOT LIKE 'pulse:%' AND query ILIKE 'listen%' AND state = 'idle'"
     return _count(connection, listening) == 1
 

@@ -16,7 +16,7 @@ from tests.integration.library.stock import until, waiting_for_locks
 from tests.support.library_recorder import LibraryRecorder, library_recorder
 
 SMALL_BATCHES = AppendLimits(answer_seconds=15.0, batch_events=1)
-"""No two appends share a statement."""
+"""Appends without batching."""
 
 # Writing takes long enough that two appends which begin together overlap.
 _SLOW_WRITING = """
@@ -48,7 +48,7 @@ class TestApplicationRecorder(cases.ApplicationRecorderTestCase[Any]):
 
 
 class UnlockedDatabase(Database):
-    """Its sessions find the function that takes no lock first."""
+    """Its sessions find the function without the lock first."""
 
     async def connect(self, role: str) -> Connection:
         connection = await super().connect(role)

@@ -32,7 +32,7 @@ class Orders(Application[UUID]):
 
 
 class OwnersOrders(Application[UUID]):
-    """For writing, the library makes a composite type beside the table, so it must create."""
+    """The library creates a composite type for its writes, so its role needs CREATE."""
 
     name = "stored"
 
@@ -126,7 +126,7 @@ class SharesView(PostgresTrackingRecorder):
     def add(self, event: OrderCreated, tracking: Tracking) -> None:
         before = self.totals.get(event.instrument, 0)
         self.totals[event.instrument] = before + event.total_quantity
-        self.insert_tracking(tracking)  # last: who waits for the position reads the totals
+        self.insert_tracking(tracking)  # last: readers that wait for the position read the totals
 
 
 class Shares(Projection[SharesView]):

@@ -117,7 +117,7 @@ def test_it_reads_and_continues_what_pulse_wrote_and_the_other_way_round(
     assert all(row[5] is not None for row in everything(connection))  # recorded_at
 
 
-def test_its_subscription_hears_what_pulse_appends(
+def test_its_subscription_receives_events_of_pulse(
     conninfo: str, pulse_recorder: LibraryRecorder, connection: psycopg.Connection
 ) -> None:
     with (
@@ -176,7 +176,7 @@ def missed_of_two(
 
 @pytest.mark.parametrize("slow", ["pulse", "stock"])
 @pytest.mark.parametrize("fast", ["pulse", "stock"])
-def test_no_id_is_handed_out_before_the_one_before_it_has_committed(
+def test_an_id_is_assigned_only_after_the_previous_one_has_committed(
     recorders: Callable[[str], ApplicationRecorder],
     connection: psycopg.Connection,
     slow: str,
@@ -187,7 +187,7 @@ def test_no_id_is_handed_out_before_the_one_before_it_has_committed(
     assert reader.seen == all_ids(connection) == [1, 2]
 
 
-def test_the_control_the_librarys_functions_lose_an_event_for_the_reader(
+def test_without_the_lock_the_librarys_reader_loses_an_event(
     recorders: Callable[[str], ApplicationRecorder], connection: psycopg.Connection
 ) -> None:
     reader = CheckpointingReader(recorders("pulse"))

@@ -21,18 +21,8 @@ from pulse.testing.comparing import (
 )
 
 
-def compared(candidate: Candidate, orders: int = 200) -> Comparison:
+def compared(candidate: Candidate, orders: int) -> Comparison:
     return compare(candidate, generated_orders(orders), lambda *_: None)
-
-
-def test_the_current_splitter_breaks_nothing() -> None:
-    found = compared(split_v1)
-    assert found.holds
-    assert found.orders == 200 + 6 * 2_000
-    assert found.first is None
-    assert list(found.broken) == [*CANDIDATE_RULES, *(r.__name__ for r in SCHEDULE_RULES)]
-    assert list(found.laws) == [law.__name__ for law in SPLITTER_LAWS]
-    assert not any(found.broken.values())
 
 
 def raising(terms: SplitTerms) -> tuple[Slice, ...]:
@@ -99,7 +89,8 @@ def test_a_candidate_that_is_no_splitter_is_told_what_is_wrong(
 ) -> None:
     found = compared(candidate, 10)
     assert found.failed == found.orders == 10 + 6  # of each sample, one was enough
-    assert list(found.laws.values()) == [None] * len(SPLITTER_LAWS)
+    assert list(found.broken) == [*CANDIDATE_RULES, *(r.__name__ for r in SCHEDULE_RULES)]
+    assert found.laws == {law.__name__: None for law in SPLITTER_LAWS}
     assert found.first is not None
     assert found.first.broken[0].rule == rule
     assert shrink(candidate, found.first).broken[0].breach == breach
@@ -120,15 +111,20 @@ def test_one_whose_length_depends_on_more_is_found_too() -> None:
     assert failure.broken[0].rule == "same_terms_same_schedule"
 
 
+def stopping_at_larger_samples(candidate: Candidate) -> Candidate:
+    """The same, but of the four large samples each ends at its first order: to draw one is slow."""
+    return lambda terms: candidate(terms) if terms.total_quantity <= 26 else ()
+
+
 def test_a_fault_at_one_seed_in_a_thousand_is_no_reason_to_say_that_all_is_well() -> None:
     def rare(terms: SplitTerms) -> Sequence[Slice]:
         if terms.seed % 1_009 == 0 and terms.total_quantity == 26:
             raise LookupError("one seed in a thousand")
         return split_v1(terms)
 
-    found = compared(rare, 5)
+    found = compare(stopping_at_larger_samples(rare), [], lambda *_: None)
     assert not found.holds
-    assert found.failed == 1
+    assert found.failed == 1 + 4
     assert found.first is not None
     assert found.first.terms.total_quantity == 26
 
@@ -140,9 +136,8 @@ def test_a_failure_that_only_a_large_order_has_is_still_found_smaller() -> None:
         slices = split_v1(terms)
         return slices[:-1] if terms.total_quantity > 900_000_000 else slices
 
-    found = compared(candidate)
-    assert found.first is not None
-    smallest = shrink(candidate, found.first)
+    failures = (failure_of(candidate, terms) for terms in generated_orders(200))
+    smallest = shrink(candidate, next(failure for failure in failures if failure is not None))
     assert smallest.terms.total_quantity == 900_000_001
     assert smallest.terms.num_splits == 2
 
