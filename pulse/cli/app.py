@@ -25,6 +25,7 @@ from pulse.cli.exits import (
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
 from pulse.cli.orders import orders
+from pulse.cli.preview import preview
 from pulse.cli.projections import projections
 from pulse.cli.rebuild import rebuild
 from pulse.cli.replay import replay
@@ -58,7 +59,7 @@ cli = typer.Typer(
 )
 for _command in (
     *(up, api, gateway, background, settings, token),
-    *(migrate, load, cancel, replay, status, rebuild),
+    *(migrate, load, preview, cancel, replay, status, rebuild),
 ):
     add_command(cli, _command)
 cli.add_typer(orders)
