@@ -13,7 +13,7 @@ from tests.support.orders import JSON, fault, order
 from tests.support.tokens import bearer, signer_of
 
 PATHS = [
-    *("internal/orders", "internal/orders/", "internal/orders/batch"),
+    *("internal/orders", "internal/orders/", "internal/orders/batch", "internal/orders/preview"),
     *("api/orders", "api/orders/"),
 ]
 

@@ -24,6 +24,7 @@ CALLS = [
     ("GET", "/pulse/internal/hello"),
     ("POST", ORDERS),
     ("POST", BATCH),
+    ("POST", f"{ORDERS}/preview"),
     ("GET", ORDERS),
     ("GET", f"{ORDERS}/{NOBODYS_ID}"),
     ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
