@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application.event_view import EventView
+from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
 from pulse.application.readiness import Readiness
@@ -88,7 +89,8 @@ async def _mounts() -> AsyncIterator[Mounts]:
     answers = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else None  # noqa: ASYNC240
     orders = NoopOrders(msgspec.json.decode(answers, type=Answers) if answers else None)
     readiness = cast("Readiness", None)
-    api = InternalAuthMiddleware(create_api(orders, readiness), ())
+    halts = cast("ReleaseHalts", None)
+    api = InternalAuthMiddleware(create_api(orders, halts, readiness), ())
     tune_gc()
     yield {"": api}
 

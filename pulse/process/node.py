@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from pulse.application.clock_watch import ClockWatch
+from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import NoticeWatch
 from pulse.application.origin import Origin, system_clock
@@ -59,6 +60,12 @@ class Node:
             require_served=self._gate.require,
             release_slices=settings.release_slices,
         )
+        self.halts = ReleaseHalts(
+            self._store,
+            self._clock_watch.stamp,
+            self._origin,
+            require_served=self._gate.require,
+        )
         self._projector = Projector(self._database, self._store.mapper, on_advance=self._on_advance)
         self._projector_loop = Loop(
             self._projector,
@@ -81,6 +88,7 @@ class Node:
             append=self._store.appender.fault,
             projector=lambda: self._projector.fault or self._projector_loop.fault,
             others=self._other_checks,
+            halts=self.halts,
             timeout_seconds=settings.timeout_seconds,
         )
 
@@ -179,6 +187,7 @@ class Node:
             self._database,
             self._store,
             self._origin,
+            halts=self.halts.current,
             max_delay_seconds=self._settings.max_release_delay_seconds,
         )
         return Loop(releaser, wake_up=self._slices_advanced, require=self._gate.require)

@@ -56,4 +56,6 @@ REVISIONS: Final = (
         package="pulse.projections",
         oldest_code=8,
     ),
+    # Older code would release slices without looking at halts.
+    Revision(number=9, name="lock_log", package="pulse.eventstore", oldest_code=9),
 )

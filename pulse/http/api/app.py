@@ -5,9 +5,11 @@ from typing import cast
 
 from litestar import HttpMethod, Litestar, Response, route
 
+from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.readiness import Readiness
 from pulse.http.api.document import document_of_api
+from pulse.http.api.halts import halt_routes
 from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
 from pulse.http.api.orders import order_routes
@@ -20,7 +22,7 @@ from pulse.http.parameters import DEPENDENCIES, read_parameters
 from pulse.http.rights import check_right, require_declared_rights, require_right
 
 
-def create_api(orders: InProcessOrders, readiness: Readiness) -> ASGIApp:
+def create_api(orders: InProcessOrders, halts: ReleaseHalts, readiness: Readiness) -> ASGIApp:
     """The API over these use cases. Calls below `/internal` fail without the auth middleware.
 
     Raises:
@@ -37,10 +39,12 @@ def create_api(orders: InProcessOrders, readiness: Readiness) -> ASGIApp:
         *hot_paths.routes(),
         *order_routes(orders),
         *list_routes(orders),
+        *halt_routes(halts),
     ]
     framework = Litestar(
         route_handlers=[
             _options_of_orders,
+            _options_of_halts,
             *handlers,
             *explaining_routes(lambda: document_of_api(handlers)),
         ],
@@ -59,4 +63,10 @@ def create_api(orders: InProcessOrders, readiness: Readiness) -> ASGIApp:
 @route("/internal/orders", http_method=HttpMethod.OPTIONS, status_code=204)
 async def _options_of_orders() -> Response[None]:
     """Litestar would list the methods of only one of the two handlers of this path."""
+    return Response(None, headers={"allow": "GET, HEAD, OPTIONS, POST"})
+
+
+@route("/internal/halts", http_method=HttpMethod.OPTIONS, status_code=204)
+async def _options_of_halts() -> Response[None]:
+    """As for orders."""
     return Response(None, headers={"allow": "GET, HEAD, OPTIONS, POST"})

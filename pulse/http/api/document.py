@@ -7,10 +7,12 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from pulse.application.callers import Caller
+from pulse.application.halts import HaltRequest
 from pulse.application.orders import CancelRequest
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import OrderSpec, PreviewRequest
 from pulse.eventstore import PositionBeyondLog
+from pulse.http.api.halts import HaltParameters
 from pulse.http.api.lists import (
     EventParameters,
     OrderParameters,
@@ -28,6 +30,8 @@ from pulse.http.openapi.faults import (
     FAULTS_OF_ALL,
     FAULTS_OF_BODIES,
     FAULTS_OF_CANCELLING,
+    FAULTS_OF_HALTING,
+    FAULTS_OF_LIFTING,
     FAULTS_OF_PLACING,
     FAULTS_OF_PREVIEWS,
     NO_SUCH_ORDER,
@@ -52,6 +56,7 @@ _TAGS: Final = {
     "orders": "Placing, previewing, reading and cancelling orders.",
     "lists": "Lists across orders, in pages.",
     "events": "The events of an order, and the whole log.",
+    "halts": "Stopping releases in an emergency, and resuming them.",
     "health": "Liveness, readiness, and a call to test a token.",
 }
 _AUTH: Final = (
@@ -142,6 +147,15 @@ _DESCRIBED: Final = {
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
         fault_of("no such type", lambda: parse_query(b"type=OrderFilled", EventParameters)),
     ),
+    "halt_releases": _internal(
+        *FAULTS_OF_HALTING,
+        body=ref(HaltRequest),
+        also={"200": "A halt of the same scope was in force already: it is unchanged."},
+    ),
+    "list_halts": _internal(
+        fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))
+    ),
+    "lift_halt": _internal(*FAULTS_OF_LIFTING),
     "say_hello": _internal(),
     "read_health": Described(faults=(A_CRASH,), security=()),
     "read_readiness": Described(faults=(Fault("not ready", _NOT_READY), A_CRASH), security=()),

@@ -16,6 +16,7 @@ from tests.support.api import client_of, lifespan_of
 from tests.support.orders import BATCH, ORDERS, fault, order
 from tests.support.tokens import bearer, signer_of
 
+HALTS = "/pulse/internal/halts"
 NO_ORDER = "0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"
 SERVICES: dict[str, Rights] = {
     "reader": frozenset({"read"}),
@@ -38,6 +39,9 @@ CALLS: list[tuple[str, str, Right | None]] = [
     ("HEAD", ORDERS, "read"),
     ("GET", "/pulse/internal/slices", "read"),
     ("GET", "/pulse/internal/events", "read"),
+    ("POST", HALTS, "halt"),
+    ("GET", HALTS, "read"),
+    ("DELETE", f"{HALTS}/{NO_ORDER}", "halt"),
     ("GET", "/pulse/internal/hello", None),
     ("OPTIONS", ORDERS, None),
     ("OPTIONS", f"{ORDERS}/preview", None),
@@ -67,6 +71,8 @@ async def api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
 def sent(method: str, path: str) -> dict[str, Any]:
     if method != "POST" or path.endswith("cancel"):
         return {}
+    if path == HALTS:
+        return {"json": {"scope": "CALLER", "placed_by": "of no order", "reason": "a test"}}
     return {"json": [order()] if path == BATCH else order()}
 
 
@@ -86,7 +92,7 @@ async def test_a_call_needs_its_right(
 
 async def test_every_call_of_the_document_is_tested_here() -> None:
     described = {
-        (method.upper(), f"/pulse{path.format(order_id=NO_ORDER)}")
+        (method.upper(), f"/pulse{path.format(order_id=NO_ORDER, halt_id=NO_ORDER)}")
         for path, methods in documents.API["paths"].items()
         for method in methods
         if "internal" in path
