@@ -14,6 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from pulse.rights import (
+    GATEWAY_NAME,
+    GATEWAY_RIGHTS,
+    RIGHTS,
+    Right,
+    ServiceRights,
+    joined,
+)
 from pulse.secret import Secret, ServiceToken
 
 MIN_TOKEN_CHARACTERS: Final = 32
@@ -54,6 +62,34 @@ def _pair(number: int, pair: str) -> ServiceToken:
             f"in each name:token pair a token of {_TOKEN_EXPECTED} (see pair {number})"
         )
     return ServiceToken(name, Secret(token))
+
+
+def service_rights(text: str) -> tuple[ServiceRights, ...]:
+    """Parse `name=rights` pairs, separated by commas, such as `desk=read,risk=read+halt`."""
+    pairs = [_rights(number, pair.strip()) for number, pair in enumerate(text.split(","), start=1)]
+    names: set[str] = set()
+    for number, pair in enumerate(pairs, start=1):
+        if pair.name in names:
+            raise ValueError(f"each name once (see pair {number})")
+        names.add(pair.name)
+    return tuple(pairs)
+
+
+def _rights(number: int, pair: str) -> ServiceRights:
+    name, separator, text = pair.partition("=")
+    if not separator or not _NAME.fullmatch(name):
+        raise ValueError(
+            "name=rights pairs separated by commas, such as desk=read,ops=read+write+halt "
+            f"(see pair {number})"
+        )
+    words = text.split("+")
+    rights: frozenset[Right] = frozenset(right for right in RIGHTS if right in words)
+    if len(rights) != len(words):
+        raise ValueError(
+            f"one or more of the rights {', '.join(RIGHTS)}, each once and joined by + "
+            f"(see pair {number})"
+        )
+    return ServiceRights(name, rights)
 
 
 def service_token(text: str) -> Secret:
@@ -144,6 +180,25 @@ def name(text: str) -> str:
     if len(text) > _MAX_NAME_CHARACTERS or _CONTROLS.search(text):
         raise ValueError(f"at most {_MAX_NAME_CHARACTERS} characters, none a control character")
     return text
+
+
+def faults_of_rights(given: Collection[str], values: Mapping[str, Any]) -> list[str]:
+    """Faults of PULSE_SERVICE_RIGHTS against the tokens; arguments as of `faults_between`."""
+    if "service_tokens" in given and "service_tokens" not in values:
+        return []
+    known = {token.name for token in values.get("service_tokens", ())}
+    faults = []
+    for number, pair in enumerate(values.get("service_rights", ()), start=1):
+        # a longer name may be a token in the wrong place
+        shown = pair.name if len(pair.name) < MIN_TOKEN_CHARACTERS else f"the name of pair {number}"
+        if pair.name not in known:
+            faults.append(f"PULSE_SERVICE_RIGHTS: {shown} has no token in PULSE_SERVICE_TOKENS")
+        elif pair.name == GATEWAY_NAME and not pair.rights >= GATEWAY_RIGHTS:
+            faults.append(
+                f"PULSE_SERVICE_RIGHTS: {GATEWAY_NAME} needs {joined(GATEWAY_RIGHTS)}, because it "
+                "places, reads and cancels the orders of its callers"
+            )
+    return faults
 
 
 def faults_between(given: Collection[str], values: Mapping[str, Any]) -> list[str]:

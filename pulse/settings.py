@@ -11,6 +11,7 @@ import msgspec
 from pulse import identity_settings as identity
 from pulse.database_url import checked_url
 from pulse.errors import PulseError
+from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
 
 _PREFIX: Final = "PULSE_"
@@ -30,6 +31,8 @@ _MIN_RATE: Final = 0.01
 _MAX_RATE: Final = 1_000_000
 _HIDDEN: Final = "hidden"
 """Marks a setting that may contain a secret: errors do not repeat its value."""
+_HIDDEN_IF_INVALID: Final = "hidden if invalid"
+"""Marks a setting whose value is no secret, but by mistake may be one."""
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -110,6 +113,10 @@ _RATE: Final = Kind(
 _URL: Final = Kind("a `postgresql://` URL", checked_url)
 _HOST: Final = Kind("an address or a host name", str)
 _TOKENS: Final = Kind("`name:token` pairs, separated by commas", identity.service_tokens)
+_RIGHTS: Final = Kind(
+    "`name=rights` pairs, separated by commas, such as `desk=read,ops=read+write+halt`",
+    identity.service_rights,
+)
 _TOKEN: Final = Kind("a service token", identity.service_token)
 _API: Final = Kind("an http or https URL", identity.api_url)
 _ALGORITHM: Final = Kind(f"one of {', '.join(identity.ALGORITHMS)}", identity.algorithm)
@@ -224,6 +231,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "Who may use the internal API. Unset: only direct requests of this machine.",
         _HIDDEN,
     ] = ()
+    service_rights: Annotated[
+        tuple[ServiceRights, ...],
+        _RIGHTS,
+        "What services may do at the internal API. One that is not named here has `read+write`.",
+        _HIDDEN_IF_INVALID,
+    ] = ()
     jwt_algorithm: Annotated[
         str | None,
         _ALGORITHM,
@@ -288,10 +301,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 values[name] = kind.read(text)
             except ValueError as error:
-                shown = "***" if _HIDDEN in marks else repr(text)
+                shown = "***" if marks else repr(text)
                 expected = str(error) or kind.allowed
                 faults.append(f"  {_variable(name)}={shown}: expected {expected}")
         faults += [f"  {fault}" for fault in identity.faults_between(given, values)]
+        faults += [f"  {fault}" for fault in identity.faults_of_rights(given, values)]
         if faults:
             raise SettingsError(faults)
         return cls(**values)
@@ -342,6 +356,8 @@ def as_text(value: object) -> str:
             return ""
         case bool():
             return str(value).lower()
+        case (ServiceRights(), *_):
+            return ",".join(map(str, value))
         case float():
             return f"{value:.10g}"
         case _:

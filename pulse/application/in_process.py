@@ -8,7 +8,7 @@ from uuid import UUID
 from pulse.application.callers import Caller
 from pulse.application.clock_watch import ClockOff
 from pulse.application.event_view import TOPICS, EventView, event_view
-from pulse.application.orders import EventPage, EventQuery, OrderNotFound, Placed
+from pulse.application.orders import EventPage, EventQuery, OrderNotFound, OrderPreview, Placed
 from pulse.application.origin import Clock, Origin, SplitSeeds
 from pulse.domain import (
     HALTS_STREAM_ID,
@@ -21,6 +21,7 @@ from pulse.domain import (
     Trace,
     decide,
     evolve,
+    preview,
 )
 from pulse.eventstore import (
     AppendOutcomeUnknown,
@@ -96,7 +97,7 @@ class InProcessOrders:
     async def place(self, requested: OrderSpec, caller: Caller, trace: Trace) -> Placed:
         """Append the order's creation; if its version is taken, compare with the stored order."""
         self._require_served()
-        command = self._command(requested, caller, trace)
+        command = self._command(requested, caller, trace, self._seeds.next())
         (created,) = decide(command, None)
         try:
             await self._store.append(created)
@@ -113,7 +114,7 @@ class InProcessOrders:
         """
         try:
             self._require_served()
-            commands = [self._command(one, caller, trace) for one in requested]
+            commands = [self._command(one, caller, trace, self._seeds.next()) for one in requested]
         except (ClockOff, DatabaseUnavailable) as error:
             return [error] * len(requested)
         created: list[Event] = []
@@ -160,12 +161,29 @@ class InProcessOrders:
         decide(command, order)
         return Placed(order_id, command.spec.order_unique_key, created=False)
 
-    def _command(self, requested: OrderSpec, caller: Caller, trace: Trace) -> PlaceOrder:
+    def preview(
+        self, requested: OrderSpec, split_seed: int | None, caller: Caller, trace: Trace
+    ) -> OrderPreview:
+        """The schedule that the order would get if it were placed now. Stores and reads nothing.
+
+        Its key is not looked up. Without a seed a random one is used, as for an order.
+
+        Raises:
+            ClockOff: an order would be refused too; the times would be wrong.
+            PreviewFailed: the schedule breaks a rule, which is a bug.
+        """
+        self._require_served()
+        seed = self._seeds.next() if split_seed is None else split_seed
+        return OrderPreview.of(preview(self._command(requested, caller, trace, seed)))
+
+    def _command(
+        self, requested: OrderSpec, caller: Caller, trace: Trace, split_seed: int
+    ) -> PlaceOrder:
         return PlaceOrder(
             spec=requested,
             key_scope=caller.key_scope,
             placed_by=caller.placed_by,
-            split_seed=self._seeds.next(),
+            split_seed=split_seed,
             release=self._release_slices,
             at=self._clock(),
             recorded_by=self._recorded_by,

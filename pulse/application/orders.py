@@ -1,5 +1,6 @@
 """The use cases of every caller, in this process or over HTTP, and their results."""
 
+from datetime import datetime
 from typing import Annotated, Protocol
 from uuid import UUID
 
@@ -7,7 +8,8 @@ import msgspec
 
 from pulse.application.callers import Caller
 from pulse.application.event_view import EventType, EventView
-from pulse.domain import OrderSpec, Trace
+from pulse.domain import Order, OrderSpec, Slice, Trace
+from pulse.domain.order_request import SplitSeed
 from pulse.errors import PulseError
 from pulse.projections.order_view import OrderView
 
@@ -34,6 +36,37 @@ class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+
+
+class Window(msgspec.Struct, frozen=True):
+    """When the first slice is due, and when the last one."""
+
+    starts_at: datetime
+    ends_at: datetime
+
+
+class OrderPreview(msgspec.Struct, frozen=True):
+    """The schedule that an order would get. The same seed gives the same quantities and offsets."""
+
+    slices: tuple[Slice, ...]
+    split_seed: SplitSeed
+    window: Window
+
+    @classmethod
+    def of(cls, order: Order) -> "OrderPreview":
+        """The preview of an order as `pulse.domain.preview` returns it.
+
+        Raises:
+            PreviewFailed: its schedule breaks a rule.
+        """
+        if not order.slices:
+            raise PreviewFailed(f"the schedule breaks a rule: {order.failure_message}")
+        window = Window(order.created_at, order.window_ends_at)
+        return cls(order.slices, f"{order.split_seed:016x}", window)
+
+
+class PreviewFailed(PulseError):
+    """The schedule of a previewed order breaks a rule, which is a bug. Placed, it would FAIL."""
 
 
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,10 +41,15 @@ UNAVAILABLE: Final = (
     "Pulse does not answer, so it is not known whether this request was processed: retry it "
     "unchanged"
 )
+REFUSED: Final = (
+    "Pulse refuses the requests of this gateway: report it to its operator, and retry the request "
+    "unchanged later"
+)
 _BUSY: Final = (
     "Pulse refuses more requests of this caller for now: this one was not processed, retry later"
 )
 _ORDERS: Final = "internal/orders"
+_MAX_LOGGED_CHARACTERS: Final = 500
 _UNAVAILABLE_STATUSES: Final = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
@@ -57,7 +62,7 @@ _REFUSES_GATEWAY: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDD
 
 
 class PulseUnavailable(PulseError):
-    """Pulse did not answer, or is unavailable. The same request again resolves what happened."""
+    """Pulse did not answer, is unavailable or refuses the gateway. A retry resolves the outcome."""
 
 
 class PulseBusy(PulseError):
@@ -257,8 +262,19 @@ def _read(answer: httpx.Response, kind: type[T]) -> T:
 
 
 def _code_in(answer: httpx.Response) -> str | None:
+    fault = _fault_in(answer)
+    return None if fault is None else fault.code
+
+
+def _reason_in(answer: httpx.Response) -> str:
+    """The message of Pulse's own error, for the operator's log."""
+    fault = _fault_in(answer)
+    return "no readable error" if fault is None else fault.message[:_MAX_LOGGED_CHARACTERS]
+
+
+def _fault_in(answer: httpx.Response) -> _Fault | None:
     try:
-        return msgspec.json.decode(answer.content, type=_Refusal).error.code
+        return msgspec.json.decode(answer.content, type=_Refusal).error
     except (ValueError, RecursionError):
         return None
 
@@ -274,8 +290,8 @@ def _refusal(answer: httpx.Response) -> PulseError:
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return PulseBusy(_BUSY)
     if status in _REFUSES_GATEWAY:
-        _log.error("pulse.refused_gateway", status=status)
-        return PulseUnavailable(UNAVAILABLE)
+        _log.error("pulse.refused_gateway", status=status, reason=_reason_in(answer))
+        return PulseUnavailable(REFUSED)
     if status in _UNAVAILABLE_STATUSES:
         return PulseUnavailable(UNAVAILABLE)
     return _failed(answer, _code_in(answer) or "no readable error code")

@@ -26,6 +26,7 @@ from pulse.cli.halts import halt, halts, resume
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
 from pulse.cli.orders import orders
+from pulse.cli.preview import preview
 from pulse.cli.projections import projections
 from pulse.cli.rebuild import rebuild
 from pulse.cli.replay import replay
@@ -59,7 +60,7 @@ cli = typer.Typer(
 )
 for _command in (
     *(up, api, gateway, background, settings, token),
-    *(migrate, load, cancel, halt, resume, halts, replay, status, rebuild),
+    *(migrate, load, preview, cancel, halt, resume, halts, replay, status, rebuild),
 ):
     add_command(cli, _command)
 cli.add_typer(orders)

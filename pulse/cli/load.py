@@ -40,7 +40,8 @@ def load(
     Posts the orders of FILE to a running Pulse in batches, waits for the outcome
     of each (until none has completed for a minute) and checks its slices by every
     rule of a schedule. Needs a ready API (`pulse up`) at --url, and a service
-    token if the API requires one. Running it again never duplicates an order.
+    token with the rights read and write if the API requires one. Running it again
+    never duplicates an order.
 
     Exit codes: 0 every order is COMPLETED and satisfies every rule. 1 some order
     does not (the table says why), or no ready Pulse answers. 2 wrong usage, or an

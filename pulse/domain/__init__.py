@@ -46,10 +46,12 @@ from pulse.domain.order_request import MAX_QUANTITY as MAX_QUANTITY
 from pulse.domain.order_request import MAX_SPLITS as MAX_SPLITS
 from pulse.domain.order_request import MIN_SPLITS as MIN_SPLITS
 from pulse.domain.order_request import OrderSpec as OrderSpec
+from pulse.domain.order_request import PreviewRequest as PreviewRequest
 from pulse.domain.order_request import Side as Side
 from pulse.domain.order_request import SplitConfig as SplitConfig
 from pulse.domain.order_request import SplitConfigRequest as SplitConfigRequest
 from pulse.domain.order_request import parse_order_request as parse_order_request
+from pulse.domain.order_request import parse_preview_request as parse_preview_request
 from pulse.domain.order_request import require_valid_order as require_valid_order
 from pulse.domain.orders import SPLITTING_ERROR as SPLITTING_ERROR
 from pulse.domain.orders import TIMED_OUT as TIMED_OUT
@@ -60,6 +62,7 @@ from pulse.domain.orders import decide as decide
 from pulse.domain.orders import evolve as evolve
 from pulse.domain.orders import fold as fold
 from pulse.domain.orders import outcome_of as outcome_of
+from pulse.domain.orders import preview as preview
 from pulse.domain.releases import CATCH_UP_SECONDS as CATCH_UP_SECONDS
 from pulse.domain.releases import MIN_DISTANCE_SECONDS as MIN_DISTANCE_SECONDS
 from pulse.domain.releases import MIN_RELEASE_SECONDS as MIN_RELEASE_SECONDS

@@ -8,10 +8,10 @@ import json
 import re
 import unicodedata
 from contextlib import suppress
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from pulse.domain.constraints import field_fault_of
 from pulse.domain.errors import OrderRefused
@@ -71,6 +71,15 @@ Randomize = Annotated[
     bool, Meta(description="whether to vary quantities and times around an even split")
 ]
 
+SplitSeed = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[0-9a-f]{{16}}{_END}",
+        description="16 hex digits in lower case, as in OrderCreated",
+        examples=["28ce6f2410645d51"],
+    ),
+]
+
 
 class SplitConfig(Value, frozen=True):
     """How an order is split, after defaults."""
@@ -102,11 +111,67 @@ class OrderSpec(Value, frozen=True, forbid_unknown_fields=True):
     split_config: SplitConfigRequest
 
 
-_decoder = msgspec.json.Decoder(OrderSpec)
-_PATHS: Final = {name: name for name in OrderSpec.__struct_fields__} | {
-    name: f"split_config.{name}" for name in SplitConfigRequest.__struct_fields__
-}
-_NAMES: Final = re.compile(f'"({"|".join(_PATHS)})"'.encode())
+SpecT = TypeVar("SpecT", bound=OrderSpec)
+
+
+class PreviewRequest(OrderSpec, frozen=True, forbid_unknown_fields=True):
+    """An order to preview: the same fields and rules, and optionally the seed of its schedule."""
+
+    split_seed: SplitSeed | UnsetType = UNSET
+
+    @property
+    def spec(self) -> OrderSpec:
+        """The order without the seed."""
+        return _spec_of(self)
+
+
+def _spec_of(request: PreviewRequest) -> OrderSpec:
+    return OrderSpec(**{name: getattr(request, name) for name in OrderSpec.__struct_fields__})
+
+
+class _RequestParser(Generic[SpecT]):
+    """Parses the JSON of requests that have the fields of this struct."""
+
+    def __init__(self, struct: type[SpecT]) -> None:
+        self._struct = struct
+        self._decoder = msgspec.json.Decoder(struct)
+        self._paths = {name: name for name in struct.__struct_fields__} | {
+            name: f"split_config.{name}" for name in SplitConfigRequest.__struct_fields__
+        }
+        self._names = re.compile(f'"({"|".join(self._paths)})"'.encode())
+
+    def parse(self, body: bytes) -> SpecT:
+        try:
+            request = self._decoder.decode(body)
+        except msgspec.ValidationError as error:
+            with suppress(ValueError, RecursionError):
+                self._refuse_repeated_fields(body)
+            raise _refusal(error, self._struct) from None
+        # The decoder takes the last of repeated fields, other parsers the first, so they are
+        # refused. A name that is found once is not repeated, unless it is written with escapes.
+        names = self._names.findall(body)
+        if b"\\" in body or len(set(names)) < len(names):
+            self._refuse_repeated_fields(body)
+        _require_new_key(request.order_unique_key)
+        _require_one_share_per_slice(request)
+        return request
+
+    def _refuse_repeated_fields(self, body: bytes) -> None:
+        json.loads(body, object_pairs_hook=self._unique_fields, parse_int=str)
+
+    def _unique_fields(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """The object, refused if it repeats a field. Other repeated names are in invalid values."""
+        fields: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in fields and name in self._paths:
+                path = self._paths[name]
+                raise OrderRefused(INVALID_REQUEST, path, "the field once", "is repeated")
+            fields[name] = value
+        return fields
+
+
+_orders = _RequestParser(OrderSpec)
+_previews = _RequestParser(PreviewRequest)
 
 
 def parse_order_request(body: bytes) -> OrderSpec:
@@ -116,20 +181,12 @@ def parse_order_request(body: bytes) -> OrderSpec:
         OrderRefused: a rule is broken; the error has the field, the code and what is valid.
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: the body is not JSON.
     """
-    try:
-        spec = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        with suppress(ValueError, RecursionError):
-            _refuse_repeated_fields(body)
-        raise _refusal(error) from None
-    # The decoder takes the last of repeated fields, other parsers the first, so they are refused. A
-    # name that is found once is not repeated, unless it is written with escapes.
-    names = _NAMES.findall(body)
-    if b"\\" in body or len(set(names)) < len(names):
-        _refuse_repeated_fields(body)
-    _require_new_key(spec.order_unique_key)
-    _require_one_share_per_slice(spec)
-    return spec
+    return _orders.parse(body)
+
+
+def parse_preview_request(body: bytes) -> PreviewRequest:
+    """The order that the JSON of a preview asks for, and its seed. Errors as of an order."""
+    return _previews.parse(body)
 
 
 def require_valid_order(spec: OrderSpec) -> None:
@@ -144,28 +201,14 @@ def require_valid_order(spec: OrderSpec) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(spec), OrderSpec)
     except msgspec.ValidationError as error:
-        raise _refusal(error) from None
+        raise _refusal(error, OrderSpec) from None
     _require_one_share_per_slice(spec)
 
 
-def _refusal(error: msgspec.ValidationError) -> OrderRefused:
-    fault = field_fault_of(error, OrderSpec)
+def _refusal(error: msgspec.ValidationError, struct: type[OrderSpec]) -> OrderRefused:
+    fault = field_fault_of(error, struct)
     code = _CODES.get((fault.field or "").partition(".")[0]) if fault.in_value else None
     return OrderRefused(code or INVALID_REQUEST, fault.field, fault.expected, fault.problem)
-
-
-def _refuse_repeated_fields(body: bytes) -> None:
-    json.loads(body, object_pairs_hook=_unique_fields, parse_int=str)
-
-
-def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object, refused if it repeats a field. Other repeated names are inside invalid values."""
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in fields and name in _PATHS:
-            raise OrderRefused(INVALID_REQUEST, _PATHS[name], "the field once", "is repeated")
-        fields[name] = value
-    return fields
 
 
 def _require_new_key(key: str) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from pulse.domain.commands import (
     CancelOrder,
+    Claim,
     Command,
     PlaceOrder,
     ReleaseSlices,
@@ -177,6 +178,27 @@ def evolve(order: Order | None, event: Event) -> Order:
             raise HistoryBroken(f"{type(event).__name__} is not an event of an order")
         case _:
             assert_never(event)
+
+
+def preview(command: PlaceOrder) -> Order:
+    """The order as it would be if it were placed and split at once. Nothing is recorded.
+
+    It is decided like a stored order, so its slices are those that a worker would append to an
+    order with this seed and time. Without slices it FAILED: the schedule breaks a rule, a bug.
+
+    Raises:
+        SplitterUnknown: as `decide`.
+    """
+    order = fold(decide(command, None))
+    split_at_once = SplitOrder(
+        claim=Claim(worker="preview", claimed_at=command.at, first_claimed_at=command.at),
+        max_split_delay_seconds=0,
+        at=command.at,
+        request_id=command.trace.request_id,
+        recorded_by=command.recorded_by,
+    )
+    (outcome,) = decide(split_at_once, order)
+    return evolve(order, outcome)
 
 
 def outcome_of(event: SlicesScheduled | SplittingFailed | TimedOut | OrderCancelled) -> Outcome:

@@ -19,10 +19,9 @@ from pulse.application.callers import Caller, CallerUnnamable
 from pulse.application.over_http import ON_BEHALF_OF
 from pulse.http.asgi import ANONYMOUS, CALLER_KEY, ASGIApp, RawHeaders, Receive, Scope, Send
 from pulse.http.errors import BadRequest, Forbidden, Unauthorized
+from pulse.http.rights import SERVICE_KEY, Service
+from pulse.rights import ALL_RIGHTS, DEFAULT_RIGHTS, GATEWAY_NAME, ServiceRights
 from pulse.secret import ServiceToken
-
-GATEWAY_NAME: Final = "gateway"
-"""The service that calls on behalf of callers. It must name one in each call."""
 
 _SCOPES_KEY: Final = "pulse.token_scopes"
 _BEARER: Final = b"bearer "
@@ -43,6 +42,7 @@ NOT_THIS_MACHINE: Final = (
     "without service tokens the internal API accepts only direct requests from its own machine: "
     "set PULSE_SERVICE_TOKENS to allow others"
 )
+_THIS_MACHINE: Final = Service(ANONYMOUS, ALL_RIGHTS)
 _NOT_GATEWAY: Final = f"only the service named {GATEWAY_NAME} may send {ON_BEHALF_OF}"
 _NO_CALLER: Final = f"the {GATEWAY_NAME} must send {ON_BEHALF_OF} once, to name its caller"
 
@@ -65,12 +65,23 @@ def bearer_token(headers: RawHeaders) -> str:
 class InternalAuthMiddleware:
     """Middleware that authenticates calls to every path that contains `internal` anywhere.
 
-    So neither doubled slashes nor a prefix bypass it, however the path is routed.
+    So neither doubled slashes nor a prefix bypass it, however the path is routed. It also puts the
+    rights of the service into the scope, for the routes to check. `rights` are those of the
+    services that do not have the default ones. Without tokens, requests of this machine have all.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Sequence[ServiceToken]) -> None:
+    def __init__(
+        self, app: ASGIApp, tokens: Sequence[ServiceToken], rights: Sequence[ServiceRights] = ()
+    ) -> None:
         self._app = app
-        self._tokens = [(_digest(t.token.reveal()), Caller(placed_by=t.name)) for t in tokens]
+        given = {of.name: of.rights for of in rights}
+        self._tokens = [
+            (
+                _digest(t.token.reveal()),
+                Service(Caller(placed_by=t.name), given.get(t.name, DEFAULT_RIGHTS)),
+            )
+            for t in tokens
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI.
@@ -83,27 +94,19 @@ class InternalAuthMiddleware:
             BadRequest: the name of the caller is malformed.
         """
         if "internal" in scope["path"]:
-            scope[CALLER_KEY] = self._caller(scope)
+            service = self._service(scope)
+            scope[SERVICE_KEY] = service
+            scope[CALLER_KEY] = _caller(scope, service)
         await self._app(scope, receive, send)
 
-    def _caller(self, scope: Scope) -> Caller:
+    def _service(self, scope: Scope) -> Service:
         headers: RawHeaders = scope["headers"]
         if self._tokens:
-            service = self._service(headers)
-        else:
-            _require_this_machine(scope, headers)
-            service = ANONYMOUS
-        names = [value for name, value in headers if name == _BEHALF_HEADER]
-        if service.placed_by != GATEWAY_NAME:
-            if names:
-                raise Forbidden(_NOT_GATEWAY)
-            return service
-        if len(names) != 1:
-            raise Forbidden(_NO_CALLER)
-        _require_allowed_for_gateway(scope)
-        return _caller_named(names[0])
+            return self._service_with_token(headers)
+        _require_this_machine(scope, headers)
+        return _THIS_MACHINE
 
-    def _service(self, headers: RawHeaders) -> Caller:
+    def _service_with_token(self, headers: RawHeaders) -> Service:
         """The service whose token was sent, compared in constant time."""
         sent = _digest(bearer_token(headers))
         found = None
@@ -113,6 +116,20 @@ class InternalAuthMiddleware:
         if found is None:
             raise Unauthorized("the token is not a service token of this Pulse")
         return found
+
+
+def _caller(scope: Scope, service: Service) -> Caller:
+    """Who calls: the service itself, or the caller that the gateway names."""
+    headers: RawHeaders = scope["headers"]
+    names = [value for name, value in headers if name == _BEHALF_HEADER]
+    if service.caller.placed_by != GATEWAY_NAME:
+        if names:
+            raise Forbidden(_NOT_GATEWAY)
+        return service.caller
+    if len(names) != 1:
+        raise Forbidden(_NO_CALLER)
+    _require_allowed_for_gateway(scope)
+    return _caller_named(names[0])
 
 
 def _digest(token: str) -> bytes:

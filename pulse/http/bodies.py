@@ -1,9 +1,9 @@
-"""Reads request bodies: their headers, one order, a batch, a cancellation."""
+"""Reads request bodies: their headers, one order, a batch, a preview, a cancellation."""
 
 import codecs
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, Final, TypeVar
 
@@ -11,11 +11,19 @@ import msgspec
 
 from pulse.application.halts import HaltRequest, require_scope_fields
 from pulse.application.orders import CancelRequest
-from pulse.domain import OrderRefused, OrderSpec, parse_order_request
+from pulse.domain import (
+    OrderRefused,
+    OrderSpec,
+    PreviewRequest,
+    parse_order_request,
+    parse_preview_request,
+)
 from pulse.domain.constraints import field_fault_of
 from pulse.domain.order_request import INVALID_INSTRUMENT, INVALID_REQUEST
 from pulse.http.errors import TOO_LARGE, BadRequest
 from pulse.http.limits import MAX_ORDER_BYTES, ClientDisconnected
+
+T = TypeVar("T")
 
 MAX_BATCH_ORDERS: Final = 1000
 _MAX_ECHOED_CHARACTERS: Final = 72
@@ -110,12 +118,21 @@ def read_order(body: bytes) -> OrderSpec:
         BadRequest: the body is empty, not JSON, or too large for an order.
         OrderRefused: it breaks a rule.
     """
+    return _read_order(body, parse_order_request)
+
+
+def read_preview_request(body: bytes) -> PreviewRequest:
+    """Parse the body of a preview. Errors as of an order."""
+    return _read_order(body, parse_preview_request)
+
+
+def _read_order(body: bytes, parse: Callable[[bytes], T]) -> T:
     if len(body) > MAX_ORDER_BYTES:
         raise _too_large()
     if not body.strip():
         raise BadRequest("the body is empty: send an order as a JSON object", expected="an object")
     try:
-        return parse_order_request(body)
+        return parse(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _undecodable(body, error) from None
 

@@ -12,6 +12,7 @@ from pulse.http.auth import require_scope
 from pulse.http.bodies import read_cancel_request, receive_optional_json
 from pulse.http.limits import MAX_ORDER_BYTES
 from pulse.http.responses import order_id_of
+from pulse.http.rights import needs
 from pulse.projections.order_view import OrderView
 
 
@@ -21,6 +22,7 @@ def cancel_route(path: str, orders: Orders, *, write_scope: str | None = None) -
     @post(
         f"{path}/{{order_id:str}}/cancel",
         status_code=200,
+        opt=needs("write"),
         summary="Cancel an order",
         tags=["orders"],
         response_description="The order as it then is: nothing of it remains to be released.",

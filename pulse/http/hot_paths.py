@@ -6,6 +6,7 @@ for other spellings of their paths, for other methods, and for the OpenAPI docum
 """
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,11 +16,11 @@ from litestar.params import FromPath
 
 from pulse.application.orders import Orders
 from pulse.http.asgi import ASGIApp, Receive, Scope, Send, caller_in, trace_in
-from pulse.http.auth import require_scope
 from pulse.http.bodies import read_order, receive_json
 from pulse.http.errors import JSON
 from pulse.http.limits import MAX_ORDER_BYTES
 from pulse.http.responses import PlacedOrder, order_id_of
+from pulse.http.rights import needs
 from pulse.projections.order_view import OrderView
 
 _CONTENT_TYPE: Final = (b"content-type", JSON.encode())
@@ -28,13 +29,15 @@ _CREATED: Final = 201
 _ORDER_ID: Final = re.compile(r"[0-9A-Fa-f-]{36}")
 
 AnyRequest = Request[Any, Any, Any]
+Authorize = Callable[[Mapping[str, object]], None]
+"""Takes the scope of a request. Raises Forbidden if its caller may not make it."""
 
 
 class HotPaths:
     """POST to `path` places an order, GET of an id below it reads one.
 
-    The status of a placed order is `placed_status`, by default 201 for a new order and 200 for one
-    that existed already. If scopes are given, the caller's token must grant them.
+    `authorize_place` and `authorize_read` are called before anything else. The status of a placed
+    order is `placed_status`, by default 201 for a new order and 200 for one that existed already.
     """
 
     def __init__(
@@ -42,28 +45,26 @@ class HotPaths:
         path: str,
         orders: Orders,
         *,
+        authorize_place: Authorize,
+        authorize_read: Authorize,
         placed_status: int | None = None,
-        write_scope: str | None = None,
-        read_scope: str | None = None,
     ) -> None:
         self._path = path
         self._below = f"{path}/"
         self._orders = orders
         self._placed_status = placed_status
-        self._write_scope = write_scope
-        self._read_scope = read_scope
+        self._authorize_place = authorize_place
+        self._authorize_read = authorize_read
 
     async def _place(self, scope: Any, receive: Receive) -> tuple[int, PlacedOrder]:  # noqa: ANN401
-        if self._write_scope is not None:
-            require_scope(scope, self._write_scope)
+        self._authorize_place(scope)
         spec = read_order(await receive_json(scope, receive, MAX_ORDER_BYTES))
         placed = await self._orders.place(spec, caller_in(scope), trace_in(scope))
         status = self._placed_status or (_CREATED if placed.created else _OK)
         return status, PlacedOrder(placed.order_id, placed.order_unique_key)
 
     async def _read(self, scope: Any, order_id: str) -> OrderView:  # noqa: ANN401
-        if self._read_scope is not None:
-            require_scope(scope, self._read_scope)
+        self._authorize_read(scope)
         return await self._orders.order(order_id_of(order_id), caller_in(scope), trace_in(scope))
 
     def wrap(self, framework: ASGIApp) -> ASGIApp:
@@ -102,6 +103,7 @@ class HotPaths:
         @post(
             self._path,
             status_code=self._placed_status or _CREATED,
+            opt=needs("write"),
             summary="Place an order",
             tags=["orders"],
             response_description="The order was accepted.",
@@ -119,6 +121,7 @@ class HotPaths:
 
         @get(
             f"{self._path}/{{order_id:str}}",
+            opt=needs("read"),
             summary="Read an order",
             tags=["orders"],
             response_description="The order with its slices.",

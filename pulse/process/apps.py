@@ -145,7 +145,7 @@ def _warn_of_httptools() -> None:
 def _api(settings: Settings, node: Node) -> ASGIApp:
     api = create_api(node.orders, node.halts, node.readiness)
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
-    return InternalAuthMiddleware(limited, settings.service_tokens)
+    return InternalAuthMiddleware(limited, settings.service_tokens, settings.service_rights)
 
 
 def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> ASGIApp:

@@ -19,7 +19,7 @@ SHOWN = {
     "pulse": (
         "/internal/orders/batch",
         "List slices by time",
-        "Placing, reading and cancelling orders.",
+        "Placing, previewing, reading and cancelling orders.",
     ),
     "gapi": (
         "/api/orders",

@@ -157,6 +157,9 @@ def test_a_service_places_an_order_and_reads_it_in_every_way(
         found = program.run("orders", guarded.url, token)
 
     assert fields(found["request"]) == fields_in_readme()
+    assert (sum(found["preview"]), len(found["preview"])) == (100, 5)
+    assert found["preview_again"] == found["preview"]
+    assert found["window_seconds"] == 3600
     order_id = order_id_for(INTERNAL_SCOPE, found["request"]["order_unique_key"])
     assert UUID(found["order_id"]) == order_id
     assert (found["status"], len(found["slices"])) == ("COMPLETED", 5)
@@ -186,6 +189,7 @@ def test_a_service_places_an_order_and_reads_it_in_every_way(
         "DUPLICATE_ORDER_UNIQUE_KEY",
         "INVALID_REQUEST",
         "ORDER_NOT_FOUND",
+        "INVALID_REQUEST",
     ]
 
 

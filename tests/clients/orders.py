@@ -1,4 +1,4 @@
-"""A service that places, follows and cancels an order, on the client of openapi-python-client.
+"""A service that previews, places and cancels an order, on the client of openapi-python-client.
 
 `python orders.py URL [TOKEN]`: the API at this URL, with a service token or without. It prints what
 it found as JSON.
@@ -15,7 +15,13 @@ from pulse_client import AuthenticatedClient, Client
 from pulse_client.api.events import list_events, read_history
 from pulse_client.api.health import read_health, read_readiness
 from pulse_client.api.lists import list_orders, list_slices
-from pulse_client.api.orders import cancel_order, place_order, place_orders, read_order
+from pulse_client.api.orders import (
+    cancel_order,
+    place_order,
+    place_orders,
+    preview_order,
+    read_order,
+)
 from pulse_client.models import (
     CancelRequest,
     ErrorBody,
@@ -26,6 +32,7 @@ from pulse_client.models import (
     OrderQueueStatus,
     OrderRequest,
     OtherEvent,
+    PreviewRequest,
     ScheduledSlice,
     Side,
     SlicesExpired,
@@ -154,7 +161,7 @@ def in_words(event: Event) -> str:  # noqa: PLR0911 - one for each type
 
 
 def main(url: str, token: str | None = None) -> None:
-    """Place an order, follow it, cancel what is left, and read it in every other way."""
+    """Preview an order, place and follow it, cancel what is left, and read it in other ways."""
     client: AnyClient = (
         Client(base_url=url) if token is None else AuthenticatedClient(base_url=url, token=token)
     )
@@ -168,6 +175,12 @@ def main(url: str, token: str | None = None) -> None:
         total_quantity=100,
         split_config=SplitConfigRequest(num_splits=5, duration_minutes=60),
     )
+    preview = expect(
+        preview_order.sync(client=client, body=PreviewRequest.from_dict(request.to_dict()))
+    )
+    repeated = PreviewRequest.from_dict({**request.to_dict(), "split_seed": preview.split_seed})
+    preview_again = expect(preview_order.sync(client=client, body=repeated))
+    wrong_seed = PreviewRequest.from_dict({**request.to_dict(), "split_seed": "7"})
     placed = expect(place_order.sync(client=client, body=request))
     order = wait_until_final(client, placed.order_id)
 
@@ -183,6 +196,9 @@ def main(url: str, token: str | None = None) -> None:
     found = {
         "health": [health.status, ready.status],
         "request": request.to_dict(),
+        "preview": [one.quantity for one in preview.slices],
+        "preview_again": [one.quantity for one in preview_again.slices],
+        "window_seconds": (preview.window.ends_at - preview.window.starts_at).total_seconds(),
         "order_id": str(order.order_id),
         "status": order.order_queue_status,
         "slices": [one.quantity for one in order.slices],
@@ -201,6 +217,7 @@ def main(url: str, token: str | None = None) -> None:
             code_of(place_order.sync(client=client, body=other)),
             code_of(list_orders.sync(client=client, cursor="x")),
             code_of(cancel_order.sync(NO_ORDER, client=client)),
+            code_of(preview_order.sync(client=client, body=wrong_seed)),
         ],
     }
     print(json.dumps(found))

@@ -1,5 +1,5 @@
 /**
- * A service that places an order, follows it and cancels the rest, on the types that openapi-typescript makes.
+ * A service that previews and places an order, follows it and cancels the rest, on the types that openapi-typescript makes.
  *
  * `node orders.js URL [TOKEN]`: the API at this URL, with a service token or without. It prints what
  * it found as JSON.
@@ -143,6 +143,13 @@ async function main(url: string, token?: string): Promise<void> {
     total_quantity: 100,
     split_config: { num_splits: 5, duration_minutes: 60 },
   };
+  const preview = expect(await client.POST("/internal/orders/preview", { body: request }));
+  const repeated: Schemas["PreviewRequest"] = { ...request, split_seed: preview.split_seed };
+  const previewAgain = expect(
+    await client.POST("/internal/orders/preview", { body: repeated }),
+  );
+  const { starts_at, ends_at } = preview.window;
+
   const placed = expect(await client.POST("/internal/orders", { body: request }));
   const order = await waitUntilFinal(client, placed.order_id);
 
@@ -167,6 +174,9 @@ async function main(url: string, token?: string): Promise<void> {
   const found = {
     health: [health.status, ready.status],
     request,
+    preview: preview.slices.map((one) => one.quantity),
+    preview_again: previewAgain.slices.map((one) => one.quantity),
+    window_seconds: (Date.parse(ends_at) - Date.parse(starts_at)) / 1000,
     order_id: order.order_id,
     status: order.order_queue_status,
     slices: order.slices.map((one) => one.quantity),
@@ -189,6 +199,9 @@ async function main(url: string, token?: string): Promise<void> {
         await client.POST("/internal/orders/{order_id}/cancel", {
           params: { path: { order_id: NO_ORDER } },
         }),
+      ),
+      codeOf(
+        await client.POST("/internal/orders/preview", { body: { ...request, split_seed: "7" } }),
       ),
     ],
   };

@@ -68,6 +68,7 @@ class Deployment:
             "database_url": self.server.url,
             "poll_interval_seconds": 0.5,
             "service_tokens": f"gateway:{GATEWAY_TOKEN},desk:{SERVICE_TOKEN}",
+            "service_rights": "desk=read+write+halt",
             **settings,
         }
         if kind in {"gateway", "everything"}:
@@ -81,7 +82,7 @@ class Deployment:
         if kind == "gateway":
             api = self.apis[len(self.of_kind("gateway")) % len(self.apis)]  # spread over the APIs
             own = {"api_base_url": api.url, "gateway_service_token": GATEWAY_TOKEN} | {
-                name: value for name, value in own.items() if name != "service_tokens"
+                name: value for name, value in own.items() if not name.startswith("service_")
             }
         member = Member(kind, self.home, own, prefix=prefix, variables=variables)
         self.members.append(member)

@@ -22,6 +22,7 @@ COMMANDS = [
     ["token"],
     ["migrate"],
     ["load"],
+    ["preview"],
     ["replay"],
     ["cancel"],
     ["status"],
@@ -80,6 +81,7 @@ def test_the_version_is_printed() -> None:
     [
         ["nothing"],
         ["replay"],
+        ["preview"],
         ["cancel"],
         ["cancel", ID, "--reason", "x" * 256],
         ["cancel", ID, "--reason", "\udcff"],

@@ -10,6 +10,7 @@ import msgspec
 
 from pulse.domain import order_id_for
 from pulse.process.apps import all_in_one_app, api_app, gateway_app
+from pulse.rights import ALL_RIGHTS, ServiceRights
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import client_of, lifespan_of
@@ -21,6 +22,7 @@ SERVICES: Final = (
     ServiceToken("gateway", Secret(GATEWAY_TOKEN)),
     ServiceToken("desk", Secret(DESK_TOKEN)),
 )
+RIGHTS: Final = (ServiceRights("desk", ALL_RIGHTS),)
 WAYS: Final = ("in one process", "alone")
 TRACE: Final = {
     "X-Trace-Id": "t-of-the-caller",
@@ -66,7 +68,11 @@ class Served:
 async def served(way: str, conninfo: str, signer: Signer) -> AsyncIterator[Served]:
     """A gateway on a database, in one of the WAYS. Slices are not released."""
     settings = msgspec.structs.replace(
-        signer.settings, database_url=conninfo, service_tokens=SERVICES, release_slices=False
+        signer.settings,
+        database_url=conninfo,
+        service_tokens=SERVICES,
+        service_rights=RIGHTS,
+        release_slices=False,
     )
     async with AsyncExitStack() as stack:
         whole = all_in_one_app(settings) if way == "in one process" else api_app(settings)

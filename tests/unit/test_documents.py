@@ -1,6 +1,7 @@
 """The documents against the code they speak of: fields, examples, and what is refused."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Final
 
 import jsonschema_rs
@@ -8,25 +9,28 @@ import msgspec
 import pytest
 
 from pulse.application.event_view import EventView, event_view
-from pulse.application.orders import CancelRequest
+from pulse.application.orders import CancelRequest, OrderPreview, Window
 from pulse.domain import (
     EVENT_TYPES,
     INTERNAL_SCOPE,
     OrderRefused,
     OrderSpec,
+    PreviewRequest,
     Quantities,
     Slice,
     SplitConfig,
     SplitConfigRequest,
     order_id_for,
+    preview,
 )
 from pulse.eventstore import MOST_SCANNED, RecordedEvent
-from pulse.http.bodies import read_order
+from pulse.http.bodies import read_order, read_preview_request
 from pulse.http.errors import answer_for
 from pulse.http.responses import PlacedOrder
 from pulse.projections.lists import ScheduledSlice
 from pulse.projections.order_view import OrderView, SliceView
 from tests.support import documents
+from tests.support.commands import place_order
 from tests.support.events import MAPPER, order_created, stored
 from tests.support.processes import ROOT
 
@@ -110,6 +114,8 @@ def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
     ("name", "struct"),
     [
         ("OrderRequest", OrderSpec),
+        ("OrderPreview", OrderPreview),
+        ("Window", Window),
         ("PlacedOrder", PlacedOrder),
         ("Order", OrderView),
         ("SplitConfig", SplitConfig),
@@ -155,9 +161,12 @@ def test_no_property_of_a_request_has_a_default_or_is_required_though_the_code_h
     requests: dict[str, type[msgspec.Struct]] = {
         "CancelRequest": CancelRequest,
         "OrderRequest": OrderSpec,
+        "PreviewRequest": PreviewRequest,
         "SplitConfigRequest": SplitConfigRequest,
     }
     for name, struct in requests.items():
+        if name == "PreviewRequest" and document is documents.GATEWAY:
+            continue
         required = [field.name for field in msgspec.structs.fields(struct) if field.required]
         assert schemas[name]["required"] == required
 
@@ -261,5 +270,15 @@ def test_the_examples_are_what_the_code_makes_of_each_other() -> None:
     assert refused == {"status": status, "body": {"error": msgspec.to_builtins(error)}}
     for request in examples("/internal/orders", "post", "requestBody").values():
         read_order(msgspec.json.encode(request))
+    asked, unseeded = examples("/internal/orders/preview", "post", "requestBody").values()
+    (answer,) = examples("/internal/orders/preview", "post", "responses", "200").values()
+    assert read_preview_request(msgspec.json.encode(unseeded)).split_seed is msgspec.UNSET
+    seeded = read_preview_request(msgspec.json.encode(asked))
+    at = datetime.fromisoformat(answer["window"]["starts_at"])
+    command = msgspec.structs.replace(
+        place_order(split_seed=int(asked["split_seed"], 16), at=at), spec=seeded.spec
+    )
+    made = OrderPreview.of(preview(command))
+    assert msgspec.json.decode(msgspec.json.encode(made)) == answer
     read = examples("/internal/orders/{order_id}", "get", "responses", "200")
     assert {order["order_id"] for order in read.values()} == {accepted["body"]["order_id"]}

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
-from pulse.settings import Settings, SettingsError
+from pulse.settings import Settings, SettingsError, as_text
 from tests.support.tokens import Signer, new_signer, signer_of
 
 TOKEN, OTHER_TOKEN = "s3cret" + "t" * 26, "s3cret" + "u" * 26
@@ -65,6 +66,98 @@ def test_wrong_service_tokens_are_refused_without_being_told(text: str) -> None:
     assert "PULSE_SERVICE_TOKENS=***: expected" in fault
     assert "s3cret" not in fault
     assert "ddd" not in fault
+
+
+def tokens(*names: str) -> str:
+    return ",".join(f"{name}:{name.ljust(32, '-')}" for name in names)
+
+
+def rights_of(text: str, *names: str) -> tuple[ServiceRights, ...]:
+    environment = {"PULSE_SERVICE_RIGHTS": text, "PULSE_SERVICE_TOKENS": tokens(*names)}
+    return Settings.from_environment(environment).service_rights
+
+
+def test_rights_of_services_are_read_and_shown() -> None:
+    text = "a=read, b=read+write,c=halt+write+read ,d=write"
+    rights = rights_of(text, "a", "b", "c", "d", "e")
+    assert rights == (
+        ServiceRights("a", frozenset({"read"})),
+        ServiceRights("b", frozenset({"read", "write"})),
+        ServiceRights("c", frozenset({"read", "write", "halt"})),
+        ServiceRights("d", frozenset({"write"})),
+    )
+    assert as_text(rights) == "a=read,b=read+write,c=read+write+halt,d=write"
+
+
+def test_unset_rights_are_the_default_ones() -> None:
+    assert rights_of("", "a") == rights_of("  ", "a") == ()
+
+
+def test_the_gateway_may_have_its_rights_named() -> None:
+    for text in ("gateway=read+write", "gateway=read+write+halt"):
+        assert str(rights_of(text, "gateway")[0]) == text
+
+
+RIGHTS_EXPECTED = "expected one or more of the rights read, write, halt, each once and joined by +"
+PAIRS_EXPECTED = "expected name=rights pairs separated by commas"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("desk=wirte", f"{RIGHTS_EXPECTED} (see pair 1)"),
+        ("a=read,desk=s3cret", f"{RIGHTS_EXPECTED} (see pair 2)"),
+        ("desk=READ", f"{RIGHTS_EXPECTED} (see pair 1)"),
+        ("desk=", f"{RIGHTS_EXPECTED} (see pair 1)"),
+        ("desk=+", f"{RIGHTS_EXPECTED} (see pair 1)"),
+        ("desk=read+", f"{RIGHTS_EXPECTED} (see pair 1)"),
+        ("desk=read+read", f"{RIGHTS_EXPECTED} (see pair 1)"),
+        ("desk=read + write", f"{RIGHTS_EXPECTED} (see pair 1)"),
+        ("desk=read=write", f"{RIGHTS_EXPECTED} (see pair 1)"),
+        ("desk=read|write", f"{RIGHTS_EXPECTED} (see pair 1)"),
+        ("desk", PAIRS_EXPECTED),
+        (",", PAIRS_EXPECTED),
+        ("desk=read,", PAIRS_EXPECTED),
+        ("=read", PAIRS_EXPECTED),
+        ("de sk=read", PAIRS_EXPECTED),
+        (f"desk:{TOKEN}", PAIRS_EXPECTED),
+        ("desk=read,a=read,desk=write", "expected each name once (see pair 3)"),
+        ("desk=read,desk=read", "expected each name once (see pair 2)"),
+    ],
+)
+def test_wrong_rights_are_refused_without_being_told(text: str, told: str) -> None:
+    (fault,) = faults_of(PULSE_SERVICE_RIGHTS=text, PULSE_SERVICE_TOKENS=tokens("desk", "a"))
+    assert "PULSE_SERVICE_RIGHTS=***: " in fault
+    assert told in fault
+    assert "s3cret" not in fault
+
+
+@pytest.mark.parametrize("given", ["", tokens("a")], ids=["no tokens", "other tokens"])
+def test_rights_without_a_token_are_refused(given: str) -> None:
+    faults = faults_of(PULSE_SERVICE_RIGHTS="desk=read,ops=halt", PULSE_SERVICE_TOKENS=given)
+    assert faults == tuple(
+        f"  PULSE_SERVICE_RIGHTS: {name} has no token in PULSE_SERVICE_TOKENS"
+        for name in ("desk", "ops")
+    )
+
+
+def test_a_token_in_the_place_of_a_name_is_not_told() -> None:
+    (fault,) = faults_of(PULSE_SERVICE_RIGHTS=f"{TOKEN}=read", PULSE_SERVICE_TOKENS=tokens("a"))
+    assert fault == (
+        "  PULSE_SERVICE_RIGHTS: the name of pair 1 has no token in PULSE_SERVICE_TOKENS"
+    )
+
+
+@pytest.mark.parametrize("rights", ["read", "write", "halt", "read+halt"])
+def test_the_gateway_needs_to_read_and_write(rights: str) -> None:
+    text = f"gateway={rights}"
+    (fault,) = faults_of(PULSE_SERVICE_RIGHTS=text, PULSE_SERVICE_TOKENS=tokens("gateway"))
+    assert "PULSE_SERVICE_RIGHTS: gateway needs read+write, because" in fault
+
+
+def test_of_wrong_tokens_only_the_tokens_are_named() -> None:
+    (fault,) = faults_of(PULSE_SERVICE_RIGHTS="desk=read", PULSE_SERVICE_TOKENS="desk:short")
+    assert "PULSE_SERVICE_TOKENS=***" in fault
 
 
 @pytest.mark.parametrize("text", ["s3cret", f"{TOKEN} x", "s3cret" * 100, f"gateway:{TOKEN}"])

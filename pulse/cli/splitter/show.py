@@ -33,6 +33,11 @@ _HEX: Final = re.compile(r"[0-9a-f]{16}")
 Total = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_QUANTITY, help="Shares.")]
 Splits = Annotated[int, typer.Option(min=MIN_SPLITS, max=MAX_SPLITS, help="Slices.")]
 Duration = Annotated[int, typer.Option(min=1, max=MAX_DURATION_MINUTES, help="Minutes.")]
+Seed = Annotated[
+    str | None,
+    typer.Option(help="16 hex digits as in an event, or a number; default random."),
+]
+Even = Annotated[bool, typer.Option("--even", help="Without randomisation.")]
 
 
 def show(  # noqa: PLR0913 - one option for each term of a schedule
@@ -40,11 +45,8 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     splits: Splits,
     duration: Duration,
     *,
-    seed: Annotated[
-        str | None,
-        typer.Option(help="16 hex digits as in an event, or a number; default random."),
-    ] = None,
-    even: Annotated[bool, typer.Option("--even", help="Without randomisation.")] = False,
+    seed: Seed = None,
+    even: Even = False,
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Write the picture to this file.")
     ] = None,
@@ -66,16 +68,13 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
       pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7
       pulse splitter show --total 1000 --splits 20 --duration 60 --svg plan.svg
     """
-    if total < splits:
-        raise typer.BadParameter(
-            f"must be at least one share per slice: {splits}", param_hint="--total"
-        )
+    require_share_per_slice(total, splits)
     terms = SplitTerms(
         total_quantity=total,
         num_splits=splits,
         duration_minutes=duration,
         randomize=not even,
-        seed=secrets.randbits(64) if seed is None else _seed_of(seed),
+        seed=seed_of(seed),
         starts_at=_STARTS_AT,
     )
     slices = split(terms, CURRENT_SPLITTER_VERSION)
@@ -99,8 +98,18 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
         output().print(f"written to {svg}")
 
 
-def _seed_of(text: str) -> int:
-    """Parse a seed: 16 hex digits as in an event, or a decimal number."""
+def require_share_per_slice(total: int, splits: int) -> None:
+    """Refuse fewer shares than slices."""
+    if total < splits:
+        raise typer.BadParameter(
+            f"must be at least one share per slice: {splits}", param_hint="--total"
+        )
+
+
+def seed_of(text: str | None) -> int:
+    """Parse a seed: 16 hex digits as in an event, or a decimal number; a random one by default."""
+    if text is None:
+        return secrets.randbits(64)
     if _HEX.fullmatch(text):
         return int(text, 16)
     if not text.isdecimal() or int(text) > _MAX_SEED:

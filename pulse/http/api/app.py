@@ -1,5 +1,6 @@
 """The internal API as an application at `/`: the hot paths, and Litestar behind them."""
 
+from functools import partial
 from typing import cast
 
 from litestar import HttpMethod, Litestar, Response, route
@@ -18,11 +19,21 @@ from pulse.http.exchange import allow_head
 from pulse.http.hot_paths import HotPaths
 from pulse.http.openapi.page import explaining_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
+from pulse.http.rights import check_right, require_declared_rights, require_right
 
 
 def create_api(orders: InProcessOrders, halts: ReleaseHalts, readiness: Readiness) -> ASGIApp:
-    """The API over these use cases. Calls about orders fail without the auth middleware."""
-    hot_paths = HotPaths("/internal/orders", orders)
+    """The API over these use cases. Calls below `/internal` fail without the auth middleware.
+
+    Raises:
+        TypeError: a route below `/internal` does not declare the right that it needs.
+    """
+    hot_paths = HotPaths(
+        "/internal/orders",
+        orders,
+        authorize_place=partial(require_right, wanted="write"),
+        authorize_read=partial(require_right, wanted="read"),
+    )
     handlers = [
         *health_routes(readiness),
         *hot_paths.routes(),
@@ -37,6 +48,7 @@ def create_api(orders: InProcessOrders, halts: ReleaseHalts, readiness: Readines
             *handlers,
             *explaining_routes(lambda: document_of_api(handlers)),
         ],
+        guards=[check_right],
         before_request=read_parameters,
         dependencies=DEPENDENCIES,
         exception_handlers={Exception: handle_error},
@@ -44,6 +56,7 @@ def create_api(orders: InProcessOrders, halts: ReleaseHalts, readiness: Readines
         openapi_config=None,
         logging_config=None,
     )
+    require_declared_rights(framework)
     return hot_paths.wrap(cast("ASGIApp", framework))
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from litestar.handlers import HTTPRouteHandler
 
+from pulse.application.callers import Caller
 from pulse.application.halts import HaltRequest
 from pulse.application.orders import CancelRequest
 from pulse.application.readiness import ReadinessReport
-from pulse.domain import OrderSpec
+from pulse.domain import OrderSpec, PreviewRequest
 from pulse.eventstore import PositionBeyondLog
 from pulse.http.api.halts import HaltParameters
 from pulse.http.api.lists import (
@@ -31,22 +33,27 @@ from pulse.http.openapi.faults import (
     FAULTS_OF_HALTING,
     FAULTS_OF_LIFTING,
     FAULTS_OF_PLACING,
+    FAULTS_OF_PREVIEWS,
     NO_SUCH_ORDER,
     Fault,
     fault_of,
 )
 from pulse.http.openapi.schemas import ref
 from pulse.http.parameters import parse_query
+from pulse.http.rights import Service, require_granted_right, right_of
+from pulse.rights import DEFAULT_RIGHTS
 
 _DESCRIPTION: Final = """
 Pulse owns trading orders: it stores a parent order, splits it into time-scheduled slices, releases
 each at its time, and answers what happened, when, and why. This is its internal API, for services.
 
 With service tokens set, calls below `/internal` need one as a bearer token; without any, they are
-answered only to requests made on the same machine, directly and through no proxy.
+answered only to requests made on the same machine, directly and through no proxy. Each call names
+the right that its token needs: `read`, `write` or `halt`. A token has `read` and `write` unless the
+operator of Pulse sets other rights for its service.
 """
 _TAGS: Final = {
-    "orders": "Placing, reading and cancelling orders.",
+    "orders": "Placing, previewing, reading and cancelling orders.",
     "lists": "Lists across orders, in pages.",
     "events": "The events of an order, and the whole log.",
     "halts": "Stopping releases in an emergency, and resuming them.",
@@ -75,10 +82,24 @@ def document_of_api(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
         "Pulse",
         _DESCRIPTION,
         handlers=handlers,
-        described=_DESCRIBED,
+        described={h.handler_name: _with_right(h, _DESCRIBED[h.handler_name]) for h in handlers},
         tags=_TAGS,
         security_schemes={"serviceToken": {"type": "http", "scheme": "bearer"}},
         security=({}, {"serviceToken": []}),
+    )
+
+
+def _with_right(handler: HTTPRouteHandler, described: Described) -> Described:
+    """The operation with the right that its route declares."""
+    right = right_of(handler)
+    if right is None:
+        return described
+    desk = Service(Caller(placed_by="desk"), DEFAULT_RIGHTS - {right})
+    missing = fault_of("the right is missing", lambda: require_granted_right(desk, right))
+    return msgspec.structs.replace(
+        described,
+        faults=(*described.faults, missing),
+        note=f"A service token needs the right `{right}`.",
     )
 
 
@@ -107,6 +128,7 @@ _DESCRIBED: Final = {
         *FAULTS_OF_BODIES,
         body=_BATCH,
     ),
+    "preview_order": _internal(*FAULTS_OF_PREVIEWS, body=ref(PreviewRequest)),
     "cancel_order": _internal(
         *FAULTS_OF_CANCELLING, body=ref(CancelRequest), body_is_optional=True
     ),

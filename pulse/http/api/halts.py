@@ -14,6 +14,7 @@ from pulse.http.bodies import read_halt_request, receive_json
 from pulse.http.errors import JSON
 from pulse.http.limits import MAX_ORDER_BYTES
 from pulse.http.responses import halt_id_of
+from pulse.http.rights import needs
 
 Flag = Annotated[
     bool, msgspec.Meta(description="whether halts that were lifted are listed too; default: false")
@@ -44,6 +45,7 @@ def halt_routes(halts: ReleaseHalts) -> list[HTTPRouteHandler]:
     @post(
         "/internal/halts",
         status_code=201,
+        opt=needs("halt"),
         summary="Halt releases",
         tags=["halts"],
         response_description="The halt, which this call set.",
@@ -63,6 +65,7 @@ def halt_routes(halts: ReleaseHalts) -> list[HTTPRouteHandler]:
 
     @get(
         "/internal/halts",
+        opt=needs("read"),
         summary="List halts",
         tags=["halts"],
         response_description="The halts.",
@@ -75,6 +78,7 @@ def halt_routes(halts: ReleaseHalts) -> list[HTTPRouteHandler]:
     @delete(
         "/internal/halts/{halt_id:str}",
         status_code=200,
+        opt=needs("halt"),
         summary="Lift a halt",
         tags=["halts"],
         response_description="The halt, which is not in force any more.",

@@ -11,6 +11,7 @@ from pulse.application.notices import Notice
 from pulse.application.readiness import Readiness
 from pulse.http.errors import NotReady
 from pulse.http.responses import Health, Hello
+from pulse.http.rights import needs
 
 HELLO: Final = "Hello from Pulse"
 Count = Annotated[int, Meta(ge=0)]
@@ -79,6 +80,7 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
 
     @get(
         "/internal/hello",
+        opt=needs(None),
         summary="Say hello",
         tags=["health"],
         response_description="A greeting.",
@@ -86,8 +88,8 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
     async def say_hello() -> Hello:
         """Authenticated like every call below `/internal`: use it to test a token.
 
-        401 means a missing or wrong token; 403 means that no tokens are set and the request does
-        not come directly from the same machine.
+        Any service token will do, whatever its rights. 401 means a missing or wrong token; 403
+        means that no tokens are set and the request does not come directly from the same machine.
         """
         return Hello(HELLO)
 

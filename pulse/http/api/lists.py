@@ -20,6 +20,7 @@ from pulse.domain.order_request import Instrument
 from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parameter_error
+from pulse.http.rights import needs
 from pulse.projections.lists import (
     MAX_ORDERS_A_PAGE,
     MAX_SLICES_A_PAGE,
@@ -195,6 +196,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
 
     @get(
         "/internal/orders",
+        opt=needs("read"),
         summary="List orders, newest first",
         tags=["lists"],
         response_description="A page.",
@@ -217,6 +219,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
 
     @get(
         "/internal/slices",
+        opt=needs("read"),
         summary="List slices by time",
         tags=["lists"],
         response_description="A page.",
@@ -239,6 +242,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
 
     @get(
         "/internal/events",
+        opt=needs("read"),
         summary="Read the log in commit order",
         tags=["events"],
         response_description="A page.",

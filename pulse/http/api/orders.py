@@ -1,4 +1,4 @@
-"""The routes for orders besides the hot paths: place a batch, cancel, read an order's events."""
+"""The routes for orders besides the hot paths: a batch, preview, cancel, an order's events."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -11,14 +11,15 @@ from litestar.params import FromPath
 
 from pulse.application.event_view import EventView
 from pulse.application.in_process import InProcessOrders
-from pulse.application.orders import Placed
+from pulse.application.orders import OrderPreview, Placed
 from pulse.domain import OrderSpec
 from pulse.http.asgi import Scope, caller_in, trace_in
-from pulse.http.bodies import decode_batch, read_order, receive_json
+from pulse.http.bodies import decode_batch, read_order, read_preview_request, receive_json
 from pulse.http.cancellation import cancel_route
 from pulse.http.errors import ErrorResponse, answer_for
-from pulse.http.limits import MAX_BATCH_BYTES
+from pulse.http.limits import MAX_BATCH_BYTES, MAX_ORDER_BYTES
 from pulse.http.responses import PlacedOrder, order_id_of
+from pulse.http.rights import needs
 
 
 class BatchResult(msgspec.Struct, frozen=True):
@@ -57,6 +58,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
     @post(
         "/internal/orders/batch",
         status_code=200,
+        opt=needs("write"),
         summary="Place up to 1,000 orders",
         tags=["orders"],
         response_description="Each order's own status and answer.",
@@ -75,6 +77,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
 
     @get(
         "/internal/orders/{order_id:str}/events",
+        opt=needs("read"),
         summary="Read an order's history",
         tags=["events"],
         response_description="The history.",
@@ -89,7 +92,32 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         known_id = order_id_of(order_id)
         return History(known_id, await orders.history(known_id))
 
-    return [place_orders, cancel_route("/internal/orders", orders), read_history]
+    @post(
+        "/internal/orders/preview",
+        status_code=200,
+        opt=needs("read"),
+        summary="Preview an order's schedule",
+        tags=["orders"],
+        response_description="The schedule.",
+    )
+    async def preview_order(request: Request[Any, Any, Any]) -> OrderPreview:
+        """The slices that the order would get if it were placed now. Nothing is stored.
+
+        The body is that of an order, with the same rules and errors, and optionally `split_seed`.
+        The same seed gives the same quantities and the same offsets from the start of the window;
+        without one a random seed is used and returned. An order that is placed gets a seed of its
+        own, which no caller can choose, so its schedule differs unless `randomize` is false. The
+        key is not looked up: a taken key is no error. While this process refuses orders because
+        its clock is off, a preview is 503 too.
+        """
+        scope: Any = request.scope
+        body = await receive_json(scope, request.receive, MAX_ORDER_BYTES)
+        asked = read_preview_request(body)
+        seed = None if asked.split_seed is msgspec.UNSET else int(asked.split_seed, 16)
+        return orders.preview(asked.spec, seed, caller_in(scope), trace_in(scope))
+
+    cancel_order = cancel_route("/internal/orders", orders)
+    return [place_orders, preview_order, cancel_order, read_history]
 
 
 async def _place_each(

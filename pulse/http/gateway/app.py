@@ -1,11 +1,13 @@
 """The gateway as an application at `/`: the hot paths, and Litestar behind them."""
 
+from functools import partial
 from typing import cast
 
 from litestar import Litestar, get
 
 from pulse.application.orders import Orders
 from pulse.http.asgi import ASGIApp
+from pulse.http.auth import require_scope
 from pulse.http.cancellation import cancel_route
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
@@ -21,9 +23,9 @@ def create_gateway(orders: Orders) -> ASGIApp:
     hot_paths = HotPaths(
         "/api/orders",
         orders,
+        authorize_place=partial(require_scope, wanted=ORDERS_WRITE),
+        authorize_read=partial(require_scope, wanted=ORDERS_READ),
         placed_status=202,
-        write_scope=ORDERS_WRITE,
-        read_scope=ORDERS_READ,
     )
     cancel_order = cancel_route("/api/orders", orders, write_scope=ORDERS_WRITE)
     handlers = [read_health, say_hello, *hot_paths.routes(), cancel_order]

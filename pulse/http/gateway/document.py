@@ -6,7 +6,7 @@ from typing import Any, Final
 from litestar.handlers import HTTPRouteHandler
 
 from pulse.application.orders import CancelRequest
-from pulse.application.over_http import UNAVAILABLE, PulseUnavailable
+from pulse.application.over_http import REFUSED, UNAVAILABLE, PulseUnavailable
 from pulse.domain import OrderSpec
 from pulse.http.auth import bearer_token, require_granted
 from pulse.http.errors import KeysUnavailable, Unauthorized
@@ -65,6 +65,7 @@ def _with_scope(scope: str, *faults: Fault, **more: Any) -> Described:  # noqa: 
             fault_of("the scope is missing", lambda: require_granted(frozenset(), scope)),
             Fault("keys out of reach", KeysUnavailable(KEYS_UNAVAILABLE)),
             Fault("Pulse out of reach", PulseUnavailable(UNAVAILABLE)),
+            Fault("Pulse refuses the gateway", PulseUnavailable(REFUSED)),
             *FAULTS_OF_ALL,
         ),
         security=({"token": [scope]},),

@@ -18,7 +18,7 @@ from litestar.routes import HTTPRoute
 import pulse
 from pulse.application.halts import HaltRequest
 from pulse.application.orders import CancelRequest
-from pulse.domain import OrderSpec
+from pulse.domain import OrderSpec, PreviewRequest
 from pulse.http.errors import ErrorResponse, error_headers, known_answer
 from pulse.http.openapi.faults import Fault, fault_of
 from pulse.http.openapi.schemas import completed, ref, schemas_of
@@ -35,7 +35,8 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 
     `security` is what it requires where that differs from the whole document; `body` is the schema
     of its request, which is required unless `body_is_optional`; `also` describes further statuses
-    of its answer; `example` takes the place of the answer in `texts.json`.
+    of its answer; `example` takes the place of the answer in `texts.json`; `note` is a paragraph
+    that follows the handler's description.
     """
 
     faults: Sequence[Fault]
@@ -44,6 +45,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     body_is_optional: bool = False
     also: Mapping[str, str] = {}
     example: object = None
+    note: str = ""
 
 
 def document(  # noqa: PLR0913 - a document has that many parts
@@ -74,6 +76,8 @@ def document(  # noqa: PLR0913 - a document has that many parts
     routes = [route for route in app.routes if isinstance(route, HTTPRoute)]
     by_name = {h.handler_name: h for route in routes for h in route.route_handlers}
     structs: list[type[msgspec.Struct]] = [OrderSpec, CancelRequest, HaltRequest, ErrorResponse]
+    if "preview_order" in by_name:
+        structs.append(PreviewRequest)
     for methods in generated["paths"].values():
         for operation in methods.values():
             handler = by_name[operation["operationId"]]
@@ -125,6 +129,8 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
         content = _json(described.body, examples["request"])
         required = not described.body_is_optional
         operation["requestBody"] = {"required": required, "content": content}
+    if described.note:
+        operation["description"] = f"{operation.get('description', '')}\n\n{described.note}".strip()
     if described.security is not None:
         operation["security"] = list(described.security)
 

@@ -26,6 +26,7 @@ from pulse.http.bodies import (
     read_cancel_request,
     read_halt_request,
     read_order,
+    read_preview_request,
     require_json,
     require_unencoded,
 )
@@ -85,16 +86,28 @@ FAULTS_OF_BODIES: Final = (
     fault_of("the body is not JSON", lambda: require_json("text/plain")),
     fault_of("the body is encoded", lambda: require_unencoded(b"gzip")),
 )
+_CLOCK_OFF: Final = Fault(
+    "the clock is off", ClockOff("this process's clock is 1.7 s off the database's")
+)
 _FAULTS_OF_WRITING: Final = (
     *FAULTS_OF_BODIES,
     Fault("too many orders wait", AppendQueueFull()),
     Fault("no answer in time", AppendOutcomeUnknown()),
-    Fault("the clock is off", ClockOff("this process's clock is 1.7 s off the database's")),
+    _CLOCK_OFF,
 )
 FAULTS_OF_PLACING: Final = (
     *WRONG_ORDERS,
     Fault("the key is taken", OrderUniqueKeyTaken("ouk_first", _ORDER_ID)),
     *_FAULTS_OF_WRITING,
+)
+FAULTS_OF_PREVIEWS: Final = (
+    *WRONG_ORDERS,
+    fault_of(
+        "a seed that is no seed",
+        lambda: read_preview_request(msgspec.json.encode(_ORDER | {"split_seed": "7"})),
+    ),
+    *FAULTS_OF_BODIES,
+    _CLOCK_OFF,
 )
 
 

@@ -31,7 +31,13 @@ _NAMES: Final = {
 }
 """The names of schemas that differ from those of their structs."""
 
-_REQUESTS: Final = ("OrderSpec", "SplitConfigRequest", "CancelRequest", "HaltRequest")
+_REQUESTS: Final = (
+    "OrderSpec",
+    "SplitConfigRequest",
+    "PreviewRequest",
+    "CancelRequest",
+    "HaltRequest",
+)
 
 _ENUMERATIONS: Final = {
     "Side": (Side, "Whether to buy or to sell."),
@@ -98,7 +104,9 @@ def schemas_of(
             schema["additionalProperties"] = False
             described_as = "Event" if name in (*_TYPED_EVENTS, _OTHER_EVENT) else name
             _describe(schema["properties"], constraints, texts.get(described_as, {}))
-    schemas["OrderRequest"]["properties"]["order_unique_key"]["pattern"] = _NEW_KEY
+    for name in ("OrderRequest", "PreviewRequest"):
+        if name in schemas:
+            schemas[name]["properties"]["order_unique_key"]["pattern"] = _NEW_KEY
     return schemas
 
 

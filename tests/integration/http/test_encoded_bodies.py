@@ -12,7 +12,7 @@ from tests.support.orders import JSON, fault, order
 from tests.support.tokens import bearer
 
 PATHS = [
-    *("internal/orders", "internal/orders/", "internal/orders/batch"),
+    *("internal/orders", "internal/orders/", "internal/orders/batch", "internal/orders/preview"),
     *("api/orders", "api/orders/"),
 ]
 

@@ -23,6 +23,7 @@ names = st.sampled_from(
         "num_splits",
         "duration_minutes",
         "randomize",
+        "split_seed",
     ]
 )
 numbers = st.one_of(
@@ -39,7 +40,7 @@ anything = st.recursive(
     ),
     max_leaves=20,
 )
-paths = st.sampled_from([ORDERS, BATCH])
+paths = st.sampled_from([ORDERS, BATCH, f"{ORDERS}/preview"])
 
 
 def is_answered_well(response: httpx.Response) -> None:
@@ -94,7 +95,7 @@ async def test_an_order_with_some_bytes_changed(
     request: dict[str, Any],
     change: tuple[float, int, bytes],
 ) -> None:
-    whole = json.dumps(request if path == ORDERS else [request], ensure_ascii=False).encode()
+    whole = json.dumps([request] if path == BATCH else request, ensure_ascii=False).encode()
     at, cut, junk = change
     place = int(at * len(whole))
     is_answered_well(await post(shared_api, whole[:place] + junk + whole[place + cut :], path))

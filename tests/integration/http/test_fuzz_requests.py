@@ -23,9 +23,11 @@ methods = st.sampled_from(
 )
 segments = st.one_of(
     st.sampled_from(
-        ["internal", "api", "orders", "batch", "cancel", "events", "slices", "hello", "health"]
+        ["internal", "api", "orders", "batch", "preview", "cancel", "events", "slices", "hello"]
     ),
-    st.sampled_from(["ready", "docs", "openapi.json", "page.js", "", ".", "..", "%2f", "%2e%2e"]),
+    st.sampled_from(
+        ["health", "ready", "docs", "openapi.json", "page.js", "", ".", "..", "%2f", "%2e%2e"]
+    ),
     st.text(max_size=12).map(lambda text: quote(text.encode("utf-8", "surrogatepass"))),
     st.binary(max_size=12).map(quote),
 )
@@ -35,6 +37,7 @@ known_paths = st.sampled_from(
         "/pulse/internal/orders",
         "/gapi/api/orders",
         "/pulse/internal/orders/batch",
+        "/pulse/internal/orders/preview",
         "/pulse/internal/orders/0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77",
         "/pulse/internal/orders/0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77/cancel",
         "/gapi/api/orders/0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77/cancel",

@@ -5,13 +5,16 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from pulse.application.callers import Caller
 from pulse.application.over_http import HttpClientLimits, PulseUnavailable, open_orders_over_http
 from pulse.domain import OrderSpec, Trace, order_id_for, parse_order_request
-from pulse.process.apps import gateway_app
+from pulse.process.apps import api_app, gateway_app
+from pulse.rights import ServiceRights
+from pulse.settings import Settings
 from tests.support.api import client_of, lifespan_of
-from tests.support.gateway import GATEWAY_TOKEN, FakePulse, gateway_before, refusal
+from tests.support.gateway import GATEWAY_TOKEN, SERVICES, FakePulse, gateway_before, refusal
 from tests.support.orders import body, fault, order
 from tests.support.tokens import ISSUER, bearer, signer_of
 
@@ -84,6 +87,59 @@ async def test_a_pulse_that_is_not_there_for_the_gateway_is_503_and_is_not_press
     for response in (placing, reading):
         fault(response, 503, "UNAVAILABLE")
     assert len(pulse.requests) == 2
+
+
+REFUSALS: dict[str, Callable[[], httpx.Response]] = {
+    "401": lambda: refusal(401, "UNAUTHORIZED", "no service token of this Pulse"),
+    "403": lambda: refusal(403, "FORBIDDEN", "the service gateway has no right"),
+    "403 of a proxy": lambda: httpx.Response(403, text="<html>s3cret"),
+}
+
+
+@pytest.mark.parametrize("answer", REFUSALS)
+async def test_a_refused_gateway_tells_its_caller_so_and_its_operator_why(answer: str) -> None:
+    refused = REFUSALS[answer]()
+    with capture_logs() as lines:
+        placing, reading, _ = await answers(refused)
+    for response in (placing, reading):
+        assert fault(response, 503, "UNAVAILABLE") == {}
+        assert response.json()["error"]["message"] == (
+            "Pulse refuses the requests of this gateway: report it to its operator, and retry the "
+            "request unchanged later"
+        )
+    logged = [line for line in lines if line["event"] == "pulse.refused_gateway"]
+    assert len(logged) == 2
+    is_pulse = "html" not in refused.text
+    reason = refused.json()["error"]["message"] if is_pulse else "no readable error"
+    assert {line["reason"] for line in logged} == {reason}
+    assert {line["status"] for line in logged} == {refused.status_code}
+
+
+async def test_a_gateway_without_its_rights_is_503_and_the_log_names_the_right(
+    shared_conninfo: str,
+) -> None:
+    """The API does not start with such settings; one of another release might."""
+    settings = Settings(
+        database_url=shared_conninfo,
+        service_tokens=SERVICES,
+        service_rights=(ServiceRights("gateway", frozenset({"read"})),),
+    )
+    app = api_app(settings)
+    headers = bearer(SIGNER.token())
+    async with lifespan_of(app):
+        to_api = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with gateway_before(to_api, SIGNER.settings) as client:
+            with capture_logs() as lines:
+                placing = await client.post("/api/orders", json=order(), headers=headers)
+            reading = await client.get(f"/api/orders/{NOBODYS_ID}", headers=headers)
+    fault(placing, 503, "UNAVAILABLE")
+    fault(reading, 404, "ORDER_NOT_FOUND")
+    assert "PULSE_SERVICE_RIGHTS" not in placing.text
+    (logged,) = (line for line in lines if line["event"] == "pulse.refused_gateway")
+    assert logged["reason"] == (
+        "the service gateway does not have the right write: the operator of Pulse grants it with "
+        "PULSE_SERVICE_RIGHTS, as in gateway=read+write"
+    )
 
 
 async def test_a_busy_pulse_is_429() -> None:
