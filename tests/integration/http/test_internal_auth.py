@@ -36,7 +36,9 @@ CALLS = [
 ]
 FOR_CALLERS = {
     ("POST", ORDERS),
+    ("GET", ORDERS),
     ("GET", f"{ORDERS}/{NOBODYS_ID}"),
+    ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
     ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
 }
 SPELLINGS = [
@@ -323,4 +325,5 @@ async def test_a_name_that_is_none_is_refused(with_tokens: Root, name: str) -> N
     async with client_from(with_tokens, ("127.0.0.1", 1)) as client:
         response = await client.post(ORDERS, json=order(), headers=headers)
         fault(response, 400, "INVALID_REQUEST")
-        assert (await client.get(ORDERS, headers=headers)).status_code == 403
+        fault(await client.get(ORDERS, headers=headers), 400, "INVALID_REQUEST")
+        assert (await client.get("/pulse/internal/slices", headers=headers)).status_code == 403
