@@ -75,7 +75,7 @@ class NoopOrders(InProcessOrders):
         """The given order."""
         return self._answers.order
 
-    async def history(self, _order_id: UUID) -> tuple[EventView, ...]:
+    async def history(self, _order_id: UUID, *_: object) -> tuple[EventView, ...]:
         """The given history."""
         return self._answers.history
 

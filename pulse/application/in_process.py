@@ -2,14 +2,27 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Final, cast
 from uuid import UUID
+
+import msgspec
 
 from pulse.application.callers import Caller
 from pulse.application.clock_watch import ClockOff
 from pulse.application.event_view import TOPICS, EventView, event_view
-from pulse.application.orders import EventPage, EventQuery, OrderNotFound, OrderPreview, Placed
+from pulse.application.orders import (
+    CursorRefused,
+    EventPage,
+    EventQuery,
+    OrderNotFound,
+    OrderPreview,
+    OwnOrderPage,
+    OwnOrderQuery,
+    Placed,
+)
 from pulse.application.origin import Clock, Origin, SplitSeeds
+from pulse.application.own_cursors import decode_own_cursor, encode_own_cursor
 from pulse.domain import (
     HALTS_STREAM_ID,
     CancelOrder,
@@ -21,6 +34,7 @@ from pulse.domain import (
     Trace,
     decide,
     evolve,
+    order_id_for,
     preview,
 )
 from pulse.eventstore import (
@@ -40,6 +54,13 @@ from pulse.projections.lists import (
     read_slices,
 )
 from pulse.projections.order_view import FoldedStream, OrderReader, OrderView, view_of
+
+MAX_RECORDING_DIFFERENCE: Final = timedelta(seconds=15)
+"""How far an order's `created_at` may be from the time at which the log recorded it.
+
+An order waits at most 5 s for its append and 4 s for the log's lock, and a process takes no orders
+while its clock is further from the database's than PULSE_MAX_CLOCK_OFFSET_SECONDS, by default 1 s.
+"""
 
 _MAX_READ_BACKS = 32
 _ORDERS_BETWEEN_YIELDS = 50
@@ -251,23 +272,90 @@ class InProcessOrders:
         if await self._reader.is_parked(order.id):
             raise NothingToCancel(order.id, order.quantities, _PARKED)
 
-    async def history(self, order_id: UUID) -> Sequence[EventView]:
-        """Every event of one order, oldest first.
-
-        Raises:
-            OrderNotFound: there is none.
-        """
+    async def history(
+        self,
+        order_id: UUID,
+        caller: Caller,
+        trace: Trace | None = None,  # noqa: ARG002 - of the protocol, used over HTTP
+    ) -> Sequence[EventView]:
+        """Read an order's events from its stream, as they are stored."""
         self._require_served()
         _require_order_id(order_id)
+        await self._require_owner(order_id, caller)
         records = await self._store.read_stream(order_id)
         if not records:
             raise OrderNotFound(str(order_id))
         return [event_view(record, self._store.mapper) for record in records]
 
     async def orders(self, query: OrderQuery) -> OrderPage:
-        """A page of orders, newest first, read from the projection in one snapshot."""
+        """A page of orders, newest first, read from the projection in one snapshot.
+
+        `created_from` and `created_before` are also turned into positions, by the times at which
+        the log recorded its events. An order that was recorded more than
+        MAX_RECORDING_DIFFERENCE before or after its `created_at` may be missing.
+        """
         self._require_served()
-        return await read_orders(self._reader.database, query)
+        return await read_orders(self._reader.database, await self._with_positions(query))
+
+    async def own_orders(
+        self,
+        query: OwnOrderQuery,
+        caller: Caller,
+        trace: Trace | None = None,  # noqa: ARG002 - of the protocol, used over HTTP
+    ) -> OwnOrderPage:
+        """Read them from the projection. What a page examines are orders of the caller alone."""
+        self._require_served()
+        if caller.is_internal:
+            raise AssertionError("an internal caller has no orders of its own")
+        key = query.order_unique_key
+        page = await self.orders(
+            OrderQuery(
+                limit=query.limit,
+                order_queue_status=query.order_queue_status,
+                instrument=query.instrument,
+                order_id=None if key is None else order_id_for(caller.key_scope, key),
+                placed_by=caller.placed_by,
+                created_from=query.created_from,
+                created_before=query.created_before,
+                before=await self._position_before(query, caller),
+                of_caller_only=True,
+            )
+        )
+        orders = tuple(o for o in page.orders if caller.may_read(o.order_id, o.order_unique_key))
+        last = page.last_examined
+        cursor = None if last is None else encode_own_cursor(query, caller, last)
+        return OwnOrderPage(orders, cursor, page.as_of_position)
+
+    async def _position_before(self, query: OwnOrderQuery, caller: Caller) -> int | None:
+        """The position of creation of the order in the cursor."""
+        last_order = decode_own_cursor(query, caller)
+        if last_order is None:
+            return None
+        try:
+            await self._require_owner(last_order, caller)
+        except OrderNotFound:
+            raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST) from None
+        records = await self._store.read_stream(last_order)
+        return records[0].position
+
+    async def _with_positions(self, query: OrderQuery) -> OrderQuery:
+        times = [
+            time
+            for time in (
+                _moved(query.created_from, -MAX_RECORDING_DIFFERENCE),
+                _moved(query.created_before, MAX_RECORDING_DIFFERENCE),
+            )
+            if time is not None
+        ]
+        if not times:
+            return query
+        positions = await self._store.positions_at(times)
+        if query.created_from is not None:
+            query = msgspec.structs.replace(query, since=positions[0])
+        if query.created_before is not None:
+            before = positions[-1] if query.before is None else min(query.before, positions[-1])
+            query = msgspec.structs.replace(query, before=before)
+        return query
 
     async def slices(self, query: SliceQuery) -> SlicePage:
         """A page of slices by time, read from the projection."""
@@ -303,3 +391,11 @@ def _require_order_id(order_id: UUID) -> None:
     """Refuse the id of the stream of halts, which is no order."""
     if order_id == HALTS_STREAM_ID:
         raise OrderNotFound(str(order_id))
+
+
+def _moved(time: datetime | None, by: timedelta) -> datetime | None:
+    """The time, later by that much; itself at the ends of the calendar."""
+    try:
+        return None if time is None else time + by
+    except OverflowError:
+        return time

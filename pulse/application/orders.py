@@ -1,7 +1,8 @@
 """The use cases of every caller, in this process or over HTTP, and their results."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -11,7 +12,7 @@ from pulse.application.event_view import EventType, EventView
 from pulse.domain import Order, OrderSpec, Slice, Trace
 from pulse.domain.order_request import SplitSeed
 from pulse.errors import PulseError
-from pulse.projections.order_view import OrderView
+from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -84,6 +85,39 @@ class EventPage(msgspec.Struct, frozen=True):
     next_after: int
 
 
+class OwnOrderQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A query of a caller's own orders; None is no filter.
+
+    `created_from` is inclusive, `created_before` exclusive. `cursor` is that of an earlier page.
+    """
+
+    limit: int
+    order_queue_status: OrderQueueStatus | None = None
+    instrument: str | None = None
+    order_unique_key: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+    cursor: str | None = None
+
+
+class OwnOrderPage(msgspec.Struct, frozen=True):
+    """Orders of one caller, newest first, as of a position. `next_cursor` is None on the last page.
+
+    A page may have less than `limit` orders, or none, and yet not be the last.
+    """
+
+    orders: tuple[OrderView, ...]
+    next_cursor: str | None
+    as_of_position: int
+
+
+class CursorRefused(PulseError):
+    """The cursor does not belong to this list of the caller's orders."""
+
+    NOT_OF_THIS_LIST: Final = "is not a cursor of this list"
+    OF_OTHER_FILTERS: Final = "belongs to other filters"
+
+
 class OrderNotFound(PulseError):
     """No order has this id."""
 
@@ -126,6 +160,24 @@ class Orders(Protocol):
 
     async def order(self, order_id: UUID, caller: Caller, trace: Trace | None = None) -> OrderView:
         """One order with its slices and its claim.
+
+        Raises:
+            OrderNotFound: there is none, or it belongs to another caller.
+        """
+
+    async def own_orders(
+        self, query: OwnOrderQuery, caller: Caller, trace: Trace | None = None
+    ) -> OwnOrderPage:
+        """A page of the caller's own orders, newest first. The caller is not an internal one.
+
+        Raises:
+            CursorRefused: the cursor is of another list, of other filters or of another caller.
+        """
+
+    async def history(
+        self, order_id: UUID, caller: Caller, trace: Trace | None = None
+    ) -> Sequence[EventView]:
+        """Every event of one order, oldest first.
 
         Raises:
             OrderNotFound: there is none, or it belongs to another caller.

@@ -4,11 +4,12 @@ Answers are validated strictly: anything unexpected is an error.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, TypeVar
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 import httpx
@@ -16,7 +17,16 @@ import msgspec
 import structlog
 
 from pulse.application.callers import Caller
-from pulse.application.orders import CancelRequest, OrderNotFound, Placed
+from pulse.application.event_view import EventView
+from pulse.application.orders import (
+    CancelRequest,
+    CursorRefused,
+    OrderNotFound,
+    OwnOrderPage,
+    OwnOrderQuery,
+    Placed,
+)
+from pulse.application.own_cursors import decode_own_cursor
 from pulse.domain import (
     NothingToCancel,
     OrderSpec,
@@ -37,6 +47,8 @@ T = TypeVar("T")
 ON_BEHALF_OF: Final = "X-Pulse-On-Behalf-Of"
 MAX_ANSWER_BYTES: Final = 256 * 1024
 """Far more than an order of a hundred slices needs."""
+MAX_LIST_BYTES: Final = 8 * 1024 * 1024
+"""More than a page of 200 orders of a hundred slices needs, or the events of one."""
 UNAVAILABLE: Final = (
     "Pulse does not answer, so it is not known whether this request was processed: retry it "
     "unchanged"
@@ -133,8 +145,50 @@ class OrdersOverHttp:
         answer = await self._call("GET", f"{_ORDERS}/{order_id}", _headers(caller, trace))
         return _order_in(answer, order_id, caller)
 
+    async def own_orders(
+        self, query: OwnOrderQuery, caller: Caller, trace: Trace | None = None
+    ) -> OwnOrderPage:
+        """Read a page. The owner of each answered order is checked here again."""
+        decode_own_cursor(query, caller)
+        given = {k: v for k, v in msgspec.to_builtins(query).items() if v is not None}
+        path = f"{_ORDERS}?{urlencode(given, quote_via=quote)}"
+        answer = await self._call("GET", path, _headers(caller, trace), max_bytes=MAX_LIST_BYTES)
+        if answer.status_code == HTTPStatus.BAD_REQUEST and _field_in(answer) == "cursor":
+            raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST)
+        if answer.status_code != HTTPStatus.OK:
+            raise _refusal(answer)
+        page = _read(answer, OwnOrderPage)
+        if len(page.orders) > query.limit:
+            raise _failed(answer, "the page has too many orders")
+        for view in page.orders:
+            _require_own(answer, view, caller)
+        return page
+
+    async def history(
+        self, order_id: UUID, caller: Caller, trace: Trace | None = None
+    ) -> Sequence[EventView]:
+        """Read the events. The owner is checked here again, by the key in the first event."""
+        path = f"{_ORDERS}/{order_id}/events"
+        answer = await self._call("GET", path, _headers(caller, trace), max_bytes=MAX_LIST_BYTES)
+        if answer.status_code != HTTPStatus.OK:
+            missing = _is_refusal_with(answer, HTTPStatus.NOT_FOUND, "ORDER_NOT_FOUND")
+            raise OrderNotFound(str(order_id)) if missing else _refusal(answer)
+        events = _read(answer, _History).events
+        key = events[0].data.get("order_unique_key") if events else None
+        if not isinstance(key, str) or not caller.may_read(order_id, key):
+            raise _failed(answer, "the events do not belong to the caller")
+        if any(event.order_id != order_id for event in events):
+            raise _failed(answer, "the events are of another order")
+        return events
+
     async def _call(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | None = None,
+        *,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> httpx.Response:
         if "Authorization" not in self._http.headers:
             raise PulseUnavailable(UNAVAILABLE)
@@ -145,7 +199,7 @@ class OrdersOverHttp:
                 while True:
                     attempts_left -= 1
                     try:
-                        return await self._attempt(method, path, headers, body)
+                        return await self._attempt(method, path, headers, body, max_bytes)
                     except httpx.TransportError as error:
                         if isinstance(error, httpx.TimeoutException) or not attempts_left:
                             raise
@@ -155,9 +209,9 @@ class OrdersOverHttp:
             raise PulseUnavailable(UNAVAILABLE) from None
 
     async def _attempt(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None, max_bytes: int
     ) -> httpx.Response:
-        """One request. At most MAX_ANSWER_BYTES of its answer are read."""
+        """One request. Not much more than `max_bytes` of its answer are read."""
         content = bytearray()
         sent = self._http.stream(method, path, headers=headers, content=body)
         async with sent as answer:
@@ -167,8 +221,8 @@ class OrdersOverHttp:
                 )
             async for piece in answer.aiter_bytes():
                 content += piece
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise _failed(answer, f"the answer is longer than {MAX_ANSWER_BYTES:,} bytes")
+                if len(content) > max_bytes:
+                    raise _failed(answer, f"the answer is longer than {max_bytes:,} bytes")
         return httpx.Response(answer.status_code, content=bytes(content))
 
 
@@ -228,6 +282,22 @@ class _Refusal(msgspec.Struct, frozen=True):
     error: _Fault
 
 
+class _History(msgspec.Struct, frozen=True):
+    events: tuple[EventView, ...]
+
+
+class _FieldDetails(msgspec.Struct, frozen=True):
+    field: str
+
+
+class _FieldFault(msgspec.Struct, frozen=True):
+    details: _FieldDetails
+
+
+class _FieldRefusal(msgspec.Struct, frozen=True):
+    error: _FieldFault
+
+
 class _CancelRefusalDetails(msgspec.Struct, frozen=True):
     quantities: Quantities | None
 
@@ -247,11 +317,18 @@ def _order_in(answer: httpx.Response, order_id: UUID, caller: Caller) -> OrderVi
         missing = _is_refusal_with(answer, HTTPStatus.NOT_FOUND, "ORDER_NOT_FOUND")
         raise OrderNotFound(str(order_id)) if missing else _refusal(answer)
     view = _read(answer, OrderView)
-    if view.order_id != order_id or not caller.may_read(order_id, view.order_unique_key):
+    if view.order_id != order_id:
+        raise _failed(answer, "the answer is about another order")
+    _require_own(answer, view, caller)
+    return view
+
+
+def _require_own(answer: httpx.Response, view: OrderView, caller: Caller) -> None:
+    """Check an answered order: it is the caller's, and its quantities are consistent."""
+    if not caller.may_read(view.order_id, view.order_unique_key):
         raise _failed(answer, "the order does not belong to the caller")
     if sum(msgspec.structs.astuple(view.quantities)) != view.total_quantity:
         raise _failed(answer, "the quantities do not sum to that of the order")
-    return view
 
 
 def _read(answer: httpx.Response, kind: type[T]) -> T:
@@ -275,6 +352,13 @@ def _reason_in(answer: httpx.Response) -> str:
 def _fault_in(answer: httpx.Response) -> _Fault | None:
     try:
         return msgspec.json.decode(answer.content, type=_Refusal).error
+    except (ValueError, RecursionError):
+        return None
+
+
+def _field_in(answer: httpx.Response) -> str | None:
+    try:
+        return msgspec.json.decode(answer.content, type=_FieldRefusal).error.details.field
     except (ValueError, RecursionError):
         return None
 

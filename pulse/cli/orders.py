@@ -1,7 +1,8 @@
-"""`pulse orders`: orders that need a person."""
+"""`pulse orders`: finds orders, and lists those that need a person."""
 
 from collections.abc import Iterator
 from typing import Annotated, Final
+from urllib.parse import quote, urlencode
 
 import msgspec
 import typer
@@ -9,8 +10,11 @@ from rich.text import Text
 
 from pulse.application.in_process import InProcessOrders
 from pulse.cli.exits import run_with_tools
-from pulse.cli.terminal import AsJson, counted, echo, format_time, group, output
+from pulse.cli.terminal import AsJson, add_command, counted, echo, format_time, group, output
 from pulse.domain import SPLITTING_ERROR, TIMED_OUT, TOO_LATE
+from pulse.http.api.lists import OrderParameters, order_query
+from pulse.http.errors import BadRequest
+from pulse.http.parameters import parse_query
 from pulse.printable import printable
 from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
 from pulse.projections.order_view import OrderView
@@ -31,8 +35,8 @@ _WHAT_TO_DO: Final = {
 _ELSE: Final = "If the order is still wanted, place it again under a new key."
 
 
-class _Failed(msgspec.Struct, frozen=True):
-    """Failed orders, newest first, as of a position of the log."""
+class _Found(msgspec.Struct, frozen=True):
+    """Orders, newest first, as of a position of the log, and whether there are more."""
 
     as_of_position: int
     orders: tuple[OrderView, ...]
@@ -67,7 +71,8 @@ def failed(
       pulse orders failed
       pulse orders failed --reason TOO_LATE --limit 10
     """
-    found = run_with_tools(lambda tools: _find(tools.orders, reason, limit))
+    query = OrderQuery(limit=MAX_ORDERS_A_PAGE, order_queue_status="FAILED")
+    found = run_with_tools(lambda tools: _find(tools.orders, query, reason, limit))
     if not as_json:
         for line in _render(found, reason):
             output().print(line)
@@ -90,12 +95,98 @@ def failed(
     echo(msgspec.json.encode(answer))
 
 
+KeyScope = Annotated[
+    str | None,
+    typer.Option(metavar="SCOPE", help="The scope of the key; default: internal."),
+]
+_Text = str | None
+
+
+def list_orders(  # noqa: PLR0913 - one for each filter
+    *,
+    key: Annotated[_Text, typer.Option(metavar="KEY", help="Of this order_unique_key.")] = None,
+    key_scope: KeyScope = None,
+    placed_by: Annotated[_Text, typer.Option(metavar="NAME", help="Of this caller.")] = None,
+    trace_id: Annotated[_Text, typer.Option(metavar="ID", help="Of this trace.")] = None,
+    status: Annotated[
+        _Text, typer.Option(metavar="STATUS", help="PENDING, IN_PROGRESS, COMPLETED, ...")
+    ] = None,
+    instrument: Annotated[_Text, typer.Option(metavar="NAME", help="As NSE:RELIANCE.")] = None,
+    created_from: Annotated[
+        _Text, typer.Option(metavar="TIME", help="Created at this time or later.")
+    ] = None,
+    created_before: Annotated[
+        _Text, typer.Option(metavar="TIME", help="Created earlier than this time.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=_MAX_LISTED, help="List at most this many.")
+    ] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List orders, newest first: all of them, or those that match every filter.
+
+    Values are compared exactly; no character stands for others. A time is RFC 3339
+    with its zone, such as 2026-01-05T09:15:00+05:30, and is compared with the
+    order's created_at. A key belongs to a scope: `internal`, or the placed_by of a
+    caller of the gateway. Shows id, status, time of creation, key, instrument and
+    caller. The list is read from the projection, as of the position that it prints.
+
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Changes nothing.
+
+    Exit codes: 0 listed, even if no order matches, 2 wrong usage or settings,
+    3 Postgres cannot be reached or its schema is not current.
+
+    Example:
+      pulse orders list --key ouk_first
+      pulse orders list --placed-by oms --status FAILED --limit 10
+      pulse orders list --created-from 2026-01-05T09:15:00+05:30 --json
+    """
+    query = order_query_of(
+        order_unique_key=key,
+        key_scope=key_scope,
+        placed_by=placed_by,
+        trace_id=trace_id,
+        order_queue_status=status,
+        instrument=instrument,
+        created_from=created_from,
+        created_before=created_before,
+    )
+    found = run_with_tools(lambda tools: _find(tools.orders, query, None, limit))
+    if as_json:
+        echo(msgspec.json.encode(found))
+        return
+    for order in found.orders:
+        output().print(Text.assemble(f"{order.order_id}  ", (order.order_queue_status, "bold")))
+        output().print(
+            _line(f"key {order.order_unique_key}, {order.instrument}, from {order.placed_by}")
+        )
+        output().print(_line(f"created {format_time(order.created_at)}"))
+    rest = "; there are more, --limit shows them" if found.more else ""
+    count = counted(len(found.orders), "order") if found.orders else "No order"
+    output().print(f"{count}, as of position {found.as_of_position:,}{rest}.")
+
+
+def order_query_of(**parameters: str | None) -> OrderQuery:
+    """The query with these parameters of `GET /internal/orders`, under the same rules.
+
+    Raises:
+        typer.BadParameter: a parameter breaks a rule.
+    """
+    given = {name: value for name, value in parameters.items() if value is not None}
+    try:
+        return order_query(parse_query(urlencode(given, quote_via=quote).encode(), OrderParameters))
+    except BadRequest as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 orders = group(
     "orders",
-    "Orders that need a person.",
+    "Find orders, and list those that need a person.",
     "Exit codes: 0 listed, 2 wrong usage or settings, 3 could not start.",
     (failed,),
 )
+add_command(orders, list_orders, "list")
 
 
 def what_to_do(failure_reason: str | None) -> str:
@@ -103,23 +194,25 @@ def what_to_do(failure_reason: str | None) -> str:
     return _WHAT_TO_DO.get(failure_reason or "", _ELSE)
 
 
-async def _find(queries: InProcessOrders, reason: str | None, limit: int) -> _Failed:
+async def _find(
+    queries: InProcessOrders, query: OrderQuery, reason: str | None, limit: int
+) -> _Found:
     found: list[OrderView] = []
     before: int | None = None
     as_of_position: int | None = None
     while len(found) <= limit:
         page = await queries.orders(
-            OrderQuery(limit=MAX_ORDERS_A_PAGE, order_queue_status="FAILED", before=before)
+            msgspec.structs.replace(query, limit=MAX_ORDERS_A_PAGE, before=before)
         )
         as_of_position = page.as_of_position if as_of_position is None else as_of_position
         found += [order for order in page.orders if reason in {None, order.failure_reason}]
         before = page.next_before
         if before is None:
             break
-    return _Failed(as_of_position or 0, tuple(found[:limit]), more=len(found) > limit)
+    return _Found(as_of_position or 0, tuple(found[:limit]), more=len(found) > limit)
 
 
-def _render(found: _Failed, reason: str | None) -> Iterator[Text]:
+def _render(found: _Found, reason: str | None) -> Iterator[Text]:
     with_reason = "" if reason is None else f" with {printable(reason)}"
     if not found.orders:
         yield Text(f"No order has failed{with_reason}, as of position {found.as_of_position:,}.")

@@ -12,13 +12,14 @@ from pulse.application.callers import Caller
 from pulse.application.event_view import EventView, event_view
 from pulse.application.orders import OrderNotFound
 from pulse.cli.exits import run_with_tools
-from pulse.cli.orders import FAILED_IS_FINAL, what_to_do
+from pulse.cli.orders import FAILED_IS_FINAL, KeyScope, order_query_of, what_to_do
 from pulse.cli.schedule_text import draw
 from pulse.cli.terminal import (
     counted,
     echo,
     format_quantities,
     format_time,
+    key_not_found,
     numbered_slices,
     order_id_of,
     order_not_found,
@@ -62,8 +63,14 @@ class _History(msgspec.Struct, frozen=True):
 
 
 def replay(
-    order_id: Annotated[str, typer.Argument(help="The order's id, as returned by its POST.")],
+    order_id: Annotated[
+        str | None, typer.Argument(help="The order's id, as returned by its POST.")
+    ] = None,
     *,
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Instead of the id: its order_unique_key.")
+    ] = None,
+    key_scope: KeyScope = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The events as the API answers them.")
     ] = False,
@@ -77,21 +84,32 @@ def replay(
     order. For a FAILED order it shows why and what to do. Events that cannot be
     read are shown as stored.
 
+    An order of the internal API is found by its id or its key. One of a caller of
+    the gateway needs the scope of its key too: the order's placed_by.
+
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
 
-    Exit codes: 0 shown, 1 no order has this id, 2 wrong usage or settings,
+    Exit codes: 0 shown, 1 no order has this id or key, 2 wrong usage or settings,
     3 Postgres cannot be reached or its schema is not current.
 
     Example, with the order that `pulse up` suggests:
       pulse replay 9ff54a4d-a8eb-5a4c-a146-a92918cb5546
+      pulse replay --key ouk_first
+      pulse replay --key ouk_7 --key-scope "https://issuer.example/|alice"
     """
+    if (order_id is None) == (key is None):
+        raise typer.BadParameter("give either an order's id or --key")
+    found_by = order_query_of(order_unique_key=key, key_scope=key_scope).order_id
 
     async def read(tools: Tools) -> _History:
-        known_id, mapper = order_id_of(order_id), tools.store.mapper
+        known_id = order_id_of(order_id) if order_id is not None else found_by
+        if known_id is None:
+            raise AssertionError("neither an id nor a key")
+        mapper = tools.store.mapper
         records = await tools.store.read_stream(known_id)
         if not records:
-            raise order_not_found(order_id)
+            raise order_not_found(order_id) if order_id is not None else key_not_found(key or "")
         views = [event_view(record, mapper) for record in records]
         events = [_event_of(record, mapper) for record in records]
         try:

@@ -167,7 +167,15 @@ def order_not_found(order_id: str) -> PulseError:
     """The error for an id that no order has."""
     return PulseError(
         f"no order has the id {order_id[:_MAX_ECHOED_CHARACTERS]}: take it from the answer to its "
-        "POST, or from order_queue_status by its order_unique_key"
+        "POST, or find the order by its key: `pulse orders list --key KEY`"
+    )
+
+
+def key_not_found(key: str) -> PulseError:
+    """The error for a key that no order of its scope has."""
+    return PulseError(
+        f"no order has the key {key[:_MAX_ECHOED_CHARACTERS]} in this scope: a key of a caller of "
+        "the gateway needs --key-scope with the order's placed_by"
     )
 
 
@@ -198,11 +206,16 @@ def progress_on(console: Console, noun: str) -> Iterator[Callable[[int, int], No
     yield print_line
 
 
-def add_command(commands: typer.Typer, function: Callable[..., Any]) -> None:
-    """Add a function as a command. Its docstring is the help, with its line breaks."""
+def add_command(
+    commands: typer.Typer, function: Callable[..., Any], name: str | None = None
+) -> None:
+    """Add a function as a command. Its docstring is the help, with its line breaks.
+
+    The command has the name of the function if no other is given.
+    """
     paragraphs = cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(_KEEP_LINES + paragraph for paragraph in paragraphs)
-    commands.command(help=text)(function)
+    commands.command(name, help=text)(function)
 
 
 def group(

@@ -1,6 +1,7 @@
 """The event store: append to the log, read a stream, read the log."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, LiteralString
@@ -31,6 +32,7 @@ _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
 _SELECT_BEGUN_BEFORE = load_sql(__package__, "select_begun_before")
 _SELECT_LOG_BETWEEN = load_sql(__package__, "select_log_between")
 _SELECT_STREAMS_OUTSIDE = load_sql(__package__, "select_streams_outside")
+_SELECT_POSITIONS_AT = load_sql(__package__, "select_positions_at")
 _SELECT_END = load_sql(__package__, "select_end")
 _POSITION = attrgetter("position")
 
@@ -109,6 +111,18 @@ class EventStore:
         return [
             RecordedEvent.from_row(row) for row in await self._read(_SELECT_LOG, (after, limit))
         ]
+
+    async def positions_at(self, times: Sequence[datetime]) -> list[int]:
+        """For each time, the first position whose event was recorded at or after it.
+
+        One more than the last position if there is none. The search takes it that recorded times
+        ascend with the positions, as they do unless the database's clock is set back.
+
+        Raises:
+            DatabaseUnavailable: the log cannot be read.
+        """
+        rows = await self._read(_SELECT_POSITIONS_AT, {"times": list(times)})
+        return [row[0] for row in rows]
 
     async def read_log_page(
         self, *, after: int, limit: int, topic: str | None = None, most_scanned: int = MOST_SCANNED

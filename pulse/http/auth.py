@@ -188,10 +188,12 @@ def _require_allowed_for_gateway(scope: Scope) -> None:
     parts = [part for part in scope["path"].split("/") if part]
     orders = ["internal", "orders"]
     placing = scope["method"] == "POST" and parts == orders
-    reading = scope["method"] == "GET" and parts[:-1] == orders
+    reading = scope["method"] == "GET" and (
+        orders in (parts, parts[:-1]) or (parts[:2] == orders and parts[3:] == ["events"])
+    )
     cancelling = scope["method"] == "POST" and parts[:2] == orders and parts[3:] == ["cancel"]
     if not (placing or reading or cancelling):
-        raise Forbidden(f"the {GATEWAY_NAME} may only place, read and cancel an order")
+        raise Forbidden(f"the {GATEWAY_NAME} may only place, read, list and cancel orders")
 
 
 def _caller_named(raw: bytes) -> Caller:

@@ -1,6 +1,7 @@
 """The call that cancels an order, which the API and the gateway share."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
@@ -11,23 +12,24 @@ from pulse.http.asgi import caller_in, trace_in
 from pulse.http.auth import require_scope
 from pulse.http.bodies import read_cancel_request, receive_optional_json
 from pulse.http.limits import MAX_ORDER_BYTES
-from pulse.http.responses import order_id_of
+from pulse.http.responses import order_id_of, whole_order
 from pulse.http.rights import needs
 from pulse.projections.order_view import OrderView
 
 
-def cancel_route(path: str, orders: Orders, *, write_scope: str | None = None) -> HTTPRouteHandler:
-    """POST to `/cancel` below an order's path. If a scope is given, the token must grant it."""
+def cancel_route(
+    path: str,
+    orders: Orders,
+    *,
+    write_scope: str | None = None,
+    view: Callable[[OrderView], Any] = whole_order,
+) -> HTTPRouteHandler:
+    """POST to `/cancel` below an order's path. If a scope is given, the token must grant it.
 
-    @post(
-        f"{path}/{{order_id:str}}/cancel",
-        status_code=200,
-        opt=needs("write"),
-        summary="Cancel an order",
-        tags=["orders"],
-        response_description="The order as it then is: nothing of it remains to be released.",
-    )
-    async def cancel_order(request: Request[Any, Any, Any], order_id: FromPath[str]) -> OrderView:
+    `view` converts the order into its answer.
+    """
+
+    async def cancel_order(request: Request[Any, Any, Any], order_id: FromPath[str]) -> Any:  # noqa: ANN401
         """Cancels everything that is not settled yet: slices, or an order that is not split.
 
         Slices that were released stay released: `quantities` says how many shares of each kind
@@ -42,6 +44,16 @@ def cancel_route(path: str, orders: Orders, *, write_scope: str | None = None) -
             require_scope(scope, write_scope)
         body = await receive_optional_json(scope, request.receive, MAX_ORDER_BYTES)
         reason = read_cancel_request(body).reason
-        return await orders.cancel(order_id_of(order_id), reason, caller_in(scope), trace_in(scope))
+        known_id = order_id_of(order_id)
+        return view(await orders.cancel(known_id, reason, caller_in(scope), trace_in(scope)))
 
-    return cancel_order
+    cancel_order.__annotations__["return"] = get_type_hints(view)["return"]
+    route = post(
+        f"{path}/{{order_id:str}}/cancel",
+        status_code=200,
+        opt=needs("write"),
+        summary="Cancel an order",
+        tags=["orders"],
+        response_description="The order as it then is: nothing of it remains to be released.",
+    )
+    return route(cancel_order)

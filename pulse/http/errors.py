@@ -10,7 +10,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from pulse.application.clock_watch import ClockOff
-from pulse.application.orders import OrderNotFound
+from pulse.application.orders import CursorRefused, OrderNotFound
 from pulse.application.over_http import PulseBusy, PulseFailed, PulseUnavailable
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import (
@@ -41,6 +41,7 @@ _log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS: Final = 1
 JSON: Final = "application/json"
+CURSOR_EXPECTED: Final = "the next_cursor of an earlier page, with the filters of that page"
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -149,6 +150,13 @@ def _refused(error: OrderRefused) -> Answer:
 _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     OrderRefused: _refused,
     BadRequest: lambda e: _error(e.status, e, code=e.code, **e.details),
+    CursorRefused: lambda e: _error(
+        400,
+        e,
+        message=f"cursor {e}: expected {CURSOR_EXPECTED}",
+        field="cursor",
+        expected=CURSOR_EXPECTED,
+    ),
     ClientDisconnected: lambda e: _error(400, e),
     Unauthorized: lambda e: _error(401, e),
     Forbidden: lambda e: _error(403, e, **e.details),

@@ -7,10 +7,10 @@ for other spellings of their paths, for other methods, and for the OpenAPI docum
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import HttpMethod, Request, Response, get, post, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
@@ -19,7 +19,7 @@ from pulse.http.asgi import ASGIApp, Receive, Scope, Send, caller_in, trace_in
 from pulse.http.bodies import read_order, receive_json
 from pulse.http.errors import JSON
 from pulse.http.limits import MAX_ORDER_BYTES
-from pulse.http.responses import PlacedOrder, order_id_of
+from pulse.http.responses import PlacedOrder, order_id_of, whole_order
 from pulse.http.rights import needs
 from pulse.projections.order_view import OrderView
 
@@ -38,9 +38,10 @@ class HotPaths:
 
     `authorize_place` and `authorize_read` are called before anything else. The status of a placed
     order is `placed_status`, by default 201 for a new order and 200 for one that existed already.
+    `view` converts an order into its answer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what differs between the API and the gateway
         self,
         path: str,
         orders: Orders,
@@ -48,7 +49,9 @@ class HotPaths:
         authorize_place: Authorize,
         authorize_read: Authorize,
         placed_status: int | None = None,
+        view: Callable[[OrderView], Any] = whole_order,
     ) -> None:
+        self._view = view
         self._path = path
         self._below = f"{path}/"
         self._orders = orders
@@ -63,9 +66,10 @@ class HotPaths:
         status = self._placed_status or (_CREATED if placed.created else _OK)
         return status, PlacedOrder(placed.order_id, placed.order_unique_key)
 
-    async def _read(self, scope: Any, order_id: str) -> OrderView:  # noqa: ANN401
+    async def _read(self, scope: Any, order_id: str) -> Any:  # noqa: ANN401
         self._authorize_read(scope)
-        return await self._orders.order(order_id_of(order_id), caller_in(scope), trace_in(scope))
+        known_id = order_id_of(order_id)
+        return self._view(await self._orders.order(known_id, caller_in(scope), trace_in(scope)))
 
     def wrap(self, framework: ASGIApp) -> ASGIApp:
         """An application that handles the two calls itself, and passes everything else on.
@@ -119,14 +123,7 @@ class HotPaths:
             status, answer = await self._place(request.scope, request.receive)
             return Response(answer, status_code=status)
 
-        @get(
-            f"{self._path}/{{order_id:str}}",
-            opt=needs("read"),
-            summary="Read an order",
-            tags=["orders"],
-            response_description="The order with its slices.",
-        )
-        async def read_order(request: AnyRequest, order_id: FromPath[str]) -> OrderView:
+        async def read_order(request: AnyRequest, order_id: FromPath[str]) -> Any:  # noqa: ANN401
             """Poll it until `order_queue_status` is final: COMPLETED, FAILED or CANCELLED.
 
             The status describes splitting. `quantities` and the `state` of each slice tell what
@@ -138,4 +135,25 @@ class HotPaths:
             """
             return await self._read(request.scope, order_id)
 
-        return [place_order, read_order]
+        read_order.__annotations__["return"] = get_type_hints(self._view)["return"]
+        read = get(
+            f"{self._path}/{{order_id:str}}",
+            opt=needs("read"),
+            summary="Read an order",
+            tags=["orders"],
+            response_description="The order with its slices.",
+        )
+        return [place_order, read(read_order)]
+
+
+def options_route(path: str) -> HTTPRouteHandler:
+    """OPTIONS of a path that has both GET and POST.
+
+    Litestar would list the methods of only one of its two handlers.
+    """
+
+    @route(path, http_method=HttpMethod.OPTIONS, status_code=204)
+    async def options_of_path() -> Response[None]:
+        return Response(None, headers={"allow": "GET, HEAD, OPTIONS, POST"})
+
+    return options_of_path

@@ -3,8 +3,9 @@
 A handler declares its struct as `parameters: NamedDependency[...]`; one without takes none.
 """
 
+from datetime import datetime
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -22,6 +23,12 @@ PARAMETERS: Final = "parameters"
 _MAX_ECHOED_CHARACTERS: Final = 72
 
 _BOOLEANS: Final = {"true": True, "false": False}
+ZonedTime = Annotated[
+    datetime,
+    msgspec.Meta(
+        tz=True, description="an RFC 3339 time with its zone, such as 2026-01-05T09:15:00+05:30"
+    ),
+]
 
 Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 
@@ -79,6 +86,17 @@ def parameter_error(field: str, problem: str, expected: str) -> BadRequest:
     """The error for an invalid parameter."""
     shown = field or "a parameter without a name"
     return BadRequest(f"{shown} {problem}: expected {expected}", field=field, expected=expected)
+
+
+def require_times_in_order(parameters: msgspec.Struct, begin: str, end: str) -> None:
+    """Require that the time in parameter `end`, if given, is not before the one in `begin`.
+
+    Raises:
+        BadRequest: it is.
+    """
+    first, last = getattr(parameters, begin), getattr(parameters, end)
+    if first is not None and last is not None and last < first:
+        raise parameter_error(end, "is too early", f"a time not before {begin}")
 
 
 @cache

@@ -7,6 +7,7 @@ import msgspec
 
 from pulse.application.orders import OrderNotFound
 from pulse.domain import HaltNotFound
+from pulse.projections.order_view import OrderView
 
 _MAX_ECHOED_CHARACTERS = 72
 
@@ -61,3 +62,8 @@ def _canonical_uuid(text: str) -> UUID | None:
     except ValueError:
         return None
     return parsed if str(parsed) == text.lower() else None
+
+
+def whole_order(order: OrderView) -> OrderView:
+    """The answer of the internal API: every field of the order."""
+    return order

@@ -58,4 +58,10 @@ REVISIONS: Final = (
     ),
     # Older code would release slices without looking at halts.
     Revision(number=9, name="lock_log", package="pulse.eventstore", oldest_code=9),
+    Revision(
+        number=10,
+        name="find_orders",
+        package="pulse.projections",
+        oldest_code=9,
+    ),
 )

@@ -1,5 +1,6 @@
 """The lists: orders newest first, slices by time, read from the order queue."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -14,6 +15,9 @@ from pulse.projections.position import AFTER_LOG, BEFORE_LOG, PROJECTION_NAME
 
 MAX_ORDERS_A_PAGE: Final = 200
 MAX_SLICES_A_PAGE: Final = 1000
+MAX_EXAMINED: Final = 2_000
+"""The most orders that a page with one of the newer filters examines."""
+
 _FIRST_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _LAST_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -23,10 +27,13 @@ _WITHOUT_OUTCOME: Final[tuple[OrderQueueStatus, ...]] = ("PENDING", "IN_PROGRESS
 _COLUMNS: Final = SQL(", ").join(
     Identifier("q", column) for column in ("created_position", *ROW_COLUMNS)
 )
-_CREATED_POSITION, _STATE = 1, 2
+_CREATED_POSITION, _STATE, _ORDER_ID = 1, 2, 3
 """Indexes into a row of the statements, whose first column is the projected position."""
+_MATCHES, _NUMBER = 1, 2
+"""The indexes of the columns that only find_orders has, after its first one."""
 _SELECT_ORDERS: Final = SQL(load_sql(__package__, "select_orders"))
 _SELECT_PENDING_ORDERS: Final = SQL(load_sql(__package__, "select_pending_orders"))
+_FIND_ORDERS: Final = SQL(load_sql(__package__, "find_orders"))
 _BEFORE: Final = SQL("created_position < %(before)b::bigint")
 _OF_INSTRUMENT_BEFORE: Final = SQL(
     "(instrument, created_position) < (%(instrument)b::text, %(before)b::bigint)"
@@ -76,25 +83,63 @@ _STATEMENTS: Final[dict[tuple[OrderQueueStatus | None, bool], Composed]] = {
 }
 """By status, and whether of one instrument. Each reads one index in order, so it sorts no rows."""
 
+_BY_INDEX: Final = {
+    name: _FIND_ORDERS.format(columns=_COLUMNS, candidates=SQL(load_sql(__package__, file)))
+    for name, file in (
+        ("order_id", "candidates_of_id"),
+        ("trace_id", "candidates_of_trace"),
+        ("placed_by", "candidates_of_caller"),
+        ("pending", "candidates_pending"),
+        ("FAILED", "candidates_failed"),
+        ("CANCELLED", "candidates_cancelled"),
+        ("instrument", "candidates_of_instrument"),
+        ("all", "candidates"),
+    )
+}
+"""By the index that the candidates are read from."""
+
 
 class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A query of the list of orders; None is no filter. `before` is a position of creation."""
+    """A query of the list of orders; None is no filter.
+
+    `since` (inclusive) and `before` are positions of creation. `created_from` (inclusive) and
+    `created_before` bound `created_at` exactly; they are fast only together with the positions.
+    With `of_caller_only`, no order of another caller than `placed_by` is examined.
+    """
 
     limit: int
     order_queue_status: OrderQueueStatus | None = None
     instrument: str | None = None
+    order_id: UUID | None = None
+    placed_by: str | None = None
+    trace_id: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+    since: int = 0
     before: int | None = None
+    of_caller_only: bool = False
+
+    @property
+    def examines(self) -> bool:
+        """Whether a page examines up to MAX_EXAMINED orders that may not match."""
+        of_index = (self.order_id, self.placed_by, self.trace_id)
+        return any(
+            value is not None for value in (*of_index, self.created_from, self.created_before)
+        )
 
 
 class OrderPage(msgspec.Struct, frozen=True):
     """Orders, newest first by position of creation, as of a position of the log.
 
-    `next_before` is the `before` of the next page; None on the last page.
+    `next_before` is the `before` of the next page; None on the last page. A page with one of the
+    newer filters may have less than `limit` orders, or none, and yet not be the last.
+    `last_examined` is the order at `next_before`.
     """
 
     orders: tuple[OrderView, ...]
     as_of_position: int
     next_before: int | None
+    last_examined: UUID | None = None
 
 
 class SlicePlace(msgspec.Struct, frozen=True):
@@ -164,7 +209,29 @@ async def read_slices(database: Database, query: SliceQuery) -> SlicePage:
 
 def orders_statement(query: OrderQuery) -> Composed:
     """The statement for this query's filters, prepared once per connection."""
-    return _STATEMENTS[query.order_queue_status, query.instrument is not None]
+    if not query.examines:
+        return _STATEMENTS[query.order_queue_status, query.instrument is not None]
+    return _BY_INDEX[_index_for(query)]
+
+
+def _index_for(query: OrderQuery) -> str:
+    """The index with the fewest candidates, as far as the filters tell.
+
+    A trace has few orders, and so have the statuses other than COMPLETED. A caller may have most of
+    all orders.
+    """
+    status = query.order_queue_status
+    choices = (
+        ("order_id", query.order_id is not None),
+        ("trace_id", query.trace_id is not None and not query.of_caller_only),
+        ("placed_by", query.of_caller_only),
+        ("pending", status in _WITHOUT_OUTCOME),
+        ("FAILED", status == "FAILED"),
+        ("CANCELLED", status == "CANCELLED"),
+        ("placed_by", query.placed_by is not None),
+        ("instrument", query.instrument is not None),
+    )
+    return next((name for name, applies in choices if applies), "all")
 
 
 def orders_parameters(query: OrderQuery) -> dict[str, Any]:
@@ -174,6 +241,19 @@ def orders_parameters(query: OrderQuery) -> dict[str, Any]:
         "before": AFTER_LOG if query.before is None else query.before,
         "instrument": query.instrument,
         "rows": query.limit + 1,
+    } | (_find_parameters(query) if query.examines else {})
+
+
+def _find_parameters(query: OrderQuery) -> dict[str, Any]:
+    return {
+        "status": query.order_queue_status,
+        "order_id": query.order_id,
+        "placed_by": query.placed_by,
+        "trace_id": query.trace_id,
+        "created_from": query.created_from,
+        "created_before": query.created_before,
+        "since": query.since,
+        "examined": MAX_EXAMINED,
     }
 
 
@@ -190,16 +270,31 @@ def slices_parameters(query: SliceQuery) -> dict[str, Any]:
 
 async def _order_page(connection: Connection, query: OrderQuery) -> OrderPage:
     rows = await fetch(connection, orders_statement(query), orders_parameters(query))
+    as_of_position = rows[0][0] if rows else 0
+    last_examined = None
+    if query.examines:
+        rows, last_examined = _matching(rows)
     found = [row for row in rows if row[_CREATED_POSITION] is not None]
     page = found[: query.limit]
+    last = page[-1] if len(found) > query.limit else last_examined
     slices = await _slices_of(connection, page)
     return OrderPage(
         orders=tuple(
             order_view(row[_STATE:], slices.get(row[_CREATED_POSITION], ())) for row in page
         ),
-        as_of_position=rows[0][0] if rows else 0,
-        next_before=page[-1][_CREATED_POSITION] if len(found) > query.limit else None,
+        as_of_position=as_of_position,
+        next_before=None if last is None else last[_CREATED_POSITION],
+        last_examined=None if last is None else last[_ORDER_ID],
     )
+
+
+def _matching(rows: Sequence[Row]) -> tuple[list[Row], Row | None]:
+    """The rows that match, and the last candidate if there may be more, without their two columns.
+
+    So the rows have the columns of the other statements.
+    """
+    last = [(row[0], *row[3:]) for row in rows if row[_NUMBER] == MAX_EXAMINED]
+    return [(row[0], *row[3:]) for row in rows if row[_MATCHES]], last[0] if last else None
 
 
 async def _slices_of(connection: Connection, page: list[Row]) -> dict[int, tuple[Slice, ...]]:

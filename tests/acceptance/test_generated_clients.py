@@ -204,4 +204,8 @@ def test_a_caller_of_the_gateway_places_an_order_and_reads_it(
     assert sum(found["slices"]) == 100
     assert found["health"] == ["ok", "Hello from GAPI"]
     assert found["remaining"] == 0
+    assert found["listed"] == [found["order_id"]]
+    assert found["created"] == 100
+    created, split, *_ = found["history"]
+    assert (created, split) == ("OrderCreated", "SlicesScheduled")
     assert found["errors"] == ["ORDER_NOT_FOUND", "UNAUTHORIZED", "ORDER_NOT_FOUND"]

@@ -10,13 +10,22 @@ from uuid import UUID
 
 from gapi_client import AuthenticatedClient, Client
 from gapi_client.api.health import read_health, say_hello
-from gapi_client.api.orders import cancel_order, place_order, read_order
+from gapi_client.api.orders import (
+    cancel_order,
+    list_own_orders,
+    place_order,
+    read_order,
+    read_own_history,
+)
 from gapi_client.models import (
     CancelRequest,
     ErrorResponse,
     Health,
     Hello,
+    History,
     Order,
+    OrderCreated,
+    OrderPage,
     OrderQueueStatus,
     OrderRequest,
     PlacedOrder,
@@ -70,6 +79,13 @@ def main(url: str, token: str) -> None:
     cancelled = cancel_order.sync(order.order_id, client=client, body=cancel)
     assert isinstance(cancelled, Order), cancelled
 
+    page = list_own_orders.sync(client=client, order_unique_key="ouk_first", limit=1)
+    assert isinstance(page, OrderPage), page
+    history = read_own_history.sync(order.order_id, client=client)
+    assert isinstance(history, History), history
+    created = history.events[0]
+    assert isinstance(created, OrderCreated), created
+
     stranger = AuthenticatedClient(base_url=url, token="no token")
     found = {
         "health": [health.status, hello.message],
@@ -77,6 +93,9 @@ def main(url: str, token: str) -> None:
         "order_id": str(order.order_id),
         "status": order.order_queue_status,
         "slices": [one.quantity for one in order.slices],
+        "listed": [str(one.order_id) for one in page.orders],
+        "created": created.data.total_quantity,
+        "history": [event.type_ for event in history.events],
         "remaining": cancelled.quantities.remaining,
         "errors": [
             code_of(read_order.sync(NO_ORDER, client=client)),

@@ -38,6 +38,12 @@ async function waitUntilSplit(client: Client<paths>, order_id: string): Promise<
   }
 }
 
+/** The quantity of an order, from its first event. */
+function totalOf(event: Schemas["Event"] | undefined): number {
+  if (event?.type !== "OrderCreated") throw new Error("not an order's first event");
+  return event.data.total_quantity;
+}
+
 async function main(url: string, token: string): Promise<void> {
   const anonymous = createClient<paths>({ baseUrl: url });
   const health = expect(await anonymous.GET("/health"));
@@ -63,12 +69,26 @@ async function main(url: string, token: string): Promise<void> {
     }),
   );
 
+  const page = expect(
+    await client.GET("/api/orders", {
+      params: { query: { order_unique_key: "ouk_first", limit: 1 } },
+    }),
+  );
+  const history = expect(
+    await client.GET("/api/orders/{order_id}/events", {
+      params: { path: { order_id: order.order_id } },
+    }),
+  );
+
   const found = {
     health: [health.status, hello.message],
     request: body,
     order_id: order.order_id,
     status: order.order_queue_status,
     slices: order.slices.map((one) => one.quantity),
+    listed: page.orders.map((one) => one.order_id),
+    created: totalOf(history.events[0]),
+    history: history.events.map((event) => event.type),
     remaining: cancelled.quantities.remaining,
     errors: [
       codeOf(

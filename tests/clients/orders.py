@@ -33,6 +33,8 @@ from pulse_client.models import (
     OrderRequest,
     OtherEvent,
     PreviewRequest,
+    ReleasesHalted,
+    ReleasesResumed,
     ScheduledSlice,
     Side,
     SlicesExpired,
@@ -54,6 +56,8 @@ Event = (
     | OrderCancelled
     | SlicesReleased
     | SlicesExpired
+    | ReleasesHalted
+    | ReleasesResumed
     | OtherEvent
 )
 Answer = TypeVar("Answer")
@@ -154,6 +158,10 @@ def in_words(event: Event) -> str:  # noqa: PLR0911 - one for each type
             return f"{sum(one.quantity for one in released.slices)} released"
         case SlicesExpired(data=expired):
             return f"{expired.quantity} expired: {expired.reason}"
+        case ReleasesHalted(data=halted):
+            return f"releases of {halted.scope} halted: {halted.reason}"
+        case ReleasesResumed(data=resumed):
+            return f"halt {resumed.halt_id} lifted by {resumed.resumed_by}"
         case OtherEvent(type_=name, data=stored):
             return f"{name} with {len(stored.additional_properties)} fields"
         case _:

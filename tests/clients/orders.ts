@@ -117,6 +117,10 @@ function inWords(event: Event): string {
       return `${event.data.slices.reduce((sum, one) => sum + one.quantity, 0)} released`;
     case "SlicesExpired":
       return `${event.data.quantity} expired: ${event.data.reason}`;
+    case "ReleasesHalted":
+      return `releases of ${event.data.scope} halted: ${event.data.reason}`;
+    case "ReleasesResumed":
+      return `halt ${event.data.halt_id} lifted by ${event.data.resumed_by}`;
     default: {
       const other: Schemas["OtherEvent"] = event;
       return `${other.type} with ${Object.keys(other.data).length} fields`;

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from pulse.cli import orders
-from pulse.domain import Event, OrderCreated
+from pulse.domain import Event, OrderCreated, order_id_for
 from tests.support.cli import projected, run_pulse, write
 from tests.support.events import (
+    TRACE,
     order_created,
     orders_created,
     slices_scheduled,
@@ -132,3 +133,62 @@ def test_control_characters_of_callers_are_escaped(conninfo: str) -> None:
     projected(conninfo)
     text = run_pulse("orders", "failed", conninfo=conninfo).out
     assert "from somebody\\x1b[2J" in text
+
+
+def listed_json(conninfo: str, *arguments: str) -> list[str]:
+    ended = run_pulse("orders", "list", "--json", *arguments, conninfo=conninfo)
+    assert (ended.exit_code, ended.err) == (0, "")
+    return [order["order_unique_key"] for order in json.loads(ended.out)["orders"]]
+
+
+def test_orders_are_listed_by_every_filter(conninfo: str) -> None:
+    trace = msgspec.structs.replace(TRACE, trace_id="t-9")
+    created = [
+        order_created("a%", placed_by="oms"),
+        order_created("b", instrument="NSE:B"),
+        order_created("c", trace=trace),
+        order_created("c", key_scope="i|s", originator_id=order_id_for("i|s", "c")),
+    ]
+    write(conninfo, *stored([*created, splitting_failed(created[1])]))
+    projected(conninfo)
+    assert listed_json(conninfo) == ["c", "c", "b", "a%"]
+    assert listed_json(conninfo, "--limit", "2") == ["c", "c"]
+    assert listed_json(conninfo, "--key", "a%") == ["a%"]
+    assert listed_json(conninfo, "--key", "%") == []
+    assert listed_json(conninfo, "--key", "c", "--key-scope", "i|s") == ["c"]
+    assert listed_json(conninfo, "--key", "b", "--key-scope", "i|s") == []
+    assert listed_json(conninfo, "--placed-by", "oms") == ["a%"]
+    assert listed_json(conninfo, "--trace-id", "t-9") == ["c"]
+    assert listed_json(conninfo, "--status", "FAILED") == ["b"]
+    assert listed_json(conninfo, "--instrument", "NSE:B", "--placed-by", "tester") == ["b"]
+    assert len(listed_json(conninfo, "--created-from", "2020-01-01T00:00:00+05:30")) == 4
+    assert listed_json(conninfo, "--created-before", "2020-01-01T00:00:00Z") == []
+
+
+def test_a_list_for_people_has_three_lines_an_order(conninfo: str) -> None:
+    (created,) = orders_created(1)
+    write(conninfo, *stored([created]))
+    projected(conninfo)
+    ended = run_pulse("orders", "list", "--key", created.order_unique_key, conninfo=conninfo)
+    first, *_, last = ended.out.splitlines()
+    assert first == f"{created.originator_id}  PENDING"
+    assert last == "1 order, as of position 1."
+    ended = run_pulse("orders", "list", "--key", "none", conninfo=conninfo)
+    assert ended.out == "No order, as of position 1.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--key-scope", "internal"], "key_scope"),
+        (["--key", ""], "order_unique_key"),
+        (["--placed-by", "a b"], "placed_by"),
+        (["--trace-id", "t" * 129], "trace_id"),
+        (["--status", "OPEN"], "order_queue_status"),
+        (["--created-from", "2026-01-05T09:15:00"], "created_from"),
+    ],
+)
+def test_a_wrong_filter_is_wrong_usage(conninfo: str, arguments: list[str], named: str) -> None:
+    ended = run_pulse("orders", "list", *arguments, conninfo=conninfo)
+    assert ended.exit_code == 2
+    assert named in ended.err

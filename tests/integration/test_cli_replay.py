@@ -227,3 +227,35 @@ def test_the_machine_form_names_every_event(conninfo: str) -> None:
     ended = run_pulse("replay", str(created.originator_id), "--json", conninfo=conninfo)
     events = json.loads(ended.out)["events"]
     assert [event["type"] for event in events] == ["OrderCreated", "TimedOut"]
+
+
+def test_an_order_is_found_by_its_key(conninfo: str) -> None:
+    created = order_created("key of one")
+    other = order_created("k", key_scope="i|s", originator_id=order_id_for("i|s", "k"))
+    write(conninfo, *stored([created, other]))
+    by_id = run_pulse("replay", str(created.originator_id), conninfo=conninfo)
+    by_key = run_pulse("replay", "--key", "key of one", conninfo=conninfo)
+    assert (by_key.exit_code, by_key.out) == (0, by_id.out)
+    ended = run_pulse("replay", "--key", "k", "--key-scope", "i|s", "--json", conninfo=conninfo)
+    assert json.loads(ended.out)["order_id"] == str(other.originator_id)
+
+
+def test_a_key_that_no_order_of_the_scope_has_is_named(conninfo: str) -> None:
+    ended = run_pulse("replay", "--key", "k", conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert "no order has the key k in this scope" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--key-scope", "i|s"],
+        ["9ff54a4d-a8eb-5a4c-a146-a92918cb5546", "--key", "k"],
+        ["--key", ""],
+        ["--key", "k", "--key-scope", "elsewhere"],
+    ],
+)
+def test_neither_or_both_of_id_and_key_is_wrong_usage(conninfo: str, arguments: list[str]) -> None:
+    ended = run_pulse("replay", *arguments, conninfo=conninfo)
+    assert ended.exit_code == 2

@@ -162,7 +162,7 @@ async def test_an_order_that_never_was_is_not_found(orders: InProcessOrders) -> 
     with pytest.raises(OrderNotFound):
         await orders.order(unknown, CALLER)
     with pytest.raises(OrderNotFound):
-        await orders.history(unknown)
+        await orders.history(unknown, Caller())
 
 
 async def test_an_order_is_read_by_its_owner_and_by_the_internal_api_alone(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any, get_args
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -17,6 +18,7 @@ from pulse.eventstore import store
 from pulse.postgres import PostgresLimits, load_sql
 from pulse.projections.due_orders import SELECT_DUE_ORDERS
 from pulse.projections.lists import (
+    MAX_EXAMINED,
     SELECT_SLICES,
     OrderQuery,
     SlicePlace,
@@ -26,7 +28,7 @@ from pulse.projections.lists import (
     slices_parameters,
 )
 from pulse.projections.order_view import OrderQueueStatus
-from pulse.projections.overview import MAX_EXAMINED
+from pulse.projections.overview import MAX_EXAMINED as MAX_EXAMINED_FOR_HEALTH
 from pulse.projections.queue_writer import ORDER_COLUMNS
 from tests.support.database import cloned_database, connect
 from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
@@ -196,6 +198,81 @@ def test_failures_long_ago_cost_a_page_though_no_statistics_know_it(
     assert_costs(nodes, 51)
 
 
+FOUND: list[dict[str, Any]] = [
+    {"placed_by": "me"},
+    {"placed_by": "caller-7"},
+    {"placed_by": "nobody"},
+    {"placed_by": "me", "of_caller_only": True},
+    {"trace_id": "trace-of-many"},
+    {"trace_id": "trace-5"},
+    {"trace_id": "nothing"},
+    {"created_from": NOON, "since": 2 * 39_540},
+    {"created_before": NOON, "before": 2 * 39_660},
+    {"order_id": UUID(int=4711)},
+    {"order_id": UUID(int=2**100)},
+]
+"""Filters with an index of their own. At NOON order 39,600 is created."""
+
+
+def stepped_over_by(filters: dict[str, Any]) -> int:
+    """The orders up to 15 s after the end of the range, of which there are four a second."""
+    return 60 if "created_before" in filters else 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("filters", FOUND, ids=str)
+def test_a_page_of_found_orders_costs_a_page(
+    connection: psycopg.Connection[Any], filters: dict[str, Any], mode: PlanMode
+) -> None:
+    """Also where no order or half of all orders match, and without statistics."""
+    for before, limit in product((None, ORDERS, 3), (1, 50, 200)):
+        query = OrderQuery(limit=limit, **{"before": before, **filters})
+        nodes = explain_page(connection, mode, query)
+        assert_costs(nodes, limit + 1, stepped_over=stepped_over_by(filters))
+    connection.execute("DELETE FROM pg_statistic")
+    nodes = explain_page(connection, mode, OrderQuery(limit=50, **filters))
+    assert_costs(nodes, 51, stepped_over=stepped_over_by(filters))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("status", [None, *get_args(OrderQueueStatus)])
+@pytest.mark.parametrize("filters", FOUND, ids=str)
+def test_combined_filters_examine_a_bounded_number_of_orders(
+    connection: psycopg.Connection[Any],
+    filters: dict[str, Any],
+    status: OrderQueueStatus | None,
+    mode: PlanMode,
+) -> None:
+    for before, instrument in product((None, ORDERS), (None, "NSE:SYM77", "NSE:NOBODY")):
+        query = OrderQuery(
+            limit=50,
+            order_queue_status=status,
+            instrument=instrument,
+            **{"before": before, **filters},
+        )
+        nodes = explain_page(connection, mode, query)
+        assert_costs(nodes, MAX_EXAMINED)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_caller_and_a_trace_together_examine_a_bounded_number_of_orders(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    for placed_by, trace_id in product(("me", "caller-7", "nobody"), ("trace-of-many", "trace-5")):
+        query = OrderQuery(limit=50, placed_by=placed_by, trace_id=trace_id)
+        assert_costs(explain_page(connection, mode, query), MAX_EXAMINED)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_positions_at_times_cost_a_few_events(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    statement = load_sql("pulse.eventstore", "select_positions_at")
+    times = [NOON - timedelta(days=9), NOON, NOON + timedelta(hours=1), NOON + timedelta(days=999)]
+    nodes = explain_analyze(connection, mode, statement, {"times": times})
+    assert_costs(nodes, 20 * len(times))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_slices_of_a_page_cost_those_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
@@ -307,7 +384,7 @@ def test_the_queues_health_costs_a_thousand_orders(
     statement = load_sql("pulse.projections", "select_queue_health")
     parameters = {"splitters": [1], "lately_seconds": 900.0}
     nodes = explain_analyze(connection, mode, statement, parameters)
-    assert_costs(nodes, MAX_EXAMINED)
+    assert_costs(nodes, MAX_EXAMINED_FOR_HEALTH)
 
 
 def test_no_page_is_compiled(connection: psycopg.Connection[Any]) -> None:

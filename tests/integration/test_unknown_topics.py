@@ -5,6 +5,7 @@ import contextlib
 import pytest
 from eventsourcing.persistence import StoredEvent
 
+from pulse.application.callers import Caller
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
 from pulse.application.verification import verify_log, verify_order
@@ -165,7 +166,7 @@ async def test_history_and_log_show_it_under_the_name_that_newer_code_gives_it(
     reader = OrderReader(database, store.mapper)
     orders = InProcessOrders(store, reader, system_clock, Origin.of_this_process())
 
-    _, event = await orders.history(created.originator_id)
+    _, event = await orders.history(created.originator_id, Caller())
 
     assert (event.type, event.occurred_at) == ("OrderAmended", "2027-01-01T00:00:00Z")
     assert event.data == {"by": 7}

@@ -10,17 +10,21 @@ SLICES_AN_ORDER: Final = 3
 _FILL = (
     # Position of creation 2n, of the outcome 2n + 1; 2 % FAILED and 2 % CANCELLED, none of them of
     # NSE:SYM0; the newest PENDING, of which workers hold the oldest. Half of all orders are of
-    # NSE:SYM0. Of the COMPLETED ones with slices one in ten still has two to release.
+    # NSE:SYM0, half of the caller `me` and half of the trace `trace-of-many`. Of the COMPLETED ones
+    # with slices one in ten still has two to release.
     """
     INSERT INTO order_queue
     SELECT lpad(to_hex(n), 32, '0')::uuid, 2 * n, 99, t.created_at, %(slices)s, 60, 1, true,
            'NSE:SYM' || CASE WHEN n %% 2 = 0 THEN 0 ELSE 1 + hashint4(n::int) & 511 END,
-           'BUY', 'internal', 'me', 'key-' || n,
+           'BUY', 'internal',
+           CASE WHEN n %% 4 < 2 THEN 'me' ELSE 'caller-' || (hashint4(n::int) & 1023) END,
+           'key-' || n,
            CASE s.state WHEN 'PENDING' THEN 1 ELSE 2 END,
            CASE s.state WHEN 'PENDING' THEN 2 * n ELSE 2 * n + 1 END,
            t.created_at, CASE s.state WHEN 'COMPLETED' THEN t.created_at END, s.state,
            CASE s.state WHEN 'FAILED' THEN 'TOO_LATE' END,
-           CASE s.state WHEN 'FAILED' THEN 'first claimed too late' END, 'trace-' || n, true,
+           CASE s.state WHEN 'FAILED' THEN 'first claimed too late' END,
+           CASE WHEN n %% 4 IN (0, 3) THEN 'trace-of-many' ELSE 'trace-' || n END, true,
            CASE WHEN s.state <> 'COMPLETED' THEN 0 WHEN n %% 10 = 3 THEN 33 ELSE 99 END,
            CASE s.state WHEN 'CANCELLED' THEN 99 ELSE 0 END,
            CASE s.state WHEN 'FAILED' THEN 99 ELSE 0 END,

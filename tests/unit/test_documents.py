@@ -183,7 +183,7 @@ def test_optional_security_is_optional_in_generated_clients(document: dict[str, 
     else:
         assert document["security"] == []
         write, read = ([{"token": [scope]}] for scope in ("orders:write", "orders:read"))
-        assert of_orders == [write, read, write]
+        assert of_orders == [read, write, read, write, read]
 
 
 def test_events_are_a_union_tagged_by_their_type() -> None:

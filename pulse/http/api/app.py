@@ -3,7 +3,7 @@
 from functools import partial
 from typing import cast
 
-from litestar import HttpMethod, Litestar, Response, route
+from litestar import Litestar
 
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
@@ -16,7 +16,7 @@ from pulse.http.api.orders import order_routes
 from pulse.http.asgi import ASGIApp
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
-from pulse.http.hot_paths import HotPaths
+from pulse.http.hot_paths import HotPaths, options_route
 from pulse.http.openapi.page import explaining_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
 from pulse.http.rights import check_right, require_declared_rights, require_right
@@ -43,8 +43,8 @@ def create_api(orders: InProcessOrders, halts: ReleaseHalts, readiness: Readines
     ]
     framework = Litestar(
         route_handlers=[
-            _options_of_orders,
-            _options_of_halts,
+            options_route("/internal/orders"),
+            options_route("/internal/halts"),
             *handlers,
             *explaining_routes(lambda: document_of_api(handlers)),
         ],
@@ -58,15 +58,3 @@ def create_api(orders: InProcessOrders, halts: ReleaseHalts, readiness: Readines
     )
     require_declared_rights(framework)
     return hot_paths.wrap(cast("ASGIApp", framework))
-
-
-@route("/internal/orders", http_method=HttpMethod.OPTIONS, status_code=204)
-async def _options_of_orders() -> Response[None]:
-    """Litestar would list the methods of only one of the two handlers of this path."""
-    return Response(None, headers={"allow": "GET, HEAD, OPTIONS, POST"})
-
-
-@route("/internal/halts", http_method=HttpMethod.OPTIONS, status_code=204)
-async def _options_of_halts() -> Response[None]:
-    """As for orders."""
-    return Response(None, headers={"allow": "GET, HEAD, OPTIONS, POST"})

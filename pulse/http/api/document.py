@@ -137,6 +137,8 @@ _DESCRIBED: Final = {
     "list_orders": _internal(
         fault_of("a limit out of range", lambda: _of_orders(b"limit=0")),
         fault_of("no such status", lambda: _of_orders(b"order_queue_status=OPEN")),
+        fault_of("a scope without a key", lambda: _of_orders(b"key_scope=internal")),
+        fault_of("no zone", lambda: _of_orders(b"created_from=2026-03-02T09:15:00")),
         fault_of("no such cursor", lambda: _of_orders(b"cursor=x")),
     ),
     "list_slices": _internal(

@@ -4,24 +4,29 @@ A cursor encodes where the next page starts and its filters. It is opaque to cal
 """
 
 import base64
-from datetime import datetime
-from typing import Annotated, Final, TypeVar
+from hashlib import blake2b
+from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
 
 import msgspec
-from litestar import get
+from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
+from pulse.application.callers import MAX_NAME_CHARACTERS, Caller, CallerUnnamable
 from pulse.application.event_view import EventType, EventView
-from pulse.application.in_process import InProcessOrders
-from pulse.application.orders import EventQuery
-from pulse.domain.order_request import Instrument
+from pulse.application.in_process import MAX_RECORDING_DIFFERENCE, InProcessOrders
+from pulse.application.orders import EventQuery, OwnOrderQuery
+from pulse.domain import INTERNAL_SCOPE, order_id_for
+from pulse.domain.order_request import Instrument, OrderUniqueKey
 from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
-from pulse.http.errors import BadRequest
-from pulse.http.parameters import parameter_error
+from pulse.http.asgi import caller_in
+from pulse.http.errors import CURSOR_EXPECTED, BadRequest
+from pulse.http.parameters import ZonedTime, parameter_error, require_times_in_order
 from pulse.http.rights import needs
 from pulse.projections.lists import (
+    MAX_EXAMINED,
     MAX_ORDERS_A_PAGE,
     MAX_SLICES_A_PAGE,
     OrderQuery,
@@ -33,14 +38,35 @@ from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 MAX_EVENTS_A_PAGE: Final = 1000
 _LAST_POSITION: Final = 2**63 - 1
-_CURSOR_EXPECTED: Final = "the next_cursor of an earlier page, with the filters of that page"
+_DIGEST_BYTES: Final = 16
+_SCOPE_EXPECTED: Final = (
+    f"{INTERNAL_SCOPE}, or a caller of the gateway as <issuer>|<subject>, each percent-encoded"
+)
 
 Position = Annotated[int, Meta(ge=1, le=_LAST_POSITION)]
-CursorText = Annotated[str, Meta(description=_CURSOR_EXPECTED)]
+CursorText = Annotated[str, Meta(description=CURSOR_EXPECTED)]
 NextCursor = Annotated[str, Meta(description="the cursor of the next page; null if there is none")]
-ZonedTime = Annotated[
-    datetime,
-    Meta(tz=True, description="an RFC 3339 time with its zone, such as 2026-01-05T09:15:00+05:30"),
+_VISIBLE: Final = r"^[!-~]+(?![\s\S])"
+CallerName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_NAME_CHARACTERS,
+        pattern=_VISIBLE,
+        description="the placed_by of an order: visible ASCII characters",
+    ),
+]
+KeyScope = Annotated[
+    str, Meta(max_length=MAX_NAME_CHARACTERS, pattern=_VISIBLE, description=_SCOPE_EXPECTED)
+]
+TraceId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=_VISIBLE,
+        description="the trace id of an order's request: 1 to 128 visible ASCII characters",
+    ),
 ]
 
 
@@ -49,6 +75,12 @@ class OrderParameters(msgspec.Struct, frozen=True):
 
     order_queue_status: OrderQueueStatus | None = None
     instrument: Instrument | None = None
+    order_unique_key: OrderUniqueKey | None = None
+    key_scope: KeyScope | None = None
+    placed_by: CallerName | None = None
+    trace_id: TraceId | None = None
+    created_from: ZonedTime | None = None
+    created_before: ZonedTime | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_ORDERS_A_PAGE)] = 50
     cursor: CursorText | None = None
 
@@ -102,10 +134,9 @@ class EventPage(msgspec.Struct, frozen=True):
 
 
 class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
-    """Where the next page of orders starts; the first fields are the filters."""
+    """Where the next page of orders starts; `filters` is a digest of the filters."""
 
-    order_queue_status: str | None
-    instrument: str | None
+    filters: str
     before: Position
 
 
@@ -138,9 +169,9 @@ def decode_cursor(text: str, kind: type[Cursor], *filters: object) -> Cursor:
     except (ValueError, RecursionError):  # ValueError covers msgspec and base64
         cursor = None
     if cursor is None or encode_cursor(cursor) != text:
-        raise parameter_error("cursor", "is not a cursor of this list", _CURSOR_EXPECTED)
+        raise parameter_error("cursor", "is not a cursor of this list", CURSOR_EXPECTED)
     if msgspec.structs.astuple(cursor)[: len(filters)] != filters:
-        raise parameter_error("cursor", "belongs to other filters", _CURSOR_EXPECTED)
+        raise parameter_error("cursor", "belongs to other filters", CURSOR_EXPECTED)
     return cursor
 
 
@@ -148,15 +179,60 @@ def order_query(parameters: OrderParameters) -> OrderQuery:
     """The requested page of orders.
 
     Raises:
-        BadRequest: the cursor does not belong to this list.
+        BadRequest: the filters contradict each other, or the cursor does not belong to this list.
     """
-    status, instrument = parameters.order_queue_status, parameters.instrument
-    before = None
-    if parameters.cursor is not None:
-        before = decode_cursor(parameters.cursor, OrderCursor, status, instrument).before
-    return OrderQuery(
-        order_queue_status=status, instrument=instrument, limit=parameters.limit, before=before
+    require_times_in_order(parameters, "created_from", "created_before")
+    query = OrderQuery(
+        limit=parameters.limit,
+        order_queue_status=parameters.order_queue_status,
+        instrument=parameters.instrument,
+        order_id=_order_id_in(parameters),
+        placed_by=parameters.placed_by,
+        trace_id=parameters.trace_id,
+        created_from=parameters.created_from,
+        created_before=parameters.created_before,
     )
+    if parameters.cursor is None:
+        return query
+    before = decode_cursor(parameters.cursor, OrderCursor, _digest_of(query)).before
+    return msgspec.structs.replace(query, before=before)
+
+
+def _order_id_in(parameters: OrderParameters) -> UUID | None:
+    """The id of the order with the requested key."""
+    key, scope = parameters.order_unique_key, parameters.key_scope
+    if key is None:
+        if scope is not None:
+            raise parameter_error(
+                "key_scope", "is given without a key", "order_unique_key together with key_scope"
+            )
+        return None
+    if scope not in {None, INTERNAL_SCOPE}:
+        try:
+            Caller.named(scope)
+        except CallerUnnamable:
+            raise parameter_error("key_scope", "is not a scope", _SCOPE_EXPECTED) from None
+    return order_id_for(scope or INTERNAL_SCOPE, key)
+
+
+def _digest_of(query: OrderQuery) -> str:
+    filters = msgspec.structs.replace(query, limit=0, before=None)
+    return blake2b(msgspec.json.encode(filters), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def own_order_query(parameters: OrderParameters) -> OwnOrderQuery:
+    """The page that the gateway requests on behalf of a caller.
+
+    Raises:
+        BadRequest: it has a filter that callers do not have, or the times are in the wrong order.
+    """
+    given = {k: v for k, v in msgspec.structs.asdict(parameters).items() if v is not None}
+    for name in given:
+        if name not in OwnOrderQuery.__struct_fields__:
+            expected = f"only {', '.join(OwnOrderQuery.__struct_fields__)}"
+            raise parameter_error(name, "is no filter of one caller's orders", expected)
+    require_times_in_order(parameters, "created_from", "created_before")
+    return OwnOrderQuery(**given)
 
 
 def slice_query(parameters: SliceParameters) -> SliceQuery:
@@ -165,11 +241,8 @@ def slice_query(parameters: SliceParameters) -> SliceQuery:
     Raises:
         BadRequest: the times are in the wrong order, or the cursor does not belong to this list.
     """
+    require_times_in_order(parameters, "scheduled_from", "scheduled_before")
     begin, end = parameters.scheduled_from, parameters.scheduled_before
-    if begin is not None and end is not None and end < begin:
-        raise parameter_error(
-            "scheduled_before", "is too early", "a time not before scheduled_from"
-        )
     after = None
     if parameters.cursor is not None:
         cursor = decode_cursor(parameters.cursor, SliceCursor, begin, end)
@@ -201,21 +274,39 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
         tags=["lists"],
         response_description="A page.",
     )
-    async def list_orders(parameters: NamedDependency[OrderParameters]) -> OrderPage:
-        """Orders by position of creation, read from the projection, which follows the log.
-
-        `as_of_position` is the position of the log that the page reflects. Send `next_cursor` as
-        `cursor`, with the same filters, for the next page; null marks the last one. Consecutive
-        pages neither skip nor repeat an order. `order_queue_status` filters by the status at the
-        time of each page, so an order that changes its status between two pages may be on neither.
-        A cursor that is malformed or belongs to other filters is 400.
-        """
-        page = await queries.orders(order_query(parameters))
+    async def list_orders(
+        request: Request[Any, Any, Any], parameters: NamedDependency[OrderParameters]
+    ) -> OrderPage:
+        caller = caller_in(request.scope)
+        if not caller.is_internal:
+            own = await queries.own_orders(own_order_query(parameters), caller)
+            return OrderPage(own.orders, own.next_cursor, own.as_of_position)
+        query = order_query(parameters)
+        page = await queries.orders(query)
         cursor = None
         if page.next_before is not None:
-            filters = parameters.order_queue_status, parameters.instrument
-            cursor = encode_cursor(OrderCursor(*filters, page.next_before))
+            cursor = encode_cursor(OrderCursor(_digest_of(query), page.next_before))
         return OrderPage(page.orders, cursor, page.as_of_position)
+
+    list_orders.fn.__doc__ = f"""
+Orders by position of creation, read from the projection, which follows the log. `as_of_position` is
+the position of the log that the page reflects.
+
+Filters combine. `order_unique_key` finds the order with exactly this key, in the scope `key_scope`:
+`internal`, or the name of a caller of the gateway. `placed_by` and `trace_id` are compared exactly
+too. `created_from` is inclusive and `created_before` exclusive; both need a zone and are compared
+with `created_at`. An order that was recorded more than {MAX_RECORDING_DIFFERENCE.seconds} s before
+or after its `created_at` may be missing from a list with these two.
+
+Send `next_cursor` as `cursor`, with the same filters, for the next page; null marks the last one.
+Consecutive pages neither skip nor repeat an order. `order_queue_status` filters by the status at
+the time of each page, so an order that changes its status between two pages may be on neither. A
+cursor that is malformed or belongs to other filters is 400.
+
+**An empty page is not the end**: with any filter but `order_queue_status` and `instrument`, one
+call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty and have a
+`next_cursor`.
+"""
 
     @get(
         "/internal/slices",

@@ -82,7 +82,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         tags=["events"],
         response_description="The history.",
     )
-    async def read_history(order_id: FromPath[str]) -> History:
+    async def read_history(request: Request[Any, Any, Any], order_id: FromPath[str]) -> History:
         """Each event has a `type` and the `data` of that type, as they are stored.
 
         The log is append-only: an event never changes, and only new ones follow. Events that this
@@ -90,7 +90,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         `ORDER_NOT_FOUND`.
         """
         known_id = order_id_of(order_id)
-        return History(known_id, await orders.history(known_id))
+        return History(known_id, await orders.history(known_id, caller_in(request.scope)))
 
     @post(
         "/internal/orders/preview",

@@ -6,14 +6,16 @@ from typing import cast
 from litestar import Litestar, get
 
 from pulse.application.orders import Orders
+from pulse.application.own_view import own_order
 from pulse.http.asgi import ASGIApp
 from pulse.http.auth import require_scope
 from pulse.http.cancellation import cancel_route
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
 from pulse.http.gateway.document import HELLO, ORDERS_READ, ORDERS_WRITE, document_of_gateway
-from pulse.http.hot_paths import HotPaths
+from pulse.http.hot_paths import HotPaths, options_route
 from pulse.http.openapi.page import explaining_routes
+from pulse.http.own_orders import own_order_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
 from pulse.http.responses import Health, Hello
 
@@ -26,11 +28,17 @@ def create_gateway(orders: Orders) -> ASGIApp:
         authorize_place=partial(require_scope, wanted=ORDERS_WRITE),
         authorize_read=partial(require_scope, wanted=ORDERS_READ),
         placed_status=202,
+        view=own_order,
     )
-    cancel_order = cancel_route("/api/orders", orders, write_scope=ORDERS_WRITE)
-    handlers = [read_health, say_hello, *hot_paths.routes(), cancel_order]
+    cancel_order = cancel_route("/api/orders", orders, write_scope=ORDERS_WRITE, view=own_order)
+    lists = own_order_routes(orders, read_scope=ORDERS_READ)
+    handlers = [read_health, say_hello, *hot_paths.routes(), cancel_order, *lists]
     framework = Litestar(
-        route_handlers=[*handlers, *explaining_routes(lambda: document_of_gateway(handlers))],
+        route_handlers=[
+            options_route("/api/orders"),
+            *handlers,
+            *explaining_routes(lambda: document_of_gateway(handlers)),
+        ],
         before_request=read_parameters,
         dependencies=DEPENDENCIES,
         exception_handlers={Exception: handle_error},

@@ -5,8 +5,10 @@ from typing import Any, Final
 
 from litestar.handlers import HTTPRouteHandler
 
+from pulse.application.callers import Caller
 from pulse.application.orders import CancelRequest
 from pulse.application.over_http import REFUSED, UNAVAILABLE, PulseUnavailable
+from pulse.application.own_view import EVENT_FIELDS, WITHHELD
 from pulse.domain import OrderSpec
 from pulse.http.auth import bearer_token, require_granted
 from pulse.http.errors import KeysUnavailable, Unauthorized
@@ -23,13 +25,15 @@ from pulse.http.openapi.faults import (
     fault_of,
 )
 from pulse.http.openapi.schemas import ref
+from pulse.http.own_orders import OwnOrderParameters, own_order_query
+from pulse.http.parameters import parse_query
 
 HELLO: Final = "Hello from GAPI"
 ORDERS_WRITE: Final = "orders:write"
 ORDERS_READ: Final = "orders:read"
 
 _DESCRIPTION: Final = """
-The public API of Pulse: authenticated callers place orders, and read and cancel their own.
+The public API of Pulse: authenticated callers place orders, and read, list and cancel their own.
 
 Orders need a bearer token: a JWT with the scope `orders:write` to place and cancel, `orders:read`
 to read.
@@ -38,7 +42,7 @@ that does not exist. Each process counts each caller's requests for itself; too 
 429 with `Retry-After`.
 """
 _TAGS: Final = {
-    "orders": "Placing orders, and reading and cancelling one's own.",
+    "orders": "Placing orders, and reading, listing and cancelling one's own.",
     "health": "Liveness, and a call without a token.",
 }
 
@@ -52,6 +56,7 @@ def document_of_gateway(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
         described=_DESCRIBED,
         tags=_TAGS,
         security_schemes={"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        event_fields=EVENT_FIELDS,
     )
 
 
@@ -73,12 +78,28 @@ def _with_scope(scope: str, *faults: Fault, **more: Any) -> Described:  # noqa: 
     )
 
 
+def _of_orders(query: bytes) -> object:
+    return own_order_query(parse_query(query, OwnOrderParameters), Caller())
+
+
 _DESCRIBED: Final = {
     "place_order": _with_scope(ORDERS_WRITE, *FAULTS_OF_PLACING, body=ref(OrderSpec)),
     "cancel_order": _with_scope(
-        ORDERS_WRITE, *FAULTS_OF_CANCELLING, body=ref(CancelRequest), body_is_optional=True
+        ORDERS_WRITE,
+        *FAULTS_OF_CANCELLING,
+        body=ref(CancelRequest),
+        body_is_optional=True,
+        withheld=WITHHELD,
     ),
-    "read_order": _with_scope(ORDERS_READ, NO_SUCH_ORDER),
+    "read_order": _with_scope(ORDERS_READ, NO_SUCH_ORDER, withheld=WITHHELD),
+    "list_own_orders": _with_scope(
+        ORDERS_READ,
+        fault_of("a limit out of range", lambda: _of_orders(b"limit=0")),
+        fault_of("no such status", lambda: _of_orders(b"order_queue_status=OPEN")),
+        fault_of("no zone", lambda: _of_orders(b"created_from=2026-03-02T09:15:00")),
+        fault_of("no such cursor", lambda: _of_orders(b"cursor=x")),
+    ),
+    "read_own_history": _with_scope(ORDERS_READ, NO_SUCH_ORDER),
     "say_hello": Described(faults=(A_CRASH,), example={"message": HELLO}),
     "read_health": Described(faults=(A_CRASH,)),
 }

@@ -21,7 +21,7 @@ from pulse.application.orders import CancelRequest
 from pulse.domain import OrderSpec, PreviewRequest
 from pulse.http.errors import ErrorResponse, error_headers, known_answer
 from pulse.http.openapi.faults import Fault, fault_of
-from pulse.http.openapi.schemas import completed, ref, schemas_of
+from pulse.http.openapi.schemas import EventFields, completed, ref, schemas_of
 from pulse.http.parameters import DEPENDENCIES, PARAMETERS, NoParameters, parse_query
 
 _TEXTS: Final = msgspec.json.decode(files(__package__).joinpath("texts.json").read_bytes())
@@ -35,8 +35,9 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 
     `security` is what it requires where that differs from the whole document; `body` is the schema
     of its request, which is required unless `body_is_optional`; `also` describes further statuses
-    of its answer; `example` takes the place of the answer in `texts.json`; `note` is a paragraph
-    that follows the handler's description.
+    of its answer; `example` takes the place of the answer in `texts.json`; `withheld` are fields of
+    that answer which this operation does not have; `note` is a paragraph that follows the handler's
+    description.
     """
 
     faults: Sequence[Fault]
@@ -46,6 +47,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     also: Mapping[str, str] = {}
     example: object = None
     note: str = ""
+    withheld: Sequence[str] = ()
 
 
 def document(  # noqa: PLR0913 - a document has that many parts
@@ -57,6 +59,7 @@ def document(  # noqa: PLR0913 - a document has that many parts
     tags: Mapping[str, str],
     security_schemes: Mapping[str, Any],
     security: Sequence[Mapping[str, Any]] = (),
+    event_fields: EventFields | None = None,
 ) -> dict[str, Any]:
     """The document of these handlers; its server is wherever the document was found.
 
@@ -86,7 +89,7 @@ def document(  # noqa: PLR0913 - a document has that many parts
     generated["servers"] = [{"url": ".", "description": "where this document was found"}]
     generated["security"] = list(security)
     generated["components"] = {
-        "schemas": schemas_of(structs, _TEXTS["fields"]),
+        "schemas": schemas_of(structs, _TEXTS["fields"], event_fields),
         "securitySchemes": dict(security_schemes),
     }
     return completed(generated)
@@ -106,10 +109,14 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
     examples = _TEXTS["examples"][handler.handler_name]
     if described.example is not None:
         examples = {"answer": {"an answer": described.example}}
+    answers = {
+        name: {field: value for field, value in example.items() if field not in described.withheld}
+        for name, example in examples["answer"].items()
+    }
     status, answer = next(iter(operation["responses"].items()))
     (content,) = answer["content"].values()
     responses = {
-        answered: _response(said, content["schema"], examples["answer"])
+        answered: _response(said, content["schema"], answers)
         for answered, said in {status: answer["description"], **described.also}.items()
     }
     if handler.handler_name == "place_order":

@@ -3,13 +3,13 @@
 They are what client generators take: tests/clients generates, type-checks and runs clients.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import cleandoc
 from typing import Any, Final, get_args
 
 import msgspec
 
-from pulse.application.event_view import EventType, EventView
+from pulse.application.event_view import EventType
 from pulse.domain import (
     EVENT_TYPES,
     DomainEvent,
@@ -28,6 +28,10 @@ _NAMES: Final = {
     "OrderView": "Order",
     "SliceView": "OrderSlice",
     "EventView": "Event",
+    "OwnOrder": "Order",
+    "OwnOrders": "OrderPage",
+    "OwnEvent": "Event",
+    "OwnHistory": "History",
 }
 """The names of schemas that differ from those of their structs."""
 
@@ -65,6 +69,7 @@ _TYPED_EVENTS: Final = tuple(event_type.__name__ for event_type in EVENT_TYPES)
 _OTHER_EVENT: Final = "OtherEvent"
 _OF_HALTS: Final = (ReleasesHalted, ReleasesResumed)
 _ID: Final = {"type": "string", "format": "uuid"}
+_EVENT_VIEWS: Final = frozenset(name for name, shown in _NAMES.items() if shown == "Event")
 _NOT_IN_DATA: Final = ("originator_id", "originator_version", "timestamp")
 _INVISIBLE: Final = "\\s\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff"
 _CONTROL: Final = "\\u0000-\\u001f\\u007f-\\u009f"
@@ -75,6 +80,7 @@ _NEW_KEY: Final = (
 
 Schema = dict[str, Any]
 Schemas = dict[str, Schema]
+EventFields = Mapping[str, Sequence[str]]
 
 
 def ref(name: str | type[msgspec.Struct]) -> dict[str, str]:
@@ -83,18 +89,21 @@ def ref(name: str | type[msgspec.Struct]) -> dict[str, str]:
 
 
 def schemas_of(
-    structs: Iterable[type[msgspec.Struct]], texts: Mapping[str, Mapping[str, str]]
+    structs: Iterable[type[msgspec.Struct]],
+    texts: Mapping[str, Mapping[str, str]],
+    event_fields: EventFields | None = None,
 ) -> Schemas:
     """The schemas of these structs and of all they are made of, by their names in the document.
 
-    `texts` describes fields, by the name of the schema.
+    `texts` describes fields, by the name of the schema. `event_fields` names the fields of the data
+    of events, by type, if not all are answered.
     """
     generated = _generated(structs)
     for name, schema in generated.items():
         if "properties" in schema and name not in _REQUESTS:
             _require_all(schema)
-    if EventView.__name__ in generated:
-        generated |= _events(generated[EventView.__name__])
+    for view in _EVENT_VIEWS & generated.keys():
+        generated |= _events(view, generated[view], event_fields)
     constraints = _constraints_of(OrderSpec) | _constraints_of(SplitConfig)
     schemas = {_NAMES.get(name, name): schema for name, schema in sorted(generated.items())}
     for name, schema in schemas.items():
@@ -136,20 +145,24 @@ def _require_all(schema: Schema) -> None:
         field.pop("default", None)
 
 
-def _events(view: Schema) -> Schemas:
+def _events(name_of_view: str, view: Schema, event_fields: EventFields | None) -> Schemas:
     """`Event` as a union tagged by `type`: each type with its own data, and all other events.
 
     An event that this code cannot read has the type of its topic, and as data what is stored. So
     the other events are those that match none of the types, not those with another `type`.
     """
-    schemas = _generated(EVENT_TYPES)
-    for event_type in EVENT_TYPES:
-        name = event_type.__name__
+    types = {
+        t.__name__: t for t in EVENT_TYPES if event_fields is None or t.__name__ in event_fields
+    }
+    schemas = _generated(types.values())
+    for name, event_type in types.items():
         data = schemas.pop(name)
         for field in _NOT_IN_DATA:
             del data["properties"][field]
             data["required"].remove(field)
         _allow_older_versions(data, event_type)
+        if event_fields is not None:
+            _keep_only(data, event_fields[name])
         schemas[f"{name}Data"] = data | {"description": f"The data of an event `{name}`."}
         schemas[name] = _event(
             view,
@@ -166,13 +179,16 @@ def _events(view: Schema) -> Schemas:
         type={"type": "string"},
         occurred_at={"type": ["string", "null"]},
         data={"type": "object"},
-    ) | {"not": {"anyOf": [ref(name) for name in _TYPED_EVENTS]}}
-    schemas[EventView.__name__] = {
+    ) | {"not": {"anyOf": [ref(name) for name in types]}}
+    if event_fields is not None:
+        for unused in ("RecordedBy", "Trace"):
+            del schemas[unused]
+    schemas[name_of_view] = {
         "description": view["description"],
-        "oneOf": [ref(name) for name in (*_TYPED_EVENTS, _OTHER_EVENT)],
+        "oneOf": [ref(name) for name in (*types, _OTHER_EVENT)],
         "discriminator": {
             "propertyName": "type",
-            "mapping": {name: ref(name)["$ref"] for name in _TYPED_EVENTS},
+            "mapping": {name: ref(name)["$ref"] for name in types},
         },
     }
     return schemas
@@ -190,6 +206,15 @@ def _allow_older_versions(data: Schema, event_type: type[DomainEvent]) -> None:
         getattr(event_type, f"downcast_v{newer}_v{newer - 1}")(of_first)
     data["required"] = [name for name in data["required"] if name in of_first]
     data["properties"]["class_version"] = {"type": "integer", "minimum": 2}
+
+
+def _keep_only(data: Schema, fields: Sequence[str]) -> None:
+    """Remove the other fields. `cancelled_by` may be withheld."""
+    properties = data["properties"]
+    data["properties"] = {name: properties[name] for name in fields if name in properties}
+    data["required"] = [name for name in data["required"] if name in fields]
+    if "cancelled_by" in data["properties"]:
+        data["properties"]["cancelled_by"] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
 
 
 def _event(view: Schema, description: str, **fields: Schema) -> Schema:

@@ -373,6 +373,10 @@ async def test_a_cursor_is_refused_with_other_filters_and_by_other_lists(
         assert fault(response, 400, "INVALID_REQUEST")["field"] == "cursor"
 
 
+NO_FILTER = "0" * 32
+"""In place of a digest of filters."""
+
+
 def coined(*parts: Any) -> str:
     return (
         base64.urlsafe_b64encode(json.dumps(parts, separators=(",", ":")).encode())
@@ -384,15 +388,17 @@ def coined(*parts: Any) -> str:
 @pytest.mark.parametrize(
     ("path", "cursor"),
     [
-        (ORDERS, coined("orders", None, None, 0)),
-        (ORDERS, coined("orders", None, None, -1)),
-        (ORDERS, coined("orders", None, None, 2**63)),
-        (ORDERS, coined("orders", None, None, "5")),
-        (ORDERS, coined("orders", None, None, 5.0)),
-        (ORDERS, coined("orders", None, None)),
-        (ORDERS, coined("orders", None, None, 5, 6)),
-        (ORDERS, coined("orders", None, None, 5) + "="),
-        (ORDERS, coined("orders", None, None, 5) + "\n"),
+        (ORDERS, coined("orders", NO_FILTER, 0)),
+        (ORDERS, coined("orders", NO_FILTER, -1)),
+        (ORDERS, coined("orders", NO_FILTER, 2**63)),
+        (ORDERS, coined("orders", NO_FILTER, "5")),
+        (ORDERS, coined("orders", NO_FILTER, 5.0)),
+        (ORDERS, coined("orders", NO_FILTER)),
+        (ORDERS, coined("orders", None, None, 5)),
+        (ORDERS, coined("orders", NO_FILTER, 5)),
+        (ORDERS, coined("orders", NO_FILTER, 5, 6)),
+        (ORDERS, coined("orders", NO_FILTER, 5) + "="),
+        (ORDERS, coined("orders", NO_FILTER, 5) + "\n"),
         (ORDERS, coined(*["[" * 5000])),
         (ORDERS, base64.urlsafe_b64encode(b"[" * 100_000).decode()[:20_000]),
         (SLICES, coined("slices", None, None, "2026-01-05T09:15:00", 1)),

@@ -40,7 +40,9 @@ CALLS = [
 ]
 FOR_CALLERS = {
     ("POST", ORDERS),
+    ("GET", ORDERS),
     ("GET", f"{ORDERS}/{NOBODYS_ID}"),
+    ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
     ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
 }
 SPELLINGS = [
@@ -327,4 +329,5 @@ async def test_an_invalid_name_is_refused(with_tokens: Root, name: str) -> None:
     async with client_from(with_tokens, ("127.0.0.1", 1)) as client:
         response = await client.post(ORDERS, json=order(), headers=headers)
         fault(response, 400, "INVALID_REQUEST")
-        assert (await client.get(ORDERS, headers=headers)).status_code == 403
+        fault(await client.get(ORDERS, headers=headers), 400, "INVALID_REQUEST")
+        assert (await client.get("/pulse/internal/slices", headers=headers)).status_code == 403

@@ -18,6 +18,7 @@ from tests.support.orders import JSON, fault
 HALTS: Final = "/internal/halts"
 ALL: Final = {"scope": "ALL", "reason": "exchange outage"}
 TCS: Final = {"scope": "INSTRUMENT", "instrument": "NSE:TCS", "reason": "wrong price"}
+NO_HALT: Final = "3f2a8c1e-0000-4000-8000-000000000001"
 TRACE: Final = {
     "X-Trace-Id": "t-of-the-caller",
     "X-Request-Id": "r-of-the-caller",
@@ -212,8 +213,8 @@ async def test_an_unknown_halt_is_404(shared_api: httpx.AsyncClient) -> None:
         ("GET", f"{HALTS}?include_lifted=true&include_lifted=true"),
         ("GET", f"{HALTS}?lifted=true"),
         ("POST", f"{HALTS}?dry_run=true"),
-        ("DELETE", f"{HALTS}/{uuid4()}?reason="),
-        ("DELETE", f"{HALTS}/{uuid4()}?reason={'x' * 256}"),
+        ("DELETE", f"{HALTS}/{NO_HALT}?reason="),
+        ("DELETE", f"{HALTS}/{NO_HALT}?reason={'x' * 256}"),
     ],
 )
 async def test_an_invalid_parameter_is_refused(

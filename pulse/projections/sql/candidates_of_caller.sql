@@ -1,0 +1,18 @@
+-- Candidates of find_orders: the orders of a caller, newest first. Looks in each bucket of search_key, in
+-- the order of the series, which the nested loop keeps. Ranges and not an equality, so that only this
+-- index has the order of the page.
+SELECT o.*
+  FROM generate_series((LEAST(%(before)b::bigint - 1, t.notification_id) >> 18) << 18,
+                       (%(since)b::bigint >> 18) << 18,
+                       -262144) WITH ORDINALITY bucket (position, number)
+ CROSS JOIN LATERAL (
+       SELECT *
+         FROM order_queue
+        WHERE (search_key(created_position, placed_by), created_position)
+              < (search_key(bucket.position, %(placed_by)b::text), %(before)b::bigint)
+          AND (search_key(created_position, placed_by), created_position)
+              >= (search_key(bucket.position, %(placed_by)b::text), %(since)b::bigint)
+          AND placed_by = %(placed_by)b::text
+        ORDER BY search_key(created_position, placed_by) DESC, created_position DESC
+        LIMIT %(examined)b::bigint) o
+ ORDER BY bucket.number

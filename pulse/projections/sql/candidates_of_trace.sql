@@ -1,0 +1,18 @@
+-- Candidates of find_orders: the orders of a trace, newest first. Looks in each bucket of search_key, in
+-- the order of the series, which the nested loop keeps. Ranges and not an equality, so that only this
+-- index has the order of the page.
+SELECT o.*
+  FROM generate_series((LEAST(%(before)b::bigint - 1, t.notification_id) >> 18) << 18,
+                       (%(since)b::bigint >> 18) << 18,
+                       -262144) WITH ORDINALITY bucket (position, number)
+ CROSS JOIN LATERAL (
+       SELECT *
+         FROM order_queue
+        WHERE (search_key(created_position, trace_id), created_position)
+              < (search_key(bucket.position, %(trace_id)b::text), %(before)b::bigint)
+          AND (search_key(created_position, trace_id), created_position)
+              >= (search_key(bucket.position, %(trace_id)b::text), %(since)b::bigint)
+          AND trace_id = %(trace_id)b::text
+        ORDER BY search_key(created_position, trace_id) DESC, created_position DESC
+        LIMIT %(examined)b::bigint) o
+ ORDER BY bucket.number
