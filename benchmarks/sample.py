@@ -44,7 +44,7 @@ SELECT md5(%(salt)s || n)::uuid, v.version, v.topic,
   FROM generate_series(1, %(orders)s::bigint) n
   CROSS JOIN unnest(%(versions)s::bigint[], %(topics)s::text[], %(states)s::text[])
        AS v (version, topic, state)
- ORDER BY n, v.version"""
+ ORDER BY CASE WHEN %(apart)s THEN v.version END, n, v.version"""
 
 Stage = Literal["created", "completed", "released"]
 
@@ -119,14 +119,21 @@ def new_creation() -> StoredEvent:
     return StoredEvent(uuid4(), 1, sample.topic, sample.state)
 
 
-async def fill_log(database: Database, orders: int, *, num_splits: int, stage: Stage) -> None:
-    """Append the events of `orders` orders in one transaction, and notify listeners."""
+async def fill_log(
+    database: Database, orders: int, *, num_splits: int, stage: Stage, apart: bool = False
+) -> None:
+    """Append the events of `orders` orders in one transaction, and notify listeners.
+
+    The events of an order follow each other; with `apart` all creations come first, then the next
+    event of each order, and so on.
+    """
     events = _EVENTS_OF[stage](num_splits)
     stored = [EventMapper().to_stored_event(event) for event in events]
     parameters = {
         "salt": uuid4().hex[:8] + "-",
         "orders": orders,
         "instruments": _INSTRUMENTS,
+        "apart": apart,
         "versions": [event.originator_version for event in stored],
         "topics": [event.topic for event in stored],
         "states": [event.state.decode() for event in stored],
