@@ -242,7 +242,8 @@ def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
 def test_to_settle_slices_costs_their_orders_and_these_slices(
     connection: psycopg.Connection[Any],
 ) -> None:
-    """With a plan for the statement's values, as the projector executes it."""
+    """With the settings that the projector sets when it locks the position."""
+    settings = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
     changes = [
         {
             "order_id": str(UUID(int=n)),
@@ -261,7 +262,9 @@ def test_to_settle_slices_costs_their_orders_and_these_slices(
     parameters = {"changes": json.dumps(changes), **DUE_RULE}
     for preparation in ("SELECT 1", "DELETE FROM pg_statistic"):
         connection.execute(preparation.encode())
-        nodes = carried_out(connection, "force_custom_plan", SETTLE_SLICES, parameters)
+        for setting in settings:
+            connection.execute(f"SET LOCAL {setting} = off".encode())
+        nodes = carried_out(connection, "force_generic_plan", SETTLE_SLICES, parameters)
         assert [n.rows for n in nodes if n.kind == "Result"] == [1]
         assert reads_of(nodes, "order_queue")[-1] == 1000
         assert_costs(nodes, 2000)
