@@ -45,7 +45,7 @@ SELECT md5(%(salt)s || n)::uuid, v.version, v.topic,
   FROM generate_series(1, %(orders)s::bigint) n
   CROSS JOIN unnest(%(versions)s::bigint[], %(topics)s::text[], %(states)s::text[])
        AS v (version, topic, state)
- ORDER BY n, v.version"""
+ ORDER BY n + %(distance)s::bigint * v.version, n, v.version"""
 
 Stage = Literal["created", "completed", "released"]
 
@@ -121,14 +121,21 @@ def new_creation() -> StoredEvent:
     return StoredEvent(uuid4(), 1, sample.topic, sample.state)
 
 
-async def fill_log(database: Database, orders: int, *, num_splits: int, stage: Stage) -> None:
-    """Append the events of `orders` orders in one transaction, and notify listeners."""
+async def fill_log(
+    database: Database, orders: int, *, num_splits: int, stage: Stage, apart: bool = False
+) -> None:
+    """Append the events of `orders` orders in one transaction, and notify listeners.
+
+    The events of an order follow each other; with `apart` there are the events of a thousand others
+    between two of them, as in a log of many orders at a time.
+    """
     events = _EVENTS_OF[stage](num_splits)
     stored = [EventMapper().to_stored_event(event) for event in events]
     parameters = {
         "salt": uuid4().hex[:8] + "-",
         "orders": orders,
         "instruments": _INSTRUMENTS,
+        "distance": 1_000 if apart else 0,
         "versions": [event.originator_version for event in stored],
         "topics": [event.topic for event in stored],
         "states": [event.state.decode() for event in stored],

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from statistics import median
 from typing import Any, Final
 
 from benchmarks.bench import Bench, Candidate
 from benchmarks.comparison import Comparison
-from benchmarks.database import Database
+from benchmarks.database import Database, Server
 from benchmarks.peers.stock_projection import project_all
 from benchmarks.process import Process
 from benchmarks.sample import fill_log
@@ -16,8 +17,13 @@ from pulse.projections.position import PROJECTION_NAME
 TITLE: Final = "rebuild of the read model from 1,000,000 events"
 _EVENTS: Final = 1_000_000
 _STOCK_EVENTS: Final = 10_000
+_RELEASED_ORDERS: Final = 200_000
+_SPLITS: Final = 5
 _SECONDS: Final = 600.0
 _TABLES: Final = ("order_queue", "scheduled_slices")
+_PROJECTED: Final = """
+UPDATE notification_tracking SET notification_id = (SELECT max(notification_id) FROM stored_events)
+ WHERE application_name = %s"""
 _READ: Final = """
 COPY (SELECT notification_id, originator_id, originator_version, topic, state, recorded_at
         FROM stored_events ORDER BY notification_id) TO STDOUT (FORMAT binary)"""
@@ -28,12 +34,8 @@ async def run(bench: Bench) -> None:
     events = bench.sized(_EVENTS, 4_000)
     async with bench.server() as server, server.database() as database:
         bench.log(f"loading {events:,} events")
-        await fill_log(database, events // 2, num_splits=5, stage="completed")
-        await database.rows(
-            "UPDATE notification_tracking SET notification_id ="
-            " (SELECT max(notification_id) FROM stored_events) WHERE application_name = %s",
-            PROJECTION_NAME,
-        )
+        await fill_log(database, events // 2, num_splits=_SPLITS, stage="completed")
+        await database.rows(_PROJECTED, PROJECTION_NAME)
         await database.rows("VACUUM ANALYZE stored_events")
         peaks: list[float] = []
         comparison = await bench.compare(
@@ -50,12 +52,38 @@ async def run(bench: Bench) -> None:
         stock = []
         for _ in range(bench.rounds):
             async with server.database() as small:
-                await fill_log(small, few // 2, num_splits=5, stage="completed")
+                await fill_log(small, few // 2, num_splits=_SPLITS, stage="completed")
                 stock.append(await asyncio.to_thread(project_all, small.conninfo, few))
         figures = {"Pulse": comparison.subject.figures, "stock ProjectionRunner": stock}
         goals: dict[str, float | None] = {"stock ProjectionRunner": 20.0}
         setting = f"whole read model; stock runner: {few:,} events"
         bench.add(Comparison.of(setting, "events/s", figures, goals))
+        await _released(bench, server)
+
+
+async def _released(bench: Bench, server: Server) -> None:
+    """Orders whose slices were all released: an order has seven events, far apart in the log."""
+    orders = bench.sized(_RELEASED_ORDERS, 500)
+    events = orders * (2 + _SPLITS)
+    async with server.database() as database:
+        bench.log(f"loading {events:,} events")
+        await fill_log(database, orders, num_splits=_SPLITS, stage="released", apart=True)
+        await database.rows(_PROJECTED, PROJECTION_NAME)
+        await database.rows("VACUUM ANALYZE stored_events")
+        peaks: list[float] = []
+        comparison = await bench.compare(
+            f"{orders:,} orders, every slice released",
+            "events/s",
+            [
+                Candidate("Pulse", _rebuilding(bench, database, events, peaks)),
+                Candidate("SELECT + COPY", _copying(database, events)),
+            ],
+            warm=False,
+            rounds=min(bench.rounds, 3),
+        )
+        rate = median(comparison.subject.figures) / (2 + _SPLITS)
+        bench.fact("rebuild of orders whose slices were released", rate, "orders/s")
+        bench.fact("peak memory of this `pulse rebuild`", max(peaks), "MiB")
 
 
 def _rebuilding(

@@ -30,6 +30,8 @@ CATCH_UP_SECONDS: Final = 0.1
 
 RELEASE_TOO_LATE: Final = "RELEASE_TOO_LATE"
 
+_MIN_RELEASE: Final = timedelta(seconds=MIN_RELEASE_SECONDS)
+
 
 class DueOrder(Value, frozen=True):
     """What a releaser knows of an order that is due, without reading its stream.
@@ -67,8 +69,7 @@ def expires_at(s: Slice, successor: Slice | None, max_delay_seconds: float) -> d
     latest = s.scheduled_at + timedelta(seconds=max_delay_seconds)
     if successor is None:
         return latest
-    least = s.scheduled_at + timedelta(seconds=MIN_RELEASE_SECONDS)
-    return min(latest, max(least, successor.scheduled_at))
+    return min(latest, max(s.scheduled_at + _MIN_RELEASE, successor.scheduled_at))
 
 
 def release_due(
@@ -81,11 +82,11 @@ def release_due(
     but none is released.
     """
     slices = order.unsettled
-    expired = tuple(
-        s
-        for s, successor in zip_longest(slices, slices[1:])
-        if expires_at(s, successor, command.max_delay_seconds) <= command.at
-    )
+    expired: list[Slice] = []
+    for s, successor in zip_longest(slices, slices[1:]):  # each expires before those after it
+        if expires_at(s, successor, command.max_delay_seconds) > command.at:
+            break
+        expired.append(s)
     if expired:
         return (
             SlicesExpired(

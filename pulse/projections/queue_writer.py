@@ -67,10 +67,11 @@ _spec_values = attrgetter(*_SPEC_COLUMNS)
 INSERT_ORDERS: Final = SQL(load_sql(__package__, "insert_orders")).format(
     columns=SQL(", ").join(map(Identifier, ORDER_COLUMNS))
 )
+_DUE_AT: Final = SQL(load_sql(__package__, "due_at"))
+SETTLE_SLICES: Final = SQL(load_sql(__package__, "settle_slices")).format(due_at=_DUE_AT)
+REFRESH_DUE_ORDERS: Final = SQL(load_sql(__package__, "refresh_due_orders")).format(due_at=_DUE_AT)
 _APPLY_OUTCOMES = load_sql(__package__, "apply_outcomes")
 _COPY_SLICES = load_sql(__package__, "copy_slices")
-_SETTLE_SLICES = load_sql(__package__, "settle_slices")
-_REFRESH_DUE_ORDERS = load_sql(__package__, "refresh_due_orders")
 _SELECT_PARKED_AMONG = load_sql(__package__, "select_parked_among")
 _PARK_ORDER = load_sql(__package__, "park_order")
 _DELETE_ORDERS = load_sql(__package__, "delete_orders")
@@ -82,6 +83,13 @@ SETTLED_LETTERS: Final[dict[SliceState, str]] = {
     "EXPIRED": "E",
 }
 """The letters in `order_queue.settled`; SQL has them in the function slice_state."""
+
+_DUE_PARAMETERS: Final[Row] = {
+    "distance_seconds": MIN_DISTANCE_SECONDS,
+    "catch_up_seconds": CATCH_UP_SECONDS,
+}
+
+_QUANTITY_COLUMNS: Final = {state: f"{state.lower()}_quantity" for state in SETTLED_LETTERS}
 
 _NOTHING_SETTLED: Final[Row] = {
     "settled": "",
@@ -127,8 +135,8 @@ class QueueChanges:
             case OrderCreated():
                 self._create(position, event)
             case SlicesReleased():
-                numbers = tuple(s.sequence_number for s in event.slices)
-                quantity = sum(s.quantity for s in event.slices)
+                numbers = tuple([s.sequence_number for s in event.slices])
+                quantity = sum([s.quantity for s in event.slices])
                 self._settle(position, event, numbers, quantity, "RELEASED")
             case SlicesExpired():
                 numbers, quantity = event.sequence_numbers, event.quantity
@@ -208,22 +216,22 @@ class QueueChanges:
         order_id, after_version = event.originator_id, event.originator_version - 1
         if not numbers:
             raise HistoryBroken(f"an event of order {order_id} settles no slice")
-        row = self.created.get(order_id) or self.outcomes.get(order_id)
+        row = (
+            self.created.get(order_id) or self.outcomes.get(order_id) or self.settled.get(order_id)
+        )
         if row is None:
-            row = self.settled.setdefault(
-                order_id,
-                {
-                    "order_id": order_id,
-                    "state": "COMPLETED",
-                    "after_version": after_version,
-                    "after_slice": numbers[0] - 1,
-                    "version": after_version,
-                    **_NOTHING_SETTLED,
-                },
-            )
+            row = self.settled[order_id] = {
+                "order_id": order_id,
+                "state": "COMPLETED",
+                "after_version": after_version,
+                "after_slice": numbers[0] - 1,
+                "version": after_version,
+                **_NOTHING_SETTLED,
+            }
         first = row.get("after_slice", 0) + len(row["settled"]) + 1
         follows = (
-            (row["state"], row["version"]) == ("COMPLETED", after_version)
+            row["state"] == "COMPLETED"
+            and row["version"] == after_version
             and numbers == tuple(range(first, first + len(numbers)))
             and (state == "CANCELLED" or row.get("release", True))
         )
@@ -233,7 +241,7 @@ class QueueChanges:
                 "slices of a split order"
             )
         row["settled"] += SETTLED_LETTERS[state] * len(numbers)
-        row[f"{state.lower()}_quantity"] += quantity
+        row[_QUANTITY_COLUMNS[state]] += quantity
         row["version"] = event.originator_version
         row["position"] = position
         row["updated_at"] = _checked_time(event.timestamp)
@@ -268,10 +276,10 @@ class QueueWriter:
         ]
         if changes.created:
             rows = _encode_rows(changes.created.values())
-            await connection.execute(INSERT_ORDERS, (rows,), prepare=False)
+            await connection.execute(INSERT_ORDERS, (rows,), prepare=True)
         if changes.outcomes:
             rows = _encode_rows(changes.outcomes.values())
-            updated = await fetch(connection, _APPLY_OUTCOMES, (rows,), prepare=False)
+            updated = await fetch(connection, _APPLY_OUTCOMES, (rows,))
             if missing := len(changes.outcomes) - len(updated):
                 raise HistoryBroken(
                     f"{missing} outcomes do not settle the next slices of a pending order"
@@ -279,11 +287,11 @@ class QueueWriter:
             positions.update((order_id, position) for order_id, position, _ in updated)
             due += [position for _, position, releases in updated if releases]
         if changes.settled:
-            rows = _encode_rows(changes.settled.values())
-            settled = await fetch(connection, _SETTLE_SLICES, (rows,), prepare=False)
-            if missing := len(changes.settled) - len(settled):
+            parameters = {"changes": _encode_rows(changes.settled.values())} | _DUE_PARAMETERS
+            ((settled, not_due),) = await fetch(connection, SETTLE_SLICES, parameters)
+            if missing := len(changes.settled) - settled:
                 raise HistoryBroken(f"{missing} changes do not settle the next slices of an order")
-            due += [position for position, releases in settled if releases]
+            due += not_due
         if changes.slices:
             slices = [(positions[order_id], own) for order_id, own in changes.slices.items()]
             async with connection.cursor().copy(_COPY_SLICES) as copy:
@@ -336,12 +344,8 @@ class QueueWriter:
 
 async def refresh_due_orders(connection: Connection, positions: Sequence[int]) -> list[int]:
     """Set when the orders created at these positions are due; returns those that had to change."""
-    parameters = {
-        "positions": list(positions),
-        "distance_seconds": MIN_DISTANCE_SECONDS,
-        "catch_up_seconds": CATCH_UP_SECONDS,
-    }
-    return [row[0] for row in await fetch(connection, _REFRESH_DUE_ORDERS, parameters)]
+    parameters = {"positions": list(positions)} | _DUE_PARAMETERS
+    return [row[0] for row in await fetch(connection, REFRESH_DUE_ORDERS, parameters)]
 
 
 async def delete_orders(

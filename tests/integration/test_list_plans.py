@@ -4,6 +4,7 @@ A list with an index of its own reads a page. The others walk one of those index
 orders that they do not show; here they read exactly those.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -29,7 +30,7 @@ from pulse.projections.lists import (
 )
 from pulse.projections.order_view import OrderQueueStatus
 from pulse.projections.overview import MAX_EXAMINED as MAX_EXAMINED_FOR_HEALTH
-from pulse.projections.queue_writer import ORDER_COLUMNS
+from pulse.projections.queue_writer import ORDER_COLUMNS, REFRESH_DUE_ORDERS, SETTLE_SLICES
 from tests.support.database import cloned_database, connect
 from tests.support.many_orders import CLAIMS, SLICES_AN_ORDER, fill
 from tests.support.plans import PlanMode, PlanNode, explain_analyze
@@ -47,6 +48,7 @@ BIG_TABLES = {
     "due_orders",
     "stored_events",
 }
+DUE_RULE = {"distance_seconds": 1.0, "catch_up_seconds": 0.1}
 MODES: list[PlanMode] = ["force_generic_plan", "force_custom_plan"]
 NOON = datetime(2026, 1, 5, 6, 30, tzinfo=UTC)
 
@@ -324,15 +326,43 @@ def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     """Also without statistics, as after a burst on a new database."""
-    statement = load_sql("pulse.projections", "refresh_due_orders")
-    parameters = {
-        "positions": [2 * n for n in range(1, 501)],
-        "distance_seconds": 1.0,
-        "catch_up_seconds": 0.1,
-    }
+    statement = REFRESH_DUE_ORDERS
+    parameters = {"positions": [2 * n for n in range(1, 501)], **DUE_RULE}
     assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
     connection.execute("DELETE FROM pg_statistic")
     assert_costs(explain_analyze(connection, mode, statement, parameters), 500 * SLICES_AN_ORDER)
+
+
+def test_to_settle_slices_costs_their_orders_and_these_slices(
+    connection: psycopg.Connection[Any],
+) -> None:
+    """With the settings that the projector sets when it locks the position."""
+    settings = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+    changes = [
+        {
+            "order_id": str(UUID(int=n)),
+            "after_version": 2,
+            "after_slice": 1,
+            "settled": settled,
+            "released_quantity": 33 * len(settled),
+            "cancelled_quantity": 0,
+            "expired_quantity": 0,
+            "version": 3,
+            "position": 3 * ORDERS,
+            "updated_at": NOON.isoformat(),
+        }
+        for n, settled in ((10 * i + 3, "R" * (1 + i % 2)) for i in range(1, 1001))
+    ]
+    parameters = {"changes": json.dumps(changes), **DUE_RULE}
+    for preparation in ("SELECT 1", "DELETE FROM pg_statistic"):
+        connection.execute(preparation.encode())
+        for setting in settings:
+            connection.execute(f"SET LOCAL {setting} = off".encode())
+        nodes = explain_analyze(connection, "force_generic_plan", SETTLE_SLICES, parameters)
+        assert [n.rows for n in nodes if n.kind == "Result"] == [1]
+        assert reads_of(nodes, "order_queue")[-1] == 1000
+        assert_costs(nodes, 2000)
+        connection.rollback()
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -170,12 +170,14 @@ class DueNotRefreshed(Planted):
     """The projection does not change an order's due row after the split."""
 
     def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
-        def refresh_due_orders(server: Server, session: Session, parameters: Any) -> Result:
-            new = [p for p in parameters["positions"] if p not in server.tables.due]
-            parameters = {**parameters, "positions": new}
-            return statements.refresh_due_orders(server, session, parameters)
+        def settle_slices(server: Server, session: Session, parameters: Any) -> Result:
+            changes = server.begin(session)
+            due = dict(changes.due)
+            result = statements.settle_slices(server, session, parameters)
+            changes.due = due
+            return result
 
-        return with_replaced(statements.refresh_due_orders, refresh_due_orders)
+        return with_replaced(statements.settle_slices, settle_slices)
 
 
 class CancelOnce(Planted):

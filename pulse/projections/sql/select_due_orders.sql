@@ -3,15 +3,18 @@
 -- `expires_at` in pulse.domain.releases). Each order has its next unsettled slices: every one whose
 -- time has come, and the one after them. Each row begins with the time of this moment and the
 -- seconds until the next order is due; there is one row if no order is.
-WITH moment AS MATERIALIZED (
+WITH now AS MATERIALIZED (
     SELECT clock_timestamp() AS at
+), moment AS MATERIALIZED (
+    SELECT now.at,
+           (SELECT EXTRACT(EPOCH FROM due_at - now.at)::float8
+              FROM due_orders
+             WHERE due_at > now.at
+             ORDER BY due_at
+             LIMIT 1) AS next_seconds
+      FROM now
 )
-SELECT moment.at,
-       (SELECT EXTRACT(EPOCH FROM due_at - moment.at)::float8
-          FROM due_orders
-         WHERE due_at > moment.at
-         ORDER BY due_at
-         LIMIT 1),
+SELECT moment.at, moment.next_seconds,
        o.order_id, o.version, o.order_unique_key, o.instrument, o.side, o.placed_by, o.trace_id,
        o.sequence_numbers, o.quantities, o.times, o.created_position
   FROM moment

@@ -10,7 +10,12 @@ from psycopg.errors import CheckViolation, UniqueViolation
 
 from pulse.eventstore import RecordedEvent
 from pulse.postgres import load_sql
-from pulse.projections.queue_writer import INSERT_ORDERS, ORDER_COLUMNS
+from pulse.projections.queue_writer import (
+    INSERT_ORDERS,
+    ORDER_COLUMNS,
+    REFRESH_DUE_ORDERS,
+    SETTLE_SLICES,
+)
 from tests.simulation.memory.server import Blocked, Result, Server, Session
 from tests.simulation.memory.tables import Changes, Row, Tables
 
@@ -207,9 +212,10 @@ def apply_outcomes(server: Server, session: Session, parameters: Any) -> Result:
 
 
 def settle_slices(server: Server, session: Session, parameters: Any) -> Result:
-    changes, updated = server.begin(session), list[tuple[Any, ...]]()
-    for change in _rows_of(parameters):
-        row = changes.order(server.tables, change["order_id"])
+    changes, tables = server.begin(session), server.tables
+    settled, not_due = 0, list[int]()
+    for change in _rows_of([parameters["changes"]]):
+        row = changes.order(tables, change["order_id"])
         follows = (
             row is not None
             and row["state"] == "COMPLETED"
@@ -222,17 +228,21 @@ def settle_slices(server: Server, session: Session, parameters: Any) -> Result:
         sums = {name: row[name] + change[name] for name in ("settled", *_QUANTITIES)}
         latest = {name: change[name] for name in ("version", "position", "updated_at")}
         changes.orders[change["order_id"]] = _checked(row | sums | latest)
-        updated.append((row["created_position"], row["release"]))
-    return Result(updated)
+        settled += 1
+        position = row["created_position"]
+        due_at = _due_at(changes, tables, position, _rule_of(parameters))
+        if changes.due_at(tables, position) is not None:
+            changes.due[position] = due_at
+        elif due_at is not None:
+            not_due.append(position)
+    return Result([(settled, not_due)])
 
 
 def refresh_due_orders(server: Server, session: Session, parameters: Any) -> Result:
     changes, tables = server.begin(session), server.tables
-    distance = timedelta(seconds=parameters["distance_seconds"])
-    catch_up = timedelta(seconds=parameters["catch_up_seconds"])
     changed = list[tuple[Any, ...]]()
     for position in parameters["positions"]:
-        due_at = _due_at(changes, tables, position, (distance, catch_up))
+        due_at = _due_at(changes, tables, position, _rule_of(parameters))
         if due_at != changes.due_at(tables, position):
             changes.due[position] = due_at
             changed.append((position,))
@@ -342,6 +352,13 @@ def _checked(row: Row) -> Row:
     return row
 
 
+def _rule_of(parameters: Any) -> tuple[timedelta, timedelta]:
+    """The distance and the catch-up of the rule of due orders."""
+    seconds = (parameters[name] for name in ("distance_seconds", "catch_up_seconds"))
+    distance, catch_up = (timedelta(seconds=each) for each in seconds)
+    return distance, catch_up
+
+
 def _due_at(
     changes: Changes,
     tables: Tables,
@@ -444,9 +461,7 @@ _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
         select_position,
         advance_position,
         apply_outcomes,
-        settle_slices,
         copy_slices,
-        refresh_due_orders,
         select_due_orders,
         select_parked_among,
         check_constraints,
@@ -458,5 +473,9 @@ STATEMENTS: Final[dict[str, Statement]] = {
     load_sql(package, statement.__name__): statement
     for package, statements in _BY_PACKAGE.items()
     for statement in statements
-} | {INSERT_ORDERS.as_string(): insert_orders}
+} | {
+    INSERT_ORDERS.as_string(): insert_orders,
+    SETTLE_SLICES.as_string(): settle_slices,
+    REFRESH_DUE_ORDERS.as_string(): refresh_due_orders,
+}
 """Each implementation by the statement's text, which is read from its `.sql` file."""
