@@ -231,7 +231,7 @@ async def test_a_row_that_no_event_can_be_made_of_stops_no_other_order(
     await fetch(
         database,
         "UPDATE scheduled_slices SET scheduled_at = '9999-12-31T23:59:59Z'"
-        " WHERE sequence_number = 2 AND created_position ="
+        " WHERE sequence_number = 1 AND created_position ="
         " (SELECT created_position FROM order_queue WHERE order_id = %s)",
         bad.originator_id,
     )
