@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from pulse.application.event_feed import EventFeed
 from pulse.application.event_view import EventView
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
@@ -88,7 +89,8 @@ async def _mounts() -> AsyncIterator[Mounts]:
     answers = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else None  # noqa: ASYNC240
     orders = NoopOrders(msgspec.json.decode(answers, type=Answers) if answers else None)
     readiness = cast("Readiness", None)
-    api = InternalAuthMiddleware(create_api(orders, readiness), ())
+    feed = cast("EventFeed", None)
+    api = InternalAuthMiddleware(create_api(orders, feed, readiness), ())
     tune_gc()
     yield {"": api}
 

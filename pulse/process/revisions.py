@@ -56,4 +56,5 @@ REVISIONS: Final = (
         package="pulse.projections",
         oldest_code=8,
     ),
+    Revision(number=9, name="log_identity", package="pulse.eventstore", oldest_code=8),
 )

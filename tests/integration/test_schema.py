@@ -231,7 +231,10 @@ def test_a_newer_revision_that_does_not_admit_this_code_is_named(conninfo: str, 
             r"unknown revision 3 \(fork\)",
         ),
         ("DELETE FROM pulse_schema WHERE revision = 2", r"unknown revision 3 \(order_queue\)"),
-        ("INSERT INTO pulse_schema VALUES (10, 'later', 1)", r"unknown revision 10 \(later\)"),
+        (
+            f"INSERT INTO pulse_schema VALUES ({NEXT + 1}, 'later', 1)",
+            rf"unknown revision {NEXT + 1} \(later\)",
+        ),
     ],
 )
 def test_an_unknown_revision_is_named(conninfo: str, statement: str, named: str) -> None:

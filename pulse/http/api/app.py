@@ -4,9 +4,11 @@ from typing import cast
 
 from litestar import HttpMethod, Litestar, Response, route
 
+from pulse.application.event_feed import EventFeed
 from pulse.application.in_process import InProcessOrders
 from pulse.application.readiness import Readiness
 from pulse.http.api.document import document_of_api
+from pulse.http.api.event_stream import stream_routes
 from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
 from pulse.http.api.orders import order_routes
@@ -18,7 +20,7 @@ from pulse.http.openapi.page import explaining_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
 
 
-def create_api(orders: InProcessOrders, readiness: Readiness) -> ASGIApp:
+def create_api(orders: InProcessOrders, feed: EventFeed, readiness: Readiness) -> ASGIApp:
     """The API over these use cases. Calls about orders fail without the auth middleware."""
     hot_paths = HotPaths("/internal/orders", orders)
     handlers = [
@@ -26,6 +28,7 @@ def create_api(orders: InProcessOrders, readiness: Readiness) -> ASGIApp:
         *hot_paths.routes(),
         *order_routes(orders),
         *list_routes(orders),
+        *stream_routes(feed),
     ]
     framework = Litestar(
         route_handlers=[

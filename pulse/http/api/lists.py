@@ -6,6 +6,7 @@ A cursor encodes where the next page starts and its filters. It is opaque to cal
 import base64
 from datetime import datetime
 from typing import Annotated, Final, TypeVar
+from uuid import UUID
 
 import msgspec
 from litestar import get
@@ -31,10 +32,10 @@ from pulse.projections.lists import (
 from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 MAX_EVENTS_A_PAGE: Final = 1000
-_LAST_POSITION: Final = 2**63 - 1
+LAST_POSITION: Final = 2**63 - 1
 _CURSOR_EXPECTED: Final = "the next_cursor of an earlier page, with the filters of that page"
 
-Position = Annotated[int, Meta(ge=1, le=_LAST_POSITION)]
+Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
 CursorText = Annotated[str, Meta(description=_CURSOR_EXPECTED)]
 NextCursor = Annotated[str, Meta(description="the cursor of the next page; null if there is none")]
 ZonedTime = Annotated[
@@ -89,6 +90,13 @@ class SlicePage(msgspec.Struct, frozen=True):
 class EventPage(msgspec.Struct, frozen=True):
     """A page of the log."""
 
+    log_id: Annotated[
+        UUID,
+        Meta(
+            description="identifies the log; it changes when the log is restored to an earlier "
+            "point, and then a reader must stop"
+        ),
+    ]
     events: tuple[EventView, ...]
     next_after: Annotated[
         int,
@@ -245,7 +253,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
     )
     async def list_events(parameters: NamedDependency[EventParameters]) -> EventPage:
         query = EventQuery(
-            after=min(parameters.after, _LAST_POSITION),  # no log reaches further
+            after=min(parameters.after, LAST_POSITION),  # no log reaches further
             limit=parameters.limit,
             type=parameters.type,
         )
@@ -253,7 +261,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
             page = await queries.events(query)
         except PositionBeyondLog as error:
             raise beyond_log(error) from None
-        return EventPage(page.events, page.next_after)
+        return EventPage(page.log_id, page.events, page.next_after)
 
     list_events.fn.__doc__ = f"""
 To read the whole log, start with `after=0` and send each page's `next_after` as the next `after`.
@@ -265,6 +273,8 @@ page may hold few events of that type or none, and `next_after` still moves on.
 
 To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
 `GET /internal/orders`, the position that list reflects. `after` beyond the end of the log is 400
-`POSITION_BEYOND_LOG`: this is not the log that was read before.
+`POSITION_BEYOND_LOG`: this is not the log that was read before. The same is true if `log_id` is
+another one than in the pages before: stop. To receive events as they are committed, read
+`GET /internal/events/stream`.
 """
     return [list_orders, list_slices, list_events]

@@ -18,7 +18,7 @@ from litestar.routes import HTTPRoute
 import pulse
 from pulse.application.orders import CancelRequest
 from pulse.domain import OrderSpec
-from pulse.http.errors import ErrorResponse, error_headers, known_answer
+from pulse.http.errors import JSON, ErrorResponse, error_headers, known_answer
 from pulse.http.openapi.faults import Fault, fault_of
 from pulse.http.openapi.schemas import completed, ref, schemas_of
 from pulse.http.parameters import DEPENDENCIES, PARAMETERS, NoParameters, parse_query
@@ -34,7 +34,8 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
 
     `security` is what it requires where that differs from the whole document; `body` is the schema
     of its request, which is required unless `body_is_optional`; `also` describes further statuses
-    of its answer; `example` takes the place of the answer in `texts.json`.
+    of its answer; `example` takes the place of the answer in `texts.json`; `headers` describes
+    request headers of this operation alone.
     """
 
     faults: Sequence[Fault]
@@ -43,6 +44,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     body_is_optional: bool = False
     also: Mapping[str, str] = {}
     example: object = None
+    headers: Mapping[str, str] = {}
 
 
 def document(  # noqa: PLR0913 - a document has that many parts
@@ -91,7 +93,7 @@ def _answered_structs(handler: HTTPRouteHandler) -> list[type[msgspec.Struct]]:
     answered = handler.parsed_fn_signature.return_type
     if answered.is_subclass_of(Response):
         (answered,) = answered.inner_types
-    return [answered.annotation]
+    return [answered.annotation] if answered.is_subclass_of(msgspec.Struct) else []
 
 
 def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: Described) -> None:
@@ -102,9 +104,9 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
     if described.example is not None:
         examples = {"answer": {"an answer": described.example}}
     status, answer = next(iter(operation["responses"].items()))
-    (content,) = answer["content"].values()
+    ((media_type, content),) = answer["content"].items()
     responses = {
-        answered: _response(said, content["schema"], examples["answer"])
+        answered: _response(said, content["schema"], examples["answer"], media_type)
         for answered, said in {status: answer["description"], **described.also}.items()
     }
     if handler.handler_name == "place_order":
@@ -117,11 +119,11 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
         *_query_parameters(struct),
         *(
             {"name": name, "in": "header", "description": text, "schema": _TEXT}
-            for name, text in _TEXTS["headers"]["request"].items()
+            for name, text in (*described.headers.items(), *_TEXTS["headers"]["request"].items())
         ),
     ]
     if described.body is not None:
-        content = _json(described.body, examples["request"])
+        content = _content(described.body, examples["request"])
         required = not described.body_is_optional
         operation["requestBody"] = {"required": required, "content": content}
     if described.security is not None:
@@ -149,9 +151,12 @@ def _query_parameters(struct: type[msgspec.Struct]) -> Iterable[dict[str, Any]]:
         yield {"name": name, "in": "query", "required": False, "schema": schema | bare}
 
 
-def _response(description: str, schema: object, examples: Mapping[str, Any]) -> dict[str, Any]:
+def _response(
+    description: str, schema: object, examples: Mapping[str, Any], media_type: str = JSON
+) -> dict[str, Any]:
     headers = dict(map(_header, _TEXTS["headers"]["request"]))
-    return {"description": description, "headers": headers, "content": _json(schema, examples)}
+    content = _content(schema, examples, media_type)
+    return {"description": description, "headers": headers, "content": content}
 
 
 def _header(name: str) -> tuple[str, dict[str, Any]]:
@@ -160,9 +165,9 @@ def _header(name: str) -> tuple[str, dict[str, Any]]:
     return name, {"description": text, "required": True, "schema": schema}
 
 
-def _json(schema: object, examples: Mapping[str, Any]) -> dict[str, Any]:
+def _content(schema: object, examples: Mapping[str, Any], media_type: str = JSON) -> dict[str, Any]:
     values = {name: {"value": value} for name, value in examples.items()}
-    return {"application/json": {"schema": schema, "examples": values}}
+    return {media_type: {"schema": schema, "examples": values}}
 
 
 def _errors(faults: Iterable[Fault]) -> dict[str, Any]:
