@@ -13,6 +13,7 @@ from eventsourcing.persistence import StoredEvent
 from pulse.application.event_feed import FeedLimits, Partition
 from pulse.http.limits import RateLimiter, RateLimitMiddleware
 from pulse.postgres import Database
+from tests.support import http2
 from tests.support.event_streams import (
     STREAM,
     Message,
@@ -240,6 +241,35 @@ async def test_a_stalled_reader_is_closed_with_a_last_message_and_loses_nothing(
             rest = await collect(messages, 3000 - end["position"])
             assert rest[0].id == end["position"] + 1
             assert rest[-1].id == 3000
+
+
+async def test_a_stalled_reader_over_http2_is_closed_and_costs_a_window(
+    database: Database,
+) -> None:
+    """It opens no window for more than the first 64 KiB; nothing is buffered beyond that."""
+    await append(database, foreign_events_of(3000, size=2000))
+    limits = FeedLimits(stall_seconds=0.3, streams=1)
+    async with streaming(database, limits) as (_, client):
+        port = client.base_url.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        headers = http2.head("GET", STREAM)
+        flags = http2.END_STREAM | http2.END_HEADERS
+        writer.write(
+            http2.PREFACE
+            + http2.frame(http2.SETTINGS, 0, 0)
+            + http2.frame(http2.HEADERS, flags, 1, headers)
+        )
+
+        async def is_over() -> bool:
+            async with client.stream("GET", STREAM) as other:
+                return other.status_code == 200
+
+        async with asyncio.timeout(10):
+            received = await reader.readexactly(60_000)
+            assert b"event: log" in received
+            await until(is_over, "the stalled reader is no longer counted")
+        assert b"event: end" not in received
+        writer.close()
 
 
 def foreign_events_of(count: int, size: int) -> list[StoredEvent]:
