@@ -195,7 +195,7 @@ class EventFeed(Job[int]):
         self._render = render
         self._require_served = require_served
         self._readers: set[EventReader] = set()
-        self._stopped = False
+        self.stopped = False
         self._catching_up = asyncio.Semaphore(_MAX_CATCH_UP_READS)
         self._log_id: UUID | None = None
         self._start = 0
@@ -211,7 +211,7 @@ class EventFeed(Job[int]):
 
     def stop(self) -> None:
         """End all streams, later ones at once: the process is about to stop."""
-        self._stopped = True
+        self.stopped = True
         for reader in self._readers:
             reader.end("SHUTDOWN")
 
@@ -230,7 +230,7 @@ class EventFeed(Job[int]):
         self._readers.add(reader)
         try:
             await reader.begin()
-            if self._stopped:
+            if self.stopped:
                 reader.end("SHUTDOWN")
             self.wake_up.set()
             yield reader

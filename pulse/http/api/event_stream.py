@@ -5,7 +5,6 @@ send a last event when the server stops.
 """
 
 import asyncio
-import contextlib
 import re
 from typing import Annotated, Any, Final
 
@@ -146,14 +145,15 @@ class EventStream(Response[str]):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                     return
                 await self._stream_to(reader, receive, send)
+            if reader.ended != "DISCONNECTED":
+                # Without a time limit: a stalled reader receives this as the last message when it
+                # reads again, or its connection breaks. The stream is no longer counted.
+                await send({"type": "http.response.body", "body": _end(reader), "more_body": False})
         except PositionBeyondLog as error:
             raise beyond_log(error) from None
-        if reader.ended == "DISCONNECTED":
-            return
-        # Not within a time limit: a stalled reader receives this as the last event when it reads
-        # again, or its connection breaks. The stream is no longer counted.
-        with contextlib.suppress(asyncio.CancelledError):  # the grace period of a stop is over
-            await send({"type": "http.response.body", "body": _end(reader), "more_body": False})
+        except asyncio.CancelledError:
+            if not self._feed.stopped:
+                raise  # else the process stops, and the grace period for a stalled reader is over
 
     async def _stream_to(self, reader: EventReader, receive: Receive, send: Send) -> None:
         """Send until the stream has ended."""
@@ -162,9 +162,6 @@ class EventStream(Response[str]):
             await self._send_events(reader, send)
         except TimeoutError:
             reader.end("TOO_SLOW")
-        except asyncio.CancelledError:
-            if reader.ended is None:
-                raise  # else the process stops, and the grace period is over
         finally:
             listening.cancel()
 

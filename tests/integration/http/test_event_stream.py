@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from pulse.application.event_feed import FeedLimits, Partition
+from pulse.http.asgi import CALLER_KEY, ASGIApp
 from pulse.http.limits import RateLimiter, RateLimitMiddleware
 from pulse.postgres import Database
 from tests.support import http2
@@ -297,26 +298,36 @@ def _read_to_end(connection: socket.socket) -> list[str]:
 
 
 async def test_a_stream_is_not_a_request_in_flight_of_its_caller() -> None:
-    started, over = asyncio.Event(), asyncio.Event()
+    over = asyncio.Event()
 
     async def app(_: Any, __: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        started.set()
         await over.wait()
 
-    async def send(_: Any) -> None:
-        return
+    async def call(app: ASGIApp) -> asyncio.Task[None]:
+        """A call whose response has started."""
+        started = asyncio.Event()
 
-    async def receive() -> Any:
-        return {"type": "http.disconnect"}
+        async def send(_: Any) -> None:
+            started.set()
 
-    middleware = RateLimitMiddleware(app, RateLimiter(1000, 1), max_in_flight=1)
-    scope = {"pulse.caller": None, "client": ("127.0.0.1", 1)}
-    streams = [asyncio.create_task(middleware(scope, receive, send)) for _ in range(1)]
-    await started.wait()
-    streams.append(asyncio.create_task(middleware(scope, receive, send)))
+        scope = {CALLER_KEY: None, "client": ("127.0.0.1", 1)}
+        call = asyncio.create_task(_awaited(app(scope, _no_message, send)))
+        await started.wait()
+        return call
+
+    limited = RateLimitMiddleware(app, RateLimiter(1000, 1), max_in_flight=1)
+    streams = [await call(limited), await call(limited)]
     over.set()
     await asyncio.gather(*streams)
+
+
+async def _awaited(call: Awaitable[None]) -> None:
+    await call
+
+
+async def _no_message() -> Any:
+    return {"type": "http.disconnect"}
 
 
 async def test_a_stream_outlives_the_connections_of_the_pool(database: Database) -> None:
