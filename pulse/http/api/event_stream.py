@@ -174,7 +174,7 @@ class EventStream(Response[str]):
         while reader.ended is None:
             if content:
                 await self._send(content, send)
-                reader.sent_position = reader.position
+            reader.sent_position = reader.position
             if clock() >= heartbeat_at:
                 await self._send(_place("heartbeat", reader), send)
                 heartbeat_at = clock() + limits.heartbeat_seconds

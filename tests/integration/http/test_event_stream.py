@@ -79,7 +79,7 @@ async def test_a_reader_of_a_rare_type_receives_the_position_in_heartbeats(
     await append(database, [*stored(created), *stored([splitting_failed(created[0])])])
     limits = FeedLimits(heartbeat_seconds=0.05)
     async with (
-        streaming(database, limits) as (_, client),
+        streaming(database, limits) as (feed, client),
         stream_of(client, type="SplittingFailed") as messages,
     ):
         assert [m.id for m in await collect(messages, 1)] == [41]
@@ -89,6 +89,8 @@ async def test_a_reader_of_a_rare_type_receives_the_position_in_heartbeats(
         assert beat == Message(
             48, "heartbeat", {"position": 48, "log_id": await log_id_of(database)}
         )
+        feed.stop()
+        assert (await next_of(messages, "end")).id == 48
 
 
 async def test_partitions_have_every_event_once(database: Database) -> None:
