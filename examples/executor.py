@@ -143,7 +143,7 @@ def stop(reason: str, code: int = ANOTHER_LOG) -> NoReturn:
 
 
 def main() -> None:
-    """Follow the stream, and reconnect for ever."""
+    """Follow the stream, and reconnect until this process is stopped."""
     url, path, *rest = sys.argv[1:]
     store = open_store(path)
     pause_seconds = 0.1

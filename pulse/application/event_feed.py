@@ -169,7 +169,7 @@ class EventReader:
 
 
 class EventFeed(Job[int]):
-    """Reads the log once for all streams of the process, while there is any.
+    """Reads the log once for all streams of the process, while any is open.
 
     It keeps the latest events, each encoded once by `render`. `require_served` raises
     DatabaseUnavailable if this process may not use the database.

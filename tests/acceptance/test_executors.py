@@ -174,7 +174,7 @@ def test_it_stops_when_the_log_is_another_one(
 
 
 def test_a_torn_last_record_is_removed(conninfo: str, tmp_path: Path) -> None:
-    """As a crash in the midst of a write leaves it."""
+    """A crash during a write leaves such a record."""
     executor = Executor((NODE or "node", str(ROOT / "examples" / "executor.mjs")), read_lines)
     if NODE is None:
         pytest.skip("no Node on this machine")

@@ -1,7 +1,7 @@
 """The log as a stream of server-sent events.
 
-An ASGI response of our own, since Litestar's streams neither end one whose reader is stalled nor
-send a last event when the server stops.
+A custom ASGI response: Litestar's streams do not end when the reader is stalled, and do not send a
+last message when the server stops.
 """
 
 import asyncio
