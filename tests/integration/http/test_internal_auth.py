@@ -29,6 +29,7 @@ CALLS = [
     ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
     ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
     ("GET", "/pulse/internal/events"),
+    ("GET", "/pulse/internal/events/stream"),
     ("GET", "/pulse/internal/slices"),
     ("GET", "/pulse/internal/nothing"),
     ("DELETE", ORDERS),
