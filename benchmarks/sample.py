@@ -14,6 +14,7 @@ from pulse.domain import (
     INTERNAL_SCOPE,
     Claim,
     Event,
+    Halts,
     OrderSpec,
     PlaceOrder,
     ReleaseSlices,
@@ -88,6 +89,7 @@ def _with_releases(num_splits: int) -> tuple[Event, ...]:
     order = fold(events)
     while order is not None and order.unsettled:
         command = ReleaseSlices(
+            halts=Halts(),
             max_delay_seconds=60,
             released_by="benchmark",
             at=order.unsettled[0].scheduled_at,

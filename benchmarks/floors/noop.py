@@ -19,6 +19,7 @@ import msgspec
 
 from pulse.application.event_feed import EventFeed
 from pulse.application.event_view import EventView
+from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
 from pulse.application.readiness import Readiness
@@ -90,7 +91,8 @@ async def _mounts() -> AsyncIterator[Mounts]:
     orders = NoopOrders(msgspec.json.decode(answers, type=Answers) if answers else None)
     readiness = cast("Readiness", None)
     feed = cast("EventFeed", None)
-    api = InternalAuthMiddleware(create_api(orders, feed, readiness), ())
+    halts = cast("ReleaseHalts", None)
+    api = InternalAuthMiddleware(create_api(orders, halts, feed, readiness), ())
     tune_gc()
     yield {"": api}
 

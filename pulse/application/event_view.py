@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.domain import EVENT_TYPES
+from pulse.domain import EVENT_TYPES, HALTS_STREAM_ID
 from pulse.eventstore import EventMapper, RecordedEvent
 
 EventType = Literal[
@@ -17,6 +17,8 @@ EventType = Literal[
     "OrderCancelled",
     "SlicesReleased",
     "SlicesExpired",
+    "ReleasesHalted",
+    "ReleasesResumed",
 ]
 
 TOPICS: Final[dict[str, str]] = {
@@ -29,10 +31,13 @@ _NESTING_MARGIN: Final = 100
 
 
 class EventView(msgspec.Struct, frozen=True):
-    """An event as answered; `data` has the fields that are not in the envelope."""
+    """An event as answered; `data` has the fields that are not in the envelope.
+
+    `order_id` is None for the events of halts, which belong to no order.
+    """
 
     position: int
-    order_id: UUID
+    order_id: UUID | None
     version: int
     type: str
     occurred_at: str | None
@@ -50,7 +55,7 @@ def event_view(record: RecordedEvent, mapper: EventMapper) -> EventView:
     occurred_at = data.pop("timestamp") if isinstance(data.get("timestamp"), str) else None
     return EventView(
         position=record.position,
-        order_id=record.originator_id,
+        order_id=None if record.originator_id == HALTS_STREAM_ID else record.originator_id,
         version=record.originator_version,
         type=record.topic.rpartition(":")[2] if mapper.owns(record.topic) else record.topic,
         occurred_at=occurred_at,

@@ -11,6 +11,7 @@ from pulse.application.event_view import TOPICS, EventView, event_view
 from pulse.application.orders import EventPage, EventQuery, OrderNotFound, Placed
 from pulse.application.origin import Clock, Origin, SplitSeeds
 from pulse.domain import (
+    HALTS_STREAM_ID,
     CancelOrder,
     Event,
     HistoryBroken,
@@ -239,6 +240,7 @@ class InProcessOrders:
             OrderNotFound: there is none.
         """
         self._require_served()
+        _require_order_id(order_id)
         records = await self._store.read_stream(order_id)
         if not records:
             raise OrderNotFound(str(order_id))
@@ -272,7 +274,14 @@ class InProcessOrders:
         Another caller's order is indistinguishable from one that does not exist, also by the time
         that the answer takes.
         """
+        _require_order_id(order_id)
         if not caller.is_internal:
             key = await self._reader.key_of(order_id)
             if not caller.may_read(order_id, key):
                 raise OrderNotFound(str(order_id))
+
+
+def _require_order_id(order_id: UUID) -> None:
+    """Refuse the id of the stream of halts, which is no order."""
+    if order_id == HALTS_STREAM_ID:
+        raise OrderNotFound(str(order_id))

@@ -1,13 +1,15 @@
 """Notices: what a person should know and do about log, queue and workers."""
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 import psycopg
 import structlog
 
-from pulse.eventstore import LogState, read_log_state
+from pulse.application.halts import ReleaseHalts
+from pulse.domain import Halt, HaltTarget, HistoryBroken
+from pulse.eventstore import EventTooNew, EventUnreadable, LogState, read_log_state
 from pulse.loop import Job
 from pulse.postgres import Connection
 from pulse.projections.audit import AuditState, read_audit_state
@@ -33,6 +35,8 @@ MAX_WAIT_SECONDS: Final = 60.0
 MAX_RELEASE_DELAY_SECONDS: Final = 5.0
 """Slices that are due for longer although workers are present need a person."""
 
+_MAX_NAMED_HALTS: Final = 3
+
 MANY_FAILED: Final = 5
 """This many FAILED orders within LATELY_SECONDS need a person."""
 
@@ -41,7 +45,8 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of log, projection, queue and workers at one time.
 
     `audit` is None if this role may not read its tables or they are locked. `projector_fault` is
-    why this process cannot continue the projection, None if it can or does not project.
+    why this process cannot continue the projection, None if it can or does not project. `halts` are
+    those in force; `halts_fault` is why they cannot be read.
     """
 
     log: LogState
@@ -50,6 +55,8 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     workers: Workers
     audit: AuditState | None
     projector_fault: str | None = None
+    halts: tuple[Halt, ...] = ()
+    halts_fault: str | None = None
 
 
 async def read_health_snapshot(connection: Connection, timeout_seconds: float) -> HealthSnapshot:
@@ -65,6 +72,19 @@ async def read_health_snapshot(connection: Connection, timeout_seconds: float) -
         workers=await read_workers(connection, timeout_seconds),
         audit=await _read_audit(connection),
     )
+
+
+async def with_halts(snapshot: HealthSnapshot, halts: ReleaseHalts) -> HealthSnapshot:
+    """The snapshot with the halts in force.
+
+    Raises:
+        DatabaseUnavailable: they cannot be read now.
+    """
+    try:
+        in_force = (await halts.current()).in_force
+    except (EventTooNew, EventUnreadable, HistoryBroken) as error:
+        return msgspec.structs.replace(snapshot, halts_fault=str(error))
+    return msgspec.structs.replace(snapshot, halts=in_force)
 
 
 async def _read_audit(connection: Connection) -> AuditState | None:
@@ -247,6 +267,7 @@ def _waiting_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
 
 def _release_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     queue, workers = snapshot.queue, snapshot.workers
+    yield from _halt_notices(snapshot)
     if not queue.due:
         return
     seconds = queue.oldest_due_seconds
@@ -259,11 +280,50 @@ def _release_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         needs_person = seconds >= MAX_WAIT_WITHOUT_WORKER_SECONDS
         yield Notice("no_releaser", message, needs_person=needs_person)
     elif seconds > MAX_RELEASE_DELAY_SECONDS:
+        remedy = "read their logs, or accept fewer orders"
+        if snapshot.halts:
+            remedy = "those that a halt covers wait until it is lifted"
         message = (
             f"there {'is' if queue.due == 1 else 'are'} {due}, with workers present "
-            f"({workers.present}): read their logs, or accept fewer orders"
+            f"({workers.present}): {remedy}"
         )
-        yield Notice("releases_late", message, needs_person=True)
+        yield Notice("releases_late", message, needs_person=not snapshot.halts)
+
+
+def _halt_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    if snapshot.halts_fault is not None:
+        message = (
+            "the halts cannot be read, so no slice is released: start processes of the newest "
+            f"version, or restore the log from a backup; {snapshot.halts_fault}"
+        )
+        yield Notice("halts_unreadable", message, needs_person=True)
+    if snapshot.halts:
+        named = "; ".join(_halt_text(halt) for halt in snapshot.halts[:_MAX_NAMED_HALTS])
+        more = len(snapshot.halts) - _MAX_NAMED_HALTS
+        others = f"; and {more} more" if more > 0 else ""
+        message = (
+            f"releases are halted: {named}{others}. `pulse halts` lists the halts, "
+            "`pulse resume HALT_ID` lifts one"
+        )
+        yield Notice("releases_halted", message, needs_person=False)
+
+
+def _halt_text(halt: Halt) -> str:
+    at = msgspec.to_builtins(halt.halted_at)
+    return f"{target_text(halt.target)} since {at} by {halt.halted_by} ({halt.reason})"
+
+
+def target_text(target: HaltTarget) -> str:
+    """What is halted, as text."""
+    match target.scope:
+        case "ALL":
+            return "everything"
+        case "INSTRUMENT":
+            return f"{target.instrument}"
+        case "CALLER":
+            return f"orders of {target.placed_by}"
+        case _:
+            assert_never(target.scope)
 
 
 def _orders(count: int) -> str:

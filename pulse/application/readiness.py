@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
+from pulse.application.halts import ReleaseHalts
 from pulse.application.notices import (
     MAX_BEHIND_SECONDS,
     HealthSnapshot,
@@ -13,6 +14,7 @@ from pulse.application.notices import (
     notices_of,
     read_health_snapshot,
     sequence_below_position,
+    with_halts,
 )
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.postgres.migrations import AppliedRevision, read_applied
@@ -52,6 +54,7 @@ class Readiness:
         append: Callable[[], Awaitable[str | None]],
         projector: Callable[[], str | None],
         others: Callable[[], Mapping[str, str | None]],
+        halts: ReleaseHalts,
         timeout_seconds: float,
     ) -> None:
         self._database = database
@@ -59,6 +62,7 @@ class Readiness:
         self._append = append
         self._projector = projector
         self._others = others
+        self._halts = halts
         self._timeout_seconds = timeout_seconds
         self._checking: asyncio.Task[ReadinessReport] | None = None
 
@@ -110,7 +114,8 @@ class Readiness:
         snapshot = await self._database.read(
             lambda connection: read_health_snapshot(connection, self._timeout_seconds)
         )
-        return msgspec.structs.replace(snapshot, projector_fault=self._projector())
+        snapshot = msgspec.structs.replace(snapshot, projector_fault=self._projector())
+        return await with_halts(snapshot, self._halts)
 
 
 def _projection_fault(snapshot: HealthSnapshot) -> str | None:

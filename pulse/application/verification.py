@@ -2,8 +2,9 @@
 
 It only reads the log. Each schedule is compared with the order's creation (its seed and splitter
 version) and checked by every rule of `SCHEDULE_RULES`. Each event of the order must follow those
-before it (see `evolve`), and have the bytes that Pulse writes. Deleted streams, deleted last events
-of a stream, and a history that was replaced as a whole cannot be detected.
+before it (see `evolve`), and have the bytes that Pulse writes; so must each event of a halt.
+Deleted streams, deleted last events of a stream, and a history that was replaced as a whole cannot
+be detected.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -17,8 +18,10 @@ import structlog
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import OrderNotFound
 from pulse.domain import (
+    HALTS_STREAM_ID,
     BrokenRule,
     Event,
+    Halts,
     HistoryBroken,
     Order,
     OrderCreated,
@@ -29,6 +32,7 @@ from pulse.domain import (
     SplitterUnknown,
     broken_rules,
     evolve,
+    evolve_halts,
     fold,
     order_id_for,
     require_valid_order,
@@ -54,7 +58,7 @@ Obstacle = Literal["PARKED", "UNREADABLE", "NEWER_CODE"]
 
 
 class ScheduleFinding(msgspec.Struct, frozen=True):
-    """What is wrong with an order that has a schedule.
+    """What is wrong with an order that has a schedule, or with the stream of halts.
 
     `position` is that of the event at fault in the log; that of the schedule, if the order cannot
     be read or derived.
@@ -181,6 +185,7 @@ async def _verify(store: EventStore, records: Sequence[RecordedEvent], end: int)
             finding, count = _finding(record, *_unreadable_reason(error, record)), 0
         slices += count
         findings += [finding] if finding is not None else []
+    findings += await _verify_halts(store, records)
     unverified = tuple(
         found
         for found in unread
@@ -188,6 +193,36 @@ async def _verify(store: EventStore, records: Sequence[RecordedEvent], end: int)
     )
     position = records[-1].position
     return Verified(position, end, len(scheduled), slices, tuple(findings), unverified)
+
+
+async def _verify_halts(
+    store: EventStore, records: Sequence[RecordedEvent]
+) -> list[ScheduleFinding]:
+    """What is wrong with the events of halts among these records."""
+    own = [
+        record
+        for record in records
+        if record.originator_id == HALTS_STREAM_ID and store.mapper.owns(record.topic)
+    ]
+    if not own:
+        return []
+    stream = await store.read_stream(HALTS_STREAM_ID)
+    halts, checked = Halts(), {record.position for record in own}
+    findings: list[ScheduleFinding] = []
+    for record in stream:
+        if not store.mapper.owns(record.topic):
+            continue
+        try:
+            event = store.mapper.event_of(record)
+            halts = evolve_halts(halts, event)
+        except (EventTooNew, EventUnreadable):
+            break  # listed as unverified; what follows cannot be compared
+        except HistoryBroken as error:
+            findings.append(_finding(record, "CANNOT_FOLLOW", str(error)))
+            break
+        if altered := _first_altered_byte(store.mapper, [event], [record]):
+            findings.append(_finding(altered[0], "DIFFERS", altered[1]))
+    return [finding for finding in findings if finding.position in checked]
 
 
 def _obstacle(mapper: EventMapper, record: RecordedEvent) -> Unverified | None:

@@ -22,6 +22,7 @@ from pulse.cli.exits import (
     CouldNotStart,
     WrongSettings,
 )
+from pulse.cli.halts import halt, halts, resume
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
 from pulse.cli.orders import orders
@@ -58,7 +59,7 @@ cli = typer.Typer(
 )
 for _command in (
     *(up, api, gateway, background, settings, token),
-    *(migrate, load, cancel, replay, status, rebuild),
+    *(migrate, load, cancel, halt, resume, halts, replay, status, rebuild),
 ):
     add_command(cli, _command)
 cli.add_typer(orders)

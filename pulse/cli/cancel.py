@@ -1,15 +1,12 @@
 """`pulse cancel`: cancels what is left of an order."""
 
-import os
-import pwd
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 import typer
 
-from pulse.application.callers import Caller
 from pulse.application.orders import CancelRequest, OrderNotFound
-from pulse.application.origin import new_request_id, new_trace_id
+from pulse.cli.author import new_trace, this_user
 from pulse.cli.exits import run_with_tools
 from pulse.cli.terminal import (
     counted,
@@ -21,13 +18,11 @@ from pulse.cli.terminal import (
     order_not_found,
     output,
 )
-from pulse.domain import NothingToCancel, OrderCancelled, Trace
+from pulse.domain import NothingToCancel, OrderCancelled
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendRefused
 from pulse.process.tools import Tools
 from pulse.projections.order_view import OrderView
-
-_SOURCE: Final = "PULSE_CLI:cancel"
 
 
 class _Cancelled(msgspec.Struct, frozen=True):
@@ -87,16 +82,10 @@ def _require_valid(reason: str | None) -> None:
 
 async def _cancel(tools: Tools, order_id: str, reason: str | None) -> _Cancelled:
     known_id = order_id_of(order_id)
-    caller = Caller(placed_by=f"cli:{_user_name()}")
-    trace = Trace(
-        trace_id=new_trace_id(),
-        trace_source=_SOURCE,
-        request_id=new_request_id(),
-        request_source=_SOURCE,
-    )
+    trace = new_trace("cancel")
     try:
         async with tools.appending():
-            order = await tools.orders.cancel(known_id, reason, caller, trace)
+            order = await tools.orders.cancel(known_id, reason, this_user(), trace)
     except OrderNotFound:
         raise order_not_found(order_id) from None
     except NothingToCancel as error:
@@ -111,14 +100,6 @@ async def _cancel(tools: Tools, order_id: str, reason: str | None) -> _Cancelled
     events = tools.store.mapper.events_of(await tools.store.read_stream(known_id))
     (event,) = (event for event in events if isinstance(event, OrderCancelled))
     return _Cancelled(order, event, now=event.trace == trace)
-
-
-def _user_name() -> str:
-    """The user of the operating system; its number if it has no name. No variable can change it."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def _lines(cancelled: _Cancelled) -> list[str]:

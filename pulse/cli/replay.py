@@ -28,6 +28,8 @@ from pulse.domain import (
     Event,
     OrderCancelled,
     OrderCreated,
+    ReleasesHalted,
+    ReleasesResumed,
     SlicesExpired,
     SlicesReleased,
     SlicesScheduled,
@@ -201,6 +203,8 @@ def _sentence(event: Event | None, view: EventView) -> str:  # noqa: PLR0911 - o
         case SlicesExpired():
             slices = numbered_slices(event.sequence_numbers)
             return f"{slices}, {counted(event.quantity, 'share')}: {event.reason}"
+        case ReleasesHalted() | ReleasesResumed():
+            return "An event of a halt, which does not belong in the stream of an order."
         case _:
             assert_never(event)
 

@@ -8,10 +8,18 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application.notices import HealthSnapshot, Notice, notices_of, read_health_snapshot
+from pulse.application.halts import halt_view
+from pulse.application.notices import (
+    HealthSnapshot,
+    Notice,
+    notices_of,
+    read_health_snapshot,
+    target_text,
+    with_halts,
+)
 from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.projections import finding_text
-from pulse.cli.terminal import AsJson, counted, echo, format_duration, output
+from pulse.cli.terminal import AsJson, counted, echo, format_duration, format_time, output
 from pulse.eventstore import AppendFault, probe_append
 from pulse.printable import printable
 from pulse.process.startup import settings_from_environment
@@ -19,7 +27,7 @@ from pulse.process.tools import Tools
 from pulse.projections.audit import Audit, AuditFinding
 from pulse.projections.claims import Workers
 from pulse.projections.order_view import OrderQueueStatus
-from pulse.projections.overview import QueueHealth, QueueOverview, read_queue_overview
+from pulse.projections.overview import QueueOverview, read_queue_overview
 
 _STATES: Final[tuple[OrderQueueStatus, ...]] = (
     "PENDING",
@@ -74,10 +82,11 @@ def status(
     """Show the state of the queue, and what needs a person.
 
     Shows orders by state (FAILED ones by reason) with the age of the oldest;
-    orders with slices that are due; the workers with claims, and whether each is
-    present; the position of the projection; and the audit of the queue against
-    the log: the newest events, for up to 3 s, and what processes with workers
-    found in the background. Ages are by the database's clock.
+    orders with slices that are due; the halts in force; the workers with claims,
+    and whether each is present; the position of the projection; and the audit of
+    the queue against the log: the newest events, for up to 3 s, and what
+    processes with workers found in the background. Ages are by the database's
+    clock.
 
     Counting reads every row, a fraction of a second for a million orders. If it
     takes longer than 5 s, COMPLETED and FAILED are estimated from a sample, and
@@ -106,6 +115,7 @@ def status(
         snapshot = await database.read(
             lambda connection: read_health_snapshot(connection, timeout_seconds)
         )
+        snapshot = await with_halts(snapshot, tools.halts)
         return _Status(
             append_fault=await database.read(probe_append),
             queue=await read_queue_overview(database),
@@ -149,7 +159,7 @@ def _append_refused(fault: AppendFault) -> Notice:
 def _render(status: _Status) -> Iterator[Text]:
     """The text output, line by line."""
     yield from _queue(status.queue)
-    yield from _releases(status.snapshot.queue)
+    yield from _releases(status.snapshot)
     yield from _claims(status.snapshot.workers)
     yield from _projection(status)
     yield from _audit(status)
@@ -180,6 +190,7 @@ def _as_json(status: _Status) -> dict[str, Any]:
         "releases": {
             "due_orders": status.snapshot.queue.due,
             "oldest_due_seconds": status.snapshot.queue.oldest_due_seconds,
+            "halts": [halt_view(halt) for halt in status.snapshot.halts],
         },
         "claims": {"workers_present": workers.present, "by_worker": workers.claims},
         "projection": {
@@ -211,11 +222,18 @@ def _queue(queue: QueueOverview) -> Iterator[Text]:
         yield Text("  COMPLETED and FAILED are estimated from a sample: counting took too long.")
 
 
-def _releases(queue: QueueHealth) -> Iterator[Text]:
+def _releases(snapshot: HealthSnapshot) -> Iterator[Text]:
+    queue = snapshot.queue
     yield Text("")
     line = Text("Releases", "bold").append(f"  {counted(queue.due, 'order')} due")
     oldest = f", the first for {format_duration(queue.oldest_due_seconds)}"
     yield line.append(oldest) if queue.due else line
+    for halt in snapshot.halts[:_MAX_NAMED]:
+        since = format_time(halt.halted_at)
+        what = f"  halted: {target_text(halt.target)}, since {since} by {halt.halted_by}"
+        yield Text(printable(what), "yellow")
+    if len(snapshot.halts) > _MAX_NAMED:
+        yield Text(f"  and {len(snapshot.halts) - _MAX_NAMED} more: `pulse halts` lists them")
 
 
 def _claims(workers: Workers) -> Iterator[Text]:

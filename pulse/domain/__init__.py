@@ -1,4 +1,4 @@
-"""The pure domain: orders, their events, splitting, and the rules of a schedule.
+"""The pure domain: orders, halts, their events, splitting, and the rules of a schedule.
 
 Importing this loads nothing beyond the standard library and msgspec, and reads no configuration.
 """
@@ -10,6 +10,7 @@ from pulse.domain.commands import PlaceOrder as PlaceOrder
 from pulse.domain.commands import ReleaseSlices as ReleaseSlices
 from pulse.domain.commands import SplitOrder as SplitOrder
 from pulse.domain.commands import TimeOutOrder as TimeOutOrder
+from pulse.domain.errors import HaltNotFound as HaltNotFound
 from pulse.domain.errors import HistoryBroken as HistoryBroken
 from pulse.domain.errors import NothingToCancel as NothingToCancel
 from pulse.domain.errors import OrderNotPlaced as OrderNotPlaced
@@ -21,11 +22,22 @@ from pulse.domain.events import DomainEvent as DomainEvent
 from pulse.domain.events import Event as Event
 from pulse.domain.events import OrderCancelled as OrderCancelled
 from pulse.domain.events import OrderCreated as OrderCreated
+from pulse.domain.events import ReleasesHalted as ReleasesHalted
+from pulse.domain.events import ReleasesResumed as ReleasesResumed
 from pulse.domain.events import SlicesExpired as SlicesExpired
 from pulse.domain.events import SlicesReleased as SlicesReleased
 from pulse.domain.events import SlicesScheduled as SlicesScheduled
 from pulse.domain.events import SplittingFailed as SplittingFailed
 from pulse.domain.events import TimedOut as TimedOut
+from pulse.domain.halts import HALTS_STREAM_ID as HALTS_STREAM_ID
+from pulse.domain.halts import Halt as Halt
+from pulse.domain.halts import HaltReleases as HaltReleases
+from pulse.domain.halts import Halts as Halts
+from pulse.domain.halts import HaltTarget as HaltTarget
+from pulse.domain.halts import ResumeReleases as ResumeReleases
+from pulse.domain.halts import decide_halt as decide_halt
+from pulse.domain.halts import evolve_halts as evolve_halts
+from pulse.domain.halts import fold_halts as fold_halts
 from pulse.domain.identity import INTERNAL_SCOPE as INTERNAL_SCOPE
 from pulse.domain.identity import PULSE_NAMESPACE as PULSE_NAMESPACE
 from pulse.domain.identity import order_id_for as order_id_for
@@ -68,6 +80,7 @@ from pulse.domain.splitting import SplitTerms as SplitTerms
 from pulse.domain.splitting import split as split
 from pulse.domain.splitting import split_v1 as split_v1
 from pulse.domain.values import SLICE_STATES as SLICE_STATES
+from pulse.domain.values import HaltScope as HaltScope
 from pulse.domain.values import Quantities as Quantities
 from pulse.domain.values import RecordedBy as RecordedBy
 from pulse.domain.values import Slice as Slice

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from pulse.domain.halts import Halts
 from pulse.domain.order_request import OrderSpec
 from pulse.domain.values import RecordedBy, Trace, Value
 
@@ -71,11 +72,14 @@ class CancelOrder(Value, frozen=True):
 class ReleaseSlices(Value, frozen=True):
     """Release the slices that are due, or expire those whose time to be released has passed.
 
+    `halts` are those in force: slices that they cover are not released.
+
     `at` is by the database's clock. A slice expires `max_delay_seconds` after its time, or earlier;
     see `pulse.domain.releases`.
     """
 
     max_delay_seconds: float
+    halts: Halts
     released_by: str
     at: datetime
     request_id: str

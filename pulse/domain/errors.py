@@ -49,6 +49,14 @@ class NothingToCancel(PulseError):
         super().__init__(f"nothing of this order can be cancelled: {why}")
 
 
+class HaltNotFound(PulseError):
+    """No halt has this id."""
+
+    def __init__(self, halt_id: str) -> None:
+        self.halt_id = halt_id
+        super().__init__("no halt has this id")
+
+
 class SplitterUnknown(PulseError):
     """This code does not have the order's splitter version: newer code must split it."""
 

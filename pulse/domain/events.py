@@ -1,4 +1,4 @@
-"""The events of an order. Released ones are never edited; golden files pin their stored form.
+"""The events of orders and halts. Released ones are never edited; golden files pin their form.
 
 Each has its topic as a constant, so stored events stay readable when a module moves. The structs
 match the event protocol of the `eventsourcing` library without importing it.
@@ -13,7 +13,7 @@ import msgspec
 
 from pulse.domain.order_request import OrderSpec, Side, SplitConfigRequest
 from pulse.domain.splitting import SplitTerms, split_terms_of
-from pulse.domain.values import RecordedBy, Slice, Trace
+from pulse.domain.values import HaltScope, RecordedBy, Slice, Trace
 
 
 class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -152,6 +152,32 @@ class SlicesExpired(DomainEvent, frozen=True, kw_only=True):
     reason: str
 
 
+class ReleasesHalted(DomainEvent, frozen=True, kw_only=True):
+    """No slice in this scope is released until the halt is lifted.
+
+    `instrument` is set for the scope INSTRUMENT, `placed_by` for CALLER: whose orders are halted.
+    """
+
+    TOPIC: ClassVar[str] = "pulse.domain:ReleasesHalted"
+
+    halt_id: UUID
+    scope: HaltScope
+    instrument: str | None
+    placed_by: str | None
+    reason: str
+    halted_by: str
+
+
+class ReleasesResumed(DomainEvent, frozen=True, kw_only=True):
+    """The halt was lifted. Slices that expired meanwhile stay expired."""
+
+    TOPIC: ClassVar[str] = "pulse.domain:ReleasesResumed"
+
+    halt_id: UUID
+    reason: str | None
+    resumed_by: str
+
+
 Event = (
     OrderCreated
     | SlicesScheduled
@@ -160,6 +186,8 @@ Event = (
     | OrderCancelled
     | SlicesReleased
     | SlicesExpired
+    | ReleasesHalted
+    | ReleasesResumed
 )
 EVENT_TYPES: tuple[type[Event], ...] = (
     OrderCreated,
@@ -169,6 +197,8 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     OrderCancelled,
     SlicesReleased,
     SlicesExpired,
+    ReleasesHalted,
+    ReleasesResumed,
 )
 
 # The stored form is flat: the fields of split_config are on the same level as the others.

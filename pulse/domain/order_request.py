@@ -23,8 +23,9 @@ MAX_SPLITS: Final = 100
 MAX_DURATION_MINUTES: Final = 1440
 
 INVALID_REQUEST: Final = "INVALID_REQUEST"
+INVALID_INSTRUMENT: Final = "INVALID_INSTRUMENT"
 _CODES: Final = {
-    "instrument": "INVALID_INSTRUMENT",
+    "instrument": INVALID_INSTRUMENT,
     "total_quantity": "INVALID_QUANTITY",
     "split_config": "INVALID_SPLIT_CONFIG",
 }

@@ -25,6 +25,8 @@ from pulse.domain.events import (
     Event,
     OrderCancelled,
     OrderCreated,
+    ReleasesHalted,
+    ReleasesResumed,
     SlicesExpired,
     SlicesReleased,
     SlicesScheduled,
@@ -157,7 +159,8 @@ def evolve(order: Order | None, event: Event) -> Order:
 
     Raises:
         HistoryBroken: the event cannot follow: it is a second creation, a second outcome, it leaves
-            a gap in the versions, or it settles anything but the next unsettled slices.
+            a gap in the versions, settles anything but the next unsettled slices, or is not about
+            an order.
     """
     match event:
         case OrderCreated():
@@ -170,6 +173,8 @@ def evolve(order: Order | None, event: Event) -> Order:
             return _after_release(_followed(order, event), event)
         case SlicesExpired():
             return _after_expiry(_followed(order, event), event)
+        case ReleasesHalted() | ReleasesResumed():
+            raise HistoryBroken(f"{type(event).__name__} is not an event of an order")
         case _:
             assert_never(event)
 
@@ -318,6 +323,7 @@ def _release(command: ReleaseSlices, order: Order) -> tuple[Event, ...]:
             order_unique_key=order.spec.order_unique_key,
             instrument=order.spec.instrument,
             side=order.spec.side,
+            placed_by=order.placed_by,
             trace_id=order.trace_id,
             unsettled=order.unsettled,
         ),

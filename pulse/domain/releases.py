@@ -43,6 +43,7 @@ class DueOrder(Value, frozen=True):
     order_unique_key: str
     instrument: str
     side: Side
+    placed_by: str
     trace_id: str
     unsettled: tuple[Slice, ...]
 
@@ -73,10 +74,11 @@ def expires_at(s: Slice, successor: Slice | None, max_delay_seconds: float) -> d
 def release_due(
     command: ReleaseSlices, order: DueOrder
 ) -> tuple[SlicesReleased | SlicesExpired, ...]:
-    """The event that releases or expires slices of this order now; empty if no slice is due.
+    """The event that releases or expires slices of this order now; empty if there is none to.
 
     If slices have expired, the event expires them, and the next step releases those that follow. So
-    each event settles the next slices of its order.
+    each event settles the next slices of its order. While the order is halted its slices expire,
+    but none is released.
     """
     slices = order.unsettled
     expired = tuple(
@@ -93,6 +95,8 @@ def release_due(
                 reason=RELEASE_TOO_LATE,
             ),
         )
+    if command.halts.covers(order.instrument, order.placed_by):
+        return ()
     due = tuple(takewhile(lambda s: s.scheduled_at <= command.at, slices))
     if not due:
         return ()

@@ -47,6 +47,10 @@ SliceState = Literal["SCHEDULED", "RELEASED", "CANCELLED", "EXPIRED"]
 SLICE_STATES: Final[tuple[SliceState, ...]] = get_args(SliceState)
 
 
+HaltScope = Literal["ALL", "INSTRUMENT", "CALLER"]
+"""What a halt stops: every release, those of one instrument, or those of one caller's orders."""
+
+
 class Quantities(Value, frozen=True):
     """The shares of an order by what became of them. They always sum to its total quantity."""
 

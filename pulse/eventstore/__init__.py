@@ -5,10 +5,12 @@ from pulse.eventstore.append_connection import AppendFault as AppendFault
 from pulse.eventstore.append_connection import probe_append as probe_append
 from pulse.eventstore.appender import Appender as Appender
 from pulse.eventstore.appender import AppendLimits as AppendLimits
+from pulse.eventstore.batch import AppendCondition as AppendCondition
 from pulse.eventstore.batch import AppendResult as AppendResult
 from pulse.eventstore.errors import AppendOutcomeUnknown as AppendOutcomeUnknown
 from pulse.eventstore.errors import AppendQueueFull as AppendQueueFull
 from pulse.eventstore.errors import AppendRefused as AppendRefused
+from pulse.eventstore.errors import ConditionFailed as ConditionFailed
 from pulse.eventstore.errors import VersionTaken as VersionTaken
 from pulse.eventstore.log_state import LogState as LogState
 from pulse.eventstore.log_state import read_log_faults as read_log_faults

@@ -115,7 +115,7 @@ async def append_nothing(fetch: Fetch) -> None:
 
     Raises what an append would raise.
     """
-    await fetch(APPEND_EVENTS, ([], [], [], [], LOG_LOCK))
+    await fetch(APPEND_EVENTS, (LOG_LOCK, None, [], [], [], [], [], []))
     ((may_take_ids, sequence, role),) = await fetch(_SELECT_APPEND_RIGHTS, ())
     if not may_take_ids:
         raise psycopg.errors.InsufficientPrivilege(

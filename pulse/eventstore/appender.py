@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, LiteralString
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -36,12 +37,14 @@ from pulse.eventstore.append_state import (
     state_after,
 )
 from pulse.eventstore.batch import (
+    AppendCondition,
     AppendResult,
     Key,
     PendingAppend,
     Positions,
     Sending,
     columns,
+    condition_columns,
     stored_as_sent,
     take_batch,
 )
@@ -74,13 +77,17 @@ class AppendLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Appender:
     """Writes the appends of one process over one connection, many in one statement.
 
-    Each caller gets its own result: its positions, VersionTaken, AppendRefused (nothing written)
-    or AppendOutcomeUnknown. After a lost reply the appender appends again, which waits for the lock
-    until the first attempt has ended. On a conflict it compares the stored bytes with its own.
+    Each caller gets its own result: its positions, VersionTaken, ConditionFailed, AppendRefused
+    (nothing written) or AppendOutcomeUnknown. After a lost reply the appender appends again, which
+    waits for the lock until the first attempt has ended. On a conflict it compares the stored bytes
+    with its own.
 
     The appender is a circuit breaker (see `append_state`). While Postgres refuses appends (a lock,
     a full disk), queued appends are retried until their deadline, and new ones are refused at once
     until a probe succeeds.
+
+    An append can have a condition, which Postgres checks under the lock: the stream `guard_stream`
+    still has the version that the caller has read, and the time has not passed.
     """
 
     def __init__(
@@ -88,9 +95,11 @@ class Appender:
         connect: Callable[[], Awaitable[Connection]],
         *,
         on_commit: Callable[[], None],
+        guard_stream: UUID | None = None,
         limits: AppendLimits | None = None,
     ) -> None:
         self._limits = limits or AppendLimits()
+        self._guard_stream = guard_stream
         self._connection = AppendConnection(connect, self._limits.statement_seconds)
         self._on_commit = on_commit
         self._timeout_reason = f"no answer from Postgres within {self._limits.answer_seconds:g} s"
@@ -123,12 +132,21 @@ class Appender:
         finally:
             self._unanswered_events -= len(events)
 
-    async def append_each(self, events: Sequence[StoredEvent]) -> list[AppendResult]:
+    async def append_each(
+        self,
+        events: Sequence[StoredEvent],
+        conditions: Sequence[AppendCondition | None] | None = None,
+    ) -> list[AppendResult]:
         """Append events of different streams; returns for each its positions or its error.
 
-        Costs a fraction of as many calls of `append`.
+        `conditions` has one for each event; the error is ConditionFailed if it does not hold. Costs
+        a fraction of as many calls of `append`.
         """
-        appends = [self._enqueue((event,)) for event in events]
+        each = conditions or [None] * len(events)
+        appends = [
+            self._enqueue((event,), condition)
+            for event, condition in zip(events, each, strict=True)
+        ]
         waiting = [append.future for append in appends if not append.future.done()]
         try:
             for future in waiting:  # those of one commit are done together
@@ -143,11 +161,13 @@ class Appender:
             self._unanswered_events -= len(waiting)
         return [append.future.exception() or append.future.result() for append in appends]
 
-    def _enqueue(self, events: Sequence[StoredEvent]) -> PendingAppend:
+    def _enqueue(
+        self, events: Sequence[StoredEvent], condition: AppendCondition | None = None
+    ) -> PendingAppend:
         """A queued append, or one that has already been refused."""
         loop = self._loop = self._loop or asyncio.get_running_loop()  # a system call, up to 3.11
         deadline = loop.time() + self._limits.answer_seconds
-        pending = PendingAppend(events, loop.create_future(), deadline)
+        pending = PendingAppend(events, loop.create_future(), deadline, condition)
         if refusal := refusal_in(self.state):
             pending.fail(AppendRefused(refusal))
         elif self._unanswered_events + len(events) > self._limits.queue_events:
@@ -223,7 +243,7 @@ class Appender:
                     await self._probe_until_success()
                 await self._work.wait()
                 self._work.clear()
-                while batch := take_batch(self._queue, self._limits.batch_events):
+                while batch := self._take_batch():
                     await self._write(batch)
                 if self._requested_probe is not None:
                     await self._probe()
@@ -283,6 +303,9 @@ class Appender:
             self._enter(state_after(error) or Recovering(refusal_reason(error)))
         else:
             self._enter(OnTrial() if isinstance(before, Probing) else Open())
+
+    def _take_batch(self) -> list[PendingAppend]:
+        return take_batch(self._queue, self._limits.batch_events, self._guard_stream)
 
     async def _write(self, batch: list[PendingAppend]) -> None:
         """Write a batch, with retries, until each of its callers has an answer or has given up."""
@@ -352,9 +375,8 @@ class Appender:
 
     async def _insert(self, batch: list[PendingAppend]) -> None:
         """Run the statement and answer the callers: written, or the version is taken."""
-        statement = APPEND_EVENTS if batch[0].is_single else _APPEND_EVENTS_OR_FAIL
         try:
-            rows = await self._connection.fetch(statement, (*columns(batch), LOG_LOCK))
+            rows = await self._connection.fetch(*self._statement(batch))
         except psycopg.errors.UniqueViolation as error:
             if is_id_taken(error):
                 raise IdTaken from error
@@ -364,32 +386,47 @@ class Appender:
         if rows:
             self._on_commit()
         positions: dict[Key, int] = {(row[0], row[1]): row[2] for row in rows}
-        conflicting: list[PendingAppend] = []
+        skipped: list[PendingAppend] = []
         for pending in batch:
             # Of several appends of one version the first has written it; the others conflict.
             own = [positions.pop(key) for key in pending.keys if key in positions]
             if own:
                 pending.succeed(tuple(own))
             else:
-                conflicting.append(pending)
-        await self._resolve(conflicting)
+                skipped.append(pending)
+        await self._resolve(skipped)
 
-    async def _resolve(self, conflicting: list[PendingAppend]) -> None:
-        """Answer conflicting appends; those that conflict with their own first attempt succeed."""
-        uncertain = [append for append in conflicting if append.sending is Sending.UNCERTAIN]
+    def _statement(self, batch: list[PendingAppend]) -> tuple[LiteralString, tuple[Any, ...]]:
+        if not batch[0].is_single:
+            return _APPEND_EVENTS_OR_FAIL, (*columns(batch), LOG_LOCK)
+        guarded = any(pending.condition is not None for pending in batch)
+        stream = self._guard_stream if guarded else None
+        return APPEND_EVENTS, (LOG_LOCK, stream, *columns(batch), *condition_columns(batch))
+
+    async def _resolve(self, skipped: list[PendingAppend]) -> None:
+        """Answer appends that wrote no row: their version is taken, or their condition failed.
+
+        Those whose version was taken by their own first attempt succeed.
+        """
+        unclear = [
+            append
+            for append in skipped
+            if append.sending is Sending.UNCERTAIN or append.condition is not None
+        ]
         stored: dict[Key, Sequence[Any]] = {}
-        if uncertain:
-            keys = columns(uncertain)[:2]
+        if unclear:
+            keys = columns(unclear)[:2]
             rows = await self._connection.fetch(_SELECT_STORED, keys)
             stored = {(row[0], row[1]): row[2:] for row in rows}
-        if stored:
-            self._on_commit()  # for the commit whose reply was lost
-        for pending in conflicting:
+        for pending in skipped:
             certain = pending.sending is not Sending.UNCERTAIN
             own = None if certain else stored_as_sent(pending, stored)
-            if own is None:
-                pending.conflict()
-            else:
+            if own is not None:
+                self._on_commit()  # for the commit whose reply was lost
                 pending.succeed(own)
                 for key in pending.keys:
                     del stored[key]
+            elif pending.condition is not None and pending.keys[0] not in stored:
+                pending.fail_condition()
+            else:
+                pending.conflict()

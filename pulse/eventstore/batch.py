@@ -3,17 +3,35 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from eventsourcing.persistence import StoredEvent
 
-from pulse.eventstore.errors import AppendOutcomeUnknown, AppendRefused, VersionTaken
+from pulse.eventstore.errors import (
+    AppendOutcomeUnknown,
+    AppendRefused,
+    ConditionFailed,
+    VersionTaken,
+)
 
 Key = tuple[UUID, int]
 Positions = tuple[int, ...]
 Columns = tuple[list[UUID], list[int], list[str], list[bytes]]
+
+
+class AppendCondition(msgspec.Struct, frozen=True):
+    """What must hold when an event is written, checked under the log's lock.
+
+    The guard stream still has `guard_version`, and the database's clock is before `before`.
+    """
+
+    guard_version: int
+    before: datetime
+
 
 AppendResult = Positions | BaseException
 """An append's positions in the log, or the error it ended with."""
@@ -33,12 +51,17 @@ class Sending(Enum):
 class PendingAppend:
     """A caller's events, the future for their positions, and its deadline by the loop's clock."""
 
-    __slots__ = ("deadline", "events", "future", "sending")
+    __slots__ = ("condition", "deadline", "events", "future", "sending")
 
     def __init__(
-        self, events: Sequence[StoredEvent], future: "asyncio.Future[Positions]", deadline: float
+        self,
+        events: Sequence[StoredEvent],
+        future: "asyncio.Future[Positions]",
+        deadline: float,
+        condition: AppendCondition | None = None,
     ) -> None:
         self.events = events
+        self.condition = condition
         self.future = future
         self.deadline = deadline
         self.sending = Sending.WAITING
@@ -77,16 +100,23 @@ class PendingAppend:
         """Raise VersionTaken to the caller."""
         self.fail(VersionTaken(*self.keys[0]))
 
+    def fail_condition(self) -> None:
+        """Raise ConditionFailed to the caller."""
+        self.fail(ConditionFailed("a newer event of the guard stream, or the time, forbids it"))
+
     def give_up(self, reason: str) -> None:
         """Raise AppendRefused if nothing was written for certain, else AppendOutcomeUnknown."""
         certain = self.sending is Sending.WAITING
         self.fail(AppendRefused(reason) if certain else AppendOutcomeUnknown(reason))
 
 
-def take_batch(queue: deque[PendingAppend], max_events: int) -> list[PendingAppend]:
+def take_batch(
+    queue: deque[PendingAppend], max_events: int, guard_stream: UUID | None
+) -> list[PendingAppend]:
     """Take the next appends that may share a statement, in order: single-event ones, or the others.
 
-    Appends whose callers have an answer are dropped.
+    An append to the guard stream is taken alone: conditions are checked against the stream's
+    version before the statement. Appends whose callers have an answer are dropped.
     """
     batch: list[PendingAppend] = []
     events = 0
@@ -95,7 +125,12 @@ def take_batch(queue: deque[PendingAppend], max_events: int) -> list[PendingAppe
         events += len(pending.events)
         if pending.future.done():
             events -= len(pending.events)
-        elif not batch or (pending.is_single == batch[0].is_single and events <= max_events):
+        elif not batch or (
+            pending.is_single == batch[0].is_single
+            and events <= max_events
+            and pending.events[0].originator_id != guard_stream
+            and batch[0].events[0].originator_id != guard_stream
+        ):
             batch.append(pending)
         else:
             break
@@ -111,6 +146,17 @@ def columns(batch: Iterable[PendingAppend]) -> Columns:
         [event.originator_version for event in events],
         [event.topic for event in events],
         [event.state for event in events],
+    )
+
+
+def condition_columns(
+    batch: Iterable[PendingAppend],
+) -> tuple[list[int | None], list[datetime | None]]:
+    """The conditions of single-event appends as array parameters."""
+    conditions = [pending.condition for pending in batch]
+    return (
+        [None if condition is None else condition.guard_version for condition in conditions],
+        [None if condition is None else condition.before for condition in conditions],
     )
 
 

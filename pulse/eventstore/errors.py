@@ -14,6 +14,10 @@ class VersionTaken(PulseError):
         super().__init__(f"version {originator_version} of stream {originator_id} is taken")
 
 
+class ConditionFailed(PulseError):
+    """The append's condition no longer held; nothing was written. Decide again."""
+
+
 class AppendRefused(PulseError):
     """Nothing was written: Postgres is down or refuses, or Pulse is stopping. Retry later."""
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from eventsourcing.persistence import StoredEvent
 
-from pulse.domain import Event
+from pulse.domain import HALTS_STREAM_ID, Event
 from pulse.errors import PulseError
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import AppendResult
@@ -24,6 +24,7 @@ MOST_SCANNED: Final = 10_000
 """The most events that a page of one topic scans."""
 
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
+_SELECT_STREAM_AFTER = load_sql(__package__, "select_stream_after")
 _SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_ISSUED_LOG = load_sql(__package__, "select_issued_log")
 _SELECT_LOG_PAGE = load_sql(__package__, "select_log_page")
@@ -68,7 +69,10 @@ class EventStore:
     ) -> None:
         self.mapper = EventMapper()
         self.appender = Appender(
-            lambda: database.connect("appender"), on_commit=on_commit, limits=limits
+            lambda: database.connect("appender"),
+            on_commit=on_commit,
+            guard_stream=HALTS_STREAM_ID,
+            limits=limits,
         )
         self._database = database
         self._streams = BatchLoader(self.read_streams)
@@ -92,6 +96,11 @@ class EventStore:
         Concurrent calls share a query.
         """
         return list(await self._streams.get(originator_id) or ())
+
+    async def read_stream_after(self, originator_id: UUID, version: int) -> list[RecordedEvent]:
+        """Read the events of a stream after a version, oldest first."""
+        rows = await self._read(_SELECT_STREAM_AFTER, (originator_id, version))
+        return [RecordedEvent.from_row(row) for row in rows]
 
     async def read_streams(
         self, originator_ids: Sequence[UUID]

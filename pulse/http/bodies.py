@@ -5,14 +5,15 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
+from pulse.application.halts import HaltRequest, require_scope_fields
 from pulse.application.orders import CancelRequest
 from pulse.domain import OrderRefused, OrderSpec, parse_order_request
 from pulse.domain.constraints import field_fault_of
-from pulse.domain.order_request import INVALID_REQUEST
+from pulse.domain.order_request import INVALID_INSTRUMENT, INVALID_REQUEST
 from pulse.http.errors import TOO_LARGE, BadRequest
 from pulse.http.limits import MAX_ORDER_BYTES, ClientDisconnected
 
@@ -20,7 +21,7 @@ MAX_BATCH_ORDERS: Final = 1000
 _MAX_ECHOED_CHARACTERS: Final = 72
 _MAX_DIGITS: Final = 20
 
-_CANCEL_REQUEST = msgspec.json.Decoder(CancelRequest)
+Request = TypeVar("Request", bound=msgspec.Struct)
 _ARRAY = msgspec.json.Decoder(
     Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_BATCH_ORDERS)]
 )
@@ -126,15 +127,27 @@ def read_cancel_request(body: bytes) -> CancelRequest:
         BadRequest: the body is not JSON.
         OrderRefused: it breaks a rule.
     """
+    return _read(body, CancelRequest) if body.strip() else CancelRequest()
+
+
+def read_halt_request(body: bytes) -> HaltRequest:
+    """Parse the body of a halt; errors as `read_cancel_request`."""
     if not body.strip():
-        return CancelRequest()
+        raise BadRequest("the body is empty: send a halt as a JSON object", expected="an object")
+    request = _read(body, HaltRequest)
+    require_scope_fields(request)
+    return request
+
+
+def _read(body: bytes, struct: type[Request]) -> Request:
     try:
         with suppress(ValueError, RecursionError):  # the decoder says what is wrong
             json.loads(body, object_pairs_hook=_unique_names, parse_int=str)
-        return _CANCEL_REQUEST.decode(body)
+        return msgspec.json.decode(body, type=struct)
     except msgspec.ValidationError as error:
-        fault = field_fault_of(error, CancelRequest)
-        raise OrderRefused(INVALID_REQUEST, fault.field, fault.expected, fault.problem) from None
+        fault = field_fault_of(error, struct)
+        code = INVALID_INSTRUMENT if fault.field == "instrument" else INVALID_REQUEST
+        raise OrderRefused(code, fault.field, fault.expected, fault.problem) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _undecodable(body, error) from None
 

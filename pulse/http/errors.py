@@ -14,7 +14,13 @@ from pulse.application.event_feed import TooManyStreams
 from pulse.application.orders import OrderNotFound
 from pulse.application.over_http import PulseBusy, PulseFailed, PulseUnavailable
 from pulse.application.readiness import ReadinessReport
-from pulse.domain import HistoryBroken, NothingToCancel, OrderRefused, OrderUniqueKeyTaken
+from pulse.domain import (
+    HaltNotFound,
+    HistoryBroken,
+    NothingToCancel,
+    OrderRefused,
+    OrderUniqueKeyTaken,
+)
 from pulse.errors import PulseError
 from pulse.eventstore import (
     AppendOutcomeUnknown,
@@ -148,6 +154,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     Unauthorized: lambda e: _error(401, e),
     Forbidden: lambda e: _error(403, e, **e.details),
     OrderNotFound: lambda e: _error(404, e, code="ORDER_NOT_FOUND", order_id=e.order_id),
+    HaltNotFound: lambda e: _error(404, e, code="HALT_NOT_FOUND", halt_id=e.halt_id),
     BodyTooSlow: lambda e: _error(408, e, expected=f"the whole body within {e.seconds:g} s"),
     OrderUniqueKeyTaken: lambda e: _error(
         409,

@@ -21,6 +21,8 @@ PARAMETERS: Final = "parameters"
 
 _MAX_ECHOED_CHARACTERS: Final = 72
 
+_BOOLEANS: Final = {"true": True, "false": False}
+
 Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 
 
@@ -48,7 +50,7 @@ DEPENDENCIES: Final = {PARAMETERS: Provide(_parameters)}
 
 
 def parse_query(query_string: bytes, struct: type[Parameters]) -> Parameters:
-    """Parse a query string. A `+` is a plus, as in a time's offset, and never a blank.
+    """Parse a query string. A `+` is a blank, as forms encode it, but a plus in a time's offset.
 
     Raises:
         BadRequest: a parameter is unknown, repeated, not UTF-8, or breaks its constraint.
@@ -63,6 +65,8 @@ def parse_query(query_string: bytes, struct: type[Parameters]) -> Parameters:
             raise parameter_error(name[:_MAX_ECHOED_CHARACTERS], "is unknown", expected)
         if name in values:
             raise parameter_error(name, "is repeated", "the parameter once")
+        if not isinstance(known[name], inspect.DateTimeType):
+            raw_value = raw_value.replace(b"+", b" ")
         values[name] = _read(name, _text(raw_value, name), struct)
     try:
         return msgspec.convert(values, struct)
@@ -97,12 +101,15 @@ def _read(name: str, value: str, struct: type[msgspec.Struct]) -> object:
             case inspect.IntType():
                 problem = "is not a whole number"
                 return int(value if value.isascii() and value.isdigit() else "none")
+            case inspect.BoolType():
+                problem = "is neither true nor false"
+                return _BOOLEANS[value]
             case inspect.DateTimeType():
                 problem = "is not a valid time"
                 return parse_time(value)
             case _:
                 return value
-    except ValueError:
+    except (ValueError, KeyError):
         raise parameter_error(name, problem, expected_of(name, struct)) from None
 
 

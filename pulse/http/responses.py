@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application.orders import OrderNotFound
+from pulse.domain import HaltNotFound
 
 _MAX_ECHOED_CHARACTERS = 72
 
@@ -30,17 +31,33 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 def order_id_of(text: str) -> UUID:
-    """The order id in a path, which must have the canonical form of a UUID.
-
-    `UUID` alone would also accept braces, `urn:`, underscores, and dashes in any place.
+    """The order id in a path.
 
     Raises:
         OrderNotFound: the id is malformed, so no order has it.
     """
-    try:
-        order_id = UUID(text)
-    except ValueError:
-        order_id = None
-    if order_id is None or str(order_id) != text.lower():
+    order_id = _canonical_uuid(text)
+    if order_id is None:
         raise OrderNotFound(text[:_MAX_ECHOED_CHARACTERS])
     return order_id
+
+
+def halt_id_of(text: str) -> UUID:
+    """The halt id in a path.
+
+    Raises:
+        HaltNotFound: the id is malformed, so no halt has it.
+    """
+    halt_id = _canonical_uuid(text)
+    if halt_id is None:
+        raise HaltNotFound(text[:_MAX_ECHOED_CHARACTERS])
+    return halt_id
+
+
+def _canonical_uuid(text: str) -> UUID | None:
+    """`UUID` alone would also accept braces, `urn:`, underscores, and dashes in any place."""
+    try:
+        parsed = UUID(text)
+    except ValueError:
+        return None
+    return parsed if str(parsed) == text.lower() else None

@@ -8,6 +8,7 @@ from typing import Final
 
 from pulse.application.clock_watch import ClockWatch
 from pulse.application.event_feed import EventFeed, FeedLimits
+from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import NoticeWatch
 from pulse.application.origin import Origin, system_clock
@@ -78,6 +79,12 @@ class Node:
             limits=FeedLimits(streams=settings.max_streams),
             require_served=self._gate.require,
         )
+        self.halts = ReleaseHalts(
+            self._store,
+            self._clock_watch.stamp,
+            self._origin,
+            require_served=self._gate.require,
+        )
         self._projector = Projector(self._database, self._store.mapper, on_advance=self._on_advance)
         self._projector_loop = Loop(
             self._projector,
@@ -100,6 +107,7 @@ class Node:
             append=self._store.appender.fault,
             projector=lambda: self._projector.fault or self._projector_loop.fault,
             others=self._other_checks,
+            halts=self.halts,
             timeout_seconds=settings.timeout_seconds,
         )
 
@@ -209,6 +217,7 @@ class Node:
             self._database,
             self._store,
             self._origin,
+            halts=self.halts.current,
             max_delay_seconds=self._settings.max_release_delay_seconds,
         )
         return Loop(releaser, wake_up=self._slices_advanced, require=self._gate.require)

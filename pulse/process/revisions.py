@@ -56,5 +56,7 @@ REVISIONS: Final = (
         package="pulse.projections",
         oldest_code=8,
     ),
-    Revision(number=9, name="log_identity", package="pulse.eventstore", oldest_code=8),
+    # Older code would release slices without looking at halts.
+    Revision(number=9, name="lock_log", package="pulse.eventstore", oldest_code=9),
+    Revision(number=10, name="log_identity", package="pulse.eventstore", oldest_code=9),
 )

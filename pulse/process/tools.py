@@ -8,6 +8,7 @@ import msgspec
 import psycopg
 
 from pulse.application.clock_watch import ClockWatch
+from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
 from pulse.eventstore import LOG_CHANNEL, EventStore
@@ -43,6 +44,7 @@ class Tools(msgspec.Struct, frozen=True):
     database: Database
     store: EventStore
     orders: InProcessOrders
+    halts: ReleaseHalts
     parked: ParkedOrders
     audit: Audit
     clock_watch: ClockWatch
@@ -101,11 +103,12 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             clock_watch = ClockWatch(
                 database, system_clock, max_offset_seconds=settings.max_clock_offset_seconds
             )
-            orders = InProcessOrders(
-                store, reader, clock_watch.corrected, Origin.of_this_process(), component="cli"
-            )
+            origin = Origin.of_this_process()
+            clock = clock_watch.corrected
+            orders = InProcessOrders(store, reader, clock, origin, component="cli")
+            halts = ReleaseHalts(store, clock, origin, component="cli")
             parked = ParkedOrders(database, store.mapper)
-            yield Tools(database, store, orders, parked, Audit(database), clock_watch)
+            yield Tools(database, store, orders, halts, parked, Audit(database), clock_watch)
         finally:
             await database.close()
 

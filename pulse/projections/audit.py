@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from pulse.domain import EVENT_TYPES, OrderCreated
+from pulse.domain import EVENT_TYPES, OrderCreated, ReleasesHalted, ReleasesResumed
 from pulse.loop import Job
 from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.position import PROJECTION_NAME, read_position
@@ -32,7 +32,11 @@ _PAUSE_PER_WORK: Final = 50
 
 _MIN_PAUSE_SECONDS: Final = 0.5
 _PAUSE_BETWEEN_PASSES_SECONDS: Final = 10.0
-_OUTCOMES: Final = [kind.TOPIC for kind in EVENT_TYPES if kind is not OrderCreated]
+_OUTCOMES: Final = [
+    kind.TOPIC
+    for kind in EVENT_TYPES
+    if kind not in {OrderCreated, ReleasesHalted, ReleasesResumed}
+]
 
 _SELECT_AUDIT_WINDOW = load_sql(__package__, "select_audit_window")
 _COMPARE_WINDOW = load_sql(__package__, "compare_window")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pulse.domain import DueOrder, Slice
+from pulse.domain import MIN_RELEASE_SECONDS, DueOrder, Halts, Slice
 from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.position import read_position
 
@@ -28,12 +28,18 @@ class DueOrders(msgspec.Struct, frozen=True):
 
 
 async def read_due_orders(
-    database: Database, limit: int, handled: Mapping[int, int] | None = None
+    database: Database,
+    limit: int,
+    *,
+    halts: Halts,
+    max_delay_seconds: float,
+    handled: Mapping[int, int] | None = None,
 ) -> DueOrders:
     """Read up to `limit` of the orders that are due now.
 
-    `handled` has, by an order's position of creation, the position of an event that settles its
-    next slices. The order is left out until the projection has read this event.
+    Orders that `halts` cover are left out until their next slice expires, `max_delay_seconds` after
+    its time or earlier. `handled` has, by an order's position of creation, the position of an event
+    that settles its next slices. The order is left out until the projection has read this event.
 
     Raises:
         DatabaseUnavailable: they cannot be read.
@@ -42,7 +48,13 @@ async def read_due_orders(
     async def select(connection: Connection) -> DueOrders:
         projected = await read_position(connection) if handled else 0
         unprojected = {o: settled for o, settled in (handled or {}).items() if settled > projected}
-        parameters = (list(unprojected), limit)
+        parameters = {
+            "left_out": list(unprojected),
+            "limit": limit,
+            "max_delay_seconds": max_delay_seconds,
+            "min_release_seconds": MIN_RELEASE_SECONDS,
+            **_halted(halts),
+        }
         rows = await fetch(connection, SELECT_DUE_ORDERS, parameters, prepare=True)
         at, next_seconds = rows[0][:2]
         found = [row[2:] for row in rows if row[2] is not None]
@@ -57,14 +69,26 @@ async def read_due_orders(
     return await database.read(select)
 
 
+def _halted(halts: Halts) -> dict[str, Any]:
+    """The parameters of the halts in force."""
+    targets = [halt.target for halt in halts.in_force]
+    return {
+        "any_halted": bool(targets),
+        "all_halted": any(target.scope == "ALL" for target in targets),
+        "halted_instruments": [t.instrument for t in targets if t.instrument is not None],
+        "halted_callers": [t.placed_by for t in targets if t.placed_by is not None],
+    }
+
+
 def _due_order(row: Sequence[Any]) -> DueOrder:
-    order_id, version, order_unique_key, instrument, side, trace_id, *columns, _ = row
+    order_id, version, order_unique_key, instrument, side, placed_by, trace_id, *columns, _ = row
     return DueOrder(
         order_id=order_id,
         version=version,
         order_unique_key=order_unique_key,
         instrument=instrument,
         side=side,
+        placed_by=placed_by,
         trace_id=trace_id,
         unsettled=tuple(map(Slice, *columns)),
     )

@@ -12,12 +12,15 @@ from psycopg.sql import SQL, Identifier
 
 from pulse.domain import (
     CATCH_UP_SECONDS,
+    HALTS_STREAM_ID,
     MIN_DISTANCE_SECONDS,
     Event,
     HistoryBroken,
     OrderCancelled,
     OrderCreated,
     OrderSpec,
+    ReleasesHalted,
+    ReleasesResumed,
     Slice,
     SlicesExpired,
     SlicesReleased,
@@ -117,8 +120,8 @@ class QueueChanges:
         """Add the next event of the log.
 
         Raises:
-            HistoryBroken: a second creation or a second outcome of one order, or an event that does
-                not settle the next slices.
+            HistoryBroken: a second creation or a second outcome of one order, an event that does
+                not settle the next slices, or an event of a halt in an order's stream.
         """
         match event:
             case OrderCreated():
@@ -133,6 +136,9 @@ class QueueChanges:
             case OrderCancelled() if event.sequence_numbers:
                 numbers, quantity = event.sequence_numbers, event.quantity
                 self._settle(position, event, numbers, quantity, "CANCELLED")
+            case ReleasesHalted() | ReleasesResumed():
+                if event.originator_id != HALTS_STREAM_ID:
+                    raise HistoryBroken(f"an event of a halt is in stream {event.originator_id}")
             case _:
                 self._add_outcome(position, event)
 

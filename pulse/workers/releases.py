@@ -1,11 +1,10 @@
 """The releaser: appends SlicesReleased for slices that are due, SlicesExpired for late ones."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -15,6 +14,7 @@ from eventsourcing.persistence import StoredEvent
 from pulse.application.origin import Origin, new_request_id
 from pulse.domain import (
     DueOrder,
+    Halts,
     ReleaseSlices,
     SlicesExpired,
     SlicesReleased,
@@ -22,9 +22,11 @@ from pulse.domain import (
     release_due,
 )
 from pulse.eventstore import (
+    AppendCondition,
     AppendOutcomeUnknown,
     AppendRefused,
     AppendResult,
+    ConditionFailed,
     EventStore,
     VersionTaken,
 )
@@ -50,9 +52,8 @@ class ReleaseResult(Enum):
     OVERTAKEN = auto()
     """Another event has this version: a cancel, or another releaser's. The projection shows it."""
     NOT_WRITTEN = auto()
-    """The append was refused, its reply was lost, or a slice may have expired since the read.
-
-    The next step tries again.
+    """The append was refused, its reply was lost, or its condition failed: a halt was set or
+    lifted, or a slice expired. The next step tries again.
     """
     CRASHED = auto()
     """A bug or a bad row, which is logged. The order is left alone until it changes."""
@@ -79,9 +80,10 @@ class Releaser(Job[ReleaseStep]):
     lost if it is killed: the order stays due until the projection shows an event that settles its
     slices.
 
-    It decides as of the moment of its read, by the database's clock. The process may have been
-    frozen since then. So it adds the time that the read took, by `monotonic` in seconds, and
-    releases nothing that may have expired within it. The default clock is the event loop's.
+    It decides as of the moment of its read, by the database's clock. When Postgres writes a
+    release, it checks that the first slice has not expired, and that no halt was set or lifted
+    since the halts were read. So a process that was frozen releases nothing too late, and no
+    process releases a slice after a halt was answered.
     """
 
     name = "releases"
@@ -94,15 +96,15 @@ class Releaser(Job[ReleaseStep]):
         store: EventStore,
         origin: Origin,
         *,
+        halts: Callable[[], Awaitable[Halts]],
         max_delay_seconds: float,
-        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._database = database
         self._store = store
         self._released_by = origin.instance
         self._recorded_by = origin.recorded_by("releaser")
+        self._halts = halts
         self._max_delay_seconds = max_delay_seconds
-        self._monotonic = monotonic
         self._handled: dict[int, int] = {}  # see `read_due_orders`
         self._crashed: dict[UUID, int] = {}  # the version that was decided on, by order
 
@@ -110,23 +112,31 @@ class Releaser(Job[ReleaseStep]):
         """Release or expire slices of the orders that are due now.
 
         Raises:
-            DatabaseUnavailable: the due orders cannot be read.
+            DatabaseUnavailable: the halts or the due orders cannot be read.
+            EventTooNew, EventUnreadable, HistoryBroken: this code cannot read the halts, so it
+                releases nothing.
         """
-        monotonic = self._monotonic or asyncio.get_running_loop().time
-        began_at = monotonic()
-        due = await read_due_orders(self._database, MAX_ORDERS_PER_STEP, self._handled)
-        latest = due.at + timedelta(seconds=monotonic() - began_at)
+        halts = await self._halts()
+        due = await read_due_orders(
+            self._database,
+            MAX_ORDERS_PER_STEP,
+            halts=halts,
+            max_delay_seconds=self._max_delay_seconds,
+            handled=self._handled,
+        )
         results: Counter[ReleaseResult] = Counter()
-        decided: dict[int, StoredEvent] = {}
+        decided: dict[int, _Decision] = {}
         for order, created_position in zip(due.orders, due.created_positions, strict=True):
-            decision = self._decide(order, due.at, latest)
-            if isinstance(decision, ReleaseResult):
-                results[decision] += 1
-            else:
+            decision = self._decide(order, due.at, halts)
+            if isinstance(decision, _Decision):
                 decided[created_position] = decision
+            elif decision is not None:
+                results[decision] += 1
         if decided:
-            appended = await self._store.appender.append_each(list(decided.values()))
-            results.update(map(_result, decided.values(), appended))
+            events = [decision.event for decision in decided.values()]
+            conditions = [decision.condition for decision in decided.values()]
+            appended = await self._store.appender.append_each(events, conditions)
+            results.update(map(_result, events, appended))
             self._handled = due.unprojected | _settled(dict(zip(decided, appended, strict=True)))
         more = len(due.orders) == MAX_ORDERS_PER_STEP
         step = ReleaseStep(results, due.next_seconds, more=more)
@@ -148,23 +158,28 @@ class Releaser(Job[ReleaseStep]):
         return min(self.poll_seconds, result.next_seconds)
 
     def _decide(
-        self, order: DueOrder, at: datetime, latest: datetime
-    ) -> StoredEvent | ReleaseResult:
-        """Decide as of `at`. The time is `latest` now, or earlier."""
+        self, order: DueOrder, at: datetime, halts: Halts
+    ) -> "_Decision | ReleaseResult | None":
+        """What to write for an order; None if there is nothing to write."""
         if self._crashed.get(order.order_id) == order.version:
             return ReleaseResult.CRASHED
         command = ReleaseSlices(
             max_delay_seconds=self._max_delay_seconds,
+            halts=halts,
             released_by=self._released_by,
             at=at,
             request_id=new_request_id(),
             recorded_by=self._recorded_by,
         )
         try:
-            (event,) = release_due(command, order)
-            if isinstance(event, SlicesReleased) and latest >= self._expires_at(order):
-                return ReleaseResult.NOT_WRITTEN
-            return self._store.mapper.to_stored_event(event)
+            events = release_due(command, order)
+            if not events:
+                return None
+            (event,) = events
+            condition = None
+            if isinstance(event, SlicesReleased):
+                condition = AppendCondition(halts.version, before=self._expires_at(order))
+            return _Decision(self._store.mapper.to_stored_event(event), condition)
         except Exception:  # noqa: BLE001 - one order must not stop the others
             _log.exception("slices.release_crashed", order_id=str(order.order_id))
             self._crashed[order.order_id] = order.version
@@ -174,6 +189,13 @@ class Releaser(Job[ReleaseStep]):
         """When the first of its slices expires."""
         first, *others = order.unsettled
         return expires_at(first, others[0] if others else None, self._max_delay_seconds)
+
+
+class _Decision(NamedTuple):
+    """The event to write for an order, and its condition."""
+
+    event: StoredEvent
+    condition: AppendCondition | None
 
 
 def _settled(appended: Mapping[int, AppendResult]) -> dict[int, int]:
@@ -192,7 +214,7 @@ def _result(event: StoredEvent, append_result: AppendResult) -> ReleaseResult:
     match append_result:
         case VersionTaken():
             return ReleaseResult.OVERTAKEN
-        case AppendRefused() | AppendOutcomeUnknown():
+        case AppendRefused() | AppendOutcomeUnknown() | ConditionFailed():
             return ReleaseResult.NOT_WRITTEN
         case BaseException():
             order_id = str(event.originator_id)

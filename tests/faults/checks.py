@@ -15,6 +15,7 @@ import psycopg
 from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import (
+    HALTS_STREAM_ID,
     Order,
     OrderCancelled,
     OrderCreated,
@@ -31,9 +32,11 @@ from tests.faults.ledger import Known
 from tests.faults.reader import LogReader
 from tests.support.processes import ROOT, environment, url_of
 
-_LOG: Final = """
+_LOG: Final = f"""
 SELECT originator_id, originator_version, topic, state, notification_id, recorded_at
-  FROM stored_events WHERE topic LIKE 'pulse.%' ORDER BY originator_id, originator_version"""
+  FROM stored_events
+ WHERE topic LIKE 'pulse.%' AND originator_id <> '{HALTS_STREAM_ID}'
+ ORDER BY originator_id, originator_version"""
 _POSITIONS: Final = """
 SELECT notification_id, originator_id, originator_version
   FROM stored_events ORDER BY notification_id"""

@@ -11,6 +11,8 @@ from uuid import UUID
 import aiohttp
 import msgspec
 
+from pulse.domain import HALTS_STREAM_ID
+
 SeenEvent = tuple[int, UUID, int]
 """An event's position, order id and version."""
 
@@ -25,11 +27,11 @@ class SeenEvents:
         self._numbers = array("q")
         self._ids = bytearray()
 
-    def add(self, position: int, order_id: str, version: int) -> None:
+    def add(self, position: int, order_id: str | None, version: int) -> None:
         """Append an event."""
         self._numbers.append(position)
         self._numbers.append(version)
-        self._ids += UUID(order_id).bytes
+        self._ids += (HALTS_STREAM_ID if order_id is None else UUID(order_id)).bytes
 
     def __iter__(self) -> Iterator[SeenEvent]:
         for number in range(len(self._numbers) // 2):

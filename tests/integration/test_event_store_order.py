@@ -80,7 +80,7 @@ async def write_past(connection: Connection) -> None:
 
 def parameters(event: StoredEvent) -> tuple[object, ...]:
     columns = (event.originator_id, event.originator_version, event.topic, event.state)
-    return (*([value] for value in columns), LOG_LOCK)
+    return (LOG_LOCK, None, *([value] for value in columns), [None], [None])
 
 
 async def in_two_transactions(

@@ -218,11 +218,36 @@ def test_the_slices_of_a_page_cost_those_slices(
 def test_due_orders_cost_those_orders_and_their_slices(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
-    statement = SELECT_DUE_ORDERS.replace("%b", "%(left_out)b", 1).replace("%b", "%(limit)b")
-    parameters = {"left_out": [], "limit": 500}
-    nodes = carried_out(connection, mode, statement, parameters)
-    assert reads_of(nodes, "order_queue") == [500]
+    nodes = carried_out(connection, mode, SELECT_DUE_ORDERS, due_orders_parameters())
+    assert sum(reads_of(nodes, "order_queue")) == 500
     assert_costs(nodes, 500 * SLICES_AN_ORDER)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_halted_due_orders_cost_each_of_them_once(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    """While everything is halted each due order is looked at, with two of its slices."""
+    ((due,),) = connection.execute(
+        "SELECT count(*) FROM due_orders WHERE due_at <= clock_timestamp()", prepare=False
+    ).fetchall()
+    parameters = due_orders_parameters(any_halted=True, all_halted=True, max_delay_seconds=1e9)
+    nodes = carried_out(connection, mode, SELECT_DUE_ORDERS, parameters)
+    assert sum(reads_of(nodes, "order_queue")) == due
+    assert_costs(nodes, 3 * due)
+
+
+def due_orders_parameters(**halted: Any) -> dict[str, Any]:
+    return {
+        "left_out": [],
+        "limit": 500,
+        "max_delay_seconds": 60.0,
+        "min_release_seconds": 1e9 if halted else 1.0,
+        "any_halted": False,
+        "all_halted": False,
+        "halted_instruments": [],
+        "halted_callers": [],
+    } | halted
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -11,6 +11,7 @@ from eventsourcing.persistence import StoredEvent
 from structlog.testing import capture_logs
 
 from pulse.application.callers import Caller
+from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
 from pulse.domain import (
@@ -49,7 +50,10 @@ async def store(database: Database) -> AsyncIterator[EventStore]:
 
 def releaser(database: Database, store: EventStore, *, max_delay_seconds: float = 60) -> Releaser:
     origin = Origin.of_this_process()
-    return Releaser(database, store, origin, max_delay_seconds=max_delay_seconds)
+    halts = ReleaseHalts(store, system_clock, origin)
+    return Releaser(
+        database, store, origin, halts=halts.current, max_delay_seconds=max_delay_seconds
+    )
 
 
 async def split(database: Database, store: EventStore, *created: OrderCreated) -> None:

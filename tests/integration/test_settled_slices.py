@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from pulse.domain import DueOrder, Event, fold
+from pulse.domain import DueOrder, Event, Halts, fold
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
 from pulse.projections.due_orders import read_due_orders
@@ -96,10 +96,10 @@ async def test_due_orders_are_what_the_domain_decides_from(
     lives = [a_life(rng) for _ in range(40)]
     await store.append_stored(stored(mixed(lives, rng)))
     await project(database)
-    due = await read_due_orders(database, limit=100)
+    due = await read_due_orders(database, 100, halts=Halts(), max_delay_seconds=60)
     assert due.next_seconds is None  # all of it is in the past
     assert {order.order_id: order for order in due.orders} == due_of(lives)
-    first = await read_due_orders(database, limit=3)
+    first = await read_due_orders(database, 3, halts=Halts(), max_delay_seconds=60)
     assert first.orders == due.orders[:3]
 
 
@@ -113,6 +113,7 @@ def due_of(lives: Iterable[Sequence[Event]]) -> dict[object, DueOrder]:
             order_unique_key=order.spec.order_unique_key,
             instrument=order.spec.instrument,
             side=order.spec.side,
+            placed_by=order.placed_by,
             trace_id=order.trace_id,
             unsettled=order.unsettled,
         )
@@ -131,7 +132,7 @@ async def test_of_an_order_in_its_window_the_slices_that_have_come_and_the_next_
     lives: list[Event] = [created, slices_scheduled(created), later, slices_scheduled(later)]
     await store.append_stored(stored(lives))
     await project(database)
-    due = await read_due_orders(database, limit=100)
+    due = await read_due_orders(database, 100, halts=Halts(), max_delay_seconds=60)
     (order,) = due.orders
     *come, following = order.unsettled
     assert come[-1].scheduled_at <= due.at < following.scheduled_at
@@ -140,7 +141,7 @@ async def test_of_an_order_in_its_window_the_slices_that_have_come_and_the_next_
 
 
 async def test_without_due_orders_only_the_moment_is_read(database: Database) -> None:
-    due = await read_due_orders(database, limit=100)
+    due = await read_due_orders(database, 100, halts=Halts(), max_delay_seconds=60)
     assert (due.orders, due.next_seconds) == ((), None)
 
 
@@ -166,7 +167,8 @@ async def test_an_event_that_does_not_settle_the_next_slices_parks_its_order(
     (parked,) = await ParkedOrders(database, MAPPER).all()
     assert parked.order_id == created.originator_id
     assert "settle the next slices" in parked.reason
-    assert (await read_due_orders(database, limit=10)).orders == ()
+    due = await read_due_orders(database, 10, halts=Halts(), max_delay_seconds=60)
+    assert due.orders == ()
     assert other.originator_id in await queue(database)
 
 

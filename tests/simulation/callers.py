@@ -3,10 +3,11 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pulse.application.callers import Caller
+from pulse.application.halts import HaltRequest, HaltSet, HaltView
 from pulse.application.orders import Placed
 from pulse.domain import (
     NothingToCancel,
@@ -34,6 +35,14 @@ _READS = 2
 _READING_SECONDS = 0.2
 _CANCEL_SECONDS = 0.2
 _NEAR_SECONDS = 0.02
+_HALTED_SECONDS = 1.5
+
+HALTS: Final = (
+    HaltRequest("ALL", "outage"),
+    HaltRequest("INSTRUMENT", "wrong price", instrument="NSE:RELIANCE"),
+    HaltRequest("CALLER", "placed twice", placed_by="anonymous"),
+    HaltRequest("INSTRUMENT", "of no order", instrument="NSE:TCS"),
+)
 
 
 def requested(key: str, quantity: int, minutes: int, splits: int) -> OrderSpec:
@@ -181,6 +190,45 @@ class CancellingCaller(RetryingCaller):
                 answer.quantities == order.quantities,
                 f"{self.name} was refused with {answer.quantities}, there are {order.quantities}",
             )
+
+
+class HaltingCaller(RetryingCaller):
+    """Halts releases, and lifts the halt a random time later."""
+
+    action = "halt"
+    definite = OrderUniqueKeyTaken  # there is no refusal
+
+    def __init__(self, world: "World", name: str, request: HaltRequest, at: float) -> None:
+        super().__init__(world, name, at)
+        self._request = request
+
+    def request(self, process: "Process") -> Coroutine[Any, Any, HaltSet]:
+        return process.halts.halt(self._request, _CALLER, _TRACE)
+
+    def check(self) -> None:
+        halt = self.answer.halt
+        require(halt.halt_id in self.world.invariants.halted, f"{self.name} got {halt}, not stored")
+        at = self.world.now + self.world.random.random() * _HALTED_SECONDS
+        name = f"resume{self.name[4:]}"
+        self.world.halting.append(ResumingCaller(self.world, name, halt.halt_id, at))
+
+
+class ResumingCaller(RetryingCaller):
+    """Lifts a halt."""
+
+    action = "resume"
+    definite = OrderUniqueKeyTaken  # there is no refusal
+
+    def __init__(self, world: "World", name: str, halt_id: UUID, at: float) -> None:
+        super().__init__(world, name, at)
+        self._halt_id = halt_id
+
+    def request(self, process: "Process") -> Coroutine[Any, Any, HaltView]:
+        return process.halts.resume(self._halt_id, None, _CALLER, _TRACE)
+
+    def check(self) -> None:
+        in_force = self._halt_id in self.world.invariants.in_force
+        require(not in_force, f"{self.name} was answered, {self._halt_id} is in force")
 
 
 class OrderReader:

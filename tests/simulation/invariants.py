@@ -1,16 +1,20 @@
 """The invariants, checked at every append, at every projection and at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pulse.domain import (
+    HALTS_STREAM_ID,
     Event,
     HistoryBroken,
     Order,
     OrderCreated,
+    ReleasesHalted,
+    ReleasesResumed,
     Slice,
+    SlicesReleased,
     SlicesScheduled,
     SplittingFailed,
     TimedOut,
@@ -47,6 +51,8 @@ class Invariants:
         self.orders: dict[UUID, Order] = {}
         self.versions: dict[UUID, list[Order]] = {}
         self.lives: dict[UUID, OrderLife] = {}
+        self.halted: set[UUID] = set()
+        self.in_force: dict[UUID, ReleasesHalted] = {}
         self.first_claims: dict[UUID, datetime] = {}
         self.open_orders = 0
 
@@ -62,6 +68,12 @@ class Invariants:
             record.position > projected,
             f"{record.position} is skipped: the projection is at {projected}",
         )
+        self.log.append((record.position, event))
+        if isinstance(event, ReleasesHalted | ReleasesResumed):
+            self._add_halt(record, event)
+            return
+        if isinstance(event, SlicesReleased):
+            self._check_not_halted(event)
         order_id, before = event.originator_id, self.orders.get(event.originator_id)
         require(
             event.originator_version == (1 if before is None else before.version + 1),
@@ -85,8 +97,29 @@ class Invariants:
         self._check_law(order)
         self.open_orders += (before is None) - (is_pending and order.state != "PENDING")
         self.versions.setdefault(order_id, []).append(order)
-        self.log.append((record.position, event))
         self._world.note("log", type(event).__name__, f"of {order_id} at {record.position}")
+
+    def _add_halt(self, record: RecordedEvent, event: ReleasesHalted | ReleasesResumed) -> None:
+        """Check that halts alternate with resumptions, for each target; tell the lives."""
+        version = len(self._world.server.log.streams[HALTS_STREAM_ID])
+        require(event.originator_version == version, f"a halt has version {version}")
+        if isinstance(event, ReleasesHalted):
+            target = (event.scope, event.instrument, event.placed_by)
+            targets = [(h.scope, h.instrument, h.placed_by) for h in self.in_force.values()]
+            require(target not in targets, f"{target} is halted a second time")
+            self.in_force[event.halt_id] = event
+            self.halted.add(event.halt_id)
+        else:
+            require(event.halt_id in self.in_force, f"{event.halt_id} is lifted a second time")
+            lifted = self.in_force.pop(event.halt_id)
+            for order_id, order in self.orders.items():
+                if _is_halted(order, [lifted]):
+                    self.lives[order_id].resumed_at = record.recorded_at
+
+    def _check_not_halted(self, event: SlicesReleased) -> None:
+        order = self.orders[event.originator_id]
+        halted = _is_halted(order, self.in_force.values())
+        require(not halted, f"{order.id} was released while halted")
 
     def _add_to_life(self, event: Event) -> None:
         if isinstance(event, OrderCreated):
@@ -94,7 +127,9 @@ class Invariants:
             quiet_at = EPOCH + timedelta(seconds=profile.fault_seconds)
             self.lives[event.originator_id] = OrderLife(event, profile, quiet_at)
         else:
-            self.lives[event.originator_id].add(event, self._world.server.now)
+            order = self.orders[event.originator_id]
+            halted = _is_halted(order, self.in_force.values())
+            self.lives[order.id].add(event, self._world.server.now, halted=halted)
 
     def _check_law(self, order: Order) -> None:
         """What became of the order's shares, by the domain, is what became of them by its events.
@@ -137,7 +172,7 @@ class Invariants:
         touched = {
             event.originator_id
             for position, event in self.log
-            if before < position <= tables.position
+            if before < position <= tables.position and event.originator_id != HALTS_STREAM_ID
         }
         touched.update(changes.orders, changes.outcomes)
         for order_id in touched:
@@ -198,6 +233,15 @@ class Invariants:
         for order_id in self.orders:
             self.check_view(order_id)
         require(not tables.pending, f"orders are pending: {list(tables.pending)}")
+
+
+def _is_halted(order: Order, halts: Iterable[ReleasesHalted]) -> bool:
+    return any(
+        halt.scope == "ALL"
+        or (halt.scope == "INSTRUMENT" and halt.instrument == order.spec.instrument)
+        or (halt.scope == "CALLER" and halt.placed_by == order.placed_by)
+        for halt in halts
+    )
 
 
 def _columns(order: Order) -> dict[str, Any]:

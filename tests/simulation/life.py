@@ -26,8 +26,6 @@ _SECOND: Final = timedelta(seconds=1)
 _CATCH_UP: Final = timedelta(seconds=0.1)
 """A slice can follow a late one a second later, or this much earlier than was planned."""
 _MAX_LATE: Final = timedelta(seconds=0.5)
-_MAX_APPEND: Final = timedelta(seconds=0.9)
-"""An append that was sent reaches the log within this time, or never."""
 _RECOVERY: Final = timedelta(seconds=2.5)
 """Once faults are over, every loop works again within this time: its longest backoff is 2 s."""
 
@@ -35,7 +33,8 @@ _RECOVERY: Final = timedelta(seconds=2.5)
 class OrderLife:
     """The slices of one order and what became of each; checks every event.
 
-    `quiet_at` is when the faults end. All times are by the database's clock.
+    `quiet_at` is when the faults end, `resumed_at` when a halt of the order was lifted last. All
+    times are by the database's clock.
     """
 
     def __init__(self, created: OrderCreated, profile: "Profile", quiet_at: datetime) -> None:
@@ -51,6 +50,7 @@ class OrderLife:
         self._changed_at = quiet_at
         self._max_delay = timedelta(seconds=profile.max_release_delay)
         self._settled_by = quiet_at + _RECOVERY
+        self.resumed_at = quiet_at
 
     @property
     def quantities(self) -> Quantities:
@@ -82,8 +82,8 @@ class OrderLife:
             return scheduled_at
         return max(scheduled_at, self._released_at + min(_SECOND, planned - _CATCH_UP))
 
-    def add(self, event: Event, now: datetime) -> None:
-        """Check an event after OrderCreated, and record it."""
+    def add(self, event: Event, now: datetime, *, halted: bool) -> None:
+        """Check an event after OrderCreated, and record it. `halted`: a halt covers the order."""
         require(not self.ended, f"{self._id} has {type(event).__name__} after its end")
         was_due_at = self.due_at
         match event:
@@ -104,7 +104,8 @@ class OrderLife:
                 self._settle_whole("CANCELLED")
             case _:
                 self._settle_whole("EXPIRED")
-        if isinstance(event, SlicesReleased | SlicesExpired) and was_due_at is not None:
+        in_background = isinstance(event, SlicesReleased | SlicesExpired)
+        if in_background and was_due_at is not None and not halted:
             self._check_delay(was_due_at, now)
         self._released_at = event.timestamp if isinstance(event, SlicesReleased) else None
         self._changed_at = now
@@ -129,7 +130,7 @@ class OrderLife:
                 f"{self._id} released {number} after it had expired: {event.timestamp}",
             )
             late = now - self._expires_at(s)
-            require(late <= _MAX_APPEND, f"{self._id} released {number} {late} after its expiry")
+            require(late < timedelta(0), f"{self._id} released {number} {late} after its expiry")
         numbers = tuple(s.sequence_number for s in event.slices)
         self._settle(numbers, sum(s.quantity for s in event.slices), "RELEASED")
         require(
@@ -147,7 +148,7 @@ class OrderLife:
         require(event.timestamp <= now, f"{self._id} has an event of {event.timestamp} at {now}")
 
     def _check_delay(self, due_at: datetime, now: datetime) -> None:
-        since = max(due_at, self._changed_at, self._settled_by)
+        since = max(due_at, self._changed_at, self._settled_by, self.resumed_at)
         late = now - since
         require(late <= _MAX_LATE, f"{self._id} was due at {due_at}, settled {late} late at {now}")
 

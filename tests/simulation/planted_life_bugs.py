@@ -13,8 +13,14 @@ from pulse.application.callers import Caller
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import OrderNotFound
 from pulse.application.origin import Clock, Origin
-from pulse.domain import CancelOrder, Slice, Trace, decide, releases
-from pulse.eventstore import AppendOutcomeUnknown, AppendResult, EventStore, VersionTaken
+from pulse.domain import CancelOrder, Halts, Slice, Trace, decide, releases
+from pulse.eventstore import (
+    AppendCondition,
+    AppendOutcomeUnknown,
+    AppendResult,
+    EventStore,
+    VersionTaken,
+)
 from pulse.projections.order_view import OrderReader, OrderView
 from pulse.workers import releases as workers_releases
 from pulse.workers.releases import Releaser, ReleaseStep
@@ -38,8 +44,10 @@ class VersionTakenIgnored(Planted):
             self.appender = self
             self._store = store
 
-        async def append_each(self, events: Sequence[StoredEvent]) -> list[AppendResult]:
-            results = await self._store.appender.append_each(events)
+        async def append_each(
+            self, events: Sequence[StoredEvent], conditions: Sequence[AppendCondition | None]
+        ) -> list[AppendResult]:
+            results = await self._store.appender.append_each(events, conditions)
             lost = [n for n, result in enumerate(results) if isinstance(result, VersionTaken)]
             for number in lost:
                 event = events[number]
@@ -106,6 +114,46 @@ class StaleDecision(Planted):
 
     def __exit__(self, *_: object) -> None:
         self._patch.stop()
+
+
+class GuardIgnored(Planted):
+    """Postgres does not check that the halts are those that the releaser has read."""
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
+        def append_events(server: Server, session: Session, parameters: Any) -> Result:
+            *others, guards, times = parameters
+            unguarded = (*others, [None] * len(guards), times)
+            return statements.append_events(server, session, unguarded)
+
+        return with_replaced(statements.append_events, append_events)
+
+
+class HaltsReadOnce(Planted):
+    """The releaser reads the halts once, when its process starts."""
+
+    class ReadingOnce(Releaser):
+        def __init__(self, *parts: Any, halts: Any, **settings: Any) -> None:
+            known: list[Halts] = []
+
+            async def first() -> Halts:
+                if not known:
+                    known.append(await halts())
+                return known[0]
+
+            super().__init__(*parts, halts=first, **settings)
+
+    releaser = ReadingOnce
+
+
+class ExpiryHalted(Planted):
+    """The due orders leave out those that a halt covers, though their slices expire."""
+
+    def statements(self, world: "World") -> Mapping[str, Statement]:  # noqa: ARG002
+        def select_due_orders(server: Server, session: Session, parameters: Any) -> Result:
+            never = {**parameters, "max_delay_seconds": 1e6, "min_release_seconds": 1e6}
+            return statements.select_due_orders(server, session, never)
+
+        return with_replaced(statements.select_due_orders, select_due_orders)
 
 
 class OnlyPolls(Planted):

@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pulse.application.halts import ReleaseHalts
 from pulse.application.origin import Origin
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.loop import Loop, WakeUp
@@ -63,6 +64,7 @@ class Process:
             self._origin,
             release_slices=world.random.random() < profile.release_share,
         )
+        self.halts = ReleaseHalts(self.store, self._clock, self._origin)
         self.projector = world.planted.projector(
             self._database,
             self.store.mapper,
@@ -149,6 +151,7 @@ class Process:
             self._database,
             self.store,
             self._origin,
+            halts=self.halts.current,
             max_delay_seconds=self._world.profile.max_release_delay,
         )
         return Loop(releaser, wake_up=self.slices_advanced)

@@ -94,6 +94,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     max_split_delay: float
     max_release_delay: float
     release_share: float
+    halting_callers: int
     fault_seconds: float
     whole_life: bool
     minute_seconds: float
@@ -123,6 +124,7 @@ def draw(random: Random) -> Profile:
         max_split_delay=random.choice((0, 0, 0.5, 30.0)),
         max_release_delay=random.choice((0.2, 60.0)),
         release_share=random.choice((0.0, 0.5, 1.0)),
+        halting_callers=random.choice((0, 0, 0, 1)),
         fault_seconds=random.choice((0.03, 0.06, 0.15, 0.4)),
         whole_life=False,
         minute_seconds=60.0,
@@ -147,6 +149,7 @@ def _draw_whole_life(random: Random) -> Profile:
         max_split_delay=random.choice((0, 30.0)),
         max_release_delay=random.choice((0.2, 0.6, 1.5, 60.0)),
         release_share=random.choice((0.5, 1.0, 1.0, 1.0)),
+        halting_callers=random.choice((0, 0, 1, 1, 2)),
         fault_seconds=fault_seconds,
         whole_life=True,
         minute_seconds=random.choice((0.3, 1.0, 2.0, 3.0)),

@@ -12,6 +12,7 @@ import pytest
 from pulse.domain import (
     CancelOrder,
     Event,
+    Halts,
     Order,
     OrderCancelled,
     OrderCreated,
@@ -77,7 +78,7 @@ class Side:
 
     async def due(self, limit: int) -> tuple[Any, ...]:
         """The due orders, and when the next one is due, to the millisecond."""
-        due = await read_due_orders(self.database, limit)
+        due = await read_due_orders(self.database, limit, halts=Halts(), max_delay_seconds=60)
         assert abs(due.at - datetime.now(UTC)) < timedelta(minutes=1)
         if due.next_seconds is None:
             return due.orders, None

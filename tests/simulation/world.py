@@ -2,11 +2,20 @@
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.callers import CancellingCaller, LogReader, PlacingCaller, requested
+from tests.simulation.callers import (
+    HALTS,
+    CancellingCaller,
+    HaltingCaller,
+    LogReader,
+    PlacingCaller,
+    ResumingCaller,
+    RetryingCaller,
+    requested,
+)
 from tests.simulation.invariants import Invariants
 from tests.simulation.memory.server import Result
 from tests.simulation.process import Process
@@ -47,6 +56,7 @@ class World:
         self.processes = [self._new_process(n) for n in range(self.profile.processes)]
         self.callers: list[PlacingCaller] = list(self._callers())
         self.cancelling: list[CancellingCaller] = []
+        self.halting: list[HaltingCaller | ResumingCaller] = list(self._halting_callers())
         self.reader = LogReader(self)
 
     def run(self) -> None:
@@ -130,6 +140,18 @@ class World:
                 at = self.random.random() * min(self.profile.fault_seconds, 0.4) * 0.5
                 yield PlacingCaller(self, f"caller{number}.{copy}", order, at)
 
+    def _all_callers(self) -> Iterator[RetryingCaller]:
+        yield from self.callers
+        yield from self.cancelling
+        yield from self.halting
+
+    def _halting_callers(self) -> Iterator[HaltingCaller]:
+        profile, random = self.profile, self.random
+        seconds = profile.minute_seconds * profile.minutes if profile.whole_life else 0.4
+        for number in range(profile.halting_callers):
+            at = random.random() * seconds
+            yield HaltingCaller(self, f"halt{number}", random.choice(HALTS), at)
+
     def _new_process(self, number: int, life: int = 1) -> Process:
         has_workers = number < self.profile.workers or self.random.random() < 0.3
         return Process(self, f"p{number}.{life}", has_workers=has_workers)
@@ -186,7 +208,7 @@ class World:
             self.invariants.open_orders == 0
             and self.server.tables.position == log.end
             and self.reader.after == log.end
-            and all(caller.answer is not None for caller in (*self.callers, *self.cancelling))
+            and all(caller.answer is not None for caller in self._all_callers())
             and self.invariants.is_settled(whole=self.profile.whole_life)
         )
 

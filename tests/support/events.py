@@ -13,6 +13,7 @@ from pulse.domain import (
     RELEASE_TOO_LATE,
     Claim,
     Event,
+    Halts,
     Order,
     OrderCancelled,
     OrderCreated,
@@ -196,6 +197,7 @@ def settled(
 ) -> tuple[Event, ...]:
     """What a releaser appends to this history at this moment, at most one event."""
     command = ReleaseSlices(
+        halts=Halts(),
         max_delay_seconds=max_delay_seconds,
         released_by="releaser-1",
         at=at,

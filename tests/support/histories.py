@@ -16,6 +16,7 @@ from pulse.domain import (
     Claim,
     Command,
     Event,
+    Halts,
     NothingToCancel,
     Order,
     OrderSpec,
@@ -230,6 +231,7 @@ def _command(choice: int, order: Order, now: datetime, max_delay_seconds: float)
             )
         case _:
             return ReleaseSlices(
+                halts=Halts(),
                 max_delay_seconds=max_delay_seconds,
                 released_by="releaser-1",
                 at=now,

@@ -17,10 +17,13 @@ from hypothesis import given, settings
 
 from pulse.domain import (
     EVENT_TYPES,
+    HALTS_STREAM_ID,
     Event,
     OrderCancelled,
     OrderCreated,
     RecordedBy,
+    ReleasesHalted,
+    ReleasesResumed,
     Slice,
     SlicesExpired,
     SlicesReleased,
@@ -29,6 +32,7 @@ from pulse.domain import (
     TimedOut,
     Trace,
     fold,
+    fold_halts,
 )
 from pulse.eventstore.mapper import EventMapper
 from pulse.testing import check_schedule
@@ -38,6 +42,7 @@ GOLDEN: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "domain" / "golden" / "events.json").read_text(encoding="utf-8")
 )
 
+HALT_ID = UUID("69a696fa-539e-50da-af7b-eadeac3915f1")
 ORDER_ID = UUID("46f5b2e9-658a-582a-aa31-54b305a74065")
 T0 = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 WORKER = RecordedBy(component="worker", instance="worker-1", code_version="0.1.0")
@@ -176,6 +181,29 @@ EVENTS: Final[tuple[Event, ...]] = (
         quantity=1_000_000_000,
         reason="RELEASE_TOO_LATE",
     ),
+    ReleasesHalted(
+        originator_id=HALTS_STREAM_ID,
+        originator_version=1,
+        timestamp=T0 + timedelta(hours=1),
+        recorded_by=API,
+        trace=CALLERS_TRACE,
+        halt_id=HALT_ID,
+        scope="INSTRUMENT",
+        instrument="NSE:M&M",
+        placed_by=None,
+        reason='"wrong" price №7',
+        halted_by="risk-desk",
+    ),
+    ReleasesResumed(
+        originator_id=HALTS_STREAM_ID,
+        originator_version=2,
+        timestamp=T0 + timedelta(hours=2),
+        recorded_by=API,
+        trace=CALLERS_TRACE,
+        halt_id=HALT_ID,
+        reason=None,
+        resumed_by="risk-desk",
+    ),
 )
 
 
@@ -253,3 +281,9 @@ def test_the_samples_are_possible_histories(numbers: tuple[int, ...]) -> None:
     assert order is not None
     if order.slices:
         check_schedule(order, order.slices)
+
+
+def test_the_samples_of_halts_are_a_possible_history() -> None:
+    (halt,) = fold_halts(EVENTS[-2:]).halts
+    assert halt.halt_id == HALT_ID
+    assert halt.lifted_by == "risk-desk"

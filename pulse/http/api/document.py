@@ -6,11 +6,13 @@ from typing import Any, Final
 from litestar.handlers import HTTPRouteHandler
 
 from pulse.application.event_feed import TooManyStreams
+from pulse.application.halts import HaltRequest
 from pulse.application.orders import CancelRequest
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import OrderSpec
 from pulse.eventstore import PositionBeyondLog
 from pulse.http.api.event_stream import LAST_EVENT_ID, StreamParameters, feed_query
+from pulse.http.api.halts import HaltParameters
 from pulse.http.api.lists import (
     EventParameters,
     OrderParameters,
@@ -28,6 +30,8 @@ from pulse.http.openapi.faults import (
     FAULTS_OF_ALL,
     FAULTS_OF_BODIES,
     FAULTS_OF_CANCELLING,
+    FAULTS_OF_HALTING,
+    FAULTS_OF_LIFTING,
     FAULTS_OF_PLACING,
     NO_SUCH_ORDER,
     Fault,
@@ -47,6 +51,7 @@ _TAGS: Final = {
     "orders": "Placing, reading and cancelling orders.",
     "lists": "Lists across orders, in pages.",
     "events": "The events of an order, and the whole log.",
+    "halts": "Stopping releases in an emergency, and resuming them.",
     "health": "Liveness, readiness, and a call to test a token.",
 }
 _AUTH: Final = (
@@ -137,6 +142,15 @@ _DESCRIBED: Final = {
             "precedence over `after`"
         },
     ),
+    "halt_releases": _internal(
+        *FAULTS_OF_HALTING,
+        body=ref(HaltRequest),
+        also={"200": "A halt of the same scope was in force already: it is unchanged."},
+    ),
+    "list_halts": _internal(
+        fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))
+    ),
+    "lift_halt": _internal(*FAULTS_OF_LIFTING),
     "say_hello": _internal(),
     "read_health": Described(faults=(A_CRASH,), security=()),
     "read_readiness": Described(faults=(Fault("not ready", _NOT_READY), A_CRASH), security=()),

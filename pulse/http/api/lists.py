@@ -234,7 +234,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
 
         `scheduled_from` is inclusive, `scheduled_before` exclusive; 400 if it is earlier than
         `scheduled_from`. Both need a zone. They are compared with all their fraction digits, while
-        slices have whole microseconds. `+` in a query is a plus, encoded or not. Send `next_cursor`
+        slices have whole microseconds. `+` in a time is a plus, encoded or not. Send `next_cursor`
         as `cursor`, with the same filters, for the next page; null marks the last one. A slice
         that is added later, at a time before the cursor, is on no later page.
         """

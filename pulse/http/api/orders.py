@@ -86,8 +86,8 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         version of Pulse cannot read are included. An unknown id and a malformed one are both 404
         `ORDER_NOT_FOUND`.
         """
-        events = await orders.history(order_id_of(order_id))
-        return History(events[0].order_id, events)
+        known_id = order_id_of(order_id)
+        return History(known_id, await orders.history(known_id))
 
     return [place_orders, cancel_route("/internal/orders", orders), read_history]
 

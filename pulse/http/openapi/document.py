@@ -16,6 +16,7 @@ from litestar.openapi.spec import Tag
 from litestar.routes import HTTPRoute
 
 import pulse
+from pulse.application.halts import HaltRequest
 from pulse.application.orders import CancelRequest
 from pulse.domain import OrderSpec
 from pulse.http.errors import JSON, ErrorResponse, error_headers, known_answer
@@ -74,7 +75,7 @@ def document(  # noqa: PLR0913 - a document has that many parts
     generated = app.openapi_schema.to_schema()
     routes = [route for route in app.routes if isinstance(route, HTTPRoute)]
     by_name = {h.handler_name: h for route in routes for h in route.route_handlers}
-    structs: list[type[msgspec.Struct]] = [OrderSpec, CancelRequest, ErrorResponse]
+    structs: list[type[msgspec.Struct]] = [OrderSpec, CancelRequest, HaltRequest, ErrorResponse]
     for methods in generated["paths"].values():
         for operation in methods.values():
             handler = by_name[operation["operationId"]]
@@ -138,8 +139,11 @@ _LINKS: Final = {
 
 
 def _path_parameter(generated: dict[str, Any]) -> dict[str, Any]:
-    """Ids of orders are the only ones."""
-    example = _TEXTS["examples"]["read_order"]["answer"]["completed"]["order_id"]
+    """An id of an order or of a halt."""
+    if generated["name"] == "halt_id":
+        example = _TEXTS["examples"]["lift_halt"]["answer"]["lifted"]["halt_id"]
+    else:
+        example = _TEXTS["examples"]["read_order"]["answer"]["completed"]["order_id"]
     return {**generated, "schema": {"type": "string", "format": "uuid"}, "example": example}
 
 

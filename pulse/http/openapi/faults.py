@@ -12,6 +12,7 @@ from pulse.application.over_http import PulseFailed
 from pulse.domain import (
     INTERNAL_SCOPE,
     CancelOrder,
+    HaltNotFound,
     Order,
     OrderUniqueKeyTaken,
     RecordedBy,
@@ -21,7 +22,13 @@ from pulse.domain import (
 )
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull
-from pulse.http.bodies import read_cancel_request, read_order, require_json, require_unencoded
+from pulse.http.bodies import (
+    read_cancel_request,
+    read_halt_request,
+    read_order,
+    require_json,
+    require_unencoded,
+)
 from pulse.http.limits import MAX_ORDER_BYTES, BodyTooSlow, TooBusy, TooManyRequests
 from pulse.postgres import DatabaseUnavailable
 
@@ -127,6 +134,18 @@ FAULTS_OF_CANCELLING: Final = (
     fault_of("nothing to cancel", _cancel_failed_order),
     *_FAULTS_OF_WRITING,
 )
+FAULTS_OF_HALTING: Final = (
+    fault_of("no reason", lambda: read_halt_request(b'{"scope":"ALL"}')),
+    fault_of("no such scope", lambda: read_halt_request(b'{"scope":"BSE","reason":"x"}')),
+    fault_of("no instrument", lambda: read_halt_request(b'{"scope":"INSTRUMENT","reason":"x"}')),
+    fault_of(
+        "no such instrument",
+        lambda: read_halt_request(b'{"scope":"INSTRUMENT","instrument":"TCS","reason":"x"}'),
+    ),
+    *_FAULTS_OF_WRITING,
+)
+NO_SUCH_HALT: Final = Fault("no such halt", HaltNotFound("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"))
+FAULTS_OF_LIFTING: Final = (NO_SUCH_HALT, *_FAULTS_OF_WRITING[len(FAULTS_OF_BODIES) :])
 A_CRASH: Final = Fault("a crash", PulseFailed())
 FAULTS_OF_ALL: Final = (
     Fault("too many requests", TooManyRequests(100, 0.4)),

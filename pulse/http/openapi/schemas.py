@@ -10,7 +10,17 @@ from typing import Any, Final, get_args
 import msgspec
 
 from pulse.application.event_view import EventType, EventView
-from pulse.domain import EVENT_TYPES, DomainEvent, OrderSpec, Side, SliceState, SplitConfig
+from pulse.domain import (
+    EVENT_TYPES,
+    DomainEvent,
+    HaltScope,
+    OrderSpec,
+    ReleasesHalted,
+    ReleasesResumed,
+    Side,
+    SliceState,
+    SplitConfig,
+)
 from pulse.projections.order_view import OrderQueueStatus
 
 _NAMES: Final = {
@@ -21,7 +31,7 @@ _NAMES: Final = {
 }
 """The names of schemas that differ from those of their structs."""
 
-_REQUESTS: Final = ("OrderSpec", "SplitConfigRequest", "CancelRequest")
+_REQUESTS: Final = ("OrderSpec", "SplitConfigRequest", "CancelRequest", "HaltRequest")
 
 _ENUMERATIONS: Final = {
     "Side": (Side, "Whether to buy or to sell."),
@@ -33,7 +43,11 @@ _ENUMERATIONS: Final = {
         SliceState,
         "What became of a slice; all but SCHEDULED are final.",
     ),
-    "EventType": (EventType, "The type of an event of an order."),
+    "EventType": (EventType, "The type of an event."),
+    "HaltScope": (
+        HaltScope,
+        "What a halt stops: every release, one instrument, or the orders of one caller.",
+    ),
 }
 """Schemas that fields and parameters share, so that a generated client has one type for each."""
 
@@ -43,6 +57,8 @@ _ENUMERATION_OF: Final = {
 
 _TYPED_EVENTS: Final = tuple(event_type.__name__ for event_type in EVENT_TYPES)
 _OTHER_EVENT: Final = "OtherEvent"
+_OF_HALTS: Final = (ReleasesHalted, ReleasesResumed)
+_ID: Final = {"type": "string", "format": "uuid"}
 _NOT_IN_DATA: Final = ("originator_id", "originator_version", "timestamp")
 _INVISIBLE: Final = "\\s\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff"
 _CONTROL: Final = "\\u0000-\\u001f\\u007f-\\u009f"
@@ -131,6 +147,7 @@ def _events(view: Schema) -> Schemas:
             view,
             data["description"],
             type={"type": "string", "const": name},
+            order_id={"type": "null"} if event_type in _OF_HALTS else _ID,
             occurred_at={"type": "string"},
             data=ref(f"{name}Data"),
         )
@@ -183,7 +200,8 @@ def _describe(
 ) -> None:
     """A field that has the name of a field of a request has its constraint."""
     for name, schema in properties.items():
-        schema.update(constraints.get(name, {}))
+        if "anyOf" not in schema:  # it is not nullable
+            schema.update(constraints.get(name, {}))
         if name in descriptions:
             schema["description"] = descriptions[name]
         for time in schema.get("anyOf", [schema]) if name.endswith("_at") else ():

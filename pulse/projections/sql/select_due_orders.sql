@@ -1,6 +1,8 @@
 -- The orders at which a releaser has to look now, the longest due first, except those at some
--- positions of creation. Each has its next unsettled slices: every one whose time has come, and the one after them. Each row begins with the
--- time of this moment and the seconds until the next order is due; there is one row if no order is.
+-- positions of creation. An order that a halt covers is left out until its next slice expires (see
+-- `expires_at` in pulse.domain.releases). Each order has its next unsettled slices: every one whose
+-- time has come, and the one after them. Each row begins with the time of this moment and the
+-- seconds until the next order is due; there is one row if no order is.
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS at
 )
@@ -10,17 +12,41 @@ SELECT moment.at,
          WHERE due_at > moment.at
          ORDER BY due_at
          LIMIT 1),
-       o.order_id, o.version, o.order_unique_key, o.instrument, o.side, o.trace_id,
+       o.order_id, o.version, o.order_unique_key, o.instrument, o.side, o.placed_by, o.trace_id,
        o.sequence_numbers, o.quantities, o.times, o.created_position
   FROM moment
   LEFT JOIN LATERAL (
        SELECT q.*, s.*
-         FROM (SELECT created_position, due_at
-                 FROM due_orders
-                WHERE due_at <= moment.at
-                  AND created_position <> ALL (%b::bigint[])
-                ORDER BY due_at
-                LIMIT %b::bigint) d
+         FROM (SELECT due.created_position, due.due_at
+                 FROM due_orders due
+                WHERE due.due_at <= moment.at
+                  AND due.created_position <> ALL (%(left_out)b::bigint[])
+                  AND (NOT %(any_halted)b::boolean
+                       OR EXISTS (
+                          SELECT
+                            FROM order_queue h
+                           WHERE h.created_position = due.created_position
+                             AND (NOT (%(all_halted)b::boolean
+                                       OR h.instrument = ANY (%(halted_instruments)b::text[])
+                                       OR h.placed_by = ANY (%(halted_callers)b::text[]))
+                                  OR moment.at >= (
+                                     SELECT LEAST(
+                                                s.scheduled_at + make_interval(
+                                                    secs => %(max_delay_seconds)b::float8),
+                                                CASE WHEN successor.scheduled_at IS NOT NULL THEN
+                                                    GREATEST(
+                                                        successor.scheduled_at,
+                                                        s.scheduled_at + make_interval(
+                                                            secs => %(min_release_seconds)b::float8))
+                                                END)
+                                       FROM scheduled_slices s
+                                       LEFT JOIN scheduled_slices successor
+                                         ON successor.created_position = s.created_position
+                                        AND successor.sequence_number = s.sequence_number + 1
+                                      WHERE s.created_position = h.created_position
+                                        AND s.sequence_number = length(h.settled) + 1))))
+                ORDER BY due.due_at
+                LIMIT %(limit)b::bigint) d
         CROSS JOIN LATERAL (
               SELECT *
                 FROM order_queue

@@ -11,6 +11,8 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from pulse.application.event_feed import FeedLimits, Partition
+from pulse.application.event_view import TOPICS
+from pulse.domain import HALTS_STREAM_ID
 from pulse.http.asgi import CALLER_KEY, ASGIApp
 from pulse.http.limits import RateLimiter, RateLimitMiddleware
 from pulse.postgres import Database
@@ -107,6 +109,16 @@ async def test_partitions_have_every_event_once(database: Database) -> None:
             assert [message.id for message in seen] == expected
         async with stream_of(client, partition="0/1") as messages:
             assert len(await collect(messages, 60)) == 60
+
+
+async def test_halts_are_in_every_partition(database: Database) -> None:
+    halted = StoredEvent(HALTS_STREAM_ID, 1, TOPICS["ReleasesHalted"], b"{}")
+    await append(database, [halted])
+    async with streaming(database) as (_, client):
+        for number in range(3):
+            async with stream_of(client, partition=f"{number}/3") as messages:
+                (event,) = await collect(messages, 1)
+            assert (event.data["type"], event.data["order_id"]) == ("ReleasesHalted", None)
 
 
 def test_events_of_no_order_are_in_every_partition() -> None:

@@ -20,7 +20,7 @@ def calls(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Every call that a document names, and those that explain it."""
     for path, methods in document["paths"].items():
         for method in methods:
-            yield method.upper(), path.format(order_id=ORDER_ID)
+            yield method.upper(), path.format(order_id=ORDER_ID, halt_id=ORDER_ID)
     yield from UNDOCUMENTED
 
 

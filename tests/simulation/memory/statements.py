@@ -18,11 +18,21 @@ Statement = Callable[[Server, Session, Any], Result]
 _COPY_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _QUANTITIES: Final = ("released_quantity", "cancelled_quantity", "expired_quantity")
 _SETTLES_WHOLE: Final = {"FAILED": "expired_quantity", "CANCELLED": "cancelled_quantity"}
-_DUE_COLUMNS: Final = ("order_id", "version", "order_unique_key", "instrument", "side", "trace_id")
+_DUE_COLUMNS: Final = (
+    *("order_id", "version", "order_unique_key", "instrument", "side", "placed_by", "trace_id"),
+)
 
 
 def append_events(server: Server, _: Session, parameters: Any) -> Result:
-    written = server.log.append(parameters[:4], server.now)
+    _, guard_stream, *columns, guards, times = parameters
+    guard_version = len(server.log.streams.get(guard_stream, ()))
+    rows = [
+        row
+        for *row, guard, before in zip(*columns, guards, times, strict=True)
+        if guard in {None, guard_version} and (before is None or server.now < before)
+    ]
+    passed: Any = tuple(zip(*rows, strict=True)) or ((),) * 4
+    written = server.log.append(passed, server.now)
     return Result([(r.originator_id, r.originator_version, r.position) for r in written])
 
 
@@ -56,6 +66,12 @@ def try_append(server: Server, _: Session, __: Any) -> Result:
 def select_streams(server: Server, _: Session, parameters: Any) -> Result:
     streams = server.log.streams
     return Result([_row(r) for i in sorted(set(parameters[0])) for r in streams.get(i, ())])
+
+
+def select_stream_after(server: Server, _: Session, parameters: Any) -> Result:
+    stream_id, version = parameters
+    records = server.log.streams.get(stream_id, ())
+    return Result([_row(r) for r in records if r.originator_version > version])
 
 
 def select_log(server: Server, _: Session, parameters: Any) -> Result:
@@ -234,14 +250,35 @@ def due_orders_at(
     """As select_due_orders, at this time and with these rows of due orders."""
     later = [due_at for due_at in due_rows.values() if due_at > now]
     moment = (now, (min(later) - now).total_seconds() if later else None)
-    left_out, limit = parameters
     due = sorted(
         (due_at, position)
         for position, due_at in due_rows.items()
-        if due_at <= now and position not in left_out
+        if due_at <= now
+        and position not in parameters["left_out"]
+        and not _waits_for_resume(tables, position, now, parameters)
+    )[: parameters["limit"]]
+    rows = [(*moment, *_due_order(tables, position, now), position) for _, position in due]
+    return Result(rows or [(*moment, *[None] * 11)])
+
+
+def _waits_for_resume(
+    tables: Tables, created_position: int, now: datetime, parameters: Any
+) -> bool:
+    """Whether a halt covers this order and its next slice has not expired."""
+    row = tables.orders[tables.ids[created_position]]
+    covered = (
+        parameters["all_halted"]
+        or row["instrument"] in parameters["halted_instruments"]
+        or row["placed_by"] in parameters["halted_callers"]
     )
-    rows = [(*moment, *_due_order(tables, position, now), position) for _, position in due[:limit]]
-    return Result(rows or [(*moment, *[None] * 10)])
+    number = len(row["settled"]) + 1
+    _, scheduled_at = tables.slices[created_position, number]
+    expires_at = scheduled_at + timedelta(seconds=parameters["max_delay_seconds"])
+    if (created_position, number + 1) in tables.slices:
+        least = scheduled_at + timedelta(seconds=parameters["min_release_seconds"])
+        _, successor_at = tables.slices[created_position, number + 1]
+        expires_at = min(expires_at, max(least, successor_at))
+    return covered and now < expires_at
 
 
 def copy_slices(server: Server, session: Session, data: Any) -> Result:
@@ -391,6 +428,7 @@ _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
         select_append_rights,
         try_append,
         select_streams,
+        select_stream_after,
         select_log,
         select_issued_log,
         select_end,

@@ -15,13 +15,16 @@ from pulse.domain import (
     Claim,
     DueOrder,
     Event,
+    Halts,
     HistoryBroken,
     Order,
     OrderCancelled,
     OrderCreated,
     Quantities,
     RecordedBy,
+    ReleasesHalted,
     ReleaseSlices,
+    ReleasesResumed,
     Slice,
     SlicesExpired,
     SlicesReleased,
@@ -65,6 +68,7 @@ def prefixes(history: tuple[Event, ...]) -> Iterator[tuple[Event, ...]]:
 
 def release_at(at: datetime, max_delay_seconds: float) -> ReleaseSlices:
     return ReleaseSlices(
+        halts=Halts(),
         max_delay_seconds=max_delay_seconds,
         released_by="releaser-1",
         at=at,
@@ -96,8 +100,8 @@ def tallied(history: tuple[Event, ...]) -> tuple[Quantities, list[SliceState]]:
             case OrderCancelled():
                 shares["CANCELLED"] += event.quantity
                 states |= dict.fromkeys(event.sequence_numbers, "CANCELLED")
-            case OrderCreated():
-                raise AssertionError("a second creation")
+            case OrderCreated() | ReleasesHalted() | ReleasesResumed():
+                raise AssertionError(f"a later {type(event).__name__}")
     quantities = Quantities(
         remaining=total - shares.total(),
         released=shares["RELEASED"],
@@ -191,6 +195,7 @@ def projected(order: Order, at: datetime) -> DueOrder:
         order_unique_key=order.spec.order_unique_key,
         instrument=order.spec.instrument,
         side=order.spec.side,
+        placed_by=order.placed_by,
         trace_id=order.trace_id,
         unsettled=tuple(
             s

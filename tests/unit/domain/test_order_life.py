@@ -30,6 +30,7 @@ from pulse.domain import (
     Claim,
     Command,
     Event,
+    Halts,
     NothingToCancel,
     Order,
     OrderCancelled,
@@ -242,6 +243,7 @@ class OrderLife(RuleBasedStateMachine):
         moments = moments_from(self.now, order, MAX_RELEASE_DELAY_SECONDS)
         self.now = data.draw(st.sampled_from(moments))
         release = ReleaseSlices(
+            halts=Halts(),
             max_delay_seconds=MAX_RELEASE_DELAY_SECONDS,
             released_by=releaser,
             at=self.now,

@@ -9,6 +9,7 @@ import pytest
 from pulse.domain import (
     DueOrder,
     Event,
+    Halts,
     OrderNotPlaced,
     Quantities,
     RecordedBy,
@@ -73,6 +74,7 @@ def expired(*history: Event, count: int = 1, at: float | None = None) -> tuple[E
 
 def release(at: float | datetime, max_delay_seconds: float = 60) -> ReleaseSlices:
     return ReleaseSlices(
+        halts=Halts(),
         max_delay_seconds=max_delay_seconds,
         released_by="releaser-1",
         at=at if isinstance(at, datetime) else after(at),
@@ -325,6 +327,7 @@ def test_without_unsettled_slices_nothing_is_released() -> None:
         order_unique_key="ouk_1",
         instrument="NSE:RELIANCE",
         side="BUY",
+        placed_by="anonymous",
         trace_id="t1",
         unsettled=(),
     )

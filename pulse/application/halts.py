@@ -1,0 +1,214 @@
+"""Halts of releases: set one, lift one, read them. Every answer is computed from their stream."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from pulse.application.callers import Caller
+from pulse.application.origin import Clock, Origin
+from pulse.domain import (
+    HALTS_STREAM_ID,
+    Halt,
+    HaltReleases,
+    Halts,
+    HaltScope,
+    HaltTarget,
+    OrderRefused,
+    ResumeReleases,
+    Trace,
+    decide_halt,
+    evolve_halts,
+)
+from pulse.domain.order_request import INVALID_REQUEST, Instrument
+from pulse.eventstore import EventStore, VersionTaken
+
+_CONTROL_FREE = r"^[^\u0000-\u001f\u007f-\u009f]+(?![\s\S])"
+
+Reason = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=255,
+        description="a string of 1 to 255 characters",
+        examples=["wrong limit price in the model"],
+    ),
+]
+PlacedBy = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=1600,
+        pattern=_CONTROL_FREE,
+        description="a caller's name as in an order's placed_by, without control characters",
+        examples=["algo-desk"],
+    ),
+]
+
+
+class HaltRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to halt, and why. INSTRUMENT needs `instrument`, CALLER needs `placed_by`."""
+
+    scope: HaltScope
+    reason: Reason
+    instrument: Instrument | None = None
+    placed_by: PlacedBy | None = None
+
+    @property
+    def target(self) -> HaltTarget:
+        """What to halt."""
+        return HaltTarget(scope=self.scope, instrument=self.instrument, placed_by=self.placed_by)
+
+
+def require_scope_fields(request: HaltRequest) -> None:
+    """Check that the request has the field of its scope, and no other scope's.
+
+    Raises:
+        OrderRefused: it has not.
+    """
+    required = {"INSTRUMENT": "instrument", "CALLER": "placed_by"}.get(request.scope)
+    for field in ("instrument", "placed_by"):
+        given = getattr(request, field) is not None
+        if given and field != required:
+            expected = f"no {field} with scope {request.scope}"
+            raise OrderRefused(INVALID_REQUEST, field, expected, "is not allowed")
+        if field == required and not given:
+            expected = f"this field with scope {request.scope}"
+            raise OrderRefused(INVALID_REQUEST, field, expected, "is missing")
+
+
+class HaltView(msgspec.Struct, frozen=True):
+    """A halt as answered. `lifted_*` are null while it is in force."""
+
+    halt_id: UUID
+    scope: HaltScope
+    instrument: str | None
+    placed_by: str | None
+    reason: str
+    halted_by: str
+    halted_at: datetime
+    lifted_by: str | None
+    lifted_at: datetime | None
+    lifted_reason: str | None
+
+
+class HaltSet(msgspec.Struct, frozen=True):
+    """The halt in force for a target; `created` is True if this call set it."""
+
+    halt: HaltView
+    created: bool
+
+
+class ReleaseHalts:
+    """The halts in the log. The folded stream is kept, and each call reads what is new in it."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        clock: Clock,
+        origin: Origin,
+        *,
+        require_served: Callable[[], None] = lambda: None,
+        component: str = "api",
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._require_served = require_served
+        self._recorded_by = origin.recorded_by(component)
+        self._known = Halts()
+
+    async def current(self) -> Halts:
+        """All halts, with every event that was committed before this call.
+
+        Raises:
+            DatabaseUnavailable: they cannot be read.
+            EventTooNew, EventUnreadable, HistoryBroken: this code cannot read the stream.
+        """
+        records = await self._store.read_stream_after(HALTS_STREAM_ID, self._known.version)
+        for event in self._store.mapper.events_of(records):
+            if event.originator_version > self._known.version:  # a concurrent call may be ahead
+                self._known = evolve_halts(self._known, event)
+        return self._known
+
+    async def halt(self, request: HaltRequest, caller: Caller, trace: Trace) -> HaltSet:
+        """Halt releases. After the answer no process records a release of this target.
+
+        If a halt of the same target is in force, it is returned unchanged.
+
+        Raises:
+            ClockOff, AppendRefused: nothing was halted.
+            AppendOutcomeUnknown: a retry resolves it.
+            DatabaseUnavailable: the halts cannot be read.
+        """
+        self._require_served()
+        target = request.target
+        while True:
+            command = HaltReleases(
+                target=target,
+                reason=request.reason,
+                halted_by=caller.placed_by,
+                at=self._clock(),
+                recorded_by=self._recorded_by,
+                trace=trace,
+            )
+            created = await self._append(command)
+            halt = self._known.on(target)
+            if created is not None and halt is not None:
+                return HaltSet(halt_view(halt), created)
+
+    async def resume(
+        self, halt_id: UUID, reason: str | None, caller: Caller, trace: Trace
+    ) -> HaltView:
+        """Lift a halt. One that was lifted before is returned unchanged.
+
+        Raises:
+            HaltNotFound: there was never one with this id.
+            ClockOff, AppendRefused, AppendOutcomeUnknown, DatabaseUnavailable: as `halt`.
+        """
+        self._require_served()
+        while True:
+            command = ResumeReleases(
+                halt_id=halt_id,
+                reason=reason,
+                resumed_by=caller.placed_by,
+                at=self._clock(),
+                recorded_by=self._recorded_by,
+                trace=trace,
+            )
+            if await self._append(command) is not None:
+                return halt_view(self._known.of(halt_id))
+
+    async def all(self) -> list[HaltView]:
+        """Every halt, in force or lifted, in the order in which they were set."""
+        self._require_served()
+        return [halt_view(halt) for halt in (await self.current()).halts]
+
+    async def _append(self, command: HaltReleases | ResumeReleases) -> bool | None:
+        """Append the command's event: True if there was one, None if another came first."""
+        events = decide_halt(command, await self.current())
+        for event in events:
+            try:
+                await self._store.append(event)
+            except VersionTaken:
+                return None
+            await self.current()
+        return bool(events)
+
+
+def halt_view(halt: Halt) -> HaltView:
+    """The view of a halt."""
+    target = halt.target
+    return HaltView(
+        halt_id=halt.halt_id,
+        scope=target.scope,
+        instrument=target.instrument,
+        placed_by=target.placed_by,
+        reason=halt.reason,
+        halted_by=halt.halted_by,
+        halted_at=halt.halted_at,
+        lifted_by=halt.lifted_by,
+        lifted_at=halt.lifted_at,
+        lifted_reason=halt.lifted_reason,
+    )
