@@ -204,6 +204,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _whole(1, 1_000_000),
         "Maximum requests in flight in a process. More are answered 503.",
     ] = 1000
+    max_streams: Annotated[
+        int,
+        _whole(1, 10_000),
+        "Maximum event streams (`/internal/events/stream`) of a process. More are answered 503.",
+    ] = 100
     body_timeout_seconds: Annotated[
         float,
         _seconds(0.1, 3600),

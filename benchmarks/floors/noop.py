@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from pulse.application.event_feed import EventFeed
 from pulse.application.event_view import EventView
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
@@ -89,8 +90,9 @@ async def _mounts() -> AsyncIterator[Mounts]:
     answers = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else None  # noqa: ASYNC240
     orders = NoopOrders(msgspec.json.decode(answers, type=Answers) if answers else None)
     readiness = cast("Readiness", None)
+    feed = cast("EventFeed", None)
     halts = cast("ReleaseHalts", None)
-    api = InternalAuthMiddleware(create_api(orders, halts, readiness), ())
+    api = InternalAuthMiddleware(create_api(orders, halts, feed, readiness), ())
     tune_gc()
     yield {"": api}
 

@@ -372,7 +372,7 @@ class InProcessOrders:
         topic = None if query.type is None else TOPICS[query.type]
         page = await self._store.read_log_page(after=query.after, limit=query.limit, topic=topic)
         events = tuple(event_view(record, self._store.mapper) for record in page.records)
-        return EventPage(events, page.next_after)
+        return EventPage(page.log_id, events, page.next_after)
 
     async def _require_owner(self, order_id: UUID, caller: Caller) -> None:
         """Check the owner before the history is read.

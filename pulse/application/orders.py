@@ -79,8 +79,12 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """Events in commit order. `next_after` is the last position scanned: continue from there."""
+    """Events in commit order. `next_after` is the last position scanned: continue from there.
 
+    `log_id` identifies the log; it changes when the log is restored to an earlier point.
+    """
+
+    log_id: UUID
     events: tuple[EventView, ...]
     next_after: int
 

@@ -8,7 +8,8 @@ docs/decisions/0011 has the reproductions.
 """
 
 import zttp
-from uvicorn.protocols.http import auto_zttp_impl
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http import auto_zttp_impl, zttp_h2_impl
 from uvicorn.protocols.http.zttp_h2_impl import ZttpH2Protocol
 from uvicorn.protocols.http.zttp_impl import ZttpProtocol
 
@@ -22,6 +23,15 @@ class HTTP1(ZttpProtocol):
             super().handle_events(event)
         except UnicodeDecodeError:
             self.handle_remote_protocol_error()
+
+
+class _Response(zttp_h2_impl.RequestResponseCycle):
+    """Lets the next part of a response wait while the previous one is beyond the peer's window."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.conn.has_pending_send():
+            self.flow.pause_writing()
 
 
 class HTTP2(ZttpH2Protocol):
@@ -72,5 +82,6 @@ class HTTP2(ZttpH2Protocol):
 
 def fix_uvicorn() -> None:
     """Replace uvicorn's zttp protocol classes in this process."""
+    zttp_h2_impl.RequestResponseCycle = _Response  # type: ignore[misc] # the module's own class
     auto_zttp_impl.ZttpProtocol = HTTP1  # type: ignore[attr-defined] # the module's own import
     auto_zttp_impl.ZttpH2Protocol = HTTP2  # type: ignore[attr-defined] # same

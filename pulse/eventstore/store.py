@@ -28,6 +28,7 @@ _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_STREAM_AFTER = load_sql(__package__, "select_stream_after")
 _SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_ISSUED_LOG = load_sql(__package__, "select_issued_log")
+_SELECT_LOG_PAGE = load_sql(__package__, "select_log_page")
 _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
 _SELECT_BEGUN_BEFORE = load_sql(__package__, "select_begun_before")
 _SELECT_LOG_BETWEEN = load_sql(__package__, "select_log_between")
@@ -47,8 +48,13 @@ class PositionBeyondLog(PulseError):
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """A page of the log; `next_after` is the last position scanned, where the next page starts."""
+    """A page of the log; `next_after` is the last position scanned, where the next page starts.
 
+    `log_id` identifies the log. It changes when the log is restored to an earlier point: positions
+    of another log mean nothing in this one.
+    """
+
+    log_id: UUID
     records: tuple[RecordedEvent, ...]
     next_after: int
 
@@ -136,24 +142,21 @@ class EventStore:
             PositionBeyondLog: the log ends before the position.
             DatabaseUnavailable: the log cannot be read.
         """
+        parameters: dict[str, Any] = {"after": after, "limit": limit}
         if topic is None:
-            records = await self.read_log(after=after, limit=limit)
-            scanned_to = after
+            rows = await self._read(_SELECT_LOG_PAGE, parameters)
+            scanned_to, found = after, [row[1:] for row in rows]
         else:
-            parameters = {
-                "after": after,
-                "limit": limit,
-                "topic": topic,
-                "most_scanned": most_scanned,
-            }
+            parameters |= {"topic": topic, "most_scanned": most_scanned}
             rows = await self._read(_SELECT_LOG_OF_TOPIC, parameters)
-            records = [RecordedEvent.from_row(row[1:]) for row in rows if row[1] is not None]
-            scanned_to = rows[0][0] or after
+            scanned_to, found = rows[0][1] or after, [row[2:] for row in rows]
+        log_id: UUID = rows[0][0]
+        records = [RecordedEvent.from_row(row) for row in found if row[0] is not None]
         if records and (topic is None or len(records) == limit):
             scanned_to = records[-1].position
         if scanned_to == after and after > (end := await self.end()):
             raise PositionBeyondLog(after, end)
-        return LogPage(tuple(records), scanned_to)
+        return LogPage(log_id, tuple(records), scanned_to)
 
     async def end(self) -> int:
         """The position of the last event; 0 for an empty log."""

@@ -16,6 +16,8 @@ RawHeaders = list[tuple[bytes, bytes]]
 CALLER_KEY: Final = "pulse.caller"
 """The `Caller`, set by the auth middleware."""
 TRACE_KEY: Final = "pulse.trace"
+HEAD_KEY: Final = "pulse.head"
+"""Set for a HEAD request, which is processed as GET; a stream must not be sent for it."""
 SECURITY_HEADERS_KEY: Final = "pulse.security_headers"
 """Security headers for this response instead of SECURITY_HEADERS."""
 

@@ -10,6 +10,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from pulse.application.clock_watch import ClockOff
+from pulse.application.event_feed import TooManyStreams
 from pulse.application.orders import CursorRefused, OrderNotFound
 from pulse.application.over_http import PulseBusy, PulseFailed, PulseUnavailable
 from pulse.application.readiness import ReadinessReport
@@ -187,6 +188,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     KeysUnavailable: lambda e: _error(503, e),
     PulseUnavailable: lambda e: _error(503, e),
     TooBusy: lambda e: _error(503, e),
+    TooManyStreams: lambda e: _error(503, e),
     NotReady: lambda e: _error(503, e, **msgspec.structs.asdict(e.ready)),
     EventTooNew: lambda e: _error(503, e, message=_NEWER_CODE),
     AppendQueueFull: lambda e: _error(503, e, message=_QUEUE_FULL),

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pulse.errors import PulseError
 from pulse.http.asgi import (
+    HEAD_KEY,
     SECURITY_HEADERS,
     SECURITY_HEADERS_KEY,
     Message,
@@ -76,6 +77,7 @@ class Exchange:
         self._head = method == "HEAD"
         if self._head:
             scope["method"] = "GET"
+            scope[HEAD_KEY] = True
 
     def _read_header(self, name: bytes, value: bytes) -> None:
         if name == b"content-length":

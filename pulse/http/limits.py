@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from pulse.errors import PulseError
-from pulse.http.asgi import CALLER_KEY, ASGIApp, Receive, Scope, Send, caller_name
+from pulse.http.asgi import CALLER_KEY, ASGIApp, Message, Receive, Scope, Send, caller_name
 
 if TYPE_CHECKING:
     from pulse.http.exchange import Exchange
@@ -206,8 +206,9 @@ class RateLimiter:
 class RateLimitMiddleware:
     """Middleware that limits each caller's rate and its requests in flight.
 
-    So a single caller, however slowly it sends, cannot use up the process. Paths without
-    authentication, such as health, are not limited.
+    So a single caller, however slowly it sends, cannot use up the process. A request is in flight
+    until its response starts: an event stream is not. Paths without authentication, such as health,
+    are not limited.
     """
 
     def __init__(self, app: ASGIApp, limiter: RateLimiter, max_in_flight: int) -> None:
@@ -231,9 +232,21 @@ class RateLimitMiddleware:
             raise TooManyInFlight(self._max_in_flight)
         self._limiter.admit(name)
         self._in_flight[name] += 1
+        counted = True
+
+        def release() -> None:
+            nonlocal counted
+            if counted:
+                counted = False
+                self._in_flight[name] -= 1
+                if not self._in_flight[name]:
+                    del self._in_flight[name]
+
+        async def send_releasing(message: Message) -> None:
+            release()
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_releasing)
         finally:
-            self._in_flight[name] -= 1
-            if not self._in_flight[name]:
-                del self._in_flight[name]
+            release()

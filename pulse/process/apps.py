@@ -26,7 +26,7 @@ from pulse.http_client import open_client
 from pulse.logs import report_fatal_error
 from pulse.process.node import Node
 from pulse.process.server import open_server
-from pulse.process.startup import STOP_SIGNALS, stop_on_hangup, tune_gc
+from pulse.process.startup import STOP_SIGNALS, on_stop_signal, stop_on_hangup, tune_gc
 from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -143,7 +143,7 @@ def _warn_of_httptools() -> None:
 
 
 def _api(settings: Settings, node: Node) -> ASGIApp:
-    api = create_api(node.orders, node.halts, node.readiness)
+    api = create_api(node.orders, node.halts, node.feed, node.readiness)
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
     return InternalAuthMiddleware(limited, settings.service_tokens, settings.service_rights)
 
@@ -168,7 +168,8 @@ async def _open_node(settings: Settings, *, with_workers: bool) -> AsyncIterator
     async with open_server(settings) as conninfo:
         node = Node(settings, conninfo, with_workers=with_workers)
         async with node.running():
-            yield node
+            with on_stop_signal(node.feed.stop):
+                yield node
 
 
 @asynccontextmanager

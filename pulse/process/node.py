@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from pulse.application.clock_watch import ClockWatch
+from pulse.application.event_feed import EventFeed, FeedLimits
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import NoticeWatch
@@ -14,6 +15,7 @@ from pulse.application.origin import Origin, system_clock
 from pulse.application.readiness import Readiness
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
+from pulse.http.api.event_stream import render_event
 from pulse.loop import Loop, WakeUp
 from pulse.postgres import Database, Listener, Notifier
 from pulse.process.schema import SchemaGate
@@ -30,6 +32,17 @@ from pulse.workers.timeouts import TimeoutMonitor
 
 MAX_CATCH_UP_SECONDS: Final = 3.0
 """How long a stopping process projects what its workers appended."""
+
+
+class _Notified(WakeUp):
+    """A wake-up whose waiters are elsewhere."""
+
+    def __init__(self, on_set: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_set = on_set
+
+    def set(self) -> None:
+        self._on_set()
 
 
 class Node:
@@ -59,6 +72,12 @@ class Node:
             self._origin,
             require_served=self._gate.require,
             release_slices=settings.release_slices,
+        )
+        self.feed = EventFeed(
+            self._store,
+            render_event,
+            limits=FeedLimits(streams=settings.max_streams),
+            require_served=self._gate.require,
         )
         self.halts = ReleaseHalts(
             self._store,
@@ -114,12 +133,14 @@ class Node:
                     await starting  # measures the clock before the first order
                 yield
             finally:
+                self.feed.stop()
                 starting.cancel()
                 with contextlib.suppress(asyncio.CancelledError, PulseError):
                     await starting
 
     def _start_services(self, supervisor: Supervisor) -> None:
-        listener = Listener(self._database, LOG_CHANNEL, self._log_advanced)
+        notified = _Notified(self._on_log_advance)
+        listener = Listener(self._database, LOG_CHANNEL, notified)
         appender = self._store.appender
         supervisor.start("log-notifier", self._log_notifier.run)
         supervisor.start("claims-notifier", self._claims_notifier.run)
@@ -136,6 +157,7 @@ class Node:
         supervisor.start_loop(Loop(StalledSessions(self._database)))
         supervisor.start_loop(self._projector_loop)
         supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
+        supervisor.start_loop(self._feed_loop())
         if self._presence is not None:  # stops after the workers: else others release their claims
             supervisor.start("presence", self._presence.run)
         supervisor.on_stop(self._project_own_events)
@@ -144,6 +166,14 @@ class Node:
             supervisor.start_loop(loop)
         if self._worker_loops:
             supervisor.start_loop(Loop(Audit(self._database)))
+
+    def _feed_loop(self) -> Loop:
+        return Loop(
+            self.feed,
+            wake_up=self.feed.wake_up,
+            poll_seconds=self._settings.poll_interval_seconds,
+            require=self._gate.require,
+        )
 
     def _orphaned_claims_loop(self) -> Loop:
         orphans = OrphanedClaims(
@@ -206,9 +236,14 @@ class Node:
         self._slices_advanced.set()
 
     def _on_commit(self) -> None:
-        """After an append of this process: wake its projector, then notify other processes."""
-        self._log_advanced.set()
+        """After an append of this process: wake its readers, then notify other processes."""
+        self._on_log_advance()
         self._log_notifier.notify()
+
+    def _on_log_advance(self) -> None:
+        """After an append of any process: there are events to project and to stream."""
+        self._log_advanced.set()
+        self.feed.hint()
 
     def _on_release(self) -> None:
         """After claims were released: wake this process's worker, then notify other processes."""

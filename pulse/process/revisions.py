@@ -64,4 +64,5 @@ REVISIONS: Final = (
         package="pulse.projections",
         oldest_code=9,
     ),
+    Revision(number=11, name="log_identity", package="pulse.eventstore", oldest_code=9),
 )

@@ -5,7 +5,10 @@ import gc
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from types import FrameType
 from typing import Final
 
 import structlog
@@ -51,6 +54,36 @@ def tune_gc(gen0_threshold: int = _GEN0_THRESHOLD) -> None:
     gc.freeze()
     _, *older = gc.get_threshold()
     gc.set_threshold(gen0_threshold, *older)
+
+
+@contextmanager
+def on_stop_signal(callback: Callable[[], None]) -> Iterator[None]:
+    """Call `callback` in the event loop on SIGINT or SIGTERM, besides the server's own handler.
+
+    A server waits for its responses before it stops the application. A stream that does not end by
+    itself must learn of the stop before that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(callback)
+        handler = handlers[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, handler)
 
 
 def stop_on_hangup() -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,9 +15,9 @@ import pytest
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from tests.support.haproxy import HAPROXY, haproxy
 from tests.support.http import answers_at, send_raw
-from tests.support.nginx import NGINX
+from tests.support.nginx import NGINX, nginx
 from tests.support.orders import order
-from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, until
+from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, pulse, until
 from tests.support.tokens import Signer
 
 CADDY = shutil.which("caddy")
@@ -58,6 +59,8 @@ http://127.0.0.1:{port} {{
     reverse_proxy {path}* 127.0.0.1:{pulse}
 }}
 """
+
+SERVICE_TOKEN = uuid4().hex
 
 Proxy = Callable[[Path, int, str], AbstractContextManager[int]]
 
@@ -103,6 +106,12 @@ def shipped_haproxy(home: Path, pulse_port: int, path: str) -> Iterator[int]:
         yield proxy.public_port if path == "/gapi/" else proxy.services_port
 
 
+@contextlib.contextmanager
+def shipped_nginx(home: Path, pulse_port: int, path: str) -> Iterator[int]:
+    with nginx(home, pulse_port) as proxy:
+        yield proxy.public_port if path == "/gapi/" else proxy.internal_port
+
+
 PROXIES = [
     pytest.param(start, id=name, marks=pytest.mark.skipif(not found, reason="not on this machine"))
     for name, found, start in (
@@ -111,6 +120,16 @@ PROXIES = [
         ("Caddy", CADDY, caddy),
         ("HAProxy as shipped", HAPROXY, shipped_haproxy),
     )
+]
+
+
+STREAMED = [
+    *PROXIES,
+    pytest.param(
+        shipped_nginx,
+        id="nginx as shipped",
+        marks=pytest.mark.skipif(not NGINX, reason="not on this machine"),
+    ),
 ]
 
 
@@ -167,3 +186,40 @@ def test_without_service_tokens_a_proxied_caller_is_refused(
         answer = httpx.post(url, json=order(), trust_env=False, timeout=30)
         assert answer.status_code == 403
         assert "PULSE_SERVICE_TOKENS" in answer.json()["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    served: PulseProcess, module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PulseProcess]:
+    """Pulse on the same database, with a service token."""
+    del served
+    with pulse(
+        tmp_path_factory.mktemp("guarded"),
+        database_url=module_database_url,
+        service_tokens=f"oms:{SERVICE_TOKEN}",
+    ) as process:
+        yield process
+
+
+@pytest.mark.parametrize("proxy", STREAMED)
+def test_an_event_stream_passes_as_it_arrives(
+    guarded: PulseProcess, tmp_path: Path, proxy: Proxy
+) -> None:
+    """A proxy that buffers would pass nothing on before its timeout."""
+    headers = {"authorization": f"Bearer {SERVICE_TOKEN}"}
+    with (
+        proxy(tmp_path, guarded.port, "/pulse/") as port,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}/pulse", headers=headers, trust_env=False, timeout=30
+        ) as client,
+    ):
+        end = client.get("/internal/orders?limit=1").json()["as_of_position"]
+        stream = f"/internal/events/stream?type=OrderCreated&after={end}"
+        with client.stream("GET", stream) as response:
+            lines = response.iter_lines()
+            assert response.status_code == 200
+            assert "event: log" in [next(lines) for _ in range(4)]
+            for _ in range(2):
+                order_id = client.post("/internal/orders", json=order()).json()["order_id"]
+                assert order_id in next(line for line in lines if line.startswith('data: {"pos'))

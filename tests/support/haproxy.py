@@ -34,6 +34,7 @@ def haproxy(
         "bind :80\n": f"bind 127.0.0.1:{public_port}\n",
         "bind 127.0.0.1:8080\n": f"bind 127.0.0.1:{services_port}\n",
         "server pulse1 127.0.0.1:8000 ": f"server pulse1 127.0.0.1:{pulse_port} ",
+        "server streams1 127.0.0.1:8000 ": f"server streams1 127.0.0.1:{pulse_port} ",
         "uri /pulse/health/ready ": f"uri {health} ",
         "if !{ path_beg /pulse/ }": f"if !{{ path_beg {below} }}",
     }.items():

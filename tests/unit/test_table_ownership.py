@@ -9,6 +9,7 @@ from typing import Final
 PULSE: Final = Path(__file__).parents[2] / "pulse"
 OWNERS: Final = {
     "stored_events": "eventstore",
+    "log_identity": "eventstore",
     "order_queue": "projections",
     "pending_orders": "projections",
     "scheduled_slices": "projections",

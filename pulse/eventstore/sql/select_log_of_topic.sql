@@ -1,13 +1,15 @@
--- The events of one topic among the next `most_scanned` events of the log, and the last position
--- scanned (null if there are none). One snapshot: an event that is appended meanwhile is neither
--- returned nor counted as scanned.
-SELECT scanned.last_position, e.*
-  FROM (SELECT max(notification_id) AS last_position
-          FROM (SELECT notification_id
-                  FROM stored_events
-                 WHERE notification_id > %(after)b::bigint
-                 ORDER BY notification_id
-                 LIMIT %(most_scanned)b::bigint) next) scanned
+-- The identity of the log, the last position among its next `most_scanned` events (null if there are
+-- none), and those of them that have one topic. One snapshot: an event that is appended meanwhile is
+-- neither returned nor counted as scanned.
+SELECT i.log_id, scanned.last_position, e.*
+  FROM log_identity i
+ CROSS JOIN (
+       SELECT max(notification_id) AS last_position
+         FROM (SELECT notification_id
+                 FROM stored_events
+                WHERE notification_id > %(after)b::bigint
+                ORDER BY notification_id
+                LIMIT %(most_scanned)b::bigint) next) scanned
   LEFT JOIN LATERAL (
        SELECT *
          FROM recorded_events()

@@ -5,10 +5,12 @@ from typing import cast
 
 from litestar import Litestar
 
+from pulse.application.event_feed import EventFeed
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.readiness import Readiness
 from pulse.http.api.document import document_of_api
+from pulse.http.api.event_stream import stream_routes
 from pulse.http.api.halts import halt_routes
 from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
@@ -22,7 +24,9 @@ from pulse.http.parameters import DEPENDENCIES, read_parameters
 from pulse.http.rights import check_right, require_declared_rights, require_right
 
 
-def create_api(orders: InProcessOrders, halts: ReleaseHalts, readiness: Readiness) -> ASGIApp:
+def create_api(
+    orders: InProcessOrders, halts: ReleaseHalts, feed: EventFeed, readiness: Readiness
+) -> ASGIApp:
     """The API over these use cases. Calls below `/internal` fail without the auth middleware.
 
     Raises:
@@ -39,6 +43,7 @@ def create_api(orders: InProcessOrders, halts: ReleaseHalts, readiness: Readines
         *hot_paths.routes(),
         *order_routes(orders),
         *list_routes(orders),
+        *stream_routes(feed),
         *halt_routes(halts),
     ]
     framework = Litestar(

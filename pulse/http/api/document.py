@@ -7,11 +7,13 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from pulse.application.callers import Caller
+from pulse.application.event_feed import TooManyStreams
 from pulse.application.halts import HaltRequest
 from pulse.application.orders import CancelRequest
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import OrderSpec, PreviewRequest
 from pulse.eventstore import PositionBeyondLog
+from pulse.http.api.event_stream import LAST_EVENT_ID, StreamParameters, feed_query
 from pulse.http.api.halts import HaltParameters
 from pulse.http.api.lists import (
     EventParameters,
@@ -116,6 +118,10 @@ def _of_slices(query: bytes) -> object:
     return slice_query(parse_query(query, SliceParameters))
 
 
+def _of_stream(query: bytes, *last_event_ids: str) -> object:
+    return feed_query(parse_query(query, StreamParameters), [*last_event_ids])
+
+
 _DESCRIBED: Final = {
     "place_order": _internal(
         *FAULTS_OF_PLACING,
@@ -148,6 +154,17 @@ _DESCRIBED: Final = {
     "list_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
         fault_of("no such type", lambda: parse_query(b"type=OrderFilled", EventParameters)),
+    ),
+    "stream_events": _internal(
+        Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
+        fault_of("no such type", lambda: parse_query(b"type=OrderFilled", StreamParameters)),
+        fault_of("no such partition", lambda: _of_stream(b"partition=4/4")),
+        fault_of("no position", lambda: _of_stream(b"", "x")),
+        Fault("too many streams", TooManyStreams(100)),
+        headers={
+            LAST_EVENT_ID: "the id of the last message that was received, a position; it takes "
+            "precedence over `after`"
+        },
     ),
     "halt_releases": _internal(
         *FAULTS_OF_HALTING,

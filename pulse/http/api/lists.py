@@ -37,13 +37,13 @@ from pulse.projections.lists import (
 from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 MAX_EVENTS_A_PAGE: Final = 1000
-_LAST_POSITION: Final = 2**63 - 1
+LAST_POSITION: Final = 2**63 - 1
 _DIGEST_BYTES: Final = 16
 _SCOPE_EXPECTED: Final = (
     f"{INTERNAL_SCOPE}, or a caller of the gateway as <issuer>|<subject>, each percent-encoded"
 )
 
-Position = Annotated[int, Meta(ge=1, le=_LAST_POSITION)]
+Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
 CursorText = Annotated[str, Meta(description=CURSOR_EXPECTED)]
 NextCursor = Annotated[str, Meta(description="the cursor of the next page; null if there is none")]
 _VISIBLE: Final = r"^[!-~]+(?![\s\S])"
@@ -122,6 +122,13 @@ class SlicePage(msgspec.Struct, frozen=True):
 class EventPage(msgspec.Struct, frozen=True):
     """A page of the log."""
 
+    log_id: Annotated[
+        UUID,
+        Meta(
+            description="identifies the log; it changes when the log is restored to an earlier "
+            "point, and then a reader must stop"
+        ),
+    ]
     events: tuple[EventView, ...]
     next_after: Annotated[
         int,
@@ -340,7 +347,7 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
     )
     async def list_events(parameters: NamedDependency[EventParameters]) -> EventPage:
         query = EventQuery(
-            after=min(parameters.after, _LAST_POSITION),  # no log reaches further
+            after=min(parameters.after, LAST_POSITION),  # no log reaches further
             limit=parameters.limit,
             type=parameters.type,
         )
@@ -348,7 +355,7 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
             page = await queries.events(query)
         except PositionBeyondLog as error:
             raise beyond_log(error) from None
-        return EventPage(page.events, page.next_after)
+        return EventPage(page.log_id, page.events, page.next_after)
 
     list_events.fn.__doc__ = f"""
 To read the whole log, start with `after=0` and send each page's `next_after` as the next `after`.
@@ -360,6 +367,8 @@ page may hold few events of that type or none, and `next_after` still moves on.
 
 To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
 `GET /internal/orders`, the position that list reflects. `after` beyond the end of the log is 400
-`POSITION_BEYOND_LOG`: this is not the log that was read before.
+`POSITION_BEYOND_LOG`: this is not the log that was read before. The same is true if `log_id` is
+another one than in the pages before: stop. To receive events as they are committed, read
+`GET /internal/events/stream`.
 """
     return [list_orders, list_slices, list_events]

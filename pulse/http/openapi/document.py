@@ -19,7 +19,7 @@ import pulse
 from pulse.application.halts import HaltRequest
 from pulse.application.orders import CancelRequest
 from pulse.domain import OrderSpec, PreviewRequest
-from pulse.http.errors import ErrorResponse, error_headers, known_answer
+from pulse.http.errors import JSON, ErrorResponse, error_headers, known_answer
 from pulse.http.openapi.faults import Fault, fault_of
 from pulse.http.openapi.schemas import EventFields, completed, ref, schemas_of
 from pulse.http.parameters import DEPENDENCIES, PARAMETERS, NoParameters, parse_query
@@ -37,7 +37,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     of its request, which is required unless `body_is_optional`; `also` describes further statuses
     of its answer; `example` takes the place of the answer in `texts.json`; `withheld` are fields of
     that answer which this operation does not have; `note` is a paragraph that follows the handler's
-    description.
+    description; `headers` describes request headers of this operation alone.
     """
 
     faults: Sequence[Fault]
@@ -48,6 +48,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     example: object = None
     note: str = ""
     withheld: Sequence[str] = ()
+    headers: Mapping[str, str] = {}
 
 
 def document(  # noqa: PLR0913 - a document has that many parts
@@ -99,7 +100,7 @@ def _answered_structs(handler: HTTPRouteHandler) -> list[type[msgspec.Struct]]:
     answered = handler.parsed_fn_signature.return_type
     if answered.is_subclass_of(Response):
         (answered,) = answered.inner_types
-    return [answered.annotation]
+    return [answered.annotation] if answered.is_subclass_of(msgspec.Struct) else []
 
 
 def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: Described) -> None:
@@ -114,9 +115,9 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
         for name, example in examples["answer"].items()
     }
     status, answer = next(iter(operation["responses"].items()))
-    (content,) = answer["content"].values()
+    ((media_type, content),) = answer["content"].items()
     responses = {
-        answered: _response(said, content["schema"], answers)
+        answered: _response(said, content["schema"], answers, media_type)
         for answered, said in {status: answer["description"], **described.also}.items()
     }
     if handler.handler_name == "place_order":
@@ -129,11 +130,11 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
         *_query_parameters(struct),
         *(
             {"name": name, "in": "header", "description": text, "schema": _TEXT}
-            for name, text in _TEXTS["headers"]["request"].items()
+            for name, text in (*described.headers.items(), *_TEXTS["headers"]["request"].items())
         ),
     ]
     if described.body is not None:
-        content = _json(described.body, examples["request"])
+        content = _content(described.body, examples["request"])
         required = not described.body_is_optional
         operation["requestBody"] = {"required": required, "content": content}
     if described.note:
@@ -166,9 +167,12 @@ def _query_parameters(struct: type[msgspec.Struct]) -> Iterable[dict[str, Any]]:
         yield {"name": name, "in": "query", "required": False, "schema": schema | bare}
 
 
-def _response(description: str, schema: object, examples: Mapping[str, Any]) -> dict[str, Any]:
+def _response(
+    description: str, schema: object, examples: Mapping[str, Any], media_type: str = JSON
+) -> dict[str, Any]:
     headers = dict(map(_header, _TEXTS["headers"]["request"]))
-    return {"description": description, "headers": headers, "content": _json(schema, examples)}
+    content = _content(schema, examples, media_type)
+    return {"description": description, "headers": headers, "content": content}
 
 
 def _header(name: str) -> tuple[str, dict[str, Any]]:
@@ -177,9 +181,9 @@ def _header(name: str) -> tuple[str, dict[str, Any]]:
     return name, {"description": text, "required": True, "schema": schema}
 
 
-def _json(schema: object, examples: Mapping[str, Any]) -> dict[str, Any]:
+def _content(schema: object, examples: Mapping[str, Any], media_type: str = JSON) -> dict[str, Any]:
     values = {name: {"value": value} for name, value in examples.items()}
-    return {"application/json": {"schema": schema, "examples": values}}
+    return {media_type: {"schema": schema, "examples": values}}
 
 
 def _errors(faults: Iterable[Fault]) -> dict[str, Any]:

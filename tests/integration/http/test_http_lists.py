@@ -5,7 +5,7 @@ import json
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
@@ -29,6 +29,13 @@ async def read(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
     return response.json()
 
 
+async def read_log(client: httpx.AsyncClient, **parameters: Any) -> Any:
+    """A page of the log without the log's identity."""
+    page = await read(client, EVENTS, **parameters)
+    UUID(page.pop("log_id"))
+    return page
+
+
 async def completed(client: httpx.AsyncClient, count: int, **changes: Any) -> list[str]:
     """That many orders, oldest first, each placed after the one before, listed as COMPLETED."""
     ids = [await placed(client, order(**changes)) for _ in range(count)]
@@ -49,7 +56,7 @@ def new_instrument() -> str:
 async def test_empty_lists(api: httpx.AsyncClient) -> None:
     assert await read(api, ORDERS) == {"orders": [], "next_cursor": None, "as_of_position": 0}
     assert await read(api, SLICES) == {"slices": [], "next_cursor": None}
-    assert await read(api, EVENTS) == {"events": [], "next_after": 0}
+    assert await read_log(api) == {"events": [], "next_after": 0}
 
 
 async def test_orders_are_listed_newest_first_as_each_is_answered_alone(
@@ -175,17 +182,17 @@ async def test_the_log_is_read_in_commit_order_with_the_events_of_each_history(
     for order_id in ids:
         history = (await api.get(f"{ORDERS}/{order_id}/events")).json()["events"]
         assert [e for e in whole["events"] if e["order_id"] == order_id] == history
-    page = await read(api, EVENTS, after=1, limit=2)
+    page = await read_log(api, after=1, limit=2)
     assert page == {"events": whole["events"][1:3], "next_after": 3}
     for event_type in TYPES:
         page = await read(api, EVENTS, type=event_type)
         assert page["events"] == [e for e in whole["events"] if e["type"] == event_type]
         assert page["next_after"] == 6
     created = [e for e in whole["events"] if e["type"] == "OrderCreated"]
-    page = await read(api, EVENTS, type="OrderCreated", limit=1)
+    page = await read_log(api, type="OrderCreated", limit=1)
     assert page == {"events": created[:1], "next_after": created[0]["position"]}
-    assert await read(api, EVENTS, after=6) == {"events": [], "next_after": 6}
-    assert await read(api, EVENTS, after=6, type="TimedOut") == {"events": [], "next_after": 6}
+    assert await read_log(api, after=6) == {"events": [], "next_after": 6}
+    assert await read_log(api, after=6, type="TimedOut") == {"events": [], "next_after": 6}
 
 
 async def test_foreign_events_are_shown_as_they_are(api: httpx.AsyncClient, conninfo: str) -> None:
@@ -198,7 +205,7 @@ async def test_foreign_events_are_shown_as_they_are(api: httpx.AsyncClient, conn
     page = await read(api, EVENTS)
     shown = [(event["type"], event["data"]) for event in page["events"]]
     assert shown == [("elsewhere:Happened", {"state_hex": "ff"}), ("elsewhere:Happened", {"a": 1})]
-    assert await read(api, EVENTS, type="OrderCreated") == {"events": [], "next_after": 2}
+    assert await read_log(api, type="OrderCreated") == {"events": [], "next_after": 2}
 
 
 @pytest.mark.parametrize("after", ["7", str(2**63 - 1), str(2**63), "9" * 60])

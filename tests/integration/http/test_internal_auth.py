@@ -30,6 +30,7 @@ CALLS = [
     ("GET", f"{ORDERS}/{NOBODYS_ID}/events"),
     ("POST", f"{ORDERS}/{NOBODYS_ID}/cancel"),
     ("GET", "/pulse/internal/events"),
+    ("GET", "/pulse/internal/events/stream"),
     ("GET", "/pulse/internal/slices"),
     ("POST", "/pulse/internal/halts"),
     ("GET", "/pulse/internal/halts"),

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from tests.support.event_streams import STREAM
 from tests.support.orders import BATCH, ORDERS, fault, placed
 from tests.support.waiting import until
 
@@ -95,6 +96,7 @@ async def test_head_is_answered_like_get_on_every_path_of_the_document(
     await until(is_settled, "the order is split")
     document = (await shared_api.get(f"{prefix}/openapi.json")).json()
     paths = [path for path, methods in document["paths"].items() if "get" in methods]
+    paths = [path for path in paths if path != STREAM]  # the response of a stream does not end
     assert len(paths) >= 3
     for path in [*paths, "/openapi.json", "/docs", "/docs/", "/docs/page.js"]:
         url = prefix + path.replace("{order_id}", order_id)

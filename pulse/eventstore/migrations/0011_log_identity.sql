@@ -1,0 +1,12 @@
+-- The identity of the log, in one row. It is renewed when a log is restored to an earlier point: positions
+-- that readers stored beyond that point belong to the other log. A dump and a physical backup copy it.
+CREATE TABLE log_identity (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    log_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+INSERT INTO log_identity DEFAULT VALUES;
+
+-- Every role that reads the log reads its identity, and it is no secret.
+GRANT SELECT ON log_identity TO PUBLIC;
