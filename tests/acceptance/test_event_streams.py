@@ -89,7 +89,8 @@ def test_a_process_has_as_many_streams_as_its_setting_allows(conninfo: str, tmp_
         ) as process,
         process.http.stream("GET", STREAM) as open_stream,
     ):
-        next(open_stream.iter_lines())
+        lines = open_stream.iter_lines()  # without this reference the stream would be closed
+        next(lines)
         refused = process.http.get(STREAM)
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "1"
