@@ -50,7 +50,11 @@ from pulse.projections.queue_writer import (
 REBUILD_LOCK: Final = 0x50554C53_45000003
 """The advisory lock that lets one rebuild run at a time."""
 
-_WINDOW_EVENTS: Final = 5_000
+_WINDOW_EVENTS: Final = 2_000
+"""The events of a window; those of its orders that lie behind it are read too."""
+
+_STREAMS_BETWEEN_YIELDS: Final = 20
+"""The window before is written meanwhile, in a transaction that Postgres ends if it is idle."""
 
 _TRY_REBUILD_LOCK = load_sql(__package__, "try_rebuild_lock")
 _SELECT_UNFILLED_COLUMNS = load_sql(__package__, "select_unfilled_columns")
@@ -199,7 +203,11 @@ class Rebuild:
         until, projected = await read_window(reader, after, self._window_events)
         records = await select_streams_begun(reader, after=after, until=until, position=projected)
         streams = _streams(records)
-        changes = {order_id: self._changes_of(stream) for order_id, stream in streams.items()}
+        changes: dict[UUID, QueueChanges | None] = {}
+        for number, (order_id, stream) in enumerate(streams.items(), 1):
+            changes[order_id] = self._changes_of(stream)
+            if number % _STREAMS_BETWEEN_YIELDS == 0:
+                await asyncio.sleep(0)
         return _Window(after, until, projected, streams, changes)
 
     def _changes_of(self, records: list[RecordedEvent]) -> QueueChanges | None:
