@@ -24,7 +24,7 @@ SHOWN = {
     "gapi": (
         "/api/orders",
         "Read an order",
-        "Placing orders, and reading and cancelling one&#39;s own.",
+        "Placing orders, and reading, listing and cancelling one&#39;s own.",
     ),
 }
 

@@ -111,8 +111,7 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
     if described.example is not None:
         examples = {"answer": {"an answer": described.example}}
     answers = {
-        name: {field: value for field, value in example.items() if field not in described.withheld}
-        for name, example in examples["answer"].items()
+        name: _without(described.withheld, example) for name, example in examples["answer"].items()
     }
     status, answer = next(iter(operation["responses"].items()))
     ((media_type, content),) = answer["content"].items()
@@ -148,6 +147,13 @@ _LINKS: Final = {
     "order": {"operationId": "read_order", "parameters": _ID_IN_ANSWER},
     "cancel": {"operationId": "cancel_order", "parameters": _ID_IN_ANSWER},
 }
+
+
+def _without(withheld: Sequence[str], example: Any) -> Any:  # noqa: ANN401 - any JSON
+    """The example without these fields; the example of a stream is its text."""
+    if not isinstance(example, dict):
+        return example
+    return {field: value for field, value in example.items() if field not in withheld}
 
 
 def _path_parameter(generated: dict[str, Any]) -> dict[str, Any]:

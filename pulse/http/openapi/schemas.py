@@ -69,6 +69,11 @@ _TYPED_EVENTS: Final = tuple(event_type.__name__ for event_type in EVENT_TYPES)
 _OTHER_EVENT: Final = "OtherEvent"
 _OF_HALTS: Final = (ReleasesHalted, ReleasesResumed)
 _ID: Final = {"type": "string", "format": "uuid"}
+_NO_ID: Final = {
+    "type": ["string", "null"],  # openapi-fetch would drop a field that is null alone
+    "format": "uuid",
+    "description": "null: the event belongs to no order",
+}
 _EVENT_VIEWS: Final = frozenset(name for name, shown in _NAMES.items() if shown == "Event")
 _NOT_IN_DATA: Final = ("originator_id", "originator_version", "timestamp")
 _INVISIBLE: Final = "\\s\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff"
@@ -168,7 +173,7 @@ def _events(name_of_view: str, view: Schema, event_fields: EventFields | None) -
             view,
             data["description"],
             type={"type": "string", "const": name},
-            order_id={"type": "null"} if event_type in _OF_HALTS else _ID,
+            order_id=_NO_ID if event_type in _OF_HALTS else _ID,
             occurred_at={"type": "string"},
             data=ref(f"{name}Data"),
         )

@@ -58,7 +58,8 @@ async def test_an_unknown_parameter_is_refused_on_every_call_of_the_gateway(
     apps: Served, method: str, path: str
 ) -> None:
     details = await refused(apps.gateway, method, path, "dry_run=true", "dry_run")
-    assert details["expected"] == "no query parameters"
+    takes_some = (method, path) == ("GET", "/api/orders")
+    assert details["expected"].startswith("only " if takes_some else "no query parameters")
 
 
 @pytest.mark.parametrize("path", ["internal/orders", "internal/slices", "internal/events"])
