@@ -64,7 +64,7 @@ class Projector(Job[Projected | Busy]):
         database: Database,
         mapper: EventMapper,
         *,
-        batch_events: int = 1000,
+        batch_events: int = 2000,
         on_advance: Callable[[], None] = lambda: None,
     ) -> None:
         self.fault: str | None = None

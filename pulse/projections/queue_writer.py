@@ -276,10 +276,10 @@ class QueueWriter:
         ]
         if changes.created:
             rows = _encode_rows(changes.created.values())
-            await connection.execute(INSERT_ORDERS, (rows,), prepare=True)
+            await connection.execute(INSERT_ORDERS, (rows,), prepare=False)
         if changes.outcomes:
             rows = _encode_rows(changes.outcomes.values())
-            updated = await fetch(connection, _APPLY_OUTCOMES, (rows,))
+            updated = await fetch(connection, _APPLY_OUTCOMES, (rows,), prepare=False)
             if missing := len(changes.outcomes) - len(updated):
                 raise HistoryBroken(
                     f"{missing} outcomes do not settle the next slices of a pending order"
@@ -288,7 +288,9 @@ class QueueWriter:
             due += [position for _, position, releases in updated if releases]
         if changes.settled:
             parameters = {"changes": _encode_rows(changes.settled.values())} | _DUE_PARAMETERS
-            ((settled, not_due),) = await fetch(connection, SETTLE_SLICES, parameters)
+            ((settled, not_due),) = await fetch(
+                connection, SETTLE_SLICES, parameters, prepare=False
+            )
             if missing := len(changes.settled) - settled:
                 raise HistoryBroken(f"{missing} changes do not settle the next slices of an order")
             due += not_due

@@ -36,7 +36,7 @@ from pulse.projections.due_orders import read_due_orders
 
 _log = structlog.get_logger(__name__)
 
-MAX_ORDERS_PER_STEP: Final = 500
+MAX_ORDERS_PER_STEP: Final = 1000
 """The most orders that one step looks at, the longest due first."""
 
 _PAUSE_AFTER_FAILED_APPEND_SECONDS: Final = 0.1

@@ -336,8 +336,7 @@ def test_to_refresh_due_orders_costs_those_orders_and_their_slices(
 def test_to_settle_slices_costs_their_orders_and_these_slices(
     connection: psycopg.Connection[Any],
 ) -> None:
-    """With the settings that the projector sets when it locks the position."""
-    settings = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+    """With a plan for the statement's values, as the projector executes it."""
     changes = [
         {
             "order_id": str(UUID(int=n)),
@@ -356,9 +355,7 @@ def test_to_settle_slices_costs_their_orders_and_these_slices(
     parameters = {"changes": json.dumps(changes), **DUE_RULE}
     for preparation in ("SELECT 1", "DELETE FROM pg_statistic"):
         connection.execute(preparation.encode())
-        for setting in settings:
-            connection.execute(f"SET LOCAL {setting} = off".encode())
-        nodes = explain_analyze(connection, "force_generic_plan", SETTLE_SLICES, parameters)
+        nodes = explain_analyze(connection, "force_custom_plan", SETTLE_SLICES, parameters)
         assert [n.rows for n in nodes if n.kind == "Result"] == [1]
         assert reads_of(nodes, "order_queue")[-1] == 1000
         assert_costs(nodes, 2000)

@@ -2,7 +2,8 @@
 -- positions of creation. An order that a halt covers is left out until its next slice expires (see
 -- `expires_at` in pulse.domain.releases). Each order has its next unsettled slices: every one whose
 -- time has come, and the one after them. Each row begins with the time of this moment and the
--- seconds until the next order is due; there is one row if no order is.
+-- seconds until the next order is due; there is one row if no order is. NOT IN is a hash lookup;
+-- <> ALL of a parameter would compare with each element.
 WITH now AS MATERIALIZED (
     SELECT clock_timestamp() AS at
 ), moment AS MATERIALIZED (
@@ -23,7 +24,7 @@ SELECT moment.at, moment.next_seconds,
          FROM (SELECT due.created_position, due.due_at
                  FROM due_orders due
                 WHERE due.due_at <= moment.at
-                  AND due.created_position <> ALL (%(left_out)b::bigint[])
+                  AND due.created_position NOT IN (SELECT unnest(%(left_out)b::bigint[]))
                   AND (NOT %(any_halted)b::boolean
                        OR EXISTS (
                           SELECT
