@@ -261,3 +261,11 @@ def test_a_slice_of_a_halted_order_is_not_released_but_expires() -> None:
 def test_a_slice_of_an_order_that_no_halt_covers_is_released() -> None:
     (released,) = release_due(release(0, halted(INFY, ALGO)), due_order())
     assert isinstance(released, SlicesReleased)
+
+
+def test_what_no_type_allows_is_a_bug() -> None:
+    unknown: Any = "SECTOR"
+    with pytest.raises(AssertionError):
+        HaltTarget(scope=unknown).covers("NSE:TCS", "desk")
+    with pytest.raises(AssertionError):
+        decide_halt(unknown, Halts())
