@@ -5,9 +5,9 @@
 //     node executor.mjs http://127.0.0.1:8000/pulse executor.jsonl
 //     node executor.mjs http://127.0.0.1:8000/pulse executor-0.jsonl 0/4
 //
-// Each line of the store is one JSON record with the work and the position, written at once and flushed to
-// the disk. A record is there as a whole or, after a crash, torn at the end of the file and removed at the
-// next start. So kill -9 at any moment neither loses nor repeats a slice. Needs nothing but Node 20.
+// Each line of the store is one JSON record with the work and the position, written in one call and flushed
+// to the disk. After a crash the last record may be torn; the next start removes it. So kill -9 at any moment
+// neither loses nor repeats a slice. Needs only Node 20.
 
 import { fdatasyncSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 
@@ -30,7 +30,7 @@ class Store {
       }
     }
     if (end < content.length) {
-      ftruncateSync(this.file, end); // a torn record: its event comes again
+      ftruncateSync(this.file, end); // a torn record: its event is sent again
       fdatasyncSync(this.file);
     }
   }

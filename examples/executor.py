@@ -5,8 +5,8 @@ Usage: executor.py URL STORE [PARTITION], with the service token, if any, in PUL
     python executor.py http://127.0.0.1:8000/pulse executor.db
     python executor.py http://127.0.0.1:8000/pulse executor-0.db 0/4
 
-The position and the work are stored in one transaction of SQLite. So kill -9 at any moment neither
-loses nor repeats a slice. Needs nothing but Python 3.11.
+The position and the work are stored in one transaction of SQLite, so kill -9 at any moment neither
+loses nor repeats a slice. Needs only Python 3.11.
 """
 
 import http.client
@@ -137,7 +137,7 @@ def follow(url: str, store: sqlite3.Connection, partition: str | None) -> float:
 
 
 def stop(reason: str, code: int = ANOTHER_LOG) -> NoReturn:
-    """End this program. Nothing is left half done: an open transaction is rolled back."""
+    """End this program. SQLite rolls an open transaction back."""
     print(f"executor: {reason}", file=sys.stderr)
     raise SystemExit(code)
 

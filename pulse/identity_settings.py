@@ -196,7 +196,7 @@ def faults_of_rights(given: Collection[str], values: Mapping[str, Any]) -> list[
         elif pair.name == GATEWAY_NAME and not pair.rights >= GATEWAY_RIGHTS:
             faults.append(
                 f"PULSE_SERVICE_RIGHTS: {GATEWAY_NAME} needs {joined(GATEWAY_RIGHTS)}, because it "
-                "places, reads and cancels the orders of its callers"
+                "places, reads, lists and cancels the orders of its callers"
             )
     return faults
 

@@ -5,7 +5,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 Right = Literal["read", "write", "halt"]
-"""`read` is for calls that read, `write` to place and cancel orders, `halt` to halt releases."""
+"""`read`: read and preview. `write`: place and cancel orders. `halt`: set and lift halts."""
 
 Rights = frozenset[Right]
 
@@ -15,14 +15,14 @@ DEFAULT_RIGHTS: Final[Rights] = frozenset({"read", "write"})
 """The rights of a service that PULSE_SERVICE_RIGHTS does not name."""
 
 GATEWAY_NAME: Final = "gateway"
-"""The service that calls on behalf of callers. It must name one in each call."""
+"""The service that calls on behalf of callers. It must name the caller in each call."""
 
 GATEWAY_RIGHTS: Final[Rights] = DEFAULT_RIGHTS
-"""What the gateway needs: it places, reads and cancels the orders of its callers."""
+"""The rights that the gateway needs for the orders of its callers."""
 
 
 class ServiceRights(msgspec.Struct, frozen=True):
-    """The rights of the tokens of one service. Its `str` is its part of PULSE_SERVICE_RIGHTS."""
+    """The rights of one service. `str` gives its pair in PULSE_SERVICE_RIGHTS."""
 
     name: str
     rights: Rights
@@ -32,5 +32,5 @@ class ServiceRights(msgspec.Struct, frozen=True):
 
 
 def joined(rights: Rights) -> str:
-    """Rights as the setting has them: `read+write`."""
+    """The rights in the form of the setting: `read+write`."""
     return "+".join(right for right in RIGHTS if right in rights)

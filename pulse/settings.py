@@ -32,7 +32,7 @@ _MAX_RATE: Final = 1_000_000
 _HIDDEN: Final = "hidden"
 """Marks a setting that may contain a secret: errors do not repeat its value."""
 _HIDDEN_IF_INVALID: Final = "hidden if invalid"
-"""Marks a setting whose value is no secret, but by mistake may be one."""
+"""Marks a setting whose valid values are no secrets. An invalid one may be a misplaced token."""
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -207,7 +207,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_streams: Annotated[
         int,
         _whole(1, 10_000),
-        "Maximum event streams (`/internal/events/stream`) of a process. More are answered 503.",
+        "Maximum event streams (`/internal/events/stream`) in a process. More are answered 503.",
     ] = 100
     body_timeout_seconds: Annotated[
         float,
@@ -239,7 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     service_rights: Annotated[
         tuple[ServiceRights, ...],
         _RIGHTS,
-        "What services may do at the internal API. One that is not named here has `read+write`.",
+        "The rights of services at the internal API. A service that is not named has `read+write`.",
         _HIDDEN_IF_INVALID,
     ] = ()
     jwt_algorithm: Annotated[

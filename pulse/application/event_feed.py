@@ -1,4 +1,4 @@
-"""The event feed: one reader of the log per process, whose latest events all streams share.
+"""The event feed: reads the log once per process, and all streams share the latest events.
 
 A stream far behind the end of the log reads pages itself, few streams at a time.
 """
@@ -19,7 +19,7 @@ from pulse.loop import NOW, Job, WakeUp
 
 MAX_PARTITIONS: Final = 1024
 _MAX_CATCH_UP_READS: Final = 2
-"""Streams that read pages at the same time: others keep the rest of the connection pool."""
+"""Streams that read pages at the same time; this leaves connections of the pool for other calls."""
 _MIN_PAGE_EVENTS: Final = 16
 _MAX_PAGE_EVENTS: Final = 1000
 _MAX_BATCH_BYTES: Final = 64 * 1024
@@ -29,11 +29,11 @@ EndReason = Literal["SHUTDOWN", "TOO_SLOW", "LOG_CHANGED", "DISCONNECTED"]
 
 
 class TooManyStreams(PulseError):
-    """This process has as many streams as it may."""
+    """This process has its maximum of streams."""
 
     def __init__(self, max_streams: int) -> None:
         super().__init__(
-            f"this process has {max_streams} event streams, as many as it may: retry, or read pages"
+            f"this process has its maximum of {max_streams} event streams: retry, or read pages"
         )
 
 
@@ -68,7 +68,7 @@ class FeedLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Message(msgspec.Struct, frozen=True, gc=False):
-    """An event as it is sent, and what filters look at."""
+    """An event as it is sent, and the fields that filters compare."""
 
     position: int
     order_id: UUID | None
@@ -77,10 +77,10 @@ class _Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventReader:
-    """One stream's place in the log.
+    """Reads the log for one stream.
 
-    `position` is how far it has read, in the log `log_id`, and `sent_position` how far its reader
-    has received everything. `ended` is why the stream has ended, None until then.
+    `position` is how far it has read in the log `log_id`, and `sent_position` how far everything
+    was sent. `ended` is why the stream has ended, None until then.
     """
 
     def __init__(self, feed: "EventFeed", query: FeedQuery) -> None:
@@ -103,7 +103,7 @@ class EventReader:
         self.log_id = (await self._feed.read_page(self.position, 1, None)).log_id
 
     async def read(self) -> bytes | None:
-        """Read the next events: empty if the next ones were others; None at the end of the log.
+        """Read the next events: empty if the filters exclude all; None at the end of the log.
 
         Raises:
             DatabaseUnavailable: the log cannot be read now.
@@ -150,9 +150,9 @@ class EventReader:
         return b"".join(chosen)
 
     def _choose(self, messages: Iterable[_Message]) -> tuple[list[bytes], int | None]:
-        """The contents of those that this stream wants, up to the size of a batch.
+        """The contents of the messages that the filters select, up to the size of a batch.
 
-        Returns the position of the last message looked at too, None if all were.
+        Also returns the position of the last message examined; None if all were examined.
         """
         chosen: list[bytes] = []
         size = before = 0
@@ -169,7 +169,7 @@ class EventReader:
 
 
 class EventFeed(Job[int]):
-    """Reads the log once for all streams of the process, while any is open.
+    """Reads the log once for all streams of the process, while a stream is open.
 
     It keeps the latest events, each encoded once by `render`. `require_served` raises
     DatabaseUnavailable if this process may not use the database.
@@ -205,12 +205,12 @@ class EventFeed(Job[int]):
         self._buffered_bytes = 0
 
     def hint(self) -> None:
-        """There may be new events. Costs nothing without streams."""
+        """Wake the feed, since there may be new events. Does nothing without streams."""
         if self._readers:
             self.wake_up.set()
 
     def stop(self) -> None:
-        """End all streams, later ones at once: the process is about to stop."""
+        """End all streams, since the process stops. A stream that begins later ends at once."""
         self.stopped = True
         for reader in self._readers:
             reader.end("SHUTDOWN")
@@ -220,7 +220,7 @@ class EventFeed(Job[int]):
         """Begin a stream; it is counted until exit.
 
         Raises:
-            TooManyStreams: the process has as many as it may.
+            TooManyStreams: the process has its maximum of streams.
             PositionBeyondLog: the log ends before the position.
             DatabaseUnavailable: the log cannot be read.
         """
@@ -306,7 +306,7 @@ class EventFeed(Job[int]):
         del self._messages[:dropped], self._positions[:dropped]
 
     def _end_readers(self, of_another_log: Sequence[EventReader]) -> None:
-        """End the streams of another log than the one that is there now, and begin again."""
+        """End the streams of a log that was replaced, and begin again."""
         self._forget()
         for reader in of_another_log:
             reader.end("LOG_CHANGED")

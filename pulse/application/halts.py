@@ -1,4 +1,4 @@
-"""Halts of releases: set one, lift one, read them. Every answer is computed from their stream."""
+"""Halts of releases: set one, lift one, read all. Every answer is computed from their stream."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -63,10 +63,10 @@ class HaltRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def require_scope_fields(request: HaltRequest) -> None:
-    """Check that the request has the field of its scope, and no other scope's.
+    """Check that the request has the field of its scope, and not the field of another scope.
 
     Raises:
-        OrderRefused: it has not.
+        OrderRefused: a field is missing, or is not allowed.
     """
     required = {"INSTRUMENT": "instrument", "CALLER": "placed_by"}.get(request.scope)
     for field in ("instrument", "placed_by"):
@@ -80,7 +80,7 @@ def require_scope_fields(request: HaltRequest) -> None:
 
 
 class HaltView(msgspec.Struct, frozen=True):
-    """A halt as answered. `lifted_*` are null while it is in force."""
+    """A halt as answered. `lifted_by`, `lifted_at` and `lifted_reason` are null while in force."""
 
     halt_id: UUID
     scope: HaltScope
@@ -102,7 +102,7 @@ class HaltSet(msgspec.Struct, frozen=True):
 
 
 class ReleaseHalts:
-    """The halts in the log. The folded stream is kept, and each call reads what is new in it."""
+    """The halts in the log. Keeps the folded stream; each call reads only its new events."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class ReleaseHalts:
         return self._known
 
     async def halt(self, request: HaltRequest, caller: Caller, trace: Trace) -> HaltSet:
-        """Halt releases. After the answer no process records a release of this target.
+        """Halt releases. After it returns, no process records a release of this target.
 
         If a halt of the same target is in force, it is returned unchanged.
 
@@ -161,10 +161,10 @@ class ReleaseHalts:
     async def resume(
         self, halt_id: UUID, reason: str | None, caller: Caller, trace: Trace
     ) -> HaltView:
-        """Lift a halt. One that was lifted before is returned unchanged.
+        """Lift a halt. A halt that is already lifted is returned unchanged.
 
         Raises:
-            HaltNotFound: there was never one with this id.
+            HaltNotFound: no halt has this id.
             ClockOff, AppendRefused, AppendOutcomeUnknown, DatabaseUnavailable: as `halt`.
         """
         self._require_served()
@@ -181,12 +181,12 @@ class ReleaseHalts:
                 return halt_view(self._known.of(halt_id))
 
     async def all(self) -> list[HaltView]:
-        """Every halt, in force or lifted, in the order in which they were set."""
+        """Every halt, in force or lifted, in the order they were set."""
         self._require_served()
         return [halt_view(halt) for halt in (await self.current()).halts]
 
     async def _append(self, command: HaltReleases | ResumeReleases) -> bool | None:
-        """Append the command's event: True if there was one, None if another came first."""
+        """Append the event: True if there was one, None if another event took its version."""
         events = decide_halt(command, await self.current())
         for event in events:
             try:

@@ -58,7 +58,7 @@ from pulse.projections.order_view import FoldedStream, OrderReader, OrderView, v
 MAX_RECORDING_DIFFERENCE: Final = timedelta(seconds=15)
 """How far an order's `created_at` may be from the time at which the log recorded it.
 
-An order waits at most 5 s for its append and 4 s for the log's lock, and a process takes no orders
+An order waits at most 5 s for its append and 4 s for the log's lock. A process accepts no orders
 while its clock is further from the database's than PULSE_MAX_CLOCK_OFFSET_SECONDS, by default 1 s.
 """
 
@@ -190,7 +190,7 @@ class InProcessOrders:
         Its key is not looked up. Without a seed a random one is used, as for an order.
 
         Raises:
-            ClockOff: an order would be refused too; the times would be wrong.
+            ClockOff: the times would be wrong; an order would be refused too.
             PreviewFailed: the schedule breaks a rule, which is a bug.
         """
         self._require_served()
@@ -303,7 +303,7 @@ class InProcessOrders:
         caller: Caller,
         trace: Trace | None = None,  # noqa: ARG002 - of the protocol, used over HTTP
     ) -> OwnOrderPage:
-        """Read them from the projection. What a page examines are orders of the caller alone."""
+        """Read the orders from the projection. A page examines only orders of the caller."""
         self._require_served()
         if caller.is_internal:
             raise AssertionError("an internal caller has no orders of its own")
@@ -388,13 +388,13 @@ class InProcessOrders:
 
 
 def _require_order_id(order_id: UUID) -> None:
-    """Refuse the id of the stream of halts, which is no order."""
+    """Refuse the id of the stream of halts, which is not an order."""
     if order_id == HALTS_STREAM_ID:
         raise OrderNotFound(str(order_id))
 
 
 def _moved(time: datetime | None, by: timedelta) -> datetime | None:
-    """The time, later by that much; itself at the ends of the calendar."""
+    """The time moved by `by`; unchanged if the result is outside the calendar."""
     try:
         return None if time is None else time + by
     except OverflowError:

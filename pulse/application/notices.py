@@ -282,7 +282,7 @@ def _release_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     elif seconds > MAX_RELEASE_DELAY_SECONDS:
         remedy = "read their logs, or accept fewer orders"
         if snapshot.halts:
-            remedy = "those that a halt covers wait until it is lifted"
+            remedy = "slices that a halt covers wait until it is lifted"
         message = (
             f"there {'is' if queue.due == 1 else 'are'} {due}, with workers present "
             f"({workers.present}): {remedy}"

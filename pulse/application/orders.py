@@ -67,7 +67,7 @@ class OrderPreview(msgspec.Struct, frozen=True):
 
 
 class PreviewFailed(PulseError):
-    """The schedule of a previewed order breaks a rule, which is a bug. Placed, it would FAIL."""
+    """The schedule of a previewed order breaks a rule, which is a bug. It would be FAILED."""
 
 
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class EventPage(msgspec.Struct, frozen=True):
 
 
 class OwnOrderQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A query of a caller's own orders; None is no filter.
+    """A query of a caller's own orders; None means no filter.
 
     `created_from` is inclusive, `created_before` exclusive. `cursor` is that of an earlier page.
     """
@@ -107,7 +107,7 @@ class OwnOrderQuery(msgspec.Struct, frozen=True, kw_only=True):
 class OwnOrderPage(msgspec.Struct, frozen=True):
     """Orders of one caller, newest first, as of a position. `next_cursor` is None on the last page.
 
-    A page may have less than `limit` orders, or none, and yet not be the last.
+    A page that is not the last may have fewer than `limit` orders, or none.
     """
 
     orders: tuple[OrderView, ...]
@@ -175,7 +175,7 @@ class Orders(Protocol):
         """A page of the caller's own orders, newest first. The caller is not an internal one.
 
         Raises:
-            CursorRefused: the cursor is of another list, of other filters or of another caller.
+            CursorRefused: the cursor belongs to another list, other filters or another caller.
         """
 
     async def history(

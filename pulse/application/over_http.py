@@ -48,14 +48,14 @@ ON_BEHALF_OF: Final = "X-Pulse-On-Behalf-Of"
 MAX_ANSWER_BYTES: Final = 256 * 1024
 """Far more than an order of a hundred slices needs."""
 MAX_LIST_BYTES: Final = 8 * 1024 * 1024
-"""More than a page of 200 orders of a hundred slices needs, or the events of one."""
+"""More than a page of 200 orders of a hundred slices, or the events of one order, need."""
 UNAVAILABLE: Final = (
     "Pulse does not answer, so it is not known whether this request was processed: retry it "
     "unchanged"
 )
 REFUSED: Final = (
-    "Pulse refuses the requests of this gateway: report it to its operator, and retry the request "
-    "unchanged later"
+    "Pulse refuses the requests of this gateway: report this to the operator of the gateway, and "
+    "retry the request unchanged later"
 )
 _BUSY: Final = (
     "Pulse refuses more requests of this caller for now: this one was not processed, retry later"
@@ -211,7 +211,7 @@ class OrdersOverHttp:
     async def _attempt(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, max_bytes: int
     ) -> httpx.Response:
-        """One request. Not much more than `max_bytes` of its answer are read."""
+        """Send one request. Reading stops soon after `max_bytes` of the answer."""
         content = bytearray()
         sent = self._http.stream(method, path, headers=headers, content=body)
         async with sent as answer:
@@ -324,7 +324,7 @@ def _order_in(answer: httpx.Response, order_id: UUID, caller: Caller) -> OrderVi
 
 
 def _require_own(answer: httpx.Response, view: OrderView, caller: Caller) -> None:
-    """Check an answered order: it is the caller's, and its quantities are consistent."""
+    """Check that an answered order is the caller's and its quantities are consistent."""
     if not caller.may_read(view.order_id, view.order_unique_key):
         raise _failed(answer, "the order does not belong to the caller")
     if sum(msgspec.structs.astuple(view.quantities)) != view.total_quantity:

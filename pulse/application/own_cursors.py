@@ -1,4 +1,4 @@
-"""Cursors of a caller's own orders: they contain the id of one of its orders, and no position."""
+"""Cursors of a caller's own orders. They contain the id of one of its orders, not a position."""
 
 import base64
 from hashlib import blake2b

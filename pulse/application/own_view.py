@@ -1,7 +1,7 @@
-"""Orders and events as their callers see them: without anything that tells about others.
+"""Orders and events as their callers see them: nothing reveals other callers or how Pulse runs.
 
-Positions tell how much others trade, claims and `recorded_by` how Pulse is run. A field is shown
-because it is named here, so one that newer code adds is not shown by accident.
+Positions reveal how much others trade; claims and `recorded_by` reveal how Pulse runs. Only fields
+that are named here are shown, so a field that newer code adds is not shown by accident.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ EVENT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "SlicesReleased": ("order_unique_key", "instrument", "side", "slices"),
     "SlicesExpired": ("sequence_numbers", "quantity", "reason"),
 }
-"""The fields of an event's data that its caller sees, by type. Of other events it sees none."""
+"""The fields of an event's data that callers see, by type. Other types show none."""
 
 OTHER_EVENT: Final = "OtherEvent"
 
@@ -70,7 +70,7 @@ class OwnOrders(msgspec.Struct, frozen=True):
 
 
 class OwnEvent(msgspec.Struct, frozen=True):
-    """An event of the caller's order; `data` has what concerns the order."""
+    """An event of the caller's order; `data` has the fields that concern the order."""
 
     order_id: UUID
     version: int

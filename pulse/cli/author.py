@@ -1,4 +1,4 @@
-"""Who runs a command that writes events, and the trace of the command."""
+"""The user who runs a command that writes events, and the trace of the command."""
 
 import os
 import pwd
@@ -11,7 +11,7 @@ from pulse.domain import Trace
 def this_user() -> Caller:
     """The caller `cli:<name>`, with the user's name in the operating system.
 
-    It is the user's number if the user has no name. No variable can change it.
+    If the user has no name, the user's number is used. No environment variable can change it.
     """
     try:
         name = pwd.getpwuid(os.getuid()).pw_name

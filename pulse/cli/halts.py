@@ -1,4 +1,4 @@
-"""`pulse halt`, `pulse resume`, `pulse halts`: stop releases, resume them, list the halts."""
+"""`pulse halt`, `pulse resume` and `pulse halts`: stop releases, resume them, list halts."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, TypeVar
@@ -34,24 +34,24 @@ def halt(
     ] = None,
     caller: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Halt the orders of one caller, as in placed_by."),
+        typer.Option(metavar="NAME", help="Halt the orders with this placed_by."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Halt releases: of everything, one instrument, or one caller's orders.
 
-    After the command has succeeded no process releases a slice in scope, until
+    Once the command has succeeded, no process releases a slice in scope until
     `pulse resume` lifts the halt. Orders are still accepted, split and cancelled,
-    and slices whose time to be released passes expire. A halt that is in force
-    for the same scope is left unchanged, so the command can be repeated. The
-    event has the reason, and `cli:` and your user name as its author.
+    and slices expire as usual. If the same halt is in force already, nothing is
+    changed, so the command can be repeated. The event has the reason, and its
+    author is `cli:` and your user name.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running.
 
-    Exit codes: 0 halted, now or before. 1 not halted, or the outcome is unknown,
-    and running it again tells. 2 wrong usage or settings. 3 Postgres cannot be
-    reached or its schema is not current.
+    Exit codes: 0 halted, now or before. 1 not halted, or the outcome is unknown:
+    run it again. 2 wrong usage or settings. 3 Postgres cannot be reached or its
+    schema is not current.
 
     Example:
       pulse halt --all --reason "exchange outage"
@@ -78,16 +78,16 @@ def resume(
 ) -> None:
     """Lift a halt, so that releases in its scope resume.
 
-    Slices whose time has come meanwhile are released if they are not too late;
-    the others have expired or expire now. A halt that was lifted before is left
-    unchanged, so the command can be repeated.
+    Slices that became due during the halt are released if they are not too late;
+    the others expire. If the halt is already lifted, nothing is changed, so the
+    command can be repeated.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running.
 
     Exit codes: 0 lifted, now or before. 1 not lifted: no halt has this id; or the
-    outcome is unknown, and running it again tells. 2 wrong usage or settings.
-    3 Postgres cannot be reached or its schema is not current.
+    outcome is unknown: run it again. 2 wrong usage or settings. 3 Postgres cannot
+    be reached or its schema is not current.
 
     Example:
       pulse halts

@@ -36,7 +36,7 @@ _ELSE: Final = "If the order is still wanted, place it again under a new key."
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """Orders, newest first, as of a position of the log, and whether there are more."""
+    """Orders, newest first, as of a position of the log; `more` is whether there are others."""
 
     as_of_position: int
     orders: tuple[OrderView, ...]
@@ -104,14 +104,14 @@ _Text = str | None
 
 def list_orders(  # noqa: PLR0913 - one for each filter
     *,
-    key: Annotated[_Text, typer.Option(metavar="KEY", help="Of this order_unique_key.")] = None,
+    key: Annotated[_Text, typer.Option(metavar="KEY", help="With this key.")] = None,
     key_scope: KeyScope = None,
-    placed_by: Annotated[_Text, typer.Option(metavar="NAME", help="Of this caller.")] = None,
-    trace_id: Annotated[_Text, typer.Option(metavar="ID", help="Of this trace.")] = None,
+    placed_by: Annotated[_Text, typer.Option(metavar="NAME", help="With this placed_by.")] = None,
+    trace_id: Annotated[_Text, typer.Option(metavar="ID", help="With this trace id.")] = None,
     status: Annotated[
         _Text, typer.Option(metavar="STATUS", help="PENDING, IN_PROGRESS, COMPLETED, ...")
     ] = None,
-    instrument: Annotated[_Text, typer.Option(metavar="NAME", help="As NSE:RELIANCE.")] = None,
+    instrument: Annotated[_Text, typer.Option(metavar="NAME", help="Such as NSE:RELIANCE.")] = None,
     created_from: Annotated[
         _Text, typer.Option(metavar="TIME", help="Created at this time or later.")
     ] = None,
@@ -125,16 +125,16 @@ def list_orders(  # noqa: PLR0913 - one for each filter
 ) -> None:
     """List orders, newest first: all of them, or those that match every filter.
 
-    Values are compared exactly; no character stands for others. A time is RFC 3339
-    with its zone, such as 2026-01-05T09:15:00+05:30, and is compared with the
-    order's created_at. A key belongs to a scope: `internal`, or the placed_by of a
-    caller of the gateway. Shows id, status, time of creation, key, instrument and
-    caller. The list is read from the projection, as of the position that it prints.
+    Values are compared exactly; there are no wildcards. A time is RFC 3339 with
+    its zone, such as 2026-01-05T09:15:00+05:30, and is compared with created_at.
+    A key belongs to a scope: `internal`, or for an order from the gateway its
+    placed_by. Shows id, status, time of creation, key, instrument and caller. The
+    list is read from the projection, as of the position that it prints.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
 
-    Exit codes: 0 listed, even if no order matches, 2 wrong usage or settings,
+    Exit codes: 0 listed, even if no order matches. 2 wrong usage or settings.
     3 Postgres cannot be reached or its schema is not current.
 
     Example:

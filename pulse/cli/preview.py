@@ -42,10 +42,10 @@ def preview(  # noqa: PLR0913 - one option for each field of an order
 ) -> None:
     r"""Draw the schedule that an order would get if it were placed now.
 
-    The order is validated and split as a running Pulse would do it, by the clock
-    of this machine; nothing is stored. The same seed gives the same quantities
-    and the same times after the start. A placed order gets a random seed, which
-    no caller can choose. Needs no database and no running Pulse.
+    The order is validated and split as Pulse would do it, by the clock of this
+    machine. Nothing is stored. The same seed gives the same quantities and the
+    same offsets from the start. A placed order gets a random seed, which no
+    caller can choose. Needs neither a database nor a running Pulse.
 
     Exit codes: 0 drawn, 1 the schedule breaks a rule (a bug), 2 wrong usage.
 

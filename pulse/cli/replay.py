@@ -68,7 +68,7 @@ def replay(
     ] = None,
     *,
     key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Instead of the id: its order_unique_key.")
+        str | None, typer.Option(metavar="KEY", help="The order's key, instead of its id.")
     ] = None,
     key_scope: KeyScope = None,
     as_json: Annotated[
@@ -84,8 +84,8 @@ def replay(
     order. For a FAILED order it shows why and what to do. Events that cannot be
     read are shown as stored.
 
-    An order of the internal API is found by its id or its key. One of a caller of
-    the gateway needs the scope of its key too: the order's placed_by.
+    Give the order's id or its key. The key of an order from the gateway needs
+    --key-scope too: the order's placed_by.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
@@ -99,7 +99,7 @@ def replay(
       pulse replay --key ouk_7 --key-scope "https://issuer.example/|alice"
     """
     if (order_id is None) == (key is None):
-        raise typer.BadParameter("give either an order's id or --key")
+        raise typer.BadParameter("expected either an order's id or --key")
     found_by = order_query_of(order_unique_key=key, key_scope=key_scope).order_id
 
     async def read(tools: Tools) -> _History:
@@ -222,7 +222,7 @@ def _sentence(event: Event | None, view: EventView) -> str:  # noqa: PLR0911 - o
             slices = numbered_slices(event.sequence_numbers)
             return f"{slices}, {counted(event.quantity, 'share')}: {event.reason}"
         case ReleasesHalted() | ReleasesResumed():
-            return "An event of a halt, which does not belong in the stream of an order."
+            return "An event of a halt, which does not belong to an order."
         case _:
             assert_never(event)
 

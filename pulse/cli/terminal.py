@@ -166,16 +166,16 @@ def order_id_of(text: str) -> UUID:
 def order_not_found(order_id: str) -> PulseError:
     """The error for an id that no order has."""
     return PulseError(
-        f"no order has the id {order_id[:_MAX_ECHOED_CHARACTERS]}: take it from the answer to its "
-        "POST, or find the order by its key: `pulse orders list --key KEY`"
+        f"no order has the id {order_id[:_MAX_ECHOED_CHARACTERS]}: take it from the answer to the "
+        "order's POST, or find it by the order's key: `pulse orders list --key KEY`"
     )
 
 
 def key_not_found(key: str) -> PulseError:
     """The error for a key that no order of its scope has."""
     return PulseError(
-        f"no order has the key {key[:_MAX_ECHOED_CHARACTERS]} in this scope: a key of a caller of "
-        "the gateway needs --key-scope with the order's placed_by"
+        f"no order has the key {key[:_MAX_ECHOED_CHARACTERS]} in this scope: for an order from "
+        "the gateway, set --key-scope to the order's placed_by"
     )
 
 
@@ -211,7 +211,7 @@ def add_command(
 ) -> None:
     """Add a function as a command. Its docstring is the help, with its line breaks.
 
-    The command has the name of the function if no other is given.
+    Without `name` the command has the name of the function.
     """
     paragraphs = cleandoc(function.__doc__ or "").split("\n\n")
     text = "\n\n".join(_KEEP_LINES + paragraph for paragraph in paragraphs)

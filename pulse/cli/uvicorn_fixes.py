@@ -26,7 +26,7 @@ class HTTP1(ZttpProtocol):
 
 
 class _Response(zttp_h2_impl.RequestResponseCycle):
-    """Lets the next part of a response wait while the previous one is beyond the peer's window."""
+    """Delays each part of a response while the one before is beyond the peer's window."""
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)

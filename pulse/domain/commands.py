@@ -72,7 +72,7 @@ class CancelOrder(Value, frozen=True):
 class ReleaseSlices(Value, frozen=True):
     """Release the slices that are due, or expire those whose time to be released has passed.
 
-    `halts` are those in force: slices that they cover are not released.
+    Slices that a halt of `halts` in force covers are not released.
 
     `at` is by the database's clock. A slice expires `max_delay_seconds` after its time, or earlier;
     see `pulse.domain.releases`.

@@ -1,8 +1,7 @@
 """Halts: while one is in force, no slice in its scope is released.
 
-All halts are in one stream, so a release can require that no halt was added since it was decided:
-the stream must still have the version that was read. The same stream makes the halt of a scope
-unique.
+All halts are in one stream. So a release can require that no halt was set since it was decided: the
+stream must still have the version that was read. And a target has at most one halt in force.
 """
 
 from collections.abc import Iterable
@@ -29,7 +28,7 @@ class HaltTarget(Value, frozen=True):
     placed_by: str | None = None
 
     def covers(self, instrument: str, placed_by: str) -> bool:
-        """Whether it stops the releases of an order."""
+        """Whether a halt of this target stops the releases of an order."""
         match self.scope:
             case "ALL":
                 return True
@@ -67,7 +66,7 @@ HaltCommand = HaltReleases | ResumeReleases
 
 
 class Halt(Value, frozen=True):
-    """A halt, with who set it and why. `lifted_at` is None while it is in force."""
+    """A halt. `lifted_at` is None while it is in force."""
 
     halt_id: UUID
     target: HaltTarget
@@ -80,7 +79,7 @@ class Halt(Value, frozen=True):
 
 
 class Halts(Value, frozen=True):
-    """All halts in the order in which they were set, folded from the stream up to `version`."""
+    """All halts, in the order they were set, folded from the stream up to `version`."""
 
     version: int = 0
     halts: tuple[Halt, ...] = ()
@@ -159,8 +158,8 @@ def evolve_halts(halts: Halts, event: Event) -> Halts:
     """The halts after this event.
 
     Raises:
-        HistoryBroken: the event cannot follow: it leaves a gap in the versions, sets a halt that is
-            in force, lifts one that is not, or is not about halts.
+        HistoryBroken: the event cannot follow: it leaves a gap in the versions, sets a halt whose
+            target is already halted, lifts one that is not in force, or is not an event of a halt.
     """
     if event.originator_id != HALTS_STREAM_ID or event.originator_version != halts.version + 1:
         raise _broken(event, f"the stream of halts is at version {halts.version}")
@@ -170,7 +169,7 @@ def evolve_halts(halts: Halts, event: Event) -> Halts:
                 scope=event.scope, instrument=event.instrument, placed_by=event.placed_by
             )
             if halts.on(target) is not None:
-                raise _broken(event, "a halt of this scope is in force")
+                raise _broken(event, "a halt of this target is in force")
             halt = Halt(
                 halt_id=event.halt_id,
                 target=target,
@@ -182,7 +181,7 @@ def evolve_halts(halts: Halts, event: Event) -> Halts:
         case ReleasesResumed():
             return Halts(version=event.originator_version, halts=_without(halts, event))
         case _:
-            raise _broken(event, "it is not about halts")
+            raise _broken(event, "it is not an event of a halt")
 
 
 def fold_halts(events: Iterable[Event]) -> Halts:

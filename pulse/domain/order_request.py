@@ -185,7 +185,7 @@ def parse_order_request(body: bytes) -> OrderSpec:
 
 
 def parse_preview_request(body: bytes) -> PreviewRequest:
-    """The order that the JSON of a preview asks for, and its seed. Errors as of an order."""
+    """The order that the JSON of a preview asks for, and its seed; errors as for an order."""
     return _previews.parse(body)
 
 

@@ -160,8 +160,8 @@ def evolve(order: Order | None, event: Event) -> Order:
 
     Raises:
         HistoryBroken: the event cannot follow: it is a second creation, a second outcome, it leaves
-            a gap in the versions, settles anything but the next unsettled slices, or is not about
-            an order.
+            a gap in the versions, settles anything but the next unsettled slices, or is an event of
+            a halt.
     """
     match event:
         case OrderCreated():
@@ -183,8 +183,8 @@ def evolve(order: Order | None, event: Event) -> Order:
 def preview(command: PlaceOrder) -> Order:
     """The order as it would be if it were placed and split at once. Nothing is recorded.
 
-    It is decided like a stored order, so its slices are those that a worker would append to an
-    order with this seed and time. Without slices it FAILED: the schedule breaks a rule, a bug.
+    Its slices are those that a worker would append to an order with this seed and time. An order
+    without slices is FAILED: its schedule breaks a rule, which is a bug.
 
     Raises:
         SplitterUnknown: as `decide`.

@@ -75,7 +75,7 @@ def expires_at(s: Slice, successor: Slice | None, max_delay_seconds: float) -> d
 def release_due(
     command: ReleaseSlices, order: DueOrder
 ) -> tuple[SlicesReleased | SlicesExpired, ...]:
-    """The event that releases or expires slices of this order now; empty if there is none to.
+    """The event that releases or expires slices of this order now; empty if nothing can be settled.
 
     If slices have expired, the event expires them, and the next step releases those that follow. So
     each event settles the next slices of its order. While the order is halted its slices expire,

@@ -87,7 +87,7 @@ class Appender:
     until a probe succeeds.
 
     An append can have a condition, which Postgres checks under the lock: the stream `guard_stream`
-    still has the version that the caller has read, and the time has not passed.
+    still has the version that the caller has read, and the given time has not passed.
     """
 
     def __init__(

@@ -102,7 +102,7 @@ class PendingAppend:
 
     def fail_condition(self) -> None:
         """Raise ConditionFailed to the caller."""
-        self.fail(ConditionFailed("a newer event of the guard stream, or the time, forbids it"))
+        self.fail(ConditionFailed("the guard stream has a newer event, or the time has passed"))
 
     def give_up(self, reason: str) -> None:
         """Raise AppendRefused if nothing was written for certain, else AppendOutcomeUnknown."""
@@ -115,8 +115,8 @@ def take_batch(
 ) -> list[PendingAppend]:
     """Take the next appends that may share a statement, in order: single-event ones, or the others.
 
-    An append to the guard stream is taken alone: conditions are checked against the stream's
-    version before the statement. Appends whose callers have an answer are dropped.
+    An append to the guard stream is taken alone, since conditions are checked against the version
+    that the stream had before the statement. Appends whose callers have an answer are dropped.
     """
     batch: list[PendingAppend] = []
     events = 0

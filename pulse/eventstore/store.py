@@ -121,7 +121,7 @@ class EventStore:
     async def positions_at(self, times: Sequence[datetime]) -> list[int]:
         """For each time, the first position whose event was recorded at or after it.
 
-        One more than the last position if there is none. The search takes it that recorded times
+        One more than the last position if there is none. The search assumes that recorded times
         ascend with the positions, as they do unless the database's clock is set back.
 
         Raises:

@@ -17,7 +17,7 @@ CALLER_KEY: Final = "pulse.caller"
 """The `Caller`, set by the auth middleware."""
 TRACE_KEY: Final = "pulse.trace"
 HEAD_KEY: Final = "pulse.head"
-"""Set for a HEAD request, which is processed as GET; a stream must not be sent for it."""
+"""Set for a HEAD request, which is processed as GET: the response must not stream."""
 SECURITY_HEADERS_KEY: Final = "pulse.security_headers"
 """Security headers for this response instead of SECURITY_HEADERS."""
 

@@ -66,8 +66,8 @@ class InternalAuthMiddleware:
     """Middleware that authenticates calls to every path that contains `internal` anywhere.
 
     So neither doubled slashes nor a prefix bypass it, however the path is routed. It also puts the
-    rights of the service into the scope, for the routes to check. `rights` are those of the
-    services that do not have the default ones. Without tokens, requests of this machine have all.
+    rights of the service into the scope, for the routes to check. `rights` has the services whose
+    rights are not the default ones. Without tokens, requests of this machine have all rights.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class InternalAuthMiddleware:
 
 
 def _caller(scope: Scope, service: Service) -> Caller:
-    """Who calls: the service itself, or the caller that the gateway names."""
+    """The caller: the service itself, or the one that the gateway names."""
     headers: RawHeaders = scope["headers"]
     names = [value for name, value in headers if name == _BEHALF_HEADER]
     if service.caller.placed_by != GATEWAY_NAME:

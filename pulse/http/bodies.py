@@ -1,4 +1,4 @@
-"""Reads request bodies: their headers, one order, a batch, a preview, a cancellation."""
+"""Reads request bodies and their headers: an order, a batch, a preview, a cancellation, a halt."""
 
 import codecs
 import json
@@ -122,7 +122,7 @@ def read_order(body: bytes) -> OrderSpec:
 
 
 def read_preview_request(body: bytes) -> PreviewRequest:
-    """Parse the body of a preview. Errors as of an order."""
+    """Parse the body of a preview; errors as `read_order`."""
     return _read_order(body, parse_preview_request)
 
 

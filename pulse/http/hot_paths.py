@@ -30,7 +30,7 @@ _ORDER_ID: Final = re.compile(r"[0-9A-Fa-f-]{36}")
 
 AnyRequest = Request[Any, Any, Any]
 Authorize = Callable[[Mapping[str, object]], None]
-"""Takes the scope of a request. Raises Forbidden if its caller may not make it."""
+"""Takes the scope of a request. Raises Forbidden if the caller may not make the request."""
 
 
 class HotPaths:

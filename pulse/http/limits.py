@@ -207,8 +207,8 @@ class RateLimitMiddleware:
     """Middleware that limits each caller's rate and its requests in flight.
 
     So a single caller, however slowly it sends, cannot use up the process. A request is in flight
-    until its response starts: an event stream is not. Paths without authentication, such as health,
-    are not limited.
+    until its response starts, so an open event stream is not. Paths without authentication, such as
+    health, are not limited.
     """
 
     def __init__(self, app: ASGIApp, limiter: RateLimiter, max_in_flight: int) -> None:

@@ -74,7 +74,7 @@ shortly after its POST was answered.
 Filters combine. `order_unique_key` finds the order with exactly this key. `created_from` is
 inclusive and `created_before` exclusive; both need a zone and are compared with `created_at`. An
 order that was recorded more than {MAX_RECORDING_DIFFERENCE.seconds} s before or after its
-`created_at` may be missing from a list with these two.
+`created_at` may be missing from a list with either of them.
 
 Send `next_cursor` as `cursor`, with the same filters, for the next page; null marks the last one.
 Consecutive pages neither skip nor repeat an order. `order_queue_status` filters by the status at
@@ -93,10 +93,10 @@ so with a filter a page may be short or empty and have a `next_cursor`.
     async def read_own_history(
         request: Request[Any, Any, Any], order_id: FromPath[str]
     ) -> OwnHistory:
-        """Every event of the order, oldest first, with what concerns the order.
+        """Every event of the order, oldest first, with the fields that concern the order.
 
-        An event never changes, and only new ones follow. `cancelled_by` is null if someone else
-        than the caller cancelled the order, such as the operator. An event that this version of
+        An event never changes, and only new ones follow. `cancelled_by` is null if anyone but the
+        caller cancelled the order, such as the operator. An event that this version of
         Pulse cannot read is an `OtherEvent` without data. An unknown id, a malformed one and
         another caller's order are all 404 `ORDER_NOT_FOUND`.
         """

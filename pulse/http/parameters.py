@@ -57,7 +57,7 @@ DEPENDENCIES: Final = {PARAMETERS: Provide(_parameters)}
 
 
 def parse_query(query_string: bytes, struct: type[Parameters]) -> Parameters:
-    """Parse a query string. A `+` is a blank, as forms encode it, but a plus in a time's offset.
+    """Parse a query string. In a time `+` is a plus, elsewhere a blank, as forms encode it.
 
     Raises:
         BadRequest: a parameter is unknown, repeated, not UTF-8, or breaks its constraint.
@@ -89,7 +89,7 @@ def parameter_error(field: str, problem: str, expected: str) -> BadRequest:
 
 
 def require_times_in_order(parameters: msgspec.Struct, begin: str, end: str) -> None:
-    """Require that the time in parameter `end`, if given, is not before the one in `begin`.
+    """Require that the time in `end` is not before the time in `begin`, if both are given.
 
     Raises:
         BadRequest: it is.

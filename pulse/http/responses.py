@@ -56,7 +56,7 @@ def halt_id_of(text: str) -> UUID:
 
 
 def _canonical_uuid(text: str) -> UUID | None:
-    """`UUID` alone would also accept braces, `urn:`, underscores, and dashes in any place."""
+    """The id, or None. `UUID` alone accepts braces, `urn:`, underscores and misplaced dashes."""
     try:
         parsed = UUID(text)
     except ValueError:

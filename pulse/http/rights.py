@@ -1,7 +1,7 @@
 """Authorisation at the internal API: each route declares the right that its call needs.
 
-A route below `/internal` has `opt=needs(...)`. A guard checks that right before each call, and the
-API does not start if a route lacks it. Code that bypasses Litestar calls `require_right` itself.
+A route below `/internal` has `opt=needs(...)`. A guard checks that right before each call. The API
+does not start if a route lacks it. Code that bypasses Litestar calls `require_right` itself.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Service(msgspec.Struct, frozen=True):
 
 
 def needs(right: Right | None) -> dict[str, Any]:
-    """The `opt` of a route whose call needs this right; None if any valid token will do."""
+    """The `opt` of a route whose call needs this right; None if any valid token suffices."""
     return {_RIGHT: right}
 
 
@@ -54,7 +54,7 @@ def require_granted_right(service: Service, wanted: Right) -> None:
     """Require that this service has the right.
 
     Raises:
-        Forbidden: it does not. The message has the setting that grants it.
+        Forbidden: it does not. The message names the setting that grants the right.
     """
     if wanted not in service.rights:
         name = service.caller.placed_by
@@ -93,4 +93,4 @@ def _require_declared(path: str, handler: BaseRouteHandler) -> None:
     if "internal" in path and _RIGHT not in handler.opt:
         raise TypeError(f"{handler.handler_name}, {path}: declare the right with opt=needs(...)")
     if "internal" not in path and _RIGHT in handler.opt:
-        raise TypeError(f"{handler.handler_name}, {path}: no service is known outside /internal")
+        raise TypeError(f"{handler.handler_name}, {path}: only routes below /internal have rights")

@@ -35,7 +35,7 @@ MAX_CATCH_UP_SECONDS: Final = 3.0
 
 
 class _Notified(WakeUp):
-    """A wake-up whose waiters are elsewhere."""
+    """A wake-up that calls a function instead of waking a waiter."""
 
     def __init__(self, on_set: Callable[[], None]) -> None:
         super().__init__()

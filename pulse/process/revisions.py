@@ -56,7 +56,7 @@ REVISIONS: Final = (
         package="pulse.projections",
         oldest_code=8,
     ),
-    # Older code would release slices without looking at halts.
+    # Older code would release halted slices.
     Revision(number=9, name="lock_log", package="pulse.eventstore", oldest_code=9),
     Revision(
         number=10,

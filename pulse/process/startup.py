@@ -60,8 +60,8 @@ def tune_gc(gen0_threshold: int = _GEN0_THRESHOLD) -> None:
 def on_stop_signal(callback: Callable[[], None]) -> Iterator[None]:
     """Call `callback` in the event loop on SIGINT or SIGTERM, besides the server's own handler.
 
-    A server waits for its responses before it stops the application. A stream that does not end by
-    itself must learn of the stop before that.
+    A server waits for its responses before it stops the application, so a stream that does not end
+    by itself must be ended before that.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -16,7 +16,7 @@ from pulse.projections.position import AFTER_LOG, BEFORE_LOG, PROJECTION_NAME
 MAX_ORDERS_A_PAGE: Final = 200
 MAX_SLICES_A_PAGE: Final = 1000
 MAX_EXAMINED: Final = 2_000
-"""The most orders that a page with one of the newer filters examines."""
+"""The most orders that a page with a filter by id, caller, trace or time examines."""
 
 _FIRST_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _LAST_TIME: Final = datetime.max.replace(tzinfo=UTC)
@@ -96,15 +96,15 @@ _BY_INDEX: Final = {
         ("all", "candidates"),
     )
 }
-"""By the index that the candidates are read from."""
+"""The statements, by the index from which the candidates are read."""
 
 
 class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A query of the list of orders; None is no filter.
+    """A query of the list of orders; None means no filter.
 
     `since` (inclusive) and `before` are positions of creation. `created_from` (inclusive) and
     `created_before` bound `created_at` exactly; they are fast only together with the positions.
-    With `of_caller_only`, no order of another caller than `placed_by` is examined.
+    With `of_caller_only`, only orders of the caller `placed_by` are examined.
     """
 
     limit: int
@@ -131,9 +131,9 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
 class OrderPage(msgspec.Struct, frozen=True):
     """Orders, newest first by position of creation, as of a position of the log.
 
-    `next_before` is the `before` of the next page; None on the last page. A page with one of the
-    newer filters may have less than `limit` orders, or none, and yet not be the last.
-    `last_examined` is the order at `next_before`.
+    `next_before` is the `before` of the next page; None on the last page. With a filter by
+    id, caller, trace or time, a page that is not the last may have fewer than `limit` orders, or
+    none. `last_examined` is the order at `next_before`.
     """
 
     orders: tuple[OrderView, ...]
@@ -215,10 +215,9 @@ def orders_statement(query: OrderQuery) -> Composed:
 
 
 def _index_for(query: OrderQuery) -> str:
-    """The index with the fewest candidates, as far as the filters tell.
+    """The index that probably has the fewest candidates.
 
-    A trace has few orders, and so have the statuses other than COMPLETED. A caller may have most of
-    all orders.
+    A trace and the statuses other than COMPLETED have few orders. A caller may have most of them.
     """
     status = query.order_queue_status
     choices = (

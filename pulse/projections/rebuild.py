@@ -51,10 +51,10 @@ REBUILD_LOCK: Final = 0x50554C53_45000003
 """The advisory lock that lets one rebuild run at a time."""
 
 _WINDOW_EVENTS: Final = 2_000
-"""The events of a window; those of its orders that lie behind it are read too."""
+"""The events of a window. Later events of its orders are read too."""
 
 _STREAMS_BETWEEN_YIELDS: Final = 20
-"""The window before is written meanwhile, in a transaction that Postgres ends if it is idle."""
+"""Meanwhile the previous window is written. Postgres ends that transaction if it is idle."""
 
 _TRY_REBUILD_LOCK = load_sql(__package__, "try_rebuild_lock")
 _SELECT_UNFILLED_COLUMNS = load_sql(__package__, "select_unfilled_columns")

@@ -83,7 +83,7 @@ class Releaser(Job[ReleaseStep]):
     It decides as of the moment of its read, by the database's clock. When Postgres writes a
     release, it checks that the first slice has not expired, and that no halt was set or lifted
     since the halts were read. So a process that was frozen releases nothing too late, and no
-    process releases a slice after a halt was answered.
+    process releases a slice in scope after a halt was answered.
     """
 
     name = "releases"

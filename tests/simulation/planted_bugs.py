@@ -53,9 +53,10 @@ class OutOfOrder(Planted):
         first_ids: dict[bytes, int] = {}
 
         def append_events(server: Server, session: Session, parameters: Any) -> Result:
-            if not parameters[3]:  # a probe
+            _, _, ids, _, _, states, _, _ = parameters
+            if not states:  # a probe
                 return append(server, session, parameters)
-            log, first_event = server.log, parameters[3][0]
+            log, first_event = server.log, states[0]
             first_id = first_ids.pop(first_event, None)
             if first_id is not None:
                 appended: Result = log.with_ids_from(
@@ -64,7 +65,7 @@ class OutOfOrder(Planted):
                 return appended
             if world.random.random() < _OFTEN:
                 first_ids[first_event] = log.next_id
-                log.skip_ids(len(parameters[0]))
+                log.skip_ids(len(ids))
                 raise Later(world.random.random() * _MAX_DELAY_SECONDS)
             return append(server, session, parameters)
 

@@ -43,7 +43,7 @@ async def raw(scope: Any, receive: Any, send: Any) -> None:
     [
         (undeclared, r"undeclared, /internal/undeclared: declare the right with opt=needs"),
         (raw, r"raw, /internal/raw: declare the right with opt=needs"),
-        (outside, r"outside, /open: no service is known outside /internal"),
+        (outside, r"outside, /open: only routes below /internal have rights"),
     ],
     ids=["undeclared", "asgi", "outside"],
 )

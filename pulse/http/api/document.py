@@ -58,7 +58,7 @@ _TAGS: Final = {
     "orders": "Placing, previewing, reading and cancelling orders.",
     "lists": "Lists across orders, in pages.",
     "events": "The events of an order, and the whole log.",
-    "halts": "Stopping releases in an emergency, and resuming them.",
+    "halts": "Halting releases in an emergency, and resuming them.",
     "health": "Liveness, readiness, and a call to test a token.",
 }
 _AUTH: Final = (
@@ -169,7 +169,7 @@ _DESCRIBED: Final = {
     "halt_releases": _internal(
         *FAULTS_OF_HALTING,
         body=ref(HaltRequest),
-        also={"200": "A halt of the same scope was in force already: it is unchanged."},
+        also={"200": "The same halt was already in force. It is unchanged."},
     ),
     "list_halts": _internal(
         fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))

@@ -1,7 +1,7 @@
 """The log as a stream of server-sent events.
 
-A custom ASGI response: Litestar's streams do not end when the reader is stalled, and do not send a
-last message when the server stops.
+It is a custom ASGI response, because Litestar's streams do not end when the reader is stalled, and
+do not send a last message when the server stops.
 """
 
 import asyncio
@@ -46,9 +46,9 @@ _HEADERS: Final[RawHeaders] = [
     (b"x-accel-buffering", b"no"),  # nginx does not buffer the response
 ]
 _MESSAGES: Final = {
-    "SHUTDOWN": "this process stops: reconnect with Last-Event-ID",
+    "SHUTDOWN": "this process is stopping: reconnect with Last-Event-ID",
     "TOO_SLOW": "the reader accepted nothing for too long: reconnect with Last-Event-ID",
-    "LOG_CHANGED": "this is not the log that was read before: stop, and ask the operator",
+    "LOG_CHANGED": "this is not the log that you read before: stop, and ask the operator",
 }
 
 
@@ -124,7 +124,7 @@ def _partition(text: str) -> Partition:
 
 
 class EventStream(Response[str]):
-    """A response that streams the events of a query until its reader is gone or it has ended.
+    """A response that streams the events of a query until it ends or the reader disconnects.
 
     Until the response starts, errors are answered like those of every other call.
     """
@@ -217,7 +217,7 @@ def _end(reader: EventReader) -> bytes:
 
 
 def _control(kind: str, position: int, data: msgspec.Struct) -> bytes:
-    """A message about the stream itself: its event type is not that of an event of the log."""
+    """A message about the stream itself. Events of the log have no `event` field."""
     encoded = msgspec.json.encode(data)
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (position, kind.encode(), encoded)
 
@@ -231,7 +231,7 @@ def stream_routes(feed: EventFeed) -> list[HTTPRouteHandler]:
         summary="Stream the log in commit order",
         tags=["events"],
         media_type=EVENT_STREAM,
-        response_description="A stream of server-sent events that does not end by itself.",
+        response_description="Server-sent events. The stream does not end by itself.",
     )
     async def stream_events(
         request: Request[Any, Any, Any], parameters: NamedDependency[StreamParameters]
@@ -242,22 +242,22 @@ def stream_routes(feed: EventFeed) -> list[HTTPRouteHandler]:
     stream_events.fn.__doc__ = f"""
 Server-sent events in commit order, from `after` on: first those in the log, then each new one as it
 is committed. `data` of an event is the same object as in a page of `GET /internal/events`, and `id`
-is its position. `type` selects one type. `partition` selects the orders whose id, as an integer
-modulo n, is k, for n readers that share the work; events of no order go to every partition.
+is its position. `type` selects one type. `partition` divides the work between n readers: it selects
+the orders whose id, as an integer modulo n, is k. Events of no order go to every partition.
 
 Messages with an `event` field are about the stream itself:
 
 - `log` is the first message, with `position` and `log_id`. `log_id` identifies the log. It changes
-  when the log is restored to an earlier point: a reader that meets another one must stop.
+  when the log is restored to an earlier point: a reader that receives another one must stop.
 - `heartbeat` is sent every {_LIMITS.heartbeat_seconds:g} s, with the same fields. Its `id` is the
-  position that the stream has read to, so a reader of a rare type resumes from there.
-- `end` is the last message, with the `reason`: SHUTDOWN (the process stops), TOO_SLOW (the reader
-  accepted nothing for {_LIMITS.stall_seconds:g} s), or LOG_CHANGED (the log is another one).
+  position that the stream has read to. A reader of a rare type resumes from there.
+- `end` is the last message. `reason` is SHUTDOWN (the process is stopping), TOO_SLOW (the reader
+  accepted nothing for {_LIMITS.stall_seconds:g} s), or LOG_CHANGED (this is another log).
 
 To resume, send the last `id` as the header `Last-Event-ID`, which takes precedence over `after`, or
 as `after`. A reader that stores each `id` together with its work misses no event and handles none
 twice. A position beyond the end of the log is 400 `POSITION_BEYOND_LOG`. A process has at most
-PULSE_MAX_STREAMS streams; one more is 503. Generated clients wait for the end of a response, which
-never comes: read the stream with an HTTP client that returns lines as they arrive.
+PULSE_MAX_STREAMS streams; one more is 503. Generated clients wait for the end of the response, and
+the stream does not end: use an HTTP client that returns lines as they arrive.
 """
     return [stream_events]

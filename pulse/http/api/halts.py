@@ -16,9 +16,7 @@ from pulse.http.limits import MAX_ORDER_BYTES
 from pulse.http.responses import halt_id_of
 from pulse.http.rights import needs
 
-Flag = Annotated[
-    bool, msgspec.Meta(description="whether halts that were lifted are listed too; default: false")
-]
+Flag = Annotated[bool, msgspec.Meta(description="whether to list lifted halts too; default: false")]
 
 
 class HaltParameters(msgspec.Struct, frozen=True):
@@ -34,7 +32,7 @@ class LiftParameters(msgspec.Struct, frozen=True):
 
 
 class HaltList(msgspec.Struct, frozen=True):
-    """Halts, in the order in which they were set."""
+    """Halts, in the order they were set."""
 
     halts: list[HaltView]
 
@@ -48,14 +46,14 @@ def halt_routes(halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         opt=needs("halt"),
         summary="Halt releases",
         tags=["halts"],
-        response_description="The halt, which this call set.",
+        response_description="The halt that this call set.",
     )
     async def halt_releases(request: Request[Any, Any, Any]) -> Response[HaltView]:
-        """After the answer no slice in scope is released, by any process, until the halt is lifted.
+        """Once this is answered, no process releases a slice in scope until the halt is lifted.
 
         The scope is ALL, one INSTRUMENT, or the orders that one CALLER placed. Orders are still
-        accepted, split and cancelled, and slices still expire at their time. If a halt of the same
-        scope is in force, it is returned unchanged with 200, so a retry is safe.
+        accepted, split and cancelled, and slices still expire. If the same halt is in force, it
+        is returned unchanged with 200, so a retry is safe.
         """
         scope: Any = request.scope
         body = read_halt_request(await receive_json(scope, request.receive, MAX_ORDER_BYTES))
@@ -71,7 +69,7 @@ def halt_routes(halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         response_description="The halts.",
     )
     async def list_halts(parameters: NamedDependency[HaltParameters]) -> HaltList:
-        """The halts in force, and with `include_lifted=true` also those that were lifted."""
+        """The halts in force; with `include_lifted=true` also the lifted ones."""
         found = await halts.all()
         return HaltList([h for h in found if parameters.include_lifted or h.lifted_at is None])
 
@@ -81,16 +79,16 @@ def halt_routes(halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         opt=needs("halt"),
         summary="Lift a halt",
         tags=["halts"],
-        response_description="The halt, which is not in force any more.",
+        response_description="The lifted halt.",
     )
     async def lift_halt(
         request: Request[Any, Any, Any],
         halt_id: FromPath[str],
         parameters: NamedDependency[LiftParameters],
     ) -> HaltView:
-        """Slices whose time has passed meanwhile are released if they are not too late, or expire.
+        """Slices that became due during the halt are released if not too late; the others expire.
 
-        A halt that was lifted before is returned unchanged, so a retry is safe. An unknown id and a
+        A halt that is already lifted is returned unchanged, so a retry is safe. An unknown id and a
         malformed one are both 404 `HALT_NOT_FOUND`.
         """
         scope: Any = request.scope

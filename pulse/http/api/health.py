@@ -88,7 +88,7 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
     async def say_hello() -> Hello:
         """Authenticated like every call below `/internal`: use it to test a token.
 
-        Any service token will do, whatever its rights. 401 means a missing or wrong token; 403
+        Any service token suffices, whatever its rights. 401 means a missing or wrong token; 403
         means that no tokens are set and the request does not come directly from the same machine.
         """
         return Hello(HELLO)

@@ -126,7 +126,7 @@ class EventPage(msgspec.Struct, frozen=True):
         UUID,
         Meta(
             description="identifies the log; it changes when the log is restored to an earlier "
-            "point, and then a reader must stop"
+            "point: a reader that receives another one must stop"
         ),
     ]
     events: tuple[EventView, ...]
@@ -134,8 +134,8 @@ class EventPage(msgspec.Struct, frozen=True):
         int,
         Meta(
             ge=0,
-            description="the last position scanned: send it as `after` for the next page. Equal to "
-            "the `after` that was sent, it says that the log ends here for now",
+            description="the last position scanned: send it as `after` for the next page. If it "
+            "equals the `after` that was sent, the log ends here for now",
         ),
     ]
 
@@ -231,13 +231,13 @@ def own_order_query(parameters: OrderParameters) -> OwnOrderQuery:
     """The page that the gateway requests on behalf of a caller.
 
     Raises:
-        BadRequest: it has a filter that callers do not have, or the times are in the wrong order.
+        BadRequest: callers do not have this filter, or the times are in the wrong order.
     """
     given = {k: v for k, v in msgspec.structs.asdict(parameters).items() if v is not None}
     for name in given:
         if name not in OwnOrderQuery.__struct_fields__:
-            expected = f"only {', '.join(OwnOrderQuery.__struct_fields__)}"
-            raise parameter_error(name, "is no filter of one caller's orders", expected)
+            expected = f"one of {', '.join(OwnOrderQuery.__struct_fields__)}"
+            raise parameter_error(name, "is not a filter of a caller's orders", expected)
     require_times_in_order(parameters, "created_from", "created_before")
     return OwnOrderQuery(**given)
 
@@ -303,7 +303,7 @@ Filters combine. `order_unique_key` finds the order with exactly this key, in th
 `internal`, or the name of a caller of the gateway. `placed_by` and `trace_id` are compared exactly
 too. `created_from` is inclusive and `created_before` exclusive; both need a zone and are compared
 with `created_at`. An order that was recorded more than {MAX_RECORDING_DIFFERENCE.seconds} s before
-or after its `created_at` may be missing from a list with these two.
+or after its `created_at` may be missing from a list with either of them.
 
 Send `next_cursor` as `cursor`, with the same filters, for the next page; null marks the last one.
 Consecutive pages neither skip nor repeat an order. `order_queue_status` filters by the status at
@@ -363,12 +363,12 @@ A reader that stores `next_after` misses no event and reads none twice. The log 
 `next_after` equals the `after` that was sent: poll again from there.
 
 **An empty page is not the end**: with `type` one call scans at most {MOST_SCANNED:,} events, so a
-page may hold few events of that type or none, and `next_after` still moves on.
+page may have few events of that type or none, and `next_after` still advances.
 
 To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
 `GET /internal/orders`, the position that list reflects. `after` beyond the end of the log is 400
-`POSITION_BEYOND_LOG`: this is not the log that was read before. The same is true if `log_id` is
-another one than in the pages before: stop. To receive events as they are committed, read
+`POSITION_BEYOND_LOG`: this is not the log that was read before. The same is true if `log_id` is not
+that of earlier pages: stop. To receive events as they are committed, read
 `GET /internal/events/stream`.
 """
     return [list_orders, list_slices, list_events]

@@ -1,4 +1,4 @@
-"""The routes for orders besides the hot paths: a batch, preview, cancel, an order's events."""
+"""The routes for orders besides the hot paths: batch, preview, cancel, and an order's events."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -104,11 +104,11 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         """The slices that the order would get if it were placed now. Nothing is stored.
 
         The body is that of an order, with the same rules and errors, and optionally `split_seed`.
-        The same seed gives the same quantities and the same offsets from the start of the window;
-        without one a random seed is used and returned. An order that is placed gets a seed of its
-        own, which no caller can choose, so its schedule differs unless `randomize` is false. The
-        key is not looked up: a taken key is no error. While this process refuses orders because
-        its clock is off, a preview is 503 too.
+        The same seed gives the same quantities and the same offsets from the start of the window.
+        Without a seed, a random one is used and returned. A placed order gets another random seed,
+        which no caller can choose, so its schedule differs unless `randomize` is false. The key is
+        not looked up: a taken key is no error. While this process refuses orders because its clock
+        is off, a preview is 503 too.
         """
         scope: Any = request.scope
         body = await receive_json(scope, request.receive, MAX_ORDER_BYTES)

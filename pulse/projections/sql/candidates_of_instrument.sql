@@ -1,4 +1,4 @@
--- Candidates of find_orders: the orders of an instrument, newest first. A range and not an equality,
+-- Candidates of find_orders: the orders of an instrument, newest first. A range instead of an equality,
 -- so that only the index by instrument has the order of the page.
 SELECT *
   FROM order_queue

@@ -104,8 +104,8 @@ async def test_a_refused_gateway_tells_its_caller_so_and_its_operator_why(answer
     for response in (placing, reading):
         assert fault(response, 503, "UNAVAILABLE") == {}
         assert response.json()["error"]["message"] == (
-            "Pulse refuses the requests of this gateway: report it to its operator, and retry the "
-            "request unchanged later"
+            "Pulse refuses the requests of this gateway: report this to the operator of the "
+            "gateway, and retry the request unchanged later"
         )
     logged = [line for line in lines if line["event"] == "pulse.refused_gateway"]
     assert len(logged) == 2

@@ -21,6 +21,7 @@ from tests.simulation.memory.tables import Changes, Row, Tables
 
 Statement = Callable[[Server, Session, Any], Result]
 _COPY_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LOG_ID: Final = UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
 _QUANTITIES: Final = ("released_quantity", "cancelled_quantity", "expired_quantity")
 _SETTLES_WHOLE: Final = {"FAILED": "expired_quantity", "CANCELLED": "cancelled_quantity"}
 _DUE_COLUMNS: Final = (
@@ -82,6 +83,11 @@ def select_stream_after(server: Server, _: Session, parameters: Any) -> Result:
 def select_log(server: Server, _: Session, parameters: Any) -> Result:
     after, limit = parameters
     return Result([_row(r) for r in server.log.after(after, limit)])
+
+
+def select_log_page(server: Server, _: Session, parameters: Any) -> Result:
+    found = server.log.after(parameters["after"], parameters["limit"])
+    return Result([(_LOG_ID, *_row(r)) for r in found] or [(_LOG_ID, *[None] * 6)])
 
 
 def select_issued_log(server: Server, session: Session, parameters: Any) -> Result:
@@ -447,6 +453,7 @@ _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
         select_streams,
         select_stream_after,
         select_log,
+        select_log_page,
         select_issued_log,
         select_end,
     ),

@@ -171,7 +171,7 @@ def test_an_event_of_another_place_cannot_follow(event: Event, why: str) -> None
 
 def test_a_halt_that_is_in_force_cannot_be_set_and_one_that_is_not_cannot_be_lifted() -> None:
     halts = halted(TCS)
-    with pytest.raises(HistoryBroken, match="a halt of this scope is in force"):
+    with pytest.raises(HistoryBroken, match="a halt of this target is in force"):
         evolve_halts(halts, event_of(TCS, originator_version=2))
     (halt,) = halts.in_force
     (lifting,) = decide_halt(resuming(halt.halt_id), halts)
@@ -183,7 +183,7 @@ def test_a_halt_that_is_in_force_cannot_be_set_and_one_that_is_not_cannot_be_lif
 
 def test_an_event_of_an_order_is_not_about_halts() -> None:
     forged = msgspec.structs.replace(order_created(), originator_id=HALTS_STREAM_ID)
-    with pytest.raises(HistoryBroken, match=r"OrderCreated at version 1 .*it is not about halts"):
+    with pytest.raises(HistoryBroken, match=r"OrderCreated at version 1 .*not an event of a halt"):
         evolve_halts(Halts(), forged)
 
 
