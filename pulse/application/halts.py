@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.application.callers import Caller
+from pulse.application.callers import MAX_NAME_CHARACTERS, Caller
 from pulse.application.origin import Clock, Origin
 from pulse.domain import (
     HALTS_STREAM_ID,
@@ -40,7 +40,7 @@ PlacedBy = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
-        max_length=1600,
+        max_length=MAX_NAME_CHARACTERS,
         pattern=_CONTROL_FREE,
         description="a caller's name as in an order's placed_by, without control characters",
         examples=["algo-desk"],
