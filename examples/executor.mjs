@@ -104,7 +104,7 @@ async function follow(url, store, partition) {
   const timer = setTimeout(() => silent.abort(), SILENT_MILLISECONDS);
   try {
     const response = await fetch(`${url}/internal/events/stream?${query}`, { headers, signal: silent.signal });
-    if (response.status === 429 || response.status === 503) {
+    if (response.status === 429 || response.status >= 500) {
       return 1000 * Number(response.headers.get("Retry-After"));
     }
     if (response.status !== 200) {

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 SILENT_SECONDS = 45  # three heartbeats: the connection is dead
 MAX_PAUSE_SECONDS = 10.0
+SERVER_ERROR = 500
 ANOTHER_LOG = 3
 """The exit code after the log was replaced: a person must decide what to do."""
 
@@ -124,8 +125,8 @@ def follow(url: str, store: sqlite3.Connection, partition: str | None) -> float:
     try:
         connection.request("GET", f"{parts.path}/internal/events/stream?{query}", headers=headers)
         response = connection.getresponse()
-        if response.status in {429, 503}:
-            return float(response.headers["Retry-After"])
+        if response.status == http.client.TOO_MANY_REQUESTS or response.status >= SERVER_ERROR:
+            return float(response.headers.get("Retry-After", "1"))  # a proxy may send none
         if response.status != http.client.OK:
             refused = response.read().decode()
             stop(refused, ANOTHER_LOG if "POSITION_BEYOND_LOG" in refused else 1)

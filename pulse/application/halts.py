@@ -23,7 +23,7 @@ from pulse.domain import (
     evolve_halts,
 )
 from pulse.domain.order_request import INVALID_REQUEST, Instrument
-from pulse.eventstore import EventStore, VersionTaken
+from pulse.eventstore import EventStore, RecordedEvent, VersionTaken
 
 _CONTROL_FREE = r"^[^\u0000-\u001f\u007f-\u009f]+(?![\s\S])"
 
@@ -101,6 +101,13 @@ class HaltSet(msgspec.Struct, frozen=True):
     created: bool
 
 
+class _Known(msgspec.Struct, frozen=True):
+    """The folded halts, and the state of the last event as it is stored."""
+
+    halts: Halts = Halts()
+    last: bytes | None = None
+
+
 class ReleaseHalts:
     """The halts in the log. Keeps the folded stream; each call reads only its new events."""
 
@@ -117,20 +124,33 @@ class ReleaseHalts:
         self._clock = clock
         self._require_served = require_served
         self._recorded_by = origin.recorded_by(component)
-        self._known = Halts()
+        self._known = _Known()
 
     async def current(self) -> Halts:
         """All halts, with every event that was committed before this call.
+
+        The last known event is read again. If it is missing or another one, the log was restored to
+        an earlier point, or events were lost in a failover: then the whole stream is read.
 
         Raises:
             DatabaseUnavailable: they cannot be read.
             EventTooNew, EventUnreadable, HistoryBroken: this code cannot read the stream.
         """
-        records = await self._store.read_stream_after(HALTS_STREAM_ID, self._known.version)
-        for event in self._store.mapper.events_of(records):
-            if event.originator_version > self._known.version:  # a concurrent call may be ahead
-                self._known = evolve_halts(self._known, event)
-        return self._known
+        known = self._known
+        records = await self._read(known.halts.version - 1) if known.last else await self._read(0)
+        if known.last and records and records[0].state == known.last:
+            records = records[1:]
+        elif known.last:
+            known, records = _Known(), await self._read(0)
+        for record in records:
+            if self._store.mapper.owns(record.topic):
+                halts = evolve_halts(known.halts, self._store.mapper.event_of(record))
+                known = _Known(halts, record.state)
+        self._known = known
+        return known.halts
+
+    async def _read(self, after_version: int) -> list[RecordedEvent]:
+        return await self._store.read_stream_after(HALTS_STREAM_ID, after_version)
 
     async def halt(self, request: HaltRequest, caller: Caller, trace: Trace) -> HaltSet:
         """Halt releases. After it returns, no process records a release of this target.
@@ -153,9 +173,9 @@ class ReleaseHalts:
                 recorded_by=self._recorded_by,
                 trace=trace,
             )
-            created = await self._append(command)
-            halt = self._known.on(target)
-            if created is not None and halt is not None:
+            halts, created = await self._append(command)
+            halt = halts.on(target)
+            if halt is not None:
                 return HaltSet(halt_view(halt), created)
 
     async def resume(
@@ -177,24 +197,29 @@ class ReleaseHalts:
                 recorded_by=self._recorded_by,
                 trace=trace,
             )
-            if await self._append(command) is not None:
-                return halt_view(self._known.of(halt_id))
+            halts, _ = await self._append(command)
+            halt = halts.of(halt_id)
+            if halt.lifted_at is not None:
+                return halt_view(halt)
 
     async def all(self) -> list[HaltView]:
         """Every halt, in force or lifted, in the order they were set."""
         self._require_served()
         return [halt_view(halt) for halt in (await self.current()).halts]
 
-    async def _append(self, command: HaltReleases | ResumeReleases) -> bool | None:
-        """Append the event: True if there was one, None if another event took its version."""
-        events = decide_halt(command, await self.current())
-        for event in events:
+    async def _append(self, command: HaltReleases | ResumeReleases) -> tuple[Halts, bool]:
+        """Append the command's event; returns the halts after it, and whether it was written.
+
+        They are those before it if another event came first: then decide again.
+        """
+        halts = await self.current()
+        for event in decide_halt(command, halts):
             try:
                 await self._store.append(event)
             except VersionTaken:
-                return None
-            await self.current()
-        return bool(events)
+                return halts, False
+            return evolve_halts(halts, event), True
+        return halts, False
 
 
 def halt_view(halt: Halt) -> HaltView:

@@ -336,6 +336,8 @@ class InProcessOrders:
         except OrderNotFound:
             raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST) from None
         records = await self._store.read_stream(last_order)
+        if not records:  # the id of an empty key, which no order has
+            raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST)
         return records[0].position
 
     async def _with_positions(self, query: OrderQuery) -> OrderQuery:

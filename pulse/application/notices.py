@@ -35,8 +35,6 @@ MAX_WAIT_SECONDS: Final = 60.0
 MAX_RELEASE_DELAY_SECONDS: Final = 5.0
 """Slices that are due for longer although workers are present need a person."""
 
-_MAX_NAMED_HALTS: Final = 3
-
 MANY_FAILED: Final = 5
 """This many FAILED orders within LATELY_SECONDS need a person."""
 
@@ -298,19 +296,12 @@ def _halt_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         )
         yield Notice("halts_unreadable", message, needs_person=True)
     if snapshot.halts:
-        named = "; ".join(_halt_text(halt) for halt in snapshot.halts[:_MAX_NAMED_HALTS])
-        more = len(snapshot.halts) - _MAX_NAMED_HALTS
-        others = f"; and {more} more" if more > 0 else ""
+        count = len(snapshot.halts)
         message = (
-            f"releases are halted: {named}{others}. `pulse halts` lists the halts, "
-            "`pulse resume HALT_ID` lifts one"
+            f"releases are halted by {count} halt{'' if count == 1 else 's'}: `pulse halts` lists "
+            "them, `pulse resume HALT_ID` lifts one"
         )
         yield Notice("releases_halted", message, needs_person=False)
-
-
-def _halt_text(halt: Halt) -> str:
-    at = msgspec.to_builtins(halt.halted_at)
-    return f"{target_text(halt.target)} since {at} by {halt.halted_by} ({halt.reason})"
 
 
 def target_text(target: HaltTarget) -> str:

@@ -81,7 +81,7 @@ class Node:
         )
         self.halts = ReleaseHalts(
             self._store,
-            self._clock_watch.stamp,
+            self._clock_watch.corrected,
             self._origin,
             require_served=self._gate.require,
         )

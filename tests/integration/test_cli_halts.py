@@ -29,7 +29,7 @@ def test_a_halt_is_set_listed_and_lifted(conninfo: str) -> None:
     assert listed.out.splitlines() == [first, id_line, halted]
     status = run_pulse("status", conninfo=conninfo)
     assert "halted: NSE:TCS, since" in status.out
-    assert "releases are halted: NSE:TCS since" in status.out
+    assert "releases are halted by 1 halt: " in status.out
     assert status.exit_code == 0
     lifted = run_pulse("resume", halt_id, "--reason", "corrected", conninfo=conninfo)
     assert (lifted.exit_code, lifted.err) == (0, "")

@@ -412,3 +412,22 @@ async def test_a_halted_order_is_read_when_its_next_slice_expires(
         }
         assert {order.order_id for order in due.orders} == expired
         assert 0 < len(expired) < len(orders)
+
+
+async def test_halts_are_read_again_after_the_log_lost_its_last_events(
+    database: Database, store: EventStore
+) -> None:
+    """A process that is running during a failover with losses, or a restore, has other halts."""
+    process = halts_of(store)
+    await halt(process, TCS)
+    lost = await halt(process, INFY)
+    async with database.connection() as connection:
+        await connection.execute("ALTER TABLE stored_events DISABLE TRIGGER ALL")
+        await connection.execute(
+            "DELETE FROM stored_events WHERE originator_id = %s AND originator_version = 2",
+            (HALTS_STREAM_ID,),
+        )
+    assert [h.halt_id for h in (await process.current()).in_force] != [lost.halt_id]
+    assert [h.target.instrument for h in (await process.current()).in_force] == ["NSE:TCS"]
+    await halt(halts_of(store), ALL)  # by another process, at the version of the lost event
+    assert [h.target.scope for h in (await process.current()).in_force] == ["INSTRUMENT", "ALL"]

@@ -149,7 +149,7 @@ async def test_a_cursor_is_of_one_caller_and_of_its_filters(both: Served) -> Non
     inside = (await both.api.get("/internal/orders?limit=1")).json()["next_cursor"]
     forged = [
         encode_own_cursor(OwnOrderQuery(limit=1), for_alice, other)
-        for other in (UUID(bobs), uuid4())
+        for other in (UUID(bobs), uuid4(), order_id_for(for_alice.key_scope, ""))
     ]
     answers = []
     for subject, parameters in [
