@@ -37,6 +37,8 @@ _PROXY_HEADER: Final = re.compile(
 """Header names that reverse proxies, load balancers and CDNs add, from their documentation."""
 _PROXY_HTTP_VERSION: Final = "1.0"
 """The version that nginx's `proxy_pass` uses by default."""
+_OWN_PAGES: Final = (b"same-origin", b"none")
+"""Sec-Fetch-Site of a request by a page of this server, or by the person at the browser."""
 _WITH_PORT: Final = re.compile(r":[0-9]*$")
 NOT_THIS_MACHINE: Final = (
     "without service tokens the internal API accepts only direct requests from its own machine: "
@@ -141,6 +143,7 @@ def _require_this_machine(scope: Scope, headers: RawHeaders) -> None:
 
     The check of Host stops DNS rebinding: a website can point its name at this machine and so make
     a browser here send requests, but the browser still sends that name as the Host.
+    The check of Sec-Fetch-Site stops requests that a page of another site makes a browser send.
 
     A server may replace the peer's address by one from a proxy's header, so a request with such a
     header is refused. So is one without a peer address, since proxies use unix sockets.
@@ -152,6 +155,8 @@ def _require_this_machine(scope: Scope, headers: RawHeaders) -> None:
         if name == b"host":
             called = True
             here = here and is_own_host(value.decode("latin-1"))
+        elif name == b"sec-fetch-site":
+            here = here and value in _OWN_PAGES
         elif is_proxy_header(name):
             here = False
     if not (here and called):

@@ -134,6 +134,19 @@ async def test_without_tokens_this_machine_may_be_called_by_its_own_names(
         assert (await client.get("/pulse/internal/hello")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [("same-origin", 200), ("none", 200), ("cross-site", 403), ("same-site", 403), ("", 403)],
+)
+async def test_a_page_of_another_site_cannot_make_a_browser_send_requests(
+    without_tokens: Root, site: str, status: int
+) -> None:
+    headers = {"Host": "127.0.0.1:8000", "Sec-Fetch-Site": site}
+    async with client_from(without_tokens, ("127.0.0.1", 1), **headers) as client:
+        response = await client.get("/pulse/internal/hello")
+    assert response.status_code == status
+
+
 @pytest.mark.parametrize("host", OTHER_NAMES)
 async def test_a_website_that_points_its_name_at_this_machine_does_not_get_in(
     without_tokens: Root, host: str
