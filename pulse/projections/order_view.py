@@ -21,8 +21,16 @@ OrderQueueStatus = Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CAN
 _SELECT_STREAMS = load_sql(__package__, "select_order_streams")
 _SELECT_CREATIONS = load_sql(__package__, "select_order_creations")
 _SELECT_PARKED_AMONG = load_sql(__package__, "select_parked_among")
-_NO_CREATION: Final = b'{"filler":"%b","order_unique_key":""}' % (b"x" * 512)
-"""Decoded if the order does not exist, so that the call takes as long as if it existed."""
+_NO_CREATION: Final = (
+    b'{"timestamp":"2026-03-02T03:45:00Z","recorded_by":{"component":"api","instance":"'
+    b'hostname:12345:abcdef","code_version":"0.1.0"},"trace":{"trace_id":"t1772423100abcdef012345",'
+    b'"trace_source":"PULSE:POST/internal/orders","request_id":"r1772423100abcdef012345",'
+    b'"request_source":"PULSE:POST/internal/orders"},"key_scope":"internal","order_unique_key":"",'
+    b'"instrument":"NSE:RELIANCE","side":"BUY","total_quantity":100,"num_splits":5,'
+    b'"duration_minutes":60,"randomize":true,"split_seed":"ffffffffffffffff","splitter_version":1,'
+    b'"placed_by":"anonymous","release":true,"class_version":2}'
+)
+"""Read and decoded if the order does not exist, so that it takes as long as if it existed."""
 
 
 class _Creation(msgspec.Struct):
@@ -210,9 +218,9 @@ class OrderReader:
 
     async def _select_keys(self, order_ids: list[UUID]) -> dict[UUID, str]:
         rows = await self.database.read(
-            lambda connection: fetch(connection, _SELECT_CREATIONS, (order_ids,))
+            lambda connection: fetch(connection, _SELECT_CREATIONS, (order_ids, _NO_CREATION))
         )
-        return {order_id: _key_in(state or _NO_CREATION) for order_id, state in rows}
+        return {order_id: _key_in(state) for order_id, state in rows}
 
     async def _select_parked(self, order_ids: list[UUID]) -> dict[UUID, int]:
         rows = await self.database.read(

@@ -114,7 +114,7 @@ def select_order_creations(server: Server, _: Session, parameters: Any) -> Resul
     rows: list[tuple[Any, ...]] = []
     for order_id in parameters[0]:
         stream = server.log.streams.get(order_id, ())
-        rows.append((order_id, stream[0].state if stream else None))
+        rows.append((order_id, stream[0].state if stream else parameters[1]))
     return Result(rows)
 
 
