@@ -1,4 +1,4 @@
-"""Halts against Postgres: no release of their scope is written, whoever decided it and when."""
+"""Halts against Postgres: no release of their scope is written, however late it was decided."""
 
 import asyncio
 import random
