@@ -93,12 +93,12 @@ _FAULTS_OF_WRITING: Final = (
     *FAULTS_OF_BODIES,
     Fault("too many orders wait", AppendQueueFull()),
     Fault("no answer in time", AppendOutcomeUnknown()),
-    _CLOCK_OFF,
 )
 FAULTS_OF_PLACING: Final = (
     *WRONG_ORDERS,
     Fault("the key is taken", OrderUniqueKeyTaken("ouk_first", _ORDER_ID)),
     *_FAULTS_OF_WRITING,
+    _CLOCK_OFF,
 )
 FAULTS_OF_PREVIEWS: Final = (
     *WRONG_ORDERS,
@@ -146,6 +146,7 @@ FAULTS_OF_CANCELLING: Final = (
     NO_SUCH_ORDER,
     fault_of("nothing to cancel", _cancel_failed_order),
     *_FAULTS_OF_WRITING,
+    _CLOCK_OFF,
 )
 FAULTS_OF_HALTING: Final = (
     fault_of("no reason", lambda: read_halt_request(b'{"scope":"ALL"}')),
