@@ -9,6 +9,7 @@ be detected.
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from itertools import chain
 from typing import Final, Literal
 from uuid import UUID
 
@@ -35,8 +36,10 @@ from pulse.domain import (
     evolve_halts,
     fold,
     order_id_for,
+    require_possible_sessions,
     require_valid_order,
     split,
+    splitter_version_for,
 )
 from pulse.eventstore import EventMapper, EventStore, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
@@ -169,6 +172,26 @@ def require_accepted(created: OrderCreated) -> None:
         require_valid_order(created.spec)
     except OrderRefused as refusal:
         raise HistoryBroken(f"Pulse never accepted such an order: {refusal}") from None
+    _require_accepted_window(created)
+
+
+def _require_accepted_window(created: OrderCreated) -> None:
+    sessions, policy = created.sessions, created.applied_policy
+    times = [created.window_starts_at, *chain.from_iterable(sessions)]
+    if any(time.utcoffset() != timedelta(0) for time in times):
+        raise HistoryBroken("a time of its window is not in UTC")
+    if policy != (created.session_policy or policy):
+        raise HistoryBroken(f"{created.session_policy} was asked for and {policy} applied")
+    if bool(sessions) != (policy != "NONE") or bool(sessions) != bool(created.calendar_digest):
+        raise HistoryBroken(f"its trading sessions do not belong to the policy {policy}")
+    if splitter_version_for(created.trading_sessions) > created.splitter_version:
+        raise HistoryBroken("its splitter version does not know trading sessions")
+    asked = created.timestamp if created.start_at is None else created.start_at
+    moved = created.window_starts_at != asked
+    if moved and (not sessions or created.window_starts_at != max(asked, sessions[0][0])):
+        raise HistoryBroken("its window does not start where it must")
+    if sessions:
+        require_possible_sessions(created.terms)
 
 
 async def _verify(store: EventStore, records: Sequence[RecordedEvent], end: int) -> Verified:

@@ -27,6 +27,7 @@ from pulse.logs import report_fatal_error
 from pulse.process.node import Node
 from pulse.process.server import open_server
 from pulse.process.startup import STOP_SIGNALS, on_stop_signal, stop_on_hangup, tune_gc
+from pulse.process.trading_calendar import trading_calendar
 from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -166,7 +167,9 @@ def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIAp
 @asynccontextmanager
 async def _open_node(settings: Settings, *, with_workers: bool) -> AsyncIterator[Node]:
     async with open_server(settings) as conninfo:
-        node = Node(settings, conninfo, with_workers=with_workers)
+        node = Node(
+            settings, conninfo, with_workers=with_workers, calendar=trading_calendar(settings)
+        )
         async with node.running():
             with on_stop_signal(node.feed.stop):
                 yield node

@@ -13,6 +13,7 @@ from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import NoticeWatch
 from pulse.application.origin import Origin, system_clock
 from pulse.application.readiness import Readiness
+from pulse.domain import SessionCalendar
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
 from pulse.http.api.event_stream import render_event
@@ -48,7 +49,14 @@ class _Notified(WakeUp):
 class Node:
     """All services of one process, on one connection pool. No I/O until `running`."""
 
-    def __init__(self, settings: Settings, conninfo: str, *, with_workers: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        conninfo: str,
+        *,
+        with_workers: bool,
+        calendar: SessionCalendar | None = None,
+    ) -> None:
         self._settings = settings
         self._origin = Origin.of_this_process()
         self._database = Database(conninfo, pool_size=settings.pool_size)
@@ -72,6 +80,8 @@ class Node:
             self._origin,
             require_served=self._gate.require,
             release_slices=settings.release_slices,
+            session_policy=settings.session_policy,
+            calendar=calendar,
         )
         self.feed = EventFeed(
             self._store,

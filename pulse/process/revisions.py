@@ -65,4 +65,11 @@ REVISIONS: Final = (
         oldest_code=9,
     ),
     Revision(number=11, name="log_identity", package="pulse.eventstore", oldest_code=9),
+    # Older code would start each window at its order's creation.
+    Revision(
+        number=12,
+        name="order_windows",
+        package="pulse.projections",
+        oldest_code=12,
+    ),
 )

@@ -17,6 +17,7 @@ from pulse.domain import (
     OrderSpec,
     ReleasesHalted,
     ReleasesResumed,
+    SessionPolicy,
     Side,
     SliceState,
     SplitConfig,
@@ -43,11 +44,19 @@ _REQUESTS: Final = (
     "HaltRequest",
 )
 
+_OF_SESSIONS: Final = (
+    "NONE: trading sessions are ignored. REJECT: the whole window must be inside one session. "
+    "CLIP: the window ends with its session. ROLL: time outside sessions does not count."
+)
 _ENUMERATIONS: Final = {
     "Side": (Side, "Whether to buy or to sell."),
     "OrderQueueStatus": (
         OrderQueueStatus,
         "How far the splitting of an order is; COMPLETED, FAILED and CANCELLED are final.",
+    ),
+    "SessionPolicy": (
+        SessionPolicy,
+        _OF_SESSIONS,
     ),
     "SliceState": (
         SliceState,
@@ -271,6 +280,9 @@ def _keywords(schema: Schema) -> Schema:
             return _enumeration(schema)
         case {"type": "object"} if not {"properties", "additionalProperties"} & schema.keys():
             return schema | {"additionalProperties": True}
+        case {"prefixItems": [first, *others]} if all(other == first for other in others):
+            bare = {keyword: value for keyword, value in schema.items() if keyword != "prefixItems"}
+            return bare | {"items": first}  # generators know no tuples
         case {"pattern": str(pattern)}:
             return schema | {"pattern": pattern.replace("(?![\\s\\S])", "$")}
         case _:
