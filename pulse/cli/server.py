@@ -19,6 +19,8 @@ from pulse.process.startup import STOP_SIGNALS
 from pulse.settings import Settings
 
 GRACE_SECONDS: Final = 15
+STALL_SECONDS: Final = 60
+"""A connection breaks when its peer accepts none of the data sent to it for this long."""
 _NOT_ON_THIS_MACHINE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -135,6 +137,9 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
     with contextlib.ExitStack() as opened:
         bound = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+            milliseconds = STALL_SECONDS * 1000
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(address)
