@@ -259,12 +259,12 @@ def slice_query(parameters: SliceParameters) -> SliceQuery:
     )
 
 
-def beyond_log(error: PositionBeyondLog) -> BadRequest:
-    """The error for a position beyond the end of the log."""
+def beyond_log(error: PositionBeyondLog, *, field: str = "after") -> BadRequest:
+    """The error for a position beyond the end of the log, which the caller sent in this field."""
     return BadRequest(
         str(error),
         code="POSITION_BEYOND_LOG",
-        field="after",
+        field=field,
         expected=f"a position from 0 to {error.end}",
         after=error.after,
         end=error.end,
