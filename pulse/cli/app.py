@@ -36,6 +36,7 @@ from pulse.cli.splitter import splitter
 from pulse.cli.status import status
 from pulse.cli.terminal import add_command, require_subcommand
 from pulse.cli.token import token
+from pulse.cli.verify import verify
 from pulse.errors import PulseError
 from pulse.http_client import EnvironmentUnusable
 from pulse.logs import report_fatal_error
@@ -60,7 +61,7 @@ cli = typer.Typer(
 )
 for _command in (
     *(up, api, gateway, background, settings, token),
-    *(migrate, load, preview, cancel, halt, resume, halts, replay, status, rebuild),
+    *(migrate, load, preview, cancel, halt, resume, halts, replay, status, verify, rebuild),
 ):
     add_command(cli, _command)
 cli.add_typer(orders)

@@ -18,12 +18,15 @@ from pulse.eventstore.log_state import read_log_state as read_log_state
 from pulse.eventstore.mapper import EventMapper as EventMapper
 from pulse.eventstore.mapper import EventTooNew as EventTooNew
 from pulse.eventstore.mapper import EventUnreadable as EventUnreadable
+from pulse.eventstore.records import AFTER_LOG as AFTER_LOG
+from pulse.eventstore.records import BEFORE_LOG as BEFORE_LOG
 from pulse.eventstore.records import RecordedEvent as RecordedEvent
 from pulse.eventstore.store import LOG_CHANNEL as LOG_CHANNEL
 from pulse.eventstore.store import MOST_SCANNED as MOST_SCANNED
 from pulse.eventstore.store import EventStore as EventStore
 from pulse.eventstore.store import LogPage as LogPage
 from pulse.eventstore.store import PositionBeyondLog as PositionBeyondLog
+from pulse.eventstore.store import read_window_end as read_window_end
 from pulse.eventstore.store import select_issued_log as select_issued_log
 from pulse.eventstore.store import select_log_between as select_log_between
 from pulse.eventstore.store import select_streams as select_streams

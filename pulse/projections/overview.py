@@ -6,9 +6,9 @@ import msgspec
 import psycopg
 
 from pulse.domain import SPLITTERS
-from pulse.eventstore import read_log_state
+from pulse.eventstore import AFTER_LOG, read_log_state
 from pulse.postgres import Connection, Database, fetch, load_sql
-from pulse.projections.position import AFTER_LOG, PROJECTION_NAME
+from pulse.projections.position import PROJECTION_NAME
 
 MAX_EXAMINED: Final = 1000
 """The most waiting orders (oldest first) and failed orders (newest first) that are examined."""

@@ -10,6 +10,7 @@ import structlog
 
 from pulse.errors import PulseError
 from pulse.eventstore import (
+    AFTER_LOG,
     EventMapper,
     EventTooNew,
     RecordedEvent,
@@ -19,7 +20,6 @@ from pulse.loop import NOW, Job
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
 from pulse.projections.parking import AmbiguousError, ErrorSource, Parking, error_source
 from pulse.projections.position import (
-    AFTER_LOG,
     advance_position,
     try_lock_position,
 )

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application.verification import newest_terms
+from pulse.application.recorded_terms import newest_terms
 from pulse.cli.exits import FAILURE, require_extra, run_with_tools
 from pulse.cli.schedule_text import draw
 from pulse.cli.splitter.show import title

@@ -1,0 +1,1 @@
+"""Evidence that the log, and what Pulse derived from it, was not altered."""
