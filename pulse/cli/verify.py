@@ -10,6 +10,7 @@ from rich.text import Text
 
 from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
+from pulse.eventstore import BEFORE_LOG
 from pulse.evidence.findings import Fault, Finding
 from pulse.evidence.verification import Verification
 from pulse.printable import printable
@@ -62,15 +63,17 @@ def verify(
 ) -> None:
     """Verify the log, and the order queue against it.
 
-    Checks, in one pass with progress: versions without gaps, in the order of the
-    positions; ids against keys; that each event can follow the ones before it and
-    has the bytes that Pulse writes; every schedule, derived again from its order's
-    seed and splitter version; every row of the queue, its slices, pending and due
-    orders, column by column; the position of the projection. Parked orders, and
-    events of newer code, are findings: they could not be verified.
+    Checks that versions have no gaps and are in the order of the positions; that
+    ids belong to their keys; that each event can follow the ones before it and
+    has the bytes that Pulse writes; that every schedule is the one derived from
+    its order's seed and splitter version; that every row of the queue, with its
+    slices, pending and due orders, is what the log gives, column by column; and
+    the position of the projection. Parked orders and events of newer code are
+    findings, because they could not be verified. Shows progress in positions of
+    the log on standard error.
 
-    A history that was replaced as a whole by another valid one, or the newest
-    events deleted, cannot be found so, since nothing in the log contradicts them.
+    It cannot find a history that was replaced as a whole, in the log and in the
+    queue, by another valid one: nothing there contradicts it.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing. Orders may be placed
@@ -87,10 +90,11 @@ def verify(
     if order_ids and since is not None:
         raise typer.BadParameter("give either ORDER_ID or --since", param_hint="--since")
     totals, started = VerificationTotals(), time.monotonic()
+    after = BEFORE_LOG if since is None else since
 
     async def verify_parts(tools: Tools) -> None:
         tune_gc()
-        verification = Verification(tools.database, tools.store.mapper, **_after(since))
+        verification = Verification(tools.database, tools.store.mapper, since=after)
         asked = [order_id_of(text) for text in order_ids or ()]
         parts = verification.orders(asked) if asked else verification.whole_log()
         async for part in parts:
@@ -115,10 +119,6 @@ def verify(
         output().print(_summary(totals, time.monotonic() - started))
     if totals.faults:
         raise typer.Exit(FAILURE)
-
-
-def _after(since: int | None) -> dict[str, int]:
-    return {} if since is None else {"since": since}
 
 
 def _print_finding(finding: Finding, *, in_full: bool) -> None:

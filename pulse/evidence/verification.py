@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 from psycopg import IsolationLevel
 
+from pulse.domain import fold
 from pulse.errors import PulseError
 from pulse.eventstore import (
     AFTER_LOG,
@@ -29,7 +30,12 @@ from pulse.eventstore import (
 from pulse.evidence.findings import Finding
 from pulse.evidence.order_checks import CheckedStream, check_stream
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
-from pulse.projections.comparison import QueueRows, read_last_created, read_queue_rows
+from pulse.projections.comparison import (
+    QueueRows,
+    no_queue_rows,
+    read_last_created,
+    read_queue_rows,
+)
 from pulse.projections.parking import ParkedOrder, read_parked
 from pulse.projections.position import read_position
 
@@ -67,7 +73,10 @@ class _Snapshot(msgspec.Struct, frozen=True):
 
 
 class Verification:
-    """Checks the events after the position `since`, and the orders that they belong to."""
+    """Checks the events after the position `since`, and the orders that they belong to.
+
+    Without `with_queue` it checks the log alone.
+    """
 
     window_events: ClassVar[int] = 2_000
 
@@ -77,15 +86,18 @@ class Verification:
         mapper: EventMapper,
         *,
         since: int = BEFORE_LOG,
+        with_queue: bool = True,
     ) -> None:
         self._database = database
         self._mapper = mapper
         self._since = since
+        self._with_queue = with_queue
 
     async def whole_log(self) -> AsyncGenerator[Verified, None]:
         """Verify up to the log's end at the time of the call, one window after the other.
 
-        The last part has the findings about the position of the projection and parked orders.
+        With the queue, the last part has the findings about the position of the projection and
+        parked orders.
 
         Raises:
             DatabaseUnavailable: log or queue cannot be read.
@@ -95,8 +107,9 @@ class Verification:
             async with aclosing(self._snapshots(connection, end)) as snapshots:
                 async for snapshot in snapshots:
                     yield await self._verified(snapshot, end)
-            findings = tuple(await _findings_of_tables(connection))
-            yield Verified(end, end, 0, 0, 0, 0, findings)
+            if self._with_queue:
+                findings = tuple(await _findings_of_tables(connection))
+                yield Verified(end, end, 0, 0, 0, 0, findings)
 
     async def orders(self, order_ids: Sequence[UUID]) -> AsyncIterator[Verified]:
         """Verify some orders.
@@ -112,7 +125,7 @@ class Verification:
                     records = await select_streams(connection, [order_id], position=AFTER_LOG)
                     if not records:
                         raise NoSuchOrder(f"no order has the id {order_id}")
-                    snapshot = await _snapshot(connection, records, after=0, until=0)
+                    snapshot = await self._snapshot(connection, records, after=0, until=0)
                     parked = [p for p in await read_parked(connection) if p.order_id == order_id]
                 verified = await self._verified(snapshot, end)
                 findings = verified.findings + tuple(map(_parked_finding, parked))
@@ -155,7 +168,23 @@ class Verification:
             records = await select_streams_begun(
                 connection, after=after, until=until, position=AFTER_LOG, since=self._since
             )
-            return await _snapshot(connection, records, after=after, until=until)
+            return await self._snapshot(connection, records, after=after, until=until)
+
+    async def _snapshot(
+        self, connection: Connection, records: Iterable[RecordedEvent], *, after: int, until: int
+    ) -> _Snapshot:
+        streams: dict[UUID, list[RecordedEvent]] = defaultdict(list)
+        for record in records:
+            streams[record.originator_id].append(record)
+        if not self._with_queue:
+            return _Snapshot(until, BEFORE_LOG, streams, no_queue_rows(), frozenset())
+        return _Snapshot(
+            until=until,
+            projected=await read_position(connection),
+            streams=streams,
+            rows=await read_queue_rows(connection, list(streams), after=after, until=until),
+            parked=frozenset(order.order_id for order in await read_parked(connection)),
+        )
 
     async def _verified(self, snapshot: _Snapshot, end: int) -> Verified:
         findings: list[Finding] = []
@@ -185,34 +214,22 @@ class Verification:
         )
 
 
-async def _snapshot(
-    connection: Connection, records: Iterable[RecordedEvent], *, after: int, until: int
-) -> _Snapshot:
-    streams: dict[UUID, list[RecordedEvent]] = defaultdict(list)
-    for record in records:
-        streams[record.originator_id].append(record)
-    return _Snapshot(
-        until=until,
-        projected=await read_position(connection),
-        streams=streams,
-        rows=await read_queue_rows(connection, list(streams), after=after, until=until),
-        parked=frozenset(order.order_id for order in await read_parked(connection)),
-    )
-
-
 def _queue_findings(
     snapshot: _Snapshot, stream_id: UUID, records: Sequence[RecordedEvent], checked: CheckedStream
 ) -> list[Finding]:
     """How the order's rows differ from the log, as far as it was projected."""
     created = min(records, key=lambda record: record.originator_version)
     applied = tuple(placed for placed in checked.events if placed[0] <= snapshot.projected)
-    is_prefix = applied and applied == checked.events[: len(applied)]
-    if checked.order is None or not is_prefix or stream_id in snapshot.parked:
+    order = checked.order
+    if order is not None and len(applied) < len(checked.events):
+        is_prefix = applied == checked.events[: len(applied)]
+        order = fold(event for _, event in applied) if is_prefix else None
+    if order is None or stream_id in snapshot.parked:
         snapshot.rows.drop(stream_id, created.position)
         return []
     return [
         Finding(difference.part, difference.detail, created.position, stream_id)
-        for difference in snapshot.rows.differences(applied, created.recorded_at)
+        for difference in snapshot.rows.differences(order, applied, created.recorded_at)
     ]
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from psycopg.sql import SQL, Identifier
 
-from pulse.domain import Event, fold
+from pulse.domain import Event, Order
 from pulse.postgres import Connection, fetch, load_sql
 from pulse.projections.queue_writer import ORDER_COLUMNS, PENDING_COLUMNS, QueueChanges, Row
 
@@ -57,18 +57,18 @@ class QueueRows(msgspec.Struct, frozen=True):
     due: dict[int, datetime]
 
     def differences(
-        self, events: Sequence[tuple[int, Event]], created_recorded_at: datetime
+        self, order: Order, events: Sequence[tuple[int, Event]], created_recorded_at: datetime
     ) -> list[Difference]:
         """How the rows of an order differ from those that its events give; takes them out.
 
-        `events` are all that the projection has applied, with their positions.
+        `events` are all that the projection has applied, with their positions; `order` is their
+        fold.
         """
         expected = QueueChanges()
         for position, event in events:
             expected.apply(position, event)
         (row,) = expected.created.values()
         position = row["created_position"]
-        order = fold(event for _, event in events)
         slices = expected.slices.get(row["order_id"], ())
         columns = tuple([getattr(s, name) for s in slices] for name in _SLICE_COLUMNS)
         found = [
@@ -90,9 +90,8 @@ class QueueRows(msgspec.Struct, frozen=True):
             *_claim_faults(self.claims.pop(position, None), created_recorded_at),
         ]
         due_at = self.due.pop(position, None)
-        expected_due_at = order.due_at if order is not None else None
-        if due_at != expected_due_at:
-            found.append(_valued("DUE", "due_orders.due_at", due_at, expected_due_at))
+        if due_at != order.due_at:
+            found.append(_valued("DUE", "due_orders.due_at", due_at, order.due_at))
         return found
 
     def drop(self, order_id: UUID, position: int | None) -> None:
@@ -117,6 +116,11 @@ class QueueRows(msgspec.Struct, frozen=True):
             for position in positions:
                 detail = f"{table} has rows with created_position {position}, of no order"
                 yield None, position, Difference(part, detail)
+
+
+def no_queue_rows() -> QueueRows:
+    """No rows, where the queue is not compared."""
+    return QueueRows({}, {}, {}, {}, {})
 
 
 async def read_queue_rows(

@@ -27,7 +27,7 @@ COMMANDS = [
     ["cancel"],
     ["status"],
     ["rebuild"],
-    ["splitter", "verify"],
+    ["verify"],
     ["splitter", "compare"],
     ["splitter", "show"],
     ["splitter", "rules"],
@@ -48,8 +48,8 @@ ON_POSTGRES = [
     ["projections", "retry", "--all"],
     ["orders", "failed"],
     ["orders", "failed", "--json"],
-    ["splitter", "verify"],
-    ["splitter", "verify", "--json"],
+    ["verify"],
+    ["verify", "--json"],
     ["splitter", "compare", "--stored", "pulse.domain:split_v1"],
 ]
 

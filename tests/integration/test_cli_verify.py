@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import psycopg
 import pytest
 
 from pulse.domain import MAX_SPLITS, Event, OrderCreated, SlicesScheduled
+from pulse.evidence.findings import Fault
 from pulse.evidence.verification import Verification
 from tests.support.cli import projected, run_pulse, write
 from tests.support.events import (
@@ -22,6 +23,7 @@ from tests.support.events import (
     slices_scheduled,
     stored,
 )
+from tests.support.processes import ROOT
 
 T0 = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 VERIFY = ("verify",)
@@ -482,3 +484,9 @@ def test_parked_orders_are_counted_and_the_exit_code_is_1(conninfo: str) -> None
     alone = run_pulse(*VERIFY, str(created.originator_id), conninfo=conninfo)
     assert "the order is parked" in alone.out
     assert run_pulse(*VERIFY, str(good[0].originator_id), conninfo=conninfo).exit_code == 0
+
+
+def test_the_reference_explains_every_fault() -> None:
+    page = (ROOT / "docs" / "reference" / "verification.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)
+    assert explained == list(get_args(Fault))

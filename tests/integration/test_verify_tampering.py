@@ -352,7 +352,7 @@ def test_an_event_inserted_far_ahead_is_found(conninfo: str) -> None:
 
 
 def test_the_newest_events_deleted_are_found_by_the_position(conninfo: str) -> None:
-    write(conninfo, *stored(event for number in range(5) for event in split_order(number)))
+    write(conninfo, *stored([event for number in range(5) for event in split_order(number)]))
     projected(conninfo)
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET LOCAL session_replication_role = replica")
