@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulse.domain.sessions import Session
@@ -142,6 +142,7 @@ def is_open(found: tuple[Session, ...], at: datetime) -> bool:
     return any(session.opens_at <= at < session.closes_at for session in found)
 
 
+@settings(max_examples=50)
 @given(exchanges(), st.randoms(use_true_random=False))
 def test_the_digest_does_not_depend_on_how_the_file_is_written(
     exchange: dict[str, Any], chance: random.Random
@@ -172,6 +173,7 @@ def rekeyed(value: Any, chance: random.Random) -> Any:
     return value
 
 
+@settings(max_examples=10)
 @given(exchanges())
 def test_another_content_has_another_digest(exchange: dict[str, Any]) -> None:
     changed = json.loads(text_of(calendar_file(exchange)))
