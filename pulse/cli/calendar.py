@@ -65,7 +65,7 @@ def show(
       pulse calendar show --date 2026-11-08 --instrument NSE:RELIANCE
     """
     path = settings_from_environment().market_calendar
-    calendar = load(path)
+    calendar = _load(path)
     if instrument is not None:
         exchange = _exchange_of(instrument, exchange)
     names = calendar.exchanges if exchange is None else (exchange,)
@@ -107,6 +107,17 @@ def check(
     for name in calendar.exchanges:
         starts_on, before = calendar.coverage(name)
         console.print(f"{name} covers {starts_on} to {before - _ONE_DAY}")
+
+
+def _load(path: Path | None) -> MarketCalendar:
+    """The calendar; of an invalid file only the first error, so that it is one line."""
+    try:
+        return load(path)
+    except MarketCalendarInvalid as error:
+        raise PulseError(
+            f"{error.name} cannot be used: {error.faults[0]}; `pulse calendar check` lists every "
+            "error"
+        ) from None
 
 
 def _exchange_of(instrument: str, exchange: str | None) -> str:

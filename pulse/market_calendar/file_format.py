@@ -8,8 +8,10 @@ from msgspec import Meta
 
 FORMAT: Final = 1
 MAX_COVERAGE_DAYS: Final = 3_660
-MAX_SESSIONS_A_DAY: Final = 10
-_MAX_SEGMENTS: Final = 10
+MAX_SESSIONS_A_DAY: Final = 5
+EARLIEST_DATE: Final = date(2000, 1, 1)
+LATEST_DATE: Final = date(2100, 1, 1)
+_MAX_SEGMENTS: Final = 5
 _MAX_ENTRIES: Final = 10_000
 
 Weekday = Literal["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]

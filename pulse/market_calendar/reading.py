@@ -13,6 +13,7 @@ from pulse.market_calendar.calendar import MarketCalendar
 from pulse.market_calendar.file_format import EXPECTED, CalendarFile
 from pulse.market_calendar.places import Path, line_at, lines_of, places, written
 from pulse.market_calendar.rules import Fault, clock_faults_in, faults_in
+from pulse.printable import printable
 
 MAX_BYTES: Final = 1_048_576
 MAX_FAULTS: Final = 100
@@ -27,8 +28,10 @@ class MarketCalendarInvalid(PulseError):
     """The file cannot be used. `faults` has a line of text for each error, in the file's order."""
 
     def __init__(self, name: str, faults: list[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join([f"{name} cannot be used:", *(f"  {one}" for one in faults)]))
+        self.name = printable(name)
+        self.faults = tuple(map(printable, faults))
+        lines = [f"{self.name} cannot be used:", *(f"  {fault}" for fault in self.faults)]
+        super().__init__("\n".join(lines))
 
 
 def load(path: FilePath | None) -> MarketCalendar:
@@ -135,12 +138,12 @@ def _type_faults(value: object, expected: Any, path: Path) -> Iterator[Fault]:  
 def _field_faults(value: dict[str, object], struct: Any, path: Path) -> Iterator[Fault]:  # noqa: ANN401
     hints = get_type_hints(struct, include_extras=True)
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    for name in value.keys() - fields.keys():
+    for name in (name for name in value if name not in fields):
         yield Fault((*path, name), f"is unknown: expected only {', '.join(fields)}")
     missing = [name for name, field in fields.items() if field.required and name not in value]
     if missing:
         yield Fault(path, f"lacks {', '.join(missing)}")
-    for name in fields.keys() & value.keys():
+    for name in (name for name in value if name in fields):
         yield from _type_faults(value[name], hints[fields[name].name], (*path, name))
 
 

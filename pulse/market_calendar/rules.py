@@ -8,6 +8,8 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from pulse.market_calendar.file_format import (
+    EARLIEST_DATE,
+    LATEST_DATE,
     MAX_COVERAGE_DAYS,
     WEEKDAYS,
     CalendarFile,
@@ -127,6 +129,8 @@ def _in_zone(path: Path, exchange: Exchange) -> Iterator[Fault]:
 
 def _in_coverage(path: Path, coverage: Coverage) -> Iterator[Fault]:
     days = (coverage.before - coverage.starts_on).days
+    if coverage.starts_on < EARLIEST_DATE or coverage.before > LATEST_DATE:
+        yield Fault((*path, "coverage"), f"is not within {EARLIEST_DATE} to {LATEST_DATE}")
     if days <= 0:
         yield Fault((*path, "coverage", "before"), "no date is covered: `before` must be later")
     elif days > MAX_COVERAGE_DAYS:

@@ -184,4 +184,7 @@ def test_every_error_of_a_file_is_listed(tmp_path: Path) -> None:
 def test_show_refuses_an_invalid_calendar(tmp_path: Path) -> None:
     ended = run_pulse("calendar", "show", market_calendar=tmp_path)
     assert (ended.exit_code, ended.out) == (1, "")
-    assert "it cannot be read: Is a directory" in ended.err
+    assert ended.err == (
+        f"pulse: the market calendar {tmp_path} cannot be used: it cannot be read: Is a directory; "
+        "`pulse calendar check` lists every error\n"
+    )

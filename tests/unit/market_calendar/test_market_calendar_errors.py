@@ -111,6 +111,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "exchanges.NSE.coverage.before: covers 26,663 days: at most 3,660 are allowed",
     ),
     (
+        {
+            "coverage": {"from": "1999-12-31", "before": "2000-01-02", "source": "a test"},
+            "segments": [segment("A", hours("1999-01-01"))],
+        },
+        "exchanges.NSE.coverage: is not within 2000-01-01 to 2100-01-01",
+    ),
+    (
         {"coverage": {"from": "2026-01-01", "source": "a test"}},
         "exchanges.NSE.coverage: lacks before",
     ),
@@ -354,6 +361,6 @@ def test_a_file_of_the_allowed_size_is_read(tmp_path: Path) -> None:
 
 
 def test_a_large_session_list_is_refused() -> None:
-    pairs = [(f"{hour:02}:00", f"{hour:02}:30") for hour in range(11)]
+    pairs = [(f"{hour:02}:00", f"{hour:02}:30") for hour in range(6)]
     (fault,) = faults_of_nse(segments=[segment("A", hours() | {"sessions": times(*pairs)})])
-    assert fault.endswith("sessions: expected an array of at most 10 objects with opens and closes")
+    assert fault.endswith("sessions: expected an array of at most 5 objects with opens and closes")

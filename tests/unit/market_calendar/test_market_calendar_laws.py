@@ -90,6 +90,7 @@ def bounds_of(exchange: dict[str, Any]) -> tuple[datetime, datetime]:
     return first, before
 
 
+@settings(max_examples=50)
 @given(exchanges(), st.data())
 def test_sessions_are_sorted_disjoint_covered_and_half_open(
     exchange: dict[str, Any], data: st.DataObject
@@ -115,6 +116,7 @@ def test_sessions_are_sorted_disjoint_covered_and_half_open(
         )
 
 
+@settings(max_examples=50)
 @given(exchanges())
 def test_what_is_not_mapped_trades_exactly_while_every_segment_does(
     exchange: dict[str, Any],

@@ -4,7 +4,7 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from pulse.domain.sessions import OutsideCoverage
+from pulse.domain.sessions import OutsideCoverage, SessionCalendar
 from pulse.errors import PulseError
 from tests.support.calendars import (
     calendar_of,
@@ -46,6 +46,11 @@ def test_ranges_and_sessions_are_half_open(
 ) -> None:
     found = calendar_of().sessions("NSE:TCS", starts_at, until)
     assert len(found) == count
+
+
+def test_it_is_a_calendar_of_the_domain() -> None:
+    calendar: SessionCalendar = calendar_of()
+    assert len(calendar.digest) == 64
 
 
 def test_a_session_is_returned_whole_and_in_utc() -> None:
@@ -146,13 +151,15 @@ def test_a_day_names_its_holiday_its_special_sessions_and_their_sources() -> Non
     calendar = calendar_of(
         segments=TWO_SEGMENTS,
         holidays=[holiday("2026-03-03", "Holi")],
-        special_sessions=[special("2026-03-03", ("18:15", "19:15"), segments=("EQUITY",))],
+        special_sessions=[
+            special("2026-03-03", ("18:15", "19:15"), segments=("EQUITY",)) | {"source": "a notice"}
+        ],
     )
     day = calendar.day("NSE", date(2026, 3, 3))
     assert (day.holiday, day.is_open) == ("Holi", True)
     equity, derivatives, not_mapped = day.segments
-    assert (equity.special, len(equity.sessions), equity.source) == ("Special", 1, "a test")
-    assert (derivatives.special, derivatives.sessions) == (None, ())
+    assert (equity.special, len(equity.sessions), equity.source) == ("Special", 1, "a notice")
+    assert (derivatives.special, derivatives.sessions, derivatives.source) == (None, (), "a test")
     assert (not_mapped.segment, not_mapped.sessions) == (None, ())
     assert not calendar.day("NSE", date(2026, 3, 7)).is_open
     with pytest.raises(OutsideCoverage):
