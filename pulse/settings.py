@@ -186,6 +186,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _seconds(1, 86_400),
         "A slice that is not released within this of its time expires.",
     ] = 60.0
+    market_calendar: Annotated[
+        Path | None,
+        _PATH,
+        "The file of trading sessions. Unset: the one that is shipped with Pulse.",
+    ] = None
     max_clock_offset_seconds: Annotated[
         float,
         _seconds(0.001, 3600),

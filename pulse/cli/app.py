@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 import pulse
+from pulse.cli.calendar import calendar
 from pulse.cli.cancel import cancel
 from pulse.cli.exits import (
     COULD_NOT_START,
@@ -64,6 +65,7 @@ for _command in (
     *(migrate, load, preview, cancel, halt, resume, halts, replay, status, verify, rebuild),
 ):
     add_command(cli, _command)
+cli.add_typer(calendar)
 cli.add_typer(orders)
 cli.add_typer(projections)
 cli.add_typer(splitter)

@@ -24,6 +24,7 @@ from pulse.http.limits import AdmissionLimits, RateLimiter, RateLimitMiddleware
 from pulse.http.root import Mounts, Root
 from pulse.http_client import open_client
 from pulse.logs import report_fatal_error
+from pulse.market_calendar import SHIPPED, MarketCalendar, load
 from pulse.process.node import Node
 from pulse.process.server import open_server
 from pulse.process.startup import STOP_SIGNALS, on_stop_signal, stop_on_hangup, tune_gc
@@ -165,11 +166,24 @@ def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIAp
 
 @asynccontextmanager
 async def _open_node(settings: Settings, *, with_workers: bool) -> AsyncIterator[Node]:
+    _load_market_calendar(settings)
     async with open_server(settings) as conninfo:
         node = Node(settings, conninfo, with_workers=with_workers)
         async with node.running():
             with on_stop_signal(node.feed.stop):
                 yield node
+
+
+def _load_market_calendar(settings: Settings) -> MarketCalendar:
+    calendar = load(settings.market_calendar)
+    coverage = (f"{name} before {calendar.coverage(name)[1]}" for name in calendar.exchanges)
+    _log.info(
+        "market_calendar.loaded",
+        file=str(settings.market_calendar or SHIPPED),
+        digest=calendar.digest,
+        covers=", ".join(coverage),
+    )
+    return calendar
 
 
 @asynccontextmanager

@@ -35,6 +35,8 @@ COMMANDS = [
     ["projections", "audit"],
     ["projections", "retry"],
     ["orders", "failed"],
+    ["calendar", "show"],
+    ["calendar", "check"],
 ]
 ON_POSTGRES = [
     ["replay", ID],
@@ -64,7 +66,7 @@ def test_every_help_has_its_exit_codes_and_an_example(command: list[str]) -> Non
     assert [line for line in ended.out.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("group", [[], ["projections"], ["orders"]])
+@pytest.mark.parametrize("group", [[], ["projections"], ["orders"], ["calendar"]])
 def test_a_group_without_a_command_prints_its_help(group: list[str]) -> None:
     ended = run_pulse(*group)
     assert ended.exit_code == 2
