@@ -12,6 +12,7 @@ from benchmarks.parts import (
     earlier,
     growth,
     latency,
+    metrics,
     post,
     reads,
     rebuild,
@@ -41,8 +42,9 @@ PARTS: Final = cast(
         "releases": releases,
         "sustained": sustained,
         "growth": growth,
+        "metrics": metrics,
         "earlier": earlier,
     },
 )
-ON_REQUEST: Final = frozenset({"growth", "earlier", "sustained"})
-"""Run only when named: they take long or install an earlier commit."""
+ON_REQUEST: Final = frozenset({"growth", "earlier", "metrics", "sustained"})
+"""Run only when named: they take long, install an earlier commit, or concern one change."""

@@ -103,6 +103,16 @@ def _choice(*choices: str) -> Kind:
     return Kind(f"one of {', '.join(choices)}", read)
 
 
+def _log_requests(text: str) -> str:
+    if text.lower() not in _LOG_REQUESTS_WORDS and not 0 <= _number(text) <= 1:
+        raise ValueError
+    return text.lower()
+
+
+_LOG_REQUESTS_WORDS: Final = ("all", "errors", "off")
+_LOG_REQUESTS: Final = Kind(
+    "one of all, errors, off, or a fraction from 0 to 1, such as 0.01", _log_requests
+)
 _PATH: Final = Kind("a path; `~` is the home directory", _path)
 _BOOLEAN: Final = Kind(
     "one of true, false", lambda text: _choice("true", "false").read(text) == "true"
@@ -276,6 +286,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gateway_service_token: Annotated[
         Secret | None, _TOKEN, "The service token that this gateway sends to the API.", _HIDDEN
     ] = None
+    metrics: Annotated[
+        bool,
+        _BOOLEAN,
+        "Measure requests, and serve `/metrics`.",
+    ] = True
+    monitoring_port: Annotated[
+        int | None,
+        _whole(1, 65_535),
+        "The port of `pulse background` for `/metrics`, `/health` and `/health/ready`, on "
+        "PULSE_HOST. Unset: none. Processes with HTTP serve them on their own port.",
+    ] = None
+    log_requests: Annotated[
+        str,
+        _LOG_REQUESTS,
+        "Which requests have a line in the log: all, none (`off`), or a fraction. Those with a "
+        "status from 500 on, and those that take longer than 1 s, are always logged unless `off`; "
+        "`errors` logs only these.",
+    ] = "all"
     log_format: Annotated[
         str,
         _choice("auto", "console", "json"),

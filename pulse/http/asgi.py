@@ -16,6 +16,8 @@ RawHeaders = list[tuple[bytes, bytes]]
 CALLER_KEY: Final = "pulse.caller"
 """The `Caller`, set by the auth middleware."""
 TRACE_KEY: Final = "pulse.trace"
+ORDER_ID_KEY: Final = "pulse.order_id"
+"""The id of the order that the request placed, for its log line."""
 HEAD_KEY: Final = "pulse.head"
 """Set for a HEAD request, which is processed as GET: the response must not stream."""
 SECURITY_HEADERS_KEY: Final = "pulse.security_headers"
