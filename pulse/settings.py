@@ -382,6 +382,11 @@ def every_setting() -> list[Setting]:
     return settings
 
 
+def is_set(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether the variable has a value. An empty one counts as unset."""
+    return bool(environment.get(variable, "").strip())
+
+
 def as_text(value: object) -> str:
     """A setting's value as the text of its variable; empty if it is not set."""
     match value:

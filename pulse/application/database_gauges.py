@@ -50,11 +50,13 @@ class DatabaseGauges(Job[bool]):
         *,
         timeout_seconds: float,
         count: Callable[[], Awaitable[QueueOverview]] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._halts = halts
         self._timeout_seconds = timeout_seconds
         self._count = count or self._count_orders
+        self._monotonic = monotonic
         self._lock: MonitorLock | None = None
         self._count_at = float("-inf")
         self._notices: set[tuple[str, str]] = set()
@@ -109,11 +111,11 @@ class DatabaseGauges(Job[bool]):
 
     async def _count_if_due(self) -> None:
         """Count the orders that have an outcome, if the last count was long enough ago."""
-        started_at = time.monotonic()
+        started_at = self._monotonic()
         if started_at < self._count_at:
             return
         overview = await self._count()
-        now = time.monotonic()
+        now = self._monotonic()
         self._count_at = now + (now - started_at) * MIN_COUNT_INTERVAL
         for status in _DONE:
             metrics.ORDERS.labels(status).set(overview.orders(status))
