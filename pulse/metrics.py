@@ -94,6 +94,14 @@ OUTCOMES: Final = _counter(
     "Outcomes of orders that this process wrote, by type of event; the reason of a failure.",
     *("type", "reason"),
 )
+for _type, _reason in (
+    ("SlicesScheduled", ""),
+    ("SplittingFailed", "TOO_LATE"),
+    ("SplittingFailed", "SPLITTING_ERROR"),
+    ("TimedOut", "TIMED_OUT"),
+    ("OrderCancelled", ""),
+):
+    OUTCOMES.labels(_type, _reason)  # so that the first one counts in increase()
 SLICES_SETTLED: Final = _counter(
     "pulse_slices_settled_total",
     "Slices that this process's releaser released or expired.",
