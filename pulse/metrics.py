@@ -5,7 +5,7 @@ time (pulse/application/database_gauges.py). No label has an order id, a key, a 
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -35,15 +35,32 @@ BATCH_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 LATENESS_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
+class Described(NamedTuple):
+    """A metric as the documentation has it. `of_database`: a gauge of the whole database."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+    of_database: bool = False
+
+
+EVERY_METRIC: Final[list[Described]] = []
+"""Every metric, in the order in which they are documented."""
+
+
 def _counter(name: str, meaning: str, *labels: str) -> Counter:
+    EVERY_METRIC.append(Described(name, "counter", labels, meaning))
     return Counter(name, meaning, labels, registry=REGISTRY)
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> Gauge:
+    EVERY_METRIC.append(Described(name, "gauge", labels, meaning))
     return Gauge(name, meaning, labels, registry=REGISTRY)
 
 
 def _histogram(name: str, meaning: str, buckets: Iterable[float], *labels: str) -> Histogram:
+    EVERY_METRIC.append(Described(name, "histogram", labels, meaning))
     return Histogram(name, meaning, labels, registry=REGISTRY, buckets=tuple(buckets))
 
 
@@ -123,7 +140,7 @@ POOL_CONNECTIONS: Final = _gauge(
 POOL_WAITING: Final = _gauge("pulse_pool_waiting", "Calls that wait for a connection of the pool.")
 RETRIES: Final = _counter(
     "pulse_retries_total",
-    "Retries after a failure, with backoff: appends, connections, loops, calls of other services.",
+    "Retries after a failure: of appends, connections, reads, and background loops.",
 )
 CLOCK_OFFSET: Final = _gauge(
     "pulse_clock_offset_seconds", "How far this process's clock is ahead of the database's."
@@ -144,6 +161,7 @@ class _DatabaseGauges(Collector):
 
     def gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         """A new gauge of the whole database."""
+        EVERY_METRIC.append(Described(name, "gauge", labels, meaning, of_database=True))
         gauge = Gauge(name, meaning, labels, registry=None)
         self._gauges.append(gauge)
         return gauge
