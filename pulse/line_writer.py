@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from typing import Any, Final
 
 from pulse import metrics
@@ -13,6 +14,10 @@ FLUSH_SECONDS: Final = 0.2
 
 MAX_BUFFERED_BYTES: Final = 4 * 1024 * 1024
 """Lines beyond this are dropped, and counted in pulse_log_lines_dropped_total."""
+
+
+_LINES_AT_ONCE: Final = 100
+"""About 32 KiB. A record of logging waits for the lock, so for so much at most."""
 
 
 class LineWriter:
@@ -57,22 +62,23 @@ class LineWriter:
         self._start_writing()
 
     def _start_writing(self) -> "asyncio.Future[None]":
-        chunk = b"".join(self._lines)
-        count = len(self._lines)
-        self._lines.clear()
+        lines, self._lines = self._lines, []
         loop = asyncio.get_running_loop()
         writing: asyncio.Future[None] = loop.create_future()
 
         def written() -> None:
-            self._buffered_bytes -= len(chunk)
+            self._buffered_bytes -= sum(map(len, lines))
             if not writing.done():
                 writing.set_result(None)
 
         def work() -> None:
-            try:
-                self._write(chunk)
-            except (OSError, ValueError):
-                metrics.LOG_LINES_DROPPED.inc(count)
+            for first in range(0, len(lines), _LINES_AT_ONCE):
+                piece = lines[first : first + _LINES_AT_ONCE]
+                try:
+                    self._write(b"".join(piece))
+                except (OSError, ValueError):
+                    metrics.LOG_LINES_DROPPED.inc(len(piece))
+                time.sleep(0)  # other lines may be written in between
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(written)
 

@@ -204,7 +204,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: Annotated[
         int,
         _whole(2, 200),
-        "Maximum connections in a process's pool. It opens two more, three if it has workers.",
+        "Maximum connections in a process's pool. It opens two more, three if it has workers; one "
+        "process of all opens one more, for the metrics of the database.",
     ] = 10
     append_queue_events: Annotated[
         int, _whole(1, 1_000_000), "Maximum events in the append queue. More are answered 503."

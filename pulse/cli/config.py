@@ -37,8 +37,8 @@ def config(
     may contain a secret is printed as ***. Needs no database and starts nothing.
     Invalid values are reported as when Pulse starts.
 
-    --check prints one line. It also fails for unknown PULSE_ variables, which have
-    no effect and are probably misspelt; the log names them.
+    --check prints one line. It also fails for unknown PULSE_ variables: they have
+    no effect and are probably misspelt.
 
     Exit codes: 0 printed, or all settings are right; 1 --check found unknown
     variables; 2 wrong usage or settings.

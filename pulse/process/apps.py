@@ -31,7 +31,7 @@ from pulse.http.root import Mounts, RequestObserver, Root
 from pulse.http.routes import Routes
 from pulse.http_client import open_client
 from pulse.line_writer import LineWriter
-from pulse.logs import info_handler, report_fatal_error
+from pulse.logs import LogHandler, info_handler, report_fatal_error
 from pulse.process.monitoring import bind_monitoring, serving
 from pulse.process.node import Node
 from pulse.process.server import open_server
@@ -40,6 +40,8 @@ from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
 _MIN_CALLERS_TO_FILL_A_PROCESS: Final = 8
+_FRACTIONS: Final = {"all": 1.0, "errors": 0.0}
+"""The words of PULSE_LOG_REQUESTS as fractions of the requests."""
 _TO_ACCEPT_TOKENS: Final = (
     "set PULSE_JWT_AUDIENCE, PULSE_JWT_ISSUER, and either PULSE_JWT_SECRET (HS256) or "
     "PULSE_JWT_ALGORITHM with PULSE_JWT_PUBLIC_KEY or PULSE_JWT_JWKS_URL"
@@ -168,11 +170,8 @@ def _root(
     settings: Settings, open_mounts: Callable[[], AbstractAsyncContextManager[_RoutedMounts]]
 ) -> Root:
     """A root that measures and logs its requests as the settings say."""
-    writer = _line_writer(settings)
-    observer = RequestObserver(
-        RequestMetrics() if settings.metrics else None,
-        _request_log(settings, writer) if writer else None,
-    )
+    writer, request_log = _request_log(settings.log_requests, info_handler())
+    observer = RequestObserver(RequestMetrics() if settings.metrics else None, request_log)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Mounts]:
@@ -192,19 +191,18 @@ def _root(
     return root
 
 
-def _line_writer(settings: Settings) -> LineWriter | None:
-    handler = None if settings.log_requests == "off" else info_handler()
-    return None if handler is None else LineWriter(handler)
-
-
-def _request_log(settings: Settings, writer: LineWriter) -> RequestLog:
-    handler = info_handler()
-    renderer = None if handler is None else handler.renderer
+def _request_log(
+    log_requests: str, handler: LogHandler | None
+) -> tuple[LineWriter | None, RequestLog | None]:
+    """The request log and what it writes to; None if no request is logged."""
+    if handler is None or log_requests == "off":
+        return None, None
+    writer, renderer = LineWriter(handler), handler.renderer
     render = render_json if renderer is None else partial(render_text, renderer)
-    fraction = {"all": 1.0, "errors": 0.0}.get(settings.log_requests)
+    fraction = _FRACTIONS.get(log_requests)
     if fraction is None:
-        fraction = float(settings.log_requests)
-    return RequestLog(writer.write, render, fraction)
+        fraction = float(log_requests)
+    return writer, RequestLog(writer.write, render, fraction)
 
 
 def _warn_of_httptools() -> None:
