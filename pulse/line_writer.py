@@ -82,7 +82,7 @@ class LineWriter:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(written)
 
-        # A daemon, unlike the threads of an executor: a pipe that nobody reads must not keep the
+        # A daemon, unlike the threads of an executor: a pipe without a reader must not keep the
         # process from ending.
         threading.Thread(target=work, daemon=True, name="pulse-log").start()
         self._writing = writing

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 from zlib import crc32
 
 import msgspec
@@ -16,6 +17,7 @@ SLOW_SECONDS: Final = 1.0
 _FIRST_ERROR: Final = 500
 _HASHES: Final = 2**32
 _ROUNDED: Final = 3
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +29,7 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
     ms: float
     trace_id: str
     request_id: str
-    order_id: str | UnsetType = UNSET
+    order_id: UUID | str | UnsetType = UNSET
     caller: str
     event: str = "http.answered"
     level: str = "info"
@@ -58,12 +60,15 @@ class RequestLog:
         seconds: float,
         trace_id: str,
         request_id: str,
-        order_id: object | None,
+        order_id: UUID | str | None,
         caller: str,
     ) -> None:
         """Log the request, unless it is not in the fraction."""
-        if crc32(trace_id.encode()) >= self._below and (
-            0 < status < _FIRST_ERROR and seconds < SLOW_SECONDS
+        if (
+            self._below < _HASHES
+            and 0 < status < _FIRST_ERROR
+            and seconds < SLOW_SECONDS
+            and crc32(trace_id.encode()) >= self._below
         ):
             return
         line = RequestLine(
@@ -73,7 +78,7 @@ class RequestLog:
             ms=round(1000 * seconds, _ROUNDED),
             trace_id=trace_id,
             request_id=request_id,
-            order_id=UNSET if order_id is None else str(order_id),
+            order_id=order_id or UNSET,
             caller=caller,
             timestamp=datetime.now(UTC),
         )
@@ -88,7 +93,7 @@ def render_text(renderer: Callable[[Any, str, Any], str], line: RequestLine) -> 
 
 def render_json(line: RequestLine) -> bytes:
     """The line as a JSON object."""
-    encoded = msgspec.json.encode(line)
+    encoded = _ENCODER.encode(line)
     if not encoded.isascii():
         encoded = printable_json(encoded.decode()).encode()
     return encoded + b"\n"
