@@ -38,7 +38,7 @@ def caller_in(scope: Mapping[str, object]) -> Caller:
 def caller_name(scope: Mapping[str, Any]) -> str:
     """The name by which a caller's requests are counted; its address if it is anonymous."""
     caller = scope.get(CALLER_KEY)
-    if caller is not None and caller != ANONYMOUS:
+    if caller is not None and caller is not ANONYMOUS and caller != ANONYMOUS:
         return str(caller.placed_by)
     client = scope.get("client")
     return str(client[0]) if client else ""

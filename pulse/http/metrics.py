@@ -1,10 +1,10 @@
-"""The metrics of this process over HTTP, and the measurement of its requests."""
+"""The metrics of this process over HTTP, and those of its requests."""
 
 import asyncio
 from typing import Any, Final, cast
 
 from litestar import Litestar, Response, get
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from pulse import metrics
 from pulse.http.asgi import ASGIApp
@@ -21,27 +21,11 @@ OTHER_METHOD: Final = "other"
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-class RequestMetrics:
-    """Counts and times requests. The child of each combination of labels is kept."""
-
-    def __init__(self) -> None:
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-
-    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request."""
-        if method not in _METHODS:
-            method = OTHER_METHOD
-        children = self._children.get((method, route, status))
-        if children is None:
-            labels = (method, route, str(status))
-            children = (
-                metrics.HTTP_REQUESTS.labels(*labels),
-                metrics.HTTP_REQUEST_SECONDS.labels(*labels),
-            )
-            self._children[method, route, status] = children
-        counter, histogram = children
-        counter.inc()
-        histogram.observe(seconds)
+def observe_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Count and time a request."""
+    if method not in _METHODS:
+        method = OTHER_METHOD
+    metrics.HTTP_REQUESTS.observe(method, route, status, seconds)
 
 
 def create_metrics() -> RoutedApp:

@@ -1,6 +1,6 @@
 """One log line for each request: `http.answered`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -9,6 +9,8 @@ from zlib import crc32
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from pulse.domain import Trace
+from pulse.http.asgi import caller_name
 from pulse.printable import printable_json
 
 SLOW_SECONDS: Final = 1.0
@@ -20,7 +22,7 @@ _ROUNDED: Final = 3
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
+class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """The fields of a line. Nothing of the request's query string, headers or body but its ids."""
 
     method: str
@@ -29,12 +31,12 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
     ms: float
     trace_id: str
     request_id: str
-    order_id: UUID | str | UnsetType = UNSET
+    order_id: UUID | str | UnsetType
     caller: str
+    timestamp: datetime
     event: str = "http.answered"
     level: str = "info"
     logger: str = "pulse.http"
-    timestamp: datetime
 
 
 Render = Callable[[RequestLine], bytes]
@@ -51,36 +53,34 @@ class RequestLog:
         self._render = render
         self._below = round(fraction * _HASHES)
 
-    def log(  # noqa: PLR0913 - the fields of a line
+    def log(  # noqa: PLR0913, PLR0917 - called for every request, so without keywords
         self,
-        *,
         method: str,
         route: str,
         status: int,
         seconds: float,
-        trace_id: str,
-        request_id: str,
+        trace: Trace,
         order_id: UUID | str | None,
-        caller: str,
+        scope: Mapping[str, Any],
     ) -> None:
-        """Log the request, unless it is not in the fraction."""
+        """Log the request, unless it is not in the fraction. The scope has its caller."""
         if (
             self._below < _HASHES
             and 0 < status < _FIRST_ERROR
             and seconds < SLOW_SECONDS
-            and crc32(trace_id.encode()) >= self._below
+            and crc32(trace.trace_id.encode()) >= self._below
         ):
             return
         line = RequestLine(
-            method=method,
-            route=route,
-            status=status,
-            ms=round(1000 * seconds, _ROUNDED),
-            trace_id=trace_id,
-            request_id=request_id,
-            order_id=order_id or UNSET,
-            caller=caller,
-            timestamp=datetime.now(UTC),
+            method,
+            route,
+            status,
+            round(1000 * seconds, _ROUNDED),
+            trace.trace_id,
+            trace.request_id,
+            order_id or UNSET,
+            caller_name(scope),
+            datetime.now(UTC),
         )
         self._write(self._render(line))
 

@@ -12,7 +12,6 @@ import msgspec
 import structlog
 from litestar.exceptions import NotFoundException
 
-from pulse.domain import Trace
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown
 from pulse.http.asgi import (
@@ -23,14 +22,13 @@ from pulse.http.asgi import (
     Receive,
     Scope,
     Send,
-    caller_name,
 )
 from pulse.http.errors import JSON, BadRequest, ErrorResponse, answer_for, error_headers
 from pulse.http.exchange import Exchange
 from pulse.http.limits import HEALTH_PATHS, Admission, AdmissionLimits
-from pulse.http.metrics import METRICS_PATH, RequestMetrics
+from pulse.http.metrics import METRICS_PATH, observe_request
 from pulse.http.request_log import RequestLog
-from pulse.http.routes import UNMATCHED, Routes
+from pulse.http.routes import NO_ROUTES, Routes
 from pulse.http.tracing import headers_of, trace_of
 
 _log = structlog.get_logger(__name__)
@@ -44,40 +42,28 @@ Mounts = Mapping[str, ASGIApp]
 
 
 class RequestObserver:
-    """Measures and logs requests, by the routes of the application below each prefix."""
+    """Measures and logs requests by their routes, which are known once the mounts are open."""
 
-    def __init__(
-        self, request_metrics: RequestMetrics | None, request_log: RequestLog | None
-    ) -> None:
-        self.routes: dict[str, Routes] = {}
-        self._metrics = request_metrics
-        self._log = request_log
+    def __init__(self, *, measure: bool, log: RequestLog | None) -> None:
+        self.routes: Mapping[str, Routes] = {}
+        """The routes of each mount, by its prefix."""
+        self._measure = measure
+        self._log = log
 
     @property
     def is_on(self) -> bool:
         """Whether requests are measured or logged."""
-        return self._metrics is not None or self._log is not None
+        return self._measure or self._log is not None
 
     def observe(self, method: str, prefix: str, scope: Scope, status: int, seconds: float) -> None:
         """Measure and log a request that has ended."""
-        routes = self.routes.get(prefix)
-        route, order_id = routes.find(scope["path"]) if routes else (UNMATCHED, None)
-        if route is not UNMATCHED:
-            route = prefix if prefix and route == "/" else prefix + route
-        if self._metrics is not None:
-            self._metrics.observe(method, route, status, seconds)
+        routes = self.routes.get(prefix, NO_ROUTES)
+        route, order_id = routes.find(scope["path"])
+        if self._measure:
+            observe_request(method, route, status, seconds)
         if self._log is not None:
-            trace: Trace = scope[TRACE_KEY]
-            self._log.log(
-                method=method,
-                route=route,
-                status=status,
-                seconds=seconds,
-                trace_id=trace.trace_id,
-                request_id=trace.request_id,
-                order_id=scope.get(ORDER_ID_KEY, order_id),
-                caller=caller_name(scope),
-            )
+            order_id = scope.get(ORDER_ID_KEY, order_id)
+            self._log.log(method, route, status, seconds, scope[TRACE_KEY], order_id, scope)
 
 
 class Root:

@@ -25,10 +25,10 @@ from pulse.http.gateway.app import create_gateway
 from pulse.http.gateway.keys import JwksKeys, KeySource, NoKeys, StaticKey
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
 from pulse.http.limits import AdmissionLimits, RateLimiter, RateLimitMiddleware
-from pulse.http.metrics import METRICS_PATH, RequestMetrics, create_metrics
+from pulse.http.metrics import METRICS_PATH, create_metrics
 from pulse.http.request_log import RequestLog, render_json, render_text
 from pulse.http.root import Mounts, RequestObserver, Root
-from pulse.http.routes import Routes
+from pulse.http.routes import RoutedApp
 from pulse.http_client import open_client
 from pulse.line_writer import LineWriter
 from pulse.logs import LogHandler, info_handler, report_fatal_error
@@ -140,7 +140,7 @@ async def _monitoring(
     @asynccontextmanager
     async def open_mounts() -> AsyncIterator[_RoutedMounts]:
         health = create_health(node.readiness)
-        yield {**_metrics(settings), "": _Routed(health, health.routes)}
+        yield {**_metrics(settings), "": _Routed(health, health)}
 
     app = _root(settings, open_mounts)
     async with serving(app, sockets):
@@ -157,10 +157,10 @@ def limits_of(settings: Settings) -> AdmissionLimits:
 
 
 class _Routed(NamedTuple):
-    """An application with its middleware, and its routes."""
+    """An application with its middleware, and without it, which knows the routes."""
 
     app: ASGIApp
-    routes: Routes
+    inner: RoutedApp
 
 
 _RoutedMounts = Mapping[str, _Routed]
@@ -171,7 +171,7 @@ def _root(
 ) -> Root:
     """A root that measures and logs its requests as the settings say."""
     writer, request_log = _request_log(settings.log_requests, info_handler())
-    observer = RequestObserver(RequestMetrics() if settings.metrics else None, request_log)
+    observer = RequestObserver(measure=settings.metrics, log=request_log)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Mounts]:
@@ -182,7 +182,7 @@ def _root(
             if writer is not None:
                 stack.push_async_callback(writer.close)
             mounts = await stack.enter_async_context(open_mounts())
-            observer.routes = {prefix: mounted.routes for prefix, mounted in mounts.items()}
+            observer.routes = {at: mounted.inner.routes_below(at) for at, mounted in mounts.items()}
             tune_gc()
             yield {prefix: mounted.app for prefix, mounted in mounts.items()}
 
@@ -219,13 +219,13 @@ def _warn_of_httptools() -> None:
 def _api(settings: Settings, node: Node) -> _Routed:
     api = create_api(node.orders, node.halts, node.feed, node.readiness)
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
-    return _Routed(_for_services(limited, settings), api.routes)
+    return _Routed(_for_services(limited, settings), api)
 
 
 def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> _Routed:
     gateway = create_gateway(orders)
     limited = _rate_limited(gateway, settings.rate_limit_per_second, settings)
-    return _Routed(GatewayAuthMiddleware(limited, tokens.check), gateway.routes)
+    return _Routed(GatewayAuthMiddleware(limited, tokens.check), gateway)
 
 
 def _metrics(settings: Settings) -> _RoutedMounts:
@@ -233,7 +233,7 @@ def _metrics(settings: Settings) -> _RoutedMounts:
     if not settings.metrics:
         return {}
     app = create_metrics()
-    return {METRICS_PATH: _Routed(_for_services(app, settings, every_path=True), app.routes)}
+    return {METRICS_PATH: _Routed(_for_services(app, settings, every_path=True), app)}
 
 
 def _for_services(app: ASGIApp, settings: Settings, *, every_path: bool = False) -> ASGIApp:

@@ -12,6 +12,9 @@ import pytest
 from prometheus_client import Counter
 
 from pulse import metrics
+from pulse.application.callers import Caller
+from pulse.domain import Trace
+from pulse.http.asgi import CALLER_KEY
 from pulse.http.request_log import RequestLog, render_json
 from pulse.line_writer import FLUSH_SECONDS, MAX_BUFFERED_BYTES, LineWriter
 
@@ -19,17 +22,12 @@ from pulse.line_writer import FLUSH_SECONDS, MAX_BUFFERED_BYTES, LineWriter
 def logged(fraction: float, **changes: Any) -> list[dict[str, Any]]:
     lines: list[bytes] = []
     log = RequestLog(lines.append, render_json, fraction)
-    request: dict[str, Any] = {
-        "method": "POST",
-        "route": "/internal/orders",
-        "status": 201,
-        "seconds": 0.012345678,
-        "trace_id": "t-1",
-        "request_id": "r-1",
-        "order_id": None,
-        "caller": "desk",
-    }
-    log.log(**{**request, **changes})
+    request: dict[str, Any] = {"status": 201, "seconds": 0.012345678, "trace_id": "t-1", **changes}
+    trace = Trace(
+        trace_id=request["trace_id"], trace_source="x", request_id="r-1", request_source="x"
+    )
+    scope = {CALLER_KEY: Caller(placed_by=request.get("caller", "desk"))}
+    log.log("POST", "/internal/orders", request["status"], request["seconds"], trace, None, scope)
     return [json.loads(line) for line in lines]
 
 
@@ -79,16 +77,9 @@ def test_a_fraction_is_taken_by_trace_id() -> None:
 def test_control_characters_are_escaped() -> None:
     lines: list[bytes] = []
     log = RequestLog(lines.append, render_json, 1.0)
-    log.log(
-        method="GET",
-        route="/x",
-        status=200,
-        seconds=0,
-        trace_id="t",
-        request_id="r",
-        order_id=None,
-        caller="a\u202eb\x85\x1b",
-    )
+    trace = Trace(trace_id="t", trace_source="x", request_id="r", request_source="x")
+    scope = {CALLER_KEY: Caller(placed_by="a\u202eb\x85\x1b")}
+    log.log("GET", "/x", 200, 0, trace, None, scope)
     assert rb"a\u202eb\u0085\u001b" in lines[0]
 
 
