@@ -12,6 +12,7 @@ from benchmarks.parts import (
     earlier,
     growth,
     latency,
+    metrics,
     post,
     reads,
     rebuild,
@@ -32,6 +33,7 @@ PARTS: Final = cast(
     {
         "append": append,
         "post": post,
+        "metrics": metrics,
         "batches": batches,
         "drain": drain,
         "latency": latency,

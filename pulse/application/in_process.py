@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from pulse import metrics
 from pulse.application.callers import Caller
 from pulse.application.clock_watch import ClockOff
 from pulse.application.event_view import TOPICS, EventView, event_view
@@ -253,6 +254,7 @@ class InProcessOrders:
                 position = await self._store.append(cancelled)
             except VersionTaken:
                 continue
+            metrics.count_outcome("OrderCancelled")
             return view_of(evolve(stream.order, cancelled), position)
 
     async def _stream_to_cancel(self, order_id: UUID) -> FoldedStream:

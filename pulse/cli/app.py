@@ -12,6 +12,8 @@ from typer.main import get_command
 import pulse
 from pulse.cli.calendar import calendar
 from pulse.cli.cancel import cancel
+from pulse.cli.config import config
+from pulse.cli.doctor import doctor
 from pulse.cli.exits import (
     COULD_NOT_START,
     FAILURE,
@@ -32,7 +34,6 @@ from pulse.cli.projections import projections
 from pulse.cli.rebuild import rebuild
 from pulse.cli.replay import replay
 from pulse.cli.serving import api, background, gateway, up
-from pulse.cli.settings import settings
 from pulse.cli.splitter import splitter
 from pulse.cli.status import status
 from pulse.cli.terminal import add_command, require_subcommand
@@ -61,7 +62,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 for _command in (
-    *(up, api, gateway, background, settings, token),
+    *(up, api, gateway, background, config, doctor, token),
     *(migrate, load, preview, cancel, halt, resume, halts, replay, status, verify, rebuild),
 ):
     add_command(cli, _command)

@@ -15,7 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from pulse.application.orders import Orders
-from pulse.http.asgi import ASGIApp, Receive, Scope, Send, caller_in, trace_in
+from pulse.http.asgi import ORDER_ID_KEY, ASGIApp, Receive, Scope, Send, caller_in, trace_in
 from pulse.http.bodies import read_order, receive_json
 from pulse.http.errors import JSON
 from pulse.http.limits import MAX_ORDER_BYTES
@@ -63,6 +63,7 @@ class HotPaths:
         self._authorize_place(scope)
         spec = read_order(await receive_json(scope, receive, MAX_ORDER_BYTES))
         placed = await self._orders.place(spec, caller_in(scope), trace_in(scope))
+        scope[ORDER_ID_KEY] = placed.order_id
         status = self._placed_status or (_CREATED if placed.created else _OK)
         return status, PlacedOrder(placed.order_id, placed.order_unique_key)
 

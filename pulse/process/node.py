@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from pulse import metrics
 from pulse.application.clock_watch import ClockWatch
+from pulse.application.database_gauges import DatabaseGauges
 from pulse.application.event_feed import EventFeed, FeedLimits
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
@@ -85,6 +87,9 @@ class Node:
             self._origin,
             require_served=self._gate.require,
         )
+        self._gauges = DatabaseGauges(
+            self._database, self.halts, timeout_seconds=settings.timeout_seconds
+        )
         self._projector = Projector(self._database, self._store.mapper, on_advance=self._on_advance)
         self._projector_loop = Loop(
             self._projector,
@@ -122,6 +127,7 @@ class Node:
             SchemaNotCurrent: the schema cannot be migrated to what this code needs.
             LogUnfit: accepted orders could be lost in this database.
         """
+        self._measure()
         async with Supervisor() as supervisor:
             await self._database.open()
             supervisor.on_stop(self._database.close)
@@ -137,6 +143,15 @@ class Node:
                 starting.cancel()
                 with contextlib.suppress(asyncio.CancelledError, PulseError):
                     await starting
+
+    def _measure(self) -> None:
+        """Let scrapes read the pool and the append queue."""
+        database, appender = self._database, self._store.appender
+        pool = metrics.POOL_CONNECTIONS
+        pool.labels("idle").set_function(lambda: database.pool_state.idle)
+        pool.labels("in_use").set_function(lambda: database.pool_state.in_use)
+        metrics.POOL_WAITING.set_function(lambda: database.pool_state.waiting)
+        metrics.APPEND_QUEUE_EVENTS.set_function(lambda: appender.queued_events)
 
     def _start_services(self, supervisor: Supervisor) -> None:
         notified = _Notified(self._on_log_advance)
@@ -158,6 +173,9 @@ class Node:
         supervisor.start_loop(self._projector_loop)
         supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         supervisor.start_loop(self._feed_loop())
+        if self._settings.metrics:
+            supervisor.on_stop(self._gauges.close)
+            supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
         if self._presence is not None:  # stops after the workers: else others release their claims
             supervisor.start("presence", self._presence.run)
         supervisor.on_stop(self._project_own_events)

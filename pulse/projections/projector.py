@@ -8,6 +8,7 @@ import msgspec
 import psycopg
 import structlog
 
+from pulse import metrics
 from pulse.errors import PulseError
 from pulse.eventstore import (
     AFTER_LOG,
@@ -91,6 +92,7 @@ class Projector(Job[Projected | Busy]):
             raise DatabaseUnavailable(describe(error)) from error
         if isinstance(result, Projected):
             self.fault = None
+            metrics.PROJECTED_EVENTS.inc(result.events)
             if result.events:
                 _log.debug("projection.advanced", position=result.position, events=result.events)
             if result.foreign:

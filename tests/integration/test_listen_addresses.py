@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pulse.cli import server
 from pulse.cli.exits import CouldNotStart
 from pulse.cli.server import bind
+from pulse.process import listening
 from pulse.settings import Settings
 from tests.support.processes import free_port
 
@@ -47,12 +47,12 @@ def test_a_port_in_use_is_refused_even_if_another_address_is_free() -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has the option")
 def test_a_connection_breaks_when_its_peer_accepts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "STALL_SECONDS", 1)
+    monkeypatch.setattr(listening, "STALL_SECONDS", 1)
     with ExitStack() as stack:
-        (listening,) = bind(Settings(port=free_port()))
-        stack.enter_context(listening).listen()
-        stack.enter_context(socket.create_connection(listening.getsockname()))
-        accepted, _ = listening.accept()
+        (bound,) = bind(Settings(port=free_port()))
+        stack.enter_context(bound).listen()
+        stack.enter_context(socket.create_connection(bound.getsockname()))
+        accepted, _ = bound.accept()
         stack.enter_context(accepted)
         with pytest.raises(TimeoutError):  # the kernel's; the peer reads nothing
             accepted.sendall(bytes(1 << 30))

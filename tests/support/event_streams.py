@@ -10,7 +10,6 @@ import httpx
 import uvicorn
 
 from pulse.application.event_feed import EventFeed, FeedLimits
-from pulse.cli.uvicorn_fixes import fix_uvicorn
 from pulse.eventstore import EventStore
 from pulse.http.api.app import create_api
 from pulse.http.api.event_stream import render_event
@@ -18,6 +17,7 @@ from pulse.http.asgi import ASGIApp
 from pulse.http.auth import InternalAuthMiddleware
 from pulse.loop import Loop
 from pulse.postgres import Database
+from pulse.process.uvicorn_fixes import fix_uvicorn
 from tests.support.api import root_of
 from tests.support.log import running
 from tests.support.processes import free_port

@@ -22,11 +22,12 @@ from pulse.http.hot_paths import HotPaths, options_route
 from pulse.http.openapi.page import explaining_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
 from pulse.http.rights import check_right, require_declared_rights, require_right
+from pulse.http.routes import RoutedApp
 
 
 def create_api(
     orders: InProcessOrders, halts: ReleaseHalts, feed: EventFeed, readiness: Readiness
-) -> ASGIApp:
+) -> RoutedApp:
     """The API over these use cases. Calls below `/internal` fail without the auth middleware.
 
     Raises:
@@ -62,4 +63,4 @@ def create_api(
         logging_config=None,
     )
     require_declared_rights(framework)
-    return hot_paths.wrap(cast("ASGIApp", framework))
+    return RoutedApp(hot_paths.wrap(cast("ASGIApp", framework)), framework)
