@@ -44,7 +44,7 @@ class EventParameters(msgspec.Struct, frozen=True):
     after: Annotated[int, Meta(ge=0, description="exclusive; 0 is the start of the log")] = 0
     limit: Annotated[int, Meta(ge=1, le=LAST_POSITION, description=_LIMIT_TEXT)] | None = None
     type: EventType | None = None
-    order_id: Annotated[UUID, Meta(description="only the events of this order")] | None = None
+    order_id: Annotated[UUID, Meta(description="the id of an order")] | None = None
     recorded_from: ZonedTime | None = None
     recorded_before: ZonedTime | None = None
     rows: Annotated[Rows, Meta(description="with CSV: a row for each event, or for each slice")] = (
