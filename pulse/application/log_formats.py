@@ -32,10 +32,14 @@ from pulse.rfc3339 import format_time
 LogForm = Literal["ndjson", "csv", "csv-slices"]
 
 _MAX_DIGITS: Final = 15
+_MONTH: Final = (
+    "(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|"
+    "oct(ober)?|nov(ember)?|dec(ember)?)"
+)
 _READ_DIFFERENTLY: Final = re.compile(
     r"[=+\-@\t\r\n']"  # a formula; and an apostrophe, so that one apostrophe is always removed
     r"|[\s0-9.,:/%+\-eE]+\Z"  # a number, a time or a date
-    r"|[0-9]{0,4}[\s./-]?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[\s./-]?[0-9]{0,4}\Z"
+    rf"|\s*[0-9]+[\s./-]*{_MONTH}[\s0-9./-]*\Z|\s*{_MONTH}[\s./-]*[0-9][\s0-9./-]*\Z"
     r"|(true|false)\Z",
     re.IGNORECASE,
 )

@@ -120,11 +120,6 @@ class Past:
         counts = StatusCounts(totals.pending, totals.completed, totals.failed, totals.cancelled)
         return QueueAsOf(position, counts, totals.quantities)
 
-    async def position(self, order_id: UUID, place: Place) -> int:
-        """The last position that counts for this order as of the place; errors as `order`."""
-        view = await self.order(order_id, place, Caller())
-        return view.as_of.position if view.as_of else view.position
-
     async def _resolve(self, place: Place) -> AsOf:
         """The position of the place, and its moment."""
         if place.at is not None:

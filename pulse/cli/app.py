@@ -22,6 +22,7 @@ from pulse.cli.exits import (
     CouldNotStart,
     WrongSettings,
 )
+from pulse.cli.export import export_log
 from pulse.cli.halts import halt, halts, resume
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
@@ -63,6 +64,7 @@ for _command in (
     *(migrate, load, preview, cancel, halt, resume, halts, replay, status, rebuild),
 ):
     add_command(cli, _command)
+add_command(cli, export_log, "export")
 cli.add_typer(orders)
 cli.add_typer(projections)
 cli.add_typer(splitter)

@@ -24,6 +24,7 @@ COMMANDS = [
     ["load"],
     ["preview"],
     ["replay"],
+    ["export"],
     ["cancel"],
     ["status"],
     ["rebuild"],
@@ -38,6 +39,8 @@ COMMANDS = [
 ]
 ON_POSTGRES = [
     ["replay", ID],
+    ["replay", ID, "--version", "1"],
+    ["export", "-o", "unwritten"],
     ["cancel", ID],
     ["cancel", ID, "--reason", "a test", "--json"],
     ["status"],
