@@ -175,7 +175,16 @@ async function main(url: string, token?: string): Promise<void> {
     await client.GET("/internal/orders/{order_id}/events", { params: { path } }),
   );
 
+  const then = expect(
+    await client.GET("/internal/orders/{order_id}", { params: { path, query: { version: 1 } } }),
+  );
+  const queue = expect(
+    await client.GET("/internal/queue", { params: { query: { position: order.position } } }),
+  );
+
   const found = {
+    past: [then.order_queue_status, then.as_of?.position === then.position],
+    queue: queue.as_of_position === order.position && queue.counts.COMPLETED >= 1,
     health: [health.status, ready.status],
     request,
     preview: preview.slices.map((one) => one.quantity),
@@ -206,6 +215,11 @@ async function main(url: string, token?: string): Promise<void> {
       ),
       codeOf(
         await client.POST("/internal/orders/preview", { body: { ...request, split_seed: "7" } }),
+      ),
+      codeOf(
+        await client.GET("/internal/orders/{order_id}", {
+          params: { path, query: { version: 99 } },
+        }),
       ),
     ],
   };

@@ -15,6 +15,7 @@ import pytest
 from pulse.application import log_formats
 from pulse.application.log_formats import Chunk
 from pulse.cli import export
+from pulse.domain import Event
 from pulse.postgres import DatabaseUnavailable
 from tests.support.cli import run_pulse, write
 from tests.support.events import orders_created, slices_scheduled, stored
@@ -26,7 +27,7 @@ T0 = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 def log(conninfo: str) -> str:
     """A database with 40 orders and 3 outcomes, an event a second."""
     created = orders_created(40)
-    events = [*created, *(slices_scheduled(one) for one in created[:3])]
+    events: list[Event] = [*created, *(slices_scheduled(one) for one in created[:3])]
     for number, event in enumerate(events):
         write(conninfo, *stored([event]), recorded_at=T0 + timedelta(seconds=number))
     return conninfo
