@@ -203,7 +203,8 @@ def main(url: str, token: str | None = None) -> None:
 
     then = expect(read_order.sync(order.order_id, client=client, version=1))
     queue = expect(read_queue.sync(client=client, position=order.position))
-    assert then.as_of and not order.as_of, then
+    assert then.as_of, then
+    assert not order.as_of, order
 
     found = {
         "past": [then.order_queue_status, then.as_of.position == then.position],

@@ -21,6 +21,10 @@ WITH bounds AS (
             ORDER BY notification_id
             LIMIT 1) e
 )
-SELECT COALESCE(max(notification_id), 0), clock_timestamp()
-  FROM recorded_events()
- WHERE notification_id < COALESCE((SELECT notification_id FROM first_later), 9223372036854775807)
+SELECT COALESCE((SELECT notification_id
+                   FROM recorded_events()
+                  WHERE notification_id < COALESCE((SELECT notification_id FROM first_later),
+                                                   9223372036854775807)
+                  ORDER BY notification_id DESC
+                  LIMIT 1), 0),
+       clock_timestamp()

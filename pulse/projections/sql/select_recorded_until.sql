@@ -10,7 +10,9 @@ SELECT GREATEST(s.recorded_at,
                    FROM recorded_events() e
                   WHERE e.notification_id > s.until_position
                     AND e.notification_id <= %(position)b::bigint)),
-       (SELECT max(e.notification_id)
+       (SELECT e.notification_id
           FROM recorded_events() e
-         WHERE e.notification_id <= %(position)b::bigint)
+         WHERE e.notification_id <= %(position)b::bigint
+         ORDER BY e.notification_id DESC
+         LIMIT 1)
   FROM summed s
