@@ -41,7 +41,11 @@ MAX_FOLDED_EVENTS: Final = 500_000
 
 _EVENTS_PER_READ: Final = WINDOW_POSITIONS
 _PAUSE_PER_WORK: Final = 19
-"""The pause is this many times as long as a window took: 5 % of one core."""
+_PAUSE_PER_WORK_BEHIND: Final = 4
+"""The pause is so many times as long as a window took: 5 % of one core, or 20 % if far behind."""
+
+_MAX_WINDOWS_BEHIND: Final = 64
+"""Behind by more windows than this, the job pauses less."""
 
 _TRY_LOCK = load_sql(__package__, "try_history_lock")
 _SELECT_WINDOW = load_sql(__package__, "select_history_window")
@@ -187,9 +191,13 @@ class QueueHistory:
 
 
 class SummedWindow(msgspec.Struct, frozen=True):
-    """The window that ends at `until` was summed up in so many seconds."""
+    """The window that ends at `until` was summed up in so many seconds.
+
+    `windows_behind` is how many the projection has passed since, at most: some may be empty.
+    """
 
     until: int
+    windows_behind: int
     seconds: float
 
 
@@ -222,14 +230,18 @@ class HistorySummary(Job[SummedWindow | None]):
             rows = await fetch(connection, _SELECT_WINDOW, parameters)
             if not rows:
                 return None
-            after, until = rows[0]
+            after, until, projected = rows[0]
             totals, recorded_at = await _effects(connection, self._mapper, after, until)
             await connection.execute(_INSERT_HISTORY, (until, recorded_at, *_values(totals)))
-        return SummedWindow(until, time.perf_counter() - started)
+        behind = (projected - until) // self._window_positions
+        return SummedWindow(until, behind, time.perf_counter() - started)
 
     def pause_after(self, result: SummedWindow | None) -> float | None:
         """A multiple of the time that the window took."""
-        return None if result is None else _PAUSE_PER_WORK * result.seconds
+        if result is None:
+            return None
+        far_behind = result.windows_behind > _MAX_WINDOWS_BEHIND
+        return (_PAUSE_PER_WORK_BEHIND if far_behind else _PAUSE_PER_WORK) * result.seconds
 
     async def run_until_done(self) -> None:
         """Sum up every window that the projection has passed.
