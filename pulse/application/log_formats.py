@@ -5,8 +5,6 @@ or a date begins with an apostrophe, and so do whole numbers of more than 15 dig
 round. Without one leading apostrophe each cell has exactly the value of the event.
 """
 
-import csv
-import io
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -43,6 +41,7 @@ _READ_DIFFERENTLY: Final = re.compile(
     r"|(true|false)\Z",
     re.IGNORECASE,
 )
+_NEEDS_QUOTES: Final = re.compile(r'[",\r\n]')
 _ENVELOPE: Final = ("position", "order_id", "version", "type", "occurred_at", "recorded_at")
 _AUTHOR: Final = RecordedBy.__struct_fields__
 _TRACE: Final = Trace.__struct_fields__
@@ -56,6 +55,13 @@ _DATA: Final = tuple(
 )
 EVENT_COLUMNS: Final = (*_ENVELOPE, *_TRACE, *_AUTHOR, "class_version", *_DATA, "other")
 """The columns of events. Lists are JSON; `other` is what has no column, as JSON."""
+
+_COLUMN_OF: Final = {name: EVENT_COLUMNS.index(name) for name in ("class_version", *_DATA)}
+_NESTED: Final = {
+    "trace": {name: EVENT_COLUMNS.index(name) for name in _TRACE},
+    "recorded_by": {name: EVENT_COLUMNS.index(name) for name in _AUTHOR},
+}
+_BLANK: Final = [""] * len(EVENT_COLUMNS)
 
 SLICE_COLUMNS: Final = (
     *("created_position", "order_id", "order_unique_key", "placed_by", "instrument", "side"),
@@ -90,11 +96,11 @@ async def export(
     """
     if form != "ndjson" and header:
         columns = EVENT_COLUMNS if form == "csv" else SLICE_COLUMNS
-        yield Chunk(wanted.after, 0, _csv([columns]))
+        yield Chunk(wanted.after, 0, _lines([columns]))
     if form == "csv-slices":
         async for position, streams in log.order_streams(wanted, admission):
             rows = [row for stream in streams for row in _slice_rows(stream, log.mapper)]
-            yield Chunk(position, len(rows), _csv(rows))
+            yield Chunk(position, len(rows), _lines(rows))
         return
     encode = ndjson if form == "ndjson" else csv_events
     async for page in log.pages(wanted, admission):
@@ -109,42 +115,45 @@ def ndjson(records: Iterable[RecordedEvent], mapper: EventMapper) -> bytes:
 
 def csv_events(records: Iterable[RecordedEvent], mapper: EventMapper) -> bytes:
     """One event a row, without a header."""
-    return _csv([_event_row(record, mapper) for record in records])
+    return _lines([_event_row(record, mapper) for record in records])
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> bytes:
-    """Rows as RFC 4180 has them: CRLF, and quotes where a cell needs them."""
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
+def _lines(rows: Iterable[Iterable[str]]) -> bytes:
+    """Rows of encoded cells as RFC 4180 has them, each ending in CRLF."""
+    return "".join([",".join(row) + "\r\n" for row in rows]).encode()
 
 
 def _event_row(record: RecordedEvent, mapper: EventMapper) -> list[str]:
+    """The cells of an event. Only the columns that it has are filled, which is much faster."""
     view = event_view(record, mapper)
-    data = view.data
-    row = [
+    row = _BLANK.copy()
+    row[: len(_ENVELOPE)] = (
         _cell(view.position),
         "" if view.order_id is None else str(view.order_id),
         _cell(view.version),
-        _cell(view.type),
-        _cell(view.occurred_at),
+        text_cell(view.type),
+        "" if view.occurred_at is None else _text_cell(view.occurred_at),
         format_time(view.recorded_at),
-    ]
-    if not mapper.knows(record.topic):
-        row += [""] * (len(EVENT_COLUMNS) - len(row) - 1)
-    else:
-        for name, fields in (("trace", _TRACE), ("recorded_by", _AUTHOR)):
-            nested = data.get(name)
-            if isinstance(nested, dict) and nested.keys() == set(fields):
-                del data[name]
-                row += [_cell(nested[field]) for field in fields]
-            else:
-                row += [""] * len(fields)
-        take = data.pop
-        row.append(_cell(take("class_version", None)))
-        row += [_cell(take(name, None)) for name in _DATA]
-    row.append(msgspec.json.encode(data).decode() if data else "")
+    )
+    other = _fill(row, view.data) if mapper.knows(record.topic) else view.data
+    if other:
+        row[-1] = _json_cell(other)
     return row
+
+
+def _fill(row: list[str], data: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the fields that have a column; returns the others."""
+    other: dict[str, Any] = {}
+    for name, value in data.items():
+        column = _COLUMN_OF.get(name)
+        if column is not None:
+            row[column] = _cell(value)
+        elif isinstance(value, dict) and value.keys() == _NESTED.get(name, {}).keys():
+            for inner, column_of_inner in _NESTED[name].items():
+                row[column_of_inner] = _cell(value[inner])
+        else:
+            other[name] = value
+    return other
 
 
 def _slice_rows(records: Sequence[RecordedEvent], mapper: EventMapper) -> Iterator[list[str]]:
@@ -200,12 +209,12 @@ def _folded(
 
 
 def _cell(value: Any) -> str:  # noqa: ANN401 - any JSON
-    """The text of a cell."""
+    """The text of a cell, encoded."""
+    if type(value) is str:  # most are
+        return text_cell(value)
     match value:
         case None:
             return ""
-        case str():
-            return guarded(value)
         case bool():
             return "true" if value else "false"
         case int():
@@ -214,10 +223,24 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - any JSON
         case float():
             return repr(value)
         case _:
-            return msgspec.json.encode(value).decode()
+            return _json_cell(value)
+
+
+def _text_cell(text: str) -> str:
+    if _READ_DIFFERENTLY.match(text):
+        text = f"'{text}"
+    return _quoted(text) if _NEEDS_QUOTES.search(text) else text
 
 
 @lru_cache(maxsize=4096)
-def guarded(text: str) -> str:
-    """The text, after an apostrophe if a spreadsheet would read it as anything but this text."""
-    return f"'{text}" if _READ_DIFFERENTLY.match(text) else text
+def text_cell(text: str) -> str:
+    """The cell with this text, after an apostrophe if a spreadsheet would read it differently."""
+    return _text_cell(text)
+
+
+def _json_cell(value: object) -> str:
+    return _quoted(msgspec.json.encode(value).decode())
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

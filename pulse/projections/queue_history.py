@@ -36,8 +36,11 @@ HISTORY_LOCK: Final = 0x50554C53_45000004
 WINDOW_POSITIONS: Final = 4096
 """The positions of a window. It must never change: stored windows have this size."""
 
-MAX_FOLDED_EVENTS: Final = 500_000
+MAX_FOLDED_EVENTS: Final = 100_000
 """The most events that a query folds. More are not summed up only for minutes after an upgrade."""
+
+MAX_SCANNED_POSITIONS: Final = 1_000_000
+"""The most positions that are not summed up that a query searches for a time."""
 
 _EVENTS_PER_READ: Final = WINDOW_POSITIONS
 _PAUSE_PER_WORK: Final = 19
@@ -174,19 +177,34 @@ class QueueHistory:
 
         An event counts from the latest time that was recorded up to it, so that the moments of the
         events ascend with their positions even if the database's clock was set back.
+
+        Raises:
+            HistoryIncomplete: too many positions are not summed up yet.
         """
-        parameters = {"at": at, "size": self._window_positions}
+        parameters = {
+            "at": at,
+            "size": self._window_positions,
+            "max_scanned": MAX_SCANNED_POSITIONS,
+        }
         ((position, now),) = await self._database.read(
             lambda connection: fetch(connection, _SELECT_POSITION_AT, parameters)
         )
+        if position is None:
+            raise HistoryIncomplete
         return position, now
 
     async def moment(self, position: int) -> Moment:
-        """The last event at or before a position, and the latest time recorded up to it."""
-        parameters = {"position": position}
-        ((recorded_until, last),) = await self._database.read(
+        """The last event at or before a position, and the latest time recorded up to it.
+
+        Raises:
+            HistoryIncomplete: too many positions are not summed up yet.
+        """
+        parameters = {"position": position, "max_scanned": MAX_SCANNED_POSITIONS}
+        ((recorded_until, last, complete),) = await self._database.read(
             lambda connection: fetch(connection, _SELECT_RECORDED_UNTIL, parameters)
         )
+        if not complete:
+            raise HistoryIncomplete
         return Moment(last or 0, recorded_until)
 
 

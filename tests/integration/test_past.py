@@ -352,6 +352,10 @@ async def test_too_long_a_rest_is_refused(
         await store.append_stored([foreign_event() for _ in range(4097)])
     with pytest.raises(queue_history.HistoryIncomplete):
         await past_of(database).queue(Place())
+    monkeypatch.setattr(queue_history, "MAX_SCANNED_POSITIONS", 4096)
+    for place in (Place(position=4097), Place(at=START)):
+        with pytest.raises(queue_history.HistoryIncomplete):
+            await past_of(database).queue(place)
     await project(database)
     await HistorySummary(database, MAPPER).run_until_done()
     store, reader = EventStore(database, on_commit=lambda: None), OrderReader(database, MAPPER)

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pulse.application.event_view import event_view
-from pulse.application.log_formats import EVENT_COLUMNS, csv_events, guarded, ndjson
+from pulse.application.log_formats import EVENT_COLUMNS, csv_events, ndjson, text_cell
 from pulse.domain import EVENT_TYPES, DomainEvent, Event
 from pulse.eventstore import RecordedEvent
 from tests.support.events import (
@@ -113,7 +113,7 @@ def test_a_spreadsheet_shows_each_text_as_it_is(text: str) -> None:
     ],
 )
 def test_ordinary_text_has_no_apostrophe(text: str) -> None:
-    assert guarded(text) == text
+    assert text_cell(text) == text
 
 
 @given(number=st.integers(-(10**18), 2**63 - 1))
