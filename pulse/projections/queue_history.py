@@ -33,7 +33,7 @@ from pulse.projections.position import PROJECTION_NAME
 HISTORY_LOCK: Final = 0x50554C53_45000004
 """The advisory lock that lets one process at a time sum up a window."""
 
-WINDOW_POSITIONS: Final = 4096
+WINDOW_POSITIONS: Final = 1024
 """The positions of a window. It must never change: stored windows have this size."""
 
 MAX_FOLDED_EVENTS: Final = 100_000
@@ -42,12 +42,13 @@ MAX_FOLDED_EVENTS: Final = 100_000
 MAX_SCANNED_POSITIONS: Final = 1_000_000
 """The most positions that are not summed up that a query searches for a time."""
 
-_EVENTS_PER_READ: Final = WINDOW_POSITIONS
+_EVENTS_PER_READ: Final = 4096
+_WINDOWS_PER_STEP: Final = 8
 _PAUSE_PER_WORK: Final = 19
 _PAUSE_PER_WORK_BEHIND: Final = 4
-"""The pause is so many times as long as a window took: 5 % of one core, or 20 % if far behind."""
+"""The pause is so many times as long as a step took: 5 % of one core, or 20 % if far behind."""
 
-_MAX_WINDOWS_BEHIND: Final = 64
+_MAX_WINDOWS_BEHIND: Final = 256
 """Behind by more windows than this, the job pauses less."""
 
 _TRY_LOCK = load_sql(__package__, "try_history_lock")
@@ -208,8 +209,8 @@ class QueueHistory:
         return Moment(last or 0, recorded_until)
 
 
-class SummedWindow(msgspec.Struct, frozen=True):
-    """The window that ends at `until` was summed up in so many seconds.
+class Summed(msgspec.Struct, frozen=True):
+    """The windows up to `until` were summed up, the last ones in so many seconds.
 
     `windows_behind` is how many the projection has passed since, at most: some may be empty.
     """
@@ -219,7 +220,7 @@ class SummedWindow(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class HistorySummary(Job[SummedWindow | None]):
+class HistorySummary(Job[Summed | None]):
     """Sums up the windows of the log that the projection has passed, one process at a time."""
 
     name = "queue-history"
@@ -232,30 +233,43 @@ class HistorySummary(Job[SummedWindow | None]):
         self._mapper = mapper
         self._window_positions = window_positions
 
-    async def run_once(self) -> SummedWindow | None:
-        """Sum up the next window; None if none is complete or another process does it.
+    async def run_once(self) -> Summed | None:
+        """Sum up the next windows; None if none is complete or another process does it.
 
         Raises:
             DatabaseUnavailable: nothing was changed.
-            EventTooNew: newer code must sum up this window.
+            EventTooNew: newer code must sum up the next window.
         """
         started = time.perf_counter()
         async with self._database.connection() as connection, connection.transaction():
             ((locked,),) = await fetch(connection, _TRY_LOCK, (HISTORY_LOCK,))
             if not locked:
                 return None
-            parameters = {"size": self._window_positions, "projection": PROJECTION_NAME}
-            rows = await fetch(connection, _SELECT_WINDOW, parameters)
-            if not rows:
-                return None
-            after, until, projected = rows[0]
-            totals, recorded_at = await _effects(connection, self._mapper, after, until)
-            await connection.execute(_INSERT_HISTORY, (until, recorded_at, *_values(totals)))
+            summed: tuple[int, int] | None = None
+            for _ in range(_WINDOWS_PER_STEP):
+                found = await self._sum_up_next(connection)
+                if found is None:
+                    break
+                summed = found
+        if summed is None:
+            return None
+        until, projected = summed
         behind = (projected - until) // self._window_positions
-        return SummedWindow(until, behind, time.perf_counter() - started)
+        return Summed(until, behind, time.perf_counter() - started)
 
-    def pause_after(self, result: SummedWindow | None) -> float | None:
-        """A multiple of the time that the window took."""
+    async def _sum_up_next(self, connection: Connection) -> tuple[int, int] | None:
+        """Sum up the next window; returns its end and the projected position."""
+        parameters = {"size": self._window_positions, "projection": PROJECTION_NAME}
+        rows = await fetch(connection, _SELECT_WINDOW, parameters)
+        if not rows:
+            return None
+        after, until, projected = rows[0]
+        totals, recorded_at = await _effects(connection, self._mapper, after, until)
+        await connection.execute(_INSERT_HISTORY, (until, recorded_at, *_values(totals)))
+        return until, projected
+
+    def pause_after(self, result: Summed | None) -> float | None:
+        """A multiple of the time that the step took."""
         if result is None:
             return None
         far_behind = result.windows_behind > _MAX_WINDOWS_BEHIND

@@ -1,6 +1,6 @@
 -- The order queue as of any position (docs/decisions/0029). A row sums up a window of the log: how its events
 -- changed the number of orders by status and the quantities, and the latest recorded time in it. Windows have
--- 4096 positions and end at `until_position`; a window without events has no row. Rows come from the log alone
+-- 1024 positions and end at `until_position`; a window without events has no row. Rows come from the log alone
 -- and are written once, so a rebuild does not touch them. Quantities are numeric: no sum can overflow.
 CREATE TABLE queue_history (
     until_position bigint PRIMARY KEY,
