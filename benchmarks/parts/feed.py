@@ -76,7 +76,8 @@ def _reading(
     async def turn() -> float:
         begun = sampled_at = time.perf_counter()
         last = b""
-        async for last in _received(api, "/internal/events", headers):
+        async for piece in _received(api, "/internal/events", headers):
+            last = piece
             now = time.perf_counter()
             if now - sampled_at > _SAMPLE_SECONDS:
                 peaks.append(api.memory_mib)
