@@ -223,7 +223,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_streams: Annotated[
         int,
         _whole(1, 10_000),
-        "Maximum event streams (`/internal/events/stream`) in a process. More are answered 503.",
+        "Maximum event streams and downloads of the log in a process. More are answered 503.",
     ] = 100
     body_timeout_seconds: Annotated[
         float,

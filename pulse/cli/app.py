@@ -25,6 +25,7 @@ from pulse.cli.exits import (
     CouldNotStart,
     WrongSettings,
 )
+from pulse.cli.export import export_log
 from pulse.cli.halts import halt, halts, resume
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
@@ -66,6 +67,7 @@ for _command in (
     *(migrate, load, preview, cancel, halt, resume, halts, replay, status, verify, rebuild),
 ):
     add_command(cli, _command)
+add_command(cli, export_log, "export")
 cli.add_typer(calendar)
 cli.add_typer(orders)
 cli.add_typer(projections)

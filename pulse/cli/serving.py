@@ -114,7 +114,7 @@ def background() -> None:
     the Postgres of the API: PULSE_DATABASE_URL, or the same PULSE_DATA_DIR on the
     same machine. Ctrl-C and SIGTERM finish the batch in progress or release it.
 
-    With PULSE_MONITORING_PORT it serves /metrics, /health and /health/ready there,
+    With PULSE_MONITORING_PORT it serves /metrics and both health checks there,
     on PULSE_HOST.
 
     Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not

@@ -218,7 +218,7 @@ def _warn_of_httptools() -> None:
 
 
 def _api(settings: Settings, node: Node) -> _Routed:
-    api = create_api(node.orders, node.halts, node.feed, node.readiness)
+    api = create_api(node.orders, node.past, node.halts, node.feed, node.readiness)
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
     return _Routed(_for_services(limited, settings), api)
 

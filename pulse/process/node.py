@@ -14,6 +14,7 @@ from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import NoticeWatch
 from pulse.application.origin import Origin, system_clock
+from pulse.application.past import Past
 from pulse.application.readiness import Readiness
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
@@ -26,6 +27,7 @@ from pulse.projections.audit import Audit
 from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
 from pulse.projections.order_view import OrderReader
 from pulse.projections.projector import Projector
+from pulse.projections.queue_history import HistorySummary, QueueHistory
 from pulse.settings import Settings
 from pulse.workers.recovery import OrphanedClaims, StalledSessions
 from pulse.workers.releases import Releaser
@@ -67,9 +69,12 @@ class Node:
             on_commit=self._on_commit,
             limits=AppendLimits(queue_events=settings.append_queue_events),
         )
+        reader = OrderReader(self._database, self._store.mapper)
+        history = QueueHistory(self._database, self._store.mapper)
+        self.past = Past(self._store, reader, history, require_served=self._gate.require)
         self.orders = InProcessOrders(
             self._store,
-            OrderReader(self._database, self._store.mapper),
+            reader,
             self._clock_watch.stamp,
             self._origin,
             require_served=self._gate.require,
@@ -184,6 +189,8 @@ class Node:
             supervisor.start_loop(loop)
         if self._worker_loops:
             supervisor.start_loop(Loop(Audit(self._database)))
+            summary = HistorySummary(self._database, self._store.mapper)
+            supervisor.start_loop(Loop(summary, require=self._gate.require))
 
     def _feed_loop(self) -> Loop:
         return Loop(

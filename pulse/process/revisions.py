@@ -65,4 +65,10 @@ REVISIONS: Final = (
         oldest_code=9,
     ),
     Revision(number=11, name="log_identity", package="pulse.eventstore", oldest_code=9),
+    Revision(
+        number=12,
+        name="queue_history",
+        package="pulse.projections",
+        oldest_code=9,
+    ),
 )

@@ -25,6 +25,7 @@ COMMANDS = [
     ["load"],
     ["preview"],
     ["replay"],
+    ["export"],
     ["cancel"],
     ["status"],
     ["rebuild"],
@@ -41,6 +42,8 @@ COMMANDS = [
 ]
 ON_POSTGRES = [
     ["replay", ID],
+    ["replay", ID, "--version", "1"],
+    ["export", "-o", "unwritten"],
     ["cancel", ID],
     ["cancel", ID, "--reason", "a test", "--json"],
     ["status"],

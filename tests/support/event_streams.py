@@ -19,7 +19,7 @@ from pulse.loop import Loop
 from pulse.postgres import Database
 from pulse.process.uvicorn_fixes import fix_uvicorn
 from tests.support.api import root_of
-from tests.support.log import running
+from tests.support.log import orders_on, running
 from tests.support.processes import free_port
 from tests.support.waiting import until
 
@@ -113,9 +113,11 @@ async def streaming(
     database: Database, limits: FeedLimits | None = None
 ) -> AsyncIterator[tuple[EventFeed, httpx.AsyncClient]]:
     """The API with a running feed that no notification reaches, and a client of it."""
-    feed = EventFeed(EventStore(database, on_commit=lambda: None), render_event, limits=limits)
+    store = EventStore(database, on_commit=lambda: None)
+    feed = EventFeed(store, render_event, limits=limits)
     unused = cast("Any", None)
-    api = InternalAuthMiddleware(create_api(unused, unused, feed, unused), ())
+    orders = orders_on(database, store)
+    api = InternalAuthMiddleware(create_api(orders, unused, unused, feed, unused), ())
     loop = Loop(feed, wake_up=feed.wake_up, poll_seconds=POLL_SECONDS)
     async with (
         running(loop.run),

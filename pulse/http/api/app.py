@@ -8,13 +8,16 @@ from litestar import Litestar
 from pulse.application.event_feed import EventFeed
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
+from pulse.application.past import Past
 from pulse.application.readiness import Readiness
 from pulse.http.api.document import document_of_api
 from pulse.http.api.event_stream import stream_routes
+from pulse.http.api.events import event_routes
 from pulse.http.api.halts import halt_routes
 from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
 from pulse.http.api.orders import order_routes
+from pulse.http.api.past import past_routes
 from pulse.http.asgi import ASGIApp
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
@@ -26,7 +29,11 @@ from pulse.http.routes import RoutedApp
 
 
 def create_api(
-    orders: InProcessOrders, halts: ReleaseHalts, feed: EventFeed, readiness: Readiness
+    orders: InProcessOrders,
+    past: Past,
+    halts: ReleaseHalts,
+    feed: EventFeed,
+    readiness: Readiness,
 ) -> RoutedApp:
     """The API over these use cases. Calls below `/internal` fail without the auth middleware.
 
@@ -41,9 +48,11 @@ def create_api(
     )
     handlers = [
         *health_routes(readiness),
-        *hot_paths.routes(),
+        hot_paths.place_route(),
+        *past_routes(past, hot_paths),
         *order_routes(orders),
         *list_routes(orders),
+        *event_routes(orders, feed),
         *stream_routes(feed),
         *halt_routes(halts),
     ]
