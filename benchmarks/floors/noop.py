@@ -26,6 +26,7 @@ from pulse.application.readiness import Readiness
 from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import AppendResult, EventMapper, EventStore
+from pulse.evidence.tree import SealedLog
 from pulse.http.api.app import create_api
 from pulse.http.auth import InternalAuthMiddleware
 from pulse.http.root import Mounts, Root
@@ -92,7 +93,8 @@ async def _mounts() -> AsyncIterator[Mounts]:
     readiness = cast("Readiness", None)
     feed = cast("EventFeed", None)
     halts = cast("ReleaseHalts", None)
-    api = InternalAuthMiddleware(create_api(orders, halts, feed, readiness), ())
+    sealed_log = cast("SealedLog", None)
+    api = InternalAuthMiddleware(create_api(orders, halts, feed, sealed_log, readiness), ())
     tune_gc()
     yield {"": api}
 

@@ -23,6 +23,7 @@ from pulse.cli.exits import (
     WrongSettings,
 )
 from pulse.cli.halts import halt, halts, resume
+from pulse.cli.key import key
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
 from pulse.cli.orders import orders
@@ -64,6 +65,7 @@ for _command in (
 ):
     add_command(cli, _command)
 cli.add_typer(orders)
+cli.add_typer(key)
 cli.add_typer(projections)
 cli.add_typer(splitter)
 

@@ -163,6 +163,7 @@ def _render(status: _Status) -> Iterator[Text]:
     yield from _claims(status.snapshot.workers)
     yield from _projection(status)
     yield from _audit(status)
+    yield from _seal(status.snapshot)
     yield Text("")
     for notice in status.notices:
         if notice.needs_person:
@@ -199,6 +200,7 @@ def _as_json(status: _Status) -> dict[str, Any]:
             "behind_seconds": lag.behind_seconds,
         },
         "parked_orders": lag.parked_orders,
+        "seal": _seal_as_json(status.snapshot),
         "audit": {
             "from_position": status.audited.from_position,
             "findings": status.audited.findings,
@@ -286,3 +288,30 @@ def _audit(status: _Status) -> Iterator[Text]:
     if len(audited.findings) > _MAX_NAMED:
         more = counted(len(audited.findings) - _MAX_NAMED, "order")
         yield Text(f"  and {more} more: `pulse projections audit` names them", _BAD)
+
+
+def _seal(snapshot: HealthSnapshot) -> Iterator[Text]:
+    seal, log_end = snapshot.seal, snapshot.log.end
+    if seal is None or seal.verifier_key is None:
+        return
+    yield Text("")
+    yield Text("Seal", "bold").append(f"  {counted(seal.size, 'event')} sealed")
+    line = f"  position {seal.position:,} of {log_end:,}, "
+    if seal.behind_seconds:
+        yield Text(f"{line}{format_duration(seal.behind_seconds)} behind")
+    else:
+        yield Text(f"{line}all sealed")
+    yield Text(printable(f"  key {seal.verifier_key}"))
+
+
+def _seal_as_json(snapshot: HealthSnapshot) -> dict[str, Any] | None:
+    seal = snapshot.seal
+    if seal is None or seal.verifier_key is None:
+        return None
+    return {
+        "verifier_key": seal.verifier_key,
+        "size": seal.size,
+        "position": seal.position,
+        "behind_seconds": seal.behind_seconds,
+        "checkpoint": seal.checkpoint,
+    }

@@ -143,7 +143,7 @@ def _warn_of_httptools() -> None:
 
 
 def _api(settings: Settings, node: Node) -> ASGIApp:
-    api = create_api(node.orders, node.halts, node.feed, node.readiness)
+    api = create_api(node.orders, node.halts, node.feed, node.sealed_log, node.readiness)
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
     return InternalAuthMiddleware(limited, settings.service_tokens, settings.service_rights)
 

@@ -115,7 +115,7 @@ async def streaming(
     """The API with a running feed that no notification reaches, and a client of it."""
     feed = EventFeed(EventStore(database, on_commit=lambda: None), render_event, limits=limits)
     unused = cast("Any", None)
-    api = InternalAuthMiddleware(create_api(unused, unused, feed, unused), ())
+    api = InternalAuthMiddleware(create_api(unused, unused, feed, unused, unused), ())
     loop = Loop(feed, wake_up=feed.wake_up, poll_seconds=POLL_SECONDS)
     async with (
         running(loop.run),

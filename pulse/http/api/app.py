@@ -9,12 +9,14 @@ from pulse.application.event_feed import EventFeed
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.readiness import Readiness
+from pulse.evidence.tree import SealedLog
 from pulse.http.api.document import document_of_api
 from pulse.http.api.event_stream import stream_routes
 from pulse.http.api.halts import halt_routes
 from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
 from pulse.http.api.orders import order_routes
+from pulse.http.api.seal import seal_routes
 from pulse.http.asgi import ASGIApp
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
@@ -25,7 +27,11 @@ from pulse.http.rights import check_right, require_declared_rights, require_righ
 
 
 def create_api(
-    orders: InProcessOrders, halts: ReleaseHalts, feed: EventFeed, readiness: Readiness
+    orders: InProcessOrders,
+    halts: ReleaseHalts,
+    feed: EventFeed,
+    sealed_log: SealedLog,
+    readiness: Readiness,
 ) -> ASGIApp:
     """The API over these use cases. Calls below `/internal` fail without the auth middleware.
 
@@ -45,6 +51,7 @@ def create_api(
         *list_routes(orders),
         *stream_routes(feed),
         *halt_routes(halts),
+        *seal_routes(sealed_log),
     ]
     framework = Litestar(
         route_handlers=[

@@ -1,0 +1,2 @@
+-- Takes the number of a revision of another branch, until both are merged.
+SELECT 1;
