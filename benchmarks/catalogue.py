@@ -16,6 +16,7 @@ from benchmarks.parts import (
     reads,
     rebuild,
     releases,
+    seal,
     sustained,
 )
 
@@ -39,6 +40,7 @@ PARTS: Final = cast(
         "reads": reads,
         "cost": cost,
         "releases": releases,
+        "seal": seal,
         "sustained": sustained,
         "growth": growth,
         "earlier": earlier,
