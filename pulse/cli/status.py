@@ -85,8 +85,8 @@ def status(
     orders with slices that are due; the halts in force; the workers with claims,
     and whether each is present; the position of the projection; and the audit of
     the queue against the log: the newest events, for up to 3 s, and what
-    processes with workers found in the background. Ages are by the database's
-    clock.
+    processes with workers found in the background; and the seal. Ages are by the
+    database's clock.
 
     Counting reads every row, a fraction of a second for a million orders. If it
     takes longer than 5 s, COMPLETED and FAILED are estimated from a sample, and
@@ -101,8 +101,9 @@ def status(
     5 or more FAILED in the last 15 min; orders are parked, or missing from the
     queue; the projection is more than 10 s behind; workers that are gone hold
     claims older than PULSE_TIMEOUT_SECONDS; the log ends before the projected
-    position, or its sequence is behind it. 2 wrong usage or settings.
-    3 Postgres cannot be reached or its schema is not current.
+    position, or its sequence is behind it; sealed events are missing, or nothing
+    seals the log any more. 2 wrong usage or settings. 3 Postgres cannot be
+    reached or its schema is not current.
 
     Example:
       pulse status

@@ -4,8 +4,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -133,9 +132,9 @@ class Anchors:
 
     async def run(self) -> None:
         """Post checkpoints to the URLs until cancelled."""
-        async with _client() as client, asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             for posts in self._posts:
-                tasks.create_task(posts.run(client))
+                tasks.create_task(posts.run())
 
 
 class _Posts:
@@ -152,16 +151,23 @@ class _Posts:
         self._newest = checkpoint
         self._put.set()
 
-    async def run(self, client: httpx.AsyncClient) -> None:
-        while True:
-            await self._put.wait(None)
-            retry = Retry(_RETRY)
-            while (reason := await self._post(client)) is not None:
-                if not await retry.wait():
-                    self.fault = f"checkpoints cannot be posted to {self._host}: {reason}"
-                    break
-            else:
-                self.fault = None
+    async def run(self) -> None:
+        # HTTP_PROXY and the like apply to an https receiver, but not to an http one nearby
+        is_far = self._url.startswith("https:")
+        async with open_client(
+            "PULSE_ANCHOR_URLS", trust_env=is_far, timeout=_POST_SECONDS
+        ) as client:
+            while True:
+                await self._put.wait(None)
+                await self._post_newest(client)
+
+    async def _post_newest(self, client: httpx.AsyncClient) -> None:
+        retry = Retry(_RETRY)
+        while (reason := await self._post(client)) is not None:
+            if not await retry.wait():
+                self.fault = f"checkpoints cannot be posted to {self._host}: {reason}"
+                return
+        self.fault = None
 
     async def _post(self, client: httpx.AsyncClient) -> str | None:
         """Post the newest checkpoint; returns why it was not accepted. URLs may have secrets."""
@@ -171,9 +177,3 @@ class _Posts:
         except httpx.HTTPError as error:
             return type(error).__name__
         return None if response.is_success else f"it answered {response.status_code}"
-
-
-@asynccontextmanager
-async def _client() -> AsyncIterator[httpx.AsyncClient]:
-    async with open_client("PULSE_ANCHOR_URLS", trust_env=True, timeout=_POST_SECONDS) as client:
-        yield client
