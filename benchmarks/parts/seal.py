@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from pulse.postgres import Database as Pool
 from pulse.projections.projector import Projected, Projector
 
 TITLE: Final = "the seal: what it costs projection and appends"
-_ORDERS: Final = 150_000
+_ORDERS: Final = 100_000
 _SPLITS: Final = 5
 _CALLERS: Final = 64
 _KEY: Final = SigningKey("pulse.invalid/benchmark", bytes(32))
@@ -108,19 +108,24 @@ def _projecting(
 ) -> Turn:
     async def turn() -> float:
         await _reset(server, database)
-        sealing = asyncio.ensure_future(_seal_all(_sealer(bench, pool)) if seals else _nothing())
-        projector, events, begun = Projector(pool, EventMapper()), 0, time.perf_counter()
-        while isinstance(step := await projector.run_once(), Projected) and step.events:
-            events += step.events
-        seconds = time.perf_counter() - begun
-        await sealing
-        return events / seconds
+        async with _sealing(bench, pool) if seals else nullcontext():
+            projector, events, begun = Projector(pool, EventMapper()), 0, time.perf_counter()
+            while isinstance(step := await projector.run_once(), Projected) and step.events:
+                events += step.events
+            return events / (time.perf_counter() - begun)
 
     return turn
 
 
-async def _nothing() -> None:
-    pass
+@asynccontextmanager
+async def _sealing(bench: Bench, pool: Pool) -> AsyncIterator[None]:
+    loop = Loop(_sealer(bench, pool), poll_seconds=0.1)
+    running = asyncio.create_task(loop.run())
+    try:
+        yield
+    finally:
+        loop.stop()
+        await running
 
 
 async def _seal_all(sealer: Sealer) -> None:
@@ -153,12 +158,7 @@ async def _costs(bench: Bench, server: Server, database: Database, pool: Pool, e
 
 def _while_sealing(bench: Bench, pool: Pool, appends: Turn) -> Turn:
     async def turn() -> float:
-        loop = Loop(_sealer(bench, pool), poll_seconds=0.1)
-        running = asyncio.create_task(loop.run())
-        try:
+        async with _sealing(bench, pool):
             return await appends()
-        finally:
-            loop.stop()
-            await running
 
     return turn

@@ -1,5 +1,6 @@
 """The sealer: gives the events of the log their leaves in a Merkle tree, and signs checkpoints."""
 
+import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -21,7 +22,7 @@ from pulse.evidence.state import (
     update_state,
 )
 from pulse.evidence.tree import read_root
-from pulse.loop import NOW, Job
+from pulse.loop import Job
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
 
 _log = structlog.get_logger(__name__)
@@ -29,6 +30,9 @@ _log = structlog.get_logger(__name__)
 BATCH_EVENTS: Final = 2_000
 CHECKPOINT_SECONDS: Final = 0.5
 """A checkpoint is signed at least this often while events are sealed."""
+
+_PAUSES: Final = 3.0
+"""The pause after a full batch, in durations of the batch: the seal takes a quarter of the time."""
 
 _SEAL_EVENTS: Final = load_sql(__package__, "seal_events")
 _INSERT_NODES: Final = load_sql(__package__, "insert_nodes")
@@ -40,6 +44,7 @@ class Sealed(msgspec.Struct, frozen=True):
     size: int
     position: int
     events: int
+    seconds: float
     checkpoint: str | None = None
 
 
@@ -110,8 +115,10 @@ class Sealer(Job[Sealed | Busy | SealFault]):
         return result
 
     def pause_after(self, result: Sealed | Busy | SealFault) -> float | None:
-        """NOW after a full batch."""
-        return NOW if isinstance(result, Sealed) and result.events == self._batch_events else None
+        """After a full batch a few times as long as it took, so that projection comes first."""
+        if isinstance(result, Sealed) and result.events == self._batch_events:
+            return _PAUSES * result.seconds
+        return None
 
     async def _step(self, connection: Connection) -> Sealed | Busy | SealFault:
         try:
@@ -149,6 +156,7 @@ class Sealer(Job[Sealed | Busy | SealFault]):
     async def _seal(
         self, connection: Connection, state: SealState, key: SigningKey
     ) -> tuple[Sealed, Frontier]:
+        begun = time.perf_counter()
         parameters: dict[str, Any] = {
             "position": state.position,
             "size": state.size,
@@ -174,7 +182,8 @@ class Sealer(Job[Sealed | Busy | SealFault]):
         checkpoint = None
         if frontier.size > state.checkpoint_size and (is_due or age_seconds is None):
             checkpoint = await sign_tree(connection, frontier, key)
-        sealed = Sealed(frontier.size, position or state.position, events, checkpoint)
+        seconds = time.perf_counter() - begun
+        sealed = Sealed(frontier.size, position or state.position, events, seconds, checkpoint)
         return sealed, frontier
 
     def _note_fault(self, fault: SealFault | None) -> None:
