@@ -130,6 +130,12 @@ class Sealer(Job[Sealed | Busy | SealFault]):
                 result, frontier = await self._locked_step(connection, self._key)
         except (Diverged, TreeDamaged) as diverged:
             return SealFault("seal_diverged", f"the log is not sealed any more: {diverged}")
+        except psycopg.errors.UniqueViolation:
+            return SealFault(
+                "seal_diverged",
+                "the log is not sealed any more: its tree has entries beyond its size, so the row "
+                "in seal_state was changed",
+            )
         self._known = frontier or self._known
         return result
 
@@ -142,7 +148,7 @@ class Sealer(Job[Sealed | Busy | SealFault]):
         if state.verifier_key is None:
             await record_key(connection, key.verifier)
         elif state.verifier_key != str(key.verifier):
-            self._key = None  # the file may be replaced
+            self._key = self._known = None  # the file may be replaced, and a loss accepted
             return _other_key(state.verifier_key, key), None
         if self._known is None:
             await require_anchored(connection, state, key.verifier, self._anchors.file)

@@ -339,6 +339,20 @@ async def test_a_database_restored_to_an_earlier_point_is_not_sealed(
     assert isinstance(await without_anchors.run_once(), Sealed)  # nothing outside told
 
 
+async def test_a_tree_that_was_set_back_without_anchors_is_not_continued(
+    database: Database, conninfo: str, anchors: Path
+) -> None:
+    append(conninfo, 3)
+    await seal_all(sealer(database, anchors))
+    tamper(conninfo, "CREATE TABLE saved AS SELECT * FROM seal_state")
+    append(conninfo, 3)
+    await seal_all(sealer(database, anchors))
+    tamper(conninfo, "DELETE FROM seal_state", "INSERT INTO seal_state SELECT * FROM saved")
+    result = await sealer(database, anchors.with_name("none")).run_once()
+    assert isinstance(result, SealFault)
+    assert "entries beyond its size" in result.message
+
+
 async def test_an_anchor_of_another_tree_stops_the_seal(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
