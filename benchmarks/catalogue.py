@@ -18,6 +18,7 @@ from benchmarks.parts import (
     reads,
     rebuild,
     releases,
+    seal,
     sustained,
 )
 
@@ -43,6 +44,7 @@ PARTS: Final = cast(
         "feed": feed,
         "cost": cost,
         "releases": releases,
+        "seal": seal,
         "sustained": sustained,
         "growth": growth,
         "earlier": earlier,

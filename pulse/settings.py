@@ -133,6 +133,7 @@ _ALGORITHM: Final = Kind(f"one of {', '.join(identity.ALGORITHMS)}", identity.al
 _SECRET: Final = Kind(f"at least {identity.MIN_SECRET_BYTES} bytes", identity.signing_secret)
 _KEY: Final = Kind("a public key as PEM, or the path of a file that has one", identity.public_key)
 _JWKS: Final = Kind("an https URL, or an http one of this machine", identity.jwks_url)
+_ANCHOR_URLS: Final = Kind("http or https URLs, separated by commas", identity.anchor_urls)
 _NAME: Final = Kind("at most 255 characters", identity.name)
 
 
@@ -149,7 +150,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _HIDDEN,
     ] = None
     data_dir: Annotated[
-        Path, _PATH, "Where the embedded server and the development key keep their files."
+        Path, _PATH, "Where the embedded server, the development keys and the anchors are kept."
     ] = Path(".pulse")
     host: Annotated[str, _HOST, "The address that `pulse up`, `api` and `gateway` listen on."] = (
         "127.0.0.1"
@@ -310,6 +311,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "status from 500 on, and those that take longer than 1 s, are always logged unless `off`; "
         "`errors` logs only these.",
     ] = "all"
+    seal_key: Annotated[
+        Path | None,
+        _PATH,
+        "The file of the key that signs checkpoints of the log (`pulse key new`). Unset: the "
+        "development key that `pulse up` creates beside an embedded server's data, or no seal.",
+    ] = None
+    anchor_file: Annotated[
+        Path | None,
+        _PATH,
+        "The file to which checkpoints are appended. Unset: `seal-anchors.txt` in PULSE_DATA_DIR.",
+    ] = None
+    anchor_urls: Annotated[
+        tuple[str, ...], _ANCHOR_URLS, "Where checkpoints are posted to as well.", _HIDDEN
+    ] = ()
     log_format: Annotated[
         str,
         _choice("auto", "console", "json"),
@@ -400,7 +415,7 @@ def as_text(value: object) -> str:
             return ""
         case bool():
             return str(value).lower()
-        case (ServiceRights(), *_):
+        case (ServiceRights() | str(), *_):
             return ",".join(map(str, value))
         case float():
             return f"{value:.10g}"

@@ -27,7 +27,8 @@ from pulse.application.readiness import Readiness
 from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import AppendResult, EventMapper, EventStore
-from pulse.http.api.app import create_api
+from pulse.evidence.tree import SealedLog
+from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.auth import InternalAuthMiddleware
 from pulse.http.root import Mounts, Root
 from pulse.process.apps import limits_of
@@ -94,7 +95,10 @@ async def _mounts() -> AsyncIterator[Mounts]:
     feed = cast("EventFeed", None)
     past = cast("Past", None)
     halts = cast("ReleaseHalts", None)
-    api = InternalAuthMiddleware(create_api(orders, past, halts, feed, readiness), ())
+    sealed_log = cast("SealedLog", None)
+    api = InternalAuthMiddleware(
+        create_api(ApiUseCases(orders, past, halts, feed, sealed_log, readiness)), ()
+    )
     tune_gc()
     yield {"": api}
 

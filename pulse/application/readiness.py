@@ -43,7 +43,8 @@ class Readiness:
 
     Each callable returns why a part of the process cannot work, or None if it can. `schema` checks
     the revisions of the database; `append` may probe for up to 2 s; `projector` alone does not fail
-    the check while another process projects; `others` are further checks by name.
+    the check while another process projects; `others` are further checks by name. `seal_faults`
+    returns notices about the seal of this process.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of the process, wired once
@@ -55,6 +56,7 @@ class Readiness:
         projector: Callable[[], str | None],
         others: Callable[[], Mapping[str, str | None]],
         halts: ReleaseHalts,
+        seal_faults: Callable[[], tuple[Notice, ...]],
         timeout_seconds: float,
     ) -> None:
         self._database = database
@@ -63,6 +65,7 @@ class Readiness:
         self._projector = projector
         self._others = others
         self._halts = halts
+        self._seal_faults = seal_faults
         self._timeout_seconds = timeout_seconds
         self._checking: asyncio.Task[ReadinessReport] | None = None
 
@@ -114,7 +117,9 @@ class Readiness:
         snapshot = await self._database.read(
             lambda connection: read_health_snapshot(connection, self._timeout_seconds)
         )
-        snapshot = msgspec.structs.replace(snapshot, projector_fault=self._projector())
+        snapshot = msgspec.structs.replace(
+            snapshot, projector_fault=self._projector(), seal_faults=self._seal_faults()
+        )
         return await with_halts(snapshot, self._halts)
 
 

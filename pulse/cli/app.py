@@ -27,6 +27,7 @@ from pulse.cli.exits import (
 )
 from pulse.cli.export import export_log
 from pulse.cli.halts import halt, halts, resume
+from pulse.cli.key import key
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
 from pulse.cli.orders import orders
@@ -70,6 +71,7 @@ for _command in (
 add_command(cli, export_log, "export")
 cli.add_typer(calendar)
 cli.add_typer(orders)
+cli.add_typer(key)
 cli.add_typer(projections)
 cli.add_typer(splitter)
 

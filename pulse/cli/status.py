@@ -96,8 +96,8 @@ def status(
     orders with slices that are due; the halts in force; the workers with claims,
     and whether each is present; the position of the projection; and the audit of
     the queue against the log: the newest events, for up to 3 s, and what
-    processes with workers found in the background. Ages are by the database's
-    clock.
+    processes with workers found in the background; and the seal. Ages are by the
+    database's clock.
 
     Counting reads every row, a fraction of a second for a million orders. If it
     takes longer than 5 s, COMPLETED and FAILED are estimated from a sample, and
@@ -117,8 +117,9 @@ def status(
     5 or more FAILED in the last 15 min; orders are parked, or missing from the
     queue; the projection is more than 10 s behind; workers that are gone hold
     claims older than PULSE_TIMEOUT_SECONDS; the log ends before the projected
-    position, or its sequence is behind it. 2 wrong usage or settings.
-    3 Postgres cannot be reached or its schema is not current.
+    position, or its sequence is behind it; sealed events are missing, or nothing
+    seals the log any more. 2 wrong usage or settings. 3 Postgres cannot be
+    reached or its schema is not current.
 
     Example:
       pulse status
@@ -200,6 +201,7 @@ def _render(status: _Status) -> Iterator[Text]:
     yield from _claims(status.snapshot.workers)
     yield from _projection(status)
     yield from _audit(status)
+    yield from _seal(status.snapshot)
     yield Text("")
     for notice in status.notices:
         if notice.needs_person:
@@ -236,6 +238,7 @@ def _as_json(status: _Status) -> dict[str, Any]:
             "behind_seconds": lag.behind_seconds,
         },
         "parked_orders": lag.parked_orders,
+        "seal": _seal_as_json(status.snapshot),
         "audit": {
             "from_position": status.audited.from_position,
             "findings": status.audited.findings,
@@ -323,3 +326,30 @@ def _audit(status: _Status) -> Iterator[Text]:
     if len(audited.findings) > _MAX_NAMED:
         more = counted(len(audited.findings) - _MAX_NAMED, "order")
         yield Text(f"  and {more} more: `pulse projections audit` names them", _BAD)
+
+
+def _seal(snapshot: HealthSnapshot) -> Iterator[Text]:
+    seal, log_end = snapshot.seal, snapshot.log.end
+    if seal is None or seal.verifier_key is None:
+        return
+    yield Text("")
+    yield Text("Seal", "bold").append(f"  {counted(seal.size, 'event')} sealed")
+    line = f"  position {seal.position:,} of {log_end:,}, "
+    if seal.behind_seconds:
+        yield Text(f"{line}{format_duration(seal.behind_seconds)} behind")
+    else:
+        yield Text(f"{line}all sealed")
+    yield Text(printable(f"  key {seal.verifier_key}"))
+
+
+def _seal_as_json(snapshot: HealthSnapshot) -> dict[str, Any] | None:
+    seal = snapshot.seal
+    if seal is None or seal.verifier_key is None:
+        return None
+    return {
+        "verifier_key": seal.verifier_key,
+        "size": seal.size,
+        "position": seal.position,
+        "behind_seconds": seal.behind_seconds,
+        "checkpoint": seal.checkpoint,
+    }

@@ -49,10 +49,12 @@ def trace_in(scope: Mapping[str, object]) -> Trace:
     return cast("Trace", scope[TRACE_KEY])
 
 
-def security_headers(content_security_policy: str) -> RawHeaders:
+def security_headers(
+    content_security_policy: str, *, cache_control: str = "no-store"
+) -> RawHeaders:
     """The headers that restrict what a browser does with a response."""
     return [
-        (b"cache-control", b"no-store"),
+        (b"cache-control", cache_control.encode("ascii")),
         (b"content-security-policy", content_security_policy.encode("ascii")),
         (b"cross-origin-resource-policy", b"same-origin"),
         (b"referrer-policy", b"no-referrer"),
@@ -61,5 +63,11 @@ def security_headers(content_security_policy: str) -> RawHeaders:
     ]
 
 
-SECURITY_HEADERS: Final = security_headers("default-src 'none'; frame-ancestors 'none'")
+_NO_CONTENT: Final = "default-src 'none'; frame-ancestors 'none'"
+SECURITY_HEADERS: Final = security_headers(_NO_CONTENT)
 """The security headers of every response that is not a page."""
+
+IMMUTABLE_HEADERS: Final = security_headers(
+    _NO_CONTENT, cache_control="private, max-age=31536000, immutable"
+)
+"""Those of a response whose path always has this content, which a client may keep for ever."""

@@ -30,6 +30,8 @@ from pulse.eventstore import (
     EventTooNew,
     EventUnreadable,
 )
+from pulse.evidence.state import TreeDamaged
+from pulse.evidence.tree import NoSealedEvent, NoSuchTile, NothingSealed, NotYetSealed
 from pulse.http.limits import (
     BodyTooSlow,
     ClientDisconnected,
@@ -113,6 +115,7 @@ _UNREADABLE_HISTORY: Final = (
     "this order's events cannot be read: report it to the operator; /events below this path shows "
     "them as stored"
 )
+_DAMAGED_SEAL: Final = "the seal is damaged: report it to the operator"
 _FAILED: Final = "Pulse failed; the error is in its log"
 _QUEUE_FULL: Final = "the append queue is full; this request was not processed: retry it unchanged"
 
@@ -174,6 +177,9 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     Forbidden: lambda e: _error(403, e, **e.details),
     OrderNotFound: lambda e: _error(404, e, code="ORDER_NOT_FOUND", order_id=e.order_id),
     HaltNotFound: lambda e: _error(404, e, code="HALT_NOT_FOUND", halt_id=e.halt_id),
+    NothingSealed: lambda e: _error(404, e),
+    NoSuchTile: lambda e: _error(404, e),
+    NoSealedEvent: lambda e: _error(404, e),
     BodyTooSlow: lambda e: _error(408, e, expected=f"the whole body within {e.seconds:g} s"),
     OrderUniqueKeyTaken: lambda e: _error(
         409,
@@ -193,9 +199,11 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
         requests_per_second=e.per_second,
         retry_after_seconds=math.ceil(e.wait_seconds),
     ),
+    TreeDamaged: lambda e: _error(500, e, message=_DAMAGED_SEAL),
     PulseFailed: lambda e: _error(500, e, message=_FAILED),
     EventUnreadable: lambda e: _error(500, e, message=_UNREADABLE_HISTORY),
     HistoryBroken: lambda e: _error(500, e, message=_UNREADABLE_HISTORY),
+    NotYetSealed: lambda e: _error(503, e),
     KeysUnavailable: lambda e: _error(503, e),
     PulseUnavailable: lambda e: _error(503, e),
     TooBusy: lambda e: _error(503, e),

@@ -17,7 +17,7 @@ from pulse import metrics
 from pulse.application.orders import Orders
 from pulse.application.over_http import open_orders_over_http
 from pulse.errors import PulseError
-from pulse.http.api.app import create_api
+from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.api.monitoring import create_health
 from pulse.http.asgi import ASGIApp
 from pulse.http.auth import GatewayAuthMiddleware, InternalAuthMiddleware
@@ -218,7 +218,16 @@ def _warn_of_httptools() -> None:
 
 
 def _api(settings: Settings, node: Node) -> _Routed:
-    api = create_api(node.orders, node.past, node.halts, node.feed, node.readiness)
+    api = create_api(
+        ApiUseCases(
+            orders=node.orders,
+            past=node.past,
+            halts=node.halts,
+            feed=node.feed,
+            sealed_log=node.sealed_log,
+            readiness=node.readiness,
+        )
+    )
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
     return _Routed(_for_services(limited, settings), api)
 

@@ -12,16 +12,19 @@ from pulse.application.database_gauges import DatabaseGauges
 from pulse.application.event_feed import EventFeed, FeedLimits
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
-from pulse.application.notices import NoticeWatch
+from pulse.application.notices import Notice, NoticeWatch, seal_faults
 from pulse.application.origin import Origin, system_clock
 from pulse.application.past import Past
 from pulse.application.readiness import Readiness
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
+from pulse.evidence.sealer import Sealed
+from pulse.evidence.tree import SealedLog
 from pulse.http.api.event_stream import render_event
 from pulse.loop import Loop, WakeUp
 from pulse.postgres import Database, Listener, Notifier
 from pulse.process.schema import SchemaGate
+from pulse.process.seal import sealer_of
 from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
 from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
@@ -102,6 +105,9 @@ class Node:
             poll_seconds=settings.poll_interval_seconds,
             require=self._gate.require,
         )
+        self.sealed_log = SealedLog(self._database)
+        self._seal = sealer_of(settings, self._database)
+        self._seal_wake_up = WakeUp()
         self._presence: Presence | None = None
         self._worker_loops: list[Loop] = []
         if with_workers:
@@ -118,6 +124,7 @@ class Node:
             projector=lambda: self._projector.fault or self._projector_loop.fault,
             others=self._other_checks,
             halts=self.halts,
+            seal_faults=self._seal_faults,
             timeout_seconds=settings.timeout_seconds,
         )
 
@@ -181,6 +188,7 @@ class Node:
         if self._settings.metrics:
             supervisor.on_stop(self._gauges.close)
             supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
+        self._start_seal(supervisor)
         if self._presence is not None:  # stops after the workers: else others release their claims
             supervisor.start("presence", self._presence.run)
         supervisor.on_stop(self._project_own_events)
@@ -191,6 +199,21 @@ class Node:
             supervisor.start_loop(Loop(Audit(self._database)))
             summary = HistorySummary(self._database, self._store.mapper)
             supervisor.start_loop(Loop(summary, require=self._gate.require))
+
+    def _start_seal(self, supervisor: Supervisor) -> None:
+        """Seal the log if this process has a key; on stop the events appended last, too."""
+        if self._seal is None:
+            return
+        sealer, anchors = self._seal
+        supervisor.start("anchors", anchors.run)
+        supervisor.on_stop(self._seal_own_events)
+        loop = Loop(
+            sealer,
+            wake_up=self._seal_wake_up,
+            poll_seconds=self._settings.poll_interval_seconds,
+            require=self._gate.require,
+        )
+        supervisor.start_loop(loop)
 
     def _feed_loop(self) -> Loop:
         return Loop(
@@ -255,6 +278,13 @@ class Node:
             checks["workers"] = "; ".join(filter(None, faults)) or None
         return checks
 
+    def _seal_faults(self) -> tuple[Notice, ...]:
+        """Why this process does not seal the log, or does not keep its checkpoints."""
+        if self._seal is None:
+            return ()
+        sealer, anchors = self._seal
+        return seal_faults(sealer.fault, anchors.faults)
+
     def _on_advance(self) -> None:
         """After the projection advanced: there may be orders to split and slices to release."""
         self._queue_advanced.set()
@@ -268,12 +298,24 @@ class Node:
     def _on_log_advance(self) -> None:
         """After an append of any process: there are events to project and to stream."""
         self._log_advanced.set()
+        self._seal_wake_up.set()
         self.feed.hint()
 
     def _on_release(self) -> None:
         """After claims were released: wake this process's worker, then notify other processes."""
         self._queue_advanced.set()
         self._claims_notifier.notify()
+
+    async def _seal_own_events(self) -> None:
+        """Seal what was appended before the stop, as far as that takes no longer than 3 s."""
+        if self._seal is None:
+            return
+        sealer, _ = self._seal
+        with contextlib.suppress(PulseError, TimeoutError):
+            self._gate.require()
+            async with asyncio.timeout(MAX_CATCH_UP_SECONDS):
+                while isinstance(result := await sealer.run_once(), Sealed) and result.events:
+                    pass
 
     async def _project_own_events(self) -> None:
         """Project the workers' last outcomes, so that a clean stop leaves no orphaned claims.

@@ -71,4 +71,5 @@ REVISIONS: Final = (
         package="pulse.projections",
         oldest_code=9,
     ),
+    Revision(number=13, name="seal", package="pulse.evidence", oldest_code=9),
 )

@@ -135,8 +135,10 @@ def test_claims_of_a_missing_worker_need_attention_after_the_timeout(conninfo: s
 
 
 def codes(found: dict[str, Any]) -> dict[str, bool]:
-    """The notices by code, and whether each needs a person."""
-    return {notice["code"]: notice["needs_person"] for notice in found["notices"]}
+    """The notices by code, and whether each needs a person. No test here seals its database."""
+    notices = {notice["code"]: notice["needs_person"] for notice in found["notices"]}
+    assert notices.pop("not_sealed", False) is False
+    return notices
 
 
 def created_ago(seconds: float, count: int = 1) -> list[OrderCreated]:
@@ -344,7 +346,11 @@ def test_a_role_without_rights_to_sequence_and_audit_sees_the_rest(
     )
     try:
         found = status_json(make_conninfo(conninfo, user=role), 0)
-        unreadable = {"sequence_unreadable": False, "audit_unreadable": False}
+        unreadable = {
+            "sequence_unreadable": False,
+            "audit_unreadable": False,
+            "seal_unreadable": False,
+        }
         assert codes(found) == {"append_refused": False, **unreadable}
     finally:
         as_owner(conninfo, f"DROP OWNED BY {role}", f"DROP ROLE {role}")

@@ -100,7 +100,8 @@ def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
     assert codes == {
         "401": {"UNAUTHORIZED"},
         "403": {"FORBIDDEN"},
-        "404": {"ORDER_NOT_FOUND"} | ({"HALT_NOT_FOUND"} if document is documents.API else set()),
+        "404": {"ORDER_NOT_FOUND"}
+        | ({"HALT_NOT_FOUND", "NOT_FOUND"} if document is documents.API else set()),
         **({"406": {"NOT_ACCEPTABLE"}} if document is documents.API else {}),
         "408": {"REQUEST_TIMEOUT"},
         "409": {"DUPLICATE_ORDER_UNIQUE_KEY", "NOTHING_TO_CANCEL"},

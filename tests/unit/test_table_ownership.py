@@ -20,6 +20,10 @@ OWNERS: Final = {
     "queue_audit": "projections",
     "queue_audit_findings": "projections",
     "notification_tracking": "projections",
+    "seal_entries": "evidence",
+    "seal_nodes": "evidence",
+    "seal_keys": "evidence",
+    "seal_state": "evidence",
     "pulse_schema": "postgres",
 }
 STATEMENT: Final = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|TABLE|COPY|LOCK|TRUNCATE)\b")

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import cast
 
+import msgspec
 from litestar import Litestar
 
 from pulse.application.event_feed import EventFeed
@@ -10,6 +11,7 @@ from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.past import Past
 from pulse.application.readiness import Readiness
+from pulse.evidence.tree import SealedLog
 from pulse.http.api.document import document_of_api
 from pulse.http.api.event_stream import stream_routes
 from pulse.http.api.events import event_routes
@@ -18,6 +20,7 @@ from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
 from pulse.http.api.orders import order_routes
 from pulse.http.api.past import past_routes
+from pulse.http.api.seal import seal_routes
 from pulse.http.asgi import ASGIApp
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
@@ -28,13 +31,18 @@ from pulse.http.rights import check_right, require_declared_rights, require_righ
 from pulse.http.routes import RoutedApp
 
 
-def create_api(
-    orders: InProcessOrders,
-    past: Past,
-    halts: ReleaseHalts,
-    feed: EventFeed,
-    readiness: Readiness,
-) -> RoutedApp:
+class ApiUseCases(msgspec.Struct, frozen=True):
+    """What the calls of the API need."""
+
+    orders: InProcessOrders
+    past: Past
+    halts: ReleaseHalts
+    feed: EventFeed
+    sealed_log: SealedLog
+    readiness: Readiness
+
+
+def create_api(use_cases: ApiUseCases) -> RoutedApp:
     """The API over these use cases. Calls below `/internal` fail without the auth middleware.
 
     Raises:
@@ -42,19 +50,20 @@ def create_api(
     """
     hot_paths = HotPaths(
         "/internal/orders",
-        orders,
+        use_cases.orders,
         authorize_place=partial(require_right, wanted="write"),
         authorize_read=partial(require_right, wanted="read"),
     )
     handlers = [
-        *health_routes(readiness),
+        *health_routes(use_cases.readiness),
         hot_paths.place_route(),
-        *past_routes(past, hot_paths),
-        *order_routes(orders),
-        *list_routes(orders),
-        *event_routes(orders, feed),
-        *stream_routes(feed),
-        *halt_routes(halts),
+        *past_routes(use_cases.past, hot_paths),
+        *order_routes(use_cases.orders),
+        *list_routes(use_cases.orders),
+        *event_routes(use_cases.orders, use_cases.feed),
+        *stream_routes(use_cases.feed),
+        *halt_routes(use_cases.halts),
+        *seal_routes(use_cases.sealed_log),
     ]
     framework = Litestar(
         route_handlers=[

@@ -15,6 +15,7 @@ from pulse.application.past import MomentInFuture, VersionBeyondStream
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import OrderSpec, PreviewRequest
 from pulse.eventstore import PositionBeyondLog
+from pulse.evidence.tree import NoSealedEvent, NoSuchTile, NothingSealed, NotYetSealed
 from pulse.http.api.event_stream import LAST_EVENT_ID, StreamParameters, feed_query
 from pulse.http.api.events import EventParameters, beyond_log, event_query, page_limit
 from pulse.http.api.export import CSV, NDJSON, form_of
@@ -63,6 +64,8 @@ _TAGS: Final = {
     "lists": "Lists across orders, in pages.",
     "events": "The events of an order, and the whole log.",
     "halts": "Halting releases in an emergency, and resuming them.",
+    "seal": "The signed Merkle tree over the log, in the formats of c2sp.org: tlog-tiles, "
+    "tlog-checkpoint, tlog-proof.",
     "health": "Liveness, readiness, and a call to test a token.",
 }
 _AUTH: Final = (
@@ -217,6 +220,15 @@ _DESCRIBED: Final = {
         fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))
     ),
     "lift_halt": _internal(*FAULTS_OF_LIFTING),
+    "read_checkpoint": _internal(Fault("nothing is sealed", NothingSealed())),
+    "read_tile": _internal(
+        Fault("nothing is sealed", NothingSealed()), Fault("no such tile", NoSuchTile(300))
+    ),
+    "read_proof": _internal(
+        Fault("nothing is sealed", NothingSealed()),
+        Fault("no such event", NoSealedEvent("17")),
+        Fault("not sealed yet", NotYetSealed(18)),
+    ),
     "say_hello": _internal(),
     "read_health": Described(faults=(A_CRASH,), security=()),
     "read_readiness": Described(faults=(Fault("not ready", _NOT_READY), A_CRASH), security=()),

@@ -162,12 +162,18 @@ def _without(withheld: Sequence[str], example: Any) -> Any:  # noqa: ANN401 - an
 
 
 def _path_parameter(generated: dict[str, Any]) -> dict[str, Any]:
-    """An id of an order or of a halt."""
-    if generated["name"] == "halt_id":
-        example = _TEXTS["examples"]["lift_halt"]["answer"]["lifted"]["halt_id"]
-    else:
-        example = _TEXTS["examples"]["read_order"]["answer"]["completed"]["order_id"]
-    return {**generated, "schema": {"type": "string", "format": "uuid"}, "example": example}
+    """An id of an order or of a halt, a tile, or a position."""
+    schema: dict[str, Any] = {"type": "string", "format": "uuid"}
+    match generated["name"]:
+        case "halt_id":
+            example = _TEXTS["examples"]["lift_halt"]["answer"]["lifted"]["halt_id"]
+        case "tile":
+            schema, example = _TEXT, "entries/000.p/2"
+        case "position":
+            schema, example = {"type": "integer", "format": "int64", "minimum": 1}, 18
+        case _:
+            example = _TEXTS["examples"]["read_order"]["answer"]["completed"]["order_id"]
+    return {**generated, "schema": schema, "example": example}
 
 
 def _query_parameters(struct: type[msgspec.Struct]) -> Iterable[dict[str, Any]]:

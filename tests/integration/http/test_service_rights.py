@@ -47,12 +47,18 @@ CALLS: list[tuple[str, str, Right | None]] = [
     ("GET", STREAM, "read"),
     ("POST", HALTS, "halt"),
     ("GET", HALTS, "read"),
+    ("GET", "/pulse/internal/log/checkpoint", "read"),
+    ("GET", "/pulse/internal/log/tile/entries/000", "read"),
+    ("GET", "/pulse/internal/events/1/proof", "read"),
     ("DELETE", f"{HALTS}/{NO_ORDER}", "halt"),
     ("GET", "/pulse/internal/hello", None),
     ("OPTIONS", ORDERS, None),
     ("OPTIONS", f"{ORDERS}/preview", None),
 ]
 """Each call and the right that it needs, by the contract."""
+
+
+IN_PATHS = {"order_id": NO_ORDER, "halt_id": NO_ORDER, "tile": "entries/000", "position": "1"}
 
 
 def token_of(name: str) -> dict[str, str]:
@@ -103,7 +109,7 @@ async def test_a_call_needs_its_right(
 
 async def test_every_call_of_the_document_is_tested_here() -> None:
     described = {
-        (method.upper(), f"/pulse{path.format(order_id=NO_ORDER, halt_id=NO_ORDER)}")
+        (method.upper(), f"/pulse{path.format(**IN_PATHS)}")
         for path, methods in documents.API["paths"].items()
         for method in methods
         if "internal" in path
