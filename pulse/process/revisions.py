@@ -65,4 +65,5 @@ REVISIONS: Final = (
         oldest_code=9,
     ),
     Revision(number=11, name="log_identity", package="pulse.eventstore", oldest_code=9),
+    Revision(number=12, name="clock_offsets", package="pulse.application", oldest_code=9),
 )

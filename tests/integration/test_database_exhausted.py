@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from pulse.postgres import Connection, Database, DatabaseUnavailable, PostgresLimits
+from tests.support.database import as_runtime
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timing
@@ -23,7 +24,7 @@ PASSING = PostgresLimits(
 @asynccontextmanager
 async def exhausted(conninfo: str, limits: PostgresLimits) -> AsyncIterator[Database]:
     """A pool of two from which a checkout has timed out; both connections are free again."""
-    database = Database(conninfo, pool_size=2, limits=limits)
+    database = Database(as_runtime(conninfo), pool_size=2, limits=limits)
     await database.open()
 
     async def has_both() -> bool:
@@ -103,7 +104,7 @@ async def test_a_read_refused_for_a_lock_keeps_the_pool_exhausted(conninfo: str)
     limits = PostgresLimits(
         lock_seconds=0.05, exhausted_checkout_seconds=0.01, exhausted_seconds=3600
     )
-    database = Database(conninfo, pool_size=2, limits=limits)
+    database = Database(as_runtime(conninfo), pool_size=2, limits=limits)
     await database.open()
     async with await database.connect("test") as other, other.transaction():
         await other.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")

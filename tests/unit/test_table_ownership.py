@@ -20,6 +20,8 @@ OWNERS: Final = {
     "queue_audit_findings": "projections",
     "notification_tracking": "projections",
     "pulse_schema": "postgres",
+    "pulse_roles": "postgres",
+    "clock_offsets": "application",
 }
 STATEMENT: Final = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|TABLE|COPY|LOCK|TRUNCATE)\b")
 COMMENT: Final = re.compile(r"--[^\n]*")
