@@ -143,9 +143,8 @@ async def test_a_projector_killed_during_a_transaction_applies_each_event_once(
         blocker.transaction(force_rollback=True),
     ):
         await blocking_row(blocker, settled)
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROJECT_ONCE, as_runtime(conninfo)], cwd=os.curdir
-        )  # noqa: ASYNC220 - starting it does not block
+        command = [sys.executable, "-c", PROJECT_ONCE, as_runtime(conninfo)]
+        process = subprocess.Popen(command, cwd=os.curdir)  # noqa: ASYNC220 - it does not block
         try:
             await until_waiting_for_lock(database, "pool")
         finally:
