@@ -34,6 +34,7 @@ _SELECT_CONTAINER_GRANTS: Final = load_sql(__package__, "select_container_grants
 _SELECT_OBJECT_GRANTS: Final = load_sql(__package__, "select_object_grants")
 _SELECT_MISSING_RIGHTS: Final = load_sql(__package__, "select_missing_rights")
 _HAS_COLUMNS: Final = load_sql(__package__, "has_columns")
+_DATABASE_OWNER: Final = "pg_database_owner"
 _POSTGRES_16: Final = 160_000
 
 
@@ -240,24 +241,31 @@ class RoleSetup:
         forbidden = (
             (names.owner, limited),
             (names.runtime, (names.reader,)),
-            *((role, limited) for role in ("pg_write_all_data", "pg_database_owner")),
+            *((role, limited) for role in ("pg_write_all_data", _DATABASE_OWNER)),
         )
         for group, members in forbidden:
             rows = await fetch(connection, _SELECT_MEMBERSHIPS, (list(members), group))
             for name, is_member, _, _ in rows:
                 if is_member:
+                    why = f"is a member of {group}: revoke that membership, or"
+                    if group == _DATABASE_OWNER:
+                        why = "owns the database: give that another owner, or"
                     raise RolesRefused(
-                        f"role {name} has more rights than Pulse would give it, since it is a "
-                        f"member of {group}: revoke that membership, or choose another role"
+                        f"role {name} has more rights than Pulse would give it, since it {why} "
+                        "choose another role"
                     )
 
     async def _membership_steps(
         self, connection: Connection, facts: _Facts, missing: Sequence[str]
     ) -> list[_Step]:
         """Steps that make the current role and the former owners members of the owner."""
-        owner = self.names.owner
+        owner, *limited = msgspec.structs.astuple(self.names)
+        if facts.role in limited and not facts.is_superuser:
+            raise RolesRefused(
+                f"role {facts.role} cannot limit its own rights: run this as a superuser"
+            )
         owners = {found.owner for found in (await self._objects(connection, ())).values()}
-        members = sorted(owners | {facts.role})
+        members = sorted((owners | {facts.role}) - set(limited))
         roles = await fetch(connection, _SELECT_ROLES, (members,))
         members = [name for name, attributes in roles if "SUPERUSER" not in attributes]
         held = {

@@ -212,6 +212,41 @@ def test_only_the_owner_of_the_tables_can_set_up_roles(empty_conninfo: str, name
     assert f"role {names.login} does not own pulse_schema, whose owner is" in refused.err
 
 
+def test_the_former_owner_of_the_tables_can_become_the_runtime(
+    empty_conninfo: str, names: Names
+) -> None:
+    own = login(empty_conninfo, names)
+    execute(empty_conninfo, f"GRANT CREATE ON SCHEMA public TO {names.login}")
+    migrate(own)
+    options = ("--owner", names.owner, "--runtime", names.login, "--reader", names.reader)
+    refused = set_up(own, *options)
+    assert refused.exit_code == 3
+    assert "cannot limit its own rights: run this as a superuser" in refused.err
+    assert set_up(empty_conninfo, *options).exit_code == 0
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute(own, "ALTER TABLE stored_events DISABLE TRIGGER ALL")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute(own, "CREATE TABLE other (a int)")
+    execute(
+        own,
+        "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
+        " VALUES (gen_random_uuid(), 1, 't', '{}')",
+    )
+
+
+def test_a_runtime_that_owns_the_database_is_refused(empty_conninfo: str, names: Names) -> None:
+    database = conninfo_to_dict(empty_conninfo)["dbname"]
+    former = execute(empty_conninfo, "SELECT current_user::text")[0][0]
+    login(empty_conninfo, names)
+    execute(empty_conninfo, f"ALTER DATABASE {database} OWNER TO {names.login}")
+    try:
+        refused = set_up(empty_conninfo, "--runtime", names.login)
+        assert refused.exit_code == 3
+        assert "owns the database" in refused.err
+    finally:
+        execute(empty_conninfo, f"ALTER DATABASE {database} OWNER TO {former}")
+
+
 @pytest.mark.parametrize("attribute", ["SUPERUSER", "CREATEROLE", "BYPASSRLS", "REPLICATION"])
 def test_a_role_with_more_rights_is_refused(
     empty_conninfo: str, names: Names, attribute: str
