@@ -71,6 +71,17 @@ def as_runtime(conninfo: str) -> str:
     return make_conninfo(conninfo, user=ROLES.runtime) if is_superuser else conninfo
 
 
+def as_runtime_if_set_up(conninfo: str) -> str:
+    """The same, but unchanged if the database or its server lacks the roles, or is not reached."""
+    found = None
+    with suppress(psycopg.OperationalError), psycopg.connect(conninfo) as connection:
+        found = connection.execute(
+            "SELECT FROM pg_roles WHERE rolname = %s AND to_regclass('pulse_roles') IS NOT NULL",
+            (ROLES.runtime,),
+        ).fetchone()
+    return conninfo if found is None else as_runtime(conninfo)
+
+
 def as_superuser(conninfo: str) -> str:
     """The conninfo of the server's superuser, for what the role of processes may not do."""
     return make_conninfo(conninfo, user=_SUPERUSER)
