@@ -72,4 +72,5 @@ REVISIONS: Final = (
         oldest_code=9,
     ),
     Revision(number=13, name="seal", package="pulse.evidence", oldest_code=9),
+    Revision(number=14, name="clock_offsets", package="pulse.application", oldest_code=9),
 )
