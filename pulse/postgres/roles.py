@@ -262,7 +262,8 @@ class RoleSetup:
         owner, *limited = msgspec.structs.astuple(self.names)
         if facts.role in limited and not facts.is_superuser:
             raise RolesRefused(
-                f"role {facts.role} cannot limit its own rights: run this as a superuser"
+                f"role {facts.role} cannot set up the roles and be the runtime or the reader: run "
+                "this with the URL of the tables' owner or of a superuser"
             )
         owners = {found.owner for found in (await self._objects(connection, ())).values()}
         members = sorted((owners | {facts.role}) - set(limited))
