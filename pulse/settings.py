@@ -103,6 +103,16 @@ def _choice(*choices: str) -> Kind:
     return Kind(f"one of {', '.join(choices)}", read)
 
 
+def _log_requests(text: str) -> str:
+    if text.lower() not in _LOG_REQUESTS_WORDS and not 0 <= _number(text) <= 1:
+        raise ValueError
+    return text.lower()
+
+
+_LOG_REQUESTS_WORDS: Final = ("all", "errors", "off")
+_LOG_REQUESTS: Final = Kind(
+    "one of all, errors, off, or a fraction from 0 to 1, such as 0.01", _log_requests
+)
 _PATH: Final = Kind("a path; `~` is the home directory", _path)
 _BOOLEAN: Final = Kind(
     "one of true, false", lambda text: _choice("true", "false").read(text) == "true"
@@ -187,6 +197,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _seconds(1, 86_400),
         "A slice that is not released within this of its time expires.",
     ] = 60.0
+    market_calendar: Annotated[
+        Path | None,
+        _PATH,
+        "The file of trading sessions. Unset: the one that is shipped with Pulse.",
+    ] = None
     max_clock_offset_seconds: Annotated[
         float,
         _seconds(0.001, 3600),
@@ -195,7 +210,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: Annotated[
         int,
         _whole(2, 200),
-        "Maximum connections in a process's pool. It opens two more, three if it has workers.",
+        "Maximum connections in a process's pool. It opens two more, three if it has workers; one "
+        "process of all opens one more, for the metrics of the database.",
     ] = 10
     append_queue_events: Annotated[
         int, _whole(1, 1_000_000), "Maximum events in the append queue. More are answered 503."
@@ -208,7 +224,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_streams: Annotated[
         int,
         _whole(1, 10_000),
-        "Maximum event streams (`/internal/events/stream`) in a process. More are answered 503.",
+        "Maximum event streams and downloads of the log in a process. More are answered 503.",
     ] = 100
     body_timeout_seconds: Annotated[
         float,
@@ -291,6 +307,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     anchor_urls: Annotated[
         tuple[str, ...], _ANCHOR_URLS, "Where checkpoints are posted to as well.", _HIDDEN
     ] = ()
+    metrics: Annotated[
+        bool,
+        _BOOLEAN,
+        "Measure requests, and serve `/metrics`.",
+    ] = True
+    monitoring_port: Annotated[
+        int | None,
+        _whole(1, 65_535),
+        "The port of `pulse background` for `/metrics`, `/health` and `/health/ready`, on "
+        "PULSE_HOST. Unset: none. Processes with HTTP serve them on their own port.",
+    ] = None
+    log_requests: Annotated[
+        str,
+        _LOG_REQUESTS,
+        "Which requests have a line in the log: all, none (`off`), or a fraction. Those with a "
+        "status from 500 on, and those that take longer than 1 s, are always logged unless `off`; "
+        "`errors` logs only these.",
+    ] = "all"
     log_format: Annotated[
         str,
         _choice("auto", "console", "json"),
@@ -367,6 +401,11 @@ def every_setting() -> list[Setting]:
         hidden = _HIDDEN in marks
         settings.append(Setting(name, _variable(name), default, kind.allowed, meaning, hidden))
     return settings
+
+
+def is_set(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether the variable has a value. An empty one counts as unset."""
+    return bool(environment.get(variable, "").strip())
 
 
 def as_text(value: object) -> str:

@@ -22,6 +22,7 @@ from pulse.application.event_view import EventView
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
+from pulse.application.past import Past
 from pulse.application.readiness import Readiness
 from pulse.cli.server import serve
 from pulse.domain import Event
@@ -92,9 +93,10 @@ async def _mounts() -> AsyncIterator[Mounts]:
     orders = NoopOrders(msgspec.json.decode(answers, type=Answers) if answers else None)
     readiness = cast("Readiness", None)
     feed = cast("EventFeed", None)
+    past = cast("Past", None)
     halts = cast("ReleaseHalts", None)
     sealed_log = cast("SealedLog", None)
-    api = InternalAuthMiddleware(create_api(orders, halts, feed, sealed_log, readiness), ())
+    api = InternalAuthMiddleware(create_api(orders, past, halts, feed, sealed_log, readiness), ())
     tune_gc()
     yield {"": api}
 

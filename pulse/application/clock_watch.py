@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from pulse import metrics
 from pulse.errors import PulseError
 from pulse.loop import Job, WakeUp
 from pulse.postgres import Connection, Database, load_sql
@@ -100,6 +101,7 @@ class ClockWatch(Job[float]):
         if unknown is not None and self._measured is not None:
             _log.warning("clock.stepped", reason=unknown)
         measured = await self._database.read(self._measure)
+        metrics.CLOCK_OFFSET.set(measured.offset_seconds)
         certainly_off = (
             abs(measured.offset_seconds) - measured.error_seconds > self._max_offset_seconds
         )

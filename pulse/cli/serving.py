@@ -117,8 +117,11 @@ def background() -> None:
     the Postgres of the API: PULSE_DATABASE_URL, or the same PULSE_DATA_DIR on the
     same machine. Ctrl-C and SIGTERM finish the batch in progress or release it.
 
+    With PULSE_MONITORING_PORT it serves /metrics and both health checks there,
+    on PULSE_HOST.
+
     Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
-    start (the schema cannot be migrated).
+    start (the port is in use, or the schema cannot be migrated).
 
     Example:
       PULSE_BATCH_SIZE=50 pulse background

@@ -1,7 +1,7 @@
 """The rules that every schedule must satisfy. These functions are their only definition.
 
 Each takes the terms and the slices and yields one sentence with the numbers for every breach. All
-arithmetic is on integers: shares and microseconds. The worker, the tests, `pulse splitter verify`,
+arithmetic is on integers: shares and microseconds. The worker, the tests, `pulse verify`,
 the table in the documentation and `pulse.testing` all use `SCHEDULE_RULES`. Stored schedules are
 verified against them, so a rule may be relaxed but never tightened: a stricter rule must apply only
 to new splitter versions.

@@ -1,1 +1,1 @@
-"""The seal: a signed Merkle tree over the log, in the C2SP formats, that others can check."""
+"""Evidence that the log, and what Pulse derived from it, was not altered: seal, verification."""

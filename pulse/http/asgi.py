@@ -16,6 +16,8 @@ RawHeaders = list[tuple[bytes, bytes]]
 CALLER_KEY: Final = "pulse.caller"
 """The `Caller`, set by the auth middleware."""
 TRACE_KEY: Final = "pulse.trace"
+ORDER_ID_KEY: Final = "pulse.order_id"
+"""The id of the order that the request placed, for its log line."""
 HEAD_KEY: Final = "pulse.head"
 """Set for a HEAD request, which is processed as GET: the response must not stream."""
 SECURITY_HEADERS_KEY: Final = "pulse.security_headers"
@@ -36,7 +38,7 @@ def caller_in(scope: Mapping[str, object]) -> Caller:
 def caller_name(scope: Mapping[str, Any]) -> str:
     """The name by which a caller's requests are counted; its address if it is anonymous."""
     caller = scope.get(CALLER_KEY)
-    if caller is not None and caller != ANONYMOUS:
+    if caller is not None and caller is not ANONYMOUS and caller != ANONYMOUS:
         return str(caller.placed_by)
     client = scope.get("client")
     return str(client[0]) if client else ""

@@ -13,6 +13,7 @@ from pulse.application.clock_watch import ClockOff
 from pulse.application.event_feed import TooManyStreams
 from pulse.application.orders import CursorRefused, OrderNotFound
 from pulse.application.over_http import PulseBusy, PulseFailed, PulseUnavailable
+from pulse.application.past import MomentInFuture, VersionBeyondStream
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import (
     HaltNotFound,
@@ -39,6 +40,8 @@ from pulse.http.limits import (
     TooManyRequests,
 )
 from pulse.postgres import UNEXPECTED_ERRORS, DatabaseUnavailable, describe
+from pulse.projections.queue_history import HistoryIncomplete
+from pulse.rfc3339 import format_time
 
 _log = structlog.get_logger(__name__)
 
@@ -122,6 +125,7 @@ CODES: Final = {
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    406: "NOT_ACCEPTABLE",
     408: "REQUEST_TIMEOUT",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
@@ -151,6 +155,11 @@ def _refused(error: OrderRefused) -> Answer:
     return _error(400, error, code=error.code, **field, expected=error.expected)
 
 
+def _parameter(error: PulseError, field: str, expected: str) -> Answer:
+    message = f"{field} {error}: expected {expected}"
+    return _error(400, error, message=message, field=field, expected=expected)
+
+
 _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     OrderRefused: _refused,
     BadRequest: lambda e: _error(e.status, e, code=e.code, **e.details),
@@ -161,6 +170,8 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
         field="cursor",
         expected=CURSOR_EXPECTED,
     ),
+    MomentInFuture: lambda e: _parameter(e, "at", f"a time not after {format_time(e.now)}"),
+    VersionBeyondStream: lambda e: _parameter(e, "version", f"a version from 1 to {e.version}"),
     ClientDisconnected: lambda e: _error(400, e),
     Unauthorized: lambda e: _error(401, e),
     Forbidden: lambda e: _error(403, e, **e.details),
@@ -204,6 +215,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     AppendOutcomeUnknown: lambda e: _error(503, e, message=_UNKNOWN_OUTCOME),
     ClockOff: lambda e: _error(503, e, message=f"{e}; this request was not processed"),
     DatabaseUnavailable: lambda e: _error(503, e, message=_NOT_PROCESSED),
+    HistoryIncomplete: lambda e: _error(503, e),
 }
 
 

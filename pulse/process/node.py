@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from pulse import metrics
 from pulse.application.clock_watch import ClockWatch
+from pulse.application.database_gauges import DatabaseGauges
 from pulse.application.event_feed import EventFeed, FeedLimits
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import Notice, NoticeWatch, seal_faults
 from pulse.application.origin import Origin, system_clock
+from pulse.application.past import Past
 from pulse.application.readiness import Readiness
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
@@ -27,6 +30,7 @@ from pulse.projections.audit import Audit
 from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
 from pulse.projections.order_view import OrderReader
 from pulse.projections.projector import Projector
+from pulse.projections.queue_history import HistorySummary, QueueHistory
 from pulse.settings import Settings
 from pulse.workers.recovery import OrphanedClaims, StalledSessions
 from pulse.workers.releases import Releaser
@@ -68,9 +72,12 @@ class Node:
             on_commit=self._on_commit,
             limits=AppendLimits(queue_events=settings.append_queue_events),
         )
+        reader = OrderReader(self._database, self._store.mapper)
+        history = QueueHistory(self._database, self._store.mapper)
+        self.past = Past(self._store, reader, history, require_served=self._gate.require)
         self.orders = InProcessOrders(
             self._store,
-            OrderReader(self._database, self._store.mapper),
+            reader,
             self._clock_watch.stamp,
             self._origin,
             require_served=self._gate.require,
@@ -87,6 +94,9 @@ class Node:
             self._clock_watch.corrected,
             self._origin,
             require_served=self._gate.require,
+        )
+        self._gauges = DatabaseGauges(
+            self._database, self.halts, timeout_seconds=settings.timeout_seconds
         )
         self._projector = Projector(self._database, self._store.mapper, on_advance=self._on_advance)
         self._projector_loop = Loop(
@@ -129,6 +139,7 @@ class Node:
             SchemaNotCurrent: the schema cannot be migrated to what this code needs.
             LogUnfit: accepted orders could be lost in this database.
         """
+        self._measure()
         async with Supervisor() as supervisor:
             await self._database.open()
             supervisor.on_stop(self._database.close)
@@ -144,6 +155,15 @@ class Node:
                 starting.cancel()
                 with contextlib.suppress(asyncio.CancelledError, PulseError):
                     await starting
+
+    def _measure(self) -> None:
+        """Let scrapes read the pool and the append queue."""
+        database, appender = self._database, self._store.appender
+        pool = metrics.POOL_CONNECTIONS
+        pool.labels("idle").set_function(lambda: database.pool_state.idle)
+        pool.labels("in_use").set_function(lambda: database.pool_state.in_use)
+        metrics.POOL_WAITING.set_function(lambda: database.pool_state.waiting)
+        metrics.APPEND_QUEUE_EVENTS.set_function(lambda: appender.queued_events)
 
     def _start_services(self, supervisor: Supervisor) -> None:
         notified = _Notified(self._on_log_advance)
@@ -166,6 +186,9 @@ class Node:
         supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         supervisor.start_loop(self._feed_loop())
         self._start_seal(supervisor)
+        if self._settings.metrics:
+            supervisor.on_stop(self._gauges.close)
+            supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
         if self._presence is not None:  # stops after the workers: else others release their claims
             supervisor.start("presence", self._presence.run)
         supervisor.on_stop(self._project_own_events)
@@ -174,6 +197,8 @@ class Node:
             supervisor.start_loop(loop)
         if self._worker_loops:
             supervisor.start_loop(Loop(Audit(self._database)))
+            summary = HistorySummary(self._database, self._store.mapper)
+            supervisor.start_loop(Loop(summary, require=self._gate.require))
 
     def _start_seal(self, supervisor: Supervisor) -> None:
         """Seal the log if this process has a key; on stop the events appended last, too."""

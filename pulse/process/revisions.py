@@ -65,7 +65,12 @@ REVISIONS: Final = (
         oldest_code=9,
     ),
     Revision(number=11, name="log_identity", package="pulse.eventstore", oldest_code=9),
-    Revision(number=12, name="reserved", package="pulse.evidence", oldest_code=9),
+    Revision(
+        number=12,
+        name="queue_history",
+        package="pulse.projections",
+        oldest_code=9,
+    ),
     Revision(number=13, name="reserved", package="pulse.evidence", oldest_code=9),
     Revision(number=14, name="seal", package="pulse.evidence", oldest_code=9),
 )

@@ -11,6 +11,7 @@ from pulse.application.clock_watch import ClockWatch
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
+from pulse.application.past import Past
 from pulse.eventstore import LOG_CHANNEL, EventStore
 from pulse.postgres import Database, DatabaseUnavailable, Notifier, SessionUnfit, describe
 from pulse.postgres.embedded import has_data
@@ -28,6 +29,7 @@ from pulse.projections.audit import Audit
 from pulse.projections.catch_up import catch_up_queue
 from pulse.projections.order_view import OrderReader
 from pulse.projections.parking import ParkedOrders
+from pulse.projections.queue_history import QueueHistory
 from pulse.projections.rebuild import OnProgress, Rebuild
 from pulse.retry import Retry, RetryPolicy
 from pulse.settings import Settings
@@ -44,6 +46,7 @@ class Tools(msgspec.Struct, frozen=True):
     database: Database
     store: EventStore
     orders: InProcessOrders
+    past: Past
     halts: ReleaseHalts
     parked: ParkedOrders
     audit: Audit
@@ -106,9 +109,11 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             origin = Origin.of_this_process()
             clock = clock_watch.corrected
             orders = InProcessOrders(store, reader, clock, origin, component="cli")
+            past = Past(store, reader, QueueHistory(database, store.mapper))
             halts = ReleaseHalts(store, clock, origin, component="cli")
             parked = ParkedOrders(database, store.mapper)
-            yield Tools(database, store, orders, halts, parked, Audit(database), clock_watch)
+            audit = Audit(database)
+            yield Tools(database, store, orders, past, halts, parked, audit, clock_watch)
         finally:
             await database.close()
 

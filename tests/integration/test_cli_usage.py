@@ -18,16 +18,18 @@ COMMANDS = [
     ["api"],
     ["gateway"],
     ["background"],
-    ["settings"],
+    ["config"],
+    ["doctor"],
     ["token"],
     ["migrate"],
     ["load"],
     ["preview"],
     ["replay"],
+    ["export"],
     ["cancel"],
     ["status"],
     ["rebuild"],
-    ["splitter", "verify"],
+    ["verify"],
     ["splitter", "compare"],
     ["splitter", "show"],
     ["splitter", "rules"],
@@ -35,9 +37,13 @@ COMMANDS = [
     ["projections", "audit"],
     ["projections", "retry"],
     ["orders", "failed"],
+    ["calendar", "show"],
+    ["calendar", "check"],
 ]
 ON_POSTGRES = [
     ["replay", ID],
+    ["replay", ID, "--version", "1"],
+    ["export", "-o", "unwritten"],
     ["cancel", ID],
     ["cancel", ID, "--reason", "a test", "--json"],
     ["status"],
@@ -48,8 +54,8 @@ ON_POSTGRES = [
     ["projections", "retry", "--all"],
     ["orders", "failed"],
     ["orders", "failed", "--json"],
-    ["splitter", "verify"],
-    ["splitter", "verify", "--json"],
+    ["verify"],
+    ["verify", "--json"],
     ["splitter", "compare", "--stored", "pulse.domain:split_v1"],
 ]
 
@@ -64,7 +70,7 @@ def test_every_help_has_its_exit_codes_and_an_example(command: list[str]) -> Non
     assert [line for line in ended.out.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("group", [[], ["projections"], ["orders"]])
+@pytest.mark.parametrize("group", [[], ["projections"], ["orders"], ["calendar"]])
 def test_a_group_without_a_command_prints_its_help(group: list[str]) -> None:
     ended = run_pulse(*group)
     assert ended.exit_code == 2

@@ -39,11 +39,8 @@ def test_a_stored_order_of_such_a_key_is_projected_split_verified_and_rebuilt(
     answered = asyncio.run(split_by_the_workers(conninfo, created.originator_id))
     assert answered["order_unique_key"] == key
 
-    verified = run_pulse("splitter", "verify", conninfo=conninfo)
-    assert (verified.exit_code, verified.out) == (
-        0,
-        "1 schedule of 5 slices derived again: every one is identical, byte for byte\n",
-    )
+    verified = run_pulse("verify", conninfo=conninfo)
+    assert verified.out.endswith("1 schedule of 5 slices derived again: nothing was found\n")
     assert run_pulse("rebuild", conninfo=conninfo).exit_code == 0
     status = run_pulse("projections", "status", conninfo=conninfo)
     assert (status.exit_code, "0 orders parked" in status.out) == (0, True), status.out

@@ -24,5 +24,5 @@ def _document(app: ASGIApp) -> dict[str, Any]:
     return cast("dict[str, Any]", answer.json())
 
 
-API = _document(create_api(UNUSED, UNUSED, UNUSED, UNUSED, UNUSED))
+API = _document(create_api(UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED))
 GATEWAY = _document(create_gateway(UNUSED))

@@ -163,6 +163,6 @@ async def reset_log(database: Database) -> None:
     """Empty the read model and the log, with the log's triggers disabled."""
     async with database.connection() as connection, connection.transaction():
         await connection.execute("ALTER TABLE stored_events DISABLE TRIGGER ALL")
-        await connection.execute("TRUNCATE stored_events")
+        await connection.execute("TRUNCATE stored_events, queue_history")
         await connection.execute("ALTER TABLE stored_events ENABLE TRIGGER ALL")
     await reset_read_model(database)

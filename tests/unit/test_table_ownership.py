@@ -16,6 +16,7 @@ OWNERS: Final = {
     "order_slices": "projections",
     "order_claims": "projections",
     "parked_orders": "projections",
+    "queue_history": "projections",
     "queue_audit": "projections",
     "queue_audit_findings": "projections",
     "notification_tracking": "projections",

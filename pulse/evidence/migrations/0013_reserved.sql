@@ -1,2 +1,2 @@
--- Takes the number of a revision of another branch, until both are merged.
+-- Takes the number of a revision of another branch, until that is merged.
 SELECT 1;

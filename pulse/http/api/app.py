@@ -8,14 +8,17 @@ from litestar import Litestar
 from pulse.application.event_feed import EventFeed
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
+from pulse.application.past import Past
 from pulse.application.readiness import Readiness
 from pulse.evidence.tree import SealedLog
 from pulse.http.api.document import document_of_api
 from pulse.http.api.event_stream import stream_routes
+from pulse.http.api.events import event_routes
 from pulse.http.api.halts import halt_routes
 from pulse.http.api.health import health_routes
 from pulse.http.api.lists import list_routes
 from pulse.http.api.orders import order_routes
+from pulse.http.api.past import past_routes
 from pulse.http.api.seal import seal_routes
 from pulse.http.asgi import ASGIApp
 from pulse.http.errors import handle_error
@@ -24,15 +27,17 @@ from pulse.http.hot_paths import HotPaths, options_route
 from pulse.http.openapi.page import explaining_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
 from pulse.http.rights import check_right, require_declared_rights, require_right
+from pulse.http.routes import RoutedApp
 
 
-def create_api(
+def create_api(  # noqa: PLR0913, PLR0917 - the use cases of the API, wired once
     orders: InProcessOrders,
+    past: Past,
     halts: ReleaseHalts,
     feed: EventFeed,
     sealed_log: SealedLog,
     readiness: Readiness,
-) -> ASGIApp:
+) -> RoutedApp:
     """The API over these use cases. Calls below `/internal` fail without the auth middleware.
 
     Raises:
@@ -46,9 +51,11 @@ def create_api(
     )
     handlers = [
         *health_routes(readiness),
-        *hot_paths.routes(),
+        hot_paths.place_route(),
+        *past_routes(past, hot_paths),
         *order_routes(orders),
         *list_routes(orders),
+        *event_routes(orders, feed),
         *stream_routes(feed),
         *halt_routes(halts),
         *seal_routes(sealed_log),
@@ -69,4 +76,4 @@ def create_api(
         logging_config=None,
     )
     require_declared_rights(framework)
-    return hot_paths.wrap(cast("ASGIApp", framework))
+    return RoutedApp(hot_paths.wrap(cast("ASGIApp", framework)), framework)

@@ -37,7 +37,8 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     of its request, which is required unless `body_is_optional`; `also` describes further statuses
     of its answer; `example` takes the place of the answer in `texts.json`; `withheld` are fields of
     that answer which this operation does not have; `note` is a paragraph that follows the handler's
-    description; `headers` describes request headers of this operation alone.
+    description; `headers` describes request headers of this operation alone; `also_as` are further
+    media types of its answer, whose examples are in `texts.json` by their names.
     """
 
     faults: Sequence[Fault]
@@ -49,6 +50,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     withheld: Sequence[str] = ()
     headers: Mapping[str, str] = {}
+    also_as: Sequence[str] = ()
 
 
 def document(  # noqa: PLR0913 - a document has that many parts
@@ -119,6 +121,9 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
         answered: _response(said, content["schema"], answers, media_type)
         for answered, said in {status: answer["description"], **described.also}.items()
     }
+    for kind in described.also_as:
+        text = {"text": _TEXTS["examples"][handler.handler_name][kind]}
+        responses[status]["content"] |= _content(_TEXT, text, kind)
     if handler.handler_name == "place_order":
         for response in responses.values():
             response["links"] = _LINKS

@@ -43,6 +43,9 @@ _REQUESTS: Final = (
     "HaltRequest",
 )
 
+_OPTIONAL: Final = frozenset({"as_of"})
+"""Fields that only some answers have."""
+
 _ENUMERATIONS: Final = {
     "Side": (Side, "Whether to buy or to sell."),
     "OrderQueueStatus": (
@@ -144,8 +147,8 @@ def _generated(structs: Iterable[type[msgspec.Struct]]) -> Schemas:
 
 
 def _require_all(schema: Schema) -> None:
-    """An answer has every field, though its struct may have a default."""
-    schema["required"] = list(schema["properties"])
+    """An answer has every field but the optional ones, though its struct may have a default."""
+    schema["required"] = [name for name in schema["properties"] if name not in _OPTIONAL]
     for field in schema["properties"].values():
         field.pop("default", None)
 

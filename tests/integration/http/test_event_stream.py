@@ -149,8 +149,8 @@ def test_events_of_no_order_are_in_every_partition() -> None:
         ("", {"Last-Event-ID": "-1"}, "INVALID_REQUEST", "Last-Event-ID"),
         ("", {"Last-Event-ID": ""}, "INVALID_REQUEST", "Last-Event-ID"),
         ("", {"Last-Event-ID": "1.0"}, "INVALID_REQUEST", "Last-Event-ID"),
-        ("", {"Last-Event-ID": "4"}, "POSITION_BEYOND_LOG", "after"),
-        ("", {"Last-Event-ID": "9" * 30}, "POSITION_BEYOND_LOG", "after"),
+        ("", {"Last-Event-ID": "4"}, "POSITION_BEYOND_LOG", "Last-Event-ID"),
+        ("", {"Last-Event-ID": "9" * 30}, "POSITION_BEYOND_LOG", "Last-Event-ID"),
         ("after=4", {}, "POSITION_BEYOND_LOG", "after"),
     ],
 )

@@ -40,6 +40,8 @@ CALLS: list[tuple[str, str, Right | None]] = [
     ("GET", f"{ORDERS}/{NO_ORDER}/events", "read"),
     ("GET", ORDERS, "read"),
     ("HEAD", ORDERS, "read"),
+    ("GET", f"{ORDERS}/{NO_ORDER}?version=1", "read"),
+    ("GET", "/pulse/internal/queue", "read"),
     ("GET", "/pulse/internal/slices", "read"),
     ("GET", "/pulse/internal/events", "read"),
     ("GET", STREAM, "read"),
