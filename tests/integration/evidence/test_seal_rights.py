@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow
 from pulse.evidence.tree import SealedLog
 from pulse.postgres import Database
 from tests.support.cli import run_pulse
-from tests.support.seal import append, seal_all, sealer
+from tests.support.seal import append, append_event, seal_all, sealer
 
 TABLES = ("seal_entries", "seal_nodes", "seal_keys", "seal_state")
 
@@ -81,7 +81,8 @@ def test_a_role_seals_without_the_right_to_change_what_is_sealed(
 
 
 def test_a_rebuild_leaves_the_seal_alone(conninfo: str, tmp_path: Path) -> None:
-    append(conninfo, 3)
+    for _ in range(3):
+        append_event(conninfo, "other:topic")
     sealed_as(conninfo, tmp_path / "anchors.txt")
     before = content(conninfo)
     assert run_pulse("rebuild", conninfo=conninfo).exit_code == 0
