@@ -10,6 +10,8 @@ from pulse.cli.terminal import counted, errors, output, progress_on
 from pulse.errors import PulseError
 from pulse.evidence.findings import Finding
 from pulse.evidence.verification import Verification
+from pulse.process.seal import trust_of
+from pulse.process.startup import settings_from_environment
 from pulse.process.tools import Tools
 from pulse.projections.rebuild import OnProgress, Rebuilt
 
@@ -84,9 +86,10 @@ async def _require_verified(tools: Tools, on_progress: OnProgress) -> None:
         LogDoesNotVerify: it was altered.
     """
     findings: list[Finding] = []
-    async for part in Verification(
-        tools.database, tools.store.mapper, with_queue=False
-    ).whole_log():
+    verification = Verification(tools.database, tools.store.mapper, with_queue=False)
+    async for checked in verification.seal(trust_of(settings_from_environment())):
+        findings += checked.findings
+    async for part in verification.whole_log():
         findings += (finding for finding in part.findings if finding.fault != "NEWER_CODE")
         on_progress(part.position, part.end)
     if findings:

@@ -89,12 +89,17 @@ def read_anchors(content: bytes, key: VerifierKey) -> list[Checkpoint]:
     What is cut short or damaged, and notes of other keys, is skipped.
     """
     anchors = []
-    for note in _NOTE.findall(content.decode("utf-8", "replace")):
+    for note in read_notes(content):
         try:
             anchors.append(open_checkpoint(note, key))
         except NoteInvalid:
             continue
     return anchors
+
+
+def read_notes(content: bytes) -> list[str]:
+    """The notes in the content of a file of anchors, without those that are cut short."""
+    return _NOTE.findall(content.decode("utf-8", "replace"))
 
 
 class Anchors:

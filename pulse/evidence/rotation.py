@@ -9,7 +9,14 @@ import psycopg
 
 from pulse.errors import PulseError
 from pulse.evidence.anchors import AnchorFile
-from pulse.evidence.note import Checkpoint, NoteInvalid, SigningKey, VerifierKey, open_checkpoint
+from pulse.evidence.note import (
+    Checkpoint,
+    NoteInvalid,
+    SigningKey,
+    VerifierKey,
+    open_checkpoint,
+    split_note,
+)
 from pulse.evidence.sealer import require_anchored
 from pulse.evidence.state import (
     RecordedKey,
@@ -123,6 +130,27 @@ def next_key(note: str, key: VerifierKey) -> VerifierKey:
     new = VerifierKey.parse(names[0])
     new.signed(note)
     return new
+
+
+def loss_accepted_after(note: str | None) -> tuple[int, int] | None:
+    """The loss that a rotation note declares, None if it declares none.
+
+    The tree's size at that time, and the position after which its events are lost. The signatures
+    are not verified.
+
+    Raises:
+        NoteInvalid: it is no rotation note.
+    """
+    if note is None:
+        return None
+    checkpoint = Checkpoint.parse(split_note(note)[0])
+    positions = [
+        line.removeprefix(_LOSS) for line in checkpoint.extensions if line.startswith(_LOSS)
+    ]
+    try:
+        return (checkpoint.size, int(positions[0])) if positions else None
+    except ValueError:
+        raise NoteInvalid("the note declares a loss without a position") from None
 
 
 def require_chain(keys: list[RecordedKey]) -> None:

@@ -1,5 +1,6 @@
 """The row of the tree: what is sealed, by which key, and the latest checkpoint."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from pulse.postgres import Connection, fetch, load_sql
 
 _LOCK: Final = load_sql(__package__, "lock_seal")
 _WAIT: Final = load_sql(__package__, "wait_for_seal")
+_SELECT_STATE: Final = load_sql(__package__, "select_state")
 _UPDATE: Final = load_sql(__package__, "update_seal")
 _UPDATE_CHECKPOINT: Final = load_sql(__package__, "update_checkpoint")
 _INSERT_KEY: Final = load_sql(__package__, "insert_key")
@@ -75,9 +77,23 @@ async def lock_state(connection: Connection, *, wait: bool = False) -> SealState
         TreeDamaged: the row was tampered with.
     """
     rows = await fetch(connection, _WAIT if wait else _LOCK)
+    return _state(rows[0]) if rows else None
+
+
+async def read_state(connection: Connection) -> SealState:
+    """Read the tree's row without a lock.
+
+    Raises:
+        TreeDamaged: the row is missing or was tampered with.
+    """
+    rows = await fetch(connection, _SELECT_STATE)
     if not rows:
-        return None
-    key, size, position, last_entry, frontier, *checkpoint = rows[0]
+        raise TreeDamaged("the row of the seal is missing")
+    return _state(rows[0])
+
+
+def _state(row: Sequence[Any]) -> SealState:
+    key, size, position, last_entry, frontier, *checkpoint = row
     try:
         decoded = Frontier.decode(size, frontier)
     except ValueError as error:

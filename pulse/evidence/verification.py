@@ -1,4 +1,4 @@
-"""Verification: checks the whole log, and the order queue against it. It changes nothing.
+"""Verification: checks the whole log, the seal, and the order queue. It changes nothing.
 
 It goes through the log in windows. A window has the streams that begin in it, and the rows of their
 orders in the queue, all from one snapshot: so orders may be placed and projected meanwhile.
@@ -29,6 +29,7 @@ from pulse.eventstore import (
 )
 from pulse.evidence.findings import Finding
 from pulse.evidence.order_checks import CheckedStream, check_stream
+from pulse.evidence.seal_checks import CheckedSeal, Trust, check_seal
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
 from pulse.projections.comparison import (
     QueueRows,
@@ -110,6 +111,16 @@ class Verification:
             if self._with_queue:
                 findings = tuple(await _findings_of_tables(connection))
                 yield Verified(end, end, 0, 0, 0, 0, findings)
+
+    async def seal(self, trust: Trust) -> AsyncGenerator[CheckedSeal, None]:
+        """Check the tree of the seal, and compare the log with it.
+
+        Raises:
+            DatabaseUnavailable: log or seal cannot be read.
+        """
+        async with self._connection() as connection:
+            async for part in check_seal(connection, trust, since=self._since):
+                yield part
 
     async def orders(self, order_ids: Sequence[UUID]) -> AsyncIterator[Verified]:
         """Verify some orders.

@@ -6,9 +6,10 @@ from typing import Final
 
 import msgspec
 
-from pulse.evidence.anchors import AnchorFile, Anchors
+from pulse.evidence.anchors import AnchorFile, Anchors, AnchorUnusable
 from pulse.evidence.key_file import KeyFileUnusable, create_key_file, read_key_file
-from pulse.evidence.note import SigningKey
+from pulse.evidence.note import SigningKey, VerifierKey
+from pulse.evidence.seal_checks import Trust
 from pulse.evidence.sealer import Sealer
 from pulse.postgres import Database
 from pulse.postgres.embedded import EmbeddedServerError, refuse_writable_by_others
@@ -58,6 +59,35 @@ def seal_key_file(settings: Settings) -> Path | None:
 def anchor_file(settings: Settings) -> AnchorFile:
     """The file to which checkpoints are appended."""
     return AnchorFile(settings.anchor_file or settings.data_dir / ANCHORS)
+
+
+def trust_of(settings: Settings, key: str | None = None, anchors: Path | None = None) -> Trust:
+    """What the seal is checked against: this key and file, or else those of the settings.
+
+    `key` is a verifier key. The file of the settings need not exist, nor their key be readable.
+
+    Raises:
+        NoteInvalid: `key` is no verifier key.
+        AnchorUnusable: the file cannot be read.
+    """
+    trusted = VerifierKey.parse(key) if key is not None else _own_verifier(settings)
+    file = anchors or anchor_file(settings).path
+    try:
+        return Trust(trusted, file.read_bytes())
+    except FileNotFoundError as error:
+        if anchors is None:
+            return Trust(trusted)
+        raise AnchorUnusable(f"{file} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise AnchorUnusable(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _own_verifier(settings: Settings) -> VerifierKey | None:
+    file = seal_key_file(settings)
+    try:
+        return read_key_file(file).verifier if file is not None else None
+    except KeyFileUnusable:
+        return None
 
 
 def sealer_of(settings: Settings, database: Database) -> tuple[Sealer, Anchors] | None:
