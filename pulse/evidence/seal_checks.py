@@ -86,7 +86,10 @@ class _SealCheck:
             self._find("TREE", str(error))
             yield self._part(0, 0, None, 0)
             return
-        keys = self._trusted(await read_keys(self._connection))
+        recorded = await read_keys(self._connection)
+        if state.verifier_key != (recorded[-1].verifier_key if recorded else None):
+            self._find("SIGNATURE", "seal_keys does not end with the key in seal_state")
+        keys = self._trusted(recorded)
         anchors = self._anchored(keys)
         trees = sorted([*self._signed(state, keys), *anchors], key=lambda tree: tree.size)
         signer = state.verifier_key

@@ -1,13 +1,15 @@
-"""`pulse verify` names every kind of tampering that the log itself or the queue contradicts.
+"""`pulse verify` names every kind of tampering with the log, the queue or the seal.
 
 A superuser changes rows with triggers disabled. In each round every kind is applied to an order of
 its own, so each must be found there, and nothing must be found about the other orders.
 """
 
+import asyncio
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -16,8 +18,10 @@ import psycopg
 import psycopg.sql
 import pytest
 
-from pulse.domain import Event
+from pulse.domain import Event, OrderCreated
 from pulse.evidence.findings import Fault
+from pulse.evidence.note import SigningKey
+from pulse.postgres import Database
 from tests.support.cli import projected, run_pulse, write
 from tests.support.events import (
     order_cancelled,
@@ -27,9 +31,13 @@ from tests.support.events import (
     slices_scheduled,
     stored,
 )
+from tests.support.seal import KEY, OTHER_KEY, seal_all, sealer, tamper
 
 T0: Final = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 BYSTANDERS: Final = 5
+ROUNDS: Final = 4
+VICTIMS_A_KIND: Final = 4
+"""With 31 kinds, 496 changes in all."""
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -253,7 +261,57 @@ def pending_gone(connection: Connection, victim: Victim, _: random.Random) -> No
     connection.execute("DELETE FROM pending_orders WHERE order_id = %s", (victim.order_id,))
 
 
-SPLIT: Final[dict[Tamper, set[Fault]]] = {
+def author_everywhere(connection: Connection, victim: Victim, choice: random.Random) -> None:
+    placed_by(connection, victim, choice)
+    edited = connection.execute(
+        "SELECT convert_from(state, 'UTF8')::json ->> 'placed_by' FROM stored_events"
+        " WHERE originator_id = %s AND originator_version = 1",
+        (victim.order_id,),
+    ).fetchone()
+    assert edited is not None
+    in_queue(connection, victim, "placed_by", edited[0])
+
+
+def recorded_time(connection: Connection, victim: Victim, choice: random.Random) -> None:
+    connection.execute(
+        "UPDATE stored_events SET recorded_at = recorded_at - interval '1 s'"
+        " WHERE originator_id = %s AND originator_version = %s",
+        (victim.order_id, choice.randrange(1, 6)),
+    )
+
+
+def worker(connection: Connection, victim: Victim, choice: random.Random) -> None:
+    edit(connection, victim, 2, worker=f"worker-{choice.randrange(2, 9)}")
+
+
+def delete_everywhere(connection: Connection, victim: Victim, _: random.Random) -> None:
+    """Delete an order from the log and from the queue."""
+    delete_order(connection, victim, _)
+    queue_row(connection, victim, _)
+    for table in ("scheduled_slices", "due_orders"):
+        connection.execute(
+            psycopg.sql.SQL("DELETE FROM {} WHERE created_position = %s").format(
+                psycopg.sql.Identifier(table)
+            ),
+            (victim.first_position,),
+        )
+
+
+def replace_history(connection: Connection, victim: Victim, choice: random.Random) -> None:
+    """Replace the order by another valid one of the same key, in the log and in the queue."""
+    created = victim.history[0]
+    assert isinstance(created, OrderCreated)
+    seed = f"{choice.randrange(2**64):016x}"
+    history = released(msgspec.structs.replace(created, split_seed=seed))
+    for event in stored(history):
+        connection.execute(
+            "UPDATE stored_events SET state = %s"
+            " WHERE originator_id = %s AND originator_version = %s",
+            (event.state, event.originator_id, event.originator_version),
+        )
+
+
+CONTRADICTED: Final[dict[Tamper, set[Fault]]] = {
     side: {"CANNOT_FOLLOW"},
     placed_by: {"QUEUE"},
     creation_time: {"SCHEDULE"},
@@ -285,26 +343,98 @@ PENDING: Final[dict[Tamper, set[Fault]]] = {
 }
 
 
+SEALED: Final[dict[Tamper, set[Fault]]] = {
+    author_everywhere: {"ALTERED"},
+    recorded_time: {"ALTERED"},
+    worker: {"ALTERED"},
+    delete_everywhere: {"DELETED"},
+    replace_history: {"ALTERED"},
+}
+"""What only the seal contradicts."""
+
+SEALED_TOO: Final[dict[Tamper, set[Fault]]] = {
+    **dict.fromkeys((side, placed_by, creation_time, trace, quantity), {"ALTERED"}),
+    **dict.fromkeys((slice_quantities, white_space, swap_positions, forge_id), {"ALTERED"}),
+    **dict.fromkeys((delete_first, delete_middle, delete_newest, delete_order), {"DELETED"}),
+}
+"""What the seal finds besides."""
+
+
 def split_order(number: int) -> tuple[Event, ...]:
-    history: tuple[Event, ...] = (
-        order_created(f"split_{number}", timestamp=T0 + timedelta(seconds=number), num_splits=8),
+    return released(
+        order_created(f"split_{number}", timestamp=T0 + timedelta(seconds=number), num_splits=8)
     )
-    history += (slices_scheduled(history[0]),)  # type: ignore[arg-type] # it is the creation
+
+
+def released(created: OrderCreated) -> tuple[Event, ...]:
+    history: tuple[Event, ...] = (created, slices_scheduled(created))
     history += (slices_released(*history, count=2),)
     history += (slices_expired(*history, count=2),)
     return (*history, slices_released(*history))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_every_kind_of_tampering_is_found_and_named(conninfo: str, seed: int) -> None:
+class Seal:
+    """The key and the anchors of a sealed log, outside of the database."""
+
+    def __init__(self, home: Path) -> None:
+        self.anchors = home / "anchors.txt"
+        self.key_file = home / "seal.key"
+        self.key_file.touch(mode=0o600)
+        self.key_file.write_text(KEY.text)
+
+    def seal(self, conninfo: str, key: SigningKey = KEY) -> None:
+        """Seal the whole log."""
+
+        async def seal() -> None:
+            database = Database(conninfo, pool_size=2)
+            await database.open()
+            try:
+                await seal_all(sealer(database, self.anchors, key))
+            finally:
+                await database.close()
+
+        asyncio.run(seal())
+
+    def verify(self, conninfo: str, *arguments: str) -> list[dict[str, Any]]:
+        """What `pulse verify` finds."""
+        ended = run_pulse(
+            *("verify", "--json", *arguments),
+            conninfo=conninfo,
+            seal_key=self.key_file,
+            anchor_file=self.anchors,
+        )
+        findings: list[dict[str, Any]] = json.loads(ended.out)["findings"]
+        assert ended.exit_code == (1 if findings else 0), ended.err
+        return findings
+
+
+@pytest.fixture
+def seal(tmp_path: Path) -> Seal:
+    return Seal(tmp_path)
+
+
+def project_again(conninfo: str, order_ids: Iterable[UUID]) -> None:
+    for order_id in order_ids:
+        with psycopg.connect(conninfo) as connection:  # so that the retry finds a difference
+            connection.execute(
+                "UPDATE order_queue SET version = 1 WHERE order_id = %s", (order_id,)
+            )
+        assert run_pulse("projections", "retry", str(order_id), conninfo=conninfo).exit_code == 0
+
+
+EXPECTED: Final = CONTRADICTED | PENDING | SEALED
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_every_kind_of_tampering_is_found_and_named(conninfo: str, seal: Seal, seed: int) -> None:
     choice = random.Random(seed)
-    kinds = [*SPLIT, *PENDING]
+    kinds = list(EXPECTED) * VICTIMS_A_KIND
     choice.shuffle(kinds)
-    victims: dict[Tamper, Victim] = {}
+    victims: list[tuple[Tamper, Victim]] = []
     events: list[Event] = []
     for number, kind in enumerate(kinds):
-        history = split_order(number) if kind in SPLIT else (order_created(f"pending_{number}"),)
-        victims[kind] = Victim(history, len(events) + 1)
+        history = (order_created(f"pending_{number}"),) if kind in PENDING else split_order(number)
+        victims.append((kind, Victim(history, len(events) + 1)))
         events += history
     bystanders = [split_order(number) for number in range(1000, 1000 + BYSTANDERS)]
     cancelled = order_created("cancelled")
@@ -312,26 +442,155 @@ def test_every_kind_of_tampering_is_found_and_named(conninfo: str, seed: int) ->
     events += [cancelled, order_cancelled(cancelled)]
     write(conninfo, *stored(events))
     projected(conninfo)
-    assert run_pulse("verify", conninfo=conninfo).exit_code == 0
+    seal.seal(conninfo)
+    assert seal.verify(conninfo) == []
 
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET LOCAL session_replication_role = replica")
-        for kind, victim in victims.items():
+        for kind, victim in victims:
             kind(connection, victim, choice)
-    ended = run_pulse("verify", "--json", conninfo=conninfo)
+    project_again(conninfo, [v.order_id for kind, v in victims if kind is replace_history])
+    findings = seal.verify(conninfo)
 
-    assert ended.exit_code == 1
-    findings = json.loads(ended.out)["findings"]
-    for kind, victim in victims.items():
+    for kind, victim in victims:
         positions = range(victim.first_position, victim.first_position + len(victim.history))
         named = {
             finding["fault"]
             for finding in findings
             if finding["order_id"] == str(victim.order_id) or finding["position"] in positions
         }
-        assert (SPLIT | PENDING)[kind] <= named, f"{kind.__name__}: {named}"
+        expected = EXPECTED[kind] | SEALED_TOO.get(kind, set())
+        assert expected <= named, f"{kind.__name__}: {named}"
+        assert kind not in SEALED or named == expected, f"{kind.__name__}: {named}"
     innocent = {str(history[0].originator_id) for history in bystanders}
     assert not [finding for finding in findings if finding["order_id"] in innocent]
+    assert not {finding["fault"] for finding in findings} & {"TREE", "SIGNATURE", "ANCHOR"}
+
+
+def faults(findings: list[dict[str, Any]]) -> set[str]:
+    return {finding["fault"] for finding in findings}
+
+
+@pytest.fixture
+def sealed(conninfo: str, seal: Seal) -> str:
+    """A projected and sealed log of 1,200 events."""
+    write(conninfo, *stored([event for number in range(240) for event in split_order(number)]))
+    projected(conninfo)
+    seal.seal(conninfo)
+    return conninfo
+
+
+FORGET: Final = (
+    "TRUNCATE seal_entries, seal_nodes, seal_keys",
+    "UPDATE seal_state SET verifier_key = NULL, size = 0, position = 0, last_entry = NULL,"
+    " frontier = '', checkpoint = NULL, checkpoint_size = 0, checkpoint_at = NULL",
+)
+"""Removes every trace of the seal from the database."""
+
+
+def test_the_newest_thousand_deleted_everywhere_are_found(sealed: str, seal: Seal) -> None:
+    tamper(
+        sealed,
+        "DELETE FROM stored_events WHERE notification_id > 200",
+        "DELETE FROM order_queue WHERE created_position > 200",
+        "DELETE FROM scheduled_slices WHERE created_position > 200",
+        "DELETE FROM due_orders WHERE created_position > 200",
+        "UPDATE notification_tracking SET notification_id = 200",
+    )
+    findings = seal.verify(sealed)
+    assert faults(findings) == {"DELETED"}
+    assert findings[0]["position"] == 201
+    assert "900 further sealed events, up to position 1200" in findings[-1]["detail"]
+
+
+def test_events_and_seal_cut_together_are_found_by_the_anchors(sealed: str, seal: Seal) -> None:
+    anchors = seal.anchors.read_bytes()
+    tamper(sealed, *FORGET, "DELETE FROM stored_events WHERE notification_id > 1190")
+    seal.seal(sealed)  # with the key: the seal agrees with the log again
+    kept = seal.anchors.with_name("kept.txt")
+    kept.write_bytes(anchors)
+    findings = seal.verify(sealed, "--anchors", str(kept))
+    assert "ANCHOR" in faults(findings)
+    assert "an anchor has 1200 entries, the tree has 1190" in str(findings)
+
+
+def test_a_log_rewritten_and_sealed_again_with_the_key_is_found_by_anchors_outside(
+    sealed: str, seal: Seal
+) -> None:
+    kept = seal.anchors.with_name("kept.txt")
+    kept.write_bytes(seal.anchors.read_bytes())
+    seal.anchors.unlink()
+    tamper(sealed, *FORGET, "UPDATE stored_events SET recorded_at = recorded_at - interval '1 s'")
+    seal.seal(sealed)
+    assert seal.verify(sealed) == []  # nothing in the database contradicts it
+    findings = seal.verify(sealed, "--anchors", str(kept))
+    assert faults(findings) == {"ANCHOR"}
+    assert "an anchor of 1200 entries has another root" in str(findings)
+
+
+def test_a_log_rewritten_and_sealed_with_another_key_is_found(sealed: str, seal: Seal) -> None:
+    tamper(sealed, *FORGET, "UPDATE stored_events SET recorded_at = recorded_at - interval '1 s'")
+    real, seal.anchors = seal.anchors, seal.anchors.with_name("forged.txt")
+    seal.seal(sealed, OTHER_KEY)
+    assert "SIGNATURE" in faults(seal.verify(sealed))
+    ended = run_pulse("verify", "--json", "--anchors", str(real), conninfo=sealed)
+    assert {each["fault"] for each in json.loads(ended.out)["findings"]} == {"ANCHOR"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "detail"),
+    [
+        ("TRUNCATE seal_entries", "seal_entries has no row for leaf 0, of 1200"),
+        (
+            "DELETE FROM seal_entries WHERE first_index = 256",
+            "seal_entries has no row for leaf 256",
+        ),
+        ("UPDATE seal_nodes SET hash = sha256(hash)", "4 rows of seal_nodes are wrong or missing"),
+        ("TRUNCATE seal_nodes", "4 rows of seal_nodes are wrong or missing"),
+        ("UPDATE seal_state SET frontier = repeat('x', length(frontier))::bytea", "other hashes"),
+        (
+            "UPDATE seal_state SET size = 1, frontier = sha256('')",
+            "has 1200 entries, the tree has 1",
+        ),
+        ("DELETE FROM seal_state", "the row of the seal is missing"),
+        ("UPDATE seal_state SET checkpoint = NULL", "seal_state has entries but no checkpoint"),
+        (
+            "UPDATE seal_state SET checkpoint = replace(checkpoint, '1200', '1199')",
+            "the checkpoint in seal_state is not signed by a trusted key",
+        ),
+        ("UPDATE seal_keys SET verifier_key = 'x+1+AA'", "seal_keys: "),
+        ("TRUNCATE seal_keys", "the database"),
+    ],
+    ids=str,
+)
+def test_tampering_with_the_seal_itself_is_found(
+    sealed: str, seal: Seal, statement: str, detail: str
+) -> None:
+    tamper(sealed, statement)
+    findings = seal.verify(sealed)
+    assert faults(findings) <= {"TREE", "SIGNATURE", "ANCHOR"}
+    assert detail in str(findings)
+
+
+def test_an_anchor_file_that_is_cut_short_counts_as_far_as_it_goes(sealed: str, seal: Seal) -> None:
+    content = seal.anchors.read_bytes()
+    seal.anchors.write_bytes(content + content[: len(content) // 2])
+    assert seal.verify(sealed) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--anchors", "missing.txt"), "missing.txt cannot be read: No such file or directory"),
+        (("--key", "no key"), "not a verifier key"),
+    ],
+)
+def test_what_it_is_to_trust_must_be_readable(
+    conninfo: str, arguments: tuple[str, ...], told: str
+) -> None:
+    ended = run_pulse("verify", *arguments, conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert told in ended.err
 
 
 def test_an_event_inserted_far_ahead_is_found(conninfo: str) -> None:
