@@ -20,8 +20,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-import pulse
-from pulse.build import commit
+from pulse.code_version import code_version
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -258,7 +257,8 @@ NOTICES: Final = DATABASE_GAUGES.gauge(
 
 def export_build_info() -> None:
     """Set pulse_build_info. It may run git, which takes some milliseconds."""
-    BUILD_INFO.labels(pulse.__version__, commit()).set(1)
+    version, _, commit = code_version().partition("+")
+    BUILD_INFO.labels(version, commit).set(1)
 
 
 def count_outcome(event_type: str, reason: str = "") -> None:

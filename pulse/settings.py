@@ -293,20 +293,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gateway_service_token: Annotated[
         Secret | None, _TOKEN, "The service token that this gateway sends to the API.", _HIDDEN
     ] = None
-    seal_key: Annotated[
-        Path | None,
-        _PATH,
-        "The file of the key that signs checkpoints of the log (`pulse key new`). Unset: the "
-        "development key that `pulse up` creates beside an embedded server's data, or no seal.",
-    ] = None
-    anchor_file: Annotated[
-        Path | None,
-        _PATH,
-        "The file to which checkpoints are appended. Unset: `seal-anchors.txt` in PULSE_DATA_DIR.",
-    ] = None
-    anchor_urls: Annotated[
-        tuple[str, ...], _ANCHOR_URLS, "Where checkpoints are posted to as well.", _HIDDEN
-    ] = ()
     metrics: Annotated[
         bool,
         _BOOLEAN,
@@ -325,6 +311,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "status from 500 on, and those that take longer than 1 s, are always logged unless `off`; "
         "`errors` logs only these.",
     ] = "all"
+    seal_key: Annotated[
+        Path | None,
+        _PATH,
+        "The file of the key that signs checkpoints of the log (`pulse key new`). Unset: the "
+        "development key that `pulse up` creates beside an embedded server's data, or no seal.",
+    ] = None
+    anchor_file: Annotated[
+        Path | None,
+        _PATH,
+        "The file to which checkpoints are appended. Unset: `seal-anchors.txt` in PULSE_DATA_DIR.",
+    ] = None
+    anchor_urls: Annotated[
+        tuple[str, ...], _ANCHOR_URLS, "Where checkpoints are posted to as well.", _HIDDEN
+    ] = ()
     log_format: Annotated[
         str,
         _choice("auto", "console", "json"),

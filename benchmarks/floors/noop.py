@@ -28,7 +28,7 @@ from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import AppendResult, EventMapper, EventStore
 from pulse.evidence.tree import SealedLog
-from pulse.http.api.app import create_api
+from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.auth import InternalAuthMiddleware
 from pulse.http.root import Mounts, Root
 from pulse.process.apps import limits_of
@@ -96,7 +96,9 @@ async def _mounts() -> AsyncIterator[Mounts]:
     past = cast("Past", None)
     halts = cast("ReleaseHalts", None)
     sealed_log = cast("SealedLog", None)
-    api = InternalAuthMiddleware(create_api(orders, past, halts, feed, sealed_log, readiness), ())
+    api = InternalAuthMiddleware(
+        create_api(ApiUseCases(orders, past, halts, feed, sealed_log, readiness)), ()
+    )
     tune_gc()
     yield {"": api}
 

@@ -8,6 +8,7 @@ import psycopg
 import structlog
 
 from pulse.application.halts import ReleaseHalts
+from pulse.application.role_rights import RoleRights
 from pulse.domain import Halt, HaltTarget, HistoryBroken
 from pulse.eventstore import EventTooNew, EventUnreadable, LogState, read_log_state
 from pulse.evidence.sealer import SealFault
@@ -58,7 +59,8 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     `audit` is None if this role may not read its tables or they are locked. `projector_fault` is
     why this process cannot continue the projection, None if it can or does not project. `halts` are
     those in force; `halts_fault` is why they cannot be read. `seal` is None if this role may not
-    read its tables; `seal_faults` are notices about what this process does for the seal.
+    read its tables; `seal_faults` are notices about what this process does for the seal. `rights`
+    are those of the role of a process; None for a command, which may use another role.
     """
 
     log: LogState
@@ -71,6 +73,7 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     seal_faults: tuple[Notice, ...] = ()
     halts: tuple[Halt, ...] = ()
     halts_fault: str | None = None
+    rights: RoleRights | None = None
 
 
 async def read_health_snapshot(connection: Connection, timeout_seconds: float) -> HealthSnapshot:
@@ -129,6 +132,7 @@ def notices_of(snapshot: HealthSnapshot) -> tuple[Notice, ...]:
     """The notices for this snapshot, the most severe first."""
     return (
         *_log_notices(snapshot),
+        *_role_notices(snapshot),
         *_audit_notices(snapshot),
         *_projection_notices(snapshot),
         *_order_notices(snapshot),
@@ -186,6 +190,21 @@ def _log_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
             f"GRANT USAGE ON SEQUENCE {log.sequence}"
         )
         yield Notice("sequence_unreadable", message, needs_person=False)
+
+
+def _role_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    rights = snapshot.rights
+    if rights is None:
+        return
+    if rights.missing_text is not None:
+        yield Notice("rights_missing", rights.missing_text, needs_person=True)
+    if rights.beyond_append:
+        message = (
+            f"this process's database role {' and '.join(rights.beyond_append)}, so it could "
+            "change the log: let processes use a role that has the rights of the runtime only "
+            "(`pulse migrate --roles`)"
+        )
+        yield Notice("log_not_protected", message, needs_person=False)
 
 
 def _audit_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:

@@ -16,6 +16,7 @@ from pulse.application.notices import (
     sequence_below_position,
     with_halts,
 )
+from pulse.application.role_rights import read_role_rights
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.postgres.migrations import AppliedRevision, read_applied
 
@@ -117,8 +118,12 @@ class Readiness:
         snapshot = await self._database.read(
             lambda connection: read_health_snapshot(connection, self._timeout_seconds)
         )
+        rights = await self._database.read(read_role_rights)
         snapshot = msgspec.structs.replace(
-            snapshot, projector_fault=self._projector(), seal_faults=self._seal_faults()
+            snapshot,
+            projector_fault=self._projector(),
+            seal_faults=self._seal_faults(),
+            rights=rights,
         )
         return await with_halts(snapshot, self._halts)
 

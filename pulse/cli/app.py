@@ -9,7 +9,6 @@ from typing import Annotated, Final
 import typer
 from typer.main import get_command
 
-import pulse
 from pulse.cli.calendar import calendar
 from pulse.cli.cancel import cancel
 from pulse.cli.config import config
@@ -41,6 +40,7 @@ from pulse.cli.status import status
 from pulse.cli.terminal import add_command, require_subcommand
 from pulse.cli.token import token
 from pulse.cli.verify import verify
+from pulse.code_version import code_version
 from pulse.errors import PulseError
 from pulse.http_client import EnvironmentUnusable
 from pulse.logs import report_fatal_error
@@ -83,7 +83,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"pulse {pulse.__version__}")
+        typer.echo(f"pulse {code_version()}")
         raise typer.Exit
     require_subcommand(context)
 

@@ -15,6 +15,7 @@ from pulse.eventstore.errors import VersionTaken as VersionTaken
 from pulse.eventstore.log_state import LogState as LogState
 from pulse.eventstore.log_state import read_log_faults as read_log_faults
 from pulse.eventstore.log_state import read_log_state as read_log_state
+from pulse.eventstore.log_state import read_rights_beyond_append as read_rights_beyond_append
 from pulse.eventstore.mapper import OWN_PREFIX as OWN_PREFIX
 from pulse.eventstore.mapper import EventMapper as EventMapper
 from pulse.eventstore.mapper import EventTooNew as EventTooNew

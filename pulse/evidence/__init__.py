@@ -1,1 +1,1 @@
-"""Evidence that the log, and what Pulse derived from it, was not altered: seal, verification."""
+"""Evidence: the seal over the log, which others can check, and verification of log and queue."""

@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 _READ_ATTEMPTS: Final = 3
 _MAX_WAITING: Final = 500
+_MISSING_RIGHT: Final = (
+    "give this role the rights of Pulse's processes, see `pulse migrate --roles`"
+)
 _SET_LOCK_TIMEOUT: Final = load_sql(__package__, "set_lock_timeout")
 
 
@@ -147,6 +150,8 @@ class Database:
         except (PoolTimeout, TooManyRequests) as error:
             self._note_exhausted()
             raise DatabaseUnavailable(self._connect_error or describe(error)) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise DatabaseUnavailable(f"{describe(error)}: {_MISSING_RIGHT}") from error
         except UNAVAILABLE_ERRORS as error:
             raise DatabaseUnavailable(describe(error)) from error
 

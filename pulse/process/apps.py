@@ -17,7 +17,7 @@ from pulse import metrics
 from pulse.application.orders import Orders
 from pulse.application.over_http import open_orders_over_http
 from pulse.errors import PulseError
-from pulse.http.api.app import create_api
+from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.api.monitoring import create_health
 from pulse.http.asgi import ASGIApp
 from pulse.http.auth import GatewayAuthMiddleware, InternalAuthMiddleware
@@ -218,7 +218,16 @@ def _warn_of_httptools() -> None:
 
 
 def _api(settings: Settings, node: Node) -> _Routed:
-    api = create_api(node.orders, node.past, node.halts, node.feed, node.sealed_log, node.readiness)
+    api = create_api(
+        ApiUseCases(
+            orders=node.orders,
+            past=node.past,
+            halts=node.halts,
+            feed=node.feed,
+            sealed_log=node.sealed_log,
+            readiness=node.readiness,
+        )
+    )
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
     return _Routed(_for_services(limited, settings), api)
 
@@ -254,8 +263,8 @@ def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIAp
 @asynccontextmanager
 async def _open_node(settings: Settings, *, with_workers: bool) -> AsyncIterator[Node]:
     _load_market_calendar(settings)
-    async with open_server(settings) as conninfo:
-        node = Node(settings, conninfo, with_workers=with_workers)
+    async with open_server(settings) as server:
+        node = Node(settings, server, with_workers=with_workers)
         async with node.running():
             with on_stop_signal(node.feed.stop):
                 yield node

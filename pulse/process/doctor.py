@@ -55,8 +55,8 @@ async def examine(settings: Settings, environment: Mapping[str, str]) -> AsyncIt
         yield Check("connection", "warn", "there is no data yet: the first `pulse up` creates it")
         return
     try:
-        async with open_server(settings) as conninfo:
-            async for check in _database(settings, conninfo):
+        async with open_server(settings) as server:
+            async for check in _database(settings, server.conninfo):
                 yield check
     except (psycopg.Error, PulseError) as error:
         yield Check("connection", "fail", _connection_fault(error))

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from pulse import metrics
+from pulse.application.clock_record import ClockRecord
 from pulse.application.clock_watch import ClockWatch
 from pulse.application.database_gauges import DatabaseGauges
 from pulse.application.event_feed import EventFeed, FeedLimits
@@ -25,6 +26,7 @@ from pulse.loop import Loop, WakeUp
 from pulse.postgres import Database, Listener, Notifier
 from pulse.process.schema import SchemaGate
 from pulse.process.seal import sealer_of
+from pulse.process.server import Server
 from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
 from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
@@ -55,11 +57,15 @@ class _Notified(WakeUp):
 class Node:
     """All services of one process, on one connection pool. No I/O until `running`."""
 
-    def __init__(self, settings: Settings, conninfo: str, *, with_workers: bool) -> None:
+    def __init__(self, settings: Settings, server: Server, *, with_workers: bool) -> None:
         self._settings = settings
         self._origin = Origin.of_this_process()
-        self._database = Database(conninfo, pool_size=settings.pool_size)
-        self._gate = SchemaGate(self._database, migrate=settings.migrate)
+        self._database = Database(server.conninfo, pool_size=settings.pool_size)
+        self._gate = SchemaGate(
+            self._database,
+            migrate=settings.migrate,
+            superuser_conninfo=server.superuser_conninfo,
+        )
         self._log_advanced, self._queue_advanced = WakeUp(), WakeUp()
         self._slices_advanced = WakeUp()
         self._log_notifier = Notifier(self._database, LOG_CHANNEL)
@@ -181,14 +187,16 @@ class Node:
             await self._clock_watch.run_once()
         supervisor.start_loop(Loop(self._gate))
         supervisor.start_loop(Loop(self._clock_watch, wake_up=self._clock_watch.remeasure))
+        record = ClockRecord(self._database, self._origin, self._clock_watch.take_offsets)
+        supervisor.start_loop(Loop(record, require=self._gate.require))
         supervisor.start_loop(Loop(StalledSessions(self._database)))
         supervisor.start_loop(self._projector_loop)
         supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         supervisor.start_loop(self._feed_loop())
-        self._start_seal(supervisor)
         if self._settings.metrics:
             supervisor.on_stop(self._gauges.close)
             supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
+        self._start_seal(supervisor)
         if self._presence is not None:  # stops after the workers: else others release their claims
             supervisor.start("presence", self._presence.run)
         supervisor.on_stop(self._project_own_events)

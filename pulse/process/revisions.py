@@ -71,6 +71,6 @@ REVISIONS: Final = (
         package="pulse.projections",
         oldest_code=9,
     ),
-    Revision(number=13, name="reserved", package="pulse.evidence", oldest_code=9),
-    Revision(number=14, name="seal", package="pulse.evidence", oldest_code=9),
+    Revision(number=13, name="seal", package="pulse.evidence", oldest_code=9),
+    Revision(number=14, name="clock_offsets", package="pulse.application", oldest_code=9),
 )

@@ -48,8 +48,8 @@ _PAUSE_PER_WORK: Final = 19
 _PAUSE_PER_WORK_BEHIND: Final = 4
 """The pause is so many times as long as a step took: 5 % of one core, or 20 % if far behind."""
 
-_MAX_WINDOWS_BEHIND: Final = 256
-"""Behind by more windows than this, the job pauses less."""
+_MAX_WINDOWS_BEHIND: Final = 32
+"""Behind by more windows than this, the job pauses less, so that queries seldom fold more."""
 
 _TRY_LOCK = load_sql(__package__, "try_history_lock")
 _SELECT_WINDOW = load_sql(__package__, "select_history_window")

@@ -273,8 +273,7 @@ def test_a_role_without_insert_rights_is_reported(conninfo: str) -> None:
     as_owner(
         conninfo,
         f"CREATE ROLE {role} LOGIN",
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
-        f"GRANT USAGE ON SEQUENCE {SEQUENCE} TO {role}",
+        f"GRANT pulse_reader TO {role}",
     )
     try:
         result = run_pulse("status", conninfo=make_conninfo(conninfo, user=role))
@@ -342,7 +341,8 @@ def test_a_role_without_rights_to_sequence_and_audit_sees_the_rest(
         conninfo,
         f"CREATE ROLE {role} LOGIN",
         f"GRANT SELECT ON {tables}, notification_tracking, pulse_schema TO {role}",
-        f"GRANT SELECT ON order_queue_status, order_slices TO {role}",
+        f"GRANT SELECT ON order_queue_status, order_slices, log_identity TO {role}",
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role}",
     )
     try:
         found = status_json(make_conninfo(conninfo, user=role), 0)

@@ -11,7 +11,7 @@ import uvicorn
 
 from pulse.application.event_feed import EventFeed, FeedLimits
 from pulse.eventstore import EventStore
-from pulse.http.api.app import create_api
+from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.api.event_stream import render_event
 from pulse.http.asgi import ASGIApp
 from pulse.http.auth import InternalAuthMiddleware
@@ -117,7 +117,9 @@ async def streaming(
     feed = EventFeed(store, render_event, limits=limits)
     unused = cast("Any", None)
     orders = orders_on(database, store)
-    api = InternalAuthMiddleware(create_api(orders, unused, unused, feed, unused, unused), ())
+    api = InternalAuthMiddleware(
+        create_api(ApiUseCases(orders, unused, unused, feed, unused, unused)), ()
+    )
     loop = Loop(feed, wake_up=feed.wake_up, poll_seconds=POLL_SECONDS)
     async with (
         running(loop.run),

@@ -25,6 +25,8 @@ OWNERS: Final = {
     "seal_keys": "evidence",
     "seal_state": "evidence",
     "pulse_schema": "postgres",
+    "pulse_roles": "postgres",
+    "clock_offsets": "application",
 }
 STATEMENT: Final = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|TABLE|COPY|LOCK|TRUNCATE)\b")
 COMMENT: Final = re.compile(r"--[^\n]*")

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import cast
 
+import msgspec
 from litestar import Litestar
 
 from pulse.application.event_feed import EventFeed
@@ -30,14 +31,18 @@ from pulse.http.rights import check_right, require_declared_rights, require_righ
 from pulse.http.routes import RoutedApp
 
 
-def create_api(  # noqa: PLR0913, PLR0917 - the use cases of the API, wired once
-    orders: InProcessOrders,
-    past: Past,
-    halts: ReleaseHalts,
-    feed: EventFeed,
-    sealed_log: SealedLog,
-    readiness: Readiness,
-) -> RoutedApp:
+class ApiUseCases(msgspec.Struct, frozen=True):
+    """What the calls of the API need."""
+
+    orders: InProcessOrders
+    past: Past
+    halts: ReleaseHalts
+    feed: EventFeed
+    sealed_log: SealedLog
+    readiness: Readiness
+
+
+def create_api(use_cases: ApiUseCases) -> RoutedApp:
     """The API over these use cases. Calls below `/internal` fail without the auth middleware.
 
     Raises:
@@ -45,20 +50,20 @@ def create_api(  # noqa: PLR0913, PLR0917 - the use cases of the API, wired once
     """
     hot_paths = HotPaths(
         "/internal/orders",
-        orders,
+        use_cases.orders,
         authorize_place=partial(require_right, wanted="write"),
         authorize_read=partial(require_right, wanted="read"),
     )
     handlers = [
-        *health_routes(readiness),
+        *health_routes(use_cases.readiness),
         hot_paths.place_route(),
-        *past_routes(past, hot_paths),
-        *order_routes(orders),
-        *list_routes(orders),
-        *event_routes(orders, feed),
-        *stream_routes(feed),
-        *halt_routes(halts),
-        *seal_routes(sealed_log),
+        *past_routes(use_cases.past, hot_paths),
+        *order_routes(use_cases.orders),
+        *list_routes(use_cases.orders),
+        *event_routes(use_cases.orders, use_cases.feed),
+        *stream_routes(use_cases.feed),
+        *halt_routes(use_cases.halts),
+        *seal_routes(use_cases.sealed_log),
     ]
     framework = Litestar(
         route_handlers=[

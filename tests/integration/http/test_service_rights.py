@@ -13,6 +13,7 @@ from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support import documents
 from tests.support.api import client_of, lifespan_of
+from tests.support.database import as_runtime
 from tests.support.orders import BATCH, ORDERS, fault, order
 from tests.support.tokens import bearer, signer_of
 
@@ -69,7 +70,7 @@ def token_of(name: str) -> dict[str, str]:
 async def api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     settings = msgspec.structs.replace(
         signer_of("HS256").settings,
-        database_url=shared_conninfo,
+        database_url=as_runtime(shared_conninfo),
         service_tokens=tuple(ServiceToken(n, Secret(n.ljust(32, "-"))) for n in SERVICES),
         service_rights=tuple(
             ServiceRights(name, rights) for name, rights in SERVICES.items() if name != "desk"
@@ -170,7 +171,7 @@ async def test_what_needs_no_token_needs_no_right(api: httpx.AsyncClient) -> Non
 
 
 async def test_without_tokens_this_machine_has_every_right(shared_conninfo: str) -> None:
-    app = all_in_one_app(Settings(database_url=shared_conninfo))
+    app = all_in_one_app(Settings(database_url=as_runtime(shared_conninfo)))
     async with lifespan_of(app), client_of(app) as client:
         for method, path, _ in CALLS:
             response = await client.request(method, path, **sent(method, path))

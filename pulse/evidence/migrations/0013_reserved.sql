@@ -1,2 +1,0 @@
--- Takes the number of a revision of another branch, until that is merged.
-SELECT 1;
