@@ -35,6 +35,7 @@ def role(conninfo: str) -> Iterator[str]:
         f"GRANT USAGE ON SEQUENCE stored_events_notification_id_seq TO {name}",
         f"GRANT SELECT, INSERT ON seal_entries, seal_nodes, seal_keys TO {name}",
         f"GRANT SELECT, UPDATE ON seal_state TO {name}",
+        f"GRANT EXECUTE ON FUNCTION recorded_events, last_issued_id, seal_entry TO {name}",
     )
     yield name
     as_owner(conninfo, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
