@@ -6,7 +6,7 @@ import psycopg
 
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
 
-MONITOR_LOCK: Final = 0x50554C53_45000003
+MONITOR_LOCK: Final = 0x50554C53_45000005
 """The key of the lock."""
 
 HOLD_SECONDS: Final = 15.0

@@ -15,6 +15,7 @@ from pulse.projections.overview import QueueOverview
 from tests.support.cli import claim, write
 from tests.support.events import orders_created, slices_scheduled, splitting_failed, stored
 from tests.support.read_model import project
+from tests.support.waiting import until
 
 STATUSES = ("PENDING", "IN_PROGRESS", "COMPLETED", "CANCELLED", "FAILED")
 
@@ -42,7 +43,7 @@ async def test_one_process_is_elected_and_another_when_it_ends(database: Databas
         assert await first.run_once()
         await first.close()
         assert exported() == {}
-        assert await second.run_once()
+        await until(second.run_once, "Postgres has released the lock, and the second has it")
         assert not await first.run_once()
         assert exported()["pulse_workers"] == 0
     finally:
@@ -98,7 +99,7 @@ async def test_a_lost_connection_ends_the_export_until_the_next_election(
         with pytest.raises(DatabaseUnavailable):
             await gauges.run_once()
         assert exported() == {}
-        assert await gauges.run_once()
+        await until(gauges.run_once, "Postgres has released the lock")
         assert exported()
     finally:
         await gauges.close()
