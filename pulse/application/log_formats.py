@@ -29,18 +29,20 @@ from pulse.rfc3339 import format_time
 
 LogForm = Literal["ndjson", "csv", "csv-slices"]
 
-_MAX_DIGITS: Final = 15
+_FIRST_ROUNDED: Final = 10**15
+"""Spreadsheets round whole numbers of more than 15 digits."""
 _MONTH: Final = (
     "(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|"
     "oct(ober)?|nov(ember)?|dec(ember)?)"
 )
 _READ_DIFFERENTLY: Final = re.compile(
     r"[=+\-@\t\r\n']"  # a formula; and an apostrophe, so that one apostrophe is always removed
-    r"|[\s0-9.,:/%+\-eE]+\Z"  # a number, a time or a date
-    rf"|\s*[0-9]+[\s./-]*{_MONTH}[\s0-9./-]*\Z|\s*{_MONTH}[\s./-]*[0-9][\s0-9./-]*\Z"
+    r"|[\s0-9.,:/%+\-eE]++\Z"  # a number, a time or a date
+    rf"|\s*+[0-9]++[\s./-]*+{_MONTH}[\s0-9./-]*+\Z|\s*+{_MONTH}[\s./-]*+[0-9][\s0-9./-]*+\Z"
     r"|(true|false)\Z",
     re.IGNORECASE,
 )
+_OWN_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z\Z")
 _NEEDS_QUOTES: Final = re.compile(r'[",\r\n]')
 _ENVELOPE: Final = ("position", "order_id", "version", "type", "occurred_at", "recorded_at")
 _AUTHOR: Final = RecordedBy.__struct_fields__
@@ -128,11 +130,11 @@ def _event_row(record: RecordedEvent, mapper: EventMapper) -> list[str]:
     view = event_view(record, mapper)
     row = _BLANK.copy()
     row[: len(_ENVELOPE)] = (
-        _cell(view.position),
+        _int_cell(view.position),
         "" if view.order_id is None else str(view.order_id),
-        _cell(view.version),
+        _int_cell(view.version),
         text_cell(view.type),
-        "" if view.occurred_at is None else _text_cell(view.occurred_at),
+        _occurred_cell(view.occurred_at),
         format_time(view.recorded_at),
     )
     other = _fill(row, view.data) if mapper.knows(record.topic) else view.data
@@ -147,12 +149,14 @@ def _fill(row: list[str], data: dict[str, Any]) -> dict[str, Any]:
     for name, value in data.items():
         column = _COLUMN_OF.get(name)
         if column is not None:
-            row[column] = _cell(value)
-        elif isinstance(value, dict) and value.keys() == _NESTED.get(name, {}).keys():
-            for inner, column_of_inner in _NESTED[name].items():
-                row[column_of_inner] = _cell(value[inner])
-        else:
+            row[column] = text_cell(value) if type(value) is str else _cell(value)
+            continue
+        nested = _NESTED.get(name)
+        if nested is None or type(value) is not dict or value.keys() != nested.keys():
             other[name] = value
+            continue
+        for inner, one in value.items():
+            row[nested[inner]] = text_cell(one) if type(one) is str else _cell(one)
     return other
 
 
@@ -210,20 +214,30 @@ def _folded(
 
 def _cell(value: Any) -> str:  # noqa: ANN401 - any JSON
     """The text of a cell, encoded."""
-    if type(value) is str:  # most are
-        return text_cell(value)
     match value:
+        case str():
+            return text_cell(value)
         case None:
             return ""
         case bool():
             return "true" if value else "false"
         case int():
-            text = str(value)
-            return f"'{text}" if len(text.lstrip("-")) > _MAX_DIGITS else text
+            return _int_cell(value)
         case float():
             return repr(value)
         case _:
             return _json_cell(value)
+
+
+def _occurred_cell(text: str | None) -> str:
+    """The cell of a time as it is stored: of Pulse's own form nearly always, and never the same."""
+    if text is None:
+        return ""
+    return text if _OWN_TIME.match(text) else _text_cell(text)
+
+
+def _int_cell(value: int) -> str:
+    return str(value) if -_FIRST_ROUNDED < value < _FIRST_ROUNDED else f"'{value}"
 
 
 def _text_cell(text: str) -> str:
