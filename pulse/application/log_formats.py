@@ -16,6 +16,7 @@ from pulse.application.event_view import event_view
 from pulse.application.log_reader import Admission, LogRange, LogReader
 from pulse.domain import (
     EVENT_TYPES,
+    HALTS_STREAM_ID,
     DomainEvent,
     Event,
     HistoryBroken,
@@ -59,10 +60,8 @@ EVENT_COLUMNS: Final = (*_ENVELOPE, *_TRACE, *_AUTHOR, "class_version", *_DATA, 
 """The columns of events. Lists are JSON; `other` is what has no column, as JSON."""
 
 _COLUMN_OF: Final = {name: EVENT_COLUMNS.index(name) for name in ("class_version", *_DATA)}
-_NESTED: Final = {
-    "trace": {name: EVENT_COLUMNS.index(name) for name in _TRACE},
-    "recorded_by": {name: EVENT_COLUMNS.index(name) for name in _AUTHOR},
-}
+_TRACE_AT: Final = slice(len(_ENVELOPE), len(_ENVELOPE) + len(_TRACE))
+_AUTHOR_AT: Final = slice(_TRACE_AT.stop, _TRACE_AT.stop + len(_AUTHOR))
 _BLANK: Final = [""] * len(EVENT_COLUMNS)
 
 SLICE_COLUMNS: Final = (
@@ -72,6 +71,19 @@ SLICE_COLUMNS: Final = (
     "unreadable_from_version",
 )
 """The columns of slices. `settled_*` are empty while the slice is SCHEDULED."""
+
+
+class _ExactTrace(Trace, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class _ExactAuthor(RecordedBy, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_traces = msgspec.json.Decoder(_ExactTrace)
+_authors = msgspec.json.Decoder(_ExactAuthor)
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -126,38 +138,74 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
 
 
 def _event_row(record: RecordedEvent, mapper: EventMapper) -> list[str]:
-    """The cells of an event. Only the columns that it has are filled, which is much faster."""
-    view = event_view(record, mapper)
+    """The cells of an event. Only the columns that it has are filled.
+
+    Lists are copied as they are stored, since decoding and encoding them takes longer.
+    """
     row = _BLANK.copy()
-    row[: len(_ENVELOPE)] = (
-        _int_cell(view.position),
-        "" if view.order_id is None else str(view.order_id),
-        _int_cell(view.version),
-        text_cell(view.type),
-        _occurred_cell(view.occurred_at),
-        format_time(view.recorded_at),
+    halts = record.originator_id == HALTS_STREAM_ID
+    row[0] = _int_cell(record.position)
+    row[1] = "" if halts else str(record.originator_id)
+    row[2] = _int_cell(record.originator_version)
+    row[5] = format_time(record.recorded_at)
+    if not (mapper.knows(record.topic) and _fill(row, record.state)):
+        view = event_view(record, mapper)
+        row[4] = "" if view.occurred_at is None else _text_cell(view.occurred_at)
+        row[6:] = [""] * (len(row) - 7) + [_json_cell(view.data)]
+    row[3] = text_cell(
+        record.topic.rpartition(":")[2] if mapper.owns(record.topic) else record.topic
     )
-    other = _fill(row, view.data) if mapper.knows(record.topic) else view.data
-    if other:
-        row[-1] = _json_cell(other)
     return row
 
 
-def _fill(row: list[str], data: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the fields that have a column; returns the others."""
-    other: dict[str, Any] = {}
-    for name, value in data.items():
-        column = _COLUMN_OF.get(name)
-        if column is not None:
-            row[column] = text_cell(value) if type(value) is str else _cell(value)
-            continue
-        nested = _NESTED.get(name)
-        if nested is None or type(value) is not dict or value.keys() != nested.keys():
-            other[name] = value
-            continue
-        for inner, one in value.items():
-            row[nested[inner]] = text_cell(one) if type(one) is str else _cell(one)
-    return other
+def _fill(row: list[str], state: bytes) -> bool:
+    """Fill in the fields of an event of Pulse; False if the state cannot be read."""
+    other: dict[str, msgspec.Raw] = {}
+    try:
+        for name, value in _raw_fields.decode(state).items():
+            column = _COLUMN_OF.get(name)
+            if column is not None:
+                row[column] = _raw_cell(bytes(value))
+            elif name == "trace" and (trace := _trace_cells(bytes(value))):
+                row[_TRACE_AT] = trace
+            elif name == "recorded_by" and (author := _author_cells(bytes(value))):
+                row[_AUTHOR_AT] = author
+            elif name == "timestamp" and bytes(value)[:1] == b'"':
+                row[4] = _occurred_cell(msgspec.json.decode(value, type=str))
+            else:
+                other[name] = value
+        if other:
+            row[-1] = _json_cell(other)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _raw_cell(value: bytes) -> str:
+    """The cell of a JSON value."""
+    return _quoted(value.decode()) if value[:1] in b"[{" else _scalar_cell(value)
+
+
+@lru_cache(maxsize=4096)
+def _scalar_cell(value: bytes) -> str:
+    return _cell(msgspec.json.decode(value))
+
+
+@lru_cache(maxsize=256)
+def _author_cells(value: bytes) -> list[str]:
+    return _text_cells(_authors, value)
+
+
+def _trace_cells(value: bytes) -> list[str]:
+    return _text_cells(_traces, value)
+
+
+def _text_cells(decoder: "msgspec.json.Decoder[Any]", value: bytes) -> list[str]:
+    """The cells of a struct of texts; empty if the value is anything else."""
+    try:
+        return [text_cell(text) for text in msgspec.structs.astuple(decoder.decode(value))]
+    except msgspec.ValidationError:
+        return []
 
 
 def _slice_rows(records: Sequence[RecordedEvent], mapper: EventMapper) -> Iterator[list[str]]:
