@@ -16,6 +16,7 @@ from pulse.application.event_view import event_view
 from pulse.application.log_reader import Admission, LogRange, LogReader
 from pulse.domain import (
     EVENT_TYPES,
+    HALTS_STREAM_ID,
     DomainEvent,
     Event,
     HistoryBroken,
@@ -29,18 +30,20 @@ from pulse.rfc3339 import format_time
 
 LogForm = Literal["ndjson", "csv", "csv-slices"]
 
-_MAX_DIGITS: Final = 15
+_FIRST_ROUNDED: Final = 10**15
+"""Spreadsheets round whole numbers of more than 15 digits."""
 _MONTH: Final = (
     "(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|"
     "oct(ober)?|nov(ember)?|dec(ember)?)"
 )
 _READ_DIFFERENTLY: Final = re.compile(
     r"[=+\-@\t\r\n']"  # a formula; and an apostrophe, so that one apostrophe is always removed
-    r"|[\s0-9.,:/%+\-eE]+\Z"  # a number, a time or a date
-    rf"|\s*[0-9]+[\s./-]*{_MONTH}[\s0-9./-]*\Z|\s*{_MONTH}[\s./-]*[0-9][\s0-9./-]*\Z"
+    r"|[\s0-9.,:/%+\-eE]++\Z"  # a number, a time or a date
+    rf"|\s*+[0-9]++[\s./-]*+{_MONTH}[\s0-9./-]*+\Z|\s*+{_MONTH}[\s./-]*+[0-9][\s0-9./-]*+\Z"
     r"|(true|false)\Z",
     re.IGNORECASE,
 )
+_OWN_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z\Z")
 _NEEDS_QUOTES: Final = re.compile(r'[",\r\n]')
 _ENVELOPE: Final = ("position", "order_id", "version", "type", "occurred_at", "recorded_at")
 _AUTHOR: Final = RecordedBy.__struct_fields__
@@ -57,10 +60,8 @@ EVENT_COLUMNS: Final = (*_ENVELOPE, *_TRACE, *_AUTHOR, "class_version", *_DATA, 
 """The columns of events. Lists are JSON; `other` is what has no column, as JSON."""
 
 _COLUMN_OF: Final = {name: EVENT_COLUMNS.index(name) for name in ("class_version", *_DATA)}
-_NESTED: Final = {
-    "trace": {name: EVENT_COLUMNS.index(name) for name in _TRACE},
-    "recorded_by": {name: EVENT_COLUMNS.index(name) for name in _AUTHOR},
-}
+_TRACE_AT: Final = slice(len(_ENVELOPE), len(_ENVELOPE) + len(_TRACE))
+_AUTHOR_AT: Final = slice(_TRACE_AT.stop, _TRACE_AT.stop + len(_AUTHOR))
 _BLANK: Final = [""] * len(EVENT_COLUMNS)
 
 SLICE_COLUMNS: Final = (
@@ -70,6 +71,19 @@ SLICE_COLUMNS: Final = (
     "unreadable_from_version",
 )
 """The columns of slices. `settled_*` are empty while the slice is SCHEDULED."""
+
+
+class _ExactTrace(Trace, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class _ExactAuthor(RecordedBy, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_traces = msgspec.json.Decoder(_ExactTrace)
+_authors = msgspec.json.Decoder(_ExactAuthor)
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -124,36 +138,74 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
 
 
 def _event_row(record: RecordedEvent, mapper: EventMapper) -> list[str]:
-    """The cells of an event. Only the columns that it has are filled, which is much faster."""
-    view = event_view(record, mapper)
+    """The cells of an event. Only the columns that it has are filled.
+
+    Lists are copied as they are stored, since decoding and encoding them takes longer.
+    """
     row = _BLANK.copy()
-    row[: len(_ENVELOPE)] = (
-        _cell(view.position),
-        "" if view.order_id is None else str(view.order_id),
-        _cell(view.version),
-        text_cell(view.type),
-        "" if view.occurred_at is None else _text_cell(view.occurred_at),
-        format_time(view.recorded_at),
+    halts = record.originator_id == HALTS_STREAM_ID
+    row[0] = _int_cell(record.position)
+    row[1] = "" if halts else str(record.originator_id)
+    row[2] = _int_cell(record.originator_version)
+    row[5] = format_time(record.recorded_at)
+    if not (mapper.knows(record.topic) and _fill(row, record.state)):
+        view = event_view(record, mapper)
+        row[4] = "" if view.occurred_at is None else _text_cell(view.occurred_at)
+        row[6:] = [""] * (len(row) - 7) + [_json_cell(view.data)]
+    row[3] = text_cell(
+        record.topic.rpartition(":")[2] if mapper.owns(record.topic) else record.topic
     )
-    other = _fill(row, view.data) if mapper.knows(record.topic) else view.data
-    if other:
-        row[-1] = _json_cell(other)
     return row
 
 
-def _fill(row: list[str], data: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the fields that have a column; returns the others."""
-    other: dict[str, Any] = {}
-    for name, value in data.items():
-        column = _COLUMN_OF.get(name)
-        if column is not None:
-            row[column] = _cell(value)
-        elif isinstance(value, dict) and value.keys() == _NESTED.get(name, {}).keys():
-            for inner, column_of_inner in _NESTED[name].items():
-                row[column_of_inner] = _cell(value[inner])
-        else:
-            other[name] = value
-    return other
+def _fill(row: list[str], state: bytes) -> bool:
+    """Fill in the fields of an event of Pulse; False if the state cannot be read."""
+    other: dict[str, msgspec.Raw] = {}
+    try:
+        for name, value in _raw_fields.decode(state).items():
+            column = _COLUMN_OF.get(name)
+            if column is not None:
+                row[column] = _raw_cell(bytes(value))
+            elif name == "trace" and (trace := _trace_cells(bytes(value))):
+                row[_TRACE_AT] = trace
+            elif name == "recorded_by" and (author := _author_cells(bytes(value))):
+                row[_AUTHOR_AT] = author
+            elif name == "timestamp" and bytes(value)[:1] == b'"':
+                row[4] = _occurred_cell(msgspec.json.decode(value, type=str))
+            else:
+                other[name] = value
+        if other:
+            row[-1] = _json_cell(other)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _raw_cell(value: bytes) -> str:
+    """The cell of a JSON value."""
+    return _quoted(value.decode()) if value[:1] in b"[{" else _scalar_cell(value)
+
+
+@lru_cache(maxsize=4096)
+def _scalar_cell(value: bytes) -> str:
+    return _cell(msgspec.json.decode(value))
+
+
+@lru_cache(maxsize=256)
+def _author_cells(value: bytes) -> list[str]:
+    return _text_cells(_authors, value)
+
+
+def _trace_cells(value: bytes) -> list[str]:
+    return _text_cells(_traces, value)
+
+
+def _text_cells(decoder: "msgspec.json.Decoder[Any]", value: bytes) -> list[str]:
+    """The cells of a struct of texts; empty if the value is anything else."""
+    try:
+        return [text_cell(text) for text in msgspec.structs.astuple(decoder.decode(value))]
+    except msgspec.ValidationError:
+        return []
 
 
 def _slice_rows(records: Sequence[RecordedEvent], mapper: EventMapper) -> Iterator[list[str]]:
@@ -210,20 +262,30 @@ def _folded(
 
 def _cell(value: Any) -> str:  # noqa: ANN401 - any JSON
     """The text of a cell, encoded."""
-    if type(value) is str:  # most are
-        return text_cell(value)
     match value:
+        case str():
+            return text_cell(value)
         case None:
             return ""
         case bool():
             return "true" if value else "false"
         case int():
-            text = str(value)
-            return f"'{text}" if len(text.lstrip("-")) > _MAX_DIGITS else text
+            return _int_cell(value)
         case float():
             return repr(value)
         case _:
             return _json_cell(value)
+
+
+def _occurred_cell(text: str | None) -> str:
+    """The cell of a time as it is stored: of Pulse's own form nearly always, and never the same."""
+    if text is None:
+        return ""
+    return text if _OWN_TIME.match(text) else _text_cell(text)
+
+
+def _int_cell(value: int) -> str:
+    return str(value) if -_FIRST_ROUNDED < value < _FIRST_ROUNDED else f"'{value}"
 
 
 def _text_cell(text: str) -> str:
