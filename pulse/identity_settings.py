@@ -157,6 +157,14 @@ def api_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def anchor_urls(text: str) -> tuple[str, ...]:
+    """Parse the URLs to which checkpoints are posted."""
+    urls = tuple(url.strip() for url in text.split(","))
+    for url in urls:
+        _url(url, "http or https URLs without user names, separated by commas")
+    return urls
+
+
 def _url(text: str, expected: str) -> SplitResult:
     try:
         url = urlsplit(text)

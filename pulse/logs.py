@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -88,6 +88,14 @@ def _limited_kind(record: logging.LogRecord) -> str | None:
     return package if package in _SERVER_LOGGERS else None
 
 
+class LogHandler(logging.StreamHandler[TextIO]):
+    """The handler of all lines, on stderr. `renderer` is None if the format is JSON."""
+
+    def __init__(self, renderer: structlog.dev.ConsoleRenderer | None) -> None:
+        super().__init__(sys.stderr)
+        self.renderer = renderer
+
+
 _QUERY_STRING_FILTER: Final = QueryStringFilter()
 _RATE_LIMIT_FILTER: Final = RateLimitFilter()
 
@@ -110,9 +118,10 @@ def configure_logs(log_format: str, level: str) -> None:
         _rename_logger,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    renderer = _console_renderer(colors=on_terminal) if console else None
+    handler = LogHandler(renderer)
     handler.setLevel(number)
-    handler.setFormatter(_formatter(shared, console=console, colors=on_terminal))
+    handler.setFormatter(_formatter(shared, renderer))
     handler.addFilter(_RATE_LIMIT_FILTER)
     logging.basicConfig(handlers=[handler], level=max(number, logging.INFO), force=True)
     logging.getLogger("pulse").setLevel(number)
@@ -127,6 +136,14 @@ def configure_logs(log_format: str, level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(number),
         cache_logger_on_first_use=True,
     )
+
+
+def info_handler() -> LogHandler | None:
+    """The handler, if `configure_logs` was called with a level that includes info."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogHandler) and handler.level <= logging.INFO:
+            return handler
+    return None
 
 
 def is_json_format() -> bool:
@@ -149,14 +166,18 @@ def report_fatal_error(sentence: str) -> None:
     _log.critical("process.fault", reason=sentence)
 
 
+def _console_renderer(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+    # the default traceback shows local variables, which may be secrets
+    plain = structlog.dev.plain_traceback
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
+
+
 def _formatter(
-    shared: list[Any], *, console: bool, colors: bool
+    shared: list[Any], renderer: structlog.dev.ConsoleRenderer | None
 ) -> structlog.stdlib.ProcessorFormatter:
     final: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    if console:
-        # the default traceback shows local variables, which may be secrets
-        plain = structlog.dev.plain_traceback
-        final = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+    if renderer is not None:
+        final = [renderer]
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared, processors=[_add_suppressed, remove_meta, *final]

@@ -28,6 +28,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pulse import metrics
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -75,6 +77,7 @@ class Retry:
         elapsed_seconds = self._clock() - self._started_at
         if elapsed_seconds + pause_seconds > self._policy.deadline_seconds:
             return None
+        metrics.RETRIES.inc()
         return pause_seconds
 
     async def wait(self, *, at_least_seconds: float = 0.0) -> bool:

@@ -1,4 +1,4 @@
-"""Parses RFC 3339 times with any offset and any number of fraction digits."""
+"""RFC 3339 times: parsed with any offset and any number of fraction digits, formatted in UTC."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -32,3 +32,8 @@ def parse_time(text: str) -> datetime:
     if finer and finer.strip("0") and time < datetime.max.replace(tzinfo=UTC):
         time += _MICROSECOND
     return time
+
+
+def format_time(time: datetime) -> str:
+    """The time as in JSON answers: in UTC with `Z`, without a fraction where it is zero."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

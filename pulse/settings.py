@@ -111,6 +111,18 @@ def _policy(text: str) -> str:
 
 
 _POLICY: Final = Kind(f"one of {', '.join(SESSION_POLICIES)}", _policy)
+
+
+def _log_requests(text: str) -> str:
+    if text.lower() not in _LOG_REQUESTS_WORDS and not 0 <= _number(text) <= 1:
+        raise ValueError
+    return text.lower()
+
+
+_LOG_REQUESTS_WORDS: Final = ("all", "errors", "off")
+_LOG_REQUESTS: Final = Kind(
+    "one of all, errors, off, or a fraction from 0 to 1, such as 0.01", _log_requests
+)
 _PATH: Final = Kind("a path; `~` is the home directory", _path)
 _BOOLEAN: Final = Kind(
     "one of true, false", lambda text: _choice("true", "false").read(text) == "true"
@@ -131,6 +143,7 @@ _ALGORITHM: Final = Kind(f"one of {', '.join(identity.ALGORITHMS)}", identity.al
 _SECRET: Final = Kind(f"at least {identity.MIN_SECRET_BYTES} bytes", identity.signing_secret)
 _KEY: Final = Kind("a public key as PEM, or the path of a file that has one", identity.public_key)
 _JWKS: Final = Kind("an https URL, or an http one of this machine", identity.jwks_url)
+_ANCHOR_URLS: Final = Kind("http or https URLs, separated by commas", identity.anchor_urls)
 _NAME: Final = Kind("at most 255 characters", identity.name)
 
 
@@ -147,7 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _HIDDEN,
     ] = None
     data_dir: Annotated[
-        Path, _PATH, "Where the embedded server and the development key keep their files."
+        Path, _PATH, "Where the embedded server, the development keys and the anchors are kept."
     ] = Path(".pulse")
     host: Annotated[str, _HOST, "The address that `pulse up`, `api` and `gateway` listen on."] = (
         "127.0.0.1"
@@ -199,6 +212,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _POLICY,
         "The policy for trading sessions of orders that name none.",
     ] = "NONE"
+
+    market_calendar: Annotated[
+        Path | None,
+        _PATH,
+        "The file of trading sessions. Unset: the one that is shipped with Pulse.",
+    ] = None
     max_clock_offset_seconds: Annotated[
         float,
         _seconds(0.001, 3600),
@@ -207,7 +226,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: Annotated[
         int,
         _whole(2, 200),
-        "Maximum connections in a process's pool. It opens two more, three if it has workers.",
+        "Maximum connections in a process's pool. It opens two more, three if it has workers; one "
+        "process of all opens one more, for the metrics of the database.",
     ] = 10
     append_queue_events: Annotated[
         int, _whole(1, 1_000_000), "Maximum events in the append queue. More are answered 503."
@@ -220,7 +240,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_streams: Annotated[
         int,
         _whole(1, 10_000),
-        "Maximum event streams (`/internal/events/stream`) in a process. More are answered 503.",
+        "Maximum event streams and downloads of the log in a process. More are answered 503.",
     ] = 100
     body_timeout_seconds: Annotated[
         float,
@@ -289,6 +309,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gateway_service_token: Annotated[
         Secret | None, _TOKEN, "The service token that this gateway sends to the API.", _HIDDEN
     ] = None
+    metrics: Annotated[
+        bool,
+        _BOOLEAN,
+        "Measure requests, and serve `/metrics`.",
+    ] = True
+    monitoring_port: Annotated[
+        int | None,
+        _whole(1, 65_535),
+        "The port of `pulse background` for `/metrics`, `/health` and `/health/ready`, on "
+        "PULSE_HOST. Unset: none. Processes with HTTP serve them on their own port.",
+    ] = None
+    log_requests: Annotated[
+        str,
+        _LOG_REQUESTS,
+        "Which requests have a line in the log: all, none (`off`), or a fraction. Those with a "
+        "status from 500 on, and those that take longer than 1 s, are always logged unless `off`; "
+        "`errors` logs only these.",
+    ] = "all"
+    seal_key: Annotated[
+        Path | None,
+        _PATH,
+        "The file of the key that signs checkpoints of the log (`pulse key new`). Unset: the "
+        "development key that `pulse up` creates beside an embedded server's data, or no seal.",
+    ] = None
+    anchor_file: Annotated[
+        Path | None,
+        _PATH,
+        "The file to which checkpoints are appended. Unset: `seal-anchors.txt` in PULSE_DATA_DIR.",
+    ] = None
+    anchor_urls: Annotated[
+        tuple[str, ...], _ANCHOR_URLS, "Where checkpoints are posted to as well.", _HIDDEN
+    ] = ()
     log_format: Annotated[
         str,
         _choice("auto", "console", "json"),
@@ -367,6 +419,11 @@ def every_setting() -> list[Setting]:
     return settings
 
 
+def is_set(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether the variable has a value. An empty one counts as unset."""
+    return bool(environment.get(variable, "").strip())
+
+
 def as_text(value: object) -> str:
     """A setting's value as the text of its variable; empty if it is not set."""
     match value:
@@ -374,7 +431,7 @@ def as_text(value: object) -> str:
             return ""
         case bool():
             return str(value).lower()
-        case (ServiceRights(), *_):
+        case (ServiceRights() | str(), *_):
             return ",".join(map(str, value))
         case float():
             return f"{value:.10g}"

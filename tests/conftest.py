@@ -15,7 +15,12 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pulse.postgres import Database
 from pulse.postgres.embedded import EmbeddedServer
-from tests.support.database import cloned_database, migrate, temporary_database
+from tests.support.database import (
+    as_runtime,
+    cloned_database,
+    migrate_with_roles,
+    temporary_database,
+)
 
 # A shell starts its background jobs with SIGINT ignored, and nohup starts its command with SIGHUP
 # ignored. The processes whose stop on these signals is tested would inherit that.
@@ -93,7 +98,7 @@ def made_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (base / "made").exists():
             being_made = base / "being-made"
             with EmbeddedServer.acquire(being_made, options=_FAST_AND_FORGETFUL) as server:
-                migrate(server.conninfo)
+                migrate_with_roles(server.conninfo)
             shutil.rmtree(being_made / "postgres" / "cluster" / "log")
             being_made.rename(base / "made")
     return base / "made"
@@ -115,13 +120,13 @@ def copied(data_dir: Path, home: Path) -> Path:
 def template_database(postgres: str) -> Iterator[str]:
     """The name of a migrated database for clones."""
     with temporary_database(postgres) as conninfo:
-        migrate(conninfo)
+        migrate_with_roles(conninfo)
         yield str(conninfo_to_dict(conninfo)["dbname"])
 
 
 @pytest.fixture
 def conninfo(postgres: str, template_database: str) -> Iterator[str]:
-    """A migrated database of the test's own."""
+    """A migrated database of the test's own, with roles. This is the superuser's conninfo."""
     with cloned_database(postgres, template_database) as conninfo:
         yield conninfo
 
@@ -135,8 +140,8 @@ def empty_conninfo(postgres: str) -> Iterator[str]:
 
 @pytest.fixture
 async def database(conninfo: str) -> AsyncIterator[Database]:
-    """A pool on the test's own database."""
-    database = Database(conninfo, pool_size=5)
+    """A pool on the test's own database, as the role that processes use."""
+    database = Database(as_runtime(conninfo), pool_size=5)
     await database.open()
     yield database
     await database.close()

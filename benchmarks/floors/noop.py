@@ -22,11 +22,13 @@ from pulse.application.event_view import EventView
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
+from pulse.application.past import Past
 from pulse.application.readiness import Readiness
 from pulse.cli.server import serve
 from pulse.domain import Event
 from pulse.eventstore import AppendResult, EventMapper, EventStore
-from pulse.http.api.app import create_api
+from pulse.evidence.tree import SealedLog
+from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.auth import InternalAuthMiddleware
 from pulse.http.root import Mounts, Root
 from pulse.process.apps import limits_of
@@ -91,8 +93,12 @@ async def _mounts() -> AsyncIterator[Mounts]:
     orders = NoopOrders(msgspec.json.decode(answers, type=Answers) if answers else None)
     readiness = cast("Readiness", None)
     feed = cast("EventFeed", None)
+    past = cast("Past", None)
     halts = cast("ReleaseHalts", None)
-    api = InternalAuthMiddleware(create_api(orders, halts, feed, readiness), ())
+    sealed_log = cast("SealedLog", None)
+    api = InternalAuthMiddleware(
+        create_api(ApiUseCases(orders, past, halts, feed, sealed_log, readiness)), ()
+    )
     tune_gc()
     yield {"": api}
 

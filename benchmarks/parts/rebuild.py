@@ -21,7 +21,7 @@ _RELEASED_ORDERS: Final = 200_000
 _SPLITS: Final = 5
 _SECONDS: Final = 600.0
 _TABLES: Final = ("order_queue", "scheduled_slices")
-_PROJECTED: Final = """
+PROJECTED: Final = """
 UPDATE notification_tracking SET notification_id = (SELECT max(notification_id) FROM stored_events)
  WHERE application_name = %s"""
 _READ: Final = """
@@ -35,7 +35,7 @@ async def run(bench: Bench) -> None:
     async with bench.server() as server, server.database() as database:
         bench.log(f"loading {events:,} events")
         await fill_log(database, events // 2, num_splits=_SPLITS, stage="completed")
-        await database.rows(_PROJECTED, PROJECTION_NAME)
+        await database.rows(PROJECTED, PROJECTION_NAME)
         await database.rows("VACUUM ANALYZE stored_events")
         peaks: list[float] = []
         comparison = await bench.compare(
@@ -68,7 +68,7 @@ async def _released(bench: Bench, server: Server) -> None:
     async with server.database() as database:
         bench.log(f"loading {events:,} events")
         await fill_log(database, orders, num_splits=_SPLITS, stage="released", apart=True)
-        await database.rows(_PROJECTED, PROJECTION_NAME)
+        await database.rows(PROJECTED, PROJECTION_NAME)
         await database.rows("VACUUM ANALYZE stored_events")
         peaks: list[float] = []
         comparison = await bench.compare(

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from pulse import metrics
 from pulse.errors import PulseError
 from pulse.loop import Job, WakeUp
 from pulse.postgres import Connection, Database, load_sql
@@ -32,6 +33,24 @@ class _Measurement(msgspec.Struct, frozen=True, order=True):
     error_seconds: float
     offset_seconds: float
     monotonic_offset: float
+
+
+class MeasuredOffsets(msgspec.Struct, frozen=True):
+    """The offsets of several measurements; each is accurate to `max_error_seconds`."""
+
+    measurements: int
+    min_offset_seconds: float
+    max_offset_seconds: float
+    max_error_seconds: float
+
+    def merged(self, other: "MeasuredOffsets") -> "MeasuredOffsets":
+        """The offsets of both."""
+        return MeasuredOffsets(
+            self.measurements + other.measurements,
+            min(self.min_offset_seconds, other.min_offset_seconds),
+            max(self.max_offset_seconds, other.max_offset_seconds),
+            max(self.max_error_seconds, other.max_error_seconds),
+        )
 
 
 class ClockWatch(Job[float]):
@@ -60,6 +79,7 @@ class ClockWatch(Job[float]):
         self._monotonic = monotonic
         self._max_offset_seconds = max_offset_seconds
         self._measured: _Measurement | None = None
+        self._untaken: MeasuredOffsets | None = None
 
     @property
     def fault(self) -> str | None:
@@ -100,6 +120,8 @@ class ClockWatch(Job[float]):
         if unknown is not None and self._measured is not None:
             _log.warning("clock.stepped", reason=unknown)
         measured = await self._database.read(self._measure)
+        metrics.CLOCK_OFFSET.set(measured.offset_seconds)
+        self._note(measured)
         certainly_off = (
             abs(measured.offset_seconds) - measured.error_seconds > self._max_offset_seconds
         )
@@ -113,6 +135,16 @@ class ClockWatch(Job[float]):
         elif fault is None and was_off:
             _log.info("clock.recovered")
         return measured.offset_seconds
+
+    def take_offsets(self) -> MeasuredOffsets | None:
+        """The offsets measured since the last call; None if there are none."""
+        taken, self._untaken = self._untaken, None
+        return taken
+
+    def _note(self, measured: _Measurement) -> None:
+        offset, error = measured.offset_seconds, measured.error_seconds
+        one = MeasuredOffsets(1, offset, offset, error)
+        self._untaken = one.merged(self._untaken) if self._untaken is not None else one
 
     def _checked_now(self) -> datetime:
         for _ in range(2):  # the process may be suspended between the readings of the two clocks

@@ -5,8 +5,8 @@ A stream far behind the end of the log reads pages itself, few streams at a time
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Literal
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from pulse.loop import NOW, Job, WakeUp
 
 MAX_PARTITIONS: Final = 1024
 _MAX_CATCH_UP_READS: Final = 2
-"""Streams that read pages at the same time; this leaves connections of the pool for other calls."""
+"""Streams and exports that read pages at the same time. It leaves connections for other calls."""
 _MIN_PAGE_EVENTS: Final = 16
 _MAX_PAGE_EVENTS: Final = 1000
 _MAX_BATCH_BYTES: Final = 64 * 1024
@@ -196,7 +196,9 @@ class EventFeed(Job[int]):
         self._require_served = require_served
         self._readers: set[EventReader] = set()
         self.stopped = False
-        self._catching_up = asyncio.Semaphore(_MAX_CATCH_UP_READS)
+        self._exports = 0
+        self.admission = asyncio.Semaphore(_MAX_CATCH_UP_READS)
+        """Admits the reads of pages, for streams and exports together."""
         self._log_id: UUID | None = None
         self._start = 0
         """The messages are all events after this position, up to `position`."""
@@ -224,8 +226,7 @@ class EventFeed(Job[int]):
             PositionBeyondLog: the log ends before the position.
             DatabaseUnavailable: the log cannot be read.
         """
-        if len(self._readers) >= self.limits.streams:
-            raise TooManyStreams(self.limits.streams)
+        self._require_capacity()
         reader = EventReader(self, query)
         self._readers.add(reader)
         try:
@@ -236,6 +237,24 @@ class EventFeed(Job[int]):
             yield reader
         finally:
             self._readers.discard(reader)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count an export of the log as a stream until exit.
+
+        Raises:
+            TooManyStreams: the process has its maximum of streams.
+        """
+        self._require_capacity()
+        self._exports += 1
+        try:
+            yield
+        finally:
+            self._exports -= 1
+
+    def _require_capacity(self) -> None:
+        if len(self._readers) + self._exports >= self.limits.streams:
+            raise TooManyStreams(self.limits.streams)
 
     async def run_once(self) -> int:
         """Read the next page of the log; returns the number of its events.
@@ -282,7 +301,7 @@ class EventFeed(Job[int]):
             DatabaseUnavailable: the log cannot be read now.
         """
         self._require_served()
-        async with self._catching_up:
+        async with self.admission:
             return await self._store.read_log_page(after=after, limit=limit, topic=topic)
 
     def message_of(self, record: RecordedEvent) -> _Message:

@@ -8,13 +8,14 @@ from uuid import UUID
 
 import msgspec
 
+from pulse import metrics
 from pulse.application.callers import Caller
 from pulse.application.clock_watch import ClockOff
-from pulse.application.event_view import TOPICS, EventView, event_view
+from pulse.application.event_view import EventView, event_view
+from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
     EventPage,
-    EventQuery,
     OrderNotFound,
     OrderPreview,
     OwnOrderPage,
@@ -59,6 +60,7 @@ from pulse.projections.lists import (
     read_slices,
 )
 from pulse.projections.order_view import FoldedStream, OrderReader, OrderView, view_of
+from pulse.projections.queue_history import QueueHistory
 
 MAX_RECORDING_DIFFERENCE: Final = timedelta(seconds=15)
 """How far an order's `created_at` may be from the time at which the log recorded it.
@@ -122,6 +124,8 @@ class InProcessOrders:
         self._calendar = calendar
         self._recorded_by = origin.recorded_by(component)
         self._seeds = SplitSeeds()
+        self.log = LogReader(store, QueueHistory(reader.database, store.mapper))
+        """Reads ranges of the log."""
         self._read_backs = asyncio.Semaphore(_MAX_READ_BACKS)
 
     @property
@@ -293,6 +297,7 @@ class InProcessOrders:
                 position = await self._store.append(cancelled)
             except VersionTaken:
                 continue
+            metrics.count_outcome("OrderCancelled")
             return view_of(evolve(stream.order, cancelled), position)
 
     async def _stream_to_cancel(self, order_id: UUID) -> FoldedStream:
@@ -404,17 +409,25 @@ class InProcessOrders:
         self._require_served()
         return await read_slices(self._reader.database, query)
 
-    async def events(self, query: EventQuery) -> EventPage:
+    async def events(self, query: EventQuery, limit: int) -> EventPage:
         """A page of the log, in commit order.
 
         Raises:
             PositionBeyondLog: `query.after` is beyond the end of the log.
         """
         self._require_served()
-        topic = None if query.type is None else TOPICS[query.type]
-        page = await self._store.read_log_page(after=query.after, limit=query.limit, topic=topic)
+        page = await self.log.first_page(query, limit)
         events = tuple(event_view(record, self._store.mapper) for record in page.records)
         return EventPage(page.log_id, events, page.next_after)
+
+    async def log_range(self, query: EventQuery) -> LogRange:
+        """The range of the log that a query selects, for an export.
+
+        Raises:
+            PositionBeyondLog: `query.after` is beyond the end of the log.
+        """
+        self._require_served()
+        return await self.log.range_of(query)
 
     async def _require_owner(self, order_id: UUID, caller: Caller) -> None:
         """Check the owner before the history is read.

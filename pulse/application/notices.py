@@ -1,6 +1,6 @@
 """Notices: what a person should know and do about log, queue and workers."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, assert_never
 
 import msgspec
@@ -8,8 +8,11 @@ import psycopg
 import structlog
 
 from pulse.application.halts import ReleaseHalts
+from pulse.application.role_rights import RoleRights
 from pulse.domain import Halt, HaltTarget, HistoryBroken
 from pulse.eventstore import EventTooNew, EventUnreadable, LogState, read_log_state
+from pulse.evidence.sealer import SealFault
+from pulse.evidence.state import SealHealth, read_seal_health
 from pulse.loop import Job
 from pulse.postgres import Connection
 from pulse.projections.audit import AuditState, read_audit_state
@@ -39,12 +42,25 @@ MANY_FAILED: Final = 5
 """This many FAILED orders within LATELY_SECONDS need a person."""
 
 
+class Notice(msgspec.Struct, frozen=True):
+    """A stable code, and a message that says what is wrong and what to do.
+
+    With `needs_person` the problem does not go away by itself, and `pulse status` exits with 1.
+    """
+
+    code: str
+    message: str
+    needs_person: bool
+
+
 class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of log, projection, queue and workers at one time.
 
     `audit` is None if this role may not read its tables or they are locked. `projector_fault` is
     why this process cannot continue the projection, None if it can or does not project. `halts` are
-    those in force; `halts_fault` is why they cannot be read.
+    those in force; `halts_fault` is why they cannot be read. `seal` is None if this role may not
+    read its tables; `seal_faults` are notices about what this process does for the seal. `rights`
+    are those of the role of a process; None for a command, which may use another role.
     """
 
     log: LogState
@@ -53,8 +69,11 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     workers: Workers
     audit: AuditState | None
     projector_fault: str | None = None
+    seal: SealHealth | None
+    seal_faults: tuple[Notice, ...] = ()
     halts: tuple[Halt, ...] = ()
     halts_fault: str | None = None
+    rights: RoleRights | None = None
 
 
 async def read_health_snapshot(connection: Connection, timeout_seconds: float) -> HealthSnapshot:
@@ -69,6 +88,7 @@ async def read_health_snapshot(connection: Connection, timeout_seconds: float) -
         queue=await read_queue_health(connection),
         workers=await read_workers(connection, timeout_seconds),
         audit=await _read_audit(connection),
+        seal=await _read_seal(connection),
     )
 
 
@@ -92,24 +112,31 @@ async def _read_audit(connection: Connection) -> AuditState | None:
         return None
 
 
-class Notice(msgspec.Struct, frozen=True):
-    """A stable code, and a message that says what is wrong and what to do.
+async def _read_seal(connection: Connection) -> SealHealth | None:
+    try:
+        return await read_seal_health(connection)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable):
+        return None
 
-    With `needs_person` the problem does not go away by itself, and `pulse status` exits with 1.
-    """
 
-    code: str
-    message: str
-    needs_person: bool
+def seal_faults(fault: SealFault | None, anchor_faults: Sequence[str]) -> tuple[Notice, ...]:
+    """The notices about the sealer and the anchors of a process."""
+    notices = [] if fault is None else [Notice(fault.code, fault.message, needs_person=True)]
+    if anchor_faults:
+        message = f"checkpoints are not kept outside the database: {'; '.join(anchor_faults)}"
+        notices.append(Notice("anchors_failing", message, needs_person=True))
+    return tuple(notices)
 
 
 def notices_of(snapshot: HealthSnapshot) -> tuple[Notice, ...]:
     """The notices for this snapshot, the most severe first."""
     return (
         *_log_notices(snapshot),
+        *_role_notices(snapshot),
         *_audit_notices(snapshot),
         *_projection_notices(snapshot),
         *_order_notices(snapshot),
+        *_seal_notices(snapshot),
     )
 
 
@@ -163,6 +190,21 @@ def _log_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
             f"GRANT USAGE ON SEQUENCE {log.sequence}"
         )
         yield Notice("sequence_unreadable", message, needs_person=False)
+
+
+def _role_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    rights = snapshot.rights
+    if rights is None:
+        return
+    if rights.missing_text is not None:
+        yield Notice("rights_missing", rights.missing_text, needs_person=True)
+    if rights.beyond_append:
+        message = (
+            f"this process's database role {' and '.join(rights.beyond_append)}, so it could "
+            "change the log: let processes use a role that has the rights of the runtime only "
+            "(`pulse migrate --roles`)"
+        )
+        yield Notice("log_not_protected", message, needs_person=False)
 
 
 def _audit_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
@@ -302,6 +344,44 @@ def _halt_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
             "them, `pulse resume HALT_ID` lifts one"
         )
         yield Notice("releases_halted", message, needs_person=False)
+
+
+def _seal_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
+    yield from snapshot.seal_faults
+    seal = snapshot.seal
+    if seal is None:
+        message = (
+            "the tables of the seal, seal_*, cannot be read: grant this role the right to read "
+            "them, or end the session that locks them"
+        )
+        yield Notice("seal_unreadable", message, needs_person=False)
+        return
+    if seal.verifier_key is None:
+        if not any(fault.code == "seal_key_unusable" for fault in snapshot.seal_faults):
+            message = (
+                "the log is not sealed, so a change to it can go unnoticed: make a key with `pulse "
+                "key new` and set PULSE_SEAL_KEY"
+            )
+            yield Notice("not_sealed", message, needs_person=False)
+        return
+    if not seal.last_event_in_log:
+        message = (
+            f"the last sealed event, at position {seal.position}, is not in the log: events were "
+            "deleted or the log was restored to an earlier point; restore it from a backup"
+        )
+        yield Notice("sealed_events_missing", message, needs_person=True)
+    elif seal.behind_seconds > MAX_BEHIND_SECONDS:
+        message = (
+            f"the seal is {seal.behind_seconds:.0f} s behind the log, at position {seal.position} "
+            f"of {snapshot.log.end}"
+        )
+        idle = seal.idle_seconds is None or seal.idle_seconds > MAX_BEHIND_SECONDS
+        if idle:
+            message += (
+                ", and no process is sealing: start one with the key in PULSE_SEAL_KEY, and read "
+                "its log"
+            )
+        yield Notice("seal_behind", message, needs_person=idle)
 
 
 def target_text(target: HaltTarget) -> str:

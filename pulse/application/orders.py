@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application.callers import Caller
-from pulse.application.event_view import EventType, EventView
+from pulse.application.event_view import EventView
 from pulse.domain import Order, OrderSpec, Slice, Trace, Window
 from pulse.domain.order_request import SplitSeed
 from pulse.errors import PulseError
@@ -60,14 +60,6 @@ class OrderPreview(msgspec.Struct, frozen=True):
 
 class PreviewFailed(PulseError):
     """The schedule of a previewed order breaks a rule, which is a bug. It would be FAILED."""
-
-
-class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Selects events: those after a position of the log, of one type or of all."""
-
-    limit: int
-    after: int = 0
-    type: EventType | None = None
 
 
 class EventPage(msgspec.Struct, frozen=True):

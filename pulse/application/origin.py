@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-import pulse
+from pulse.code_version import code_version
 from pulse.domain import RecordedBy
 
 Clock = Callable[[], datetime]
@@ -30,16 +30,17 @@ class Origin(msgspec.Struct, frozen=True):
     """The identity of this process in events and claims; each start of a process has its own."""
 
     instance: str
+    code_version: str = msgspec.field(default_factory=code_version)
 
     @classmethod
     def of_this_process(cls) -> "Origin":
-        """`host:pid:random`."""
+        """The instance is `host:pid:random`."""
         return cls(f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
 
     def recorded_by(self, component: str) -> RecordedBy:
         """The `recorded_by` of a component of this process."""
         return RecordedBy(
-            component=component, instance=self.instance, code_version=pulse.__version__
+            component=component, instance=self.instance, code_version=self.code_version
         )
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from pulse.application.callers import Caller
 from pulse.application.event_view import EventView
-from pulse.domain import Quantities, SplitConfig, Window
+from pulse.domain import TIMED_OUT, Quantities, SplitConfig, Window
 from pulse.projections.order_view import OrderQueueStatus, OrderView, SliceView
 
 EVENT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
@@ -33,6 +33,11 @@ EVENT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
 """The fields of an event's data that callers see, by type. Other types show none."""
 
 OTHER_EVENT: Final = "OtherEvent"
+
+_TIMED_OUT_MESSAGE: Final = (
+    "not split in time; place it again under a new key if it is still wanted"
+)
+"""Pulse's own message names the worker."""
 
 _NOT_OF_CLASS_VERSION_1: Final = frozenset(
     {
@@ -106,7 +111,10 @@ WITHHELD: Final = tuple(
 
 def own_order(order: OrderView) -> OwnOrder:
     """The order as its caller sees it."""
-    return OwnOrder(*(getattr(order, name) for name in OwnOrder.__struct_fields__))
+    own = OwnOrder(*(getattr(order, name) for name in OwnOrder.__struct_fields__))
+    if own.failure_reason == TIMED_OUT:
+        return msgspec.structs.replace(own, failure_message=_TIMED_OUT_MESSAGE)
+    return own
 
 
 def own_event(order_id: UUID, event: EventView, caller: Caller) -> OwnEvent:

@@ -16,6 +16,7 @@ from pulse.application.notices import (
     sequence_below_position,
     with_halts,
 )
+from pulse.application.role_rights import read_role_rights
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.postgres.migrations import AppliedRevision, read_applied
 
@@ -43,7 +44,8 @@ class Readiness:
 
     Each callable returns why a part of the process cannot work, or None if it can. `schema` checks
     the revisions of the database; `append` may probe for up to 2 s; `projector` alone does not fail
-    the check while another process projects; `others` are further checks by name.
+    the check while another process projects; `others` are further checks by name. `seal_faults`
+    returns notices about the seal of this process.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of the process, wired once
@@ -55,6 +57,7 @@ class Readiness:
         projector: Callable[[], str | None],
         others: Callable[[], Mapping[str, str | None]],
         halts: ReleaseHalts,
+        seal_faults: Callable[[], tuple[Notice, ...]],
         timeout_seconds: float,
     ) -> None:
         self._database = database
@@ -63,6 +66,7 @@ class Readiness:
         self._projector = projector
         self._others = others
         self._halts = halts
+        self._seal_faults = seal_faults
         self._timeout_seconds = timeout_seconds
         self._checking: asyncio.Task[ReadinessReport] | None = None
 
@@ -114,7 +118,13 @@ class Readiness:
         snapshot = await self._database.read(
             lambda connection: read_health_snapshot(connection, self._timeout_seconds)
         )
-        snapshot = msgspec.structs.replace(snapshot, projector_fault=self._projector())
+        rights = await self._database.read(read_role_rights)
+        snapshot = msgspec.structs.replace(
+            snapshot,
+            projector_fault=self._projector(),
+            seal_faults=self._seal_faults(),
+            rights=rights,
+        )
         return await with_halts(snapshot, self._halts)
 
 

@@ -9,8 +9,10 @@ from typing import Annotated, Final
 import typer
 from typer.main import get_command
 
-import pulse
+from pulse.cli.calendar import calendar
 from pulse.cli.cancel import cancel
+from pulse.cli.config import config
+from pulse.cli.doctor import doctor
 from pulse.cli.exits import (
     COULD_NOT_START,
     FAILURE,
@@ -22,7 +24,9 @@ from pulse.cli.exits import (
     CouldNotStart,
     WrongSettings,
 )
+from pulse.cli.export import export_log
 from pulse.cli.halts import halt, halts, resume
+from pulse.cli.key import key
 from pulse.cli.load import load
 from pulse.cli.migrate import migrate
 from pulse.cli.orders import orders
@@ -31,11 +35,12 @@ from pulse.cli.projections import projections
 from pulse.cli.rebuild import rebuild
 from pulse.cli.replay import replay
 from pulse.cli.serving import api, background, gateway, up
-from pulse.cli.settings import settings
 from pulse.cli.splitter import splitter
 from pulse.cli.status import status
 from pulse.cli.terminal import add_command, require_subcommand
 from pulse.cli.token import token
+from pulse.cli.verify import verify
+from pulse.code_version import code_version
 from pulse.errors import PulseError
 from pulse.http_client import EnvironmentUnusable
 from pulse.logs import report_fatal_error
@@ -59,11 +64,14 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 for _command in (
-    *(up, api, gateway, background, settings, token),
-    *(migrate, load, preview, cancel, halt, resume, halts, replay, status, rebuild),
+    *(up, api, gateway, background, config, doctor, token),
+    *(migrate, load, preview, cancel, halt, resume, halts, replay, status, verify, rebuild),
 ):
     add_command(cli, _command)
+add_command(cli, export_log, "export")
+cli.add_typer(calendar)
 cli.add_typer(orders)
+cli.add_typer(key)
 cli.add_typer(projections)
 cli.add_typer(splitter)
 
@@ -75,7 +83,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"pulse {pulse.__version__}")
+        typer.echo(f"pulse {code_version()}")
         raise typer.Exit
     require_subcommand(context)
 

@@ -31,8 +31,8 @@ from pulse.domain import (
     parse_order_request,
 )
 from pulse.domain import preview as preview_of
+from pulse.market_calendar import load
 from pulse.process.startup import settings_from_environment
-from pulse.process.trading_calendar import trading_calendar
 
 _SOURCE: Final = "PULSE_CLI:preview"
 _OPTIONS: Final = {
@@ -151,5 +151,5 @@ def _command(spec: OrderSpec, seed: int) -> PlaceOrder:
         recorded_by=Origin.of_this_process().recorded_by("cli"),
         trace=trace,
         default_policy=settings.session_policy,
-        calendar=trading_calendar(settings),
+        calendar=load(settings.market_calendar),
     )

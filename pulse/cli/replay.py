@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, assert_never
+from urllib.parse import quote, urlencode
+from uuid import UUID
 
 import msgspec
 import typer
@@ -11,6 +13,7 @@ from rich.text import Text
 from pulse.application.callers import Caller
 from pulse.application.event_view import EventView, event_view
 from pulse.application.orders import OrderNotFound
+from pulse.application.past import MomentInFuture, Place, VersionBeyondStream
 from pulse.cli.exits import run_with_tools
 from pulse.cli.orders import FAILED_IS_FINAL, KeyScope, order_query_of, what_to_do
 from pulse.cli.schedule_text import draw, window_lines
@@ -39,6 +42,9 @@ from pulse.domain import (
 )
 from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
+from pulse.http.api.past import OrderPlaceParameters, place_of
+from pulse.http.errors import BadRequest
+from pulse.http.parameters import parse_query
 from pulse.postgres import DatabaseUnavailable
 from pulse.printable import printable
 from pulse.process.tools import Tools
@@ -62,7 +68,7 @@ class _History(msgspec.Struct, frozen=True):
     order: OrderView | str
 
 
-def replay(
+def replay(  # noqa: PLR0913 - one for each way to name an order and a place
     order_id: Annotated[
         str | None, typer.Argument(help="The order's id, as returned by its POST.")
     ] = None,
@@ -71,6 +77,13 @@ def replay(
         str | None, typer.Option(metavar="KEY", help="The order's key, instead of its id.")
     ] = None,
     key_scope: KeyScope = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="As of this version of the order.")
+    ] = None,
+    position: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="As of this position of the log.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="As of this moment.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The events as the API answers them.")
     ] = False,
@@ -87,39 +100,37 @@ def replay(
     Give the order's id or its key. The key of an order from the gateway needs
     --key-scope too: the order's placed_by.
 
+    With --version, --position or --at it shows the order as of a place in the
+    past, and only the events up to there. A time is RFC 3339 with its zone, such
+    as 2026-01-05T09:15:00+05:30; it is compared with the times at which the log
+    recorded its events.
+
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
 
-    Exit codes: 0 shown, 1 no order has this id or key, 2 wrong usage or settings,
-    3 Postgres cannot be reached or its schema is not current.
+    Exit codes: 0 shown, 1 no order has this id or key, or it did not exist then,
+    2 wrong usage or settings, 3 Postgres cannot be reached or its schema is not
+    current.
 
     Example, with the order that `pulse up` suggests:
       pulse replay 9ff54a4d-a8eb-5a4c-a146-a92918cb5546
       pulse replay --key ouk_first
+      pulse replay --key ouk_first --at 2026-01-05T14:34:00+05:30
       pulse replay --key ouk_7 --key-scope "https://issuer.example/|alice"
     """
     if (order_id is None) == (key is None):
         raise typer.BadParameter("expected either an order's id or --key")
     found_by = order_query_of(order_unique_key=key, key_scope=key_scope).order_id
+    place = _place_of(version=version, position=position, at=at)
 
     async def read(tools: Tools) -> _History:
         known_id = order_id_of(order_id) if order_id is not None else found_by
         if known_id is None:
             raise AssertionError("neither an id nor a key")
-        mapper = tools.store.mapper
         records = await tools.store.read_stream(known_id)
         if not records:
             raise order_not_found(order_id) if order_id is not None else key_not_found(key or "")
-        views = [event_view(record, mapper) for record in records]
-        events = [_event_of(record, mapper) for record in records]
-        try:
-            return _History(views, events, await tools.orders.order(known_id, Caller()))
-        except DatabaseUnavailable:
-            raise
-        except OrderNotFound:
-            return _History(views, events, "its stream has no event of Pulse")
-        except PulseError as error:
-            return _History(views, events, str(error))
+        return await _history(tools, known_id, records, place)
 
     history = run_with_tools(read)
     if as_json:
@@ -128,6 +139,59 @@ def replay(
         return
     for line in _render(history):
         output().print(line)
+
+
+def _place_of(**parameters: int | str | None) -> Place:
+    """The place with these parameters of `GET /internal/orders/{order_id}`, by the same rules.
+
+    Raises:
+        typer.BadParameter: a parameter breaks a rule, or there are several.
+    """
+    given = {name: str(value) for name, value in parameters.items() if value is not None}
+    try:
+        return place_of(
+            parse_query(urlencode(given, quote_via=quote).encode(), OrderPlaceParameters)
+        )
+    except BadRequest as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+async def _history(
+    tools: Tools, order_id: UUID, records: Sequence[RecordedEvent], place: Place
+) -> _History:
+    """The history up to a place; by default the whole one, with the claim.
+
+    Raises:
+        PulseError: the order did not exist then, or there is no such place.
+    """
+    order: OrderView | str
+    mapper = tools.store.mapper
+    if place != Place():
+        order = await _order_as_of(tools, order_id, place)
+        records = [record for record in records if record.position <= order.position]
+    else:
+        try:
+            order = await tools.orders.order(order_id, Caller())
+        except DatabaseUnavailable:
+            raise
+        except OrderNotFound:
+            order = "its stream has no event of Pulse"
+        except PulseError as error:
+            order = str(error)
+    views = [event_view(record, mapper) for record in records]
+    return _History(views, [_event_of(record, mapper) for record in records], order)
+
+
+async def _order_as_of(tools: Tools, order_id: UUID, place: Place) -> OrderView:
+    try:
+        return await tools.past.order(order_id, place, Caller())
+    except OrderNotFound:
+        raise PulseError("the order did not exist then") from None
+    except VersionBeyondStream as error:
+        raise PulseError(f"the order has only {counted(error.version, 'version')}") from None
+    except MomentInFuture as error:
+        now = format_time(error.now)
+        raise PulseError(f"the moment is in the future: the database has {now}") from None
 
 
 def _render(history: _History) -> Iterator[Text]:
@@ -156,7 +220,13 @@ def _title(history: _History) -> Text:
     if isinstance(history.order, str):
         return title.append(" cannot be read", _STYLES["FAILED"])
     state = history.order.order_queue_status
-    title.append(" is ").append(state, _STYLES.get(state, "bold yellow"))
+    if history.order.as_of:
+        as_of = history.order.as_of
+        moment = "" if as_of.at is None else f", {format_time(as_of.at)}"
+        title.append(f" as of position {as_of.position:,}{moment}")
+    title.append(" was " if history.order.as_of else " is ").append(
+        state, _STYLES.get(state, "bold yellow")
+    )
     cancelled_later = state == "COMPLETED" and history.order.quantities.cancelled > 0
     return title.append(", and was then cancelled") if cancelled_later else title
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import socket
 import sys
 from collections.abc import Iterator
@@ -13,13 +12,15 @@ from uvicorn.config import STARTUP_FAILURE
 
 from pulse.cli.exits import COULD_NOT_START, CouldNotStart
 from pulse.cli.terminal import announce
-from pulse.cli.uvicorn_fixes import fix_uvicorn
 from pulse.http.root import Root
+from pulse.process import listening
+from pulse.process.listening import CannotListen, reason_of, root_url
 from pulse.process.startup import STOP_SIGNALS
+from pulse.process.uvicorn_fixes import fix_uvicorn
 from pulse.settings import Settings
 
 GRACE_SECONDS: Final = 15
-_NOT_ON_THIS_MACHINE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_REMEDY: Final = "choose another --host or --port"
 
 
 class _Server(uvicorn.Server):
@@ -38,7 +39,7 @@ class _Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except OSError as error:
-            self.listen_error = _reason(error)
+            self.listen_error = reason_of(error)
             await self.lifespan.shutdown()
             sys.exit(STARTUP_FAILURE)
         if self.started:
@@ -92,61 +93,22 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
     if server.started:
         return
     if server.listen_error:
-        raise _cannot_listen(settings, server.listen_error)
+        raise CouldNotStart(str(CannotListen(url_of(settings), server.listen_error, _REMEDY)))
     raise SystemExit(COULD_NOT_START)
 
 
 def url_of(settings: Settings) -> str:
     """The root URL of the server."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
+    return root_url(settings.host, settings.port)
 
 
 def bind(settings: Settings) -> list[socket.socket]:
-    """A socket for each address of the host; uvicorn listens on them.
-
-    Addresses that this machine does not have are skipped, such as ::1 of `localhost` without IPv6.
+    """A socket for each address of the host.
 
     Raises:
         CouldNotStart: the host is unknown, or one of its addresses cannot be used.
     """
-    with contextlib.ExitStack() as opened:
-        bound: list[socket.socket] = []
-        missing: OSError | None = None
-        try:
-            for family, *_, address in socket.getaddrinfo(
-                settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            ):
-                try:
-                    bound.append(opened.enter_context(_bound(family, address)))
-                except OSError as error:
-                    if error.errno not in _NOT_ON_THIS_MACHINE:
-                        raise
-                    missing = error
-            if missing is not None and not bound:
-                raise missing
-        except OSError as error:
-            raise _cannot_listen(settings, _reason(error)) from error
-        opened.pop_all()
-    return bound
-
-
-def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
-    with contextlib.ExitStack() as opened:
-        bound = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind(address)
-        opened.pop_all()
-    return bound
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
-def _cannot_listen(settings: Settings, reason: str) -> CouldNotStart:
-    return CouldNotStart(
-        f"cannot listen on {url_of(settings)}: {reason}; choose another --host or --port"
-    )
+    try:
+        return listening.bind(settings.host, settings.port, _REMEDY)
+    except CannotListen as error:
+        raise CouldNotStart(str(error)) from error

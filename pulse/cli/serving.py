@@ -13,10 +13,12 @@ import uvloop
 from pulse.cli.exits import CouldNotStart, WrongSettings
 from pulse.cli.server import serve, url_of
 from pulse.domain import INTERNAL_SCOPE, order_id_for
+from pulse.evidence.key_file import KeyFileUnusable
 from pulse.http.auth import is_loopback
 from pulse.printable import printable_lines
 from pulse.process.apps import all_in_one_app, api_app, gateway_app, run_workers
 from pulse.process.development_key import KeyUnsafe, has_key, with_development_key
+from pulse.process.seal import with_seal_key
 from pulse.process.startup import settings_from_environment
 from pulse.settings import Settings
 
@@ -43,9 +45,10 @@ def up(host: Host = None, port: Port = None) -> None:
     Needs no configuration: without PULSE_DATABASE_URL it starts an embedded
     Postgres with its data in PULSE_DATA_DIR (.pulse); without a token key
     (PULSE_JWT_*) it creates a development key there, which `pulse token` signs
-    with. The API is under /pulse, the gateway under /gapi; each has its
-    documentation at /docs. Ctrl-C and SIGTERM finish the requests and batches in
-    progress and stop everything, the embedded Postgres included.
+    with. There it also creates a key that signs the seal of the embedded log, if
+    PULSE_SEAL_KEY is not set. The API is under /pulse, the gateway under /gapi;
+    each has its documentation at /docs. Ctrl-C and SIGTERM finish the requests
+    and batches in progress and stop everything, the embedded Postgres included.
 
     Other machines can use the internal API only with service tokens, so Pulse
     listens on other than loopback addresses only if PULSE_SERVICE_TOKENS is set.
@@ -58,7 +61,7 @@ def up(host: Host = None, port: Port = None) -> None:
     """
     settings = _settings(host, port)
     _refuse_open_api(settings)
-    ready = _with_development_key(settings, make=True)
+    ready = _with_development_keys(settings)
     serve(all_in_one_app(ready), ready, _greeting_of_up(settings))
 
 
@@ -114,8 +117,11 @@ def background() -> None:
     the Postgres of the API: PULSE_DATABASE_URL, or the same PULSE_DATA_DIR on the
     same machine. Ctrl-C and SIGTERM finish the batch in progress or release it.
 
+    With PULSE_MONITORING_PORT it serves /metrics and both health checks there,
+    on PULSE_HOST.
+
     Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
-    start (the schema cannot be migrated).
+    start (the port is in use, or the schema cannot be migrated).
 
     Example:
       PULSE_BATCH_SIZE=50 pulse background
@@ -140,6 +146,15 @@ def _with_development_key(settings: Settings, *, make: bool) -> Settings:
     try:
         return with_development_key(settings, make=make)
     except KeyUnsafe as error:
+        raise CouldNotStart(str(error)) from error
+
+
+def _with_development_keys(settings: Settings) -> Settings:
+    """The settings with the development keys of gateway and seal, which are created if missing."""
+    ready = _with_development_key(settings, make=True)
+    try:
+        return with_seal_key(ready)
+    except KeyFileUnusable as error:
         raise CouldNotStart(str(error)) from error
 
 

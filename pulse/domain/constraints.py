@@ -76,7 +76,7 @@ def _struct_at(path: str, struct: Struct) -> Struct:
 
 
 def _constraint_text(constraint: inspect.Type) -> str:  # noqa: PLR0911 - one for each kind
-    """Strings and times have their text in the `description` of their annotation."""
+    """Strings, times and ids have their text in the `description` of their annotation."""
     match constraint:
         case inspect.IntType(ge=least, le=None):
             return f"a whole number of at least {least:,}"
@@ -93,7 +93,7 @@ def _constraint_text(constraint: inspect.Type) -> str:  # noqa: PLR0911 - one fo
         case inspect.UnionType(types=(some, inspect.NoneType())):
             return _constraint_text(some)
         case inspect.Metadata(
-            type=inspect.StrType() | inspect.DateTimeType(),
+            type=inspect.StrType() | inspect.DateTimeType() | inspect.UUIDType(),
             extra_json_schema={"description": described},
         ):
             return str(described)

@@ -2,9 +2,9 @@
 
 Each takes the terms and the slices and yields one sentence with the numbers for every breach. All
 arithmetic is on integers: shares, and microseconds of trading time. The worker, the tests, `pulse
-splitter verify`, the table in the documentation and `pulse.testing` all use `SCHEDULE_RULES`.
-Stored schedules are verified against them, so a rule may be relaxed but never tightened: a stricter
-rule must apply only to new splitter versions.
+verify`, the table in the documentation and `pulse.testing` all use `SCHEDULE_RULES`. Stored
+schedules are verified against them, so a rule may be relaxed but never tightened: a stricter rule
+must apply only to new splitter versions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, LiteralString
@@ -12,6 +13,7 @@ import psycopg
 import structlog
 from eventsourcing.persistence import StoredEvent
 
+from pulse import metrics
 from pulse.eventstore.append_connection import (
     APPEND_EVENTS,
     LOG_LOCK,
@@ -113,6 +115,11 @@ class Appender:
         self._state_known_at = float("-inf")
         self._requested_probe: asyncio.Future[None] | None = None
         self._running: asyncio.Task[None] | None = None
+
+    @property
+    def queued_events(self) -> int:
+        """How many events have no answer yet."""
+        return self._unanswered_events
 
     async def append(self, events: Sequence[StoredEvent]) -> Positions:
         """Append these events, all or none, and return their positions in the log.
@@ -375,8 +382,10 @@ class Appender:
 
     async def _insert(self, batch: list[PendingAppend]) -> None:
         """Run the statement and answer the callers: written, or the version is taken."""
+        started_at = time.perf_counter()
         try:
             rows = await self._connection.fetch(*self._statement(batch))
+            metrics.APPEND_FLUSH_SECONDS.observe(time.perf_counter() - started_at)
         except psycopg.errors.UniqueViolation as error:
             if is_id_taken(error):
                 raise IdTaken from error
@@ -384,6 +393,7 @@ class Appender:
                 raise
             rows = []
         if rows:
+            metrics.APPEND_BATCH_EVENTS.observe(len(rows))
             self._on_commit()
         positions: dict[Key, int] = {(row[0], row[1]): row[2] for row in rows}
         skipped: list[PendingAppend] = []

@@ -8,6 +8,7 @@ _SELECT_LOG_STATE = load_sql(__package__, "select_log_state")
 _SELECT_LOG_FAULTS = load_sql(__package__, "select_log_faults")
 _SELECT_CITUS_FAULTS = load_sql(__package__, "select_citus_faults")
 _HAS_CITUS = load_sql(__package__, "has_citus")
+_SELECT_RIGHTS_BEYOND_APPEND = load_sql(__package__, "select_rights_beyond_append")
 
 
 class LogState(msgspec.Struct, frozen=True):
@@ -45,3 +46,9 @@ async def read_log_faults(connection: Connection) -> list[str]:
         cursor = await connection.execute(_SELECT_CITUS_FAULTS)
         faults += await cursor.fetchall()
     return [str(row[0]) for row in faults]
+
+
+async def read_rights_beyond_append(connection: Connection) -> list[str]:
+    """Why this role could change the log besides appending to it; empty if it could not."""
+    cursor = await connection.execute(_SELECT_RIGHTS_BEYOND_APPEND, prepare=True)
+    return [str(row[0]) for row in await cursor.fetchall()]

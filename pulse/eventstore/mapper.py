@@ -23,7 +23,7 @@ from pulse.errors import PulseError
 from pulse.eventstore.records import RecordedEvent
 
 _CLASS_VERSION = b'"class_version":'
-_OWN_PREFIX = "pulse."
+OWN_PREFIX = "pulse."
 """The prefix of the topics of all events of Pulse, and of no other application."""
 
 _UNREADABLE = (
@@ -89,7 +89,11 @@ class EventMapper(Mapper[UUID]):
         Topics that begin with `pulse.` and are unknown belong to newer code; readers must not skip
         their events.
         """
-        return topic in self._decoders or topic.startswith(_OWN_PREFIX)
+        return topic in self._decoders or topic.startswith(OWN_PREFIX)
+
+    def knows(self, topic: str) -> bool:
+        """Whether this code has the event type of this topic."""
+        return topic in self._decoders
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         """Encode an event, in the current class version."""
@@ -135,7 +139,7 @@ class EventMapper(Mapper[UUID]):
             EventUnreadable: it is foreign, or its state is invalid.
         """
         decoder = self._decoders.get(record.topic)
-        if decoder is None and record.topic.startswith(_OWN_PREFIX):
+        if decoder is None and record.topic.startswith(OWN_PREFIX):
             raise EventTooNew(f"{_label(record)} has an event type that this code does not have")
         if decoder is None:
             raise EventUnreadable(f"{_label(record)} is not an event of Pulse")

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+
+BEFORE_LOG: Final = -(2**63)
+AFTER_LOG: Final = 2**63 - 1
+"""Positions before and after every event, including those with ids set by hand."""
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ from pulse.errors import PulseError
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import AppendResult
 from pulse.eventstore.mapper import EventMapper
-from pulse.eventstore.records import RecordedEvent
+from pulse.eventstore.records import BEFORE_LOG, RecordedEvent
 from pulse.postgres import BatchLoader, Connection, Database, load_sql
 
 LOG_CHANNEL = "stored_events"
@@ -35,6 +35,7 @@ _SELECT_LOG_BETWEEN = load_sql(__package__, "select_log_between")
 _SELECT_STREAMS_OUTSIDE = load_sql(__package__, "select_streams_outside")
 _SELECT_POSITIONS_AT = load_sql(__package__, "select_positions_at")
 _SELECT_END = load_sql(__package__, "select_end")
+_SELECT_WINDOW_END = load_sql(__package__, "select_window_end")
 _POSITION = attrgetter("position")
 
 
@@ -204,14 +205,15 @@ async def select_log_between(
 
 
 async def select_streams_begun(
-    connection: Connection, *, after: int, until: int, position: int
+    connection: Connection, *, after: int, until: int, position: int, since: int = BEFORE_LOG
 ) -> list[RecordedEvent]:
     """Read the streams that begin between `after` (exclusive) and `until`, each up to `position`.
 
-    In commit order over all streams.
+    With `since`, those whose first event after that position is in between, each from its
+    beginning. In commit order over all streams.
     """
     within = await select_log_between(connection, after=after, until=min(until, position))
-    begun = await _begun_within(connection, within)
+    begun = await _begun_within(connection, within, since)
     parameters = {
         "originator_ids": list(begun),
         "after": after,
@@ -223,19 +225,31 @@ async def select_streams_begun(
     return sorted([*records, *outside], key=_POSITION) if outside else records
 
 
-async def _begun_within(connection: Connection, records: list[RecordedEvent]) -> set[UUID]:
-    """The streams of these events that have no earlier event.
+async def read_window_end(connection: Connection, *, after: int, events: int) -> int | None:
+    """The position of the last of at most `events` events after a position; None without any."""
+    rows = await _fetch(connection, _SELECT_WINDOW_END, {"after": after, "rows": events})
+    return None if rows[0][0] is None else int(rows[0][0])
 
-    Versions ascend with positions, so a stream has an earlier event if it has a lower version than
-    its first one here. Only streams whose first version here is above 1 need an index lookup.
+
+async def _begun_within(
+    connection: Connection, records: list[RecordedEvent], since: int
+) -> set[UUID]:
+    """The streams of these events that have no event of a lower version after `since`.
+
+    Only streams whose lowest version here is above 1 need an index lookup.
     """
     versions: dict[UUID, int] = {}
     for record in records:
-        versions.setdefault(record.originator_id, record.originator_version)
+        version = record.originator_version
+        versions[record.originator_id] = min(versions.get(record.originator_id, version), version)
     later = {stream: version for stream, version in versions.items() if version > 1}
     if not later:
         return set(versions)
-    parameters = (list(later), list(later.values()))
+    parameters = {
+        "originator_ids": list(later),
+        "versions": list(later.values()),
+        "since": since,
+    }
     rows = await _fetch(connection, _SELECT_BEGUN_BEFORE, parameters)
     return versions.keys() - {row[0] for row in rows}
 

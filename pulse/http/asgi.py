@@ -16,6 +16,8 @@ RawHeaders = list[tuple[bytes, bytes]]
 CALLER_KEY: Final = "pulse.caller"
 """The `Caller`, set by the auth middleware."""
 TRACE_KEY: Final = "pulse.trace"
+ORDER_ID_KEY: Final = "pulse.order_id"
+"""The id of the order that the request placed, for its log line."""
 HEAD_KEY: Final = "pulse.head"
 """Set for a HEAD request, which is processed as GET: the response must not stream."""
 SECURITY_HEADERS_KEY: Final = "pulse.security_headers"
@@ -36,7 +38,7 @@ def caller_in(scope: Mapping[str, object]) -> Caller:
 def caller_name(scope: Mapping[str, Any]) -> str:
     """The name by which a caller's requests are counted; its address if it is anonymous."""
     caller = scope.get(CALLER_KEY)
-    if caller is not None and caller != ANONYMOUS:
+    if caller is not None and caller is not ANONYMOUS and caller != ANONYMOUS:
         return str(caller.placed_by)
     client = scope.get("client")
     return str(client[0]) if client else ""
@@ -47,10 +49,12 @@ def trace_in(scope: Mapping[str, object]) -> Trace:
     return cast("Trace", scope[TRACE_KEY])
 
 
-def security_headers(content_security_policy: str) -> RawHeaders:
+def security_headers(
+    content_security_policy: str, *, cache_control: str = "no-store"
+) -> RawHeaders:
     """The headers that restrict what a browser does with a response."""
     return [
-        (b"cache-control", b"no-store"),
+        (b"cache-control", cache_control.encode("ascii")),
         (b"content-security-policy", content_security_policy.encode("ascii")),
         (b"cross-origin-resource-policy", b"same-origin"),
         (b"referrer-policy", b"no-referrer"),
@@ -59,5 +63,11 @@ def security_headers(content_security_policy: str) -> RawHeaders:
     ]
 
 
-SECURITY_HEADERS: Final = security_headers("default-src 'none'; frame-ancestors 'none'")
+_NO_CONTENT: Final = "default-src 'none'; frame-ancestors 'none'"
+SECURITY_HEADERS: Final = security_headers(_NO_CONTENT)
 """The security headers of every response that is not a page."""
+
+IMMUTABLE_HEADERS: Final = security_headers(
+    _NO_CONTENT, cache_control="private, max-age=31536000, immutable"
+)
+"""Those of a response whose path always has this content, which a client may keep for ever."""

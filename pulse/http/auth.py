@@ -69,13 +69,20 @@ class InternalAuthMiddleware:
 
     So neither doubled slashes nor a prefix bypass it, however the path is routed. It also puts the
     rights of the service into the scope, for the routes to check. `rights` has the services whose
-    rights are not the default ones. Without tokens, requests of this machine have all rights.
+    rights are not the default ones. Without tokens, requests of this machine have all rights. With
+    `every_path` it authenticates all calls.
     """
 
     def __init__(
-        self, app: ASGIApp, tokens: Sequence[ServiceToken], rights: Sequence[ServiceRights] = ()
+        self,
+        app: ASGIApp,
+        tokens: Sequence[ServiceToken],
+        rights: Sequence[ServiceRights] = (),
+        *,
+        every_path: bool = False,
     ) -> None:
         self._app = app
+        self._every_path = every_path
         given = {of.name: of.rights for of in rights}
         self._tokens = [
             (
@@ -95,7 +102,7 @@ class InternalAuthMiddleware:
                 one caller, or callers may not make it.
             BadRequest: the name of the caller is malformed.
         """
-        if "internal" in scope["path"]:
+        if self._every_path or "internal" in scope["path"]:
             service = self._service(scope)
             scope[SERVICE_KEY] = service
             scope[CALLER_KEY] = _caller(scope, service)

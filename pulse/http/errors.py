@@ -13,6 +13,7 @@ from pulse.application.clock_watch import ClockOff
 from pulse.application.event_feed import TooManyStreams
 from pulse.application.orders import CursorRefused, OrderNotFound
 from pulse.application.over_http import PulseBusy, PulseFailed, PulseUnavailable
+from pulse.application.past import MomentInFuture, VersionBeyondStream
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import (
     HaltNotFound,
@@ -30,6 +31,8 @@ from pulse.eventstore import (
     EventTooNew,
     EventUnreadable,
 )
+from pulse.evidence.state import TreeDamaged
+from pulse.evidence.tree import NoSealedEvent, NoSuchTile, NothingSealed, NotYetSealed
 from pulse.http.limits import (
     BodyTooSlow,
     ClientDisconnected,
@@ -38,6 +41,8 @@ from pulse.http.limits import (
     TooManyRequests,
 )
 from pulse.postgres import UNEXPECTED_ERRORS, DatabaseUnavailable, describe
+from pulse.projections.queue_history import HistoryIncomplete
+from pulse.rfc3339 import format_time
 
 _log = structlog.get_logger(__name__)
 
@@ -111,6 +116,7 @@ _UNREADABLE_HISTORY: Final = (
     "this order's events cannot be read: report it to the operator; /events below this path shows "
     "them as stored"
 )
+_DAMAGED_SEAL: Final = "the seal is damaged: report it to the operator"
 _FAILED: Final = "Pulse failed; the error is in its log"
 _QUEUE_FULL: Final = "the append queue is full; this request was not processed: retry it unchanged"
 
@@ -120,6 +126,7 @@ CODES: Final = {
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    406: "NOT_ACCEPTABLE",
     408: "REQUEST_TIMEOUT",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
@@ -149,6 +156,11 @@ def _refused(error: OrderRefused) -> Answer:
     return _error(400, error, code=error.code, **field, expected=error.expected)
 
 
+def _parameter(error: PulseError, field: str, expected: str) -> Answer:
+    message = f"{field} {error}: expected {expected}"
+    return _error(400, error, message=message, field=field, expected=expected)
+
+
 _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     OrderRefused: _refused,
     BadRequest: lambda e: _error(e.status, e, code=e.code, **e.details),
@@ -159,11 +171,16 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
         field="cursor",
         expected=CURSOR_EXPECTED,
     ),
+    MomentInFuture: lambda e: _parameter(e, "at", f"a time not after {format_time(e.now)}"),
+    VersionBeyondStream: lambda e: _parameter(e, "version", f"a version from 1 to {e.version}"),
     ClientDisconnected: lambda e: _error(400, e),
     Unauthorized: lambda e: _error(401, e),
     Forbidden: lambda e: _error(403, e, **e.details),
     OrderNotFound: lambda e: _error(404, e, code="ORDER_NOT_FOUND", order_id=e.order_id),
     HaltNotFound: lambda e: _error(404, e, code="HALT_NOT_FOUND", halt_id=e.halt_id),
+    NothingSealed: lambda e: _error(404, e),
+    NoSuchTile: lambda e: _error(404, e),
+    NoSealedEvent: lambda e: _error(404, e),
     BodyTooSlow: lambda e: _error(408, e, expected=f"the whole body within {e.seconds:g} s"),
     OrderUniqueKeyTaken: lambda e: _error(
         409,
@@ -190,9 +207,11 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
         requests_per_second=e.per_second,
         retry_after_seconds=math.ceil(e.wait_seconds),
     ),
+    TreeDamaged: lambda e: _error(500, e, message=_DAMAGED_SEAL),
     PulseFailed: lambda e: _error(500, e, message=_FAILED),
     EventUnreadable: lambda e: _error(500, e, message=_UNREADABLE_HISTORY),
     HistoryBroken: lambda e: _error(500, e, message=_UNREADABLE_HISTORY),
+    NotYetSealed: lambda e: _error(503, e),
     KeysUnavailable: lambda e: _error(503, e),
     PulseUnavailable: lambda e: _error(503, e),
     TooBusy: lambda e: _error(503, e),
@@ -204,6 +223,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     AppendOutcomeUnknown: lambda e: _error(503, e, message=_UNKNOWN_OUTCOME),
     ClockOff: lambda e: _error(503, e, message=f"{e}; this request was not processed"),
     DatabaseUnavailable: lambda e: _error(503, e, message=_NOT_PROCESSED),
+    HistoryIncomplete: lambda e: _error(503, e),
 }
 
 

@@ -1,6 +1,7 @@
 """One request and its response: limits on the body, admission, headers of every response."""
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -53,6 +54,8 @@ class Exchange:
         self._task: asyncio.Task[Any] | None = None
         self.status = 0
         """The status of the response; 0 until the response starts."""
+        self.started_at = 0.0
+        """When the response started, by time.perf_counter."""
         self.trace_headers: RawHeaders = []
         self.sent_trace_headers: dict[bytes, bytes] = {}
         self.only_chunked = True
@@ -151,6 +154,7 @@ class Exchange:
         """ASGI's send."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.started_at = time.perf_counter()
             self._release()  # a caller that does not read its response is no longer counted
             security = self._scope.get(SECURITY_HEADERS_KEY, SECURITY_HEADERS)
             headers = [*message.get("headers", ()), *self.trace_headers, *security]

@@ -15,7 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from pulse.application.orders import Orders
-from pulse.http.asgi import ASGIApp, Receive, Scope, Send, caller_in, trace_in
+from pulse.http.asgi import ORDER_ID_KEY, ASGIApp, Receive, Scope, Send, caller_in, trace_in
 from pulse.http.bodies import read_order, receive_json
 from pulse.http.errors import JSON
 from pulse.http.limits import MAX_ORDER_BYTES
@@ -63,10 +63,12 @@ class HotPaths:
         self._authorize_place(scope)
         spec = read_order(await receive_json(scope, receive, MAX_ORDER_BYTES))
         placed = await self._orders.place(spec, caller_in(scope), trace_in(scope))
+        scope[ORDER_ID_KEY] = placed.order_id
         status = self._placed_status or (_CREATED if placed.created else _OK)
         return status, PlacedOrder(placed.order_id, placed.order_unique_key)
 
-    async def _read(self, scope: Any, order_id: str) -> Any:  # noqa: ANN401
+    async def read(self, scope: Any, order_id: str) -> Any:  # noqa: ANN401
+        """The answer to the request with this scope for the order with this id."""
         self._authorize_read(scope)
         known_id = order_id_of(order_id)
         return self._view(await self._orders.order(known_id, caller_in(scope), trace_in(scope)))
@@ -80,13 +82,13 @@ class HotPaths:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             path, method = scope["path"], scope["method"]
             answer: object
-            if scope["query_string"]:  # neither call takes a parameter; Litestar's hook refuses it
+            if scope["query_string"]:  # of an order as of the past, or refused by Litestar's hook
                 await framework(scope, receive, send)
                 return
             if method == "POST" and path == self._path:
                 status, answer = await self._place(scope, receive)
             elif method == "GET" and (order_id := self._order_id_in(path)):
-                status, answer = _OK, await self._read(scope, order_id)
+                status, answer = _OK, await self.read(scope, order_id)
             else:
                 await framework(scope, receive, send)
                 return
@@ -103,6 +105,10 @@ class HotPaths:
 
     def routes(self) -> list[HTTPRouteHandler]:
         """The same two calls as Litestar handlers."""
+        return [self.place_route(), self.read_route()]
+
+    def place_route(self) -> HTTPRouteHandler:
+        """Placing an order, as a Litestar handler."""
 
         @post(
             self._path,
@@ -123,6 +129,11 @@ class HotPaths:
             status, answer = await self._place(request.scope, request.receive)
             return Response(answer, status_code=status)
 
+        return place_order
+
+    def read_route(self) -> HTTPRouteHandler:
+        """Reading an order, as a Litestar handler."""
+
         async def read_order(request: AnyRequest, order_id: FromPath[str]) -> Any:  # noqa: ANN401
             """Poll it until `order_queue_status` is final: COMPLETED, FAILED or CANCELLED.
 
@@ -133,7 +144,7 @@ class HotPaths:
             it. An unknown id and a malformed one are both 404 `ORDER_NOT_FOUND`; so is another
             caller's order at the gateway.
             """
-            return await self._read(request.scope, order_id)
+            return await self.read(request.scope, order_id)
 
         read_order.__annotations__["return"] = get_type_hints(self._view)["return"]
         read = get(
@@ -143,7 +154,7 @@ class HotPaths:
             tags=["orders"],
             response_description="The order with its slices.",
         )
-        return [place_order, read(read_order)]
+        return read(read_order)
 
 
 def options_route(path: str) -> HTTPRouteHandler:

@@ -104,6 +104,11 @@ class Admission:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
+    def in_flight(self) -> int:
+        """How many requests are in flight; a large one counts more than once."""
+        return self._in_flight
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop, cached: up to Python 3.11 getting it takes a system call."""
         self._loop = self._loop or asyncio.get_running_loop()

@@ -14,10 +14,21 @@ from litestar.exceptions import NotFoundException
 
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown
-from pulse.http.asgi import TRACE_KEY, ASGIApp, RawHeaders, Receive, Scope, Send
+from pulse.http.asgi import (
+    ORDER_ID_KEY,
+    TRACE_KEY,
+    ASGIApp,
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+)
 from pulse.http.errors import JSON, BadRequest, ErrorResponse, answer_for, error_headers
 from pulse.http.exchange import Exchange
 from pulse.http.limits import HEALTH_PATHS, Admission, AdmissionLimits
+from pulse.http.metrics import METRICS_PATH, observe_request
+from pulse.http.request_log import RequestLog
+from pulse.http.routes import NO_ROUTES, Routes
 from pulse.http.tracing import headers_of, trace_of
 
 _log = structlog.get_logger(__name__)
@@ -25,29 +36,57 @@ _log = structlog.get_logger(__name__)
 _ABSOLUTE_FORM: Final = re.compile(rb"https?://([^/?#@]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 _ENCODED_SLASH: Final = re.compile(rb"%2f", re.IGNORECASE)
 _STOPPED: Final = "Pulse stopped before the request was processed"
-_MILLISECONDS: Final = 1000
 
 Mounts = Mapping[str, ASGIApp]
-"""Applications by path prefix; the empty prefix matches every path."""
+"""Applications by path prefix; the first prefix that matches counts, and the empty one always."""
+
+
+class RequestObserver:
+    """Measures and logs requests by their routes, which are known once the mounts are open."""
+
+    def __init__(self, *, measure: bool, log: RequestLog | None) -> None:
+        self.routes: Mapping[str, Routes] = {}
+        """The routes of each mount, by its prefix."""
+        self._measure = measure
+        self._log = log
+
+    @property
+    def is_on(self) -> bool:
+        """Whether requests are measured or logged."""
+        return self._measure or self._log is not None
+
+    def observe(self, method: str, prefix: str, scope: Scope, status: int, seconds: float) -> None:
+        """Measure and log a request that has ended."""
+        routes = self.routes.get(prefix, NO_ROUTES)
+        route, order_id = routes.find(scope["path"])
+        if self._measure:
+            observe_request(method, route, status, seconds)
+        if self._log is not None:
+            order_id = scope.get(ORDER_ID_KEY, order_id)
+            self._log.log(method, route, status, seconds, scope[TRACE_KEY], order_id, scope)
 
 
 class Root:
     """Opens the mounts at startup, and dispatches each request to one of them.
 
-    With `log_requests` each request is logged at debug level with its status and duration.
+    The observer measures and logs each request when it has ended.
     """
 
     def __init__(
         self,
         open_mounts: Callable[[], AbstractAsyncContextManager[Mounts]],
         limits: AdmissionLimits | None = None,
-        *,
-        log_requests: bool = False,
+        observer: RequestObserver | None = None,
     ) -> None:
         self._open_mounts = open_mounts
         self._admission = Admission(limits or AdmissionLimits())
-        self._log_requests = log_requests
+        self._observer = observer if observer is not None and observer.is_on else None
         self._mounts: Mounts = {}
+
+    @property
+    def requests_in_flight(self) -> int:
+        """How many requests are in flight."""
+        return self._admission.in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -74,7 +113,7 @@ class Root:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, server_scope: Scope, receive: Receive, send: Send) -> None:
-        started_at = time.perf_counter() if self._log_requests else 0.0
+        arrived_at = time.perf_counter()
         scope, prefix, mounted = self._route(server_scope)
         exchange = Exchange(scope, receive, send, self._admission)
         raw_path: bytes = scope["raw_path"]
@@ -82,7 +121,7 @@ class Root:
         scope[TRACE_KEY] = trace
         exchange.trace_headers = headers_of(trace)
         try:
-            _admit(scope["path"], exchange)
+            _admit(scope["path"] if prefix != METRICS_PATH else prefix, exchange)
             if mounted is None:
                 raise NotFoundException  # noqa: TRY301 - handled below like any other error
             await mounted(scope, exchange.receive, exchange.send)
@@ -96,9 +135,10 @@ class Root:
             await _send_error(error, exchange.send)
         finally:
             exchange.release()
-            if self._log_requests:
-                milliseconds = round((time.perf_counter() - started_at) * _MILLISECONDS, 3)
-                _log.debug("http.answered", status=exchange.status, milliseconds=milliseconds)
+            if self._observer is not None:
+                seconds = (exchange.started_at or time.perf_counter()) - arrived_at
+                method: str = server_scope["method"]
+                self._observer.observe(method, prefix, scope, exchange.status, seconds)
         if exchange.unfinished:
             await exchange.finish()
 
@@ -166,7 +206,7 @@ def _admit(path: str, exchange: Exchange) -> None:
             "Content-Length, or only with Transfer-Encoding: chunked",
             expected="chunked",
         )
-    if path not in HEALTH_PATHS:
+    if path not in HEALTH_PATHS and path != METRICS_PATH:
         exchange.admit()
 
 

@@ -6,11 +6,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Self, TypeVar
 
+import msgspec
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
+from pulse import metrics
 from pulse.errors import PulseError
 from pulse.postgres.limits import PostgresLimits, bounded_conninfo, milliseconds
 from pulse.postgres.session import CONNECTION_KWARGS, WRONG_SESSION_ERRORS, Connection, Sessions
@@ -20,6 +22,9 @@ T = TypeVar("T")
 
 _READ_ATTEMPTS: Final = 3
 _MAX_WAITING: Final = 500
+_MISSING_RIGHT: Final = (
+    "give this role the rights of Pulse's processes, see `pulse migrate --roles`"
+)
 _SET_LOCK_TIMEOUT: Final = load_sql(__package__, "set_lock_timeout")
 
 
@@ -61,6 +66,14 @@ class _PooledConnection(AsyncConnection[TupleRow]):
             raise
 
 
+class PoolState(msgspec.Struct, frozen=True):
+    """How many connections of a pool are idle and in use, and how many calls wait for one."""
+
+    idle: int
+    in_use: int
+    waiting: int
+
+
 class Database:
     """The connection pool of the process, and dedicated connections outside it.
 
@@ -98,6 +111,13 @@ class Database:
         """Close every pooled connection."""
         await self._pool.close(timeout=5.0)
 
+    @property
+    def pool_state(self) -> PoolState:
+        """The state of the pool now."""
+        stats = self._pool.get_stats()
+        idle = stats["pool_available"]
+        return PoolState(idle, stats["pool_size"] - idle, stats.get("requests_waiting", 0))
+
     async def connect(self, role: str) -> Connection:
         """Open a dedicated connection in autocommit mode, which the caller must close.
 
@@ -130,6 +150,8 @@ class Database:
         except (PoolTimeout, TooManyRequests) as error:
             self._note_exhausted()
             raise DatabaseUnavailable(self._connect_error or describe(error)) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise DatabaseUnavailable(f"{describe(error)}: {_MISSING_RIGHT}") from error
         except UNAVAILABLE_ERRORS as error:
             raise DatabaseUnavailable(describe(error)) from error
 
@@ -156,6 +178,7 @@ class Database:
                     self._note_exhausted()
                 if attempt == _READ_ATTEMPTS or not broken:
                     raise
+                metrics.RETRIES.inc()
                 await self.replace_broken()
         raise AssertionError("unreachable: the last attempt returns or raises")
 

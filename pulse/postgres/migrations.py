@@ -1,15 +1,21 @@
-"""Migrations: apply the revisions that a database lacks, in order, in one transaction."""
+"""Migrations: apply the revisions that a database lacks, in order, in one transaction.
 
-from collections.abc import Sequence
+The same transaction gives the roles of the database their rights on what it creates.
+"""
+
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Final, LiteralString
 
 import msgspec
 import structlog
 from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
 
 from pulse.errors import PulseError
+from pulse.postgres.grants import Grant
 from pulse.postgres.limits import PostgresLimits
+from pulse.postgres.roles import RoleNames, RoleSetup, read_role_names
 from pulse.postgres.session import Connection, Sessions
 from pulse.postgres.sql import load_sql
 
@@ -76,8 +82,9 @@ async def read_applied(connection: Connection) -> tuple[AppliedRevision, ...]:
 class Migrations:
     """Applies and checks the revisions that this code knows."""
 
-    def __init__(self, revisions: Sequence[Revision]) -> None:
+    def __init__(self, revisions: Sequence[Revision], grants: Sequence[Grant] = ()) -> None:
         self._revisions = tuple(revisions)
+        self._grants = tuple(grants)
         self.head = self._revisions[-1].number
         if [revision.number for revision in revisions] != list(range(1, self.head + 1)):
             raise ValueError("revisions are numbered from 1 without a gap")
@@ -93,13 +100,42 @@ class Migrations:
             psycopg.OperationalError: Postgres cannot be reached.
             SessionUnfit: this server, database or session does not meet Pulse's requirements.
             MigrationUnderWay: another process is migrating.
-            SchemaNotCurrent: the schema is unknown, or too new for this code.
+            SchemaNotCurrent: the schema is unknown, or too new for this code, or this role may not
+                change it.
         """
         async with await Sessions(conninfo, limits).connect("migrate") as connection:
-            if self._is_current(await read_applied(connection)):
+            if self._is_current(await _read_applied(connection)):
                 return
             async with connection.transaction():
                 await self._migrate(connection)
+
+    async def set_up_roles(
+        self,
+        conninfo: str,
+        limits: PostgresLimits,
+        names: Mapping[str, str] | None = None,
+    ) -> tuple[RoleNames, int]:
+        """Migrate, and set up the roles; returns them and the number of statements that it needed.
+
+        `names` has names by role (owner, runtime, reader). A role without one keeps the name that
+        was set up before, or has the default name. Takes no lock if there is nothing to do.
+
+        Raises:
+            RolesRefused: the roles cannot be set up like this.
+            StatementsNeeded: this role may not execute some of the statements; nothing was changed.
+            psycopg.OperationalError: as `migrate` does, and so are the other errors.
+        """
+        async with await Sessions(conninfo, limits).connect("migrate") as connection:
+            is_current = self._is_current(await _read_applied(connection))
+            stored = await read_role_names(connection) or RoleNames()
+            setup = RoleSetup(msgspec.structs.replace(stored, **(names or {})), self._grants)
+            if is_current:
+                async with connection.transaction():
+                    if await setup.is_complete(connection, await _enter_home(connection)):
+                        return setup.names, 0
+            async with connection.transaction():
+                await self._migrate(connection)
+                return setup.names, await setup.run(connection, await _enter_home(connection))
 
     async def current(self, conninfo: str, limits: PostgresLimits) -> tuple[AppliedRevision, ...]:
         """Connect and read the applied revisions, in order.
@@ -107,9 +143,10 @@ class Migrations:
         Raises:
             psycopg.OperationalError: Postgres cannot be reached.
             SessionUnfit: this server, database or session does not meet Pulse's requirements.
+            SchemaNotCurrent: this role may not read them.
         """
         async with await Sessions(conninfo, limits).connect("migrate") as connection:
-            return await read_applied(connection)
+            return await _read_applied(connection)
 
     def fault(self, applied: Sequence[AppliedRevision]) -> str | None:
         """Why this code may not run on a database with these revisions; None if it may.
@@ -156,19 +193,24 @@ class Migrations:
         applied = await read_applied(connection)
         if self._is_current(applied):  # another process has migrated meanwhile
             return
-        schema = await _value(connection, _SELECT_HOME_SCHEMA, ["pulse_schema", "stored_events"])
-        if not isinstance(schema, str):
-            raise SchemaNotCurrent(
-                "no schema of the search path exists: create one for Pulse's tables"
-            )
+        schema = await _enter_home(connection)
         await connection.execute("SET LOCAL statement_timeout = 0")
-        home = sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(schema))
-        await connection.execute(home)
-        done = len(applied) or await self._record_unrecorded(connection)
-        _log.info("schema.migrating", current=done, target=self.head)
-        for revision in self._revisions[done:]:
-            await connection.execute(revision.statements)
-            await _record(connection, revision)
+        roles = await read_role_names(connection)
+        try:
+            done = len(applied) or await self._record_unrecorded(connection)
+            _log.info("schema.migrating", current=done, target=self.head)
+            for revision in self._revisions[done:]:
+                await connection.execute(revision.statements)
+                await _record(connection, revision)
+            if roles is not None:
+                await RoleSetup(roles, self._grants).grant(connection, schema)
+        except InsufficientPrivilege as error:
+            owner = f"a member of {roles.owner}" if roles else "the role that owns the tables"
+            refusal = f"role {connection.info.user} may not change the schema"
+            raise SchemaNotCurrent(
+                f"{refusal} ({error.diag.message_primary}): run `pulse migrate` with the URL of "
+                f"{owner}"
+            ) from error
 
     async def _record_unrecorded(self, connection: Connection) -> int:
         """Create the table of revisions; record those applied without it. Returns how many."""
@@ -179,6 +221,28 @@ class Migrations:
                 return done
             await _record(connection, revision)
         return self.head
+
+
+async def _read_applied(connection: Connection) -> tuple[AppliedRevision, ...]:
+    try:
+        return await read_applied(connection)
+    except InsufficientPrivilege as error:
+        role = sql.Identifier(connection.info.user).as_string(connection)
+        raise SchemaNotCurrent(
+            f"role {connection.info.user} has no rights on Pulse's tables "
+            f"({error.diag.message_primary}): GRANT pulse_runtime TO {role}, or the runtime role "
+            "of this database if it has another name; `pulse migrate --roles` creates it"
+        ) from error
+
+
+async def _enter_home(connection: Connection) -> str:
+    """Set the search path to the schema of Pulse's tables until the transaction ends; its name."""
+    schema = await _value(connection, _SELECT_HOME_SCHEMA, ["pulse_schema", "stored_events"])
+    if not isinstance(schema, str):
+        raise SchemaNotCurrent("no schema of the search path exists: create one for Pulse's tables")
+    home = sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(schema))
+    await connection.execute(home)
+    return schema
 
 
 async def _value(connection: Connection, statement: LiteralString, *parameters: object) -> object:

@@ -1,37 +1,48 @@
 """Builds what a process runs from its settings: the ASGI applications, or the workers alone."""
 
 import asyncio
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final
+from typing import Final, NamedTuple
 
 import httpx
 import structlog
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from pulse import metrics
 from pulse.application.orders import Orders
 from pulse.application.over_http import open_orders_over_http
 from pulse.errors import PulseError
-from pulse.http.api.app import create_api
+from pulse.http.api.app import ApiUseCases, create_api
+from pulse.http.api.monitoring import create_health
 from pulse.http.asgi import ASGIApp
 from pulse.http.auth import GatewayAuthMiddleware, InternalAuthMiddleware
 from pulse.http.gateway.app import create_gateway
 from pulse.http.gateway.keys import JwksKeys, KeySource, NoKeys, StaticKey
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
 from pulse.http.limits import AdmissionLimits, RateLimiter, RateLimitMiddleware
-from pulse.http.root import Mounts, Root
+from pulse.http.metrics import METRICS_PATH, create_metrics
+from pulse.http.request_log import RequestLog, render_json, render_text
+from pulse.http.root import Mounts, RequestObserver, Root
+from pulse.http.routes import RoutedApp
 from pulse.http_client import open_client
-from pulse.logs import report_fatal_error
+from pulse.line_writer import LineWriter
+from pulse.logs import LogHandler, info_handler, report_fatal_error
+from pulse.market_calendar import SHIPPED, MarketCalendar, load
+from pulse.process.monitoring import bind_monitoring, serving
 from pulse.process.node import Node
 from pulse.process.server import open_server
 from pulse.process.startup import STOP_SIGNALS, on_stop_signal, stop_on_hangup, tune_gc
-from pulse.process.trading_calendar import trading_calendar
 from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
 _MIN_CALLERS_TO_FILL_A_PROCESS: Final = 8
+_FRACTIONS: Final = {"all": 1.0, "errors": 0.0}
+"""The words of PULSE_LOG_REQUESTS as fractions of the requests."""
 _TO_ACCEPT_TOKENS: Final = (
     "set PULSE_JWT_AUDIENCE, PULSE_JWT_ISSUER, and either PULSE_JWT_SECRET (HS256) or "
     "PULSE_JWT_ALGORITHM with PULSE_JWT_PUBLIC_KEY or PULSE_JWT_JWKS_URL"
@@ -49,12 +60,16 @@ def all_in_one_app(settings: Settings) -> Root:
     """
 
     @asynccontextmanager
-    async def open_mounts() -> AsyncIterator[Mounts]:
+    async def open_mounts() -> AsyncIterator[_RoutedMounts]:
         async with (
             _open_token_checker(settings) as tokens,
             _open_node(settings, with_workers=True) as node,
         ):
-            yield {"/pulse": _api(settings, node), "/gapi": _gateway(settings, node.orders, tokens)}
+            yield {
+                **_metrics(settings),
+                "/pulse": _api(settings, node),
+                "/gapi": _gateway(settings, node.orders, tokens),
+            }
 
     return _root(settings, open_mounts)
 
@@ -63,9 +78,9 @@ def api_app(settings: Settings) -> Root:
     """The API at `/`, without workers: orders stay PENDING until a worker process claims them."""
 
     @asynccontextmanager
-    async def open_mounts() -> AsyncIterator[Mounts]:
+    async def open_mounts() -> AsyncIterator[_RoutedMounts]:
         async with _open_node(settings, with_workers=False) as node:
-            yield {"": _api(settings, node)}
+            yield {**_metrics(settings), "": _api(settings, node)}
 
     return _root(settings, open_mounts)
 
@@ -77,7 +92,7 @@ def gateway_app(settings: Settings, transport: httpx.AsyncBaseTransport | None =
     """
 
     @asynccontextmanager
-    async def open_mounts() -> AsyncIterator[Mounts]:
+    async def open_mounts() -> AsyncIterator[_RoutedMounts]:
         token = settings.gateway_service_token
         if token is None:
             _log.warning("gateway.no_service_token", remedy=_TO_REACH_PULSE)
@@ -86,7 +101,7 @@ def gateway_app(settings: Settings, transport: httpx.AsyncBaseTransport | None =
             _open_token_checker(settings) as tokens,
             open_orders_over_http(settings.api_base_url, revealed, transport=transport) as orders,
         ):
-            yield {"": _gateway(settings, orders, tokens)}
+            yield {**_metrics(settings), "": _gateway(settings, orders, tokens)}
 
     return _root(settings, open_mounts)
 
@@ -98,7 +113,12 @@ async def run_workers(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stop_on_hangup()
     try:
-        async with _open_node(settings, with_workers=True):
+        port = settings.monitoring_port
+        sockets = [] if port is None else bind_monitoring(settings.host, port)
+        async with (
+            _open_node(settings, with_workers=True) as node,
+            _monitoring(settings, node, sockets),
+        ):
             tune_gc()
             _log.info("workers.started")
             await stopped.wait()
@@ -107,6 +127,25 @@ async def run_workers(settings: Settings) -> None:
         report_fatal_error(str(error))
         raise SystemExit(3) from None
     _log.info("workers.stopped")
+
+
+@asynccontextmanager
+async def _monitoring(
+    settings: Settings, node: Node, sockets: list[socket.socket]
+) -> AsyncIterator[None]:
+    """Serve metrics and health on these sockets, if there are any."""
+    if not sockets:
+        yield
+        return
+
+    @asynccontextmanager
+    async def open_mounts() -> AsyncIterator[_RoutedMounts]:
+        health = create_health(node.readiness)
+        yield {**_metrics(settings), "": _Routed(health, health)}
+
+    app = _root(settings, open_mounts)
+    async with serving(app, sockets):
+        yield
 
 
 def limits_of(settings: Settings) -> AdmissionLimits:
@@ -118,18 +157,53 @@ def limits_of(settings: Settings) -> AdmissionLimits:
     )
 
 
+class _Routed(NamedTuple):
+    """An application with its middleware, and without it, which knows the routes."""
+
+    app: ASGIApp
+    inner: RoutedApp
+
+
+_RoutedMounts = Mapping[str, _Routed]
+
+
 def _root(
-    settings: Settings, open_mounts: Callable[[], AbstractAsyncContextManager[Mounts]]
+    settings: Settings, open_mounts: Callable[[], AbstractAsyncContextManager[_RoutedMounts]]
 ) -> Root:
+    """A root that measures and logs its requests as the settings say."""
+    writer, request_log = _request_log(settings.log_requests, info_handler())
+    observer = RequestObserver(measure=settings.metrics, log=request_log)
+
     @asynccontextmanager
     async def opened() -> AsyncIterator[Mounts]:
         stop_on_hangup()
         _warn_of_httptools()
-        async with open_mounts() as mounts:
+        metrics.export_build_info()
+        async with AsyncExitStack() as stack:
+            if writer is not None:
+                stack.push_async_callback(writer.close)
+            mounts = await stack.enter_async_context(open_mounts())
+            observer.routes = {at: mounted.inner.routes_below(at) for at, mounted in mounts.items()}
             tune_gc()
-            yield mounts
+            yield {prefix: mounted.app for prefix, mounted in mounts.items()}
 
-    return Root(opened, limits_of(settings), log_requests=settings.log_level == "debug")
+    root = Root(opened, limits_of(settings), observer)
+    metrics.HTTP_IN_FLIGHT.set_function(lambda: root.requests_in_flight)
+    return root
+
+
+def _request_log(
+    log_requests: str, handler: LogHandler | None
+) -> tuple[LineWriter | None, RequestLog | None]:
+    """The request log and what it writes to; None if no request is logged."""
+    if handler is None or log_requests == "off":
+        return None, None
+    writer, renderer = LineWriter(handler), handler.renderer
+    render = render_json if renderer is None else partial(render_text, renderer)
+    fraction = _FRACTIONS.get(log_requests)
+    if fraction is None:
+        fraction = float(log_requests)
+    return writer, RequestLog(writer.write, render, fraction)
 
 
 def _warn_of_httptools() -> None:
@@ -143,16 +217,38 @@ def _warn_of_httptools() -> None:
         )
 
 
-def _api(settings: Settings, node: Node) -> ASGIApp:
-    api = create_api(node.orders, node.halts, node.feed, node.readiness)
+def _api(settings: Settings, node: Node) -> _Routed:
+    api = create_api(
+        ApiUseCases(
+            orders=node.orders,
+            past=node.past,
+            halts=node.halts,
+            feed=node.feed,
+            sealed_log=node.sealed_log,
+            readiness=node.readiness,
+        )
+    )
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
-    return InternalAuthMiddleware(limited, settings.service_tokens, settings.service_rights)
+    return _Routed(_for_services(limited, settings), api)
 
 
-def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> ASGIApp:
+def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> _Routed:
     gateway = create_gateway(orders)
     limited = _rate_limited(gateway, settings.rate_limit_per_second, settings)
-    return GatewayAuthMiddleware(limited, tokens.check)
+    return _Routed(GatewayAuthMiddleware(limited, tokens.check), gateway)
+
+
+def _metrics(settings: Settings) -> _RoutedMounts:
+    """The mount of the metrics, unless they are off."""
+    if not settings.metrics:
+        return {}
+    app = create_metrics()
+    return {METRICS_PATH: _Routed(_for_services(app, settings, every_path=True), app)}
+
+
+def _for_services(app: ASGIApp, settings: Settings, *, every_path: bool = False) -> ASGIApp:
+    tokens, rights = settings.service_tokens, settings.service_rights
+    return InternalAuthMiddleware(app, tokens, rights, every_path=every_path)
 
 
 def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIApp:
@@ -166,13 +262,24 @@ def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIAp
 
 @asynccontextmanager
 async def _open_node(settings: Settings, *, with_workers: bool) -> AsyncIterator[Node]:
-    async with open_server(settings) as conninfo:
-        node = Node(
-            settings, conninfo, with_workers=with_workers, calendar=trading_calendar(settings)
-        )
+    calendar = _load_market_calendar(settings)
+    async with open_server(settings) as server:
+        node = Node(settings, server, with_workers=with_workers, calendar=calendar)
         async with node.running():
             with on_stop_signal(node.feed.stop):
                 yield node
+
+
+def _load_market_calendar(settings: Settings) -> MarketCalendar:
+    calendar = load(settings.market_calendar)
+    coverage = (f"{name} before {calendar.coverage(name)[1]}" for name in calendar.exchanges)
+    _log.info(
+        "market_calendar.loaded",
+        file=str(settings.market_calendar or SHIPPED),
+        digest=calendar.digest,
+        covers=", ".join(coverage),
+    )
+    return calendar
 
 
 @asynccontextmanager

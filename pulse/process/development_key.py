@@ -105,7 +105,7 @@ def mint_token(
 def _create(file: Path) -> None:
     """Write the key to a temporary file and hard-link it, so that one of two processes wins."""
     try:
-        _create_directories(file.parent)
+        create_directories(file.parent)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.") as draft:
             draft.write(f"{secrets.token_hex(_KEY_BYTES)}\n")
             draft.flush()
@@ -119,7 +119,7 @@ def _create(file: Path) -> None:
         ) from error
 
 
-def _create_directories(directory: Path) -> None:
+def create_directories(directory: Path) -> None:
     """Create missing directories with the embedded server's modes: 0700, or 0711 as root."""
     mode = 0o711 if os.geteuid() == 0 else 0o700
     missing = [path for path in (directory, *directory.parents) if not path.exists()]

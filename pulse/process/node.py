@@ -6,25 +6,34 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from pulse import metrics
+from pulse.application.clock_record import ClockRecord
 from pulse.application.clock_watch import ClockWatch
+from pulse.application.database_gauges import DatabaseGauges
 from pulse.application.event_feed import EventFeed, FeedLimits
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
-from pulse.application.notices import NoticeWatch
+from pulse.application.notices import Notice, NoticeWatch, seal_faults
 from pulse.application.origin import Origin, system_clock
+from pulse.application.past import Past
 from pulse.application.readiness import Readiness
 from pulse.domain import SessionCalendar
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
+from pulse.evidence.sealer import Sealed
+from pulse.evidence.tree import SealedLog
 from pulse.http.api.event_stream import render_event
 from pulse.loop import Loop, WakeUp
 from pulse.postgres import Database, Listener, Notifier
 from pulse.process.schema import SchemaGate
+from pulse.process.seal import sealer_of
+from pulse.process.server import Server
 from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
 from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
 from pulse.projections.order_view import OrderReader
 from pulse.projections.projector import Projector
+from pulse.projections.queue_history import HistorySummary, QueueHistory
 from pulse.settings import Settings
 from pulse.workers.recovery import OrphanedClaims, StalledSessions
 from pulse.workers.releases import Releaser
@@ -52,15 +61,19 @@ class Node:
     def __init__(
         self,
         settings: Settings,
-        conninfo: str,
+        server: Server,
         *,
         with_workers: bool,
         calendar: SessionCalendar | None = None,
     ) -> None:
         self._settings = settings
         self._origin = Origin.of_this_process()
-        self._database = Database(conninfo, pool_size=settings.pool_size)
-        self._gate = SchemaGate(self._database, migrate=settings.migrate)
+        self._database = Database(server.conninfo, pool_size=settings.pool_size)
+        self._gate = SchemaGate(
+            self._database,
+            migrate=settings.migrate,
+            superuser_conninfo=server.superuser_conninfo,
+        )
         self._log_advanced, self._queue_advanced = WakeUp(), WakeUp()
         self._slices_advanced = WakeUp()
         self._log_notifier = Notifier(self._database, LOG_CHANNEL)
@@ -73,9 +86,12 @@ class Node:
             on_commit=self._on_commit,
             limits=AppendLimits(queue_events=settings.append_queue_events),
         )
+        reader = OrderReader(self._database, self._store.mapper)
+        history = QueueHistory(self._database, self._store.mapper)
+        self.past = Past(self._store, reader, history, require_served=self._gate.require)
         self.orders = InProcessOrders(
             self._store,
-            OrderReader(self._database, self._store.mapper),
+            reader,
             self._clock_watch.stamp,
             self._origin,
             require_served=self._gate.require,
@@ -95,6 +111,9 @@ class Node:
             self._origin,
             require_served=self._gate.require,
         )
+        self._gauges = DatabaseGauges(
+            self._database, self.halts, timeout_seconds=settings.timeout_seconds
+        )
         self._projector = Projector(self._database, self._store.mapper, on_advance=self._on_advance)
         self._projector_loop = Loop(
             self._projector,
@@ -102,6 +121,9 @@ class Node:
             poll_seconds=settings.poll_interval_seconds,
             require=self._gate.require,
         )
+        self.sealed_log = SealedLog(self._database)
+        self._seal = sealer_of(settings, self._database)
+        self._seal_wake_up = WakeUp()
         self._presence: Presence | None = None
         self._worker_loops: list[Loop] = []
         if with_workers:
@@ -118,6 +140,7 @@ class Node:
             projector=lambda: self._projector.fault or self._projector_loop.fault,
             others=self._other_checks,
             halts=self.halts,
+            seal_faults=self._seal_faults,
             timeout_seconds=settings.timeout_seconds,
         )
 
@@ -132,6 +155,7 @@ class Node:
             SchemaNotCurrent: the schema cannot be migrated to what this code needs.
             LogUnfit: accepted orders could be lost in this database.
         """
+        self._measure()
         async with Supervisor() as supervisor:
             await self._database.open()
             supervisor.on_stop(self._database.close)
@@ -147,6 +171,15 @@ class Node:
                 starting.cancel()
                 with contextlib.suppress(asyncio.CancelledError, PulseError):
                     await starting
+
+    def _measure(self) -> None:
+        """Let scrapes read the pool and the append queue."""
+        database, appender = self._database, self._store.appender
+        pool = metrics.POOL_CONNECTIONS
+        pool.labels("idle").set_function(lambda: database.pool_state.idle)
+        pool.labels("in_use").set_function(lambda: database.pool_state.in_use)
+        metrics.POOL_WAITING.set_function(lambda: database.pool_state.waiting)
+        metrics.APPEND_QUEUE_EVENTS.set_function(lambda: appender.queued_events)
 
     def _start_services(self, supervisor: Supervisor) -> None:
         notified = _Notified(self._on_log_advance)
@@ -164,10 +197,16 @@ class Node:
             await self._clock_watch.run_once()
         supervisor.start_loop(Loop(self._gate))
         supervisor.start_loop(Loop(self._clock_watch, wake_up=self._clock_watch.remeasure))
+        record = ClockRecord(self._database, self._origin, self._clock_watch.take_offsets)
+        supervisor.start_loop(Loop(record, require=self._gate.require))
         supervisor.start_loop(Loop(StalledSessions(self._database)))
         supervisor.start_loop(self._projector_loop)
         supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         supervisor.start_loop(self._feed_loop())
+        if self._settings.metrics:
+            supervisor.on_stop(self._gauges.close)
+            supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
+        self._start_seal(supervisor)
         if self._presence is not None:  # stops after the workers: else others release their claims
             supervisor.start("presence", self._presence.run)
         supervisor.on_stop(self._project_own_events)
@@ -176,6 +215,23 @@ class Node:
             supervisor.start_loop(loop)
         if self._worker_loops:
             supervisor.start_loop(Loop(Audit(self._database)))
+            summary = HistorySummary(self._database, self._store.mapper)
+            supervisor.start_loop(Loop(summary, require=self._gate.require))
+
+    def _start_seal(self, supervisor: Supervisor) -> None:
+        """Seal the log if this process has a key; on stop the events appended last, too."""
+        if self._seal is None:
+            return
+        sealer, anchors = self._seal
+        supervisor.start("anchors", anchors.run)
+        supervisor.on_stop(self._seal_own_events)
+        loop = Loop(
+            sealer,
+            wake_up=self._seal_wake_up,
+            poll_seconds=self._settings.poll_interval_seconds,
+            require=self._gate.require,
+        )
+        supervisor.start_loop(loop)
 
     def _feed_loop(self) -> Loop:
         return Loop(
@@ -240,6 +296,13 @@ class Node:
             checks["workers"] = "; ".join(filter(None, faults)) or None
         return checks
 
+    def _seal_faults(self) -> tuple[Notice, ...]:
+        """Why this process does not seal the log, or does not keep its checkpoints."""
+        if self._seal is None:
+            return ()
+        sealer, anchors = self._seal
+        return seal_faults(sealer.fault, anchors.faults)
+
     def _on_advance(self) -> None:
         """After the projection advanced: there may be orders to split and slices to release."""
         self._queue_advanced.set()
@@ -253,12 +316,24 @@ class Node:
     def _on_log_advance(self) -> None:
         """After an append of any process: there are events to project and to stream."""
         self._log_advanced.set()
+        self._seal_wake_up.set()
         self.feed.hint()
 
     def _on_release(self) -> None:
         """After claims were released: wake this process's worker, then notify other processes."""
         self._queue_advanced.set()
         self._claims_notifier.notify()
+
+    async def _seal_own_events(self) -> None:
+        """Seal what was appended before the stop, as far as that takes no longer than 3 s."""
+        if self._seal is None:
+            return
+        sealer, _ = self._seal
+        with contextlib.suppress(PulseError, TimeoutError):
+            self._gate.require()
+            async with asyncio.timeout(MAX_CATCH_UP_SECONDS):
+                while isinstance(result := await sealer.run_once(), Sealed) and result.events:
+                    pass
 
     async def _project_own_events(self) -> None:
         """Project the workers' last outcomes, so that a clean stop leaves no orphaned claims.

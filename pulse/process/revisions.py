@@ -65,11 +65,19 @@ REVISIONS: Final = (
         oldest_code=9,
     ),
     Revision(number=11, name="log_identity", package="pulse.eventstore", oldest_code=9),
-    # Older code would start each window at its order's creation.
     Revision(
         number=12,
+        name="queue_history",
+        package="pulse.projections",
+        oldest_code=9,
+    ),
+    Revision(number=13, name="seal", package="pulse.evidence", oldest_code=9),
+    Revision(number=14, name="clock_offsets", package="pulse.application", oldest_code=9),
+    # Older code would start each window at its order's creation.
+    Revision(
+        number=15,
         name="order_windows",
         package="pulse.projections",
-        oldest_code=12,
+        oldest_code=15,
     ),
 )

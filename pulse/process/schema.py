@@ -9,7 +9,9 @@ from typing import Final
 import psycopg
 import structlog
 
+from pulse.application.grants import GRANTS
 from pulse.application.notices import next_id_taken, sequence_below_position
+from pulse.application.role_rights import read_role_rights
 from pulse.errors import PulseError
 from pulse.eventstore import EventTooNew, read_log_faults, read_log_state
 from pulse.loop import Job
@@ -35,24 +37,32 @@ class LogUnfit(PulseError):
     """Orders appended to this database could be lost or never projected, so Pulse refuses it."""
 
 
+class RoleUnfit(PulseError):
+    """This process's role lacks rights that every process needs."""
+
+
 class SchemaGate(Job[None]):
     """Decides whether this process may work on the database: at the start, then every 2 s.
 
     `wait` migrates or checks the schema, checks the log and lets the queue catch up. After that the
     gate is a job that checks again, since a newer release may migrate the schema. `attempted` is
     set after the first attempt, successful or not. From then on requests are answered, with 503
-    while there is a `fault`. `fault` says why this process may not work now; None if it may.
+    while there is a `fault`. `fault` says why this process may not work now; None if it may. With
+    `superuser_conninfo`, that of an embedded server, migrating also sets up the roles.
     """
 
     name = "schema"
     poll_seconds = 2.0
 
-    def __init__(self, database: Database, *, migrate: bool) -> None:
+    def __init__(
+        self, database: Database, *, migrate: bool, superuser_conninfo: str | None = None
+    ) -> None:
         self.attempted = asyncio.Event()
         self.fault: str | None = "the schema has not been checked yet"
         self._database = database
-        self._migrations = Migrations(REVISIONS)
+        self._migrations = Migrations(REVISIONS, GRANTS)
         self._migrate = migrate
+        self._superuser_conninfo = superuser_conninfo
         self._unfit: str | None = None
         self._report_at = float("-inf")
 
@@ -87,6 +97,7 @@ class SchemaGate(Job[None]):
             SchemaNotCurrent: the first attempt found a schema that cannot be used: it is too new,
                 or this role may not migrate.
             LogUnfit: the first attempt found a log that must not be appended to.
+            RoleUnfit: the first attempt found that this role may not read log or queue.
         """
         retry, reported = Retry(_RETRY), None
         try:
@@ -120,7 +131,7 @@ class SchemaGate(Job[None]):
                 self._unfit = reason
             if is_transient or self.attempted.is_set():
                 return reason
-            if isinstance(error, SessionUnfit | LogUnfit):
+            if isinstance(error, SessionUnfit | LogUnfit | RoleUnfit):
                 raise
             raise SchemaNotCurrent(f"the schema cannot be migrated: {error}") from error
         return fault
@@ -137,6 +148,9 @@ class SchemaGate(Job[None]):
 
     async def _migrate_or_check(self) -> str | None:
         conninfo, limits = self._database.conninfo, self._database.limits
+        if self._migrate and self._superuser_conninfo is not None:
+            await self._migrations.set_up_roles(self._superuser_conninfo, limits)
+            return None
         if self._migrate:
             await self._migrations.migrate(conninfo, limits)
             return None
@@ -149,13 +163,19 @@ async def _require_safe_log(connection: Connection) -> None:
     Raises:
         LogUnfit: lock, sequence and insert do not happen on one server in one commit phase, or the
             sequence is below the log's end or below the projected position.
+        RoleUnfit: this role may not read log or queue.
     """
     if faults := list(await read_log_faults(connection)):
         raise LogUnfit(
             f"this database is not safe for Pulse's log: {'; '.join(faults)}; a log needs its own "
             "database on an ordinary Postgres server, see docs/decisions/0014"
         )
-    if fault := await _read_sequence_fault(connection):
+    try:
+        fault = await _read_sequence_fault(connection)
+    except psycopg.errors.InsufficientPrivilege as error:
+        rights = await read_role_rights(connection)
+        raise RoleUnfit(rights.missing_text or describe(error)) from error
+    if fault is not None:
         raise LogUnfit(fault)
 
 

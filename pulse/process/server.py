@@ -3,15 +3,34 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
+import msgspec
+import psycopg
 import structlog
+from psycopg.conninfo import make_conninfo
 
 from pulse.loop import Job, Loop
-from pulse.postgres.embedded import EmbeddedServer
+from pulse.postgres import PostgresLimits, describe
+from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError
+from pulse.postgres.roles import RoleNames, create_login_roles
 from pulse.process.supervisor import Supervisor
 from pulse.settings import Settings
 
 _log = structlog.get_logger(__name__)
+
+EMBEDDED_ROLES: Final = RoleNames()
+"""The roles of an embedded server, which may log in. Its superuser is only used to migrate."""
+
+
+class Server(msgspec.Struct, frozen=True):
+    """The conninfo that a process works with, and that of the superuser of an embedded server.
+
+    `superuser_conninfo` is None for the server of PULSE_DATABASE_URL: its roles are the operator's.
+    """
+
+    conninfo: str
+    superuser_conninfo: str | None = None
 
 
 class EmbeddedServerWatch(Job[None]):
@@ -34,19 +53,29 @@ class EmbeddedServerWatch(Job[None]):
 
 
 @asynccontextmanager
-async def open_server(settings: Settings) -> AsyncIterator[str]:
-    """Yield the conninfo of the server; an embedded server runs for the length of the context.
+async def open_server(settings: Settings) -> AsyncIterator[Server]:
+    """Yield the server; an embedded one runs for the length of the context.
+
+    Processes work with an embedded server as its runtime role, which is created if it is missing.
 
     Raises:
-        EmbeddedServerError: no database URL is set, and the embedded server cannot run here.
+        EmbeddedServerError: no database URL is set, and the embedded server cannot run here, or
+            refuses to create its roles.
     """
     if settings.database_url is not None:
-        yield settings.database_url
+        yield Server(settings.database_url)
         return
     embedded = await asyncio.to_thread(EmbeddedServer.acquire, settings.data_dir)
     try:
+        try:
+            await create_login_roles(embedded.conninfo, PostgresLimits(), EMBEDDED_ROLES)
+        except psycopg.Error as error:
+            raise EmbeddedServerError(
+                f"The embedded Postgres server does not create its roles: {describe(error)}."
+            ) from error
         async with Supervisor() as supervisor:
             supervisor.start_loop(Loop(EmbeddedServerWatch(embedded)))
-            yield embedded.conninfo
+            conninfo = make_conninfo(embedded.conninfo, user=EMBEDDED_ROLES.runtime)
+            yield Server(conninfo, superuser_conninfo=embedded.conninfo)
     finally:
         await asyncio.to_thread(embedded.release)

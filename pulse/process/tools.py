@@ -1,6 +1,6 @@
 """What the `pulse` commands use: the database, without loops."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
@@ -8,9 +8,11 @@ import msgspec
 import psycopg
 
 from pulse.application.clock_watch import ClockWatch
+from pulse.application.grants import GRANTS
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
+from pulse.application.past import Past
 from pulse.eventstore import LOG_CHANNEL, EventStore
 from pulse.postgres import Database, DatabaseUnavailable, Notifier, SessionUnfit, describe
 from pulse.postgres.embedded import has_data
@@ -20,6 +22,7 @@ from pulse.postgres.migrations import (
     MigrationUnderWay,
     SchemaNotCurrent,
 )
+from pulse.postgres.roles import RoleNames
 from pulse.process.revisions import REVISIONS
 from pulse.process.server import open_server
 from pulse.process.startup import tune_gc
@@ -28,6 +31,7 @@ from pulse.projections.audit import Audit
 from pulse.projections.catch_up import catch_up_queue
 from pulse.projections.order_view import OrderReader
 from pulse.projections.parking import ParkedOrders
+from pulse.projections.queue_history import QueueHistory
 from pulse.projections.rebuild import OnProgress, Rebuild
 from pulse.retry import Retry, RetryPolicy
 from pulse.settings import Settings
@@ -44,6 +48,7 @@ class Tools(msgspec.Struct, frozen=True):
     database: Database
     store: EventStore
     orders: InProcessOrders
+    past: Past
     halts: ReleaseHalts
     parked: ParkedOrders
     audit: Audit
@@ -89,11 +94,11 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             f"there is no Pulse data in {settings.data_dir.absolute()}: "
             "set PULSE_DATA_DIR or PULSE_DATABASE_URL, or start with `pulse up`"
         )
-    async with open_server(settings) as conninfo:
-        database = Database(conninfo, pool_size=2)
+    async with open_server(settings) as server:
+        database = Database(server.conninfo, pool_size=2)
         migrations = Migrations(REVISIONS)
         with _pulse_errors("the schema cannot be read"):
-            fault = migrations.fault(await migrations.current(conninfo, database.limits))
+            fault = migrations.fault(await migrations.current(server.conninfo, database.limits))
         if fault is not None:
             raise SchemaNotCurrent(fault)
         await database.open()
@@ -106,32 +111,58 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             origin = Origin.of_this_process()
             clock = clock_watch.corrected
             orders = InProcessOrders(store, reader, clock, origin, component="cli")
+            past = Past(store, reader, QueueHistory(database, store.mapper))
             halts = ReleaseHalts(store, clock, origin, component="cli")
             parked = ParkedOrders(database, store.mapper)
-            yield Tools(database, store, orders, halts, parked, Audit(database), clock_watch)
+            audit = Audit(database)
+            yield Tools(database, store, orders, past, halts, parked, audit, clock_watch)
         finally:
             await database.close()
 
 
-async def migrate_once(settings: Settings, on_progress: OnProgress) -> AppliedRevision:
+class Migrated(msgspec.Struct, frozen=True):
+    """The revision of the schema, and the roles if they were set up, with what that needed."""
+
+    revision: AppliedRevision
+    roles: RoleNames | None = None
+    role_statements: int = 0
+
+
+async def migrate_once(
+    settings: Settings,
+    on_progress: OnProgress,
+    *,
+    with_roles: bool = False,
+    role_names: Mapping[str, str] | None = None,
+) -> Migrated:
     """Migrate the schema and return its revision, which may be newer than this code's.
 
     Then the order queue catches up with the log, since a migration may have emptied it.
-    `on_progress` is called with the position reached and the log's end.
+    `on_progress` is called with the position reached and the log's end. With `with_roles`, and
+    always on an embedded server, the roles are set up too; `role_names` are as `set_up_roles` takes
+    them.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
         SessionUnfit: this server, database or session does not meet Pulse's requirements.
         SchemaNotCurrent: Postgres refuses the migration, or the schema is too new for this code.
+        RolesRefused: the roles cannot be set up like this.
     """
-    async with open_server(settings) as conninfo:
-        database = Database(conninfo, pool_size=2)
+    async with open_server(settings) as server:
+        owner_conninfo = server.superuser_conninfo or server.conninfo
+        database = Database(server.conninfo, pool_size=2)
         limits = database.limits
-        migrations, retry = Migrations(REVISIONS), Retry(_RETRY)
+        migrations, retry = Migrations(REVISIONS, GRANTS), Retry(_RETRY)
+        roles, role_statements = None, 0
         with _pulse_errors("the schema cannot be migrated"):
             while True:
                 try:
-                    await migrations.migrate(conninfo, limits)
+                    if with_roles or server.superuser_conninfo is not None:
+                        roles, role_statements = await migrations.set_up_roles(
+                            owner_conninfo, limits, role_names
+                        )
+                    else:
+                        await migrations.migrate(owner_conninfo, limits)
                 except MigrationUnderWay:
                     await retry.wait()
                 else:
@@ -141,7 +172,8 @@ async def migrate_once(settings: Settings, on_progress: OnProgress) -> AppliedRe
                 await catch_up_queue(database, on_progress, max_behind_events=0)
             finally:
                 await database.close()
-            return (await migrations.current(conninfo, limits))[-1]
+            revision = (await migrations.current(owner_conninfo, limits))[-1]
+            return Migrated(revision, roles, role_statements)
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from pulse.projections.position import read_position
 SELECT_DUE_ORDERS: Final = load_sql(__package__, "select_due_orders")
 
 
+_COUNT_DUE_SLICES: Final = load_sql(__package__, "count_due_slices")
+
+
 class DueOrders(msgspec.Struct, frozen=True):
     """The orders due at the moment `at`, by the database's clock, the longest due first.
 
@@ -67,6 +70,11 @@ async def read_due_orders(
         )
 
     return await database.read(select)
+
+
+async def count_due_slices(connection: Connection) -> int:
+    """How many slices are due and not settled, of the 1,000 orders due first."""
+    return int((await fetch(connection, _COUNT_DUE_SLICES))[0][0])
 
 
 def _halted(halts: Halts) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import msgspec
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from pulse.domain import Slice, SliceState
+from pulse.eventstore import AFTER_LOG, BEFORE_LOG
 from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.order_view import ROW_COLUMNS, OrderQueueStatus, OrderView, Row, order_view
-from pulse.projections.position import AFTER_LOG, BEFORE_LOG, PROJECTION_NAME
+from pulse.projections.position import PROJECTION_NAME
 
 MAX_ORDERS_A_PAGE: Final = 200
 MAX_SLICES_A_PAGE: Final = 1000

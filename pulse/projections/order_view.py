@@ -53,10 +53,22 @@ class SliceView(msgspec.Struct, frozen=True, gc=False):
     state: SliceState
 
 
+class AsOf(msgspec.Struct, frozen=True, gc=False):
+    """The place in the log that an answer about the past reflects, and its moment.
+
+    `position` is the last event of the log that counts. `at` is the requested moment, or else the
+    latest time recorded up to that event.
+    """
+
+    position: int
+    at: datetime | None
+
+
 class OrderView(msgspec.Struct, frozen=True, gc=False):
     """An order with its slices. `release` is whether Pulse releases them at their times.
 
-    `window` is when the first slice is due, and when the last one.
+    `window` is when the first slice is due, and when the last one. `as_of` is
+    set only in answers about the past.
     """
 
     order_id: UUID
@@ -80,6 +92,7 @@ class OrderView(msgspec.Struct, frozen=True, gc=False):
     claimed_at: datetime | None
     quantities: Quantities
     slices: tuple[SliceView, ...]
+    as_of: AsOf | msgspec.UnsetType = msgspec.UNSET
 
 
 _FIELDS: Final = OrderView.__struct_fields__
@@ -227,6 +240,22 @@ class OrderReader:
     async def is_parked(self, order_id: UUID) -> bool:
         """Whether the order is parked, because one of its events could not be applied."""
         return await self._parked.get(order_id) is not None
+
+    async def view_up_to(
+        self, order_id: UUID, *, position: int | None = None, version: int | None = None
+    ) -> OrderView | None:
+        """The order after its events up to a position or a version, without its claim.
+
+        None if it has none of them.
+        """
+        rows = await self._streams.get(order_id) or []
+        rows = [
+            row
+            for row in rows
+            if (position is None or row[0] <= position) and (version is None or row[2] <= version)
+        ]
+        order = self._fold(rows)
+        return None if order is None else view_of(order, rows[-1][0])
 
     def _fold(self, rows: Sequence[Row]) -> Order | None:
         return fold(self._mapper.events_of([RecordedEvent.from_row(row[:6]) for row in rows]))

@@ -6,9 +6,9 @@ import msgspec
 import psycopg
 
 from pulse.domain import SPLITTERS
-from pulse.eventstore import read_log_state
+from pulse.eventstore import AFTER_LOG, read_log_state
 from pulse.postgres import Connection, Database, fetch, load_sql
-from pulse.projections.position import AFTER_LOG, PROJECTION_NAME
+from pulse.projections.position import PROJECTION_NAME
 
 MAX_EXAMINED: Final = 1000
 """The most waiting orders (oldest first) and failed orders (newest first) that are examined."""
@@ -18,6 +18,7 @@ _MAX_EXACT_SECONDS: Final = 5.0
 
 _SELECT_LAG = load_sql(__package__, "select_lag")
 _SELECT_QUEUE_HEALTH = load_sql(__package__, "select_queue_health")
+_SELECT_PENDING_COUNTS = load_sql(__package__, "select_pending_counts")
 _SELECT_QUEUE_COUNTS = load_sql(__package__, "select_queue_counts")
 _ESTIMATE_QUEUE_COUNTS = load_sql(__package__, "estimate_queue_counts")
 _LIMIT_STATEMENT = load_sql(__package__, "limit_statement")
@@ -87,6 +88,18 @@ class QueueOverview(msgspec.Struct, frozen=True):
         failed = [c for c in self.counts if c.order_queue_status == "FAILED"]
         failed.sort(key=lambda c: (-c.orders, c.failure_reason or ""))
         return {c.failure_reason or "": c.orders for c in failed}
+
+
+class PendingCounts(msgspec.Struct, frozen=True):
+    """How many orders wait for a worker, and how many are claimed."""
+
+    waiting: int
+    claimed: int
+
+
+async def read_pending_counts(connection: Connection) -> PendingCounts:
+    """Count the orders without an outcome."""
+    return PendingCounts(*(await fetch(connection, _SELECT_PENDING_COUNTS))[0])
 
 
 async def read_lag(connection: Connection) -> Lag:

@@ -198,6 +198,11 @@ class ParkedOrder(msgspec.Struct, frozen=True):
     parked_at: datetime
 
 
+async def read_parked(connection: Connection) -> list[ParkedOrder]:
+    """All parked orders, the longest parked first."""
+    return [ParkedOrder(*row) for row in await fetch(connection, _SELECT_PARKED)]
+
+
 class ParkedOrders:
     """Lists and retries parked orders."""
 
@@ -207,8 +212,7 @@ class ParkedOrders:
 
     async def all(self) -> list[ParkedOrder]:
         """All parked orders, the longest parked first."""
-        rows = await self._database.read(lambda connection: fetch(connection, _SELECT_PARKED))
-        return [ParkedOrder(*row) for row in rows]
+        return await self._database.read(read_parked)
 
     async def retry(self, order_id: UUID) -> str | None:
         """Project an order again from its stream. Returns None, or why it stays unchanged.

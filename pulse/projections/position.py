@@ -8,9 +8,6 @@ from typing import Final
 from pulse.postgres import Connection, fetch, load_sql
 
 PROJECTION_NAME: Final = "order_queue"
-BEFORE_LOG: Final = -(2**63)
-AFTER_LOG: Final = 2**63 - 1
-"""Positions before and after every event, including those with ids set by hand."""
 
 _SELECT_POSITION = load_sql(__package__, "select_position")
 _TRY_LOCK_POSITION = load_sql(__package__, "try_lock_position")

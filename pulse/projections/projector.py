@@ -8,8 +8,10 @@ import msgspec
 import psycopg
 import structlog
 
+from pulse import metrics
 from pulse.errors import PulseError
 from pulse.eventstore import (
+    AFTER_LOG,
     EventMapper,
     EventTooNew,
     RecordedEvent,
@@ -19,7 +21,6 @@ from pulse.loop import NOW, Job
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
 from pulse.projections.parking import AmbiguousError, ErrorSource, Parking, error_source
 from pulse.projections.position import (
-    AFTER_LOG,
     advance_position,
     try_lock_position,
 )
@@ -91,6 +92,7 @@ class Projector(Job[Projected | Busy]):
             raise DatabaseUnavailable(describe(error)) from error
         if isinstance(result, Projected):
             self.fault = None
+            metrics.PROJECTED_EVENTS.inc(result.events)
             if result.events:
                 _log.debug("projection.advanced", position=result.position, events=result.events)
             if result.foreign:

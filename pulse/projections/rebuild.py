@@ -17,10 +17,10 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from psycopg.sql import SQL, Identifier
 
 from pulse.errors import PulseError
 from pulse.eventstore import (
+    BEFORE_LOG,
     EventMapper,
     EventTooNew,
     RecordedEvent,
@@ -29,20 +29,20 @@ from pulse.eventstore import (
 )
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
 from pulse.projections.audit import read_window
+from pulse.projections.comparison import SELECT_ORDERS, expected_pending
 from pulse.projections.parking import (
     AmbiguousError,
     ErrorSource,
     Parking,
     error_source,
 )
-from pulse.projections.position import BEFORE_LOG, lock_position
+from pulse.projections.position import lock_position
 from pulse.projections.queue_writer import (
     ORDER_COLUMNS,
     PENDING_COLUMNS,
     SLICE_COLUMNS,
     QueueChanges,
     QueueWriter,
-    Row,
     delete_orders,
     refresh_due_orders,
 )
@@ -58,9 +58,6 @@ _STREAMS_BETWEEN_YIELDS: Final = 20
 
 _TRY_REBUILD_LOCK = load_sql(__package__, "try_rebuild_lock")
 _SELECT_UNFILLED_COLUMNS = load_sql(__package__, "select_unfilled_columns")
-_SELECT_ORDERS: Final = SQL(load_sql(__package__, "select_orders_to_compare")).format(
-    columns=SQL(", ").join(map(Identifier, ORDER_COLUMNS))
-)
 _SELECT_SLICES_OF = load_sql(__package__, "select_slices_of")
 _SELECT_PENDING_OF = load_sql(__package__, "select_pending_of")
 _SELECT_PARKED_AMONG = load_sql(__package__, "select_parked_among")
@@ -72,7 +69,6 @@ _COLUMNS: Final = [
     *(f"pending_orders.{column}" for column in PENDING_COLUMNS),
     *(f"scheduled_slices.{column}" for column in SLICE_COLUMNS),
 ]
-_PENDING_FROM_EVENTS: Final = PENDING_COLUMNS[:5]
 _ORDER_ID: Final = ORDER_COLUMNS.index("order_id")
 _CREATED_POSITION: Final = ORDER_COLUMNS.index("created_position")
 
@@ -294,7 +290,7 @@ class Rebuild:
             "after": window.after,
             "until": window.until,
         }
-        rows = await fetch(connection, _SELECT_ORDERS, parameters)
+        rows = await fetch(connection, SELECT_ORDERS, parameters)
         positions = [row[_CREATED_POSITION] for row in rows]
         found = await fetch(connection, _SELECT_SLICES_OF, (positions,))
         slices = {row[0]: row[1:] for row in found}
@@ -323,7 +319,7 @@ def _streams(records: Iterable[RecordedEvent]) -> Streams:
 
 async def _unchanged_pending(connection: Connection, parts: Iterable[QueueChanges]) -> list[int]:
     """The positions of creation of the orders whose rows in pending_orders are correct."""
-    pending = [_pending(row) for part in parts for row in part.created.values()]
+    pending = [expected_pending(row) for part in parts for row in part.created.values()]
     expected = {row[0]: row for row in pending if row is not None}
     rows = await fetch(connection, _SELECT_PENDING_OF, (list(expected),)) if expected else []
     return [row[0] for row in rows if row == expected[row[0]]]
@@ -343,12 +339,5 @@ def _is_same(changes: QueueChanges, queued: _QueuedOrder | None) -> bool:
     return (
         queued.row == tuple(map(row.get, ORDER_COLUMNS))
         and queued.slices == (columns if slices else None)
-        and queued.pending == _pending(row)
+        and queued.pending == expected_pending(row)
     )
-
-
-def _pending(row: Row) -> tuple[Any, ...] | None:
-    """The order's row in pending_orders, without its claim; None if it is not pending."""
-    if row["state"] != "PENDING":
-        return None
-    return tuple(row[column] for column in _PENDING_FROM_EVENTS)

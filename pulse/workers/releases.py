@@ -1,8 +1,9 @@
 """The releaser: appends SlicesReleased for slices that are due, SlicesExpired for late ones."""
 
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -11,11 +12,14 @@ import msgspec
 import structlog
 from eventsourcing.persistence import StoredEvent
 
+from pulse import metrics
 from pulse.application.origin import Origin, new_request_id
 from pulse.domain import (
     DueOrder,
+    Event,
     Halts,
     ReleaseSlices,
+    Slice,
     SlicesExpired,
     SlicesReleased,
     expires_at,
@@ -124,6 +128,7 @@ class Releaser(Job[ReleaseStep]):
             max_delay_seconds=self._max_delay_seconds,
             handled=self._handled,
         )
+        read_at = time.monotonic()
         results: Counter[ReleaseResult] = Counter()
         decided: dict[int, _Decision] = {}
         for order, created_position in zip(due.orders, due.created_positions, strict=True):
@@ -136,7 +141,11 @@ class Releaser(Job[ReleaseStep]):
             events = [decision.event for decision in decided.values()]
             conditions = [decision.condition for decision in decided.values()]
             appended = await self._store.appender.append_each(events, conditions)
-            results.update(map(_result, events, appended))
+            stored_at = due.at + timedelta(seconds=time.monotonic() - read_at)
+            for decision, append_result in zip(decided.values(), appended, strict=True):
+                result = _result(decision.event, append_result)
+                results[result] += 1
+                _measure(decision.settled, result, stored_at)
             self._handled = due.unprojected | _settled(dict(zip(decided, appended, strict=True)))
         more = len(due.orders) == MAX_ORDERS_PER_STEP
         step = ReleaseStep(results, due.next_seconds, more=more)
@@ -179,7 +188,8 @@ class Releaser(Job[ReleaseStep]):
             condition = None
             if isinstance(event, SlicesReleased):
                 condition = AppendCondition(halts.version, before=self._expires_at(order))
-            return _Decision(self._store.mapper.to_stored_event(event), condition)
+            settled = _slices_of(order, event)
+            return _Decision(self._store.mapper.to_stored_event(event), condition, settled)
         except Exception:  # noqa: BLE001 - one order must not stop the others
             _log.exception("slices.release_crashed", order_id=str(order.order_id))
             self._crashed[order.order_id] = order.version
@@ -192,10 +202,29 @@ class Releaser(Job[ReleaseStep]):
 
 
 class _Decision(NamedTuple):
-    """The event to write for an order, and its condition."""
+    """The event to write for an order, its condition, and the slices that it settles."""
 
     event: StoredEvent
     condition: AppendCondition | None
+    settled: Sequence[Slice]
+
+
+def _slices_of(order: DueOrder, event: Event) -> Sequence[Slice]:
+    """The slices that the event releases or expires: the next ones of the order."""
+    if isinstance(event, SlicesReleased):
+        return event.slices
+    count = len(event.sequence_numbers) if isinstance(event, SlicesExpired) else 0
+    return order.unsettled[:count]
+
+
+def _measure(settled: Sequence[Slice], result: ReleaseResult, stored_at: datetime) -> None:
+    """Count the slices that this releaser settled, and measure how late they were released."""
+    if result is ReleaseResult.RELEASED:
+        metrics.SLICES_RELEASED.inc(len(settled))
+        for one in settled:
+            metrics.RELEASE_LATENESS.observe((stored_at - one.scheduled_at).total_seconds())
+    elif result is ReleaseResult.EXPIRED:
+        metrics.SLICES_EXPIRED.inc(len(settled))
 
 
 def _settled(appended: Mapping[int, AppendResult]) -> dict[int, int]:

@@ -10,9 +10,10 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from pulse import metrics
 from pulse.application.clock_watch import ClockOff
 from pulse.application.origin import Clock, Origin, new_request_id
-from pulse.domain import Claim, Event, SlicesScheduled, SplitOrder, decide, fold
+from pulse.domain import Claim, Event, SlicesScheduled, SplitOrder, SplittingFailed, decide, fold
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
@@ -204,10 +205,15 @@ class SplittingWorker(Job[SplitStep]):
                 return dict(ChainMap(*singly))
             _log.exception("orders.split_crashed", order_id=str(*decided))
             return dict.fromkeys(decided, SplitResult.CRASHED)
-        return {
-            order_id: _result(event, append_result)
-            for (order_id, event), append_result in zip(decided.items(), appended, strict=True)
-        }
+        results: dict[UUID, SplitResult] = {}
+        for (order_id, event), append_result in zip(decided.items(), appended, strict=True):
+            results[order_id] = result = _result(event, append_result)
+            if result is SplitResult.COMPLETED:
+                metrics.count_outcome("SlicesScheduled")
+            elif isinstance(event, SplittingFailed) and result is SplitResult.FAILED:
+                metrics.count_outcome("SplittingFailed", event.reason)
+                _log_failed(event)
+        return results
 
     def _decide_safely(
         self, order_id: UUID, claim: Claim, stream: tuple[RecordedEvent, ...]
@@ -255,6 +261,16 @@ class SplittingWorker(Job[SplitStep]):
         if too_new:
             _log.warning("orders.need_newer_code", orders=len(too_new))
         return True
+
+
+def _log_failed(event: SplittingFailed) -> None:
+    _log.warning(
+        "orders.failed",
+        order_id=str(event.originator_id),
+        trace_id=event.trace.trace_id,
+        reason=event.reason,
+        message=event.message,
+    )
 
 
 def _result(event: Event, append_result: AppendResult) -> SplitResult:

@@ -5,6 +5,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from pulse import metrics
 from pulse.application.clock_watch import ClockOff
 from pulse.application.origin import Clock, Origin, new_request_id
 from pulse.domain import Claim, TimeOutOrder, decide, fold
@@ -102,6 +103,7 @@ class TimeoutMonitor(Job[TimedOutBatch]):
             _log.exception("orders.not_timed_out", order_id=str(order_id))
             return False
         if events:
+            metrics.count_outcome("TimedOut", "TIMED_OUT")
             _log.warning("orders.timed_out", order_id=str(order_id), claimed_by=claim.worker)
         return bool(events)
 

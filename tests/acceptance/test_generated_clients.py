@@ -190,7 +190,10 @@ def test_a_service_places_an_order_and_reads_it_in_every_way(
         "INVALID_REQUEST",
         "ORDER_NOT_FOUND",
         "INVALID_REQUEST",
+        "INVALID_REQUEST",
     ]
+    assert found["past"] == ["PENDING", True]
+    assert found["queue"] is True
 
 
 def test_a_caller_of_the_gateway_places_an_order_and_reads_it(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fleet import api_alone
 from tests.support.orders import order
 from tests.support.processes import (
     UP,
@@ -91,25 +92,104 @@ def test_floods_of_invalid_requests_are_logged_rarely(
     assert len(of_server) < FLOOD / 3
 
 
-def test_debug_logs_requests_claims_batches_and_projections(
-    tmp_path: Path, module_database_url: str
-) -> None:
+def lines_of_request(process: PulseProcess, request_id: str) -> list[dict[str, Any]]:
+    lines = [line for line in lines_of(process) if line["event"] == "http.answered"]
+    return [line for line in lines if line["request_id"] == request_id]
+
+
+def test_debug_logs_claims_and_projections(tmp_path: Path, module_database_url: str) -> None:
     settings = {"database_url": module_database_url, "log_level": "debug"}
     with started("pulse up", tmp_path, **settings) as process:
-        request = {"X-Request-Id": "r-of-the-caller"}
-        placed = process.http.post("/internal/orders", json=order(), headers=request)
-        process.until_completed(placed.json()["order_id"])
+        process.until_completed(process.post(order()).json()["order_id"])
 
-        def debug() -> dict[str, dict[str, Any]]:
-            found = [line for line in lines_of(process) if line["level"] == "debug"]
-            return {line["event"]: line for line in reversed(found)}
+        def events() -> set[str]:
+            return {line["event"] for line in lines_of(process) if line["level"] == "debug"}
 
-        wanted = {"http.answered", "projection.advanced", "orders.claimed"}
-        until(lambda: wanted <= debug().keys(), "each kind of debug line is there")
-        (answered,) = [
-            line for line in lines_of(process) if line.get("request_id") == "r-of-the-caller"
+        wanted = {"projection.advanced", "orders.claimed"}
+        until(lambda: wanted <= events(), "each kind of debug line is there")
+
+
+@pytest.mark.parametrize("kind", ["pulse up", "uvicorn"])
+def test_each_request_has_a_line_and_so_has_each_batch_of_a_worker(
+    tmp_path: Path, module_database_url: str, kind: str
+) -> None:
+    with started(kind, tmp_path, database_url=module_database_url) as process:
+        placing = {"X-Request-Id": "r-placing", "X-Trace-Id": "t-of-the-caller"}
+        order_id = process.http.post("/internal/orders", json=order(), headers=placing).json()[
+            "order_id"
         ]
-    assert answered["event"] == "http.answered"
-    assert (answered["method"], answered["path"]) == ("POST", "/pulse/internal/orders")
-    assert answered["status"] == 201
-    assert answered["milliseconds"] > 0
+        process.until_completed(order_id)
+        for request_id, path in (
+            ("r-reading", f"/internal/orders/{order_id}"),
+            ("r-history", f"/internal/orders/{order_id}/events?limit=1"),
+            ("r-unknown", "/internal/nowhere/secret-in-the-path"),
+        ):
+            process.http.get(path, headers={"X-Request-Id": request_id})
+        until(lambda: lines_of_request(process, "r-unknown"), "the last line is written")
+        (placed,) = lines_of_request(process, "r-placing")
+        (read,) = lines_of_request(process, "r-reading")
+        (history,) = lines_of_request(process, "r-history")
+        (unknown,) = lines_of_request(process, "r-unknown")
+        events = [line["event"] for line in lines_of(process)]
+    assert placed.pop("ms") > 0
+    assert placed.pop("timestamp").endswith("Z")
+    assert placed == {
+        "event": "http.answered",
+        "level": "info",
+        "logger": "pulse.http",
+        "method": "POST",
+        "route": "/pulse/internal/orders",
+        "status": 201,
+        "trace_id": "t-of-the-caller",
+        "request_id": "r-placing",
+        "order_id": order_id,
+        "caller": "127.0.0.1",
+    }
+    one = "/pulse/internal/orders/{order_id}"
+    assert (read["route"], read["status"], read["order_id"]) == (one, 200, order_id)
+    assert (history["route"], history["status"]) == (f"{one}/events", 400)
+    assert history["order_id"] == order_id
+    assert (unknown["route"], unknown["status"]) == ("unmatched", 404)
+    assert "order_id" not in unknown
+    assert "secret-in-the-path" not in json.dumps(unknown)
+    assert "orders.split" in events
+
+
+@pytest.mark.parametrize("which", ["errors", "0", "off"])
+def test_request_lines_can_be_turned_off(
+    tmp_path: Path, module_database_url: str, which: str
+) -> None:
+    settings = {"database_url": module_database_url, "log_requests": which}
+    with started("pulse up", tmp_path, **settings) as process:
+        process.until_completed(process.post(order()).json()["order_id"])
+        process.stop()
+        events = [line["event"] for line in lines_of(process)]
+    assert "http.answered" not in events
+    assert "orders.split" in events
+
+
+def test_on_a_terminal_the_lines_are_text(tmp_path: Path, module_database_url: str) -> None:
+    settings = {"database_url": module_database_url, "log_format": "console"}
+    with pulse(tmp_path, command=UP, **settings) as process:
+        process.http.get("/internal/hello", headers={"X-Request-Id": "r-of-text"})
+        until(lambda: "r-of-text" in process.logged, "the line is written")
+        (line,) = [line for line in process.logged.splitlines() if "r-of-text" in line]
+    assert "http.answered" in line
+    assert "route=/pulse/internal/hello" in line
+    assert not line.startswith("{")
+
+
+def test_a_failed_order_has_a_line(tmp_path: Path, module_database_url: str) -> None:
+    with api_alone(tmp_path, database_url=module_database_url) as api:
+        headers = {"X-Trace-Id": "t-late"}
+        placed = api.http.post("/internal/orders", json=order(), headers=headers)
+    order_id = placed.json()["order_id"]
+    late = {"max_split_delay_seconds": 0.001}
+    with started("pulse up", tmp_path, database_url=module_database_url, **late) as process:
+
+        def failed() -> list[dict[str, Any]]:
+            found = [line for line in lines_of(process) if line["event"] == "orders.failed"]
+            return [line for line in found if line["order_id"] == order_id]
+
+        (line,) = until(failed, "the line is written")
+    assert (line["level"], line["reason"], line["trace_id"]) == ("warning", "TOO_LATE", "t-late")

@@ -91,5 +91,5 @@ def test_the_documented_commands_move_everything_to_the_oldest_postgres(
     with pulse(tmp_path, database_url=url) as process:
         assert process.order(order_id) == before
         process.until_completed(process.post(order()).json()["order_id"])
-    verified = run_to_end(("-m", "pulse.cli", "splitter", "verify"), database_url=url)
+    verified = run_to_end(("-m", "pulse.cli", "verify"), database_url=url)
     assert verified.returncode == 0, verified.stderr

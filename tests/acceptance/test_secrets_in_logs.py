@@ -17,7 +17,7 @@ SECRET: Final = f"{CANARY}-jwt-secret-{'s' * 32}"
 DESK: Final = f"{CANARY}-desk-{'d' * 32}"
 GATEWAY: Final = f"{CANARY}-gateway-{'g' * 32}"
 SIGNER: Final = Signer("HS256", SECRET)
-TOKEN: Final = SIGNER.token(sub=f"{CANARY}-subject", jti=f"{CANARY}-jti")
+TOKEN: Final = SIGNER.token(sub="alice", jti=f"{CANARY}-jti")  # the subject is logged: the caller
 EXPIRED: Final = SIGNER.token(sub=f"{CANARY}-subject", exp=1)
 SETTINGS: Final[dict[str, Any]] = {
     "jwt_secret": SECRET,
@@ -57,7 +57,7 @@ def header_sets() -> list[dict[str, str]]:
     extra = {
         "Cookie": f"session={CANARY}-cookie",
         "X-Api-Key": f"{CANARY}-api-key",
-        "X-Pulse-On-Behalf-Of": f"{ISSUER}|{CANARY}-behalf",
+        "X-Pulse-On-Behalf-Of": f"{ISSUER}|bob",
         "Content-Type": "application/json",
     }
     tokens = [TOKEN, EXPIRED, TOKEN[:-3], f"{CANARY}-garbage", DESK, GATEWAY, "x" * 9000 + CANARY]
@@ -97,6 +97,7 @@ def test_accepted_and_refused_requests_log_no_secret(whole: PulseProcess) -> Non
     assert (
         "POST /gapi/api/orders" in whole.logged + whole.output
     )  # the access log of uvicorn itself
+    until(lambda: "http.answered" in whole.logged, "requests have lines")
     assert CANARY not in whole.logged + whole.output
 
 

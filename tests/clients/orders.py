@@ -14,7 +14,7 @@ from uuid import UUID
 from pulse_client import AuthenticatedClient, Client
 from pulse_client.api.events import list_events, read_history
 from pulse_client.api.health import read_health, read_readiness
-from pulse_client.api.lists import list_orders, list_slices
+from pulse_client.api.lists import list_orders, list_slices, read_queue
 from pulse_client.api.orders import (
     cancel_order,
     place_order,
@@ -201,7 +201,14 @@ def main(url: str, token: str | None = None) -> None:
     batch = expect(place_orders.sync(client=client, body=[request, other]))
     history = expect(read_history.sync(order.order_id, client=client))
 
+    then = expect(read_order.sync(order.order_id, client=client, version=1))
+    queue = expect(read_queue.sync(client=client, position=order.position))
+    assert then.as_of, then
+    assert not order.as_of, order
+
     found = {
+        "past": [then.order_queue_status, then.as_of.position == then.position],
+        "queue": queue.as_of_position == order.position and queue.counts.completed >= 1,
         "health": [health.status, ready.status],
         "request": request.to_dict(),
         "preview": [one.quantity for one in preview.slices],
@@ -226,6 +233,7 @@ def main(url: str, token: str | None = None) -> None:
             code_of(list_orders.sync(client=client, cursor="x")),
             code_of(cancel_order.sync(NO_ORDER, client=client)),
             code_of(preview_order.sync(client=client, body=wrong_seed)),
+            code_of(read_order.sync(order.order_id, client=client, version=99)),
         ],
     }
     print(json.dumps(found))

@@ -7,6 +7,7 @@
 import createClient, { type Client } from "openapi-fetch";
 import type { components, paths } from "./pulse.js";
 
+type Api = Client<paths, "application/json">;
 type Schemas = components["schemas"];
 type Event = Schemas["Event"];
 type Order = Schemas["Order"];
@@ -41,7 +42,7 @@ function pause(milliseconds: number): Promise<void> {
 }
 
 /** The order once it is split and its first slice is out, or will never be. */
-async function waitUntilFinal(client: Client<paths>, order_id: string): Promise<Order> {
+async function waitUntilFinal(client: Api, order_id: string): Promise<Order> {
   const deadline = Date.now() + DEADLINE_MILLISECONDS;
   for (;;) {
     const order = expect(
@@ -55,7 +56,7 @@ async function waitUntilFinal(client: Client<paths>, order_id: string): Promise<
 }
 
 /** Every order, newest first, in small pages. */
-async function* everyOrder(client: Client<paths>): AsyncGenerator<Order> {
+async function* everyOrder(client: Api): AsyncGenerator<Order> {
   let cursor: string | null = null;
   do {
     const query: { limit: number; cursor?: string } = { limit: 1 };
@@ -70,7 +71,7 @@ async function* everyOrder(client: Client<paths>): AsyncGenerator<Order> {
 
 /** The slices of an order, out of the list of all. */
 async function* slicesOf(
-  client: Client<paths>,
+  client: Api,
   order: Order,
 ): AsyncGenerator<Schemas["ScheduledSlice"]> {
   let cursor: string | null = null;
@@ -89,7 +90,7 @@ async function* slicesOf(
 }
 
 /** Every event up to the end of the log, in commit order. */
-async function* wholeLog(client: Client<paths>): AsyncGenerator<Event> {
+async function* wholeLog(client: Api): AsyncGenerator<Event> {
   for (let after = 0; ; ) {
     const page: Schemas["EventPage"] = expect(
       await client.GET("/internal/events", { params: { query: { after, limit: 2 } } }),
@@ -136,7 +137,7 @@ async function all<One>(generator: AsyncGenerator<One>): Promise<One[]> {
 
 async function main(url: string, token?: string): Promise<void> {
   const headers = token === undefined ? {} : { Authorization: `Bearer ${token}` };
-  const client = createClient<paths>({ baseUrl: url, headers });
+  const client = createClient<paths, "application/json">({ baseUrl: url, headers });
   const health = expect(await client.GET("/health"));
   const ready = expect(await client.GET("/health/ready"));
 
@@ -175,7 +176,16 @@ async function main(url: string, token?: string): Promise<void> {
     await client.GET("/internal/orders/{order_id}/events", { params: { path } }),
   );
 
+  const then = expect(
+    await client.GET("/internal/orders/{order_id}", { params: { path, query: { version: 1 } } }),
+  );
+  const queue = expect(
+    await client.GET("/internal/queue", { params: { query: { position: order.position } } }),
+  );
+
   const found = {
+    past: [then.order_queue_status, then.as_of?.position === then.position],
+    queue: queue.as_of_position === order.position && queue.counts.COMPLETED >= 1,
     health: [health.status, ready.status],
     request,
     preview: preview.slices.map((one) => one.quantity),
@@ -206,6 +216,11 @@ async function main(url: string, token?: string): Promise<void> {
       ),
       codeOf(
         await client.POST("/internal/orders/preview", { body: { ...request, split_seed: "7" } }),
+      ),
+      codeOf(
+        await client.GET("/internal/orders/{order_id}", {
+          params: { path, query: { version: 99 } },
+        }),
       ),
     ],
   };

@@ -12,11 +12,9 @@ from typing import Any, Final, LiteralString, Protocol
 import psutil
 import psycopg
 
-from pulse.postgres import PostgresLimits
 from pulse.postgres.embedded import EmbeddedServer
 from pulse.postgres.embedded.directories import ServerPaths
-from pulse.postgres.migrations import Migrations
-from pulse.process.revisions import REVISIONS
+from tests.support.database import as_runtime, migrate_with_roles
 from tests.support.processes import url_of
 
 DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "max_connections": "300"}
@@ -62,7 +60,7 @@ class Server:
         embedded = await asyncio.to_thread(EmbeddedServer.acquire, data_dir, {**DURABLE, **options})
         try:
             server = cls(embedded, data_dir)
-            await Migrations(REVISIONS).migrate(embedded.conninfo, PostgresLimits())
+            await asyncio.to_thread(migrate_with_roles, embedded.conninfo)
             yield server
         finally:
             await asyncio.to_thread(embedded.release)
@@ -74,8 +72,8 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The same as PULSE_DATABASE_URL names it."""
-        return url_of(self.conninfo)
+        """The same as PULSE_DATABASE_URL, for the role that processes use."""
+        return url_of(as_runtime(self.conninfo))
 
     @property
     def cluster(self) -> Path:

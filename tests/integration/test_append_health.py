@@ -12,11 +12,13 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import Appender, AppendLimits, AppendRefused, VersionTaken
 from pulse.postgres import Database
+from tests.support.database import as_superuser
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
     append_all,
     append_singly,
     fetch,
+    fetch_as_owner,
     log_locked,
     running_appender,
     stored_log,
@@ -62,8 +64,11 @@ async def role_of(database: Database, *grants: str) -> AsyncIterator[Database]:
     """A role that can read the log, with these additional grants."""
     name = f"pulse_{uuid4().hex[:12]}"
     statements = [f"CREATE ROLE {name} LOGIN", f"GRANT SELECT ON stored_events TO {name}"]
+    statements += [f"GRANT EXECUTE ON FUNCTION lock_log TO {name}"]
     statements += [f"GRANT {grant} TO {name}" for grant in grants]
-    async with await database.connect("test") as admin:
+    async with await Database(as_superuser(database.conninfo), pool_size=1).connect(
+        "test"
+    ) as admin:
         for statement in statements:
             await admin.execute(statement.encode())
         yield Database(make_conninfo(database.conninfo, user=name), pool_size=1)
@@ -95,7 +100,9 @@ async def test_rights_to_the_four_columns_and_the_sequence_are_enough(database: 
 
 
 async def set_read_only(conninfo: str, setting: str) -> None:
-    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(
+        as_superuser(conninfo), autocommit=True
+    ) as connection:
         await connection.execute("SET default_transaction_read_only = off")
         name = sql.Identifier(connection.info.dbname)
         change = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
@@ -169,7 +176,9 @@ async def test_after_a_failed_append_the_probe_writes_a_row_and_rolls_back(
     """With a full disk, a probe that writes nothing would succeed."""
     async with running_appender(database, limits=AppendLimits(answer_seconds=0.3)) as appender:
         await appender.append([foreign_event()])
-        async with await database.connect("test") as admin:
+        async with await Database(as_superuser(database.conninfo), pool_size=1).connect(
+            "test"
+        ) as admin:
             await admin.execute(REFUSE)
             with pytest.raises(AppendRefused):
                 await appender.append([foreign_event()])
@@ -197,7 +206,7 @@ async def test_a_used_id_refuses_the_append(
     async with running_appender(database, limits=AppendLimits(answer_seconds=0.3)) as appender:
         written = foreign_events(50)
         await append_singly(appender, written)
-        await fetch(database, "SELECT setval('stored_events_notification_id_seq', 1)")
+        await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 1)")
         outcomes = await append_singly(appender, foreign_events(3))
         outcomes += await append_all(appender, [foreign_events(2)])
         assert {type(outcome) for outcome in outcomes} == {AppendRefused}
@@ -208,6 +217,6 @@ async def test_a_used_id_refuses_the_append(
 
 async def append_again(appender: Appender, database: Database, event: StoredEvent) -> None:
     """Append at a used version, after ids are free again."""
-    await fetch(database, "SELECT setval('stored_events_notification_id_seq', 100)")
+    await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 100)")
     await until_well(appender)
     await appender.append([foreign_event(event.originator_id)])

@@ -16,6 +16,7 @@ from pulse.postgres import Database, load_sql
 from pulse.projections.audit import Audit, AuditFinding, read_audit_state
 from pulse.projections.rebuild import Rebuild
 from tests.support.cli import Ended, projected, run_pulse
+from tests.support.database import as_runtime, as_superuser
 from tests.support.events import (
     foreign_events,
     order_created,
@@ -23,7 +24,7 @@ from tests.support.events import (
     slices_scheduled,
     stored,
 )
-from tests.support.log import fetch, write
+from tests.support.log import fetch, fetch_as_owner, write
 from tests.support.plans import PlanMode, explain_analyze
 from tests.support.read_model import project, queue
 
@@ -68,7 +69,7 @@ def retried(conninfo: str, *arguments: str) -> str:
 
 def delete_from_log(conninfo: str, condition: str) -> None:
     """As its owner can."""
-    with psycopg.connect(conninfo) as connection:
+    with psycopg.connect(as_superuser(conninfo)) as connection:
         connection.execute("ALTER TABLE stored_events DISABLE TRIGGER stored_events_append_only")
         connection.execute(f"DELETE FROM stored_events WHERE {condition}".encode())
         connection.execute("ALTER TABLE stored_events ENABLE TRIGGER stored_events_append_only")
@@ -126,7 +127,7 @@ def test_a_retry_of_all_brings_in_what_the_background_found(
     conninfo: str, order_passed_over: OrderCreated
 ) -> None:
     async def audit() -> None:
-        database = Database(conninfo, pool_size=2)
+        database = Database(as_runtime(conninfo), pool_size=2)
         await database.open()
         await Audit(database).run_once()
         await database.close()
@@ -207,7 +208,7 @@ async def test_it_goes_over_the_whole_log_window_by_window_and_starts_over(
 
 async def test_a_wide_gap_between_ids_is_one_window(database: Database) -> None:
     write(database.conninfo, *stored(orders_created(3)))
-    await fetch(database, "SELECT setval('stored_events_notification_id_seq', 1000000000)")
+    await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 1000000000)")
     write(database.conninfo, *stored(orders_created(3)))
     await project(database)
     windows = [window.until async for window in Audit(database, window_events=3).every_window()]

@@ -17,6 +17,7 @@ from pulse.eventstore import LOG_CHANNEL, AppendOutcomeUnknown, AppendRefused
 from pulse.settings import Settings
 from tests.support.api import serving
 from tests.support.cli import projected, run_pulse, write
+from tests.support.database import as_runtime
 from tests.support.events import (
     MAPPER,
     order_created,
@@ -102,7 +103,7 @@ def test_json_is_the_answer_of_the_api(conninfo: str) -> None:
     write(conninfo, *stored([created, slices_scheduled(created)]))
 
     async def read() -> bytes:
-        async with serving(Settings(database_url=conninfo)) as api:
+        async with serving(Settings(database_url=as_runtime(conninfo))) as api:
             return (await api.get(f"/pulse/internal/orders/{order_id}")).content
 
     ended = run_pulse("cancel", order_id, "--json", conninfo=conninfo)

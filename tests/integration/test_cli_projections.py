@@ -61,9 +61,29 @@ def test_a_rebuild_ends_with_one_line_of_events_seconds_and_parked(conninfo: str
 
 def test_a_rebuild_that_parks_an_order_exits_with_1(conninfo: str) -> None:
     parked(conninfo)
-    ended = run_pulse("rebuild", conninfo=conninfo)
+    ended = run_pulse("rebuild", "--unverified", conninfo=conninfo)
     assert ended.exit_code == 1
     assert "1 order parked; `pulse projections status` says why\n" in ended.out
+
+
+def test_a_log_that_does_not_verify_is_not_adopted(conninfo: str) -> None:
+    created = order_created()
+    write(conninfo, *stored([created, slices_scheduled(created)]))
+    projected(conninfo)
+    before = rows(conninfo)
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute(
+            "UPDATE stored_events SET state = convert_to(replace("
+            "convert_from(state, 'UTF8'), '\"total_quantity\":100', '\"total_quantity\":200'),"
+            " 'UTF8') WHERE originator_version = 1"
+        )
+    ended = run_pulse("rebuild", conninfo=conninfo)
+    assert (ended.exit_code, ended.out) == (1, "")
+    assert "the log does not verify: 1 finding (SCHEDULE at 2)" in ended.err
+    assert rows(conninfo) == before
+    assert run_pulse("rebuild", "--unverified", conninfo=conninfo).exit_code == 0
+    assert rows(conninfo) != before
 
 
 def test_a_concurrent_rebuild_is_refused_with_one_line(conninfo: str) -> None:

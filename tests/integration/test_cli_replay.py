@@ -12,6 +12,7 @@ from pulse.domain import INTERNAL_SCOPE, Event, OrderCreated, Slice, order_id_fo
 from pulse.settings import Settings
 from tests.support.api import serving
 from tests.support.cli import claim, projected, run_pulse, write
+from tests.support.database import as_runtime
 from tests.support.events import (
     foreign_event,
     order_cancelled,
@@ -118,7 +119,7 @@ def test_json_is_the_very_answer_of_the_api(conninfo: str) -> None:
     write(conninfo, *stored([created, slices_scheduled(created)]))
 
     async def ask() -> bytes:
-        async with serving(Settings(database_url=conninfo)) as api:
+        async with serving(Settings(database_url=as_runtime(conninfo))) as api:
             return (await api.get(f"/pulse/internal/orders/{order_id}/events")).content
 
     ended = run_pulse("replay", order_id, "--json", conninfo=conninfo)
@@ -295,3 +296,61 @@ def test_the_policy_that_was_asked_for_is_shown(conninfo: str) -> None:
     created = order_created(session_policy="NONE")
     shown = replay_output(conninfo, created, slices_scheduled(created))
     assert "  session policy NONE, asked for: NONE\n" in shown
+
+
+@pytest.fixture
+def lived(conninfo: str) -> tuple[str, str]:
+    """The database, and an order that was split after a second and cancelled after a minute."""
+    created = order_created(timestamp=T0)
+    split = slices_scheduled(created)
+    cancelled = order_cancelled(created, split, at=T0 + timedelta(seconds=60))
+    for event in (created, split, cancelled):
+        write(conninfo, *stored([event]), recorded_at=event.timestamp + MILLISECOND)
+    return conninfo, str(created.originator_id)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        (("--version", "2"), " as of position 2, 2026-03-02T03:45:01.001000Z was COMPLETED"),
+        (("--position", "1"), " as of position 1, 2026-03-02T03:45:00.001000Z was PENDING"),
+        (
+            ("--at", "2026-03-02T09:15:59+05:30"),
+            " as of position 2, 2026-03-02T03:45:59.000000Z was COMPLETED",
+        ),
+    ],
+)
+def test_the_past_of_an_order(
+    lived: tuple[str, str], place: tuple[str, str], expected: str
+) -> None:
+    conninfo, order_id = lived
+    ended = run_pulse("replay", order_id, *place, conninfo=conninfo)
+    assert (ended.exit_code, ended.err) == (0, "")
+    assert ended.out.splitlines()[0] == f"Order {order_id}{expected}"
+    assert "OrderCancelled" not in ended.out
+    assert "shares cancelled" not in ended.out
+    as_json = run_pulse("replay", order_id, *place, "--json", conninfo=conninfo)
+    versions = [event["version"] for event in json.loads(as_json.out)["events"]]
+    assert versions == ([1] if "PENDING" in expected else [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("place", "exit_code", "message"),
+    [
+        (("--version", "0"), 2, "--version"),
+        (("--version", "4"), 1, "the order has only 3 versions"),
+        (("--position", "0"), 1, "the order did not exist then"),
+        (("--position", "4"), 1, "position 4 is beyond the log's end, which is 3"),
+        (("--at", "2026-03-02T03:44:59Z"), 1, "the order did not exist then"),
+        (("--at", "9999-01-01T00:00:00Z"), 1, "the moment is in the future"),
+        (("--at", "2026-03-02T03:44:59"), 2, "at is not a valid time"),
+        (("--version", "1", "--position", "1"), 2, "position is given together with version"),
+    ],
+)
+def test_a_place_that_does_not_exist(
+    lived: tuple[str, str], place: tuple[str, ...], exit_code: int, message: str
+) -> None:
+    conninfo, order_id = lived
+    ended = run_pulse("replay", order_id, *place, conninfo=conninfo)
+    assert (ended.exit_code, ended.out) == (exit_code, "")
+    assert message in ended.err

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pulse.code_version import code_version
 from tests.support.cli import run_pulse
 from tests.support.orders import order
 from tests.support.processes import ROOT, environment, free_port, until, url_of
@@ -18,16 +19,18 @@ COMMANDS = [
     ["api"],
     ["gateway"],
     ["background"],
-    ["settings"],
+    ["config"],
+    ["doctor"],
     ["token"],
     ["migrate"],
     ["load"],
     ["preview"],
     ["replay"],
+    ["export"],
     ["cancel"],
     ["status"],
     ["rebuild"],
-    ["splitter", "verify"],
+    ["verify"],
     ["splitter", "compare"],
     ["splitter", "show"],
     ["splitter", "rules"],
@@ -35,9 +38,13 @@ COMMANDS = [
     ["projections", "audit"],
     ["projections", "retry"],
     ["orders", "failed"],
+    ["calendar", "show"],
+    ["calendar", "check"],
 ]
 ON_POSTGRES = [
     ["replay", ID],
+    ["replay", ID, "--version", "1"],
+    ["export", "-o", "unwritten"],
     ["cancel", ID],
     ["cancel", ID, "--reason", "a test", "--json"],
     ["status"],
@@ -48,8 +55,8 @@ ON_POSTGRES = [
     ["projections", "retry", "--all"],
     ["orders", "failed"],
     ["orders", "failed", "--json"],
-    ["splitter", "verify"],
-    ["splitter", "verify", "--json"],
+    ["verify"],
+    ["verify", "--json"],
     ["splitter", "compare", "--stored", "pulse.domain:split_v1"],
 ]
 
@@ -64,7 +71,7 @@ def test_every_help_has_its_exit_codes_and_an_example(command: list[str]) -> Non
     assert [line for line in ended.out.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize("group", [[], ["projections"], ["orders"]])
+@pytest.mark.parametrize("group", [[], ["projections"], ["orders"], ["calendar"]])
 def test_a_group_without_a_command_prints_its_help(group: list[str]) -> None:
     ended = run_pulse(*group)
     assert ended.exit_code == 2
@@ -73,7 +80,7 @@ def test_a_group_without_a_command_prints_its_help(group: list[str]) -> None:
 
 
 def test_the_version_is_printed() -> None:
-    assert run_pulse("--version").out == "pulse 0.1.0\n"
+    assert run_pulse("--version").out == f"pulse {code_version()}\n"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +139,7 @@ def test_migrate_makes_the_schema_current_and_then_finds_nothing_to_do(empty_con
     first, second = (run_pulse("migrate", conninfo=empty_conninfo) for _ in range(2))
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert first.out.splitlines()[-1] == second.out.strip()
-    assert run_pulse("status", conninfo=empty_conninfo).exit_code == 0
+    assert run_pulse("status", database_url=url_of(empty_conninfo)).exit_code == 0
 
 
 def test_an_unusable_data_directory_is_one_error_line_and_exit_code_3(tmp_path: Path) -> None:

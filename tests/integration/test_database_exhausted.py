@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from pulse.postgres import Connection, Database, DatabaseUnavailable, PostgresLimits
+from tests.support.database import as_runtime, as_superuser
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timing
@@ -23,7 +24,7 @@ PASSING = PostgresLimits(
 @asynccontextmanager
 async def exhausted(conninfo: str, limits: PostgresLimits) -> AsyncIterator[Database]:
     """A pool of two from which a checkout has timed out; both connections are free again."""
-    database = Database(conninfo, pool_size=2, limits=limits)
+    database = Database(as_runtime(conninfo), pool_size=2, limits=limits)
     await database.open()
 
     async def has_both() -> bool:
@@ -40,6 +41,11 @@ async def exhausted(conninfo: str, limits: PostgresLimits) -> AsyncIterator[Data
         yield database
     finally:
         await database.close()
+
+
+def owner(database: Database) -> Database:
+    """The same database as its superuser, which may lock the log."""
+    return Database(as_superuser(database.conninfo), pool_size=1)
 
 
 async def one(connection: Connection) -> int:
@@ -86,7 +92,7 @@ async def test_while_the_pool_is_exhausted_reads_do_not_wait_for_locks(conninfo:
         assert await database.read(lock_timeout) == "10ms"
         async with database.connection() as connection:
             assert await lock_timeout(connection) == "4s"
-        async with await database.connect("test") as other, other.transaction():
+        async with await owner(database).connect("test") as other, other.transaction():
             await other.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(DatabaseUnavailable, match="lock timeout"):
                 await database.read(stored)
@@ -103,9 +109,9 @@ async def test_a_read_refused_for_a_lock_keeps_the_pool_exhausted(conninfo: str)
     limits = PostgresLimits(
         lock_seconds=0.05, exhausted_checkout_seconds=0.01, exhausted_seconds=3600
     )
-    database = Database(conninfo, pool_size=2, limits=limits)
+    database = Database(as_runtime(conninfo), pool_size=2, limits=limits)
     await database.open()
-    async with await database.connect("test") as other, other.transaction():
+    async with await owner(database).connect("test") as other, other.transaction():
         await other.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(DatabaseUnavailable, match="lock timeout"):
             await database.read(stored)

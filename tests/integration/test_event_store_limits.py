@@ -20,6 +20,7 @@ from tests.support.log import (
     append_all,
     append_singly,
     fetch,
+    fetch_as_owner,
     log_locked,
     nothing,
     running,
@@ -198,13 +199,12 @@ async def test_an_append_that_succeeds_after_the_fault_ends_the_refusals(
 async def test_on_trial_a_refusal_fails_the_callers_at_once(database: Database) -> None:
     """As with a nearly full disk: the probe's small row fits, and the batch does not."""
     async with running_appender(database, limits=HASTY) as appender:
-        async with await database.connect("test") as connection:
-            await connection.execute(FULL_FOR_ALL_BUT_THE_PROBE)
-            await append_singly(appender, foreign_events(1))
-            await until_state(appender, OnTrial)
-            outcomes = await append_singly(appender, foreign_events(3))
-            assert {str(o) for o in outcomes} == {"Postgres refuses appends: no space"}
-            await connection.execute("DROP TRIGGER full_disk ON stored_events")
+        await fetch_as_owner(database, FULL_FOR_ALL_BUT_THE_PROBE)
+        await append_singly(appender, foreign_events(1))
+        await until_state(appender, OnTrial)
+        outcomes = await append_singly(appender, foreign_events(3))
+        assert {str(o) for o in outcomes} == {"Postgres refuses appends: no space"}
+        await fetch_as_owner(database, "DROP TRIGGER full_disk ON stored_events")
         await until_state(appender, OnTrial)
         await append_singly(appender, foreign_events(3))
     assert len(await stored_log(database)) == 3

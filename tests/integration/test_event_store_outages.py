@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pulse.eventstore import Appender, AppendLimits, AppendOutcomeUnknown, AppendRefused
 from pulse.eventstore.append_state import Disconnected
 from pulse.postgres import Connection, Database
+from tests.support.database import as_superuser
 from tests.support.events import foreign_event, foreign_events
 from tests.support.log import (
     PATIENT,
@@ -130,7 +131,9 @@ async def read_only(database: Database, setting: str) -> None:
     """As a primary is that was demoted."""
     name = str(conninfo_to_dict(database.conninfo)["dbname"])
     async with await psycopg.AsyncConnection.connect(
-        database.conninfo, options="-c default_transaction_read_only=off", autocommit=True
+        as_superuser(database.conninfo),
+        options="-c default_transaction_read_only=off",
+        autocommit=True,
     ) as connection:
         statement = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
         await connection.execute(statement.format(sql.Identifier(name), setting))

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from uuid import UUID
 
 import msgspec
+import psycopg
 import pytest
 
 from pulse.application.callers import Caller
@@ -20,6 +21,7 @@ from pulse.projections import lists
 from pulse.projections.claims import Claims
 from pulse.projections.lists import OrderQuery, read_orders
 from pulse.projections.order_view import OrderQueueStatus, OrderReader, OrderView
+from tests.support.database import as_superuser
 from tests.support.events import (
     TRACE,
     order_cancelled,
@@ -28,7 +30,7 @@ from tests.support.events import (
     splitting_failed,
     stored,
 )
-from tests.support.log import fetch, running_appender
+from tests.support.log import fetch, fetch_as_owner, running_appender
 from tests.support.read_model import project
 from tests.support.splitting import hold
 
@@ -157,7 +159,7 @@ async def spread_over_buckets(database: Database, count: int) -> list[int]:
         "UPDATE order_queue SET created_position = created_position * 262144,"
         " state = 'FAILED', failure_reason = 'TOO_LATE', expired_quantity = total_quantity",
     )
-    await fetch(database, "TRUNCATE pending_orders")
+    await fetch_as_owner(database, "TRUNCATE pending_orders")
     await fetch(database, "UPDATE notification_tracking SET notification_id = 262144 * 20::bigint")
     return [262144 * n for n in range(count, 0, -1)]
 
@@ -179,7 +181,7 @@ async def record_at(
     """An order for each of these recorded times, and by default with these times of creation."""
     times = list(times)
     created = [order_created(timestamp=at) for at in (times if created_at is None else created_at)]
-    async with database.connection() as connection, connection.transaction():
+    async with await psycopg.AsyncConnection.connect(as_superuser(database.conninfo)) as connection:
         for order, event, at in zip(created, stored(created), times, strict=True):
             await connection.execute(
                 "INSERT INTO stored_events (originator_id, originator_version, topic, state,"
@@ -243,9 +245,9 @@ async def test_positions_are_found_by_recorded_times_on_a_log_with_gaps(
 ) -> None:
     store = EventStore(database, on_commit=lambda: None)
     assert await store.positions_at([MIDNIGHT]) == [1]
-    await fetch(database, "SELECT setval('stored_events_notification_id_seq', 100)")
+    await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 100)")
     await record_at(database, [MIDNIGHT, MIDNIGHT, MIDNIGHT + timedelta(hours=1)])
-    await fetch(database, "SELECT setval('stored_events_notification_id_seq', 100000)")
+    await fetch_as_owner(database, "SELECT setval('stored_events_notification_id_seq', 100000)")
     await record_at(database, [MIDNIGHT + timedelta(hours=2)])
     hours = [MIDNIGHT + timedelta(minutes=minutes) for minutes in (-1, 0, 1, 60, 61, 120, 121)]
     below, at, after, one, beyond, two, end = await store.positions_at(hours)

@@ -41,7 +41,14 @@ from pulse.projections.due_orders import read_due_orders
 from pulse.projections.rebuild import Rebuild
 from pulse.workers.releases import Releaser, ReleaseResult
 from tests.support.events import MAPPER, order_created, orders_created, slices_scheduled, stored
-from tests.support.log import fetch, log_locked, running_store, unlock, until_waiting_for_lock
+from tests.support.log import (
+    fetch,
+    fetch_as_owner,
+    log_locked,
+    running_store,
+    unlock,
+    until_waiting_for_lock,
+)
 from tests.support.read_model import project
 from tests.support.waiting import until
 
@@ -421,12 +428,12 @@ async def test_halts_are_read_again_after_the_log_lost_its_last_events(
     process = halts_of(store)
     await halt(process, TCS)
     lost = await halt(process, INFY)
-    async with database.connection() as connection:
-        await connection.execute("ALTER TABLE stored_events DISABLE TRIGGER ALL")
-        await connection.execute(
-            "DELETE FROM stored_events WHERE originator_id = %s AND originator_version = 2",
-            (HALTS_STREAM_ID,),
-        )
+    await fetch_as_owner(database, "ALTER TABLE stored_events DISABLE TRIGGER ALL")
+    await fetch_as_owner(
+        database,
+        "DELETE FROM stored_events WHERE originator_id = %s AND originator_version = 2",
+        HALTS_STREAM_ID,
+    )
     assert [h.halt_id for h in (await process.current()).in_force] != [lost.halt_id]
     assert [h.target.instrument for h in (await process.current()).in_force] == ["NSE:TCS"]
     await halt(halts_of(store), ALL)  # by another process, at the version of the lost event

@@ -1,4 +1,4 @@
-"""The commands listen on every local address of the host."""
+"""The sockets of the commands: every local address of the host, and no stalled connections."""
 
 import socket
 from contextlib import ExitStack
@@ -8,6 +8,7 @@ import pytest
 
 from pulse.cli.exits import CouldNotStart
 from pulse.cli.server import bind
+from pulse.process import listening
 from pulse.settings import Settings
 from tests.support.processes import free_port
 
@@ -42,3 +43,16 @@ def test_a_port_in_use_is_refused_even_if_another_address_is_free() -> None:
         settings = Settings(host="localhost", port=taken.getsockname()[1])
         with pytest.raises(CouldNotStart, match="address already in use"):
             bind(settings)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has the option")
+def test_a_connection_breaks_when_its_peer_accepts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "STALL_SECONDS", 1)
+    with ExitStack() as stack:
+        (bound,) = bind(Settings(port=free_port()))
+        stack.enter_context(bound).listen()
+        stack.enter_context(socket.create_connection(bound.getsockname()))
+        accepted, _ = bound.accept()
+        stack.enter_context(accepted)
+        with pytest.raises(TimeoutError):  # the kernel's; the peer reads nothing
+            accepted.sendall(bytes(1 << 30))

@@ -13,10 +13,12 @@ from pulse.postgres import Connection, Database
 from pulse.process import schema
 from pulse.process.node import Node
 from pulse.process.schema import LogUnfit
+from pulse.process.server import Server
 from pulse.settings import Settings
 from tests.integration.http.test_database_outage import away
 from tests.support.api import serving
 from tests.support.cli import projected, run_pulse
+from tests.support.database import as_runtime
 from tests.support.events import orders_created, stored
 from tests.support.log import write
 from tests.support.orders import fault, order, post
@@ -37,7 +39,7 @@ def execute(conninfo: str, *statements: str) -> None:
 
 
 async def start(conninfo: str) -> None:
-    async with Node(Settings(), conninfo, with_workers=True).running():
+    async with Node(Settings(), Server(as_runtime(conninfo)), with_workers=True).running():
         pass
 
 
@@ -84,7 +86,7 @@ async def test_an_unfit_log_that_is_met_once_postgres_is_back_takes_no_orders_un
 ) -> None:
     execute(conninfo, DIVERT)
     with away(postgres, conninfo):
-        serving_it = serving(Settings(database_url=conninfo))
+        serving_it = serving(Settings(database_url=as_runtime(conninfo)))
         api = await serving_it.__aenter__()
 
     async def named() -> bool:
@@ -114,7 +116,7 @@ def advance_after_each_read(
         async def read_and_advance(connection: Connection) -> Any:
             found = await read(connection)
             write(conninfo, *stored(orders_created(1)))
-            async with await Database(conninfo, pool_size=1).connect("test") as other:
+            async with await Database(as_runtime(conninfo), pool_size=1).connect("test") as other:
                 await other.execute(
                     "UPDATE notification_tracking SET notification_id ="
                     " (SELECT max(notification_id) FROM stored_events)"

@@ -1,5 +1,6 @@
 """The state of the log: its end, its sequence, and databases that cannot hold one log."""
 
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import psycopg
@@ -13,6 +14,16 @@ from tests.support.events import order_created, orders_created, stored
 from tests.support.log import fetch, running_store, write
 from tests.support.plans import PlanMode, explain_analyze
 from tests.support.read_model import project, queue
+
+
+@pytest.fixture
+async def database(conninfo: str) -> AsyncIterator[Database]:
+    """A pool of the superuser, since the tests change the log's table and sequence."""
+    database = Database(conninfo, pool_size=5)
+    await database.open()
+    yield database
+    await database.close()
+
 
 SEQUENCE = "public.stored_events_notification_id_seq"
 FAR = 10**9
@@ -90,6 +101,7 @@ async def test_a_role_that_may_not_ask_the_sequence_learns_the_end_and_projects(
         await admin.execute(
             f"GRANT ALL ON {tables}, pending_orders, scheduled_slices TO {role}".encode()
         )
+        await admin.execute(f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role}".encode())
         limited = Database(make_conninfo(database.conninfo, user=role), pool_size=1)
         await limited.open()
         state = await limited.read(read_log_state)

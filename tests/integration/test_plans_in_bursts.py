@@ -9,7 +9,7 @@ import pytest
 from pulse.postgres import Database, PostgresLimits, load_sql
 from pulse.projections.audit import Audit
 from pulse.projections.claims import Claims, release_orphans
-from tests.support.database import connect
+from tests.support.database import as_runtime, connect
 from tests.support.events import orders_created, slices_scheduled, stored
 from tests.support.log import write
 from tests.support.plans import explain_analyze
@@ -35,7 +35,9 @@ def execute(conninfo: str, *statements: str) -> None:
 @pytest.fixture
 async def idle(conninfo: str) -> AsyncIterator[Database]:
     """One session that has done everything often on an empty table, and gives up after 3 s."""
-    database = Database(conninfo, pool_size=1, limits=PostgresLimits(statement_seconds=3))
+    database = Database(
+        as_runtime(conninfo), pool_size=1, limits=PostgresLimits(statement_seconds=3)
+    )
     await database.open()
     for _ in range(AS_OFTEN_AS_A_PLAN_IS_KEPT):
         await work(conninfo, database, orders=1)

@@ -7,9 +7,11 @@ import pytest
 from pulse.postgres import Database
 from pulse.process import node as wiring
 from pulse.process.node import Node
+from pulse.process.server import Server
 from pulse.projections.claims import read_workers
 from pulse.projections.projector import Busy, Projected, Projector
 from pulse.settings import Settings
+from tests.support.database import as_runtime
 from tests.support.events import orders_created
 from tests.support.log import running_store
 from tests.support.waiting import until
@@ -32,7 +34,7 @@ async def test_a_process_that_stops_does_not_project_what_others_go_on_appending
 
         monkeypatch.setattr(wiring, "MAX_CATCH_UP_SECONDS", 3600.0)
         async with asyncio.timeout(40):
-            async with Node(Settings(), conninfo, with_workers=False).running():
+            async with Node(Settings(), Server(as_runtime(conninfo)), with_workers=False).running():
                 monkeypatch.setattr(Projector, "run_once", and_others_go_on)
 
 
@@ -45,7 +47,7 @@ async def test_a_worker_is_present_until_its_last_outcomes_are_projected(
         present_at_the_end.append(await workers_present(database))
 
     monkeypatch.setattr(Projector, "run_until", look)
-    async with Node(Settings(), conninfo, with_workers=True).running():
+    async with Node(Settings(), Server(as_runtime(conninfo)), with_workers=True).running():
 
         async def is_present() -> bool:
             return await workers_present(database) == 1

@@ -15,6 +15,7 @@ from psycopg.rows import TupleRow
 from pulse.domain import Event
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections.projector import Projected, Projector
+from tests.support.database import as_runtime
 from tests.support.events import (
     MAPPER,
     order_created,
@@ -32,6 +33,7 @@ PROJECT_ONCE = """
 import asyncio, sys
 from pulse.eventstore import EventMapper
 from pulse.postgres import Database
+from tests.support.database import as_runtime
 from pulse.projections.projector import Projector
 
 async def main():
@@ -93,7 +95,7 @@ async def test_projectors_that_race_apply_each_event_exactly_once(
     async with AsyncExitStack() as pools:
         racers = []
         for batch_events in (17, 29, 50, 101):
-            pool = Database(conninfo, pool_size=2)
+            pool = Database(as_runtime(conninfo), pool_size=2)
             await pool.open()
             pools.push_async_callback(pool.close)
             racers.append(race(projector(pool, batch_events)))
@@ -141,7 +143,8 @@ async def test_a_projector_killed_during_a_transaction_applies_each_event_once(
         blocker.transaction(force_rollback=True),
     ):
         await blocking_row(blocker, settled)
-        process = subprocess.Popen([sys.executable, "-c", PROJECT_ONCE, conninfo], cwd=os.curdir)  # noqa: ASYNC220 - starting it does not block
+        command = [sys.executable, "-c", PROJECT_ONCE, as_runtime(conninfo)]
+        process = subprocess.Popen(command, cwd=os.curdir)  # noqa: ASYNC220 - it does not block
         try:
             await until_waiting_for_lock(database, "pool")
         finally:

@@ -99,7 +99,7 @@ async def test_views_and_grants_of_others_survive_the_migration(
             (table, "SELECT")
             for table in (
                 *("due_orders", "order_claims", "order_queue_status", "order_slices"),
-                *("pending_orders", "scheduled_slices"),
+                *("pending_orders", "queue_history", "scheduled_slices"),
             )
         ]
         connection.execute(f"DROP OWNED BY {role}".encode())

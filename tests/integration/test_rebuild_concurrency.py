@@ -13,8 +13,9 @@ from pulse.eventstore import EventMapper
 from pulse.postgres import Database, PostgresLimits
 from pulse.projections.projector import Projected, Projector
 from pulse.projections.rebuild import Rebuild, RebuildBlocked, RebuildRunning, Rebuilt
+from tests.support.database import as_runtime
 from tests.support.events import order_created, orders_created, stored
-from tests.support.log import fetch, write
+from tests.support.log import fetch, fetch_as_owner, write
 from tests.support.read_model import project, queue
 from tests.support.waiting import until
 
@@ -84,12 +85,12 @@ async def test_the_live_projection_goes_on_between_two_windows(
 
 @pytest.mark.parametrize("table", ["order_queue", "notification_tracking"])
 async def test_it_raises_with_the_sessions_that_lock_the_tables(conninfo: str, table: str) -> None:
-    database = Database(conninfo, pool_size=2, limits=PostgresLimits(lock_seconds=0.2))
+    database = Database(as_runtime(conninfo), pool_size=2, limits=PostgresLimits(lock_seconds=0.2))
     await database.open()
     await filled(conninfo, database)
     altered(conninfo)
     async with await psycopg.AsyncConnection.connect(
-        conninfo, application_name="reporting"
+        as_runtime(conninfo), application_name="reporting"
     ) as holder:
         await holder.execute(f"SELECT FROM {table} FOR UPDATE".encode())
         named = (
@@ -127,7 +128,7 @@ async def test_what_hangs_on_the_tables_is_left_alone(
     await rebuild(database)
 
     assert await queue(database) == right
-    rows = await fetch(
+    rows = await fetch_as_owner(
         database,
         "SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM pg_publication_tables),"
         " (SELECT count(*) FROM pg_trigger WHERE tgname = 'mine')",
@@ -215,6 +216,7 @@ async def test_a_role_without_rights_to_create_anything_can_rebuild(
         f"CREATE SCHEMA {role} AUTHORIZATION {role}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}",
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role}",
     )
     own = Database(make_conninfo(conninfo, user=role, password=SECRET), pool_size=2)
     await own.open()

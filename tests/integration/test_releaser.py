@@ -36,7 +36,7 @@ from tests.support.events import (
     state_of_version_1,
     stored,
 )
-from tests.support.log import fetch, log_locked, running_store, unlock
+from tests.support.log import fetch_as_owner, log_locked, running_store, unlock
 from tests.support.read_model import folded, project, queue
 from tests.support.waiting import until
 
@@ -229,7 +229,7 @@ async def test_a_row_that_no_event_can_be_made_of_stops_no_other_order(
 ) -> None:
     bad, good = begun(5), begun(5)
     await split(database, store, bad, good)
-    await fetch(
+    await fetch_as_owner(
         database,
         "UPDATE scheduled_slices SET scheduled_at = '9999-12-31T23:59:59Z'"
         " WHERE sequence_number = 1 AND created_position ="

@@ -24,7 +24,7 @@ from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import serving
-from tests.support.database import database_in
+from tests.support.database import ROLES, as_runtime, database_in
 from tests.support.orders import ORDERS, order, post
 from tests.support.waiting import until
 
@@ -64,7 +64,9 @@ def alter(conninfo: str, name: str, value: str) -> None:
 
 @asynccontextmanager
 async def opened(conninfo: str) -> AsyncIterator[Database]:
-    database = Database(conninfo, pool_size=1, limits=PostgresLimits(checkout_seconds=1.0))
+    database = Database(
+        as_runtime(conninfo), pool_size=1, limits=PostgresLimits(checkout_seconds=1.0)
+    )
     await database.open()
     try:
         yield database
@@ -97,7 +99,7 @@ async def test_orders_work_on_a_database_with_unusual_settings(
 ) -> None:
     for name, value in ODD.items():
         alter(conninfo, name, value)
-    async with serving(Settings(database_url=conninfo)) as api:
+    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
         before = datetime.now(UTC)
         order_id = (await post(api, order())).json()["order_id"]
 
@@ -145,10 +147,10 @@ async def test_a_session_that_is_read_only_is_replaced_and_not_lent_again(connin
             lent = connection.info.backend_pid
         with pytest.raises(DatabaseUnavailable, match="read-only"):
             async with database.connection() as connection:
-                await connection.execute("CREATE TABLE refused (n int)")
+                await connection.execute("DELETE FROM order_queue")
         async with database.connection() as connection:
             assert connection.info.backend_pid != lent
-            await connection.execute("CREATE TABLE taken (n int)")
+            await connection.execute("DELETE FROM order_queue")
 
 
 async def test_a_session_that_is_looked_at_and_is_unfit_is_named_and_replaced(
@@ -210,6 +212,7 @@ async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(
         await (await database.connect("test")).close()
         with psycopg.connect(conninfo, autocommit=True) as admin:
             admin.execute("CREATE SCHEMA elsewhere")
+            admin.execute(f"GRANT USAGE ON SCHEMA elsewhere TO {ROLES.runtime}".encode())
         alter(conninfo, "search_path", "elsewhere, public")
         with pytest.raises(SessionUnfit, match="search_path now resolves to schema elsewhere"):
             await database.connect("test")
@@ -221,7 +224,7 @@ async def test_a_search_path_that_leads_elsewhere_meanwhile_is_refused_by_name(
 async def test_orders_are_split_again_after_connections_were_made_while_it_was_read_only(
     conninfo: str,
 ) -> None:
-    async with serving(Settings(database_url=conninfo)) as api:
+    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
         alter(conninfo, "default_transaction_read_only", "on")
         with psycopg.connect(conninfo, autocommit=True) as admin:
             admin.execute(
@@ -260,6 +263,7 @@ async def test_a_session_that_began_under_a_role_without_rights_is_replaced(conn
     role = sql.Identifier(f"other_{uuid4().hex[:8]}")
     with psycopg.connect(conninfo, autocommit=True) as owner:
         owner.execute(sql.SQL("CREATE ROLE {}").format(role))
+        owner.execute(sql.SQL("GRANT {} TO {}").format(role, sql.Identifier(ROLES.runtime)))
         owner.execute(sql.SQL("ALTER DATABASE {} SET role = {}").format(own, role))
         async with opened(conninfo) as database:
             with pytest.raises(DatabaseUnavailable, match="permission denied"):

@@ -8,6 +8,7 @@ from pulse.domain import CURRENT_SPLITTER_VERSION, OrderCreated
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
 from pulse.projections.claims import Claims
+from tests.support.database import as_runtime
 from tests.support.events import order_created, orders_created, slices_scheduled
 from tests.support.log import fetch
 from tests.support.splitting import append_and_project, claims_of
@@ -68,7 +69,7 @@ async def test_two_workers_never_claim_the_same_order(
     """Twelve workers on two pools claim at once, until nothing is left."""
     orders = orders_created(300)
     await append_and_project(store, database, orders)
-    second = Database(conninfo, pool_size=6)
+    second = Database(as_runtime(conninfo), pool_size=6)
     await second.open()
     held: list[tuple[str, object]] = []
 

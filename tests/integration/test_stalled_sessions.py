@@ -9,6 +9,7 @@ import pytest
 
 from pulse.postgres import Database, DatabaseUnavailable, PostgresLimits
 from pulse.workers.recovery import StalledSessions
+from tests.support.database import as_runtime
 from tests.support.waiting import until
 
 NAME = "pulse:pool@elsewhere:1"
@@ -84,7 +85,7 @@ async def test_a_stalled_client_that_holds_locks_is_terminated(
         ended.extend(await silent.run_once())
         return not await is_held(database)
 
-    with stopped(conninfo, statement):
+    with stopped(as_runtime(conninfo), statement):
         await until_held(database)
         await until(is_ended, "its locks are free")
     assert set(ended) == {NAME}
@@ -99,7 +100,7 @@ async def test_a_stalled_rebuild_that_holds_the_position_is_terminated(
         await silent.run_once()
         return not await is_held(database)
 
-    with unsynced(conninfo, HOLDS_THE_POSITION, name=REBUILD):
+    with unsynced(as_runtime(conninfo), HOLDS_THE_POSITION, name=REBUILD):
         await until_held(database)
         await until(is_ended, "the position is free")
 
@@ -119,7 +120,7 @@ async def test_other_sessions_are_not_terminated(
     database: Database, conninfo: str, statement: str, name: str, stalled_seconds: float
 ) -> None:
     silent = StalledSessions(database, stalled_seconds=stalled_seconds)
-    with unsynced(conninfo, statement, name=name):
+    with unsynced(as_runtime(conninfo), statement, name=name):
         await until_held(database)
         await asyncio.sleep(0.2)
         assert await silent.run_once() == []
@@ -132,7 +133,7 @@ async def test_a_session_whose_transaction_was_ended_raises_database_unavailable
 ) -> None:
     """The interrupted step has no bug: it raises an error that the loop retries."""
     frozen = Database(
-        conninfo, pool_size=2, limits=PostgresLimits(idle_in_transaction_seconds=0.05)
+        as_runtime(conninfo), pool_size=2, limits=PostgresLimits(idle_in_transaction_seconds=0.05)
     )
     await frozen.open()
     with pytest.raises(DatabaseUnavailable):

@@ -8,8 +8,8 @@ from eventsourcing.persistence import StoredEvent
 from pulse.application.callers import Caller
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
-from pulse.application.verification import verify_log, verify_order
 from pulse.eventstore import EventMapper, EventStore, EventTooNew
+from pulse.evidence.verification import Verification
 from pulse.postgres import Database
 from pulse.projections.order_view import OrderReader
 from pulse.projections.parking import ParkedOrders
@@ -148,13 +148,16 @@ async def test_a_verification_names_every_event_that_it_cannot_judge(
         amended("amended after", version=3),
         StoredEvent(order_created("elsewhere").originator_id, 1, "elsewhere:Thing", b"{}"),
     )
-    store = EventStore(database, on_commit=lambda: None)
+    verification = Verification(database, EventMapper())
 
-    (log,) = [verified async for verified in verify_log(store)]
-    assert [(one.position, one.fault) for one in log.findings] == [(6, "NEWER_CODE")]
-    assert [(one.position, one.obstacle) for one in log.unverified] == [(4, "NEWER_CODE")]
-    alone = await verify_order(store, order_created("amended").originator_id)
-    assert [one.obstacle for one in alone.unverified] == ["NEWER_CODE"]
+    findings = [found async for part in verification.whole_log() for found in part.findings]
+    assert [(one.position, one.fault) for one in findings] == [
+        (4, "NEWER_CODE"),
+        (7, "NEWER_CODE"),
+    ]
+    amended_id = order_created("amended").originator_id
+    (alone,) = [part async for part in verification.orders([amended_id])]
+    assert [one.fault for one in alone.findings] == ["NEWER_CODE"]
 
 
 async def test_history_and_log_show_it_under_the_name_that_newer_code_gives_it(

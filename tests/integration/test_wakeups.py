@@ -7,6 +7,7 @@ from pulse.eventstore import LOG_CHANNEL
 from pulse.loop import Job, Loop
 from pulse.postgres import Database, Listener, Notifier, WakeUp
 from pulse.projections.projector import Projector
+from tests.support.database import as_runtime
 from tests.support.events import MAPPER, foreign_event, order_created
 from tests.support.log import (
     fetch,
@@ -60,7 +61,7 @@ async def test_an_append_that_wrote_nothing_sends_no_notification(database: Data
 async def test_a_notification_of_a_commit_reaches_a_listener_elsewhere(
     database: Database, conninfo: str
 ) -> None:
-    elsewhere = Database(conninfo, pool_size=1)
+    elsewhere = Database(as_runtime(conninfo), pool_size=1)
     wake_up = WakeUp()
     notifier = Notifier(database, LOG_CHANNEL)
     async with (
@@ -137,7 +138,7 @@ async def test_a_notifier_survives_an_outage_of_postgres(database: Database, con
     wake_up = WakeUp()
     notifier = Notifier(database, LOG_CHANNEL)
     async with (
-        running(Listener(Database(conninfo, pool_size=1), LOG_CHANNEL, wake_up).run),
+        running(Listener(Database(as_runtime(conninfo), pool_size=1), LOG_CHANNEL, wake_up).run),
         running(notifier.run) as notifying,
     ):
         assert await wake_up.wait(DEADLINE_SECONDS)

@@ -1,4 +1,4 @@
-"""Revision 12 adds the windows of orders to the queue; rows of earlier orders need no change."""
+"""Revision 15 adds the windows of orders to the queue; rows of earlier orders need no change."""
 
 from datetime import timedelta
 
@@ -12,8 +12,8 @@ from tests.support.events import order_created, stored
 from tests.support.log import write
 from tests.support.read_model import project
 
-BEFORE = [revision for revision in REVISIONS if revision.number < 12]
-SINCE = [revision for revision in REVISIONS if revision.number <= 12]
+BEFORE = [revision for revision in REVISIONS if revision.number < 15]
+SINCE = [revision for revision in REVISIONS if revision.number <= 15]
 
 
 @pytest.mark.parametrize("duration_minutes", [1, 1440])

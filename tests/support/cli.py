@@ -14,6 +14,7 @@ from eventsourcing.persistence import StoredEvent
 from pulse.cli import run
 from pulse.postgres import Database
 from pulse.process import startup
+from tests.support.database import as_runtime
 from tests.support.processes import environment, url_of
 from tests.support.read_model import project
 
@@ -27,9 +28,11 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 def run_pulse(*arguments: str, conninfo: str | None = None, **settings: object) -> Ended:
-    """Run one command line with only these settings."""
+    """Run one command line with only these settings; all but `migrate` as a process's role."""
     if conninfo is not None:
-        settings["database_url"] = url_of(conninfo)
+        settings["database_url"] = url_of(
+            conninfo if arguments[:1] == ("migrate",) else as_runtime(conninfo)
+        )
     out, err = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
     with (
         patch.dict(os.environ, environment(settings), clear=True),

@@ -1,18 +1,28 @@
 """Databases, migrations and connections for tests that run outside an event loop."""
 
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Final
 from uuid import uuid4
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
+from pulse.application.grants import GRANTS
 from pulse.postgres import PostgresLimits, load_sql
+from pulse.postgres.embedded.directories import USER
 from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations, Revision
+from pulse.postgres.roles import RoleNames, create_login_roles
 from pulse.process.revisions import REVISIONS
+
+ROLES: Final = RoleNames()
+_SUPERUSER: Final = str(
+    conninfo_to_dict(os.environ.get("PULSE_TEST_DATABASE_URL") or f"user={USER}")["user"]
+)
 
 
 @contextmanager
@@ -44,7 +54,37 @@ def _execute(conninfo: str, statement: str) -> None:
 
 def migrate(conninfo: str, revisions: Sequence[Revision] = REVISIONS) -> None:
     """Migrate the database to these revisions."""
-    asyncio.run(Migrations(revisions).migrate(conninfo, PostgresLimits()))
+    asyncio.run(Migrations(revisions, GRANTS).migrate(conninfo, PostgresLimits()))
+
+
+def migrate_with_roles(conninfo: str) -> None:
+    """Migrate the database and set up the roles, which can log in."""
+    limits = PostgresLimits()
+    with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject):
+        asyncio.run(create_login_roles(conninfo, limits, ROLES))  # others use the server, too
+    asyncio.run(Migrations(REVISIONS, GRANTS).set_up_roles(conninfo, limits))
+
+
+def as_runtime(conninfo: str) -> str:
+    """The conninfo of the role that processes use; unchanged for a role of the test's own."""
+    is_superuser = conninfo_to_dict(conninfo).get("user") == _SUPERUSER
+    return make_conninfo(conninfo, user=ROLES.runtime) if is_superuser else conninfo
+
+
+def as_runtime_if_set_up(conninfo: str) -> str:
+    """The same, but unchanged if the database or its server lacks the roles, or is not reached."""
+    found = None
+    with suppress(psycopg.OperationalError), psycopg.connect(conninfo) as connection:
+        found = connection.execute(
+            "SELECT FROM pg_roles WHERE rolname = %s AND to_regclass('pulse_roles') IS NOT NULL",
+            (ROLES.runtime,),
+        ).fetchone()
+    return conninfo if found is None else as_runtime(conninfo)
+
+
+def as_superuser(conninfo: str) -> str:
+    """The conninfo of the server's superuser, for what the role of processes may not do."""
+    return make_conninfo(conninfo, user=_SUPERUSER)
 
 
 def connect(conninfo: str, limits: PostgresLimits | None = None) -> psycopg.Connection[TupleRow]:

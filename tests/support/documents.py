@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import httpx
 
-from pulse.http.api.app import create_api
+from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.asgi import ASGIApp
 from pulse.http.gateway.app import create_gateway
 
@@ -24,5 +24,6 @@ def _document(app: ASGIApp) -> dict[str, Any]:
     return cast("dict[str, Any]", answer.json())
 
 
-API = _document(create_api(UNUSED, UNUSED, UNUSED, UNUSED))
+UNUSED_USE_CASES = ApiUseCases(*[UNUSED] * len(ApiUseCases.__struct_fields__))
+API = _document(create_api(UNUSED_USE_CASES))
 GATEWAY = _document(create_gateway(UNUSED))

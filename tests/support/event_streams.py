@@ -10,16 +10,16 @@ import httpx
 import uvicorn
 
 from pulse.application.event_feed import EventFeed, FeedLimits
-from pulse.cli.uvicorn_fixes import fix_uvicorn
 from pulse.eventstore import EventStore
-from pulse.http.api.app import create_api
+from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.api.event_stream import render_event
 from pulse.http.asgi import ASGIApp
 from pulse.http.auth import InternalAuthMiddleware
 from pulse.loop import Loop
 from pulse.postgres import Database
+from pulse.process.uvicorn_fixes import fix_uvicorn
 from tests.support.api import root_of
-from tests.support.log import running
+from tests.support.log import orders_on, running
 from tests.support.processes import free_port
 from tests.support.waiting import until
 
@@ -113,9 +113,13 @@ async def streaming(
     database: Database, limits: FeedLimits | None = None
 ) -> AsyncIterator[tuple[EventFeed, httpx.AsyncClient]]:
     """The API with a running feed that no notification reaches, and a client of it."""
-    feed = EventFeed(EventStore(database, on_commit=lambda: None), render_event, limits=limits)
+    store = EventStore(database, on_commit=lambda: None)
+    feed = EventFeed(store, render_event, limits=limits)
     unused = cast("Any", None)
-    api = InternalAuthMiddleware(create_api(unused, unused, feed, unused), ())
+    orders = orders_on(database, store)
+    api = InternalAuthMiddleware(
+        create_api(ApiUseCases(orders, unused, unused, feed, unused, unused)), ()
+    )
     loop = Loop(feed, wake_up=feed.wake_up, poll_seconds=POLL_SECONDS)
     async with (
         running(loop.run),

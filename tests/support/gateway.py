@@ -14,6 +14,7 @@ from pulse.rights import ALL_RIGHTS, ServiceRights
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import client_of, lifespan_of
+from tests.support.database import as_runtime
 from tests.support.tokens import Signer, bearer
 
 GATEWAY_TOKEN: Final = "gateway-token-" + "g" * 32
@@ -69,7 +70,7 @@ async def served(way: str, conninfo: str, signer: Signer) -> AsyncIterator[Serve
     """A gateway on a database, in one of the WAYS. Slices are not released."""
     settings = msgspec.structs.replace(
         signer.settings,
-        database_url=conninfo,
+        database_url=as_runtime(conninfo),
         service_tokens=SERVICES,
         service_rights=RIGHTS,
         release_slices=False,

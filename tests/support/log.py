@@ -15,6 +15,7 @@ from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, EventStore, Recor
 from pulse.postgres import Connection, Database
 from pulse.projections.order_view import OrderReader
 from pulse.retry import RetryPolicy
+from tests.support.database import as_superuser
 from tests.support.waiting import until
 
 Row = tuple[Any, ...]
@@ -111,6 +112,17 @@ async def fetch(database: Database, statement: LiteralString, *parameters: objec
     return await database.read(query)
 
 
+async def fetch_as_owner(
+    database: Database, statement: LiteralString, *parameters: object
+) -> list[Row]:
+    """Execute a statement that the role of processes may not execute; returns its rows."""
+    async with await psycopg.AsyncConnection.connect(
+        as_superuser(database.conninfo), autocommit=True
+    ) as connection:
+        cursor = await connection.execute(statement, parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+
 def stored_event(record: RecordedEvent) -> StoredEvent:
     """The stored event of a log record."""
     return StoredEvent(record.originator_id, record.originator_version, record.topic, record.state)
@@ -140,13 +152,13 @@ async def unlock(connection: Connection) -> None:
 
 async def terminate(database: Database, role: str) -> int:
     """Terminate every backend of that role in this database; returns their number."""
-    async with await database.connect("terminator") as connection:
-        cursor = await connection.execute(
-            """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = current_database() AND application_name LIKE %s""",
-            (f"pulse:{role}@%",),
-        )
-        return len(await cursor.fetchall())
+    terminated = await fetch_as_owner(
+        database,
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name LIKE %s""",
+        f"pulse:{role}@%",
+    )
+    return len(terminated)
 
 
 async def until_waiting_for_lock(
@@ -155,7 +167,7 @@ async def until_waiting_for_lock(
     """Wait until that many connections of the role wait for a lock."""
 
     async def waiting() -> bool:
-        rows = await fetch(
+        rows = await fetch_as_owner(
             database,
             """SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND application_name LIKE %s

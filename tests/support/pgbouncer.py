@@ -15,6 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pulse.postgres.embedded.account import user_namespace
+from tests.support.database import as_runtime
 from tests.support.processes import DEADLINE_SECONDS, free_port, until
 
 _LISTEN_SECONDS: Final = 10.0
@@ -25,9 +26,12 @@ PASSWORD: Final = "of the pooler"  # noqa: S105 - of a pooler that runs for one 
 
 @contextlib.contextmanager
 def pgbouncer(conninfo: str, *, port: int = 0, **settings: object) -> Iterator[str]:
-    """A running pooler in front of that server; yields its connection string."""
+    """A running pooler in front of that server; yields its connection string.
+
+    It connects as the role that processes use.
+    """
     assert PGBOUNCER is not None
-    server = conninfo_to_dict(conninfo)
+    server = conninfo_to_dict(as_runtime(conninfo))
     port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

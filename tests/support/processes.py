@@ -15,6 +15,8 @@ from urllib.parse import quote
 import httpx
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support.database import as_runtime_if_set_up
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS: Final = 40.0
 _POLL_SECONDS: Final = 0.02
@@ -71,13 +73,19 @@ def run_to_end(command: tuple[str, ...], **settings: object) -> subprocess.Compl
 
 
 class PulseProcess:
-    """A process with the API under /pulse; its standard output and error go to files."""
+    """A process with the API under /pulse; its standard output and error go to files.
+
+    It uses a database with roles as the role of processes, if `database_url` names the superuser.
+    """
 
     def __init__(
         self, home: Path, *, command: tuple[str, ...] = UP, port: int = 0, **settings: object
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}/pulse"
+        if "database_url" in settings:
+            conninfo = as_runtime_if_set_up(str(settings["database_url"]))
+            settings["database_url"] = url_of(conninfo)
         self._out, self._err = home / f"{self.port}.out", home / f"{self.port}.err"
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self._process = subprocess.Popen(

@@ -13,7 +13,7 @@ from pulse.domain.events import flat_fields
 from pulse.postgres import Connection, Database
 from pulse.projections.projector import Projected, Projector
 from tests.support.events import MAPPER
-from tests.support.log import fetch
+from tests.support.log import fetch, fetch_as_owner
 
 Row = dict[str, Any]
 
@@ -154,7 +154,9 @@ async def position(database: Database) -> int:
 
 async def reset_read_model(database: Database) -> None:
     """Empty the read model, as if nothing had been projected yet."""
-    await fetch(database, "TRUNCATE order_queue, scheduled_slices, pending_orders, due_orders")
+    await fetch_as_owner(
+        database, "TRUNCATE order_queue, scheduled_slices, pending_orders, due_orders"
+    )
     await fetch(
         database,
         "UPDATE notification_tracking SET notification_id = 0"
@@ -164,8 +166,10 @@ async def reset_read_model(database: Database) -> None:
 
 async def reset_log(database: Database) -> None:
     """Empty the read model and the log, with the log's triggers disabled."""
-    async with database.connection() as connection, connection.transaction():
-        await connection.execute("ALTER TABLE stored_events DISABLE TRIGGER ALL")
-        await connection.execute("TRUNCATE stored_events")
-        await connection.execute("ALTER TABLE stored_events ENABLE TRIGGER ALL")
+    for statement in (
+        "ALTER TABLE stored_events DISABLE TRIGGER ALL",
+        "TRUNCATE stored_events, queue_history",
+        "ALTER TABLE stored_events ENABLE TRIGGER ALL",
+    ):
+        await fetch_as_owner(database, statement)
     await reset_read_model(database)

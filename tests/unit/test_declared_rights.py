@@ -59,7 +59,7 @@ def test_an_api_with_an_undeclared_route_does_not_start(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(api_module, "list_routes", list_routes)
     with pytest.raises(TypeError, match="undeclared"):
-        create_api(*[documents.UNUSED] * 4)
+        create_api(documents.UNUSED_USE_CASES)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""docs/reference/settings.md has the table that `pulse settings --markdown` prints."""
+"""docs/reference/settings.md has the table that `pulse config --markdown` prints."""
 
-from pulse.cli.settings import markdown_table
+from pulse.cli.config import markdown_table
 from tests.support.processes import ROOT
 
 

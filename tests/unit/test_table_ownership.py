@@ -16,10 +16,17 @@ OWNERS: Final = {
     "order_slices": "projections",
     "order_claims": "projections",
     "parked_orders": "projections",
+    "queue_history": "projections",
     "queue_audit": "projections",
     "queue_audit_findings": "projections",
     "notification_tracking": "projections",
+    "seal_entries": "evidence",
+    "seal_nodes": "evidence",
+    "seal_keys": "evidence",
+    "seal_state": "evidence",
     "pulse_schema": "postgres",
+    "pulse_roles": "postgres",
+    "clock_offsets": "application",
 }
 STATEMENT: Final = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|TABLE|COPY|LOCK|TRUNCATE)\b")
 COMMENT: Final = re.compile(r"--[^\n]*")

@@ -2,13 +2,12 @@
 
 from pulse.cli.splitter.compare import compare, rules
 from pulse.cli.splitter.show import show
-from pulse.cli.splitter.verify import verify
 from pulse.cli.terminal import group
 
 splitter = group(
     "splitter",
-    "How orders are split: draw schedules, verify stored ones, test your own splitter.",
-    "Exit codes: 0 success, 1 a rule is broken or a schedule differs, 2 wrong usage or settings, 3 "
+    "How orders are split: draw schedules, test your own splitter.",
+    "Exit codes: 0 success, 1 a rule is broken or a splitter differs, 2 wrong usage or settings, 3 "
     "could not start.",
-    (show, verify, compare, rules),
+    (show, compare, rules),
 )

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.application.verification import newest_terms
+from pulse.application.recorded_terms import newest_terms
 from pulse.cli.exits import FAILURE, require_extra, run_with_tools
 from pulse.cli.schedule_text import draw
 from pulse.cli.splitter.show import title
@@ -95,7 +95,7 @@ def rules() -> None:
     """List the rules of every schedule, and the laws of a splitter.
 
     The rules are the functions of `pulse.domain.SCHEDULE_RULES`: workers check
-    them before they append a schedule, `pulse splitter verify` afterwards. The
+    them before they append a schedule, `pulse verify` afterwards. The
     laws hold over many seeds. Needs no database, but the extra pulse[testing].
 
     Exit codes: 0 listed, 2 wrong usage, or the extra is missing.

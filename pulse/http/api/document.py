@@ -1,6 +1,7 @@
 """The OpenAPI document of the internal API: what its handlers do not say themselves."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -10,19 +11,22 @@ from pulse.application.callers import Caller
 from pulse.application.event_feed import TooManyStreams
 from pulse.application.halts import HaltRequest
 from pulse.application.orders import CancelRequest
+from pulse.application.past import MomentInFuture, VersionBeyondStream
 from pulse.application.readiness import ReadinessReport
 from pulse.domain import OrderSpec, PreviewRequest
 from pulse.eventstore import PositionBeyondLog
+from pulse.evidence.tree import NoSealedEvent, NoSuchTile, NothingSealed, NotYetSealed
 from pulse.http.api.event_stream import LAST_EVENT_ID, StreamParameters, feed_query
+from pulse.http.api.events import EventParameters, beyond_log, event_query, page_limit
+from pulse.http.api.export import CSV, NDJSON, form_of
 from pulse.http.api.halts import HaltParameters
 from pulse.http.api.lists import (
-    EventParameters,
     OrderParameters,
     SliceParameters,
-    beyond_log,
     order_query,
     slice_query,
 )
+from pulse.http.api.past import OrderPlaceParameters, QueuePlaceParameters, place_of
 from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
 from pulse.http.errors import Forbidden, NotReady
@@ -43,6 +47,7 @@ from pulse.http.openapi.faults import (
 from pulse.http.openapi.schemas import ref
 from pulse.http.parameters import parse_query
 from pulse.http.rights import Service, require_granted_right, right_of
+from pulse.projections.queue_history import HistoryIncomplete
 from pulse.rights import DEFAULT_RIGHTS
 
 _DESCRIPTION: Final = """
@@ -59,6 +64,8 @@ _TAGS: Final = {
     "lists": "Lists across orders, in pages.",
     "events": "The events of an order, and the whole log.",
     "halts": "Halting releases in an emergency, and resuming them.",
+    "seal": "The signed Merkle tree over the log, in the formats of c2sp.org: tlog-tiles, "
+    "tlog-checkpoint, tlog-proof.",
     "health": "Liveness, readiness, and a call to test a token.",
 }
 _AUTH: Final = (
@@ -118,9 +125,27 @@ def _of_slices(query: bytes) -> object:
     return slice_query(parse_query(query, SliceParameters))
 
 
+def _of_events(query: bytes) -> object:
+    parameters = parse_query(query, EventParameters)
+    return event_query(parameters), page_limit(parameters)
+
+
+def _of_order_place(query: bytes) -> object:
+    return place_of(parse_query(query, OrderPlaceParameters))
+
+
+def _of_queue_place(query: bytes) -> object:
+    return place_of(parse_query(query, QueuePlaceParameters))
+
+
 def _of_stream(query: bytes, *last_event_ids: str) -> object:
     return feed_query(parse_query(query, StreamParameters), [*last_event_ids])
 
+
+_NO_SUCH_PLACE: Final = (
+    Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18), "position")),
+    Fault("in the future", MomentInFuture(datetime(2026, 3, 2, 3, 45, tzinfo=UTC))),
+)
 
 _DESCRIBED: Final = {
     "place_order": _internal(
@@ -138,7 +163,20 @@ _DESCRIBED: Final = {
     "cancel_order": _internal(
         *FAULTS_OF_CANCELLING, body=ref(CancelRequest), body_is_optional=True
     ),
-    "read_order": _internal(NO_SUCH_ORDER),
+    "read_order": _internal(
+        NO_SUCH_ORDER,
+        fault_of("two places", lambda: _of_order_place(b"version=1&position=17")),
+        fault_of("no such version", lambda: _of_order_place(b"version=0")),
+        Fault("a version beyond the order's last", VersionBeyondStream(3)),
+        fault_of("no zone", lambda: _of_order_place(b"at=2026-03-02T09:15:00")),
+        *_NO_SUCH_PLACE,
+    ),
+    "read_queue": _internal(
+        fault_of("two places", lambda: _of_queue_place(b"position=17&at=2026-03-02T03:45:00Z")),
+        fault_of("no zone", lambda: _of_queue_place(b"at=2026-03-02T09:15:00")),
+        *_NO_SUCH_PLACE,
+        Fault("the history is incomplete", HistoryIncomplete()),
+    ),
     "read_history": _internal(NO_SUCH_ORDER),
     "list_orders": _internal(
         fault_of("a limit out of range", lambda: _of_orders(b"limit=0")),
@@ -153,7 +191,14 @@ _DESCRIBED: Final = {
     ),
     "list_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
-        fault_of("no such type", lambda: parse_query(b"type=OrderFilled", EventParameters)),
+        fault_of("no such type", lambda: _of_events(b"type=OrderFilled")),
+        fault_of("a limit too high for a page", lambda: _of_events(b"limit=1001")),
+        fault_of("no zone", lambda: _of_events(b"recorded_from=2026-03-02T09:15:00")),
+        fault_of("slices in JSON", lambda: form_of(["application/json"], "slices")),
+        fault_of("slices of a type", lambda: _of_events(b"rows=slices&type=OrderCreated")),
+        fault_of("a form that is not offered", lambda: form_of(["application/xml"], "events")),
+        Fault("too many exports and streams", TooManyStreams(100)),
+        also_as=(NDJSON, CSV),
     ),
     "stream_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
@@ -175,6 +220,15 @@ _DESCRIBED: Final = {
         fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))
     ),
     "lift_halt": _internal(*FAULTS_OF_LIFTING),
+    "read_checkpoint": _internal(Fault("nothing is sealed", NothingSealed())),
+    "read_tile": _internal(
+        Fault("nothing is sealed", NothingSealed()), Fault("no such tile", NoSuchTile(300))
+    ),
+    "read_proof": _internal(
+        Fault("nothing is sealed", NothingSealed()),
+        Fault("no such event", NoSealedEvent("17")),
+        Fault("not sealed yet", NotYetSealed(18)),
+    ),
     "say_hello": _internal(),
     "read_health": Described(faults=(A_CRASH,), security=()),
     "read_readiness": Described(faults=(Fault("not ready", _NOT_READY), A_CRASH), security=()),

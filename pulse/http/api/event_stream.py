@@ -24,7 +24,8 @@ from pulse.application.event_feed import (
 )
 from pulse.application.event_view import EventType, EventView
 from pulse.eventstore import PositionBeyondLog
-from pulse.http.api.lists import LAST_POSITION, beyond_log
+from pulse.http.api.events import beyond_log
+from pulse.http.api.lists import LAST_POSITION
 from pulse.http.asgi import HEAD_KEY, RawHeaders, Receive, Scope, Send
 from pulse.http.parameters import parameter_error
 from pulse.http.rights import needs
@@ -129,10 +130,11 @@ class EventStream(Response[str]):
     Until the response starts, errors are answered like those of every other call.
     """
 
-    def __init__(self, feed: EventFeed, query: FeedQuery) -> None:
+    def __init__(self, feed: EventFeed, query: FeedQuery, position_field: str) -> None:
         super().__init__("", media_type=EVENT_STREAM)
         self._feed = feed
         self._query = query
+        self._position_field = position_field
 
     def to_asgi_response(self, *_: object, **__: object) -> Any:  # noqa: ANN401 - it is an ASGI app
         """The ASGI application of this response."""
@@ -151,7 +153,7 @@ class EventStream(Response[str]):
                 # reads again, or its connection breaks. The stream is no longer counted.
                 await send({"type": "http.response.body", "body": _end(reader), "more_body": False})
         except PositionBeyondLog as error:
-            raise beyond_log(error) from None
+            raise beyond_log(error, field=self._position_field) from None
         except asyncio.CancelledError:
             if not self._feed.stopped:
                 raise  # else the process stops, and the grace period for a stalled reader is over
@@ -237,7 +239,8 @@ def stream_routes(feed: EventFeed) -> list[HTTPRouteHandler]:
         request: Request[Any, Any, Any], parameters: NamedDependency[StreamParameters]
     ) -> Response[str]:
         ids = request.headers.getall(LAST_EVENT_ID, [])
-        return EventStream(feed, feed_query(parameters, ids))
+        field = LAST_EVENT_ID if ids else "after"
+        return EventStream(feed, feed_query(parameters, ids), field)
 
     stream_events.fn.__doc__ = f"""
 Server-sent events in commit order, from `after` on: first those in the log, then each new one as it

@@ -1,4 +1,4 @@
-"""Lists across orders: orders, slices, and the log, page by page.
+"""Lists across orders: orders and slices, page by page.
 
 A cursor encodes where the next page starts and its filters. It is opaque to callers.
 """
@@ -15,14 +15,12 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
 from pulse.application.callers import MAX_NAME_CHARACTERS, Caller, CallerUnnamable
-from pulse.application.event_view import EventType, EventView
 from pulse.application.in_process import MAX_RECORDING_DIFFERENCE, InProcessOrders
-from pulse.application.orders import EventQuery, OwnOrderQuery
+from pulse.application.orders import OwnOrderQuery
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.domain.order_request import Instrument, OrderUniqueKey
-from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
 from pulse.http.asgi import caller_in
-from pulse.http.errors import CURSOR_EXPECTED, BadRequest
+from pulse.http.errors import CURSOR_EXPECTED
 from pulse.http.parameters import ZonedTime, parameter_error, require_times_in_order
 from pulse.http.rights import needs
 from pulse.projections.lists import (
@@ -36,7 +34,6 @@ from pulse.projections.lists import (
 )
 from pulse.projections.order_view import OrderQueueStatus, OrderView
 
-MAX_EVENTS_A_PAGE: Final = 1000
 LAST_POSITION: Final = 2**63 - 1
 _DIGEST_BYTES: Final = 16
 _SCOPE_EXPECTED: Final = (
@@ -94,14 +91,6 @@ class SliceParameters(msgspec.Struct, frozen=True):
     cursor: CursorText | None = None
 
 
-class EventParameters(msgspec.Struct, frozen=True):
-    """The query parameters of a page of the log."""
-
-    after: Annotated[int, Meta(ge=0, description="exclusive; 0 is the start of the log")] = 0
-    limit: Annotated[int, Meta(ge=1, le=MAX_EVENTS_A_PAGE)] = 100
-    type: EventType | None = None
-
-
 class OrderPage(msgspec.Struct, frozen=True):
     """A page of orders, newest first."""
 
@@ -117,27 +106,6 @@ class SlicePage(msgspec.Struct, frozen=True):
 
     slices: tuple[ScheduledSlice, ...]
     next_cursor: NextCursor | None
-
-
-class EventPage(msgspec.Struct, frozen=True):
-    """A page of the log."""
-
-    log_id: Annotated[
-        UUID,
-        Meta(
-            description="identifies the log; it changes when the log is restored to an earlier "
-            "point: a reader that receives another one must stop"
-        ),
-    ]
-    events: tuple[EventView, ...]
-    next_after: Annotated[
-        int,
-        Meta(
-            ge=0,
-            description="the last position scanned: send it as `after` for the next page. If it "
-            "equals the `after` that was sent, the log ends here for now",
-        ),
-    ]
 
 
 class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
@@ -259,18 +227,6 @@ def slice_query(parameters: SliceParameters) -> SliceQuery:
     )
 
 
-def beyond_log(error: PositionBeyondLog) -> BadRequest:
-    """The error for a position beyond the end of the log."""
-    return BadRequest(
-        str(error),
-        code="POSITION_BEYOND_LOG",
-        field="after",
-        expected=f"a position from 0 to {error.end}",
-        after=error.after,
-        end=error.end,
-    )
-
-
 def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
     """The routes of the lists over these queries."""
 
@@ -338,37 +294,4 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
             cursor = encode_cursor(SliceCursor(*filters, *msgspec.structs.astuple(place)))
         return SlicePage(page.slices, cursor)
 
-    @get(
-        "/internal/events",
-        opt=needs("read"),
-        summary="Read the log in commit order",
-        tags=["events"],
-        response_description="A page.",
-    )
-    async def list_events(parameters: NamedDependency[EventParameters]) -> EventPage:
-        query = EventQuery(
-            after=min(parameters.after, LAST_POSITION),  # no log reaches further
-            limit=parameters.limit,
-            type=parameters.type,
-        )
-        try:
-            page = await queries.events(query)
-        except PositionBeyondLog as error:
-            raise beyond_log(error) from None
-        return EventPage(page.log_id, page.events, page.next_after)
-
-    list_events.fn.__doc__ = f"""
-To read the whole log, start with `after=0` and send each page's `next_after` as the next `after`.
-A reader that stores `next_after` misses no event and reads none twice. The log ends, for now, where
-`next_after` equals the `after` that was sent: poll again from there.
-
-**An empty page is not the end**: with `type` one call scans at most {MOST_SCANNED:,} events, so a
-page may have few events of that type or none, and `next_after` still advances.
-
-To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
-`GET /internal/orders`, the position that list reflects. `after` beyond the end of the log is 400
-`POSITION_BEYOND_LOG`: this is not the log that was read before. The same is true if `log_id` is not
-that of earlier pages: stop. To receive events as they are committed, read
-`GET /internal/events/stream`.
-"""
-    return [list_orders, list_slices, list_events]
+    return [list_orders, list_slices]

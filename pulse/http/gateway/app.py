@@ -18,9 +18,10 @@ from pulse.http.openapi.page import explaining_routes
 from pulse.http.own_orders import own_order_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
 from pulse.http.responses import Health, Hello
+from pulse.http.routes import RoutedApp
 
 
-def create_gateway(orders: Orders) -> ASGIApp:
+def create_gateway(orders: Orders) -> RoutedApp:
     """The gateway over these use cases. Calls about orders fail without the auth middleware."""
     hot_paths = HotPaths(
         "/api/orders",
@@ -46,7 +47,7 @@ def create_gateway(orders: Orders) -> ASGIApp:
         openapi_config=None,
         logging_config=None,
     )
-    return hot_paths.wrap(cast("ASGIApp", framework))
+    return RoutedApp(hot_paths.wrap(cast("ASGIApp", framework)), framework)
 
 
 @get(

@@ -37,7 +37,8 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     of its request, which is required unless `body_is_optional`; `also` describes further statuses
     of its answer; `example` takes the place of the answer in `texts.json`; `withheld` are fields of
     that answer which this operation does not have; `note` is a paragraph that follows the handler's
-    description; `headers` describes request headers of this operation alone.
+    description; `headers` describes request headers of this operation alone; `also_as` are further
+    media types of its answer, whose examples are in `texts.json` by their names.
     """
 
     faults: Sequence[Fault]
@@ -49,6 +50,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     withheld: Sequence[str] = ()
     headers: Mapping[str, str] = {}
+    also_as: Sequence[str] = ()
 
 
 def document(  # noqa: PLR0913 - a document has that many parts
@@ -119,6 +121,9 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
         answered: _response(said, content["schema"], answers, media_type)
         for answered, said in {status: answer["description"], **described.also}.items()
     }
+    for kind in described.also_as:
+        text = {"text": _TEXTS["examples"][handler.handler_name][kind]}
+        responses[status]["content"] |= _content(_TEXT, text, kind)
     if handler.handler_name == "place_order":
         for response in responses.values():
             response["links"] = _LINKS
@@ -157,12 +162,18 @@ def _without(withheld: Sequence[str], example: Any) -> Any:  # noqa: ANN401 - an
 
 
 def _path_parameter(generated: dict[str, Any]) -> dict[str, Any]:
-    """An id of an order or of a halt."""
-    if generated["name"] == "halt_id":
-        example = _TEXTS["examples"]["lift_halt"]["answer"]["lifted"]["halt_id"]
-    else:
-        example = _TEXTS["examples"]["read_order"]["answer"]["completed"]["order_id"]
-    return {**generated, "schema": {"type": "string", "format": "uuid"}, "example": example}
+    """An id of an order or of a halt, a tile, or a position."""
+    schema: dict[str, Any] = {"type": "string", "format": "uuid"}
+    match generated["name"]:
+        case "halt_id":
+            example = _TEXTS["examples"]["lift_halt"]["answer"]["lifted"]["halt_id"]
+        case "tile":
+            schema, example = _TEXT, "entries/000.p/2"
+        case "position":
+            schema, example = {"type": "integer", "format": "int64", "minimum": 1}, 18
+        case _:
+            example = _TEXTS["examples"]["read_order"]["answer"]["completed"]["order_id"]
+    return {**generated, "schema": schema, "example": example}
 
 
 def _query_parameters(struct: type[msgspec.Struct]) -> Iterable[dict[str, Any]]:

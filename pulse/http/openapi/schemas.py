@@ -48,6 +48,9 @@ _OF_SESSIONS: Final = (
     "NONE: trading sessions are ignored. REJECT: the whole window must be inside one session. "
     "CLIP: the window ends with its session. ROLL: time outside sessions does not count."
 )
+_OPTIONAL: Final = frozenset({"as_of"})
+"""Fields that only some answers have."""
+
 _ENUMERATIONS: Final = {
     "Side": (Side, "Whether to buy or to sell."),
     "OrderQueueStatus": (
@@ -153,8 +156,8 @@ def _generated(structs: Iterable[type[msgspec.Struct]]) -> Schemas:
 
 
 def _require_all(schema: Schema) -> None:
-    """An answer has every field, though its struct may have a default."""
-    schema["required"] = list(schema["properties"])
+    """An answer has every field but the optional ones, though its struct may have a default."""
+    schema["required"] = [name for name in schema["properties"] if name not in _OPTIONAL]
     for field in schema["properties"].values():
         field.pop("default", None)
 

@@ -84,10 +84,10 @@ async def _continue(case_run: CaseRun, home: Path, restored: Node, known: Orders
 
 
 async def _verify(case_run: CaseRun, deployment: Deployment) -> None:
-    """Verify every stored schedule."""
+    """Verify the log and the queue."""
     ended = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "pulse.cli", "splitter", "verify"],
+        [sys.executable, "-m", "pulse.cli", "verify"],
         cwd=ROOT,
         env=environment({"database_url": deployment.server.url}),
         capture_output=True,
@@ -95,13 +95,13 @@ async def _verify(case_run: CaseRun, deployment: Deployment) -> None:
         check=False,
     )
     output = ended.stdout + ended.stderr
-    case_run.require(ended.returncode == 0, f"pulse splitter verify: {output[-500:]}")
+    case_run.require(ended.returncode == 0, f"pulse verify: {output[-500:]}")
 
 
 CASE: Final = Case(
     name="backup",
     promise="A base backup is taken under load and restored: it contains every order accepted "
-    "before it began, all its schedules pass verification, Pulse completes its pending orders, and "
+    "before it began, log and queue pass verification, Pulse completes its pending orders, and "
     "new positions follow the old ones. Recovery: from the start of the restored server until all "
     "of this is done",
     at_least=3,

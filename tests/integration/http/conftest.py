@@ -10,7 +10,7 @@ import pytest
 
 from pulse.settings import Settings
 from tests.support.api import serving
-from tests.support.database import cloned_database
+from tests.support.database import as_runtime, cloned_database
 from tests.support.gateway import WAYS, Served, served
 from tests.support.tokens import signer_of
 
@@ -24,13 +24,15 @@ def shared_conninfo(postgres: str, template_database: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")  # its event loop does not run between modules
 async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(Settings(database_url=shared_conninfo, release_slices=False)) as client:
+    async with serving(
+        Settings(database_url=as_runtime(shared_conninfo), release_slices=False)
+    ) as client:
         yield client
 
 
 @pytest.fixture
 async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(Settings(database_url=conninfo, release_slices=False)) as client:
+    async with serving(Settings(database_url=as_runtime(conninfo), release_slices=False)) as client:
         yield client
 
 

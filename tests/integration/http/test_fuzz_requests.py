@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.api import BASE_URL, serving
+from tests.support.database import as_runtime
 from tests.support.orders import fault, order
 from tests.support.tokens import bearer, signer_of
 
@@ -95,7 +96,7 @@ bodies = st.one_of(
 
 @pytest.fixture(scope="module")
 async def client(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    both = msgspec.structs.replace(SIGNER.settings, database_url=shared_conninfo)
+    both = msgspec.structs.replace(SIGNER.settings, database_url=as_runtime(shared_conninfo))
     async with serving(both) as client:
         yield client
 

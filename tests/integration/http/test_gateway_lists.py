@@ -14,7 +14,13 @@ from pulse.application.callers import Caller
 from pulse.application.orders import OwnOrderQuery
 from pulse.application.own_cursors import encode_own_cursor
 from pulse.domain import OrderCreated, SlicesScheduled, order_id_for
-from tests.support.events import order_created, slices_scheduled, splitting_failed, stored
+from tests.support.events import (
+    order_created,
+    slices_scheduled,
+    splitting_failed,
+    stored,
+    timed_out,
+)
 from tests.support.gateway import (
     GATEWAY_TOKEN,
     WAYS,
@@ -282,6 +288,22 @@ async def test_worker_claim_and_process_are_not_in_a_history(own: Served, connin
         assert response.status_code == 200
         for secret in (b"worker", b"host:", b"claimed", b"recorded_by", b"position", b"trace"):
             assert secret not in response.content
+
+
+async def test_the_worker_of_an_order_that_timed_out_is_not_shown(
+    own: Served, conninfo: str
+) -> None:
+    created = order_of_alice()
+    write(conninfo, *stored([created, timed_out(created)]))
+
+    async def listed_as_failed() -> bool:
+        return await listed(own, "alice", order_queue_status="FAILED") != []
+
+    await until(listed_as_failed, "the order is projected")
+    for path in (f"orders/{created.originator_id}", "orders"):
+        response = await get(own, path, "alice")
+        assert b"worker" not in response.content
+        assert b"place it again under a new key" in response.content
 
 
 async def test_events_that_cannot_be_shown_have_no_data(own: Served, conninfo: str) -> None:

@@ -14,6 +14,7 @@ from pulse.process.apps import api_app, gateway_app
 from pulse.rights import ServiceRights
 from pulse.settings import Settings
 from tests.support.api import client_of, lifespan_of
+from tests.support.database import as_runtime
 from tests.support.gateway import GATEWAY_TOKEN, SERVICES, FakePulse, gateway_before, refusal
 from tests.support.orders import body, fault, order
 from tests.support.tokens import ISSUER, bearer, signer_of
@@ -120,7 +121,7 @@ async def test_a_gateway_without_its_rights_is_503_and_the_log_names_the_right(
 ) -> None:
     """The API does not start with such settings; one of another release might."""
     settings = Settings(
-        database_url=shared_conninfo,
+        database_url=as_runtime(shared_conninfo),
         service_tokens=SERVICES,
         service_rights=(ServiceRights("gateway", frozenset({"read"})),),
     )

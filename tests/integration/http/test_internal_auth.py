@@ -12,6 +12,7 @@ from pulse.process.apps import all_in_one_app
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import BASE_URL, lifespan_of
+from tests.support.database import as_runtime
 from tests.support.gateway import DESK_TOKEN, GATEWAY_TOKEN, SERVICES
 from tests.support.orders import BATCH, ORDERS, fault, order
 from tests.support.tokens import bearer, signer_of
@@ -69,7 +70,7 @@ SPELLINGS = [
 
 @pytest.fixture(scope="module")
 async def without_tokens(shared_conninfo: str) -> AsyncIterator[Root]:
-    app = all_in_one_app(Settings(database_url=shared_conninfo))
+    app = all_in_one_app(Settings(database_url=as_runtime(shared_conninfo)))
     async with lifespan_of(app):
         yield app
 
@@ -78,7 +79,9 @@ async def without_tokens(shared_conninfo: str) -> AsyncIterator[Root]:
 async def with_tokens(shared_conninfo: str) -> AsyncIterator[Root]:
     services = (*SERVICES, ServiceToken("desk", Secret(SECOND_DESK_TOKEN)))
     settings = msgspec.structs.replace(
-        signer_of("HS256").settings, database_url=shared_conninfo, service_tokens=services
+        signer_of("HS256").settings,
+        database_url=as_runtime(shared_conninfo),
+        service_tokens=services,
     )
     app = all_in_one_app(settings)
     async with lifespan_of(app):

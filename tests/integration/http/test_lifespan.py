@@ -18,6 +18,7 @@ from pulse.http.root import Mounts, Root
 from pulse.process.apps import gateway_app
 from pulse.settings import Settings
 from tests.support.api import client_of, lifespan_of, root_of, serving
+from tests.support.database import as_runtime
 from tests.support.orders import ORDERS, fault, fault_in, order, placed, post
 from tests.support.waiting import until
 
@@ -38,13 +39,13 @@ async def messages_of(app: Root) -> list[dict[str, Any]]:
 
 async def test_the_very_first_order_after_the_start_is_accepted(conninfo: str) -> None:
     for _ in range(5):
-        async with serving(Settings(database_url=conninfo)) as client:
+        async with serving(Settings(database_url=as_runtime(conninfo))) as client:
             assert (await post(client, order())).status_code == 201
 
 
 async def test_an_order_that_one_process_accepted_is_found_by_the_next(conninfo: str) -> None:
     request = order()
-    settings = Settings(database_url=conninfo)
+    settings = Settings(database_url=as_runtime(conninfo))
     async with serving(settings) as client:
         order_id = await placed(client, request)
     async with serving(settings) as client:
@@ -53,7 +54,7 @@ async def test_an_order_that_one_process_accepted_is_found_by_the_next(conninfo:
 
 
 async def test_two_processes_serve_the_same_orders(conninfo: str) -> None:
-    settings = Settings(database_url=conninfo)
+    settings = Settings(database_url=as_runtime(conninfo))
     async with serving(settings) as one, serving(settings) as two:
         request = order()
         order_id = await placed(one, request)
@@ -65,7 +66,7 @@ async def test_two_processes_serve_the_same_orders(conninfo: str) -> None:
 
 async def test_stopping_leaves_no_connection_behind(postgres: str, conninfo: str) -> None:
     name = str(conninfo_to_dict(conninfo)["dbname"])
-    async with serving(Settings(database_url=conninfo)) as client:
+    async with serving(Settings(database_url=as_runtime(conninfo))) as client:
         await placed(client)
 
     async def none_left() -> bool:
@@ -116,7 +117,7 @@ async def test_only_the_latest_schema_is_served_where_migrating_is_off(
 ) -> None:
     with psycopg.connect(conninfo) as connection:
         connection.execute("DELETE FROM pulse_schema WHERE revision > 1")
-    async with serving(Settings(database_url=conninfo, migrate=False)) as client:
+    async with serving(Settings(database_url=as_runtime(conninfo), migrate=False)) as client:
         checks = fault(await client.get("/pulse/health/ready"), 503, "UNAVAILABLE")["checks"]
         assert "migrate" in checks["schema"]
 

@@ -32,7 +32,7 @@ from pulse.projections.order_view import OrderReader
 from pulse.projections.rebuild import Rebuild
 from pulse.testing import ListedSessions
 from tests.support.api import client_of, root_of
-from tests.support.documents import UNUSED
+from tests.support.documents import UNUSED, UNUSED_USE_CASES
 from tests.support.events import MAPPER, TRACE
 from tests.support.gateway import DESK_TOKEN, GATEWAY_TOKEN, RIGHTS, SERVICES
 from tests.support.log import stored_log
@@ -95,7 +95,7 @@ class Changeable:
 async def desk(database: Database, store: EventStore) -> AsyncIterator[Desk]:
     desk = Desk(database, store, OrderReader(database, MAPPER))
     api = InternalAuthMiddleware(
-        create_api(Changeable(desk), UNUSED, UNUSED, UNUSED),  # type: ignore[arg-type]
+        create_api(msgspec.structs.replace(UNUSED_USE_CASES, orders=Changeable(desk))),
         SERVICES,
         RIGHTS,
     )

@@ -20,6 +20,7 @@ from pulse.projections.projector import Projector
 from pulse.settings import Settings
 from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.api import client_of, lifespan_of, serving
+from tests.support.database import as_runtime
 from tests.support.events import order_created, orders_created, slices_scheduled, stored
 from tests.support.log import write
 from tests.support.orders import ORDERS, fault, order, placed, post
@@ -48,7 +49,7 @@ async def until_ready(client: httpx.AsyncClient, path: str = READY) -> None:
 
 @asynccontextmanager
 async def api_without_workers(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    app = api_app(Settings(database_url=conninfo))
+    app = api_app(Settings(database_url=as_runtime(conninfo)))
     async with lifespan_of(app), client_of(app) as client:
         yield client
 
@@ -67,6 +68,11 @@ async def end_sessions(conninfo: str, role: str) -> None:
     )
 
 
+def noticed_in(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The notices besides `not_sealed`: no test here seals its database."""
+    return [notice for notice in answer["notices"] if notice["code"] != "not_sealed"]
+
+
 async def test_every_check_is_listed_even_if_all_pass(
     api: httpx.AsyncClient, conninfo: str
 ) -> None:
@@ -74,7 +80,7 @@ async def test_every_check_is_listed_even_if_all_pass(
     answer = (await api.get(READY)).json()
     checks = ["database", "schema", "append", "projection", "clock", "workers"]
     assert list(answer["checks"]) == checks
-    assert answer["notices"] == []
+    assert noticed_in(answer) == []
     async with api_without_workers(conninfo) as alone:
         await until_ready(alone, "/health/ready")
         assert list((await alone.get("/health/ready")).json()["checks"]) == checks[:-1]
@@ -104,6 +110,7 @@ async def test_an_appender_that_cannot_connect_is_not_ready_while_the_pool_serve
         conninfo,
         f"CREATE ROLE {role} LOGIN",
         f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+        f"GRANT ALL ON ALL FUNCTIONS IN SCHEMA public TO {role}",
         f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}",
     )
     try:
@@ -130,13 +137,80 @@ async def test_an_insert_that_the_role_may_not_do_is_not_ready(
         conninfo,
         f"CREATE ROLE {role} LOGIN",
         f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}",
+        f"GRANT ALL ON ALL FUNCTIONS IN SCHEMA public TO {role}",
         f"REVOKE INSERT ON stored_events FROM {role}",
     )
     try:
         async with serving(Settings(database_url=make_conninfo(conninfo, user=role))) as api:
-            await until_not_ready(api, "append", "permission denied")
+
+            async def refused() -> bool:
+                details = (await api.get(READY)).json()["error"]["details"]
+                found = {notice["code"] for notice in details["notices"]}
+                named = "permission denied" in (details["checks"]["append"] or "")
+                return named and "rights_missing" in found
+
+            await until(refused, "readiness names the right")
     finally:
         await execute(conninfo, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+async def codes(api: httpx.AsyncClient) -> list[str]:
+    answer = await api.get(READY)
+    assert answer.status_code == 200
+    return [notice["code"] for notice in answer.json()["notices"]]
+
+
+async def test_a_process_that_runs_as_the_superuser_works_with_a_notice(conninfo: str) -> None:
+    async with serving(Settings(database_url=conninfo)) as api:
+        await until_ready(api)
+        (notice,) = (await api.get(READY)).json()["notices"]
+    assert notice["code"] == "log_not_protected"
+    assert not notice["needs_person"]
+    assert "is a superuser, so it could change the log" in notice["message"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ("GRANT pulse_owner TO {}", "owns the table stored_events"),
+        ("GRANT DELETE ON stored_events TO {}", "has UPDATE, DELETE, TRUNCATE or TRIGGER"),
+        ("GRANT UPDATE (state) ON stored_events TO {}", "has UPDATE, DELETE, TRUNCATE or TRIG"),
+        ("GRANT INSERT ON stored_events TO {}", "may choose the id or the recorded time"),
+        ("ALTER SCHEMA public OWNER TO {}", "owns the schema"),
+        ("ALTER ROLE {} SUPERUSER", "is a superuser"),
+    ],
+)
+async def test_a_role_with_more_rights_than_the_runtime_is_a_notice(
+    conninfo: str, extra: str, reason: str
+) -> None:
+    role = f"pulse_{uuid4().hex[:12]}"
+    await execute(conninfo, f"CREATE ROLE {role} LOGIN IN ROLE pulse_runtime")
+    try:
+        async with serving(Settings(database_url=make_conninfo(conninfo, user=role))) as api:
+            await until_ready(api)
+            assert await codes(api) == []
+            await execute(conninfo, extra.format(role))
+            assert await codes(api) == ["log_not_protected"]
+            assert reason in (await api.get(READY)).json()["notices"][0]["message"]
+    finally:
+        await execute(
+            conninfo,
+            f"REASSIGN OWNED BY {role} TO CURRENT_USER",
+            f"DROP OWNED BY {role}",
+            f"DROP ROLE {role}",
+        )
+
+
+async def test_a_right_that_is_missing_is_a_notice_until_it_is_granted(conninfo: str) -> None:
+    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
+        await until_ready(api)
+        await execute(conninfo, "REVOKE DELETE ON queue_audit_findings FROM pulse_runtime")
+        (notice,) = (await api.get(READY)).json()["notices"]
+        assert notice["code"] == "rights_missing"
+        assert notice["needs_person"]
+        assert "need: DELETE ON queue_audit_findings." in notice["message"]
+        await execute(conninfo, "GRANT DELETE ON queue_audit_findings TO pulse_runtime")
+        assert await codes(api) == []
 
 
 async def test_a_sequence_below_the_log_is_not_ready_and_the_printed_statement_repairs_it(
@@ -180,7 +254,7 @@ async def test_a_row_far_ahead_of_the_sequence_is_a_notice_and_orders_go_on(
     await until(completed, "the order is split")
     answer = await api.get(READY)
     assert answer.status_code == 200
-    (notice,) = answer.json()["notices"]
+    (notice,) = noticed_in(answer.json())
     assert (notice["code"], notice["needs_person"]) == ("id_beyond_sequence", True)
     listed = (await api.get(ORDERS)).json()["orders"]
     assert [one["order_id"] for one in listed] == [order_id]
@@ -195,8 +269,7 @@ async def test_no_worker_anywhere_is_a_notice_of_an_api_host_that_stays_ready(
         async def noticed() -> bool:
             response = await api.get("/health/ready")
             assert response.status_code == 200, response.text
-            notices = response.json()["notices"]
-            return [notice["code"] for notice in notices] == ["no_worker"]
+            return [notice["code"] for notice in noticed_in(response.json())] == ["no_worker"]
 
         await until(noticed, "readiness reports that no worker splits")
 
@@ -259,7 +332,7 @@ async def test_workers_that_do_no_work_are_not_ready(
 ) -> None:
     monkeypatch.setattr(loop, "MAX_FAILING_SECONDS", 0.05)
     monkeypatch.setattr(*method, broken)
-    async with serving(Settings(database_url=conninfo)) as api:
+    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
         await until_not_ready(api, "workers", words)
         monkeypatch.undo()
         await until_ready(api)
@@ -310,7 +383,7 @@ async def test_an_order_that_the_projection_passed_over_is_a_notice(
     async def noticed() -> bool:
         response = await api.get(READY)
         assert response.status_code == 200
-        return [n["code"] for n in response.json()["notices"]] == ["orders_missing"]
+        return [n["code"] for n in noticed_in(response.json())] == ["orders_missing"]
 
     await until(noticed, "the audit has found it")
 

@@ -13,6 +13,7 @@ from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support import documents
 from tests.support.api import client_of, lifespan_of
+from tests.support.database import as_runtime
 from tests.support.orders import BATCH, ORDERS, fault, order
 from tests.support.tokens import bearer, signer_of
 
@@ -40,17 +41,25 @@ CALLS: list[tuple[str, str, Right | None]] = [
     ("GET", f"{ORDERS}/{NO_ORDER}/events", "read"),
     ("GET", ORDERS, "read"),
     ("HEAD", ORDERS, "read"),
+    ("GET", f"{ORDERS}/{NO_ORDER}?version=1", "read"),
+    ("GET", "/pulse/internal/queue", "read"),
     ("GET", "/pulse/internal/slices", "read"),
     ("GET", "/pulse/internal/events", "read"),
     ("GET", STREAM, "read"),
     ("POST", HALTS, "halt"),
     ("GET", HALTS, "read"),
+    ("GET", "/pulse/internal/log/checkpoint", "read"),
+    ("GET", "/pulse/internal/log/tile/entries/000", "read"),
+    ("GET", "/pulse/internal/events/1/proof", "read"),
     ("DELETE", f"{HALTS}/{NO_ORDER}", "halt"),
     ("GET", "/pulse/internal/hello", None),
     ("OPTIONS", ORDERS, None),
     ("OPTIONS", f"{ORDERS}/preview", None),
 ]
 """Each call and the right that it needs, by the contract."""
+
+
+IN_PATHS = {"order_id": NO_ORDER, "halt_id": NO_ORDER, "tile": "entries/000", "position": "1"}
 
 
 def token_of(name: str) -> dict[str, str]:
@@ -61,7 +70,7 @@ def token_of(name: str) -> dict[str, str]:
 async def api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     settings = msgspec.structs.replace(
         signer_of("HS256").settings,
-        database_url=shared_conninfo,
+        database_url=as_runtime(shared_conninfo),
         service_tokens=tuple(ServiceToken(n, Secret(n.ljust(32, "-"))) for n in SERVICES),
         service_rights=tuple(
             ServiceRights(name, rights) for name, rights in SERVICES.items() if name != "desk"
@@ -101,7 +110,7 @@ async def test_a_call_needs_its_right(
 
 async def test_every_call_of_the_document_is_tested_here() -> None:
     described = {
-        (method.upper(), f"/pulse{path.format(order_id=NO_ORDER, halt_id=NO_ORDER)}")
+        (method.upper(), f"/pulse{path.format(**IN_PATHS)}")
         for path, methods in documents.API["paths"].items()
         for method in methods
         if "internal" in path
@@ -162,7 +171,7 @@ async def test_what_needs_no_token_needs_no_right(api: httpx.AsyncClient) -> Non
 
 
 async def test_without_tokens_this_machine_has_every_right(shared_conninfo: str) -> None:
-    app = all_in_one_app(Settings(database_url=shared_conninfo))
+    app = all_in_one_app(Settings(database_url=as_runtime(shared_conninfo)))
     async with lifespan_of(app), client_of(app) as client:
         for method, path, _ in CALLS:
             response = await client.request(method, path, **sent(method, path))

@@ -6,13 +6,14 @@ import psycopg
 import pytest
 
 from pulse.postgres import Database
+from tests.support.database import as_runtime
 from tests.support.library_recorder import LibraryRecorder, library_recorder
 
 
 @pytest.fixture
 def pulse_recorder(conninfo: str) -> Iterator[LibraryRecorder]:
     """Pulse's event store, called as the library calls a recorder."""
-    with library_recorder(Database(conninfo, pool_size=3)) as recorder:
+    with library_recorder(Database(as_runtime(conninfo), pool_size=3)) as recorder:
         yield recorder
 
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ class Example(msgspec.Struct, forbid_unknown_fields=True):
     state: Literal["A", "B", "C"] | None = None
     at: Annotated[datetime, Meta(tz=True, description="a time with its zone")] | None = None
     inner: Inner | None = None
+    id: Annotated[UUID, Meta(description="an id")] | None = None
     ratio: float = 0.0
 
 
@@ -30,6 +32,7 @@ class Example(msgspec.Struct, forbid_unknown_fields=True):
         ("after", "a whole number of at least 0"),
         ("state", "A or B or C"),
         ("at", "a time with its zone"),
+        ("id", "an id"),
         ("inner", "an object with name and optionally count"),
     ],
 )
@@ -55,7 +58,7 @@ def test_a_constraint_without_words_is_a_mistake_of_its_author() -> None:
         ({}, ("after", "is missing", "this required field", False)),
         (
             {"after": 0, "b": 1},
-            ("b", "is unknown", "only after, state, at, inner, ratio", False),
+            ("b", "is unknown", "only after, state, at, inner, id, ratio", False),
         ),
     ],
 )

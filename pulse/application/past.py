@@ -1,0 +1,141 @@
+"""The past: an order and the order queue as of a version, a position of the log or a moment."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from pulse.application.callers import Caller
+from pulse.application.orders import OrderNotFound
+from pulse.domain import HALTS_STREAM_ID, Quantities
+from pulse.errors import PulseError
+from pulse.eventstore import EventStore, PositionBeyondLog
+from pulse.projections.order_view import AsOf, OrderReader, OrderView
+from pulse.projections.queue_history import QueueHistory
+
+
+class MomentInFuture(PulseError):
+    """The moment is later than the database's time, so its events are not known yet."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        super().__init__("is in the future")
+
+
+class VersionBeyondStream(PulseError):
+    """The order has fewer events."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        super().__init__("is beyond the order's last event")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A place in the past; at most one field is set, and none is the log's end as it is now."""
+
+    version: int | None = None
+    position: int | None = None
+    at: datetime | None = None
+
+
+class StatusCounts(msgspec.Struct, frozen=True, rename="upper"):
+    """How many orders had each status. None was IN_PROGRESS: claims are not events."""
+
+    pending: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+class QueueAsOf(msgspec.Struct, frozen=True):
+    """The order queue as of a position of the log."""
+
+    as_of_position: Annotated[
+        int,
+        msgspec.Meta(ge=0, description="the last event of the log that counts; 0 if none does"),
+    ]
+    counts: StatusCounts
+    quantities: Quantities
+
+
+class Past:
+    """Answers about the past, each the fold of the log up to a place in it.
+
+    `require_served` is called before every answer, as in `InProcessOrders`. Every method raises
+    DatabaseUnavailable if nothing can be read now.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        reader: OrderReader,
+        history: QueueHistory,
+        *,
+        require_served: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._history = history
+        self._require_served = require_served
+
+    async def order(self, order_id: UUID, place: Place, caller: Caller) -> OrderView:
+        """The order as its events up to the place determine it, never IN_PROGRESS.
+
+        Raises:
+            OrderNotFound: it did not exist yet, or it belongs to another caller.
+            VersionBeyondStream: the order has no such version.
+            PositionBeyondLog: the log ends before the position.
+            MomentInFuture: the moment is later than the database's time.
+        """
+        self._require_served()
+        as_of = None if place.version is not None else await self._resolve(place)
+        view = None
+        if order_id != HALTS_STREAM_ID:
+            position = None if as_of is None else as_of.position
+            view = await self._reader.view_up_to(order_id, position=position, version=place.version)
+        if view is None or not caller.may_read(order_id, view.order_unique_key):
+            raise OrderNotFound(str(order_id))
+        if as_of is None:
+            if view.version != place.version:
+                await self._require_version(order_id, place.version or 0)
+            moment = await self._history.moment(view.position)
+            as_of = AsOf(moment.position, moment.recorded_until)
+        return msgspec.structs.replace(view, as_of=as_of)
+
+    async def queue(self, place: Place) -> QueueAsOf:
+        """The queue as the events up to the place determine it.
+
+        Orders whose events cannot be applied count as they were before the first such event.
+
+        Raises:
+            PositionBeyondLog: the log ends before the position.
+            MomentInFuture: the moment is later than the database's time.
+            HistoryIncomplete: it is still being computed up to the place.
+        """
+        self._require_served()
+        position = (await self._resolve(place)).position
+        totals = await self._history.totals(position)
+        counts = StatusCounts(totals.pending, totals.completed, totals.failed, totals.cancelled)
+        return QueueAsOf(position, counts, totals.quantities)
+
+    async def _resolve(self, place: Place) -> AsOf:
+        """The position of the place, and its moment."""
+        if place.at is not None:
+            position, now = await self._history.position_at(place.at)
+            if place.at > now:
+                raise MomentInFuture(now)
+            return AsOf(position, place.at)
+        end = await self._store.end()
+        position = end if place.position is None else place.position
+        if position > end:
+            raise PositionBeyondLog(position, end)
+        moment = await self._history.moment(position)
+        return AsOf(moment.position, moment.recorded_until)
+
+    async def _require_version(self, order_id: UUID, version: int) -> None:
+        """The view has the version of Pulse's last event; another program may have added more."""
+        records = await self._store.read_stream(order_id)
+        if version > records[-1].originator_version:
+            raise VersionBeyondStream(records[-1].originator_version)

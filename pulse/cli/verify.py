@@ -1,0 +1,232 @@
+"""`pulse verify`: checks the log, and the order queue against it."""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.text import Text
+
+from pulse.cli.exits import FAILURE, run_with_tools
+from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
+from pulse.eventstore import BEFORE_LOG
+from pulse.evidence.findings import Fault, Finding
+from pulse.evidence.seal_checks import CheckedSeal
+from pulse.evidence.verification import Verification, Verified
+from pulse.printable import printable
+from pulse.process.seal import trust_of
+from pulse.process.startup import settings_from_environment, tune_gc
+from pulse.process.tools import Tools
+
+_MAX_PRINTED: Final = 1_000
+_SENTENCES: Final[dict[Fault, str]] = {
+    "VERSIONS": "a version or position is wrong",
+    "UNREADABLE": "the event cannot be read",
+    "NEWER_CODE": "not verified: this needs newer code",
+    "WRONG_ID": "the order's id is wrong",
+    "NEVER_ACCEPTED": "the order was altered",
+    "CANNOT_FOLLOW": "the event cannot follow the ones before it",
+    "SCHEDULE": "the schedule differs from the one derived from its creation",
+    "RULE": "the schedule breaks a rule",
+    "ENCODING": "the event was altered",
+    "ALTERED": "the event was altered",
+    "DELETED": "the event was deleted",
+    "INSERTED": "the event was inserted",
+    "TREE": "the seal is damaged",
+    "SIGNATURE": "the seal is not signed as it should be",
+    "ANCHOR": "the log contradicts the anchors",
+    "PARKED": "not verified: the order is parked",
+    "QUEUE": "the order queue differs from the log",
+    "SLICES": "the slices in the queue differ from the log",
+    "PENDING": "the pending orders differ from the log",
+    "CLAIM": "the claim is impossible",
+    "DUE": "the time of the next release differs from the log",
+    "POSITION": "the position of the projection is wrong",
+}
+
+
+class VerificationTotals(msgspec.Struct):
+    """What has been verified, up to `position`; `faults` counts the findings by fault.
+
+    `sealed` counts the entries of the seal, which `signer` signed; it is None if the log is not
+    sealed. The tree was compared with so many `anchors`.
+    """
+
+    position: int = 0
+    events: int = 0
+    orders: int = 0
+    schedules: int = 0
+    slices: int = 0
+    sealed: int = 0
+    anchors: int = 0
+    signer: str | None = None
+    faults: Counter[str] = msgspec.field(default_factory=Counter)
+    findings: list[Finding] = msgspec.field(default_factory=list)
+
+
+def verify(
+    order_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="Only these orders.")
+    ] = None,
+    *,
+    since: Annotated[
+        int | None,
+        typer.Option(min=0, help="Only events after this position, and their orders."),
+    ] = None,
+    anchors: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Checkpoints kept outside; default PULSE_ANCHOR_FILE."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VKEY", help="The seal's verifier key; default that of PULSE_SEAL_KEY."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify the log, the seal, and the order queue.
+
+    Checks that versions have no gaps and are in the order of the positions; that
+    ids belong to their keys; that each event can follow the ones before it and
+    has the bytes that Pulse writes; that every schedule is the one derived from
+    its order's seed and splitter version; that every row of the queue, with its
+    slices, pending and due orders, is what the log gives, column by column; and
+    the position of the projection. Parked orders and events of newer code are
+    findings, because they could not be verified. Shows progress in positions of
+    the log on standard error.
+
+    First it compares every event with the seal, and the seal with the signed
+    checkpoint and with the anchors. Where the log is not sealed, it cannot find a
+    history that was replaced as a whole, in the log and in the queue, by another
+    valid one. Give --key and --anchors from a place that the administrator of the
+    database cannot write.
+
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Changes nothing. Orders may be placed
+    meanwhile.
+
+    Exit codes: 0 nothing was found. 1 something was found, or no order has the
+    id. 2 wrong usage or settings. 3 Postgres cannot be reached or its schema is
+    not current. 130 stopped by Ctrl-C.
+
+    Example:
+      pulse verify
+      pulse verify --anchors /mnt/audit/anchors.txt --since 120000
+      pulse verify 9ff54a4d-a8eb-5a4c-a146-a92918cb5546
+    """
+    if order_ids and since is not None:
+        raise typer.BadParameter("give either ORDER_ID or --since", param_hint="--since")
+    trust, started = trust_of(settings_from_environment(), key, anchors), time.monotonic()
+    totals = VerificationTotals()
+    report = _Report(totals, as_json=as_json, in_full=bool(order_ids))
+
+    async def verify_parts(tools: Tools) -> None:
+        tune_gc()
+        after = BEFORE_LOG if since is None else since
+        verification = Verification(tools.database, tools.store.mapper, since=after)
+        if order_ids:
+            await report.orders(verification.orders([order_id_of(text) for text in order_ids]))
+        else:
+            await report.seal(verification.seal(trust))
+            await report.log(verification.whole_log())
+
+    run_with_tools(verify_parts)
+    if as_json:
+        echo(msgspec.json.encode(totals))
+    else:
+        if not order_ids:
+            output().print(_seal_summary(totals, signer_checked=trust.key is not None))
+        output().print(_summary(totals, time.monotonic() - started))
+    if totals.faults:
+        raise typer.Exit(FAILURE)
+
+
+class _Report:
+    """Counts what was verified, shows the progress, and prints each finding as it comes."""
+
+    def __init__(self, totals: VerificationTotals, *, as_json: bool, in_full: bool) -> None:
+        self._totals = totals
+        self._as_json = as_json
+        self._in_full = in_full
+
+    async def seal(self, parts: AsyncIterator[CheckedSeal]) -> None:
+        with progress_on(errors(), "sealed event") as on_progress:
+            async for part in parts:
+                self._totals.sealed += part.entries
+                self._totals.anchors, self._totals.signer = part.anchors, part.signer
+                self._tell(part.findings)
+                on_progress(part.size, part.whole)
+
+    async def log(self, parts: AsyncIterator[Verified]) -> None:
+        with progress_on(errors(), "position") as on_progress:
+            async for part in parts:
+                self._add(part)
+                self._totals.position = part.position
+                on_progress(part.position, part.end)
+
+    async def orders(self, parts: AsyncIterator[Verified]) -> None:
+        async for part in parts:
+            self._add(part)
+            self._totals.position = part.end
+
+    def _add(self, part: Verified) -> None:
+        self._totals.events += part.events
+        self._totals.orders += part.orders
+        self._totals.schedules += part.schedules
+        self._totals.slices += part.slices
+        self._tell(part.findings)
+
+    def _tell(self, findings: Sequence[Finding]) -> None:
+        self._totals.faults.update(finding.fault for finding in findings)
+        if self._as_json:
+            self._totals.findings.extend(findings)
+        elif self._totals.faults.total() <= _MAX_PRINTED:
+            for finding in findings:
+                _print_finding(finding, in_full=self._in_full)
+
+
+def _print_finding(finding: Finding, *, in_full: bool) -> None:
+    """Print one line per finding; `in_full` adds a line for each breach of a rule."""
+    line = Text()
+    if finding.position is not None:
+        line.append(f"position {finding.position:,}: ")
+    if finding.order_id is not None:
+        line.append(f"order {finding.order_id}: ")
+    line.append(_SENTENCES[finding.fault], "bold red").append(f": {printable(finding.detail)}")
+    rules = dict.fromkeys(breach.rule for breach in finding.broken_rules)
+    if finding.fault == "SCHEDULE" and rules:
+        line.append(f"; breaks {', '.join(rules)}")
+    output().print(line)
+    for breach in finding.broken_rules if in_full else ():
+        output().print(f"  {breach.rule}: {printable(breach.breach)}")
+
+
+def _seal_summary(totals: VerificationTotals, *, signer_checked: bool) -> str:
+    if totals.signer is None:
+        return "the log is not sealed: a history that was replaced as a whole would not be found"
+    signer = totals.signer.partition("+")[0]
+    known = "" if signer_checked else " (signer not checked: give --key)"
+    return (
+        f"{counted(totals.sealed, 'event')} compared with the seal of {signer}{known}, and its "
+        f"tree with {counted(totals.anchors, 'anchor')}"
+    )
+
+
+def _summary(totals: VerificationTotals, seconds: float) -> Text:
+    verified = (
+        f"{counted(totals.events, 'event')} of {counted(totals.orders, 'order')} verified up to "
+        f"position {totals.position:,} in {seconds:.1f} s, {counted(totals.schedules, 'schedule')} "
+        f"of {counted(totals.slices, 'slice')} derived again: "
+    )
+    found = totals.faults.total()
+    if not found:
+        return Text(verified).append("nothing was found", "green")
+    by_fault = ", ".join(f"{count:,} {fault}" for fault, count in sorted(totals.faults.items()))
+    line = Text(verified).append(f"{counted(found, 'finding')} ({by_fault})", "bold red")
+    if found > _MAX_PRINTED:
+        line.append(f"; the first {_MAX_PRINTED:,} are listed above, --json has all")
+    return line

@@ -1,0 +1,48 @@
+"""What verification finds."""
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from pulse.domain import BrokenRule
+
+Fault = Literal[
+    "VERSIONS",
+    "UNREADABLE",
+    "NEWER_CODE",
+    "WRONG_ID",
+    "NEVER_ACCEPTED",
+    "CANNOT_FOLLOW",
+    "SCHEDULE",
+    "RULE",
+    "ENCODING",
+    "ALTERED",
+    "DELETED",
+    "INSERTED",
+    "TREE",
+    "SIGNATURE",
+    "ANCHOR",
+    "PARKED",
+    "QUEUE",
+    "SLICES",
+    "PENDING",
+    "CLAIM",
+    "DUE",
+    "POSITION",
+]
+"""What can be wrong. docs/reference/verification.md explains each."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that is wrong, or that could not be verified (`NEWER_CODE`).
+
+    `position` is that of the event, or of the order's creation in a finding about the queue. Each
+    finding has a position, or its `detail` names the row.
+    """
+
+    fault: Fault
+    detail: str
+    position: int | None = None
+    order_id: UUID | None = None
+    broken_rules: tuple[BrokenRule, ...] = ()

@@ -1,0 +1,287 @@
+"""Checks of the seal: the log against its entries, these against the signed and anchored trees."""
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from pulse.domain import HALTS_STREAM_ID
+from pulse.evidence.anchors import read_notes
+from pulse.evidence.findings import Fault, Finding
+from pulse.evidence.merkle import Frontier, Node, leaf_hash
+from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint
+from pulse.evidence.rotation import loss_accepted_after, require_chain
+from pulse.evidence.state import RecordedKey, SealState, TreeDamaged, read_keys, read_state
+from pulse.evidence.tiles import decode_bundle
+from pulse.postgres import Connection, fetch, load_sql
+
+_ROWS: Final = 64
+"""Rows of entries that are read at once, each of up to 256."""
+
+_MAX_NAMED: Final = 100
+
+_SELECT_ROWS: Final = load_sql(__package__, "select_rows_of_entries")
+_SELECT_LOG_ENTRIES: Final = load_sql(__package__, "select_log_entries")
+_SELECT_NODES: Final = load_sql(__package__, "select_some_nodes")
+
+
+class Trust(msgspec.Struct, frozen=True):
+    """What the seal is checked against, from outside of the database.
+
+    `key` signed the latest checkpoint, or introduced the key that did; without it the keys in the
+    database are believed. `anchors` is the content of a file of checkpoints, None without one.
+    """
+
+    key: VerifierKey | None = None
+    anchors: bytes | None = None
+
+
+class CheckedSeal(msgspec.Struct, frozen=True):
+    """A checked part of the tree: `entries` more, up to leaf `size` of `whole`.
+
+    `signer` is the key that the database has for the latest checkpoint, None if the log is not
+    sealed; `anchors` counts those that the whole tree was compared with.
+    """
+
+    entries: int
+    size: int
+    whole: int
+    signer: str | None
+    anchors: int
+    findings: tuple[Finding, ...]
+
+
+async def check_seal(
+    connection: Connection, trust: Trust, *, since: int
+) -> AsyncGenerator[CheckedSeal, None]:
+    """Check the tree, and compare the events after `since` that it has with the log."""
+    async for part in _SealCheck(connection, trust, since).parts():
+        yield part
+
+
+class _Tree(msgspec.Struct, frozen=True):
+    """A tree that was signed: its size, its root, and where the checkpoint was found."""
+
+    size: int
+    root: bytes
+    fault: Fault
+    name: str
+
+
+class _SealCheck:
+    def __init__(self, connection: Connection, trust: Trust, since: int) -> None:
+        self._connection = connection
+        self._trust = trust
+        self._findings: list[Finding] = []
+        self._compared_to = since
+        self._tree = Frontier()
+        self._losses: list[tuple[int, int]] = []
+        self._missing: list[dict[str, Any]] = []
+
+    async def parts(self) -> AsyncGenerator[CheckedSeal, None]:
+        try:
+            state = await read_state(self._connection)
+        except TreeDamaged as error:
+            self._find("TREE", str(error))
+            yield self._part(0, 0, None, 0)
+            return
+        recorded = await read_keys(self._connection)
+        if state.verifier_key != (recorded[-1].verifier_key if recorded else None):
+            self._find("SIGNATURE", "seal_keys does not end with the key in seal_state")
+        keys = self._trusted(recorded)
+        anchors = self._anchored(keys)
+        trees = sorted([*self._signed(state, keys), *anchors], key=lambda tree: tree.size)
+        signer = state.verifier_key
+        try:
+            async for entries in self._entries(state.size):
+                await self._extend(entries, trees)
+                await self._compare(entries)
+                yield self._part(len(entries), state.size, signer, len(anchors))
+        except TreeDamaged as error:
+            self._find("TREE", str(error))
+        self._report_missing()
+        if self._tree.size == state.size and self._tree != state.frontier:
+            self._find("TREE", "seal_state has other hashes than the entries give")
+        for tree in [each for each in trees if each.size > self._tree.size][:1]:
+            detail = f"{tree.name} has {tree.size} entries, the tree has {self._tree.size}"
+            self._find(tree.fault, detail)
+        yield self._part(0, state.size, signer, len(anchors))
+
+    def _part(self, entries: int, whole: int, signer: str | None, anchors: int) -> CheckedSeal:
+        findings, self._findings = tuple(self._findings), []
+        return CheckedSeal(entries, self._tree.size, whole, signer, anchors, findings)
+
+    def _find(
+        self, fault: Fault, detail: str, position: int | None = None, order_id: str | None = None
+    ) -> None:
+        own = None if order_id in {None, str(HALTS_STREAM_ID)} else UUID(order_id)
+        self._findings.append(Finding(fault, detail, position, own))
+
+    def _trusted(self, recorded: list[RecordedKey]) -> list[VerifierKey]:
+        """The keys whose signatures count, oldest first. Notes what contradicts the given key."""
+        keys: list[VerifierKey] = []
+        try:
+            require_chain(recorded)
+            keys = [VerifierKey.parse(key.verifier_key) for key in recorded]
+            self._losses = [
+                loss for key in recorded if (loss := loss_accepted_after(key.rotation)) is not None
+            ]
+        except NoteInvalid as error:
+            self._find("SIGNATURE", f"seal_keys: {error}")
+        key = self._trust.key
+        if key is None or key in keys:
+            return keys
+        if recorded:
+            detail = f"the database was sealed with {recorded[-1].verifier_key}, not with {key}"
+            self._find("SIGNATURE", detail)
+        return [key]
+
+    def _signed(self, state: SealState, keys: Sequence[VerifierKey]) -> Iterator[_Tree]:
+        """The tree of the latest checkpoint."""
+        if state.checkpoint is None:
+            if state.size:
+                self._find("SIGNATURE", "seal_state has entries but no checkpoint")
+            return
+        checkpoint = _opened(state.checkpoint, keys)
+        if checkpoint is None:
+            self._find("SIGNATURE", "the checkpoint in seal_state is not signed by a trusted key")
+        elif checkpoint.size != state.checkpoint_size:
+            self._find("TREE", "the checkpoint in seal_state is of another size than its row says")
+        else:
+            name = "the checkpoint in seal_state"
+            yield _Tree(checkpoint.size, checkpoint.root, "TREE", name)
+
+    def _anchored(self, keys: Sequence[VerifierKey]) -> list[_Tree]:
+        """The trees of the anchors. Notes those that no trusted key signed."""
+        if self._trust.anchors is None:
+            return []
+        notes = read_notes(self._trust.anchors)
+        opened = [_opened(note, keys) for note in notes]
+        if unsigned := opened.count(None):
+            self._find("ANCHOR", f"{unsigned} anchors are not signed by a trusted key")
+        found = {(each.size, each.root) for each in opened if each is not None}
+        return [_Tree(size, root, "ANCHOR", "an anchor") for size, root in found]
+
+    async def _entries(self, size: int) -> AsyncGenerator[list[bytes], None]:
+        """The stored entries in order, some rows at a time.
+
+        Raises:
+            TreeDamaged: rows are missing or malformed.
+        """
+        index = 0
+        while index < size:
+            rows = await fetch(self._connection, _SELECT_ROWS, (index, _ROWS))
+            entries: list[bytes] = []
+            for first_index, first_position, bundle in rows:
+                if first_index != index:
+                    break
+                own = _decoded(index, bundle)
+                if _position_of(own[0]) != first_position:
+                    raise TreeDamaged(f"the row of seal_entries from leaf {index} on was changed")
+                entries += own
+                index += len(own)
+            if not entries:
+                raise TreeDamaged(f"seal_entries has no row for leaf {index}, of {size}")
+            yield entries[: len(entries) - max(0, index - size)]
+
+    async def _extend(self, entries: Sequence[bytes], trees: list[_Tree]) -> None:
+        """Add the leaves, and compare the trees of the sizes on the way and the stored hashes."""
+        hashes = [leaf_hash(entry) for entry in entries]
+        begin, end = self._tree.size, self._tree.size + len(hashes)
+        sizes = sorted({tree.size for tree in trees if begin < tree.size < end} | {end})
+        full: dict[Node, bytes] = {}
+        for size in sizes:
+            part = hashes[self._tree.size - begin : size - begin]
+            self._tree, added = self._tree.extended(part)
+            full |= added
+            while trees and trees[0].size <= size:
+                tree = trees.pop(0)
+                if tree.size == size and tree.root != self._tree.root:
+                    detail = f"{tree.name} of {size} entries has another root than the entries give"
+                    self._find(tree.fault, detail)
+        if full:
+            levels, indices = zip(*full, strict=True)
+            rows = await fetch(self._connection, _SELECT_NODES, (list(levels), list(indices)))
+            stored = {(level, index): value for level, index, value in rows}
+            wrong = [node for node in full if stored.get(node) != full[node]]
+            for level, index in wrong[:1]:
+                detail = f"{len(wrong)} rows of seal_nodes are wrong or missing, from level {level}"
+                self._find("TREE", f"{detail}, node_index {index} on")
+
+    async def _compare(self, entries: Sequence[bytes]) -> None:
+        """Compare the last entries of the tree with the events that the log has now."""
+        begin = self._tree.size - len(entries)
+        sealed = {
+            position: entry
+            for index, entry in enumerate(entries, begin)
+            if not self._is_lost(index, position := _position_of(entry))
+            and position > self._compared_to
+        }
+        if not sealed:
+            return
+        until = max(sealed)
+        rows = await fetch(self._connection, _SELECT_LOG_ENTRIES, (self._compared_to, until))
+        self._compared_to = until
+        present: dict[int, bytes] = dict(rows)
+        for position in sorted(sealed.keys() | present.keys()):
+            was, now = sealed.get(position), present.get(position)
+            if was != now:
+                self._differs(position, was, now)
+
+    def _differs(self, position: int, was: bytes | None, now: bytes | None) -> None:
+        if was is None or now is None:
+            fields = msgspec.json.decode(was or now or b"", type=dict[str, Any])
+        if was is None:
+            detail = "the log has an event here that was not in it when it was sealed"
+            self._find("INSERTED", detail, position, fields["order_id"])
+        elif now is None:
+            self._missing.append(fields)
+        else:
+            before = msgspec.json.decode(was, type=dict[str, Any])
+            after = msgspec.json.decode(now, type=dict[str, Any])
+            names = ", ".join(name for name, value in before.items() if after[name] != value)
+            detail = f"the event is not the one that was sealed: it differs in {names}"
+            self._find("ALTERED", detail, position, before["order_id"])
+
+    def _report_missing(self) -> None:
+        """Name the first missing events each; all others together."""
+        for fields in self._missing[:_MAX_NAMED]:
+            detail = f"version {fields['version']} was sealed and is not in the log"
+            self._find("DELETED", detail, fields["position"], fields["order_id"])
+        if rest := self._missing[_MAX_NAMED:]:
+            first, last = rest[0]["position"], rest[-1]["position"]
+            detail = f"{len(rest)} further sealed events, up to position {last}, are not in the log"
+            self._find("DELETED", detail, first)
+
+    def _is_lost(self, index: int, position: int) -> bool:
+        """Whether the event was lost and a rotation note says so."""
+        return any(index < size and position > after for size, after in self._losses)
+
+
+def _opened(note: str, keys: Sequence[VerifierKey]) -> Checkpoint | None:
+    """The checkpoint of the note, if one of the keys signed it."""
+    for key in keys:
+        try:
+            return open_checkpoint(note, key)
+        except NoteInvalid:
+            continue
+    return None
+
+
+def _decoded(index: int, bundle: bytes) -> list[bytes]:
+    try:
+        entries = decode_bundle(bundle)
+    except ValueError as error:
+        raise TreeDamaged(f"the row of seal_entries from leaf {index} on: {error}") from error
+    if not entries:
+        raise TreeDamaged(f"the row of seal_entries from leaf {index} on is empty")
+    return entries
+
+
+def _position_of(entry: bytes) -> int:
+    begin = b'{"position":'
+    try:
+        return int(entry[len(begin) : entry.index(b",")])
+    except ValueError:
+        raise TreeDamaged("an entry of the seal is malformed") from None

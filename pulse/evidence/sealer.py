@@ -1,0 +1,246 @@
+"""The sealer: gives the events of the log their leaves in a Merkle tree, and signs checkpoints."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+import msgspec
+import psycopg
+import structlog
+
+from pulse.errors import PulseError
+from pulse.evidence.anchors import AnchorFile, Anchors, AnchorUnusable
+from pulse.evidence.key_file import KeyFileUnusable
+from pulse.evidence.merkle import HASH_BYTES, Frontier
+from pulse.evidence.note import SigningKey, VerifierKey
+from pulse.evidence.state import (
+    SealState,
+    TreeDamaged,
+    lock_state,
+    record_key,
+    sign_tree,
+    update_state,
+)
+from pulse.evidence.tree import read_root
+from pulse.loop import Job
+from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
+
+_log = structlog.get_logger(__name__)
+
+BATCH_EVENTS: Final = 2_000
+CHECKPOINT_SECONDS: Final = 0.5
+"""A checkpoint is signed at least this often while events are sealed."""
+
+_PAUSES: Final = 3.0
+"""The pause after a full batch, in durations of the batch: the seal takes a quarter of the time."""
+
+_SEAL_EVENTS: Final = load_sql(__package__, "seal_events")
+_INSERT_NODES: Final = load_sql(__package__, "insert_nodes")
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """A step sealed `events` events; the tree has `size` leaves and ends at `position`."""
+
+    size: int
+    position: int
+    events: int
+    seconds: float
+    checkpoint: str | None = None
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """Another process is sealing."""
+
+
+class SealFault(msgspec.Struct, frozen=True):
+    """Why this process does not seal: the code and the message of a notice."""
+
+    code: Literal["seal_key_unusable", "seal_key_differs", "seal_diverged"]
+    message: str
+
+
+class Diverged(PulseError):
+    """The log or the tree is not the one that was sealed."""
+
+
+class Sealer(Job[Sealed | Busy | SealFault]):
+    """Seals the log, one batch per transaction, one process at a time.
+
+    A transaction locks the tree's row and stores the entries, the hashes of full subtrees, the new
+    right edge and the checkpoint. So each event has one leaf, even if processes are killed. The
+    first key that seals a database is recorded; a process with another one does not seal.
+
+    Nothing is sealed on top of a tree or a log that was changed: if the last sealed event is
+    missing or differs, if the tree does not begin with the tree of the last anchor, or if it is
+    smaller than this process knows. `fault` says so.
+    """
+
+    name = "sealer"
+    poll_seconds = 5.0
+    min_pause_seconds = CHECKPOINT_SECONDS
+
+    def __init__(
+        self,
+        database: Database,
+        read_key: Callable[[], SigningKey],
+        anchors: Anchors,
+        *,
+        batch_events: int = BATCH_EVENTS,
+    ) -> None:
+        self.fault: SealFault | None = None
+        self._database = database
+        self._read_key = read_key
+        self._key: SigningKey | None = None
+        self._anchors = anchors
+        self._batch_events = batch_events
+        self._known: Frontier | None = None
+
+    async def run_once(self) -> Sealed | Busy | SealFault:
+        """Seal the next batch of the log, and sign a checkpoint unless one was signed just now.
+
+        Raises:
+            DatabaseUnavailable: nothing was changed.
+        """
+        try:
+            async with self._database.connection() as connection:
+                result = await self._step(connection)
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(describe(error)) from error
+        if isinstance(result, SealFault):
+            self._note_fault(result)
+        elif isinstance(result, Sealed):
+            self._note_fault(None)
+            if result.checkpoint is not None:
+                await self._anchors.keep(result.checkpoint)
+        return result
+
+    def pause_after(self, result: Sealed | Busy | SealFault) -> float | None:
+        """After a full batch a few times as long as it took, so that projection comes first."""
+        if isinstance(result, Sealed) and result.events == self._batch_events:
+            return _PAUSES * result.seconds
+        return None
+
+    async def _step(self, connection: Connection) -> Sealed | Busy | SealFault:
+        try:
+            self._key = self._key or self._read_key()
+        except KeyFileUnusable as error:
+            return SealFault("seal_key_unusable", f"this process does not seal the log: {error}")
+        try:
+            async with connection.transaction():
+                result, frontier = await self._locked_step(connection, self._key)
+        except (Diverged, TreeDamaged) as diverged:
+            return SealFault("seal_diverged", f"the log is not sealed any more: {diverged}")
+        except psycopg.errors.UniqueViolation:
+            return SealFault(
+                "seal_diverged",
+                "the log is not sealed any more: its tree has entries beyond its size, so the row "
+                "in seal_state was changed",
+            )
+        self._known = frontier or self._known
+        return result
+
+    async def _locked_step(
+        self, connection: Connection, key: SigningKey
+    ) -> tuple[Sealed | Busy | SealFault, Frontier | None]:
+        state = await lock_state(connection)
+        if state is None:
+            return Busy(), None
+        if state.verifier_key is None:
+            await record_key(connection, key.verifier)
+        elif state.verifier_key != str(key.verifier):
+            self._key = self._known = None  # the file may be replaced, and a loss accepted
+            return _other_key(state.verifier_key, key), None
+        if self._known is None:
+            await require_anchored(connection, state, key.verifier, self._anchors.file)
+        elif _is_older(state.frontier, self._known):
+            raise Diverged(
+                f"the tree had {self._known.size:,} entries and has {state.size:,} now: the "
+                "database was restored to an earlier point"
+            )
+        return await self._seal(connection, state, key)
+
+    async def _seal(
+        self, connection: Connection, state: SealState, key: SigningKey
+    ) -> tuple[Sealed, Frontier]:
+        begun = time.perf_counter()
+        parameters: dict[str, Any] = {
+            "position": state.position,
+            "size": state.size,
+            "last_entry": state.last_entry,
+            "limit": self._batch_events,
+        }
+        rows = await fetch(connection, _SEAL_EVENTS, parameters)
+        events, position, leaves, last_entry, is_intact = rows[0]
+        if state.last_entry is not None and not is_intact:
+            raise Diverged(
+                f"the event at position {state.position}, the last one sealed, "
+                f"{'is missing' if is_intact is None else 'was changed'}: restore the log from a "
+                "backup"
+            )
+        frontier = state.frontier
+        if events:
+            hashes = [leaves[i : i + HASH_BYTES] for i in range(0, len(leaves), HASH_BYTES)]
+            frontier, full = frontier.extended(hashes)
+            await _insert_nodes(connection, full)
+            await update_state(connection, frontier, position, last_entry)
+        age_seconds = state.checkpoint_age_seconds
+        is_due = events < self._batch_events or (age_seconds or 0) >= CHECKPOINT_SECONDS
+        checkpoint = None
+        if frontier.size > state.checkpoint_size and (is_due or age_seconds is None):
+            checkpoint = await sign_tree(connection, frontier, key)
+        seconds = time.perf_counter() - begun
+        sealed = Sealed(frontier.size, position or state.position, events, seconds, checkpoint)
+        return sealed, frontier
+
+    def _note_fault(self, fault: SealFault | None) -> None:
+        if fault != self.fault and fault is not None:
+            _log.warning("seal.stopped", code=fault.code, reason=fault.message)
+        self.fault = fault
+
+
+def _other_key(recorded: str, key: SigningKey) -> SealFault:
+    return SealFault(
+        "seal_key_differs",
+        f"this process does not seal the log: its key is {key.verifier}, and the database is "
+        f"sealed with {recorded}; set PULSE_SEAL_KEY to the file of that key, or introduce this "
+        "one with `pulse key rotate`",
+    )
+
+
+def _is_older(frontier: Frontier, known: Frontier) -> bool:
+    return frontier.size < known.size or (
+        frontier.size == known.size and frontier.hashes != known.hashes
+    )
+
+
+async def require_anchored(
+    connection: Connection, state: SealState, key: VerifierKey, file: AnchorFile
+) -> None:
+    """Require that the stored tree is whole, and begins with the tree of the last anchor.
+
+    Raises:
+        Diverged: it does not.
+    """
+    if state.size and await read_root(connection, state.size) != state.frontier.root:
+        raise Diverged("its tree was changed: entries or hashes are missing or differ")
+    try:
+        anchor = file.last(key)
+    except AnchorUnusable as error:
+        _log.warning("seal.anchors_unreadable", reason=str(error))
+        return
+    if anchor is None or not anchor.size:
+        return
+    if anchor.size > state.size:
+        raise Diverged(
+            f"the last anchor in {file.path} is of {anchor.size:,} entries and the tree has "
+            f"{state.size:,}: the database was restored to an earlier point, or is another one"
+        )
+    if await read_root(connection, anchor.size) != anchor.root:
+        raise Diverged(f"its tree differs from the last anchor in {file.path}")
+
+
+async def _insert_nodes(connection: Connection, full: dict[tuple[int, int], bytes]) -> None:
+    if full:
+        levels, indices = zip(*full, strict=True)
+        parameters = (list(levels), list(indices), list(full.values()))
+        await connection.execute(_INSERT_NODES, parameters, prepare=True)

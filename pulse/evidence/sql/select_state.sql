@@ -1,0 +1,4 @@
+-- The tree's row, not locked.
+SELECT verifier_key, size, position, last_entry, frontier, checkpoint, checkpoint_size,
+       EXTRACT(EPOCH FROM clock_timestamp() - checkpoint_at)::float8
+  FROM seal_state

@@ -1,0 +1,132 @@
+"""The routes for the past: an order and the order queue as of a place in the log."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request, get
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+from msgspec import Meta
+
+from pulse.application.past import Past, Place, QueueAsOf
+from pulse.eventstore import PositionBeyondLog
+from pulse.http.api.events import beyond_log
+from pulse.http.api.lists import LAST_POSITION
+from pulse.http.asgi import caller_in
+from pulse.http.hot_paths import HotPaths
+from pulse.http.parameters import parameter_error
+from pulse.http.responses import order_id_of
+from pulse.http.rights import needs
+from pulse.projections.order_view import OrderView
+
+_VERSION: Final = Meta(
+    ge=1, le=LAST_POSITION, description="as of this version, the number of an event in its stream"
+)
+_POSITION: Final = Meta(
+    ge=0, description="as of this position of the log: later events do not count"
+)
+_AT: Final = Meta(
+    tz=True,
+    description="as of this moment by the log's recorded times: an RFC 3339 time with its zone, "
+    "such as 2026-01-05T09:15:00+05:30",
+)
+
+
+class OrderPlaceParameters(msgspec.Struct, frozen=True):
+    """The query parameters of an order as of a place; at most one may be given."""
+
+    version: Annotated[int, _VERSION] | None = None
+    position: Annotated[int, _POSITION] | None = None
+    at: Annotated[datetime, _AT] | None = None
+
+
+class QueuePlaceParameters(msgspec.Struct, frozen=True):
+    """The query parameters of the queue as of a place; at most one may be given."""
+
+    position: Annotated[int, _POSITION] | None = None
+    at: Annotated[datetime, _AT] | None = None
+
+
+def place_of(parameters: OrderPlaceParameters | QueuePlaceParameters) -> Place:
+    """The requested place.
+
+    Raises:
+        BadRequest: more than one is given.
+    """
+    values = msgspec.structs.asdict(parameters)
+    first, *others = [name for name, value in values.items() if value is not None] or [""]
+    if others:
+        only = ", ".join(values)
+        raise parameter_error(others[0], f"is given together with {first}", f"only one of {only}")
+    position = values["position"]
+    if position is not None:
+        values["position"] = min(position, LAST_POSITION)  # no log reaches further
+    return Place(**values)
+
+
+def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
+    """The routes over these use cases. One order now is read as on the hot path."""
+
+    @get(
+        "/internal/orders/{order_id:str}",
+        opt=needs("read"),
+        summary="Read an order",
+        tags=["orders"],
+        response_description="The order with its slices.",
+    )
+    async def read_order(
+        request: Request[Any, Any, Any],
+        order_id: FromPath[str],
+        parameters: NamedDependency[OrderPlaceParameters],
+    ) -> OrderView:
+        """Poll it until `order_queue_status` is final: COMPLETED, FAILED or CANCELLED.
+
+        The status describes splitting. `quantities` and the `state` of each slice tell what
+        became of the shares; that is final once nothing is `remaining`.
+
+        The order is read from the log itself: once its POST was answered, every process finds
+        it. An unknown id and a malformed one are both 404 `ORDER_NOT_FOUND`; so is another
+        caller's order at the gateway.
+
+        With `version`, `position` or `at` it is the order as its events say then, with `as_of`:
+        the last event of the log that counts, and the moment. It is never IN_PROGRESS, because
+        claims are not events. `at` is compared with the recorded times, each event counting from
+        the latest time that was recorded up to it, so moments ascend with positions. Before its
+        creation the order is 404 `ORDER_NOT_FOUND`; a position beyond the end of the log is 400
+        `POSITION_BEYOND_LOG`. As of a moment of the last seconds, an event may still be added:
+        `as_of.position` repeats exactly the same answer.
+        """
+        place = place_of(parameters)
+        if place == Place():
+            answer: OrderView = await hot_paths.read(request.scope, order_id)
+            return answer
+        scope: Any = request.scope
+        try:
+            return await past.order(order_id_of(order_id), place, caller_in(scope))
+        except PositionBeyondLog as error:
+            raise beyond_log(error, "position") from None
+
+    @get(
+        "/internal/queue",
+        opt=needs("read"),
+        summary="Count the orders of the queue, now or in the past",
+        tags=["lists"],
+        response_description="The counts by status, and the quantities.",
+    )
+    async def read_queue(parameters: NamedDependency[QueuePlaceParameters]) -> QueueAsOf:
+        """The queue as of a `position` or a moment `at`; by default the end of the log.
+
+        `counts` are the orders by status, `quantities` their shares by what became of them. Both
+        come from the events up to `as_of_position` alone, whatever the projection's lag. So no
+        order is IN_PROGRESS: claimed orders count as PENDING. A parked order counts as it was
+        before the event that parked it. As of a moment of the last seconds, an event may still be
+        added: `as_of_position` repeats exactly the same answer.
+        """
+        try:
+            return await past.queue(place_of(parameters))
+        except PositionBeyondLog as error:
+            raise beyond_log(error, "position") from None
+
+    return [read_order, read_queue]

@@ -1,0 +1,49 @@
+"""The metrics of this process over HTTP, and those of its requests."""
+
+import asyncio
+from typing import Any, Final, cast
+
+from litestar import Litestar, Response, get
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from pulse import metrics
+from pulse.http.asgi import ASGIApp
+from pulse.http.errors import handle_error
+from pulse.http.exchange import allow_head
+from pulse.http.parameters import read_parameters
+from pulse.http.rights import check_right, needs
+from pulse.http.routes import RoutedApp
+
+METRICS_PATH: Final = "/metrics"
+"""Exempt from load shedding, as health is: an overloaded process must be seen to be one."""
+
+OTHER_METHOD: Final = "other"
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+
+def observe_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Count and time a request."""
+    if method not in _METHODS:
+        method = OTHER_METHOD
+    metrics.HTTP_REQUESTS.observe(method, route, status, seconds)
+
+
+def create_metrics() -> RoutedApp:
+    """The application below METRICS_PATH. It fails without the auth middleware."""
+
+    @get("/", opt=needs("read"))
+    async def read_metrics() -> Response[bytes]:
+        """The metrics, in Prometheus's text format. No query of the database."""
+        text = await asyncio.to_thread(generate_latest, metrics.REGISTRY)
+        return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    framework = Litestar(
+        route_handlers=[read_metrics],
+        guards=[check_right],
+        before_request=read_parameters,
+        exception_handlers={Exception: handle_error},
+        before_send=[allow_head],
+        openapi_config=None,
+        logging_config=None,
+    )
+    return RoutedApp(cast("ASGIApp", cast("Any", framework)), framework)

@@ -1,0 +1,99 @@
+"""One log line for each request: `http.answered`."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+from zlib import crc32
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from pulse.domain import Trace
+from pulse.http.asgi import caller_name
+from pulse.printable import printable_json
+
+SLOW_SECONDS: Final = 1.0
+"""A request that takes longer is always logged, whatever the fraction."""
+
+_FIRST_ERROR: Final = 500
+_HASHES: Final = 2**32
+_ROUNDED: Final = 3
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+class RequestLine(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a line. Nothing of the request's query string, headers or body but its ids."""
+
+    method: str
+    route: str
+    status: int
+    ms: float
+    trace_id: str
+    request_id: str
+    order_id: UUID | str | UnsetType
+    caller: str
+    timestamp: datetime
+    event: str = "http.answered"
+    level: str = "info"
+    logger: str = "pulse.http"
+
+
+Render = Callable[[RequestLine], bytes]
+
+
+class RequestLog:
+    """Logs a fraction of the requests, and each that failed (5xx, or a disconnect) or was slow.
+
+    The fraction is taken by trace id, so the gateway and the API log the same requests.
+    """
+
+    def __init__(self, write: Callable[[bytes], None], render: Render, fraction: float) -> None:
+        self._write = write
+        self._render = render
+        self._below = round(fraction * _HASHES)
+
+    def log(  # noqa: PLR0913, PLR0917 - called for every request, so without keywords
+        self,
+        method: str,
+        route: str,
+        status: int,
+        seconds: float,
+        trace: Trace,
+        order_id: UUID | str | None,
+        scope: Mapping[str, Any],
+    ) -> None:
+        """Log the request, unless it is not in the fraction. The scope has its caller."""
+        if (
+            self._below < _HASHES
+            and 0 < status < _FIRST_ERROR
+            and seconds < SLOW_SECONDS
+            and crc32(trace.trace_id.encode()) >= self._below
+        ):
+            return
+        line = RequestLine(
+            method,
+            route,
+            status,
+            round(1000 * seconds, _ROUNDED),
+            trace.trace_id,
+            trace.request_id,
+            order_id or UNSET,
+            caller_name(scope),
+            datetime.now(UTC),
+        )
+        self._write(self._render(line))
+
+
+def render_text(renderer: Callable[[Any, str, Any], str], line: RequestLine) -> bytes:
+    """The line as text, by structlog's console renderer."""
+    fields = msgspec.to_builtins(line)
+    return (renderer(None, "", fields) + "\n").encode(errors="backslashreplace")
+
+
+def render_json(line: RequestLine) -> bytes:
+    """The line as a JSON object."""
+    encoded = _ENCODER.encode(line)
+    if not encoded.isascii():
+        encoded = printable_json(encoded.decode()).encode()
+    return encoded + b"\n"

@@ -1,0 +1,14 @@
+-- The server's settings that durability and capacity depend on, in their base units; and what this
+-- session and the other ones use.
+SELECT name, setting
+  FROM pg_catalog.pg_settings
+ WHERE name = ANY (%s::text[])
+ UNION ALL
+SELECT fact.name, fact.value
+  FROM (VALUES
+        ('is_superuser', (SELECT rolsuper::text FROM pg_catalog.pg_roles WHERE rolname = current_user)),
+        ('role', current_user::text),
+        ('backend_pid', pg_catalog.pg_backend_pid()::text),
+        ('connections', (SELECT count(*)::text FROM pg_catalog.pg_stat_activity
+                          WHERE backend_type = 'client backend'))
+       ) AS fact (name, value)

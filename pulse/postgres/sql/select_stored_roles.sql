@@ -1,0 +1,2 @@
+-- The names of the roles.
+SELECT owner, runtime, reader FROM pulse_roles

@@ -1,0 +1,61 @@
+"""The monitoring port: metrics and health of a process that serves no API."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import structlog
+import uvicorn
+
+from pulse.http.asgi import ASGIApp
+from pulse.process.listening import bind, root_url
+from pulse.process.uvicorn_fixes import fix_uvicorn
+
+_log = structlog.get_logger(__name__)
+_GRACE_SECONDS = 1
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that leaves the signals to the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind_monitoring(host: str, port: int) -> list[socket.socket]:
+    """The sockets of the monitoring port.
+
+    Raises:
+        CannotListen: the port is in use, or the host is unknown.
+    """
+    sockets = bind(host, port, "choose another PULSE_MONITORING_PORT or PULSE_HOST")
+    _log.info("monitoring.listening", url=root_url(host, port))
+    return sockets
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, sockets: list[socket.socket]) -> AsyncIterator[None]:
+    """Serve the application on these sockets for the length of the context."""
+    fix_uvicorn()
+    config = uvicorn.Config(
+        app,
+        http="zttp",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = _Server(config)
+    running = asyncio.create_task(server.serve(sockets))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await running

@@ -1,0 +1,363 @@
+"""The past equals the fold of the log up to there: orders, the queue, and positions of moments."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pulse.application.callers import Caller
+from pulse.application.orders import OrderNotFound
+from pulse.application.past import MomentInFuture, Past, Place, VersionBeyondStream
+from pulse.domain import HALTS_STREAM_ID, Event, Order, ReleasesHalted, evolve
+from pulse.eventstore import EventStore, EventTooNew, PositionBeyondLog
+from pulse.postgres import Database
+from pulse.projections import queue_history
+from pulse.projections.order_view import AsOf, OrderReader, view_of
+from pulse.projections.queue_history import HistorySummary, QueueHistory, QueueTotals
+from pulse.projections.rebuild import Rebuild
+from tests.support.events import (
+    AUTHOR,
+    MAPPER,
+    TRACE,
+    foreign_event,
+    order_cancelled,
+    order_created,
+    slices_released,
+    slices_scheduled,
+    splitting_failed,
+    stored,
+    timed_out,
+)
+from tests.support.histories import histories, lives
+from tests.support.log import fetch, running_store
+from tests.support.read_model import project, reset_log
+
+START = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
+WINDOW = 4
+INTERNAL = Caller()
+
+
+def halted(version: int) -> ReleasesHalted:
+    return ReleasesHalted(
+        originator_id=HALTS_STREAM_ID,
+        originator_version=version,
+        timestamp=START,
+        recorded_by=AUTHOR,
+        trace=TRACE,
+        halt_id=UUID(int=version),
+        scope="ALL",
+        instrument=None,
+        placed_by=None,
+        reason="a test",
+        halted_by="tester",
+    )
+
+
+class Row(NamedTuple):
+    """An event in the log, or a foreign one (None)."""
+
+    position: int
+    recorded_at: datetime
+    event: Event | None
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Row]:
+    """Orders, halts and foreign events, mixed, with gaps, while the clock is also set back."""
+    drawn: list[list[Event | None]] = [
+        list(history)
+        for history in draw(
+            st.lists(
+                histories() | lives(),
+                min_size=1,
+                max_size=5,
+                unique_by=lambda h: h[0].originator_id,
+            )
+        )
+    ]
+    drawn.append([halted(version) for version in range(1, draw(st.integers(1, 3)) + 1)])
+    drawn.append([None] * draw(st.integers(0, 2)))
+    turns = draw(st.permutations([n for n, history in enumerate(drawn) for _ in history]))
+    rest = [iter(history) for history in drawn]
+    rows: list[Row] = []
+    position, now = 0, START
+    for turn in turns:
+        position += draw(st.sampled_from((1, 1, 1, 2, 9)))
+        now += timedelta(seconds=draw(st.sampled_from((0, 1, 2, -1, -30))))
+        rows.append(Row(position, now, next(rest[turn])))
+    return rows
+
+
+async def write(database: Database, rows: Sequence[Row]) -> None:
+    """Write the log as it is given, with its positions and recorded times."""
+    async with database.connection() as connection, connection.transaction():
+        for row in rows:
+            event = foreign_event() if row.event is None else stored([row.event])[0]
+            await connection.execute(
+                "INSERT INTO stored_events (originator_id, originator_version, topic, state,"
+                " notification_id, recorded_at) VALUES (%s, %s, %s, %s, %s, %s)",
+                (
+                    event.originator_id,
+                    event.originator_version,
+                    event.topic,
+                    event.state,
+                    row.position,
+                    row.recorded_at,
+                ),
+            )
+        await connection.execute(
+            "SELECT setval(pg_get_serial_sequence('stored_events', 'notification_id'), %s)",
+            (rows[-1].position,),
+        )
+
+
+def past_of(database: Database) -> Past:
+    store = EventStore(database, on_commit=lambda: None)
+    history = QueueHistory(database, MAPPER, window_positions=WINDOW)
+    return Past(store, OrderReader(database, MAPPER), history)
+
+
+async def sum_up(database: Database) -> None:
+    await HistorySummary(database, MAPPER, window_positions=WINDOW).run_until_done()
+
+
+def totals_of(orders: dict[UUID, Order]) -> QueueTotals:
+    states = Counter(order.state for order in orders.values())
+    sums = Counter[str]()
+    for order in orders.values():
+        sums.update(msgspec.structs.asdict(order.quantities))
+    return QueueTotals(
+        states["PENDING"],
+        states["COMPLETED"],
+        states["FAILED"],
+        states["CANCELLED"],
+        sums["remaining"],
+        sums["released"],
+        sums["cancelled"],
+        sums["expired"],
+    )
+
+
+async def queue_at(past: Past, place: Place) -> tuple[int, QueueTotals]:
+    found = await past.queue(place)
+    counts = msgspec.structs.astuple(found.counts)
+    return found.as_of_position, QueueTotals(*counts, *msgspec.structs.astuple(found.quantities))
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(rows=logs(), projected=st.floats(0, 1), summed=st.sampled_from(("summed up", "")))
+async def test_every_answer_is_the_fold_of_the_log_up_to_there(
+    database: Database, rows: list[Row], projected: float, summed: str
+) -> None:
+    await reset_log(database)
+    whole = int(len(rows) * projected)
+    if whole:
+        await write(database, rows[:whole])
+        await project(database)
+        if summed:
+            await sum_up(database)
+    if rows[whole:]:
+        await write(database, rows[whole:])
+    past = past_of(database)
+    orders: dict[UUID, Order] = {}
+    latest: dict[UUID, int] = {}
+    runmax = START - timedelta(days=1)
+    before = 0
+    last_at: dict[datetime, int] = {}
+    with pytest.raises(OrderNotFound):
+        await past.order(order_ids(rows)[0], Place(position=0), INTERNAL)
+    assert await queue_at(past, Place(position=0)) == (0, QueueTotals())
+    for row in rows:
+        runmax = max(runmax, row.recorded_at)
+        last_at[runmax] = row.position
+        if row.event is not None and row.event.originator_id != HALTS_STREAM_ID:
+            order_id = row.event.originator_id
+            orders[order_id] = evolve(orders.get(order_id), row.event)
+            latest[order_id] = row.position
+            order, version = orders[order_id], row.event.originator_version
+            expected = msgspec.structs.replace(
+                view_of(order, row.position), as_of=AsOf(row.position, runmax)
+            )
+            assert await past.order(order_id, Place(version=version), INTERNAL) == expected
+        for order_id in order_ids(rows):
+            place = Place(position=row.position)
+            if order_id not in orders:
+                with pytest.raises(OrderNotFound):
+                    await past.order(order_id, place, INTERNAL)
+                continue
+            expected = msgspec.structs.replace(
+                view_of(orders[order_id], latest[order_id]), as_of=AsOf(row.position, runmax)
+            )
+            assert await past.order(order_id, place, INTERNAL) == expected
+        expected_queue = (row.position, totals_of(orders))
+        assert await queue_at(past, Place(position=row.position)) == expected_queue
+        if row.position - before > 1 and before:  # a position in a gap is as of the event before it
+            assert (await queue_at(past, Place(position=row.position - 1)))[0] == before
+        before = row.position
+    for at, position in last_at.items():
+        assert (await queue_at(past, Place(at=at)))[0] == position
+    first = rows[0].recorded_at
+    just_before = Place(at=first - timedelta(microseconds=1))
+    assert await queue_at(past, just_before) == (0, QueueTotals())
+    with pytest.raises(OrderNotFound):
+        await past.order(order_ids(rows)[0], just_before, INTERNAL)
+    assert (await queue_at(past, Place()))[0] == rows[-1].position
+
+
+def order_ids(rows: Sequence[Row]) -> list[UUID]:
+    found = [row.event.originator_id for row in rows if row.event is not None]
+    return [i for i in dict.fromkeys(found) if i != HALTS_STREAM_ID]
+
+
+async def test_a_place_that_does_not_exist_is_refused(database: Database) -> None:
+    created = order_created()
+    async with running_store(database) as store:
+        await store.append_stored(stored([created, slices_scheduled(created)]))
+    past, order_id = past_of(database), created.originator_id
+    with pytest.raises(PositionBeyondLog):
+        await past.order(order_id, Place(position=3), INTERNAL)
+    with pytest.raises(PositionBeyondLog):
+        await past.queue(Place(position=3))
+    tomorrow = Place(at=datetime.now(UTC) + timedelta(days=1))
+    with pytest.raises(MomentInFuture):
+        await past.order(order_id, tomorrow, INTERNAL)
+    with pytest.raises(MomentInFuture):
+        await past.queue(tomorrow)
+    with pytest.raises(VersionBeyondStream) as caught:
+        await past.order(order_id, Place(version=3), INTERNAL)
+    assert caught.value.version == 2
+    for place in (Place(version=1), Place(position=2)):
+        with pytest.raises(OrderNotFound):
+            await past.order(UUID(int=7), place, INTERNAL)
+        with pytest.raises(OrderNotFound):
+            await past.order(HALTS_STREAM_ID, place, INTERNAL)
+        with pytest.raises(OrderNotFound):
+            await past.order(order_id, place, Caller.named("issuer|someone"))
+
+
+async def test_a_version_of_another_program_counts_as_the_one_before(database: Database) -> None:
+    created = order_created()
+    foreign = foreign_event(created.originator_id, 2)
+    async with running_store(database) as store:
+        await store.append_stored([*stored([created]), foreign])
+    order = await past_of(database).order(created.originator_id, Place(version=2), INTERNAL)
+    assert (order.version, order.position) == (1, 2)
+
+
+async def test_an_order_is_never_in_progress_in_the_past(database: Database) -> None:
+    created = order_created()
+    async with running_store(database) as store:
+        await store.append_stored(stored([created]))
+    await project(database)
+    await fetch(
+        database,
+        "UPDATE pending_orders SET claimed_by = 'w', claimed_at = now(), first_claimed_at = now()",
+    )
+    reader = OrderReader(database, MAPPER)
+    now = await reader.view(created.originator_id)
+    assert now is not None
+    assert now.order_queue_status == "IN_PROGRESS"
+    then = await past_of(database).order(created.originator_id, Place(version=1), INTERNAL)
+    assert (then.order_queue_status, then.claimed_by, then.claimed_at) == ("PENDING", None, None)
+
+
+async def test_a_parked_order_counts_as_before_the_event_that_parked_it(
+    database: Database,
+) -> None:
+    good, bad = order_created(), order_created()
+    released = slices_released(bad, slices_scheduled(bad))
+    broken = msgspec.structs.replace(released, originator_version=5)  # it leaves a gap
+    failed = order_created()
+    log: list[Event] = [good, bad, slices_scheduled(bad), broken, failed, timed_out(failed)]
+    async with running_store(database) as store:
+        await store.append_stored(stored(log))
+        again = msgspec.structs.replace(splitting_failed(failed), originator_version=3)
+        await store.append_stored(stored([again, order_cancelled(good)]))
+    await project(database)
+    assert len(await fetch(database, "SELECT order_id FROM parked_orders")) == 2
+    for _ in range(2):
+        assert await queue_at(past_of(database), Place()) == (
+            8,
+            QueueTotals(0, 1, 1, 1, 100, 0, 100, 100),
+        )
+        assert (await queue_at(past_of(database), Place(position=3)))[1].pending == 1
+        await sum_up(database)
+
+
+async def test_a_rebuild_leaves_the_past_as_it_is(database: Database) -> None:
+    created = [order_created() for _ in range(6)]
+    async with running_store(database) as store:
+        await store.append_stored(stored(created))
+        await store.append_stored(stored([slices_scheduled(one) for one in created[:4]]))
+    await project(database)
+    await sum_up(database)
+    before = [await queue_at(past_of(database), Place(position=p)) for p in range(11)]
+    await Rebuild(database, MAPPER, lambda *_: None).run()
+    assert [await queue_at(past_of(database), Place(position=p)) for p in range(11)] == before
+    rows = await fetch(database, "SELECT until_position FROM queue_history ORDER BY 1")
+    assert rows == [(4,), (8,)]
+
+
+async def test_one_process_at_a_time_sums_up_windows(database: Database) -> None:
+    async with running_store(database) as store:
+        await store.append_stored(stored([order_created() for _ in range(4)]))
+    summary = HistorySummary(database, MAPPER, window_positions=WINDOW)
+    assert await summary.run_once() is None, "the projection has not passed the window"
+    await project(database)
+    async with await database.connect("test") as other, other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(%s)", (queue_history.HISTORY_LOCK,))
+        assert await summary.run_once() is None
+    summed = await summary.run_once()
+    assert summed is not None
+    assert summed.until == 4
+    assert summed.windows_behind == 0
+    assert summary.pause_after(summed) == 19 * summed.seconds
+    far_behind = msgspec.structs.replace(summed, windows_behind=33)
+    assert summary.pause_after(far_behind) == 4 * summed.seconds
+    assert await summary.run_once() is None
+    assert summary.pause_after(None) is None
+
+
+async def test_events_of_newer_code_are_left_to_newer_code(database: Database) -> None:
+    (created,) = stored([order_created()])
+    too_new = created.state.replace(b'"class_version":2', b'"class_version":9')
+    async with running_store(database) as store:
+        await store.append_stored([replace(created, state=too_new)])
+        with pytest.raises(EventTooNew):
+            await past_of(database).queue(Place())
+    await reset_log(database)
+    async with running_store(database) as store:
+        await store.append_stored([replace(foreign_event(), topic="pulse.domain:OrderAmended")])
+    with pytest.raises(EventTooNew):
+        await past_of(database).queue(Place())
+
+
+async def test_too_long_a_rest_is_refused(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_history, "MAX_FOLDED_EVENTS", 4096)
+    monkeypatch.setattr(queue_history, "_EVENTS_PER_READ", 1024)
+    async with running_store(database) as store:
+        await store.append_stored([foreign_event() for _ in range(4097)])
+    with pytest.raises(queue_history.HistoryIncomplete):
+        await past_of(database).queue(Place())
+    monkeypatch.setattr(queue_history, "MAX_SCANNED_POSITIONS", 4096)
+    for place in (Place(position=4097), Place(at=START)):
+        with pytest.raises(queue_history.HistoryIncomplete):
+            await past_of(database).queue(place)
+    await project(database)
+    await HistorySummary(database, MAPPER).run_until_done()
+    store, reader = EventStore(database, on_commit=lambda: None), OrderReader(database, MAPPER)
+    whole = Past(store, reader, QueueHistory(database, MAPPER))
+    assert (await whole.queue(Place())).as_of_position == 4097
