@@ -248,6 +248,11 @@ OLDEST_DUE: Final = DATABASE_GAUGES.gauge(
     "pulse_oldest_due_seconds", "How long slices have been due. 0 if none is."
 )
 HALTS: Final = DATABASE_GAUGES.gauge("pulse_halts", "Halts in force.")
+SEAL_LAG_EVENTS: Final = DATABASE_GAUGES.gauge(
+    "pulse_seal_lag_events",
+    "Positions of the log that are not sealed, all if no process seals. A position may have no "
+    "event.",
+)
 NOTICES: Final = DATABASE_GAUGES.gauge(
     "pulse_notices",
     "1 for each notice of `pulse status`, and whether it needs a person.",

@@ -140,3 +140,5 @@ def _set(snapshot: HealthSnapshot, pending: PendingCounts, due_slices: int) -> N
     metrics.SLICES_DUE.set(due_slices)
     metrics.OLDEST_DUE.set(queue.oldest_due_seconds)
     metrics.HALTS.set(len(snapshot.halts))
+    if snapshot.seal is not None:
+        metrics.SEAL_LAG_EVENTS.set(max(0, snapshot.log.end - snapshot.seal.position))

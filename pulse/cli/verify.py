@@ -159,7 +159,8 @@ class _Report:
                 self._totals.sealed += part.entries
                 self._totals.anchors, self._totals.signer = part.anchors, part.signer
                 self._tell(part.findings)
-                on_progress(part.size, part.whole)
+                if part.whole:
+                    on_progress(part.size, part.whole)
 
     async def log(self, parts: AsyncIterator[Verified]) -> None:
         with progress_on(errors(), "position") as on_progress:

@@ -114,6 +114,7 @@ async def test_the_gauges_of_the_database_are_exported(api: httpx.AsyncClient) -
     assert {
         *("pulse_orders", "pulse_oldest_pending_seconds", "pulse_projection_lag_events"),
         *("pulse_projection_lag_seconds", "pulse_claims", "pulse_slices_due", "pulse_halts"),
+        "pulse_seal_lag_events",
         "pulse_build_info",
     } <= names
 
