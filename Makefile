@@ -76,8 +76,11 @@ mutants: $(VENV)/.dev ## run mutation tests of the domain (20 minutes)
 	$(BIN)/python tests/mutants/check.py
 
 vectors: $(VENV)/.dev ## generate the conformance vectors; the result is always the same
-	$(BIN)/python -m tests.conformance.vectors > docs/reference/conformance/new.json
-	mv docs/reference/conformance/new.json docs/reference/conformance/splitting-v1.json
+	for version in 1 2; do \
+	    $(BIN)/python -m tests.conformance.vectors $$version > docs/reference/conformance/new.json && \
+	    mv docs/reference/conformance/new.json docs/reference/conformance/splitting-v$$version.json || \
+	    exit 1; \
+	done
 
 charts: $(VENV)/.dev ## draw the charts of the documentation
 	$(BIN)/python docs/charts.py

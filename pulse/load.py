@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -15,13 +15,18 @@ from uuid import UUID
 import httpx
 import msgspec
 
-from pulse.domain import Slice, SplitTerms, broken_rules
+from pulse.domain import BrokenRule, Session, Slice, SplitTerms, Window, broken_rules
 from pulse.errors import PulseError
 from pulse.http_client import is_http_url, open_client
 from pulse.retry import Retry, RetryPolicy
+from pulse.rfc3339 import parse_time
 
 _RETRY: Final = RetryPolicy(first_seconds=0.4, max_seconds=8.0, deadline_seconds=30.0)
+_DEFAULTS: Final = {"randomize": True, "start_at": None, "session_policy": None}
 _POLL_SECONDS: Final = 0.2
+_RULES_OF_TIMES: Final = frozenset(
+    {"window_is_filled", "times_stay_near_even", "times_increase_in_window"}
+)
 _PLACED: Final = frozenset({200, 201})
 _UNAVAILABLE: Final = frozenset({429, 503})
 _REFUSED_AS_A_WHOLE: Final = frozenset({400, 413})
@@ -49,6 +54,7 @@ class _Order(msgspec.Struct, frozen=True, kw_only=True):
     side: str
     total_quantity: int
     split_config: dict[str, Any]
+    window: Window
     order_queue_status: Literal["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
     failure_reason: str | None
     created_at: Time
@@ -256,11 +262,29 @@ def _breaches(sent: dict[str, Any], answer: _Order) -> Iterator[tuple[str, str]]
     if (
         answer.order_queue_status == "COMPLETED"
     ):  # no rule uses the seed, which the API does not return
-        terms = {"total_quantity": answer.total_quantity, "seed": 0, "starts_at": answer.created_at}
-        broken = broken_rules(
-            msgspec.convert(terms | answer.split_config, SplitTerms), answer.slices
-        )
+        broken = [one for one in _broken_rules(answer) if one.rule not in _ruled_out(answer)]
         yield from {one.rule: one.breach for one in reversed(broken)}.items()
+
+
+def _broken_rules(answer: _Order) -> Sequence[BrokenRule]:
+    """The rules that the slices break. A window that was cut ends a second before its close."""
+    window = answer.window
+    terms = {"total_quantity": answer.total_quantity, "seed": 0, "starts_at": window.starts_at}
+    given = msgspec.convert(terms | answer.split_config, SplitTerms)
+    if window.ends_at < given.ends_at:
+        close = Session(opens_at=window.starts_at, closes_at=window.ends_at + timedelta(seconds=1))
+        given = msgspec.structs.replace(given, sessions=(close,))
+    return broken_rules(given, answer.slices)
+
+
+def _ruled_out(answer: _Order) -> frozenset[str]:
+    """The rules of times, if the window is longer than was asked for: it has several sessions.
+
+    The answer does not have the sessions, so these rules cannot be checked.
+    """
+    minutes = answer.split_config["duration_minutes"]
+    length = answer.window.ends_at - answer.window.starts_at
+    return _RULES_OF_TIMES if length > timedelta(minutes=minutes) else frozenset()
 
 
 def _answers(response: httpx.Response, count: int) -> Sequence[_Answer]:
@@ -294,11 +318,14 @@ def read_lines(file: Path) -> list[Line]:
 
 
 def _order(text: bytes) -> dict[str, Any]:
-    """Parse an order, with `randomize` defaulted as in responses."""
+    """Parse an order, with `split_config` as in responses."""
     try:
         order = msgspec.json.decode(text, type=dict[str, Any])
-        return order | {"split_config": {"randomize": True} | order["split_config"]}
-    except (ValueError, LookupError, TypeError, RecursionError):
+        config = _DEFAULTS | order["split_config"]
+        if config["start_at"] is not None:
+            config["start_at"] = msgspec.to_builtins(parse_time(config["start_at"]))
+        return order | {"split_config": config}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
 
 

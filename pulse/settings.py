@@ -10,6 +10,7 @@ import msgspec
 
 from pulse import identity_settings as identity
 from pulse.database_url import checked_url
+from pulse.domain import SESSION_POLICIES, SessionPolicy
 from pulse.errors import PulseError
 from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
@@ -103,6 +104,15 @@ def _choice(*choices: str) -> Kind:
     return Kind(f"one of {', '.join(choices)}", read)
 
 
+def _policy(text: str) -> str:
+    if text.upper() not in SESSION_POLICIES:
+        raise ValueError
+    return text.upper()
+
+
+_POLICY: Final = Kind(f"one of {', '.join(SESSION_POLICIES)}", _policy)
+
+
 def _log_requests(text: str) -> str:
     if text.lower() not in _LOG_REQUESTS_WORDS and not 0 <= _number(text) <= 1:
         raise ValueError
@@ -184,8 +194,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_split_delay_seconds: Annotated[
         float,
         _seconds(0, 86_400),
-        "An order first claimed later than this after its creation is FAILED as TOO_LATE. 0: only "
-        "the end of its window counts.",
+        "An order first claimed later than this after its creation, or its start if later, is "
+        "FAILED as TOO_LATE. 0: only the end of its window counts.",
     ] = 300.0
     release_slices: Annotated[
         bool,
@@ -197,6 +207,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _seconds(1, 86_400),
         "A slice that is not released within this of its time expires.",
     ] = 60.0
+    session_policy: Annotated[
+        SessionPolicy,
+        _POLICY,
+        "The policy for trading sessions of orders that name none.",
+    ] = "NONE"
+
     market_calendar: Annotated[
         Path | None,
         _PATH,

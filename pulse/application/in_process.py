@@ -29,15 +29,20 @@ from pulse.domain import (
     CancelOrder,
     Event,
     HistoryBroken,
+    MarketClosed,
     NothingToCancel,
+    OrderRefused,
     OrderSpec,
     PlaceOrder,
+    SessionCalendar,
+    SessionPolicy,
     Trace,
     decide,
     evolve,
     order_id_for,
     preview,
 )
+from pulse.errors import PulseError
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     EventMapper,
@@ -66,6 +71,9 @@ while its clock is further from the database's than PULSE_MAX_CLOCK_OFFSET_SECON
 
 _MAX_READ_BACKS = 32
 _ORDERS_BETWEEN_YIELDS = 50
+_WINDOW_REFUSALS: Final = (OrderRefused, MarketClosed)
+"""What `decide` raises for a new order. It depends on the time, the calendar and settings."""
+
 _UNREADABLE: Final = (
     "its events cannot be read, so Pulse neither splits nor releases it: report it to the operator"
 )
@@ -89,7 +97,9 @@ class InProcessOrders:
     `require_served` is called before every use case and raises DatabaseUnavailable if this process
     may not use the database. Tools need none: they check the schema when they open the database.
     `release_slices` is whether the slices of orders placed here are released at their times.
-    `component` names this part of Pulse in `recorded_by` of the events.
+    `session_policy` applies to orders that name none; `calendar` has the trading sessions that the
+    policies other than NONE need. `component` names this part of Pulse in `recorded_by` of the
+    events.
     """
 
     def __init__(  # noqa: PLR0913 - all dependencies of the use cases, passed once
@@ -101,6 +111,8 @@ class InProcessOrders:
         *,
         require_served: Callable[[], None] = lambda: None,
         release_slices: bool = True,
+        session_policy: SessionPolicy = "NONE",
+        calendar: SessionCalendar | None = None,
         component: str = "api",
     ) -> None:
         self._store = store
@@ -108,6 +120,8 @@ class InProcessOrders:
         self._clock = clock
         self._require_served = require_served
         self._release_slices = release_slices
+        self._session_policy: SessionPolicy = session_policy
+        self._calendar = calendar
         self._recorded_by = origin.recorded_by(component)
         self._seeds = SplitSeeds()
         self.log = LogReader(store, QueueHistory(reader.database, store.mapper))
@@ -123,7 +137,10 @@ class InProcessOrders:
         """Append the order's creation; if its version is taken, compare with the stored order."""
         self._require_served()
         command = self._command(requested, caller, trace, self._seeds.next())
-        (created,) = decide(command, None)
+        try:
+            (created,) = decide(command, None)
+        except _WINDOW_REFUSALS as refusal:
+            return await self._placed_before_refusal(command, refusal)
         try:
             await self._store.append(created)
         except VersionTaken as taken:
@@ -142,30 +159,33 @@ class InProcessOrders:
             commands = [self._command(one, caller, trace, self._seeds.next()) for one in requested]
         except (ClockOff, DatabaseUnavailable) as error:
             return [error] * len(requested)
-        created: list[Event] = []
-        for number, command in enumerate(commands, 1):
-            created += decide(command, None)
+        created: dict[int, Event] = {}
+        refused: dict[int, PulseError] = {}
+        for number, command in enumerate(commands):
+            try:
+                (created[number],) = decide(command, None)
+            except _WINDOW_REFUSALS as refusal:
+                refused[number] = refusal
             if number % _ORDERS_BETWEEN_YIELDS == 0:
                 await asyncio.sleep(0)
-        outcomes = await self._store.append_each(created)
-        results: list[Placed | Exception] = [
-            outcome
-            if isinstance(outcome, Exception)
-            else Placed(event.originator_id, command.spec.order_unique_key, created=True)
-            for command, event, outcome in zip(commands, created, outcomes, strict=True)
-        ]
-        taken = [
-            (number, outcome)
-            for number, outcome in enumerate(outcomes)
-            if isinstance(outcome, VersionTaken)
-        ]
-        found = await asyncio.gather(
-            *(self._placed_before(commands[number], outcome) for number, outcome in taken),
-            return_exceptions=True,
-        )
-        for (number, _), result in zip(taken, cast("list[Placed | Exception]", found), strict=True):
-            results[number] = result
-        return results
+        outcomes = await self._store.append_each(list(created.values()))
+        known = {
+            number: self._placed_before_refusal(commands[number], refusal)
+            for number, refusal in refused.items()
+        }
+        results: dict[int, Placed | Exception] = {}
+        for (number, event), outcome in zip(created.items(), outcomes, strict=True):
+            command = commands[number]
+            if isinstance(outcome, VersionTaken):
+                known[number] = self._placed_before(command, outcome)
+            elif isinstance(outcome, Exception):
+                results[number] = outcome
+            else:
+                key = command.spec.order_unique_key
+                results[number] = Placed(event.originator_id, key, created=True)
+        found = await asyncio.gather(*known.values(), return_exceptions=True)
+        results |= zip(known, cast("list[Placed | Exception]", found), strict=True)
+        return [results[number] for number in range(len(commands))]
 
     async def _placed_before(self, command: PlaceOrder, taken: VersionTaken) -> Placed:
         """The stored order, if it has the same data.
@@ -186,6 +206,23 @@ class InProcessOrders:
         decide(command, order)
         return Placed(order_id, command.spec.order_unique_key, created=False)
 
+    async def _placed_before_refusal(self, command: PlaceOrder, refusal: PulseError) -> Placed:
+        """The stored order, if there is one. A retry must not be refused because time has passed.
+
+        Raises:
+            OrderUniqueKeyTaken: it has other data.
+            DatabaseUnavailable: it cannot be read now.
+            PulseError: the refusal, if there is no order with this key.
+        """
+        key = command.spec.order_unique_key
+        order_id = order_id_for(command.key_scope, key)
+        async with self._read_backs:
+            order = await self._reader.as_created(order_id)
+        if order is None:
+            raise refusal
+        decide(command, order)
+        return Placed(order_id, key, created=False)
+
     def preview(
         self, requested: OrderSpec, split_seed: int | None, caller: Caller, trace: Trace
     ) -> OrderPreview:
@@ -194,6 +231,7 @@ class InProcessOrders:
         Its key is not looked up. Without a seed a random one is used, as for an order.
 
         Raises:
+            OrderRefused, MarketClosed: a new order would be refused too.
             ClockOff: the times would be wrong; an order would be refused too.
             PreviewFailed: the schedule breaks a rule, which is a bug.
         """
@@ -213,6 +251,8 @@ class InProcessOrders:
             at=self._clock(),
             recorded_by=self._recorded_by,
             trace=trace,
+            default_policy=self._session_policy,
+            calendar=self._calendar,
         )
 
     async def order(

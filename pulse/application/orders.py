@@ -9,7 +9,7 @@ import msgspec
 
 from pulse.application.callers import Caller
 from pulse.application.event_view import EventView
-from pulse.domain import Order, OrderSpec, Slice, Trace
+from pulse.domain import Order, OrderSpec, Slice, Trace, Window
 from pulse.domain.order_request import SplitSeed
 from pulse.errors import PulseError
 from pulse.projections.order_view import OrderQueueStatus, OrderView
@@ -39,13 +39,6 @@ class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = None
 
 
-class Window(msgspec.Struct, frozen=True):
-    """When the first slice is due, and when the last one."""
-
-    starts_at: datetime
-    ends_at: datetime
-
-
 class OrderPreview(msgspec.Struct, frozen=True):
     """The schedule that an order would get. The same seed gives the same quantities and offsets."""
 
@@ -62,8 +55,7 @@ class OrderPreview(msgspec.Struct, frozen=True):
         """
         if not order.slices:
             raise PreviewFailed(f"the schedule breaks a rule: {order.failure_message}")
-        window = Window(order.created_at, order.window_ends_at)
-        return cls(order.slices, f"{order.split_seed:016x}", window)
+        return cls(order.slices, f"{order.split_seed:016x}", order.window)
 
 
 class PreviewFailed(PulseError):
@@ -134,6 +126,8 @@ class Orders(Protocol):
 
         Raises:
             OrderUniqueKeyTaken: an order with other data has the key.
+            OrderRefused: no order has the key, and `start_at` is in the past or too far ahead.
+            MarketClosed: no order has the key, and its window does not fit the trading sessions.
             ClockOff: this process may not accept orders; nothing was accepted.
             AppendRefused: nothing was accepted.
             AppendOutcomeUnknown: a retry with the same key resolves it.

@@ -5,10 +5,10 @@ Answers are validated strictly: anything unexpected is an error.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -28,11 +28,15 @@ from pulse.application.orders import (
 )
 from pulse.application.own_cursors import decode_own_cursor
 from pulse.domain import (
+    MarketClosed,
     NothingToCancel,
+    OrderRefused,
     OrderSpec,
     OrderUniqueKeyTaken,
     Quantities,
+    SessionPolicy,
     Trace,
+    Window,
     order_id_for,
 )
 from pulse.errors import PulseError
@@ -117,8 +121,9 @@ class OrdersOverHttp:
         body = msgspec.json.encode(requested)
         answer = await self._call("POST", _ORDERS, _headers(caller, trace), body)
         if answer.status_code not in {HTTPStatus.CREATED, HTTPStatus.OK}:
-            taken = _is_refusal_with(answer, HTTPStatus.CONFLICT, "DUPLICATE_ORDER_UNIQUE_KEY")
-            raise OrderUniqueKeyTaken(key, own_id) if taken else _refusal(answer)
+            if _is_refusal_with(answer, HTTPStatus.CONFLICT, "DUPLICATE_ORDER_UNIQUE_KEY"):
+                raise OrderUniqueKeyTaken(key, own_id)
+            raise _window_refusal(answer) or _refusal(answer)
         placed = _read(answer, _Placed)
         if (placed.order_id, placed.order_unique_key) != (own_id, key):
             raise _failed(answer, "the answer is for another caller or key")
@@ -298,6 +303,36 @@ class _FieldRefusal(msgspec.Struct, frozen=True):
     error: _FieldFault
 
 
+class _StartDetails(msgspec.Struct, frozen=True):
+    field: Literal["split_config.start_at"]
+    expected: str
+
+
+class _StartFault(msgspec.Struct, frozen=True):
+    code: Literal["INVALID_SPLIT_CONFIG"]
+    message: str
+    details: _StartDetails
+
+
+class _StartRefusal(msgspec.Struct, frozen=True):
+    error: _StartFault
+
+
+class _ClosedDetails(msgspec.Struct, frozen=True):
+    session_policy: SessionPolicy
+    next_window: Window | None
+
+
+class _ClosedFault(msgspec.Struct, frozen=True):
+    code: Literal["MARKET_CLOSED"]
+    message: str
+    details: _ClosedDetails
+
+
+class _ClosedRefusal(msgspec.Struct, frozen=True):
+    error: _ClosedFault
+
+
 class _CancelRefusalDetails(msgspec.Struct, frozen=True):
     quantities: Quantities | None
 
@@ -366,6 +401,21 @@ def _field_in(answer: httpx.Response) -> str | None:
 def _is_refusal_with(answer: httpx.Response, status: int, code: str) -> bool:
     """Whether Pulse itself gave this status and code; a proxy could send only the status."""
     return answer.status_code == status and _code_in(answer) == code
+
+
+def _window_refusal(answer: httpx.Response) -> PulseError | None:
+    """The refusal of the order's window, which only the API can decide; None if it is another."""
+    with suppress(ValueError, RecursionError):
+        if answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
+            closed = msgspec.json.decode(answer.content, type=_ClosedRefusal).error
+            details = closed.details
+            return MarketClosed(closed.message, details.session_policy, details.next_window)
+        if answer.status_code == HTTPStatus.BAD_REQUEST:
+            start = msgspec.json.decode(answer.content, type=_StartRefusal).error
+            field, expected = start.details.field, start.details.expected
+            problem = start.message.removeprefix(f"{field} ").removesuffix(f": expected {expected}")
+            return OrderRefused(start.code, field, expected, problem)
+    return None
 
 
 def _refusal(answer: httpx.Response) -> PulseError:

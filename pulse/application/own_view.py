@@ -13,13 +13,15 @@ import msgspec
 
 from pulse.application.callers import Caller
 from pulse.application.event_view import EventView
-from pulse.domain import TIMED_OUT, Quantities, SplitConfig
+from pulse.domain import TIMED_OUT, Quantities, SplitConfig, Window
 from pulse.projections.order_view import OrderQueueStatus, OrderView, SliceView
 
 EVENT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "OrderCreated": (
         *("order_unique_key", "instrument", "side", "total_quantity"),
-        *("num_splits", "duration_minutes", "randomize", "placed_by", "release", "class_version"),
+        *("num_splits", "duration_minutes", "randomize", "start_at", "session_policy"),
+        *("placed_by", "release", "window_starts_at", "applied_policy", "sessions"),
+        "class_version",
     ),
     "SlicesScheduled": ("slices", "splitter_version"),
     "SplittingFailed": ("reason", "message"),
@@ -37,11 +39,19 @@ _TIMED_OUT_MESSAGE: Final = (
 )
 """Pulse's own message names the worker."""
 
-_NOT_OF_CLASS_VERSION_1: Final = frozenset({"release", "class_version"})
+_NOT_OF_CLASS_VERSION_1: Final = frozenset(
+    {
+        *("start_at", "session_policy", "release", "window_starts_at", "applied_policy"),
+        *("sessions", "class_version"),
+    }
+)
 
 
 class OwnOrder(msgspec.Struct, frozen=True, gc=False):
-    """An order of the caller with its slices. `release` is whether Pulse releases them."""
+    """An order of the caller with its slices. `release` is whether Pulse releases them.
+
+    `window` is when the first slice is due, and when the last one.
+    """
 
     order_id: UUID
     order_unique_key: str
@@ -49,6 +59,7 @@ class OwnOrder(msgspec.Struct, frozen=True, gc=False):
     side: str
     total_quantity: int
     split_config: SplitConfig
+    window: Window
     release: bool
     order_queue_status: OrderQueueStatus
     failure_reason: str | None

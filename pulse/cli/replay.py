@@ -16,7 +16,7 @@ from pulse.application.orders import OrderNotFound
 from pulse.application.past import MomentInFuture, Place, VersionBeyondStream
 from pulse.cli.exits import run_with_tools
 from pulse.cli.orders import FAILED_IS_FINAL, KeyScope, order_query_of, what_to_do
-from pulse.cli.schedule_text import draw
+from pulse.cli.schedule_text import draw, window_lines
 from pulse.cli.terminal import (
     counted,
     echo,
@@ -304,8 +304,21 @@ def _request(created: OrderCreated) -> Iterator[Text]:
         f"  {created.side} {counted(created.total_quantity, 'share')} of {created.instrument} in "
         f"{created.num_splits} slices over {created.duration_minutes} min, {how}"
     )
+    yield from map(_line, _window(created))
     yield _line(f"  key {created.order_unique_key}, scope {created.key_scope}")
     yield _line(f"  seed {created.split_seed}, splitter version {created.splitter_version}")
+
+
+def _window(created: OrderCreated) -> Iterator[str]:
+    """What was asked of its start and of trading sessions, and the window; nothing by default."""
+    if created.start_at is not None:
+        yield f"  start asked for: {format_time(created.start_at)}"
+    if created.session_policy is not None or created.applied_policy != "NONE":
+        asked = created.session_policy or "none, so the default applies"
+        yield f"  session policy {created.applied_policy}, asked for: {asked}"
+    if created.start_at is not None or created.sessions:
+        for line in window_lines(created.terms):
+            yield f"  {line}"
 
 
 def _outcome(order: OrderView | str) -> Iterator[Text]:

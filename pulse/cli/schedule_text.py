@@ -6,9 +6,11 @@ from typing import Final, NamedTuple
 
 from rich.text import Text
 
+from pulse.cli.terminal import format_time
 from pulse.domain import Slice, SliceState, SplitTerms, broken_rules
 
 _COLUMNS: Final = 80
+_MAX_SESSIONS: Final = 3
 
 
 class _Shown(NamedTuple):
@@ -52,6 +54,18 @@ def draw(
         line.append(f" {state.word}", state.style)
         yield line.append(_bar(s.quantity, most, room, state.bar), state.style)
     yield from _verdict(slices, terms)
+
+
+def window_lines(terms: SplitTerms) -> Iterator[str]:
+    """From when to when the order is scheduled, and in which trading sessions."""
+    yield f"from {format_time(terms.starts_at)} to {format_time(terms.ends_at)}"
+    sessions = terms.sessions
+    for session in sessions[:_MAX_SESSIONS]:
+        opens_at, closes_at = format_time(session.opens_at), format_time(session.closes_at)
+        yield f"in the session from {opens_at} to {closes_at}"
+    if len(sessions) > _MAX_SESSIONS:
+        last = format_time(sessions[-1].closes_at)
+        yield f"and in {len(sessions) - _MAX_SESSIONS} more, the last until {last}"
 
 
 def _label(s: Slice, start: datetime) -> str:

@@ -4,13 +4,15 @@ from datetime import datetime
 
 from pulse.domain.halts import Halts
 from pulse.domain.order_request import OrderSpec
-from pulse.domain.values import RecordedBy, Trace, Value
+from pulse.domain.sessions import SessionCalendar
+from pulse.domain.values import RecordedBy, SessionPolicy, Trace, Value
 
 
 class PlaceOrder(Value, frozen=True):
     """Accept this order. `split_seed` is an unsigned 64-bit number.
 
-    `release` is whether Pulse releases the order's slices at their times.
+    `release` is whether Pulse releases the order's slices at their times. `default_policy` applies
+    to an order that names no session policy; only a policy other than NONE reads the `calendar`.
     """
 
     spec: OrderSpec
@@ -21,6 +23,8 @@ class PlaceOrder(Value, frozen=True):
     at: datetime
     recorded_by: RecordedBy
     trace: Trace
+    default_policy: SessionPolicy = "NONE"
+    calendar: SessionCalendar | None = None
 
 
 class Claim(Value, frozen=True):
@@ -37,8 +41,9 @@ class Claim(Value, frozen=True):
 class SplitOrder(Value, frozen=True):
     """Split the claimed order, unless it is too late.
 
-    An order first claimed more than `max_split_delay_seconds` after its creation fails as TOO_LATE.
-    With 0 only an order claimed after the end of its window does.
+    An order first claimed more than `max_split_delay_seconds` after its creation, or after the
+    start of its window if that is later, fails as TOO_LATE. With 0 only an order claimed after the
+    end of its window does.
     """
 
     claim: Claim

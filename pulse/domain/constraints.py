@@ -24,6 +24,8 @@ _PROBLEMS: Final = (
     (re.compile(r"Expected `str` of length <="), "is too long"),
     (re.compile(r"Expected `str` matching"), "has the wrong format"),
     (re.compile(r"Expected `int` [<>]=|.* out of range"), "is out of range"),
+    (re.compile(r"Invalid RFC3339"), "is not a valid time"),
+    (re.compile(r"Expected `datetime` with"), "has no offset from UTC"),
     (re.compile(r""), "is not allowed"),
 )
 

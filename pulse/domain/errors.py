@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from pulse.domain.values import Quantities
+from pulse.domain.values import Quantities, SessionPolicy, Window
 from pulse.errors import PulseError
 
 
@@ -17,6 +17,19 @@ class OrderRefused(PulseError):
         self.field = field
         self.expected = expected
         super().__init__(f"{'the body' if field is None else field} {problem}: expected {expected}")
+
+
+class MarketClosed(PulseError):
+    """The window does not fit the trading sessions under this policy, or these are not known.
+
+    `next_window` is the next window of the requested length inside one session; None if none is
+    known.
+    """
+
+    def __init__(self, problem: str, policy: SessionPolicy, next_window: Window | None) -> None:
+        self.policy = policy
+        self.next_window = next_window
+        super().__init__(problem)
 
 
 class OrderUniqueKeyTaken(PulseError):

@@ -12,8 +12,11 @@ from uuid import UUID
 import msgspec
 
 from pulse.domain.order_request import OrderSpec, Side, SplitConfigRequest
+from pulse.domain.sessions import Session
 from pulse.domain.splitting import SplitTerms, split_terms_of
-from pulse.domain.values import HaltScope, RecordedBy, Slice, Trace
+from pulse.domain.values import HaltScope, RecordedBy, SessionPolicy, Slice, Trace
+
+ZonedTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -35,8 +38,14 @@ class DomainEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     """An order was accepted. The event contains everything that its schedule depends on.
 
-    `release` is whether Pulse releases the slices at their times. Class version 1 has no such
-    field: Pulse did not release slices then.
+    `release` is whether Pulse releases the slices at their times. `start_at` and `session_policy`
+    are what the caller asked for, null if nothing. `window_starts_at` is when the first slice is
+    due, and `applied_policy` the session policy that was applied. `sessions` are the trading
+    sessions of the window, each as [opens_at, closes_at], taken from the calendar with the SHA-256
+    `calendar_digest`; there are none under the policy NONE.
+
+    Class version 1 has none of these fields: Pulse did not release slices then, each window started
+    at its order's creation, and sessions were ignored.
     """
 
     TOPIC: ClassVar[str] = "pulse.domain:OrderCreated"
@@ -50,20 +59,27 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     num_splits: int
     duration_minutes: int
     randomize: bool
+    start_at: ZonedTime | None
+    session_policy: SessionPolicy | None
     split_seed: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$", max_length=16)]
     splitter_version: int
     placed_by: str
     release: bool
+    window_starts_at: ZonedTime
+    applied_policy: SessionPolicy
+    sessions: tuple[tuple[ZonedTime, ZonedTime], ...]
+    calendar_digest: str | None
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
         """Change a state of class version 1 to version 2."""
-        state["release"] = False
+        state |= _ADDED_IN_V2 | {"window_starts_at": state["timestamp"]}
 
     @staticmethod
     def downcast_v2_v1(state: dict[str, Any]) -> None:
         """Undo the upcast, to compare an event with its stored bytes."""
-        del state["release"]
+        for name in (*_ADDED_IN_V2, "window_starts_at"):
+            del state[name]
 
     @property
     def spec(self) -> OrderSpec:
@@ -75,7 +91,17 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     @property
     def terms(self) -> SplitTerms:
         """Everything that determines the order's schedule."""
-        return split_terms_of(self.spec, seed=int(self.split_seed, 16), starts_at=self.timestamp)
+        return split_terms_of(
+            self.spec,
+            seed=int(self.split_seed, 16),
+            starts_at=self.window_starts_at,
+            sessions=self.trading_sessions,
+        )
+
+    @property
+    def trading_sessions(self) -> tuple[Session, ...]:
+        """The sessions of the window; empty under the policy NONE."""
+        return tuple([Session(opens_at=opens, closes_at=closes) for opens, closes in self.sessions])
 
 
 class SlicesScheduled(DomainEvent, frozen=True, kw_only=True):
@@ -200,6 +226,15 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     ReleasesHalted,
     ReleasesResumed,
 )
+
+_ADDED_IN_V2: dict[str, Any] = {
+    "start_at": None,
+    "session_policy": None,
+    "release": False,
+    "applied_policy": "NONE",
+    "sessions": [],
+    "calendar_digest": None,
+}
 
 # The stored form is flat: the fields of split_config are on the same level as the others.
 _SPLIT_CONFIG_AT = OrderSpec.__struct_fields__.index("split_config")

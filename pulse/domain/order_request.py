@@ -8,6 +8,7 @@ import json
 import re
 import unicodedata
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from pulse.domain.constraints import field_fault_of
 from pulse.domain.errors import OrderRefused
-from pulse.domain.values import Value
+from pulse.domain.values import SessionPolicy, Value
 
 MAX_QUANTITY: Final = 1_000_000_000
 MIN_SPLITS: Final = 2
@@ -24,10 +25,11 @@ MAX_DURATION_MINUTES: Final = 1440
 
 INVALID_REQUEST: Final = "INVALID_REQUEST"
 INVALID_INSTRUMENT: Final = "INVALID_INSTRUMENT"
+INVALID_SPLIT_CONFIG: Final = "INVALID_SPLIT_CONFIG"
 _CODES: Final = {
     "instrument": INVALID_INSTRUMENT,
     "total_quantity": "INVALID_QUANTITY",
-    "split_config": "INVALID_SPLIT_CONFIG",
+    "split_config": INVALID_SPLIT_CONFIG,
 }
 """The error code of an invalid value, by field; INVALID_REQUEST for all others."""
 
@@ -71,6 +73,14 @@ Randomize = Annotated[
     bool, Meta(description="whether to vary quantities and times around an even split")
 ]
 
+START_AT_EXPECTED: Final = (
+    "an RFC 3339 time with its offset from UTC, such as 2026-03-02T09:15:00+05:30"
+)
+StartAt = Annotated[
+    datetime,
+    Meta(tz=True, description=START_AT_EXPECTED, examples=["2026-03-02T09:15:00+05:30"]),
+]
+
 SplitSeed = Annotated[
     str,
     Meta(
@@ -82,17 +92,26 @@ SplitSeed = Annotated[
 
 
 class SplitConfig(Value, frozen=True):
-    """How an order is split, after defaults."""
+    """How an order is split. `start_at` and `session_policy` are null if they were not given."""
 
     num_splits: Splits
     duration_minutes: Minutes
     randomize: Randomize
+    start_at: StartAt | None
+    session_policy: SessionPolicy | None
 
 
-class SplitConfigRequest(SplitConfig, frozen=True, forbid_unknown_fields=True):
-    """How to split the order. An invalid value here is `INVALID_SPLIT_CONFIG`."""
+class SplitConfigRequest(SplitConfig, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How to split the order. An invalid value here is `INVALID_SPLIT_CONFIG`.
+
+    `start_at` is when the first slice is due: from now to 30 days ahead, by default the time of
+    acceptance. `session_policy` says what becomes of the window outside trading sessions; its
+    default is a setting of Pulse.
+    """
 
     randomize: Randomize = True
+    start_at: StartAt | None = None
+    session_policy: SessionPolicy | None = None
 
 
 class OrderSpec(Value, frozen=True, forbid_unknown_fields=True):
@@ -154,7 +173,7 @@ class _RequestParser(Generic[SpecT]):
             self._refuse_repeated_fields(body)
         _require_new_key(request.order_unique_key)
         _require_one_share_per_slice(request)
-        return request
+        return request if request.split_config.start_at is None else _with_start_in_utc(request)
 
     def _refuse_repeated_fields(self, body: bytes) -> None:
         json.loads(body, object_pairs_hook=self._unique_fields, parse_int=str)
@@ -220,6 +239,20 @@ def _require_new_key(key: str) -> None:
     else:
         return
     raise OrderRefused(INVALID_REQUEST, "order_unique_key", KEY_EXPECTED, problem)
+
+
+def _with_start_in_utc(request: SpecT) -> SpecT:
+    """The same request, with `start_at` in UTC as Pulse stores and answers it."""
+    config = request.split_config
+    try:
+        start_at = None if config.start_at is None else config.start_at.astimezone(UTC)
+    except OverflowError:  # outside the years 1 to 9999 in UTC
+        problem = "is not a valid time"
+        raise OrderRefused(
+            INVALID_SPLIT_CONFIG, "split_config.start_at", START_AT_EXPECTED, problem
+        ) from None
+    config = msgspec.structs.replace(config, start_at=start_at)
+    return msgspec.structs.replace(request, split_config=config)
 
 
 def _require_one_share_per_slice(spec: OrderSpec) -> None:

@@ -1,7 +1,7 @@
 """The order: `decide` turns a command into events, `evolve` applies events to the order."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
@@ -40,8 +40,10 @@ from pulse.domain.identity import order_id_for
 from pulse.domain.order_request import OrderSpec
 from pulse.domain.releases import DueOrder, due_at, release_due
 from pulse.domain.schedule_rules import broken_rules
-from pulse.domain.splitting import CURRENT_SPLITTER_VERSION, SplitTerms, split, split_terms_of
-from pulse.domain.values import SLICE_STATES, Quantities, Slice, SliceState, Value
+from pulse.domain.sessions import Session
+from pulse.domain.splitting import SplitTerms, split, split_terms_of, splitter_version_for
+from pulse.domain.values import SLICE_STATES, Quantities, Slice, SliceState, Value, Window
+from pulse.domain.windows import require_possible_sessions, resolve_window
 
 OrderState = Literal["PENDING", "COMPLETED", "FAILED", "CANCELLED"]
 """The state by events alone. A PENDING order with a claim is shown as IN_PROGRESS.
@@ -85,6 +87,8 @@ class Order(Value, frozen=True):
     trace_id: str
     created_at: datetime
     updated_at: datetime
+    window_starts_at: datetime
+    sessions: tuple[Session, ...] = ()
     split_completed_at: datetime | None = None
     state: OrderState = "PENDING"
     slices: tuple[Slice, ...] = ()
@@ -120,12 +124,17 @@ class Order(Value, frozen=True):
     @property
     def terms(self) -> SplitTerms:
         """Everything that determines its schedule."""
-        return split_terms_of(self.spec, seed=self.split_seed, starts_at=self.created_at)
+        return split_terms_of(
+            self.spec,
+            seed=self.split_seed,
+            starts_at=self.window_starts_at,
+            sessions=self.sessions,
+        )
 
     @property
-    def window_ends_at(self) -> datetime:
-        """When the last slice is due."""
-        return self.created_at + timedelta(minutes=self.spec.split_config.duration_minutes)
+    def window(self) -> Window:
+        """When its first slice is due, and when its last one."""
+        return Window(starts_at=self.window_starts_at, ends_at=self.terms.ends_at)
 
 
 def decide(command: Command, order: Order | None) -> tuple[Event, ...]:
@@ -136,6 +145,8 @@ def decide(command: Command, order: Order | None) -> tuple[Event, ...]:
 
     Raises:
         OrderUniqueKeyTaken: the key belongs to an order with other data.
+        OrderRefused, MarketClosed: a new order's window is not possible at this time, or in the
+            trading sessions; see `resolve_window`.
         OrderNotPlaced: there is no order in the stream.
         NothingToCancel: the order failed, or all of its slices are settled.
         SplitterUnknown: this code does not have the order's splitter version.
@@ -160,8 +171,8 @@ def evolve(order: Order | None, event: Event) -> Order:
 
     Raises:
         HistoryBroken: the event cannot follow: it is a second creation, a second outcome, it leaves
-            a gap in the versions, settles anything but the next unsettled slices, or is an event of
-            a halt.
+            a gap in the versions, settles anything but the next unsettled slices, has impossible
+            trading sessions, or is an event of a halt.
     """
     match event:
         case OrderCreated():
@@ -242,6 +253,7 @@ def _place(command: PlaceOrder, order: Order | None) -> tuple[Event, ...]:
         if order.spec != spec:
             raise OrderUniqueKeyTaken(key, order.id)
         return ()
+    window = resolve_window(spec, command.at, command.default_policy, command.calendar)
     created = OrderCreated(
         originator_id=order_id_for(command.key_scope, key),
         originator_version=1,
@@ -251,9 +263,13 @@ def _place(command: PlaceOrder, order: Order | None) -> tuple[Event, ...]:
         key_scope=command.key_scope,
         **flat_fields(spec),
         split_seed=f"{command.split_seed:016x}",
-        splitter_version=CURRENT_SPLITTER_VERSION,
+        splitter_version=splitter_version_for(window.sessions),
         placed_by=command.placed_by,
         release=command.release,
+        window_starts_at=window.starts_at,
+        applied_policy=window.policy,
+        sessions=tuple(map(msgspec.structs.astuple, window.sessions)),  # as [opens_at, closes_at]
+        calendar_digest=window.calendar_digest,
     )
     return (created,)
 
@@ -286,17 +302,19 @@ def _split(command: SplitOrder, order: Order) -> SlicesScheduled | SplittingFail
 
 def _late_message(command: SplitOrder, order: Order) -> str | None:
     """Why it is too late to split the order, or None. Its slices would be due in one burst."""
-    first_claimed_at = command.claim.first_claimed_at
-    delay = (first_claimed_at - order.created_at).total_seconds()
-    if command.claim.claimed_at > order.window_ends_at:
-        claimed_after = (command.claim.claimed_at - order.created_at).total_seconds()
+    since, event = order.created_at, "its creation"
+    if order.window_starts_at > since:
+        since, event = order.window_starts_at, "the start of its window"
+    delay = (command.claim.first_claimed_at - since).total_seconds()
+    if command.claim.claimed_at > order.terms.ends_at:
+        claimed_after = (command.claim.claimed_at - since).total_seconds()
         return (
-            f"claimed {claimed_after:.1f} s after its creation, when its window of "
+            f"claimed {claimed_after:.1f} s after {event}, when its window of "
             f"{order.spec.split_config.duration_minutes} min had ended"
         )
     if 0 < command.max_split_delay_seconds < delay:
         return (
-            f"first claimed {delay:.1f} s after its creation, "
+            f"first claimed {delay:.1f} s after {event}, "
             f"later than the {command.max_split_delay_seconds:g} s allowed"
         )
     return None
@@ -416,6 +434,8 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
         raise HistoryBroken(
             f"OrderCreated at version {event.originator_version} is not the first event"
         )
+    if event.sessions:
+        require_possible_sessions(event.terms)
     return Order(
         id=event.originator_id,
         version=1,
@@ -428,6 +448,8 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
         trace_id=event.trace.trace_id,
         created_at=event.timestamp,
         updated_at=event.timestamp,
+        window_starts_at=event.window_starts_at,
+        sessions=event.trading_sessions,
     )
 
 

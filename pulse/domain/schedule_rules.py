@@ -1,10 +1,10 @@
 """The rules that every schedule must satisfy. These functions are their only definition.
 
 Each takes the terms and the slices and yields one sentence with the numbers for every breach. All
-arithmetic is on integers: shares and microseconds. The worker, the tests, `pulse verify`,
-the table in the documentation and `pulse.testing` all use `SCHEDULE_RULES`. Stored schedules are
-verified against them, so a rule may be relaxed but never tightened: a stricter rule must apply only
-to new splitter versions.
+arithmetic is on integers: shares, and microseconds of trading time. The worker, the tests, `pulse
+verify`, the table in the documentation and `pulse.testing` all use `SCHEDULE_RULES`. Stored
+schedules are verified against them, so a rule may be relaxed but never tightened: a stricter rule
+must apply only to new splitter versions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -85,12 +85,12 @@ def even_quantities_are_even(terms: SplitTerms, slices: Sequence[Slice]) -> Iter
 
 
 def window_is_filled(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
-    """The first slice is at the order's creation, the last at the window's end."""
+    """The first slice is at the window's start, the last at its end."""
     if not slices:
         return
     offsets = _offsets(terms, slices)
     if offsets[0] != 0:
-        yield f"slice 1 is {offsets[0]} us after the order's creation, expected 0"
+        yield f"slice 1 is {offsets[0]} us after the window's start, expected 0"
     if offsets[-1] != terms.duration_microseconds:
         yield f"the last slice is at {offsets[-1]} us, expected {terms.duration_microseconds}"
 
@@ -111,12 +111,21 @@ def times_stay_near_even(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator
 
 def times_increase_in_window(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
     """Times strictly increase and stay within the window."""
-    offsets = _offsets(terms, slices)
+    offsets, duration = _offsets(terms, slices), terms.duration_microseconds
     for i, offset in enumerate(offsets):
-        if not 0 <= offset <= terms.duration_microseconds:
-            yield f"slice {i + 1} is at {offset} us of {terms.duration_microseconds}"
+        if not 0 <= offset <= duration:
+            yield f"slice {i + 1} is at {offset} us of {duration}"
         if i and offset <= offsets[i - 1]:
             yield f"slice {i + 1} is at {offset} us, slice {i} at {offsets[i - 1]} us"
+
+
+def slices_are_in_sessions(terms: SplitTerms, slices: Sequence[Slice]) -> Iterator[str]:
+    """With trading sessions, every slice is inside one: at its open or later, before its close."""
+    if not terms.sessions:
+        return
+    for s in slices:
+        if not any(one.opens_at <= s.scheduled_at < one.closes_at for one in terms.sessions):
+            yield f"slice {s.sequence_number} is at {_shown(s.scheduled_at)}, outside every session"
 
 
 SCHEDULE_RULES: Final[tuple[Rule, ...]] = (
@@ -128,6 +137,7 @@ SCHEDULE_RULES: Final[tuple[Rule, ...]] = (
     window_is_filled,
     times_stay_near_even,
     times_increase_in_window,
+    slices_are_in_sessions,
 )
 
 
@@ -152,7 +162,11 @@ def rule_sentence(rule: Callable[..., object]) -> str:
 
 
 def _offsets(terms: SplitTerms, slices: Sequence[Slice]) -> list[int]:
-    return [(s.scheduled_at - terms.starts_at) // _MICROSECOND for s in slices]
+    """The microseconds of trading time from the window's start to each slice."""
+    if terms.sessions:
+        return [terms.offset_of(s.scheduled_at) for s in slices]
+    starts_at = terms.starts_at
+    return [(s.scheduled_at - starts_at) // _MICROSECOND for s in slices]
 
 
 def _is_computable(s: object) -> bool:

@@ -47,8 +47,25 @@ SliceState = Literal["SCHEDULED", "RELEASED", "CANCELLED", "EXPIRED"]
 SLICE_STATES: Final[tuple[SliceState, ...]] = get_args(SliceState)
 
 
+SessionPolicy = Literal["NONE", "REJECT", "CLIP", "ROLL"]
+"""What becomes of an order's window outside trading sessions.
+
+NONE: sessions are ignored. REJECT: the order is refused. CLIP: the window ends at the close of its
+session. ROLL: time outside sessions does not count.
+"""
+
+SESSION_POLICIES: Final[tuple[SessionPolicy, ...]] = get_args(SessionPolicy)
+
+
 HaltScope = Literal["ALL", "INSTRUMENT", "CALLER"]
 """What a halt stops: every release, those of one instrument, or those of one caller's orders."""
+
+
+class Window(Value, frozen=True):
+    """When the first slice is due, and when the last one."""
+
+    starts_at: datetime
+    ends_at: datetime
 
 
 class Quantities(Value, frozen=True):

@@ -7,6 +7,7 @@ valid one passes these checks.
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
@@ -29,8 +30,10 @@ from pulse.domain import (
     evolve,
     evolve_halts,
     order_id_for,
+    require_possible_sessions,
     require_valid_order,
     split,
+    splitter_version_for,
 )
 from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.evidence.findings import Fault, Finding
@@ -74,6 +77,30 @@ def fault_of_creation(created: OrderCreated) -> tuple[Fault, str] | None:
         require_valid_order(created.spec)
     except OrderRefused as refusal:
         return "NEVER_ACCEPTED", f"Pulse never accepted such an order: {refusal}"
+    fault = _fault_of_window(created)
+    return None if fault is None else ("NEVER_ACCEPTED", fault)
+
+
+def _fault_of_window(created: OrderCreated) -> str | None:  # noqa: PLR0911 - one for each fault
+    sessions, policy = created.sessions, created.applied_policy
+    times = [created.window_starts_at, *chain.from_iterable(sessions)]
+    if any(time.utcoffset() != _UTC_OFFSET for time in times):
+        return "a time of its window is not in UTC"
+    if policy != (created.session_policy or policy):
+        return f"{created.session_policy} was asked for and {policy} applied"
+    if bool(sessions) != (policy != "NONE") or bool(sessions) != bool(created.calendar_digest):
+        return f"its trading sessions do not belong to the policy {policy}"
+    if splitter_version_for(created.trading_sessions) > created.splitter_version:
+        return "its splitter version does not know trading sessions"
+    asked = created.timestamp if created.start_at is None else created.start_at
+    moved = created.window_starts_at != asked
+    if moved and (not sessions or created.window_starts_at != max(asked, sessions[0][0])):
+        return "its window does not start where it must"
+    if sessions:
+        try:
+            require_possible_sessions(created.terms)
+        except HistoryBroken as error:
+            return str(error)
     return None
 
 

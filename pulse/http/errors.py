@@ -18,6 +18,7 @@ from pulse.application.readiness import ReadinessReport
 from pulse.domain import (
     HaltNotFound,
     HistoryBroken,
+    MarketClosed,
     NothingToCancel,
     OrderRefused,
     OrderUniqueKeyTaken,
@@ -190,6 +191,13 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     ),
     NothingToCancel: lambda e: _error(
         409, e, code="NOTHING_TO_CANCEL", quantities=msgspec.to_builtins(e.quantities)
+    ),
+    MarketClosed: lambda e: _error(
+        422,
+        e,
+        code="MARKET_CLOSED",
+        session_policy=e.policy,
+        next_window=msgspec.to_builtins(e.next_window),
     ),
     PulseBusy: lambda e: _error(429, e),
     TooManyInFlight: lambda e: _error(429, e),

@@ -262,9 +262,9 @@ def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIAp
 
 @asynccontextmanager
 async def _open_node(settings: Settings, *, with_workers: bool) -> AsyncIterator[Node]:
-    _load_market_calendar(settings)
+    calendar = _load_market_calendar(settings)
     async with open_server(settings) as server:
-        node = Node(settings, server, with_workers=with_workers)
+        node = Node(settings, server, with_workers=with_workers, calendar=calendar)
         async with node.running():
             with on_stop_signal(node.feed.stop):
                 yield node

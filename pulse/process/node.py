@@ -17,6 +17,7 @@ from pulse.application.notices import Notice, NoticeWatch, seal_faults
 from pulse.application.origin import Origin, system_clock
 from pulse.application.past import Past
 from pulse.application.readiness import Readiness
+from pulse.domain import SessionCalendar
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
 from pulse.evidence.sealer import Sealed
@@ -57,7 +58,14 @@ class _Notified(WakeUp):
 class Node:
     """All services of one process, on one connection pool. No I/O until `running`."""
 
-    def __init__(self, settings: Settings, server: Server, *, with_workers: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        server: Server,
+        *,
+        with_workers: bool,
+        calendar: SessionCalendar | None = None,
+    ) -> None:
         self._settings = settings
         self._origin = Origin.of_this_process()
         self._database = Database(server.conninfo, pool_size=settings.pool_size)
@@ -88,6 +96,8 @@ class Node:
             self._origin,
             require_served=self._gate.require,
             release_slices=settings.release_slices,
+            session_policy=settings.session_policy,
+            calendar=calendar,
         )
         self.feed = EventFeed(
             self._store,

@@ -73,4 +73,11 @@ REVISIONS: Final = (
     ),
     Revision(number=13, name="seal", package="pulse.evidence", oldest_code=9),
     Revision(number=14, name="clock_offsets", package="pulse.application", oldest_code=9),
+    # Older code would start each window at its order's creation.
+    Revision(
+        number=15,
+        name="order_windows",
+        package="pulse.projections",
+        oldest_code=15,
+    ),
 )

@@ -1,7 +1,7 @@
 """An order as the API returns it: read from its stream and joined with its claim."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain, groupby, repeat
 from operator import attrgetter, itemgetter
 from typing import Any, Final, Literal, NamedTuple
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.domain import Order, Quantities, Slice, SliceState, SplitConfig, fold
+from pulse.domain import Order, Quantities, Slice, SliceState, SplitConfig, Window, fold
 from pulse.eventstore import EventMapper, RecordedEvent
 from pulse.postgres import BatchLoader, Database, fetch, load_sql
 from pulse.projections.queue_writer import SETTLED_LETTERS
@@ -27,8 +27,10 @@ _NO_CREATION: Final = (
     b'"trace_source":"PULSE:POST/internal/orders","request_id":"r1772423100abcdef012345",'
     b'"request_source":"PULSE:POST/internal/orders"},"key_scope":"internal","order_unique_key":"",'
     b'"instrument":"NSE:RELIANCE","side":"BUY","total_quantity":100,"num_splits":5,'
-    b'"duration_minutes":60,"randomize":true,"split_seed":"ffffffffffffffff","splitter_version":1,'
-    b'"placed_by":"anonymous","release":true,"class_version":2}'
+    b'"duration_minutes":60,"randomize":true,"start_at":null,"session_policy":null,'
+    b'"split_seed":"ffffffffffffffff","splitter_version":1,'
+    b'"placed_by":"anonymous","release":true,"window_starts_at":"2026-03-02T03:45:00Z",'
+    b'"applied_policy":"NONE","sessions":[],"calendar_digest":null,"class_version":2}'
 )
 """Read and decoded if the order does not exist, so that it takes as long as if it existed."""
 
@@ -65,7 +67,8 @@ class AsOf(msgspec.Struct, frozen=True, gc=False):
 class OrderView(msgspec.Struct, frozen=True, gc=False):
     """An order with its slices. `release` is whether Pulse releases them at their times.
 
-    `as_of` is set only in answers about the past.
+    `window` is when the first slice is due, and when the last one. `as_of` is
+    set only in answers about the past.
     """
 
     order_id: UUID
@@ -74,6 +77,7 @@ class OrderView(msgspec.Struct, frozen=True, gc=False):
     side: str
     total_quantity: int
     split_config: SplitConfig
+    window: Window
     release: bool
     order_queue_status: OrderQueueStatus
     failure_reason: str | None
@@ -96,15 +100,19 @@ _CONFIG_AT: Final = _FIELDS.index("split_config")
 _CLAIM_AT: Final = _FIELDS.index("claimed_by")
 _OF_SPEC: Final = _FIELDS[1:_CONFIG_AT]
 _OF_CONFIG: Final = SplitConfig.__struct_fields__
+_OF_WINDOW: Final = ("window_starts_at", "window_ends_at")
 _STATUS_AT: Final = _FIELDS.index("order_queue_status")
 _OF_OUTCOME: Final = _FIELDS[_STATUS_AT + 1 : _CLAIM_AT]
 ROW_COLUMNS: Final = (
-    *("state", "order_id", *_OF_SPEC, *_OF_CONFIG, "release", *_OF_OUTCOME),
+    *("state", "order_id", *_OF_SPEC, *_OF_CONFIG, *_OF_WINDOW, "release", *_OF_OUTCOME),
     *("released_quantity", "cancelled_quantity", "expired_quantity", "settled"),
 )
 """The `order_queue` columns in a row for `order_view`; claimed_by and claimed_at follow them."""
 _CONFIG_ENDS: Final = _CONFIG_AT + 1 + len(_OF_CONFIG)
-_OUTCOME_ENDS: Final = _CONFIG_ENDS + 1 + len(_OF_OUTCOME)
+_WINDOW_ENDS: Final = _CONFIG_ENDS + len(_OF_WINDOW)
+_OUTCOME_ENDS: Final = _WINDOW_ENDS + 1 + len(_OF_OUTCOME)
+_CREATED_AT: Final = ROW_COLUMNS.index("created_at")
+_MINUTES_AT: Final = ROW_COLUMNS.index("duration_minutes")
 _TOTAL_AT: Final = ROW_COLUMNS.index("total_quantity")
 _spec_values, _config_values = attrgetter(*_OF_SPEC), attrgetter(*_OF_CONFIG)
 _STATES: Final = {letter: state for state, letter in SETTLED_LETTERS.items()}
@@ -118,9 +126,10 @@ def order_view(row: Row, slices: tuple[Slice, ...]) -> OrderView:
     values: list[Any] = [
         *row[1 : _CONFIG_AT + 1],
         SplitConfig(*row[_CONFIG_AT + 1 : _CONFIG_ENDS]),
-        row[_CONFIG_ENDS],
+        _window_in(row),
+        row[_WINDOW_ENDS],
         "IN_PROGRESS" if claimed else state,
-        *row[_CONFIG_ENDS + 1 : _OUTCOME_ENDS],
+        *row[_WINDOW_ENDS + 1 : _OUTCOME_ENDS],
         holder if claimed else None,
         claimed_at if claimed else None,
         Quantities(
@@ -134,6 +143,15 @@ def order_view(row: Row, slices: tuple[Slice, ...]) -> OrderView:
     return OrderView(*values)
 
 
+def _window_in(row: Row) -> Window:
+    """The window. Its columns are NULL if it starts at the creation and has no sessions."""
+    starts_at, ends_at = row[_CONFIG_ENDS:_WINDOW_ENDS]
+    if starts_at is None:
+        starts_at = row[_CREATED_AT]
+        ends_at = starts_at + timedelta(minutes=row[_MINUTES_AT])
+    return Window(starts_at=starts_at, ends_at=ends_at)
+
+
 def view_of(
     order: Order, position: int, holder: str | None = None, claimed_at: datetime | None = None
 ) -> OrderView:
@@ -143,6 +161,7 @@ def view_of(
         order.id,
         *_spec_values(order.spec),
         SplitConfig(*_config_values(order.spec.split_config)),
+        order.window,
         order.release,
         "IN_PROGRESS" if claimed else order.state,
         order.failure_reason,

@@ -30,6 +30,7 @@ from pulse.domain import (
     SplittingFailed,
     TimedOut,
     outcome_of,
+    require_possible_sessions,
 )
 from pulse.eventstore import EventMapper, EventTooNew, RecordedEvent
 from pulse.postgres import Connection, fetch, load_sql
@@ -42,6 +43,7 @@ _SPEC_COLUMNS: Final = (
 )
 ORDER_COLUMNS: Final = (
     *_SPEC_COLUMNS,
+    *("window_starts_at", "window_ends_at"),
     *("order_id", "scope", "placed_by", "splitter_version"),
     *("state", "failure_reason", "failure_message", "version", "position", "created_position"),
     *("created_at", "updated_at", "split_completed_at", "trace_id", "release", "settled"),
@@ -156,7 +158,7 @@ class QueueChanges:
         if event.originator_version != 1:
             raise HistoryBroken(f"order {event.originator_id} is created at a version above 1")
         created_at = _checked_time(event.timestamp)
-        self.created[event.originator_id] = dict(
+        row = self.created[event.originator_id] = dict(
             zip(_SPEC_COLUMNS, _spec_values(event), strict=True)
         ) | {
             "order_id": event.originator_id,
@@ -173,6 +175,8 @@ class QueueChanges:
             "release": event.release,
             **_NOTHING_SETTLED,
         }
+        if event.start_at is not None or event.sessions:  # else the window starts at the creation
+            row |= _window_columns(event)
 
     def _add_outcome(
         self, position: int, event: SlicesScheduled | SplittingFailed | TimedOut | OrderCancelled
@@ -367,6 +371,14 @@ async def delete_orders(
         "kept_pending": list(kept_pending),
     }
     await connection.execute(_DELETE_ORDERS, parameters, prepare=True)
+
+
+def _window_columns(event: OrderCreated) -> Row:
+    terms = event.terms
+    if event.sessions:
+        require_possible_sessions(terms)
+    ends_at = _checked_time(terms.ends_at)
+    return {"window_starts_at": _checked_time(terms.starts_at), "window_ends_at": ends_at}
 
 
 def _encode_slices(slices: Iterable[tuple[int, Iterable[Slice]]]) -> bytes:

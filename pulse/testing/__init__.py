@@ -5,6 +5,7 @@ splitter, and a comparison of other splitters with them. Needs the extra `testin
 `pip install '.[testing]'`), which brings `hypothesis`. It imports only the domain of Pulse.
 """
 
+from pulse.testing.calendars import ListedSessions as ListedSessions
 from pulse.testing.checking import ScheduleBroken as ScheduleBroken
 from pulse.testing.checking import check_schedule as check_schedule
 from pulse.testing.comparing import last_takes_the_rest as last_takes_the_rest
@@ -20,3 +21,4 @@ from pulse.testing.strategies import place_orders as place_orders
 from pulse.testing.strategies import schedules as schedules
 from pulse.testing.strategies import sizes as sizes
 from pulse.testing.strategies import split_terms as split_terms
+from pulse.testing.strategies import split_terms_with_sessions as split_terms_with_sessions

@@ -7,7 +7,6 @@ probability `FALSE_ALARM_RATE`. `detectable_bias` is the bias that a sample of a
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
 from math import sqrt
 from statistics import NormalDist, fmean, pstdev
 from typing import Final
@@ -30,7 +29,6 @@ MIN_TIME_SPREAD: Final = 0.15
 
 _DECILES: Final = 10
 _MIN_EXPECTED: Final = 20
-_MICROSECOND: Final = timedelta(microseconds=1)
 _NORMAL: Final = NormalDist()
 
 Column = tuple[int, ...]
@@ -38,7 +36,10 @@ Column = tuple[int, ...]
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One randomised order with many seeds: its shares and its microseconds by position."""
+    """One randomised order with many seeds, by position.
+
+    Its shares, and its microseconds of trading time from the start of the window.
+    """
 
     terms: SplitTerms
     quantities: tuple[Column, ...]
@@ -70,10 +71,7 @@ def sample_of(splitter: Splitter, terms: SplitTerms, seeds: Sequence[int]) -> Sa
     ]
     quantities = zip(*([s.quantity for s in slices] for slices in schedules), strict=True)
     offsets = zip(
-        *(
-            [(s.scheduled_at - terms.starts_at) // _MICROSECOND for s in slices]
-            for slices in schedules
-        ),
+        *([terms.offset_of(s.scheduled_at) for s in slices] for slices in schedules),
         strict=True,
     )
     return Sample(terms, tuple(quantities), tuple(offsets))

@@ -5,7 +5,8 @@ Everything drawn is valid. Tests construct invalid values themselves.
 
 import unicodedata
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
@@ -22,6 +23,8 @@ from pulse.domain import (
     OrderSpec,
     PlaceOrder,
     RecordedBy,
+    Session,
+    SessionPolicy,
     Slice,
     SplitConfigRequest,
     SplitTerms,
@@ -29,6 +32,7 @@ from pulse.domain import (
     parse_order_request,
     split,
 )
+from pulse.testing.calendars import ListedSessions
 
 
 class Size(NamedTuple):
@@ -39,6 +43,22 @@ class Size(NamedTuple):
     duration_minutes: int
 
 
+_SECOND: Final = 1_000_000
+_MICROSECOND: Final = timedelta(microseconds=1)
+_STARTS_IN: Final = (
+    *(timedelta(seconds=-1), timedelta(0), _MICROSECOND),
+    *(timedelta(hours=16), timedelta(days=30)),
+)
+"""From the time of acceptance to `start_at`."""
+_POLICIES: Final[tuple[tuple[SessionPolicy | None, SessionPolicy], ...]] = (
+    (None, "NONE"),
+    (None, "ROLL"),
+    ("ROLL", "NONE"),
+    ("NONE", "ROLL"),
+)
+"""The policy that the order names, and the default."""
+_GAPS: Final = (timedelta(0), _MICROSECOND, timedelta(hours=17, minutes=45), timedelta(days=3))
+_DAYS_OF_SESSIONS: Final = 100
 _SIMPLE_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 PRIMES: Final = (101, 997, 7919, 104_729, 15_485_863, 999_999_937)
 _REAL_INSTRUMENTS: Final = ("NSE:RELIANCE", "NSE:M&M", "NSE:BAJAJ-AUTO", "BSE:500325")
@@ -154,6 +174,43 @@ def split_terms(
     )
 
 
+@st.composite
+def split_terms_with_sessions(
+    draw: st.DrawFn,
+    randomize: st.SearchStrategy[bool] | None = None,
+    size: st.SearchStrategy[Size] | None = None,
+) -> SplitTerms:
+    """Terms of orders with trading sessions: windows inside one, ending with it, clipped, rolled.
+
+    Favours even times that are at a close, sessions of a second, and gaps of none.
+    """
+    terms = draw(split_terms(randomize, size))
+    duration = terms.duration_microseconds
+    least = terms.num_splits * _SECOND + _SECOND
+    kinds = ["inside", "with its close", "over several"] + ["clipped"] * (least < duration)
+    lengths = [duration]
+    kind = draw(st.sampled_from(kinds))
+    if kind == "inside":
+        lengths = [duration + draw(st.sampled_from((1, _SECOND, 3600 * _SECOND)))]
+    elif kind == "clipped":
+        lengths = [draw(st.integers(least, duration))]
+    elif kind == "over several":
+        even = [i * duration // (terms.num_splits - 1) for i in range(1, terms.num_splits - 1)]
+        cut = st.sampled_from([1, _SECOND, duration - 1, *even]) | st.integers(1, duration - 1)
+        cuts = [0, *sorted(draw(st.sets(cut, min_size=1, max_size=5))), duration]
+        lengths = [end - begin for begin, end in pairwise(cuts)]
+        lengths[-1] += draw(st.sampled_from((0, 1, 3600 * _SECOND)))
+    opens_at = terms.starts_at
+    sessions: list[Session] = []
+    for length in lengths:
+        closes_at = opens_at + length * _MICROSECOND
+        sessions.append(Session(opens_at=opens_at, closes_at=closes_at))
+        opens_at = closes_at + draw(st.sampled_from(_GAPS))
+    earlier = timedelta(seconds=draw(st.sampled_from((0, 1, 3600))))
+    sessions[0] = msgspec.structs.replace(sessions[0], opens_at=terms.starts_at - earlier)
+    return msgspec.structs.replace(terms, sessions=tuple(sessions))
+
+
 def edge_split_terms() -> st.SearchStrategy[SplitTerms]:
     """Terms at the edges of the accepted range; see `edge_sizes`."""
     return split_terms(size=edge_sizes())
@@ -199,20 +256,40 @@ def order_requests(size: st.SearchStrategy[Size] | None = None) -> st.SearchStra
     )
 
 
-def place_orders(size: st.SearchStrategy[Size] | None = None) -> st.SearchStrategy[PlaceOrder]:
-    """Commands to place an order, in the internal scope and in those of gateway callers."""
+@st.composite
+def place_orders(draw: st.DrawFn, size: st.SearchStrategy[Size] | None = None) -> PlaceOrder:
+    """Commands to place an order, in the internal scope and in those of gateway callers.
+
+    Some orders start later, or within the last second; some have trading sessions, with the policy
+    ROLL.
+    """
     callers = st.one_of(st.just(INTERNAL_SCOPE), st.builds("{}|{}".format, names(), names()))
-    return st.builds(
-        PlaceOrder,
-        spec=order_requests(size),
-        key_scope=callers,
-        placed_by=names(),
-        split_seed=_seeds,
-        release=st.booleans(),
-        at=moments(),
-        recorded_by=authors(),
-        trace=traces(),
+    at = draw(moments())
+    spec = draw(order_requests(size))
+    asked, default = draw(st.sampled_from(_POLICIES))
+    start_at = draw(st.none() | st.sampled_from(_STARTS_IN).map(lambda later: at + later))
+    config = msgspec.structs.replace(spec.split_config, start_at=start_at, session_policy=asked)
+    return PlaceOrder(
+        spec=msgspec.structs.replace(spec, split_config=config),
+        key_scope=draw(callers),
+        placed_by=draw(names()),
+        split_seed=draw(_seeds),
+        release=draw(st.booleans()),
+        at=at,
+        recorded_by=draw(authors()),
+        trace=draw(traces()),
+        default_policy=default,
+        calendar=ListedSessions(draw(_daily_sessions(at))),
     )
+
+
+@st.composite
+def _daily_sessions(draw: st.DrawFn, around: datetime) -> list[Session]:
+    """A session for each day from the day before on, all of the same hours."""
+    first = around - timedelta(hours=draw(st.integers(0, 24)))
+    length = timedelta(minutes=draw(st.sampled_from((60, 375))))
+    opens = [first + timedelta(days=day) for day in range(_DAYS_OF_SESSIONS)]
+    return [Session(opens_at=at, closes_at=at + length) for at in opens]
 
 
 def terms_below(terms: SplitTerms) -> st.SearchStrategy[SplitTerms]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * A second implementation of docs/reference/conformance/README.md, written from that page alone,
- * without knowledge of the first implementation: SplitMix64, splitter version 1, the refusals of
+ * without knowledge of the first implementation: SplitMix64, splitter versions 1 and 2, the refusals of
  * order requests, the rules of a schedule, and the format of times. It computes every answer from
  * the inputs of a case, and then compares it with the file.
  *
@@ -18,6 +18,7 @@
  * @property {boolean} randomize
  * @property {string} seed        16 hex digits
  * @property {string} starts_at   RFC 3339, UTC, written with Z
+ * @property {string[][]} [sessions]  pairs of an open and a close; none for version 1
  *
  * @typedef {{quantities: bigint[], offsets: bigint[], scheduledAt: string[]}} Schedule
  */
@@ -112,20 +113,63 @@ function formatTime(microseconds) {
   return fraction === 0n ? `${text}Z` : `${text}.${fraction.toString().padStart(6, '0')}Z`;
 }
 
-// ---------------------------------------------------------------------------- splitter version 1
+// ---------------------------------------------------------------------------- trading time
+
+/** The part of each session from t0 on: where it begins, where it ends, and its length. */
+function tradingParts({ sessions, t0 }) {
+  return sessions.map(([opens, closes]) => {
+    const begins = max(opens, t0);
+    return { begins, closes, length: closes - begins };
+  });
+}
+
+/** D of the page: the duration, or less if the sessions are not longer. */
+function tradingDuration(input, duration) {
+  if (input.sessions.length === 0) return duration;
+  const available = sum(tradingParts(input).map(({ length }) => length));
+  return duration < available ? duration : available - MICROSECONDS_A_SECOND;
+}
+
+/** The time on the clock of an offset in trading time. */
+function clockTime(input, offset) {
+  if (input.sessions.length === 0) return input.t0 + offset;
+  let rest = offset;
+  for (const { begins, length } of tradingParts(input)) {
+    if (rest < length) return begins + rest;
+    rest -= length;
+  }
+  throw new Error('the sessions end before this offset');
+}
+
+/** The offset in trading time of a time on the clock. */
+function tradingOffset(input, time) {
+  if (input.sessions.length === 0 || time < input.t0) return time - input.t0;
+  let offset = 0n;
+  for (const { begins, closes, length } of tradingParts(input)) {
+    if (time < closes) return offset + max(time, begins) - begins;
+    offset += length;
+  }
+  return offset + time - input.sessions.at(-1)[1];
+}
+
+// ---------------------------------------------------------------------------- the splitter
 
 /** The terms of a case in the letters of the page. */
 function readTerms(terms) {
   const t0 = parseTime(terms.starts_at);
   if (t0 === null) throw new Error(`starts_at is not a UTC time: ${terms.starts_at}`);
   if (typeof terms.randomize !== 'boolean') throw new Error('randomize is not true or false');
+  const sessions = (terms.sessions ?? []).map((session) => session.map(parseTime));
+  if (sessions.flat().includes(null)) throw new Error('a session is not a pair of times');
+  const duration = BigInt(terms.duration_minutes) * 60n * MICROSECONDS_A_SECOND;
   return {
     T: BigInt(terms.total_quantity),
     n: BigInt(terms.num_splits),
-    D: BigInt(terms.duration_minutes) * 60n * MICROSECONDS_A_SECOND,
+    D: tradingDuration({ sessions, t0 }, duration),
     randomize: terms.randomize,
     seed: terms.seed,
     t0,
+    sessions,
   };
 }
 
@@ -176,7 +220,7 @@ function derive(terms) {
     stream.shuffle(quantities);
     varyOffsets(offsets, input, stream);
   }
-  const scheduledAt = offsets.map((offset) => formatTime(input.t0 + offset));
+  const scheduledAt = offsets.map((offset) => formatTime(clockTime(input, offset)));
   return { quantities, offsets, scheduledAt };
 }
 
@@ -199,6 +243,16 @@ function isInstrument(value) {
   return typeof value === 'string' && value.length <= 50 && /^(NSE|BSE):[A-Z0-9&-]+$/.test(value);
 }
 
+/** null, or an RFC 3339 time with an offset, in the years 1 to 9999 of UTC. */
+function isStart(value) {
+  if (value === null) return true;
+  const time = parseTime(value);
+  return time !== null && time >= FIRST_TIME && time < END_OF_TIME;
+}
+
+const FIRST_TIME = BigInt(Date.parse('0001-01-01T00:00:00Z')) * 1000n;
+const END_OF_TIME = BigInt(Date.parse('9999-12-31T23:59:59Z')) * 1000n + MICROSECONDS_A_SECOND;
+
 const ORDER_FIELDS = {
   order_unique_key: { code: 'INVALID_REQUEST', holds: isOrderKey },
   instrument: { code: 'INVALID_INSTRUMENT', holds: isInstrument },
@@ -213,6 +267,12 @@ const SPLIT_FIELDS = {
   randomize: {
     code: 'INVALID_SPLIT_CONFIG',
     holds: (value) => typeof value === 'boolean',
+    optional: true,
+  },
+  start_at: { code: 'INVALID_SPLIT_CONFIG', holds: isStart, optional: true },
+  session_policy: {
+    code: 'INVALID_SPLIT_CONFIG',
+    holds: (value) => value === null || ['NONE', 'REJECT', 'CLIP', 'ROLL'].includes(value),
     optional: true,
   },
 };
@@ -286,10 +346,14 @@ const RULES = {
     offsets.every(
       (offset, i) => offset >= 0n && offset <= D && (i === 0 || offset > offsets[i - 1]),
     ),
+
+  slices_are_in_sessions: ({ times }, { sessions }) =>
+    sessions.length === 0 ||
+    times.every((time) => sessions.some(([opens, closes]) => opens <= time && time < closes)),
 };
 
 /** The slices in big integers, or null where they cannot be computed with. */
-function readSlices({ sequence_numbers, quantities, scheduled_at }, { t0 }) {
+function readSlices({ sequence_numbers, quantities, scheduled_at }, input) {
   const lengths = new Set([sequence_numbers, quantities, scheduled_at].map(({ length }) => length));
   if (lengths.size !== 1) throw new Error('the lists of slices differ in length');
   const times = scheduled_at.map(parseTime);
@@ -299,7 +363,8 @@ function readSlices({ sequence_numbers, quantities, scheduled_at }, { t0 }) {
     areUtc: scheduled_at.every((text) => text.endsWith('Z')),
     numbers: sequence_numbers.map(BigInt),
     quantities: quantities.map(BigInt),
-    offsets: times.map((time) => time - t0),
+    times,
+    offsets: times.map((time) => tradingOffset(input, time)),
   };
 }
 
@@ -355,10 +420,16 @@ function checkSchedule(stated) {
   ];
 }
 
-function checkAcceptedOrder({ order, randomize }) {
+function checkAcceptedOrder({ order, randomize, start_at: start, session_policy: policy }) {
   const refusals = orderRefusals(order);
   if (refusals.length > 0) return [`refusals: computed ${show(refusals)}, file has none`];
-  return difference('randomize', order.split_config.randomize ?? true, randomize);
+  const asked = order.split_config;
+  const startAt = asked.start_at == null ? null : formatTime(parseTime(asked.start_at));
+  return [
+    ...difference('randomize', asked.randomize ?? true, randomize),
+    ...difference('start_at', startAt, start ?? null),
+    ...difference('session_policy', asked.session_policy ?? null, policy ?? null),
+  ];
 }
 
 /** An empty split_config breaks one rule for two fields; the first of them is the one to name. */
@@ -424,7 +495,7 @@ function checkFile(path) {
   const file = JSON.parse(readFileSync(path, 'utf8'));
   const versions = [
     ...difference('format', 1, file.format),
-    ...difference('splitter_version', 1, file.splitter_version),
+    ...difference('splitter_version', file.splitter_version === 2 ? 2 : 1, file.splitter_version),
   ];
   versions.forEach((text) => console.log(text));
   const counts = PARTS.map((part) => checkPart(part, Array.isArray(file[part]) ? file[part] : []));

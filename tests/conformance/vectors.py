@@ -5,7 +5,7 @@ algorithm are in docs/reference/conformance/README.md.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
 from typing import Any, Final
@@ -13,12 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from pulse.domain import (
-    CURRENT_SPLITTER_VERSION,
     MAX_DURATION_MINUTES,
     MAX_QUANTITY,
     MAX_SPLITS,
     MIN_SPLITS,
     OrderRefused,
+    Session,
     Slice,
     SplitTerms,
     broken_rules,
@@ -39,17 +39,26 @@ _DRAWN_CASES: Final = 260
 _DRAWN_SPLITS: Final = 30
 _MAX_SECONDS: Final = 4_000_000_000
 _MICROSECOND: Final = timedelta(microseconds=1)
+_SECOND: Final = 1_000_000
 
 
 def vectors(splitter_version: int) -> Iterator[str]:
     """The lines of the file for that splitter version: JSON, one case per line."""
-    parts: dict[str, list[Case]] = {
-        "random": list(_random_cases()),
-        "schedules": list(_schedule_cases(splitter_version)),
-        "accepted_orders": list(_accepted_order_cases()),
-        "invalid_orders": list(_invalid_order_cases()),
-        "broken_schedules": list(_broken_schedule_cases(splitter_version)),
-    }
+    parts: dict[str, list[Case]] = {"random": list(_random_cases())}
+    if splitter_version == 1:
+        parts |= {
+            "schedules": list(_schedule_cases((*_edge_terms(), *_drawn_terms()), 1)),
+            "accepted_orders": list(_accepted_order_cases()),
+            "invalid_orders": list(_invalid_order_cases()),
+            "broken_schedules": list(_broken_schedule_cases()),
+        }
+    else:
+        parts |= {
+            "schedules": list(_schedule_cases(_terms_with_sessions(), splitter_version)),
+            "accepted_orders": list(_accepted_start_cases()),
+            "invalid_orders": list(_invalid_start_cases()),
+            "broken_schedules": list(_broken_session_cases(splitter_version)),
+        }
     yield "{"
     yield f'"format": {FORMAT},'
     yield f'"splitter_version": {splitter_version},'
@@ -74,8 +83,8 @@ def _random_cases() -> Iterator[Case]:
         }
 
 
-def _schedule_cases(splitter_version: int) -> Iterator[Case]:
-    for terms in (*_edge_terms(), *_drawn_terms()):
+def _schedule_cases(every: Iterable[SplitTerms], splitter_version: int) -> Iterator[Case]:
+    for terms in every:
         yield {**_terms_case(terms), **_slices_case(split(terms, splitter_version), terms)}
 
 
@@ -109,6 +118,80 @@ def _drawn_terms() -> Iterator[SplitTerms]:
             + timedelta(seconds=random.below(_MAX_SECONDS), microseconds=random.below(1_000_000)),
         )
 
+
+def _terms_with_sessions() -> Iterator[SplitTerms]:
+    """The terms of version 1, each with sessions: the window is in one, clipped, or in several."""
+    random = SplitMix64(20260303)
+    for number, terms in enumerate((*_edge_terms(), *_drawn_terms())):
+        duration = terms.duration_microseconds
+        least = (terms.num_splits + 1) * _SECOND
+        even = duration * (1 + number % (terms.num_splits - 1)) // (terms.num_splits - 1)
+        lengths: Sequence[int]
+        match number % 6:
+            case 0:
+                lengths = [duration + 1]
+            case 1:
+                lengths = [duration]  # the window reaches the close
+            case 2:
+                lengths = [least + random.below(max(1, duration - least))]
+            case 3:
+                lengths = [even, duration - even + 1]  # an even offset is at a close
+            case 4:
+                lengths = [_SECOND, duration - _SECOND]
+            case _:
+                third = duration // 3
+                lengths = [third - random.below(third), third, duration]
+        if lengths[0] < duration and len(lengths) == 1 and lengths[0] < least:
+            lengths = [duration + 1]
+        yield msgspec.structs.replace(terms, sessions=_sessions(terms.starts_at, lengths, random))
+
+
+def _sessions(
+    starts_at: datetime, lengths: Sequence[int], random: SplitMix64
+) -> tuple[Session, ...]:
+    """Sessions that last so many microseconds from the start on, with gaps between them."""
+    sessions: list[Session] = []
+    opens_at = starts_at
+    for length in filter(None, lengths):
+        closes_at = opens_at + length * _MICROSECOND
+        sessions.append(Session(opens_at=opens_at, closes_at=closes_at))
+        opens_at = closes_at + timedelta(microseconds=random.below(4) * 21_300_000_000)
+    earlier = timedelta(minutes=random.below(200))
+    sessions[0] = msgspec.structs.replace(sessions[0], opens_at=starts_at - earlier)
+    return tuple(sessions)
+
+
+def _accepted_start_cases() -> Iterator[Case]:
+    """Orders with a start and a session policy, and what they ask for."""
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"start_at": None, "session_policy": None},
+        {"start_at": "2026-03-02T09:15:00+05:30"},
+        {"start_at": "2026-03-02T03:45:00.000001Z", "session_policy": "ROLL"},
+        {"start_at": "2028-02-29T23:59:59-12:00"},
+        *({"session_policy": policy} for policy in ("NONE", "REJECT", "CLIP", "ROLL")),
+    )
+    for change in changes:
+        order = {**_ORDER, "split_config": {**_CONFIG, **change}}
+        config = parse_order_request(msgspec.json.encode(order)).split_config
+        asked = {"start_at": config.start_at, "session_policy": config.session_policy}
+        yield {**_accepted(order), **asked}
+
+
+def _invalid_start_cases() -> Iterator[Case]:
+    for field, values in _WRONG_START.items():
+        for value in values:
+            yield _refused({**_ORDER, "split_config": {**_CONFIG, field: value}})
+
+
+_WRONG_START: Final[dict[str, Sequence[object]]] = {
+    "start_at": (
+        *("2026-03-02T09:15:00", "2026-02-30T09:15:00Z", "2026-03-02", "", "now"),
+        *("2026-03-02T24:00:00Z", "2026-03-02T09:60:00Z", 1772423100, 1.5, True, {}, []),
+        "0001-01-01T00:00:00+05:30",
+    ),
+    "session_policy": ("", "none", "SKIP", 1, False, ["CLIP"]),
+}
 
 _CONFIG: Final[dict[str, Any]] = {"num_splits": 5, "duration_minutes": 60, "randomize": True}
 _ORDER: Final[dict[str, Any]] = {
@@ -195,7 +278,42 @@ def _refused(order: dict[str, Any]) -> Case:
     raise AssertionError(f"{order} breaks no rule")
 
 
-def _broken_schedule_cases(splitter_version: int) -> Iterator[Case]:
+def _broken_session_cases(splitter_version: int) -> Iterator[Case]:
+    """Schedules with slices at an open, at a close, and between two sessions."""
+    opens_at = _STARTS_AT + timedelta(days=1)
+    half = timedelta(seconds=30)
+    sessions = (
+        Session(opens_at=_STARTS_AT - half, closes_at=_STARTS_AT + half),
+        Session(opens_at=opens_at, closes_at=opens_at + half),
+    )
+    for randomize, n in product((False, True), (3, 5)):
+        terms = SplitTerms(
+            total_quantity=100 * n,
+            num_splits=n,
+            duration_minutes=1,
+            randomize=randomize,
+            seed=7,
+            starts_at=_STARTS_AT,
+            sessions=sessions,
+        )
+        slices = split(terms, splitter_version)
+        yield _broken(terms, slices)
+        for place, at in (
+            (n // 2, sessions[0].closes_at),
+            (n // 2, sessions[0].closes_at - _MICROSECOND),
+            (n // 2, opens_at - _MICROSECOND),
+            (n // 2, opens_at),
+            (0, _STARTS_AT - _MICROSECOND),
+            (-1, sessions[1].closes_at),
+            (-1, sessions[1].closes_at - _MICROSECOND),
+            (-1, sessions[1].closes_at + timedelta(days=1)),
+        ):
+            changed = list(slices)
+            changed[place] = msgspec.structs.replace(changed[place], scheduled_at=at)
+            yield _broken(terms, changed)
+
+
+def _broken_schedule_cases() -> Iterator[Case]:
     """Schedules that break each rule by the smallest amount, and some that break several."""
     for randomize, (n, total) in product((False, True), ((5, 102), (8, 8))):
         terms = SplitTerms(
@@ -206,7 +324,7 @@ def _broken_schedule_cases(splitter_version: int) -> Iterator[Case]:
             seed=7,
             starts_at=_STARTS_AT,
         )
-        slices = split(terms, splitter_version)
+        slices = split(terms, 1)
         yield _broken(terms, slices)
         for changed in (*_cut(slices), *(_modified(terms, slices, change) for change in _CHANGES)):
             yield _broken(terms, changed)
@@ -275,6 +393,7 @@ def _broken(terms: SplitTerms, slices: Sequence[Slice]) -> Case:
 
 
 def _terms_case(terms: SplitTerms) -> Case:
+    sessions = [[session.opens_at, session.closes_at] for session in terms.sessions]
     return {
         "total_quantity": terms.total_quantity,
         "num_splits": terms.num_splits,
@@ -282,15 +401,14 @@ def _terms_case(terms: SplitTerms) -> Case:
         "randomize": terms.randomize,
         "seed": _hex(terms.seed),
         "starts_at": terms.starts_at,
+        **({"sessions": sessions} if sessions else {}),
     }
 
 
 def _slices_case(slices: Sequence[Slice], terms: SplitTerms) -> Case:
     return {
         "quantities": [s.quantity for s in slices],
-        "offsets_microseconds": [
-            (s.scheduled_at - terms.starts_at) // _MICROSECOND for s in slices
-        ],
+        "offsets_microseconds": [terms.offset_of(s.scheduled_at) for s in slices],
         "scheduled_at": [s.scheduled_at for s in slices],
     }
 
@@ -300,4 +418,4 @@ def _hex(number: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.writelines(f"{line}\n" for line in vectors(CURRENT_SPLITTER_VERSION))
+    sys.stdout.writelines(f"{line}\n" for line in vectors(int(sys.argv[1])))

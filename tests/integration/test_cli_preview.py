@@ -1,10 +1,12 @@
 """`pulse preview`: the schedule that an order would get, drawn or as the API answers it."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pulse.domain import Session
+from pulse.testing import ListedSessions
 from tests.support.cli import run_pulse
 
 ORDER = ("--instrument", "NSE:RELIANCE", "--side", "BUY", "--total", "100", "--splits", "5")
@@ -70,3 +72,61 @@ def test_a_wrong_order_is_one_line_and_2(option: str, value: str, told: str) -> 
 def test_it_needs_no_database_and_no_valid_settings() -> None:
     ended = run_pulse(*PREVIEW, database_url="postgresql://nobody@127.0.0.1:1/nowhere")
     assert (ended.exit_code, ended.err) == (0, "")
+
+
+CALENDAR = ListedSessions(
+    [
+        Session(opens_at=at, closes_at=at + timedelta(minutes=375))
+        for at in (datetime.now(UTC) + timedelta(days=day, hours=1) for day in range(3))
+    ]
+)
+
+
+@pytest.fixture
+def with_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pulse.cli.preview.load", lambda _: CALENDAR)
+
+
+@pytest.mark.usefixtures("with_calendar")
+@pytest.mark.parametrize("given", ["option", "setting"])
+def test_the_session_of_a_window_is_named(given: str) -> None:
+    option = ("--session-policy", "CLIP") if given == "option" else ()
+    setting = {"session_policy": "clip"} if given == "setting" else {}
+    ended = run_pulse(*PREVIEW, *option, **setting)
+    assert (ended.exit_code, ended.err) == (0, "")
+    _, window, session, *_, last = ended.out.splitlines()
+    opens_at = window.split()[1]
+    assert session.startswith(f"in the session from {opens_at} to ")
+    assert last == "  sum 100 of 100 shares; every rule of a schedule holds"
+
+
+def test_a_start_is_the_start_of_the_window() -> None:
+    start_at = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    ended = run_pulse(*PREVIEW, "--start-at", start_at.isoformat(), "--json")
+    window = json.loads(ended.out)["window"]
+    assert datetime.fromisoformat(window["starts_at"]) == start_at
+
+
+@pytest.mark.usefixtures("with_calendar")
+def test_where_the_market_is_closed_it_says_when_the_window_fits() -> None:
+    ended = run_pulse(*PREVIEW, "--session-policy", "REJECT")
+    assert (ended.exit_code, ended.out) == (1, "")
+    assert "is not inside one trading session of NSE:RELIANCE; use another" in ended.err
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--start-at", "2026-01-01T00:00:00Z", "a time from now to 30 days ahead"),
+        ("--start-at", "2026-01-01T00:00:00", "its offset from UTC"),
+        ("--start-at", "tomorrow", "an RFC 3339 time"),
+        ("--session-policy", "SKIP", "CLIP or NONE or REJECT or ROLL"),
+    ],
+)
+def test_a_wrong_window_is_one_line_and_2(option: str, value: str, told: str) -> None:
+    ended = run_pulse(*PREVIEW, option, value)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert told in ended.err
+    assert option in ended.err
+    assert ended.err.count("\n") == 1

@@ -262,6 +262,42 @@ def test_neither_or_both_of_id_and_key_is_wrong_usage(conninfo: str, arguments: 
     assert ended.exit_code == 2
 
 
+def in_sessions() -> OrderCreated:
+    """An order that rolls over four sessions of ten minutes."""
+    opens = [T0 + timedelta(days=day) for day in range(4)]
+    return order_created(
+        timestamp=T0 - timedelta(hours=1),
+        start_at=T0,
+        window_starts_at=T0,
+        applied_policy="ROLL",
+        duration_minutes=35,
+        splitter_version=2,
+        sessions=tuple((at, at + timedelta(minutes=10)) for at in opens),
+        calendar_digest="0" * 64,
+    )
+
+
+def test_a_window_in_sessions_is_shown_with_what_was_asked(conninfo: str) -> None:
+    created = in_sessions()
+    shown = replay_output(conninfo, created, slices_scheduled(created))
+    assert (
+        "  start asked for: 2026-03-02T03:45:00.000000Z\n"
+        "  session policy ROLL, asked for: none, so the default applies\n"
+        "  from 2026-03-02T03:45:00.000000Z to 2026-03-05T03:50:00.000000Z\n"
+        "  in the session from 2026-03-02T03:45:00.000000Z to 2026-03-02T03:55:00.000000Z\n"
+        "  in the session from 2026-03-03T03:45:00.000000Z to 2026-03-03T03:55:00.000000Z\n"
+        "  in the session from 2026-03-04T03:45:00.000000Z to 2026-03-04T03:55:00.000000Z\n"
+        "  and in 1 more, the last until 2026-03-05T03:55:00.000000Z\n"
+    ) in shown
+    assert "every rule of a schedule holds" in shown
+
+
+def test_the_policy_that_was_asked_for_is_shown(conninfo: str) -> None:
+    created = order_created(session_policy="NONE")
+    shown = replay_output(conninfo, created, slices_scheduled(created))
+    assert "  session policy NONE, asked for: NONE\n" in shown
+
+
 @pytest.fixture
 def lived(conninfo: str) -> tuple[str, str]:
     """The database, and an order that was split after a second and cancelled after a minute."""

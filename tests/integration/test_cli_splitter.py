@@ -159,7 +159,7 @@ def test_the_worked_example_fails_and_its_smallest_order_is_drawn() -> None:
     assert ended.exit_code == 1
     lines = ended.out.splitlines()
     assert lines[0].startswith("pulse.testing:last_takes_the_rest over 12,100 orders, beside ")
-    assert "  5 shares in 3 slices over 1 min, evenly, created at 2026-01-01T00:00:00Z" in lines
+    assert "  5 shares in 3 slices over 1 min, evenly, started at 2026-01-01T00:00:00Z" in lines
     assert "  quantities_stay_near_average: slice 3 has 3 shares, expected 1 to 2" in lines
     assert lines[-1].endswith("orders fail: 2 rules and 3 laws are broken. Nothing was written.")
 
@@ -243,3 +243,42 @@ def test_a_closed_pipe_ends_silently_with_141() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert (process.wait(30), process.stderr.read()) == (141, b"")
+
+
+SESSIONS = (
+    "--start-at", "2026-03-02T15:00:00+05:30",
+    "--session", "2026-03-02T09:15:00+05:30/2026-03-02T15:30:00+05:30",
+    "--session", "2026-03-03T03:45:00Z/2026-03-03T10:00:00Z",
+)  # fmt: skip
+
+
+def test_with_sessions_the_schedule_is_in_trading_time() -> None:
+    ended = run_pulse(*SHOW, "--even", *SESSIONS)
+    assert (ended.exit_code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[1:4] == [
+        "from 2026-03-02T09:30:00.000000Z to 2026-03-03T04:15:00.000000Z",
+        "in the session from 2026-03-02T03:45:00.000000Z to 2026-03-02T10:00:00.000000Z",
+        "in the session from 2026-03-03T03:45:00.000000Z to 2026-03-03T10:00:00.000000Z",
+    ]
+    assert {"  2026-03-02", "  2026-03-03"} <= set(lines)
+    assert lines[-1].endswith("every rule of a schedule holds")
+    slices = json.loads(run_pulse(*SHOW, "--even", *SESSIONS, "--json").out)["slices"]
+    assert slices[-1]["scheduled_at"] == "2026-03-03T04:15:00Z"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "told"),
+    [
+        (("--start-at", "2026-03-02T15:00:00"), "--start-at", "with its offset"),
+        (("--session", "2026-03-02T03:45:00Z"), "--session", "with its offset"),
+        (SESSIONS[2:4], "--session", "does not start in its first trading session"),
+        ((*SESSIONS[:2], *SESSIONS[4:], *SESSIONS[2:4]), "--session", "are not in order"),
+        (("--start-at", "2026-03-02T09:59:55Z", *SESSIONS[2:4]), "--session", "are too short"),
+    ],
+)
+def test_wrong_sessions_are_wrong_usage(arguments: tuple[str, ...], option: str, told: str) -> None:
+    ended = run_pulse(*SHOW, *arguments)
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert told in ended.err
+    assert option in ended.err

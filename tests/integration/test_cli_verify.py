@@ -15,6 +15,7 @@ from pulse.evidence.findings import Fault
 from pulse.evidence.verification import Verification
 from tests.support.cli import Ended, projected, run_pulse, write
 from tests.support.events import (
+    ADDED_IN_VERSION_2,
     foreign_event,
     order_cancelled,
     order_created,
@@ -278,7 +279,8 @@ def released_expired_and_cancelled(number: int = 7) -> tuple[Event, ...]:
 
 
 def of_class_version_1(state: dict[str, Any]) -> None:
-    del state["release"], state["class_version"]
+    for name in ADDED_IN_VERSION_2:
+        del state[name]
 
 
 def test_orders_with_releases_expiries_and_cancellations_are_verified(conninfo: str) -> None:
@@ -491,6 +493,63 @@ def test_parked_orders_are_counted_and_the_exit_code_is_1(conninfo: str) -> None
     alone = run_pulse(*VERIFY, str(created.originator_id), conninfo=conninfo)
     assert "the order is parked" in alone.out
     assert run_pulse(*VERIFY, str(good[0].originator_id), conninfo=conninfo).exit_code == 0
+
+
+ROLLED = order_created(
+    "rolled",
+    timestamp=T0,
+    session_policy="ROLL",
+    applied_policy="ROLL",
+    window_starts_at=T0 + timedelta(hours=1),
+    splitter_version=2,
+    sessions=(
+        (T0 + timedelta(hours=1), T0 + timedelta(hours=1, minutes=30)),
+        (T0 + timedelta(days=1), T0 + timedelta(days=1, hours=6)),
+    ),
+    calendar_digest="0" * 64,
+)
+
+
+def test_schedules_in_sessions_are_verified(conninfo: str) -> None:
+    write(conninfo, *stored([ROLLED, slices_scheduled(ROLLED)]))
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert "1 schedule of 5 slices derived again: nothing was found" in ended.out
+    assert ended.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"session_policy": "CLIP"}, "CLIP was asked for and ROLL applied"),
+        ({"applied_policy": "NONE", "session_policy": None}, "do not belong to the policy NONE"),
+        ({"calendar_digest": None}, "do not belong to the policy ROLL"),
+        ({"sessions": []}, "do not belong to the policy ROLL"),
+        ({"splitter_version": 1}, "does not know trading sessions"),
+        ({"window_starts_at": "2026-03-02T04:45:00.000001Z"}, "does not start where it must"),
+        ({"start_at": "2026-03-02T04:50:00Z"}, "does not start where it must"),
+        ({"sessions": [["2026-03-02T04:45:00Z", "2026-03-02T04:45:05Z"]]}, "are too short"),
+        ({"window_starts_at": "2026-03-02T10:15:00+05:30"}, "is not in UTC"),
+        (
+            {"sessions": [["2026-03-02T10:15:00+05:30", "2026-03-02T15:30:00+05:30"]]},
+            "is not in UTC",
+        ),
+    ],
+)
+def test_an_altered_window_is_found(conninfo: str, changes: dict[str, Any], told: str) -> None:
+    write(conninfo, *stored([ROLLED, slices_scheduled(ROLLED)]))
+    altered(conninfo, ROLLED.originator_id, lambda state: state.update(changes), version=1)
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert ended.exit_code == 1
+    assert told in ended.out
+
+
+def test_a_window_of_no_sessions_that_was_moved_is_found(conninfo: str) -> None:
+    created, split = completed(7)
+    write(conninfo, *stored([created, split]))
+    moved = {"window_starts_at": "2026-03-02T03:45:00.000001Z"}
+    altered(conninfo, created.originator_id, lambda state: state.update(moved), version=1)
+    ended = run_pulse(*VERIFY, conninfo=conninfo)
+    assert "its window does not start where it must" in ended.out
 
 
 def test_the_reference_explains_every_fault() -> None:

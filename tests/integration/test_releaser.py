@@ -33,6 +33,7 @@ from tests.support.events import (
     orders_created,
     settled,
     slices_scheduled,
+    state_of_version_1,
     stored,
 )
 from tests.support.log import fetch_as_owner, log_locked, running_store, unlock
@@ -260,8 +261,7 @@ async def test_orders_of_class_version_1_are_never_released(
     database: Database, store: EventStore
 ) -> None:
     created = begun(5)
-    state = stored([created])[0].state.replace(b',"release":true,"class_version":2', b"")
-    first = StoredEvent(created.originator_id, 1, created.TOPIC, state)
+    first = StoredEvent(created.originator_id, 1, created.TOPIC, state_of_version_1(created))
     assert not MAPPER.to_domain_event(first).release  # type: ignore[attr-defined]
     await store.append_stored([first, *stored([slices_scheduled(created)])])
     await project(database)

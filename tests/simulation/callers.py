@@ -3,6 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -11,8 +12,11 @@ from pulse.application.halts import HaltRequest, HaltSet, HaltView
 from pulse.application.orders import Placed
 from pulse.domain import (
     NothingToCancel,
+    Order,
+    OrderRefused,
     OrderSpec,
     OrderUniqueKeyTaken,
+    Slice,
     SplitConfigRequest,
     Trace,
     split,
@@ -45,15 +49,21 @@ HALTS: Final = (
 )
 
 
-def requested(key: str, quantity: int, minutes: int, splits: int) -> OrderSpec:
+def requested(
+    key: str, quantity: int, minutes: int, splits: int, start_at: datetime | None = None
+) -> OrderSpec:
     """A request for an order."""
     return OrderSpec(
         order_unique_key=key,
         instrument="NSE:RELIANCE",
         side="BUY",
         total_quantity=quantity,
-        split_config=SplitConfigRequest(splits, minutes, quantity % 2 == 0),
+        split_config=SplitConfigRequest(splits, minutes, quantity % 2 == 0, start_at),
     )
+
+
+def _slices_of(order: Order) -> tuple[Slice, ...]:
+    return split(order.terms, order.splitter_version)
 
 
 class RetryingCaller(ABC):
@@ -63,7 +73,7 @@ class RetryingCaller(ABC):
     """
 
     action: str
-    definite: type[PulseError]
+    definite: type[PulseError] | tuple[type[PulseError], ...]
 
     def __init__(self, world: "World", name: str, at: float) -> None:
         self.answer: Any = None
@@ -120,7 +130,7 @@ class PlacingCaller(RetryingCaller):
     """Places one order, with the same key at each attempt."""
 
     action = "place"
-    definite = OrderUniqueKeyTaken
+    definite = (OrderUniqueKeyTaken, OrderRefused)
 
     def __init__(self, world: "World", name: str, order: OrderSpec, at: float) -> None:
         super().__init__(world, name, at)
@@ -141,6 +151,9 @@ class PlacingCaller(RetryingCaller):
             if answer.created:
                 self.world.acknowledge(self.order.order_unique_key, self.name)
                 self._start_cancelling(answer.order_id)
+        elif isinstance(answer, OrderRefused):
+            passed = self.order.split_config.start_at is not None
+            require(passed, f"{self.name} was refused without a reason: {answer}")
         else:
             stored = orders.get(answer.existing_order_id)
             other = stored is not None and stored.spec != self.order
@@ -150,7 +163,7 @@ class PlacingCaller(RetryingCaller):
         """Start callers that cancel the order at about one time: any, that of a slice, or later."""
         world, random = self.world, self.world.random
         order = world.invariants.orders[order_id]
-        times = [(s.scheduled_at - EPOCH).total_seconds() for s in split(order.terms, 1)]
+        times = [(s.scheduled_at - EPOCH).total_seconds() for s in _slices_of(order)]
         times += [times[-1] + _CANCEL_SECONDS, times[-1] * random.random()]
         at = random.choice(times)
         if not world.profile.whole_life:

@@ -216,6 +216,7 @@ class Invariants:
         require(states == order.slice_states, f"{view.order_id} was answered with {states}")
         answered = view.quantities
         require(answered == order.quantities, f"{view.order_id} was answered with {answered}")
+        require(view.window == order.window, f"{view.order_id} was answered with {view.window}")
         require(view.release == order.release, f"{view.order_id} was answered with {view.release}")
 
     def is_settled(self, *, whole: bool) -> bool:

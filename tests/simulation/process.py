@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pulse.application.halts import ReleaseHalts
 from pulse.application.origin import Origin
+from pulse.domain import Session
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.loop import Loop, WakeUp
 from pulse.projections.claims import Claims
 from pulse.projections.order_view import OrderReader
+from pulse.testing import ListedSessions
 from pulse.workers.recovery import OrphanedClaims
 from pulse.workers.timeouts import TimeoutMonitor
 from tests.simulation.loop import ProcessLoop
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+_CALENDAR = ListedSessions(
+    Session(
+        opens_at=EPOCH + timedelta(hours=hour), closes_at=EPOCH + timedelta(hours=hour, seconds=40)
+    )
+    for hour in range(-1, 24)
+)
 _MAX_DRIFT = 0.05
 _MAX_OFFSET_SECONDS = 0.1
 
@@ -63,6 +71,8 @@ class Process:
             self._clock,
             self._origin,
             release_slices=world.random.random() < profile.release_share,
+            session_policy="ROLL" if profile.rolls and int(name[1]) % 2 else "NONE",
+            calendar=_CALENDAR,
         )
         self.halts = ReleaseHalts(self.store, self._clock, self._origin)
         self.projector = world.planted.projector(

@@ -31,6 +31,7 @@ CALL_FAULTS: Final = ("lost_request", "late_request", "refused", "lost_reply", "
 """The faults of a single call."""
 
 _WHOLE_LIFE_SHARE: Final = 0.5
+_ROLLS_SHARE: Final = 0.2
 
 _KINDS: Final = (
     *("crash", "crash", "freeze", "freeze", "stop", "server"),
@@ -79,7 +80,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     With `whole_life` the windows of the orders are short, and the schedule ends when every slice is
     settled. Otherwise it ends when every order has an outcome, and what is due is settled.
     `workers` processes have workers, and each of the others may. `minute_seconds` is how long a
-    minute of a window lasts.
+    minute of a window lasts. Orders start after `starts_in`, if that is above 0. With `rolls` the
+    default of some processes is the session policy ROLL; a session needs minutes of 60 s.
     """
 
     orders: int
@@ -101,6 +103,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     minutes: int
     splits: int
     faults: Faults
+    starts_in: float = 0.0
+    rolls: bool = False
     answer: float = 0.1
     statement: float = 0.25
     idle_in_transaction: float = 0.04
@@ -109,8 +113,15 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 def draw(random: Random) -> Profile:
     """A random profile; each seed has only some kinds of faults."""
-    if random.random() < _WHOLE_LIFE_SHARE:
-        return _draw_whole_life(random)
+    whole_life = random.random() < _WHOLE_LIFE_SHARE
+    profile = _draw_whole_life(random) if whole_life else _draw_until_split(random)
+    windows = Random(repr(profile))  # so that these choices change no others
+    starts_in = windows.choice((0.0, 0.0, 0.0, windows.random() * 5))
+    rolls = not whole_life and windows.random() < _ROLLS_SHARE
+    return msgspec.structs.replace(profile, starts_in=starts_in, rolls=rolls)
+
+
+def _draw_until_split(random: Random) -> Profile:
     return Profile(
         orders=random.choice((1, 1, 1, 2, 3)),
         callers=random.choice((1, 1, 2)),

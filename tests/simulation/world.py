@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from tests.simulation.callers import (
     requested,
 )
 from tests.simulation.invariants import Invariants
-from tests.simulation.memory.server import Result
+from tests.simulation.memory.server import EPOCH, Result
 from tests.simulation.process import Process
 from tests.simulation.process_faults import PROCESS_FAULTS
 from tests.simulation.profile import CALL_FAULTS, QUIET_SECONDS, Faults, draw
@@ -128,6 +129,8 @@ class World:
             ) from task.exception()
 
     def _callers(self) -> Any:
+        starts_in = self.profile.starts_in
+        start_at = EPOCH + timedelta(seconds=starts_in) if starts_in else None
         for number in range(self.profile.orders):
             for copy in range(self.profile.callers):
                 other_data = copy > 0 and self.random.random() < 0.3
@@ -136,6 +139,7 @@ class World:
                     100 + number + (7 if other_data else 0),
                     minutes=self.profile.minutes + number,
                     splits=self.profile.splits,
+                    start_at=start_at,
                 )
                 at = self.random.random() * min(self.profile.fault_seconds, 0.4) * 0.5
                 yield PlacingCaller(self, f"caller{number}.{copy}", order, at)

@@ -8,6 +8,8 @@ from pulse.domain import (
     OrderSpec,
     PlaceOrder,
     RecordedBy,
+    SessionCalendar,
+    SessionPolicy,
     Side,
     SplitConfigRequest,
     Trace,
@@ -33,6 +35,9 @@ def place_order(
     split_seed: int = 0,
     release: bool = True,
     at: datetime = T0,
+    start_at: datetime | None = None,
+    session_policy: SessionPolicy | None = None,
+    calendar: SessionCalendar | None = None,
 ) -> PlaceOrder:
     """A command for an order in the internal scope. It does not validate the values."""
     spec = OrderSpec(
@@ -40,7 +45,9 @@ def place_order(
         instrument=instrument,
         side=side,
         total_quantity=total_quantity,
-        split_config=SplitConfigRequest(num_splits, duration_minutes, randomize),
+        split_config=SplitConfigRequest(
+            num_splits, duration_minutes, randomize, start_at, session_policy
+        ),
     )
     return PlaceOrder(
         spec=spec,
@@ -51,4 +58,5 @@ def place_order(
         at=at,
         recorded_by=RecordedBy(component="api", instance="api-1", code_version="test"),
         trace=_TRACE,
+        calendar=calendar,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import msgspec
@@ -34,6 +34,11 @@ from pulse.domain import (
 from pulse.eventstore import EventMapper
 
 MAPPER = EventMapper()
+ADDED_IN_VERSION_2: Final = (
+    *("start_at", "session_policy", "release", "window_starts_at", "applied_policy"),
+    *("sessions", "calendar_digest", "class_version"),
+)
+"""The fields of OrderCreated that class version 1 does not have."""
 AUTHOR = RecordedBy(component="api", instance="host:1:abc", code_version="0.1.0")
 TRACE = Trace(trace_id="t1", trace_source="test", request_id="r1", request_source="test")
 
@@ -41,10 +46,11 @@ TRACE = Trace(trace_id="t1", trace_source="test", request_id="r1", request_sourc
 def order_created(order_unique_key: str | None = None, **changes: Any) -> OrderCreated:
     """An order of 100 shares in 5 slices over an hour, created now; `changes` by field name."""
     key = order_unique_key or uuid4().hex
+    timestamp = changes.get("timestamp", datetime.now(UTC))
     created = OrderCreated(
         originator_id=order_id_for(INTERNAL_SCOPE, key),
         originator_version=1,
-        timestamp=datetime.now(UTC),
+        timestamp=timestamp,
         recorded_by=AUTHOR,
         trace=TRACE,
         key_scope=INTERNAL_SCOPE,
@@ -55,12 +61,24 @@ def order_created(order_unique_key: str | None = None, **changes: Any) -> OrderC
         num_splits=5,
         duration_minutes=60,
         randomize=True,
+        start_at=None,
+        session_policy=None,
         split_seed="00000000000000ff",
         splitter_version=1,
         placed_by="tester",
         release=True,
+        window_starts_at=timestamp,
+        applied_policy="NONE",
+        sessions=(),
+        calendar_digest=None,
     )
     return msgspec.structs.replace(created, **changes)
+
+
+def state_of_version_1(created: OrderCreated) -> bytes:
+    """The stored state of this event in class version 1, which has fewer fields."""
+    first = StoredEvent(created.originator_id, 1, created.TOPIC, b"{}")
+    return MAPPER.state_as_stored(created, first)
 
 
 def orders_created(count: int, **changes: Any) -> list[OrderCreated]:

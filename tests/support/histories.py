@@ -24,6 +24,7 @@ from pulse.domain import (
     PlaceOrder,
     RecordedBy,
     ReleaseSlices,
+    Session,
     SplitConfigRequest,
     SplitOrder,
     SplittingFailed,
@@ -33,7 +34,7 @@ from pulse.domain import (
     evolve,
     expires_at,
 )
-from pulse.testing import place_orders
+from pulse.testing import ListedSessions, place_orders
 from pulse.testing.strategies import authors, names, traces
 
 FailureReason = Literal["TIMED_OUT", "TOO_LATE", "SPLITTING_ERROR"]
@@ -68,26 +69,41 @@ def histories(
 def life_orders(draw: st.DrawFn) -> PlaceOrder:
     """Orders with a few slices far apart, or many about a second apart, some of them closer.
 
-    Pulse releases the slices of most.
+    Pulse releases the slices of most. Some start later; some are in two trading sessions.
     """
     few = st.tuples(st.integers(2, 6), st.sampled_from((1, 10, 1440)))
     many = st.tuples(st.sampled_from((50, 61, 100)), st.just(1))
     num_splits, duration_minutes = draw(few | many)
+    at = draw(st.sampled_from(_CREATED_AT))
+    starts_in = draw(st.sampled_from((None, None, 0, 2, 3600)))
+    half = timedelta(minutes=duration_minutes) / 2
+    opens_again_at = at + half + timedelta(hours=2)
+    sessions = [
+        Session(opens_at=at - half, closes_at=at + half),
+        Session(opens_at=opens_again_at, closes_at=opens_again_at + 3 * half),
+    ]
     return PlaceOrder(
         spec=OrderSpec(
             order_unique_key=f"ouk_{draw(st.integers(1, 1_000_000))}",
             instrument="NSE:RELIANCE",
             side=draw(st.sampled_from(("BUY", "SELL"))),
             total_quantity=draw(st.integers(num_splits, 10 * num_splits)),
-            split_config=SplitConfigRequest(num_splits, duration_minutes, draw(st.booleans())),
+            split_config=SplitConfigRequest(
+                num_splits,
+                duration_minutes,
+                draw(st.booleans()),
+                None if starts_in is None else at + timedelta(seconds=starts_in),
+                draw(st.sampled_from((None, None, "NONE", "ROLL"))),
+            ),
         ),
         key_scope=INTERNAL_SCOPE,
         placed_by="caller",
         split_seed=draw(st.integers(0, 2**64 - 1)),
         release=draw(st.sampled_from((*[True] * 7, False))),
-        at=draw(st.sampled_from(_CREATED_AT)),
+        at=at,
         recorded_by=_AUTHOR,
         trace=_TRACE,
+        calendar=ListedSessions(sessions),
     )
 
 

@@ -22,7 +22,8 @@ SELECT order_id, order_unique_key, key_scope, placed_by, instrument, side, total
        num_splits, duration_minutes, randomize, order_queue_status, failure_reason,
        failure_message, version, position, created_position, created_at, updated_at,
        split_completed_at, release, trace_id, remaining_quantity, released_quantity,
-       cancelled_quantity, expired_quantity
+       cancelled_quantity, expired_quantity, start_at, session_policy, window_starts_at,
+       window_ends_at
   FROM order_queue_status"""
 _SLICES = """
 SELECT order_id, sequence_number, instrument, side, quantity, scheduled_at, state
@@ -98,6 +99,8 @@ def _row(order: Order) -> Row:
         "updated_at": order.updated_at,
         "split_completed_at": order.split_completed_at,
         "release": order.release,
+        "window_starts_at": order.window.starts_at,
+        "window_ends_at": order.window.ends_at,
         "trace_id": order.trace_id,
         **{
             f"{state}_quantity": shares

@@ -10,7 +10,7 @@ from eventsourcing.persistence import MapperDeserialisationError, StoredEvent
 
 from pulse.domain import DomainEvent, OrderCreated
 from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
-from tests.support.events import MAPPER, order_cancelled, order_created, stored
+from tests.support.events import ADDED_IN_VERSION_2, MAPPER, order_cancelled, order_created, stored
 
 
 class ParcelSent(DomainEvent, frozen=True, kw_only=True):
@@ -112,12 +112,12 @@ def test_a_text_that_looks_like_a_version_is_a_text(mapper: EventMapper, text: s
         (written,) = stored([event])
         assert mapper.to_domain_event(written) == event
         assert mapper.state_as_stored(event, written) == written.state
-    first = as_stored(created, {}, "release", "class_version")
+    first = as_stored(created, {}, *ADDED_IN_VERSION_2)
     assert mapper.to_domain_event(first) == msgspec.structs.replace(created, release=False)
 
 
 def test_an_order_of_the_first_version_is_not_released(mapper: EventMapper) -> None:
-    first = as_stored(CREATED, {}, "release", "class_version")
+    first = as_stored(CREATED, {}, *ADDED_IN_VERSION_2)
     order = mapper.to_domain_event(first)
     assert order == msgspec.structs.replace(CREATED, release=False)
     assert isinstance(order, OrderCreated)
@@ -134,9 +134,12 @@ def test_an_order_of_the_first_version_may_not_have_the_field_of_the_second(
     assert mapper.state_as_stored(CREATED, altered) != altered.state
 
 
-def test_an_order_of_the_current_version_needs_its_field(mapper: EventMapper) -> None:
-    with pytest.raises(MapperDeserialisationError, match="release"):
-        mapper.to_domain_event(as_stored(CREATED, {"class_version": 2}, "release"))
+@pytest.mark.parametrize("missing", ADDED_IN_VERSION_2[:-1])
+def test_an_order_of_the_current_version_needs_its_fields(
+    mapper: EventMapper, missing: str
+) -> None:
+    with pytest.raises(MapperDeserialisationError, match=missing):
+        mapper.to_domain_event(as_stored(CREATED, {"class_version": 2}, missing))
 
 
 @pytest.mark.parametrize("version", ["2", True, None, 1.5, [], 0, -1], ids=str)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pulse.application.event_view import EventView, event_view
-from pulse.application.orders import CancelRequest, OrderPreview, Window
+from pulse.application.orders import CancelRequest, OrderPreview
 from pulse.domain import (
     EVENT_TYPES,
     INTERNAL_SCOPE,
@@ -20,6 +20,7 @@ from pulse.domain import (
     Slice,
     SplitConfig,
     SplitConfigRequest,
+    Window,
     order_id_for,
     preview,
 )
@@ -31,14 +32,12 @@ from pulse.projections.lists import ScheduledSlice
 from pulse.projections.order_view import OrderView, SliceView
 from tests.support import documents
 from tests.support.commands import place_order
-from tests.support.events import MAPPER, order_created, stored
+from tests.support.events import MAPPER, order_created, state_of_version_1, stored
 from tests.support.processes import ROOT
 
 DOCUMENTS = {"api": documents.API, "gateway": documents.GATEWAY}
 EVENTS = (*(event_type.__name__ for event_type in EVENT_TYPES), "OtherEvent")
-CREATED_V1: Final = stored([order_created(release=False)])[0].state.replace(
-    b',"release":false,"class_version":2', b""
-)
+CREATED_V1: Final = state_of_version_1(order_created())
 Described = tuple[str, str, dict[str, Any]]
 
 
@@ -107,6 +106,7 @@ def test_an_error_stands_under_its_own_status_and_says_when_to_come_back(
         "409": {"DUPLICATE_ORDER_UNIQUE_KEY", "NOTHING_TO_CANCEL"},
         "413": {"PAYLOAD_TOO_LARGE"},
         "415": {"UNSUPPORTED_MEDIA_TYPE"},
+        "422": {"MARKET_CLOSED"},
         "429": {"TOO_MANY_REQUESTS"},
         "500": {"INTERNAL_ERROR"},
         "503": {"UNAVAILABLE"},

@@ -82,13 +82,33 @@ CREATED: Final = OrderCreated(
     num_splits=2,
     duration_minutes=1440,
     randomize=True,
+    start_at=None,
+    session_policy=None,
     split_seed="ffffffffffffffff",
     splitter_version=1,
     placed_by="anonymous",
     release=True,
+    window_starts_at=T0,
+    applied_policy="NONE",
+    sessions=(),
+    calendar_digest=None,
 )
 CREATED_V1: Final = msgspec.structs.replace(CREATED, release=False)
-"""Class version 1 has no `release`."""
+"""Class version 1 has no `release`, and none of the fields of windows and sessions."""
+
+NEXT_OPEN: Final = T0 + timedelta(days=1)
+CREATED_IN_SESSIONS: Final = msgspec.structs.replace(
+    CREATED,
+    start_at=T0 - timedelta(hours=1),
+    session_policy="ROLL",
+    splitter_version=2,
+    applied_policy="ROLL",
+    sessions=(
+        (T0, T0 + timedelta(hours=6)),
+        (NEXT_OPEN, NEXT_OPEN + timedelta(hours=18, microseconds=1)),
+    ),
+    calendar_digest="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+)
 
 EVENTS: Final[tuple[Event, ...]] = (
     CREATED_V1,
@@ -181,6 +201,7 @@ EVENTS: Final[tuple[Event, ...]] = (
         quantity=1_000_000_000,
         reason="RELEASE_TOO_LATE",
     ),
+    CREATED_IN_SESSIONS,
     ReleasesHalted(
         originator_id=HALTS_STREAM_ID,
         originator_version=1,
@@ -275,7 +296,7 @@ def test_every_history_is_read_as_it_was_written(history: tuple[Event, ...]) -> 
         assert mapper.state_as_stored(event, written) == written.state
 
 
-@pytest.mark.parametrize("numbers", [(0, 1), (4, 1, 7, 6), (4, 1, 8), (4, 5)], ids=str)
+@pytest.mark.parametrize("numbers", [(0, 1), (4, 1, 7, 6), (4, 1, 8), (4, 5), (9,)], ids=str)
 def test_the_samples_are_possible_histories(numbers: tuple[int, ...]) -> None:
     order = fold(EVENTS[number] for number in numbers)
     assert order is not None

@@ -10,7 +10,14 @@ import httpx
 import msgspec
 import pytest
 
-from pulse.domain import INTERNAL_SCOPE, SplitTerms, order_id_for, split
+from pulse.domain import (
+    INTERNAL_SCOPE,
+    Session,
+    SplitTerms,
+    order_id_for,
+    split,
+    splitter_version_for,
+)
 from pulse.load import Load, LoadError, open_http, read_lines
 from pulse.retry import RetryPolicy
 
@@ -36,6 +43,7 @@ class FakePulse:
         self.readiness = httpx.Response(200, json={"status": "ready"})
         self.status = "COMPLETED"
         self.alter: Callable[[dict[str, Any]], None] = lambda _: None
+        self.sessions: tuple[Session, ...] = ()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/pulse/health/ready":
@@ -71,20 +79,30 @@ class FakePulse:
         return placed(order["order_unique_key"], 201 if known is order else 200)
 
     def _show(self, order: dict[str, Any]) -> dict[str, Any]:
-        config = {"randomize": True, **order["split_config"]}
+        asked = {"randomize": True, **order["split_config"]}
+        config = {"start_at": None, "session_policy": None, **asked}
         terms = SplitTerms(
-            **config, total_quantity=order["total_quantity"], seed=7, starts_at=CREATED_AT
+            num_splits=config["num_splits"],
+            duration_minutes=config["duration_minutes"],
+            randomize=config["randomize"],
+            total_quantity=order["total_quantity"],
+            seed=7,
+            starts_at=datetime.fromisoformat(config["start_at"] or CREATED_AT.isoformat()),
+            sessions=self.sessions,
         )
+        if config["start_at"] is not None:
+            config["start_at"] = msgspec.to_builtins(terms.starts_at.astimezone(UTC))
         completed = self.status == "COMPLETED"
         answer = {
             **order,
             "order_id": order_id_for(INTERNAL_SCOPE, order["order_unique_key"]),
             "split_config": config,
+            "window": {"starts_at": terms.starts_at, "ends_at": terms.ends_at},
             "order_queue_status": self.status,
             "failure_reason": "TIMED_OUT" if self.status == "FAILED" else None,
             "created_at": CREATED_AT,
             "split_completed_at": CREATED_AT + timedelta(milliseconds=12) if completed else None,
-            "slices": split(terms, 1) if completed else (),
+            "slices": split(terms, splitter_version_for(terms.sessions)) if completed else (),
         }
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answer))
         self.alter(plain)
@@ -297,6 +315,31 @@ def test_an_order_that_cannot_be_read_yet_is_read_later(
     run(file, pulse)
     pulse.first_answers = [results(placed("ouk_1", 200)), first]
     found = run(file, pulse)
+    assert not found.faults
+    assert found.counts["COMPLETED"] == 1
+
+
+def session(*, hours: int, minutes: int) -> Session:
+    opens_at = CREATED_AT + timedelta(hours=hours)
+    return Session(opens_at=opens_at, closes_at=opens_at + timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize(
+    "sessions",
+    [
+        (session(hours=0, minutes=90),),
+        (session(hours=0, minutes=60),),
+        (session(hours=0, minutes=20),),
+        (session(hours=0, minutes=20), session(hours=24, minutes=375)),
+    ],
+    ids=["inside", "with the close", "clipped", "rolled"],
+)
+def test_windows_in_sessions_and_later_starts_keep_the_rules(
+    run: Run, pulse: FakePulse, tmp_path: Path, sessions: tuple[Session, ...]
+) -> None:
+    pulse.sessions = sessions
+    config = {"num_splits": 5, "duration_minutes": 60, "start_at": "2026-11-23T14:45:00+05:30"}
+    found = run(write(tmp_path / "orders.ndjson", order(1, split_config=config)), pulse)
     assert not found.faults
     assert found.counts["COMPLETED"] == 1
 

@@ -197,7 +197,7 @@ def _smallest(failure: "Failure") -> Iterator[Text]:
     terms = failure.terms
     yield Text("")
     yield Text("The smallest order found that fails", "bold")
-    yield Text(f"  {title(terms)}, created at {msgspec.to_builtins(terms.starts_at)}")
+    yield Text(f"  {title(terms)}, started at {msgspec.to_builtins(terms.starts_at)}")
     yield Text(f"  {msgspec.json.encode(terms).decode()}")
     drawable = all(breach.rule != "slices_are_well_formed" for breach in failure.broken)
     if failure.slices and drawable:

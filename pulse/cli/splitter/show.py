@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from pulse.cli.exits import require_extra
-from pulse.cli.schedule_text import draw
+from pulse.cli.schedule_text import draw, window_lines
 from pulse.cli.terminal import counted, echo, format_duration, output
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
@@ -19,11 +19,16 @@ from pulse.domain import (
     MAX_QUANTITY,
     MAX_SPLITS,
     MIN_SPLITS,
+    HistoryBroken,
+    Session,
     Slice,
     SplitTerms,
+    require_possible_sessions,
     split,
 )
+from pulse.domain.splitting import MICROSECONDS_PER_MINUTE
 from pulse.errors import PulseError
+from pulse.rfc3339 import parse_time
 
 _STARTS_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _MAX_SEED: Final = 2**64 - 1
@@ -47,6 +52,14 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     *,
     seed: Seed = None,
     even: Even = False,
+    start_at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="When it starts, with the offset from UTC."),
+    ] = None,
+    session: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPENS/CLOSES", help="A trading session; repeat it for several."),
+    ] = None,
     svg: Annotated[
         Path | None, typer.Option("--svg", help="Write the picture to this file.")
     ] = None,
@@ -54,12 +67,16 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
         bool, typer.Option("--json", help="The slices as JSON instead of a picture.")
     ] = False,
 ) -> None:
-    """Draw the schedule that an order would get.
+    r"""Draw the schedule that an order would get.
 
     Draws shares over time, a bar per slice; --svg writes a picture that also has
     the even split. The same terms and the same seed give the same schedule on any
     machine; without --seed a random one is used and printed, so that the schedule
     can be drawn again. Needs no database.
+
+    With --session the order is split in trading time: the first session must
+    contain the start. If the sessions are shorter than the duration, the window
+    ends with the last one.
 
     Exit codes: 0 drawn, 1 the file cannot be written, 2 wrong usage, or for --svg
     the extra pulse[charts] is missing.
@@ -67,6 +84,10 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
     Example:
       pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7
       pulse splitter show --total 1000 --splits 20 --duration 60 --svg plan.svg
+      pulse splitter show --total 1000 --splits 20 --duration 60 \
+        --start-at 2026-03-02T15:00:00+05:30 \
+        --session 2026-03-02T09:15:00+05:30/2026-03-02T15:30:00+05:30 \
+        --session 2026-03-03T09:15:00+05:30/2026-03-03T15:30:00+05:30
     """
     require_share_per_slice(total, splits)
     terms = SplitTerms(
@@ -75,8 +96,10 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
         duration_minutes=duration,
         randomize=not even,
         seed=seed_of(seed),
-        starts_at=_STARTS_AT,
+        starts_at=_STARTS_AT if start_at is None else _time(start_at, "--start-at"),
+        sessions=tuple(map(_session, session or ())),
     )
+    _require_possible(terms)
     slices = split(terms, CURRENT_SPLITTER_VERSION)
     if svg is not None:
         try:
@@ -89,13 +112,37 @@ def show(  # noqa: PLR0913 - one option for each term of a schedule
         console = output()
         least, more = divmod(total, splits)
         shares = f"{least:,}" if not more else f"{least:,} or {least + 1:,}"
-        interval = format_duration(duration * 60 / (splits - 1))
+        interval = format_duration(terms.duration_microseconds / 1_000_000 / (splits - 1))
         console.print(title(terms), style="bold")
+        for window_line in window_lines(terms) if terms.sessions else ():
+            console.print(window_line)
         console.print(f"the even split: {shares} shares every {interval}")
         for line in draw(slices, terms):
             console.print(line)
     else:
         output().print(f"written to {svg}")
+
+
+def _time(text: str, option: str) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError:
+        expected = "expected an RFC 3339 time with its offset, such as 2026-03-02T09:15:00+05:30"
+        raise typer.BadParameter(expected, param_hint=option) from None
+
+
+def _session(text: str) -> Session:
+    opens_at, _, closes_at = text.partition("/")
+    return Session(opens_at=_time(opens_at, "--session"), closes_at=_time(closes_at, "--session"))
+
+
+def _require_possible(terms: SplitTerms) -> None:
+    """Refuse sessions that the window cannot have."""
+    try:
+        if terms.sessions:
+            require_possible_sessions(terms)
+    except HistoryBroken as error:
+        raise typer.BadParameter(str(error), param_hint="--session") from None
 
 
 def require_share_per_slice(total: int, splits: int) -> None:
@@ -143,7 +190,8 @@ def _write_svg(path: Path, terms: SplitTerms, slices: Sequence[Slice]) -> None:
     axes.axhspan(least, most, color="tab:green", alpha=0.1, label=f"allowed: {least:,} to {most:,}")
     how = f"seed {terms.seed:016x}" if terms.randomize else "evenly"
     axes.set_title(f"{terms.total_quantity:,} shares in {terms.num_splits} slices, {how}")
-    axes.set(xlabel="minutes after the order's creation", ylabel="shares")
+    of_trading_time = " of trading time" if terms.sessions else ""
+    axes.set(xlabel=f"minutes{of_trading_time} after the start", ylabel="shares")
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     with mpl.rc_context({"svg.hashsalt": "pulse", "svg.fonttype": "none"}):
@@ -151,6 +199,6 @@ def _write_svg(path: Path, terms: SplitTerms, slices: Sequence[Slice]) -> None:
 
 
 def _points(terms: SplitTerms, slices: Sequence[Slice]) -> tuple[list[float], list[int]]:
-    """Minutes after the order's creation, and shares."""
-    minutes = [(s.scheduled_at - terms.starts_at).total_seconds() / 60 for s in slices]
+    """Minutes of trading time after the start, and shares."""
+    minutes = [terms.offset_of(s.scheduled_at) / MICROSECONDS_PER_MINUTE for s in slices]
     return minutes, [s.quantity for s in slices]

@@ -13,13 +13,18 @@ from pulse.domain import (
     INTERNAL_SCOPE,
     CancelOrder,
     HaltNotFound,
+    MarketClosed,
     Order,
+    OrderRefused,
     OrderUniqueKeyTaken,
     RecordedBy,
     Trace,
+    Window,
     decide,
     order_id_for,
 )
+from pulse.domain.order_request import INVALID_SPLIT_CONFIG
+from pulse.domain.windows import START_EXPECTED
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendQueueFull
 from pulse.http.bodies import (
@@ -77,6 +82,11 @@ WRONG_ORDERS: Final = (
     _of_order("fewer shares than slices", total_quantity=1),
     _of_order("a quantity as text", total_quantity="100"),
     _of_order("too many slices", split_config=_ORDER["split_config"] | {"num_splits": 101}),
+    _of_order(
+        "no offset",
+        split_config=_ORDER["split_config"] | {"start_at": "2026-03-02T09:15:00"},
+    ),
+    _of_order("no such policy", split_config=_ORDER["split_config"] | {"session_policy": "SKIP"}),
     _of_order("white space at an end of the key", order_unique_key="ouk_first "),
 )
 NO_SUCH_ORDER: Final = Fault("no such order", OrderNotFound("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"))
@@ -94,14 +104,33 @@ _FAULTS_OF_WRITING: Final = (
     Fault("too many orders wait", AppendQueueFull()),
     Fault("no answer in time", AppendOutcomeUnknown()),
 )
+_STARTED: Final = OrderRefused(
+    INVALID_SPLIT_CONFIG, "split_config.start_at", START_EXPECTED, "is in the past"
+)
+_CLOSED: Final = MarketClosed(
+    "the window from 2026-03-02T09:30:00Z to 2026-03-02T10:30:00Z is not inside one trading "
+    "session of NSE:RELIANCE; use another session_policy, or start_at 2026-03-03T03:45:00Z, where "
+    "the window fits",
+    "REJECT",
+    Window(
+        starts_at=datetime(2026, 3, 3, 3, 45, tzinfo=UTC),
+        ends_at=datetime(2026, 3, 3, 4, 45, tzinfo=UTC),
+    ),
+)
+_WRONG_WINDOWS: Final = (
+    Fault("a start in the past", _STARTED),
+    Fault("the market is closed", _CLOSED),
+)
 FAULTS_OF_PLACING: Final = (
     *WRONG_ORDERS,
+    *_WRONG_WINDOWS,
     Fault("the key is taken", OrderUniqueKeyTaken("ouk_first", _ORDER_ID)),
     *_FAULTS_OF_WRITING,
     _CLOCK_OFF,
 )
 FAULTS_OF_PREVIEWS: Final = (
     *WRONG_ORDERS,
+    *_WRONG_WINDOWS,
     fault_of(
         "a seed that is no seed",
         lambda: read_preview_request(msgspec.json.encode(_ORDER | {"split_seed": "7"})),
@@ -127,6 +156,7 @@ def _cancel_failed_order() -> object:
         trace_id=trace.trace_id,
         created_at=at,
         updated_at=at,
+        window_starts_at=at,
         state="FAILED",
     )
     command = CancelOrder(

@@ -17,6 +17,7 @@ from pulse.domain import (
     OrderSpec,
     ReleasesHalted,
     ReleasesResumed,
+    SessionPolicy,
     Side,
     SliceState,
     SplitConfig,
@@ -43,6 +44,10 @@ _REQUESTS: Final = (
     "HaltRequest",
 )
 
+_OF_SESSIONS: Final = (
+    "NONE: trading sessions are ignored. REJECT: the whole window must be inside one session. "
+    "CLIP: the window ends with its session. ROLL: time outside sessions does not count."
+)
 _OPTIONAL: Final = frozenset({"as_of"})
 """Fields that only some answers have."""
 
@@ -51,6 +56,10 @@ _ENUMERATIONS: Final = {
     "OrderQueueStatus": (
         OrderQueueStatus,
         "How far the splitting of an order is; COMPLETED, FAILED and CANCELLED are final.",
+    ),
+    "SessionPolicy": (
+        SessionPolicy,
+        _OF_SESSIONS,
     ),
     "SliceState": (
         SliceState,
@@ -274,6 +283,9 @@ def _keywords(schema: Schema) -> Schema:
             return _enumeration(schema)
         case {"type": "object"} if not {"properties", "additionalProperties"} & schema.keys():
             return schema | {"additionalProperties": True}
+        case {"prefixItems": [first, *others]} if all(other == first for other in others):
+            bare = {keyword: value for keyword, value in schema.items() if keyword != "prefixItems"}
+            return bare | {"items": first}  # generators know no tuples
         case {"pattern": str(pattern)}:
             return schema | {"pattern": pattern.replace("(?![\\s\\S])", "$")}
         case _:

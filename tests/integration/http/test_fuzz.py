@@ -23,6 +23,8 @@ names = st.sampled_from(
         "num_splits",
         "duration_minutes",
         "randomize",
+        "start_at",
+        "session_policy",
         "split_seed",
     ]
 )

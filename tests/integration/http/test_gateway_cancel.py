@@ -147,7 +147,11 @@ def cancelled_order(key: str = "k", **changes: object) -> dict[str, object]:
     return {
         "order_id": str(order_id_for(ALICE.key_scope, key)), "order_unique_key": "k",
         "instrument": "NSE:X", "side": "BUY", "total_quantity": 10, "release": True,
-        "split_config": {"num_splits": 2, "duration_minutes": 1, "randomize": True},
+        "split_config": {
+            "num_splits": 2, "duration_minutes": 1, "randomize": True, "start_at": None,
+            "session_policy": None,
+        },
+        "window": {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "2026-01-01T00:01:00Z"},
         "order_queue_status": "CANCELLED", "failure_reason": None, "failure_message": None,
         "version": 2, "position": 2, "placed_by": ALICE.placed_by,
         "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",

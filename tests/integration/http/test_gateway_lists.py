@@ -234,7 +234,8 @@ async def test_the_history_has_what_concerns_the_order_and_nothing_else(both: Se
     assert list(created) == IN_ORDER
     assert set(created["data"]) == {
         "order_unique_key", "instrument", "side", "total_quantity", "num_splits",
-        "duration_minutes", "randomize", "placed_by", "release", "class_version",
+        "duration_minutes", "randomize", "start_at", "session_policy", "placed_by", "release",
+        "window_starts_at", "applied_policy", "sessions", "class_version",
     }  # fmt: skip
     caller = Caller.of_token(ISSUER, alice)
     assert (cancelled["type"], cancelled["data"]["reason"]) == ("OrderCancelled", "why")
@@ -327,7 +328,11 @@ def view(key: str = "k", **changes: object) -> dict[str, object]:
     return {
         "order_id": str(order_id_for(ALICE.key_scope, "k")), "order_unique_key": key,
         "instrument": "NSE:X", "side": "BUY", "total_quantity": 10, "release": True,
-        "split_config": {"num_splits": 2, "duration_minutes": 1, "randomize": True},
+        "split_config": {
+            "num_splits": 2, "duration_minutes": 1, "randomize": True, "start_at": None,
+            "session_policy": None,
+        },
+        "window": {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "2026-01-01T00:01:00Z"},
         "order_queue_status": "PENDING", "failure_reason": None, "failure_message": None,
         "version": 1, "position": 2, "placed_by": ALICE.placed_by,
         "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",

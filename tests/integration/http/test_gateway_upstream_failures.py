@@ -178,7 +178,11 @@ async def test_another_callers_order_is_not_shown_even_if_pulse_sends_it() -> No
     shown = {
         "order_id": NOBODYS_ID, "order_unique_key": "k", "instrument": "NSE:X", "side": "BUY",
         "total_quantity": 10, "order_queue_status": "PENDING", "failure_reason": None,
-        "split_config": {"num_splits": 2, "duration_minutes": 1, "randomize": True},
+        "split_config": {
+            "num_splits": 2, "duration_minutes": 1, "randomize": True, "start_at": None,
+            "session_policy": None,
+        },
+        "window": {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "2026-01-01T00:01:00Z"},
         "failure_message": None, "version": 1, "position": 1, "placed_by": CALLER.placed_by,
         "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
         "split_completed_at": None, "claimed_by": None, "claimed_at": None, "slices": [],

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 
@@ -22,6 +23,7 @@ FIELDS = [
     "side",
     "total_quantity",
     "split_config",
+    "window",
     "release",
     "order_queue_status",
     "failure_reason",
@@ -38,6 +40,11 @@ FIELDS = [
     "slices",
 ]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
+
+
+def later(time: str, *, minutes: int) -> str:
+    answered: str = msgspec.to_builtins(datetime.fromisoformat(time) + timedelta(minutes=minutes))
+    return answered
 
 
 async def read(client: httpx.AsyncClient, order_id: str, rest: str = "") -> Any:
@@ -83,6 +90,8 @@ async def test_an_accepted_order_is_found_at_once_though_nothing_is_projected(
     assert answered == {
         "order_id": order_id,
         **request,
+        "split_config": {**config, "start_at": None, "session_policy": None},
+        "window": {"starts_at": created_at, "ends_at": later(created_at, minutes=90)},
         "release": False,
         "order_queue_status": "PENDING",
         "failure_reason": None,
@@ -98,7 +107,7 @@ async def test_an_accepted_order_is_found_at_once_though_nothing_is_projected(
         "quantities": {"remaining": 1234, "released": 0, "cancelled": 0, "expired": 0},
         "slices": [],
     }
-    assert list(answered["split_config"]) == ["num_splits", "duration_minutes", "randomize"]
+    assert list(answered["split_config"]) == [*config, "start_at", "session_policy"]
 
 
 async def test_every_accepted_order_is_found_though_nothing_is_projected(
@@ -121,7 +130,8 @@ async def test_a_completed_order_has_slices_that_keep_every_rule(
     assert answered["updated_at"] == answered["split_completed_at"] >= answered["created_at"]
     assert (answered["failure_reason"], answered["failure_message"]) == (None, None)
     assert (answered["claimed_by"], answered["claimed_at"]) == (None, None)
-    assert {name: answered[name] for name in request} == request
+    shown = {**config, "start_at": None, "session_policy": None}
+    assert {name: answered[name] for name in request} == {**request, "split_config": shown}
     part_fields = ["sequence_number", "quantity", "scheduled_at", "state"]
     assert all(list(part) == part_fields for part in answered["slices"])
     assert {part["state"] for part in answered["slices"]} == {"SCHEDULED"}

@@ -335,12 +335,18 @@ def park_order(server: Server, session: Session, parameters: Any) -> Result:
     return Result([], 1)
 
 
+_TIMES: Final = (
+    *("created_at", "updated_at", "split_completed_at"),
+    *("start_at", "window_starts_at", "window_ends_at"),
+)
+
+
 def _rows_of(parameters: Any) -> list[Row]:
     """The rows of a JSON array, with the types of their columns."""
     rows: list[Row] = msgspec.json.decode(parameters[0])
     for row in rows:
         row["order_id"] = UUID(row["order_id"])
-        for column in ("created_at", "updated_at", "split_completed_at"):
+        for column in _TIMES:
             if row.get(column) is not None:
                 row[column] = datetime.fromisoformat(row[column])
     return rows

@@ -50,7 +50,11 @@ def test_a_constraint_without_words_is_a_mistake_of_its_author() -> None:
     [
         ({"after": -1}, ("after", "is out of range", "a whole number of at least 0", True)),
         ({"after": 0, "state": "D"}, ("state", "is not allowed", "A or B or C", True)),
-        ({"after": 0, "at": "now"}, ("at", "is not allowed", "a time with its zone", True)),
+        ({"after": 0, "at": "now"}, ("at", "is not a valid time", "a time with its zone", True)),
+        (
+            {"after": 0, "at": "2026-03-02T09:15:00"},
+            ("at", "has no offset from UTC", "a time with its zone", True),
+        ),
         ({}, ("after", "is missing", "this required field", False)),
         (
             {"after": 0, "b": 1},

@@ -86,10 +86,16 @@ CREATED = OrderCreated(
     num_splits=3,
     duration_minutes=10,
     randomize=False,
+    start_at=None,
+    session_policy=None,
     split_seed="00000000000000ff",
     splitter_version=1,
     placed_by="desk",
     release=True,
+    window_starts_at=T0,
+    applied_policy="NONE",
+    sessions=(),
+    calendar_digest=None,
 )
 
 CLAIM = Claim(worker="worker-1", claimed_at=T0 + seconds(9), first_claimed_at=T0 + seconds(2))
@@ -267,14 +273,19 @@ def test_an_order_keeps_all_that_was_asked_for(command: PlaceOrder) -> None:
     order = fold(decide(command, None))
     assert order is not None
     assert order.spec == command.spec
+    config = command.spec.split_config
+    asked = command.at if config.start_at is None else config.start_at
+    sessions = order.sessions
     assert order.terms == SplitTerms(
         total_quantity=command.spec.total_quantity,
-        num_splits=command.spec.split_config.num_splits,
-        duration_minutes=command.spec.split_config.duration_minutes,
-        randomize=command.spec.split_config.randomize,
+        num_splits=config.num_splits,
+        duration_minutes=config.duration_minutes,
+        randomize=config.randomize,
         seed=command.split_seed,
-        starts_at=command.at,
+        starts_at=max(asked, sessions[0].opens_at) if sessions else asked,
+        sessions=sessions,
     )
+    assert bool(sessions) == ((config.session_policy or command.default_policy) != "NONE")
     assert (order.version, order.state, order.slices) == (1, "PENDING", ())
 
 
@@ -375,6 +386,46 @@ def test_after_the_window_no_claim_is_in_time_however_early_the_first_was() -> N
     (failed,) = decide(command, fold([CREATED]))
     assert isinstance(failed, SplittingFailed)
     assert failed.reason == "TOO_LATE"
+
+
+TOMORROW = msgspec.structs.replace(
+    CREATED, start_at=T0 + timedelta(days=1), window_starts_at=T0 + timedelta(days=1)
+)
+
+
+def test_an_order_for_tomorrow_is_split_now() -> None:
+    (event,) = decide(split_of(T0 + seconds(2), 300), fold([TOMORROW]))
+    assert isinstance(event, SlicesScheduled)
+    assert event.slices[0].scheduled_at == T0 + timedelta(days=1)
+    assert event.slices[-1].scheduled_at == T0 + timedelta(days=1, minutes=10)
+
+
+@pytest.mark.parametrize(
+    ("claimed_after", "message"),
+    [
+        (-86_000, None),
+        (300, None),
+        (
+            300.5,
+            "first claimed 300.5 s after the start of its window, later than the 300 s allowed",
+        ),
+        (601, "claimed 601.0 s after the start of its window, when its window of 10 min had ended"),
+    ],
+)
+def test_too_late_counts_from_the_start_if_that_is_later(
+    claimed_after: float, message: str | None
+) -> None:
+    command = split_of(T0 + timedelta(days=1, seconds=claimed_after), 300)
+    (event,) = decide(command, fold([TOMORROW]))
+    expected = message and message.format(start="the start of its window")
+    assert getattr(event, "message", None) == expected
+
+
+def test_a_start_just_before_the_creation_does_not_count() -> None:
+    earlier = T0 - seconds(1)
+    created = msgspec.structs.replace(CREATED, start_at=earlier, window_starts_at=earlier)
+    (event,) = decide(split_of(T0 + seconds(300), 300), fold([created]))
+    assert isinstance(event, SlicesScheduled)
 
 
 def test_a_schedule_that_breaks_a_rule_is_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from pulse.domain import (
     OrderSpec,
     OrderState,
     RecordedBy,
+    Session,
     SlicesScheduled,
     SplitConfigRequest,
     SplitOrder,
@@ -46,7 +47,7 @@ def at_version(event: Event, version: int) -> Event:
 def too_late(history: tuple[Event, ...]) -> Event:
     """The failure of this order had it been claimed a second after its window's end."""
     order = whole(history[:1])
-    claimed_at = order.window_ends_at + timedelta(seconds=1)
+    claimed_at = order.window.ends_at + timedelta(seconds=1)
     command = SplitOrder(
         claim=Claim(worker="worker-1", claimed_at=claimed_at, first_claimed_at=claimed_at),
         max_split_delay_seconds=0,
@@ -90,6 +91,8 @@ def test_a_created_order_is_pending_with_all_that_was_asked_for(
                 num_splits=created.num_splits,
                 duration_minutes=created.duration_minutes,
                 randomize=created.randomize,
+                start_at=created.start_at,
+                session_policy=created.session_policy,
             ),
         ),
         split_seed=int(created.split_seed, base=16),
@@ -98,6 +101,11 @@ def test_a_created_order_is_pending_with_all_that_was_asked_for(
         trace_id=created.trace.trace_id,
         created_at=created.timestamp,
         updated_at=created.timestamp,
+        window_starts_at=created.window_starts_at,
+        sessions=tuple(
+            Session(opens_at=opens_at, closes_at=closes_at)
+            for opens_at, closes_at in created.sessions
+        ),
         state="PENDING",
         slices=(),
         failure_reason=None,
@@ -208,11 +216,20 @@ def test_a_state_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
 
 
 def test_a_creation_of_class_version_1_is_of_an_order_that_is_not_released() -> None:
-    state: dict[str, object] = {"placed_by": "desk"}
+    first: dict[str, object] = {"timestamp": "2026-03-02T03:45:00Z", "placed_by": "desk"}
+    state = dict(first)
     OrderCreated.upcast_v1_v2(state)
-    assert state == {"placed_by": "desk", "release": False}
+    assert state == first | {
+        "start_at": None,
+        "session_policy": None,
+        "release": False,
+        "window_starts_at": "2026-03-02T03:45:00Z",
+        "applied_policy": "NONE",
+        "sessions": [],
+        "calendar_digest": None,
+    }
     OrderCreated.downcast_v2_v1(state)
-    assert state == {"placed_by": "desk"}
+    assert state == first
 
 
 def test_an_event_the_domain_does_not_know_is_a_fault_of_the_program() -> None:

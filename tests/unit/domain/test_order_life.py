@@ -31,10 +31,12 @@ from pulse.domain import (
     Command,
     Event,
     Halts,
+    MarketClosed,
     NothingToCancel,
     Order,
     OrderCancelled,
     OrderCreated,
+    OrderRefused,
     OrderUniqueKeyTaken,
     PlaceOrder,
     RecordedBy,
@@ -117,7 +119,7 @@ class OrderLife(RuleBasedStateMachine):
         self.streams = Streams()
         self.claims: dict[UUID, Claim] = {}
         self.before: dict[UUID, Order] = {}
-        self.now = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
+        self.now = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)
 
     # Callers
 
@@ -306,6 +308,9 @@ class OrderLife(RuleBasedStateMachine):
             assert isinstance(command, PlaceOrder)
             assert order is not None
             assert command.spec != order.spec
+        except (OrderRefused, MarketClosed):
+            assert isinstance(command, PlaceOrder)
+            assert order is None, "a retry is never refused because time has passed"
         except NothingToCancel:
             assert order is not None
             assert order.quantities.remaining == 0

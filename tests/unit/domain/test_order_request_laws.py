@@ -24,6 +24,8 @@ FIELDS = (
     "split_config.num_splits",
     "split_config.duration_minutes",
     "split_config.randomize",
+    "split_config.start_at",
+    "split_config.session_policy",
 )
 
 
@@ -39,10 +41,12 @@ def keeps_every_rule(body: dict[str, Any]) -> bool:
     key, instrument = body.get("order_unique_key"), body.get("instrument")
     return (
         {"num_splits", "duration_minutes"} <= set(config)
-        and set(config) <= {"num_splits", "duration_minutes", "randomize"}
+        and {f"split_config.{name}" for name in config} <= set(FIELDS)
         and is_whole(config["num_splits"], 2, 100)
         and is_whole(config["duration_minutes"], 1, 1440)
         and isinstance(config.get("randomize", True), bool)
+        and config.get("start_at") is None
+        and config.get("session_policy") in (None, "NONE", "REJECT", "CLIP", "ROLL")
         and is_whole(body.get("total_quantity"), config["num_splits"], 1_000_000_000)
         and body.get("side") in ("BUY", "SELL")
         and isinstance(instrument, str)
@@ -100,8 +104,12 @@ def test_a_request_is_accepted_exactly_if_it_keeps_every_rule(body: dict[str, An
         assert caught.value.code in CODES
         return
     order = parse_order_request(json.dumps(body).encode())
-    split_config = {"randomize": True} | body["split_config"]
-    assert msgspec.to_builtins(order) == body | {"split_config": split_config}
+    omitted = {"randomize": True, "start_at": None, "session_policy": None}
+    split_config = omitted | body["split_config"]
+    asked = msgspec.structs.asdict(order.split_config)
+    assert msgspec.structs.asdict(order) | {"split_config": asked} == body | {
+        "split_config": split_config
+    }
 
 
 @settings(max_examples=150, deadline=None)

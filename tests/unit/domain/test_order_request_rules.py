@@ -1,6 +1,7 @@
 """The rules of an order request: each field, each wrong type, each boundary, each with its code."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 from unicodedata import is_normalized, normalize
 
@@ -8,9 +9,11 @@ import msgspec
 import pytest
 
 from pulse.domain import (
+    SESSION_POLICIES,
     OrderRefused,
     OrderSpec,
     PlaceOrder,
+    SplitConfigRequest,
     parse_order_request,
     require_valid_order,
 )
@@ -102,7 +105,9 @@ def assert_accepted(field: str, value: object) -> None:
 
 
 def test_the_contracts_own_example_is_accepted() -> None:
-    assert msgspec.to_builtins(parsed(GOOD)) == GOOD
+    assert msgspec.structs.asdict(parsed(GOOD)) == GOOD | {
+        "split_config": SplitConfigRequest(num_splits=5, duration_minutes=60, randomize=True)
+    }
 
 
 @pytest.mark.parametrize("field", [name for name in CODES if name != "split_config.randomize"])
@@ -169,7 +174,8 @@ def test_an_unknown_field_of_split_config_is_refused(name: str) -> None:
         else GOOD | {"split_config": GOOD["split_config"] | {"": 1}}
     )
     assert (refusal.code, refusal.field) == ("INVALID_REQUEST", f"split_config.{name}")
-    assert refusal.expected == "only num_splits, duration_minutes, randomize"
+    expected = "only num_splits, duration_minutes, randomize, start_at, session_policy"
+    assert refusal.expected == expected
 
 
 @pytest.mark.parametrize("field", CODES)
@@ -389,3 +395,97 @@ def test_a_number_of_split_config_lies_within_its_range(
 @pytest.mark.parametrize("randomize", [True, False])
 def test_randomisation_is_as_asked_for(randomize: object) -> None:
     assert_accepted("split_config.randomize", randomize)
+
+
+# start_at and session_policy
+
+START_AT_EXPECTED = "an RFC 3339 time with its offset from UTC, such as 2026-03-02T09:15:00+05:30"
+
+
+@pytest.mark.parametrize("field", ["start_at", "session_policy"])
+def test_what_is_not_asked_for_is_null(field: str) -> None:
+    assert getattr(parsed(GOOD).split_config, field) is None
+    assert getattr(parsed(with_field(f"split_config.{field}", None)).split_config, field) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "in_utc"),
+    [
+        ("2026-03-02T09:15:00+05:30", datetime(2026, 3, 2, 3, 45, tzinfo=UTC)),
+        ("2026-03-02T03:45:00Z", datetime(2026, 3, 2, 3, 45, tzinfo=UTC)),
+        ("2026-03-02T03:45:00.000001z", datetime(2026, 3, 2, 3, 45, 0, 1, tzinfo=UTC)),
+        ("2024-02-29T00:00:00-12:00", datetime(2024, 2, 29, 12, tzinfo=UTC)),
+    ],
+)
+def test_a_start_is_kept_in_utc_and_the_same_instant_is_the_same_order(
+    text: str, in_utc: datetime
+) -> None:
+    order = parsed(with_field("split_config.start_at", text))
+    start_at = order.split_config.start_at
+    assert start_at == in_utc
+    assert start_at is not None
+    assert start_at.tzinfo is UTC
+    again = parsed(with_field("split_config.start_at", in_utc.isoformat()))
+    assert again == order
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("2026-03-02T09:15:00", "has no offset from UTC"),
+        ("2026-02-30T09:15:00Z", "is not a valid time"),
+        ("2026-03-02T24:00:00Z", "is not a valid time"),
+        ("2026-03-02", "is not a valid time"),
+        ("tomorrow", "is not a valid time"),
+        ("", "is not a valid time"),
+        ("0001-01-01T00:00:00+05:30", "is not a valid time"),
+        ("9999-12-31T23:59:59-00:01", "is not a valid time"),
+        (1772423100, "is a whole number"),
+        (1772423100.5, "is a number with a fraction or exponent"),
+        (True, "is true or false"),
+        (["2026-03-02T03:45:00Z"], "is an array"),
+    ],
+)
+def test_what_is_no_time_with_an_offset_is_refused(value: object, problem: str) -> None:
+    refusal = refusal_of(with_field("split_config.start_at", value))
+    assert (refusal.code, refusal.field) == ("INVALID_SPLIT_CONFIG", "split_config.start_at")
+    assert str(refusal) == f"split_config.start_at {problem}: expected {START_AT_EXPECTED}"
+
+
+@pytest.mark.parametrize("policy", SESSION_POLICIES)
+def test_a_policy_is_as_asked_for(policy: str) -> None:
+    assert_accepted("split_config.session_policy", policy)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("none", "is not allowed"),
+        ("SKIP", "is not allowed"),
+        ("", "is not allowed"),
+        (1, "is a whole number"),
+        (["CLIP"], "is an array"),
+    ],
+)
+def test_an_unknown_policy_is_refused(value: object, problem: str) -> None:
+    refusal = refusal_of(with_field("split_config.session_policy", value))
+    assert (refusal.code, refusal.field) == ("INVALID_SPLIT_CONFIG", "split_config.session_policy")
+    expected = "CLIP or NONE or REJECT or ROLL"
+    assert str(refusal) == f"split_config.session_policy {problem}: expected {expected}"
+
+
+def test_neither_may_be_repeated() -> None:
+    for field in ("start_at", "session_policy"):
+        body = json.dumps(with_field(f"split_config.{field}", None))
+        twice = body.replace(f'"{field}": null', f'"{field}": null, "{field}": null')
+        with pytest.raises(OrderRefused) as caught:
+            parse_order_request(twice.encode())
+        assert caught.value.field == f"split_config.{field}"
+        assert "is repeated" in str(caught.value)
+
+
+def test_an_order_that_asks_for_neither_is_encoded_without_them() -> None:
+    encoded = msgspec.json.encode(parsed(GOOD))
+    assert b"start_at" not in encoded
+    assert b"session_policy" not in encoded
+    assert parse_order_request(encoded) == parsed(GOOD)

@@ -22,7 +22,9 @@ INSTRUMENT = (
     "EXCHANGE:SYMBOL with exchange NSE or BSE and a symbol of A-Z, 0-9, & and -, "
     "at most 50 characters, such as NSE:RELIANCE"
 )
-CONFIG = "an object with num_splits, duration_minutes and optionally randomize"
+CONFIG = (
+    "an object with num_splits, duration_minutes and optionally randomize, start_at, session_policy"
+)
 SPLITS = "a whole number from 2 to 100"
 MINUTES = "a whole number from 1 to 1,440"
 SHARES = "a whole number from 1 to 1,000,000,000"
@@ -52,7 +54,7 @@ REFUSALS: list[tuple[str, Any, str, str]] = [
         "split_config.price",
         1,
         "is unknown",
-        "only num_splits, duration_minutes, randomize",
+        "only num_splits, duration_minutes, randomize, start_at, session_policy",
     ),
 ]
 

@@ -137,7 +137,7 @@ def test_randomised_quantities_need_not_be_even() -> None:
 def test_a_first_slice_that_is_late_is_found() -> None:
     late = schedule(seconds=(0.000001, 15, 30, 45, 60))
     assert list(window_is_filled(EVEN, late)) == [
-        "slice 1 is 1 us after the order's creation, expected 0"
+        "slice 1 is 1 us after the window's start, expected 0"
     ]
 
 
@@ -212,7 +212,8 @@ def test_no_slices_at_all_are_found_without_a_crash(terms: SplitTerms) -> None:
 def test_every_breach_of_every_rule_is_told_with_the_rules_name() -> None:
     wreck = schedule((0, 20, 21, 20, 20), (1, 15, 14, 45, 61), (2, 3, 4, 5, 6))
     found = broken_rules(EVEN, wreck)
-    _, *rules_of_numbers = (rule.__name__ for rule in SCHEDULE_RULES)
+    _, *rules_of_numbers, of_sessions = (rule.__name__ for rule in SCHEDULE_RULES)
+    assert of_sessions == "slices_are_in_sessions"
     assert list(dict.fromkeys(breach.rule for breach in found)) == rules_of_numbers
     assert len(found) > len(SCHEDULE_RULES)
 

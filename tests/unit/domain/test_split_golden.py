@@ -1,4 +1,4 @@
-"""Schedules pinned for ever: splitter version 1 can never change unseen.
+"""Schedules pinned for ever: no splitter version can change unseen.
 
 A stored order names its splitter version, so its slices can be derived again at any time and in
 any language. Never edit an entry; a new way to split is a new version with entries of its own.
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pulse.domain import SPLITTERS, Slice, SplitTerms, split
+from pulse.domain import SPLITTERS, Session, Slice, SplitTerms, split
 from pulse.testing import check_schedule
 
 GOLDEN: list[dict[str, Any]] = json.loads(
@@ -28,23 +28,34 @@ def terms_of(golden: dict[str, Any]) -> SplitTerms:
         randomize=terms["randomize"],
         seed=int(terms["seed"], 16),
         starts_at=datetime.fromisoformat(terms["starts_at"]),
+        sessions=tuple(
+            Session(
+                opens_at=datetime.fromisoformat(opens_at),
+                closes_at=datetime.fromisoformat(closes_at),
+            )
+            for opens_at, closes_at in terms.get("sessions", ())
+        ),
     )
+
+
+def times_of(golden: dict[str, Any]) -> list[datetime]:
+    if "scheduled_at" in golden:
+        return [datetime.fromisoformat(at) for at in golden["scheduled_at"]]
+    starts_at = datetime.fromisoformat(golden["terms"]["starts_at"])
+    return [starts_at + timedelta(microseconds=o) for o in golden["offsets_microseconds"]]
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden["name"])
 def test_the_schedule_is_the_pinned_one(golden: dict[str, Any]) -> None:
     terms = terms_of(golden)
     pinned = tuple(
-        Slice(
-            sequence_number=number,
-            quantity=quantity,
-            scheduled_at=terms.starts_at + timedelta(microseconds=offset),
-        )
-        for number, (quantity, offset) in enumerate(
-            zip(golden["quantities"], golden["offsets_microseconds"], strict=True), 1
+        Slice(sequence_number=number, quantity=quantity, scheduled_at=at)
+        for number, (quantity, at) in enumerate(
+            zip(golden["quantities"], times_of(golden), strict=True), 1
         )
     )
     assert split(terms, golden["splitter_version"]) == pinned
+    assert [terms.offset_of(s.scheduled_at) for s in pinned] == golden["offsets_microseconds"]
     assert pinned[-1].scheduled_at == datetime.fromisoformat(golden["last_scheduled_at"])
 
 

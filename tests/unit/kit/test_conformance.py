@@ -6,6 +6,7 @@ That one is in JavaScript, written from docs/reference/conformance/README.md alo
 import json
 import shutil
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import msgspec
 import pytest
 
 import pulse
-from pulse.domain import SCHEDULE_RULES, SPLITTERS, SplitTerms, split
+from pulse.domain import (
+    SCHEDULE_RULES,
+    SPLITTERS,
+    Session,
+    SplitTerms,
+    split,
+    splitter_version_for,
+)
 from pulse.testing.comparing import generated_orders
 from tests.conformance.vectors import vectors
 
@@ -29,23 +37,33 @@ def file_of(splitter_version: int) -> Path:
     return ROOT / "docs" / "reference" / "conformance" / f"splitting-v{splitter_version}.json"
 
 
-FILE: dict[str, Any] = json.loads(file_of(1).read_text(encoding="utf-8"))
+FILES: dict[int, dict[str, Any]] = {
+    version: json.loads(file_of(version).read_text(encoding="utf-8")) for version in SPLITTERS
+}
+FILE = FILES[1]
+EVERY_VERSION = pytest.mark.parametrize("splitter_version", SPLITTERS)
 
 
-@pytest.mark.parametrize("splitter_version", SPLITTERS)
+@EVERY_VERSION
 def test_writing_the_file_again_changes_nothing(splitter_version: int) -> None:
     lines = "".join(f"{line}\n" for line in vectors(splitter_version))
     assert lines == file_of(splitter_version).read_text(encoding="utf-8")
 
 
-def test_there_are_more_than_five_hundred_schedules_and_every_one_is_another() -> None:
-    assert len(FILE["schedules"]) >= 500
-    assert len({json.dumps(case) for case in FILE["schedules"]}) == len(FILE["schedules"])
+@EVERY_VERSION
+def test_there_are_more_than_five_hundred_schedules_and_every_one_is_another(
+    splitter_version: int,
+) -> None:
+    schedules = FILES[splitter_version]["schedules"]
+    assert len(schedules) >= 500
+    assert len({json.dumps(case) for case in schedules}) == len(schedules)
+    assert all(("sessions" in case) == (splitter_version == 2) for case in schedules)
 
 
 def test_every_rule_is_broken_alone_or_as_alone_as_it_can_be() -> None:
     """A time outside the window and a time not increasing always break another rule too."""
-    alone = {tuple(case["broken_rules"]) for case in FILE["broken_schedules"]}
+    cases = [case for file in FILES.values() for case in file["broken_schedules"]]
+    alone = {tuple(case["broken_rules"]) for case in cases}
     for rule in SCHEDULE_RULES:
         most = 2 if rule.__name__ == "times_increase_in_window" else 1
         assert any(rule.__name__ in broken and len(broken) <= most for broken in alone), rule
@@ -81,10 +99,12 @@ def node(*arguments: str | Path, lines: str = "") -> "subprocess.CompletedProces
 
 
 @needs_node
-def test_the_second_implementation_passes_every_case() -> None:
-    done = node(file_of(1))
+@EVERY_VERSION
+def test_the_second_implementation_passes_every_case(splitter_version: int) -> None:
+    done = node(file_of(splitter_version))
     assert done.returncode == 0, done.stdout + done.stderr
-    counts = [f"{name} {len(FILE[name])}/{len(FILE[name])}" for name in list(FILE)[2:]]
+    file = FILES[splitter_version]
+    counts = [f"{name} {len(file[name])}/{len(file[name])}" for name in list(file)[2:]]
     assert done.stdout.strip() == ", ".join(counts)
 
 
@@ -110,13 +130,18 @@ def test_it_finds_an_altered_case(tmp_path: Path, part: str, change: dict[str, A
 
 
 @needs_node
-def test_both_derive_a_thousand_orders_that_are_not_in_the_file_alike() -> None:
+@pytest.mark.parametrize("with_sessions", [False, True], ids=["version 1", "version 2"])
+def test_both_derive_a_thousand_orders_that_are_not_in_the_file_alike(
+    *, with_sessions: bool
+) -> None:
     orders = generated_orders(1000)
+    if with_sessions:
+        orders = [msgspec.structs.replace(t, sessions=sessions_of(t)) for t in orders]
     lines = "\n".join(msgspec.json.encode(_as_in_the_file(terms)).decode() for terms in orders)
     done = node("--derive", lines=lines)
     assert done.returncode == 0, done.stderr
     for terms, line in zip(orders, done.stdout.splitlines(), strict=True):
-        slices = split(terms, 1)
+        slices = split(terms, splitter_version_for(terms.sessions))
         assert json.loads(line) == {
             "quantities": [s.quantity for s in slices],
             "scheduled_at": [msgspec.to_builtins(s.scheduled_at) for s in slices],
@@ -124,4 +149,16 @@ def test_both_derive_a_thousand_orders_that_are_not_in_the_file_alike() -> None:
 
 
 def _as_in_the_file(terms: SplitTerms) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(terms), "seed": f"{terms.seed:016x}"}
+    sessions = [[session.opens_at, session.closes_at] for session in terms.sessions]
+    return {**msgspec.structs.asdict(terms), "seed": f"{terms.seed:016x}", "sessions": sessions}
+
+
+def sessions_of(terms: SplitTerms) -> tuple[Session, ...]:
+    """A third of the window on each of three days, and a second more on the last."""
+    third = timedelta(microseconds=terms.duration_microseconds // 3)
+    opens = [terms.starts_at + timedelta(days=day) for day in range(3)]
+    lengths = (third, third, third + timedelta(seconds=1))
+    return tuple(
+        Session(opens_at=at, closes_at=at + length)
+        for at, length in zip(opens, lengths, strict=True)
+    )
