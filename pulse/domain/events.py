@@ -44,12 +44,12 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     sessions of the window, each as [opens_at, closes_at], taken from the calendar with the SHA-256
     `calendar_digest`; there are none under the policy NONE.
 
-    Class version 1 has none of these fields: Pulse did not release slices then, each window started
-    at its order's creation, and sessions were ignored.
+    Class version 1 does not have `release`: Pulse did not release slices then. Versions 1 and 2
+    have none of the others: each window started at its order's creation, and sessions were ignored.
     """
 
     TOPIC: ClassVar[str] = "pulse.domain:OrderCreated"
-    class_version: ClassVar[int] = 2
+    class_version: ClassVar[int] = 3
 
     key_scope: str
     order_unique_key: str
@@ -73,12 +73,22 @@ class OrderCreated(DomainEvent, frozen=True, kw_only=True):
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
         """Change a state of class version 1 to version 2."""
-        state |= _ADDED_IN_V2 | {"window_starts_at": state["timestamp"]}
+        state["release"] = False
 
     @staticmethod
     def downcast_v2_v1(state: dict[str, Any]) -> None:
         """Undo the upcast, to compare an event with its stored bytes."""
-        for name in (*_ADDED_IN_V2, "window_starts_at"):
+        del state["release"]
+
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        """Change a state of class version 2 to version 3."""
+        state |= _ADDED_IN_V3 | {"window_starts_at": state["timestamp"]}
+
+    @staticmethod
+    def downcast_v3_v2(state: dict[str, Any]) -> None:
+        """Undo the upcast, to compare an event with its stored bytes."""
+        for name in (*_ADDED_IN_V3, "window_starts_at"):
             del state[name]
 
     @property
@@ -227,10 +237,9 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     ReleasesResumed,
 )
 
-_ADDED_IN_V2: dict[str, Any] = {
+_ADDED_IN_V3: dict[str, Any] = {
     "start_at": None,
     "session_policy": None,
-    "release": False,
     "applied_policy": "NONE",
     "sessions": [],
     "calendar_digest": None,

@@ -30,7 +30,7 @@ _NO_CREATION: Final = (
     b'"duration_minutes":60,"randomize":true,"start_at":null,"session_policy":null,'
     b'"split_seed":"ffffffffffffffff","splitter_version":1,'
     b'"placed_by":"anonymous","release":true,"window_starts_at":"2026-03-02T03:45:00Z",'
-    b'"applied_policy":"NONE","sessions":[],"calendar_digest":null,"class_version":2}'
+    b'"applied_policy":"NONE","sessions":[],"calendar_digest":null,"class_version":3}'
 )
 """Read and decoded if the order does not exist, so that it takes as long as if it existed."""
 

@@ -15,7 +15,7 @@ from pulse.evidence.findings import Fault
 from pulse.evidence.verification import Verification
 from tests.support.cli import Ended, projected, run_pulse, write
 from tests.support.events import (
-    ADDED_IN_VERSION_2,
+    ADDED_SINCE_VERSION_1,
     foreign_event,
     order_cancelled,
     order_created,
@@ -279,7 +279,7 @@ def released_expired_and_cancelled(number: int = 7) -> tuple[Event, ...]:
 
 
 def of_class_version_1(state: dict[str, Any]) -> None:
-    for name in ADDED_IN_VERSION_2:
+    for name in ADDED_SINCE_VERSION_1:
         del state[name]
 
 

@@ -134,7 +134,7 @@ async def test_an_event_of_newer_code_stops_the_process_just_before_it(
     conninfo: str, database: Database
 ) -> None:
     before, newer, after = order_created("before"), order_created("newer"), order_created("after")
-    state = stored([newer])[0].state.replace(b'"class_version":2', b'"class_version":3')
+    state = stored([newer])[0].state.replace(b'"class_version":3', b'"class_version":4')
     future = StoredEvent(newer.originator_id, 1, newer.TOPIC, state)
     write(conninfo, *stored([before]), future, *stored([after]))
     projector = Projector(database, EventMapper())
@@ -144,7 +144,7 @@ async def test_an_event_of_newer_code_stops_the_process_just_before_it(
 
     assert states(conninfo) == {"before": "PENDING"}
     assert projector.fault is not None
-    assert "class version 3" in projector.fault
+    assert "class version 4, this code knows 3" in projector.fault
     assert await ParkedOrders(database, EventMapper()).all() == []
 
 

@@ -34,11 +34,13 @@ from pulse.domain import (
 from pulse.eventstore import EventMapper
 
 MAPPER = EventMapper()
-ADDED_IN_VERSION_2: Final = (
-    *("start_at", "session_policy", "release", "window_starts_at", "applied_policy"),
-    *("sessions", "calendar_digest", "class_version"),
+ADDED_IN_VERSION_3: Final = (
+    *("start_at", "session_policy", "window_starts_at", "applied_policy", "sessions"),
+    "calendar_digest",
 )
-"""The fields of OrderCreated that class version 1 does not have."""
+"""The fields of OrderCreated that class versions 1 and 2 do not have."""
+ADDED_SINCE_VERSION_1: Final = (*ADDED_IN_VERSION_3, "release", "class_version")
+"""The fields that class version 1 does not have."""
 AUTHOR = RecordedBy(component="api", instance="host:1:abc", code_version="0.1.0")
 TRACE = Trace(trace_id="t1", trace_source="test", request_id="r1", request_source="test")
 

@@ -10,7 +10,14 @@ from eventsourcing.persistence import MapperDeserialisationError, StoredEvent
 
 from pulse.domain import DomainEvent, OrderCreated
 from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
-from tests.support.events import ADDED_IN_VERSION_2, MAPPER, order_cancelled, order_created, stored
+from tests.support.events import (
+    ADDED_IN_VERSION_3,
+    ADDED_SINCE_VERSION_1,
+    MAPPER,
+    order_cancelled,
+    order_created,
+    stored,
+)
 
 
 class ParcelSent(DomainEvent, frozen=True, kw_only=True):
@@ -112,12 +119,12 @@ def test_a_text_that_looks_like_a_version_is_a_text(mapper: EventMapper, text: s
         (written,) = stored([event])
         assert mapper.to_domain_event(written) == event
         assert mapper.state_as_stored(event, written) == written.state
-    first = as_stored(created, {}, *ADDED_IN_VERSION_2)
+    first = as_stored(created, {}, *ADDED_SINCE_VERSION_1)
     assert mapper.to_domain_event(first) == msgspec.structs.replace(created, release=False)
 
 
 def test_an_order_of_the_first_version_is_not_released(mapper: EventMapper) -> None:
-    first = as_stored(CREATED, {}, *ADDED_IN_VERSION_2)
+    first = as_stored(CREATED, {}, *ADDED_SINCE_VERSION_1)
     order = mapper.to_domain_event(first)
     assert order == msgspec.structs.replace(CREATED, release=False)
     assert isinstance(order, OrderCreated)
@@ -134,16 +141,24 @@ def test_an_order_of_the_first_version_may_not_have_the_field_of_the_second(
     assert mapper.state_as_stored(CREATED, altered) != altered.state
 
 
-@pytest.mark.parametrize("missing", ADDED_IN_VERSION_2[:-1])
+def test_an_order_of_the_second_version_starts_at_its_creation(mapper: EventMapper) -> None:
+    second = as_stored(CREATED, {"class_version": 2}, *ADDED_IN_VERSION_3)
+    order = mapper.to_domain_event(second)
+    assert order == CREATED
+    assert isinstance(order, OrderCreated)
+    assert mapper.state_as_stored(order, second) == second.state
+
+
+@pytest.mark.parametrize("missing", [*ADDED_IN_VERSION_3, "release"])
 def test_an_order_of_the_current_version_needs_its_fields(
     mapper: EventMapper, missing: str
 ) -> None:
     with pytest.raises(MapperDeserialisationError, match=missing):
-        mapper.to_domain_event(as_stored(CREATED, {"class_version": 2}, missing))
+        mapper.to_domain_event(as_stored(CREATED, {"class_version": 3}, missing))
 
 
 @pytest.mark.parametrize("version", ["2", True, None, 1.5, [], 0, -1], ids=str)
-@pytest.mark.parametrize("event", [CREATED, order_cancelled(CREATED)], ids=["2", "1"])
+@pytest.mark.parametrize("event", [CREATED, order_cancelled(CREATED)], ids=["3", "1"])
 def test_what_is_no_version_is_unreadable(
     mapper: EventMapper, event: DomainEvent, version: object
 ) -> None:
@@ -161,7 +176,7 @@ def test_a_newer_version_needs_newer_code(mapper: EventMapper) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "known"), [(CREATED, 2), (order_cancelled(CREATED), 1)], ids=["2", "1"]
+    ("event", "known"), [(CREATED, 3), (order_cancelled(CREATED), 1)], ids=["3", "1"]
 )
 def test_a_record_of_a_newer_version_is_too_new_and_not_unreadable(
     mapper: EventMapper, event: DomainEvent, known: int

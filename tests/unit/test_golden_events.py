@@ -94,7 +94,7 @@ CREATED: Final = OrderCreated(
     calendar_digest=None,
 )
 CREATED_V1: Final = msgspec.structs.replace(CREATED, release=False)
-"""Class version 1 has no `release`, and none of the fields of windows and sessions."""
+"""Class version 1 has no `release`."""
 
 NEXT_OPEN: Final = T0 + timedelta(days=1)
 CREATED_IN_SESSIONS: Final = msgspec.structs.replace(
