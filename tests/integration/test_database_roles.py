@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.application.grants import GRANTS
 from pulse.postgres.grants import privileges
-from tests.support.database import ROLES, migrate_with_roles
+from tests.support.database import ROLES, cloned_database, migrate_with_roles
 from tests.support.role_rights import (
     ELSEWHERE,
     FORBIDDEN,
@@ -41,9 +41,16 @@ SELECT p.oid::regprocedure::text
 
 @pytest.fixture(scope="module")
 def connections(postgres: str, template_database: str) -> Iterator[dict[str, psycopg.Connection]]:
-    """A connection for each role, and one for a role that is a member of none."""
-    conninfo = make_conninfo(postgres, dbname=template_database)
-    migrate_with_roles(conninfo)
+    """A connection for each role, and one for a role that is a member of none.
+
+    Their database is a clone: calls of nextval() are not rolled back.
+    """
+    with cloned_database(postgres, template_database) as conninfo:
+        migrate_with_roles(conninfo)  # the rights on the database are not cloned
+        yield from _connections(conninfo)
+
+
+def _connections(conninfo: str) -> Iterator[dict[str, psycopg.Connection]]:
     groups = {
         "owner": ROLES.owner,
         "runtime": ROLES.runtime,

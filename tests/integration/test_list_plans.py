@@ -469,12 +469,12 @@ def test_a_window_of_a_rebuild_costs_a_window(
     ).fetchall()
     assert len(rows) == 1000
     statement = load_sql("pulse.eventstore", "select_begun_before")
-    versions = statement.replace("%b", "%(ids)b", 1).replace("%b", "%(versions)b", 1)
-    begun = {"ids": [row[0] for row in rows], "versions": [2] * len(rows)}
-    nodes = explain_analyze(connection, mode, versions, begun)
+    ids = [row[0] for row in rows]
+    begun = {"originator_ids": ids, "versions": [2] * len(ids), "since": 0}
+    nodes = explain_analyze(connection, mode, statement, begun)
     assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]
     assert all(n.rows <= 1 for n in nodes if n.relation == "stored_events")
-    streams = window | {"originator_ids": [row[0] for row in rows]}
+    streams = window | {"originator_ids": ids}
     statement = load_sql("pulse.eventstore", "select_streams_outside")
     nodes = explain_analyze(connection, mode, statement, streams)
     assert not [n for n in nodes if n.kind == "Seq Scan" and n.relation in BIG_TABLES]

@@ -314,7 +314,7 @@ def replace_history(connection: Connection, victim: Victim, choice: random.Rando
 CONTRADICTED: Final[dict[Tamper, set[Fault]]] = {
     side: {"CANNOT_FOLLOW"},
     placed_by: {"QUEUE"},
-    creation_time: {"SCHEDULE"},
+    creation_time: {"NEVER_ACCEPTED"},
     trace: {"QUEUE"},
     quantity: {"SCHEDULE"},
     slice_quantities: {"SCHEDULE"},

@@ -196,7 +196,7 @@ async def test_the_history_has_every_event_oldest_first(shared_api: httpx.AsyncC
         assert repeated.isdisjoint(event["data"])
     assert created["data"]["order_unique_key"] == request["order_unique_key"]
     assert re.fullmatch("[0-9a-f]{16}", created["data"]["split_seed"])
-    assert (created["data"]["release"], created["data"]["class_version"]) == (False, 2)
+    assert (created["data"]["release"], created["data"]["class_version"]) == (False, 3)
     parts = [{**part, "state": "SCHEDULED"} for part in scheduled["data"]["slices"]]
     assert parts == answered["slices"]
 

@@ -12,6 +12,7 @@ from tests.support.orders import fault, order
 from tests.support.tokens import bearer
 
 ORDER_ID = "9ff54a4d-a8eb-5a4c-a146-a92918cb5546"
+PATH_PARAMETERS = {"order_id": ORDER_ID, "halt_id": ORDER_ID, "position": 1, "tile": "0/000"}
 UNDOCUMENTED = [("GET", path) for path in ("/openapi.json", "/docs", "/docs/page.js")]
 JSON = {"content-type": "application/json"}
 
@@ -20,7 +21,7 @@ def calls(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Every call that a document names, and those that explain it."""
     for path, methods in document["paths"].items():
         for method in methods:
-            yield method.upper(), path.format(order_id=ORDER_ID, halt_id=ORDER_ID)
+            yield method.upper(), path.format_map(PATH_PARAMETERS)
     yield from UNDOCUMENTED
 
 

@@ -157,13 +157,13 @@ async def test_an_insert_that_the_role_may_not_do_is_not_ready(
 async def codes(api: httpx.AsyncClient) -> list[str]:
     answer = await api.get(READY)
     assert answer.status_code == 200
-    return [notice["code"] for notice in answer.json()["notices"]]
+    return [notice["code"] for notice in noticed_in(answer.json())]
 
 
 async def test_a_process_that_runs_as_the_superuser_works_with_a_notice(conninfo: str) -> None:
     async with serving(Settings(database_url=conninfo)) as api:
         await until_ready(api)
-        (notice,) = (await api.get(READY)).json()["notices"]
+        (notice,) = noticed_in((await api.get(READY)).json())
     assert notice["code"] == "log_not_protected"
     assert not notice["needs_person"]
     assert "is a superuser, so it could change the log" in notice["message"]
@@ -191,7 +191,7 @@ async def test_a_role_with_more_rights_than_the_runtime_is_a_notice(
             assert await codes(api) == []
             await execute(conninfo, extra.format(role))
             assert await codes(api) == ["log_not_protected"]
-            assert reason in (await api.get(READY)).json()["notices"][0]["message"]
+            assert reason in noticed_in((await api.get(READY)).json())[0]["message"]
     finally:
         await execute(
             conninfo,
@@ -205,7 +205,7 @@ async def test_a_right_that_is_missing_is_a_notice_until_it_is_granted(conninfo:
     async with serving(Settings(database_url=as_runtime(conninfo))) as api:
         await until_ready(api)
         await execute(conninfo, "REVOKE DELETE ON queue_audit_findings FROM pulse_runtime")
-        (notice,) = (await api.get(READY)).json()["notices"]
+        (notice,) = noticed_in((await api.get(READY)).json())
         assert notice["code"] == "rights_missing"
         assert notice["needs_person"]
         assert "need: DELETE ON queue_audit_findings." in notice["message"]

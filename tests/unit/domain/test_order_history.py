@@ -219,17 +219,25 @@ def test_a_creation_of_class_version_1_is_of_an_order_that_is_not_released() -> 
     first: dict[str, object] = {"timestamp": "2026-03-02T03:45:00Z", "placed_by": "desk"}
     state = dict(first)
     OrderCreated.upcast_v1_v2(state)
-    assert state == first | {
+    assert state == first | {"release": False}
+    OrderCreated.downcast_v2_v1(state)
+    assert state == first
+
+
+def test_a_creation_of_class_version_2_has_a_window_from_its_creation_on() -> None:
+    second: dict[str, object] = {"timestamp": "2026-03-02T03:45:00Z", "release": True}
+    state = dict(second)
+    OrderCreated.upcast_v2_v3(state)
+    assert state == second | {
         "start_at": None,
         "session_policy": None,
-        "release": False,
         "window_starts_at": "2026-03-02T03:45:00Z",
         "applied_policy": "NONE",
         "sessions": [],
         "calendar_digest": None,
     }
-    OrderCreated.downcast_v2_v1(state)
-    assert state == first
+    OrderCreated.downcast_v3_v2(state)
+    assert state == second
 
 
 def test_an_event_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
