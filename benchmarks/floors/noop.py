@@ -12,7 +12,8 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 
 import msgspec
@@ -34,7 +35,7 @@ from pulse.http.root import Mounts, Root
 from pulse.process.apps import limits_of
 from pulse.process.startup import tune_gc
 from pulse.projections.lists import OrderPage
-from pulse.projections.order_view import OrderView
+from pulse.projections.order_view import OrderReader, OrderView
 from pulse.settings import Settings
 
 
@@ -70,7 +71,8 @@ class NoopOrders(InProcessOrders):
     """Pulse's use cases; reads return the given answers."""
 
     def __init__(self, answers: Answers | None) -> None:
-        store, reader = cast("EventStore", NoopStore()), cast("Any", None)
+        store = cast("EventStore", NoopStore())
+        reader = cast("OrderReader", SimpleNamespace(database=None))
         super().__init__(store, reader, system_clock, Origin.of_this_process())
         self._answers = cast("Answers", answers)
 

@@ -94,7 +94,7 @@ def _rebuilding(
         begun = time.perf_counter()
         async with Process.running(
             bench.home,
-            *("-m", "pulse.cli", "rebuild"),
+            *("-m", "pulse.cli", "rebuild", "--unverified"),
             settings={"database_url": database.url},
             ready="",
         ) as process:

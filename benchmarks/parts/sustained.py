@@ -121,6 +121,8 @@ def _drains(bench: Bench, server: Server, checkout: Checkout) -> Turn:
 
 def _rebuilds(bench: Bench, server: Server, checkout: Checkout) -> Turn:
     events = bench.sized(_REBUILT_EVENTS, 400)
+    # The sample's ids do not belong to its keys. The earlier commit does not verify the log.
+    unverified = ["--unverified"] if checkout == Checkout.this() else []
 
     async def turn() -> float:
         """The process `pulse rebuild`, with its start."""
@@ -130,16 +132,16 @@ def _rebuilds(bench: Bench, server: Server, checkout: Checkout) -> Turn:
             await database.rows(_SET_POSITION)
             await database.rows("VACUUM ANALYZE stored_events")
             begun = time.perf_counter()
-            await _run(bench, checkout, database, "rebuild")
+            await _run(bench, checkout, database, "rebuild", *unverified)
             return events / (time.perf_counter() - begun)
 
     return turn
 
 
-async def _run(bench: Bench, checkout: Checkout, database: Database, command: str) -> None:
+async def _run(bench: Bench, checkout: Checkout, database: Database, *command: str) -> None:
     async with Process.running(
         bench.home,
-        *("-m", "pulse.cli", command),
+        *("-m", "pulse.cli", *command),
         settings={"database_url": database.url},
         ready="",
         checkout=checkout,

@@ -31,6 +31,8 @@ CREATE TABLE plain_orders (
     num_splits integer NOT NULL,
     duration_minutes integer NOT NULL,
     randomize boolean NOT NULL,
+    start_at timestamptz,
+    session_policy text,
     state text NOT NULL DEFAULT 'PENDING',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     split_completed_at timestamptz
@@ -45,12 +47,13 @@ CREATE TABLE plain_slices (
 );"""
 _INSERT: Final = """
 INSERT INTO plain_orders (order_id, order_unique_key, instrument, side, total_quantity, num_splits,
-                          duration_minutes, randomize)
-VALUES (%b, %b, %b, %b, %b, %b, %b, %b)
+                          duration_minutes, randomize, start_at, session_policy)
+VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
     ON CONFLICT (order_unique_key) DO NOTHING
 RETURNING order_id"""
 _SELECT: Final = """
-SELECT order_id, instrument, side, total_quantity, num_splits, duration_minutes, randomize
+SELECT order_id, instrument, side, total_quantity, num_splits, duration_minutes, randomize,
+       start_at, session_policy
   FROM plain_orders WHERE order_unique_key = %b"""
 _CONNECTIONS: Final = 20
 
