@@ -37,9 +37,9 @@ def new(
 ) -> None:
     """Make a key that signs checkpoints, in a new file that only you may read.
 
-    Prints the verifier key, which is no secret: whoever checks the seal needs it.
-    Whoever has the file can sign any history, so keep it where the administrator
-    of the database cannot read it. Needs no Postgres.
+    Prints the verifier key, which is no secret: a check of the seal needs it. The
+    file lets its reader sign any history, so keep it where the administrator of
+    the database cannot read it. Needs no Postgres.
 
     Exit codes: 0 made, 1 the file exists or cannot be written, or the origin is
     not allowed, 2 wrong usage.
