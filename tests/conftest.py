@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -60,10 +60,13 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the directory in it has a rand
 _MIN_MEMORY_BYTES = 2 * 1024**3
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """Let no collection of garbage traverse the imported modules and the collected tests."""
+    result = yield
     gc.freeze()
     gc.enable()
+    return result
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
