@@ -352,6 +352,17 @@ def test_roll_is_refused_if_the_sessions_are_too_short_together() -> None:
 # ---- coverage
 
 
+@pytest.mark.parametrize("policy", ["CLIP", "ROLL"])
+def test_coverage_begins_with_its_first_moment_and_ends_before_its_last(
+    policy: SessionPolicy,
+) -> None:
+    calendar = ListedSessions([session(0)], at(0, 3, 45), at(0, 6))
+    assert window(order(policy, at(0, 3, 45), calendar=calendar)) == (at(0, 3, 45), at(0, 4, 45))
+    assert isinstance(
+        refused(order(policy, at(0, 6), calendar=calendar)).__cause__, OutsideCoverage
+    )
+
+
 @pytest.mark.parametrize(
     ("policy", "start_at", "minutes"),
     [
