@@ -60,7 +60,7 @@ clients: $(VENV)/.dev $(VENV)/clients/.installed ## generate clients of the Open
 check: lint types contracts coverage test ## what CI runs, except simulation, faults, benchmarks and a second Postgres
 
 coverage: $(VENV)/.dev ## check that the domain's tests cover every branch
-	$(BIN)/pytest -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \
+	$(BIN)/pytest -n 2 -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \
 		--cov-report=term:skip-covered
 
 lint: $(VENV)/.dev ## run ruff: rules and format

@@ -60,13 +60,19 @@ def many_orders(postgres: str, template_database: str) -> Iterator[str]:
         yield conninfo
 
 
-@pytest.fixture
-def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
+@pytest.fixture(scope="module")
+def session(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection with Pulse's session settings."""
     with connect(many_orders, PostgresLimits(statement_seconds=60)) as connection:
         connection.autocommit = False
         yield connection
-        connection.rollback()
+
+
+@pytest.fixture
+def connection(session: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+    """The same, in a transaction of the test's own."""
+    yield session
+    session.rollback()
 
 
 def assert_costs(nodes: list[PlanNode], rows: int, *, stepped_over: int = 0) -> None:
