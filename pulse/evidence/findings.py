@@ -29,6 +29,7 @@ Fault = Literal[
     "PENDING",
     "CLAIM",
     "DUE",
+    "HISTORY",
     "POSITION",
 ]
 """What can be wrong. docs/reference/verification.md explains each."""
