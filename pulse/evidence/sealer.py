@@ -1,5 +1,6 @@
 """The sealer: gives the events of the log their leaves in a Merkle tree, and signs checkpoints."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -33,6 +34,8 @@ CHECKPOINT_SECONDS: Final = 0.5
 
 _PAUSES: Final = 3.0
 """The pause after a full batch, in durations of the batch: the seal takes a quarter of the time."""
+
+_BUSY_SECONDS: Final = 0.02
 
 _SEAL_EVENTS: Final = load_sql(__package__, "seal_events")
 _INSERT_NODES: Final = load_sql(__package__, "insert_nodes")
@@ -117,6 +120,17 @@ class Sealer(Job[Sealed | Busy | SealFault]):
             if result.checkpoint is not None:
                 await self._anchors.keep(result.checkpoint)
         return result
+
+    async def run_until_done(self) -> None:
+        """Seal every event of the log, unless a fault prevents that. Waits for other processes.
+
+        Raises: as `run_once`.
+        """
+        while not isinstance(result := await self.run_once(), SealFault):
+            if isinstance(result, Busy):
+                await asyncio.sleep(_BUSY_SECONDS)
+            elif not result.events:
+                return
 
     def pause_after(self, result: Sealed | Busy | SealFault) -> float | None:
         """After a full batch a few times as long as it took, so that projection comes first."""

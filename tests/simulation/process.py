@@ -116,7 +116,7 @@ class Process:
         await asyncio.wait([self._appending])
         if self._world.profile.seals:
             with contextlib.suppress(DatabaseUnavailable):
-                await self._sealer.run_once()
+                await self._sealer.run_until_done()
 
     def _clock(self) -> datetime:
         return EPOCH + timedelta(seconds=self.loop.time()) + self._offset
