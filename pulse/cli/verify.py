@@ -96,9 +96,9 @@ def verify(
     has the bytes that Pulse writes; that every schedule is the one derived from
     its order's seed and splitter version; that every row of the queue, with its
     slices, pending and due orders, and of its history, is what the log gives,
-    column by column; and the position of the projection. Parked orders and events of newer code are
-    findings, because they could not be verified. Shows progress in positions of
-    the log on standard error.
+    column by column; and the position of the projection. Parked orders and events
+    of newer code are findings, because they could not be verified. Shows progress
+    in positions of the log on standard error.
 
     First it compares every event with the seal, and the seal with the signed
     checkpoint and with the anchors. Where the log is not sealed, it cannot find a

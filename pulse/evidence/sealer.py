@@ -28,7 +28,7 @@ from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, 
 
 _log = structlog.get_logger(__name__)
 
-BATCH_EVENTS: Final = 2_000
+BATCH_EVENTS: Final = 5_000
 CHECKPOINT_SECONDS: Final = 0.5
 """A checkpoint is signed at least this often while events are sealed."""
 
