@@ -325,7 +325,7 @@ def _audit(status: _Status) -> Iterator[Text]:
         yield Text(f"  {finding_text(finding)}", _BAD)
     if len(audited.findings) > _MAX_NAMED:
         more = counted(len(audited.findings) - _MAX_NAMED, "order")
-        yield Text(f"  and {more} more: `pulse projections audit` names them", _BAD)
+        yield Text(f"  and {more} more: `pulse status --json` names them", _BAD)
 
 
 def _seal(snapshot: HealthSnapshot) -> Iterator[Text]:

@@ -44,6 +44,7 @@ _SENTENCES: Final[dict[Fault, str]] = {
     "PENDING": "the pending orders differ from the log",
     "CLAIM": "the claim is impossible",
     "DUE": "the time of the next release differs from the log",
+    "HISTORY": "the history of the queue differs from the log",
     "POSITION": "the position of the projection is wrong",
 }
 
@@ -94,10 +95,10 @@ def verify(
     ids belong to their keys; that each event can follow the ones before it and
     has the bytes that Pulse writes; that every schedule is the one derived from
     its order's seed and splitter version; that every row of the queue, with its
-    slices, pending and due orders, is what the log gives, column by column; and
-    the position of the projection. Parked orders and events of newer code are
-    findings, because they could not be verified. Shows progress in positions of
-    the log on standard error.
+    slices, pending and due orders, and of its history, is what the log gives,
+    column by column; and the position of the projection. Parked orders and events
+    of newer code are findings, because they could not be verified. Shows progress
+    in positions of the log on standard error.
 
     First it compares every event with the seal, and the seal with the signed
     checkpoint and with the anchors. Where the log is not sealed, it cannot find a

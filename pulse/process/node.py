@@ -20,7 +20,6 @@ from pulse.application.readiness import Readiness
 from pulse.domain import SessionCalendar
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
-from pulse.evidence.sealer import Sealed
 from pulse.evidence.tree import SealedLog
 from pulse.http.api.event_stream import render_event
 from pulse.loop import Loop, WakeUp
@@ -332,8 +331,7 @@ class Node:
         with contextlib.suppress(PulseError, TimeoutError):
             self._gate.require()
             async with asyncio.timeout(MAX_CATCH_UP_SECONDS):
-                while isinstance(result := await sealer.run_once(), Sealed) and result.events:
-                    pass
+                await sealer.run_until_done()
 
     async def _project_own_events(self) -> None:
         """Project the workers' last outcomes, so that a clean stop leaves no orphaned claims.
