@@ -16,7 +16,7 @@ from tests.packaging.environments import TOOLS
 from tests.support.deployment_files import CONTAINER, DEPLOY, KUBERNETES, SYSTEMD, manifests
 from tests.support.processes import ROOT
 
-MAX_EXPOSURE: Final = 1.5
+MAX_EXPOSURE: Final = 1.3
 UNITS: Final = sorted(file.name for file in SYSTEMD.glob("*.service"))
 TARGETS: Final = ("basic", "multi-user", "network-online", "shutdown", "sysinit")
 YAML: Final = [CONTAINER / "compose.yaml", *sorted(KUBERNETES.glob("*.yaml"))]

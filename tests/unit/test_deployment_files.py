@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -12,6 +12,7 @@ from typer.main import get_command
 from pulse.cli.app import cli
 from pulse.cli.server import GRACE_SECONDS
 from pulse.settings import every_setting
+from tests.support.cli import Ended, run_pulse
 from tests.support.deployment_files import (
     CONTAINER,
     DEPLOY,
@@ -183,6 +184,50 @@ def test_secrets_come_by_reference() -> None:
         if "value" in variable
     ]
     assert not SECRET & set(plain)
+
+
+def with_secrets(pod: dict[str, Any]) -> dict[str, str]:
+    """The variables of a pod. Its secrets are what docs/how-to/deploy.md creates."""
+    token = "t" * 32
+    secrets = {
+        ("pulse-database", "url"): "postgresql://pulse_app:p@db/pulse",
+        ("pulse-database-owner", "url"): "postgresql://pulse_admin:p@db/pulse",
+        ("pulse-services", "tokens"): f"gateway:{token},oms:{token}2,prometheus:{token}3",
+        ("pulse-gateway", "token"): token,
+        ("pulse-gateway", "tokens"): f"prometheus:{token}3",
+    }
+    (container,) = pod["spec"]["containers"]
+    maps = {one["metadata"]["name"]: one for one in manifests() if one["kind"] == "ConfigMap"}
+    variables: dict[str, str] = {}
+    for source in container["envFrom"]:
+        variables |= maps[source["configMapRef"]["name"]]["data"]
+    for one in container["env"]:
+        reference = one.get("valueFrom", {}).get("secretKeyRef", {})
+        variables[one["name"]] = one.get("value") or secrets[reference["name"], reference["key"]]
+    return {name.removeprefix("PULSE_").lower(): value for name, value in variables.items()}
+
+
+@pytest.mark.parametrize("component", ["migrate", *SERVING])
+def test_the_settings_of_every_pod_are_valid(component: str) -> None:
+    ended = run_pulse("config", "--check", **with_secrets(pods()[component]))
+    assert ended.exit_code == 0, ended.err
+
+
+@pytest.mark.parametrize("name", ["gateway", "migrate", "pulse"])
+def test_the_settings_of_every_unit_are_valid_but_for_the_tokens(name: str) -> None:
+    text = (SYSTEMD / f"{name}.env").read_text(encoding="utf-8")
+    assert run_of(text).exit_code == (0 if name == "migrate" else 2)
+    used = re.sub("^#(?=PULSE_)", "", text, flags=re.MULTILINE)
+    for number in range(text.count("REPLACE")):
+        used = used.replace(":REPLACE", f":{number}{'t' * 32}", 1)
+    used = used.replace("=REPLACE", f"={'t' * 32}")
+    ended = run_of(used)
+    assert ended.exit_code == 0, ended.err
+
+
+def run_of(text: str) -> Ended:
+    found = re.findall(r"^PULSE_(\w+)=(.*)$", text, re.MULTILINE)
+    return run_pulse("config", "--check", **{name.lower(): value for name, value in found})
 
 
 def test_every_manifest_is_applied() -> None:
