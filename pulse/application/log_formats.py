@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from pulse.application.event_view import event_view
 from pulse.application.log_reader import Admission, LogRange, LogReader
@@ -203,7 +204,8 @@ def _trace_cells(value: bytes) -> list[str]:
 def _text_cells(decoder: "msgspec.json.Decoder[Any]", value: bytes) -> list[str]:
     """The cells of a struct of texts; empty if the value is anything else."""
     try:
-        return [text_cell(text) for text in msgspec.structs.astuple(decoder.decode(value))]
+        texts = msgspec.structs.astuple(decoder.decode(value))
+        return ["" if text is UNSET else text_cell(text) for text in texts]
     except msgspec.ValidationError:
         return []
 

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from pulse.domain import Trace
 from pulse.http.asgi import caller_name
+from pulse.http.tracing import w3c_trace_id
 from pulse.printable import printable_json
 
 SLOW_SECONDS: Final = 1.0
@@ -23,7 +24,10 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a line. Nothing of the request's query string, headers or body but its ids."""
+    """The fields of a line. Nothing of the request's query string, headers or body but its ids.
+
+    `w3c_trace_id` is set if the request has a `traceparent`.
+    """
 
     method: str
     route: str
@@ -34,6 +38,7 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     order_id: UUID | str | UnsetType
     caller: str
     timestamp: datetime
+    w3c_trace_id: str | UnsetType = UNSET
     event: str = "http.answered"
     level: str = "info"
     logger: str = "pulse.http"
@@ -81,6 +86,7 @@ class RequestLog:
             order_id or UNSET,
             caller_name(scope),
             datetime.now(UTC),
+            UNSET if trace.traceparent is UNSET else w3c_trace_id(trace.traceparent),
         )
         self._write(self._render(line))
 
