@@ -1,6 +1,6 @@
 """One log line for each request: `http.answered`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +21,8 @@ _FIRST_ERROR: Final = 500
 _HASHES: Final = 2**32
 _ROUNDED: Final = 3
 _ENCODER: Final = msgspec.json.Encoder()
+_DELETE: Final = b"\x7f"
+"""The only control character of ASCII that JSON allows unescaped."""
 
 
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
@@ -44,18 +46,14 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     logger: str = "pulse.http"
 
 
-Render = Callable[[RequestLine], bytes]
-
-
 class RequestLog:
     """Logs a fraction of the requests, and each that failed (5xx, or a disconnect) or was slow.
 
     The fraction is taken by trace id, so the gateway and the API log the same requests.
     """
 
-    def __init__(self, write: Callable[[bytes], None], render: Render, fraction: float) -> None:
+    def __init__(self, write: Callable[[RequestLine], None], fraction: float) -> None:
         self._write = write
-        self._render = render
         self._below = round(fraction * _HASHES)
 
     def log(  # noqa: PLR0913, PLR0917 - called for every request, so without keywords
@@ -88,18 +86,18 @@ class RequestLog:
             datetime.now(UTC),
             UNSET if trace.traceparent is UNSET else w3c_trace_id(trace.traceparent),
         )
-        self._write(self._render(line))
+        self._write(line)
 
 
-def render_text(renderer: Callable[[Any, str, Any], str], line: RequestLine) -> bytes:
-    """The line as text, by structlog's console renderer."""
-    fields = msgspec.to_builtins(line)
-    return (renderer(None, "", fields) + "\n").encode(errors="backslashreplace")
+def render_text(renderer: Callable[[Any, str, Any], str], lines: Sequence[RequestLine]) -> bytes:
+    """The lines as text, by structlog's console renderer."""
+    rendered = [renderer(None, "", msgspec.to_builtins(line)) + "\n" for line in lines]
+    return "".join(rendered).encode(errors="backslashreplace")
 
 
-def render_json(line: RequestLine) -> bytes:
-    """The line as a JSON object."""
-    encoded = _ENCODER.encode(line)
-    if not encoded.isascii():
+def render_json(lines: Sequence[RequestLine]) -> bytes:
+    """The lines as JSON objects."""
+    encoded = _ENCODER.encode_lines(lines)
+    if _DELETE in encoded or not encoded.isascii():
         encoded = printable_json(encoded.decode()).encode()
-    return encoded + b"\n"
+    return encoded

@@ -26,11 +26,12 @@ from pulse.http.asgi import (
 from pulse.http.errors import JSON, BadRequest, ErrorResponse, answer_for, error_headers
 from pulse.http.exchange import Exchange
 from pulse.http.limits import HEALTH_PATHS, Admission, AdmissionLimits
-from pulse.http.metrics import METRICS_PATH, observe_request
+from pulse.http.metrics import METRICS_PATH
 from pulse.http.request_log import RequestLog
 from pulse.http.request_spans import RequestSpans
 from pulse.http.routes import NO_ROUTES, Routes
 from pulse.http.tracing import headers_of, trace_of
+from pulse.metrics import HTTP_REQUESTS
 
 if TYPE_CHECKING:
     from pulse.spans import Span
@@ -74,7 +75,7 @@ class RequestObserver:
         routes = self.routes.get(prefix, NO_ROUTES)
         route, order_id = routes.find(scope["path"])
         if self._measure:
-            observe_request(method, route, status, seconds)
+            HTTP_REQUESTS.observe(method, route, status, seconds)
         if self._log is not None:
             order_id = scope.get(ORDER_ID_KEY, order_id)
             self._log.log(method, route, status, seconds, scope[TRACE_KEY], order_id, scope)

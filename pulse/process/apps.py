@@ -26,7 +26,7 @@ from pulse.http.gateway.keys import JwksKeys, KeySource, NoKeys, StaticKey
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
 from pulse.http.limits import AdmissionLimits, RateLimiter, RateLimitMiddleware
 from pulse.http.metrics import METRICS_PATH, create_metrics
-from pulse.http.request_log import RequestLog, render_json, render_text
+from pulse.http.request_log import RequestLine, RequestLog, render_json, render_text
 from pulse.http.request_spans import RequestSpans
 from pulse.http.root import Mounts, RequestObserver, Root
 from pulse.http.routes import RoutedApp
@@ -210,16 +210,17 @@ def _root(
 
 def _request_log(
     log_requests: str, handler: LogHandler | None
-) -> tuple[LineWriter | None, RequestLog | None]:
+) -> tuple[LineWriter[RequestLine] | None, RequestLog | None]:
     """The request log and what it writes to; None if no request is logged."""
     if handler is None or log_requests == "off":
         return None, None
-    writer, renderer = LineWriter(handler), handler.renderer
+    renderer = handler.renderer
     render = render_json if renderer is None else partial(render_text, renderer)
+    writer = LineWriter[RequestLine](handler, render)
     fraction = _FRACTIONS.get(log_requests)
     if fraction is None:
         fraction = float(log_requests)
-    return writer, RequestLog(writer.write, render, fraction)
+    return writer, RequestLog(writer.write, fraction)
 
 
 def _warn_of_httptools() -> None:
