@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pulse import metrics
 from pulse.application.clock_record import ClockRecord
@@ -39,6 +39,9 @@ from pulse.workers.releases import Releaser
 from pulse.workers.splitting import SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
 
+if TYPE_CHECKING:
+    from pulse.spans import Spans
+
 MAX_CATCH_UP_SECONDS: Final = 3.0
 """How long a stopping process projects what its workers appended."""
 
@@ -64,8 +67,10 @@ class Node:
         *,
         with_workers: bool,
         calendar: SessionCalendar | None = None,
+        spans: "Spans | None" = None,
     ) -> None:
         self._settings = settings
+        self._spans = spans
         self._origin = Origin.of_this_process()
         self._database = Database(server.conninfo, pool_size=settings.pool_size)
         self._gate = SchemaGate(
@@ -84,6 +89,7 @@ class Node:
             self._database,
             on_commit=self._on_commit,
             limits=AppendLimits(queue_events=settings.append_queue_events),
+            spans=spans,
         )
         reader = OrderReader(self._database, self._store.mapper)
         history = QueueHistory(self._database, self._store.mapper)
@@ -269,6 +275,7 @@ class Node:
             max_split_delay_seconds=self._settings.max_split_delay_seconds,
             timeout_seconds=self._settings.timeout_seconds,
             is_present=lambda: presence.held,
+            spans=self._spans,
         )
         return Loop(
             worker,
@@ -284,6 +291,7 @@ class Node:
             self._origin,
             halts=self.halts.current,
             max_delay_seconds=self._settings.max_release_delay_seconds,
+            spans=self._spans,
         )
         return Loop(releaser, wake_up=self._slices_advanced, require=self._gate.require)
 
