@@ -30,6 +30,7 @@ Fault = Literal[
     "CLAIM",
     "DUE",
     "POSITION",
+    "MEMBER",
 ]
 """What can be wrong. docs/reference/verification.md explains each."""
 
