@@ -9,8 +9,8 @@ from pulse.application.callers import Caller
 from pulse.eventstore import EventStore
 from pulse.evidence.exports import RecordedExport, read_exports, record_export
 from pulse.evidence.pack.members import ClockOffset
-from pulse.evidence.pack_export import ExportedPack, Exporter, OnProgress, PackExport
-from pulse.evidence.pack_source import PackRequest
+from pulse.evidence.pack.writer import Exporter, OnProgress, PackRequest
+from pulse.evidence.pack_export import ExportedPack, PackExport
 from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.queue_history import QueueHistory
 

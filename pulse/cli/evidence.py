@@ -29,8 +29,8 @@ from pulse.code_version import code_version
 from pulse.errors import PulseError
 from pulse.evidence.exports import RecordedExport
 from pulse.evidence.pack.members import Selection, period_text
-from pulse.evidence.pack_export import ExportedPack, OnProgress
-from pulse.evidence.pack_source import PackRequest
+from pulse.evidence.pack.writer import OnProgress, PackRequest
+from pulse.evidence.pack_export import ExportedPack
 from pulse.evidence.verification import NoSuchOrder
 from pulse.process.seal import anchor_file
 from pulse.process.startup import settings_from_environment, tune_gc

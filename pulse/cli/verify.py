@@ -45,9 +45,7 @@ class VerificationTotals(msgspec.Struct):
 def verify(
     order_ids: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[ORDER_ID]... | FILE", help="Only these orders; or an evidence pack."
-        ),
+        typer.Argument(metavar="ORDER_ID|FILE", help="Only these orders; or an evidence pack."),
     ] = None,
     *,
     since: Annotated[

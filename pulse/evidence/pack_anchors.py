@@ -5,23 +5,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from pulse.evidence.anchors import AnchorUnusable, read_notes
-from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint
+from pulse.evidence.note import VerifierKey
 from pulse.evidence.pack.check import MAX_ANCHORS
+from pulse.evidence.pack.writer import Anchor, opened
 
 _READ_BYTES: Final = 1024 * 1024
 _MAX_NOTE_BYTES: Final = 64 * 1024
 _BETWEEN_NOTES: Final = re.compile(rb"\n\n(?!\xe2\x80\x94)")
 """An empty line that no signature follows."""
-
-
-class Anchor(msgspec.Struct, frozen=True):
-    """A checkpoint as it was signed, and the size of its tree."""
-
-    size: int
-    note: str
 
 
 class _Candidates:
@@ -105,16 +97,6 @@ def _signed(anchors: Sequence[Anchor], keys: Sequence[VerifierKey]) -> list[Anch
     """Those that one of the keys signed, each once, the smallest first."""
     found = {anchor.note: anchor for anchor in anchors if opened(anchor.note, keys) is not None}
     return sorted(found.values(), key=lambda anchor: (anchor.size, anchor.note))
-
-
-def opened(note: str, keys: Sequence[VerifierKey]) -> Checkpoint | None:
-    """The checkpoint of a note that one of these keys signed, else None."""
-    for key in keys:
-        try:
-            return open_checkpoint(note, key)
-        except NoteInvalid:
-            continue
-    return None
 
 
 def _notes(file: Path) -> Iterator[str]:

@@ -1,17 +1,19 @@
 """Reads what a pack has from the database: events with their sealed entries, and tiles."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict, defaultdict
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
+from itertools import accumulate
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from pulse.errors import PulseError
 from pulse.eventstore import (
     AFTER_LOG,
     RecordedEvent,
@@ -20,6 +22,13 @@ from pulse.eventstore import (
     select_streams_begun,
 )
 from pulse.evidence.pack.members import MAX_TOPIC_BYTES, parse_entry
+from pulse.evidence.pack.writer import (
+    Bounds,
+    PackRefused,
+    PackRequest,
+    SealedEvent,
+    differs,
+)
 from pulse.evidence.state import TreeDamaged
 from pulse.evidence.tiles import TileId, decode_bundle
 from pulse.evidence.tree import find_leaf, read_published, read_tile
@@ -28,45 +37,15 @@ from pulse.postgres import Connection, fetch, load_sql
 from pulse.projections.queue_history import QueueHistory
 from pulse.rfc3339 import format_time
 
-_SELECT_ENTRIES: Final = load_sql(__package__, "select_entries_of_positions")
+_SELECT_PLACES: Final = load_sql(__package__, "select_rows_of_positions")
+_SELECT_ROWS: Final = load_sql(__package__, "select_rows_of_leaves")
 _WINDOW_EVENTS: Final = 2_000
+_LENGTH_BYTES: Final = 2
+_CACHED_ROWS: Final = 1_024
+"""Rows of up to 256 entries: streams that overlap have theirs in the same ones, 80 MiB at most."""
 _SEAL_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.2
 _MICROSECOND: Final = timedelta(microseconds=1)
-
-
-class PackRefused(PulseError):
-    """There is nothing to export, or what there is cannot be proven; the message says why."""
-
-
-class PackRequest(msgspec.Struct, frozen=True):
-    """What to export: the events of an order, or those recorded in a period.
-
-    `recorded_from` is inclusive, `recorded_before` exclusive.
-    """
-
-    order_id: UUID | None = None
-    recorded_from: datetime | None = None
-    recorded_before: datetime | None = None
-
-
-class Bounds(msgspec.Struct, frozen=True):
-    """The positions of the selected events: those after `after`, up to `until`.
-
-    With an `order_id`, only those of its stream.
-    """
-
-    after: int
-    until: int
-    order_id: UUID | None
-
-
-class SealedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event of the log with its leaf and its entry, which belong to it."""
-
-    record: RecordedEvent
-    index: int
-    entry: bytes
 
 
 class PackSource:
@@ -78,6 +57,7 @@ class PackSource:
     def __init__(self, connection: Connection, history: QueueHistory) -> None:
         self._connection = connection
         self._history = history
+        self._rows: OrderedDict[int, _Row] = OrderedDict()
 
     async def bounds(self, request: PackRequest) -> Bounds:
         """The positions that a request selects.
@@ -171,25 +151,45 @@ class PackSource:
         return await read_tile(self._connection, tile)
 
     async def _sealed(self, records: list[RecordedEvent]) -> list[SealedEvent]:
-        leaves = await self._leaves(record.position for record in records)
+        leaves = await self._leaves([record.position for record in records])
         return [_require_same(record, leaves.get(record.position)) for record in records]
 
-    async def _leaves(self, positions: Iterable[int]) -> dict[int, tuple[int, bytes]]:
-        """The leaf and the entry of each position, and of others."""
-        rows = await fetch(self._connection, _SELECT_ENTRIES, (list(positions),))
+    async def _leaves(self, positions: list[int]) -> dict[int, tuple[int, bytes]]:
+        """The leaf and the entry of each position that is sealed."""
+        places = await fetch(self._connection, _SELECT_PLACES, (positions,))
+        if missing := {first for _, first in places} - self._rows.keys():
+            for first, bundle in await fetch(self._connection, _SELECT_ROWS, (sorted(missing),)):
+                self._rows[first] = _Row(first, bundle)
         leaves = {}
-        for first, bundle in rows:
-            for offset, entry in enumerate(_decoded(bundle)):
-                leaves[_position_of(entry)] = (first + offset, entry)
+        for position, first in places:
+            self._rows.move_to_end(first)
+            if leaf := self._rows[first].leaf_of(position):
+                leaves[position] = leaf
+        while len(self._rows) > _CACHED_ROWS:
+            self._rows.popitem(last=False)
         return leaves
 
 
-def differs(detail: str) -> PackRefused:
-    """The refusal of a log that is not the one that was sealed."""
-    return PackRefused(
-        f"the log differs from its seal, so nothing can be proven: {detail}; `pulse verify` names "
-        "every difference"
-    )
+class _Row:
+    """A row of entries. It is kept as it is stored: decoded it would need ten times the memory."""
+
+    def __init__(self, first_index: int, bundle: bytes) -> None:
+        try:
+            entries = decode_bundle(bundle)
+        except ValueError as error:
+            raise TreeDamaged(f"a row of the seal's entries is malformed: {error}") from error
+        self._first_index = first_index
+        self._bundle = bundle
+        self._positions = array("q", map(_position_of, entries))
+        ends = accumulate(_LENGTH_BYTES + len(entry) for entry in entries)
+        self._begins = array("q", (0, *ends))
+
+    def leaf_of(self, position: int) -> tuple[int, bytes] | None:
+        offset = bisect_left(self._positions, position)
+        if offset == len(self._positions) or self._positions[offset] != position:
+            return None
+        begin, end = self._begins[offset : offset + 2]
+        return self._first_index + offset, self._bundle[begin + _LENGTH_BYTES : end]
 
 
 def _first_after(stream: list[SealedEvent], after: int) -> int:
@@ -222,13 +222,6 @@ def _require_same(record: RecordedEvent, leaf: tuple[int, bytes] | None) -> Seal
     if found != msgspec.structs.astuple(sealed)[1:]:
         raise differs(f"the event at position {record.position} was altered")
     return SealedEvent(record, index, entry)
-
-
-def _decoded(bundle: bytes) -> list[bytes]:
-    try:
-        return decode_bundle(bundle)
-    except ValueError as error:
-        raise TreeDamaged(f"a row of the seal's entries is malformed: {error}") from error
 
 
 def _position_of(entry: bytes) -> int:
