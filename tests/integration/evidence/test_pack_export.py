@@ -30,6 +30,7 @@ PERIOD: Final = (
     *("--from", (T0 + timedelta(seconds=50)).isoformat()),
     *("--to", (T0 + timedelta(seconds=90)).isoformat()),
 )
+ALTERED: Final = "the event at position 180 was altered"
 AT_180: Final = "WHERE notification_id = 180"
 ORDER: Final = str(completed(1)[0].originator_id)
 
@@ -57,7 +58,8 @@ class Log:
         self.anchors = home / "anchors.txt"
 
     def append(self, events: Iterable[tuple[datetime, Event]]) -> None:
-        rows = [(at, *stored([event])) for at, event in events]
+        pairs = list(events)
+        rows = zip([at for at, _ in pairs], stored([event for _, event in pairs]), strict=True)
         with psycopg.connect(self.conninfo) as connection:
             connection.cursor().executemany(
                 "INSERT INTO stored_events"
@@ -394,8 +396,8 @@ def test_a_disk_that_fills_leaves_no_file(log: Log) -> None:
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
-        (f"UPDATE stored_events SET state = '{{}}' {AT_180}", "position 180 was altered"),
-        (f"UPDATE stored_events SET recorded_at = now() {AT_180}", "position 180 was altered"),
+        (f"UPDATE stored_events SET state = '{{}}' {AT_180}", ALTERED),
+        (f"UPDATE stored_events SET recorded_at = recorded_at - interval '1 us' {AT_180}", ALTERED),
         (f"DELETE FROM stored_events {AT_180}", "1 events of the period were sealed"),
         ("UPDATE seal_entries SET entries = '' WHERE first_index > 0", "differs from its seal"),
         ("UPDATE seal_entries SET entries = set_byte(entries, 120, 48)", "differs from its seal"),
