@@ -31,6 +31,7 @@ COMMANDS = [
     ["status"],
     ["rebuild"],
     ["verify"],
+    ["evidence"],
     ["splitter", "compare"],
     ["splitter", "show"],
     ["splitter", "rules"],
@@ -55,6 +56,8 @@ ON_POSTGRES = [
     ["orders", "failed", "--json"],
     ["verify"],
     ["verify", "--json"],
+    ["evidence", "--list"],
+    ["evidence", "--order", ID, "-o", "unwritten"],
     ["splitter", "compare", "--stored", "pulse.domain:split_v1"],
 ]
 

@@ -24,6 +24,7 @@ OWNERS: Final = {
     "seal_nodes": "evidence",
     "seal_keys": "evidence",
     "seal_state": "evidence",
+    "evidence_exports": "evidence",
     "pulse_schema": "postgres",
     "pulse_roles": "postgres",
     "clock_offsets": "application",
