@@ -236,6 +236,11 @@ def utc(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def utc_minute(time: datetime) -> str:
+    """The minute of a time within a day, in UTC."""
+    return f"{time.astimezone(UTC):%H:%M} UTC"
+
+
 def duration(seconds: float) -> str:
     """A duration for people, to two units at most."""
     if seconds < 1:
@@ -293,6 +298,7 @@ def _environment() -> Environment:
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,
+        "utc_minute": utc_minute,
         "duration": duration,
     }
     environment.globals |= {
