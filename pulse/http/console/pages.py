@@ -227,6 +227,17 @@ def visible(text: object) -> Markup:
     return shown
 
 
+def prose(message: str) -> Markup:
+    """A message of Pulse as a sentence: a capital letter first, commands in backticks as code."""
+    parts = message.split("`")
+    if len(parts) % 2 == 0:  # one is not closed
+        parts = [message]
+    code = Markup("<code>{}</code>")
+    shown = [code.format(visible(p)) if n % 2 else visible(p) for n, p in enumerate(parts)]
+    text = Markup().join(shown)
+    return text[:1].upper() + text[1:]
+
+
 def grouped(number: int) -> str:
     """A whole number with commas between thousands, exact at any size."""
     return f"{number:,}"
@@ -296,6 +307,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "visible": visible,
+        "prose": prose,
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,
