@@ -15,6 +15,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.di import Provide
+from litestar.exceptions import HTTPException
 from markupsafe import Markup, escape
 
 from pulse.http.asgi import (
@@ -190,7 +191,10 @@ def _error_page(scope: Any, error: Exception) -> tuple[int, dict[str, str], str]
         what_to_do=WHAT_TO_DO.get(status, WHAT_TO_DO[400]),
         trace=trace_in(scope),
     )
-    return status, error_headers(status, body), text
+    headers = error_headers(status, body)
+    if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
+        headers["allow"] = error.headers["allow"]
+    return status, headers, text
 
 
 def _render(scope: Any, template: str, **context: object) -> str:  # noqa: ANN401 - ASGI

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from pulse.domain import Event
 from pulse.http.console.pages import static_files
-from tests.support.browser import PHONE, Pages, require_chromium, screenshot, serious_findings
+from tests.support.browser import Pages, require_chromium, screenshot, serious_findings
 from tests.support.events import order_created, slices_released, slices_scheduled, stored
 from tests.support.orders import order
 from tests.support.processes import PulseProcess, pulse, until
@@ -165,9 +165,6 @@ def test_the_overview_in_both_themes(pages: Pages) -> None:
         red = int(re.findall(r"[0-9]+", background)[0])
         assert (red > 200) == (theme == "light"), background
         screenshot(page, f"overview-{theme}")
-    page = pages.new(viewport=PHONE)
-    page.goto("/console")
-    screenshot(page, "overview-phone")
 
 
 def test_a_stored_theme_overrides_the_systems(page: Page) -> None:
