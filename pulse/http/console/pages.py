@@ -231,11 +231,15 @@ def visible(text: object) -> Markup:
     return shown
 
 
-def with_code(text: str) -> Markup:
-    """`visible`, with the parts between backticks as code."""
-    parts = map(visible, text.split("`"))
+def prose(message: str) -> Markup:
+    """A message of Pulse as a sentence: a capital letter first, commands in backticks as code."""
+    parts = message.split("`")
+    if len(parts) % 2 == 0:  # one is not closed
+        parts = [message]
     code = Markup("<code>{}</code>")
-    return Markup().join(code.format(p) if i % 2 else p for i, p in enumerate(parts))
+    shown = [code.format(visible(p)) if n % 2 else visible(p) for n, p in enumerate(parts)]
+    text = Markup().join(shown)
+    return text[:1].upper() + text[1:]
 
 
 def grouped(number: int) -> str:
@@ -267,13 +271,6 @@ def duration(seconds: float) -> str:
         if count or parts:
             parts.append((count, unit))
     return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count)
-
-
-def prose(message: str) -> Markup:
-    """A message of Pulse as a sentence: a capital letter first, commands in backticks as code."""
-    closed = message.count("`") % 2 == 0
-    text = with_code(message) if closed else visible(message)
-    return text[:1].upper() + text[1:]
 
 
 class StaticFile(NamedTuple):
@@ -314,13 +311,12 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "visible": visible,
-        "with_code": with_code,
+        "prose": prose,
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,
         "utc_minute": utc_minute,
         "duration": duration,
-        "prose": prose,
     }
     environment.globals |= {
         "static": static_path,
