@@ -22,8 +22,8 @@ from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.queue_history import (
     WINDOW_POSITIONS,
     QueueTotals,
-    read_effects,
     parked_effects,
+    read_effects,
 )
 
 MINUTES: Final = 60
