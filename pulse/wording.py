@@ -1,6 +1,7 @@
 """Numbers, quantities and durations as text, for commands and pages."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -35,3 +36,11 @@ def format_duration(seconds: float) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def clock_difference(occurred_at: datetime, recorded_at: datetime) -> str:
+    """How much later an event was recorded than it occurred: `3.250 ms later`."""
+    milliseconds = (recorded_at - occurred_at).total_seconds() * 1000
+    if milliseconds < 0:
+        return f"{-milliseconds:,.3f} ms earlier: the clocks differ"
+    return f"{milliseconds:,.3f} ms later"

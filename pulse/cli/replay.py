@@ -43,7 +43,7 @@ from pulse.postgres import DatabaseUnavailable
 from pulse.printable import printable
 from pulse.process.tools import Tools
 from pulse.projections.order_view import OrderView
-from pulse.wording import counted, format_quantities
+from pulse.wording import clock_difference, counted, format_quantities
 
 _STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red", "CANCELLED": "bold red"}
 
@@ -237,7 +237,7 @@ def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
     occurred, difference = view.occurred_at, ""
     if event is not None:
         occurred = format_time(event.timestamp)
-        difference = f"  ({_difference(event.timestamp, view.recorded_at)})"
+        difference = f"  ({clock_difference(event.timestamp, view.recorded_at)})"
     if occurred is not None:
         yield _line(f"   occurred  {occurred}")
     yield _line(f"   recorded  {format_time(view.recorded_at)}{difference}")
@@ -332,10 +332,3 @@ def _line(text: str) -> Text:
 
 def _stored(data: dict[str, Any]) -> str:
     return msgspec.json.encode(data).decode()
-
-
-def _difference(occurred_at: datetime, recorded_at: datetime) -> str:
-    milliseconds = (recorded_at - occurred_at).total_seconds() * 1000
-    if milliseconds < 0:
-        return f"{-milliseconds:,.3f} ms earlier: the clocks differ"
-    return f"{milliseconds:,.3f} ms later"

@@ -73,10 +73,14 @@ def even_split(terms: SplitTerms) -> tuple[Slice, ...]:
     return split(even, splitter_version_for(terms.sessions))
 
 
+def even_share(terms: SplitTerms) -> str:
+    """The shares of each slice if all were equal: `20`, `83.33333333`."""
+    return f"{terms.total_quantity / terms.num_splits:,.10g}"
+
+
 def describe_schedule(slices: Sequence[SliceView], terms: SplitTerms) -> str:
     """The chart in a few sentences, for those who do not see it."""
-    share = terms.total_quantity / terms.num_splits
-    reference = f"An even split has {share:,.10g} shares in each of {terms.num_splits} slices."
+    reference = f"An even split has {even_share(terms)} shares in each of {terms.num_splits} slices."
     if not slices:
         return f"The order has no slices. {reference}"
     sizes = [s.quantity for s in slices]
@@ -195,7 +199,7 @@ def _reference(
     """The even split: a line at its quantity, and a tick at each of its times."""
     share = terms.total_quantity / terms.num_splits
     y = quantities.y(share)
-    title = element("title", f"Even split: {share:,.10g} shares in each slice")
+    title = element("title", f"Even split: {even_share(terms)} shares in each slice")
     yield element("line", title, x1=LEFT, x2=RIGHT, y1=y, y2=y, class_="even")
     for one in even:
         x = _x(times, one.scheduled_at)
@@ -228,23 +232,17 @@ def _marks(
 
 
 def _head(state: SliceState, x: float, y: float, radius: float) -> Iterator[Markup]:
-    """The sign of a state: a disc, a ring, a cross or a triangle."""
+    """The sign of a state: a disc, a ring, a square or a triangle."""
+    outline: dict[str, Value] = {"fill": "none", "stroke": "currentColor", "stroke_width": 1.5}
     match state:
         case "RELEASED":
             yield element("circle", cx=x, cy=y, r=radius, fill="currentColor", class_="head")
         case "SCHEDULED":
-            ring: dict[str, Value] = {"fill": "none", "stroke": "currentColor", "stroke_width": 1.5}
-            yield element("circle", cx=x, cy=y, r=radius - 0.75, class_="head", **ring)
+            yield element("circle", cx=x, cy=y, r=radius - 0.75, class_="head", **outline)
         case "CANCELLED":
-            low, high = y + radius, y - radius
-            path = f"M{x - radius:.2f} {high:.2f}L{x + radius:.2f} {low:.2f}"
-            path += f"M{x - radius:.2f} {low:.2f}L{x + radius:.2f} {high:.2f}"
-            drawn: dict[str, Value] = {
-                "fill": "none",
-                "stroke": "currentColor",
-                "stroke_width": 1.8,
-            }
-            yield element("path", d=path, class_="head", **drawn)
+            square = {"x": x - radius + 0.75, "y": y - radius + 0.75}
+            square |= dict.fromkeys(("width", "height"), 2 * radius - 1.5)
+            yield element("rect", class_="head", **square, **outline)
         case "EXPIRED":
             path = f"M{x - radius:.2f} {y - radius:.2f}h{2 * radius:.2f}L{x:.2f} {y + radius:.2f}z"
             yield element("path", d=path, fill="currentColor", class_="head")

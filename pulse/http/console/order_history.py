@@ -1,0 +1,81 @@
+"""The history of an order as a timeline: each event with both clocks and what wrote it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import pairwise
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from pulse.application.event_sentences import sentence_of
+from pulse.application.event_view import EventView, HistoryEntry
+from pulse.domain import Event, RecordedBy, Trace
+from pulse.http.console.order_filters import ORDERS_PATH, orders_path
+from pulse.rfc3339 import format_time
+from pulse.wording import clock_difference, format_duration
+
+UNREADABLE: Final = "This event is another program's, or this code cannot read it."
+
+
+class Step(NamedTuple):
+    """An event of the timeline.
+
+    `elapsed` is the time since the event before it, by the clock of the database. `difference` is
+    how much later than `occurred_at` it was recorded. `raw` is the event as JSON with line breaks.
+    """
+
+    version: int
+    position: int
+    type: str
+    sentence: str
+    occurred_at: datetime | str | None
+    recorded_at: datetime
+    difference: str | None
+    elapsed: str | None
+    recorded_by: RecordedBy | None
+    trace: Trace | None
+    raw: str
+    path: str
+    trace_path: str | None
+
+
+def steps_of(order_id: UUID, entries: Iterable[HistoryEntry]) -> list[Step]:
+    """The steps, oldest first."""
+    known = list(entries)
+    elapsed = [None, *(_elapsed(before.view, after.view) for before, after in pairwise(known))]
+    return [_step(order_id, one, since) for one, since in zip(known, elapsed, strict=True)]
+
+
+def _step(order_id: UUID, entry: HistoryEntry, elapsed: str | None) -> Step:
+    view, event = entry.view, entry.event
+    return Step(
+        version=view.version,
+        position=view.position,
+        type=view.type,
+        sentence=UNREADABLE if event is None else _sentence(event),
+        occurred_at=view.occurred_at if event is None else event.timestamp,
+        recorded_at=view.recorded_at,
+        difference=None if event is None else clock_difference(event.timestamp, view.recorded_at),
+        elapsed=elapsed,
+        recorded_by=None if event is None else event.recorded_by,
+        trace=None if event is None else event.trace,
+        raw=raw_json(view),
+        path=f"{ORDERS_PATH}/{order_id}?version={view.version}",
+        trace_path=None if event is None else orders_path(trace_id=event.trace.trace_id),
+    )
+
+
+def raw_json(view: EventView) -> str:
+    """The event as the API answers it, one field a line."""
+    return msgspec.json.format(msgspec.json.encode(view), indent=2).decode()
+
+
+def _sentence(event: Event) -> str:
+    text = sentence_of(event, format_time)
+    return text[:1].upper() + text[1:]
+
+
+def _elapsed(before: EventView, after: EventView) -> str:
+    seconds = (after.recorded_at - before.recorded_at).total_seconds()
+    return f"{seconds * 1000:.0f} ms" if 0 <= seconds < 1 else format_duration(seconds)
