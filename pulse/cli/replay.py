@@ -1,7 +1,6 @@
 """`pulse replay`: shows an order's whole history from its events, as text or JSON."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
 from uuid import UUID

@@ -23,7 +23,6 @@ from pulse.http.asgi import caller_in
 from pulse.http.errors import CURSOR_EXPECTED
 from pulse.http.parameters import ZonedTime, parameter_error, require_times_in_order
 from pulse.http.rights import needs
-from pulse.projections.lists import OrderPage as QueuePage
 from pulse.projections.lists import (
     MAX_EXAMINED,
     MAX_ORDERS_A_PAGE,
@@ -33,6 +32,7 @@ from pulse.projections.lists import (
     SlicePlace,
     SliceQuery,
 )
+from pulse.projections.lists import OrderPage as QueuePage
 from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 LAST_POSITION: Final = 2**63 - 1

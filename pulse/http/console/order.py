@@ -35,15 +35,17 @@ from pulse.http.console.order_facts import (
 )
 from pulse.http.console.order_filters import ORDERS_PATH
 from pulse.http.console.order_history import steps_of
-from pulse.http.console.pages import AnyRequest, page, prepare_page, redirect
+from pulse.http.console.pages import NAVIGATION, AnyRequest, page, prepare_page, redirect
 from pulse.http.console.sessions import session_in
-from pulse.http.errors import BadRequest, answer_for
+from pulse.http.errors import answer_for
 from pulse.http.parameters import parse_query
 from pulse.http.responses import order_id_of
 from pulse.http.rights import needs
 from pulse.postgres import DatabaseUnavailable
 from pulse.projections.order_view import OrderView
 
+_OPEN_SLICES: Final = 20
+"""The table of slices is open at first if it has at most so many."""
 _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _NOT_THEN: Final = "This order did not exist then. The page shows it as it is now."
 _FOREIGN: Final = (
@@ -94,7 +96,7 @@ def order_routes(
     @get("/orders/{order_id:str}", opt=needs("read"), before_request=prepare_page)
     async def show_order(request: AnyRequest, order_id: FromPath[str]) -> Response[str]:
         """The order now, or with `version`, `position` or `at` as it was."""
-        known_id, caller = order_id_of(order_id), caller_in(request.scope)  # type: ignore[arg-type]
+        known_id, caller = order_id_of(order_id), caller_in(request.scope)
         entries = await orders.entries(known_id, caller)
         shown = await _read(orders, past, known_id, caller, request.scope["query_string"])
         parked_at = await orders.parked_at(known_id)
@@ -109,14 +111,14 @@ def order_routes(
                 known_id,
                 shown.place,
                 f"{_origin(request)}{api_prefix}",
-                with_token=session_in(request.scope).by_cookie,  # type: ignore[arg-type]
+                with_token=session_in(request.scope).by_cookie,
             ),
         )
 
     @get("/orders/{order_id:str}/cancel", opt=needs("write"))
     async def confirm_cancel(request: AnyRequest, order_id: FromPath[str]) -> Response[str]:
         """Ask for confirmation, and say what a cancellation does."""
-        order = await orders.order(order_id_of(order_id), caller_in(request.scope))  # type: ignore[arg-type]
+        order = await orders.order(order_id_of(order_id), caller_in(request.scope))
         return _cancel_page(request, order)
 
     @post("/orders/{order_id:str}/cancel", opt=needs("write"), status_code=303)
@@ -212,6 +214,7 @@ def _context(
         "chart": chart,
         "even_share": even_share(created.terms) if created and chart else None,
         "has_sessions": created is not None and bool(created.sessions),
+        "open_slices": _OPEN_SLICES,
         "slices": slice_rows(order, visible) if order else [],
         "parts": parts_of(order.quantities) if order else [],
         "quantities": quantities_chart(order.quantities) if order else None,
@@ -224,7 +227,9 @@ def _context(
         and parked_at is None
         and order is not None
         and cancellation_of(order) is not None,
+        "orders_path": ORDERS_PATH,
         "order_path": f"{ORDERS_PATH}/{order_id}",
+        "log_path": _log_path(),
         "position": order.as_of.position
         if order is not None and order.as_of
         else entries[-1].view.position,
@@ -273,6 +278,11 @@ def _cancel_page(
         cancellation=None if order is None or fault is not None else cancellation_of(order),
         fault=fault,
     )
+
+
+def _log_path() -> str | None:
+    """The page of the log, if there is one."""
+    return next((entry.path for entry in NAVIGATION if entry.key == "log"), None)
 
 
 def _origin(request: AnyRequest) -> str:

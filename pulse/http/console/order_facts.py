@@ -19,9 +19,9 @@ from pulse.domain import (
 )
 from pulse.http.console.order_filters import ORDERS_PATH, orders_path
 from pulse.projections.order_view import OrderView
-from pulse.wording import counted, format_duration, numbered_slices
+from pulse.wording import counted, format_duration
 
-_WHOLE_ORDER: Final = "the whole order, which is not split yet"
+_WHOLE_ORDER: Final = "the whole order, before it is split"
 
 Kind = Literal["text", "code", "time", "number"]
 
@@ -115,7 +115,7 @@ def _window_facts(created: OrderCreated, window: Window | None) -> Iterator[Fact
 
 def _origin_facts(created: OrderCreated) -> Iterator[Fact]:
     trace_id = created.trace.trace_id
-    yield Fact("Released by Pulse", "yes, each slice at its time" if created.release else "no")
+    yield Fact("Released", "each slice at its time" if created.release else "not by Pulse")
     yield Fact("Placed by", created.placed_by, "code", orders_path(placed_by=created.placed_by))
     yield Fact("Trace id", trace_id, "code", orders_path(trace_id=trace_id))
     yield Fact("Created", created.timestamp, "time")
@@ -243,9 +243,10 @@ def cancellation_of(order: OrderView) -> Cancellation | None:
     if not quantities.remaining:
         return None
     scheduled = [s.sequence_number for s in order.slices if s.state == "SCHEDULED"]
-    slices = f"{counted(len(scheduled), 'slice')}: {numbered_slices(scheduled)}"
+    first, last = (scheduled[0], scheduled[-1]) if scheduled else (0, 0)
+    numbers = f"number {first}" if first == last else f"numbers {first} to {last}"
     return Cancellation(
-        slices=slices if scheduled else _WHOLE_ORDER,
+        slices=f"{counted(len(scheduled), 'slice')}, {numbers}" if scheduled else _WHOLE_ORDER,
         shares=quantities.remaining,
         released=quantities.released,
     )

@@ -73,7 +73,7 @@ def raw_json(view: EventView) -> str:
 
 def _sentence(event: Event) -> str:
     text = sentence_of(event, format_time)
-    return text[:1].upper() + text[1:]
+    return f"S{text[1:]}" if text.startswith("slice") else text
 
 
 def _elapsed(before: EventView, after: EventView) -> str:

@@ -64,7 +64,10 @@ class NavigationEntry(NamedTuple):
     title: str
 
 
-NAVIGATION: Final = (NavigationEntry("overview", CONSOLE_PATH, "Overview"),)
+NAVIGATION: Final = (
+    NavigationEntry("overview", CONSOLE_PATH, "Overview"),
+    NavigationEntry("orders", f"{CONSOLE_PATH}/orders", "Orders"),
+)
 
 WHAT_TO_DO: Final[Mapping[int, str]] = {
     400: "Correct the address or the form and try again.",
@@ -135,6 +138,11 @@ async def send_error(scope: Scope, error: Exception, send: Send) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+async def prepare_page(request: AnyRequest) -> None:
+    """Set the headers of a page; the handler reads the query parameters itself."""
+    request.scope[SECURITY_HEADERS_KEY] = PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
+
+
 async def read_request(request: AnyRequest) -> None:
     """Read the query parameters and the form that the route declares, before each handler.
 
@@ -142,7 +150,7 @@ async def read_request(request: AnyRequest) -> None:
         BadRequest: one is unknown, repeated or invalid, or the body is not a form.
         Forbidden: a POST has not the CSRF token of its session.
     """
-    request.scope[SECURITY_HEADERS_KEY] = PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
+    await prepare_page(request)
     await read_parameters(request)
     if request.method == "POST":
         declared = request.route_handler.parsed_fn_signature.parameters.get(FORM)
@@ -226,6 +234,11 @@ def visible(text: object) -> Markup:
     return shown
 
 
+def visible_lines(text: str) -> Markup:
+    """`visible` for each line of a text whose line breaks come from Pulse."""
+    return Markup("\n").join(map(visible, text.split("\n")))
+
+
 def grouped(number: int) -> str:
     """A whole number with commas between thousands, exact at any size."""
     return f"{number:,}"
@@ -234,6 +247,12 @@ def grouped(number: int) -> str:
 def utc(time: datetime) -> str:
     """A time for people, in UTC to the second."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def utc_milliseconds(time: datetime) -> str:
+    """A time for people, in UTC to the millisecond."""
+    local = time.astimezone(UTC)
+    return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} UTC"
 
 
 def duration(seconds: float) -> str:
@@ -293,6 +312,8 @@ def _environment() -> Environment:
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,
+        "utc_milliseconds": utc_milliseconds,
+        "visible_lines": visible_lines,
         "duration": duration,
     }
     environment.globals |= {

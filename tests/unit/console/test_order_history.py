@@ -33,9 +33,7 @@ def test_each_event_is_a_step_with_both_clocks() -> None:
     one, two = steps_of(created.originator_id, [first, second])
 
     assert (one.version, one.position, one.type) == (1, 7, "OrderCreated")
-    assert one.sentence == (
-        "An order to BUY 100 shares of NSE:RELIANCE was accepted from tester."
-    )
+    assert one.sentence == ("An order to BUY 100 shares of NSE:RELIANCE was accepted from tester.")
     assert (one.occurred_at, one.difference) == (AT, "3.000 ms later")
     assert one.elapsed is None
     assert two.elapsed == "1.9 s"

@@ -8,7 +8,6 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pulse.domain import (
-    SLICE_STATES,
     Session,
     Slice,
     SliceState,
@@ -24,7 +23,6 @@ from pulse.http.console.charts.schedule import (
     TOP,
     even_split,
     schedule_chart,
-    state_icon,
 )
 from pulse.http.console.charts.time_scale import TimeScale
 from pulse.projections.order_view import SliceView
@@ -267,18 +265,6 @@ def test_a_slice_outside_its_window_is_drawn_at_the_edge() -> None:
     (stem,) = of_class(drawn([view], terms()), "stem")
 
     assert float(stem.get("x1", "")) == RIGHT
-
-
-@pytest.mark.parametrize("state", SLICE_STATES)
-def test_an_icon_has_the_shape_of_its_state(state: SliceState) -> None:
-    of = terms()
-    icon = ET.fromstring(state_icon(state))  # noqa: S314 - our own text
-
-    (mark, *_) = of_class(drawn(slices_of(of, *[state] * 5), of), "slice")
-
-    assert icon[-1].tag == mark[-1].tag
-    assert icon.get("aria-hidden") == "true"
-    assert f"slice-{state.lower()}" in icon.get("class", "")
 
 
 def test_the_time_scale_keeps_order_over_many_short_sessions() -> None:

@@ -52,6 +52,7 @@ def quantities_chart(quantities: Quantities) -> Markup:
         f"What became of {total:,} shares",
         f"{words}.",
         *drawn,
+        keeps_shape=False,
     )
 
 

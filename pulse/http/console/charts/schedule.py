@@ -32,7 +32,6 @@ _MAJOR_DAY_SPACING: Final = 200
 _DAY_SHIFTS: Final = {"start": -_EDGE / 2, "end": _EDGE / 2}
 _MIN_RADIUS, _MAX_RADIUS = 2.5, 5.0
 _MIN_STEM, _MAX_STEM = 1.5, 4.0
-_ICON: Final = 14
 _SUFFIXES: Final = ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k"))
 STATE_WORDS: Final[dict[SliceState, str]] = {
     "SCHEDULED": "scheduled",
@@ -80,7 +79,9 @@ def even_share(terms: SplitTerms) -> str:
 
 def describe_schedule(slices: Sequence[SliceView], terms: SplitTerms) -> str:
     """The chart in a few sentences, for those who do not see it."""
-    reference = f"An even split has {even_share(terms)} shares in each of {terms.num_splits} slices."
+    reference = (
+        f"An even split has {even_share(terms)} shares in each of {terms.num_splits} slices."
+    )
     if not slices:
         return f"The order has no slices. {reference}"
     sizes = [s.quantity for s in slices]
@@ -90,20 +91,6 @@ def describe_schedule(slices: Sequence[SliceView], terms: SplitTerms) -> str:
     return (
         f"{len(slices)} slices of {min(sizes):,} to {max(sizes):,} shares, from {_long(first)} to "
         f"{_long(last)}: {states}. {reference}"
-    )
-
-
-def state_icon(state: SliceState) -> Markup:
-    """The sign of a state, as in the chart, for legends and tables. Screen readers skip it."""
-    middle = _ICON / 2
-    return element(
-        "svg",
-        *_head(state, middle, middle, _MAX_RADIUS - 1),
-        class_=f"icon slice-{state.lower()}",
-        viewBox=f"0 0 {_ICON} {_ICON}",
-        width=_ICON,
-        height=_ICON,
-        aria_hidden="true",
     )
 
 

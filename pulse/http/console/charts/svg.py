@@ -26,12 +26,18 @@ def element(name: str, *children: str, **attributes: Value | None) -> Markup:
     return Markup(f"<{name}{written}>{content}</{name}>")  # noqa: S704 - likewise
 
 
-def picture(
-    identity: str, width: int, height: int, title: str, description: str, *children: str
+def picture(  # noqa: PLR0913 - what every image has
+    identity: str,
+    width: int,
+    height: int,
+    title: str,
+    description: str,
+    *children: str,
+    keeps_shape: bool = True,
 ) -> Markup:
     """An image that scales with the page. Screen readers read the title and the description.
 
-    `identity` is unique in the page.
+    `identity` is unique in the page. An image that does not keep its shape fills its box.
     """
     title_id, description_id = f"{identity}-title", f"{identity}-description"
     return element(
@@ -41,6 +47,7 @@ def picture(
         *children,
         class_=f"chart {identity}",
         viewBox=f"0 0 {width} {height}",
+        preserveAspectRatio=None if keeps_shape else "none",
         role="img",
         aria_labelledby=f"{title_id} {description_id}",
     )
