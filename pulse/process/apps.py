@@ -256,7 +256,7 @@ def _console(settings: Settings, node: Node, api_prefix: str) -> _Routed:
             halts=node.halts,
             feed=node.feed,
             sealed_log=node.sealed_log,
-            readiness=node.readiness,
+            overview=node.overview,
             api_prefix=api_prefix,
         ),
         tokens,

@@ -12,8 +12,8 @@ from litestar.params import FromPath
 from pulse.application.event_feed import EventFeed
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
+from pulse.application.overview import Overview
 from pulse.application.past import Past
-from pulse.application.readiness import Readiness
 from pulse.evidence.tree import SealedLog
 from pulse.http.asgi import (
     IMMUTABLE_HEADERS,
@@ -49,7 +49,7 @@ class ConsoleUseCases(msgspec.Struct, frozen=True):
     halts: ReleaseHalts
     feed: EventFeed
     sealed_log: SealedLog
-    readiness: Readiness
+    overview: Overview
     api_prefix: str = ""
 
 
@@ -65,7 +65,7 @@ def create_console(
         route_handlers=[
             _static_route(),
             *signing_in_routes(tokens, sessions),
-            *overview_routes(use_cases.readiness),
+            *overview_routes(use_cases.overview),
             *orders_routes(use_cases.orders),
             *order_routes(use_cases.orders, use_cases.past, use_cases.api_prefix),
         ],

@@ -255,6 +255,11 @@ def utc_milliseconds(time: datetime) -> str:
     return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} UTC"
 
 
+def utc_minute(time: datetime) -> str:
+    """The minute of a time within a day, in UTC."""
+    return f"{time.astimezone(UTC):%H:%M} UTC"
+
+
 def duration(seconds: float) -> str:
     """A duration for people, to two units at most."""
     if seconds < 1:
@@ -314,6 +319,7 @@ def _environment() -> Environment:
         "utc": utc,
         "utc_milliseconds": utc_milliseconds,
         "visible_lines": visible_lines,
+        "utc_minute": utc_minute,
         "duration": duration,
     }
     environment.globals |= {
