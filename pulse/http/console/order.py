@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -15,11 +14,11 @@ from litestar.params import FromPath
 from pulse.application.callers import Caller
 from pulse.application.event_view import HistoryEntry
 from pulse.application.in_process import InProcessOrders
-from pulse.application.orders import OrderNotFound
+from pulse.application.orders import CancelRequest, OrderNotFound
 from pulse.application.past import Past, Place
 from pulse.domain import NothingToCancel, OrderCreated
 from pulse.errors import PulseError
-from pulse.eventstore import PositionBeyondLog
+from pulse.eventstore import EventTooNew, PositionBeyondLog
 from pulse.http.api.events import beyond_log
 from pulse.http.api.past import OrderPlaceParameters, place_of
 from pulse.http.asgi import caller_in, trace_in
@@ -56,6 +55,11 @@ _UNREADABLE: Final = (
     "This order cannot be read ({why}), so Pulse neither splits nor releases it: report it to the "
     "operator of Pulse. Its events are below, as they are stored."
 )
+_NEWER: Final = (
+    "This order was written by newer code than this process runs. Its events are below, as they "
+    "are stored; a process with the newer code shows the order."
+)
+_NOT_READABLE: Final = "its events cannot be read"
 _PARKED: Final = (
     "This order is parked: its event at position {position:,} could not be applied, so Pulse "
     "neither splits nor releases it. The operator of Pulse sees the reason with `pulse projections "
@@ -63,23 +67,14 @@ _PARKED: Final = (
 )
 
 
-class CancelForm(msgspec.Struct, frozen=True):
-    """The form that cancels an order."""
-
-    reason: Annotated[
-        str | None,
-        msgspec.Meta(max_length=255, description="a string of at most 255 characters"),
-    ] = None
-
-
 class _Shown(NamedTuple):
-    """The order as of the requested place; None if it cannot be read, with the reason.
+    """The order as of the requested place; None if it cannot be read, with the problem.
 
     `fault` is why the place is not possible, with its status; then this is the order now.
     """
 
     order: OrderView | None
-    unreadable: str | None
+    problem: str | None
     place: Place
     fault: str | None = None
     status: int = 200
@@ -118,12 +113,14 @@ def order_routes(
     @get("/orders/{order_id:str}/cancel", opt=needs("write"))
     async def confirm_cancel(request: AnyRequest, order_id: FromPath[str]) -> Response[str]:
         """Ask for confirmation, and say what a cancellation does."""
-        order = await orders.order(order_id_of(order_id), caller_in(request.scope))
-        return _cancel_page(request, order)
+        known_id, caller = order_id_of(order_id), caller_in(request.scope)
+        await orders.history(known_id, caller)
+        order = await _readable(orders, known_id, caller)
+        return _cancel_page(request, order, known_id, fault=None if order else _NOT_READABLE)
 
     @post("/orders/{order_id:str}/cancel", opt=needs("write"), status_code=303)
     async def cancel_order(
-        request: AnyRequest, order_id: FromPath[str], form: NamedDependency[CancelForm]
+        request: AnyRequest, order_id: FromPath[str], form: NamedDependency[CancelRequest]
     ) -> Response[str] | Response[bytes]:
         """Cancel what is not settled, then show the order; if nothing is left, say so."""
         scope: Any = request.scope
@@ -162,9 +159,12 @@ async def _read(
     except DatabaseUnavailable:
         raise
     except OrderNotFound:
-        return _Shown(None, "its stream has no event of Pulse", Place(), fault, status)
+        problem = _UNREADABLE.format(why="its stream has no event of Pulse")
+    except EventTooNew:
+        problem = _NEWER
     except PulseError as error:
-        return _Shown(None, str(error), Place(), fault, status)
+        problem = _UNREADABLE.format(why=error)
+    return _Shown(None, problem, Place(), fault, status)
 
 
 def _place_in(query_string: bytes) -> Place:
@@ -247,9 +247,7 @@ def _counts(entry: HistoryEntry, order: OrderView | None, place: Place) -> bool:
 
 def _problems(shown: _Shown, *, is_foreign: bool, parked_at: int | None) -> list[str]:
     """Why Pulse does not process this order."""
-    problems = []
-    if shown.unreadable is not None:
-        problems.append(_UNREADABLE.format(why=shown.unreadable))
+    problems = [] if shown.problem is None else [shown.problem]
     if is_foreign:
         problems.append(_FOREIGN)
     if parked_at is not None:
@@ -260,12 +258,12 @@ def _problems(shown: _Shown, *, is_foreign: bool, parked_at: int | None) -> list
 def _cancel_page(
     request: AnyRequest,
     order: OrderView | None,
-    order_id: UUID | None = None,
+    order_id: UUID,
     *,
     fault: str | None = None,
     status: int = 200,
 ) -> Response[str]:
-    known_id = order.order_id if order is not None else order_id
+    """The form that cancels, or why there is none. `order` is None if it cannot be read."""
     return page(
         request,
         "cancel.html",
@@ -273,8 +271,8 @@ def _cancel_page(
         active="orders",
         status=status,
         order=order,
-        order_id=known_id,
-        order_path=f"{ORDERS_PATH}/{known_id}",
+        order_id=order_id,
+        order_path=f"{ORDERS_PATH}/{order_id}",
         cancellation=None if order is None or fault is not None else cancellation_of(order),
         fault=fault,
     )

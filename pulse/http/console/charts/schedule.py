@@ -9,6 +9,7 @@ import msgspec
 from markupsafe import Markup
 
 from pulse.domain import Slice, SliceState, SplitTerms, Window, split, splitter_version_for
+from pulse.http.console.charts.rates import short
 from pulse.http.console.charts.svg import Value, element, picture
 from pulse.http.console.charts.time_scale import TimeScale
 from pulse.projections.order_view import SliceView
@@ -32,7 +33,6 @@ _MAJOR_DAY_SPACING: Final = 200
 _DAY_SHIFTS: Final = {"start": -_EDGE / 2, "end": _EDGE / 2}
 _MIN_RADIUS, _MAX_RADIUS = 2.5, 5.0
 _MIN_STEM, _MAX_STEM = 1.5, 4.0
-_SUFFIXES: Final = ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "k"))
 STATE_WORDS: Final[dict[SliceState, str]] = {
     "SCHEDULED": "scheduled",
     "RELEASED": "released",
@@ -151,7 +151,7 @@ def _axes(times: TimeScale, quantities: _QuantityScale) -> Iterator[Markup]:
     for quantity in quantities.ticks():
         y = quantities.y(quantity)
         yield element("line", x1=LEFT, x2=RIGHT, y1=y, y2=y, class_="grid")
-        yield _label(_short(quantity), LEFT - 8, y + 4, "end")
+        yield _label(short(quantity), LEFT - 8, y + 4, "end")
     yield _label("shares", LEFT - 8, TOP - 10, "end", "minor")
     ticks = times.ticks(spacing=_TICK_SPACING, major_spacing=_MAJOR_TICK_SPACING)
     for tick in ticks:
@@ -251,14 +251,6 @@ def _x(times: TimeScale, at: datetime) -> float:
     if x is not None:
         return x
     return float(LEFT if at < times.spans[0].starts_at else RIGHT)
-
-
-def _short(quantity: int) -> str:
-    """A round number with a suffix: 500, 20k, 1.5M."""
-    for unit, suffix in _SUFFIXES:
-        if quantity >= unit:
-            return f"{quantity / unit:g}{suffix}"
-    return str(quantity)
 
 
 def _long(at: datetime) -> str:
