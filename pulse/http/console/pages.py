@@ -72,7 +72,8 @@ NAVIGATION: Final = (
 WHAT_TO_DO: Final[Mapping[int, str]] = {
     400: "Correct the address or the form and try again.",
     401: "Sign in with a service token, then repeat what you did.",
-    403: "Use a service token with the right for this, or ask the operator of Pulse to grant it.",
+    403: "Reload the page and try again. If a right is missing, use another service token, or ask "
+    "the operator of Pulse for the right.",
     404: "Check the address; an order that was accepted is always found by its id.",
     405: "Use the links and buttons of the pages.",
     409: "Reload the page to see the current state.",
