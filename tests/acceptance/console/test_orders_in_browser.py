@@ -33,6 +33,8 @@ LIST: Final = "/console/orders"
 HOSTILE: Final = "<img src=x onerror=alert(1)>\u202e\u200b\"'&amp;{{7*7}}"
 KEYS_OF_STATES: Final = ("RELEASED", "RELEASED", "EXPIRED", "SCHEDULED", "SCHEDULED")
 
+_EMPTY: Final = "order_unique_key=&key_scope=&placed_by=&trace_id=&created_from=&created_before="
+
 Record = Callable[..., OrderCreated]
 
 
@@ -84,13 +86,10 @@ def test_filters_are_the_url_and_can_be_removed(page: Page, console: PulseProces
     assert page.url.endswith(f"{LIST}?order_queue_status=&instrument=NSE%3AM%26M&" + _EMPTY)
     assert f"{name}-mm" in keys_on(page)
     assert f"{name}-tcs" not in keys_on(page)
-    expect(page.get_by_label("Instrument")).to_have_value("NSE:M&M")
+    expect(page.get_by_role("textbox", name="Instrument")).to_have_value("NSE:M&M")
     page.get_by_role("link", name="Remove the filter Instrument").click()
     assert page.url.endswith(LIST)
     assert {f"{name}-mm", f"{name}-tcs"} <= set(keys_on(page))
-
-
-_EMPTY: Final = "order_unique_key=&key_scope=&placed_by=&trace_id=&created_from=&created_before="
 
 
 def test_a_link_of_a_row_filters_by_its_instrument(page: Page, console: PulseProcess) -> None:
@@ -227,7 +226,8 @@ def test_versions_are_stepped_through(page: Page, record: Record) -> None:
     expect(steps).to_have_count(4)
 
 
-def test_a_moment_is_chosen_with_a_form(page: Page, record: Record) -> None:
+def test_a_moment_is_chosen_with_a_form(page: Page, pages: Pages, record: Record) -> None:
+    pages.expect_problem("400")
     created = record(slices_released)
     page.goto(f"{LIST}/{created.originator_id}")
     page.get_by_label("As of").fill("2999-01-01T00:00:00Z")

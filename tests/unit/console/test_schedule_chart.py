@@ -162,11 +162,9 @@ def test_the_description_says_what_the_chart_shows() -> None:
         "5 slices of 200 to 200 shares, from 2026-03-02 04:00:00 UTC to 2026-03-02 05:00:00 UTC: "
         "2 scheduled, 2 released, 1 cancelled. An even split has 200 shares in each of 5 slices."
     )
-    title_id, description_id = chart.get("aria-labelledby", "").split()
-    assert {one.get("id") for one in chart if one.tag in {"title", "desc"}} == {
-        title_id,
-        description_id,
-    }
+    names = {one.tag: one.get("id") for one in chart if one.tag in {"title", "desc"}}
+    assert chart.get("aria-labelledby") == names["title"]
+    assert chart.get("aria-describedby") == names["desc"]
     assert chart.get("role") == "img"
 
 

@@ -28,6 +28,6 @@ def test_large_coordinates_are_not_written_as_powers_of_ten() -> None:
 def test_a_picture_is_named_for_screen_readers() -> None:
     written = picture("one", 10, 20, "Title <b>", "Text & more")
 
-    assert 'aria-labelledby="one-title one-description"' in written
+    assert 'aria-labelledby="one-title" aria-describedby="one-description"' in written
     assert '<title id="one-title">Title &lt;b&gt;</title>' in written
     assert '<desc id="one-description">Text &amp; more</desc>' in written

@@ -49,7 +49,8 @@ def picture(  # noqa: PLR0913 - what every image has
         viewBox=f"0 0 {width} {height}",
         preserveAspectRatio=None if keeps_shape else "none",
         role="img",
-        aria_labelledby=f"{title_id} {description_id}",
+        aria_labelledby=title_id,
+        aria_describedby=description_id,
     )
 
 
