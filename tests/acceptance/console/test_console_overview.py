@@ -4,13 +4,45 @@ import re
 import uuid
 from typing import Any
 
+import psycopg
+import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import Pages, screenshot, serious_findings
+from tests.support.browser import PHONE, Pages, screenshot, serious_findings
 from tests.support.orders import order
-from tests.support.processes import PulseProcess
+from tests.support.processes import PulseProcess, until
 
+ORDERS = 400
 HOSTILE = "stop <b>\u202etrading</b> \x85&amp;"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def busy_hour(console: PulseProcess, module_database_url: str) -> None:
+    """Orders over the last 50 minutes: they are placed now, and their recorded times moved."""
+    batch = [
+        order(
+            order_unique_key=f"busy-{n}",
+            total_quantity=1000 + 7 * n,
+            split_config={"num_splits": 2, "duration_minutes": 240, "randomize": True},
+        )
+        for n in range(ORDERS)
+    ]
+    console.http.post("/internal/orders/batch", json=batch).raise_for_status()
+
+    def released() -> bool:
+        queue = console.http.get("/internal/queue").json()
+        shares: int = queue["quantities"]["released"]
+        return queue["counts"]["COMPLETED"] == ORDERS and shares > 400 * ORDERS
+
+    until(released, "all orders are split, and their first slices released")
+    with psycopg.connect(module_database_url) as owner:
+        owner.execute("SET session_replication_role = replica")
+        owner.execute(
+            "UPDATE stored_events SET recorded_at = now() - (50 * (1 - x) + 3 * sin(14 * x))"
+            " * interval '1 minute'"
+            " FROM (SELECT max(notification_id) AS last FROM stored_events) log,"
+            " LATERAL (SELECT notification_id::float8 / last AS x) placed"
+        )
 
 
 def count_of(page: Page, status: str) -> int:
@@ -67,9 +99,7 @@ def test_a_halt_is_shown_with_its_reason_which_is_text_not_markup(
         console.http.delete(f"/internal/halts/{halted.json()['halt_id']}")
 
 
-def test_the_overview_in_both_themes(console: PulseProcess, pages: Pages) -> None:
-    for n in range(40):
-        place(console, order_unique_key=f"shown-{n}", total_quantity=1000 + 37 * n)
+def test_the_overview_in_both_themes(pages: Pages) -> None:
     for theme in ("light", "dark"):
         page = pages.new(color_scheme=theme)
         page.goto("/console")
@@ -78,6 +108,9 @@ def test_the_overview_in_both_themes(console: PulseProcess, pages: Pages) -> Non
         red = int(re.findall(r"[0-9]+", background)[0])
         assert (red > 200) == (theme == "light"), background
         screenshot(page, f"overview-{theme}")
+    page = pages.new(viewport=PHONE)
+    page.goto("/console")
+    screenshot(page, "overview-phone")
 
 
 def test_a_stored_theme_overrides_the_systems(page: Page) -> None:

@@ -111,6 +111,10 @@ async def test_the_cookie_is_for_this_site_the_console_and_no_script(with_tokens
             expected = ["Path=/console", "HttpOnly", "SameSite=Strict", "Max-Age=43200"]
             assert attributes == [*expected, *(["Secure"] if secure else [])]
             assert DESK_TOKEN not in cookie
+    async with browser_of(with_tokens) as client:
+        client.headers["x-forwarded-proto"] = "https"  # of a proxy
+        shown = await client.get(SIGN_IN)
+        assert shown.headers["set-cookie"].endswith("; Secure")
 
 
 async def test_a_wrong_token_is_refused_and_too_many_are_limited(with_tokens: Root) -> None:
