@@ -19,6 +19,7 @@ from tests.support.browser import (
     serious_findings,
 )
 from tests.support.events import (
+    order_cancelled,
     order_created,
     slices_expired,
     slices_released,
@@ -31,7 +32,11 @@ from tests.support.processes import PulseProcess, until
 
 LIST: Final = "/console/orders"
 HOSTILE: Final = "<img src=x onerror=alert(1)>\u202e\u200b\"'&amp;{{7*7}}"
-KEYS_OF_STATES: Final = ("RELEASED", "RELEASED", "EXPIRED", "SCHEDULED", "SCHEDULED")
+_LISTED: Final = (
+    *(("NSE:TCS", "SELL"), ("BSE:500325", "BUY"), ("NSE:M&M", "BUY"), ("NSE:INFY", "SELL")),
+    *(("NSE:TCS", "BUY"), ("NSE:HDFCBANK", "SELL"), ("NSE:ITC", "BUY"), ("BSE:532540", "SELL")),
+)
+STATES: Final = ("RELEASED", "RELEASED", "EXPIRED", "SCHEDULED", "SCHEDULED")
 
 _EMPTY: Final = "order_unique_key=&key_scope=&placed_by=&trace_id=&created_from=&created_before="
 
@@ -47,7 +52,8 @@ def record(console: PulseProcess, module_database_url: str) -> Record:
 
     def written(*following: Callable[..., Event], **changes: Any) -> OrderCreated:
         tomorrow = datetime.now(UTC) + timedelta(days=1)
-        created = order_created(f"desk-7/{uuid4()}", window_starts_at=tomorrow, **changes)
+        key = changes.pop("order_unique_key", str(uuid4()))
+        created = order_created(key, window_starts_at=tomorrow, **changes)
         events: list[Event] = [created, slices_scheduled(created)]
         for one in following:
             events.append(one(*events))
@@ -180,8 +186,8 @@ def test_the_chart_and_the_table_show_the_same_slices(page: Page, record: Record
     words = page.locator(".slice title").all_text_contents()
     rows = page.locator(".slices tbody tr").all()
 
-    assert [word.rpartition(", ")[2].upper() for word in words] == [*KEYS_OF_STATES]
-    assert [row.locator(".badge").inner_text() for row in rows] == [*KEYS_OF_STATES]
+    assert [word.rpartition(", ")[2].upper() for word in words] == [*STATES]
+    assert [row.locator(".badge").inner_text() for row in rows] == [*STATES]
     for word, row in zip(words, rows, strict=True):
         assert f": {row.locator('td .num').inner_text()} shares at" in word
     chart = page.get_by_role("img", name="Slices of the order: shares over time")
@@ -336,16 +342,24 @@ def test_one_order_fits_a_narrow_screen(pages: Pages, record: Record, path: str)
 def test_an_order_of_many_slices_is_drawn(
     pages: Pages, record: Record, name: str, options: dict[str, Any]
 ) -> None:
+    of_desk: dict[str, Any] = {"placed_by": f"desk-{name}", "duration_minutes": 375}
+    for number, (instrument, side) in enumerate(_LISTED, 2):
+        shares, key = 12_345 * number, f"{name}/2026-03-02/{number:04}"
+        names = {"order_unique_key": key, "instrument": instrument, "side": side}
+        following = (order_cancelled,) if number % 3 == 0 else (slices_released,)
+        record(*following, **of_desk, **names, total_quantity=shares, num_splits=number)
     created = record(
         lambda *so_far: slices_released(*so_far, count=14),
         lambda *so_far: slices_expired(*so_far, count=2),
+        **of_desk,
+        order_unique_key=f"{name}/2026-03-02/0001",
         total_quantity=1_250_000,
         num_splits=40,
-        duration_minutes=375,
     )
     page = pages.new(**options)
     page.goto(f"{LIST}/{created.originator_id}")
     assert page.locator(".slice").count() == 40
     screenshot(page, f"order-{name}")
-    page.goto(f"{LIST}?order_queue_status=COMPLETED")
+    page.goto(f"{LIST}?placed_by=desk-{name}")
+    assert page.locator("tbody tr").count() == len(_LISTED) + 1
     screenshot(page, f"orders-{name}")
