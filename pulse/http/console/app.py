@@ -50,7 +50,7 @@ class ConsoleUseCases(msgspec.Struct, frozen=True):
     feed: EventFeed
     sealed_log: SealedLog
     overview: Overview
-    api_prefix: str = ""
+    api_prefix: str
 
 
 def create_console(
