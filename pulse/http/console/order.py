@@ -8,6 +8,7 @@ from uuid import UUID
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
@@ -33,7 +34,7 @@ from pulse.http.console.order_facts import (
     what_happens,
 )
 from pulse.http.console.order_filters import ORDERS_PATH
-from pulse.http.console.order_history import steps_of
+from pulse.http.console.order_history import raw_json, step_of, steps_of
 from pulse.http.console.pages import NAVIGATION, AnyRequest, page, prepare_page, redirect
 from pulse.http.console.sessions import session_in
 from pulse.http.errors import answer_for
@@ -110,6 +111,31 @@ def order_routes(
             ),
         )
 
+    @get("/orders/{order_id:str}/events/{version:int}", opt=needs("read"))
+    async def show_event(
+        request: AnyRequest, order_id: FromPath[str], version: FromPath[int]
+    ) -> Response[str]:
+        """One event as it is stored.
+
+        Raises:
+            NotFoundException: the order has no such version.
+        """
+        known_id = order_id_of(order_id)
+        entries = await orders.entries(known_id, caller_in(request.scope))
+        found = next((entry for entry in entries if entry.view.version == version), None)
+        if found is None:
+            raise NotFoundException
+        return page(
+            request,
+            "event.html",
+            title=f"{found.view.type} of order {known_id}",
+            active="orders",
+            order_id=known_id,
+            order_path=f"{ORDERS_PATH}/{known_id}",
+            step=step_of(known_id, found),
+            raw=raw_json(found.view),
+        )
+
     @get("/orders/{order_id:str}/cancel", opt=needs("write"))
     async def confirm_cancel(request: AnyRequest, order_id: FromPath[str]) -> Response[str]:
         """Ask for confirmation, and say what a cancellation does."""
@@ -133,7 +159,7 @@ def order_routes(
             return _cancel_page(request, order, known_id, fault=body.message, status=status)
         return redirect(f"{ORDERS_PATH}/{known_id}")
 
-    return [show_order, confirm_cancel, cancel_order]
+    return [show_order, show_event, confirm_cancel, cancel_order]
 
 
 async def _read(
@@ -230,10 +256,15 @@ def _context(
         "orders_path": ORDERS_PATH,
         "order_path": f"{ORDERS_PATH}/{order_id}",
         "log_path": _log_path(),
-        "position": order.as_of.position
-        if order is not None and order.as_of
-        else entries[-1].view.position,
+        "position": None if shown.fault else _position(order, entries),
     }
+
+
+def _position(order: OrderView | None, entries: Sequence[HistoryEntry]) -> int:
+    """The position of the log that the page reflects."""
+    if order is not None and order.as_of:
+        return order.as_of.position
+    return entries[-1].view.position
 
 
 def _counts(entry: HistoryEntry, order: OrderView | None, place: Place) -> bool:

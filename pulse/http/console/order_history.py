@@ -15,6 +15,8 @@ from pulse.http.console.order_filters import ORDERS_PATH, orders_path
 from pulse.rfc3339 import format_time
 from pulse.wording import clock_difference, format_duration
 
+MAX_RAW: Final = 30
+"""The longest history that is shown with the JSON of each event. An order can have 102 events."""
 UNREADABLE: Final = "This event is another program's, or this code cannot read it."
 
 
@@ -22,7 +24,8 @@ class Step(NamedTuple):
     """An event of the timeline.
 
     `elapsed` is the time since the event before it, by the clock of the database. `difference` is
-    how much later than `occurred_at` it was recorded. `raw` is the event as JSON with line breaks.
+    how much later than `occurred_at` it was recorded. `raw` is the event as JSON with line breaks;
+    None in a long history, where `event_path` leads to it.
     """
 
     version: int
@@ -35,19 +38,27 @@ class Step(NamedTuple):
     elapsed: str | None
     recorded_by: RecordedBy | None
     trace: Trace | None
-    raw: str
+    raw: str | None
     path: str
+    event_path: str
     trace_path: str | None
 
 
 def steps_of(order_id: UUID, entries: Iterable[HistoryEntry]) -> list[Step]:
-    """The steps, oldest first."""
+    """The steps, oldest first. More than MAX_RAW of them are without their JSON."""
     known = list(entries)
+    with_raw = len(known) <= MAX_RAW
     elapsed = [None, *(_elapsed(before.view, after.view) for before, after in pairwise(known))]
-    return [_step(order_id, one, since) for one, since in zip(known, elapsed, strict=True)]
+    return [
+        step_of(order_id, one, since, with_raw=with_raw)
+        for one, since in zip(known, elapsed, strict=True)
+    ]
 
 
-def _step(order_id: UUID, entry: HistoryEntry, elapsed: str | None) -> Step:
+def step_of(
+    order_id: UUID, entry: HistoryEntry, elapsed: str | None = None, *, with_raw: bool = False
+) -> Step:
+    """One event as a step."""
     view, event = entry.view, entry.event
     return Step(
         version=view.version,
@@ -60,8 +71,9 @@ def _step(order_id: UUID, entry: HistoryEntry, elapsed: str | None) -> Step:
         elapsed=elapsed,
         recorded_by=None if event is None else event.recorded_by,
         trace=None if event is None else event.trace,
-        raw=raw_json(view),
+        raw=raw_json(view) if with_raw else None,
         path=f"{ORDERS_PATH}/{order_id}?version={view.version}",
+        event_path=f"{ORDERS_PATH}/{order_id}/events/{view.version}",
         trace_path=None if event is None else orders_path(trace_id=event.trace.trace_id),
     )
 

@@ -4,14 +4,14 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from pulse.domain import HALTS_STREAM_ID, OrderCreated, SlicesScheduled
+from pulse.domain import HALTS_STREAM_ID, Event, OrderCreated, SlicesScheduled
 from pulse.projections import lists
 from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
@@ -39,9 +39,9 @@ READER: Final = Secret("reader-token-of-32-characters-xyz")
 WRITER: Final = Secret("writer-token-of-32-characters-xyz")
 
 
-def order_of_tomorrow() -> OrderCreated:
+def order_of_tomorrow(**changes: Any) -> OrderCreated:
     """An order whose window has not begun, so that nothing of it is released meanwhile."""
-    return order_created(window_starts_at=datetime.now(UTC) + timedelta(days=1))
+    return order_created(window_starts_at=datetime.now(UTC) + timedelta(days=1), **changes)
 
 
 def text_of(page: httpx.Response) -> str:
@@ -223,6 +223,26 @@ async def test_an_order_is_shown_with_its_history(api: httpx.AsyncClient, connin
     assert "style=" not in page.text
 
 
+async def test_a_long_history_has_each_event_on_a_page(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    created = order_of_tomorrow(num_splits=40)
+    events: list[Event] = [created, slices_scheduled(created)]
+    for _ in range(30):
+        events.append(slices_released(*events))
+    write(conninfo, *stored(events))
+    path = f"{LIST}/{created.originator_id}"
+
+    page = await api.get(path)
+    event = await api.get(f"{path}/events/32")
+
+    assert page.text.count(f'href="{path}/events/') == 32
+    assert "<pre tabindex" in event.text
+    assert '"sequence_number": 30' in unescape(event.text)
+    for version in ("33", "0", "x"):
+        assert (await api.get(f"{path}/events/{version}")).status_code == 404
+
+
 async def test_each_version_is_shown_as_it_was(api: httpx.AsyncClient, conninfo: str) -> None:
     created = order_of_tomorrow()
     split = slices_scheduled(created)
@@ -283,6 +303,7 @@ async def test_a_place_that_is_not_possible_is_explained_beside_the_order(
     assert message in text
     assert created.order_unique_key in text
     assert "As of version" not in text
+    assert "data-live" not in page.text  # so the script does not repeat the request
 
 
 async def test_hostile_text_is_shown_and_not_run(shared_api: httpx.AsyncClient) -> None:

@@ -4,7 +4,7 @@ from uuid import uuid4
 from pulse.application.event_view import HistoryEntry, event_view
 from pulse.domain import Event
 from pulse.eventstore import RecordedEvent
-from pulse.http.console.order_history import UNREADABLE, steps_of
+from pulse.http.console.order_history import MAX_RAW, UNREADABLE, raw_json, steps_of
 from tests.support.events import MAPPER, order_cancelled, order_created, slices_scheduled
 
 AT = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
@@ -65,7 +65,7 @@ def test_an_event_that_cannot_be_read_is_shown_as_stored() -> None:
     assert step.sentence == UNREADABLE
     assert step.type == "other:Thing"
     assert (step.recorded_by, step.trace, step.trace_path) == (None, None, None)
-    assert record.state.hex() in step.raw
+    assert record.state.hex() in raw_json(view)
 
 
 def test_the_raw_event_is_json_over_several_lines() -> None:
@@ -73,5 +73,16 @@ def test_the_raw_event_is_json_over_several_lines() -> None:
 
     (step,) = steps_of(created.originator_id, [entry(created, 1, AT)])
 
+    assert step.raw is not None
     assert step.raw.startswith("{\n")
     assert '"order_unique_key": "k"' in step.raw
+
+
+def test_a_long_history_is_without_its_json() -> None:
+    created = order_created("k", timestamp=AT)
+    history = [entry(created, position, AT) for position in range(MAX_RAW + 1)]
+
+    steps = steps_of(created.originator_id, history)
+
+    assert {step.raw for step in steps} == {None}
+    assert steps[0].event_path.endswith("/events/1")
