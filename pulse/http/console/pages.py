@@ -15,6 +15,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.di import Provide
+from litestar.exceptions import HTTPException
 from markupsafe import Markup, escape
 
 from pulse.http.asgi import (
@@ -198,7 +199,10 @@ def _error_page(scope: Any, error: Exception) -> tuple[int, dict[str, str], str]
         what_to_do=WHAT_TO_DO.get(status, WHAT_TO_DO[400]),
         trace=trace_in(scope),
     )
-    return status, error_headers(status, body), text
+    headers = error_headers(status, body)
+    if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
+        headers["allow"] = error.headers["allow"]
+    return status, headers, text
 
 
 def _render(scope: Any, template: str, **context: object) -> str:  # noqa: ANN401 - ASGI
@@ -241,6 +245,17 @@ def visible(text: object) -> Markup:
 def visible_lines(text: str) -> Markup:
     """`visible` for each line of a text whose line breaks come from Pulse."""
     return Markup("\n").join(map(visible, text.split("\n")))
+
+
+def prose(message: str) -> Markup:
+    """A message of Pulse as a sentence: a capital letter first, commands in backticks as code."""
+    parts = message.split("`")
+    if len(parts) % 2 == 0:  # one is not closed
+        parts = [message]
+    code = Markup("<code>{}</code>")
+    shown = [code.format(visible(p)) if n % 2 else visible(p) for n, p in enumerate(parts)]
+    text = Markup().join(shown)
+    return text[:1].upper() + text[1:]
 
 
 def grouped(number: int) -> str:
@@ -318,6 +333,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "visible": visible,
+        "prose": prose,
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,

@@ -196,7 +196,7 @@ async def test_an_unknown_order_is_a_page_that_says_so(
     page = await shared_api.get(f"{LIST}/{order_id}{path}")
 
     assert page.status_code == 404
-    assert "no order has this id" in text_of(page)
+    assert "No order has this id" in text_of(page)
     assert "<script>" not in page.text
 
 
@@ -341,7 +341,7 @@ async def test_a_failed_order_says_why_and_what_to_do(
 
     assert "TOO_LATE: a rule is broken." in text
     assert "FAILED is final" in text
-    assert "check with `pulse status` that workers run" in text
+    assert "check with pulse status that workers run" in text
     assert "Cancel order" not in text
 
 
