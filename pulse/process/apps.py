@@ -79,7 +79,7 @@ def all_in_one_app(settings: Settings) -> Root:
                 **_metrics(settings),
                 "/pulse": _api(settings, node),
                 "/gapi": _gateway(settings, node.orders, tokens),
-                CONSOLE_PATH: _console(settings, node),
+                CONSOLE_PATH: _console(settings, node, "/pulse"),
                 "": _Routed(root_page, root_page),
             }
 
@@ -97,7 +97,7 @@ def api_app(settings: Settings) -> Root:
         async with _open_node(settings, spans, with_workers=False) as node:
             yield {
                 **_metrics(settings),
-                CONSOLE_PATH: _console(settings, node),
+                CONSOLE_PATH: _console(settings, node, ""),
                 "": _api(settings, node),
             }
 
@@ -263,7 +263,7 @@ def _api(settings: Settings, node: Node) -> _Routed:
     return _Routed(_for_services(limited, settings), api)
 
 
-def _console(settings: Settings, node: Node) -> _Routed:
+def _console(settings: Settings, node: Node, api_prefix: str) -> _Routed:
     tokens = ServiceTokens(settings.service_tokens, settings.service_rights)
     sessions = Sessions(tokens)
     console = create_console(
@@ -274,6 +274,7 @@ def _console(settings: Settings, node: Node) -> _Routed:
             feed=node.feed,
             sealed_log=node.sealed_log,
             overview=node.overview,
+            api_prefix=api_prefix,
         ),
         tokens,
         sessions,

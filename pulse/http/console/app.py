@@ -24,6 +24,8 @@ from pulse.http.asgi import (
     Send,
 )
 from pulse.http.auth import ServiceTokens
+from pulse.http.console.order import order_routes
+from pulse.http.console.orders import orders_routes
 from pulse.http.console.overview import overview_routes
 from pulse.http.console.pages import (
     DEPENDENCIES,
@@ -40,7 +42,7 @@ from pulse.http.routes import RoutedApp, Routes
 
 
 class ConsoleUseCases(msgspec.Struct, frozen=True):
-    """What the pages need."""
+    """What the pages need. `api_prefix` is where the internal API is mounted."""
 
     orders: InProcessOrders
     past: Past
@@ -48,6 +50,7 @@ class ConsoleUseCases(msgspec.Struct, frozen=True):
     feed: EventFeed
     sealed_log: SealedLog
     overview: Overview
+    api_prefix: str
 
 
 def create_console(
@@ -63,6 +66,8 @@ def create_console(
             _static_route(),
             *signing_in_routes(tokens, sessions),
             *overview_routes(use_cases.overview),
+            *orders_routes(use_cases.orders),
+            *order_routes(use_cases.orders, use_cases.past, use_cases.api_prefix),
         ],
         guards=[check_right],
         before_request=read_request,

@@ -65,7 +65,10 @@ class NavigationEntry(NamedTuple):
     title: str
 
 
-NAVIGATION: Final = (NavigationEntry("overview", CONSOLE_PATH, "Overview"),)
+NAVIGATION: Final = (
+    NavigationEntry("overview", CONSOLE_PATH, "Overview"),
+    NavigationEntry("orders", f"{CONSOLE_PATH}/orders", "Orders"),
+)
 
 WHAT_TO_DO: Final[Mapping[int, str]] = {
     400: "Correct the address or the form and try again.",
@@ -137,6 +140,11 @@ async def send_error(scope: Scope, error: Exception, send: Send) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+async def prepare_page(request: AnyRequest) -> None:
+    """Set the headers of a page; the handler reads the query parameters itself."""
+    request.scope[SECURITY_HEADERS_KEY] = PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
+
+
 async def read_request(request: AnyRequest) -> None:
     """Read the query parameters and the form that the route declares, before each handler.
 
@@ -144,7 +152,7 @@ async def read_request(request: AnyRequest) -> None:
         BadRequest: one is unknown, repeated or invalid, or the body is not a form.
         Forbidden: a POST has not the CSRF token of its session.
     """
-    request.scope[SECURITY_HEADERS_KEY] = PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
+    await prepare_page(request)
     await read_parameters(request)
     if request.method == "POST":
         declared = request.route_handler.parsed_fn_signature.parameters.get(FORM)
@@ -222,13 +230,21 @@ def _may(scope: Any, right: Right) -> bool:  # noqa: ANN401 - ASGI
 
 def visible(text: object) -> Markup:
     r"""The text escaped, and each character that is not printable shown as in `\u202e`."""
+    text = str(text)
+    if text.isprintable():
+        return escape(text)
     shown = Markup()
-    for character in str(text):
+    for character in text:
         if character.isprintable():
             shown += escape(character)
         else:
             shown += Markup('<span class="unprintable">{}</span>').format(printable(character))
     return shown
+
+
+def visible_lines(text: str) -> Markup:
+    """`visible` for each line of a text whose line breaks come from Pulse."""
+    return Markup("\n").join(map(visible, text.split("\n")))
 
 
 def prose(message: str) -> Markup:
@@ -250,6 +266,12 @@ def grouped(number: int) -> str:
 def utc(time: datetime) -> str:
     """A time for people, in UTC to the second."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def utc_milliseconds(time: datetime) -> str:
+    """A time for people, in UTC to the millisecond."""
+    local = time.astimezone(UTC)
+    return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} UTC"
 
 
 def utc_minute(time: datetime) -> str:
@@ -315,6 +337,8 @@ def _environment() -> Environment:
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,
+        "utc_milliseconds": utc_milliseconds,
+        "visible_lines": visible_lines,
         "utc_minute": utc_minute,
         "duration": duration,
     }
