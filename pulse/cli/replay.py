@@ -12,10 +12,11 @@ from rich.text import Text
 
 from pulse.application.callers import Caller
 from pulse.application.event_view import EventView, event_view
+from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.orders import OrderNotFound
 from pulse.application.past import MomentInFuture, Place, VersionBeyondStream
 from pulse.cli.exits import run_with_tools
-from pulse.cli.orders import FAILED_IS_FINAL, KeyScope, order_query_of, what_to_do
+from pulse.cli.orders import KeyScope, order_query_of
 from pulse.cli.schedule_text import draw, window_lines
 from pulse.cli.terminal import (
     counted,

@@ -56,7 +56,7 @@ async def read_due_orders(
             "limit": limit,
             "max_delay_seconds": max_delay_seconds,
             "min_release_seconds": MIN_RELEASE_SECONDS,
-            **_halted(halts),
+            **halt_parameters(halts),
         }
         rows = await fetch(connection, SELECT_DUE_ORDERS, parameters, prepare=True)
         at, next_seconds = rows[0][:2]
@@ -77,8 +77,8 @@ async def count_due_slices(connection: Connection) -> int:
     return int((await fetch(connection, _COUNT_DUE_SLICES))[0][0])
 
 
-def _halted(halts: Halts) -> dict[str, Any]:
-    """The parameters of the halts in force."""
+def halt_parameters(halts: Halts) -> dict[str, Any]:
+    """The parameters of a statement that say what the halts in force cover."""
     targets = [halt.target for halt in halts.in_force]
     return {
         "any_halted": bool(targets),

@@ -4,16 +4,16 @@
  * Every page works without it. What it finds in a page:
  *   data-live="name"    a region that is updated in place from the page's own URL
  *   data-key="id"       identifies an element of a region, such as a row, between two updates
+ *   data-controls       what needs the script; it is `hidden` in the page, and shown here
  *   data-connection     the note about updates, with role="status"
  *   data-pause          the button that pauses updates
- *   data-zone-switch    the button that switches between UTC and exchange time
+ *   data-zone           the button that switches between UTC and exchange time
  *   data-theme-switch   the button that switches between the light and the dark theme
- *   data-keys           the button that shows the keys, with the <dialog id="keys">
+ *   data-keys           the button that shows the keys
  *   data-row            a row that j and k move along; Enter opens its first link
  *   data-filter         the field that / focuses
- *   data-copy="text"    a button that copies this text
+ *   data-copy="text"    a `hidden` button that copies this text
  *   <time datetime>     shown in the chosen zone; with data-relative as an age
- * Controls that need the script are `hidden` in the page, and shown here.
  */
 "use strict";
 
@@ -62,12 +62,6 @@
     return darkPreferred.matches ? "dark" : "light";
   }
 
-  /** Use the stored theme. Runs before the page is drawn if the script is in its head. */
-  function applyStoredTheme() {
-    const stored = memory.read(localStorage, "pulse-theme");
-    if (stored === "light" || stored === "dark") document.documentElement.dataset.theme = stored;
-  }
-
   /** @param {HTMLElement} button */
   function showTheme(button) {
     button.setAttribute("aria-pressed", String(theme() === "dark"));
@@ -77,15 +71,13 @@
   function switchTheme(button) {
     const other = theme() === "dark" ? "light" : "dark";
     document.documentElement.dataset.theme = other;
-    memory.write(localStorage, "pulse-theme", other);
+    memory.write(localStorage, "pulse.theme", other);
     showTheme(button);
   }
 
-  applyStoredTheme();
-
   /* ---- times ------------------------------------------------------------------------------- */
 
-  let zone = memory.read(localStorage, "pulse-zone") === "exchange" ? "exchange" : "utc";
+  let zone = memory.read(localStorage, "pulse.zone") === "exchange" ? "exchange" : "utc";
   let skewMs = 0; // the server's clock minus this one's
 
   /** @returns {number} the time in ms, by the server's clock as far as it is known */
@@ -165,7 +157,7 @@
   /** @param {HTMLElement} button */
   function switchZone(button) {
     zone = zone === "utc" ? "exchange" : "utc";
-    memory.write(localStorage, "pulse-zone", zone);
+    memory.write(localStorage, "pulse.zone", zone);
     showZone(button);
     showTimes(document);
   }
@@ -278,7 +270,7 @@
 
   /* ---- polling ----------------------------------------------------------------------------- */
 
-  const pauseName = `pulse-paused:${location.pathname}`;
+  const pauseName = `pulse.paused:${location.pathname}`;
   let paused = memory.read(sessionStorage, pauseName) === "true";
   let signedOut = false;
   let lostAt = null;
@@ -433,17 +425,43 @@
     if (filter instanceof HTMLInputElement) filter.select();
   }
 
+  /** Show the keys in a dialog, which Escape closes. */
   function showKeys() {
-    const dialog = document.querySelector("dialog#keys");
-    if (dialog && !dialog.open) dialog.showModal();
+    const dialog = document.querySelector("dialog#keys") ?? createKeysDialog();
+    if (!dialog.open) dialog.showModal();
   }
 
   const KEYS = {
-    "/": focusFilter,
-    j: () => moveRow(1),
-    k: () => moveRow(-1),
-    "?": showKeys,
+    "/": [focusFilter, "Go to the filter"],
+    j: [() => moveRow(1), "Next row"],
+    k: [() => moveRow(-1), "Previous row"],
+    "?": [showKeys, "Show this list"],
   };
+
+  /** @returns {HTMLDialogElement} */
+  function createKeysDialog() {
+    const dialog = create("dialog", { id: "keys", "aria-labelledby": "keys-title" });
+    const list = create("dl", { class: "keys" });
+    const shown = Object.entries(KEYS).map(([key, [, text]]) => [key, text]);
+    for (const [key, text] of [...shown, ["Enter", "Open the row"]]) {
+      const term = create("dt");
+      term.append(create("kbd", {}, key));
+      list.append(term, create("dd", {}, text));
+    }
+    const form = create("form", { method: "dialog" });
+    form.append(create("button", { class: "button" }, "Close"));
+    dialog.append(create("h2", { id: "keys-title" }, "Keys"), list, form);
+    document.body.append(dialog);
+    return dialog;
+  }
+
+  /** @param {string} name @param {Record<string, string>} attributes @param {string} text */
+  function create(name, attributes = {}, text = "") {
+    const element = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.textContent = text;
+    return element;
+  }
 
   /** @param {KeyboardEvent} event */
   function onKey(event) {
@@ -454,7 +472,7 @@
       target.querySelector("a[href]")?.click();
     } else if (Object.hasOwn(KEYS, event.key)) {
       event.preventDefault();
-      KEYS[event.key]();
+      KEYS[event.key][0]();
     }
   }
 
@@ -499,14 +517,13 @@
 
   /** Let screen readers read a short message. @param {string} text */
   function announce(text) {
-    const element = document.getElementById("announcement");
-    if (!element) return;
-    element.textContent = "";
-    setTimeout(() => (element.textContent = text), 50);
+    announcement.textContent = text;
+    setTimeout(() => (announcement.textContent = ""), COPIED_MS);
   }
 
   /* ---- start ------------------------------------------------------------------------------- */
 
+  const announcement = create("div", { class: "visually-hidden", role: "status" });
   const scriptPath = document.currentScript
     ? new URL(document.currentScript.src).pathname
     : "/console/static/console.js";
@@ -514,7 +531,7 @@
 
   const CONTROLS = [
     ["[data-pause]", showPaused, switchPaused],
-    ["[data-zone-switch]", showZone, switchZone],
+    ["[data-zone]", showZone, switchZone],
     ["[data-theme-switch]", showTheme, switchTheme],
     ["[data-keys]", () => {}, showKeys],
   ];
@@ -525,15 +542,14 @@
     for (const row of root.querySelectorAll("[data-row]")) row.tabIndex = -1;
     for (const button of root.querySelectorAll("[data-copy]")) button.hidden = false;
     for (const [selector, show] of CONTROLS) {
-      for (const button of root.querySelectorAll(selector)) {
-        button.hidden = false;
-        show(button);
-      }
+      for (const button of root.querySelectorAll(selector)) show(button);
     }
   }
 
   function start() {
     prepare(document);
+    document.body.append(announcement);
+    for (const controls of document.querySelectorAll("[data-controls]")) controls.hidden = false;
     document.addEventListener("keydown", onKey);
     document.addEventListener("click", (event) => {
       const target = event.target instanceof Element ? event.target : null;
