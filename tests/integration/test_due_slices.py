@@ -86,7 +86,9 @@ async def test_a_slice_is_listed_with_what_tells_whether_it_is_released(
     await record(database, first, split_at(first, *times))
     await record(database, second, split_at(second, *times))
     page = await due.page(SliceQuery(limit=5, scheduled_from=NOON))
-    assert [(s.order_unique_key, s.sequence_number, s.placed_by, s.release) for s in page.slices] == [
+    assert [
+        (s.order_unique_key, s.sequence_number, s.placed_by, s.release) for s in page.slices
+    ] == [
         ("first", 1, "desk", True),
         ("second", 1, "tester", False),
         ("first", 2, "desk", True),

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Final, NamedTuple
 
 import msgspec
@@ -74,7 +75,7 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
             begin=begin.astimezone(UTC),
             end=end.astimezone(UTC),
             is_live=parameters == SliceParameters(),
-            slices=[_row(s, in_force.halts) for s in found.slices],
+            minutes=_by_minute([_row(s, in_force.halts) for s in found.slices]),
             next_page=_next_page(found, parameters, begin, end),
             chart=due_chart(counts.minutes, begin),
             counts=counts,
@@ -103,6 +104,12 @@ def _row(slice_: DueSlice, in_force: tuple[Halt, ...]) -> SliceRow:
     halt = halt_of(slice_, in_force)
     halted_by = None if halt is None else f"{target_text(halt.target)}: {halt.reason}"
     return SliceRow(slice_, halted_by)
+
+
+def _by_minute(rows: list[SliceRow]) -> list[tuple[datetime, list[SliceRow]]]:
+    """The rows in groups, each with the start of its minute."""
+    grouped = groupby(rows, key=lambda r: r.slice.scheduled_at.replace(second=0, microsecond=0))
+    return [(minute, list(group)) for minute, group in grouped]
 
 
 def _next_page(

@@ -16,7 +16,7 @@ from pulse.application.halts import HaltRequest, HaltView, ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import target_text
 from pulse.application.origin import system_clock
-from pulse.domain import HaltNotFound, Halts, HaltTarget, OrderRefused
+from pulse.domain import HaltTarget, OrderRefused
 from pulse.http.asgi import caller_in, trace_in
 from pulse.http.bodies import read_halt_request
 from pulse.http.console.pages import AnyRequest, page, redirect

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from typing import Annotated, Any, Final, NamedTuple, get_args
+from typing import Annotated, Final, NamedTuple, get_args
 
 import msgspec
 from litestar import Response, get
@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
 
-from pulse.application.event_view import EventType, EventView
+from pulse.application.event_view import EventType
 from pulse.application.in_process import InProcessOrders
 from pulse.application.log_reader import EventQuery
 from pulse.application.notices import MAX_BEHIND_SECONDS
@@ -18,24 +18,16 @@ from pulse.application.seal_status import SealReader, SealStatus
 from pulse.eventstore import PositionBeyondLog
 from pulse.http.api.events import beyond_log
 from pulse.http.api.lists import LAST_POSITION
+from pulse.http.console.log_events import EventRow, event_row
 from pulse.http.console.pages import AnyRequest, link, page
 from pulse.http.console.sessions import CONSOLE_PATH
 from pulse.http.parameters import parameter_error
 from pulse.http.rights import needs
-from pulse.printable import printable_json
 
 LOG_PATH: Final = f"{CONSOLE_PATH}/log"
-MAX_JSON_CHARACTERS: Final = 4_000
-"""An event is shown up to this size in a list, and whole if it is the only one."""
 
 _EVENTS_A_PAGE: Final = 50
 _MAX_EVENTS_A_PAGE: Final = 200
-_ACTORS: Final = (
-    *("placed_by", "cancelled_by", "halted_by", "resumed_by"),
-    *("worker", "detected_by"),
-)
-"""The fields that name who caused an event, the first that an event has."""
-
 _Place = Annotated[int, Meta(ge=0, le=LAST_POSITION)]
 
 
@@ -46,16 +38,6 @@ class LogParameters(msgspec.Struct, frozen=True):
     after: _Place | None = None
     before: _Place | None = None
     limit: Annotated[int, Meta(ge=1, le=_MAX_EVENTS_A_PAGE)] = _EVENTS_A_PAGE
-
-
-class EventRow(NamedTuple):
-    """An event as the page shows it. `json` is cut if it is `cut`."""
-
-    event: EventView
-    actor: str
-    summary: str
-    json: str
-    cut: bool
 
 
 class Events(NamedTuple):
@@ -128,7 +110,7 @@ async def _events(orders: InProcessOrders, parameters: LogParameters) -> Events:
         older = page_before.next_before or 0
     whole = parameters.limit == 1
     return Events(
-        rows=[_row(event, whole=whole) for event in shown],
+        rows=[event_row(event, whole=whole) for event in shown],
         older=_link(parameters, before=older) if older > 1 else None,
         newer=None if newer is None else _link(parameters, after=newer),
     )
@@ -137,66 +119,6 @@ async def _events(orders: InProcessOrders, parameters: LogParameters) -> Events:
 def _link(parameters: LogParameters, **place: int) -> str:
     limit = None if parameters.limit == _EVENTS_A_PAGE else parameters.limit
     return link(LOG_PATH, type=parameters.type, limit=limit, **place)
-
-
-def _row(event: EventView, *, whole: bool) -> EventRow:
-    text = msgspec.json.format(msgspec.json.encode(event), indent=2).decode()
-    text = "\n".join(map(printable_json, text.split("\n")))
-    cut = not whole and len(text) > MAX_JSON_CHARACTERS
-    shown = text[:MAX_JSON_CHARACTERS] if cut else text
-    return EventRow(event, _actor(event.data), summary_of(event), shown, cut)
-
-
-def _actor(data: dict[str, Any]) -> str:
-    """Who caused the event, as far as it says; an event of another program may say anything."""
-    for name in _ACTORS:
-        if isinstance(data.get(name), str):
-            return str(data[name])
-    recorded_by = data.get("recorded_by")
-    return str(recorded_by.get("component", "")) if isinstance(recorded_by, dict) else ""
-
-
-def summary_of(event: EventView) -> str:
-    """What the event says, in a few words; empty if this code does not know its type."""
-    data = event.data
-    try:
-        match event.type:
-            case "OrderCreated":
-                return (
-                    f"{data['side']} {data['total_quantity']:,} {data['instrument']} "
-                    f"{data['order_unique_key']}"
-                )
-            case "SlicesScheduled":
-                return _slices(data["slices"])
-            case "SlicesReleased":
-                return f"{_slices(data['slices'])} {data['side']} {data['instrument']}"
-            case "SlicesExpired":
-                return f"{data['quantity']:,} shares, {data['reason']}"
-            case "SplittingFailed":
-                return f"{data['reason']}: {data['message']}"
-            case "TimedOut":
-                return f"claimed by {data['claimed_by']}"
-            case "OrderCancelled":
-                return f"{data['quantity']:,} shares{_reason(data)}"
-            case "ReleasesHalted":
-                target = data["instrument"] or data["placed_by"] or "everything"
-                return f"{target}{_reason(data)}"
-            case "ReleasesResumed":
-                return f"{data['halt_id']}{_reason(data)}"
-            case _:
-                return ""
-    except (KeyError, TypeError, ValueError):
-        return ""
-
-
-def _slices(slices: list[dict[str, Any]]) -> str:
-    count = len(slices)
-    quantity = sum(int(s["quantity"]) for s in slices)
-    return f"{count} slice{'' if count == 1 else 's'} of {quantity:,} shares"
-
-
-def _reason(data: dict[str, Any]) -> str:
-    return f": {data['reason']}" if data["reason"] else ""
 
 
 def verdict_of(status: SealStatus | None) -> Verdict:
@@ -209,9 +131,13 @@ def verdict_of(status: SealStatus | None) -> Verdict:
         )
     if status.faults:
         return Verdict("notice-bad", f"Do not trust it: {'; '.join(status.faults)}.")
+    return _verdict_without_faults(status)
+
+
+def _verdict_without_faults(status: SealStatus) -> Verdict:
+    behind = status.health.behind_seconds
     if status.checkpoint is None:
         return Verdict("", "No checkpoint has been signed yet.")
-    behind = status.health.behind_seconds
     if behind > MAX_BEHIND_SECONDS:
         return Verdict(
             "", f"Sealed up to position {status.health.position:,}, but {behind:.0f} s behind."

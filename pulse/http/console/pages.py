@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -64,7 +65,13 @@ class NavigationEntry(NamedTuple):
     title: str
 
 
-NAVIGATION: Final = (NavigationEntry("overview", CONSOLE_PATH, "Overview"),)
+NAVIGATION: Final = (
+    NavigationEntry("overview", CONSOLE_PATH, "Overview"),
+    NavigationEntry("due", f"{CONSOLE_PATH}/due", "Due"),
+    NavigationEntry("failed", f"{CONSOLE_PATH}/failed", "Failed"),
+    NavigationEntry("log", f"{CONSOLE_PATH}/log", "Log"),
+    NavigationEntry("halts", f"{CONSOLE_PATH}/halts", "Halts"),
+)
 
 WHAT_TO_DO: Final[Mapping[int, str]] = {
     400: "Correct the address or the form and try again.",
@@ -119,6 +126,12 @@ def redirect(to: str, *cookies: tuple[bytes, bytes]) -> Response[bytes]:
     return Response(b"", status_code=303, media_type=HTML, headers=headers)
 
 
+def link(path: str, **parameters: str | int | None) -> str:
+    """The path with these query parameters; None and the empty string are left out."""
+    given = {name: value for name, value in parameters.items() if value not in {None, ""}}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
 def handle_error(request: AnyRequest, error: Exception) -> Response[str]:
     """Litestar's handler for every exception: a page that says what is wrong and what to do."""
     status, headers, text = _error_page(request.scope, error)
@@ -138,11 +151,15 @@ async def send_error(scope: Scope, error: Exception, send: Send) -> None:
 async def read_request(request: AnyRequest) -> None:
     """Read the query parameters and the form that the route declares, before each handler.
 
+    Empty parameters are left out: a browser sends every field of a form.
+
     Raises:
         BadRequest: one is unknown, repeated or invalid, or the body is not a form.
         Forbidden: a POST has not the CSRF token of its session.
     """
     request.scope[SECURITY_HEADERS_KEY] = PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
+    query: bytes = request.scope["query_string"]
+    request.scope["query_string"] = b"&".join(p for p in query.split(b"&") if not p.endswith(b"="))
     await read_parameters(request)
     if request.method == "POST":
         declared = request.route_handler.parsed_fn_signature.parameters.get(FORM)
@@ -226,6 +243,13 @@ def visible(text: object) -> Markup:
     return shown
 
 
+def with_code(text: str) -> Markup:
+    """`visible`, with the parts between backticks as code."""
+    parts = map(visible, text.split("`"))
+    code = Markup("<code>{}</code>")
+    return Markup().join(code.format(p) if i % 2 else p for i, p in enumerate(parts))
+
+
 def grouped(number: int) -> str:
     """A whole number with commas between thousands, exact at any size."""
     return f"{number:,}"
@@ -290,6 +314,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "visible": visible,
+        "with_code": with_code,
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,

@@ -49,8 +49,8 @@ def _label(counts: Sequence[MinuteCount]) -> str:
     most = max(counts, key=lambda count: count.slices)
     halted = sum(count.halted for count in counts)
     return (
-        f"{slices:,} slices to release in the next hour, {halted:,} of them halted; the most in one "
-        f"minute are {most.slices:,}, at {most.minute:%H:%M} UTC."
+        f"{slices:,} slices to release in the next hour, {halted:,} of them halted; "
+        f"the most in one minute are {most.slices:,}, at {most.minute:%H:%M} UTC."
     )
 
 
@@ -78,9 +78,7 @@ def _bars(counts: Sequence[MinuteCount], first: datetime, highest: int) -> Itera
             halted = _height(count.halted, highest)
             whole = _height(count.slices, highest)
             bottom = _TOP + _HEIGHT
-            yield _RECT.format(
-                "due", _x(minute), bottom - whole, _BAR, whole - halted, title
-            )
+            yield _RECT.format("due", _x(minute), bottom - whole, _BAR, whole - halted, title)
             if halted:
                 yield _RECT.format("halted", _x(minute), bottom - halted, _BAR, halted, title)
 
