@@ -3,12 +3,13 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
+from msgspec import Meta
 
 from pulse.application.due import DueSlices, halt_of
 from pulse.application.halts import ReleaseHalts
@@ -22,12 +23,20 @@ from pulse.http.console.pages import AnyRequest, link, page
 from pulse.http.console.sessions import CONSOLE_PATH
 from pulse.http.rights import needs
 from pulse.projections.due_slices import DuePage, DueSlice
+from pulse.projections.lists import MAX_SLICES_A_PAGE
 from pulse.rfc3339 import format_time
 
 DUE_PATH: Final = f"{CONSOLE_PATH}/due"
 _HOUR: Final = timedelta(hours=1)
 _MAX_OVERDUE: Final = 50
+_SLICES_A_PAGE: Final = 40
 _MAX_LATE: Final = 50
+
+
+class DueParameters(SliceParameters, frozen=True):
+    """The query parameters: those of `GET /internal/slices`, with smaller pages."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_A_PAGE)] = _SLICES_A_PAGE
 
 
 class InForce(NamedTuple):
@@ -49,7 +58,7 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
 
     @get("/due", opt=needs("read"))
     async def show_due(
-        request: AnyRequest, parameters: NamedDependency[SliceParameters]
+        request: AnyRequest, parameters: NamedDependency[DueParameters]
     ) -> Response[str]:
         """The slices of the next hour, or of the requested period, in pages."""
         now = system_clock()
@@ -74,7 +83,7 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
             position=found.as_of_position,
             begin=begin.astimezone(UTC),
             end=end.astimezone(UTC),
-            is_live=parameters == SliceParameters(),
+            is_live=parameters == DueParameters(),
             minutes=_by_minute([_row(s, in_force.halts) for s in found.slices]),
             next_page=_next_page(found, parameters, begin, end),
             chart=due_chart(counts.minutes, begin),
@@ -113,7 +122,7 @@ def _by_minute(rows: list[SliceRow]) -> list[tuple[datetime, list[SliceRow]]]:
 
 
 def _next_page(
-    found: DuePage, parameters: SliceParameters, begin: datetime, end: datetime
+    found: DuePage, parameters: DueParameters, begin: datetime, end: datetime
 ) -> str | None:
     place = found.next_after
     if place is None:
@@ -123,6 +132,6 @@ def _next_page(
         DUE_PATH,
         scheduled_from=format_time(begin),
         scheduled_before=format_time(end),
-        limit=None if parameters.limit == SliceParameters().limit else parameters.limit,
+        limit=None if parameters.limit == _SLICES_A_PAGE else parameters.limit,
         cursor=encode_cursor(cursor),
     )

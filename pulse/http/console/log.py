@@ -26,7 +26,7 @@ from pulse.http.rights import needs
 
 LOG_PATH: Final = f"{CONSOLE_PATH}/log"
 
-_EVENTS_A_PAGE: Final = 50
+_EVENTS_A_PAGE: Final = 30
 _MAX_EVENTS_A_PAGE: Final = 200
 _Place = Annotated[int, Meta(ge=0, le=LAST_POSITION)]
 

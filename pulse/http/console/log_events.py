@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from markupsafe import Markup
 
 from pulse.application.event_view import EventView
 from pulse.printable import printable_lines
 
-MAX_JSON_CHARACTERS: Final = 4_000
+MAX_JSON_CHARACTERS: Final = 1_200
 """An event is shown up to this size in a list, and whole if it is the only one."""
 
+_INDENT: Final = 1
 _ACTORS: Final = (
     *("placed_by", "cancelled_by", "halted_by", "resumed_by"),
     *("worker", "detected_by"),
@@ -18,7 +20,6 @@ _ACTORS: Final = (
 """The fields that name who caused an event, the first that an event has."""
 
 _KINDS: Final = {
-    "OrderCreated": "pending",
     "SlicesScheduled": "scheduled",
     "SplittingFailed": "failed",
     "TimedOut": "failed",
@@ -37,14 +38,13 @@ class EventRow(NamedTuple):
     kind: str
     actor: str
     summary: str
-    json: str
+    json: Markup
     cut: bool
 
 
 def event_row(event: EventView, *, whole: bool) -> EventRow:
     """The row of an event; unless `whole`, its JSON is cut at MAX_JSON_CHARACTERS."""
-    text = msgspec.json.format(msgspec.json.encode(event), indent=2).decode()
-    text = printable_lines(text)
+    text = printable_lines(msgspec.json.format(msgspec.json.encode(event), indent=_INDENT).decode())
     cut = not whole and len(text) > MAX_JSON_CHARACTERS
     shown = text[:MAX_JSON_CHARACTERS] if cut else text
     return EventRow(
@@ -52,7 +52,7 @@ def event_row(event: EventView, *, whole: bool) -> EventRow:
         kind=_KINDS.get(event.type, "other"),
         actor=_actor(event.data),
         summary=summary_of(event),
-        json=shown,
+        json=_as_text(shown),
         cut=cut,
     )
 
@@ -64,6 +64,12 @@ def _actor(data: dict[str, Any]) -> str:
             return str(data[name])
     recorded_by = data.get("recorded_by")
     return str(recorded_by.get("component", "")) if isinstance(recorded_by, dict) else ""
+
+
+def _as_text(text: str) -> Markup:
+    """The text escaped for the content of an element, where quotes need no escape."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return Markup(escaped)  # noqa: S704 - escaped above; JSON would double in size with its quotes
 
 
 _SUMMARIES: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {

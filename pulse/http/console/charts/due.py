@@ -19,9 +19,7 @@ _WIDTH: Final = _LEFT + _STEP * (MINUTES + 1) + 4
 _LABELS: Final = range(0, MINUTES + 1, 10)
 _MINUTE: Final = timedelta(minutes=1)
 
-_RECT: Final = Markup(
-    '<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
-)
+_RECT: Final = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>')
 
 
 def due_chart(counts: Sequence[MinuteCount], start: datetime) -> Markup:
@@ -75,12 +73,17 @@ def _bars(counts: Sequence[MinuteCount], first: datetime, highest: int) -> Itera
                 f"{count.minute.astimezone(UTC):%H:%M} UTC: {count.slices:,} slices, "
                 f"{count.quantity:,} shares, {count.halted:,} slices halted"
             )
-            halted = _height(count.halted, highest)
-            whole = _height(count.slices, highest)
-            bottom = _TOP + _HEIGHT
-            yield _RECT.format("due", _x(minute), bottom - whole, _BAR, whole - halted, title)
-            if halted:
-                yield _RECT.format("halted", _x(minute), bottom - halted, _BAR, halted, title)
+            bars = Markup().join(_bar(count, _x(minute), highest))
+            yield Markup("<g><title>{}</title>{}</g>").format(title, bars)
+
+
+def _bar(count: MinuteCount, x: int, highest: int) -> Iterator[Markup]:
+    bottom = _TOP + _HEIGHT
+    halted, whole = _height(count.halted, highest), _height(count.slices, highest)
+    if whole > halted:
+        yield _RECT.format("due", x, bottom - whole, _BAR, whole - halted)
+    if halted:
+        yield _RECT.format("halted", x, bottom - halted, _BAR, halted)
 
 
 def _x(minute: int) -> int:

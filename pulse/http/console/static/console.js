@@ -64,7 +64,7 @@
 
   /** @param {HTMLElement} button */
   function showTheme(button) {
-    button.setAttribute("aria-pressed", String(theme() === "dark"));
+    button.title = `Switch to the ${theme() === "dark" ? "light" : "dark"} theme`;
   }
 
   /** @param {HTMLElement} button */
