@@ -32,8 +32,8 @@ _MAX_OUTCOMES: Final = 1_000
 class LateSlices(msgspec.Struct, frozen=True):
     """Slices of an order that one event released late, or expired.
 
-    `instrument` and `side` are None if they expired: the event does not have them. `late_seconds`
-    is the greatest delay of the released ones, None if they expired.
+    `order_unique_key` and `instrument` are None if they expired: the event does not have them.
+    `late_seconds` is the greatest delay of the released ones, None if they expired.
     """
 
     order_id: UUID
@@ -41,8 +41,8 @@ class LateSlices(msgspec.Struct, frozen=True):
     at: datetime
     sequence_numbers: tuple[int, ...]
     quantity: int
+    order_unique_key: str | None
     instrument: str | None
-    side: str | None
     late_seconds: float | None
 
     @property
@@ -146,8 +146,8 @@ class DueSlices:
                         at=event.timestamp,
                         sequence_numbers=event.sequence_numbers,
                         quantity=event.quantity,
+                        order_unique_key=None,
                         instrument=None,
-                        side=None,
                         late_seconds=None,
                     )
                 case SlicesReleased() if late := _late_slices(event):
@@ -158,8 +158,8 @@ class DueSlices:
                         at=event.timestamp,
                         sequence_numbers=tuple(s.sequence_number for s in late),
                         quantity=sum(s.quantity for s in late),
+                        order_unique_key=event.order_unique_key,
                         instrument=event.instrument,
-                        side=event.side,
                         late_seconds=(event.timestamp - first).total_seconds(),
                     )
                 case _:

@@ -30,7 +30,7 @@ DUE_PATH: Final = f"{CONSOLE_PATH}/due"
 _HOUR: Final = timedelta(hours=1)
 _MAX_OVERDUE: Final = 50
 _SLICES_A_PAGE: Final = 40
-_MAX_LATE: Final = 50
+_MAX_LATE: Final = 20
 
 
 class DueParameters(SliceParameters, frozen=True):

@@ -234,8 +234,11 @@ def _may(scope: Any, right: Right) -> bool:  # noqa: ANN401 - ASGI
 
 def visible(text: object) -> Markup:
     r"""The text escaped, and each character that is not printable shown as in `\u202e`."""
+    text = str(text)
+    if text.isprintable():
+        return escape(text)
     shown = Markup()
-    for character in str(text):
+    for character in text:
         if character.isprintable():
             shown += escape(character)
         else:
