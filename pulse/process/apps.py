@@ -256,7 +256,7 @@ def _console(settings: Settings, node: Node) -> _Routed:
             halts=node.halts,
             feed=node.feed,
             sealed_log=node.sealed_log,
-            readiness=node.readiness,
+            overview=node.overview,
             due=node.due,
             failures=node.failures,
             seal=node.seal,

@@ -17,6 +17,7 @@ from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import Notice, NoticeWatch, seal_faults
 from pulse.application.origin import Origin, system_clock
+from pulse.application.overview import Overview
 from pulse.application.past import Past
 from pulse.application.readiness import Readiness
 from pulse.application.seal_status import SealReader
@@ -37,6 +38,7 @@ from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
 from pulse.projections.order_view import OrderReader
 from pulse.projections.projector import Projector
 from pulse.projections.queue_history import HistorySummary, QueueHistory
+from pulse.projections.tally import QueueTally
 from pulse.settings import Settings
 from pulse.workers.recovery import OrphanedClaims, StalledSessions
 from pulse.workers.releases import Releaser
@@ -150,6 +152,12 @@ class Node:
             halts=self.halts,
             seal_faults=self._seal_faults,
             timeout_seconds=settings.timeout_seconds,
+        )
+        self.overview = Overview(
+            self._database,
+            QueueTally(self._database, self._store.mapper),
+            self.readiness,
+            require_served=self._gate.require,
         )
 
     @asynccontextmanager

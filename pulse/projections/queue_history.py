@@ -166,8 +166,8 @@ class QueueHistory:
                 parameters = {"after": after, "until": position, "count": _EVENTS_PER_READ}
                 ((until,),) = await fetch(connection, _SELECT_EFFECTS_END, parameters)
                 if until is None:
-                    return totals.minus(await _parked_effects(connection, self._mapper, position))
-                effects, _ = await _effects(connection, self._mapper, after, until)
+                    return totals.minus(await parked_effects(connection, self._mapper, position))
+                effects, _ = await effects_between(connection, self._mapper, after, until)
                 totals, after = totals.plus(effects), until
             raise HistoryIncomplete
 
@@ -264,7 +264,7 @@ class HistorySummary(Job[Summed | None]):
         if not rows:
             return None
         after, until, projected = rows[0]
-        totals, recorded_at = await _effects(connection, self._mapper, after, until)
+        totals, recorded_at = await effects_between(connection, self._mapper, after, until)
         await connection.execute(_INSERT_HISTORY, (until, recorded_at, *_values(totals)))
         return until, projected
 
@@ -284,7 +284,7 @@ class HistorySummary(Job[Summed | None]):
             pass
 
 
-async def _effects(
+async def effects_between(
     connection: Connection, mapper: EventMapper, after: int, until: int
 ) -> tuple[QueueTotals, datetime | None]:
     """The effects of the events between two positions, and the latest time recorded there."""
@@ -298,7 +298,7 @@ async def _effects(
     return _sum_of(rows, mapper), max((row[2] for row in rows), default=None)
 
 
-async def _parked_effects(connection: Connection, mapper: EventMapper, until: int) -> QueueTotals:
+async def parked_effects(connection: Connection, mapper: EventMapper, until: int) -> QueueTotals:
     """The effects of the events that the queue has not applied, up to a position."""
     parameters = {
         "until": until,

@@ -14,8 +14,8 @@ from pulse.application.event_feed import EventFeed
 from pulse.application.failures import Failures
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
+from pulse.application.overview import Overview
 from pulse.application.past import Past
-from pulse.application.readiness import Readiness
 from pulse.application.seal_status import SealReader
 from pulse.evidence.tree import SealedLog
 from pulse.http.asgi import (
@@ -54,7 +54,7 @@ class ConsoleUseCases(msgspec.Struct, frozen=True):
     halts: ReleaseHalts
     feed: EventFeed
     sealed_log: SealedLog
-    readiness: Readiness
+    overview: Overview
     due: DueSlices
     failures: Failures
     seal: SealReader
@@ -72,7 +72,7 @@ def create_console(
         route_handlers=[
             _static_route(),
             *signing_in_routes(tokens, sessions),
-            *overview_routes(use_cases.readiness),
+            *overview_routes(use_cases.overview),
             *due_routes(use_cases.due, use_cases.halts),
             *failed_routes(use_cases.failures),
             *log_routes(use_cases.orders, use_cases.seal),

@@ -76,7 +76,8 @@ NAVIGATION: Final = (
 WHAT_TO_DO: Final[Mapping[int, str]] = {
     400: "Correct the address or the form and try again.",
     401: "Sign in with a service token, then repeat what you did.",
-    403: "Use a service token with the right for this, or ask the operator of Pulse to grant it.",
+    403: "Reload the page and try again. If a right is missing, use another service token, or ask "
+    "the operator of Pulse for the right.",
     404: "Check the address; an order that was accepted is always found by its id.",
     405: "Use the links and buttons of the pages.",
     409: "Reload the page to see the current state.",
@@ -263,6 +264,11 @@ def utc(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def utc_minute(time: datetime) -> str:
+    """The minute of a time within a day, in UTC."""
+    return f"{time.astimezone(UTC):%H:%M} UTC"
+
+
 def duration(seconds: float) -> str:
     """A duration for people, to two units at most."""
     if seconds < 1:
@@ -321,6 +327,7 @@ def _environment() -> Environment:
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,
+        "utc_minute": utc_minute,
         "duration": duration,
     }
     environment.globals |= {

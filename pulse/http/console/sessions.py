@@ -47,7 +47,8 @@ _OTHER_SITES: Final = (b"same-site", b"cross-site")
 _ANY_SITE: Final = _OWN_SITES + _OTHER_SITES
 _NO_SESSION: Final = "this page needs a session: sign in with a service token"
 _EXPIRED_FORM: Final = (
-    "the form is not from this session: it is older than the session, or cookies are blocked"
+    "the form is not from this session: the page is older than the session, or the browser blocks "
+    "cookies"
 )
 
 
