@@ -50,7 +50,7 @@ STATUS = SealStatus(
 def view_of(event: Event) -> EventView:
     stored = MAPPER.to_stored_event(event)
     record = RecordedEvent(
-        1, stored.originator_id, stored.originator_version, stored.topic, stored.state, NOON
+        1, event.originator_id, stored.originator_version, stored.topic, stored.state, NOON
     )
     return event_view(record, MAPPER)
 

@@ -120,9 +120,13 @@
     if (Number.isNaN(ms)) return;
     if (element.dataset.fraction === undefined) {
       element.dataset.fraction = /\d(\.\d+)/.exec(element.textContent)?.[1] ?? "";
+      if (/^\d\d:\d\d UTC$/.test(element.textContent.trim())) element.dataset.minute = "";
     }
     const full = absolute(ms, element.dataset.fraction);
-    if (element.hasAttribute("data-relative")) {
+    if (element.hasAttribute("data-minute")) {
+      if (element.title !== full) element.title = full;
+      setText(element, full.slice(11, 16) + full.slice(full.lastIndexOf(" ")));
+    } else if (element.hasAttribute("data-relative")) {
       if (element.title !== full) element.title = full;
       setText(element, relative(ms));
     } else if (element.hasAttribute("data-clock")) {
