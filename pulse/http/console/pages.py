@@ -16,6 +16,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.di import Provide
+from litestar.exceptions import HTTPException
 from markupsafe import Markup, escape
 
 from pulse.http.asgi import (
@@ -207,7 +208,10 @@ def _error_page(scope: Any, error: Exception) -> tuple[int, dict[str, str], str]
         what_to_do=WHAT_TO_DO.get(status, WHAT_TO_DO[400]),
         trace=trace_in(scope),
     )
-    return status, error_headers(status, body), text
+    headers = error_headers(status, body)
+    if isinstance(error, HTTPException) and error.headers and "allow" in error.headers:
+        headers["allow"] = error.headers["allow"]
+    return status, headers, text
 
 
 def _render(scope: Any, template: str, **context: object) -> str:  # noqa: ANN401 - ASGI
@@ -247,11 +251,15 @@ def visible(text: object) -> Markup:
     return shown
 
 
-def with_code(text: str) -> Markup:
-    """`visible`, with the parts between backticks as code."""
-    parts = map(visible, text.split("`"))
+def prose(message: str) -> Markup:
+    """A message of Pulse as a sentence: a capital letter first, commands in backticks as code."""
+    parts = message.split("`")
+    if len(parts) % 2 == 0:  # one is not closed
+        parts = [message]
     code = Markup("<code>{}</code>")
-    return Markup().join(code.format(p) if i % 2 else p for i, p in enumerate(parts))
+    shown = [code.format(visible(p)) if n % 2 else visible(p) for n, p in enumerate(parts)]
+    text = Markup().join(shown)
+    return text[:1].upper() + text[1:]
 
 
 def grouped(number: int) -> str:
@@ -323,7 +331,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "visible": visible,
-        "with_code": with_code,
+        "prose": prose,
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,

@@ -141,9 +141,15 @@ class Sessions:
 def cookie_header(scope: Scope, value: str, *, max_age_seconds: int | None) -> tuple[bytes, bytes]:
     """The header that sets the cookie; without `max_age_seconds` until the browser ends."""
     age = "" if max_age_seconds is None else f"; Max-Age={max_age_seconds}"
-    secure = "; Secure" if scope.get("scheme") == "https" else ""
+    secure = "; Secure" if _is_over_https(scope) else ""
     text = f"{COOKIE}={value}; Path={CONSOLE_PATH}; HttpOnly; SameSite=Strict{age}{secure}"
     return b"set-cookie", text.encode("ascii")
+
+
+def _is_over_https(scope: Scope) -> bool:
+    """Whether the browser used https, here or to a proxy, whose header only makes cookies safer."""
+    forwarded = (b"x-forwarded-proto", b"https") in scope["headers"]
+    return forwarded or scope.get("scheme") == "https"
 
 
 class ConsoleAuthMiddleware:

@@ -12,13 +12,14 @@ import pytest
 from pulse.http.auth import ServiceTokens
 from pulse.http.console.sessions import COOKIE, MAX_SESSION_SECONDS, Sessions
 from pulse.http.root import Root
-from pulse.process.apps import all_in_one_app
+from pulse.process.apps import all_in_one_app, api_app
 from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import BASE_URL, client_of, lifespan_of
 from tests.support.database import as_runtime
 from tests.support.gateway import DESK_TOKEN, GATEWAY_TOKEN, SERVICES
+from tests.support.processes import free_port
 from tests.support.tokens import bearer
 from tests.support.waiting import until
 
@@ -111,6 +112,10 @@ async def test_the_cookie_is_for_this_site_the_console_and_no_script(with_tokens
             expected = ["Path=/console", "HttpOnly", "SameSite=Strict", "Max-Age=43200"]
             assert attributes == [*expected, *(["Secure"] if secure else [])]
             assert DESK_TOKEN not in cookie
+    async with browser_of(with_tokens) as client:
+        client.headers["x-forwarded-proto"] = "https"  # of a proxy
+        shown = await client.get(SIGN_IN)
+        assert shown.headers["set-cookie"].endswith("; Secure")
 
 
 async def test_a_wrong_token_is_refused_and_too_many_are_limited(with_tokens: Root) -> None:
@@ -261,6 +266,38 @@ async def test_an_unknown_query_parameter_is_refused_as_a_page(without_tokens: R
         assert refused.status_code == 400
         assert "dry_run is unknown" in refused.text
         assert "What to do" in refused.text
+
+
+async def test_the_api_alone_has_the_console_too(shared_conninfo: str) -> None:
+    app = api_app(Settings(database_url=as_runtime(shared_conninfo)))
+    async with lifespan_of(app), browser_of(app) as client:
+
+        async def is_shown() -> bool:
+            return (await client.get(CONSOLE)).status_code == httpx.codes.OK
+
+        await until(is_shown, "the overview is shown")
+        root = await client.get("/", headers={"accept": "text/html"})
+        assert root.status_code == 404
+        assert root.headers["content-type"] == "application/json"
+
+
+async def test_without_a_database_the_overview_says_what_fails() -> None:
+    app = all_in_one_app(Settings(database_url=f"postgresql://pulse@127.0.0.1:{free_port()}/none"))
+    async with lifespan_of(app), browser_of(app) as client:
+        shown = await client.get(CONSOLE)
+        assert shown.status_code == 503
+        assert "This process is not ready (database)" in shown.text
+        assert "pulse status" in shown.text
+
+
+async def test_another_method_is_refused_with_those_that_are_possible(
+    without_tokens: Root,
+) -> None:
+    async with browser_of(without_tokens) as client:
+        refused = await client.delete(CONSOLE)
+        assert refused.status_code == 405
+        assert refused.headers["allow"] == "GET, HEAD, OPTIONS"
+        assert "Not possible here" in refused.text
 
 
 def scope_with(cookie: str) -> dict[str, Any]:
