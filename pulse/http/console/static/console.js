@@ -392,7 +392,7 @@
 
   /** Begin to refresh, if the page has anything to update. */
   function startPolling() {
-    if (!document.querySelector("[data-live]")) return;
+    if (!document.querySelector("main [data-live]")) return;
     const retryNow = () => schedule(0);
     document.addEventListener("visibilitychange", retryNow);
     addEventListener("online", retryNow);
