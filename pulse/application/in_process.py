@@ -11,7 +11,14 @@ import msgspec
 from pulse import metrics
 from pulse.application.callers import Caller
 from pulse.application.clock_watch import ClockOff
-from pulse.application.event_view import TOPICS, EventType, EventView, event_view
+from pulse.application.event_view import (
+    TOPICS,
+    EventType,
+    EventView,
+    HistoryEntry,
+    event_view,
+    readable_event,
+)
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
@@ -50,6 +57,7 @@ from pulse.eventstore import (
     EventMapper,
     EventStore,
     EventUnreadable,
+    RecordedEvent,
     VersionTaken,
 )
 from pulse.postgres import DatabaseUnavailable
@@ -316,7 +324,7 @@ class InProcessOrders:
         order = stream.order
         if stream.version > order.version:
             raise NothingToCancel(order.id, order.quantities, _FOREIGN)
-        if await self._reader.is_parked(order.id):
+        if await self._reader.parked_at(order.id) is not None:
             raise NothingToCancel(order.id, order.quantities, _PARKED)
 
     async def history(
@@ -326,13 +334,32 @@ class InProcessOrders:
         trace: Trace | None = None,  # noqa: ARG002 - of the protocol, used over HTTP
     ) -> Sequence[EventView]:
         """Read an order's events from its stream, as they are stored."""
+        records = await self._records(order_id, caller)
+        return [event_view(record, self._store.mapper) for record in records]
+
+    async def entries(self, order_id: UUID, caller: Caller) -> Sequence[HistoryEntry]:
+        """The history of an order, each event also decoded.
+
+        Raises:
+            OrderNotFound: there is none, or it belongs to another caller.
+        """
+        mapper = self._store.mapper
+        records = await self._records(order_id, caller)
+        return [HistoryEntry(event_view(r, mapper), readable_event(r, mapper)) for r in records]
+
+    async def parked_at(self, order_id: UUID) -> int | None:
+        """The position of the event that could not be applied; None if the order is not parked."""
+        self._require_served()
+        return await self._reader.parked_at(order_id)
+
+    async def _records(self, order_id: UUID, caller: Caller) -> Sequence[RecordedEvent]:
         self._require_served()
         _require_order_id(order_id)
         await self._require_owner(order_id, caller)
         records = await self._store.read_stream(order_id)
         if not records:
             raise OrderNotFound(str(order_id))
-        return [event_view(record, self._store.mapper) for record in records]
+        return records
 
     async def orders(self, query: OrderQuery) -> OrderPage:
         """A page of orders, newest first, read from the projection in one snapshot.

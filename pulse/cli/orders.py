@@ -11,13 +11,14 @@ from rich.text import Text
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.in_process import InProcessOrders
 from pulse.cli.exits import run_with_tools
-from pulse.cli.terminal import AsJson, add_command, counted, echo, format_time, group, output
+from pulse.cli.terminal import AsJson, add_command, echo, format_time, group, output
 from pulse.http.api.lists import OrderParameters, order_query
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parse_query
 from pulse.printable import printable
 from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
 from pulse.projections.order_view import OrderView
+from pulse.wording import counted
 
 _MAX_LISTED: Final = 10_000
 

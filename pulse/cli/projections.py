@@ -10,22 +10,14 @@ import msgspec
 import typer
 
 from pulse.cli.exits import FAILURE, run_with_tools
-from pulse.cli.terminal import (
-    AsJson,
-    counted,
-    echo,
-    errors,
-    group,
-    order_id_of,
-    output,
-    progress_on,
-)
+from pulse.cli.terminal import AsJson, echo, errors, group, order_id_of, output, progress_on
 from pulse.eventstore import EventTooNew
 from pulse.printable import printable
 from pulse.process.tools import Tools
 from pulse.projections.audit import AuditFault, AuditFinding
 from pulse.projections.overview import Lag, read_lag
 from pulse.projections.parking import ParkedOrder
+from pulse.wording import counted
 
 _MAX_RETRIED_FINDINGS: Final = 10_000
 _SENTENCES: Final[dict[AuditFault, str]] = {

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from pulse.cli.exits import FAILURE, run_with_tools
-from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
+from pulse.cli.terminal import AsJson, echo, errors, order_id_of, output, progress_on
 from pulse.eventstore import BEFORE_LOG
 from pulse.evidence.findings import Fault, Finding
 from pulse.evidence.seal_checks import CheckedSeal
@@ -20,6 +20,7 @@ from pulse.printable import printable
 from pulse.process.seal import trust_of
 from pulse.process.startup import settings_from_environment, tune_gc
 from pulse.process.tools import Tools
+from pulse.wording import counted
 
 _MAX_PRINTED: Final = 1_000
 _SENTENCES: Final[dict[Fault, str]] = {

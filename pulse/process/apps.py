@@ -74,7 +74,7 @@ def all_in_one_app(settings: Settings) -> Root:
                 **_metrics(settings),
                 "/pulse": _api(settings, node),
                 "/gapi": _gateway(settings, node.orders, tokens),
-                CONSOLE_PATH: _console(settings, node),
+                CONSOLE_PATH: _console(settings, node, "/pulse"),
                 "": _Routed(root_page, root_page),
             }
 
@@ -92,7 +92,7 @@ def api_app(settings: Settings) -> Root:
         async with _open_node(settings, with_workers=False) as node:
             yield {
                 **_metrics(settings),
-                CONSOLE_PATH: _console(settings, node),
+                CONSOLE_PATH: _console(settings, node, ""),
                 "": _api(settings, node),
             }
 
@@ -246,7 +246,7 @@ def _api(settings: Settings, node: Node) -> _Routed:
     return _Routed(_for_services(limited, settings), api)
 
 
-def _console(settings: Settings, node: Node) -> _Routed:
+def _console(settings: Settings, node: Node, api_prefix: str) -> _Routed:
     tokens = ServiceTokens(settings.service_tokens, settings.service_rights)
     sessions = Sessions(tokens)
     console = create_console(
@@ -260,6 +260,7 @@ def _console(settings: Settings, node: Node) -> _Routed:
             due=node.due,
             failures=node.failures,
             seal=node.seal,
+            api_prefix=api_prefix,
         ),
         tokens,
         sessions,

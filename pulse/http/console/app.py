@@ -31,6 +31,8 @@ from pulse.http.console.due import due_routes
 from pulse.http.console.failed import failed_routes
 from pulse.http.console.halts import halt_routes
 from pulse.http.console.log import log_routes
+from pulse.http.console.order import order_routes
+from pulse.http.console.orders import orders_routes
 from pulse.http.console.overview import overview_routes
 from pulse.http.console.pages import (
     DEPENDENCIES,
@@ -47,7 +49,7 @@ from pulse.http.routes import RoutedApp, Routes
 
 
 class ConsoleUseCases(msgspec.Struct, frozen=True):
-    """What the pages need."""
+    """What the pages need. `api_prefix` is where the internal API is mounted."""
 
     orders: InProcessOrders
     past: Past
@@ -58,6 +60,7 @@ class ConsoleUseCases(msgspec.Struct, frozen=True):
     due: DueSlices
     failures: Failures
     seal: SealReader
+    api_prefix: str
 
 
 def create_console(
@@ -77,6 +80,8 @@ def create_console(
             *failed_routes(use_cases.failures),
             *log_routes(use_cases.orders, use_cases.seal),
             *halt_routes(use_cases.halts, use_cases.due, use_cases.orders),
+            *orders_routes(use_cases.orders),
+            *order_routes(use_cases.orders, use_cases.past, use_cases.api_prefix),
         ],
         guards=[check_right],
         before_request=read_request,

@@ -68,6 +68,7 @@ class NavigationEntry(NamedTuple):
 
 NAVIGATION: Final = (
     NavigationEntry("overview", CONSOLE_PATH, "Overview"),
+    NavigationEntry("orders", f"{CONSOLE_PATH}/orders", "Orders"),
     NavigationEntry("due", f"{CONSOLE_PATH}/due", "Due"),
     NavigationEntry("failed", f"{CONSOLE_PATH}/failed", "Failed"),
     NavigationEntry("log", f"{CONSOLE_PATH}/log", "Log"),
@@ -150,6 +151,11 @@ async def send_error(scope: Scope, error: Exception, send: Send) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+async def prepare_page(request: AnyRequest) -> None:
+    """Set the headers of a page; the handler reads the query parameters itself."""
+    request.scope[SECURITY_HEADERS_KEY] = PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
+
+
 async def read_request(request: AnyRequest) -> None:
     """Read the query parameters and the form that the route declares, before each handler.
 
@@ -159,7 +165,7 @@ async def read_request(request: AnyRequest) -> None:
         BadRequest: one is unknown, repeated or invalid, or the body is not a form.
         Forbidden: a POST has not the CSRF token of its session.
     """
-    request.scope[SECURITY_HEADERS_KEY] = PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
+    await prepare_page(request)
     query: bytes = request.scope["query_string"]
     request.scope["query_string"] = b"&".join(p for p in query.split(b"&") if not p.endswith(b"="))
     await read_parameters(request)
@@ -251,6 +257,11 @@ def visible(text: object) -> Markup:
     return shown
 
 
+def visible_lines(text: str) -> Markup:
+    """`visible` for each line of a text whose line breaks come from Pulse."""
+    return Markup("\n").join(map(visible, text.split("\n")))
+
+
 def prose(message: str) -> Markup:
     """A message of Pulse as a sentence: a capital letter first, commands in backticks as code."""
     parts = message.split("`")
@@ -270,6 +281,12 @@ def grouped(number: int) -> str:
 def utc(time: datetime) -> str:
     """A time for people, in UTC to the second."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def utc_milliseconds(time: datetime) -> str:
+    """A time for people, in UTC to the millisecond."""
+    local = time.astimezone(UTC)
+    return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} UTC"
 
 
 def utc_minute(time: datetime) -> str:
@@ -335,6 +352,8 @@ def _environment() -> Environment:
         "grouped": grouped,
         "rfc3339": format_time,
         "utc": utc,
+        "utc_milliseconds": utc_milliseconds,
+        "visible_lines": visible_lines,
         "utc_minute": utc_minute,
         "duration": duration,
     }

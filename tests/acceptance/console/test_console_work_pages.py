@@ -7,6 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from pulse.domain import Event
 from tests.support.browser import NARROW, Pages, overflow_pixels, screenshot, serious_findings
 from tests.support.events import (
     order_created,
@@ -34,7 +35,7 @@ def _at_work(console: PulseProcess, module_database_url: str) -> None:
     late = order_created("late", timestamp=now - timedelta(minutes=20), total_quantity=1_000_000)
     scheduled = slices_scheduled(late)
     expired = slices_expired(late, scheduled, at=now - timedelta(minutes=15))
-    outcomes = [
+    outcomes: list[Event] = [
         *(splitting_failed(created, "TOO_LATE") for created in failed[:3]),
         timed_out(failed[3]),
         splitting_failed(hostile),
