@@ -8,6 +8,7 @@ import msgspec
 from pulse.application.halts import HaltView, halt_view
 from pulse.application.notices import HealthSnapshot, Notice
 from pulse.application.readiness import Readiness
+from pulse.eventstore import EventTooNew
 from pulse.postgres import Connection, Database
 from pulse.projections.claims import WorkerClaims
 from pulse.projections.overview import PendingCounts, read_pending_counts
@@ -18,11 +19,13 @@ class OverviewView(msgspec.Struct, frozen=True, kw_only=True):
     """The overview. Ages are by the database's clock, None if there is no such order.
 
     `counts` are as of the tally's position, but claims, which are not events, are those of now.
+    `tally` is None if newer code wrote events that this code does not know, as during a rolling
+    deploy; then `counts` has only the orders without an outcome.
     `checks` are the readiness checks of this process that fail. `seal_lag_events` is None if
     nothing was ever sealed or this role may not read the seal.
     """
 
-    tally: Tally
+    tally: Tally | None
     counts: Mapping[str, int]
     oldest_waiting_seconds: float | None
     oldest_in_progress_seconds: float | None
@@ -67,7 +70,6 @@ class Overview:
 
         Raises:
             DatabaseUnavailable: the queue cannot be read.
-            EventTooNew: newer code must answer.
         """
         report, snapshot = await self._readiness.check_with_snapshot()
         checks = {name: reason for name, reason in report.checks.items() if reason}
@@ -75,9 +77,15 @@ class Overview:
             return OverviewUnavailable(checks)
         self._require_served()
         tally, pending = await asyncio.gather(
-            self._tally.read(), self._database.read(_read_pending)
+            self._read_tally(), self._database.read(_read_pending)
         )
         return _view(snapshot, tally, pending, checks, report.notices)
+
+    async def _read_tally(self) -> Tally | None:
+        try:
+            return await self._tally.read()
+        except EventTooNew:
+            return None
 
 
 async def _read_pending(connection: Connection) -> PendingCounts:
@@ -86,7 +94,7 @@ async def _read_pending(connection: Connection) -> PendingCounts:
 
 def _view(
     snapshot: HealthSnapshot,
-    tally: Tally,
+    tally: Tally | None,
     pending: PendingCounts,
     checks: Mapping[str, str],
     notices: tuple[Notice, ...],
@@ -117,8 +125,10 @@ def _view(
     )
 
 
-def _counts(tally: Tally, pending: PendingCounts) -> dict[str, int]:
+def _counts(tally: Tally | None, pending: PendingCounts) -> dict[str, int]:
     """Orders by status: those without an outcome are PENDING unless a worker holds them."""
+    if tally is None:
+        return {"PENDING": pending.waiting, "IN_PROGRESS": pending.claimed}
     totals = tally.totals
     in_progress = min(pending.claimed, totals.pending)
     return {

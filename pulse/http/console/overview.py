@@ -1,6 +1,6 @@
 """The overview: the queue, its last hour, lags, workers, halts, and what needs a person."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from litestar import Response, get
@@ -69,8 +69,8 @@ def overview_routes(overview: Overview) -> list[HTTPRouteHandler]:
             request,
             checks=view.checks,
             view=view,
-            position=view.tally.position,
-            charts=_charts(view),
+            position=view.tally.position if view.tally else None,
+            charts=_charts(view.tally.minutes) if view.tally else (),
             more=_pages_of_notices(view),
         )
 
@@ -83,9 +83,8 @@ def _show(request: AnyRequest, *, status: int = 200, **context: Any) -> Response
     )
 
 
-def _charts(view: OverviewView) -> list[_Chart]:
+def _charts(minutes: Sequence[MinuteSums]) -> list[_Chart]:
     """The charts. Those of orders share a scale, so that their heights can be compared."""
-    minutes = view.tally.minutes
     top_orders = top_of([max(minute.accepted, minute.split) for minute in minutes])
     top_quantity = top_of([minute.released_quantity for minute in minutes])
     charts = []

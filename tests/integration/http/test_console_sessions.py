@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,8 +18,10 @@ from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import BASE_URL, client_of, lifespan_of
-from tests.support.database import as_runtime
+from tests.support.database import as_runtime, as_superuser
+from tests.support.events import foreign_event
 from tests.support.gateway import DESK_TOKEN, GATEWAY_TOKEN, SERVICES
+from tests.support.log import write
 from tests.support.processes import free_port
 from tests.support.tokens import bearer
 from tests.support.waiting import until
@@ -288,6 +291,18 @@ async def test_without_a_database_the_overview_says_what_fails() -> None:
         assert shown.status_code == 503
         assert "This process is not ready (database)" in shown.text
         assert "pulse status" in shown.text
+
+
+async def test_events_of_newer_code_leave_the_rest_of_the_overview(conninfo: str) -> None:
+    newer = foreign_event()
+    newer = replace(newer, topic="pulse.domain.events:OrderTeleported")
+    write(as_superuser(conninfo), newer)
+    async with ready(Settings(database_url=as_runtime(conninfo))) as app, browser_of(app) as client:
+        shown = await client.get(CONSOLE)
+        assert shown.status_code == 200
+        assert "A newer version of Pulse wrote to the log" in shown.text
+        assert 'data-status="PENDING"' in shown.text
+        assert 'data-status="COMPLETED"' not in shown.text
 
 
 async def test_another_method_is_refused_with_those_that_are_possible(
