@@ -1,6 +1,7 @@
 """Due, failed, log and halts in a browser, with orders, failures and hostile text."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -8,7 +9,16 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pulse.domain import Event
-from tests.support.browser import NARROW, Pages, overflow_pixels, screenshot, serious_findings
+from pulse.evidence.key_file import create_key_file
+from pulse.evidence.note import SigningKey
+from tests.support.browser import (
+    NARROW,
+    Pages,
+    overflow_pixels,
+    require_chromium,
+    screenshot,
+    serious_findings,
+)
 from tests.support.events import (
     order_created,
     slices_expired,
@@ -19,11 +29,29 @@ from tests.support.events import (
 )
 from tests.support.log import write
 from tests.support.orders import order
-from tests.support.processes import PulseProcess, until
+from tests.support.processes import PulseProcess, pulse, until
 
 PATHS = ["/console/due", "/console/failed", "/console/log", "/console/halts"]
+IN_DOCUMENTS = ["/console/due", "/console/log"]
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x85 & </td>"
 SHOWN = "<img src=x onerror=alert(1)>\\u202e\\x85 & </td>"
+
+
+@pytest.fixture(scope="module")
+def console(
+    module_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PulseProcess]:
+    """A Pulse process that seals the log."""
+    require_chromium()
+    home = tmp_path_factory.mktemp("console")
+    create_key_file(home / "seal.key", SigningKey("pulse.example/log", bytes(range(32))))
+    with pulse(
+        home,
+        database_url=module_database_url,
+        seal_key=home / "seal.key",
+        anchor_file=home / "anchors.txt",
+    ) as process:
+        yield process
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +97,8 @@ def test_a_page_at_work_is_accessible(pages: Pages, path: str, theme: str) -> No
     page.goto(path)
     assert page.locator("tr[data-row]").count() > 0
     assert serious_findings(page) == []
-    screenshot(page, f"{path.rpartition('/')[2]}-{theme}")
+    if path in IN_DOCUMENTS and theme == "light":
+        screenshot(page, f"{path.rpartition('/')[2]}-{theme}")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -126,7 +155,10 @@ def test_failed_says_why_and_what_to_do_and_filters_by_reason(page: Page) -> Non
 def test_the_log_answers_whether_it_can_be_trusted(console: PulseProcess, page: Page) -> None:
     page.goto("/console/log")
     verdict = page.locator(".verdict")
-    expect(verdict).to_contain_text("Not sealed")  # this process has no key
+    expect(verdict).to_have_text("Sealed, and the signature is right for the key of this process.")
+    expect(page.locator("[data-live=seal]")).to_contain_text("pulse.example/log+")
+    page.get_by_text("Check it yourself").click()
+    expect(page.get_by_text("compares every event in the log")).to_be_visible()
     page.get_by_label("Type").select_option("OrderCreated")
     page.get_by_role("button", name="Show").click()
     assert "type=OrderCreated" in page.url
