@@ -10,8 +10,8 @@ from pulse.projections.due_slices import MinuteCount
 
 MINUTES: Final = 60
 
-_STEP: Final = 12
-_BAR: Final = 10
+_STEP: Final = 16
+_BAR: Final = 13
 _LEFT: Final = 44
 _TOP: Final = 14
 _HEIGHT: Final = 100
