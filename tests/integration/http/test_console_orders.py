@@ -196,7 +196,7 @@ async def test_an_unknown_order_is_a_page_that_says_so(
     page = await shared_api.get(f"{LIST}/{order_id}{path}")
 
     assert page.status_code == 404
-    assert "No order has this id" in text_of(page)
+    assert "order has this id" in text_of(page)
     assert "<script>" not in page.text
 
 
