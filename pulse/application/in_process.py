@@ -11,11 +11,19 @@ import msgspec
 from pulse import metrics
 from pulse.application.callers import Caller
 from pulse.application.clock_watch import ClockOff
-from pulse.application.event_view import EventView, HistoryEntry, event_view, readable_event
+from pulse.application.event_view import (
+    TOPICS,
+    EventType,
+    EventView,
+    HistoryEntry,
+    event_view,
+    readable_event,
+)
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
     EventPage,
+    EventPageBefore,
     OrderNotFound,
     OrderPreview,
     OwnOrderPage,
@@ -44,6 +52,7 @@ from pulse.domain import (
 )
 from pulse.errors import PulseError
 from pulse.eventstore import (
+    AFTER_LOG,
     AppendOutcomeUnknown,
     EventMapper,
     EventStore,
@@ -439,6 +448,22 @@ class InProcessOrders:
         page = await self.log.first_page(query, limit)
         events = tuple(event_view(record, self._store.mapper) for record in page.records)
         return EventPage(page.log_id, events, page.next_after)
+
+    async def events_before(
+        self, before: int | None, event_type: EventType | None, limit: int
+    ) -> EventPageBefore:
+        """The events before a position, or the latest, newest first.
+
+        With a type, at most 10,000 events are scanned, so a page may be short and not the last one.
+        """
+        self._require_served()
+        page = await self._store.read_log_before(
+            before=AFTER_LOG if before is None else before,
+            limit=limit,
+            topics=None if event_type is None else [TOPICS[event_type]],
+        )
+        events = tuple(event_view(record, self._store.mapper) for record in page.records)
+        return EventPageBefore(page.log_id, events, page.next_before)
 
     async def log_range(self, query: EventQuery) -> LogRange:
         """The range of the log that a query selects, for an export.

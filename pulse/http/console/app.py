@@ -9,11 +9,14 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from pulse.application.due import DueSlices
 from pulse.application.event_feed import EventFeed
+from pulse.application.failures import Failures
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.overview import Overview
 from pulse.application.past import Past
+from pulse.application.seal_status import SealReader
 from pulse.evidence.tree import SealedLog
 from pulse.http.asgi import (
     IMMUTABLE_HEADERS,
@@ -24,6 +27,10 @@ from pulse.http.asgi import (
     Send,
 )
 from pulse.http.auth import ServiceTokens
+from pulse.http.console.due import due_routes
+from pulse.http.console.failed import failed_routes
+from pulse.http.console.halts import halt_routes
+from pulse.http.console.log import log_routes
 from pulse.http.console.order import order_routes
 from pulse.http.console.orders import orders_routes
 from pulse.http.console.overview import overview_routes
@@ -50,6 +57,9 @@ class ConsoleUseCases(msgspec.Struct, frozen=True):
     feed: EventFeed
     sealed_log: SealedLog
     overview: Overview
+    due: DueSlices
+    failures: Failures
+    seal: SealReader
     api_prefix: str
 
 
@@ -66,6 +76,10 @@ def create_console(
             _static_route(),
             *signing_in_routes(tokens, sessions),
             *overview_routes(use_cases.overview),
+            *due_routes(use_cases.due, use_cases.halts),
+            *failed_routes(use_cases.failures),
+            *log_routes(use_cases.orders, use_cases.seal),
+            *halt_routes(use_cases.halts, use_cases.due, use_cases.orders),
             *orders_routes(use_cases.orders),
             *order_routes(use_cases.orders, use_cases.past, use_cases.api_prefix),
         ],

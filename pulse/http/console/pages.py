@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -68,6 +69,10 @@ class NavigationEntry(NamedTuple):
 NAVIGATION: Final = (
     NavigationEntry("overview", CONSOLE_PATH, "Overview"),
     NavigationEntry("orders", f"{CONSOLE_PATH}/orders", "Orders"),
+    NavigationEntry("due", f"{CONSOLE_PATH}/due", "Due"),
+    NavigationEntry("failed", f"{CONSOLE_PATH}/failed", "Failed"),
+    NavigationEntry("log", f"{CONSOLE_PATH}/log", "Log"),
+    NavigationEntry("halts", f"{CONSOLE_PATH}/halts", "Halts"),
 )
 
 WHAT_TO_DO: Final[Mapping[int, str]] = {
@@ -124,6 +129,12 @@ def redirect(to: str, *cookies: tuple[bytes, bytes]) -> Response[bytes]:
     return Response(b"", status_code=303, media_type=HTML, headers=headers)
 
 
+def link(path: str, **parameters: str | int | None) -> str:
+    """The path with these query parameters; None and the empty string are left out."""
+    given = {name: value for name, value in parameters.items() if value not in {None, ""}}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
 def handle_error(request: AnyRequest, error: Exception) -> Response[str]:
     """Litestar's handler for every exception: a page that says what is wrong and what to do."""
     status, headers, text = _error_page(request.scope, error)
@@ -148,11 +159,15 @@ async def prepare_page(request: AnyRequest) -> None:
 async def read_request(request: AnyRequest) -> None:
     """Read the query parameters and the form that the route declares, before each handler.
 
+    Empty parameters are left out: a browser sends every field of a form.
+
     Raises:
         BadRequest: one is unknown, repeated or invalid, or the body is not a form.
         Forbidden: a POST has not the CSRF token of its session.
     """
     await prepare_page(request)
+    query: bytes = request.scope["query_string"]
+    request.scope["query_string"] = b"&".join(p for p in query.split(b"&") if not p.endswith(b"="))
     await read_parameters(request)
     if request.method == "POST":
         declared = request.route_handler.parsed_fn_signature.parameters.get(FORM)

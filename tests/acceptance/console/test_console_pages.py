@@ -7,7 +7,14 @@ from playwright.sync_api import Page
 from tests.support.browser import NARROW, Pages, overflow_pixels, serious_findings
 from tests.support.processes import PulseProcess
 
-PATHS = ["/console", "/console/orders"]
+PATHS = [
+    "/console",
+    "/console/orders",
+    "/console/due",
+    "/console/failed",
+    "/console/log",
+    "/console/halts",
+]
 MAX_BYTES = 100 * 1024
 
 
