@@ -61,7 +61,7 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     list_exports: Annotated[bool, typer.Option("--list", help="List the exports instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export an evidence pack: events that others can check without Pulse.
+    r"""Export an evidence pack: events that others can check without Pulse.
 
     The pack is one file, a tar archive. It has the events as they are stored,
     their entries and proofs in the seal, the signed checkpoint with the earliest
@@ -87,7 +87,8 @@ def evidence(  # noqa: PLR0913 - one for each way to select
 
     Example:
       pulse evidence --order 9ff54a4d-a8eb-5a4c-a146-a92918cb5546 -o order.tar
-      pulse evidence --from 2026-01-05T00:00:00+05:30 --to 2026-01-06T00:00:00+05:30 -o day.tar
+      pulse evidence -o day.tar \
+        --from 2026-01-05T00:00:00+05:30 --to 2026-01-06T00:00:00+05:30
       pulse evidence --list
     """
     if list_exports:
