@@ -103,10 +103,13 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     settings = settings_from_environment()
     own_anchors = anchor_file(settings).path
 
-    async def export(tools: Tools, draft: Path) -> ExportedPack:
+    _require_new(file)
+
+    async def export(tools: Tools) -> ExportedPack:
         tune_gc()
         packs = EvidencePacks(tools.database, tools.store, code_version())
-        with _Progress() as on_progress:
+        # in here: a signal now cancels this task, so that the file is removed
+        with _new_file(file) as draft, _Progress() as on_progress:
             return await packs.export(
                 request,
                 this_user(),
@@ -117,8 +120,7 @@ def evidence(  # noqa: PLR0913 - one for each way to select
             )
 
     try:
-        with _new_file(file) as draft:
-            exported = run_with_tools(lambda tools: export(tools, draft), settings)
+        exported = run_with_tools(export, settings)
     except NoSuchOrder:
         raise order_not_found(order_id or "") from None
     _report(exported, file, time.monotonic() - started, as_json=as_json)
@@ -150,6 +152,11 @@ def _time_of(text: str, option: str) -> datetime:
         ) from None
 
 
+def _require_new(file: Path) -> None:
+    if file.exists() or file.is_symlink():
+        raise PulseError(f"{file} exists already, and is not overwritten")
+
+
 @contextmanager
 def _new_file(file: Path) -> Iterator[Path]:
     """A file beside this one, which gets its name when the block ends, and is removed if it fails.
@@ -157,8 +164,6 @@ def _new_file(file: Path) -> Iterator[Path]:
     Raises:
         PulseError: the file exists, or cannot be written.
     """
-    if file.exists() or file.is_symlink():
-        raise PulseError(f"{file} exists already, and is not overwritten")
     draft: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(
@@ -167,6 +172,7 @@ def _new_file(file: Path) -> Iterator[Path]:
         os.close(descriptor)
         draft = Path(name)
         yield draft
+        _require_new(file)
         draft.rename(file)
         directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
