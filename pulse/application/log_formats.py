@@ -5,12 +5,14 @@ or a date begins with an apostrophe, and so do whole numbers of more than 15 dig
 round. Without one leading apostrophe each cell has exactly the value of the event.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UnsetType
 
 from pulse.application.event_view import event_view
 from pulse.application.log_reader import Admission, LogRange, LogReader
@@ -30,6 +32,9 @@ from pulse.rfc3339 import format_time
 
 LogForm = Literal["ndjson", "csv", "csv-slices"]
 
+_RECORDS_AT_ONCE: Final = 100
+"""How many events are formatted before other work of the process gets its turn."""
+
 _FIRST_ROUNDED: Final = 10**15
 """Spreadsheets round whole numbers of more than 15 digits."""
 _MONTH: Final = (
@@ -43,6 +48,9 @@ _READ_DIFFERENTLY: Final = re.compile(
     r"|(true|false)\Z",
     re.IGNORECASE,
 )
+_HARMLESS_FIRST: Final = frozenset("BCGHIKLPQRUVWXYZbcghiklpqruvwxyz_")
+"""With none of these does a text begin that a spreadsheet reads differently."""
+
 _OWN_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z\Z")
 _NEEDS_QUOTES: Final = re.compile(r'[",\r\n]')
 _ENVELOPE: Final = ("position", "order_id", "version", "type", "occurred_at", "recorded_at")
@@ -58,11 +66,6 @@ _DATA: Final = tuple(
 )
 EVENT_COLUMNS: Final = (*_ENVELOPE, *_TRACE, *_AUTHOR, "class_version", *_DATA, "other")
 """The columns of events. Lists are JSON; `other` is what has no column, as JSON."""
-
-_COLUMN_OF: Final = {name: EVENT_COLUMNS.index(name) for name in ("class_version", *_DATA)}
-_TRACE_AT: Final = slice(len(_ENVELOPE), len(_ENVELOPE) + len(_TRACE))
-_AUTHOR_AT: Final = slice(_TRACE_AT.stop, _TRACE_AT.stop + len(_AUTHOR))
-_BLANK: Final = [""] * len(EVENT_COLUMNS)
 
 SLICE_COLUMNS: Final = (
     *("created_position", "order_id", "order_unique_key", "placed_by", "instrument", "side"),
@@ -81,9 +84,11 @@ class _ExactAuthor(RecordedBy, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_traces = msgspec.json.Decoder(_ExactTrace)
+_TEXTS: Final = (msgspec.inspect.StrType, msgspec.inspect.LiteralType, msgspec.inspect.UUIDType)
 _authors = msgspec.json.Decoder(_ExactAuthor)
+_encode_json = msgspec.json.Encoder().encode
+_BLANK_TRACE: Final = "," * (len(Trace.__struct_fields__) - 1)
+_BLANK_AUTHOR: Final = "," * (len(RecordedBy.__struct_fields__) - 1)
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -118,7 +123,11 @@ async def export(
         return
     encode = ndjson if form == "ndjson" else csv_events
     async for page in log.pages(wanted, admission):
-        yield Chunk(page.next_after, len(page.records), encode(page.records, log.mapper))
+        for start in range(0, len(page.records), _RECORDS_AT_ONCE):
+            records = page.records[start : start + _RECORDS_AT_ONCE]
+            yield Chunk(records[-1].position, len(records), encode(records, log.mapper))
+            await asyncio.sleep(0)  # so that the next page is received meanwhile
+        yield Chunk(page.next_after, 0, b"")
 
 
 def ndjson(records: Iterable[RecordedEvent], mapper: EventMapper) -> bytes:
@@ -129,7 +138,7 @@ def ndjson(records: Iterable[RecordedEvent], mapper: EventMapper) -> bytes:
 
 def csv_events(records: Iterable[RecordedEvent], mapper: EventMapper) -> bytes:
     """One event a row, without a header."""
-    return _lines([_event_row(record, mapper) for record in records])
+    return "".join([_event_row(record, mapper) for record in records]).encode()
 
 
 def _lines(rows: Iterable[Iterable[str]]) -> bytes:
@@ -137,75 +146,109 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
     return "".join([",".join(row) + "\r\n" for row in rows]).encode()
 
 
-def _event_row(record: RecordedEvent, mapper: EventMapper) -> list[str]:
-    """The cells of an event. Only the columns that it has are filled.
+def _event_row(record: RecordedEvent, mapper: EventMapper) -> str:
+    """The row of an event. A state that has not exactly the fields of its type is in `other`."""
+    position, order_id, version, recorded_at = _envelope(record)
+    form = _ROW_FORMS.get(record.topic)
+    if form is not None:
+        try:
+            occurred_at, *cells = form.cells(record.state)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
+        else:
+            return form.row % (position, order_id, version, occurred_at, recorded_at, *cells)
+    view = event_view(record, mapper)
+    kind, occurred_at = text_cell(view.type), _time_cell(view.occurred_at)
+    blank = "," * (len(EVENT_COLUMNS) - len(_ENVELOPE))
+    other = _json_cell(view.data)
+    return f"{position},{order_id},{version},{kind},{occurred_at},{recorded_at}{blank}{other}\r\n"
 
-    Lists are copied as they are stored, since decoding and encoding them takes longer.
+
+def _envelope(record: RecordedEvent) -> tuple[str, str, str, str]:
+    """The cells of position, order id, version and recorded time.
+
+    msgspec formats the id and the time in a third of the time that their own methods take.
     """
-    row = _BLANK.copy()
-    halts = record.originator_id == HALTS_STREAM_ID
-    row[0] = _int_cell(record.position)
-    row[1] = "" if halts else str(record.originator_id)
-    row[2] = _int_cell(record.originator_version)
-    row[5] = format_time(record.recorded_at)
-    if not (mapper.knows(record.topic) and _fill(row, record.state)):
-        view = event_view(record, mapper)
-        row[4] = "" if view.occurred_at is None else _text_cell(view.occurred_at)
-        row[6:] = [""] * (len(row) - 7) + [_json_cell(view.data)]
-    row[3] = text_cell(
-        record.topic.rpartition(":")[2] if mapper.owns(record.topic) else record.topic
-    )
-    return row
+    text = _encode_json((record.originator_id, record.recorded_at)).decode()
+    order_id, recorded_at = text[2:-2].split('","')
+    if record.originator_id == HALTS_STREAM_ID:
+        order_id = ""
+    version = _int_cell(record.originator_version)
+    return _int_cell(record.position), order_id, version, recorded_at
 
 
-def _fill(row: list[str], state: bytes) -> bool:
-    """Fill in the fields of an event of Pulse; False if the state cannot be read."""
-    other: dict[str, msgspec.Raw] = {}
-    try:
-        for name, value in _raw_fields.decode(state).items():
-            column = _COLUMN_OF.get(name)
-            if column is not None:
-                row[column] = _raw_cell(bytes(value))
-            elif name == "trace" and (trace := _trace_cells(bytes(value))):
-                row[_TRACE_AT] = trace
-            elif name == "recorded_by" and (author := _author_cells(bytes(value))):
-                row[_AUTHOR_AT] = author
-            elif name == "timestamp" and bytes(value)[:1] == b'"':
-                row[4] = _occurred_cell(msgspec.json.decode(value, type=str))
-            else:
-                other[name] = value
-        if other:
-            row[-1] = _json_cell(other)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+class _RowForm:
+    """How the events of one type become rows: a template, and a formatter for each cell.
+
+    States are decoded only as far as cells need it: times stay text, and lists stay JSON.
+    """
+
+    def __init__(self, kind: type[Event]) -> None:
+        fields: dict[str, tuple[Any, Callable[[Any], str]]] = {
+            "timestamp": (str | None, _time_cell),
+            "trace": (_ExactTrace, _trace_cells),
+            "recorded_by": (msgspec.Raw, _author_cells),
+            "class_version": (int | None, _scalar_cell),
+        }
+        types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        fields |= {name: _column_of(types[name]) for name in _DATA if name in types}
+        state = msgspec.defstruct(
+            kind.__name__,
+            [(name, stored, None) for name, (stored, _) in fields.items()],
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+        self._decode = msgspec.json.Decoder(state).decode
+        self._formatters = [formatter for _, formatter in fields.values()]
+        columns = ["%s" if name in fields else "" for name in ("class_version", *_DATA, "other")]
+        envelope = ["%s", "%s", "%s", kind.__name__, "%s", "%s"]
+        self.row = ",".join([*envelope, "%s", "%s", *columns]) + "\r\n"
+
+    def cells(self, state: bytes) -> list[str]:
+        """The cells of a state, in the order of the columns; trace and author are one text each.
+
+        Raises:
+            msgspec.MsgspecError, UnicodeDecodeError, RecursionError: it is not of this type.
+        """
+        values = msgspec.structs.astuple(self._decode(state))
+        return [formatter(value) for formatter, value in zip(self._formatters, values, strict=True)]
 
 
-def _raw_cell(value: bytes) -> str:
-    """The cell of a JSON value."""
-    return _quoted(value.decode()) if value[:1] in b"[{" else _scalar_cell(value)
+def _column_of(kind: Any) -> tuple[Any, Callable[[Any], str]]:  # noqa: ANN401 - an annotation
+    """What a field of this type is decoded into, and what formats its cell."""
+    info = msgspec.inspect.type_info(kind)
+    kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    if any(isinstance(kind, msgspec.inspect.VarTupleType) for kind in kinds):
+        return msgspec.Raw, _list_cell
+    if any(isinstance(kind, msgspec.inspect.DateTimeType) for kind in kinds):
+        return str | None, _time_cell
+    if any(isinstance(kind, _TEXTS) for kind in kinds):
+        return str | None, text_cell
+    return int | float | bool | None, _scalar_cell
 
 
-@lru_cache(maxsize=4096)
-def _scalar_cell(value: bytes) -> str:
-    return _cell(msgspec.json.decode(value))
+def _list_cell(value: msgspec.Raw | None) -> str:
+    return "" if value is None else _quoted(bytes(value).decode())
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _scalar_cell(value: float | None) -> str:
+    return _cell(value)
+
+
+def _trace_cells(trace: _ExactTrace | None) -> str:
+    if trace is None:
+        return _BLANK_TRACE
+    return ",".join([text_cell(text) for text in msgspec.structs.astuple(trace)])
+
+
+def _author_cells(value: msgspec.Raw | None) -> str:
+    return _BLANK_AUTHOR if value is None else _cells_of_author(bytes(value))
 
 
 @lru_cache(maxsize=256)
-def _author_cells(value: bytes) -> list[str]:
-    return _text_cells(_authors, value)
-
-
-def _trace_cells(value: bytes) -> list[str]:
-    return _text_cells(_traces, value)
-
-
-def _text_cells(decoder: "msgspec.json.Decoder[Any]", value: bytes) -> list[str]:
-    """The cells of a struct of texts; empty if the value is anything else."""
-    try:
-        return [text_cell(text) for text in msgspec.structs.astuple(decoder.decode(value))]
-    except msgspec.ValidationError:
-        return []
+def _cells_of_author(value: bytes) -> str:
+    return ",".join([text_cell(text) for text in msgspec.structs.astuple(_authors.decode(value))])
 
 
 def _slice_rows(records: Sequence[RecordedEvent], mapper: EventMapper) -> Iterator[list[str]]:
@@ -277,7 +320,7 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - any JSON
             return _json_cell(value)
 
 
-def _occurred_cell(text: str | None) -> str:
+def _time_cell(text: str | None) -> str:
     """The cell of a time as it is stored: of Pulse's own form nearly always, and never the same."""
     if text is None:
         return ""
@@ -289,15 +332,15 @@ def _int_cell(value: int) -> str:
 
 
 def _text_cell(text: str) -> str:
-    if _READ_DIFFERENTLY.match(text):
+    if text[:1] not in _HARMLESS_FIRST and _READ_DIFFERENTLY.match(text):
         text = f"'{text}"
     return _quoted(text) if _NEEDS_QUOTES.search(text) else text
 
 
 @lru_cache(maxsize=4096)
-def text_cell(text: str) -> str:
+def text_cell(text: str | UnsetType | None) -> str:
     """The cell with this text, after an apostrophe if a spreadsheet would read it differently."""
-    return _text_cell(text)
+    return _text_cell(text) if isinstance(text, str) else ""
 
 
 def _json_cell(value: object) -> str:
@@ -306,3 +349,6 @@ def _json_cell(value: object) -> str:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
+
+
+_ROW_FORMS: Final = {kind.TOPIC: _RowForm(kind) for kind in EVENT_TYPES}

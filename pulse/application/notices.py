@@ -146,8 +146,7 @@ def sequence_below_position(log: LogState, position: int) -> str | None:
         return None
     return (
         f"the log's sequence is at {log.last_issued}, below the projected position {position}, so "
-        f"new events would never be projected: {_setval(log, position)}, then run "
-        "`pulse projections audit`"
+        f"new events would never be projected: {_setval(log, position)}, then run `pulse verify`"
     )
 
 
@@ -220,14 +219,14 @@ def _audit_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     if lacking:
         message = (
             f"{_orders(lacking)} of the log missing from the queue, or outdated there: "
-            "`pulse projections audit` lists them, `pulse projections retry ORDER_ID` repairs one"
+            "`pulse status` names them, `pulse projections retry --all` repairs them"
         )
         yield Notice("orders_missing", message, needs_person=True)
     unlogged = found.get("UNLOGGED", 0)
     if unlogged:
         message = (
             f"{_orders(unlogged)} in the queue with events that are not in the log: "
-            "`pulse projections audit` lists them; restore the log from a backup, or run "
+            "`pulse status` names them; restore the log from a backup, or run "
             "`pulse rebuild` to rebuild the queue from the log"
         )
         yield Notice("orders_unlogged", message, needs_person=True)

@@ -60,7 +60,6 @@ cli = typer.Typer(
     name="pulse",
     help="Pulse owns trading orders: it stores them as events and splits them into timed slices.",
     epilog=_EXIT_CODES,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

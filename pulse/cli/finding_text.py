@@ -31,6 +31,7 @@ _SENTENCES: Final[dict[Fault, str]] = {
     "PENDING": "the pending orders differ from the log",
     "CLAIM": "the claim is impossible",
     "DUE": "the time of the next release differs from the log",
+    "HISTORY": "the history of the queue differs from the log",
     "POSITION": "the position of the projection is wrong",
     "MEMBER": "the pack was changed",
 }

@@ -1,6 +1,5 @@
-"""`pulse projections`: parked orders, the audit of the queue against the log, retries."""
+"""`pulse projections`: parked orders, and retries of these and of orders that differ."""
 
-import time
 from collections.abc import Sequence
 from datetime import UTC
 from typing import Annotated, Final
@@ -10,22 +9,16 @@ import msgspec
 import typer
 
 from pulse.cli.exits import FAILURE, run_with_tools
-from pulse.cli.terminal import (
-    AsJson,
-    counted,
-    echo,
-    errors,
-    group,
-    order_id_of,
-    output,
-    progress_on,
-)
+from pulse.cli.terminal import AsJson, echo, group, order_id_of, output
 from pulse.eventstore import EventTooNew
+from pulse.evidence.findings import QUEUE_FAULTS
+from pulse.evidence.verification import NoSuchOrder, Verification
 from pulse.printable import printable
 from pulse.process.tools import Tools
 from pulse.projections.audit import AuditFault, AuditFinding
 from pulse.projections.overview import Lag, read_lag
 from pulse.projections.parking import ParkedOrder
+from pulse.wording import counted
 
 _MAX_RETRIED_FINDINGS: Final = 10_000
 _SENTENCES: Final[dict[AuditFault, str]] = {
@@ -88,53 +81,6 @@ def status(
         raise typer.Exit(FAILURE)
 
 
-def audit(
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Compare the whole log with the order queue, and list every order that differs.
-
-    Compares each creation in the log with the queue and the parked orders, each
-    PENDING order with the outcomes in the log, and each order in the queue with
-    its creation in the log, up to the position of the projection. Processes with
-    workers do this in the background, a window at a time; this command does it at
-    once. Shows progress in positions of the log on standard error.
-
-    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
-    which is started if it is not running. Changes nothing. Orders may be placed
-    meanwhile.
-
-    Exit codes: 0 log and queue agree, 1 they do not, 2 wrong usage or settings,
-    3 Postgres cannot be reached or its schema is not current.
-
-    Example:
-      pulse projections audit
-    """
-    started, position, findings = time.monotonic(), 0, list[AuditFinding]()
-
-    async def compare(tools: Tools) -> None:
-        nonlocal position
-        async for window in tools.audit.every_window():
-            position = window.until
-            findings.extend(window.findings)
-            on_progress(window.until, window.projected)
-
-    with progress_on(errors(), "position") as on_progress:
-        run_with_tools(compare)
-    if as_json:
-        echo(msgspec.json.encode({"position": position, "findings": findings}))
-    else:
-        seconds = time.monotonic() - started
-        for finding in findings:
-            output().print(finding_text(finding))
-        output().print(
-            f"log and queue compared up to position {position:,} in {seconds:.1f} s: "
-            + (f"{counted(len(findings), 'difference')}" if findings else "they agree")
-        )
-    if findings:
-        raise typer.Exit(FAILURE)
-
-
 def retry(
     order_ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="The orders to retry.")
@@ -144,14 +90,14 @@ def retry(
         bool, typer.Option("--all", help="All parked orders, and all that the audit found.")
     ] = False,
 ) -> None:
-    """Rebuild orders from their events: parked ones, and missing ones.
+    """Rebuild orders from their events: parked, missing and different ones.
 
     Each order is rebuilt in its own transaction: either it is in the queue again,
     or it stays parked and the reason is shown. Retry a parked order after fixing
     the code that reads the event; an invalid stream stays parked. An order that
-    `pulse status` or `pulse projections audit` reports as missing is added.
-    `--all` includes what the background audit has found so far; name others by
-    ORDER_ID.
+    is not parked is rebuilt if `pulse verify` finds that its rows differ from the
+    log. `--all` includes what the background audit has found so far; name others
+    by ORDER_ID.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Ctrl-C leaves each order either done or
@@ -175,7 +121,7 @@ projections = group(
     "Parked orders, orders missing from the queue, and how to repair them.",
     "Exit codes: 0 no order is parked or missing, 1 some are, 2 wrong usage or settings, 3 could "
     "not start.",
-    (status, audit, retry),
+    (status, retry),
 )
 
 
@@ -217,10 +163,11 @@ async def _retry(tools: Tools, order_id: UUID, *, parked: bool) -> tuple[bool, s
     An order that is not parked is rebuilt only if the queue differs from the log.
     """
     if not parked:
-        stream = await tools.store.read_stream(order_id)
-        if not stream:
+        try:
+            differs = await _differs(tools, order_id)
+        except NoSuchOrder:
             return True, "no order has this id"
-        if not await tools.audit.confirmed(record.position for record in stream):
+        if not differs:
             return (
                 False,
                 "is not parked; the queue agrees with the log up to the position of the projection",
@@ -235,3 +182,10 @@ async def _retry(tools: Tools, order_id: UUID, *, parked: bool) -> tuple[bool, s
     if parked:
         return False, "is in the queue again"
     return False, "was missing or outdated in the queue, and is up to date now"
+
+
+async def _differs(tools: Tools, order_id: UUID) -> bool:
+    """Whether the order's rows differ from the log, up to the position of the projection."""
+    parts = Verification(tools.database, tools.store.mapper).orders([order_id])
+    found = [finding.fault async for part in parts for finding in part.findings]
+    return not QUEUE_FAULTS.isdisjoint(found)

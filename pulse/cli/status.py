@@ -20,7 +20,7 @@ from pulse.application.notices import (
 )
 from pulse.cli.exits import FAILURE, WrongSettings, run_with_tools
 from pulse.cli.projections import finding_text
-from pulse.cli.terminal import AsJson, counted, echo, format_duration, format_time, output
+from pulse.cli.terminal import AsJson, echo, format_time, output
 from pulse.cli.watch import watch
 from pulse.eventstore import AppendFault, probe_append
 from pulse.printable import printable
@@ -31,6 +31,7 @@ from pulse.projections.claims import Workers
 from pulse.projections.order_view import OrderQueueStatus
 from pulse.projections.overview import QueueOverview, read_queue_overview
 from pulse.settings import Settings
+from pulse.wording import counted, format_duration
 
 _STATES: Final[tuple[OrderQueueStatus, ...]] = (
     "PENDING",
@@ -325,7 +326,7 @@ def _audit(status: _Status) -> Iterator[Text]:
         yield Text(f"  {finding_text(finding)}", _BAD)
     if len(audited.findings) > _MAX_NAMED:
         more = counted(len(audited.findings) - _MAX_NAMED, "order")
-        yield Text(f"  and {more} more: `pulse projections audit` names them", _BAD)
+        yield Text(f"  and {more} more: `pulse status --json` names them", _BAD)
 
 
 def _seal(snapshot: HealthSnapshot) -> Iterator[Text]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
-from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
+from pulse.cli.terminal import AsJson, echo, errors, order_id_of, output, progress_on
 from pulse.cli.verify_pack import pack_named, verify_pack
 from pulse.eventstore import BEFORE_LOG
 from pulse.evidence.findings import Finding
@@ -21,6 +21,7 @@ from pulse.evidence.verification import Verification, Verified
 from pulse.process.seal import trust_of
 from pulse.process.startup import settings_from_environment, tune_gc
 from pulse.process.tools import Tools
+from pulse.wording import counted
 
 
 class VerificationTotals(msgspec.Struct):
@@ -70,10 +71,10 @@ def verify(
     ids belong to their keys; that each event can follow the ones before it and
     has the bytes that Pulse writes; that every schedule is the one derived from
     its order's seed and splitter version; that every row of the queue, with its
-    slices, pending and due orders, is what the log gives, column by column; and
-    the position of the projection. Parked orders and events of newer code are
-    findings, because they could not be verified. Shows progress in positions of
-    the log on standard error.
+    slices, pending and due orders, and of its history, is what the log gives,
+    column by column; and the position of the projection. Parked orders and events
+    of newer code are findings, because they could not be verified. Shows progress
+    in positions of the log on standard error.
 
     First it compares every event with the seal, and the seal with the signed
     checkpoint and with the anchors. Where the log is not sealed, it cannot find a

@@ -1,6 +1,6 @@
 """What verification finds."""
 
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -29,10 +29,14 @@ Fault = Literal[
     "PENDING",
     "CLAIM",
     "DUE",
+    "HISTORY",
     "POSITION",
     "MEMBER",
 ]
 """What can be wrong. docs/reference/verification.md explains each."""
+
+QUEUE_FAULTS: Final[frozenset[Fault]] = frozenset({"QUEUE", "SLICES", "PENDING", "DUE"})
+"""Those of an order's rows in the queue, which a retry or a rebuild repairs."""
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Merkle trees of RFC 6962: hashes, growing a tree, and inclusion and consistency proofs.
+"""Merkle trees of RFC 6962: hashes, growing a tree, and inclusion proofs.
 
 A tile holds the hashes of 256 consecutive subtrees of equal size. At tile level L such a subtree
 has 256**L leaves. Full subtrees never change, so a tree of any earlier size can be derived.
@@ -168,17 +168,6 @@ def inclusion_proof(index: int, size: int) -> Proof:
     return Proof(tuple(_inclusion(index, 0, size)))
 
 
-def consistency_proof(old_size: int, size: int) -> Proof:
-    """The proof that the tree of this size begins with the leaves of the tree of the old size.
-
-    Raises:
-        ValueError: the old tree is empty or larger.
-    """
-    if not 0 < old_size <= size:
-        raise ValueError(f"a tree of {size} leaves does not extend one of {old_size}")
-    return Proof(tuple(_consistency(old_size, 0, size, whole=True)))
-
-
 def tree_of(size: int) -> Proof:
     """The tree of this size as a proof of one hash: its root."""
     return Proof((_Range(0, size),)) if size else Proof(())
@@ -193,21 +182,6 @@ def _inclusion(index: int, start: int, end: int) -> Iterator[_Range]:
         yield _Range(middle, end)
     else:
         yield from _inclusion(index, middle, end)
-        yield _Range(start, middle)
-
-
-def _consistency(old_end: int, start: int, end: int, *, whole: bool) -> Iterator[_Range]:
-    """`whole`: the old tree is a node that the verifier knows, so its hash is left out."""
-    if old_end == end:
-        if not whole:
-            yield _Range(start, end)
-        return
-    middle = start + _largest_power_below(end - start)
-    if old_end <= middle:
-        yield from _consistency(old_end, start, middle, whole=whole)
-        yield _Range(middle, end)
-    else:
-        yield from _consistency(old_end, middle, end, whole=False)
         yield _Range(start, middle)
 
 

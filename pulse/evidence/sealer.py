@@ -1,5 +1,6 @@
 """The sealer: gives the events of the log their leaves in a Merkle tree, and signs checkpoints."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -27,12 +28,14 @@ from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, 
 
 _log = structlog.get_logger(__name__)
 
-BATCH_EVENTS: Final = 2_000
+BATCH_EVENTS: Final = 5_000
 CHECKPOINT_SECONDS: Final = 0.5
 """A checkpoint is signed at least this often while events are sealed."""
 
 _PAUSES: Final = 3.0
 """The pause after a full batch, in durations of the batch: the seal takes a quarter of the time."""
+
+_BUSY_SECONDS: Final = 0.02
 
 _SEAL_EVENTS: Final = load_sql(__package__, "seal_events")
 _INSERT_NODES: Final = load_sql(__package__, "insert_nodes")
@@ -49,7 +52,7 @@ class Sealed(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Another process is sealing."""
+    """Another process is sealing, or signed the latest checkpoint just now."""
 
 
 class SealFault(msgspec.Struct, frozen=True):
@@ -70,6 +73,9 @@ class Sealer(Job[Sealed | Busy | SealFault]):
     right edge and the checkpoint. So each event has one leaf, even if processes are killed. The
     first key that seals a database is recorded; a process with another one does not seal.
 
+    The process that sealed last continues. Another one takes over once the latest checkpoint is
+    older than `checkpoint_seconds`, so several processes sign no more checkpoints than one.
+
     Nothing is sealed on top of a tree or a log that was changed: if the last sealed event is
     missing or differs, if the tree does not begin with the tree of the last anchor, or if it is
     smaller than this process knows. `fault` says so.
@@ -77,7 +83,6 @@ class Sealer(Job[Sealed | Busy | SealFault]):
 
     name = "sealer"
     poll_seconds = 5.0
-    min_pause_seconds = CHECKPOINT_SECONDS
 
     def __init__(
         self,
@@ -86,8 +91,10 @@ class Sealer(Job[Sealed | Busy | SealFault]):
         anchors: Anchors,
         *,
         batch_events: int = BATCH_EVENTS,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         self.fault: SealFault | None = None
+        self.min_pause_seconds = checkpoint_seconds
         self._database = database
         self._read_key = read_key
         self._key: SigningKey | None = None
@@ -114,11 +121,26 @@ class Sealer(Job[Sealed | Busy | SealFault]):
                 await self._anchors.keep(result.checkpoint)
         return result
 
+    async def run_until_done(self) -> None:
+        """Seal every event of the log, unless a fault prevents that. Waits for other processes.
+
+        Raises: as `run_once`.
+        """
+        while not isinstance(result := await self.run_once(), SealFault):
+            if isinstance(result, Busy):
+                await asyncio.sleep(_BUSY_SECONDS)
+            elif not result.events:
+                return
+
     def pause_after(self, result: Sealed | Busy | SealFault) -> float | None:
         """After a full batch a few times as long as it took, so that projection comes first."""
         if isinstance(result, Sealed) and result.events == self._batch_events:
             return _PAUSES * result.seconds
         return None
+
+    def poll_after(self, result: Sealed | Busy | SealFault) -> float:
+        """After another process sealed, soon: it may be gone before it has sealed the rest."""
+        return self.min_pause_seconds if isinstance(result, Busy) else self.poll_seconds
 
     async def _step(self, connection: Connection) -> Sealed | Busy | SealFault:
         try:
@@ -157,6 +179,8 @@ class Sealer(Job[Sealed | Busy | SealFault]):
                 f"the tree had {self._known.size:,} entries and has {state.size:,} now: the "
                 "database was restored to an earlier point"
             )
+        elif state.frontier != self._known and not self._is_due(state):
+            return Busy(), state.frontier
         return await self._seal(connection, state, key)
 
     async def _seal(
@@ -183,14 +207,17 @@ class Sealer(Job[Sealed | Busy | SealFault]):
             frontier, full = frontier.extended(hashes)
             await _insert_nodes(connection, full)
             await update_state(connection, frontier, position, last_entry)
-        age_seconds = state.checkpoint_age_seconds
-        is_due = events < self._batch_events or (age_seconds or 0) >= CHECKPOINT_SECONDS
         checkpoint = None
-        if frontier.size > state.checkpoint_size and (is_due or age_seconds is None):
+        is_due = events < self._batch_events or self._is_due(state)
+        if frontier.size > state.checkpoint_size and is_due:
             checkpoint = await sign_tree(connection, frontier, key)
         seconds = time.perf_counter() - begun
         sealed = Sealed(frontier.size, position or state.position, events, seconds, checkpoint)
         return sealed, frontier
+
+    def _is_due(self, state: SealState) -> bool:
+        age_seconds = state.checkpoint_age_seconds
+        return age_seconds is None or age_seconds >= self.min_pause_seconds
 
     def _note_fault(self, fault: SealFault | None) -> None:
         if fault != self.fault and fault is not None:

@@ -54,19 +54,6 @@ class TileId(msgspec.Struct, frozen=True):
         return TILE_WIDTH * self.index + self.width <= size >> (TILE_BITS * (self.level or 0))
 
 
-def tiles_of(size: int) -> list[TileId]:
-    """The last tile of each level in a tree of this size, and the last bundle; the tiles to fetch.
-
-    All tiles before these are full.
-    """
-    tiles, level, hashes = [], 0, size
-    while hashes:
-        index, width = divmod(hashes - 1, TILE_WIDTH)
-        tiles.append(TileId(level, index, width + 1))
-        level, hashes = level + 1, hashes >> TILE_BITS
-    return [TileId(None, tiles[0].index, tiles[0].width), *tiles] if tiles else []
-
-
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
     """The bundle of these entries."""
     return b"".join(len(entry).to_bytes(_LENGTH_BYTES) + entry for entry in entries)

@@ -21,6 +21,7 @@ from pulse.eventstore import (
     AFTER_LOG,
     BEFORE_LOG,
     EventMapper,
+    EventTooNew,
     RecordedEvent,
     read_log_state,
     read_window_end,
@@ -37,6 +38,7 @@ from pulse.projections.comparison import (
     read_last_created,
     read_queue_rows,
 )
+from pulse.projections.history_comparison import HistoryComparison
 from pulse.projections.parking import ParkedOrder, read_parked
 from pulse.projections.position import read_position
 
@@ -64,13 +66,17 @@ class NoSuchOrder(PulseError):
 
 
 class _Snapshot(msgspec.Struct, frozen=True):
-    """What one transaction read: whole streams, and the queue as of the position `projected`."""
+    """What one transaction read: whole streams, and the queue as of the position `projected`.
+
+    `findings` are those about the history of the queue.
+    """
 
     until: int
     projected: int
     streams: Mapping[UUID, list[RecordedEvent]]
     rows: QueueRows
     parked: frozenset[UUID]
+    findings: tuple[Finding, ...] = ()
 
 
 class Verification:
@@ -93,6 +99,7 @@ class Verification:
         self._mapper = mapper
         self._since = since
         self._with_queue = with_queue
+        self._history = HistoryComparison(mapper, since=since)
 
     async def whole_log(self) -> AsyncGenerator[Verified, None]:
         """Verify up to the log's end at the time of the call, one window after the other.
@@ -109,7 +116,7 @@ class Verification:
                 async for snapshot in snapshots:
                     yield await self._verified(snapshot, end)
             if self._with_queue:
-                findings = tuple(await _findings_of_tables(connection))
+                findings = tuple(await _findings_of_tables(connection, self._history))
                 yield Verified(end, end, 0, 0, 0, 0, findings)
 
     async def seal(self, trust: Trust) -> AsyncGenerator[CheckedSeal, None]:
@@ -179,7 +186,16 @@ class Verification:
             records = await select_streams_begun(
                 connection, after=after, until=until, position=AFTER_LOG, since=self._since
             )
-            return await self._snapshot(connection, records, after=after, until=until)
+            snapshot = await self._snapshot(connection, records, after=after, until=until)
+            findings = await self._history_findings(connection, until) if self._with_queue else ()
+            return msgspec.structs.replace(snapshot, findings=findings)
+
+    async def _history_findings(self, connection: Connection, until: int) -> tuple[Finding, ...]:
+        try:
+            differences = await self._history.differences(connection, until)
+        except EventTooNew:
+            return ()  # the check of its stream names the event
+        return tuple(Finding("HISTORY", difference) for difference in differences)
 
     async def _snapshot(
         self, connection: Connection, records: Iterable[RecordedEvent], *, after: int, until: int
@@ -198,7 +214,7 @@ class Verification:
         )
 
     async def _verified(self, snapshot: _Snapshot, end: int) -> Verified:
-        findings: list[Finding] = []
+        findings = list(snapshot.findings)
         orders = schedules = slices = events = 0
         for number, (stream_id, records) in enumerate(snapshot.streams.items(), 1):
             checked = check_stream(self._mapper, records)
@@ -244,18 +260,20 @@ def _queue_findings(
     ]
 
 
-async def _findings_of_tables(connection: Connection) -> list[Finding]:
-    """What is wrong with the position of the projection, and the parked orders."""
+async def _findings_of_tables(connection: Connection, history: HistoryComparison) -> list[Finding]:
+    """What is wrong beyond the log's end and with the position; and the parked orders."""
     async with connection.transaction():
         log = await read_log_state(connection)
         projected = await read_position(connection)
         last_created = await read_last_created(connection)
         parked = await read_parked(connection)
         beyond = await read_queue_rows(connection, [], after=max(log.end, 0), until=AFTER_LOG)
+        ahead = await history.differences_ahead(connection)
     findings = [
         Finding(difference.part, difference.detail, position, order_id)
         for order_id, position, difference in beyond.rest()
     ]
+    findings += [Finding("HISTORY", difference) for difference in ahead]
     if projected > log.end:
         findings.append(
             _position_finding(

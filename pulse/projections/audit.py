@@ -8,7 +8,6 @@ cost.
 
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from functools import partial
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -125,21 +124,6 @@ class Audit(Job[AuditedWindow | None]):
             await connection.execute(_ADVANCE_AUDIT, parameters, prepare=True)
         return window
 
-    async def every_window(self) -> AsyncIterator[AuditedWindow]:
-        """Compare the whole log up to the position projected at the start. Changes nothing.
-
-        Raises:
-            DatabaseUnavailable: log or queue cannot be read.
-        """
-        after, end = 0, None
-        while end is None or after < end:
-            window = await self._database.read(partial(self._next_window, after=after))
-            end = window.projected if end is None else end
-            yield window
-            if window.is_last:
-                return
-            after = window.until
-
     async def newest_windows(self, *, max_seconds: float) -> AsyncIterator[AuditedWindow]:
         """Compare backwards from the projected position for `max_seconds`. Changes nothing.
 
@@ -228,7 +212,7 @@ async def _store_findings(connection: Connection, window: AuditedWindow) -> None
             "audit.queue_differs_from_log",
             orders=len(new),
             first=[f"{finding.fault} {finding.order_id}" for finding in new[:3]],
-            remedy="run `pulse projections audit`",
+            remedy="run `pulse status`, which names them",
         )
 
 

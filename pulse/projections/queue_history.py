@@ -163,11 +163,10 @@ class QueueHistory:
             ((after, _, *sums),) = await fetch(connection, _SELECT_HISTORY, (position,))
             totals = QueueTotals(*map(int, sums))
             for _ in range(MAX_FOLDED_EVENTS // _EVENTS_PER_READ):
-                parameters = {"after": after, "until": position, "count": _EVENTS_PER_READ}
-                ((until,),) = await fetch(connection, _SELECT_EFFECTS_END, parameters)
+                until = await read_effects_end(connection, after, position, events=_EVENTS_PER_READ)
                 if until is None:
-                    return totals.minus(await _parked_effects(connection, self._mapper, position))
-                effects, _ = await _effects(connection, self._mapper, after, until)
+                    return totals.minus(await parked_effects(connection, self._mapper, position))
+                effects, _ = await read_effects(connection, self._mapper, after, until)
                 totals, after = totals.plus(effects), until
             raise HistoryIncomplete
 
@@ -264,7 +263,7 @@ class HistorySummary(Job[Summed | None]):
         if not rows:
             return None
         after, until, projected = rows[0]
-        totals, recorded_at = await _effects(connection, self._mapper, after, until)
+        totals, recorded_at = await read_effects(connection, self._mapper, after, until)
         await connection.execute(_INSERT_HISTORY, (until, recorded_at, *_values(totals)))
         return until, projected
 
@@ -284,10 +283,14 @@ class HistorySummary(Job[Summed | None]):
             pass
 
 
-async def _effects(
+async def read_effects(
     connection: Connection, mapper: EventMapper, after: int, until: int
 ) -> tuple[QueueTotals, datetime | None]:
-    """The effects of the events between two positions, and the latest time recorded there."""
+    """The effects of the events between two positions, and the latest time recorded there.
+
+    Raises:
+        EventTooNew: newer code wrote one of them.
+    """
     parameters = {
         "after": after,
         "until": until,
@@ -298,7 +301,16 @@ async def _effects(
     return _sum_of(rows, mapper), max((row[2] for row in rows), default=None)
 
 
-async def _parked_effects(connection: Connection, mapper: EventMapper, until: int) -> QueueTotals:
+async def read_effects_end(
+    connection: Connection, after: int, until: int, *, events: int
+) -> int | None:
+    """The position of the last of the next events between two positions; None without any."""
+    parameters = {"after": after, "until": until, "count": events}
+    ((position,),) = await fetch(connection, _SELECT_EFFECTS_END, parameters)
+    return position  # type: ignore[no-any-return]
+
+
+async def parked_effects(connection: Connection, mapper: EventMapper, until: int) -> QueueTotals:
     """The effects of the events that the queue has not applied, up to a position."""
     parameters = {
         "until": until,

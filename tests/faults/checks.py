@@ -1,12 +1,14 @@
 """The invariants after every fault, once all work is done: no order lost, doubled or skipped."""
 
 import asyncio
+import secrets
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Container, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
@@ -26,6 +28,8 @@ from pulse.domain import (
     TimedOut,
 )
 from pulse.eventstore import EventMapper
+from pulse.evidence.key_file import create_key_file
+from pulse.evidence.note import SigningKey
 from pulse.testing import ScheduleBroken, check_schedule
 from tests.faults.fates import VIEW_ROWS, Examples, SliceFates, Stored, view_row
 from tests.faults.ledger import Known
@@ -57,9 +61,27 @@ SELECT ({_END}),
        (SELECT count(*) FROM stored_events
          WHERE notification_id > ({_PROJECTED}) AND recorded_at <= %(due_by)s),
        (SELECT count(*) FROM due_orders WHERE due_at <= %(due_by)s)"""
+_UNSEALED: Final = """
+SELECT (SELECT count(*) FROM stored_events),
+       (SELECT count(*) FROM stored_events) - checkpoint_size FROM seal_state"""
+_SEAL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.05
 _READ_MODEL: Final = ("order_queue", "scheduled_slices", "pending_orders", "due_orders")
 _OF_RELEASERS: Final = (SlicesReleased, SlicesExpired)
+
+
+class SealFiles(msgspec.Struct, frozen=True):
+    """The settings with which the processes of a deployment seal its log."""
+
+    seal_key: Path
+    anchor_file: Path
+
+    @classmethod
+    def of(cls, home: Path) -> "SealFiles":
+        """Anchors in this directory, and a key beside it, which a restored copy of a log shares."""
+        key = home.parent / "seal.key"
+        create_key_file(key, SigningKey.generate(f"pulse.invalid/{secrets.token_hex(8)}"))
+        return cls(key, home / "anchors.txt")
 
 
 class Verdict(msgspec.Struct):
@@ -148,20 +170,25 @@ async def check_all(
     readers: Sequence[LogReader] = (),
     *,
     settled_at: datetime,
+    seal: SealFiles,
     may_fail: Iterable[str] = (),
+    findings: Mapping[str, int | None] | None = None,
     rebuild: bool = True,
 ) -> Verdict:
-    """Compare ledger, log, read model and readers. Call it when nothing is appended any more.
+    """Compare ledger, log, seal, read model and readers. Call it when nothing is appended any more.
 
     `settled_at` is the result of `until_settled`. `may_fail`: the failure reasons that the case
-    allows. Any other FAILED order is a violation.
+    allows. Any other FAILED order is a violation. `findings`: how many findings of each fault
+    `pulse verify` must have, None for any number.
     """
     verdict = Verdict(orders=len(ledger))
+    verifying = asyncio.create_task(_check_verified(conninfo, seal, findings or {}, verdict))
     fates = SliceFates(settled_at)
     await _check_log(conninfo, ledger, fates, verdict, frozenset(may_fail))
     _report_slices(fates, verdict)
     for number, reader in enumerate(readers, 1):
         await _check_reader(conninfo, number, reader, verdict)
+    await verifying
     if rebuild:
         await _check_rebuilt(conninfo, verdict)
     return verdict
@@ -365,13 +392,45 @@ async def _check_reader(conninfo: str, number: int, reader: LogReader, verdict: 
     _report(verdict, f"wrong answers to reader {number}", _examples_of(reader.wrong))
 
 
+async def _check_verified(
+    conninfo: str, seal: SealFiles, expected: Mapping[str, int | None], verdict: Verdict
+) -> None:
+    """Every event is sealed, and `pulse verify` with the anchors finds only what is expected."""
+    try:
+        events = await _until_none_left(conninfo, _UNSEALED, {}, _SEAL_SECONDS)
+    except TimeoutError as error:
+        verdict.broken.append(f"the seal: {error}")
+        return
+    verifying = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pulse.cli", "verify", "--json",
+        cwd=ROOT,
+        env=environment({"database_url": url_of(conninfo), **msgspec.structs.asdict(seal)}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, errors = await verifying.communicate()
+    if verifying.returncode not in {0, 1} or not output:
+        verdict.broken.append(f"pulse verify: {errors.decode(errors='replace')[-500:]}")
+        return
+    found = msgspec.json.decode(output)
+    if found["signer"] is None or not found["anchors"] or found["sealed"] != events:
+        sealed = f"{found['sealed']} of {events} events, {found['anchors']} anchors"
+        verdict.broken.append(f"pulse verify compared the seal with {sealed}")
+    faults: dict[str, int] = found["faults"]
+    for fault in sorted(faults.keys() | expected.keys()):
+        count, wanted = faults.get(fault, 0), expected.get(fault, 0)
+        if wanted not in {None, count}:
+            examples = [each for each in found["findings"] if each["fault"] == fault][:3]
+            verdict.broken.append(f"pulse verify has {count} {fault}, not {wanted}: {examples}")
+
+
 async def _check_rebuilt(conninfo: str, verdict: Verdict) -> None:
     """The live read model is equal to one rebuilt from the log."""
     async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
         for table in _READ_MODEL:
             await connection.execute(f"CREATE UNLOGGED TABLE live_{table} AS TABLE {table}")
         rebuilding = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pulse.cli", "rebuild",
+            sys.executable, "-m", "pulse.cli", "rebuild", "--unverified",
             cwd=ROOT,
             env=environment({"database_url": url_of(conninfo)}),
             stdout=asyncio.subprocess.PIPE,

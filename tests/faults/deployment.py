@@ -10,11 +10,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import msgspec
 import psycopg
 
 from pulse.application.callers import Caller as PulseCaller
 from tests.faults.caller import Caller, Endpoint
 from tests.faults.checks import (
+    SealFiles,
     Verdict,
     check_all,
     until_projected,
@@ -43,6 +45,7 @@ class Deployment:
         self.members: list[Member] = []
         self.readers: list[LogReader] = []
         self.home = home
+        self.seal = SealFiles.of(home)
         self.random = random
         self.ledger: Ledger
         self.caller: Caller
@@ -69,6 +72,7 @@ class Deployment:
             "poll_interval_seconds": 0.5,
             "service_tokens": f"gateway:{GATEWAY_TOKEN},desk:{SERVICE_TOKEN}",
             "service_rights": "desk=read+write+halt",
+            **msgspec.structs.asdict(self.seal),
             **settings,
         }
         if kind in {"gateway", "everything"}:
@@ -82,7 +86,9 @@ class Deployment:
         if kind == "gateway":
             api = self.apis[len(self.of_kind("gateway")) % len(self.apis)]  # spread over the APIs
             own = {"api_base_url": api.url, "gateway_service_token": GATEWAY_TOKEN} | {
-                name: value for name, value in own.items() if not name.startswith("service_")
+                name: value
+                for name, value in own.items()
+                if not name.startswith(("service_", "seal_", "anchor_"))
             }
         member = Member(kind, self.home, own, prefix=prefix, variables=variables)
         self.members.append(member)
@@ -160,6 +166,7 @@ class Deployment:
             (earlier or {}) | self.ledger.read(),
             self.readers,
             settled_at=settled_at,
+            seal=self.seal,
             **expectations,
         )
         if self.caller.wrong:

@@ -17,11 +17,14 @@ import msgspec
 import psycopg
 import psycopg.sql
 import pytest
+from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import Event, OrderCreated
+from pulse.eventstore import EventMapper
 from pulse.evidence.findings import Fault
 from pulse.evidence.note import SigningKey
 from pulse.postgres import Database
+from pulse.projections.queue_history import HistorySummary
 from tests.support.cli import projected, run_pulse, write
 from tests.support.events import (
     order_cancelled,
@@ -416,10 +419,6 @@ def seal(tmp_path: Path) -> Seal:
 
 def project_again(conninfo: str, order_ids: Iterable[UUID]) -> None:
     for order_id in order_ids:
-        with psycopg.connect(conninfo) as connection:  # so that the retry finds a difference
-            connection.execute(
-                "UPDATE order_queue SET version = 1 WHERE order_id = %s", (order_id,)
-            )
         assert run_pulse("projections", "retry", str(order_id), conninfo=conninfo).exit_code == 0
 
 
@@ -641,6 +640,107 @@ def test_rows_of_no_order_are_found_by_table_and_position(conninfo: str) -> None
     ended = run_pulse("verify", conninfo=conninfo)
     assert "scheduled_slices has rows with created_position 3, of no order" in ended.out
     assert "due_orders has rows with created_position 4, of no order" in ended.out
+
+
+SUMMED_EVENTS: Final = 3_200
+"""Three windows of 1,024 positions are summed up, and some events follow."""
+
+
+@pytest.fixture(scope="module")
+def summed_events() -> tuple[StoredEvent, ...]:
+    orders = range(SUMMED_EVENTS // 5)
+    return stored([event for number in orders for event in split_order(number)])
+
+
+@pytest.fixture
+def summed(conninfo: str, summed_events: tuple[StoredEvent, ...]) -> str:
+    """A projected log of which the queue's history is summed up."""
+    write(conninfo, *summed_events)
+    projected(conninfo)
+
+    async def sum_up() -> None:
+        database = Database(conninfo, pool_size=2)
+        await database.open()
+        try:
+            await HistorySummary(database, EventMapper()).run_until_done()
+        finally:
+            await database.close()
+
+    asyncio.run(sum_up())
+    return conninfo
+
+
+A_ROW: Final = "the row of queue_history with until_position"
+INSERT_ROW: Final = "INSERT INTO queue_history VALUES ({}, now(), 1, 0, 0, 0, 7, 0, 0, 0)"
+
+
+@pytest.mark.parametrize(
+    ("statement", "detail"),
+    [
+        (
+            "UPDATE queue_history SET completed = completed + 1 WHERE until_position = 2048",
+            f"{A_ROW} 2048 has completed ",
+        ),
+        (
+            (
+                "UPDATE queue_history SET released_quantity = released_quantity + 1,"
+                " remaining_quantity = remaining_quantity - 1 WHERE until_position = 1024"
+            ),
+            f"{A_ROW} 1024 has remaining_quantity",
+        ),
+        (
+            (
+                "UPDATE queue_history SET max_recorded_at = '2026-01-01T00:00:00Z'"
+                " WHERE until_position = 3072"
+            ),
+            f"{A_ROW} 3072 has max_recorded_at 2026-01-01T00:00:00Z, the log gives",
+        ),
+        (
+            "DELETE FROM queue_history WHERE until_position = 1024",
+            "queue_history has no row until_position 1024, the log gives one",
+        ),
+        (
+            "DELETE FROM queue_history WHERE until_position <= 2048",
+            "queue_history has no row until_position 2048, the log gives one",
+        ),
+        (
+            "UPDATE queue_history SET until_position = 1000 WHERE until_position = 1024",
+            f"{A_ROW} 1000 is of no window",
+        ),
+        (INSERT_ROW.format(4096), f"{A_ROW} 4096 is of a window that is not projected"),
+        (INSERT_ROW.format(2**40), f"{A_ROW} {2**40} is of a window that is not projected"),
+        (INSERT_ROW.format(0), f"{A_ROW} 0 is of no window"),
+        (INSERT_ROW.format(-1024), f"{A_ROW} -1024 is of no window"),
+    ],
+    ids=str,
+)
+def test_tampering_with_the_history_of_the_queue_is_found(
+    summed: str, statement: str, detail: str
+) -> None:
+    assert json.loads(run_pulse("verify", "--json", conninfo=summed).out)["findings"] == []
+    tamper(summed, statement)
+    findings = json.loads(run_pulse("verify", "--json", conninfo=summed).out)["findings"]
+    assert faults(findings) == {"HISTORY"}
+    assert detail in str(findings)
+
+
+def test_the_history_of_a_log_that_was_changed_is_found(summed: str) -> None:
+    tamper(
+        summed,
+        "UPDATE queue_history SET pending = 9 WHERE until_position = 1024",
+        "UPDATE stored_events SET notification_id = 9999 WHERE notification_id = 2000",
+        "DELETE FROM stored_events WHERE notification_id BETWEEN 2049 AND 3072",
+        "SELECT setval('stored_events_notification_id_seq', 9999)",
+    )
+    ended = run_pulse("verify", "--json", "--since", "1000", conninfo=summed)
+    details = [
+        finding["detail"]
+        for finding in json.loads(ended.out)["findings"]
+        if finding["fault"] == "HISTORY"
+    ]
+    assert not any("until_position 1024" in detail for detail in details)
+    assert any(detail.startswith(f"{A_ROW} 2048 has") for detail in details)
+    assert f"{A_ROW} 3072 is of a window without events" in details
 
 
 def test_only_what_came_after_a_position_is_verified(conninfo: str) -> None:

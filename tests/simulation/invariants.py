@@ -27,7 +27,8 @@ from pulse.eventstore import EventMapper, RecordedEvent
 from pulse.projections.order_view import OrderView
 from tests.simulation.life import OrderLife
 from tests.simulation.memory.server import EPOCH
-from tests.simulation.memory.tables import Changes
+from tests.simulation.memory.tables import Changes, Seal
+from tests.simulation.sealing import SealInvariants
 from tests.simulation.violation import InvariantViolated, require
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Invariants:
         self.in_force: dict[UUID, ReleasesHalted] = {}
         self.first_claims: dict[UUID, datetime] = {}
         self.open_orders = 0
+        self.seal = SealInvariants(world)
 
     def claimed(self, order_id: UUID) -> None:
         """Record the order's first claim, from which its age counts."""
@@ -69,6 +71,7 @@ class Invariants:
             f"{record.position} is skipped: the projection is at {projected}",
         )
         self.log.append((record.position, event))
+        self.seal.appended(record)
         if isinstance(event, ReleasesHalted | ReleasesResumed):
             self._add_halt(record, event)
             return
@@ -177,6 +180,10 @@ class Invariants:
         touched.update(changes.orders, changes.outcomes)
         for order_id in touched:
             self.check_view(order_id)
+
+    def sealed(self, before: Seal) -> None:
+        """Check the seal after a commit of a sealer."""
+        self.seal.sealed(before)
 
     def check_view(self, order_id: UUID) -> None:
         """Check one order's row and slices against its events up to the position."""

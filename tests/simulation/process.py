@@ -1,6 +1,7 @@
 """One simulated process: Pulse's components, composed as in production, on a faulty network."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from pulse.application.origin import Origin
 from pulse.domain import Session
 from pulse.eventstore import AppendLimits, EventStore
 from pulse.loop import Loop, WakeUp
+from pulse.postgres import DatabaseUnavailable
 from pulse.projections.claims import Claims
 from pulse.projections.order_view import OrderReader
 from pulse.testing import ListedSessions
@@ -20,6 +22,7 @@ from tests.simulation.memory.connection import MemoryDatabase
 from tests.simulation.memory.server import EPOCH
 from tests.simulation.network import SimulatedNetwork
 from tests.simulation.presence import SimulatedPresence
+from tests.simulation.sealing import SimulatedAnchors, SimulatedSealer
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -47,7 +50,7 @@ class Process:
         self.has_workers = has_workers
         self.loop = ProcessLoop(world, rate=_random_within(world, 1.0, _MAX_DRIFT))
         self.log_advanced, self.queue_advanced = WakeUp(), WakeUp()
-        self.slices_advanced = WakeUp()
+        self.slices_advanced, self.seal_wake_up = WakeUp(), WakeUp()
         self.network = SimulatedNetwork(world, self)
         self.presence = SimulatedPresence(world, self)
         self._world = world
@@ -81,6 +84,8 @@ class Process:
             batch_events=profile.batch_events,
             on_advance=self._on_advance,
         )
+        anchors = SimulatedAnchors(world.anchor_files[name[:2]], world.invariants.seal)
+        self._sealer = SimulatedSealer(self._database, anchors, world.invariants.seal)
 
     def start(self) -> None:
         """Start its loops."""
@@ -88,6 +93,8 @@ class Process:
         if self.has_workers:
             self._loops += [self._timeouts_loop(), self._splitting_loop(), self._release_loop()]
             self._serve(self.presence.run())
+        if self._world.profile.seals:
+            self._loops.append(self._seal_loop())
         self._appending = self._serve(self.store.appender.run())
         self._looping = [self._serve(loop.run()) for loop in self._loops]
         self.loop.run_ready()
@@ -98,12 +105,18 @@ class Process:
         return task
 
     async def stop(self) -> None:
-        """Stop as on SIGTERM: each loop finishes its step, then queued appends are written."""
+        """Stop as on SIGTERM: each loop finishes its step, then queued appends are written.
+
+        Then what was appended is sealed.
+        """
         for loop in reversed(self._loops):
             loop.stop()
         await asyncio.wait(self._looping)
         self.store.appender.drain()
         await asyncio.wait([self._appending])
+        if self._world.profile.seals:
+            with contextlib.suppress(DatabaseUnavailable):
+                await self._sealer.run_until_done()
 
     def _clock(self) -> datetime:
         return EPOCH + timedelta(seconds=self.loop.time()) + self._offset
@@ -114,7 +127,10 @@ class Process:
 
     def _on_commit(self) -> None:
         self.log_advanced.set()
+        self.seal_wake_up.set()
         self._world.wake_others(self, "log_advanced")
+        if self._world.profile.seals:
+            self._world.wake_others(self, "seal_wake_up")
 
     def _on_release(self) -> None:
         self.queue_advanced.set()
@@ -165,6 +181,10 @@ class Process:
             max_delay_seconds=self._world.profile.max_release_delay,
         )
         return Loop(releaser, wake_up=self.slices_advanced)
+
+    def _seal_loop(self) -> Loop:
+        poll_seconds = self._world.profile.poll
+        return Loop(self._sealer, wake_up=self.seal_wake_up, poll_seconds=poll_seconds)
 
 
 def _random_within(world: "World", center: float, radius: float) -> float:

@@ -30,7 +30,13 @@ _RELEASE_CALLS: Final = (
 CALL_FAULTS: Final = ("lost_request", "late_request", "refused", "lost_reply", "slow")
 """The faults of a single call."""
 
+_SEAL_CALLS: Final = (
+    *("lock_seal", "seal_events", "update_seal", "update_checkpoint", "COMMIT", "COMMIT"),
+)
+"""As CALLS, for the sealers."""
+
 _WHOLE_LIFE_SHARE: Final = 0.5
+_SEALS_SHARE: Final = 0.5
 _ROLLS_SHARE: Final = 0.2
 
 _KINDS: Final = (
@@ -81,7 +87,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     settled. Otherwise it ends when every order has an outcome, and what is due is settled.
     `workers` processes have workers, and each of the others may. `minute_seconds` is how long a
     minute of a window lasts. Orders start after `starts_in`, if that is above 0. With `rolls` the
-    default of some processes is the session policy ROLL; a session needs minutes of 60 s.
+    default of some processes is the session policy ROLL; a session needs minutes of 60 s. With
+    `seals` every process seals the log.
     """
 
     orders: int
@@ -105,6 +112,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     faults: Faults
     starts_in: float = 0.0
     rolls: bool = False
+    seals: bool = False
     answer: float = 0.1
     statement: float = 0.25
     idle_in_transaction: float = 0.04
@@ -118,7 +126,19 @@ def draw(random: Random) -> Profile:
     windows = Random(repr(profile))  # so that these choices change no others
     starts_in = windows.choice((0.0, 0.0, 0.0, windows.random() * 5))
     rolls = not whole_life and windows.random() < _ROLLS_SHARE
-    return msgspec.structs.replace(profile, starts_in=starts_in, rolls=rolls)
+    seals = windows.random() < _SEALS_SHARE
+    faults = profile.faults
+    if seals:
+        planned = (_seal_fault(windows) for _ in range(windows.choice((0, 1, 1, 2))))
+        faults = msgspec.structs.replace(faults, planned_faults=(*faults.planned_faults, *planned))
+    return msgspec.structs.replace(
+        profile, starts_in=starts_in, rolls=rolls, seals=seals, faults=faults
+    )
+
+
+def _seal_fault(random: Random) -> PlannedFault:
+    call, nth = random.choice(_SEAL_CALLS), random.choice((1, 1, 2, 2, 3, 4, 8))
+    return PlannedFault(random.choice(_KINDS), call, nth)
 
 
 def _draw_until_split(random: Random) -> Profile:

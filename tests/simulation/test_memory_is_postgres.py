@@ -1,8 +1,10 @@
 """The in-memory statements behave like the SQL: the same actions on both have the same results."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 from uuid import UUID
@@ -22,6 +24,8 @@ from pulse.domain import (
     evolve,
 )
 from pulse.eventstore import EventStore, VersionTaken
+from pulse.evidence.anchors import AnchorFile, Anchors
+from pulse.evidence.sealer import Sealed, Sealer
 from pulse.postgres import Database
 from pulse.projections.claims import Claims, overdue_claims
 from pulse.projections.due_orders import read_due_orders
@@ -30,9 +34,17 @@ from pulse.projections.queue_writer import refresh_due_orders
 from pulse.workers.recovery import OrphanedClaims
 from tests.simulation.memory.connection import MemoryDatabase
 from tests.simulation.memory.server import EPOCH, Server
-from tests.support.events import AUTHOR, TRACE, order_created, slices_scheduled, timed_out
+from tests.support.events import (
+    AUTHOR,
+    TRACE,
+    order_created,
+    orders_created,
+    slices_scheduled,
+    timed_out,
+)
 from tests.support.log import fetch, nothing, running_store
 from tests.support.read_model import projector, queue
+from tests.support.seal import KEY
 from tests.support.splitting import claims_of
 
 _ACTIONS = 120
@@ -45,8 +57,9 @@ _QUARTER: Final = _WINDOW / 4
 class Side:
     """Pulse's code on one of the two databases."""
 
-    def __init__(self, database: Database, store: EventStore) -> None:
+    def __init__(self, database: Database, store: EventStore, anchors: Path) -> None:
         self.database = database
+        self._anchors = Anchors(AnchorFile(anchors))
         self.store = store
         self.claims = {name: Claims(database, name) for name in _WORKERS}
 
@@ -91,6 +104,14 @@ class Side:
         async with self.database.connection() as connection, connection.transaction():
             changed = await refresh_due_orders(connection, [*positions, 10**9])
         return {ids.get(position) for position in changed}
+
+    async def seal(self, batch: int) -> tuple[int, int, int, bool]:
+        """Seal the next events."""
+        result = await Sealer(
+            self.database, lambda: KEY, self._anchors, batch_events=batch, checkpoint_seconds=0
+        ).run_once()
+        assert isinstance(result, Sealed)
+        return result.size, result.position, result.events, result.checkpoint is None
 
     async def forget_due(self, order_id: UUID) -> None:
         """Delete an order's row of due orders, so that it is wrong."""
@@ -146,6 +167,24 @@ async def claims_on(side: Side) -> dict[UUID, tuple[str | None, bool]]:
     }
 
 
+async def seal_on(side: Side) -> tuple[list[Any], list[Any], list[Any]]:
+    """The rows of the seal, without what depends on the times of the events."""
+    if isinstance(side.database, MemoryDatabase):
+        seal = side.database.server.tables.seal
+        row = seal.row
+        columns = (row.verifier_key, row.size, row.position, len(row.frontier))
+        entries = [(first, seal.entries[first][0]) for first in sorted(seal.entries)]
+        return [(*columns, row.checkpoint_size)], entries, sorted(seal.nodes)
+    state = await fetch(
+        side.database,
+        "SELECT verifier_key, size, position, length(frontier), checkpoint_size FROM seal_state",
+    )
+    rows = await fetch(
+        side.database, "SELECT first_index, first_position FROM seal_entries ORDER BY 1"
+    )
+    return state, rows, await fetch(side.database, "SELECT level, node_index FROM seal_nodes")
+
+
 async def queue_on(side: Side) -> dict[UUID, tuple[Any, ...]]:
     if not isinstance(side.database, MemoryDatabase):
         rows = await queue(side.database)
@@ -184,7 +223,7 @@ class Actions:
             *(self._settle, self._settle, self._settle, self._settle, self._break),
             *(self._claim, self._claim, self._hand_back),
             *(self._project, self._project, self._project),
-            *(self._due, self._refresh, self._forget_due),
+            *(self._due, self._refresh, self._forget_due, self._seal),
         )
         return self._place() if not self.orders else self._random.choice(kinds)()
 
@@ -307,6 +346,10 @@ class Actions:
         limit = self._random.choice((1, 2, 500))
         return lambda side: side.due(limit)
 
+    def _seal(self) -> Action:
+        batch = self._random.choice((2, 2_000))
+        return lambda side: side.seal(batch)
+
     def _refresh(self) -> Action:
         ids = list(self.orders)
         return lambda side: side.refresh(ids)
@@ -317,17 +360,34 @@ class Actions:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_the_same_actions_have_the_same_results(database: Database, seed: int) -> None:
+async def test_the_same_actions_have_the_same_results(
+    database: Database, tmp_path: Path, seed: int
+) -> None:
     actions = Actions(seed)
     memory = MemoryDatabase(Server(lambda: time.time() - EPOCH.timestamp()))
     async with running_store(database) as real_store, running_store(memory) as memory_store:
-        real, simulated = Side(database, real_store), Side(memory, memory_store)
+        real = Side(database, real_store, tmp_path / "real")
+        simulated = Side(memory, memory_store, tmp_path / "memory")
         for number in range(_ACTIONS):
             action = actions.next()
             assert await action(real) == await action(simulated), number
             assert await claims_on(real) == await claims_on(simulated), number
             assert await queue_on(real) == await queue_on(simulated), number
             assert await life_on(real) == await life_on(simulated), number
+            assert await seal_on(real) == await seal_on(simulated), number
         assert await real.due(500) == await simulated.due(500)
     assert len(actions.orders) > 5
     assert {SlicesReleased, OrderCancelled} <= actions.settled
+
+
+async def test_a_tree_of_several_bundles_is_the_same(database: Database, tmp_path: Path) -> None:
+    memory = MemoryDatabase(Server(lambda: time.time() - EPOCH.timestamp()))
+    async with running_store(database) as real_store, running_store(memory) as memory_store:
+        real = Side(database, real_store, tmp_path / "real")
+        simulated = Side(memory, memory_store, tmp_path / "memory")
+        for batch in (200, 300, 12):
+            created = orders_created(batch)
+            for side in (real, simulated):
+                await asyncio.gather(*map(side.append, created))
+            assert await real.seal(2_000) == await simulated.seal(2_000)
+            assert await seal_on(real) == await seal_on(simulated)

@@ -26,6 +26,12 @@ from tests.simulation.planted_life_bugs import (
     SuccessorIgnored,
     VersionTakenIgnored,
 )
+from tests.simulation.planted_seal_bugs import (
+    CheckpointBeforeTree,
+    EntriesBeforeTree,
+    SealNotLocked,
+    TreeRemembered,
+)
 from tests.simulation.simulate import ScheduleResult, simulate
 
 pytestmark = pytest.mark.simulation
@@ -50,6 +56,10 @@ FOUND_WITHIN = [
     (DueNotRefreshed, 50, "is due at .*, the view has"),
     (CancelOnce, 1000, "is not cancelled"),
     (CancelAssumed, 1000, "is not cancelled"),
+    (SealNotLocked, 200, "the seal stopped"),
+    (TreeRemembered, 50, "the seal stopped"),
+    (CheckpointBeforeTree, 50, "a checkpoint has .* entries, the tree has"),
+    (EntriesBeforeTree, 50, "the seal stopped"),
 ]
 
 

@@ -33,6 +33,8 @@ REQUIRED_EVENTS = (
     "NothingToCancel",
     "overtaken=",
     "not_written=",
+    "update_checkpoint",
+    "lock_seal                    succeeds: 0 rows",
 )
 
 

@@ -23,6 +23,7 @@ from tests.simulation.memory.server import EPOCH, Result
 from tests.simulation.process import Process
 from tests.simulation.process_faults import PROCESS_FAULTS
 from tests.simulation.profile import CALL_FAULTS, QUIET_SECONDS, Faults, draw
+from tests.simulation.sealing import AnchorFiles
 from tests.simulation.violation import InvariantViolated, require
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class World:
         self._calls: dict[str, int] = {}
         self._acknowledged: dict[str, str] = {}
         self.invariants = Invariants(self)
+        self.anchor_files = AnchorFiles()
         self.server = planted.server(self)
         self.server.on_transaction_end = self._unblock
         self.statements = planted.statements(self)
@@ -206,7 +208,7 @@ class World:
     def _is_done(self) -> bool:
         """Every caller has an answer, every order an outcome; all events are projected and read.
 
-        Every slice that is due is settled.
+        Every slice that is due is settled, and the log is sealed.
         """
         log = self.server.log
         return (
@@ -215,6 +217,7 @@ class World:
             and self.reader.after == log.end
             and all(caller.answer is not None for caller in self._all_callers())
             and self.invariants.is_settled(whole=self.profile.whole_life)
+            and (not self.profile.seals or self.invariants.seal.is_complete())
         )
 
     def _check_end(self) -> None:

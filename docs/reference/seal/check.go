@@ -1,15 +1,11 @@
 // Checks the seal of a Pulse log from its HTTP API alone, with the packages of Go's checksum database:
-// the checkpoint's signature, its root from all entries, inclusion by the tiles and by the API's proofs,
-// and consistency with older checkpoints.
+// signature, root from all entries, tiles, inclusion proofs, consistency with older checkpoints.
 //
-//	check URL VERIFIER-KEY [FILE-OF-OLDER-CHECKPOINTS]
-//
-// URL is the root of the API. A service token is read from PULSE_SERVICE_TOKEN.
+//	PULSE_SERVICE_TOKEN=... check URL-OF-THE-API VERIFIER-KEY [FILE-OF-OLDER-CHECKPOINTS]
 package main
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -21,30 +17,15 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-type api string // the root of the API, and a reader of its tiles
-
-func (a api) get(path string) []byte {
-	request := must(http.NewRequest("GET", string(a)+"/internal/"+path, nil))
-	if token := os.Getenv("PULSE_SERVICE_TOKEN"); token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
+func get(path string) string {
+	path = strings.NewReplacer("tile/8/data/", "log/tile/entries/", "tile/8/", "log/tile/").Replace(path)
+	request := must(http.NewRequest("GET", os.Args[1]+"/internal/"+path, nil))
+	request.Header.Set("Authorization", "Bearer "+os.Getenv("PULSE_SERVICE_TOKEN"))
 	answer := must(http.DefaultClient.Do(request))
-	defer answer.Body.Close()
-	body := must(io.ReadAll(answer.Body))
-	require(answer.StatusCode == 200, path, answer.Status, string(body))
+	body := string(must(io.ReadAll(answer.Body)))
+	require(answer.StatusCode == 200, path, answer.Status, body)
 	return body
 }
-
-func (a api) Height() int { return 8 }
-
-func (a api) ReadTiles(tiles []tlog.Tile) (data [][]byte, err error) {
-	for _, tile := range tiles {
-		data = append(data, a.get("log/tile/"+strings.TrimPrefix(tile.Path(), "tile/8/")))
-	}
-	return data, nil
-}
-
-func (a api) SaveTiles([]tlog.Tile, [][]byte) {}
 
 func must[T any](value T, err error) T {
 	require(err == nil, err)
@@ -58,74 +39,69 @@ func require(isRight bool, fault ...any) {
 }
 
 // open returns the tree of a checkpoint, which the key must have signed for its own log.
-func open(message string, key note.Verifier) (tree tlog.Tree) {
-	opened := must(note.Open([]byte(message), note.VerifierList(key)))
-	lines := strings.Split(opened.Text, "\n")
-	require(len(lines) > 3 && lines[0] == key.Name(), "a checkpoint of another log:", lines[0])
-	must(fmt.Sscan(lines[1], &tree.N))
-	tree.Hash = must(tlog.ParseHash(lines[2]))
-	return tree
+func open(checkpoint string, key note.Verifier) tlog.Tree {
+	opened := must(note.Open([]byte(checkpoint), note.VerifierList(key)))
+	origin, tree, _ := strings.Cut(opened.Text, "\n")
+	require(origin == key.Name(), "a checkpoint of another log:", origin)
+	return must(tlog.ParseTree([]byte("go.sum database tree\n" + tree)))
+}
+
+type stored []tlog.Hash // of all leaves and full subtrees, in the order of package tlog
+
+func (s stored) ReadHashes(indexes []int64) (found []tlog.Hash, err error) {
+	for _, index := range indexes {
+		found = append(found, s[index])
+	}
+	return found, nil
 }
 
 func main() {
-	pulse, key := api(os.Args[1]), must(note.NewVerifier(os.Args[2]))
-	var older []string // read first: the log may grow meanwhile
-	if len(os.Args) > 3 {
+	key, older := must(note.NewVerifier(os.Args[2])), []string{}
+	if len(os.Args) > 3 { // read first: the log may grow meanwhile
 		older = strings.Split(strings.Trim(string(must(os.ReadFile(os.Args[3]))), "\n"), "\n\n")
 	}
-	tree := open(string(pulse.get("log/checkpoint")), key)
-	tiles := tlog.TileHashReader(tree, pulse) // checks each tile against the root
+	tree := open(get("log/checkpoint"), key)
 
-	var hashes []tlog.Hash // of all leaves and full subtrees, from the entries
+	var hashes stored // from the entries
 	var positions []int64
-	fromEntries := tlog.HashReaderFunc(func(indexes []int64) (found []tlog.Hash, err error) {
-		for _, index := range indexes {
-			found = append(found, hashes[index])
-		}
-		return found, nil
-	})
-	for n := int64(0); n < tree.N; {
-		tile := tlog.Tile{H: 8, N: n / 256, W: 256}
+	for n := int64(0); n < tree.N; n += 256 {
+		tile := tlog.Tile{H: 8, L: -1, N: n / 256, W: 256}
 		if tree.N-n < 256 {
 			tile.W = int(tree.N - n)
 		}
-		path := "log/tile/entries/" + strings.TrimPrefix(tile.Path(), "tile/8/0/")
-		for bundle := pulse.get(path); len(bundle) > 0; n++ {
-			end := 2 + int(binary.BigEndian.Uint16(bundle))
-			var event struct{ Position int64 }
-			require(json.Unmarshal(bundle[2:end], &event) == nil, "entry", n, "is not JSON")
-			positions = append(positions, event.Position)
-			hashes = append(hashes, must(tlog.StoredHashes(n, bundle[2:end], fromEntries))...)
-			bundle = bundle[end:]
+		for bundle, position := []byte(get(tile.Path())), int64(0); len(bundle) > 0; {
+			entry := bundle[2 : 2+binary.BigEndian.Uint16(bundle)]
+			must(fmt.Sscanf(string(entry), `{"position":%d,`, &position))
+			hashes = append(hashes, must(tlog.StoredHashes(int64(len(positions)), entry, hashes))...)
+			positions = append(positions, position)
+			bundle = bundle[2+len(entry):]
 		}
 	}
-	root := must(tlog.TreeHash(tree.N, fromEntries))
+	require(int64(len(positions)) == tree.N, "there are", len(positions), "entries of", tree.N)
+	root := must(tlog.TreeHash(tree.N, hashes))
 	require(root == tree.Hash, "the entries do not have the checkpoint's root, but", root)
+	for _, tile := range tlog.NewTiles(8, 0, tree.N) {
+		require(string(must(tlog.ReadTileData(tile, hashes))) == get(tile.Path()), "a wrong", tile.Path())
+	}
 
-	for n := int64(0); n < tree.N; n += 1 + tree.N/100 { // a hundred of them
-		leaf := hashes[tlog.StoredHashIndex(0, n)]
-		proof := must(tlog.ProveRecord(tree.N, n, tiles))
-		require(tlog.CheckRecord(proof, tree.N, tree.Hash, n, leaf) == nil, "the tiles lack entry", n)
-		text, checkpoint, _ := strings.Cut(string(pulse.get(fmt.Sprintf("events/%d/proof", positions[n]))), "\n\n")
-		proof = nil
+	for n := int64(0); n < tree.N; n += 1 + tree.N/100 { // a hundred entries
+		text, checkpoint, _ := strings.Cut(get(fmt.Sprintf("events/%d/proof", positions[n])), "\n\n")
+		proof, proven := tlog.RecordProof{}, open(checkpoint, key)
 		for _, line := range strings.Split(text, "\n")[2:] {
 			proof = append(proof, must(tlog.ParseHash(line)))
 		}
-		proven := open(checkpoint, key)
-		require(tlog.CheckRecord(proof, proven.N, proven.Hash, n, leaf) == nil, "a wrong proof of entry", n)
+		fault := tlog.CheckRecord(proof, proven.N, proven.Hash, n, hashes[tlog.StoredHashIndex(0, n)])
+		require(fault == nil, "the proof of entry", n, "is wrong:", fault)
 	}
 
 	checked := 0
 	for i := 1; i < len(older); i++ {
-		if !strings.HasPrefix(older[i], "— "+key.Name()+" ") {
-			continue
+		if strings.HasPrefix(older[i], "— "+key.Name()+" ") { // signatures; the text is before them
+			before := open(older[i-1]+"\n\n"+older[i]+"\n", key)
+			extends := before.N <= tree.N && must(tlog.TreeHash(before.N, hashes)) == before.Hash
+			require(extends, "the log does not extend the checkpoint of", before.N, "entries")
+			checked++
 		}
-		before := open(older[i-1]+"\n\n"+older[i]+"\n", key)
-		require(before.N <= tree.N, "the log had", before.N, "entries, and now has", tree.N)
-		proof := must(tlog.ProveTree(tree.N, before.N, tiles))
-		err := tlog.CheckTree(proof, tree.N, tree.Hash, before.N, before.Hash)
-		require(err == nil, "the log does not extend the checkpoint of", before.N, "entries")
-		checked++
 	}
 	fmt.Printf("%s: %d entries and %d older checkpoints are right\n", key.Name(), tree.N, checked)
 }

@@ -1,18 +1,15 @@
 """A backup taken under load, restored, verified, and continued by Pulse."""
 
 import asyncio
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Final
 
 from tests.faults.case import Case, CaseRun
 from tests.faults.checks import until_quiet
-from tests.faults.deployment import Deployment, open_deployment
+from tests.faults.deployment import open_deployment
 from tests.faults.ledger import Orders
 from tests.faults.node import Node
-from tests.support.processes import ROOT, environment
 
 _ORDERS_PER_SECOND: Final = 80.0
 _LOAD_SECONDS: Final = 4.0
@@ -76,26 +73,10 @@ async def _continue(case_run: CaseRun, home: Path, restored: Node, known: Orders
         )
         verdict = await deployment.verify(known)
         case_run.require(not verdict.broken, f"restored: {'; '.join(verdict.broken)}")
-        await _verify(case_run, deployment)
     case_run.fact(
         f"{len(known):,} orders accepted before the backup; its log ends at position"
         f" {end_of_backup:,}"
     )
-
-
-async def _verify(case_run: CaseRun, deployment: Deployment) -> None:
-    """Verify the log and the queue."""
-    ended = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "pulse.cli", "verify"],
-        cwd=ROOT,
-        env=environment({"database_url": deployment.server.url}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    output = ended.stdout + ended.stderr
-    case_run.require(ended.returncode == 0, f"pulse verify: {output[-500:]}")
 
 
 CASE: Final = Case(

@@ -16,7 +16,7 @@ from tlog_scales.tlog import InclusionProof
 from pulse.eventstore import EventStore
 from pulse.evidence.anchors import AnchorFile, read_anchors
 from pulse.evidence.note import Checkpoint, NoteInvalid, open_checkpoint
-from pulse.evidence.sealer import Busy, Sealed, SealFault
+from pulse.evidence.sealer import CHECKPOINT_SECONDS, Busy, Sealed, SealFault
 from pulse.evidence.state import read_keys, read_seal_health
 from pulse.evidence.tree import NoSealedEvent, NothingSealed, NotYetSealed, SealedLog
 from pulse.postgres import Database
@@ -191,6 +191,28 @@ async def test_one_of_two_processes_seals_at_once(
     await seal_all(two)
     append(conninfo, 3)
     assert (await seal_all(one)).size == 9
+
+
+async def test_the_process_that_sealed_last_continues_while_its_checkpoints_are_recent(
+    database: Database, conninfo: str, anchors: Path
+) -> None:
+    one, two = sealer(database, anchors), sealer(database, anchors)
+    for each in (one, two):
+        await each.run_once()
+    for _ in range(3):
+        append(conninfo)
+        assert isinstance(await one.run_once(), Sealed)
+    append(conninfo)
+    other = await two.run_once()
+    assert isinstance(other, Busy)
+    assert two.poll_after(other) == CHECKPOINT_SECONDS
+    assert isinstance(await one.run_once(), Sealed)
+    tamper(conninfo, "UPDATE seal_state SET checkpoint_at = checkpoint_at - interval '1 s'")
+    append(conninfo)
+    taken_over = await two.run_once()
+    assert isinstance(taken_over, Sealed)
+    assert taken_over.events == 1
+    assert [anchor.size for anchor in anchored(anchors)] == [1, 2, 3, 4, 5]
 
 
 async def test_several_sealers_and_writers_make_one_tree(

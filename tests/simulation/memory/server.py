@@ -1,4 +1,4 @@
-"""The server: sessions, their transactions, the row lock of the projection's position, presence."""
+"""The server: sessions, their transactions, the locks of the position and the seal, presence."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from psycopg import OperationalError
 
 from pulse.eventstore import RecordedEvent
 from tests.simulation.memory.log import MemoryLog
-from tests.simulation.memory.tables import Changes, Tables
+from tests.simulation.memory.tables import Changes, Seal, Tables
 
 EPOCH = datetime(2026, 1, 5, 9, 15, tzinfo=UTC)
 
@@ -61,6 +61,9 @@ class Observer(Protocol):
     def projected(self, before: int, changes: Changes) -> None:
         """A transaction of the projection was committed."""
 
+    def sealed(self, before: Seal) -> None:
+        """A transaction of a sealer was committed; `before` is the seal before it."""
+
 
 class Server:
     """The durable data, locks and presence. Every statement is atomic."""
@@ -75,6 +78,7 @@ class Server:
         self.log = log_type(None if observer is None else observer.appended)
         self.present: set[str] = set()
         self.position_holder: Session | None = None
+        self.seal_holder: Session | None = None
         self.on_transaction_end: Callable[[], None] = _nothing
         self._clock = clock
         self.observer = observer
@@ -98,10 +102,12 @@ class Server:
             raise OperationalError("the connection is closed")
         changes = session.changes
         if changes is not None:
-            before = self.tables.position
+            before, seal = self.tables.position, self.tables.seal
             changes.apply_to(self.tables)
             if self.observer is not None and changes.position is not None:
                 self.observer.projected(before, changes)
+            if self.observer is not None and changes.seal is not None:
+                self.observer.sealed(seal)
         self._end_transaction(session)
 
     def roll_back(self, session: Session) -> None:
@@ -120,6 +126,8 @@ class Server:
         session.savepoints.clear()
         if self.position_holder is session:
             self.position_holder = None
+        if self.seal_holder is session:
+            self.seal_holder = None
         self.on_transaction_end()
 
     def has_open_outcome(self, order_id: object, but: Session) -> bool:

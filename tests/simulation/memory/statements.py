@@ -16,6 +16,7 @@ from pulse.projections.queue_writer import (
     REFRESH_DUE_ORDERS,
     SETTLE_SLICES,
 )
+from tests.simulation.memory import seal
 from tests.simulation.memory.server import Blocked, Result, Server, Session
 from tests.simulation.memory.tables import Changes, Row, Tables
 
@@ -479,6 +480,16 @@ _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
         select_parked_among,
         check_constraints,
         park_order,
+    ),
+    "pulse.evidence": (
+        seal.lock_seal,
+        seal.seal_events,
+        seal.insert_nodes,
+        seal.insert_key,
+        seal.update_seal,
+        seal.update_checkpoint,
+        seal.select_entries,
+        seal.select_nodes,
     ),
 }
 

@@ -1,5 +1,6 @@
 """The in-memory tables of the read model, and a transaction's uncommitted changes."""
 
+from copy import copy
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -30,6 +31,50 @@ class PendingRow:
         self.claimed_by = self.claimed_at = None
 
 
+class SealRow:
+    """The row of `seal_state`."""
+
+    __slots__ = (
+        *("verifier_key", "size", "position", "last_entry", "frontier"),
+        *("checkpoint", "checkpoint_size", "checkpoint_at"),
+    )
+
+    def __init__(self) -> None:
+        self.verifier_key: str | None = None
+        self.size = self.position = 0
+        self.last_entry: bytes | None = None
+        self.frontier = b""
+        self.checkpoint: str | None = None
+        self.checkpoint_size = 0
+        self.checkpoint_at: datetime | None = None
+
+    def copy(self) -> "SealRow":
+        """A copy, which a transaction changes."""
+        return copy(self)
+
+
+class Seal:
+    """The tables of the seal.
+
+    `entries` have the first position and the bundle of each row by its first leaf, `nodes` the
+    hashes by level and index.
+    """
+
+    def __init__(self) -> None:
+        self.row = SealRow()
+        self.entries: dict[int, tuple[int, bytes]] = {}
+        self.nodes: dict[tuple[int, int], bytes] = {}
+        self.keys: list[str] = []
+
+    def copy(self) -> "Seal":
+        """A copy, which a transaction changes under the lock of the row."""
+        changed = Seal()
+        changed.row = self.row.copy()
+        changed.entries, changed.nodes = dict(self.entries), dict(self.nodes)
+        changed.keys = list(self.keys)
+        return changed
+
+
 class Tables:
     """The committed rows. `ids` has each order's id by the position of its creation."""
 
@@ -41,16 +86,17 @@ class Tables:
         self.parked: dict[UUID, tuple[int, str]] = {}
         self.pending: dict[UUID, PendingRow] = {}
         self.position = 0
+        self.seal = Seal()
 
 
 class Changes:
     """The uncommitted changes of one transaction, on top of the committed tables.
 
     `orders` are the inserted and updated rows, `outcomes` the orders that are no longer pending. In
-    `due`, None is a deleted row.
+    `due`, None is a deleted row. `seal` replaces all of the seal's tables.
     """
 
-    __slots__ = ("due", "orders", "outcomes", "parked", "position", "slices")
+    __slots__ = ("due", "orders", "outcomes", "parked", "position", "seal", "slices")
 
     def __init__(self) -> None:
         self.orders: dict[UUID, Row] = {}
@@ -59,6 +105,7 @@ class Changes:
         self.due: dict[int, datetime | None] = {}
         self.parked: dict[UUID, tuple[int, str]] = {}
         self.position: int | None = None
+        self.seal: Seal | None = None
 
     def copy(self) -> "Changes":
         """A copy, for a savepoint. Rows are replaced, never changed."""
@@ -66,6 +113,7 @@ class Changes:
         copy.orders, copy.outcomes = dict(self.orders), set(self.outcomes)
         copy.slices, copy.due = dict(self.slices), dict(self.due)
         copy.parked, copy.position = dict(self.parked), self.position
+        copy.seal = None if self.seal is None else self.seal.copy()
         return copy
 
     def order(self, tables: Tables, order_id: UUID) -> Row | None:
@@ -108,3 +156,5 @@ class Changes:
         tables.parked.update(self.parked)
         if self.position is not None:
             tables.position = self.position
+        if self.seal is not None:
+            tables.seal = self.seal

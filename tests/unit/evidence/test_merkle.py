@@ -1,34 +1,23 @@
 """The Merkle tree against a direct reading of RFC 6962, and against the library tlog-scales."""
 
-from hashlib import sha256
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tlog_scales.tlog import ConsistencyProof, InclusionProof
+from tlog_scales.tlog import InclusionProof
 
 from pulse.evidence.merkle import (
     Frontier,
     Node,
-    consistency_proof,
     inclusion_proof,
     leaf_hash,
     root_from_inclusion,
     tree_of,
 )
+from tests.support.merkle import root_of
 
 MANY = 70_000
-
-
-def root_of(leaves: list[bytes]) -> bytes:
-    """MTH of RFC 6962, section 2.1."""
-    if not leaves:
-        return sha256(b"").digest()
-    if len(leaves) == 1:
-        return leaves[0]
-    split = 1 << (len(leaves) - 1).bit_length() - 1
-    return sha256(b"\x01" + root_of(leaves[:split]) + root_of(leaves[split:])).digest()
 
 
 def leaves_of(size: int) -> list[bytes]:
@@ -93,15 +82,11 @@ def test_a_tree_that_grows_in_steps_is_the_tree_of_all_leaves(steps: list[int]) 
 @given(size=st.integers(1, MANY), data=st.data())
 def test_an_oracle_accepts_every_proof(large: Tree, size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
-    old_size = data.draw(st.integers(1, size))
     (root,) = tree_of(size).hashes(large.hash_of)
-    (old_root,) = tree_of(old_size).hashes(large.hash_of)
     leaf = large.hash_of(0, index)
     hashes = inclusion_proof(index, size).hashes(large.hash_of)
     InclusionProof(index, size, hashes).check(leaf, root)
     assert root_from_inclusion(index, size, leaf, hashes) == root
-    consistency = consistency_proof(old_size, size).hashes(large.hash_of)
-    ConsistencyProof(old_size, size, consistency).check(old_root, root)
 
 
 def test_the_root_from_tiles_is_that_of_the_frontier(large: Tree) -> None:
@@ -140,12 +125,6 @@ def test_there_is_no_proof_for_a_leaf_that_the_tree_lacks(index: int, size: int)
         inclusion_proof(index, size)
     with pytest.raises(ValueError, match="length"):
         root_from_inclusion(index, size, leaf_hash(b""), [])
-
-
-@pytest.mark.parametrize(("old_size", "size"), [(0, 3), (4, 3)])
-def test_there_is_no_consistency_with_a_larger_or_an_empty_tree(old_size: int, size: int) -> None:
-    with pytest.raises(ValueError, match="does not extend"):
-        consistency_proof(old_size, size)
 
 
 def test_a_frontier_of_another_size_is_refused() -> None:
