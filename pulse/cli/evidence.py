@@ -17,7 +17,6 @@ from pulse.cli.author import this_user
 from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.terminal import (
     AsJson,
-    counted,
     echo,
     errors,
     order_id_of,
@@ -36,6 +35,7 @@ from pulse.process.seal import anchor_file
 from pulse.process.startup import settings_from_environment, tune_gc
 from pulse.process.tools import Tools
 from pulse.rfc3339 import format_time, parse_time
+from pulse.wording import counted
 
 _MIB = 1024 * 1024
 

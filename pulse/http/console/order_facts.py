@@ -95,7 +95,8 @@ def _request_facts(created: OrderCreated) -> Iterator[Fact]:
     yield Fact("Side", created.side)
     yield Fact("Total quantity", created.total_quantity, "number")
     yield Fact("Slices", created.num_splits, "number")
-    yield Fact("Duration", f"{created.duration_minutes} min of trading time")
+    trading = " of trading time" if created.sessions else ""
+    yield Fact("Duration", f"{created.duration_minutes} min{trading}")
     yield Fact("Randomised", "quantities and times" if created.randomize else "no, an even split")
 
 
