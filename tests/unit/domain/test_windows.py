@@ -356,7 +356,7 @@ def test_roll_is_refused_if_the_sessions_are_too_short_together() -> None:
 def test_coverage_begins_with_its_first_moment_and_ends_before_its_last(
     policy: SessionPolicy,
 ) -> None:
-    calendar = ListedSessions([session(0)], at(0, 3, 45), at(0, 6))
+    calendar = SessionsOfReliance([session(0)], at(0, 3, 45), at(0, 6))
     assert window(order(policy, at(0, 3, 45), calendar=calendar)) == (at(0, 3, 45), at(0, 4, 45))
     assert isinstance(
         refused(order(policy, at(0, 6), calendar=calendar)).__cause__, OutsideCoverage
