@@ -314,14 +314,14 @@ def test_an_unknown_order_is_a_page(page: Page, pages: Pages) -> None:
 def test_one_order_is_accessible_in_both_themes(pages: Pages, record: Record, theme: str) -> None:
     created = record(lambda *so_far: slices_released(*so_far, count=2), slices_expired)
     page = pages.new(color_scheme=theme)
-    for query in ("", "?version=1"):
-        page.goto(f"{LIST}/{created.originator_id}{query}")
+    for path in ("", "?version=1", "/events/3"):
+        page.goto(f"{LIST}/{created.originator_id}{path}")
         assert serious_findings(page) == []
     page.goto(LIST)
     assert serious_findings(page) == []
 
 
-@pytest.mark.parametrize("path", ["", "/cancel", "?version=2"])
+@pytest.mark.parametrize("path", ["", "/cancel", "?version=2", "/events/2"])
 def test_one_order_fits_a_narrow_screen(pages: Pages, record: Record, path: str) -> None:
     created = record(slices_released)
     page = pages.new(viewport=NARROW)
