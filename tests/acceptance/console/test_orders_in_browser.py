@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pulse.domain import Event, OrderCreated
-from pulse.http.console.pages import static_files
 from tests.support.browser import (
     NARROW,
     PHONE,
@@ -278,7 +277,6 @@ def test_a_cancellation_that_comes_too_late_says_so(
     expect(page.locator(".slice-released.slice")).to_have_count(5)
 
 
-@pytest.mark.skipif("console.js" not in static_files(), reason="this build has no console.js")
 def test_commands_are_copied_over_plain_http(pages: Pages, record: Record) -> None:
     created = record()
     page = pages.new(permissions=["clipboard-read"])
