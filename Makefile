@@ -16,7 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run bench bench-growth performance bench-gateway bench-proxy test unit coverage lint types mutants \
-	vectors charts contracts clients check release-check wheel-check sbom licenses simulate faults soak reliability format lock clean
+	vectors charts screenshots contracts clients check release-check wheel-check sbom licenses simulate faults \
+	soak reliability format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +98,9 @@ vectors: $(VENV)/.dev ## generate the conformance vectors; the result is always 
 charts: $(VENV)/.dev ## draw the charts of the documentation
 	$(BIN)/python docs/charts.py
 	$(BIN)/pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7 --svg docs/images/schedule.svg
+
+screenshots: $(VENV)/.dev ## take the screenshots of the documentation in the console's browser tests (needs chromium)
+	PULSE_SCREENSHOTS=docs/images CI=true $(BIN)/pytest -q tests/acceptance/console
 
 contracts: $(VENV)/.dev ## check the imports between packages, and which package uses which table
 	$(BIN)/lint-imports --no-cache

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
-from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
+from pulse.cli.terminal import AsJson, echo, errors, order_id_of, output, progress_on
 from pulse.cli.verify_pack import pack_named, verify_pack
 from pulse.eventstore import BEFORE_LOG
 from pulse.evidence.findings import Finding
@@ -21,6 +21,7 @@ from pulse.evidence.verification import Verification, Verified
 from pulse.process.seal import trust_of
 from pulse.process.startup import settings_from_environment, tune_gc
 from pulse.process.tools import Tools
+from pulse.wording import counted
 
 
 class VerificationTotals(msgspec.Struct):

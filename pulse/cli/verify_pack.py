@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pulse.cli.exits import FAILURE, SIGNER_NOT_CHECKED, run_until_signal
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
-from pulse.cli.terminal import counted, echo, errors, output, progress_on
+from pulse.cli.terminal import echo, errors, output, progress_on
 from pulse.errors import PulseError
 from pulse.evidence.findings import Finding
 from pulse.evidence.note import VerifierKey
@@ -22,6 +22,7 @@ from pulse.evidence.pack.check import PackCheck, PackReport
 from pulse.evidence.pack.members import Export, Selection, period_text
 from pulse.process.startup import tune_gc
 from pulse.rfc3339 import format_time
+from pulse.wording import counted
 
 _MAX_ANCHOR_BYTES: Final = 16 * 1024 * 1024
 

@@ -17,7 +17,7 @@ from pulse.eventstore.append_spans import AppendSpans
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import AppendResult
 from pulse.eventstore.mapper import EventMapper
-from pulse.eventstore.records import BEFORE_LOG, RecordedEvent
+from pulse.eventstore.records import AFTER_LOG, BEFORE_LOG, RecordedEvent
 from pulse.postgres import BatchLoader, Connection, Database, load_sql
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_ISSUED_LOG = load_sql(__package__, "select_issued_log")
 _SELECT_LOG_PAGE = load_sql(__package__, "select_log_page")
 _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
+_SELECT_LOG_BEFORE = load_sql(__package__, "select_log_before")
 _SELECT_BEGUN_BEFORE = load_sql(__package__, "select_begun_before")
 _SELECT_LOG_BETWEEN = load_sql(__package__, "select_log_between")
 _SELECT_STREAMS_OUTSIDE = load_sql(__package__, "select_streams_outside")
@@ -73,6 +74,17 @@ class LogPage(msgspec.Struct, frozen=True):
     log_id: UUID
     records: tuple[RecordedEvent, ...]
     next_after: int
+
+
+class LogPageBefore(msgspec.Struct, frozen=True):
+    """A page of the log, newest first; `next_before` is where the next page ends.
+
+    It is None if the log has no earlier events.
+    """
+
+    log_id: UUID
+    records: tuple[RecordedEvent, ...]
+    next_before: int | None
 
 
 class EventStore:
@@ -211,6 +223,37 @@ class EventStore:
         if scanned_to == after and after > (end := await self.end()):
             raise PositionBeyondLog(after, end)
         return LogPage(log_id, tuple(records), scanned_to)
+
+    async def read_log_before(
+        self,
+        *,
+        before: int = AFTER_LOG,
+        limit: int,
+        topics: Sequence[str] | None = None,
+        most_scanned: int = MOST_SCANNED,
+    ) -> LogPageBefore:
+        """Read up to `limit` events before a position, newest first, of these topics or of all.
+
+        With topics, at most `most_scanned` events are scanned, so an empty page may not be the last
+        one.
+
+        Raises:
+            DatabaseUnavailable: the log cannot be read.
+        """
+        scanned = limit if topics is None else most_scanned
+        parameters = {
+            "before": before,
+            "limit": limit,
+            "topics": None if topics is None else list(topics),
+            "most_scanned": scanned,
+        }
+        rows = await self._read(_SELECT_LOG_BEFORE, parameters)
+        log_id, events, first_position = rows[0][:3]
+        records = tuple(RecordedEvent.from_row(row[3:]) for row in rows if row[3] is not None)
+        next_before = first_position if events == scanned else None
+        if len(records) == limit and records[-1].position > first_position:
+            next_before = records[-1].position
+        return LogPageBefore(log_id, records, next_before)
 
     async def end(self) -> int:
         """The position of the last event; 0 for an empty log."""

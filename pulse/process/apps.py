@@ -20,7 +20,10 @@ from pulse.errors import PulseError
 from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.api.monitoring import create_health
 from pulse.http.asgi import ASGIApp
-from pulse.http.auth import GatewayAuthMiddleware, InternalAuthMiddleware
+from pulse.http.auth import GatewayAuthMiddleware, InternalAuthMiddleware, ServiceTokens
+from pulse.http.console.app import ConsoleUseCases, RootPage, create_console
+from pulse.http.console.pages import send_error
+from pulse.http.console.sessions import CONSOLE_PATH, ConsoleAuthMiddleware, Sessions
 from pulse.http.gateway.app import create_gateway
 from pulse.http.gateway.keys import JwksKeys, KeySource, NoKeys, StaticKey
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
@@ -59,10 +62,12 @@ _TO_REACH_PULSE: Final = (
 
 
 def all_in_one_app(settings: Settings) -> Root:
-    """The API under `/pulse`, the gateway under `/gapi`, and the workers, on one connection pool.
+    """API, gateway and console below `/pulse`, `/gapi` and `/console`, and the workers.
 
-    The gateway calls the API's use cases directly, not over HTTP.
+    They share one connection pool. The gateway calls the API's use cases directly, not over HTTP.
+    In a browser `/` leads to the console.
     """
+    root_page = RootPage()
 
     @asynccontextmanager
     async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
@@ -74,18 +79,27 @@ def all_in_one_app(settings: Settings) -> Root:
                 **_metrics(settings),
                 "/pulse": _api(settings, node),
                 "/gapi": _gateway(settings, node.orders, tokens),
+                CONSOLE_PATH: _console(settings, node, "/pulse"),
+                "": _Routed(root_page, root_page),
             }
 
     return _root(settings, open_mounts, "pulse")
 
 
 def api_app(settings: Settings) -> Root:
-    """The API at `/`, without workers: orders stay PENDING until a worker process claims them."""
+    """The API at `/` and the console at `/console`, without workers.
+
+    Orders stay PENDING until a worker process claims them.
+    """
 
     @asynccontextmanager
     async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
         async with _open_node(settings, spans, with_workers=False) as node:
-            yield {**_metrics(settings), "": _api(settings, node)}
+            yield {
+                **_metrics(settings),
+                CONSOLE_PATH: _console(settings, node, ""),
+                "": _api(settings, node),
+            }
 
     return _root(settings, open_mounts, "pulse-api")
 
@@ -168,7 +182,7 @@ class _Routed(NamedTuple):
     """An application with its middleware, and without it, which knows the routes."""
 
     app: ASGIApp
-    inner: RoutedApp
+    inner: RoutedApp | RootPage
 
 
 _RoutedMounts = Mapping[str, _Routed]
@@ -247,6 +261,29 @@ def _api(settings: Settings, node: Node) -> _Routed:
     )
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
     return _Routed(_for_services(limited, settings), api)
+
+
+def _console(settings: Settings, node: Node, api_prefix: str) -> _Routed:
+    tokens = ServiceTokens(settings.service_tokens, settings.service_rights)
+    sessions = Sessions(tokens)
+    console = create_console(
+        ConsoleUseCases(
+            orders=node.orders,
+            past=node.past,
+            halts=node.halts,
+            feed=node.feed,
+            sealed_log=node.sealed_log,
+            overview=node.overview,
+            due=node.due,
+            failures=node.failures,
+            seal=node.seal,
+            api_prefix=api_prefix,
+        ),
+        tokens,
+        sessions,
+    )
+    limited = _rate_limited(console, settings.internal_rate_limit_per_second, settings)
+    return _Routed(ConsoleAuthMiddleware(limited, tokens, sessions, send_error), console)
 
 
 def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> _Routed:
