@@ -22,7 +22,7 @@ from pulse.domain import (
     splitter_version_for,
 )
 from pulse.domain.schedule_rules import slices_are_in_sessions
-from pulse.domain.trading_time import time_at
+from pulse.domain.trading_time import offset_of, time_at
 from pulse.testing import (
     SPLITTER_LAWS,
     check_schedule,
@@ -204,3 +204,13 @@ def test_a_slice_outside_every_session_is_named() -> None:
     (breach,) = slices_are_in_sessions(TERMS, [first, late, third])
     assert breach == "slice 2 is at 2026-03-02T09:45:00+00:00, outside every session"
     assert list(slices_are_in_sessions(in_trading_time(TERMS), [first, late, third])) == []
+
+
+@pytest.mark.parametrize("minutes", [-1, 0, 30, 60, 24 * 60, 25 * 60, 30 * 60])
+def test_an_offset_is_a_whole_number_of_microseconds(minutes: int) -> None:
+    """Also before the start, between two sessions and after the last one."""
+    days = (OPEN, OPEN + timedelta(days=1))
+    sessions = [Session(opens_at=at, closes_at=at + timedelta(hours=1)) for at in days]
+    traded = {-1: -1, 0: 0, 30: 30, 60: 60, 24 * 60: 60, 25 * 60: 120, 30 * 60: 420}
+    offset = offset_of(sessions, OPEN, OPEN + timedelta(minutes=minutes))
+    assert (type(offset), offset) == (int, traded[minutes] * 60_000_000)
