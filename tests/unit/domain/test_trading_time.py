@@ -206,11 +206,12 @@ def test_a_slice_outside_every_session_is_named() -> None:
     assert list(slices_are_in_sessions(in_trading_time(TERMS), [first, late, third])) == []
 
 
-@pytest.mark.parametrize("minutes", [-1, 0, 30, 60, 24 * 60, 25 * 60, 30 * 60])
-def test_an_offset_is_a_whole_number_of_microseconds(minutes: int) -> None:
+@pytest.mark.parametrize(
+    ("hours", "traded"), [(-1, -1), (0, 0), (0.5, 0.5), (1, 1), (24, 1), (30, 2), (49, 3), (50, 4)]
+)
+def test_an_offset_is_a_whole_number_of_microseconds(hours: float, traded: float) -> None:
     """Also before the start, between two sessions and after the last one."""
-    days = (OPEN, OPEN + timedelta(days=1))
+    days = [OPEN + timedelta(days=day) for day in range(3)]
     sessions = [Session(opens_at=at, closes_at=at + timedelta(hours=1)) for at in days]
-    traded = {-1: -1, 0: 0, 30: 30, 60: 60, 24 * 60: 60, 25 * 60: 120, 30 * 60: 420}
-    offset = offset_of(sessions, OPEN, OPEN + timedelta(minutes=minutes))
-    assert (type(offset), offset) == (int, traded[minutes] * 60_000_000)
+    offset = offset_of(sessions, OPEN, OPEN + timedelta(hours=hours))
+    assert (type(offset), offset) == (int, traded * 3_600_000_000)
