@@ -16,7 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run bench bench-growth performance bench-gateway bench-proxy test unit coverage lint types mutants \
-	vectors charts contracts clients check simulate faults soak reliability format lock clean
+	vectors charts screenshots contracts clients check release-check wheel-check sbom licenses simulate faults \
+	soak reliability format lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,10 +58,22 @@ soak: $(VENV)/.dev ## run an hour at half the peak load and check that nothing g
 clients: $(VENV)/.dev $(VENV)/clients/.installed ## generate clients of the OpenAPI documents, type-check and run them (needs npm)
 	$(BIN)/pytest -q tests/acceptance/test_generated_clients.py
 
+release-check: $(VENV)/.dev $(VENV)/packaging/.installed ## check wheel and README as a user installs them; WITH="python3.12 ..."
+	$(BIN)/python -m tests.packaging wheel readme $(foreach python,$(WITH),--python $(python))
+
+wheel-check: $(VENV)/.dev $(VENV)/packaging/.installed ## only the wheel, in empty environments; WITH="python3.12 ..."
+	$(BIN)/python -m tests.packaging wheel $(foreach python,$(WITH),--python $(python))
+
+sbom: $(VENV)/.dev $(VENV)/packaging/.installed ## write the bill of materials (CycloneDX) into dist/
+	$(BIN)/python -m tests.packaging sbom
+
+licenses: $(VENV)/.dev $(VENV)/packaging/.installed ## check all licences, and write them into dist/
+	$(BIN)/python -m tests.packaging licenses
+
 check: lint types contracts coverage test ## what CI runs, except simulation, faults, benchmarks and a second Postgres
 
 coverage: $(VENV)/.dev ## check that the domain's tests cover every branch
-	$(BIN)/pytest -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \
+	$(BIN)/pytest -n 2 -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \
 		--cov-report=term:skip-covered
 
 lint: $(VENV)/.dev ## run ruff: rules and format
@@ -86,6 +99,9 @@ charts: $(VENV)/.dev ## draw the charts of the documentation
 	$(BIN)/python docs/charts.py
 	$(BIN)/pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7 --svg docs/images/schedule.svg
 
+screenshots: $(VENV)/.dev ## take the screenshots of the documentation in the console's browser tests (needs chromium)
+	PULSE_SCREENSHOTS=docs/images CI=true $(BIN)/pytest -q tests/acceptance/console
+
 contracts: $(VENV)/.dev ## check the imports between packages, and which package uses which table
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/unit/test_table_ownership.py
@@ -109,10 +125,13 @@ format: $(VENV)/.dev ## format and fix the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## pin the requirements of `make run` and of development (needs uv)
+lock: ## pin all requirements (needs uv)
 	$(COMPILE) --extra embedded -o requirements.txt
+	uv pip compile pyproject.toml $(COMPILE_OPTIONS) -c requirements.txt -o requirements-production.txt
+	uv pip compile --group build $(COMPILE_OPTIONS) -c requirements.txt -o requirements-build.txt
 	$(COMPILE) --all-extras --group dev -c requirements.txt -o requirements-dev.txt
 	uv pip compile --group clients $(COMPILE_OPTIONS) -o tests/clients/requirements.txt
+	uv pip compile --group packaging $(COMPILE_OPTIONS) -o tests/packaging/requirements.txt
 
 clean: ## remove the environment and caches, but not the data
 	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
@@ -137,4 +156,11 @@ $(VENV)/clients/.installed: tests/clients/requirements.txt tests/clients/package
 		--require-hashes -r tests/clients/requirements.txt
 	cp tests/clients/package.json tests/clients/package-lock.json $(VENV)/clients
 	cd $(VENV)/clients && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# The release tools have a separate environment, so that they change no version of the others.
+$(VENV)/packaging/.installed: tests/packaging/requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/packaging
+	$(VENV)/packaging/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes -r tests/packaging/requirements.txt
 	@touch $@

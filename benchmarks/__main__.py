@@ -18,7 +18,7 @@ from benchmarks.report import ReportFile, print_table, read
 
 _ROUNDS: Final = 5
 _SECONDS: Final = 2.0
-_SMOKE_SECONDS: Final = 1.0
+_SMOKE_SECONDS: Final = 0.2
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

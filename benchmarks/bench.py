@@ -58,10 +58,11 @@ class Bench:
     ) -> Comparison:
         """Measure the candidates in turns; each round starts with the next one.
 
-        The first candidate is the subject. With `warm` each has an uncounted turn first.
+        The first candidate is the subject. With `warm` each has an uncounted turn first, but not in
+        a smoke run.
         """
         figures: dict[str, list[float]] = {c.name: [] for c in candidates}
-        if warm:
+        if warm and not self.smoke:
             for candidate in candidates:
                 await candidate.turn()
         for number in range(rounds or self.rounds):

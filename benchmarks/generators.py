@@ -11,6 +11,7 @@ import msgspec
 
 SCRIPTS: Final = Path(__file__).parent / "wrk"
 _PGBENCH: Final = ("/usr/lib/postgresql/15/bin/pgbench", "/usr/bin/pgbench")
+_REQUESTS = re.compile(r"^\s+([0-9]+) requests in ", re.MULTILINE)
 _RATE = re.compile(r"Requests/sec:\s+([0-9.]+)")
 _LATENCY = re.compile(r"^\s+(50|99)%\s+([0-9.]+)(us|ms|s)\s*$", re.MULTILINE)
 _TPS = re.compile(r"tps = ([0-9.]+)")
@@ -24,26 +25,28 @@ class GeneratorMissingError(Exception):
 class Load(msgspec.Struct, frozen=True):
     """The results of a closed-loop load."""
 
+    requests: int
     rate: float
     p50_ms: float
     p99_ms: float
 
 
 async def wrk(url: str, script: str, *arguments: str, connections: int, seconds: float) -> Load:
-    """Run a wrk script.
+    """Run a wrk script for at least a second.
 
     Raises:
         RuntimeError: an answer was not 2xx, or a connection failed.
     """
-    command = [_program("wrk"), "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
+    duration = f"-d{max(1, round(seconds))}s"
+    command = [_program("wrk"), "-t1", f"-c{connections}", duration, "--latency"]
     output = await _run(
         *command, "-s", str(SCRIPTS / script), url, "--", secrets.token_hex(4), *arguments
     )
-    rate = _RATE.search(output)
-    if rate is None or "Non-2xx" in output or "Socket errors" in output:
+    requests, rate = _REQUESTS.search(output), _RATE.search(output)
+    if requests is None or rate is None or "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(f"requests failed:\n{output}")
     found = {p: float(figure) * _MILLISECONDS[unit] for p, figure, unit in _LATENCY.findall(output)}
-    return Load(float(rate[1]), found["50"], found["99"])
+    return Load(int(requests[1]), float(rate[1]), found["50"], found["99"])
 
 
 async def pgbench(conninfo: str, script: str, home: Path, *, clients: int, seconds: float) -> float:

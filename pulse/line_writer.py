@@ -5,40 +5,49 @@ import contextlib
 import logging
 import threading
 import time
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import structlog
 
 from pulse import metrics
+
+_log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS: Final = 0.2
 """A line is written at most about this long after the request."""
 
-MAX_BUFFERED_BYTES: Final = 4 * 1024 * 1024
-"""Lines beyond this are dropped, and counted in pulse_log_lines_dropped_total."""
+MAX_BUFFERED_LINES: Final = 12_000
+"""Lines beyond this are dropped, and counted in pulse_log_lines_dropped_total. About 4 MiB."""
 
 
 _LINES_AT_ONCE: Final = 100
 """About 32 KiB. A record of logging waits for the lock, so for so much at most."""
 
+Line = TypeVar("Line")
 
-class LineWriter:
-    """Writes whole lines to the stream of a logging handler, between the handler's own lines.
 
-    `write` belongs to one event loop. Lines that cannot be written, to a full disk or a pipe
+class LineWriter(Generic[Line]):
+    """Renders lines and writes them to the stream of a logging handler, between its own lines.
+
+    `write` belongs to one event loop; `render` is called in the thread that writes, with some lines
+    at a time, and returns whole lines. Lines that cannot be written, to a full disk or a pipe
     without a reader, are dropped. So are lines while the reader of a pipe is too slow.
     """
 
-    def __init__(self, handler: "logging.StreamHandler[Any]") -> None:
+    def __init__(
+        self, handler: "logging.StreamHandler[Any]", render: Callable[[Sequence[Line]], bytes]
+    ) -> None:
         self._handler = handler
-        self._lines: list[bytes] = []
-        self._buffered_bytes = 0
+        self._render = render
+        self._lines: list[Line] = []
+        self._being_written = 0
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
 
-    def write(self, line: bytes) -> None:
-        """Write a line, which ends with a line break, soon."""
-        self._buffered_bytes += len(line)
-        if self._buffered_bytes > MAX_BUFFERED_BYTES:
-            self._buffered_bytes -= len(line)
+    def write(self, line: Line) -> None:
+        """Write a line soon."""
+        if len(self._lines) + self._being_written >= MAX_BUFFERED_LINES:
             metrics.LOG_LINES_DROPPED.inc()
             return
         self._lines.append(line)
@@ -63,21 +72,18 @@ class LineWriter:
 
     def _start_writing(self) -> "asyncio.Future[None]":
         lines, self._lines = self._lines, []
+        self._being_written = len(lines)
         loop = asyncio.get_running_loop()
         writing: asyncio.Future[None] = loop.create_future()
 
         def written() -> None:
-            self._buffered_bytes -= sum(map(len, lines))
+            self._being_written = 0
             if not writing.done():
                 writing.set_result(None)
 
         def work() -> None:
             for first in range(0, len(lines), _LINES_AT_ONCE):
-                piece = lines[first : first + _LINES_AT_ONCE]
-                try:
-                    self._write(b"".join(piece))
-                except (OSError, ValueError):
-                    metrics.LOG_LINES_DROPPED.inc(len(piece))
+                self._write(lines[first : first + _LINES_AT_ONCE])
                 time.sleep(0)  # other lines may be written in between
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(written)
@@ -88,17 +94,24 @@ class LineWriter:
         self._writing = writing
         return writing
 
-    def _write(self, chunk: bytes) -> None:
-        """Write under the handler's lock, so that lines are not mixed."""
-        self._handler.acquire()
+    def _write(self, lines: Sequence[Line]) -> None:
+        """Write some lines under the handler's lock, so that lines are not mixed."""
         try:
-            stream = self._handler.stream
-            stream.flush()
-            binary = getattr(stream, "buffer", None)
-            if binary is None:
-                stream.write(chunk.decode())
-            else:
-                binary.write(chunk)
-            stream.flush()
-        finally:
-            self._handler.release()
+            chunk = self._render(lines)
+            self._handler.acquire()
+            try:
+                stream = self._handler.stream
+                stream.flush()
+                binary = getattr(stream, "buffer", None)
+                if binary is None:
+                    stream.write(chunk.decode())
+                else:
+                    binary.write(chunk)
+                stream.flush()
+            finally:
+                self._handler.release()
+        except (OSError, ValueError):
+            metrics.LOG_LINES_DROPPED.inc(len(lines))
+        except Exception:  # noqa: BLE001 - a bug in rendering must not end the log
+            metrics.LOG_LINES_DROPPED.inc(len(lines))
+            _log.exception("log.lines_not_rendered", lines=len(lines))

@@ -1,14 +1,16 @@
 """What tests share: a Postgres of their own, and a database of its own for each test."""
 
 import fcntl
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 from psycopg.conninfo import conninfo_to_dict
@@ -22,10 +24,21 @@ from tests.support.database import (
     temporary_database,
 )
 
+gc.disable()  # until all tests are collected: their modules live as long as the process
+
 # A shell starts its background jobs with SIGINT ignored, and nohup starts its command with SIGHUP
 # ignored. The processes whose stop on these signals is tested would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# By default Hypothesis limits the time of examples, which a busy machine exceeds.
+hypothesis.settings.register_profile(
+    "pulse",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("pulse")
 
 # Rich tracebacks, structlog's default, take a tenth of a second each.
 structlog.configure(
@@ -45,6 +58,15 @@ _FAST_AND_FORGETFUL = {
 }
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the directory in it has a random name
 _MIN_MEMORY_BYTES = 2 * 1024**3
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let no collection of garbage traverse the imported modules and the collected tests."""
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -96,7 +96,7 @@ async def _appended(bench: Bench, database: Database) -> dict[str, float]:
     """
     async with appending(bench, database, _CALLERS, _foreign) as append:
         after_checkpoint = await append()
-        for _ in range(_TURNS_UNTIL_STEADY):
+        for _ in range(bench.sized(_TURNS_UNTIL_STEADY, 1)):
             steady = await append()
     return {"append after a checkpoint": after_checkpoint, "append": steady}
 

@@ -58,7 +58,7 @@ async def _compare(bench: Bench, setting: str, subject: _Side, off: _Side, goal:
                 url, "post_orders.lua", connections=_CONNECTIONS, seconds=bench.turn_seconds
             )
             used = side.api.cpu_seconds - before
-            costs[side.name].append(1000 * used / (load.rate * bench.turn_seconds))
+            costs[side.name].append(1000 * used / load.requests)
             return load.rate
 
         return one

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from pulse.domain import EVENT_TYPES, HALTS_STREAM_ID
-from pulse.eventstore import EventMapper, RecordedEvent
+from pulse.domain import EVENT_TYPES, HALTS_STREAM_ID, Event
+from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
 
 EventType = Literal[
     "OrderCreated",
@@ -45,6 +45,13 @@ class EventView(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """An event of an order as answered, and decoded; None if this code cannot read it."""
+
+    view: EventView
+    event: Event | None
+
+
 def event_view(record: RecordedEvent, mapper: EventMapper) -> EventView:
     """The view of a record. Never raises, so one event cannot prevent reading the others.
 
@@ -62,6 +69,14 @@ def event_view(record: RecordedEvent, mapper: EventMapper) -> EventView:
         recorded_at=record.recorded_at,
         data=data,
     )
+
+
+def readable_event(record: RecordedEvent, mapper: EventMapper) -> Event | None:
+    """The event in a record; None if it is another program's, or this code cannot decode it."""
+    try:
+        return mapper.event_of(record) if mapper.owns(record.topic) else None
+    except (EventTooNew, EventUnreadable):
+        return None
 
 
 def _fields(state: bytes) -> dict[str, Any]:

@@ -11,11 +11,19 @@ import msgspec
 from pulse import metrics
 from pulse.application.callers import Caller
 from pulse.application.clock_watch import ClockOff
-from pulse.application.event_view import EventView, event_view
+from pulse.application.event_view import (
+    TOPICS,
+    EventType,
+    EventView,
+    HistoryEntry,
+    event_view,
+    readable_event,
+)
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
     EventPage,
+    EventPageBefore,
     OrderNotFound,
     OrderPreview,
     OwnOrderPage,
@@ -44,10 +52,12 @@ from pulse.domain import (
 )
 from pulse.errors import PulseError
 from pulse.eventstore import (
+    AFTER_LOG,
     AppendOutcomeUnknown,
     EventMapper,
     EventStore,
     EventUnreadable,
+    RecordedEvent,
     VersionTaken,
 )
 from pulse.postgres import DatabaseUnavailable
@@ -314,7 +324,7 @@ class InProcessOrders:
         order = stream.order
         if stream.version > order.version:
             raise NothingToCancel(order.id, order.quantities, _FOREIGN)
-        if await self._reader.is_parked(order.id):
+        if await self._reader.parked_at(order.id) is not None:
             raise NothingToCancel(order.id, order.quantities, _PARKED)
 
     async def history(
@@ -324,13 +334,32 @@ class InProcessOrders:
         trace: Trace | None = None,  # noqa: ARG002 - of the protocol, used over HTTP
     ) -> Sequence[EventView]:
         """Read an order's events from its stream, as they are stored."""
+        records = await self._records(order_id, caller)
+        return [event_view(record, self._store.mapper) for record in records]
+
+    async def entries(self, order_id: UUID, caller: Caller) -> Sequence[HistoryEntry]:
+        """The history of an order, each event also decoded.
+
+        Raises:
+            OrderNotFound: there is none, or it belongs to another caller.
+        """
+        mapper = self._store.mapper
+        records = await self._records(order_id, caller)
+        return [HistoryEntry(event_view(r, mapper), readable_event(r, mapper)) for r in records]
+
+    async def parked_at(self, order_id: UUID) -> int | None:
+        """The position of the event that could not be applied; None if the order is not parked."""
+        self._require_served()
+        return await self._reader.parked_at(order_id)
+
+    async def _records(self, order_id: UUID, caller: Caller) -> Sequence[RecordedEvent]:
         self._require_served()
         _require_order_id(order_id)
         await self._require_owner(order_id, caller)
         records = await self._store.read_stream(order_id)
         if not records:
             raise OrderNotFound(str(order_id))
-        return [event_view(record, self._store.mapper) for record in records]
+        return records
 
     async def orders(self, query: OrderQuery) -> OrderPage:
         """A page of orders, newest first, read from the projection in one snapshot.
@@ -419,6 +448,22 @@ class InProcessOrders:
         page = await self.log.first_page(query, limit)
         events = tuple(event_view(record, self._store.mapper) for record in page.records)
         return EventPage(page.log_id, events, page.next_after)
+
+    async def events_before(
+        self, before: int | None, event_type: EventType | None, limit: int
+    ) -> EventPageBefore:
+        """The events before a position, or the latest, newest first.
+
+        With a type, at most 10,000 events are scanned, so a page may be short and not the last one.
+        """
+        self._require_served()
+        page = await self._store.read_log_before(
+            before=AFTER_LOG if before is None else before,
+            limit=limit,
+            topics=None if event_type is None else [TOPICS[event_type]],
+        )
+        events = tuple(event_view(record, self._store.mapper) for record in page.records)
+        return EventPageBefore(page.log_id, events, page.next_before)
 
     async def log_range(self, query: EventQuery) -> LogRange:
         """The range of the log that a query selects, for an export.

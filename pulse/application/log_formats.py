@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UnsetType
 
 from pulse.application.event_view import event_view
 from pulse.application.log_reader import Admission, LogRange, LogReader
@@ -337,9 +338,9 @@ def _text_cell(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def text_cell(text: str | None) -> str:
+def text_cell(text: str | UnsetType | None) -> str:
     """The cell with this text, after an apostrophe if a spreadsheet would read it differently."""
-    return "" if text is None else _text_cell(text)
+    return _text_cell(text) if isinstance(text, str) else ""
 
 
 def _json_cell(value: object) -> str:

@@ -73,6 +73,14 @@ class EventPage(msgspec.Struct, frozen=True):
     next_after: int
 
 
+class EventPageBefore(msgspec.Struct, frozen=True):
+    """Events, newest first. `next_before` is where the next page ends, None on the last page."""
+
+    log_id: UUID
+    events: tuple[EventView, ...]
+    next_before: int | None
+
+
 class OwnOrderQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A query of a caller's own orders; None means no filter.
 

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
 import httpx
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from pulse.application.callers import Caller
 from pulse.application.event_view import EventView
@@ -43,6 +44,9 @@ from pulse.errors import PulseError
 from pulse.http_client import open_client
 from pulse.projections.order_view import OrderView
 from pulse.retry import Retry, RetryPolicy
+
+if TYPE_CHECKING:
+    from pulse.spans import Attributes, Span, Spans
 
 _log = structlog.get_logger(__name__)
 
@@ -110,16 +114,19 @@ class OrdersOverHttp:
     Without a service token Pulse would refuse every call, so none is made.
     """
 
-    def __init__(self, http: httpx.AsyncClient, limits: HttpClientLimits) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, limits: HttpClientLimits, spans: "Spans | None" = None
+    ) -> None:
         self._http = http
         self._limits = limits
+        self._spans = spans
 
     async def place(self, requested: OrderSpec, caller: Caller, trace: Trace) -> Placed:
         """Post the order. An answer about another order is a failure."""
         key = requested.order_unique_key
         own_id = order_id_for(caller.key_scope, key)
         body = msgspec.json.encode(requested)
-        answer = await self._call("POST", _ORDERS, _headers(caller, trace), body)
+        answer = await self._call("POST", _ORDERS, caller, trace, body)
         if answer.status_code not in {HTTPStatus.CREATED, HTTPStatus.OK}:
             if _is_refusal_with(answer, HTTPStatus.CONFLICT, "DUPLICATE_ORDER_UNIQUE_KEY"):
                 raise OrderUniqueKeyTaken(key, own_id)
@@ -133,9 +140,9 @@ class OrdersOverHttp:
         self, order_id: UUID, reason: str | None, caller: Caller, trace: Trace
     ) -> OrderView:
         """Post the cancellation. The owner of the answered order is checked here again."""
-        path, headers = f"{_ORDERS}/{order_id}/cancel", _headers(caller, trace)
+        path = f"{_ORDERS}/{order_id}/cancel"
         body = msgspec.json.encode(CancelRequest(reason))
-        answer = await self._call("POST", path, headers, body)
+        answer = await self._call("POST", path, caller, trace, body)
         if _is_refusal_with(answer, HTTPStatus.CONFLICT, "NOTHING_TO_CANCEL"):
             refused = _read(answer, _CancelRefusal).error
             _, _, why = refused.message.partition(": ")
@@ -147,7 +154,7 @@ class OrdersOverHttp:
 
     async def order(self, order_id: UUID, caller: Caller, trace: Trace | None = None) -> OrderView:
         """Read the order. Its owner is checked here again."""
-        answer = await self._call("GET", f"{_ORDERS}/{order_id}", _headers(caller, trace))
+        answer = await self._call("GET", f"{_ORDERS}/{order_id}", caller, trace)
         return _order_in(answer, order_id, caller)
 
     async def own_orders(
@@ -157,7 +164,7 @@ class OrdersOverHttp:
         decode_own_cursor(query, caller)
         given = {k: v for k, v in msgspec.to_builtins(query).items() if v is not None}
         path = f"{_ORDERS}?{urlencode(given, quote_via=quote)}"
-        answer = await self._call("GET", path, _headers(caller, trace), max_bytes=MAX_LIST_BYTES)
+        answer = await self._call("GET", path, caller, trace, max_bytes=MAX_LIST_BYTES)
         if answer.status_code == HTTPStatus.BAD_REQUEST and _field_in(answer) == "cursor":
             raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST)
         if answer.status_code != HTTPStatus.OK:
@@ -174,7 +181,7 @@ class OrdersOverHttp:
     ) -> Sequence[EventView]:
         """Read the events. The owner is checked here again, by the key in the first event."""
         path = f"{_ORDERS}/{order_id}/events"
-        answer = await self._call("GET", path, _headers(caller, trace), max_bytes=MAX_LIST_BYTES)
+        answer = await self._call("GET", path, caller, trace, max_bytes=MAX_LIST_BYTES)
         if answer.status_code != HTTPStatus.OK:
             missing = _is_refusal_with(answer, HTTPStatus.NOT_FOUND, "ORDER_NOT_FOUND")
             raise OrderNotFound(str(order_id)) if missing else _refusal(answer)
@@ -186,17 +193,50 @@ class OrdersOverHttp:
             raise _failed(answer, "the events are of another order")
         return events
 
-    async def _call(
+    async def _call(  # noqa: PLR0913 - what differs between the calls
         self,
         method: str,
         path: str,
-        headers: dict[str, str],
+        caller: Caller,
+        trace: Trace | None,
         body: bytes | None = None,
         *,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> httpx.Response:
         if "Authorization" not in self._http.headers:
             raise PulseUnavailable(UNAVAILABLE)
+        if self._spans is None or trace is None:
+            headers = _headers(caller, trace)
+            return await self._call_with(method, path, headers, body, max_bytes)
+        span = self._start_span(self._spans, method, path, trace)
+        error: str | None = "cancelled"
+        try:
+            headers = _headers(caller, trace.within(span.context))
+            answer = await self._call_with(method, path, headers, body, max_bytes)
+            span.set({"http.response.status_code": answer.status_code})
+            is_error = answer.status_code >= HTTPStatus.BAD_REQUEST
+            error = str(answer.status_code) if is_error else None
+        except PulseError as failure:
+            error = type(failure).__name__
+            raise
+        finally:
+            span.end(error=error)
+        return answer
+
+    def _start_span(self, spans: "Spans", method: str, path: str, trace: Trace) -> "Span":
+        """The span of a call, by the semantic conventions of OpenTelemetry for HTTP clients."""
+        url = self._http.base_url.copy_with(userinfo=b"")
+        attributes: Attributes = {
+            "http.request.method": method,
+            "url.full": str(url.join(path.partition("?")[0])),
+            "server.address": url.host,
+            "server.port": url.port or (443 if url.scheme == "https" else 80),
+        }
+        return spans.start(method, "CLIENT", trace.context, attributes=attributes)
+
+    async def _call_with(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None, max_bytes: int
+    ) -> httpx.Response:
         retry = Retry(self._limits.retry)
         attempts_left = self._limits.attempts
         try:
@@ -238,6 +278,7 @@ async def open_orders_over_http(
     *,
     limits: HttpClientLimits | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    spans: "Spans | None" = None,
 ) -> AsyncIterator[OrdersOverHttp]:
     """The orders of the API at `base_url`, over a pool of keep-alive connections.
 
@@ -258,7 +299,7 @@ async def open_orders_over_http(
         trust_env=False,
         transport=transport,
     ) as http:
-        yield OrdersOverHttp(http, limits)
+        yield OrdersOverHttp(http, limits, spans)
 
 
 def _headers(caller: Caller, trace: Trace | None) -> dict[str, str]:
@@ -270,6 +311,10 @@ def _headers(caller: Caller, trace: Trace | None) -> dict[str, str]:
             "X-Trace-Source": trace.trace_source,
             "X-Request-Source": trace.request_source,
         }
+        if trace.traceparent is not UNSET:
+            headers["traceparent"] = trace.traceparent
+        if trace.tracestate is not UNSET:
+            headers["tracestate"] = trace.tracestate
     return headers
 
 

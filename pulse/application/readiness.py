@@ -68,10 +68,15 @@ class Readiness:
         self._halts = halts
         self._seal_faults = seal_faults
         self._timeout_seconds = timeout_seconds
-        self._checking: asyncio.Task[ReadinessReport] | None = None
+        self._checking: asyncio.Task[tuple[ReadinessReport, HealthSnapshot | None]] | None = None
 
     async def check(self) -> ReadinessReport:
         """Check now. Concurrent callers share one check and its result."""
+        report, _ = await self.check_with_snapshot()
+        return report
+
+    async def check_with_snapshot(self) -> tuple[ReadinessReport, HealthSnapshot | None]:
+        """The checks as `check` makes them, and the snapshot behind them if it can be read."""
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check())
         return await asyncio.shield(self._checking)
@@ -84,7 +89,7 @@ class Readiness:
         """
         return notices_of(await self._read_snapshot())
 
-    async def _check(self) -> ReadinessReport:
+    async def _check(self) -> tuple[ReadinessReport, HealthSnapshot | None]:
         append_fault, (database_fault, schema_fault, snapshot) = await asyncio.gather(
             self._append(), self._database_schema_and_snapshot()
         )
@@ -97,11 +102,12 @@ class Readiness:
             **self._others(),
         }
         if snapshot is None:
-            return ReadinessReport(checks)
+            return ReadinessReport(checks), None
         lag = snapshot.lag
-        return ReadinessReport(
+        report = ReadinessReport(
             checks, lag.parked_orders, lag.orders_for_newer_code, notices_of(snapshot)
         )
+        return report, snapshot
 
     async def _database_schema_and_snapshot(
         self,

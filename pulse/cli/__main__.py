@@ -1,6 +1,6 @@
 """`python -m pulse.cli`."""
 
-from pulse.cli.app import main
+from pulse.cli import main
 
 if __name__ == "__main__":
     main()

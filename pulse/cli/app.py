@@ -13,6 +13,7 @@ from pulse.cli.calendar import calendar
 from pulse.cli.cancel import cancel
 from pulse.cli.config import config
 from pulse.cli.doctor import doctor
+from pulse.cli.evidence import evidence
 from pulse.cli.exits import (
     COULD_NOT_START,
     FAILURE,
@@ -59,13 +60,25 @@ cli = typer.Typer(
     name="pulse",
     help="Pulse owns trading orders: it stores them as events and splits them into timed slices.",
     epilog=_EXIT_CODES,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for _command in (
     *(up, api, gateway, background, config, doctor, token),
-    *(migrate, load, preview, cancel, halt, resume, halts, replay, status, verify, rebuild),
+    *(
+        migrate,
+        load,
+        preview,
+        cancel,
+        halt,
+        resume,
+        halts,
+        replay,
+        status,
+        verify,
+        evidence,
+        rebuild,
+    ),
 ):
     add_command(cli, _command)
 add_command(cli, export_log, "export")

@@ -8,21 +8,13 @@ import typer
 from pulse.application.orders import CancelRequest, OrderNotFound
 from pulse.cli.author import new_trace, this_user
 from pulse.cli.exits import run_with_tools
-from pulse.cli.terminal import (
-    counted,
-    echo,
-    format_quantities,
-    format_time,
-    numbered_slices,
-    order_id_of,
-    order_not_found,
-    output,
-)
+from pulse.cli.terminal import echo, format_time, order_id_of, order_not_found, output
 from pulse.domain import NothingToCancel, OrderCancelled
 from pulse.errors import PulseError
 from pulse.eventstore import AppendOutcomeUnknown, AppendRefused
 from pulse.process.tools import Tools
 from pulse.projections.order_view import OrderView
+from pulse.wording import counted, format_quantities, numbered_slices
 
 
 class _Cancelled(msgspec.Struct, frozen=True):

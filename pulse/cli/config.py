@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from pulse.cli.exits import FAILURE, WrongSettings
-from pulse.cli.terminal import counted, output
+from pulse.cli.terminal import output
 from pulse.process.startup import settings_from_environment
 from pulse.settings import (
     Setting,
@@ -17,6 +17,7 @@ from pulse.settings import (
     is_set,
     unknown_variables,
 )
+from pulse.wording import counted
 
 _COLUMNS: Final = 80
 _INDENT: Final = "    "

@@ -16,12 +16,13 @@ import typer
 from pulse.application.log_formats import LogForm, export
 from pulse.application.log_reader import EventQuery, LogRange
 from pulse.cli.exits import run_with_tools
-from pulse.cli.terminal import counted, errors, output, progress_on
+from pulse.cli.terminal import errors, output, progress_on
 from pulse.errors import PulseError
 from pulse.http.api.events import EventParameters, event_query
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parse_query
 from pulse.process.tools import Tools
+from pulse.wording import counted
 
 _SAVED_BYTES: Final = 4 * 1024 * 1024
 """After so much content the file is in a state from which an export can continue."""

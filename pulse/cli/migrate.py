@@ -5,11 +5,12 @@ from typing import Annotated, TypeAlias
 import typer
 
 from pulse.cli.exits import CouldNotStart, WrongSettings, run_until_signal
-from pulse.cli.terminal import counted, echo, errors, output, progress_on
+from pulse.cli.terminal import echo, errors, output, progress_on
 from pulse.errors import PulseError
 from pulse.postgres.roles import RoleNames, StatementsNeeded
 from pulse.process.startup import settings_from_environment
 from pulse.process.tools import migrate_once
+from pulse.wording import counted
 
 _Name: TypeAlias = str | None
 _OWNER = "The role that owns Pulse's tables. [default: pulse_owner]"

@@ -8,31 +8,19 @@ import msgspec
 import typer
 from rich.text import Text
 
+from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.in_process import InProcessOrders
 from pulse.cli.exits import run_with_tools
-from pulse.cli.terminal import AsJson, add_command, counted, echo, format_time, group, output
-from pulse.domain import SPLITTING_ERROR, TIMED_OUT, TOO_LATE
+from pulse.cli.terminal import AsJson, add_command, echo, format_time, group, output
 from pulse.http.api.lists import OrderParameters, order_query
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parse_query
 from pulse.printable import printable
 from pulse.projections.lists import MAX_ORDERS_A_PAGE, OrderQuery
 from pulse.projections.order_view import OrderView
+from pulse.wording import counted
 
 _MAX_LISTED: Final = 10_000
-FAILED_IS_FINAL: Final = (
-    "FAILED is final: the order never gets slices, so a new order cannot duplicate it."
-)
-
-_WHAT_TO_DO: Final = {
-    TIMED_OUT: "A worker claimed it and did not finish: see the worker's log. If the order is "
-    "still wanted, place it again under a new key.",
-    TOO_LATE: "No worker claimed it in time: check with `pulse status` that workers run and keep "
-    "up. If the order is still wanted, place it again under a new key; its window starts then.",
-    SPLITTING_ERROR: "Pulse made a schedule that breaks its own rules: report it with "
-    "`pulse replay --json`. If the order is still wanted, place it again under a new key.",
-}
-_ELSE: Final = "If the order is still wanted, place it again under a new key."
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -187,11 +175,6 @@ orders = group(
     (failed,),
 )
 add_command(orders, list_orders, "list")
-
-
-def what_to_do(failure_reason: str | None) -> str:
-    """What to do about an order that failed for this reason, which newer code may have added."""
-    return _WHAT_TO_DO.get(failure_reason or "", _ELSE)
 
 
 async def _find(

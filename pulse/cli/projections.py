@@ -9,14 +9,7 @@ import msgspec
 import typer
 
 from pulse.cli.exits import FAILURE, run_with_tools
-from pulse.cli.terminal import (
-    AsJson,
-    counted,
-    echo,
-    group,
-    order_id_of,
-    output,
-)
+from pulse.cli.terminal import AsJson, echo, group, order_id_of, output
 from pulse.eventstore import EventTooNew
 from pulse.evidence.findings import QUEUE_FAULTS
 from pulse.evidence.verification import NoSuchOrder, Verification
@@ -25,6 +18,7 @@ from pulse.process.tools import Tools
 from pulse.projections.audit import AuditFault, AuditFinding
 from pulse.projections.overview import Lag, read_lag
 from pulse.projections.parking import ParkedOrder
+from pulse.wording import counted
 
 _MAX_RETRIED_FINDINGS: Final = 10_000
 _SENTENCES: Final[dict[AuditFault, str]] = {

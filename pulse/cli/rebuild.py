@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from pulse.cli.exits import FAILURE, run_with_tools
-from pulse.cli.terminal import counted, errors, output, progress_on
+from pulse.cli.terminal import errors, output, progress_on
 from pulse.errors import PulseError
 from pulse.evidence.findings import Finding
 from pulse.evidence.verification import Verification
@@ -14,6 +14,7 @@ from pulse.process.seal import trust_of
 from pulse.process.startup import settings_from_environment
 from pulse.process.tools import Tools
 from pulse.projections.rebuild import OnProgress, Rebuilt
+from pulse.wording import counted
 
 _MAX_NAMED: Final = 3
 

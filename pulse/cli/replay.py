@@ -1,8 +1,7 @@
 """`pulse replay`: shows an order's whole history from its events, as text or JSON."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
-from typing import Annotated, Any, Final, assert_never
+from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -11,37 +10,31 @@ import typer
 from rich.text import Text
 
 from pulse.application.callers import Caller
-from pulse.application.event_view import EventView, event_view
+from pulse.application.event_sentences import sentence_of
+from pulse.application.event_view import EventView, event_view, readable_event
+from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.orders import OrderNotFound
 from pulse.application.past import MomentInFuture, Place, VersionBeyondStream
 from pulse.cli.exits import run_with_tools
-from pulse.cli.orders import FAILED_IS_FINAL, KeyScope, order_query_of, what_to_do
+from pulse.cli.orders import KeyScope, order_query_of
 from pulse.cli.schedule_text import draw, window_lines
 from pulse.cli.terminal import (
-    counted,
     echo,
-    format_quantities,
     format_time,
     key_not_found,
-    numbered_slices,
     order_id_of,
     order_not_found,
     output,
 )
 from pulse.domain import (
     Event,
-    OrderCancelled,
     OrderCreated,
-    ReleasesHalted,
-    ReleasesResumed,
     SlicesExpired,
     SlicesReleased,
     SlicesScheduled,
-    SplittingFailed,
-    TimedOut,
 )
 from pulse.errors import PulseError
-from pulse.eventstore import EventMapper, EventTooNew, EventUnreadable, RecordedEvent
+from pulse.eventstore import RecordedEvent
 from pulse.http.api.past import OrderPlaceParameters, place_of
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parse_query
@@ -49,6 +42,7 @@ from pulse.postgres import DatabaseUnavailable
 from pulse.printable import printable
 from pulse.process.tools import Tools
 from pulse.projections.order_view import OrderView
+from pulse.wording import clock_difference, counted, format_quantities
 
 _STYLES: Final = {"COMPLETED": "bold green", "FAILED": "bold red", "CANCELLED": "bold red"}
 
@@ -179,7 +173,7 @@ async def _history(
         except PulseError as error:
             order = str(error)
     views = [event_view(record, mapper) for record in records]
-    return _History(views, [_event_of(record, mapper) for record in records], order)
+    return _History(views, [readable_event(record, mapper) for record in records], order)
 
 
 async def _order_as_of(tools: Tools, order_id: UUID, place: Place) -> OrderView:
@@ -242,7 +236,7 @@ def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
     occurred, difference = view.occurred_at, ""
     if event is not None:
         occurred = format_time(event.timestamp)
-        difference = f"  ({_difference(event.timestamp, view.recorded_at)})"
+        difference = f"  ({clock_difference(event.timestamp, view.recorded_at)})"
     if occurred is not None:
         yield _line(f"   occurred  {occurred}")
     yield _line(f"   recorded  {format_time(view.recorded_at)}{difference}")
@@ -253,48 +247,10 @@ def _event(number: int, view: EventView, event: Event | None) -> Iterator[Text]:
         yield _line(f"   request   {trace.request_id} from {trace.request_source}")
 
 
-def _sentence(event: Event | None, view: EventView) -> str:  # noqa: PLR0911 - one for each type
-    match event:
-        case None:
-            return f"Not readable by this code; as stored: {_stored(view.data)}"
-        case OrderCreated():
-            return (
-                f"An order to {event.side} {counted(event.total_quantity, 'share')} of "
-                f"{event.instrument} was accepted from {event.placed_by}."
-            )
-        case SlicesScheduled():
-            shares = sum(s.quantity for s in event.slices)
-            return (
-                f"Worker {event.worker}, which claimed it at {format_time(event.claimed_at)}, "
-                f"split it into {counted(len(event.slices), 'slice')} of {shares:,} shares in all."
-            )
-        case SplittingFailed():
-            return (
-                f"Worker {event.worker}, which claimed it at {format_time(event.claimed_at)}, "
-                f"could not split it: {event.reason}."
-            )
-        case TimedOut():
-            return (
-                f"Worker {event.claimed_by} claimed it at {format_time(event.claimed_at)} and did "
-                f"not split it; {event.timeout_seconds:g} s after its first claim "
-                f"{event.detected_by} timed it out."
-            )
-        case OrderCancelled():
-            slices = f" in {numbered_slices(event.sequence_numbers)}" * bool(event.sequence_numbers)
-            why = f": {event.reason}" if event.reason else ""
-            what = f"{counted(event.quantity, 'share')}{slices}"
-            return f"{event.cancelled_by} cancelled what was left of it, {what}{why}."
-        case SlicesReleased():
-            numbers = [s.sequence_number for s in event.slices]
-            quantity = sum(s.quantity for s in event.slices)
-            return f"{numbered_slices(numbers)}, {counted(quantity, 'share')}"
-        case SlicesExpired():
-            slices = numbered_slices(event.sequence_numbers)
-            return f"{slices}, {counted(event.quantity, 'share')}: {event.reason}"
-        case ReleasesHalted() | ReleasesResumed():
-            return "An event of a halt, which does not belong to an order."
-        case _:
-            assert_never(event)
+def _sentence(event: Event | None, view: EventView) -> str:
+    if event is None:
+        return f"Not readable by this code; as stored: {_stored(view.data)}"
+    return sentence_of(event, format_time)
 
 
 def _request(created: OrderCreated) -> Iterator[Text]:
@@ -373,19 +329,5 @@ def _line(text: str) -> Text:
     return Text(printable(text))
 
 
-def _event_of(record: RecordedEvent, mapper: EventMapper) -> Event | None:
-    try:
-        return mapper.event_of(record) if mapper.owns(record.topic) else None
-    except (EventTooNew, EventUnreadable):
-        return None
-
-
 def _stored(data: dict[str, Any]) -> str:
     return msgspec.json.encode(data).decode()
-
-
-def _difference(occurred_at: datetime, recorded_at: datetime) -> str:
-    milliseconds = (recorded_at - occurred_at).total_seconds() * 1000
-    if milliseconds < 0:
-        return f"{-milliseconds:,.3f} ms earlier: the clocks differ"
-    return f"{milliseconds:,.3f} ms later"

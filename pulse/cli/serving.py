@@ -181,6 +181,7 @@ def _greeting_of_up(settings: Settings) -> str:
     url = url_of(settings)
     return printable_lines(f"""\
 Pulse listens on {url}
+Console: {url}/console
 Documentation: {url}/pulse/docs and {url}/gapi/docs
 
 {_first_order(settings, f"{url}/pulse")}
@@ -193,6 +194,7 @@ def _greeting_of_api(settings: Settings) -> str:
     url = url_of(settings)
     return printable_lines(f"""\
 The Pulse API listens on {url}
+Console: {url}/console
 Documentation: {url}/docs
 
 {_first_order(settings, url)}

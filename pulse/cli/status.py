@@ -20,7 +20,7 @@ from pulse.application.notices import (
 )
 from pulse.cli.exits import FAILURE, WrongSettings, run_with_tools
 from pulse.cli.projections import finding_text
-from pulse.cli.terminal import AsJson, counted, echo, format_duration, format_time, output
+from pulse.cli.terminal import AsJson, echo, format_time, output
 from pulse.cli.watch import watch
 from pulse.eventstore import AppendFault, probe_append
 from pulse.printable import printable
@@ -31,6 +31,7 @@ from pulse.projections.claims import Workers
 from pulse.projections.order_view import OrderQueueStatus
 from pulse.projections.overview import QueueOverview, read_queue_overview
 from pulse.settings import Settings
+from pulse.wording import counted, format_duration
 
 _STATES: Final[tuple[OrderQueueStatus, ...]] = (
     "PENDING",

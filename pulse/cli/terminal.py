@@ -3,13 +3,12 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from inspect import cleandoc
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-import msgspec
 import structlog
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -24,7 +23,6 @@ from rich.progress import (
 from rich.segment import Segment
 
 from pulse.cli.exits import WRONG_USAGE
-from pulse.domain import Quantities
 from pulse.errors import PulseError
 from pulse.logs import is_json_format
 from pulse.printable import printable, printable_json, printable_lines
@@ -116,39 +114,9 @@ def echo(line: str | bytes) -> None:
         raise BrokenPipeError from None
 
 
-def format_duration(seconds: float) -> str:
-    """A duration in its two largest units: `0.4 s`, `3 min 5 s`, `2 d 4 h`."""
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
 def format_time(at: datetime) -> str:
     """A time as the API returns it: RFC 3339, UTC, to the microsecond."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: `1 order`, `2,000 orders`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def format_quantities(quantities: Quantities) -> str:
-    """The shares of an order by what became of them: `46 shares released, 54 shares cancelled`."""
-    shares = msgspec.structs.asdict(quantities)
-    return ", ".join(f"{counted(count, 'share')} {kind}" for kind, count in shares.items() if count)
-
-
-def numbered_slices(numbers: Sequence[int]) -> str:
-    """Consecutive slices by their numbers: `slice 3`, `slices 3 to 5`."""
-    if len(numbers) == 1:
-        return f"slice {numbers[0]}"
-    return f"slices {numbers[0]} to {numbers[-1]}" if numbers else "no slice"
 
 
 def order_id_of(text: str) -> UUID:

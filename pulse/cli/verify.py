@@ -4,49 +4,24 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.text import Text
 
 from pulse.cli.exits import FAILURE, run_with_tools
-from pulse.cli.terminal import AsJson, counted, echo, errors, order_id_of, output, progress_on
+from pulse.cli.finding_text import MAX_PRINTED, print_finding
+from pulse.cli.terminal import AsJson, echo, errors, order_id_of, output, progress_on
+from pulse.cli.verify_pack import pack_named, verify_pack
 from pulse.eventstore import BEFORE_LOG
-from pulse.evidence.findings import Fault, Finding
+from pulse.evidence.findings import Finding
 from pulse.evidence.seal_checks import CheckedSeal
 from pulse.evidence.verification import Verification, Verified
-from pulse.printable import printable
 from pulse.process.seal import trust_of
 from pulse.process.startup import settings_from_environment, tune_gc
 from pulse.process.tools import Tools
-
-_MAX_PRINTED: Final = 1_000
-_SENTENCES: Final[dict[Fault, str]] = {
-    "VERSIONS": "a version or position is wrong",
-    "UNREADABLE": "the event cannot be read",
-    "NEWER_CODE": "not verified: this needs newer code",
-    "WRONG_ID": "the order's id is wrong",
-    "NEVER_ACCEPTED": "the order was altered",
-    "CANNOT_FOLLOW": "the event cannot follow the ones before it",
-    "SCHEDULE": "the schedule differs from the one derived from its creation",
-    "RULE": "the schedule breaks a rule",
-    "ENCODING": "the event was altered",
-    "ALTERED": "the event was altered",
-    "DELETED": "the event was deleted",
-    "INSERTED": "the event was inserted",
-    "TREE": "the seal is damaged",
-    "SIGNATURE": "the seal is not signed as it should be",
-    "ANCHOR": "the log contradicts the anchors",
-    "PARKED": "not verified: the order is parked",
-    "QUEUE": "the order queue differs from the log",
-    "SLICES": "the slices in the queue differ from the log",
-    "PENDING": "the pending orders differ from the log",
-    "CLAIM": "the claim is impossible",
-    "DUE": "the time of the next release differs from the log",
-    "HISTORY": "the history of the queue differs from the log",
-    "POSITION": "the position of the projection is wrong",
-}
+from pulse.wording import counted
 
 
 class VerificationTotals(msgspec.Struct):
@@ -70,7 +45,8 @@ class VerificationTotals(msgspec.Struct):
 
 def verify(
     order_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="Only these orders.")
+        list[str] | None,
+        typer.Argument(metavar="ORDER_ID|FILE", help="Only these orders; or an evidence pack."),
     ] = None,
     *,
     since: Annotated[
@@ -89,7 +65,7 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify the log, the seal, and the order queue.
+    """Verify the log, the seal, and the order queue; or an evidence pack.
 
     Checks that versions have no gaps and are in the order of the positions; that
     ids belong to their keys; that each event can follow the ones before it and
@@ -110,15 +86,28 @@ def verify(
     which is started if it is not running. Changes nothing. Orders may be placed
     meanwhile.
 
+    With the FILE of an evidence pack it needs no Postgres, no network and no
+    settings. It checks that the pack is complete and unchanged, its signature,
+    the proof of each event, and derives every schedule again. Without --key it
+    does not know who signed, and exits with 4. With --anchors it compares the
+    pack with checkpoints of your own, as far as the pack has their hashes.
+
     Exit codes: 0 nothing was found. 1 something was found, or no order has the
-    id. 2 wrong usage or settings. 3 Postgres cannot be reached or its schema is
-    not current. 130 stopped by Ctrl-C.
+    id, or the file cannot be read. 2 wrong usage or settings. 3 Postgres cannot
+    be reached or its schema is not current. 4 the pack is consistent in itself,
+    but its signer was not checked. 130 stopped by Ctrl-C.
 
     Example:
       pulse verify
       pulse verify --anchors /mnt/audit/anchors.txt --since 120000
       pulse verify 9ff54a4d-a8eb-5a4c-a146-a92918cb5546
+      pulse verify pack.tar --key "$VERIFIER_KEY"
     """
+    if (pack := pack_named(order_ids or [])) is not None:
+        if since is not None:
+            raise typer.BadParameter("a pack is verified as a whole", param_hint="--since")
+        verify_pack(pack, key, anchors, as_json=as_json)
+        return
     if order_ids and since is not None:
         raise typer.BadParameter("give either ORDER_ID or --since", param_hint="--since")
     trust, started = trust_of(settings_from_environment(), key, anchors), time.monotonic()
@@ -186,25 +175,9 @@ class _Report:
         self._totals.faults.update(finding.fault for finding in findings)
         if self._as_json:
             self._totals.findings.extend(findings)
-        elif self._totals.faults.total() <= _MAX_PRINTED:
+        elif self._totals.faults.total() <= MAX_PRINTED:
             for finding in findings:
-                _print_finding(finding, in_full=self._in_full)
-
-
-def _print_finding(finding: Finding, *, in_full: bool) -> None:
-    """Print one line per finding; `in_full` adds a line for each breach of a rule."""
-    line = Text()
-    if finding.position is not None:
-        line.append(f"position {finding.position:,}: ")
-    if finding.order_id is not None:
-        line.append(f"order {finding.order_id}: ")
-    line.append(_SENTENCES[finding.fault], "bold red").append(f": {printable(finding.detail)}")
-    rules = dict.fromkeys(breach.rule for breach in finding.broken_rules)
-    if finding.fault == "SCHEDULE" and rules:
-        line.append(f"; breaks {', '.join(rules)}")
-    output().print(line)
-    for breach in finding.broken_rules if in_full else ():
-        output().print(f"  {breach.rule}: {printable(breach.breach)}")
+                print_finding(finding, in_full=self._in_full)
 
 
 def _seal_summary(totals: VerificationTotals, *, signer_checked: bool) -> str:
@@ -229,6 +202,6 @@ def _summary(totals: VerificationTotals, seconds: float) -> Text:
         return Text(verified).append("nothing was found", "green")
     by_fault = ", ".join(f"{count:,} {fault}" for fault, count in sorted(totals.faults.items()))
     line = Text(verified).append(f"{counted(found, 'finding')} ({by_fault})", "bold red")
-    if found > _MAX_PRINTED:
-        line.append(f"; the first {_MAX_PRINTED:,} are listed above, --json has all")
+    if found > MAX_PRINTED:
+        line.append(f"; the first {MAX_PRINTED:,} are listed above, --json has all")
     return line

@@ -20,10 +20,11 @@ from pulse.application.notices import (
     read_health_snapshot,
     with_halts,
 )
-from pulse.cli.terminal import counted, echo, format_duration, format_time, output
+from pulse.cli.terminal import echo, format_time, output
 from pulse.postgres import DatabaseUnavailable
 from pulse.process.tools import Tools
 from pulse.projections.overview import QueueOverview, read_queue_overview
+from pulse.wording import counted, format_duration
 
 MAX_SHARE_READING: Final = 0.1
 """Reading takes at most this share of the time: a large queue is read less often."""

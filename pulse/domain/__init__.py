@@ -97,6 +97,7 @@ from pulse.domain.values import SessionPolicy as SessionPolicy
 from pulse.domain.values import Slice as Slice
 from pulse.domain.values import SliceState as SliceState
 from pulse.domain.values import Trace as Trace
+from pulse.domain.values import TraceContext as TraceContext
 from pulse.domain.values import Window as Window
 from pulse.domain.windows import MAX_START_AHEAD as MAX_START_AHEAD
 from pulse.domain.windows import require_possible_sessions as require_possible_sessions

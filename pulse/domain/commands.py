@@ -5,7 +5,7 @@ from datetime import datetime
 from pulse.domain.halts import Halts
 from pulse.domain.order_request import OrderSpec
 from pulse.domain.sessions import SessionCalendar
-from pulse.domain.values import RecordedBy, SessionPolicy, Trace, Value
+from pulse.domain.values import RecordedBy, SessionPolicy, Trace, TraceContext, Value
 
 
 class PlaceOrder(Value, frozen=True):
@@ -43,7 +43,7 @@ class SplitOrder(Value, frozen=True):
 
     An order first claimed more than `max_split_delay_seconds` after its creation, or after the
     start of its window if that is later, fails as TOO_LATE. With 0 only an order claimed after the
-    end of its window does.
+    end of its window does. `context` is the span of this work, if it has one.
     """
 
     claim: Claim
@@ -51,6 +51,7 @@ class SplitOrder(Value, frozen=True):
     at: datetime
     request_id: str
     recorded_by: RecordedBy
+    context: TraceContext | None = None
 
 
 class TimeOutOrder(Value, frozen=True):
@@ -80,7 +81,7 @@ class ReleaseSlices(Value, frozen=True):
     Slices that a halt of `halts` in force covers are not released.
 
     `at` is by the database's clock. A slice expires `max_delay_seconds` after its time, or earlier;
-    see `pulse.domain.releases`.
+    see `pulse.domain.releases`. `context` is the span of this work, if it has one.
     """
 
     max_delay_seconds: float
@@ -89,6 +90,7 @@ class ReleaseSlices(Value, frozen=True):
     at: datetime
     request_id: str
     recorded_by: RecordedBy
+    context: TraceContext | None = None
 
 
 Command = PlaceOrder | SplitOrder | TimeOutOrder | CancelOrder | ReleaseSlices

@@ -14,7 +14,7 @@ import msgspec
 from pulse.domain.order_request import OrderSpec, Side, SplitConfigRequest
 from pulse.domain.sessions import Session
 from pulse.domain.splitting import SplitTerms, split_terms_of
-from pulse.domain.values import HaltScope, RecordedBy, SessionPolicy, Slice, Trace
+from pulse.domain.values import HaltScope, RecordedBy, SessionPolicy, Slice, Trace, TraceContext
 
 ZonedTime = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -266,15 +266,20 @@ def background_event_fields(  # noqa: PLR0913 - the envelope of an event
     request_id: str,
     recorded_by: RecordedBy,
     process: str,
+    context: TraceContext | None,
 ) -> dict[str, Any]:
-    """The common fields of an event of a background process: the order's trace, a new request."""
+    """The common fields of an event of a background process: the order's trace, a new request.
+
+    `context` is the span that writes the event, or else that of the order, if there is one.
+    """
     source = f"PULSE_BACKGROUND:{process}"
+    trace = Trace(
+        trace_id=trace_id, trace_source=source, request_id=request_id, request_source=source
+    )
     return {
         "originator_id": order_id,
         "originator_version": version,
         "timestamp": at,
         "recorded_by": recorded_by,
-        "trace": Trace(
-            trace_id=trace_id, trace_source=source, request_id=request_id, request_source=source
-        ),
+        "trace": trace if context is None else trace.within(context),
     }

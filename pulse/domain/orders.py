@@ -42,7 +42,15 @@ from pulse.domain.releases import DueOrder, due_at, release_due
 from pulse.domain.schedule_rules import broken_rules
 from pulse.domain.sessions import Session
 from pulse.domain.splitting import SplitTerms, split, split_terms_of, splitter_version_for
-from pulse.domain.values import SLICE_STATES, Quantities, Slice, SliceState, Value, Window
+from pulse.domain.values import (
+    SLICE_STATES,
+    Quantities,
+    Slice,
+    SliceState,
+    TraceContext,
+    Value,
+    Window,
+)
 from pulse.domain.windows import require_possible_sessions, resolve_window
 
 OrderState = Literal["PENDING", "COMPLETED", "FAILED", "CANCELLED"]
@@ -74,6 +82,7 @@ class Order(Value, frozen=True):
     """An order as folded from its events; `version` is that of the last one.
 
     `settled` has the states of the first slices, in order: slices are settled one after the other.
+    `context` is the W3C trace context in which it was placed, None if there was none.
     """
 
     id: UUID
@@ -95,6 +104,7 @@ class Order(Value, frozen=True):
     settled: tuple[SliceState, ...] = ()
     failure_reason: str | None = None
     failure_message: str | None = None
+    context: TraceContext | None = None
 
     @property
     def unsettled(self) -> tuple[Slice, ...]:
@@ -287,7 +297,7 @@ def _still_pending(order: Order | None) -> tuple[Order, ...]:
 
 def _split(command: SplitOrder, order: Order) -> SlicesScheduled | SplittingFailed:
     worker = command.claim.worker
-    common = _next_event(command, order, worker)
+    common = _next_event(command, order, worker, command.context)
     common |= {"worker": worker, "claimed_at": command.claim.claimed_at}
     late = _late_message(command, order)
     if late is not None:
@@ -370,7 +380,12 @@ def _release(command: ReleaseSlices, order: Order) -> tuple[Event, ...]:
     )
 
 
-def _next_event(command: SplitOrder | TimeOutOrder, order: Order, process: str) -> dict[str, Any]:
+def _next_event(
+    command: SplitOrder | TimeOutOrder,
+    order: Order,
+    process: str,
+    context: TraceContext | None = None,
+) -> dict[str, Any]:
     return background_event_fields(
         order_id=order.id,
         version=order.version + 1,
@@ -379,6 +394,7 @@ def _next_event(command: SplitOrder | TimeOutOrder, order: Order, process: str) 
         request_id=command.request_id,
         recorded_by=command.recorded_by,
         process=process,
+        context=context or order.context,
     )
 
 
@@ -446,6 +462,7 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
         splitter_version=event.splitter_version,
         release=event.release,
         trace_id=event.trace.trace_id,
+        context=event.trace.context,
         created_at=event.timestamp,
         updated_at=event.timestamp,
         window_starts_at=event.window_starts_at,

@@ -121,4 +121,5 @@ def _next_event(command: ReleaseSlices, order: DueOrder) -> dict[str, Any]:
         request_id=command.request_id,
         recorded_by=command.recorded_by,
         process=command.released_by,
+        context=command.context,
     )

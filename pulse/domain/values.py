@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Final, Literal, get_args
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -21,13 +22,45 @@ class Slice(Value, frozen=True):
     scheduled_at: datetime
 
 
+class TraceContext(Value, frozen=True):
+    """A span, by its W3C trace context: `traceparent`, and `tracestate` if there is one."""
+
+    traceparent: str
+    tracestate: str | UnsetType = UNSET
+
+
 class Trace(Value, frozen=True):
-    """The call that caused an event, and the trace that it belongs to."""
+    """The call that caused an event, and the trace that it belongs to.
+
+    `traceparent` and `tracestate` are those of W3C Trace Context. A call without them has neither.
+    """
 
     trace_id: str
     trace_source: str
     request_id: str
     request_source: str
+    traceparent: str | UnsetType = UNSET
+    tracestate: str | UnsetType = UNSET
+
+    @property
+    def context(self) -> TraceContext | None:
+        """The W3C trace context; None if there is none."""
+        return _context_of(self)
+
+    def within(self, context: TraceContext) -> "Trace":
+        """The same call, in the span that this context names."""
+        return msgspec.structs.replace(
+            self, traceparent=context.traceparent, tracestate=context.tracestate
+        )
+
+
+# Properties delegate to functions because the mutation tests do not change properties.
+
+
+def _context_of(trace: Trace) -> TraceContext | None:
+    if trace.traceparent is UNSET:
+        return None
+    return TraceContext(traceparent=trace.traceparent, tracestate=trace.tracestate)
 
 
 class RecordedBy(Value, frozen=True):

@@ -27,6 +27,7 @@ from pulse.eventstore.store import LOG_CHANNEL as LOG_CHANNEL
 from pulse.eventstore.store import MOST_SCANNED as MOST_SCANNED
 from pulse.eventstore.store import EventStore as EventStore
 from pulse.eventstore.store import LogPage as LogPage
+from pulse.eventstore.store import LogPageBefore as LogPageBefore
 from pulse.eventstore.store import PositionBeyondLog as PositionBeyondLog
 from pulse.eventstore.store import read_window_end as read_window_end
 from pulse.eventstore.store import select_issued_log as select_issued_log

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, LiteralString
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 from uuid import UUID
 
 import msgspec
@@ -21,6 +21,7 @@ from pulse.eventstore.append_connection import (
     append_and_roll_back,
     append_nothing,
 )
+from pulse.eventstore.append_spans import commit_span
 from pulse.eventstore.append_state import (
     REFUSALS,
     ConnectionLost,
@@ -53,6 +54,9 @@ from pulse.eventstore.batch import (
 from pulse.eventstore.errors import AppendOutcomeUnknown, AppendQueueFull, AppendRefused
 from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe, load_sql
 from pulse.retry import Retry, RetryPolicy
+
+if TYPE_CHECKING:
+    from pulse.spans import Span, Spans
 
 MAX_PROBE_SECONDS: Final = 2.0
 """A probe that gets no answer within this time is a readiness fault."""
@@ -90,6 +94,8 @@ class Appender:
 
     An append can have a condition, which Postgres checks under the lock: the stream `guard_stream`
     still has the version that the caller has read, and the given time has not passed.
+
+    With `spans`, each commit is a span that is linked with the spans of its appends.
     """
 
     def __init__(
@@ -99,8 +105,10 @@ class Appender:
         on_commit: Callable[[], None],
         guard_stream: UUID | None = None,
         limits: AppendLimits | None = None,
+        spans: "Spans | None" = None,
     ) -> None:
         self._limits = limits or AppendLimits()
+        self._spans = spans
         self._guard_stream = guard_stream
         self._connection = AppendConnection(connect, self._limits.statement_seconds)
         self._on_commit = on_commit
@@ -121,7 +129,7 @@ class Appender:
         """How many events have no answer yet."""
         return self._unanswered_events
 
-    async def append(self, events: Sequence[StoredEvent]) -> Positions:
+    async def append(self, events: Sequence[StoredEvent], span: "Span | None" = None) -> Positions:
         """Append these events, all or none, and return their positions in the log.
 
         Raises:
@@ -131,7 +139,7 @@ class Appender:
         """
         if not events:
             return ()
-        pending = self._enqueue(events)
+        pending = self._enqueue(events, span=span)
         if pending.future.done():
             return pending.future.result()
         try:
@@ -143,16 +151,19 @@ class Appender:
         self,
         events: Sequence[StoredEvent],
         conditions: Sequence[AppendCondition | None] | None = None,
+        spans: "Sequence[Span | None] | None" = None,
     ) -> list[AppendResult]:
         """Append events of different streams; returns for each its positions or its error.
 
-        `conditions` has one for each event; the error is ConditionFailed if it does not hold. Costs
-        a fraction of as many calls of `append`.
+        `conditions` has one for each event; the error is ConditionFailed if it does not hold. So
+        has `spans`. Costs a fraction of as many calls of `append`.
         """
-        each = conditions or [None] * len(events)
+        none = [None] * len(events)
         appends = [
-            self._enqueue((event,), condition)
-            for event, condition in zip(events, each, strict=True)
+            self._enqueue((event,), condition, span)
+            for event, condition, span in zip(
+                events, conditions or none, spans or none, strict=True
+            )
         ]
         waiting = [append.future for append in appends if not append.future.done()]
         try:
@@ -169,12 +180,15 @@ class Appender:
         return [append.future.exception() or append.future.result() for append in appends]
 
     def _enqueue(
-        self, events: Sequence[StoredEvent], condition: AppendCondition | None = None
+        self,
+        events: Sequence[StoredEvent],
+        condition: AppendCondition | None = None,
+        span: "Span | None" = None,
     ) -> PendingAppend:
         """A queued append, or one that has already been refused."""
         loop = self._loop = self._loop or asyncio.get_running_loop()  # a system call, up to 3.11
         deadline = loop.time() + self._limits.answer_seconds
-        pending = PendingAppend(events, loop.create_future(), deadline, condition)
+        pending = PendingAppend(events, loop.create_future(), deadline, condition, span)
         if refusal := refusal_in(self.state):
             pending.fail(AppendRefused(refusal))
         elif self._unanswered_events + len(events) > self._limits.queue_events:
@@ -383,6 +397,7 @@ class Appender:
     async def _insert(self, batch: list[PendingAppend]) -> None:
         """Run the statement and answer the callers: written, or the version is taken."""
         started_at = time.perf_counter()
+        commit = None if self._spans is None else commit_span(self._spans, batch)
         try:
             rows = await self._connection.fetch(*self._statement(batch))
             metrics.APPEND_FLUSH_SECONDS.observe(time.perf_counter() - started_at)
@@ -392,6 +407,8 @@ class Appender:
             if len(batch) > 1:
                 raise
             rows = []
+        if commit is not None:
+            commit.end()
         if rows:
             metrics.APPEND_BATCH_EVENTS.observe(len(rows))
             self._on_commit()

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,9 @@ from pulse.eventstore.errors import (
     ConditionFailed,
     VersionTaken,
 )
+
+if TYPE_CHECKING:
+    from pulse.spans import Span
 
 Key = tuple[UUID, int]
 Positions = tuple[int, ...]
@@ -49,9 +52,12 @@ class Sending(Enum):
 
 
 class PendingAppend:
-    """A caller's events, the future for their positions, and its deadline by the loop's clock."""
+    """A caller's events, the future for their positions, and its deadline by the loop's clock.
 
-    __slots__ = ("condition", "deadline", "events", "future", "sending")
+    The span of the commit is linked with `span`, if there is one.
+    """
+
+    __slots__ = ("condition", "deadline", "events", "future", "sending", "span")
 
     def __init__(
         self,
@@ -59,9 +65,11 @@ class PendingAppend:
         future: "asyncio.Future[Positions]",
         deadline: float,
         condition: AppendCondition | None = None,
+        span: "Span | None" = None,
     ) -> None:
         self.events = events
         self.condition = condition
+        self.span = span
         self.future = future
         self.deadline = deadline
         self.sending = Sending.WAITING

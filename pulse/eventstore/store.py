@@ -1,22 +1,27 @@
 """The event store: append to the log, read a stream, read the log."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final, LiteralString
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 from uuid import UUID
 
 import msgspec
 from eventsourcing.persistence import StoredEvent
 
-from pulse.domain import HALTS_STREAM_ID, Event
+from pulse.domain import HALTS_STREAM_ID, Event, Trace, TraceContext
 from pulse.errors import PulseError
+from pulse.eventstore.append_spans import AppendSpans
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import AppendResult
 from pulse.eventstore.mapper import EventMapper
-from pulse.eventstore.records import BEFORE_LOG, RecordedEvent
+from pulse.eventstore.records import AFTER_LOG, BEFORE_LOG, RecordedEvent
 from pulse.postgres import BatchLoader, Connection, Database, load_sql
+
+if TYPE_CHECKING:
+    from pulse.spans import Spans
 
 LOG_CHANNEL = "stored_events"
 """The notification channel for appends. It is the library's, so its subscriptions wake up too."""
@@ -25,11 +30,13 @@ MOST_SCANNED: Final = 10_000
 """The most events that a page of one topic scans."""
 
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
+_SELECT_FIRST_EVENTS = load_sql(__package__, "select_first_events")
 _SELECT_STREAM_AFTER = load_sql(__package__, "select_stream_after")
 _SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_ISSUED_LOG = load_sql(__package__, "select_issued_log")
 _SELECT_LOG_PAGE = load_sql(__package__, "select_log_page")
 _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
+_SELECT_LOG_BEFORE = load_sql(__package__, "select_log_before")
 _SELECT_BEGUN_BEFORE = load_sql(__package__, "select_begun_before")
 _SELECT_LOG_BETWEEN = load_sql(__package__, "select_log_between")
 _SELECT_STREAMS_OUTSIDE = load_sql(__package__, "select_streams_outside")
@@ -48,6 +55,15 @@ class PositionBeyondLog(PulseError):
         super().__init__(f"position {after} is beyond the log's end, which is {end}")
 
 
+class _Traced(msgspec.Struct, frozen=True):
+    """The field of an event that this code reads, even of events of newer code."""
+
+    trace: Trace
+
+
+_traced = msgspec.json.Decoder(_Traced)
+
+
 class LogPage(msgspec.Struct, frozen=True):
     """A page of the log; `next_after` is the last position scanned, where the next page starts.
 
@@ -60,6 +76,17 @@ class LogPage(msgspec.Struct, frozen=True):
     next_after: int
 
 
+class LogPageBefore(msgspec.Struct, frozen=True):
+    """A page of the log, newest first; `next_before` is where the next page ends.
+
+    It is None if the log has no earlier events.
+    """
+
+    log_id: UUID
+    records: tuple[RecordedEvent, ...]
+    next_before: int | None
+
+
 class EventStore:
     """The log. Appends go through the process's appender, reads through its connection pool."""
 
@@ -69,21 +96,39 @@ class EventStore:
         *,
         on_commit: Callable[[], None],
         limits: AppendLimits | None = None,
+        spans: "Spans | None" = None,
     ) -> None:
         self.mapper = EventMapper()
+        self._spans = spans
         self.appender = Appender(
             lambda: database.connect("appender"),
             on_commit=on_commit,
             guard_stream=HALTS_STREAM_ID,
             limits=limits,
+            spans=spans,
         )
         self._database = database
         self._streams = BatchLoader(self.read_streams)
 
     async def append(self, event: Event) -> int:
         """Append one event and return its position; errors as `Appender.append`."""
+        if self._spans is not None:
+            return await self._append_traced(event, self._spans)
         (position,) = await self.append_stored((self.mapper.to_stored_event(event),))
         return position
+
+    async def _append_traced(self, event: Event, spans: "Spans") -> int:
+        stored = self.mapper.to_stored_event(event)
+        appending = AppendSpans(spans, [event])
+        result: AppendResult | None = None
+        try:
+            result = await self.appender.append((stored,), *appending.of_events)
+        except Exception as error:
+            result = error
+            raise
+        finally:
+            appending.end([result])
+        return result[0]
 
     async def append_stored(self, events: Sequence[StoredEvent]) -> tuple[int, ...]:
         """Append stored events, all or none, and return their positions."""
@@ -91,7 +136,16 @@ class EventStore:
 
     async def append_each(self, events: Sequence[Event]) -> list[AppendResult]:
         """Append events of different streams; see `Appender.append_each`."""
-        return await self.appender.append_each([self.mapper.to_stored_event(e) for e in events])
+        stored = [self.mapper.to_stored_event(event) for event in events]
+        if self._spans is None:
+            return await self.appender.append_each(stored)
+        appending = AppendSpans(self._spans, events)
+        results: Sequence[AppendResult | None] = [None] * len(events)
+        try:
+            results = appended = await self.appender.append_each(stored, spans=appending.of_events)
+        finally:
+            appending.end(results)
+        return appended
 
     async def read_stream(self, originator_id: UUID) -> list[RecordedEvent]:
         """Read a stream, oldest event first; empty if it does not exist.
@@ -99,6 +153,17 @@ class EventStore:
         Concurrent calls share a query.
         """
         return list(await self._streams.get(originator_id) or ())
+
+    async def read_trace_contexts(self, originator_ids: Sequence[UUID]) -> dict[UUID, TraceContext]:
+        """The W3C trace contexts in which streams began; those without one are left out."""
+        rows = await self._read(_SELECT_FIRST_EVENTS, (list(originator_ids),))
+        contexts: dict[UUID, TraceContext] = {}
+        for originator_id, state in rows:
+            with contextlib.suppress(msgspec.MsgspecError):
+                context = _traced.decode(state).trace.context
+                if context is not None:
+                    contexts[originator_id] = context
+        return contexts
 
     async def read_stream_after(self, originator_id: UUID, version: int) -> list[RecordedEvent]:
         """Read the events of a stream after a version, oldest first."""
@@ -158,6 +223,37 @@ class EventStore:
         if scanned_to == after and after > (end := await self.end()):
             raise PositionBeyondLog(after, end)
         return LogPage(log_id, tuple(records), scanned_to)
+
+    async def read_log_before(
+        self,
+        *,
+        before: int = AFTER_LOG,
+        limit: int,
+        topics: Sequence[str] | None = None,
+        most_scanned: int = MOST_SCANNED,
+    ) -> LogPageBefore:
+        """Read up to `limit` events before a position, newest first, of these topics or of all.
+
+        With topics, at most `most_scanned` events are scanned, so an empty page may not be the last
+        one.
+
+        Raises:
+            DatabaseUnavailable: the log cannot be read.
+        """
+        scanned = limit if topics is None else most_scanned
+        parameters = {
+            "before": before,
+            "limit": limit,
+            "topics": None if topics is None else list(topics),
+            "most_scanned": scanned,
+        }
+        rows = await self._read(_SELECT_LOG_BEFORE, parameters)
+        log_id, events, first_position = rows[0][:3]
+        records = tuple(RecordedEvent.from_row(row[3:]) for row in rows if row[3] is not None)
+        next_before = first_position if events == scanned else None
+        if len(records) == limit and records[-1].position > first_position:
+            next_before = records[-1].position
+        return LogPageBefore(log_id, records, next_before)
 
     async def end(self) -> int:
         """The position of the last event; 0 for an empty log."""

@@ -31,6 +31,7 @@ Fault = Literal[
     "DUE",
     "HISTORY",
     "POSITION",
+    "MEMBER",
 ]
 """What can be wrong. docs/reference/verification.md explains each."""
 

@@ -23,6 +23,18 @@ GRANTS: Final = (
         _SELECT,
     ),
     Grant(
+        "TABLE",
+        "evidence_exports",
+        (
+            "SELECT",
+            (
+                "INSERT (exported_by, code_version, order_id, recorded_from, recorded_before, "
+                "events, first_index, last_index, tree_size, content_hash)"
+            ),
+        ),
+        _SELECT,
+    ),
+    Grant(
         "FUNCTION",
         "seal_entry(bigint, uuid, bigint, text, bytea, timestamp with time zone)",
         ("EXECUTE",),

@@ -65,7 +65,7 @@ class SealedLog:
             NothingSealed: there is none.
             DatabaseUnavailable: it cannot be read.
         """
-        return (await self._database.read(_read_published))[0]
+        return (await self._database.read(read_published))[0]
 
     async def tile(self, path: str) -> bytes:
         """The tile or bundle of entries with this path below `/tile/`.
@@ -78,7 +78,7 @@ class SealedLog:
         """
 
         async def read(connection: Connection) -> bytes:
-            _, size, _ = await _read_published(connection)
+            _, size, _ = await read_published(connection)
             tile = TileId.parse(path)
             if tile is None or not tile.is_within(size):
                 raise NoSuchTile(size)
@@ -127,7 +127,7 @@ async def read_root(connection: Connection, size: int) -> bytes | None:
     return hashes[0] if hashes else None
 
 
-async def _read_published(connection: Connection) -> tuple[str, int, int]:
+async def read_published(connection: Connection) -> tuple[str, int, int]:
     """The latest checkpoint, the size of its tree, and the position of the last sealed event."""
     rows = await fetch(connection, _SELECT_CHECKPOINT)
     if not rows or rows[0][0] is None:
@@ -137,8 +137,8 @@ async def _read_published(connection: Connection) -> tuple[str, int, int]:
 
 
 async def _read_proof(connection: Connection, position: int) -> str:
-    checkpoint, size, last_position = await _read_published(connection)
-    index = await _find(connection, position)
+    checkpoint, size, last_position = await read_published(connection)
+    index = await find_leaf(connection, position)
     if index is not None and index < size:
         hashes = await _hashes(connection, inclusion_proof(index, size))
         return render_proof(index, hashes, checkpoint)
@@ -149,7 +149,7 @@ async def _read_proof(connection: Connection, position: int) -> str:
     raise NotYetSealed(position)
 
 
-async def _find(connection: Connection, position: int) -> int | None:
+async def find_leaf(connection: Connection, position: int) -> int | None:
     """The index of the leaf of this position, None if it has none."""
     rows = await fetch(connection, _SELECT_ENTRIES_AT, (position,))
     if not rows:

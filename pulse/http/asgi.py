@@ -50,14 +50,17 @@ def trace_in(scope: Mapping[str, object]) -> Trace:
 
 
 def security_headers(
-    content_security_policy: str, *, cache_control: str = "no-store"
+    content_security_policy: str,
+    *,
+    cache_control: str = "no-store",
+    referrer_policy: str = "no-referrer",
 ) -> RawHeaders:
     """The headers that restrict what a browser does with a response."""
     return [
         (b"cache-control", cache_control.encode("ascii")),
         (b"content-security-policy", content_security_policy.encode("ascii")),
         (b"cross-origin-resource-policy", b"same-origin"),
-        (b"referrer-policy", b"no-referrer"),
+        (b"referrer-policy", referrer_policy.encode("ascii")),
         (b"x-content-type-options", b"nosniff"),
         (b"x-frame-options", b"DENY"),
     ]

@@ -7,7 +7,7 @@ documentation are open.
 
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
@@ -44,7 +44,7 @@ NOT_THIS_MACHINE: Final = (
     "without service tokens the internal API accepts only direct requests from its own machine: "
     "set PULSE_SERVICE_TOKENS to allow others"
 )
-_THIS_MACHINE: Final = Service(ANONYMOUS, ALL_RIGHTS)
+THIS_MACHINE: Final = Service(ANONYMOUS, ALL_RIGHTS)
 _NOT_GATEWAY: Final = f"only the service named {GATEWAY_NAME} may send {ON_BEHALF_OF}"
 _NO_CALLER: Final = f"the {GATEWAY_NAME} must send {ON_BEHALF_OF} once, to name its caller"
 
@@ -64,13 +64,55 @@ def bearer_token(headers: RawHeaders) -> str:
     return token.decode("ascii")
 
 
+class ServiceTokens:
+    """The service tokens: which service each belongs to, with the rights of that service.
+
+    `rights` has the services whose rights are not the default ones. Without tokens it is false, and
+    requests of this machine have all rights.
+    """
+
+    def __init__(
+        self, tokens: Sequence[ServiceToken], rights: Sequence[ServiceRights] = ()
+    ) -> None:
+        given = {of.name: of.rights for of in rights}
+        self._tokens = [
+            (
+                _digest(t.token.reveal()),
+                t,
+                Service(Caller(placed_by=t.name), given.get(t.name, DEFAULT_RIGHTS)),
+            )
+            for t in tokens
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._tokens)
+
+    def find(self, sent: str) -> tuple[ServiceToken, Service]:
+        """The token that was sent and its service, compared in constant time.
+
+        Raises:
+            Unauthorized: it is not a service token.
+        """
+        sent_digest = _digest(sent)
+        found = None
+        for digest, token, service in self._tokens:
+            if hmac.compare_digest(digest, sent_digest):
+                found = token, service
+        if found is None:
+            raise Unauthorized("the token is not a service token of this Pulse")
+        return found
+
+    def of_service(self, name: str) -> list[tuple[ServiceToken, Service]]:
+        """The tokens of the service with this name: several during a rotation."""
+        return [(token, service) for _, token, service in self._tokens if token.name == name]
+
+
 class InternalAuthMiddleware:
     """Middleware that authenticates calls to every path that contains `internal` anywhere.
 
     So neither doubled slashes nor a prefix bypass it, however the path is routed. It also puts the
-    rights of the service into the scope, for the routes to check. `rights` has the services whose
-    rights are not the default ones. Without tokens, requests of this machine have all rights. With
-    `every_path` it authenticates all calls.
+    rights of the service into the scope, for the routes to check. With `every_path` it
+    authenticates all calls.
     """
 
     def __init__(
@@ -83,14 +125,7 @@ class InternalAuthMiddleware:
     ) -> None:
         self._app = app
         self._every_path = every_path
-        given = {of.name: of.rights for of in rights}
-        self._tokens = [
-            (
-                _digest(t.token.reveal()),
-                Service(Caller(placed_by=t.name), given.get(t.name, DEFAULT_RIGHTS)),
-            )
-            for t in tokens
-        ]
+        self._tokens = ServiceTokens(tokens, rights)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI.
@@ -109,22 +144,10 @@ class InternalAuthMiddleware:
         await self._app(scope, receive, send)
 
     def _service(self, scope: Scope) -> Service:
-        headers: RawHeaders = scope["headers"]
         if self._tokens:
-            return self._service_with_token(headers)
-        _require_this_machine(scope, headers)
-        return _THIS_MACHINE
-
-    def _service_with_token(self, headers: RawHeaders) -> Service:
-        """The service whose token was sent, compared in constant time."""
-        sent = _digest(bearer_token(headers))
-        found = None
-        for digest, service in self._tokens:
-            if hmac.compare_digest(digest, sent):
-                found = service
-        if found is None:
-            raise Unauthorized("the token is not a service token of this Pulse")
-        return found
+            return self._tokens.find(bearer_token(scope["headers"]))[1]
+        require_this_machine(scope)
+        return THIS_MACHINE
 
 
 def _caller(scope: Scope, service: Service) -> Caller:
@@ -145,25 +168,29 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode()).digest()
 
 
-def _require_this_machine(scope: Scope, headers: RawHeaders) -> None:
+def require_this_machine(scope: Scope, *, sites: Container[bytes] = _OWN_PAGES) -> None:
     """Require a direct request from a loopback address to a loopback host name.
 
     The check of Host stops DNS rebinding: a website can point its name at this machine and so make
     a browser here send requests, but the browser still sends that name as the Host.
-    The check of Sec-Fetch-Site stops requests that a page of another site makes a browser send.
+    The check of Sec-Fetch-Site stops requests that a page of another site makes a browser send:
+    only those of `sites` are accepted.
 
     A server may replace the peer's address by one from a proxy's header, so a request with such a
     header is refused. So is one without a peer address, since proxies use unix sockets.
+
+    Raises:
+        Forbidden: the request may come from another machine or another site.
     """
     peer: Any = scope.get("client")
     called = False
     here = peer and is_loopback(peer[0]) and scope["http_version"] != _PROXY_HTTP_VERSION
-    for name, value in headers:
+    for name, value in scope["headers"]:
         if name == b"host":
             called = True
             here = here and is_own_host(value.decode("latin-1"))
         elif name == b"sec-fetch-site":
-            here = here and value in _OWN_PAGES
+            here = here and value in sites
         elif is_proxy_header(name):
             here = False
     if not (here and called):

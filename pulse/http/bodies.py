@@ -28,6 +28,7 @@ T = TypeVar("T")
 MAX_BATCH_ORDERS: Final = 1000
 _MAX_ECHOED_CHARACTERS: Final = 72
 _MAX_DIGITS: Final = 20
+_FORM: Final = "application/x-www-form-urlencoded"
 
 Request = TypeVar("Request", bound=msgspec.Struct)
 _ARRAY = msgspec.json.Decoder(
@@ -80,6 +81,22 @@ async def receive_optional_json(scope: Any, receive: Any, max_bytes: int) -> byt
     if body.strip():
         require_json(content_type)
     return body
+
+
+async def receive_form(scope: Any, receive: Any, max_bytes: int) -> bytes:  # noqa: ANN401 - ASGI
+    """The URL-encoded body of a form, unparsed.
+
+    Raises: as `receive_json`.
+    """
+    content_type, declared = _body_headers(scope)
+    if content_type.partition(";")[0].strip().lower() != _FORM:
+        raise BadRequest(
+            f"the body must be a form: send Content-Type: {_FORM}",
+            status=415,
+            code="UNSUPPORTED_MEDIA_TYPE",
+            expected=_FORM,
+        )
+    return await _receive(receive, declared, max_bytes)
 
 
 def _body_headers(scope: Any) -> tuple[str, bytes]:  # noqa: ANN401 - ASGI

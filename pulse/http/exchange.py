@@ -24,7 +24,7 @@ from pulse.http.limits import (
     Admission,
     ClientDisconnected,
 )
-from pulse.http.tracing import TRACE_HEADERS
+from pulse.http.tracing import TRACE_HEADERS, W3C_HEADERS
 
 _MAX_DRAIN_SECONDS: Final = 1.0
 _MAX_DRAIN_BYTES: Final = 16 * 1024 * 1024
@@ -93,6 +93,8 @@ class Exchange:
         elif name == b"upgrade":
             self._upgrade = True
         else:
+            if name in W3C_HEADERS and name in self.sent_trace_headers:
+                value = self.sent_trace_headers[name] + b"," + value
             self.sent_trace_headers[name] = value
 
     @property

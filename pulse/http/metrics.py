@@ -17,16 +17,6 @@ from pulse.http.routes import RoutedApp
 METRICS_PATH: Final = "/metrics"
 """Exempt from load shedding, as health is: an overloaded process must be seen to be one."""
 
-OTHER_METHOD: Final = "other"
-_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-
-
-def observe_request(method: str, route: str, status: int, seconds: float) -> None:
-    """Count and time a request."""
-    if method not in _METHODS:
-        method = OTHER_METHOD
-    metrics.HTTP_REQUESTS.observe(method, route, status, seconds)
-
 
 def create_metrics() -> RoutedApp:
     """The application below METRICS_PATH. It fails without the auth middleware."""

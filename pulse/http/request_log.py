@@ -1,6 +1,6 @@
 """One log line for each request: `http.answered`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from pulse.domain import Trace
 from pulse.http.asgi import caller_name
+from pulse.http.tracing import w3c_trace_id
 from pulse.printable import printable_json
 
 SLOW_SECONDS: Final = 1.0
@@ -20,10 +21,15 @@ _FIRST_ERROR: Final = 500
 _HASHES: Final = 2**32
 _ROUNDED: Final = 3
 _ENCODER: Final = msgspec.json.Encoder()
+_DELETE: Final = b"\x7f"
+"""The only control character of ASCII that JSON allows unescaped."""
 
 
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a line. Nothing of the request's query string, headers or body but its ids."""
+    """The fields of a line. Nothing of the request's query string, headers or body but its ids.
+
+    `w3c_trace_id` is set if the request has a `traceparent`.
+    """
 
     method: str
     route: str
@@ -34,12 +40,10 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     order_id: UUID | str | UnsetType
     caller: str
     timestamp: datetime
+    w3c_trace_id: str | UnsetType = UNSET
     event: str = "http.answered"
     level: str = "info"
     logger: str = "pulse.http"
-
-
-Render = Callable[[RequestLine], bytes]
 
 
 class RequestLog:
@@ -48,9 +52,8 @@ class RequestLog:
     The fraction is taken by trace id, so the gateway and the API log the same requests.
     """
 
-    def __init__(self, write: Callable[[bytes], None], render: Render, fraction: float) -> None:
+    def __init__(self, write: Callable[[RequestLine], None], fraction: float) -> None:
         self._write = write
-        self._render = render
         self._below = round(fraction * _HASHES)
 
     def log(  # noqa: PLR0913, PLR0917 - called for every request, so without keywords
@@ -81,19 +84,20 @@ class RequestLog:
             order_id or UNSET,
             caller_name(scope),
             datetime.now(UTC),
+            UNSET if trace.traceparent is UNSET else w3c_trace_id(trace.traceparent),
         )
-        self._write(self._render(line))
+        self._write(line)
 
 
-def render_text(renderer: Callable[[Any, str, Any], str], line: RequestLine) -> bytes:
-    """The line as text, by structlog's console renderer."""
-    fields = msgspec.to_builtins(line)
-    return (renderer(None, "", fields) + "\n").encode(errors="backslashreplace")
+def render_text(renderer: Callable[[Any, str, Any], str], lines: Sequence[RequestLine]) -> bytes:
+    """The lines as text, by structlog's console renderer."""
+    rendered = [renderer(None, "", msgspec.to_builtins(line)) + "\n" for line in lines]
+    return "".join(rendered).encode(errors="backslashreplace")
 
 
-def render_json(line: RequestLine) -> bytes:
-    """The line as a JSON object."""
-    encoded = _ENCODER.encode(line)
-    if not encoded.isascii():
+def render_json(lines: Sequence[RequestLine]) -> bytes:
+    """The lines as JSON objects."""
+    encoded = _ENCODER.encode_lines(lines)
+    if _DELETE in encoded or not encoded.isascii():
         encoded = printable_json(encoded.decode()).encode()
-    return encoded + b"\n"
+    return encoded

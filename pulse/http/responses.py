@@ -37,7 +37,7 @@ def order_id_of(text: str) -> UUID:
     Raises:
         OrderNotFound: the id is malformed, so no order has it.
     """
-    order_id = _canonical_uuid(text)
+    order_id = canonical_uuid(text)
     if order_id is None:
         raise OrderNotFound(text[:_MAX_ECHOED_CHARACTERS])
     return order_id
@@ -49,13 +49,13 @@ def halt_id_of(text: str) -> UUID:
     Raises:
         HaltNotFound: the id is malformed, so no halt has it.
     """
-    halt_id = _canonical_uuid(text)
+    halt_id = canonical_uuid(text)
     if halt_id is None:
         raise HaltNotFound(text[:_MAX_ECHOED_CHARACTERS])
     return halt_id
 
 
-def _canonical_uuid(text: str) -> UUID | None:
+def canonical_uuid(text: str) -> UUID | None:
     """The id, or None. `UUID` alone accepts braces, `urn:`, underscores and misplaced dashes."""
     try:
         parsed = UUID(text)

@@ -71,11 +71,11 @@ def check_right(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         require_right(connection.scope, wanted)
 
 
-def require_declared_rights(app: Litestar) -> None:
+def require_declared_rights(app: Litestar, *, every_path: bool = False) -> None:
     """Require that every route below `/internal` declares its right, and no other route does.
 
-    The routes are those whose paths the auth middleware covers. OPTIONS is exempt: it only names
-    the methods of a path.
+    The routes are those whose paths the auth middleware covers: all of them with `every_path`.
+    OPTIONS is exempt: it only names the methods of a path.
 
     Raises:
         TypeError: a route does not; the message names it.
@@ -84,13 +84,14 @@ def require_declared_rights(app: Litestar) -> None:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 if handler.http_methods != {"OPTIONS"}:
-                    _require_declared(route.path, handler)
+                    _require_declared(route.path, handler, every_path=every_path)
         else:
-            _require_declared(route.path, route.route_handler)
+            _require_declared(route.path, route.route_handler, every_path=every_path)
 
 
-def _require_declared(path: str, handler: BaseRouteHandler) -> None:
-    if "internal" in path and _RIGHT not in handler.opt:
+def _require_declared(path: str, handler: BaseRouteHandler, *, every_path: bool) -> None:
+    covered = every_path or "internal" in path
+    if covered and _RIGHT not in handler.opt:
         raise TypeError(f"{handler.handler_name}, {path}: declare the right with opt=needs(...)")
-    if "internal" not in path and _RIGHT in handler.opt:
+    if not covered and _RIGHT in handler.opt:
         raise TypeError(f"{handler.handler_name}, {path}: only routes below /internal have rights")

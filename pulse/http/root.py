@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -26,10 +26,15 @@ from pulse.http.asgi import (
 from pulse.http.errors import JSON, BadRequest, ErrorResponse, answer_for, error_headers
 from pulse.http.exchange import Exchange
 from pulse.http.limits import HEALTH_PATHS, Admission, AdmissionLimits
-from pulse.http.metrics import METRICS_PATH, observe_request
+from pulse.http.metrics import METRICS_PATH
 from pulse.http.request_log import RequestLog
+from pulse.http.request_spans import RequestSpans
 from pulse.http.routes import NO_ROUTES, Routes
 from pulse.http.tracing import headers_of, trace_of
+from pulse.metrics import HTTP_REQUESTS
+
+if TYPE_CHECKING:
+    from pulse.spans import Span
 
 _log = structlog.get_logger(__name__)
 
@@ -42,34 +47,47 @@ Mounts = Mapping[str, ASGIApp]
 
 
 class RequestObserver:
-    """Measures and logs requests by their routes, which are known once the mounts are open."""
+    """Measures, logs and traces requests by their routes, known once the mounts are open."""
 
     def __init__(self, *, measure: bool, log: RequestLog | None) -> None:
         self.routes: Mapping[str, Routes] = {}
         """The routes of each mount, by its prefix."""
+        self.spans: RequestSpans | None = None
+        """Set before the mounts are open, if this process exports spans."""
         self._measure = measure
         self._log = log
 
     @property
     def is_on(self) -> bool:
-        """Whether requests are measured or logged."""
-        return self._measure or self._log is not None
+        """Whether requests are measured, logged or traced."""
+        return self._measure or self._log is not None or self.spans is not None
 
-    def observe(self, method: str, prefix: str, scope: Scope, status: int, seconds: float) -> None:
-        """Measure and log a request that has ended."""
+    def observe(  # noqa: PLR0913, PLR0917 - called for every request, so without keywords
+        self,
+        method: str,
+        prefix: str,
+        scope: Scope,
+        status: int,
+        seconds: float,
+        span: "Span | None",
+    ) -> None:
+        """Measure and log a request that has ended, and end its span."""
         routes = self.routes.get(prefix, NO_ROUTES)
         route, order_id = routes.find(scope["path"])
         if self._measure:
-            observe_request(method, route, status, seconds)
+            HTTP_REQUESTS.observe(method, route, status, seconds)
         if self._log is not None:
             order_id = scope.get(ORDER_ID_KEY, order_id)
             self._log.log(method, route, status, seconds, scope[TRACE_KEY], order_id, scope)
+        if span is not None:
+            order_id = scope.get(ORDER_ID_KEY, order_id)
+            RequestSpans.end(span, method, route, status, order_id)
 
 
 class Root:
     """Opens the mounts at startup, and dispatches each request to one of them.
 
-    The observer measures and logs each request when it has ended.
+    The observer measures, logs and traces each request.
     """
 
     def __init__(
@@ -80,7 +98,8 @@ class Root:
     ) -> None:
         self._open_mounts = open_mounts
         self._admission = Admission(limits or AdmissionLimits())
-        self._observer = observer if observer is not None and observer.is_on else None
+        self._given_observer = observer
+        self._observer: RequestObserver | None = None
         self._mounts: Mounts = {}
 
     @property
@@ -100,6 +119,8 @@ class Root:
         stage = "startup"
         try:
             async with self._open_mounts() as self._mounts:
+                observer = self._given_observer
+                self._observer = observer if observer is not None and observer.is_on else None
                 await send({"type": "lifespan.startup.complete"})
                 stage = "shutdown"
                 await receive()
@@ -118,6 +139,10 @@ class Root:
         exchange = Exchange(scope, receive, send, self._admission)
         raw_path: bytes = scope["raw_path"]
         trace = trace_of(server_scope["method"], raw_path, prefix, exchange.sent_trace_headers)
+        span = None
+        if self._observer is not None and self._observer.spans is not None:
+            method = server_scope["method"]
+            span, trace = self._observer.spans.start(method, prefix, scope, trace)
         scope[TRACE_KEY] = trace
         exchange.trace_headers = headers_of(trace)
         try:
@@ -137,8 +162,8 @@ class Root:
             exchange.release()
             if self._observer is not None:
                 seconds = (exchange.started_at or time.perf_counter()) - arrived_at
-                method: str = server_scope["method"]
-                self._observer.observe(method, prefix, scope, exchange.status, seconds)
+                method = server_scope["method"]
+                self._observer.observe(method, prefix, scope, exchange.status, seconds, span)
         if exchange.unfinished:
             await exchange.finish()
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import httpx
 import structlog
@@ -20,13 +20,17 @@ from pulse.errors import PulseError
 from pulse.http.api.app import ApiUseCases, create_api
 from pulse.http.api.monitoring import create_health
 from pulse.http.asgi import ASGIApp
-from pulse.http.auth import GatewayAuthMiddleware, InternalAuthMiddleware
+from pulse.http.auth import GatewayAuthMiddleware, InternalAuthMiddleware, ServiceTokens
+from pulse.http.console.app import ConsoleUseCases, RootPage, create_console
+from pulse.http.console.pages import send_error
+from pulse.http.console.sessions import CONSOLE_PATH, ConsoleAuthMiddleware, Sessions
 from pulse.http.gateway.app import create_gateway
 from pulse.http.gateway.keys import JwksKeys, KeySource, NoKeys, StaticKey
 from pulse.http.gateway.tokens import TokenChecker, TokenRules
 from pulse.http.limits import AdmissionLimits, RateLimiter, RateLimitMiddleware
 from pulse.http.metrics import METRICS_PATH, create_metrics
-from pulse.http.request_log import RequestLog, render_json, render_text
+from pulse.http.request_log import RequestLine, RequestLog, render_json, render_text
+from pulse.http.request_spans import RequestSpans
 from pulse.http.root import Mounts, RequestObserver, Root
 from pulse.http.routes import RoutedApp
 from pulse.http_client import open_client
@@ -38,6 +42,10 @@ from pulse.process.node import Node
 from pulse.process.server import open_server
 from pulse.process.startup import STOP_SIGNALS, on_stop_signal, stop_on_hangup, tune_gc
 from pulse.settings import Settings
+from pulse.tracing import open_spans
+
+if TYPE_CHECKING:
+    from pulse.spans import Spans
 
 _log = structlog.get_logger(__name__)
 _MIN_CALLERS_TO_FILL_A_PROCESS: Final = 8
@@ -54,35 +62,46 @@ _TO_REACH_PULSE: Final = (
 
 
 def all_in_one_app(settings: Settings) -> Root:
-    """The API under `/pulse`, the gateway under `/gapi`, and the workers, on one connection pool.
+    """API, gateway and console below `/pulse`, `/gapi` and `/console`, and the workers.
 
-    The gateway calls the API's use cases directly, not over HTTP.
+    They share one connection pool. The gateway calls the API's use cases directly, not over HTTP.
+    In a browser `/` leads to the console.
     """
+    root_page = RootPage()
 
     @asynccontextmanager
-    async def open_mounts() -> AsyncIterator[_RoutedMounts]:
+    async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
         async with (
             _open_token_checker(settings) as tokens,
-            _open_node(settings, with_workers=True) as node,
+            _open_node(settings, spans, with_workers=True) as node,
         ):
             yield {
                 **_metrics(settings),
                 "/pulse": _api(settings, node),
                 "/gapi": _gateway(settings, node.orders, tokens),
+                CONSOLE_PATH: _console(settings, node, "/pulse"),
+                "": _Routed(root_page, root_page),
             }
 
-    return _root(settings, open_mounts)
+    return _root(settings, open_mounts, "pulse")
 
 
 def api_app(settings: Settings) -> Root:
-    """The API at `/`, without workers: orders stay PENDING until a worker process claims them."""
+    """The API at `/` and the console at `/console`, without workers.
+
+    Orders stay PENDING until a worker process claims them.
+    """
 
     @asynccontextmanager
-    async def open_mounts() -> AsyncIterator[_RoutedMounts]:
-        async with _open_node(settings, with_workers=False) as node:
-            yield {**_metrics(settings), "": _api(settings, node)}
+    async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
+        async with _open_node(settings, spans, with_workers=False) as node:
+            yield {
+                **_metrics(settings),
+                CONSOLE_PATH: _console(settings, node, ""),
+                "": _api(settings, node),
+            }
 
-    return _root(settings, open_mounts)
+    return _root(settings, open_mounts, "pulse-api")
 
 
 def gateway_app(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Root:
@@ -92,18 +111,19 @@ def gateway_app(settings: Settings, transport: httpx.AsyncBaseTransport | None =
     """
 
     @asynccontextmanager
-    async def open_mounts() -> AsyncIterator[_RoutedMounts]:
+    async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
+        url = settings.api_base_url
         token = settings.gateway_service_token
         if token is None:
             _log.warning("gateway.no_service_token", remedy=_TO_REACH_PULSE)
         revealed = token.reveal() if token else None
         async with (
             _open_token_checker(settings) as tokens,
-            open_orders_over_http(settings.api_base_url, revealed, transport=transport) as orders,
+            open_orders_over_http(url, revealed, transport=transport, spans=spans) as orders,
         ):
             yield {**_metrics(settings), "": _gateway(settings, orders, tokens)}
 
-    return _root(settings, open_mounts)
+    return _root(settings, open_mounts, "pulse-gateway")
 
 
 async def run_workers(settings: Settings) -> None:
@@ -116,7 +136,8 @@ async def run_workers(settings: Settings) -> None:
         port = settings.monitoring_port
         sockets = [] if port is None else bind_monitoring(settings.host, port)
         async with (
-            _open_node(settings, with_workers=True) as node,
+            open_spans("pulse-background") as spans,
+            _open_node(settings, spans, with_workers=True) as node,
             _monitoring(settings, node, sockets),
         ):
             tune_gc()
@@ -139,11 +160,11 @@ async def _monitoring(
         return
 
     @asynccontextmanager
-    async def open_mounts() -> AsyncIterator[_RoutedMounts]:
+    async def open_mounts(_: "Spans | None") -> AsyncIterator[_RoutedMounts]:
         health = create_health(node.readiness)
         yield {**_metrics(settings), "": _Routed(health, health)}
 
-    app = _root(settings, open_mounts)
+    app = _root(settings, open_mounts, None)
     async with serving(app, sockets):
         yield
 
@@ -161,16 +182,21 @@ class _Routed(NamedTuple):
     """An application with its middleware, and without it, which knows the routes."""
 
     app: ASGIApp
-    inner: RoutedApp
+    inner: RoutedApp | RootPage
 
 
 _RoutedMounts = Mapping[str, _Routed]
 
 
 def _root(
-    settings: Settings, open_mounts: Callable[[], AbstractAsyncContextManager[_RoutedMounts]]
+    settings: Settings,
+    open_mounts: "Callable[[Spans | None], AbstractAsyncContextManager[_RoutedMounts]]",
+    service_name: str | None,
 ) -> Root:
-    """A root that measures and logs its requests as the settings say."""
+    """A root that measures and logs its requests as the settings say.
+
+    It traces them if it has a service name and the environment has an endpoint for spans.
+    """
     writer, request_log = _request_log(settings.log_requests, info_handler())
     observer = RequestObserver(measure=settings.metrics, log=request_log)
 
@@ -182,7 +208,11 @@ def _root(
         async with AsyncExitStack() as stack:
             if writer is not None:
                 stack.push_async_callback(writer.close)
-            mounts = await stack.enter_async_context(open_mounts())
+            spans = None
+            if service_name is not None:
+                spans = await stack.enter_async_context(open_spans(service_name))
+            observer.spans = None if spans is None else RequestSpans(spans)
+            mounts = await stack.enter_async_context(open_mounts(spans))
             observer.routes = {at: mounted.inner.routes_below(at) for at, mounted in mounts.items()}
             tune_gc()
             yield {prefix: mounted.app for prefix, mounted in mounts.items()}
@@ -194,16 +224,17 @@ def _root(
 
 def _request_log(
     log_requests: str, handler: LogHandler | None
-) -> tuple[LineWriter | None, RequestLog | None]:
+) -> tuple[LineWriter[RequestLine] | None, RequestLog | None]:
     """The request log and what it writes to; None if no request is logged."""
     if handler is None or log_requests == "off":
         return None, None
-    writer, renderer = LineWriter(handler), handler.renderer
+    renderer = handler.renderer
     render = render_json if renderer is None else partial(render_text, renderer)
+    writer = LineWriter[RequestLine](handler, render)
     fraction = _FRACTIONS.get(log_requests)
     if fraction is None:
         fraction = float(log_requests)
-    return writer, RequestLog(writer.write, render, fraction)
+    return writer, RequestLog(writer.write, fraction)
 
 
 def _warn_of_httptools() -> None:
@@ -230,6 +261,29 @@ def _api(settings: Settings, node: Node) -> _Routed:
     )
     limited = _rate_limited(api, settings.internal_rate_limit_per_second, settings)
     return _Routed(_for_services(limited, settings), api)
+
+
+def _console(settings: Settings, node: Node, api_prefix: str) -> _Routed:
+    tokens = ServiceTokens(settings.service_tokens, settings.service_rights)
+    sessions = Sessions(tokens)
+    console = create_console(
+        ConsoleUseCases(
+            orders=node.orders,
+            past=node.past,
+            halts=node.halts,
+            feed=node.feed,
+            sealed_log=node.sealed_log,
+            overview=node.overview,
+            due=node.due,
+            failures=node.failures,
+            seal=node.seal,
+            api_prefix=api_prefix,
+        ),
+        tokens,
+        sessions,
+    )
+    limited = _rate_limited(console, settings.internal_rate_limit_per_second, settings)
+    return _Routed(ConsoleAuthMiddleware(limited, tokens, sessions, send_error), console)
 
 
 def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> _Routed:
@@ -261,10 +315,12 @@ def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIAp
 
 
 @asynccontextmanager
-async def _open_node(settings: Settings, *, with_workers: bool) -> AsyncIterator[Node]:
+async def _open_node(
+    settings: Settings, spans: "Spans | None", *, with_workers: bool
+) -> AsyncIterator[Node]:
     calendar = _load_market_calendar(settings)
     async with open_server(settings) as server:
-        node = Node(settings, server, with_workers=with_workers, calendar=calendar)
+        node = Node(settings, server, with_workers=with_workers, calendar=calendar, spans=spans)
         async with node.running():
             with on_stop_signal(node.feed.stop):
                 yield node

@@ -4,19 +4,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pulse import metrics
 from pulse.application.clock_record import ClockRecord
 from pulse.application.clock_watch import ClockWatch
 from pulse.application.database_gauges import DatabaseGauges
+from pulse.application.due import DueSlices
 from pulse.application.event_feed import EventFeed, FeedLimits
+from pulse.application.failures import Failures
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import Notice, NoticeWatch, seal_faults
 from pulse.application.origin import Origin, system_clock
+from pulse.application.overview import Overview
 from pulse.application.past import Past
 from pulse.application.readiness import Readiness
+from pulse.application.seal_status import SealReader
 from pulse.domain import SessionCalendar
 from pulse.errors import PulseError
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore
@@ -25,7 +29,7 @@ from pulse.http.api.event_stream import render_event
 from pulse.loop import Loop, WakeUp
 from pulse.postgres import Database, Listener, Notifier
 from pulse.process.schema import SchemaGate
-from pulse.process.seal import sealer_of
+from pulse.process.seal import own_verifier, sealer_of
 from pulse.process.server import Server
 from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
@@ -33,11 +37,15 @@ from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
 from pulse.projections.order_view import OrderReader
 from pulse.projections.projector import Projector
 from pulse.projections.queue_history import HistorySummary, QueueHistory
+from pulse.projections.tally import QueueTally
 from pulse.settings import Settings
 from pulse.workers.recovery import OrphanedClaims, StalledSessions
 from pulse.workers.releases import Releaser
 from pulse.workers.splitting import SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
+
+if TYPE_CHECKING:
+    from pulse.spans import Spans
 
 MAX_CATCH_UP_SECONDS: Final = 3.0
 """How long a stopping process projects what its workers appended."""
@@ -64,8 +72,10 @@ class Node:
         *,
         with_workers: bool,
         calendar: SessionCalendar | None = None,
+        spans: "Spans | None" = None,
     ) -> None:
         self._settings = settings
+        self._spans = spans
         self._origin = Origin.of_this_process()
         self._database = Database(server.conninfo, pool_size=settings.pool_size)
         self._gate = SchemaGate(
@@ -84,6 +94,7 @@ class Node:
             self._database,
             on_commit=self._on_commit,
             limits=AppendLimits(queue_events=settings.append_queue_events),
+            spans=spans,
         )
         reader = OrderReader(self._database, self._store.mapper)
         history = QueueHistory(self._database, self._store.mapper)
@@ -110,6 +121,8 @@ class Node:
             self._origin,
             require_served=self._gate.require,
         )
+        self.due = DueSlices(self._database, self._store, require_served=self._gate.require)
+        self.failures = Failures(self._database, self.orders, require_served=self._gate.require)
         self._gauges = DatabaseGauges(
             self._database, self.halts, timeout_seconds=settings.timeout_seconds
         )
@@ -121,6 +134,9 @@ class Node:
             require=self._gate.require,
         )
         self.sealed_log = SealedLog(self._database)
+        self.seal = SealReader(
+            self._database, lambda: own_verifier(settings), require_served=self._gate.require
+        )
         self._seal = sealer_of(settings, self._database)
         self._seal_wake_up = WakeUp()
         self._presence: Presence | None = None
@@ -141,6 +157,12 @@ class Node:
             halts=self.halts,
             seal_faults=self._seal_faults,
             timeout_seconds=settings.timeout_seconds,
+        )
+        self.overview = Overview(
+            self._database,
+            QueueTally(self._database, self._store.mapper),
+            self.readiness,
+            require_served=self._gate.require,
         )
 
     @asynccontextmanager
@@ -269,6 +291,7 @@ class Node:
             max_split_delay_seconds=self._settings.max_split_delay_seconds,
             timeout_seconds=self._settings.timeout_seconds,
             is_present=lambda: presence.held,
+            spans=self._spans,
         )
         return Loop(
             worker,
@@ -284,6 +307,7 @@ class Node:
             self._origin,
             halts=self.halts.current,
             max_delay_seconds=self._settings.max_release_delay_seconds,
+            spans=self._spans,
         )
         return Loop(releaser, wake_up=self._slices_advanced, require=self._gate.require)
 

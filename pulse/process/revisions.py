@@ -80,4 +80,5 @@ REVISIONS: Final = (
         package="pulse.projections",
         oldest_code=15,
     ),
+    Revision(number=16, name="evidence_exports", package="pulse.evidence", oldest_code=15),
 )

@@ -70,7 +70,7 @@ def trust_of(settings: Settings, key: str | None = None, anchors: Path | None = 
         NoteInvalid: `key` is no verifier key.
         AnchorUnusable: the file cannot be read.
     """
-    trusted = VerifierKey.parse(key) if key is not None else _own_verifier(settings)
+    trusted = VerifierKey.parse(key) if key is not None else own_verifier(settings)
     file = anchors or anchor_file(settings).path
     try:
         return Trust(trusted, file.read_bytes())
@@ -82,7 +82,8 @@ def trust_of(settings: Settings, key: str | None = None, anchors: Path | None = 
         raise AnchorUnusable(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _own_verifier(settings: Settings) -> VerifierKey | None:
+def own_verifier(settings: Settings) -> VerifierKey | None:
+    """The public part of the key that this process signs with; None if it has none to read."""
     file = seal_key_file(settings)
     try:
         return read_key_file(file).verifier if file is not None else None

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pulse.domain import MIN_RELEASE_SECONDS, DueOrder, Halts, Slice
+from pulse.domain import MIN_RELEASE_SECONDS, DueOrder, Halts, HaltTarget, Slice
 from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.position import read_position
 
@@ -56,7 +56,7 @@ async def read_due_orders(
             "limit": limit,
             "max_delay_seconds": max_delay_seconds,
             "min_release_seconds": MIN_RELEASE_SECONDS,
-            **_halted(halts),
+            **halt_parameters([halt.target for halt in halts.in_force]),
         }
         rows = await fetch(connection, SELECT_DUE_ORDERS, parameters, prepare=True)
         at, next_seconds = rows[0][:2]
@@ -77,9 +77,8 @@ async def count_due_slices(connection: Connection) -> int:
     return int((await fetch(connection, _COUNT_DUE_SLICES))[0][0])
 
 
-def _halted(halts: Halts) -> dict[str, Any]:
-    """The parameters of the halts in force."""
-    targets = [halt.target for halt in halts.in_force]
+def halt_parameters(targets: Sequence[HaltTarget]) -> dict[str, Any]:
+    """The parameters of a statement that say what halts of these targets cover."""
     return {
         "any_halted": bool(targets),
         "all_halted": any(target.scope == "ALL" for target in targets),

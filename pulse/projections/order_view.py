@@ -237,9 +237,9 @@ class OrderReader:
         order = self._fold(rows)
         return None if order is None else view_of(order, rows[-1][0], *rows[0][6:8])
 
-    async def is_parked(self, order_id: UUID) -> bool:
-        """Whether the order is parked, because one of its events could not be applied."""
-        return await self._parked.get(order_id) is not None
+    async def parked_at(self, order_id: UUID) -> int | None:
+        """The position of the event that could not be applied; None if the order is not parked."""
+        return await self._parked.get(order_id)
 
     async def view_up_to(
         self, order_id: UUID, *, position: int | None = None, version: int | None = None

@@ -38,6 +38,7 @@ serialization and deadlock, resources (disk full), locks, operator intervention 
 
 _CHECK_CONSTRAINTS = load_sql(__package__, "check_constraints")
 _SELECT_PARKED = load_sql(__package__, "select_parked")
+_SELECT_FIRST_PARKED = load_sql(__package__, "select_first_parked")
 
 
 class ErrorSource(Enum):
@@ -196,6 +197,31 @@ class ParkedOrder(msgspec.Struct, frozen=True):
     position: int
     reason: str
     parked_at: datetime
+
+
+class ParkedRow(msgspec.Struct, frozen=True):
+    """A parked order; its key and its instrument are None if the queue does not have it."""
+
+    order_id: UUID
+    position: int
+    reason: str
+    parked_at: datetime
+    order_unique_key: str | None
+    instrument: str | None
+
+
+async def read_first_parked(database: Database, limit: int) -> list[ParkedRow]:
+    """Up to `limit` parked orders, the longest parked first.
+
+    The cost grows with the number of parked orders, since they have no index by time.
+
+    Raises:
+        DatabaseUnavailable: they cannot be read.
+    """
+    rows = await database.read(
+        lambda connection: fetch(connection, _SELECT_FIRST_PARKED, {"rows": limit})
+    )
+    return [ParkedRow(*row) for row in rows]
 
 
 async def read_parked(connection: Connection) -> list[ParkedOrder]:

@@ -165,7 +165,7 @@ class QueueHistory:
             for _ in range(MAX_FOLDED_EVENTS // _EVENTS_PER_READ):
                 until = await read_effects_end(connection, after, position, events=_EVENTS_PER_READ)
                 if until is None:
-                    return totals.minus(await _parked_effects(connection, self._mapper, position))
+                    return totals.minus(await parked_effects(connection, self._mapper, position))
                 effects, _ = await read_effects(connection, self._mapper, after, until)
                 totals, after = totals.plus(effects), until
             raise HistoryIncomplete
@@ -310,7 +310,7 @@ async def read_effects_end(
     return position  # type: ignore[no-any-return]
 
 
-async def _parked_effects(connection: Connection, mapper: EventMapper, until: int) -> QueueTotals:
+async def parked_effects(connection: Connection, mapper: EventMapper, until: int) -> QueueTotals:
     """The effects of the events that the queue has not applied, up to a position."""
     parameters = {
         "until": until,

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
@@ -96,6 +97,9 @@ _instruments = st.one_of(
 )
 
 
+_TRACEPARENT: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
 def names() -> st.SearchStrategy[str]:
     """Names of workers, callers and traces: 1 to 128 visible ASCII characters."""
     return st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
@@ -107,13 +111,15 @@ def authors() -> st.SearchStrategy[RecordedBy]:
 
 
 def traces() -> st.SearchStrategy[Trace]:
-    """Traces of calls."""
+    """Traces of calls, with and without a W3C trace context."""
     return st.builds(
         Trace,
         trace_id=names(),
         trace_source=names(),
         request_id=names(),
         request_source=names(),
+        traceparent=st.sampled_from((UNSET, _TRACEPARENT)),
+        tracestate=st.sampled_from((UNSET, "vendor=opaque")),
     )
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,7 @@ from pulse.domain import (
     Slice,
     SlicesExpired,
     SlicesReleased,
+    TraceContext,
     expires_at,
     release_due,
 )
@@ -35,8 +36,11 @@ from pulse.eventstore import (
     VersionTaken,
 )
 from pulse.loop import NOW, Job
-from pulse.postgres import Database
+from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections.due_orders import read_due_orders
+
+if TYPE_CHECKING:
+    from pulse.spans import Span, Spans
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +65,9 @@ class ReleaseResult(Enum):
     """
     CRASHED = auto()
     """A bug or a bad row, which is logged. The order is left alone until it changes."""
+
+
+_SETTLED: Final = frozenset({ReleaseResult.RELEASED, ReleaseResult.EXPIRED})
 
 
 class ReleaseStep(msgspec.Struct, frozen=True):
@@ -94,7 +101,7 @@ class Releaser(Job[ReleaseStep]):
     poll_seconds = 1.0
     min_pause_seconds = 0.01
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all dependencies of the releaser, passed once
         self,
         database: Database,
         store: EventStore,
@@ -102,7 +109,9 @@ class Releaser(Job[ReleaseStep]):
         *,
         halts: Callable[[], Awaitable[Halts]],
         max_delay_seconds: float,
+        spans: "Spans | None" = None,
     ) -> None:
+        self._spans = spans
         self._database = database
         self._store = store
         self._released_by = origin.instance
@@ -131,8 +140,9 @@ class Releaser(Job[ReleaseStep]):
         read_at = time.monotonic()
         results: Counter[ReleaseResult] = Counter()
         decided: dict[int, _Decision] = {}
+        contexts = None if self._spans is None else await self._trace_contexts(due.orders)
         for order, created_position in zip(due.orders, due.created_positions, strict=True):
-            decision = self._decide(order, due.at, halts)
+            decision = self._decide(order, due.at, halts, contexts)
             if isinstance(decision, _Decision):
                 decided[created_position] = decision
             elif decision is not None:
@@ -140,12 +150,16 @@ class Releaser(Job[ReleaseStep]):
         if decided:
             events = [decision.event for decision in decided.values()]
             conditions = [decision.condition for decision in decided.values()]
-            appended = await self._store.appender.append_each(events, conditions)
+            spans = [decision.span for decision in decided.values()]
+            appended = await self._store.appender.append_each(events, conditions, spans)
             stored_at = due.at + timedelta(seconds=time.monotonic() - read_at)
             for decision, append_result in zip(decided.values(), appended, strict=True):
                 result = _result(decision.event, append_result)
                 results[result] += 1
                 _measure(decision.settled, result, stored_at)
+                if decision.span is not None:
+                    settled = result in _SETTLED
+                    decision.span.end(error=None if settled else result.name)
             self._handled = due.unprojected | _settled(dict(zip(decided, appended, strict=True)))
         more = len(due.orders) == MAX_ORDERS_PER_STEP
         step = ReleaseStep(results, due.next_seconds, more=more)
@@ -157,7 +171,7 @@ class Releaser(Job[ReleaseStep]):
         """NOW under a backlog; a short pause after an append that wrote nothing."""
         if result.results[ReleaseResult.NOT_WRITTEN]:
             return _PAUSE_AFTER_FAILED_APPEND_SECONDS
-        progressed = result.results.keys() & {ReleaseResult.RELEASED, ReleaseResult.EXPIRED}
+        progressed = result.results.keys() & _SETTLED
         return NOW if result.more and progressed else None
 
     def poll_after(self, result: ReleaseStep) -> float:
@@ -166,12 +180,28 @@ class Releaser(Job[ReleaseStep]):
             return self.poll_seconds
         return min(self.poll_seconds, result.next_seconds)
 
+    async def _trace_contexts(self, orders: Sequence[DueOrder]) -> Mapping[UUID, TraceContext]:
+        """The trace contexts in which these orders were placed, as far as they can be read now."""
+        if not orders:
+            return {}
+        try:
+            return await self._store.read_trace_contexts([order.order_id for order in orders])
+        except DatabaseUnavailable:
+            return {}
+
     def _decide(
-        self, order: DueOrder, at: datetime, halts: Halts
+        self,
+        order: DueOrder,
+        at: datetime,
+        halts: Halts,
+        contexts: Mapping[UUID, TraceContext] | None,
     ) -> "_Decision | ReleaseResult | None":
         """What to write for an order; None if there is nothing to write."""
         if self._crashed.get(order.order_id) == order.version:
             return ReleaseResult.CRASHED
+        span = None
+        if self._spans is not None and contexts is not None:
+            span = _start_span(self._spans, order, contexts.get(order.order_id))
         command = ReleaseSlices(
             max_delay_seconds=self._max_delay_seconds,
             halts=halts,
@@ -179,6 +209,7 @@ class Releaser(Job[ReleaseStep]):
             at=at,
             request_id=new_request_id(),
             recorded_by=self._recorded_by,
+            context=None if span is None else span.context,
         )
         try:
             events = release_due(command, order)
@@ -189,7 +220,10 @@ class Releaser(Job[ReleaseStep]):
             if isinstance(event, SlicesReleased):
                 condition = AppendCondition(halts.version, before=self._expires_at(order))
             settled = _slices_of(order, event)
-            return _Decision(self._store.mapper.to_stored_event(event), condition, settled)
+            if span is not None:
+                span.name("release slices" if condition is not None else "expire slices")
+                span.set({"pulse.slices": len(settled)})
+            return _Decision(self._store.mapper.to_stored_event(event), condition, settled, span)
         except Exception:  # noqa: BLE001 - one order must not stop the others
             _log.exception("slices.release_crashed", order_id=str(order.order_id))
             self._crashed[order.order_id] = order.version
@@ -207,6 +241,13 @@ class _Decision(NamedTuple):
     event: StoredEvent
     condition: AppendCondition | None
     settled: Sequence[Slice]
+    span: "Span | None"
+
+
+def _start_span(spans: "Spans", order: DueOrder, context: TraceContext | None) -> "Span":
+    """The span of the release of an order's slices, a child of the span that placed the order."""
+    attributes = {"pulse.order_id": str(order.order_id)}
+    return spans.start("release slices", "CONSUMER", context, attributes=attributes)
 
 
 def _slices_of(order: DueOrder, event: Event) -> Sequence[Slice]:

@@ -1,10 +1,11 @@
 """The splitting worker: claims pending orders, computes their slices, appends the outcomes."""
 
 import asyncio
+import time
 from collections import ChainMap, Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import msgspec
@@ -13,7 +14,17 @@ import structlog
 from pulse import metrics
 from pulse.application.clock_watch import ClockOff
 from pulse.application.origin import Clock, Origin, new_request_id
-from pulse.domain import Claim, Event, SlicesScheduled, SplitOrder, SplittingFailed, decide, fold
+from pulse.domain import (
+    Claim,
+    Event,
+    Order,
+    SlicesScheduled,
+    SplitOrder,
+    SplittingFailed,
+    TraceContext,
+    decide,
+    fold,
+)
 from pulse.eventstore import (
     AppendOutcomeUnknown,
     AppendRefused,
@@ -26,6 +37,9 @@ from pulse.eventstore import (
 from pulse.loop import NOW, Job
 from pulse.postgres import DatabaseUnavailable
 from pulse.projections.claims import Claims
+
+if TYPE_CHECKING:
+    from pulse.spans import Span, Spans
 
 _log = structlog.get_logger(__name__)
 MAX_ORDERS_PER_STEP: Final = 500
@@ -84,6 +98,53 @@ class SplitStep(msgspec.Struct, frozen=True):
     more: bool = False
 
 
+class _StepSpans:
+    """The spans of a step, by the semantic conventions of OpenTelemetry for messaging.
+
+    The claim is a span of a trace of its own, linked with the orders that it claimed. The split of
+    an order is a span of the order's trace, linked with the claim.
+    """
+
+    def __init__(self, spans: "Spans") -> None:
+        self._spans = spans
+        self._began_at_ns = time.time_ns()
+        self._claimed_at_ns = 0
+        self._claim = spans.start("claim orders", "CLIENT", None, at_ns=self._began_at_ns)
+        self._of_orders: dict[UUID, Span] = {}
+
+    def claimed(self, orders: int) -> None:
+        """Note that the claim has ended."""
+        self._claimed_at_ns = time.time_ns()
+        self._claim.set({"messaging.batch.message_count": orders})
+
+    def start(self, claim: Claim, order: Order) -> TraceContext:
+        """Start the span of the split of this order, which begins with its claim."""
+        attributes = {"pulse.order_id": str(order.id), "pulse.worker": claim.worker}
+        span = self._of_orders[order.id] = self._spans.start(
+            "split order",
+            "CONSUMER",
+            order.context,
+            attributes=attributes,
+            links=[self._claim.context],
+            at_ns=self._began_at_ns,
+        )
+        if order.context is not None:
+            self._claim.link(order.context)
+        return span.context
+
+    def end(self, results: Mapping[UUID, SplitResult]) -> None:
+        """End the spans of these orders."""
+        for order_id, result in results.items():
+            span = self._of_orders.pop(order_id, None)
+            if span is not None:
+                is_split = result is SplitResult.COMPLETED
+                span.end(error=None if is_split else result.name)
+
+    def end_claim(self) -> None:
+        """End the span of the claim, once the orders that it claimed are known."""
+        self._claim.end(at_ns=self._claimed_at_ns)
+
+
 class SplittingWorker(Job[SplitStep]):
     """Splits `batch_size` orders per step, or up to MAX_ORDERS_PER_STEP under a backlog.
 
@@ -112,6 +173,7 @@ class SplittingWorker(Job[SplitStep]):
         max_split_delay_seconds: float,
         timeout_seconds: float = float("inf"),
         is_present: Callable[[], bool] = lambda: True,
+        spans: "Spans | None" = None,
     ) -> None:
         self._store = store
         self._claims = claims
@@ -122,6 +184,8 @@ class SplittingWorker(Job[SplitStep]):
         self._max_split_delay_seconds = max_split_delay_seconds
         self._timeout_seconds = timeout_seconds
         self._is_present = is_present
+        self._spans = spans
+        self._step_spans: _StepSpans | None = None
 
     async def run_once(self) -> SplitStep:
         """Claim orders, append their outcomes, release the orders that have none.
@@ -133,6 +197,8 @@ class SplittingWorker(Job[SplitStep]):
             return SplitStep(0, Counter(), present=False)
         limit = self._orders_per_step
         self._orders_per_step = self._batch_size
+        if self._spans is not None:
+            self._step_spans = _StepSpans(self._spans)
         try:
             claims = await self._claims.claim(limit)
         except DatabaseUnavailable:
@@ -143,6 +209,8 @@ class SplittingWorker(Job[SplitStep]):
         more = len(claims) == limit
         if more:
             self._orders_per_step = max(self._batch_size, min(2 * limit, MAX_ORDERS_PER_STEP))
+        if self._step_spans is not None:
+            self._step_spans.claimed(len(claims))
         _log.debug("orders.claimed", orders=len(claims), first=str(next(iter(claims))))
         results = await self._split(claims)
         released = await self._release(results)
@@ -191,6 +259,9 @@ class SplittingWorker(Job[SplitStep]):
                 await asyncio.sleep(0)
         if decided:
             appends.append(asyncio.ensure_future(self._append(decided)))
+        if self._step_spans is not None:
+            self._step_spans.end(results)
+            self._step_spans.end_claim()
         for appended in await asyncio.gather(*appends):
             results |= appended
         return results
@@ -213,6 +284,8 @@ class SplittingWorker(Job[SplitStep]):
             elif isinstance(event, SplittingFailed) and result is SplitResult.FAILED:
                 metrics.count_outcome("SplittingFailed", event.reason)
                 _log_failed(event)
+        if self._step_spans is not None:
+            self._step_spans.end(results)
         return results
 
     def _decide_safely(
@@ -233,14 +306,18 @@ class SplittingWorker(Job[SplitStep]):
         """The event to append, or the result where there is nothing to append."""
         if (claim.claimed_at - claim.first_claimed_at).total_seconds() > self._timeout_seconds:
             return SplitResult.OVERDUE
+        order = fold(self._store.mapper.events_of(stream))
+        context = None
+        if self._step_spans is not None and order is not None:
+            context = self._step_spans.start(claim, order)
         command = SplitOrder(
             claim=claim,
             max_split_delay_seconds=self._max_split_delay_seconds,
             at=self._clock(),
             request_id=new_request_id(),
             recorded_by=self._recorded_by,
+            context=context,
         )
-        order = fold(self._store.mapper.events_of(stream))
         return next(iter(decide(command, order)), SplitResult.OUTCOME_EXISTS)
 
     async def _release(self, results: dict[UUID, SplitResult]) -> bool:

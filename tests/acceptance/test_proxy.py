@@ -80,7 +80,14 @@ def test_a_public_order_is_accepted_with_its_trace(public: httpx.Client) -> None
 
 
 def test_public_callers_reach_only_the_gateway(public: httpx.Client, proxy: Nginx) -> None:
-    for path in ("/pulse/internal/orders", "/pulse/health", "/", "/fault", "/gapi/../pulse/health"):
+    for path in (
+        "/pulse/internal/orders",
+        "/pulse/health",
+        "/console",
+        "/",
+        "/fault",
+        "/gapi/../pulse/health",
+    ):
         refused(public.get(path), 404, "NOT_FOUND")
     for raw_path in (
         b"/gapi/%2e%2e/pulse/internal/hello",
@@ -109,6 +116,15 @@ def test_a_service_needs_its_token_whatever_its_forwarding_headers_are(
     claimed = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
     answer = services.get("/pulse/internal/hello", headers=claimed)
     assert answer.status_code == 401
+
+
+def test_the_console_is_served_to_services_only(services: httpx.Client) -> None:
+    assert services.get("/console").headers["content-type"] == "text/html; charset=utf-8"
+    del services.headers["authorization"]
+    signed_out = services.get("/console")
+    assert signed_out.status_code == 303
+    assert signed_out.headers["location"] == "/console/sign-in?next=/console"
+    assert services.get("/consoles").status_code == 404
 
 
 def test_without_service_tokens_no_internal_call_is_proxied(

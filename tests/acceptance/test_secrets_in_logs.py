@@ -101,6 +101,22 @@ def test_accepted_and_refused_requests_log_no_secret(whole: PulseProcess) -> Non
     assert CANARY not in whole.logged + whole.output
 
 
+def test_signing_in_to_the_console_logs_no_secret(whole: PulseProcess) -> None:
+    shown = whole.http.get("/console/sign-in")
+    csrf_token = shown.text.partition('name="csrf_token" value="')[2].partition('"')[0]
+    for token, status in ((f"{CANARY}-wrong", 401), (GATEWAY, 403), (DESK, 303)):
+        form = {"csrf_token": csrf_token, "token": token}
+        answer = whole.http.post("/console/sign-in", data=form)
+        assert answer.status_code == status
+        assert CANARY not in answer.text
+    assert whole.http.get("/console").status_code == 200
+    until(lambda: '"/console"' in whole.logged, "the page has its line")
+    logged = whole.logged + whole.output
+    assert CANARY not in logged
+    assert whole.http.cookies["pulse_session"] not in logged
+    assert csrf_token not in logged
+
+
 def test_crashes_log_no_secret(tmp_path: Path, conninfo: str) -> None:
     port = free_port()
     command = ("-c", CRASHING, str(port))

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.processes import (
     DEADLINE_SECONDS,
+    PLAIN_HTTP,
     ROOT,
     environment,
     free_port,
@@ -51,7 +52,7 @@ def up(redirection: str, **settings: object) -> Iterator["subprocess.Popen[bytes
 
 def answers(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(url, trust_env=False).is_success
+        return httpx.get(url, trust_env=False, verify=PLAIN_HTTP).is_success
     return False
 
 

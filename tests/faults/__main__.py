@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -68,16 +69,16 @@ def main(
         for case in _BY_NAME.values():
             typer.echo(f"{case.name:16} {case.at_least:>6} times: {case.promise}")
         return
-    rows = []
-    for case in _chosen(faults or [], short=short):
-        options = RunOptions(seed=_seed(seed), short=short, times=times, rate=rate)
-        row = _run(case, options, keep=keep)
-        if twice and row.broken and row.broken == row.late:
-            again = RunOptions(seed=_seed(seed), short=short, times=times, rate=rate)
-            typer.echo(f"REPEATED {case.name}, which was only late: {'; '.join(row.late)}")
-            first, row = row, _run(case, again, keep=keep)
-            row.facts.append(f"first attempt (seed {first.seed}): {'; '.join(first.broken)}")
-        rows.append(row)
+    rows: list[Row] = []
+    for cases in _in_turns(_chosen(faults or [], short=short), short=short):
+        options = {
+            case.name: RunOptions(seed=_seed(seed), short=short, times=times, rate=rate)
+            for case in cases
+        }
+        rows += [
+            _again(row, options[row.fault], keep=keep) if twice else row
+            for row in _run(cases, options, keep=keep)
+        ]
         report.write(file, report.merged(file, rows))
     typer.echo(f"\n{report.table(rows)}\n")
     for row in rows:
@@ -99,27 +100,49 @@ def _chosen(names: list[str], *, short: bool) -> list[Case]:
     return [case for case in CASES if case.short] if short else list(CASES)
 
 
-def _run(case: Case, options: RunOptions, *, keep: bool) -> Row:
-    home = Path(tempfile.mkdtemp(prefix=f"pulse-{case.name}-"))
-    home.chmod(0o755)
-    typer.echo(f"{case.name} (seed {options.seed}) ...")
-    row = None
-    try:
-        row = asyncio.run(_run_until_sigterm(case, home, options))
-    finally:
-        if keep or (row is not None and row.broken):
-            typer.echo(f"  kept: {home}")
-            for line in _logged_errors(home):
-                typer.echo(f"  {line}")
-        else:
-            shutil.rmtree(home, ignore_errors=True)
-    typer.echo(
-        f"  {row.verdict} after {row.seconds:g} s, {row.injected} injected"
-        + (f": {row.not_run}" if row.not_run else "")
-    )
-    for line in (*row.facts, *row.broken):
-        typer.echo(f"  {line}")
+def _in_turns(cases: Sequence[Case], *, short: bool) -> list[list[Case]]:
+    """The cases that run at the same time, group by group: in the short form those that wait."""
+    together = [case for case in cases if short and case.waits]
+    alone = [[case] for case in cases if case not in together]
+    return [together, *alone] if together else alone
+
+
+def _again(first: Row, options: RunOptions, *, keep: bool) -> Row:
+    """The row, or that of a second attempt if it only missed a time limit."""
+    if not first.broken or first.broken != first.late:
+        return first
+    typer.echo(f"REPEATED {first.fault}, which was only late: {'; '.join(first.late)}")
+    (row,) = _run([_BY_NAME[first.fault]], {first.fault: options}, keep=keep)
+    row.facts.append(f"first attempt (seed {first.seed}): {'; '.join(first.broken)}")
     return row
+
+
+def _run(cases: Sequence[Case], options: Mapping[str, RunOptions], *, keep: bool) -> list[Row]:
+    """Run these cases at the same time; returns their rows, in order."""
+    homes = {case.name: Path(tempfile.mkdtemp(prefix=f"pulse-{case.name}-")) for case in cases}
+    for name, home in homes.items():
+        home.chmod(0o755)
+        typer.echo(f"{name} (seed {options[name].seed}) ...")
+    rows: dict[str, Row] = {}
+    try:
+        runs = ((case, homes[case.name], options[case.name]) for case in cases)
+        rows = {row.fault: row for row in asyncio.run(_run_until_sigterm(runs))}
+    finally:
+        for name, home in homes.items():
+            if keep or (name in rows and rows[name].broken):
+                typer.echo(f"  kept: {home}")
+                for line in _logged_errors(home):
+                    typer.echo(f"  {line}")
+            else:
+                shutil.rmtree(home, ignore_errors=True)
+    for row in rows.values():
+        typer.echo(
+            f"  {row.fault} {row.verdict} after {row.seconds:g} s, {row.injected} injected"
+            + (f": {row.not_run}" if row.not_run else "")
+        )
+        for line in (*row.facts, *row.broken):
+            typer.echo(f"  {line}")
+    return list(rows.values())
 
 
 def _logged_errors(home: Path) -> list[str]:
@@ -133,9 +156,9 @@ def _logged_errors(home: Path) -> list[str]:
     return found[:_MAX_SHOWN_ERRORS]
 
 
-async def _run_until_sigterm(case: Case, home: Path, options: RunOptions) -> Row:
-    """Run the case. SIGTERM cancels it like Ctrl-C: its processes end and its disks unmount."""
-    running = asyncio.ensure_future(run_case(case, home, options))
+async def _run_until_sigterm(runs: Iterable[tuple[Case, Path, RunOptions]]) -> list[Row]:
+    """Run the cases. SIGTERM cancels them like Ctrl-C: their processes end, their disks unmount."""
+    running = asyncio.gather(*(run_case(*run) for run in runs))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     return await running
 

@@ -35,7 +35,8 @@ class CaseRun:
         tenth = max(1, self.times // 10)
         before, self.row.injected = self.row.injected, self.row.injected + count
         if self.row.injected // tenth > before // tenth:
-            print(f"  {time.strftime('%H:%M:%S')} {self.row.injected:,} of {self.times:,} injected")
+            now, name = time.strftime("%H:%M:%S"), self.row.fault
+            print(f"  {now} {name}: {self.row.injected:,} of {self.times:,} injected")
 
     def recovered(self, seconds: float) -> None:
         """Record the time from a fault to recovery."""
@@ -89,7 +90,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """A fault case. `promise` is what Pulse guarantees under the fault.
 
     `at_least` is the number of injections, `short` that of the short form; 0 excludes the case
-    from the short form.
+    from the short form. Cases with `waits` mostly wait, for windows of a minute, and have no time
+    limits; the short form runs them at the same time.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     at_least: int
     short: int
     run: RunCase
+    waits: bool = False
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):

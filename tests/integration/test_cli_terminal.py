@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pulse.cli.schedule_text import draw
-from pulse.cli.terminal import SafeConsole, errors, format_duration, progress_on
+from pulse.cli.terminal import SafeConsole, errors, progress_on
 from pulse.printable import printable, printable_json, printable_lines
+from pulse.wording import format_duration
 from tests.support.events import order_created, slices_scheduled
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]

@@ -11,7 +11,7 @@ import pytest
 from pulse.code_version import code_version
 from tests.support.cli import run_pulse
 from tests.support.orders import order
-from tests.support.processes import ROOT, environment, free_port, until, url_of
+from tests.support.processes import PLAIN_HTTP, ROOT, environment, free_port, until, url_of
 
 ID = "3f2a8c1e-0000-4000-8000-000000000001"
 COMMANDS = [
@@ -31,6 +31,7 @@ COMMANDS = [
     ["status"],
     ["rebuild"],
     ["verify"],
+    ["evidence"],
     ["splitter", "compare"],
     ["splitter", "show"],
     ["splitter", "rules"],
@@ -55,6 +56,8 @@ ON_POSTGRES = [
     ["orders", "failed", "--json"],
     ["verify"],
     ["verify", "--json"],
+    ["evidence", "--list"],
+    ["evidence", "--order", ID, "-o", "unwritten"],
     ["splitter", "compare", "--stored", "pulse.domain:split_v1"],
 ]
 
@@ -167,15 +170,14 @@ def test_api_and_background_share_the_work_and_stop_cleanly(conninfo: str) -> No
         assert api.stdout is not None
         assert api.stdout.readline() == f"The Pulse API listens on http://localhost:{port}\n"
         url = f"http://localhost:{port}/internal/orders"
-        answer = httpx.post(url, json=order(), trust_env=False)
-        assert answer.status_code == 201
-        order_url = f"{url}/{answer.json()['order_id']}"
-        until(
-            lambda: (
-                httpx.get(order_url, trust_env=False).json()["order_queue_status"] == "COMPLETED"
-            ),
-            "the order is split",
-        )
+        with httpx.Client(trust_env=False, verify=PLAIN_HTTP) as http:
+            answer = http.post(url, json=order())
+            assert answer.status_code == 201
+            order_url = f"{url}/{answer.json()['order_id']}"
+            until(
+                lambda: http.get(order_url).json()["order_queue_status"] == "COMPLETED",
+                "the order is split",
+            )
         assert "Workers  1 present" in run_pulse("status", conninfo=conninfo).out
         background.send_signal(signal.SIGTERM)
         api.send_signal(signal.SIGINT)

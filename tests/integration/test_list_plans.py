@@ -15,9 +15,16 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pulse.eventstore import store
+from pulse.domain import HaltTarget
+from pulse.eventstore import AFTER_LOG, store
 from pulse.postgres import PostgresLimits, load_sql
-from pulse.projections.due_orders import SELECT_DUE_ORDERS
+from pulse.projections.due_orders import SELECT_DUE_ORDERS, halt_parameters
+from pulse.projections.due_slices import (
+    COUNT_SLICES_BY_MINUTE,
+    MAX_COUNTED,
+    SELECT_OVERDUE_SLICES,
+    SELECT_SLICES_TO_RELEASE,
+)
 from pulse.projections.lists import (
     MAX_EXAMINED,
     SELECT_SLICES,
@@ -60,13 +67,19 @@ def many_orders(postgres: str, template_database: str) -> Iterator[str]:
         yield conninfo
 
 
-@pytest.fixture
-def connection(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
+@pytest.fixture(scope="module")
+def session(many_orders: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection with Pulse's session settings."""
     with connect(many_orders, PostgresLimits(statement_seconds=60)) as connection:
         connection.autocommit = False
         yield connection
-        connection.rollback()
+
+
+@pytest.fixture
+def connection(session: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+    """The same, in a transaction of the test's own."""
+    yield session
+    session.rollback()
 
 
 def assert_costs(nodes: list[PlanNode], rows: int, *, stepped_over: int = 0) -> None:
@@ -310,6 +323,53 @@ def test_halted_due_orders_cost_each_of_them_once(
     nodes = explain_analyze(connection, mode, SELECT_DUE_ORDERS, parameters)
     assert sum(reads_of(nodes, "order_queue")) == due
     assert_costs(nodes, 3 * due)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_slices_counted_by_minute_cost_those_slices(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    parameters = {
+        "scheduled_from": NOON,
+        "scheduled_before": NOON + timedelta(hours=1),
+        "most": MAX_COUNTED,
+        **halt_parameters([HaltTarget(scope="INSTRUMENT", instrument="NSE:SYM0")]),
+    }
+    nodes = explain_analyze(connection, mode, COUNT_SLICES_BY_MINUTE, parameters)
+    assert max(reads_of(nodes, "scheduled_slices")) == MAX_COUNTED
+    reads = [n for n in nodes if n.relation in BIG_TABLES]
+    assert not [n for n in reads if n.kind == "Seq Scan"]
+    assert all(n.rows_read <= MAX_COUNTED for n in reads), reads
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_page_of_slices_to_release_costs_a_page(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    for after in (None, SlicePlace(NOON, 20_000)):
+        parameters = slices_parameters(SliceQuery(limit=50, scheduled_from=NOON, after=after))
+        nodes = explain_analyze(connection, mode, SELECT_SLICES_TO_RELEASE, parameters)
+        assert_costs(nodes, 51)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_overdue_slices_cost_the_orders_that_are_due_first(
+    connection: psycopg.Connection[Any], mode: PlanMode
+) -> None:
+    parameters = {"overdue_seconds": 1.0, "rows": 50}
+    nodes = explain_analyze(connection, mode, SELECT_OVERDUE_SLICES, parameters)
+    assert_costs(nodes, 200 * SLICES_AN_ORDER)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("topics", [None, ["pulse.domain:SplittingFailed"]], ids=["all", "one"])
+def test_the_end_of_the_log_costs_the_events_that_are_scanned(
+    connection: psycopg.Connection[Any], topics: list[str] | None, mode: PlanMode
+) -> None:
+    statement = load_sql("pulse.eventstore", "select_log_before")
+    parameters = {"before": AFTER_LOG, "limit": 30, "topics": topics, "most_scanned": 2_000}
+    nodes = explain_analyze(connection, mode, statement, parameters)
+    assert_costs(nodes, 2_000)
 
 
 def due_orders_parameters(**halted: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The plans of questions about the past: each reads one window of the log, however long it is."""
+"""The plans of questions about the past and the tally: each reads one window of a long log."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -58,11 +58,16 @@ def middle(long_log: str) -> tuple[int, Any]:
 
 def rows_of_log(conninfo: str, mode: PlanMode, name: str, **parameters: object) -> int:
     """The rows of the log that a statement reads."""
+    return rows_of("stored_events", conninfo, mode, name, **parameters)
+
+
+def rows_of(table: str, conninfo: str, mode: PlanMode, name: str, **parameters: object) -> int:
+    """The rows of a table that a statement reads."""
     statement = load_sql("pulse.projections", name)
     with connect(conninfo) as connection:
         plan = explain_analyze(connection, mode, statement, parameters)
     assert not [node for node in plan if node.disk]
-    return sum(node.rows_read for node in plan if node.relation == "stored_events")
+    return sum(node.rows_read for node in plan if node.relation == table)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -105,3 +110,35 @@ def test_parked_orders_are_read_by_their_streams(long_log: str, mode: PlanMode) 
 def test_the_next_window_is_found_by_an_index(long_log: str, mode: PlanMode) -> None:
     parameters = {"size": WINDOW_POSITIONS, "projection": "order_queue"}
     assert rows_of_log(long_log, mode, "select_history_window", **parameters) <= 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_tally_starts_at_the_windows_since_a_moment(
+    long_log: str, middle: tuple[int, Any], mode: PlanMode
+) -> None:
+    read = rows_of("queue_history", long_log, mode, "select_history_start", before=middle[1])
+    since = (2 * ORDERS - middle[0]) // WINDOW_POSITIONS + 2
+    assert 0 < read <= since
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_of_the_tally_reads_only_the_windows_after_its_position(
+    long_log: str, middle: tuple[int, Any], mode: PlanMode
+) -> None:
+    after = (2 * ORDERS // WINDOW_POSITIONS - 3) * WINDOW_POSITIONS
+    parameters = {"after": after, "reached": middle[1]}
+    assert rows_of("queue_history", long_log, mode, "select_history_minutes", **parameters) == 3
+    assert rows_of_log(long_log, mode, "select_history_minutes", **parameters) == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_minutes_of_a_window_read_it_once(
+    long_log: str, middle: tuple[int, Any], mode: PlanMode
+) -> None:
+    bounds = {"after": 4 * WINDOW_POSITIONS, "until": 5 * WINDOW_POSITIONS, "reached": middle[1]}
+    assert rows_of_log(long_log, mode, "select_minute_ends", **bounds) <= WINDOW_POSITIONS
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_end_of_the_tally_is_one_row(long_log: str, mode: PlanMode) -> None:
+    assert rows_of_log(long_log, mode, "select_tally_end") <= 1

@@ -1,5 +1,7 @@
 """The built wheel has every file of the package, and py.typed."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,10 @@ from zipfile import ZipFile
 from tests.support.processes import ROOT
 
 
-def test_the_wheel_carries_every_file_of_the_package_and_py_typed(tmp_path: Path) -> None:
+def files_of_the_wheel(source: Path, tmp_path: Path) -> set[str]:
     built = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT,
+        cwd=source,
         capture_output=True,
         text=True,
         timeout=120,
@@ -20,9 +22,30 @@ def test_the_wheel_carries_every_file_of_the_package_and_py_typed(tmp_path: Path
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if name.startswith("pulse/")}
+        return {name for name in archive.namelist() if name.startswith("pulse/")}
+
+
+def test_the_wheel_carries_every_file_of_the_package_and_py_typed(tmp_path: Path) -> None:
+    names = files_of_the_wheel(ROOT, tmp_path)
     assert "pulse/py.typed" in names
     files = (path for path in (ROOT / "pulse").rglob("*") if path.is_file())
     assert names == {"pulse/_commit.txt"} | {
         str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts
     }
+
+
+def test_the_image_s_build_context_has_what_the_wheel_and_the_containerfile_need(
+    tmp_path: Path,
+) -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    context = tmp_path / "context"
+    for name in set(re.findall(r"^!(.*)$", ignored, re.MULTILINE)) - {".git"}:
+        (context / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, context / name)
+        else:
+            shutil.copy(ROOT / name, context / name)
+    assert files_of_the_wheel(context, tmp_path) == files_of_the_wheel(ROOT, tmp_path)
+    containerfile = (ROOT / "deploy/container/Containerfile").read_text(encoding="utf-8")
+    for sources in re.findall(r"^COPY (?!--)(.*) \S+$", containerfile, re.MULTILINE):
+        assert all((context / source).exists() for source in sources.split())

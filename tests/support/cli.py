@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 from eventsourcing.persistence import StoredEvent
 
-from pulse.cli import run
+from pulse.cli.app import run
 from pulse.postgres import Database
 from pulse.process import startup
 from tests.support.database import as_runtime

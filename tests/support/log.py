@@ -15,6 +15,7 @@ from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, EventStore, Recor
 from pulse.postgres import Connection, Database
 from pulse.projections.order_view import OrderReader
 from pulse.retry import RetryPolicy
+from pulse.spans import Spans
 from tests.support.database import as_superuser
 from tests.support.waiting import until
 
@@ -71,9 +72,10 @@ async def running_store(
     *,
     on_commit: Callable[[], None] = nothing,
     limits: AppendLimits = PATIENT,
+    spans: Spans | None = None,
 ) -> AsyncIterator[EventStore]:
     """An event store with a running appender."""
-    store = EventStore(database, on_commit=on_commit, limits=limits)
+    store = EventStore(database, on_commit=on_commit, limits=limits, spans=spans)
     async with running(store.appender.run):
         yield store
 

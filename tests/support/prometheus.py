@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.support.processes import DEADLINE_SECONDS, ROOT, free_port, until
+from tests.support.processes import DEADLINE_SECONDS, PLAIN_HTTP, ROOT, free_port, until
 
 RULES: Final = ROOT / "deploy" / "prometheus"
 
@@ -39,7 +39,7 @@ class Prometheus:
     """The HTTP API of a running Prometheus."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False, verify=PLAIN_HTTP)
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer."""

@@ -9,6 +9,7 @@ from pulse.domain import Event, OrderCreated
 from pulse.eventstore import EventStore
 from pulse.postgres import Database
 from pulse.projections.claims import Claims
+from pulse.spans import Spans
 from pulse.workers.splitting import SplittingWorker
 from tests.support.events import MAPPER, stored
 from tests.support.log import fetch
@@ -34,6 +35,7 @@ def splitting_worker(
     max_split_delay_seconds: float = 300,
     claims: Claims | None = None,
     clock: Clock = system_clock,
+    spans: Spans | None = None,
 ) -> SplittingWorker:
     """A splitting worker on this pool and store."""
     return SplittingWorker(
@@ -43,6 +45,7 @@ def splitting_worker(
         Origin(name),
         batch_size=batch_size,
         max_split_delay_seconds=max_split_delay_seconds,
+        spans=spans,
     )
 
 

@@ -31,6 +31,7 @@ from pulse.domain import (
     SplittingFailed,
     TimedOut,
     Trace,
+    TraceContext,
     fold,
     fold_halts,
 )
@@ -59,6 +60,10 @@ CALLERS_TRACE = Trace(
     trace_source="PULSE:POST/internal/orders",
     request_id="r1772423100abcdef012345",
     request_source="PULSE:POST/internal/orders",
+)
+CONTEXT = TraceContext(
+    traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    tracestate="vendor=opaque",
 )
 RELEASER = RecordedBy(component="releaser", instance="releaser-1", code_version="0.1.0")
 RELEASERS_TRACE = Trace(
@@ -202,6 +207,17 @@ EVENTS: Final[tuple[Event, ...]] = (
         reason="RELEASE_TOO_LATE",
     ),
     CREATED_IN_SESSIONS,
+    OrderCancelled(
+        originator_id=ORDER_ID,
+        originator_version=2,
+        timestamp=T0 + timedelta(seconds=3),
+        recorded_by=API,
+        trace=CALLERS_TRACE.within(CONTEXT),
+        sequence_numbers=(),
+        quantity=1_000_000_000,
+        reason=None,
+        cancelled_by="anonymous",
+    ),
     ReleasesHalted(
         originator_id=HALTS_STREAM_ID,
         originator_version=1,

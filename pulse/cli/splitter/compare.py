@@ -16,7 +16,7 @@ from pulse.application.recorded_terms import newest_terms
 from pulse.cli.exits import FAILURE, require_extra, run_with_tools
 from pulse.cli.schedule_text import draw
 from pulse.cli.splitter.show import title
-from pulse.cli.terminal import AsJson, counted, echo, errors, output, progress_on
+from pulse.cli.terminal import AsJson, echo, errors, output, progress_on
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     SCHEDULE_RULES,
@@ -28,6 +28,7 @@ from pulse.domain import (
 from pulse.errors import PulseError
 from pulse.printable import printable, printable_lines
 from pulse.process.tools import Tools
+from pulse.wording import counted
 
 if TYPE_CHECKING:
     from pulse.testing.comparing import Comparison, Failure

@@ -12,7 +12,7 @@ import typer
 
 from pulse.cli.exits import require_extra
 from pulse.cli.schedule_text import draw, window_lines
-from pulse.cli.terminal import counted, echo, format_duration, output
+from pulse.cli.terminal import echo, output
 from pulse.domain import (
     CURRENT_SPLITTER_VERSION,
     MAX_DURATION_MINUTES,
@@ -29,6 +29,7 @@ from pulse.domain import (
 from pulse.domain.splitting import MICROSECONDS_PER_MINUTE
 from pulse.errors import PulseError
 from pulse.rfc3339 import parse_time
+from pulse.wording import counted, format_duration
 
 _STARTS_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _MAX_SEED: Final = 2**64 - 1

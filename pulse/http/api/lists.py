@@ -32,6 +32,7 @@ from pulse.projections.lists import (
     SlicePlace,
     SliceQuery,
 )
+from pulse.projections.lists import OrderPage as QueuePage
 from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 LAST_POSITION: Final = 2**63 - 1
@@ -173,6 +174,13 @@ def order_query(parameters: OrderParameters) -> OrderQuery:
     return msgspec.structs.replace(query, before=before)
 
 
+def next_cursor_of(query: OrderQuery, page: QueuePage) -> str | None:
+    """The cursor of the page after this one of the query; None if there is none."""
+    if page.next_before is None:
+        return None
+    return encode_cursor(OrderCursor(_digest_of(query), page.next_before))
+
+
 def _order_id_in(parameters: OrderParameters) -> UUID | None:
     """The id of the order with the requested key."""
     key, scope = parameters.order_unique_key, parameters.key_scope
@@ -246,10 +254,7 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
             return OrderPage(own.orders, own.next_cursor, own.as_of_position)
         query = order_query(parameters)
         page = await queries.orders(query)
-        cursor = None
-        if page.next_before is not None:
-            cursor = encode_cursor(OrderCursor(_digest_of(query), page.next_before))
-        return OrderPage(page.orders, cursor, page.as_of_position)
+        return OrderPage(page.orders, next_cursor_of(query, page), page.as_of_position)
 
     list_orders.fn.__doc__ = f"""
 Orders by position of creation, read from the projection, which follows the log. `as_of_position` is

@@ -134,7 +134,11 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
         *_query_parameters(struct),
         *(
             {"name": name, "in": "header", "description": text, "schema": _TEXT}
-            for name, text in (*described.headers.items(), *_TEXTS["headers"]["request"].items())
+            for name, text in (
+                *described.headers.items(),
+                *_TEXTS["headers"]["request"].items(),
+                *_TEXTS["headers"]["context"].items(),
+            )
         ),
     ]
     if described.body is not None:

@@ -154,4 +154,5 @@ CASE: Final = Case(
     at_least=10_000,
     short=400,
     run=run,
+    waits=True,
 )

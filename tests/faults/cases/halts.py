@@ -183,4 +183,5 @@ CASE: Final = Case(
     at_least=10_000,
     short=600,
     run=run,
+    waits=True,
 )

@@ -168,4 +168,5 @@ CASE: Final = Case(
     at_least=3,
     short=3,
     run=run,
+    waits=True,
 )

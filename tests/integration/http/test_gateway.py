@@ -196,6 +196,18 @@ async def test_the_trace_of_the_caller_is_stored_and_echoed(apps: Served) -> Non
     }
 
 
+async def test_the_trace_context_of_the_caller_is_stored(apps: Served) -> None:
+    context = {
+        "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "tracestate": "vendor=opaque,congo=t61rcWkgMzE",
+    }
+    headers = {**bearer(apps.signer.token()), **context}
+    response = await apps.gateway.post("/api/orders", json=order(), headers=headers)
+    assert response.headers["traceparent"] == context["traceparent"]
+    (created, *_) = await apps.events(response.json()["order_id"])
+    assert created["data"]["trace"].items() >= context.items()
+
+
 async def test_a_generated_trace_is_stored_and_echoed(apps: Served) -> None:
     response = await apps.place(order())
     (created, *_) = await apps.events(response.json()["order_id"])

@@ -115,25 +115,25 @@ async def test_a_position_in_a_gap_is_as_of_the_event_before_it(
     ],
 )
 async def test_a_place_that_is_refused(
-    api: httpx.AsyncClient, query: str, error: tuple[int, str], field: str
+    shared_api: httpx.AsyncClient, query: str, error: tuple[int, str], field: str
 ) -> None:
-    order_id = (await split_order(api))["order_id"]
-    assert fault(await api.get(f"{ORDERS}/{order_id}?{query}"), *error)["field"] == field
+    order_id = (await split_order(shared_api))["order_id"]
+    assert fault(await shared_api.get(f"{ORDERS}/{order_id}?{query}"), *error)["field"] == field
     if "version" not in query:
-        assert fault(await api.get(f"{QUEUE}?{query}"), *error)["field"] == field
+        assert fault(await shared_api.get(f"{QUEUE}?{query}"), *error)["field"] == field
 
 
 @pytest.mark.parametrize("query", ["position=0", "at=1999-01-01T00:00:00Z"])
 async def test_before_its_creation_an_order_is_not_found(
-    api: httpx.AsyncClient, query: str
+    shared_api: httpx.AsyncClient, query: str
 ) -> None:
-    order_id = (await split_order(api))["order_id"]
-    fault(await api.get(f"{ORDERS}/{order_id}?{query}"), 404, "ORDER_NOT_FOUND")
+    order_id = (await split_order(shared_api))["order_id"]
+    fault(await shared_api.get(f"{ORDERS}/{order_id}?{query}"), 404, "ORDER_NOT_FOUND")
 
 
 @pytest.mark.parametrize("query", ["version=1", "position=0", "at=1999-01-01T00:00:00Z"])
 async def test_an_order_that_does_not_exist_is_not_found_at_any_place(
-    api: httpx.AsyncClient, query: str
+    shared_api: httpx.AsyncClient, query: str
 ) -> None:
     for order_id in (uuid4(), "x"):
-        fault(await api.get(f"{ORDERS}/{order_id}?{query}"), 404, "ORDER_NOT_FOUND")
+        fault(await shared_api.get(f"{ORDERS}/{order_id}?{query}"), 404, "ORDER_NOT_FOUND")

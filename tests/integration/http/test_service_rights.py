@@ -1,6 +1,6 @@
 """The rights of service tokens: which calls each token may make, and what the refusal says."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -13,7 +13,7 @@ from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support import documents
 from tests.support.api import client_of, lifespan_of
-from tests.support.database import as_runtime
+from tests.support.database import as_runtime, cloned_database
 from tests.support.orders import BATCH, ORDERS, fault, order
 from tests.support.tokens import bearer, signer_of
 
@@ -67,10 +67,17 @@ def token_of(name: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-async def api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
+def module_conninfo(postgres: str, template_database: str) -> Iterator[str]:
+    """A database for this module alone: its halts stay in force."""
+    with cloned_database(postgres, template_database) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture(scope="module")
+async def api(module_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     settings = msgspec.structs.replace(
         signer_of("HS256").settings,
-        database_url=as_runtime(shared_conninfo),
+        database_url=as_runtime(module_conninfo),
         service_tokens=tuple(ServiceToken(n, Secret(n.ljust(32, "-"))) for n in SERVICES),
         service_rights=tuple(
             ServiceRights(name, rights) for name, rights in SERVICES.items() if name != "desk"
@@ -170,8 +177,8 @@ async def test_what_needs_no_token_needs_no_right(api: httpx.AsyncClient) -> Non
         assert (await api.get(f"/pulse/{path}")).status_code == 200
 
 
-async def test_without_tokens_this_machine_has_every_right(shared_conninfo: str) -> None:
-    app = all_in_one_app(Settings(database_url=as_runtime(shared_conninfo)))
+async def test_without_tokens_this_machine_has_every_right(module_conninfo: str) -> None:
+    app = all_in_one_app(Settings(database_url=as_runtime(module_conninfo)))
     async with lifespan_of(app), client_of(app) as client:
         for method, path, _ in CALLS:
             response = await client.request(method, path, **sent(method, path))

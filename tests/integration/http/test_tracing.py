@@ -1,4 +1,8 @@
-"""The four tracing headers: accepted if valid, otherwise generated; echoed and stored."""
+"""The tracing headers: accepted if valid, echoed and stored.
+
+The four of Pulse are generated if they are missing or invalid; `traceparent` is not, since this
+process exports no spans.
+"""
 
 import re
 import time
@@ -149,3 +153,114 @@ async def test_a_repeated_request_keeps_the_trace_of_the_first(
     first = (await history(shared_api, order_id))[0]
     await post(shared_api, request, **GIVEN)
     assert (await history(shared_api, order_id))[0] == first
+
+
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN_ID = "00f067aa0ba902b7"
+PARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
+MALFORMED = {
+    "empty": "",
+    "blank": " ",
+    "no flags": PARENT[:-3],
+    "too long": f"{PARENT}-more",
+    "longer flags": f"{PARENT}0",
+    "very long": PARENT + "-" + "a" * 8000,
+    "upper case": PARENT.upper(),
+    "not hexadecimal": PARENT.replace("4bf9", "4bfg"),
+    "zero trace id": PARENT.replace(TRACE_ID, "0" * 32),
+    "zero span id": PARENT.replace(SPAN_ID, "0" * 16),
+    "version ff": f"ff{PARENT[2:]}",
+    "short version": PARENT[1:],
+    "blanks inside": PARENT.replace("-", " "),
+    "full-width digits": PARENT.replace("0", "\u0660"),
+}
+STATES = {
+    "vendor=opaque, congo=t61rcWkgMzE": "vendor=opaque,congo=t61rcWkgMzE",
+    "a=1,,b=2 ,\t": "a=1,b=2",
+    "tenant@system=a b": "tenant@system=a b",
+    "a=1,B=2": None,
+    "a": None,
+    "a=": None,
+    "a=b=c": None,
+    ",".join(f"k{number}=v" for number in range(32)): ",".join(f"k{n}=v" for n in range(32)),
+    ",".join(f"k{number}=v" for number in range(33)): None,
+    "a=" + "x" * 250 + ",b=" + "x" * 250: "a=" + "x" * 250 + ",b=" + "x" * 250,
+    "a=" + "x" * 254 + ",b=" + "x" * 254: None,
+    "a=" + "x" * 257: None,
+}
+
+
+async def traced(client: httpx.AsyncClient, *headers: tuple[str, str]) -> dict[str, Any]:
+    """The stored trace of an order that was posted with these headers."""
+    raw = [(name.encode(), value.encode()) for name, value in (*JSON.items(), *headers)]
+    response = await client.post(ORDERS, json=order(), headers=raw)
+    assert response.status_code == 201
+    created = (await history(client, response.json()["order_id"]))[0]["data"]
+    assert response.headers.get("traceparent") == created["trace"].get("traceparent")
+    trace: dict[str, Any] = created["trace"]
+    return trace
+
+
+@pytest.mark.parametrize(("method", "path", "content", "status"), ANSWERS)
+async def test_a_traceparent_is_echoed_on_every_answer_and_none_is_made(
+    shared_api: httpx.AsyncClient, method: str, path: str, content: bytes, status: int
+) -> None:
+    for given in ({"traceparent": PARENT}, {}):
+        headers = {**JSON, **given}
+        response = await shared_api.request(method, path, content=content, headers=headers)
+        assert response.status_code == status
+        assert response.headers.get_list("traceparent") == list(given.values())
+        assert "tracestate" not in response.headers
+
+
+@pytest.mark.parametrize("malformed", MALFORMED.values(), ids=MALFORMED)
+async def test_a_malformed_traceparent_is_ignored_with_its_tracestate(
+    shared_api: httpx.AsyncClient, malformed: str
+) -> None:
+    trace = await traced(shared_api, ("traceparent", malformed), ("tracestate", "a=1"))
+    assert not trace.keys() & {"traceparent", "tracestate"}
+
+
+async def test_a_repeated_traceparent_is_ignored(shared_api: httpx.AsyncClient) -> None:
+    trace = await traced(shared_api, ("traceparent", PARENT), ("traceparent", PARENT))
+    assert "traceparent" not in trace
+
+
+@pytest.mark.parametrize(
+    ("later", "stored"),
+    [("01-{}-03", "00-{}-01"), ("cc-{}-02-what-the-future-may-bring", "00-{}-00")],
+    ids=["version 1", "a longer one"],
+)
+async def test_a_later_version_is_converted(
+    shared_api: httpx.AsyncClient, later: str, stored: str
+) -> None:
+    ids = f"{TRACE_ID}-{SPAN_ID}"
+    trace = await traced(shared_api, ("traceparent", later.format(ids)))
+    assert trace["traceparent"] == stored.format(ids)
+
+
+@pytest.mark.parametrize(("state", "stored"), STATES.items(), ids=lambda text: str(text)[:20])
+async def test_a_tracestate_is_stored_if_it_is_valid(
+    shared_api: httpx.AsyncClient, state: str, stored: str | None
+) -> None:
+    trace = await traced(shared_api, ("traceparent", PARENT), ("tracestate", state))
+    assert (trace["traceparent"], trace.get("tracestate")) == (PARENT, stored)
+
+
+async def test_several_headers_are_one_tracestate(shared_api: httpx.AsyncClient) -> None:
+    states = (("tracestate", "a=1"), ("tracestate", "b=2"))
+    trace = await traced(shared_api, states[0], ("traceparent", PARENT), states[1])
+    assert trace["tracestate"] == "a=1,b=2"
+
+
+async def test_the_worker_continues_the_trace_context(shared_api: httpx.AsyncClient) -> None:
+    response = await post(shared_api, order(), traceparent=PARENT, tracestate="a=1")
+    order_id = response.json()["order_id"]
+
+    async def is_split() -> bool:
+        return len(await history(shared_api, order_id)) >= 2
+
+    await until(is_split, "the order is split")
+    for event in (await history(shared_api, order_id))[:2]:
+        trace = event["data"]["trace"]
+        assert (trace["traceparent"], trace["tracestate"]) == (PARENT, "a=1")

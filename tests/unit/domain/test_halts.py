@@ -108,7 +108,16 @@ def test_a_lifted_halt_keeps_who_lifted_it_and_the_target_can_be_halted_again() 
     halts = halted(TCS)
     (first,) = halts.in_force
     (event,) = decide_halt(resuming(first.halt_id, "corrected"), halts)
-    assert isinstance(event, ReleasesResumed)
+    assert event == ReleasesResumed(
+        originator_id=HALTS_STREAM_ID,
+        originator_version=2,
+        timestamp=T0 + timedelta(minutes=1),
+        recorded_by=API,
+        trace=TRACE,
+        halt_id=first.halt_id,
+        reason="corrected",
+        resumed_by="ops",
+    )
     halts = evolve_halts(halts, event)
     assert halts.in_force == ()
     lifted = halts.of(first.halt_id)
@@ -171,19 +180,21 @@ def test_an_event_of_another_place_cannot_follow(event: Event, why: str) -> None
 
 def test_a_halt_that_is_in_force_cannot_be_set_and_one_that_is_not_cannot_be_lifted() -> None:
     halts = halted(TCS)
-    with pytest.raises(HistoryBroken, match="a halt of this target is in force"):
+    with pytest.raises(HistoryBroken, match=r"cannot follow: a halt of this target is in force$"):
         evolve_halts(halts, event_of(TCS, originator_version=2))
     (halt,) = halts.in_force
     (lifting,) = decide_halt(resuming(halt.halt_id), halts)
     assert isinstance(lifting, ReleasesResumed)
     lifted = evolve_halts(halts, lifting)
-    with pytest.raises(HistoryBroken, match="the halt that it lifts is not in force"):
+    with pytest.raises(HistoryBroken, match=r"follow: the halt that it lifts is not in force$"):
         evolve_halts(lifted, msgspec.structs.replace(lifting, originator_version=3))
 
 
 def test_an_event_of_an_order_is_not_about_halts() -> None:
     forged = msgspec.structs.replace(order_created(), originator_id=HALTS_STREAM_ID)
-    with pytest.raises(HistoryBroken, match=r"OrderCreated at version 1 .*not an event of a halt"):
+    with pytest.raises(
+        HistoryBroken, match=r"OrderCreated at version 1 .*: it is not an event of a halt$"
+    ):
         evolve_halts(Halts(), forged)
 
 
@@ -250,8 +261,9 @@ def release(seconds: float, halts: Halts) -> ReleaseSlices:
     )
 
 
-def test_a_slice_of_a_halted_order_is_not_released_but_expires() -> None:
-    halts = halted(TCS)
+@pytest.mark.parametrize("target", [ALL, TCS, DESK], ids=lambda target: target.scope)
+def test_a_slice_of_a_halted_order_is_not_released_but_expires(target: HaltTarget) -> None:
+    halts = halted(target)
     assert release_due(release(0, halts), due_order()) == ()
     assert release_due(release(59.999, halts), due_order()) == ()
     (expired,) = release_due(release(60, halts), due_order())
@@ -265,7 +277,7 @@ def test_a_slice_of_an_order_that_no_halt_covers_is_released() -> None:
 
 def test_what_no_type_allows_is_a_bug() -> None:
     unknown: Any = "SECTOR"
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="SECTOR"):
         HaltTarget(scope=unknown).covers("NSE:TCS", "desk")
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="SECTOR"):
         decide_halt(unknown, Halts())

@@ -31,6 +31,7 @@ from pulse.domain import (
     TimedOut,
     TimeOutOrder,
     Trace,
+    TraceContext,
     decide,
     evolve,
     fold,
@@ -520,3 +521,33 @@ def test_there_is_nothing_to_do_where_no_order_was_placed(command: Command) -> N
 def test_a_command_the_domain_does_not_know_is_a_fault_of_the_program() -> None:
     with pytest.raises(AssertionError, match="'a command'"):
         decide(cast("Command", "a command"), None)
+
+
+CONTEXT = TraceContext(
+    traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    tracestate="vendor=opaque",
+)
+OF_WORKER = TraceContext(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-01")
+TRACED = msgspec.structs.replace(CREATED, trace=CALLERS_TRACE.within(CONTEXT))
+
+
+def context_of(command: SplitOrder | TimeOutOrder, created: OrderCreated) -> TraceContext | None:
+    (event,) = decide(command, fold((created,)))
+    return event.trace.context
+
+
+def test_an_outcome_keeps_the_trace_context_of_its_order() -> None:
+    assert context_of(SPLIT, TRACED) == context_of(TIME_OUT, TRACED) == CONTEXT
+    assert context_of(SPLIT, CREATED) is None
+    assert context_of(TIME_OUT, CREATED) is None
+
+
+@pytest.mark.parametrize("created", [CREATED, TRACED], ids=["without context", "with context"])
+def test_an_outcome_has_the_context_of_the_span_that_writes_it(created: OrderCreated) -> None:
+    assert context_of(msgspec.structs.replace(SPLIT, context=OF_WORKER), created) == OF_WORKER
+
+
+def test_a_trace_within_another_span_loses_the_tracestate_of_the_first() -> None:
+    trace = CALLERS_TRACE.within(CONTEXT).within(OF_WORKER)
+    assert trace.context == OF_WORKER
+    assert (trace.trace_id, trace.request_id) == ("t-caller", "r-caller")

@@ -19,6 +19,7 @@ from pulse.domain import (
     SlicesReleased,
     SlicesScheduled,
     Trace,
+    TraceContext,
     decide,
     due_at,
     evolve,
@@ -363,3 +364,11 @@ def test_released_and_expired_slices_are_settled_in_their_order() -> None:
     assert order.quantities == Quantities(remaining=0, released=203, expired=203)
     assert (order.state, order.cancelled, order.due_at) == ("COMPLETED", False, None)
     assert (order.unsettled, order.split_completed_at) == ((), history[1].timestamp)
+
+
+@pytest.mark.parametrize("at", [0, 61], ids=["release", "expiry"])
+def test_the_event_has_the_context_of_the_span_that_writes_it(at: float) -> None:
+    context = TraceContext(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    command = msgspec.structs.replace(release(at), context=context)
+    (event,) = decide(command, fold(planned(0, 600)))
+    assert event.trace == TRACE.within(context)

@@ -1,0 +1,179 @@
+"""What goes out soon, what is overdue, and what was late: the slices that releases are about."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from pulse.domain import Halt, HaltTarget, Slice, SlicesExpired, SlicesReleased
+from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
+from pulse.postgres import Database
+from pulse.projections.due_slices import (
+    DuePage,
+    DueSlice,
+    MinuteCounts,
+    count_by_minute,
+    read_due_slices,
+    read_overdue_slices,
+)
+from pulse.projections.lists import SliceQuery
+
+LATE_SECONDS: Final = 1.0
+"""A slice that was released this long after its time, or longer, was late."""
+
+MAX_EXAMINED_EVENTS: Final = 5_000
+"""The most events of the log, from its end, among which late and expired slices are looked for."""
+
+_MAX_OUTCOMES: Final = 1_000
+
+
+class LateSlices(msgspec.Struct, frozen=True):
+    """Slices of an order that one event released late, or expired.
+
+    `order_unique_key` and `instrument` are None if they expired: the event does not have them.
+    `late_seconds` is the greatest delay of the released ones, None if they expired.
+    """
+
+    order_id: UUID
+    position: int
+    at: datetime
+    sequence_numbers: tuple[int, ...]
+    quantity: int
+    order_unique_key: str | None
+    instrument: str | None
+    late_seconds: float | None
+
+    @property
+    def expired(self) -> bool:
+        """Whether the slices were not released at all."""
+        return self.late_seconds is None
+
+
+class LatePage(msgspec.Struct, frozen=True):
+    """Late and expired slices, newest first.
+
+    `examined_since` is the time of the oldest event examined, if that is after the start of the
+    period; None if the whole period was examined. `more` is whether there are others.
+    """
+
+    found: tuple[LateSlices, ...]
+    examined_since: datetime | None
+    more: bool
+
+
+class DueSlices:
+    """Lists slices by when they are released. Every method raises DatabaseUnavailable.
+
+    `require_served` is called before every answer, as in `InProcessOrders`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: EventStore,
+        *,
+        require_served: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._require_served = require_served
+
+    async def page(self, query: SliceQuery) -> DuePage:
+        """A page of slices by time. The cost grows with the page, not with the queue."""
+        self._require_served()
+        return await read_due_slices(self._database, query)
+
+    async def by_minute(
+        self,
+        scheduled_from: datetime,
+        scheduled_before: datetime,
+        targets: Sequence[HaltTarget],
+    ) -> MinuteCounts:
+        """The slices to release in a period by minute, and those that these halts would cover.
+
+        At most 10,000 slices are counted.
+        """
+        self._require_served()
+        return await count_by_minute(self._database, scheduled_from, scheduled_before, targets)
+
+    async def overdue(self, limit: int) -> tuple[DueSlice, ...]:
+        """Slices whose time has passed by a second and that are not settled, the oldest first.
+
+        Those of the 200 orders that have been due for the longest time are examined.
+        """
+        self._require_served()
+        return await read_overdue_slices(self._database, limit)
+
+    async def late(self, since: datetime, limit: int) -> LatePage:
+        """Slices that were released late or expired since a time, newest first.
+
+        Only the last MAX_EXAMINED_EVENTS events of the log are examined, and of them only the last
+        1,000 that released or expired slices. So the cost is bounded.
+        """
+        self._require_served()
+        page = await self._store.read_log_before(
+            limit=_MAX_OUTCOMES,
+            topics=(SlicesReleased.TOPIC, SlicesExpired.TOPIC),
+            most_scanned=MAX_EXAMINED_EVENTS,
+        )
+        within = [record for record in page.records if record.recorded_at >= since]
+        whole = len(within) < len(page.records) or page.next_before is None
+        found = list(self._late_in(within))
+        return LatePage(
+            found=tuple(found[:limit]),
+            examined_since=None if whole else await self._time_of(page.next_before),
+            more=len(found) > limit,
+        )
+
+    async def _time_of(self, position: int | None) -> datetime | None:
+        """When the event at this position was recorded."""
+        page = await self._store.read_log_before(before=(position or 0) + 1, limit=1)
+        return page.records[0].recorded_at if page.records else None
+
+    def _late_in(self, records: list[RecordedEvent]) -> Iterator[LateSlices]:
+        for record in records:
+            try:
+                event = self._store.mapper.event_of(record)
+            except (EventTooNew, EventUnreadable):
+                continue  # the page of parked orders shows it
+            match event:
+                case SlicesExpired():
+                    yield LateSlices(
+                        order_id=event.originator_id,
+                        position=record.position,
+                        at=event.timestamp,
+                        sequence_numbers=event.sequence_numbers,
+                        quantity=event.quantity,
+                        order_unique_key=None,
+                        instrument=None,
+                        late_seconds=None,
+                    )
+                case SlicesReleased() if late := _late_slices(event):
+                    first = min(s.scheduled_at for s in late)
+                    yield LateSlices(
+                        order_id=event.originator_id,
+                        position=record.position,
+                        at=event.timestamp,
+                        sequence_numbers=tuple(s.sequence_number for s in late),
+                        quantity=sum(s.quantity for s in late),
+                        order_unique_key=event.order_unique_key,
+                        instrument=event.instrument,
+                        late_seconds=(event.timestamp - first).total_seconds(),
+                    )
+                case _:
+                    pass
+
+
+def halt_of(slice_: DueSlice, in_force: tuple[Halt, ...]) -> Halt | None:
+    """The first halt in force that covers this slice; None if none does, or Pulse releases none."""
+    if not slice_.release or slice_.state != "SCHEDULED":
+        return None
+    covering = (h for h in in_force if h.target.covers(slice_.instrument, slice_.placed_by))
+    return next(covering, None)
+
+
+def _late_slices(event: SlicesReleased) -> list[Slice]:
+    latest = event.timestamp - timedelta(seconds=LATE_SECONDS)
+    return [s for s in event.slices if s.scheduled_at <= latest]

@@ -1,0 +1,436 @@
+"""Checks a pack: its members, its signature, its proofs, its events, and what is derived from them.
+
+It needs no database, no network and no configuration.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from typing import BinaryIO, Final, TypeVar
+
+import msgspec
+
+from pulse.eventstore import EventMapper
+from pulse.evidence.anchors import read_notes
+from pulse.evidence.findings import Fault, Finding
+from pulse.evidence.merkle import leaf_hash
+from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint
+from pulse.evidence.pack.archive import BLOCK_BYTES, Archive, PackInvalid
+from pulse.evidence.pack.contents import Contents, Stream, parts_of, streams_in
+from pulse.evidence.pack.hash_tree import HashTree, TreeWrong, tiles_needed
+from pulse.evidence.pack.members import (
+    ANCHORS,
+    CHECKPOINT,
+    CLOCKS,
+    CONTENT,
+    EVENTS,
+    EXPORT,
+    KEYS,
+    MANIFEST,
+    MAX_LINE_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_SMALL_BYTES,
+    MIN_LINE_BYTES,
+    NEIGHBOURS,
+    README,
+    README_TEXT,
+    REQUIRED,
+    SCHEDULES,
+    SELECTION,
+    SUMMARY,
+    TILE,
+    ClockOffset,
+    Export,
+    PackedEvent,
+    PackKey,
+    Selection,
+    is_content,
+    parse_hashes,
+    parse_line,
+    place_of,
+    require_version,
+    tile_bytes,
+    tile_member,
+)
+from pulse.evidence.pack.summary import Clocks, Signed, render_summary
+from pulse.evidence.rotation import next_key
+from pulse.evidence.tiles import TileId
+
+T = TypeVar("T")
+
+MAX_ANCHORS: Final = 1_000
+
+_STREAMS_BETWEEN_REPORTS: Final = 50
+
+
+class CheckedPack(msgspec.Struct, frozen=True):
+    """How far the check is: `events` of the pack's `whole` number are checked.
+
+    The last one of these is complete.
+    """
+
+    events: int
+    whole: int
+
+
+class PackReport(msgspec.Struct):
+    """What a check has found. Fields are None as far as it did not get.
+
+    `content_hash` is the content hash. `signer` is the key that signed the checkpoint, and
+    `signer_trusted` whether it is the given key or one in a chain of rotations with it; None if no
+    key was given. `compared` counts given checkpoints that the pack could be compared with, of
+    `given`.
+    """
+
+    selection: Selection | None = None
+    export: Export | None = None
+    content_hash: str | None = None
+    signer: str | None = None
+    signer_trusted: bool | None = None
+    size: int | None = None
+    anchors: tuple[int, ...] = ()
+    compared: int = 0
+    given: int = 0
+    contents: Contents | None = None
+    findings: list[Finding] = msgspec.field(default_factory=list)
+
+    @property
+    def all_findings(self) -> list[Finding]:
+        """The findings about the pack, and those about its events that were kept."""
+        return self.findings + (self.contents.findings if self.contents else [])
+
+    @property
+    def found(self) -> int:
+        """How many findings there are in all."""
+        return len(self.findings) + (self.contents.faults.total() if self.contents else 0)
+
+
+class PackCheck:
+    """The check of a pack in an open file.
+
+    `key` is the key that must have signed; without one the keys of the pack are believed, and the
+    check says whether the pack is consistent in itself. `kept` are the bytes of checkpoints from
+    elsewhere.
+    """
+
+    def __init__(
+        self, file: BinaryIO, key: VerifierKey | None = None, kept: bytes | None = None
+    ) -> None:
+        self.report = PackReport()
+        self._file = file
+        self._key = key
+        self._kept = kept
+        self._mapper = EventMapper()
+
+    def run(self) -> Iterator[CheckedPack]:
+        """Check everything; `report` has the result. A pack that cannot be read is a finding."""
+        try:
+            yield from self._run()
+        except PackInvalid as error:
+            self._find(str(error))
+
+    def _run(self) -> Iterator[CheckedPack]:
+        self._file.seek(0)
+        require_version(self._file.read(2 * BLOCK_BYTES))
+        archive = Archive.opened(self._file, lambda name: place_of(name) is not None)
+        if not self._has_right_members(archive):
+            return
+        selection = _parsed(archive, SELECTION, Selection)
+        export = _parsed(archive, EXPORT, Export)
+        self.report.selection, self.report.export = selection, export
+        if archive.read(README, MAX_SMALL_BYTES) != README_TEXT.encode():
+            self._find(f"{README} has another text than this version of the format")
+        if export.content_hash != self.report.content_hash:
+            self._find(f"{EXPORT} has another content hash than {CONTENT} gives")
+        signed = self._signed(archive, selection)
+        if signed is None:
+            return
+        tree, signer = signed
+        contents = self.report.contents = Contents(self._mapper)
+        yield from self._events(archive, selection, tree, contents)
+        self._boundaries(archive, selection, tree)
+        summary = render_summary(selection, export, signer, contents, self._clocks(archive))
+        if archive.read(SUMMARY, MAX_SMALL_BYTES) != summary:
+            self._find(f"{SUMMARY} is not the summary of what the pack has")
+
+    def _has_right_members(self, archive: Archive) -> bool:
+        """Whether the members are those that the manifests name, with their hashes."""
+        names = list(archive.members)
+        for before, name in itertools.pairwise(names):
+            if (place_of(before) or (0, 0, 0)) >= (place_of(name) or (0, 0, 0)):
+                self._find(f"{name} is in the wrong place, after {before}")
+        for name in sorted(REQUIRED - archive.members.keys()):
+            self._find(f"{name} is missing")
+        if self.report.findings:
+            return False
+        content = parse_hashes(CONTENT, archive.read(CONTENT, MAX_MANIFEST_BYTES))
+        others = parse_hashes(MANIFEST, archive.read(MANIFEST, MAX_MANIFEST_BYTES))
+        for name in others:
+            if name == MANIFEST or is_content(name):
+                self._find(f"{MANIFEST} must not have {name}")
+        for name in content:
+            if not is_content(name):
+                self._find(f"{CONTENT} must not have {name}")
+        self._compare_hashes(archive, content | others)
+        self.report.content_hash = archive.sha256(CONTENT)
+        return not self.report.findings
+
+    def _compare_hashes(self, archive: Archive, hashes: Mapping[str, str]) -> None:
+        for name in hashes:
+            if name not in archive.members:
+                self._find(f"{name} is missing: a manifest has it")
+        for name in archive.members:
+            if name == MANIFEST:
+                continue
+            if name not in hashes:
+                self._find(f"{name} was added: no manifest has it")
+            elif archive.sha256(name) != hashes[name]:
+                self._find(f"{name} was changed: its hash is not the one in the manifest")
+
+    def _signed(self, archive: Archive, selection: Selection) -> tuple[HashTree, Signed] | None:
+        """The tree that the checkpoint signs, and the signer; None if there is a finding."""
+        keys = self._keys(archive)
+        note = archive.read(CHECKPOINT, MAX_SMALL_BYTES)
+        opened = _opened(note, keys)
+        if opened is None:
+            self._find("no key of the pack signed the checkpoint", "SIGNATURE")
+            return None
+        checkpoint, signer = opened
+        self.report.signer, self.report.size = str(signer), checkpoint.size
+        if not 0 <= selection.first_index <= selection.last_index < checkpoint.size:
+            self._find(f"the checkpoint does not include the leaves that {SELECTION} names", "TREE")
+            return None
+        tiles = [tile for name in archive.members if (tile := _tile_of(name)) is not None]
+        for tile in tiles:
+            if archive.members[tile_member(tile)].size != tile_bytes(tile):
+                raise PackInvalid(f"{tile_member(tile)} has another size than a tile")
+        leaf_tiles = (tile.index for tile in tiles if tile.level == 0)
+        if tiles != tiles_needed(checkpoint.size, leaf_tiles):
+            self._find("the tiles are not those that a tree of this size has", "TREE")
+            return None
+        tree = HashTree(
+            checkpoint.size, tiles, lambda tile: archive.read(tile_member(tile), tile_bytes(tile))
+        )
+        try:
+            tree.require(checkpoint.root)
+        except TreeWrong as error:
+            self._find(str(error), "TREE")
+            return None
+        self._anchors(archive, tree, keys)
+        return tree, Signed(str(signer), checkpoint.size, self.report.anchors)
+
+    def _keys(self, archive: Archive) -> list[VerifierKey]:
+        """The keys whose signatures count, after those that do not belong to the given key."""
+        recorded = _parsed(archive, KEYS, list[PackKey])
+        keys: list[VerifierKey] = []
+        try:
+            for packed in recorded:
+                key = VerifierKey.parse(packed.verifier_key)
+                if keys and next_key(packed.rotation or "", keys[-1]) != key:
+                    self._find(f"{KEYS}: a rotation note introduces another key", "SIGNATURE")
+                    break
+                keys.append(key)
+        except NoteInvalid as error:
+            self._find(f"{KEYS}: {error}", "SIGNATURE")
+        if self._key is not None:
+            self.report.signer_trusted = self._key in keys
+            if not self.report.signer_trusted:
+                self._find(f"the pack was not signed with {self._key}", "SIGNATURE")
+        return keys
+
+    def _anchors(self, archive: Archive, tree: HashTree, keys: Sequence[VerifierKey]) -> None:
+        """Compare the tree with earlier checkpoints: those of the pack, and the given ones."""
+        sizes = []
+        notes = _parsed(archive, ANCHORS, list[str])
+        if len(notes) > MAX_ANCHORS:
+            raise PackInvalid(f"{ANCHORS} has more than {MAX_ANCHORS:,} checkpoints")
+        for note in notes:
+            opened = _opened(note.encode(), keys)
+            if opened is None:
+                self._find("no key of the pack signed one of the earlier checkpoints", "ANCHOR")
+            elif not tree.has_root_of(opened[0].size):
+                self._find(f"the tiles do not give the root of {opened[0].size} entries", "ANCHOR")
+            else:
+                self._compare_root(tree, opened[0])
+                sizes.append(opened[0].size)
+        self.report.anchors = tuple(sizes)
+        for note in read_notes(self._kept or b""):
+            self.report.given += 1
+            opened = _opened(note.encode(), keys)
+            if opened is None:
+                self._find("no key of the pack signed one of the given checkpoints", "ANCHOR")
+            elif opened[0].size <= tree.size and tree.has_root_of(opened[0].size):
+                self.report.compared += 1
+                self._compare_root(tree, opened[0])
+
+    def _compare_root(self, tree: HashTree, checkpoint: Checkpoint) -> None:
+        if tree.root_of(checkpoint.size) != checkpoint.root:
+            detail = f"the checkpoint of {checkpoint.size} entries is of another log"
+            self._find(f"{detail}: the tree had another root then", "ANCHOR")
+
+    def _events(
+        self, archive: Archive, selection: Selection, tree: HashTree, contents: Contents
+    ) -> Iterator[CheckedPack]:
+        """Check each event against the tree, and derive the schedules again."""
+        schedules = sha256()
+        leaves = _Leaves(archive, selection)
+        for number, stream in enumerate(streams_in(archive), 1):
+            for event in stream:
+                self._check_event(event, tree, contents)
+            self._check_stream(stream, selection, leaves)
+            schedules.update(contents.add(stream))
+            if number % _STREAMS_BETWEEN_REPORTS == 0:
+                yield CheckedPack(contents.events, selection.events)
+        if (contents.events, contents.streams) != (selection.events, selection.streams):
+            self._find(f"{SELECTION} has other numbers of events and streams than the pack")
+        if selection.order_id is None and leaves.missing:
+            detail = f"the pack lacks {leaves.missing:,} of the events that the period has"
+            self._find(f"{detail}, the first at leaf {leaves.first_missing:,}", "DELETED")
+        stored = sha256()
+        for part in parts_of(archive, SCHEDULES):
+            for chunk in archive.chunks(part):
+                stored.update(chunk)
+        if stored.digest() != schedules.digest():
+            self._find(f"{SCHEDULES}/ is not what the events give")
+
+    def _check_event(self, event: PackedEvent, tree: HashTree, contents: Contents) -> None:
+        record = event.record
+        try:
+            is_sealed = tree.hash_of(0, event.index) == leaf_hash(event.entry)
+        except TreeWrong:
+            is_sealed = False
+        if not is_sealed:
+            detail = f"its entry is not leaf {event.index} of the signed tree"
+        elif sha256(record.state).hexdigest() != event.state_sha256:
+            detail = "its state is not the one that was sealed"
+        else:
+            return
+        contents.find(Finding("ALTERED", detail, record.position, record.originator_id))
+
+    def _check_stream(self, stream: Stream, selection: Selection, leaves: "_Leaves") -> None:
+        indices = [event.index for event in stream]
+        order_id = stream[0].record.originator_id
+        if any(later <= earlier for earlier, later in itertools.pairwise(indices)):
+            raise PackInvalid(f"the events of {order_id} are not in the order of their leaves")
+        if indices[-1] < selection.first_index or indices[-1] > selection.last_index:
+            raise PackInvalid(f"the events of {order_id} are not those that {SELECTION} names")
+        if selection.order_id not in {None, order_id}:
+            raise PackInvalid(f"the pack of one order has events of {order_id}")
+        for event in stream:
+            if event.index >= selection.first_index:
+                leaves.add(event.index)
+                self._check_time(event, selection)
+
+    def _check_time(self, event: PackedEvent, selection: Selection) -> None:
+        """Check that an event of the period was recorded in it.
+
+        Where the database's clock was set back, later events may have earlier times.
+        """
+        at, start, before = (
+            event.record.recorded_at,
+            selection.recorded_from,
+            selection.recorded_before,
+        )
+        is_early = start is not None and event.index == selection.first_index and at < start
+        if is_early or (before is not None and at >= before):
+            detail = "the event was not recorded in the period"
+            self._find(detail, "INSERTED", event.record.position)
+
+    def _boundaries(self, archive: Archive, selection: Selection, tree: HashTree) -> None:
+        """Check that the events before and after the period were recorded outside of it."""
+        neighbours = [
+            _neighbour(line)
+            for line in archive.read(NEIGHBOURS, MAX_SMALL_BYTES).splitlines(keepends=True)
+        ]
+        start, before = selection.recorded_from, selection.recorded_before
+        if selection.order_id is not None or start is None or before is None:
+            if neighbours or selection.order_id is None:
+                self._find(f"{NEIGHBOURS} or {SELECTION} does not belong to what was selected")
+            return
+        last = selection.last_index
+        beside = (selection.first_index - 1, last + 1)
+        if [event.index for event in neighbours] != [i for i in beside if 0 <= i < tree.size]:
+            self._find(f"{NEIGHBOURS} does not have the entries beside the period")
+            return
+        for event in neighbours:
+            is_outside = (
+                event.record.recorded_at >= before
+                if event.index > last
+                else event.record.recorded_at < start
+            )
+            if tree.hash_of(0, event.index) != leaf_hash(event.entry):
+                detail = f"{NEIGHBOURS}: the entry is not leaf {event.index} of the signed tree"
+                self._find(detail, "ALTERED", event.record.position)
+            elif not is_outside:
+                detail = (
+                    "the event beside the period was recorded within it, and is not in the pack"
+                )
+                self._find(detail, "DELETED", event.record.position)
+
+    def _clocks(self, archive: Archive) -> Clocks:
+        clocks = Clocks()
+        for line in archive.lines(CLOCKS, MAX_LINE_BYTES):
+            try:
+                clocks.add(msgspec.json.decode(line, type=ClockOffset))
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise PackInvalid(f"a line of {CLOCKS} cannot be read: {error}") from error
+        return clocks
+
+    def _find(self, detail: str, fault: Fault = "MEMBER", position: int | None = None) -> None:
+        self.report.findings.append(Finding(fault, detail, position))
+
+
+class _Leaves:
+    """Which leaves of the selection the pack has."""
+
+    def __init__(self, archive: Archive, selection: Selection) -> None:
+        self._first = selection.first_index
+        self._count = selection.last_index - selection.first_index + 1
+        size = sum(archive.members[part].size for part in parts_of(archive, EVENTS))
+        if selection.order_id is None and self._count > size // MIN_LINE_BYTES:
+            raise PackInvalid(f"{SELECTION} names more leaves than the pack has events")
+        self._seen = bytearray(self._count if selection.order_id is None else 0)
+
+    def add(self, index: int) -> None:
+        if not self._seen:
+            return
+        if self._seen[index - self._first]:
+            raise PackInvalid(f"the pack has the event of leaf {index:,} twice")
+        self._seen[index - self._first] = 1
+
+    @property
+    def missing(self) -> int:
+        return self._seen.count(0)
+
+    @property
+    def first_missing(self) -> int:
+        return self._first + self._seen.find(0)
+
+
+def _parsed(archive: Archive, name: str, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(archive.read(name, MAX_SMALL_BYTES), type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise PackInvalid(f"{name} cannot be read: {error}") from error
+
+
+def _tile_of(name: str) -> TileId | None:
+    """The tile in this member, None if it is another one."""
+    return TileId.parse(name.removeprefix(f"{TILE}/")) if name.startswith(f"{TILE}/") else None
+
+
+def _opened(note: bytes, keys: Iterable[VerifierKey]) -> tuple[Checkpoint, VerifierKey] | None:
+    """The checkpoint of the note, and which of the keys signed it."""
+    for key in keys:
+        try:
+            return open_checkpoint(note, key), key
+        except NoteInvalid:
+            continue
+    return None
+
+
+def _neighbour(line: bytes) -> PackedEvent:
+    try:
+        return parse_line(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise PackInvalid(f"a line of {NEIGHBOURS} cannot be read: {error}") from error

@@ -1,0 +1,9 @@
+-- For each position the first leaf of the row of entries in which it is, if it is sealed.
+SELECT wanted.position, found.first_index
+  FROM unnest(%b::bigint[]) AS wanted (position)
+ CROSS JOIN LATERAL (
+       SELECT first_index
+         FROM seal_entries
+        WHERE first_position <= wanted.position
+        ORDER BY first_position DESC
+        LIMIT 1) found

@@ -1,0 +1,1 @@
+"""Charts as SVG: pure functions of their data."""

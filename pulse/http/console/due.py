@@ -1,0 +1,137 @@
+"""The due page: what goes out in the next hour, what is overdue, and what was late or expired."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Meta
+
+from pulse.application.due import DueSlices, halt_of
+from pulse.application.halts import ReleaseHalts
+from pulse.application.notices import target_text
+from pulse.application.origin import system_clock
+from pulse.domain import Halt, HistoryBroken
+from pulse.eventstore import EventTooNew, EventUnreadable
+from pulse.http.api.lists import SliceCursor, SliceParameters, encode_cursor, slice_query
+from pulse.http.console.charts.due import due_chart
+from pulse.http.console.pages import AnyRequest, link, page
+from pulse.http.console.sessions import CONSOLE_PATH
+from pulse.http.rights import needs
+from pulse.projections.due_slices import DuePage, DueSlice
+from pulse.projections.lists import MAX_SLICES_A_PAGE
+from pulse.rfc3339 import format_time
+
+DUE_PATH: Final = f"{CONSOLE_PATH}/due"
+_HOUR: Final = timedelta(hours=1)
+_MAX_OVERDUE: Final = 50
+_SLICES_A_PAGE: Final = 40
+_MAX_LATE: Final = 20
+
+
+class DueParameters(SliceParameters, frozen=True):
+    """The query parameters: those of `GET /internal/slices`, with smaller pages."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_A_PAGE)] = _SLICES_A_PAGE
+
+
+class InForce(NamedTuple):
+    """The halts in force; `fault` is why they cannot be read, None if they can."""
+
+    halts: tuple[Halt, ...]
+    fault: str | None = None
+
+
+class SliceRow(NamedTuple):
+    """A slice, and what halts it."""
+
+    slice: DueSlice
+    halted_by: str | None
+
+
+def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
+    """The route of the due page."""
+
+    @get("/due", opt=needs("read"))
+    async def show_due(
+        request: AnyRequest, parameters: NamedDependency[DueParameters]
+    ) -> Response[str]:
+        """The slices of the next hour, or of the requested period, in pages."""
+        now = system_clock()
+        begin = parameters.scheduled_from or now.replace(microsecond=0)
+        end = parameters.scheduled_before or begin + _HOUR
+        query = slice_query(
+            msgspec.structs.replace(parameters, scheduled_from=begin, scheduled_before=end)
+        )
+        in_force = await read_halts(halts)
+        targets = [halt.target for halt in in_force.halts]
+        found, counts, overdue, late = await asyncio.gather(
+            due.page(query),
+            due.by_minute(begin, min(end, begin + _HOUR), targets),
+            due.overdue(_MAX_OVERDUE + 1),
+            due.late(now - _HOUR, _MAX_LATE),
+        )
+        return page(
+            request,
+            "due.html",
+            title="Due",
+            active="due",
+            position=found.as_of_position,
+            begin=begin.astimezone(UTC),
+            end=end.astimezone(UTC),
+            is_live=parameters == DueParameters(),
+            minutes=_by_minute([_row(s, in_force.halts) for s in found.slices]),
+            next_page=_next_page(found, parameters, begin, end),
+            chart=due_chart(counts.minutes, begin),
+            counts=counts,
+            overdue=[_row(s, in_force.halts) for s in overdue[:_MAX_OVERDUE]],
+            more_overdue=len(overdue) > _MAX_OVERDUE,
+            late=late,
+            halts_fault=in_force.fault,
+        )
+
+    return [show_due]
+
+
+async def read_halts(halts: ReleaseHalts) -> InForce:
+    """The halts in force.
+
+    Raises:
+        DatabaseUnavailable: they cannot be read now.
+    """
+    try:
+        return InForce((await halts.current()).in_force)
+    except (EventTooNew, EventUnreadable, HistoryBroken) as error:
+        return InForce((), str(error))
+
+
+def _row(slice_: DueSlice, in_force: tuple[Halt, ...]) -> SliceRow:
+    halt = halt_of(slice_, in_force)
+    halted_by = None if halt is None else f"{target_text(halt.target)}: {halt.reason}"
+    return SliceRow(slice_, halted_by)
+
+
+def _by_minute(rows: list[SliceRow]) -> list[tuple[datetime, list[SliceRow]]]:
+    """The rows in groups, each with the start of its minute."""
+    grouped = groupby(rows, key=lambda r: r.slice.scheduled_at.replace(second=0, microsecond=0))
+    return [(minute, list(group)) for minute, group in grouped]
+
+
+def _next_page(
+    found: DuePage, parameters: DueParameters, begin: datetime, end: datetime
+) -> str | None:
+    place = found.next_after
+    if place is None:
+        return None
+    cursor = SliceCursor(begin, end, *msgspec.structs.astuple(place))
+    return link(
+        DUE_PATH,
+        scheduled_from=format_time(begin),
+        scheduled_before=format_time(end),
+        limit=None if parameters.limit == _SLICES_A_PAGE else parameters.limit,
+        cursor=encode_cursor(cursor),
+    )

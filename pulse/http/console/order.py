@@ -1,0 +1,320 @@
+"""One order: what was asked, its slices, its history, as of now or of the past; and cancelling."""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from pulse.application.callers import Caller
+from pulse.application.event_view import HistoryEntry
+from pulse.application.in_process import InProcessOrders
+from pulse.application.orders import CancelRequest, OrderNotFound
+from pulse.application.past import Past, Place
+from pulse.domain import NothingToCancel, OrderCreated
+from pulse.errors import PulseError
+from pulse.eventstore import EventTooNew, PositionBeyondLog
+from pulse.http.api.events import beyond_log
+from pulse.http.api.past import OrderPlaceParameters, place_of
+from pulse.http.asgi import caller_in, trace_in
+from pulse.http.console.charts.quantities import parts_of, quantities_chart
+from pulse.http.console.charts.schedule import even_share, schedule_chart
+from pulse.http.console.order_facts import (
+    asked_for,
+    cancellation_of,
+    commands_for,
+    slice_rows,
+    versions_of,
+    what_happens,
+)
+from pulse.http.console.order_filters import ORDERS_PATH
+from pulse.http.console.order_history import raw_json, step_of, steps_of
+from pulse.http.console.pages import NAVIGATION, AnyRequest, page, prepare_page, redirect
+from pulse.http.console.sessions import session_in
+from pulse.http.errors import answer_for
+from pulse.http.parameters import parse_query
+from pulse.http.responses import order_id_of
+from pulse.http.rights import needs
+from pulse.postgres import DatabaseUnavailable
+from pulse.projections.order_view import OrderView
+
+_OPEN_SLICES: Final = 20
+"""The table of slices is open at first if it has at most so many."""
+_HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]+")
+_NOT_THEN: Final = "This order did not exist then. The page shows it as it is now."
+_FOREIGN: Final = (
+    "Another program wrote to the stream of this order, so Pulse neither splits nor releases it: "
+    "report it to the operator of Pulse."
+)
+_UNREADABLE: Final = (
+    "This order cannot be read ({why}), so Pulse neither splits nor releases it: report it to the "
+    "operator of Pulse. Its events are below, as they are stored."
+)
+_NEWER: Final = (
+    "This order was written by newer code than this process runs. Its events are below, as they "
+    "are stored; a process with the newer code shows the order."
+)
+_NOT_READABLE: Final = "its events cannot be read"
+_PARKED: Final = (
+    "This order is parked: its event at position {position:,} could not be applied, so Pulse "
+    "neither splits nor releases it. The operator of Pulse sees the reason with `pulse projections "
+    "status`."
+)
+
+
+class _Shown(NamedTuple):
+    """The order as of the requested place; None if it cannot be read, with the problem.
+
+    `fault` is why the place is not possible, with its status; then this is the order now.
+    """
+
+    order: OrderView | None
+    problem: str | None
+    place: Place
+    fault: str | None = None
+    status: int = 200
+
+
+def order_routes(
+    orders: InProcessOrders,
+    past: Past,
+    api_prefix: str,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> list[HTTPRouteHandler]:
+    """The routes of one order. `api_prefix` is where the internal API is mounted."""
+
+    @get("/orders/{order_id:str}", opt=needs("read"), before_request=prepare_page)
+    async def show_order(request: AnyRequest, order_id: FromPath[str]) -> Response[str]:
+        """The order now, or with `version`, `position` or `at` as it was."""
+        known_id, caller = order_id_of(order_id), caller_in(request.scope)
+        entries = await orders.entries(known_id, caller)
+        shown = await _read(orders, past, known_id, caller, request.scope["query_string"])
+        parked_at = await orders.parked_at(known_id)
+        return page(
+            request,
+            "order.html",
+            title=f"Order {known_id}",
+            active="orders",
+            status=shown.status,
+            **_context(known_id, entries, shown, parked_at, clock()),
+            commands=commands_for(
+                known_id,
+                shown.place,
+                f"{_origin(request)}{api_prefix}",
+                with_token=session_in(request.scope).by_cookie,
+            ),
+        )
+
+    @get("/orders/{order_id:str}/events/{version:int}", opt=needs("read"))
+    async def show_event(
+        request: AnyRequest, order_id: FromPath[str], version: FromPath[int]
+    ) -> Response[str]:
+        """One event as it is stored.
+
+        Raises:
+            NotFoundException: the order has no such version.
+        """
+        known_id = order_id_of(order_id)
+        entries = await orders.entries(known_id, caller_in(request.scope))
+        found = next((entry for entry in entries if entry.view.version == version), None)
+        if found is None:
+            raise NotFoundException
+        return page(
+            request,
+            "event.html",
+            title=f"{found.view.type} of order {known_id}",
+            active="orders",
+            order_id=known_id,
+            order_path=f"{ORDERS_PATH}/{known_id}",
+            step=step_of(known_id, found),
+            raw=raw_json(found.view),
+        )
+
+    @get("/orders/{order_id:str}/cancel", opt=needs("write"))
+    async def confirm_cancel(request: AnyRequest, order_id: FromPath[str]) -> Response[str]:
+        """Ask for confirmation, and say what a cancellation does."""
+        known_id, caller = order_id_of(order_id), caller_in(request.scope)
+        await orders.history(known_id, caller)
+        order = await _readable(orders, known_id, caller)
+        return _cancel_page(request, order, known_id, fault=None if order else _NOT_READABLE)
+
+    @post("/orders/{order_id:str}/cancel", opt=needs("write"), status_code=303)
+    async def cancel_order(
+        request: AnyRequest, order_id: FromPath[str], form: NamedDependency[CancelRequest]
+    ) -> Response[str] | Response[bytes]:
+        """Cancel what is not settled, then show the order; if nothing is left, say so."""
+        scope: Any = request.scope
+        known_id = order_id_of(order_id)
+        try:
+            await orders.cancel(known_id, form.reason, caller_in(scope), trace_in(scope))
+        except NothingToCancel as error:
+            status, body = answer_for(error)
+            order = await _readable(orders, known_id, caller_in(scope))
+            return _cancel_page(request, order, known_id, fault=body.message, status=status)
+        return redirect(f"{ORDERS_PATH}/{known_id}")
+
+    return [show_order, show_event, confirm_cancel, cancel_order]
+
+
+async def _read(
+    orders: InProcessOrders, past: Past, order_id: UUID, caller: Caller, query_string: bytes
+) -> _Shown:
+    """The order at the place that the query names; now, if that is not possible."""
+    fault, status = None, 200
+    try:
+        place = _place_in(query_string)
+        if place != Place():
+            return _Shown(await past.order(order_id, place, caller), None, place)
+    except DatabaseUnavailable:
+        raise
+    except OrderNotFound:
+        fault, status = _NOT_THEN, 404
+    except PulseError as error:
+        status, body = answer_for(
+            beyond_log(error, "position") if isinstance(error, PositionBeyondLog) else error
+        )
+        fault = body.message
+    try:
+        return _Shown(await orders.order(order_id, caller), None, Place(), fault, status)
+    except DatabaseUnavailable:
+        raise
+    except OrderNotFound:
+        problem = _UNREADABLE.format(why="its stream has no event of Pulse")
+    except EventTooNew:
+        problem = _NEWER
+    except PulseError as error:
+        problem = _UNREADABLE.format(why=error)
+    return _Shown(None, problem, Place(), fault, status)
+
+
+def _place_in(query_string: bytes) -> Place:
+    """The place that the query names; a form sends its empty fields too, which are left out.
+
+    Raises:
+        BadRequest: a parameter is unknown, repeated or invalid, or there is more than one.
+    """
+    given = [pair for pair in query_string.split(b"&") if pair.partition(b"=")[2]]
+    return place_of(parse_query(b"&".join(given), OrderPlaceParameters))
+
+
+async def _readable(orders: InProcessOrders, order_id: UUID, caller: Caller) -> OrderView | None:
+    try:
+        return await orders.order(order_id, caller)
+    except DatabaseUnavailable:
+        raise
+    except PulseError:
+        return None
+
+
+def _context(
+    order_id: UUID,
+    entries: Sequence[HistoryEntry],
+    shown: _Shown,
+    parked_at: int | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """What the template of an order shows."""
+    order, place = shown.order, shown.place
+    is_past = place != Place()
+    visible = [entry for entry in entries if _counts(entry, order, place)]
+    first = entries[0].event
+    created = first if isinstance(first, OrderCreated) else None
+    is_foreign = not is_past and order is not None and entries[-1].view.version > order.version
+    chart = None
+    if order is not None and created is not None:
+        chart = schedule_chart(order.slices, created.terms, None if is_past else now)
+    return {
+        "order_id": order_id,
+        "order": order,
+        "is_past": is_past,
+        "fault": shown.fault,
+        "problems": _problems(shown, is_foreign=is_foreign, parked_at=parked_at),
+        "facts": asked_for(created, order.window if order else None) if created else [],
+        "sentences": what_happens(order) if order else [],
+        "chart": chart,
+        "even_share": even_share(created.terms) if created and chart else None,
+        "has_sessions": created is not None and bool(created.sessions),
+        "open_slices": _OPEN_SLICES,
+        "slices": slice_rows(order, visible) if order else [],
+        "parts": parts_of(order.quantities) if order else [],
+        "quantities": quantities_chart(order.quantities) if order else None,
+        "steps": steps_of(order_id, visible),
+        "versions": versions_of(
+            order_id, visible[-1].view.version, entries[-1].view.version, is_past=is_past
+        ),
+        "may_cancel": not is_past
+        and not is_foreign
+        and parked_at is None
+        and order is not None
+        and cancellation_of(order) is not None,
+        "orders_path": ORDERS_PATH,
+        "order_path": f"{ORDERS_PATH}/{order_id}",
+        "log_path": _log_path(),
+        "position": None if shown.fault else _position(order, entries),
+    }
+
+
+def _position(order: OrderView | None, entries: Sequence[HistoryEntry]) -> int:
+    """The position of the log that the page reflects."""
+    if order is not None and order.as_of:
+        return order.as_of.position
+    return entries[-1].view.position
+
+
+def _counts(entry: HistoryEntry, order: OrderView | None, place: Place) -> bool:
+    """Whether the event is at the place or before it."""
+    if place.version is not None:
+        return entry.view.version <= place.version
+    if order is None or not order.as_of:
+        return True
+    return entry.view.position <= order.as_of.position
+
+
+def _problems(shown: _Shown, *, is_foreign: bool, parked_at: int | None) -> list[str]:
+    """Why Pulse does not process this order."""
+    problems = [] if shown.problem is None else [shown.problem]
+    if is_foreign:
+        problems.append(_FOREIGN)
+    if parked_at is not None:
+        problems.append(_PARKED.format(position=parked_at))
+    return problems
+
+
+def _cancel_page(
+    request: AnyRequest,
+    order: OrderView | None,
+    order_id: UUID,
+    *,
+    fault: str | None = None,
+    status: int = 200,
+) -> Response[str]:
+    """The form that cancels, or why there is none. `order` is None if it cannot be read."""
+    return page(
+        request,
+        "cancel.html",
+        title="Cancel order",
+        active="orders",
+        status=status,
+        order=order,
+        order_id=order_id,
+        order_path=f"{ORDERS_PATH}/{order_id}",
+        cancellation=None if order is None or fault is not None else cancellation_of(order),
+        fault=fault,
+    )
+
+
+def _log_path() -> str | None:
+    """The page of the log, if there is one."""
+    return next((entry.path for entry in NAVIGATION if entry.key == "log"), None)
+
+
+def _origin(request: AnyRequest) -> str:
+    """The scheme and host of this request, for commands to copy."""
+    host = request.headers.get("host", "")
+    return f"{request.scope['scheme']}://{host if _HOST.fullmatch(host) else 'localhost'}"

@@ -1,0 +1,132 @@
+"""The slices that are to be released: by time, counted by minute, and those that are overdue."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from pulse.domain import HaltTarget, SliceState
+from pulse.postgres import Connection, Database, fetch, load_sql
+from pulse.projections.due_orders import halt_parameters
+from pulse.projections.lists import MAX_SLICES_A_PAGE, SlicePlace, SliceQuery, slices_parameters
+from pulse.projections.position import read_position
+
+MAX_COUNTED: Final = 10_000
+"""The most slices that are counted by minute."""
+
+OVERDUE_SECONDS: Final = 1.0
+"""A slice that has been due for this long and is not settled is overdue."""
+
+SELECT_SLICES_TO_RELEASE: Final = load_sql(__package__, "select_slices_to_release")
+COUNT_SLICES_BY_MINUTE: Final = load_sql(__package__, "count_slices_by_minute")
+SELECT_OVERDUE_SLICES: Final = load_sql(__package__, "select_overdue_slices")
+
+
+class DueSlice(msgspec.Struct, frozen=True, gc=False):
+    """A slice, and the fields of its order. Without `release` Pulse does not release it."""
+
+    order_id: UUID
+    order_unique_key: str
+    instrument: str
+    side: str
+    placed_by: str
+    release: bool
+    sequence_number: int
+    quantity: int
+    scheduled_at: datetime
+    state: SliceState
+
+
+class DuePage(msgspec.Struct, frozen=True):
+    """Slices by time, as of a position of the log, or a later one.
+
+    `next_after` is the cursor of the next page, None on the last page.
+    """
+
+    slices: tuple[DueSlice, ...]
+    next_after: SlicePlace | None
+    as_of_position: int
+
+
+class MinuteCount(msgspec.Struct, frozen=True):
+    """The slices of one minute that Pulse is to release; `halted` of them a halt covers.
+
+    `quantity` is in shares.
+    """
+
+    minute: datetime
+    slices: int
+    quantity: int
+    halted: int
+
+
+class MinuteCounts(msgspec.Struct, frozen=True):
+    """Counts of the minutes that have slices. Unless `complete`, later slices are not counted."""
+
+    minutes: tuple[MinuteCount, ...]
+    complete: bool
+
+
+async def read_due_slices(database: Database, query: SliceQuery) -> DuePage:
+    """Read a page of slices by time, with one index range and a lookup for each slice.
+
+    Raises:
+        DatabaseUnavailable: they cannot be read.
+    """
+    if not 1 <= query.limit <= MAX_SLICES_A_PAGE:
+        raise ValueError(f"a page has 1 to {MAX_SLICES_A_PAGE} slices, not {query.limit}")
+
+    async def select(connection: Connection) -> tuple[int, list[Any]]:
+        position = await read_position(connection)
+        parameters = slices_parameters(query)
+        return position, await fetch(connection, SELECT_SLICES_TO_RELEASE, parameters)
+
+    position, rows = await database.read(select)
+    slices = tuple(DueSlice(*row[1:]) for row in rows[: query.limit])
+    last = None
+    if len(rows) > query.limit:
+        last = SlicePlace(slices[-1].scheduled_at, rows[query.limit - 1][0])
+    return DuePage(slices, last, position)
+
+
+async def count_by_minute(
+    database: Database,
+    scheduled_from: datetime,
+    scheduled_before: datetime,
+    targets: Sequence[HaltTarget],
+) -> MinuteCounts:
+    """Count the slices to release in a period by minute, and those that these halts would cover.
+
+    Only the first MAX_COUNTED slices are counted.
+
+    Raises:
+        DatabaseUnavailable: they cannot be counted.
+    """
+    parameters = {
+        "scheduled_from": scheduled_from,
+        "scheduled_before": scheduled_before,
+        "most": MAX_COUNTED,
+        **halt_parameters(targets),
+    }
+    rows = await _read(database, COUNT_SLICES_BY_MINUTE, parameters)
+    return MinuteCounts(
+        minutes=tuple(MinuteCount(minute, *counts) for minute, _, *counts in rows if counts[0]),
+        complete=sum(row[1] for row in rows) < MAX_COUNTED,
+    )
+
+
+async def read_overdue_slices(database: Database, limit: int) -> tuple[DueSlice, ...]:
+    """Read up to `limit` overdue slices, the longest due first, of the 200 orders due first.
+
+    Raises:
+        DatabaseUnavailable: they cannot be read.
+    """
+    parameters = {"overdue_seconds": OVERDUE_SECONDS, "rows": limit}
+    rows = await _read(database, SELECT_OVERDUE_SLICES, parameters)
+    return tuple(DueSlice(*row) for row in rows)
+
+
+async def _read(database: Database, statement: Any, parameters: dict[str, Any]) -> list[Any]:  # noqa: ANN401 - a LiteralString
+    return await database.read(lambda connection: fetch(connection, statement, parameters))

@@ -1,0 +1,25 @@
+-- The sums of the windows after a position by the minute of their events: for windows that lie within one
+-- minute a row for each minute, for each other window a row, whose `straddles` is true. Each with its last
+-- position and the latest time recorded up to there. An event counts from the latest time recorded up to
+-- it; `reached` is that of the position.
+WITH windows AS (
+    SELECT h.*,
+           GREATEST(%(reached)b::timestamptz,
+                    max(h.max_recorded_at) OVER (ORDER BY h.until_position)) AS reached
+      FROM queue_history h
+     WHERE h.until_position > %(after)b::bigint
+), placed AS (
+    SELECT w.*,
+           date_trunc('minute', w.reached) AS minute,
+           date_trunc('minute', w.reached) IS DISTINCT FROM date_trunc('minute',
+               lag(w.reached, 1, %(reached)b::timestamptz) OVER (ORDER BY w.until_position))
+               AS straddles
+      FROM windows w
+)
+SELECT minute, straddles, max(until_position), max(reached),
+       sum(pending)::bigint, sum(completed)::bigint, sum(failed)::bigint, sum(cancelled)::bigint,
+       sum(remaining_quantity)::text, sum(released_quantity)::text,
+       sum(cancelled_quantity)::text, sum(expired_quantity)::text
+  FROM placed
+ GROUP BY minute, straddles, CASE WHEN straddles THEN until_position END
+ ORDER BY 3

@@ -1,0 +1,7 @@
+-- The last window whose events were all recorded before a moment, and the latest time in it. Reads the
+-- windows of the time since.
+SELECT until_position, max_recorded_at
+  FROM queue_history
+ WHERE max_recorded_at < %(before)b::timestamptz
+ ORDER BY until_position DESC
+ LIMIT 1

@@ -1,0 +1,76 @@
+"""Traces: spans are exported with OpenTelemetry if an endpoint of a collector is set.
+
+The variables are those of OpenTelemetry, not PULSE_*. Without an endpoint nothing of OpenTelemetry
+is imported, and each place that can make a span tests for None.
+"""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from pulse.spans import Spans
+
+_log = structlog.get_logger(__name__)
+
+ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_PROTOCOL: Final = "http/protobuf"
+_NOT_INSTALLED: Final = "install pulse[otel], or unset the variable"
+_WRONG_PROTOCOL: Final = f"set it to {_PROTOCOL}, and the endpoint to the collector's HTTP port"
+_EXTRA: Final = "opentelemetry.exporter.otlp.proto.http"
+
+
+@asynccontextmanager
+async def open_spans(
+    service_name: str, environment: Mapping[str, str] = os.environ
+) -> AsyncIterator["Spans | None"]:
+    """What exports the spans of this process; None if it exports none.
+
+    It exports none unless one of ENDPOINTS is set. OTEL_SDK_DISABLED=true and
+    OTEL_TRACES_EXPORTER=none turn it off. If it cannot export, a warning is logged and Pulse runs
+    without traces. On exit the spans that are queued are exported, within a bound.
+    """
+    if not _may_export(environment):
+        yield None
+        return
+    spans = importlib.import_module("pulse.spans").start(service_name)
+    try:
+        yield spans
+    finally:
+        await spans.close()
+
+
+def _may_export(environment: Mapping[str, str]) -> bool:
+    variable = _first_set(environment, ENDPOINTS)
+    disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if (
+        variable is None
+        or disabled
+        or environment.get("OTEL_TRACES_EXPORTER", "").strip() == "none"
+    ):
+        return False
+    protocol = _first_set(environment, _PROTOCOLS)
+    if protocol is not None and environment[protocol].strip() != _PROTOCOL:
+        _log.warning("traces.wrong_protocol", variable=protocol, remedy=_WRONG_PROTOCOL)
+        return False
+    if not _is_installed():
+        _log.warning("traces.not_installed", variable=variable, remedy=_NOT_INSTALLED)
+        return False
+    return True
+
+
+def _first_set(environment: Mapping[str, str], variables: tuple[str, ...]) -> str | None:
+    return next((name for name in variables if environment.get(name, "").strip()), None)
+
+
+def _is_installed() -> bool:
+    try:
+        return importlib.util.find_spec(_EXTRA) is not None
+    except ImportError:  # a package that contains it is missing
+        return False

@@ -1,0 +1,360 @@
+"""The check of a pack: it accepts what Pulse exports, and names what was changed."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pulse.domain import OrderCreated, SlicesScheduled
+from pulse.evidence.merkle import EMPTY_ROOT
+from pulse.evidence.note import Checkpoint, SigningKey
+from pulse.evidence.pack.archive import PackInvalid
+from pulse.evidence.pack.members import PackKey
+from tests.support.events import foreign_event
+from tests.support.packs import (
+    SealedLog,
+    check,
+    completed,
+    faults,
+    members_of,
+    pack_of,
+    rehashed,
+)
+from tests.support.seal import KEY, OTHER_KEY
+
+ORDERS: Final = 100
+LOG: Final = SealedLog.of_orders(ORDERS)
+FIRST, LAST = 252, 271
+ANCHORS: Final = (20, 253, 256, 272, 299)
+EVENTS: Final = "events/0001.ndjson"
+INSIDE: Final = 87
+"""An order whose events are all within the period."""
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A pack of a period in the middle of the log."""
+    file = tmp_path_factory.mktemp("packs") / "pack.tar"
+    return LOG.pack(file, FIRST, LAST, anchors=ANCHORS).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def members(pack: bytes) -> dict[str, bytes]:
+    return members_of(pack)
+
+
+def order_id(number: int) -> Any:
+    return completed(number)[0].originator_id
+
+
+def test_a_pack_is_accepted(pack: bytes) -> None:
+    report = check(pack)
+    assert faults(report) == []
+    assert report.signer_trusted
+    assert report.anchors == ANCHORS
+    assert report.selection is not None
+    assert (report.selection.first_index, report.selection.last_index) == (FIRST, LAST)
+    contents = report.contents
+    assert contents is not None
+    assert contents.events > LAST - FIRST + 1, "earlier events of the same orders"
+    assert contents.schedules == contents.statuses["COMPLETED"]
+
+
+def test_without_a_key_the_signer_is_not_known(pack: bytes) -> None:
+    report = check(pack, None)
+    assert (report.found, report.signer_trusted, report.signer) == (0, None, str(KEY.verifier))
+
+
+def test_a_pack_of_another_signer_is_refused(pack: bytes) -> None:
+    (finding,) = faults(check(pack, OTHER_KEY.verifier))
+    assert finding.fault == "SIGNATURE"
+    assert str(OTHER_KEY.verifier) in finding.detail
+
+
+def test_a_pack_of_one_order_has_no_state_of_another(tmp_path: Path) -> None:
+    pack = LOG.pack(tmp_path / "order.tar", order_id=order_id(INSIDE)).read_bytes()
+    report = check(pack)
+    assert faults(report) == []
+    assert report.contents is not None
+    assert (report.contents.events, report.contents.streams) == (3, 1)
+    for number in range(ORDERS):
+        key = f"ouk_{number}\\".encode()
+        assert (key in pack) == (number == INSIDE)
+        assert (str(order_id(number)).encode() in pack) == (number == INSIDE)
+
+
+def test_two_exports_of_one_period_have_the_same_content(pack: bytes, tmp_path: Path) -> None:
+    """Although the log has grown and other anchors are chosen."""
+    grown = SealedLog.of_orders(ORDERS + 200)
+    again = grown.pack(tmp_path / "again.tar", FIRST, LAST, anchors=(400,)).read_bytes()
+    assert again != pack
+    one, other = check(pack), check(again)
+    assert (one.found, other.found) == (0, 0)
+    assert one.content_hash == other.content_hash
+    assert one.content_hash != check(LOG.pack(tmp_path / "x", FIRST, LAST - 1)).content_hash
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_changed_byte_of_the_file_is_found(pack: bytes, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(pack) - 1))
+    changed = bytearray(pack)
+    changed[place] ^= data.draw(st.integers(1, 255))
+    assert check(bytes(changed)).found
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.data())
+def test_a_changed_byte_of_each_member_is_found_and_the_member_named(
+    members: dict[str, bytes], data: st.DataObject
+) -> None:
+    for name, content in members.items():
+        place = data.draw(st.integers(0, len(content) - 1), label=name)
+        changed = bytearray(content)
+        changed[place] ^= data.draw(st.integers(1, 255))
+        report = check(pack_of(members | {name: bytes(changed)}))
+        assert report.found
+        if name != "manifest.sha256":  # of its own lines another member is named
+            assert any(name in finding.detail for finding in faults(report)) or name == "README.txt"
+
+
+PROVEN: Final = (EVENTS, "schedules/0001.ndjson", "checkpoint", "neighbours.ndjson", "summary.html")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_a_changed_byte_is_found_although_the_manifests_were_made_again(
+    members: dict[str, bytes], data: st.DataObject
+) -> None:
+    for name in (*PROVEN, *(member for member in members if member.startswith("tile/"))):
+        place = data.draw(st.integers(0, len(members[name]) - 1), label=name)
+        changed = bytearray(members[name])
+        changed[place] ^= data.draw(st.integers(1, 255))
+        assert check(rehashed(members | {name: bytes(changed)})).found, name
+
+
+def test_a_missing_an_added_and_a_renamed_member_are_named(members: dict[str, bytes]) -> None:
+    for name in members:
+        left = {member: content for member, content in members.items() if member != name}
+        assert any(name in finding.detail for finding in faults(check(pack_of(left)))), name
+    renamed = {
+        ("events/0002.ndjson" if name == EVENTS else name): content
+        for name, content in members.items()
+    }
+    details = " ".join(finding.detail for finding in faults(check(pack_of(renamed))))
+    assert "events/0001.ndjson is missing" in details
+    assert "events/0002.ndjson was added" in details
+    added = {**members, "tile/0/999": bytes(8192)}
+    moved = {"README.txt": added.pop("README.txt"), "tile/0/999": added.pop("tile/0/999"), **added}
+    assert "wrong place" in faults(check(pack_of(moved)))[0].detail
+    assert faults(check(rehashed(renamed)))[0].detail == "events/0001.ndjson is missing"
+
+
+def lines_of(members: dict[str, bytes]) -> list[bytes]:
+    return members[EVENTS].splitlines(keepends=True)
+
+
+def found_in(members: dict[str, bytes], lines: list[bytes]) -> list[tuple[str, str]]:
+    """What is found if the pack has these events, and manifests that fit them."""
+    report = check(rehashed(members | {EVENTS: b"".join(lines)}))
+    return [(finding.fault, finding.detail) for finding in faults(report)]
+
+
+def test_an_event_that_is_left_out_is_found(members: dict[str, bytes]) -> None:
+    lines = lines_of(members)
+    for place in (0, len(lines) // 2, len(lines) - 1):
+        assert found_in(members, lines[:place] + lines[place + 1 :])
+
+
+def test_an_order_that_is_left_out_is_found_by_the_leaves(members: dict[str, bytes]) -> None:
+    wanted = str(order_id(INSIDE)).encode()
+    lines = [line for line in lines_of(members) if wanted not in line]
+    found = dict(found_in(members, lines))
+    assert "lacks 3 of the events" in found["DELETED"]
+
+
+def test_an_event_that_is_there_twice_is_found(members: dict[str, bytes]) -> None:
+    lines = lines_of(members)
+    own = [line for line in lines if str(order_id(INSIDE)).encode() in line]
+    ((fault, detail), *_) = found_in(members, lines + own)
+    assert (fault, "twice" in detail) == ("MEMBER", True)
+
+
+def test_an_altered_state_is_found_and_its_event_named(members: dict[str, bytes]) -> None:
+    lines = [line.replace(b"BUY", b"BYE") for line in lines_of(members)]
+    report = check(rehashed(members | {EVENTS: b"".join(lines)}))
+    altered = [finding for finding in faults(report) if finding.fault == "ALTERED"]
+    assert altered
+    assert all(finding.position and finding.order_id for finding in altered)
+    assert {finding.detail for finding in altered} == {"its state is not the one that was sealed"}
+
+
+def test_an_altered_entry_is_found(members: dict[str, bytes]) -> None:
+    lines = lines_of(members)
+    lines[5] = lines[5].replace(b'"version":', b'"version":1', 1)
+    assert any("not leaf" in detail for _, detail in found_in(members, lines))
+
+
+def test_a_period_that_is_said_to_be_longer_or_shorter_is_found(
+    members: dict[str, bytes], tmp_path: Path
+) -> None:
+    selection = json.loads(members["selection.json"])
+    for changes in (
+        {"recorded_from": "2026-03-02T03:49:11Z"},
+        {"recorded_before": "2026-03-02T03:49:32.000001Z"},
+        {"recorded_from": "2026-03-02T03:49:12.000001Z"},
+        {"recorded_before": "2026-03-02T03:49:31Z"},
+        {"recorded_from": None, "recorded_before": None},
+        {"first_index": FIRST - 1},
+        {"first_index": FIRST + 1},
+        {"last_index": LAST - 1},
+        {"last_index": LAST + 1},
+        {"last_index": 10**15},
+        {"first_index": -1},
+        {"events": 1},
+        {"order_id": str(order_id(INSIDE))},
+        {"unknown": 1},
+    ):
+        changed = msgspec.json.encode(selection | changes) + b"\n"
+        report = check(rehashed(members | {"selection.json": changed}))
+        assert report.found, changes
+    whole = members_of(LOG.pack(tmp_path / "all.tar").read_bytes())
+    assert whole["neighbours.ndjson"] == b""
+    assert check(rehashed(whole | {"neighbours.ndjson": members["neighbours.ndjson"]})).found
+
+
+def test_neighbours_of_another_tree_or_place_are_found(members: dict[str, bytes]) -> None:
+    before, after = members["neighbours.ndjson"].splitlines(keepends=True)
+    for lines in ((before,), (after,), (), (after, before), (before, after, after), (b"{}\n",)):
+        changed = members | {"neighbours.ndjson": b"".join(lines)}
+        assert check(rehashed(changed)).found
+    forged = before.replace(b"SlicesScheduled", b"SlicesReleased")
+    assert forged != before or b"OrderCreated" in before
+    forged = before.replace(b'"version":', b'"version":1')
+    assert check(rehashed(members | {"neighbours.ndjson": forged + after})).found
+
+
+def test_a_forged_derivation_or_summary_is_found(members: dict[str, bytes]) -> None:
+    name = "schedules/0001.ndjson"
+    forged = members[name].replace(b'"matches":true', b'"matches":false', 1)
+    assert [f.detail for f in faults(check(rehashed(members | {name: forged})))] == [
+        "schedules/ is not what the events give"
+    ]
+    forged = members["summary.html"].replace(b"tester", b"nobody")
+    assert [f.detail for f in faults(check(rehashed(members | {"summary.html": forged})))] == [
+        "summary.html is not the summary of what the pack has"
+    ]
+
+
+def test_a_checkpoint_or_anchor_of_another_log_is_found(members: dict[str, bytes]) -> None:
+    other = SealedLog.of_orders(ORDERS + 1)
+    forged = other.checkpoint(len(LOG.events)).encode()
+    assert faults(check(rehashed(members | {"checkpoint": forged})))[0].fault == "TREE"
+    unsigned = LOG.checkpoint(key=SigningKey(KEY.verifier.name, bytes(31) + b"\1")).encode()
+    assert faults(check(rehashed(members | {"checkpoint": unsigned})))[0].fault == "SIGNATURE"
+    assert check(rehashed(members | {"checkpoint": b""})).found
+    smaller = LOG.checkpoint(LAST).encode()
+    assert faults(check(rehashed(members | {"checkpoint": smaller})))[0].fault == "TREE"
+    empty = Checkpoint(KEY.verifier.name, 0, EMPTY_ROOT).signed_by(KEY).encode()
+    assert faults(check(rehashed(members | {"checkpoint": empty})))[0].fault == "TREE"
+    wrong = Checkpoint(KEY.verifier.name, 256, bytes(32)).signed_by(KEY)
+    for notes in ([wrong], [unsigned.decode()], [LOG.checkpoint(100)], ["x"], [1], ["x"] * 1001):
+        anchors = msgspec.json.encode(notes)
+        found = faults(check(rehashed(members | {"anchors.json": anchors})))
+        assert found[0].fault in {"ANCHOR", "MEMBER"} or notes == [LOG.checkpoint(100)]
+
+
+def test_checkpoints_of_an_auditor_are_compared(pack: bytes) -> None:
+    kept = "\n".join(LOG.checkpoint(size) for size in (253, 272, 40)).encode()
+    report = check(pack, kept=kept)
+    assert (report.found, report.given) == (0, 3)
+    assert report.compared >= 2
+    wrong = Checkpoint(KEY.verifier.name, 272, bytes(32)).signed_by(KEY).encode()
+    (finding,) = faults(check(pack, kept=wrong))
+    assert finding.fault == "ANCHOR"
+    stranger = LOG.checkpoint(key=SigningKey("other.example/log", bytes(32))).encode()
+    assert faults(check(pack, kept=stranger))[0].fault == "ANCHOR"
+
+
+def test_a_chain_of_rotations_is_followed_and_a_forged_one_is_found(tmp_path: Path) -> None:
+    middle = Checkpoint(
+        KEY.verifier.name, 5, EMPTY_ROOT, (f"next-key {OTHER_KEY.verifier}",)
+    ).signed_by(KEY, OTHER_KEY)
+    keys = [PackKey(str(KEY.verifier), None), PackKey(str(OTHER_KEY.verifier), middle)]
+    note = LOG.checkpoint(key=OTHER_KEY)
+    pack = LOG.pack(tmp_path / "a.tar", anchors=(7,), keys=keys, checkpoint=note)
+    for key in (KEY, OTHER_KEY):
+        assert faults(check(pack, key.verifier)) == []
+    forged = [keys[0], PackKey(str(OTHER_KEY.verifier), None)]
+    pack = LOG.pack(tmp_path / "b.tar", keys=forged, checkpoint=note)
+    assert {finding.fault for finding in faults(check(pack))} == {"SIGNATURE"}
+
+
+def test_what_is_wrong_with_the_events_themselves_is_found(tmp_path: Path) -> None:
+    """A log that was altered before it was sealed has an intact seal."""
+    created, scheduled, *_ = completed(1)
+    assert isinstance(created, OrderCreated)
+    assert isinstance(scheduled, SlicesScheduled)
+    first, second, *rest = scheduled.slices
+    swapped = (
+        msgspec.structs.replace(first, quantity=first.quantity + 1),
+        msgspec.structs.replace(second, quantity=second.quantity - 1),
+        *rest,
+    )
+    log = SealedLog([created, msgspec.structs.replace(scheduled, slices=swapped)])
+    pack = log.pack(tmp_path / "a.tar").read_bytes()
+    report = check(pack)
+    assert [finding.fault for finding in faults(report)] == ["SCHEDULE"]
+    assert b'"matches":false' in members_of(pack)["schedules/0001.ndjson"]
+    assert b"SCHEDULE" in members_of(pack)["summary.html"]
+
+
+def test_the_summary_escapes_what_callers_wrote_and_has_no_scripts(tmp_path: Path) -> None:
+    created, *_ = completed(1)
+    assert isinstance(created, OrderCreated)
+    log = SealedLog([msgspec.structs.replace(created, placed_by="<script>alert(1)</script>\u202e")])
+    page = members_of(log.pack(tmp_path / "a.tar").read_bytes())["summary.html"]
+    assert b"<script" not in page
+    assert b"http" not in page
+    drawn = members_of(LOG.pack(tmp_path / "b.tar", 0, 299).read_bytes())["summary.html"]
+    assert drawn.count(b"<svg") == 50
+    assert b"The first 50 of 100." in drawn
+
+
+@pytest.mark.parametrize("version", ["2", "10", "x", ""])
+def test_another_version_is_refused_before_anything_else(pack: bytes, version: str) -> None:
+    members = members_of(pack)
+    line = b"Pulse evidence pack, version 1"
+    changed = members["README.txt"].replace(line, line[:-1] + version.encode())
+    other = pack_of({"README.txt": changed, "a-new-member": b""})
+    (finding,) = faults(check(other))
+    expected = f"has version {version} of the format" if version.isdecimal() else "not a pack"
+    assert expected in finding.detail
+
+
+def test_deeply_nested_json_is_refused(members: dict[str, bytes]) -> None:
+    deep = b"[" * 1_000_000
+    for name in ("selection.json", "keys.json", "anchors.json", "clocks.ndjson"):
+        assert check(rehashed(members | {name: deep + b"\n"})).found
+    assert found_in(members, [b'{"index":0,"entry":' + deep + b"\n"])
+
+
+def test_foreign_events_and_states_that_are_no_text_are_kept(tmp_path: Path) -> None:
+    log = SealedLog([*completed(1), foreign_event(state=b"\xff\x00")])
+    pack = log.pack(tmp_path / "a.tar").read_bytes()
+    assert faults(check(pack)) == []
+    assert b'"state_base64":"/wA="' in members_of(pack)[EVENTS]
+
+
+def test_a_pack_can_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pulse.evidence.pack.writer.PART_BYTES", 1)
+    parts = members_of(LOG.pack(tmp_path / "a.tar", 0, 5).read_bytes())
+    assert "events/0006.ndjson" in parts or "events/0004.ndjson" in parts
+    assert faults(check((tmp_path / "a.tar").read_bytes())) == []
+    monkeypatch.setattr("pulse.evidence.pack.members._MAX_PARTS", 2)
+    with pytest.raises(PackInvalid, match="too large for a pack"):
+        LOG.pack(tmp_path / "b.tar")
