@@ -12,7 +12,7 @@ import pulse
 from tests.packaging.environments import TOOLS, CheckFailed, run
 from tests.support.processes import ROOT
 
-EXTRAS: Final = {"charts", "embedded", "reload", "testing"}
+EXTRAS: Final = {"charts", "embedded", "otel", "reload", "testing"}
 _PYTHONS: Final = {"3.11", "3.12", "3.13"}
 _COMMIT: Final = "pulse/_commit.txt"
 _RELEASE: Final = re.compile(r"^## \[(\d+\.\d+\.\d+)\]", re.MULTILINE)
