@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import structlog
 from msgspec import UNSET
@@ -42,6 +42,7 @@ _SPAN_ID: Final = slice(36, 52)
 _FLAGS: Final = slice(53, 55)
 
 Kind = Literal["SERVER", "CLIENT", "CONSUMER", "INTERNAL"]
+_KINDS: Final[Mapping[Kind, SpanKind]] = {kind: SpanKind[kind] for kind in get_args(Kind)}
 Attributes = Mapping[str, str | int | float | bool]
 
 
@@ -106,7 +107,7 @@ class Spans:
         span = self._tracer.start_span(
             name,
             context,
-            kind=SpanKind[kind],
+            kind=_KINDS[kind],
             attributes=attributes,
             links=linked,
             start_time=at_ns,
@@ -188,15 +189,14 @@ def _span_context(context: TraceContext) -> SpanContext:
             int(parent[_SPAN_ID], 16),
             is_remote=True,
             trace_flags=TraceFlags(int(parent[_FLAGS], 16)),
-            trace_state=TraceState() if state is UNSET else TraceState.from_header([state]),
+            trace_state=None if state is UNSET else TraceState.from_header([state]),
         )
     except ValueError:
         return INVALID_SPAN_CONTEXT
 
 
 def _trace_context(span: SpanContext) -> TraceContext:
-    state = span.trace_state.to_header()
     return TraceContext(
         traceparent=f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}",
-        tracestate=state or UNSET,
+        tracestate=span.trace_state.to_header() if span.trace_state else UNSET,
     )

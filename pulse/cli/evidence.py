@@ -61,7 +61,7 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     list_exports: Annotated[bool, typer.Option("--list", help="List the exports instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export an evidence pack: events that others can check without Pulse.
+    r"""Export an evidence pack: events that others can check without Pulse.
 
     The pack is one file, a tar archive. It has the events as they are stored,
     their entries and proofs in the seal, the signed checkpoint with the earliest
@@ -87,7 +87,8 @@ def evidence(  # noqa: PLR0913 - one for each way to select
 
     Example:
       pulse evidence --order 9ff54a4d-a8eb-5a4c-a146-a92918cb5546 -o order.tar
-      pulse evidence --from 2026-01-05T00:00:00+05:30 --to 2026-01-06T00:00:00+05:30 -o day.tar
+      pulse evidence -o day.tar \
+        --from 2026-01-05T00:00:00+05:30 --to 2026-01-06T00:00:00+05:30
       pulse evidence --list
     """
     if list_exports:
@@ -102,10 +103,13 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     settings = settings_from_environment()
     own_anchors = anchor_file(settings).path
 
-    async def export(tools: Tools, draft: Path) -> ExportedPack:
+    _require_new(file)
+
+    async def export(tools: Tools) -> ExportedPack:
         tune_gc()
         packs = EvidencePacks(tools.database, tools.store, code_version())
-        with _Progress() as on_progress:
+        # in here: a signal now cancels this task, so that the file is removed
+        with _new_file(file) as draft, _Progress() as on_progress:
             return await packs.export(
                 request,
                 this_user(),
@@ -116,8 +120,7 @@ def evidence(  # noqa: PLR0913 - one for each way to select
             )
 
     try:
-        with _new_file(file) as draft:
-            exported = run_with_tools(lambda tools: export(tools, draft), settings)
+        exported = run_with_tools(export, settings)
     except NoSuchOrder:
         raise order_not_found(order_id or "") from None
     _report(exported, file, time.monotonic() - started, as_json=as_json)
@@ -149,6 +152,11 @@ def _time_of(text: str, option: str) -> datetime:
         ) from None
 
 
+def _require_new(file: Path) -> None:
+    if file.exists() or file.is_symlink():
+        raise PulseError(f"{file} exists already, and is not overwritten")
+
+
 @contextmanager
 def _new_file(file: Path) -> Iterator[Path]:
     """A file beside this one, which gets its name when the block ends, and is removed if it fails.
@@ -156,8 +164,6 @@ def _new_file(file: Path) -> Iterator[Path]:
     Raises:
         PulseError: the file exists, or cannot be written.
     """
-    if file.exists() or file.is_symlink():
-        raise PulseError(f"{file} exists already, and is not overwritten")
     draft: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(
@@ -166,6 +172,7 @@ def _new_file(file: Path) -> Iterator[Path]:
         os.close(descriptor)
         draft = Path(name)
         yield draft
+        _require_new(file)
         draft.rename(file)
         directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -12,8 +12,8 @@ from pulse.evidence.pack.writer import Anchor, opened
 
 _READ_BYTES: Final = 1024 * 1024
 _MAX_NOTE_BYTES: Final = 64 * 1024
-_BETWEEN_NOTES: Final = re.compile(rb"\n\n(?!\xe2\x80\x94)")
-"""An empty line that no signature follows."""
+_BETWEEN_NOTES: Final = re.compile(rb"\n\n(?=[^\xe2])")
+"""An empty line that something else than a signature follows: those begin with a dash."""
 
 
 class _Candidates:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from pulse.domain import HALTS_STREAM_ID
 from pulse.eventstore import (
     AFTER_LOG,
     RecordedEvent,
@@ -68,7 +69,7 @@ class PackSource:
         """
         if request.order_id is not None:
             stream = await select_streams(self._connection, [request.order_id], position=AFTER_LOG)
-            if not stream:
+            if not stream or request.order_id == HALTS_STREAM_ID:
                 raise NoSuchOrder(f"no order has the id {request.order_id}")
             return Bounds(0, stream[-1].position, request.order_id)
         start, before = request.recorded_from, request.recorded_before

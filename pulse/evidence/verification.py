@@ -99,7 +99,7 @@ class Verification:
         self._mapper = mapper
         self._since = since
         self._with_queue = with_queue
-        self._history = HistoryComparison(mapper, since=since)
+        self._history: HistoryComparison
 
     async def whole_log(self) -> AsyncGenerator[Verified, None]:
         """Verify up to the log's end at the time of the call, one window after the other.
@@ -110,6 +110,7 @@ class Verification:
         Raises:
             DatabaseUnavailable: log or queue cannot be read.
         """
+        self._history = HistoryComparison(self._mapper, since=self._since)
         async with self._connection() as connection:
             end = await self._end(connection)
             async with aclosing(self._snapshots(connection, end)) as snapshots:

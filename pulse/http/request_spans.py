@@ -47,11 +47,12 @@ class RequestSpans:
         order_id: UUID | str | None,
     ) -> None:
         """End the span, as failed if the status is a server's error or the client disconnected."""
-        span.name(f"{method} {route}")
-        span.set({"http.route": route})
+        attributes: dict[str, str | int] = {"http.route": route}
         if status:
-            span.set({"http.response.status_code": status})
+            attributes["http.response.status_code"] = status
         if order_id is not None:
-            span.set({"pulse.order_id": str(order_id)})
+            attributes["pulse.order_id"] = str(order_id)
+        span.name(f"{method} {route}")
+        span.set(attributes)
         failed = status >= _FIRST_ERROR or not status
         span.end(error=(str(status) if status else "disconnected") if failed else None)

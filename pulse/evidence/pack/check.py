@@ -277,7 +277,7 @@ class PackCheck:
         for number, stream in enumerate(streams_in(archive), 1):
             for event in stream:
                 self._check_event(event, tree, contents)
-            self._check_stream(stream, selection, leaves)
+            self._check_stream(stream, selection, leaves, contents)
             schedules.update(contents.add(stream))
             if number % _STREAMS_BETWEEN_REPORTS == 0:
                 yield CheckedPack(contents.events, selection.events)
@@ -307,7 +307,9 @@ class PackCheck:
             return
         contents.find(Finding("ALTERED", detail, record.position, record.originator_id))
 
-    def _check_stream(self, stream: Stream, selection: Selection, leaves: "_Leaves") -> None:
+    def _check_stream(
+        self, stream: Stream, selection: Selection, leaves: "_Leaves", contents: Contents
+    ) -> None:
         indices = [event.index for event in stream]
         order_id = stream[0].record.originator_id
         if any(later <= earlier for earlier, later in itertools.pairwise(indices)):
@@ -319,9 +321,9 @@ class PackCheck:
         for event in stream:
             if event.index >= selection.first_index:
                 leaves.add(event.index)
-                self._check_time(event, selection)
+                self._check_time(event, selection, contents)
 
-    def _check_time(self, event: PackedEvent, selection: Selection) -> None:
+    def _check_time(self, event: PackedEvent, selection: Selection, contents: Contents) -> None:
         """Check that an event of the period was recorded in it.
 
         Where the database's clock was set back, later events may have earlier times.
@@ -334,7 +336,8 @@ class PackCheck:
         is_early = start is not None and event.index == selection.first_index and at < start
         if is_early or (before is not None and at >= before):
             detail = "the event was not recorded in the period"
-            self._find(detail, "INSERTED", event.record.position)
+            position, order_id = event.record.position, event.record.originator_id
+            contents.find(Finding("INSERTED", detail, position, order_id))
 
     def _boundaries(self, archive: Archive, selection: Selection, tree: HashTree) -> None:
         """Check that the events before and after the period were recorded outside of it."""

@@ -13,7 +13,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pulse.domain import Event
-from pulse.http.console.pages import static_files
 from tests.support.browser import Pages, require_chromium, screenshot, serious_findings
 from tests.support.events import order_created, slices_released, slices_scheduled, stored
 from tests.support.orders import order
@@ -125,7 +124,6 @@ def test_the_overview_counts_orders_and_draws_the_last_hour(
     assert serious_findings(page) == []
 
 
-@pytest.mark.skipif("console.js" not in static_files(), reason="the console has no script yet")
 def test_the_counts_change_while_orders_are_posted(console: PulseProcess, page: Page) -> None:
     page.goto("/console")
     before = count_of(page, "COMPLETED")

@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pulse.domain import Event, OrderCreated
-from pulse.http.console.pages import static_files
 from tests.support.browser import (
     NARROW,
     PHONE,
@@ -278,7 +277,6 @@ def test_a_cancellation_that_comes_too_late_says_so(
     expect(page.locator(".slice-released.slice")).to_have_count(5)
 
 
-@pytest.mark.skipif("console.js" not in static_files(), reason="this build has no console.js")
 def test_commands_are_copied_over_plain_http(pages: Pages, record: Record) -> None:
     created = record()
     page = pages.new(permissions=["clipboard-read"])
@@ -314,14 +312,14 @@ def test_an_unknown_order_is_a_page(page: Page, pages: Pages) -> None:
 def test_one_order_is_accessible_in_both_themes(pages: Pages, record: Record, theme: str) -> None:
     created = record(lambda *so_far: slices_released(*so_far, count=2), slices_expired)
     page = pages.new(color_scheme=theme)
-    for query in ("", "?version=1"):
-        page.goto(f"{LIST}/{created.originator_id}{query}")
+    for path in ("", "?version=1", "/events/3"):
+        page.goto(f"{LIST}/{created.originator_id}{path}")
         assert serious_findings(page) == []
     page.goto(LIST)
     assert serious_findings(page) == []
 
 
-@pytest.mark.parametrize("path", ["", "/cancel", "?version=2"])
+@pytest.mark.parametrize("path", ["", "/cancel", "?version=2", "/events/2"])
 def test_one_order_fits_a_narrow_screen(pages: Pages, record: Record, path: str) -> None:
     created = record(slices_released)
     page = pages.new(viewport=NARROW)

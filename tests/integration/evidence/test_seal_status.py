@@ -38,6 +38,13 @@ async def test_a_sealed_log_passes_every_check(sealed: Database, key: VerifierKe
     assert status.key_name == "pulse.example/log"
 
 
+async def test_without_the_right_to_read_the_seal_there_is_no_status(
+    sealed: Database, conninfo: str
+) -> None:
+    tamper(conninfo, "REVOKE SELECT ON seal_state FROM pulse_runtime")
+    assert await reader(sealed).status() is None
+
+
 async def test_another_key_is_a_fault(sealed: Database) -> None:
     status = await reader(sealed, OTHER_KEY.verifier).status()
     assert status is not None

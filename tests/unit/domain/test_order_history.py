@@ -99,6 +99,7 @@ def test_a_created_order_is_pending_with_all_that_was_asked_for(
         splitter_version=created.splitter_version,
         release=created.release,
         trace_id=created.trace.trace_id,
+        context=created.trace.context,
         created_at=created.timestamp,
         updated_at=created.timestamp,
         window_starts_at=created.window_starts_at,

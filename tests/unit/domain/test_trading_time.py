@@ -22,7 +22,7 @@ from pulse.domain import (
     splitter_version_for,
 )
 from pulse.domain.schedule_rules import slices_are_in_sessions
-from pulse.domain.trading_time import time_at
+from pulse.domain.trading_time import offset_of, time_at
 from pulse.testing import (
     SPLITTER_LAWS,
     check_schedule,
@@ -204,3 +204,14 @@ def test_a_slice_outside_every_session_is_named() -> None:
     (breach,) = slices_are_in_sessions(TERMS, [first, late, third])
     assert breach == "slice 2 is at 2026-03-02T09:45:00+00:00, outside every session"
     assert list(slices_are_in_sessions(in_trading_time(TERMS), [first, late, third])) == []
+
+
+@pytest.mark.parametrize(
+    ("hours", "traded"), [(-1, -1), (0, 0), (0.5, 0.5), (1, 1), (24, 1), (30, 2), (49, 3), (50, 4)]
+)
+def test_an_offset_is_a_whole_number_of_microseconds(hours: float, traded: float) -> None:
+    """Also before the start, between two sessions and after the last one."""
+    days = [OPEN + timedelta(days=day) for day in range(3)]
+    sessions = [Session(opens_at=at, closes_at=at + timedelta(hours=1)) for at in days]
+    offset = offset_of(sessions, OPEN, OPEN + timedelta(hours=hours))
+    assert (type(offset), offset) == (int, traded * 3_600_000_000)

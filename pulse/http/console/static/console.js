@@ -13,7 +13,9 @@
  *   data-row            a row that j and k move along; Enter opens its first link
  *   data-filter         the field that / focuses
  *   data-copy="text"    a `hidden` button that copies this text
- *   <time datetime>     shown in the chosen zone; with data-relative as an age
+ *   data-keep           an element that updates leave as it is; forms are left as they are, too
+ *   <time datetime>     shown in the chosen zone; with data-relative as an age, with data-clock as
+ *                       the time of the day
  */
 "use strict";
 
