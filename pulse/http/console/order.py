@@ -317,5 +317,6 @@ def _log_path() -> str | None:
 def _origin(request: AnyRequest) -> str:
     """The scheme and host of this request, for commands to copy."""
     host = request.headers.get("host", "")
-    scheme = "https" if is_over_https(request.scope) else "http"
+    scope: Any = request.scope
+    scheme = "https" if is_over_https(scope) else "http"
     return f"{scheme}://{host if _HOST.fullmatch(host) else 'localhost'}"

@@ -167,7 +167,8 @@ async def read_request(request: AnyRequest) -> None:
     """
     await prepare_page(request)
     query: bytes = request.scope["query_string"]
-    request.scope["query_string"] = b"&".join(filter(_has_value, query.split(b"&")))
+    pairs = [pair for pair in query.split(b"&") if _has_value(pair)]
+    request.scope["query_string"] = b"&".join(pairs)
     await read_parameters(request)
     if request.method == "POST":
         declared = request.route_handler.parsed_fn_signature.parameters.get(FORM)
