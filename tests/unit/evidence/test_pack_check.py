@@ -14,7 +14,7 @@ from pulse.domain import OrderCreated, SlicesScheduled
 from pulse.evidence.merkle import EMPTY_ROOT
 from pulse.evidence.note import Checkpoint, SigningKey
 from pulse.evidence.pack.archive import PackInvalid
-from pulse.evidence.pack.keys import unsigned
+from pulse.evidence.pack.keys import CountedKey, counted_keys, keys_until, unsigned
 from pulse.evidence.pack.members import PackKey
 from pulse.evidence.pack.writer import PackRefused
 from tests.support.events import foreign_event
@@ -292,14 +292,14 @@ def test_a_neighbour_with_a_state_is_refused(members: dict[str, bytes]) -> None:
 def test_a_pack_of_an_order_has_its_events_and_their_leaves(tmp_path: Path) -> None:
     members = members_of(LOG.pack(tmp_path / "a.tar", order_id=order_id(INSIDE)).read_bytes())
     selection = json.loads(members["selection.json"])
-    for changes in (
-        {"first_index": 0},
-        {"last_index": 290},
-        {"recorded_from": "2026-01-01T00:00:00Z"},
+    for changes, reason in (
+        ({"first_index": 0}, "other leaves"),
+        ({"last_index": 290}, "other leaves"),
+        ({"recorded_from": "2026-01-01T00:00:00Z"}, "either an order or a period"),
     ):
         changed = msgspec.json.encode(selection | changes) + b"\n"
-        report = check(rehashed(members | {"selection.json": changed}))
-        assert [finding.fault for finding in faults(report)] == ["MEMBER"], changes
+        (finding,) = faults(check(rehashed(members | {"selection.json": changed})))
+        assert reason in finding.detail
     empty = selection | {"first_index": 0, "last_index": 0, "events": 0, "streams": 0}
     left = {
         name: content
@@ -420,6 +420,24 @@ def test_a_replaced_key_counts_up_to_its_rotation_note_alone(tmp_path: Path) -> 
     other_tree = msgspec.json.encode(rotated(LOG, 280, root=bytes(32))) + b"\n"
     report = check(rehashed(members | {"keys.json": other_tree}), OTHER_KEY.verifier)
     assert [finding.fault for finding in faults(report)] == ["ANCHOR", "MEMBER"]
+
+
+def test_keys_from_before_a_loss_of_events_do_not_count() -> None:
+    """Their trees may be others than the one that the log continued with."""
+    new = SigningKey("pulse.example/new", bytes(31) + b"\2")
+    note = Checkpoint(
+        OTHER_KEY.verifier.name,
+        290,
+        bytes(32),
+        (f"next-key {new.verifier}", "loss-accepted-after 840"),
+    ).signed_by(OTHER_KEY, new)
+    keys = [*rotated(LOG, 280), PackKey(str(new.verifier), note)]
+    assert counted_keys(keys[:2]) == [
+        CountedKey(OTHER_KEY.verifier),
+        CountedKey(KEY.verifier, 280),
+    ]
+    assert counted_keys(keys) == [CountedKey(new.verifier)]
+    assert keys_until(LOG.checkpoint(), keys) == keys[:1]
 
 
 def test_what_is_wrong_with_the_events_themselves_is_found(tmp_path: Path) -> None:
