@@ -9,7 +9,7 @@ from pulse.application.callers import Caller
 from pulse.eventstore import EventStore
 from pulse.evidence.exports import RecordedExport, read_exports, record_export
 from pulse.evidence.pack.members import ClockOffset
-from pulse.evidence.pack.writer import Exporter, OnProgress, PackRequest
+from pulse.evidence.pack.writer import Exporter, OnProgress, PackRefused, PackRequest
 from pulse.evidence.pack_export import ExportedPack, PackExport
 from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.queue_history import QueueHistory
@@ -39,16 +39,22 @@ class EvidencePacks:
         """Write a pack to this file, and record the export. The file is complete only then.
 
         Raises:
-            PackRefused: there is no such event, or the log differs from its seal.
+            PackRefused: there is no such event, the log differs from its seal, or the role may not
+                record exports.
             NoSuchOrder: no order has the id.
             NothingSealed: the log is not sealed.
             PackInvalid: there is more than a pack can hold.
             AnchorUnusable: a file of anchors cannot be read.
             OSError: the file cannot be written.
         """
-        ((exported_at, role),) = await self._database.read(
+        ((exported_at, role, may_record),) = await self._database.read(
             lambda connection: fetch(connection, _SELECT_EXPORTER)
         )
+        if not may_record:
+            raise PackRefused(
+                f"the database role {role} may not record exports: export with one that may INSERT "
+                "into evidence_exports, such as the runtime role"
+            )
         log_id = (await self._store.read_log_page(after=0, limit=1)).log_id
         exporter = Exporter(
             exported_at=exported_at,

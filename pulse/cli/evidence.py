@@ -1,5 +1,6 @@
 """`pulse evidence`: exports an evidence pack, or lists the exports."""
 
+import errno
 import os
 import tempfile
 import time
@@ -38,6 +39,7 @@ from pulse.rfc3339 import format_time, parse_time
 from pulse.wording import counted
 
 _MIB = 1024 * 1024
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def evidence(  # noqa: PLR0913 - one for each way to select
@@ -74,11 +76,15 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     A time is RFC 3339 with its zone, such as 2026-01-05T09:15:00+05:30, and is
     compared with the times at which the log recorded its events.
 
+    An entry after a period proves that it has no more events. Without one the
+    output says so, and `pulse verify` exits with 5.
+
     FILE appears when it is complete, and is never overwritten. Only you may read
     it. The database records who exported what, and when: --list shows it.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running; and a role that may write the record.
+    --list needs only SELECT.
 
     Exit codes: 0 exported, or listed. 1 not exported: see the message; or
     exported with events about which something was found. 2 wrong usage or
@@ -92,12 +98,15 @@ def evidence(  # noqa: PLR0913 - one for each way to select
       pulse evidence --list
     """
     if list_exports:
-        if any(given is not None for given in (file, recorded_from, recorded_before, order_id)):
+        given = (file, recorded_from, recorded_before, order_id, anchors)
+        if any(one is not None for one in given):
             raise typer.BadParameter("it takes no selection and no file", param_hint="--list")
         _list(as_json=as_json)
         return
     if file is None:
         raise typer.BadParameter("name the file", param_hint="-o")
+    if file.name in {"-", ""}:
+        raise typer.BadParameter("a pack is not written to a pipe: name a file", param_hint="-o")
     request = _request_of(order_id, recorded_from, recorded_before)
     started = time.monotonic()
     settings = settings_from_environment()
@@ -157,6 +166,19 @@ def _require_new(file: Path) -> None:
         raise PulseError(f"{file} exists already, and is not overwritten")
 
 
+def _name(draft: Path, file: Path) -> None:
+    """Give the draft its name, unless another file has it."""
+    try:
+        os.link(draft, file)
+    except FileExistsError:
+        raise PulseError(f"{file} exists already, and is not overwritten") from None
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _require_new(file)
+        draft.rename(file)  # a file system without hard links
+
+
 @contextmanager
 def _new_file(file: Path) -> Iterator[Path]:
     """A file beside this one, which gets its name when the block ends, and is removed if it fails.
@@ -172,8 +194,7 @@ def _new_file(file: Path) -> Iterator[Path]:
         os.close(descriptor)
         draft = Path(name)
         yield draft
-        _require_new(file)
-        draft.rename(file)
+        _name(draft, file)
         directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
@@ -219,6 +240,11 @@ def _report(exported: ExportedPack, file: Path, seconds: float, *, as_json: bool
             f"{counted(exported.schedules, 'schedule')}, {size:,.1f} MiB in {seconds:.1f} s"
         )
         output().print(f"content hash: {export.content_hash}")
+        if exported.is_whole is False:
+            output().print(
+                "not proven complete to its end: no entry after the period is sealed; export again "
+                "when there is one"
+            )
     if exported.findings:
         findings = counted(exported.findings, "finding")
         errors().print(f"{findings} about these events: `pulse verify {file}` lists them")

@@ -89,13 +89,16 @@ def verify(
     With the FILE of an evidence pack it needs no Postgres, no network and no
     settings. It checks that the pack is complete and unchanged, its signature,
     the proof of each event, and derives every schedule again. Without --key it
-    does not know who signed, and exits with 4. With --anchors it compares the
-    pack with checkpoints of your own, as far as the pack has their hashes.
+    does not know who signed, and exits with 4. A pack of a period without an
+    entry after it may lack its last events: exit code 5. With --anchors it
+    compares the pack with checkpoints of your own, as far as it has their hashes;
+    6 if it could compare none, or one is larger than the tree of the pack.
 
     Exit codes: 0 nothing was found. 1 something was found, or no order has the
     id, or the file cannot be read. 2 wrong usage or settings. 3 Postgres cannot
     be reached or its schema is not current. 4 the pack is consistent in itself,
-    but its signer was not checked. 130 stopped by Ctrl-C.
+    but its signer was not checked. 5 the pack is not proven complete to its end.
+    6 it was not compared with --anchors. 130 stopped by Ctrl-C.
 
     Example:
       pulse verify

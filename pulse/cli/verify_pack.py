@@ -1,6 +1,7 @@
 """`pulse verify FILE`: checks an evidence pack, without Postgres, a network or settings."""
 
 import asyncio
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,12 +13,19 @@ import msgspec
 import typer
 from rich.text import Text
 
-from pulse.cli.exits import FAILURE, SIGNER_NOT_CHECKED, run_until_signal
+from pulse.cli.exits import (
+    FAILURE,
+    NOT_COMPARED,
+    NOT_PROVEN_WHOLE,
+    SIGNER_NOT_CHECKED,
+    SUCCESS,
+    run_until_signal,
+)
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
 from pulse.cli.terminal import echo, errors, output, progress_on
 from pulse.errors import PulseError
 from pulse.evidence.findings import Finding
-from pulse.evidence.note import VerifierKey
+from pulse.evidence.note import NoteInvalid, VerifierKey
 from pulse.evidence.pack.check import PackCheck, PackReport
 from pulse.evidence.pack.members import Export, Selection, period_text
 from pulse.process.startup import tune_gc
@@ -25,14 +33,17 @@ from pulse.rfc3339 import format_time
 from pulse.wording import counted
 
 _MAX_ANCHOR_BYTES: Final = 16 * 1024 * 1024
+_MAX_SIZES: Final = 5
 
 
 class PackVerification(msgspec.Struct):
     """The result of the check as JSON; fields are null as far as it did not get.
 
     `signer_checked` is whether a key was given that signed, or that is in a chain of rotations with
-    the one that signed. `anchors` are the sizes of earlier checkpoints in the pack, `compared`
-    counts those of --anchors that it could be compared with.
+    the one that signed. `is_whole` is whether an entry after the period proves that it has no more
+    events; null for an order. `anchors` are the sizes of earlier checkpoints in it. `compared`
+    counts those of --anchors that it could be compared with, of `given`; `larger` are the sizes of
+    those that are larger than the tree of the pack.
     """
 
     selection: Selection | None
@@ -43,6 +54,9 @@ class PackVerification(msgspec.Struct):
     checkpoint_size: int | None
     anchors: tuple[int, ...]
     compared: int
+    given: int
+    larger: tuple[int, ...]
+    is_whole: bool | None
     events: int
     orders: int
     schedules: int
@@ -61,11 +75,18 @@ def pack_named(arguments: Sequence[str]) -> Path | None:
             UUID(argument)
         except ValueError:
             path = Path(argument)
-            if "/" in argument or path.suffix or path.exists():
+            if "/" in argument or path.suffix or _exists(path):
                 if len(arguments) > 1:
                     raise typer.BadParameter("give one pack, or orders") from None
                 return path
     return None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is too long for one
+        return False
 
 
 def verify_pack(file: Path, key: str | None, anchors: Path | None, *, as_json: bool) -> None:
@@ -73,14 +94,15 @@ def verify_pack(file: Path, key: str | None, anchors: Path | None, *, as_json: b
 
     Raises:
         PulseError: a file cannot be read.
-        NoteInvalid: the key is no verifier key.
-        typer.Exit: something was found, or the signer was not checked.
+        typer.BadParameter: the key is no verifier key.
+        typer.Exit: something was found, was not checked, or is not proven.
     """
-    trusted = VerifierKey.parse(key) if key is not None else None
+    trusted = _parsed(key) if key is not None else None
     kept = _read(anchors) if anchors is not None else None
     started = time.monotonic()
     tune_gc()
     try:
+        _require_regular(file)
         with file.open("rb") as opened:
             check = PackCheck(opened, trusted, kept)
             run_until_signal(_run(check))
@@ -92,12 +114,37 @@ def verify_pack(file: Path, key: str | None, anchors: Path | None, *, as_json: b
     else:
         for finding in report.all_findings[:MAX_PRINTED]:
             print_finding(finding, in_full=False)
-        for line in _summary(report, time.monotonic() - started):
+        seconds = time.monotonic() - started
+        for line in _summary(report, seconds, was_given=anchors is not None):
             output().print(line)
+    if code := _exit_code(report, was_given=anchors is not None):
+        raise typer.Exit(code)
+
+
+def _exit_code(report: PackReport, *, was_given: bool) -> int:
     if report.found:
-        raise typer.Exit(FAILURE)
-    if trusted is None:
-        raise typer.Exit(SIGNER_NOT_CHECKED)
+        return FAILURE
+    if not report.signer_trusted:
+        return SIGNER_NOT_CHECKED
+    if report.is_whole is False:
+        return NOT_PROVEN_WHOLE
+    return NOT_COMPARED if was_given and _is_uncompared(report) else SUCCESS
+
+
+def _is_uncompared(report: PackReport) -> bool:
+    return not report.compared or bool(report.larger)
+
+
+def _parsed(key: str) -> VerifierKey:
+    try:
+        return VerifierKey.parse(key)
+    except NoteInvalid as error:
+        raise typer.BadParameter(str(error), param_hint="--key") from None
+
+
+def _require_regular(file: Path) -> None:
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise PulseError(f"{file} is no regular file")
 
 
 async def _run(check: PackCheck) -> None:
@@ -109,6 +156,7 @@ async def _run(check: PackCheck) -> None:
 
 def _read(file: Path) -> bytes:
     try:
+        _require_regular(file)
         with file.open("rb") as opened:
             content = opened.read(_MAX_ANCHOR_BYTES + 1)
     except OSError as error:
@@ -134,6 +182,9 @@ def _as_json(report: PackReport) -> PackVerification:
         checkpoint_size=report.size,
         anchors=report.anchors,
         compared=report.compared,
+        given=report.given,
+        larger=report.larger,
+        is_whole=report.is_whole,
         events=contents.events if contents else 0,
         orders=contents.orders if contents else 0,
         schedules=contents.schedules if contents else 0,
@@ -143,28 +194,44 @@ def _as_json(report: PackReport) -> PackVerification:
     )
 
 
-def _summary(report: PackReport, seconds: float) -> Iterator[str | Text]:
+def _summary(report: PackReport, seconds: float, *, was_given: bool) -> Iterator[str | Text]:
     if report.selection is not None:
         yield f"pack: {period_text(report.selection)}"
-    if report.content_hash is not None:
+    if report.content_hash is not None and not _is_changed(report):
         yield f"content hash: {report.content_hash}"
     if (export := report.export) is not None:
         yield (
             f"exported {format_time(export.exported_at)} by {export.exported_by}, as the database "
-            f"role {export.database_role}, with code {export.code_version}"
+            f"role {export.database_role}, with code {export.code_version}: this is not signed"
         )
     if report.signer is not None and report.size is not None:
         earlier = counted(len(report.anchors), "earlier checkpoint")
         yield f"signed by {report.signer}: a tree of {report.size:,} entries, and {earlier}"
-    if report.given:
+    if was_given and report.size is not None:
+        yield from _compared(report, report.size)
+    yield _verdict(report, seconds, was_given=was_given)
+
+
+def _is_changed(report: PackReport) -> bool:
+    altered = report.contents.faults["ALTERED"] if report.contents else 0
+    return bool(report.findings or altered)
+
+
+def _compared(report: PackReport, size: int) -> Iterator[str]:
+    given = counted(report.given, "given checkpoint")
+    others = report.given - report.compared - len(report.larger)
+    rest = f": the pack has no hashes for {others:,}" if others > 0 else ""
+    yield f"compared with {report.compared:,} of {given}{rest}"
+    if report.larger:
+        sizes = ", ".join(f"{one:,}" for one in sorted(report.larger)[:_MAX_SIZES])
+        more = ", ..." if len(report.larger) > _MAX_SIZES else ""
         yield (
-            f"compared with {report.compared:,} of {counted(report.given, 'given checkpoint')}: "
-            "the pack has no hashes for others"
+            f"larger than the tree of {size:,} entries, so not compared: {sizes}{more}; export the "
+            "pack again with --anchors to compare them"
         )
-    yield from _verdict(report, seconds)
 
 
-def _verdict(report: PackReport, seconds: float) -> Iterator[Text]:
+def _verdict(report: PackReport, seconds: float, *, was_given: bool) -> Text:
     line = Text()
     if (contents := report.contents) is not None:
         line.append(
@@ -173,10 +240,15 @@ def _verdict(report: PackReport, seconds: float) -> Iterator[Text]:
             f"{counted(contents.slices, 'slice')} derived again: "
         )
     if report.found:
-        yield line.append(counted(report.found, "finding"), "bold red")
-    elif report.signer_trusted:
-        yield line.append("nothing was found", "green")
-    else:
-        yield line.append("consistent in itself, signer not checked", "yellow").append(
-            ": give --key"
-        )
+        return line.append(counted(report.found, "finding"), "bold red")
+    if not report.signer_trusted:
+        line.append("consistent in itself, signer not checked", "yellow").append(": give --key")
+    if report.is_whole is False:
+        line.append("; " if not report.signer_trusted else "")
+        line.append("not proven complete to its end", "yellow")
+        return line.append(": no entry after the period was sealed")
+    if not report.signer_trusted:
+        return line
+    if was_given and _is_uncompared(report):
+        return line.append("nothing was found, but not compared with what you kept", "yellow")
+    return line.append("nothing was found", "green")

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from pulse.evidence.anchors import AnchorUnusable, read_notes
-from pulse.evidence.note import VerifierKey
 from pulse.evidence.pack.check import MAX_ANCHORS
-from pulse.evidence.pack.writer import Anchor, opened
+from pulse.evidence.pack.keys import CountedKey, open_counted
+from pulse.evidence.pack.writer import Anchor
 
 _READ_BYTES: Final = 1024 * 1024
+_SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _MAX_NOTE_BYTES: Final = 64 * 1024
 _BETWEEN_NOTES: Final = re.compile(rb"\n\n(?=[^\xe2])")
 """An empty line that something else than a signature follows: those begin with a dash."""
@@ -52,7 +53,7 @@ class _Candidates:
 
 
 def choose_anchors(
-    file: Path, keys: Sequence[VerifierKey], first_index: int, last_index: int, size: int
+    file: Path, keys: Sequence[CountedKey], first_index: int, last_index: int, size: int
 ) -> list[Anchor]:
     """The first and last checkpoint up to this size, and those nearest to the selected leaves.
 
@@ -63,12 +64,12 @@ def choose_anchors(
         AnchorUnusable: the file cannot be read.
     """
     candidates = _Candidates(first_index, last_index, size)
-    origins = {key.name for key in keys}
+    origins = {counted.key.name for counted in keys}
     try:
         for note in _notes(file):
-            origin, number, *_ = note.split("\n", 2)
-            if origin in origins and number.isdecimal():
-                candidates.add(Anchor(int(number), note))
+            anchor = _anchor_of(note)
+            if anchor is not None and note.partition("\n")[0] in origins:
+                candidates.add(anchor)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -76,26 +77,31 @@ def choose_anchors(
     return _signed(candidates.chosen, keys)
 
 
-def all_anchors(file: Path, keys: Sequence[VerifierKey], size: int) -> list[Anchor]:
+def all_anchors(file: Path, keys: Sequence[CountedKey], size: int) -> list[Anchor]:
     """Every checkpoint in the file up to this size.
 
     Raises:
         AnchorUnusable: the file cannot be read, or has too many.
     """
     try:
-        anchors = [
-            Anchor(int(note.split("\n", 2)[1]), note) for note in read_notes(file.read_bytes())
-        ]
+        notes = read_notes(file.read_bytes())
     except OSError as error:
         raise AnchorUnusable(f"{file} cannot be read: {error.strerror}") from error
+    anchors = [anchor for note in notes if (anchor := _anchor_of(note)) is not None]
     if len(anchors) > MAX_ANCHORS // 2:
         raise AnchorUnusable(f"{file} has more than {MAX_ANCHORS // 2} checkpoints")
     return _signed([anchor for anchor in anchors if 0 < anchor.size <= size], keys)
 
 
-def _signed(anchors: Sequence[Anchor], keys: Sequence[VerifierKey]) -> list[Anchor]:
-    """Those that one of the keys signed, each once, the smallest first."""
-    found = {anchor.note: anchor for anchor in anchors if opened(anchor.note, keys) is not None}
+def _anchor_of(note: str) -> Anchor | None:
+    """The checkpoint of a note; None if its size is none that a tree can have."""
+    size = note.split("\n", 2)[1]
+    return Anchor(int(size), note) if _SIZE.fullmatch(size) else None
+
+
+def _signed(anchors: Sequence[Anchor], keys: Sequence[CountedKey]) -> list[Anchor]:
+    """Those of which a signature counts, each once, the smallest first."""
+    found = {anchor.note: anchor for anchor in anchors if open_counted(anchor.note, keys)}
     return sorted(found.values(), key=lambda anchor: (anchor.size, anchor.note))
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -12,6 +12,7 @@ import psycopg
 
 from pulse.eventstore import EventMapper
 from pulse.evidence.pack.contents import Contents
+from pulse.evidence.pack.keys import counted_keys, keys_until, unsigned
 from pulse.evidence.pack.members import (
     ClockOffset,
     Export,
@@ -20,13 +21,13 @@ from pulse.evidence.pack.members import (
 )
 from pulse.evidence.pack.writer import (
     Anchor,
+    Bounds,
     Exporter,
     OnProgress,
+    PackRefused,
     PackRequest,
     PackWriter,
     differs,
-    unsigned,
-    verifiers_of,
 )
 from pulse.evidence.pack_anchors import all_anchors, choose_anchors
 from pulse.evidence.pack_source import PackSource
@@ -37,11 +38,17 @@ from pulse.projections.queue_history import QueueHistory
 _CLOCK_MARGIN: Final = timedelta(minutes=2)
 """Offsets are recorded each minute, after they were measured."""
 
+_FOLLOWING_SECONDS: Final = 3.0
+
 ClockReader = Callable[[Connection, datetime, datetime], AsyncIterator[ClockOffset]]
 
 
 class ExportedPack(msgspec.Struct, frozen=True):
-    """What a pack has. `findings` is the number of those about its events."""
+    """What a pack has. `findings` is the number of those about its events.
+
+    `is_whole` is whether an entry after the period proves that it has no more events; None for an
+    order.
+    """
 
     selection: Selection
     export: Export
@@ -49,6 +56,7 @@ class ExportedPack(msgspec.Struct, frozen=True):
     orders: int
     schedules: int
     findings: int
+    is_whole: bool | None
 
 
 class PackExport:
@@ -93,10 +101,9 @@ class PackExport:
             source = PackSource(connection, self._history)
             try:
                 bounds = await source.bounds(request)
-                note = await source.wait_for_checkpoint(bounds.until)
-                keys = [
-                    PackKey(key.verifier_key, key.rotation) for key in await read_keys(connection)
-                ]
+                note = await self._checkpoint(source, bounds)
+                recorded = await read_keys(connection)
+                keys = keys_until(note, [PackKey(k.verifier_key, k.rotation) for k in recorded])
                 with path.open("wb") as file, path.open("rb") as written:
                     pack = PackWriter(source, self._mapper, file, written, on_progress)
                     selection = await pack.add_events(bounds, request)
@@ -117,7 +124,22 @@ class PackExport:
             orders=contents.orders,
             schedules=contents.schedules,
             findings=contents.faults.total(),
+            is_whole=(
+                selection.last_index + 1 < signed.size if selection.order_id is None else None
+            ),
         )
+
+    async def _checkpoint(self, source: PackSource, bounds: Bounds) -> str:
+        """The latest checkpoint, which includes the selected events.
+
+        Waits a moment until it includes the event after a period too, if there is one: that proves
+        that the period has no more.
+        """
+        following = None if bounds.order_id else await source.following(bounds.until)
+        if following is not None:
+            with suppress(PackRefused):
+                await source.wait_for_checkpoint(following, seconds=_FOLLOWING_SECONDS)
+        return await source.wait_for_checkpoint(bounds.until)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -129,11 +151,11 @@ class PackExport:
             raise DatabaseUnavailable(describe(error)) from error
 
     def _anchors(self, selection: Selection, note: str, keys: Sequence[PackKey]) -> list[Anchor]:
-        verifiers, size = verifiers_of(keys), unsigned(note).size
+        counted, size = counted_keys(keys), unsigned(note).size
         first, last = selection.first_index, selection.last_index
-        chosen = choose_anchors(self._anchor_file, verifiers, first, last, size)
+        chosen = choose_anchors(self._anchor_file, counted, first, last, size)
         if self._kept_file is not None:
-            chosen += all_anchors(self._kept_file, verifiers, size)
+            chosen += all_anchors(self._kept_file, counted, size)
         found = {anchor.note: anchor for anchor in chosen}
         return sorted(found.values(), key=lambda anchor: (anchor.size, anchor.note))
 

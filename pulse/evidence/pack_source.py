@@ -87,15 +87,21 @@ class PackSource:
             raise PackRefused("no event was recorded in this period")
         return Bounds(after, until, None)
 
-    async def wait_for_checkpoint(self, position: int) -> str:
-        """The latest checkpoint, as soon as it includes this position; waits for at most 15 s.
+    async def following(self, position: int) -> int | None:
+        """The position of the first event after this one; None if there is none."""
+        return await read_window_end(self._connection, after=position, events=1)
+
+    async def wait_for_checkpoint(self, position: int, seconds: float | None = None) -> str:
+        """The latest checkpoint, as soon as it includes this position.
+
+        Waits for at most so many seconds, by default 15.
 
         Raises:
             NothingSealed: the log is not sealed.
             PackRefused: it is not sealed that far.
         """
         sealed = 0
-        for _ in range(int(_SEAL_SECONDS / _POLL_SECONDS)):
+        for _ in range(int((seconds or _SEAL_SECONDS) / _POLL_SECONDS)):
             note, size, sealed = await read_published(self._connection)
             index = await find_leaf(self._connection, position)
             if index is not None and index < size:

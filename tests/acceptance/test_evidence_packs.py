@@ -14,6 +14,7 @@ import pytest
 
 from pulse.evidence.key_file import read_key_file
 from tests.acceptance.test_seal_check import DEBIAN, GO, place
+from tests.support.packs import members_of, rehashed
 from tests.support.processes import ROOT, PulseProcess, environment, pulse, run_to_end, until
 
 SOURCE = ROOT / "docs" / "reference" / "seal" / "check_pack.go"
@@ -48,9 +49,9 @@ def verify(pack: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def exported(data_dir: Path, pack: Path, since: datetime) -> Path:
-    """The pack of everything that was recorded since then."""
-    times = ("--from", since.isoformat(), "--to", datetime.now(UTC).isoformat())
+def exported(data_dir: Path, pack: Path, since: datetime, before: datetime | None = None) -> Path:
+    """The pack of everything that was recorded since then, and before another time."""
+    times = ("--from", since.isoformat(), "--to", (before or datetime.now(UTC)).isoformat())
     ended = evidence(data_dir, *times, "-o", pack)
     assert (ended.returncode, ended.stderr) == (0, "")
     return pack
@@ -81,21 +82,35 @@ def test_a_pack_is_exported_beside_running_processes_and_verified_elsewhere(
 ) -> None:
     since = datetime.now(UTC)
     place(up, ORDERS)
-    pack = exported(data_dir, tmp_path / "pack.tar", since)
+    before = datetime.now(UTC)
+    open_ended = exported(data_dir, tmp_path / "open.tar", since, before)
+    place(up, 1, first=ORDERS)
+    pack = exported(data_dir, tmp_path / "pack.tar", since, before)
     key = str(read_key_file(data_dir / "seal-development.key").verifier)
     known = verify(pack, "--key", key)
     assert (known.returncode, known.stderr) == (0, "")
     assert f"{2 * ORDERS} events of {ORDERS} orders verified" in known.stdout
+    unproven = verify(open_ended, "--key", key)
+    assert (unproven.returncode, unproven.stderr) == (5, "")
     unknown = verify(pack)
     assert (unknown.returncode, unknown.stderr) == (4, "")
     assert "consistent in itself, signer not checked" in unknown.stdout
-    (export,) = json.loads(evidence(data_dir, "--list", "--json").stdout)["exports"]
+    (_, export) = json.loads(evidence(data_dir, "--list", "--json").stdout)["exports"]
     assert f"content hash: {export['content_hash']}" in known.stdout
     program = built(tmp_path)
     if program is not None:
         right = check(program, pack, key)
         assert (right.returncode, right.stderr) == (0, "")
         assert f": {2 * ORDERS} events are in the tree of " in right.stdout
+        assert check(program, open_ended, key).returncode == 5
+        later = tmp_path / "later.tar"
+        later.write_bytes(pack.read_bytes() + bytes(512))
+        assert "after the end" in check(program, later, key).stderr
+        forged = members_of(pack.read_bytes())
+        selection = json.loads(forged["selection.json"]) | {"recorded_before": since.isoformat()}
+        forged["selection.json"] = json.dumps(selection).encode()
+        later.write_bytes(rehashed(forged))
+        assert "was not recorded in the period" in check(program, later, key).stderr
     with tarfile.open(pack) as archive:
         members = {member.name: member.offset_data for member in archive}
     for name in ("events/0001.ndjson", "checkpoint", "manifest.sha256", "tile/0/000"):

@@ -1,8 +1,13 @@
 // Checks an evidence pack of Pulse with the packages of Go's checksum database: the hashes of its
 // members, the checkpoint's signature, the inclusion of each event, that a period lacks none, and
-// consistency with the earlier checkpoints in the pack. It needs no network and no code of Pulse.
+// consistency with the earlier checkpoints of the same key in the pack. It needs no network and no
+// code of Pulse. It does not derive the schedules, fold the events or render the summary again, and
+// does not check the headers of the archive and the form and order of its members.
 //
 //	check_pack FILE VERIFIER-KEY
+//
+// Exit codes: 0 everything is right. 1 something is wrong. 5 the pack is not proven complete to its
+// end, because it has no entry after the period.
 package main
 
 import (
@@ -108,6 +113,14 @@ func main() {
 		require(err == nil && header.Typeflag == tar.TypeReg && members[header.Name] == nil, "a wrong member", err)
 		members[header.Name] = io.NewSectionReader(file, must(file.Seek(0, io.SeekCurrent)), header.Size)
 	}
+	at := must(file.Seek(0, io.SeekCurrent))
+	require(at == must(file.Seek(0, io.SeekEnd)), "the file has something after the end of the archive")
+	var export struct {
+		ContentHash string `json:"content_hash"`
+	}
+	require(json.Unmarshal(members.read("export.json"), &export) == nil, "export.json is not JSON")
+	content := fmt.Sprintf("%x", sha256.Sum256(members.read("content.sha256")))
+	require(export.ContentHash == content, "export.json has another content hash:", export.ContentHash)
 	named := bufio.NewScanner(bytes.NewReader(append(members.read("content.sha256"), members.read("manifest.sha256")...)))
 	count := 1 // the manifest does not name itself
 	for ; named.Scan(); count++ {
@@ -156,17 +169,28 @@ func main() {
 				require(hash == fields.State, "the state of entry", lines[i].Index, "was changed")
 				require(selection.OrderID == "" || selection.OrderID == fields.OrderID, "an event of another order")
 				require(lines[i].Index <= selection.Last, "an event after the selection")
-				if lines[i].Index >= selection.First {
-					within[lines[i].Index] = true
+				if lines[i].Index < selection.First {
+					require(selection.OrderID == "", "an event before the selection")
+					continue
+				}
+				require(!within[lines[i].Index], "entry", lines[i].Index, "is there twice")
+				within[lines[i].Index] = true
+				if selection.OrderID == "" { // later ones may be earlier, if the clock was set back
+					early := lines[i].Index == selection.First && fields.Recorded.Before(selection.From)
+					late := !fields.Recorded.Before(selection.Before)
+					require(!early && !late, "entry", lines[i].Index, "was not recorded in the period")
 				}
 			}
 			events += len(lines)
 		})
 	}
+	require(within[selection.First] && within[selection.Last], "the first or last event is missing")
+	isWhole := true // a pack of an order does not claim to be
 	if selection.OrderID == "" {
 		require(int64(len(within)) == selection.Last-selection.First+1, "the period lacks events")
 		members.lines("neighbours.ndjson", func(lines []line) {
 			for i, fields := range prove(lines) {
+				require(lines[i].State == nil && lines[i].StateBase64 == nil, "an entry beside the period has a state")
 				before := lines[i].Index == selection.First-1 && fields.Recorded.Before(selection.From)
 				after := lines[i].Index == selection.Last+1 && !fields.Recorded.Before(selection.Before)
 				require(before || after, "entry", lines[i].Index, "does not border on the period")
@@ -175,21 +199,27 @@ func main() {
 		})
 		require(selection.First == 0 || within[selection.First-1], "the entry before the period is missing")
 		require(selection.Last+1 == tree.N || within[selection.Last+1], "the entry after the period is missing")
+		isWhole = within[selection.Last+1]
 	}
 
 	var anchors []string
 	require(json.Unmarshal(members.read("anchors.json"), &anchors) == nil, "anchors.json is not JSON")
 	checked := 0
 	for _, anchor := range anchors {
-		if !strings.Contains(anchor, "\n— "+key.Name()+" ") {
-			continue
+		_, err := note.Open([]byte(anchor), note.VerifierList(key))
+		if _, isOther := err.(*note.UnverifiedNoteError); isOther {
+			continue // another key of the log signed it
 		}
 		before := open(anchor, key)
 		proof := must(tlog.ProveTree(tree.N, before.N, tiles))
-		err := tlog.CheckTree(proof, tree.N, tree.Hash, before.N, before.Hash)
+		err = tlog.CheckTree(proof, tree.N, tree.Hash, before.N, before.Hash)
 		require(err == nil, "the log does not extend the checkpoint of", before.N, "entries")
 		checked++
 	}
 	fmt.Printf("%s: %d events are in the tree of %d entries, and %d earlier checkpoints are right\n",
 		key.Name(), events, tree.N, checked)
+	if !isWhole {
+		fmt.Println("not proven complete to its end: no entry after the period was sealed")
+		os.Exit(5)
+	}
 }

@@ -4,7 +4,8 @@ It needs no database, no network and no configuration.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
 from hashlib import sha256
 from typing import BinaryIO, Final, TypeVar
 
@@ -14,10 +15,17 @@ from pulse.eventstore import EventMapper
 from pulse.evidence.anchors import read_notes
 from pulse.evidence.findings import Fault, Finding
 from pulse.evidence.merkle import leaf_hash
-from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint
+from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey
 from pulse.evidence.pack.archive import BLOCK_BYTES, Archive, PackInvalid
 from pulse.evidence.pack.contents import Contents, Stream, parts_of, streams_in
 from pulse.evidence.pack.hash_tree import HashTree, TreeWrong, tiles_needed
+from pulse.evidence.pack.keys import (
+    CountedKey,
+    Replacement,
+    open_counted,
+    parse_keys,
+    replaced_keys,
+)
 from pulse.evidence.pack.members import (
     ANCHORS,
     CHECKPOINT,
@@ -27,7 +35,8 @@ from pulse.evidence.pack.members import (
     EXPORT,
     KEYS,
     MANIFEST,
-    MAX_LINE_BYTES,
+    MAX_CLOCK_LINE_BYTES,
+    MAX_CLOCKS_BYTES,
     MAX_MANIFEST_BYTES,
     MAX_SMALL_BYTES,
     MIN_LINE_BYTES,
@@ -43,7 +52,9 @@ from pulse.evidence.pack.members import (
     Export,
     PackedEvent,
     PackKey,
+    PartSizes,
     Selection,
+    encode,
     is_content,
     parse_hashes,
     parse_line,
@@ -53,7 +64,6 @@ from pulse.evidence.pack.members import (
     tile_member,
 )
 from pulse.evidence.pack.summary import Clocks, Signed, render_summary
-from pulse.evidence.rotation import next_key
 from pulse.evidence.tiles import TileId
 
 T = TypeVar("T")
@@ -78,8 +88,10 @@ class PackReport(msgspec.Struct):
 
     `content_hash` is the content hash. `signer` is the key that signed the checkpoint, and
     `signer_trusted` whether it is the given key or one in a chain of rotations with it; None if no
-    key was given. `compared` counts given checkpoints that the pack could be compared with, of
-    `given`.
+    key was given. `is_whole` is whether an entry after the period shows that it has no more events;
+    None for an order, of which no pack shows that. `compared` counts given checkpoints that the
+    pack could be compared with, of `given`; `larger` are the sizes of those that are larger than
+    its tree.
     """
 
     selection: Selection | None = None
@@ -91,6 +103,8 @@ class PackReport(msgspec.Struct):
     anchors: tuple[int, ...] = ()
     compared: int = 0
     given: int = 0
+    larger: tuple[int, ...] = ()
+    is_whole: bool | None = None
     contents: Contents | None = None
     findings: list[Finding] = msgspec.field(default_factory=list)
 
@@ -137,6 +151,7 @@ class PackCheck:
             return
         selection = _parsed(archive, SELECTION, Selection)
         export = _parsed(archive, EXPORT, Export)
+        self._require_selection(selection)
         self.report.selection, self.report.export = selection, export
         if archive.read(README, MAX_SMALL_BYTES) != README_TEXT.encode():
             self._find(f"{README} has another text than this version of the format")
@@ -165,15 +180,17 @@ class PackCheck:
             return False
         content = parse_hashes(CONTENT, archive.read(CONTENT, MAX_MANIFEST_BYTES))
         others = parse_hashes(MANIFEST, archive.read(MANIFEST, MAX_MANIFEST_BYTES))
-        for name in others:
-            if name == MANIFEST or is_content(name):
-                self._find(f"{MANIFEST} must not have {name}")
-        for name in content:
-            if not is_content(name):
-                self._find(f"{CONTENT} must not have {name}")
         self._compare_hashes(archive, content | others)
+        for manifest, hashes, has_content in ((CONTENT, content, True), (MANIFEST, others, False)):
+            for name in hashes:
+                if name == MANIFEST or is_content(name) != has_content:
+                    self._find(f"{manifest} must not have {name}")
+            if list(hashes) != [name for name in names if name in hashes]:
+                self._find(f"{manifest} does not have the order of the members")
+        if self.report.findings:
+            return False
         self.report.content_hash = archive.sha256(CONTENT)
-        return not self.report.findings
+        return True
 
     def _compare_hashes(self, archive: Archive, hashes: Mapping[str, str]) -> None:
         for name in hashes:
@@ -187,13 +204,24 @@ class PackCheck:
             elif archive.sha256(name) != hashes[name]:
                 self._find(f"{name} was changed: its hash is not the one in the manifest")
 
+    def _require_selection(self, selection: Selection) -> None:
+        times = (selection.recorded_from, selection.recorded_before)
+        if [at is None for at in times] != 2 * [selection.order_id is not None]:
+            raise PackInvalid(f"{SELECTION} must have either an order or a period")
+        if any(at is not None and at.tzinfo != UTC for at in times):
+            raise PackInvalid(f"{SELECTION} has a time that is not in UTC")
+
     def _signed(self, archive: Archive, selection: Selection) -> tuple[HashTree, Signed] | None:
         """The tree that the checkpoint signs, and the signer; None if there is a finding."""
         keys = self._keys(archive)
+        if keys is None:
+            return None
+        trusted, replaced = keys
         note = archive.read(CHECKPOINT, MAX_SMALL_BYTES)
-        opened = _opened(note, keys)
+        opened = open_counted(note, trusted)
         if opened is None:
-            self._find("no key of the pack signed the checkpoint", "SIGNATURE")
+            detail = "neither the key nor one that replaced it signed the checkpoint"
+            self._find(detail, "SIGNATURE")
             return None
         checkpoint, signer = opened
         self.report.signer, self.report.size = str(signer), checkpoint.size
@@ -216,38 +244,42 @@ class PackCheck:
         except TreeWrong as error:
             self._find(str(error), "TREE")
             return None
-        self._anchors(archive, tree, keys)
+        self._anchors(archive, tree, [*trusted, *_counted(replaced, tree)])
         return tree, Signed(str(signer), checkpoint.size, self.report.anchors)
 
-    def _keys(self, archive: Archive) -> list[VerifierKey]:
-        """The keys whose signatures count, after those that do not belong to the given key."""
+    def _keys(self, archive: Archive) -> tuple[list[CountedKey], list[Replacement]] | None:
+        """The given key with those that replaced it, and those before it; None if it is not there.
+
+        Without a given key it is the last one of the pack.
+        """
         recorded = _parsed(archive, KEYS, list[PackKey])
-        keys: list[VerifierKey] = []
         try:
-            for packed in recorded:
-                key = VerifierKey.parse(packed.verifier_key)
-                if keys and next_key(packed.rotation or "", keys[-1]) != key:
-                    self._find(f"{KEYS}: a rotation note introduces another key", "SIGNATURE")
-                    break
-                keys.append(key)
+            keys = parse_keys(recorded)
+            given = self._key or keys[-1]
+            number = keys.index(given)
+            replaced = replaced_keys(recorded[: number + 1])
         except NoteInvalid as error:
             self._find(f"{KEYS}: {error}", "SIGNATURE")
+            return None
+        except (ValueError, IndexError):
+            if self._key is not None:
+                self.report.signer_trusted = False
+            self._find(f"the pack was not signed with {self._key or 'any key'}", "SIGNATURE")
+            return None
         if self._key is not None:
-            self.report.signer_trusted = self._key in keys
-            if not self.report.signer_trusted:
-                self._find(f"the pack was not signed with {self._key}", "SIGNATURE")
-        return keys
+            self.report.signer_trusted = True
+        return [CountedKey(key) for key in keys[number:]], replaced
 
-    def _anchors(self, archive: Archive, tree: HashTree, keys: Sequence[VerifierKey]) -> None:
+    def _anchors(self, archive: Archive, tree: HashTree, keys: Sequence[CountedKey]) -> None:
         """Compare the tree with earlier checkpoints: those of the pack, and the given ones."""
         sizes = []
         notes = _parsed(archive, ANCHORS, list[str])
         if len(notes) > MAX_ANCHORS:
             raise PackInvalid(f"{ANCHORS} has more than {MAX_ANCHORS:,} checkpoints")
         for note in notes:
-            opened = _opened(note.encode(), keys)
+            opened = open_counted(note, keys)
             if opened is None:
-                self._find("no key of the pack signed one of the earlier checkpoints", "ANCHOR")
+                self._find("no key that counts signed one of the earlier checkpoints", "ANCHOR")
             elif not tree.has_root_of(opened[0].size):
                 self._find(f"the tiles do not give the root of {opened[0].size} entries", "ANCHOR")
             else:
@@ -256,10 +288,12 @@ class PackCheck:
         self.report.anchors = tuple(sizes)
         for note in read_notes(self._kept or b""):
             self.report.given += 1
-            opened = _opened(note.encode(), keys)
+            opened = open_counted(note, keys)
             if opened is None:
-                self._find("no key of the pack signed one of the given checkpoints", "ANCHOR")
-            elif opened[0].size <= tree.size and tree.has_root_of(opened[0].size):
+                self._find("no key that counts signed one of the given checkpoints", "ANCHOR")
+            elif opened[0].size > tree.size:
+                self.report.larger += (opened[0].size,)
+            elif tree.has_root_of(opened[0].size):
                 self.report.compared += 1
                 self._compare_root(tree, opened[0])
 
@@ -272,26 +306,39 @@ class PackCheck:
         self, archive: Archive, selection: Selection, tree: HashTree, contents: Contents
     ) -> Iterator[CheckedPack]:
         """Check each event against the tree, and derive the schedules again."""
-        schedules = sha256()
+        schedules, sizes = sha256(), {EVENTS: PartSizes(), SCHEDULES: PartSizes()}
         leaves = _Leaves(archive, selection)
         for number, stream in enumerate(streams_in(archive), 1):
             for event in stream:
                 self._check_event(event, tree, contents)
             self._check_stream(stream, selection, leaves, contents)
-            schedules.update(contents.add(stream))
+            schedules.update(line := contents.add(stream))
+            sizes[EVENTS].add(sum(event.line_bytes for event in stream))
+            sizes[SCHEDULES].add(len(line))
             if number % _STREAMS_BETWEEN_REPORTS == 0:
                 yield CheckedPack(contents.events, selection.events)
         if (contents.events, contents.streams) != (selection.events, selection.streams):
             self._find(f"{SELECTION} has other numbers of events and streams than the pack")
+        if selection.order_id is not None and not leaves.streams:
+            self._find(f"the pack has no event of the order that {SELECTION} names")
         if selection.order_id is None and leaves.missing:
             detail = f"the pack lacks {leaves.missing:,} of the events that the period has"
             self._find(f"{detail}, the first at leaf {leaves.first_missing:,}", "DELETED")
+        self._compare_parts(archive, schedules.digest(), sizes)
+
+    def _compare_parts(
+        self, archive: Archive, schedules: bytes, sizes: Mapping[str, PartSizes]
+    ) -> None:
         stored = sha256()
         for part in parts_of(archive, SCHEDULES):
             for chunk in archive.chunks(part):
                 stored.update(chunk)
-        if stored.digest() != schedules.digest():
+        if stored.digest() != schedules:
             self._find(f"{SCHEDULES}/ is not what the events give")
+            return
+        for group, expected in sizes.items():
+            if [archive.members[part].size for part in parts_of(archive, group)] != expected.sizes:
+                self._find(f"{group}/ is not divided into parts as Pulse divides it")
 
     def _check_event(self, event: PackedEvent, tree: HashTree, contents: Contents) -> None:
         record = event.record
@@ -318,6 +365,11 @@ class PackCheck:
             raise PackInvalid(f"the events of {order_id} are not those that {SELECTION} names")
         if selection.order_id not in {None, order_id}:
             raise PackInvalid(f"the pack of one order has events of {order_id}")
+        if selection.order_id is not None:
+            first_and_last = (selection.first_index, selection.last_index)
+            if (indices[0], indices[-1]) != first_and_last:
+                raise PackInvalid(f"{SELECTION} has other leaves than those of the order's events")
+        leaves.begin(next(index for index in indices if index >= selection.first_index))
         for event in stream:
             if event.index >= selection.first_index:
                 leaves.add(event.index)
@@ -346,8 +398,8 @@ class PackCheck:
             for line in archive.read(NEIGHBOURS, MAX_SMALL_BYTES).splitlines(keepends=True)
         ]
         start, before = selection.recorded_from, selection.recorded_before
-        if selection.order_id is not None or start is None or before is None:
-            if neighbours or selection.order_id is None:
+        if start is None or before is None:
+            if neighbours:
                 self._find(f"{NEIGHBOURS} or {SELECTION} does not belong to what was selected")
             return
         last = selection.last_index
@@ -369,14 +421,19 @@ class PackCheck:
                     "the event beside the period was recorded within it, and is not in the pack"
                 )
                 self._find(detail, "DELETED", event.record.position)
+        self.report.is_whole = last + 1 < tree.size
 
     def _clocks(self, archive: Archive) -> Clocks:
         clocks = Clocks()
-        for line in archive.lines(CLOCKS, MAX_LINE_BYTES):
+        if archive.members[CLOCKS].size > MAX_CLOCKS_BYTES:
+            raise PackInvalid(f"{CLOCKS} is larger than {MAX_CLOCKS_BYTES:,} bytes")
+        for line in archive.lines(CLOCKS, MAX_CLOCK_LINE_BYTES):
             try:
-                clocks.add(msgspec.json.decode(line, type=ClockOffset))
+                clocks.add(offset := msgspec.json.decode(line, type=ClockOffset))
             except (msgspec.MsgspecError, ValueError) as error:
                 raise PackInvalid(f"a line of {CLOCKS} cannot be read: {error}") from error
+            if encode(offset) != line:
+                raise PackInvalid(f"a line of {CLOCKS} is not in the form that Pulse writes")
         return clocks
 
     def _find(self, detail: str, fault: Fault = "MEMBER", position: int | None = None) -> None:
@@ -393,6 +450,15 @@ class _Leaves:
         if selection.order_id is None and self._count > size // MIN_LINE_BYTES:
             raise PackInvalid(f"{SELECTION} names more leaves than the pack has events")
         self._seen = bytearray(self._count if selection.order_id is None else 0)
+        self._last_begin = -1
+        self.streams = 0
+
+    def begin(self, index: int) -> None:
+        """Begin a stream with its first leaf of the selection."""
+        if index <= self._last_begin:
+            raise PackInvalid("the streams are not in the order of their first selected leaves")
+        self._last_begin = index
+        self.streams += 1
 
     def add(self, index: int) -> None:
         if not self._seen:
@@ -411,10 +477,25 @@ class _Leaves:
 
 
 def _parsed(archive: Archive, name: str, kind: type[T]) -> T:
+    content = archive.read(name, MAX_SMALL_BYTES)
     try:
-        return msgspec.json.decode(archive.read(name, MAX_SMALL_BYTES), type=kind)
+        parsed = msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PackInvalid(f"{name} cannot be read: {error}") from error
+    if msgspec.json.encode(parsed) + b"\n" != content:
+        raise PackInvalid(f"{name} is not in the form that Pulse writes")
+    return parsed
+
+
+def _counted(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[CountedKey]:
+    """The replaced keys, newest first, as far as the tree had the roots of the rotation notes."""
+    for one in replaced:
+        stated = one.tree
+        if stated is None or not tree.has_root_of(stated.size):
+            return
+        if tree.root_of(stated.size) != stated.root:
+            return
+        yield CountedKey(one.key, stated.size)
 
 
 def _tile_of(name: str) -> TileId | None:
@@ -422,18 +503,8 @@ def _tile_of(name: str) -> TileId | None:
     return TileId.parse(name.removeprefix(f"{TILE}/")) if name.startswith(f"{TILE}/") else None
 
 
-def _opened(note: bytes, keys: Iterable[VerifierKey]) -> tuple[Checkpoint, VerifierKey] | None:
-    """The checkpoint of the note, and which of the keys signed it."""
-    for key in keys:
-        try:
-            return open_checkpoint(note, key), key
-        except NoteInvalid:
-            continue
-    return None
-
-
 def _neighbour(line: bytes) -> PackedEvent:
     try:
-        return parse_line(line)
+        return parse_line(line, has_state=False)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PackInvalid(f"a line of {NEIGHBOURS} cannot be read: {error}") from error

@@ -37,6 +37,8 @@ MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
 MAX_SMALL_BYTES: Final = 16 * 1024 * 1024
 MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
+MAX_CLOCK_LINE_BYTES: Final = 64 * 1024
+MAX_CLOCKS_BYTES: Final = 256 * 1024 * 1024
 MIN_LINE_BYTES: Final = 100
 """No line of an event is shorter."""
 
@@ -90,6 +92,7 @@ _RANKS: Final = {
 REQUIRED: Final = frozenset(_RANKS) - {EVENTS, SCHEDULES, TILE}
 _PLACED: Final = re.compile(rb"[0-9a-f]{64}  [a-z0-9A-Z./_]+\n")
 
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -181,8 +184,8 @@ class Selection(Strict, frozen=True, kw_only=True):
     """
 
     order_id: UUID | None = None
-    recorded_from: datetime | None = None
-    recorded_before: datetime | None = None
+    recorded_from: Time | None = None
+    recorded_before: Time | None = None
     first_index: int
     last_index: int
     events: int
@@ -192,7 +195,7 @@ class Selection(Strict, frozen=True, kw_only=True):
 class Export(Strict, frozen=True, kw_only=True):
     """Who made the pack, when by the database's clock, and with which code."""
 
-    exported_at: datetime
+    exported_at: Time
     exported_by: str
     database_role: str
     code_version: str
@@ -210,7 +213,7 @@ class PackKey(Strict, frozen=True):
 class ClockOffset(Strict, frozen=True):
     """How far a process's clock was ahead of the database's, in about a minute."""
 
-    recorded_at: datetime
+    recorded_at: Time
     instance: str
     code_version: str
     measurements: int
@@ -226,7 +229,7 @@ class Entry(Strict, frozen=True):
     order_id: UUID
     version: int
     topic: str
-    recorded_at: datetime
+    recorded_at: Time
     state_sha256: Sha256
 
 
@@ -260,15 +263,36 @@ def render_line(index: int, entry: bytes, state: bytes | None) -> bytes:
 
 
 class PackedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event of a pack, its leaf, and its entry as it was sealed."""
+    """An event of a pack, its leaf, its entry as it was sealed, and the size of its line."""
 
     index: int
     entry: bytes
     record: RecordedEvent
     state_sha256: str
+    line_bytes: int
 
 
-def parse_line(line: bytes) -> PackedEvent:
+class PartSizes:
+    """The sizes of the parts that the lines of streams or schedules are written to."""
+
+    def __init__(self) -> None:
+        self._full: list[int] = []
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Add lines that stay in one part."""
+        self._size += size
+        if self._size >= PART_BYTES:
+            self._full.append(self._size)
+            self._size = 0
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes of all parts."""
+        return [*self._full, self._size] if self._size else self._full
+
+
+def parse_line(line: bytes, *, has_state: bool = True) -> PackedEvent:
     """The event, or the neighbour without a state, of a line that `render_line` made.
 
     Raises:
@@ -277,7 +301,7 @@ def parse_line(line: bytes) -> PackedEvent:
     parsed = _lines.decode(line)
     entry = bytes(parsed.entry)
     state = parsed.state_base64 if parsed.state is None else parsed.state.encode()
-    if render_line(parsed.index, entry, state) != line:
+    if has_state != (state is not None) or render_line(parsed.index, entry, state) != line:
         raise ValueError("it is not in the form that Pulse writes")
     sealed = _entries.decode(entry)
     record = RecordedEvent(
@@ -288,7 +312,7 @@ def parse_line(line: bytes) -> PackedEvent:
         state=state or b"",
         recorded_at=sealed.recorded_at,
     )
-    return PackedEvent(parsed.index, entry, record, sealed.state_sha256)
+    return PackedEvent(parsed.index, entry, record, sealed.state_sha256, len(line))
 
 
 def parse_entry(entry: bytes) -> Entry:

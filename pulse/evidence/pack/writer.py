@@ -12,10 +12,11 @@ import msgspec
 from pulse.errors import PulseError
 from pulse.eventstore import EventMapper, RecordedEvent
 from pulse.evidence.merkle import TILE_BITS
-from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint, split_note
+from pulse.evidence.note import Checkpoint, NoteInvalid
 from pulse.evidence.pack.archive import Archive, ArchiveWriter, MemberWriter
 from pulse.evidence.pack.contents import Contents, streams_in
 from pulse.evidence.pack.hash_tree import HashTree, TreeWrong, tiles_needed
+from pulse.evidence.pack.keys import CountedKey, open_counted, parse_keys, trees_of, unsigned
 from pulse.evidence.pack.members import (
     ANCHORS,
     CHECKPOINT,
@@ -25,6 +26,7 @@ from pulse.evidence.pack.members import (
     EXPORT,
     KEYS,
     MANIFEST,
+    MAX_CLOCKS_BYTES,
     MAX_LINE_BYTES,
     MAX_STREAM_BYTES,
     NEIGHBOURS,
@@ -141,6 +143,7 @@ class PackWriter:
         self._archive = ArchiveWriter(file)
         self._clocks = Clocks()
         self._anchors: Sequence[Anchor] = ()
+        self._rotated: Sequence[Checkpoint] = ()
         self._leaf_tiles: set[int] = set()
         self._archive.add(README, README_TEXT.encode())
 
@@ -210,10 +213,17 @@ class PackWriter:
         Raises:
             PackRefused: none of the keys signed the checkpoint.
         """
-        signer = next((key for key in verifiers_of(keys) if opened(note, [key])), None)
-        if signer is None:
+        try:
+            verifiers = parse_keys(keys)
+            opened = open_counted(note, [CountedKey(key) for key in verifiers[-1:]])
+            self._rotated = trees_of(keys)
+        except NoteInvalid as error:
+            raise differs(f"the keys that signed: {error}") from error
+        if opened is None:
             raise differs("the checkpoint is not signed by a key of the log")
+        signer = opened[1]
         self._anchors = anchors
+        self._leaf_tiles.update((tree.size - 1) >> TILE_BITS for tree in self._rotated if tree.size)
         self._leaf_tiles.update((anchor.size - 1) >> TILE_BITS for anchor in anchors)
         self._archive.add(CHECKPOINT, note.encode())
         notes = [anchor.note for anchor in anchors]
@@ -228,6 +238,8 @@ class PackWriter:
             async for offset in offsets:
                 self._clocks.add(offset)
                 member.write(encode(offset))
+                if member.size > MAX_CLOCKS_BYTES:
+                    raise PackRefused("there are too many clock offsets: select a shorter period")
 
     async def add_tree(self, selection: Selection, note: str) -> None:
         """Add the entries beside the period, and the tiles.
@@ -254,6 +266,9 @@ class PackWriter:
         )
         try:
             tree.require(checkpoint.root)
+            for stated in self._rotated:
+                if tree.root_of(stated.size) != stated.root:
+                    raise differs(f"a rotation note of {stated.size} entries contradicts it")
             for anchor in self._anchors:
                 if tree.root_of(anchor.size) != unsigned(anchor.note).root:
                     raise differs(f"an anchor of {anchor.size} entries contradicts it")
@@ -315,26 +330,6 @@ def _lines(stream: Sequence[SealedEvent]) -> list[bytes]:
         stream_id = stream[0].record.originator_id
         raise PackRefused(f"the events of {stream_id} are too large for a pack: {size:,} bytes")
     return lines
-
-
-def verifiers_of(keys: Sequence[PackKey]) -> list[VerifierKey]:
-    """The keys that signed, oldest first."""
-    return [VerifierKey.parse(key.verifier_key) for key in keys]
-
-
-def unsigned(note: str) -> Checkpoint:
-    """The checkpoint of a note, whose signature is not checked here."""
-    return Checkpoint.parse(split_note(note)[0])
-
-
-def opened(note: str, keys: Sequence[VerifierKey]) -> Checkpoint | None:
-    """The checkpoint of a note that one of these keys signed, else None."""
-    for key in keys:
-        try:
-            return open_checkpoint(note, key)
-        except NoteInvalid:
-            continue
-    return None
 
 
 def differs(detail: str) -> PackRefused:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -216,6 +217,58 @@ def test_checkpoints_that_an_auditor_kept_are_compared(log: Log) -> None:
     assert verify(file, "--anchors", str(log.home / "none")).exit_code == 1
 
 
+@pytest.mark.parametrize("content", ["", "hello\n"])
+def test_checkpoints_that_cannot_be_compared_are_no_success(log: Log, content: str) -> None:
+    kept = log.home / "kept.txt"
+    kept.write_text(content)
+    ended = verify(log.period(), "--anchors", str(kept))
+    assert ended.exit_code == 6
+    assert "compared with 0 of 0 given checkpoints" in ended.out
+    assert ended.out.endswith("nothing was found, but not compared with what you kept\n")
+
+
+def test_a_larger_checkpoint_that_was_kept_is_named(log: Log) -> None:
+    file = log.period()
+    log.append([(at + timedelta(hours=1), e) for at, e in overlapping(5, first=1000)])
+    log.seal()
+    kept = log.home / "kept.txt"
+    kept.write_bytes(log.anchors.read_bytes())
+    ended = verify(file, "--anchors", str(kept))
+    assert ended.exit_code == 6
+    assert "larger than the tree of 360 entries, so not compared: 375" in ended.out
+    assert (
+        verify(log.period("new.tar", "--anchors", str(kept)), "--anchors", str(kept)).exit_code == 0
+    )
+
+
+def test_a_period_without_an_entry_after_it_is_not_proven_complete(log: Log) -> None:
+    file = log.home / "pack.tar"
+    until = ("--to", (T0 + timedelta(days=1)).isoformat())
+    exported = log.export(*PERIOD[:2], *until, "-o", str(file))
+    assert exported.exit_code == 0
+    assert "not proven complete to its end" in exported.out
+    ended = verify(file)
+    assert ended.exit_code == 5
+    assert ended.out.endswith(
+        "not proven complete to its end: no entry after the period was sealed\n"
+    )
+    unknown = verify(file, key=None)
+    assert unknown.exit_code == 4
+    assert "not proven complete to its end" in unknown.out
+
+
+def test_a_replaced_key_counts_up_to_its_rotation(log: Log) -> None:
+    log.append([(at + timedelta(hours=1), e) for at, e in overlapping(100, first=1000)])
+    log.seal()
+    log.rotate()
+    log.append([(at + timedelta(hours=2), e) for at, e in overlapping(100, first=2000)])
+    log.seal(OTHER_KEY)
+    ended = verify(log.period(), key=OTHER_KEY)
+    assert (ended.exit_code, ended.err) == (0, "")
+    anchors = json.loads(verify(log.period("two.tar"), "--json", key=OTHER_KEY).out)["anchors"]
+    assert (100 in anchors, 960 in anchors) == (True, True), "before and after the rotation"
+
+
 def test_exports_are_recorded_with_the_user_and_the_role(log: Log) -> None:
     assert log.export("--list").out == "nothing was exported yet\n"
     content_hash = results(log.period())["content_hash"]
@@ -266,9 +319,12 @@ def test_what_cannot_be_recorded_is_not_exported(log: Log) -> None:
         database_url=url_of(conninfo),
         anchor_file=log.anchors,
     )
-    assert ended.returncode != 0
-    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 1
+    assert f"the database role {ROLES.reader} may not record exports" in ended.stderr
     assert files_beside(file) == []
+    command = ("-m", "pulse.cli", "evidence", "--list")
+    listed = run_to_end(command, database_url=url_of(conninfo), anchor_file=log.anchors)
+    assert (listed.returncode, listed.stdout) == (0, "nothing was exported yet\n")
 
 
 def files_beside(file: Path) -> list[str]:
@@ -313,8 +369,13 @@ def test_a_period_without_events_is_refused(log: Log, times: Sequence[str], mess
         ),
         ("--order", ORDER),
         ("--list", "-o", "x.tar"),
+        ("--list", "--anchors", "x.txt"),
+        ("--order", ORDER, "-o", "-"),
     ],
-    ids=["nothing", "no selection", "no end", "no start", "both", "no file", "list and file"],
+    ids=[
+        *("nothing", "no selection", "no end", "no start", "both", "no file", "list and file"),
+        *("list and anchors", "a pipe"),
+    ],
 )
 def test_wrong_usage_is_refused(log: Log, arguments: tuple[str, ...]) -> None:
     assert log.export(*arguments).exit_code == 2
@@ -357,6 +418,18 @@ def test_a_file_that_exists_is_not_overwritten(log: Log) -> None:
     missing = log.home / "missing" / "pack.tar"
     ended = log.export("--order", ORDER, "-o", str(missing))
     assert (ended.exit_code, "cannot be written" in ended.err) == (1, True)
+
+
+def test_a_file_that_appears_during_the_export_is_not_overwritten(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = log.home / "pack.tar"
+    monkeypatch.setattr("pulse.cli.evidence._require_new", lambda _: file.write_text("kept"))
+    ended = log.export("--order", ORDER, "-o", str(file))
+    assert ended.exit_code == 1
+    assert "exists already" in ended.err
+    assert file.read_text() == "kept"
+    assert files_beside(file) == ["pack.tar"]
 
 
 _LIMITED: Final = """
@@ -433,4 +506,15 @@ def test_what_is_no_pack_is_refused_in_one_line(log: Log) -> None:
     assert verify(log.home).exit_code == 1
     assert verify(file, "--since", "1").exit_code == 2
     assert run_pulse("verify", str(file), str(file)).exit_code == 2
-    assert run_pulse("verify", str(file), "--key", "x").exit_code == 1
+    assert run_pulse("verify", str(file), "--key", "x").exit_code == 2
+    pipe = log.home / "pipe.tar"
+    os.mkfifo(pipe)
+    assert "no regular file" in verify(pipe).err
+    assert "no regular file" in verify(log.period(), "--anchors", str(pipe)).err
+
+
+def test_a_name_that_is_too_long_for_a_file_names_an_order(log: Log) -> None:
+    ended = run_pulse("verify", "x" * 300, conninfo=log.conninfo)
+    assert ended.exit_code == 1
+    assert "no order has the id" in ended.err
+    assert verify(Path("x" * 300 + ".tar")).exit_code == 1

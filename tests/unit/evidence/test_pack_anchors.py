@@ -7,10 +7,11 @@ import pytest
 from pulse.evidence import pack_anchors
 from pulse.evidence.anchors import AnchorFile, AnchorUnusable
 from pulse.evidence.note import Checkpoint, SigningKey
+from pulse.evidence.pack.keys import CountedKey, open_counted
 from pulse.evidence.pack_anchors import all_anchors, choose_anchors
 from tests.support.seal import KEY, OTHER_KEY
 
-KEYS = [KEY.verifier]
+KEYS = [CountedKey(KEY.verifier)]
 
 
 def anchored(file: Path, *sizes: int, key: SigningKey = KEY) -> None:
@@ -50,6 +51,25 @@ def test_what_is_cut_short_or_signed_by_others_is_left_out(file: Path) -> None:
     anchored(file, 12)
     assert chosen(file, 5, 6, 20) == [5, 12]
     assert [anchor.size for anchor in all_anchors(file, KEYS, 20)] == [5, 12]
+
+
+def test_a_size_that_no_tree_has_is_left_out(file: Path) -> None:
+    anchored(file, 5)
+    note = file.read_text()
+    for size in ("9" * 5_000, "0" * 5, "05"):
+        file.write_text(file.read_text() + note.replace("\n5\n", f"\n{size}\n"))
+    anchored(file, 12)
+    assert chosen(file, 5, 6, 20) == [5, 12]
+    assert [anchor.size for anchor in all_anchors(file, KEYS, 20)] == [5, 12]
+
+
+def test_a_replaced_key_counts_up_to_its_rotation(file: Path) -> None:
+    anchored(file, 5, 9)
+    anchored(file, 9, 12, key=OTHER_KEY)
+    keys = [CountedKey(OTHER_KEY.verifier), CountedKey(KEY.verifier, 5)]
+    found = all_anchors(file, keys, 20)
+    assert [anchor.size for anchor in found] == [5, 9, 12]
+    assert open_counted(found[1].note, [CountedKey(OTHER_KEY.verifier)]), "the one of the new key"
 
 
 def test_a_file_that_does_not_exist_has_no_anchors_unless_it_was_named(file: Path) -> None:

@@ -14,7 +14,9 @@ from pulse.domain import OrderCreated, SlicesScheduled
 from pulse.evidence.merkle import EMPTY_ROOT
 from pulse.evidence.note import Checkpoint, SigningKey
 from pulse.evidence.pack.archive import PackInvalid
+from pulse.evidence.pack.keys import CountedKey, counted_keys, keys_until, unsigned
 from pulse.evidence.pack.members import PackKey
+from pulse.evidence.pack.writer import PackRefused
 from tests.support.events import foreign_event
 from tests.support.packs import (
     SealedLog,
@@ -181,8 +183,9 @@ def test_an_order_that_is_left_out_is_found_by_the_leaves(members: dict[str, byt
 def test_an_event_that_is_there_twice_is_found(members: dict[str, bytes]) -> None:
     lines = lines_of(members)
     own = [line for line in lines if str(order_id(INSIDE)).encode() in line]
-    ((fault, detail), *_) = found_in(members, lines + own)
-    assert (fault, "twice" in detail) == ("MEMBER", True)
+    assert found_in(members, lines + own)[0][0] == "MEMBER"
+    others = [line for line in lines if line not in own]
+    assert found_in(members, [*others, *own, own[-1]])[0][0] == "MEMBER"
 
 
 def test_an_altered_state_is_found_and_its_event_named(members: dict[str, bytes]) -> None:
@@ -226,6 +229,95 @@ def test_a_period_that_is_said_to_be_longer_or_shorter_is_found(
     whole = members_of(LOG.pack(tmp_path / "all.tar").read_bytes())
     assert whole["neighbours.ndjson"] == b""
     assert check(rehashed(whole | {"neighbours.ndjson": members["neighbours.ndjson"]})).found
+
+
+def test_a_period_is_not_proven_complete_without_an_entry_after_it(
+    pack: bytes, tmp_path: Path
+) -> None:
+    """Its newest events can be dropped, with an older checkpoint that the key signed."""
+    assert check(pack).is_whole
+    assert check(LOG.pack(tmp_path / "a.tar", order_id=order_id(INSIDE))).is_whole is None
+    last = LAST + 1
+    short = LOG.pack(tmp_path / "b.tar", FIRST, LAST, checkpoint=LOG.checkpoint(last))
+    report = check(short)
+    assert (faults(report), report.is_whole) == ([], False)
+
+
+def test_only_the_bytes_that_pulse_writes_are_accepted(members: dict[str, bytes]) -> None:
+    """Else one content would have several content hashes."""
+    lines = lines_of(members)
+    streams: dict[str, list[bytes]] = {}
+    for line in lines:
+        streams.setdefault(json.loads(line)["entry"]["order_id"], []).append(line)
+    first, second, *rest = streams.values()
+    swapped = [*second, *first, *(line for stream in rest for line in stream)]
+    assert "order of their first" in dict(found_in(members, swapped))["MEMBER"]
+    halves = {EVENTS: b"".join(lines[:9]), "events/0002.ndjson": b"".join(lines[9:])}
+    changed: dict[str, bytes] = {}
+    for name, content in members.items():
+        changed |= halves if name == EVENTS else {name: content}
+    details = [finding.detail for finding in faults(check(rehashed(changed)))]
+    assert "events/ is not divided into parts as Pulse divides it" in details
+    for name in ("selection.json", "export.json", "keys.json", "anchors.json", "clocks.ndjson"):
+        spaced = members[name].replace(b":", b": ", 1)
+        if name == "anchors.json":
+            spaced = members[name].replace(b",", b", ", 1)
+        (finding,) = faults(check(rehashed(members | {name: spaced})))
+        assert "not in the form that Pulse writes" in finding.detail
+    zoned = members["selection.json"].replace(b"03:49:12Z", b"04:49:12+01:00")
+    assert zoned != members["selection.json"]
+    assert "not in UTC" in faults(check(rehashed(members | {"selection.json": zoned})))[0].detail
+    for name in ("content.sha256", "manifest.sha256"):
+        turned = b"".join(reversed(members[name].splitlines(keepends=True)))
+        forged = members_of(rehashed(members | {name: turned}))
+        found = [f.detail for f in faults(check(pack_of(forged | {name: turned})))]
+        assert f"{name} does not have the order of the members" in found
+
+
+def test_a_time_without_a_zone_is_refused(members: dict[str, bytes]) -> None:
+    for name in ("selection.json", "export.json", "clocks.ndjson"):
+        naive = members[name].replace(b'Z"', b'"', 1)
+        assert naive != members[name]
+        (finding,) = faults(check(rehashed(members | {name: naive})))
+        assert "timezone" in finding.detail
+
+
+def test_a_neighbour_with_a_state_is_refused(members: dict[str, bytes]) -> None:
+    forged = members["neighbours.ndjson"].replace(b"}}\n", b'},"state":"{}"}\n', 1)
+    assert forged != members["neighbours.ndjson"]
+    (finding,) = faults(check(rehashed(members | {"neighbours.ndjson": forged})))
+    assert "form that Pulse writes" in finding.detail
+
+
+def test_a_pack_of_an_order_has_its_events_and_their_leaves(tmp_path: Path) -> None:
+    members = members_of(LOG.pack(tmp_path / "a.tar", order_id=order_id(INSIDE)).read_bytes())
+    selection = json.loads(members["selection.json"])
+    for changes, reason in (
+        ({"first_index": 0}, "other leaves"),
+        ({"last_index": 290}, "other leaves"),
+        ({"recorded_from": "2026-01-01T00:00:00Z"}, "either an order or a period"),
+    ):
+        changed = msgspec.json.encode(selection | changes) + b"\n"
+        (finding,) = faults(check(rehashed(members | {"selection.json": changed})))
+        assert reason in finding.detail
+    empty = selection | {"first_index": 0, "last_index": 0, "events": 0, "streams": 0}
+    left = {
+        name: content
+        for name, content in members.items()
+        if not name.startswith(("events/", "schedules/"))
+    }
+    report = check(rehashed(left | {"selection.json": msgspec.json.encode(empty) + b"\n"}))
+    assert "the pack has no event of the order" in faults(report)[0].detail
+
+
+def test_clock_offsets_have_a_limit(
+    pack: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pulse.evidence.pack.check.MAX_CLOCKS_BYTES", 10)
+    assert "clocks.ndjson is larger" in faults(check(pack))[0].detail
+    monkeypatch.setattr("pulse.evidence.pack.writer.MAX_CLOCKS_BYTES", 10)
+    with pytest.raises(PackRefused, match="too many clock offsets"):
+        LOG.pack(tmp_path / "a.tar")
 
 
 def test_neighbours_of_another_tree_or_place_are_found(members: dict[str, bytes]) -> None:
@@ -275,22 +367,77 @@ def test_checkpoints_of_an_auditor_are_compared(pack: bytes) -> None:
     wrong = Checkpoint(KEY.verifier.name, 272, bytes(32)).signed_by(KEY).encode()
     (finding,) = faults(check(pack, kept=wrong))
     assert finding.fault == "ANCHOR"
+    larger = SealedLog.of_orders(ORDERS + 5).checkpoint().encode()
+    report = check(pack, kept=larger)
+    assert (report.given, report.compared, report.larger) == (1, 0, (3 * ORDERS + 15,))
     stranger = LOG.checkpoint(key=SigningKey("other.example/log", bytes(32))).encode()
     assert faults(check(pack, kept=stranger))[0].fault == "ANCHOR"
 
 
 def test_a_chain_of_rotations_is_followed_and_a_forged_one_is_found(tmp_path: Path) -> None:
-    middle = Checkpoint(
-        KEY.verifier.name, 5, EMPTY_ROOT, (f"next-key {OTHER_KEY.verifier}",)
-    ).signed_by(KEY, OTHER_KEY)
-    keys = [PackKey(str(KEY.verifier), None), PackKey(str(OTHER_KEY.verifier), middle)]
+    keys = rotated(LOG, 280)
     note = LOG.checkpoint(key=OTHER_KEY)
-    pack = LOG.pack(tmp_path / "a.tar", anchors=(7,), keys=keys, checkpoint=note)
+    pack = LOG.pack(tmp_path / "a.tar", 0, 20, anchors=(7, 280), keys=keys, checkpoint=note)
     for key in (KEY, OTHER_KEY):
         assert faults(check(pack, key.verifier)) == []
     forged = [keys[0], PackKey(str(OTHER_KEY.verifier), None)]
-    pack = LOG.pack(tmp_path / "b.tar", keys=forged, checkpoint=note)
-    assert {finding.fault for finding in faults(check(pack))} == {"SIGNATURE"}
+    changed = members_of(pack.read_bytes()) | {"keys.json": msgspec.json.encode(forged) + b"\n"}
+    assert {finding.fault for finding in faults(check(rehashed(changed)))} == {"SIGNATURE"}
+
+
+def rotated(log: SealedLog, size: int, root: bytes | None = None) -> list[PackKey]:
+    """The keys of a log whose key was replaced when the tree had this size."""
+    note = Checkpoint(
+        KEY.verifier.name,
+        size,
+        unsigned(log.checkpoint(size)).root if root is None else root,
+        (f"next-key {OTHER_KEY.verifier}",),
+    ).signed_by(KEY, OTHER_KEY)
+    return [PackKey(str(KEY.verifier), None), PackKey(str(OTHER_KEY.verifier), note)]
+
+
+def test_a_replaced_key_signs_no_checkpoint_of_the_pack(tmp_path: Path) -> None:
+    """Whoever has it may sign anything."""
+    keys, anchors = rotated(LOG, 280), (7,)
+    note = LOG.checkpoint(key=OTHER_KEY)
+    pack = LOG.pack(tmp_path / "a.tar", 0, 20, anchors=anchors, keys=keys, checkpoint=note)
+    forged = members_of(pack.read_bytes()) | {"checkpoint": LOG.checkpoint().encode()}
+    (finding,) = faults(check(rehashed(forged), OTHER_KEY.verifier))
+    assert finding.fault == "SIGNATURE"
+
+
+def test_a_replaced_key_counts_up_to_its_rotation_note_alone(tmp_path: Path) -> None:
+    note = LOG.checkpoint(key=OTHER_KEY)
+    pack = LOG.pack(
+        tmp_path / "a.tar", 0, 20, anchors=(7,), keys=rotated(LOG, 280), checkpoint=note
+    )
+    later = LOG.checkpoint(281).encode()
+    assert faults(check(pack, OTHER_KEY.verifier, later))[0].fault == "ANCHOR"
+    assert faults(check(pack, KEY.verifier, later)) == []
+    early = LOG.checkpoint(280).encode()
+    assert check(pack, OTHER_KEY.verifier, early).compared == 1
+    members = members_of(pack.read_bytes())
+    other_tree = msgspec.json.encode(rotated(LOG, 280, root=bytes(32))) + b"\n"
+    report = check(rehashed(members | {"keys.json": other_tree}), OTHER_KEY.verifier)
+    assert [finding.fault for finding in faults(report)] == ["ANCHOR", "MEMBER"]
+
+
+def test_keys_from_before_a_loss_of_events_do_not_count() -> None:
+    """Their trees may be others than the one that the log continued with."""
+    new = SigningKey("pulse.example/new", bytes(31) + b"\2")
+    note = Checkpoint(
+        OTHER_KEY.verifier.name,
+        290,
+        bytes(32),
+        (f"next-key {new.verifier}", "loss-accepted-after 840"),
+    ).signed_by(OTHER_KEY, new)
+    keys = [*rotated(LOG, 280), PackKey(str(new.verifier), note)]
+    assert counted_keys(keys[:2]) == [
+        CountedKey(OTHER_KEY.verifier),
+        CountedKey(KEY.verifier, 280),
+    ]
+    assert counted_keys(keys) == [CountedKey(new.verifier)]
+    assert keys_until(LOG.checkpoint(), keys) == keys[:1]
 
 
 def test_what_is_wrong_with_the_events_themselves_is_found(tmp_path: Path) -> None:
@@ -351,6 +498,7 @@ def test_foreign_events_and_states_that_are_no_text_are_kept(tmp_path: Path) -> 
 
 def test_a_pack_can_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pulse.evidence.pack.writer.PART_BYTES", 1)
+    monkeypatch.setattr("pulse.evidence.pack.members.PART_BYTES", 1)
     parts = members_of(LOG.pack(tmp_path / "a.tar", 0, 5).read_bytes())
     assert "events/0006.ndjson" in parts or "events/0004.ndjson" in parts
     assert faults(check((tmp_path / "a.tar").read_bytes())) == []
