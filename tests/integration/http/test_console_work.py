@@ -3,11 +3,15 @@
 import html
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+from eventsourcing.persistence import StoredEvent
 
+from pulse.application.in_process import InProcessOrders
+from pulse.domain import HALTS_STREAM_ID
 from pulse.process.apps import all_in_one_app
 from pulse.rights import ALL_RIGHTS, ServiceRights
 from pulse.secret import Secret, ServiceToken
@@ -231,6 +235,87 @@ async def test_a_halt_is_confirmed_set_and_lifted(api: httpx.AsyncClient) -> Non
     assert (rows_of(page, "in-force"), rows_of(page, "lifted")) == ([], [halt["halt_id"]])
     assert "right again" in page
     assert "This halt was lifted" in await page_at(api, path)
+
+
+async def test_halts_that_cannot_be_read_are_a_fault_on_each_page(
+    conninfo: str, api: httpx.AsyncClient
+) -> None:
+    newer = StoredEvent(HALTS_STREAM_ID, 1, "pulse.domain:ReleasesPaused", b"{}")
+    write(conninfo, newer)
+    for path in ("", "due", "halts"):
+        page = await page_at(api, path)
+        assert "The halts cannot be read, so no slice is released" in page, path
+        assert "No halt is in force" not in page
+        assert "None. Slices are released" not in page
+    fields = {"scope": "ALL", "reason": "too risky"}
+    lift = f"halts/{HALTS_STREAM_ID}/lift"
+    answers = [
+        await submit(api, "halts", **fields),
+        await submit(api, "halts", **fields, confirmed="yes"),
+        await submit(api, lift, reason="right again"),
+        await api.get(f"/console/{lift}"),
+    ]
+    for answer in answers:
+        assert answer.status_code == 503
+        assert "no halt can be set or lifted" in answer.text
+    assert 'value="too risky"' in answers[0].text  # the form is kept
+
+
+async def test_the_halts_are_not_older_than_the_position_of_the_page(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A halt that is set while the page is read is shown if the position includes it."""
+    events_before = InProcessOrders.events_before
+
+    async def read_slowly(*arguments: Any) -> Any:
+        body = {"scope": "ALL", "reason": "set meanwhile"}
+        await api.post("/pulse/internal/halts", json=body)
+        return await events_before(*arguments)
+
+    monkeypatch.setattr(InProcessOrders, "events_before", read_slowly)
+    page = await page_at(api, "halts")
+    assert "As of position 1<" in page
+    assert "set meanwhile" in page
+
+
+def overdue(conninfo: str, count: int, instrument: str, minutes: int) -> None:
+    """Orders of which one slice each has been due for so long."""
+    start = datetime.now(UTC) - timedelta(minutes=minutes)
+    times = {"timestamp": start, "window_starts_at": start}
+    created = [
+        order_created(instrument=instrument, num_splits=2, randomize=False, **times)
+        for _ in range(count)
+    ]
+    write(conninfo, *stored([e for order in created for e in (order, slices_scheduled(order))]))
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "text"),
+    [
+        (0, 1, "1</data> slice is overdue because of this halt."),
+        (0, 201, 'At least <data class="num" value="200">200</data> slices are overdue'),
+        (200, 1, "None of the slices examined is overdue because of this halt; others may be."),
+    ],
+    ids=["few", "many", "those of others"],
+)
+async def test_a_lift_says_how_many_slices_are_known_to_be_overdue(
+    conninfo: str, api: httpx.AsyncClient, others: int, own: int, text: str
+) -> None:
+    overdue(conninfo, others, "NSE:INFY", 20)
+    overdue(conninfo, own, "NSE:TCS", 10)
+    body = {"scope": "INSTRUMENT", "instrument": "NSE:TCS", "reason": "r"}
+    halt = (await api.post("/pulse/internal/halts", json=body)).json()["halt_id"]
+
+    async def is_said() -> bool:
+        return text in await page_at(api, f"halts/{halt}/lift")
+
+    await until(is_said, "the page has the number")
+    page = await page_at(api, f"halts/{halt}/lift")
+    assert ("Only the orders that have been due" in page) == (others + own > 200)
+
+
+async def test_without_overdue_slices_due_says_no_more_than_that(api: httpx.AsyncClient) -> None:
+    assert "No slice is overdue now." in await page_at(api, "due")
 
 
 @pytest.mark.parametrize(
