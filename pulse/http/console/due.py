@@ -19,10 +19,10 @@ from pulse.domain import Halt
 from pulse.http.api.lists import SliceCursor, SliceParameters, encode_cursor, slice_query
 from pulse.http.console.charts.due import due_chart
 from pulse.http.console.known_halts import read_halts
-from pulse.http.console.pages import AnyRequest, link, page
+from pulse.http.console.pages import AnyRequest, link, page, utc
 from pulse.http.console.sessions import CONSOLE_PATH
 from pulse.http.rights import needs
-from pulse.projections.due_slices import DuePage, DueSlice
+from pulse.projections.due_slices import MAX_COUNTED, DuePage, DueSlice
 from pulse.projections.lists import MAX_SLICES_A_PAGE
 from pulse.rfc3339 import format_time
 
@@ -60,6 +60,7 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         query = slice_query(
             msgspec.structs.replace(parameters, scheduled_from=begin, scheduled_before=end)
         )
+        is_live = parameters == DueParameters()
         known = await read_halts(halts)
         counted_until = min(end, begin + _HOUR)
         targets = [halt.target for halt in known.in_force]
@@ -77,11 +78,15 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
             position=found.as_of_position,
             begin=begin.astimezone(UTC),
             end=end.astimezone(UTC),
-            is_live=parameters == DueParameters(),
+            is_live=is_live,
             minutes=_by_minute([_row(s, known.in_force) for s in found.slices]),
             next_page=_next_page(found, parameters, begin, end),
-            chart=due_chart(counts.minutes, begin),
+            chart=due_chart(
+                counts.minutes, begin, None if is_live else _period(begin, counted_until)
+            ),
             counts=counts,
+            counted_until=counted_until.astimezone(UTC),
+            max_counted=MAX_COUNTED,
             overdue=[_row(s, known.in_force) for s in overdue[:_MAX_OVERDUE]],
             more_overdue=len(overdue) > _MAX_OVERDUE,
             late=late,
@@ -89,6 +94,10 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         )
 
     return [show_due]
+
+
+def _period(begin: datetime, end: datetime) -> str:
+    return f"from {utc(begin)} to {utc(end)}"
 
 
 def _row(slice_: DueSlice, in_force: tuple[Halt, ...]) -> SliceRow:

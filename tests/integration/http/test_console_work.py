@@ -13,6 +13,7 @@ from eventsourcing.persistence import StoredEvent
 from pulse.application.in_process import InProcessOrders
 from pulse.domain import HALTS_STREAM_ID
 from pulse.process.apps import all_in_one_app
+from pulse.projections import due_slices
 from pulse.rights import ALL_RIGHTS, ServiceRights
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
@@ -20,6 +21,7 @@ from tests.support.api import client_of, lifespan_of
 from tests.support.database import as_runtime
 from tests.support.events import (
     order_created,
+    slices_released,
     slices_scheduled,
     splitting_failed,
     stored,
@@ -281,9 +283,14 @@ async def test_the_halts_are_not_older_than_the_position_of_the_page(
 def overdue(conninfo: str, count: int, instrument: str, minutes: int) -> None:
     """Orders of which one slice each has been due for so long."""
     start = datetime.now(UTC) - timedelta(minutes=minutes)
-    times = {"timestamp": start, "window_starts_at": start}
     created = [
-        order_created(instrument=instrument, num_splits=2, randomize=False, **times)
+        order_created(
+            instrument=instrument,
+            num_splits=2,
+            randomize=False,
+            timestamp=start,
+            window_starts_at=start,
+        )
         for _ in range(count)
     ]
     write(conninfo, *stored([e for order in created for e in (order, slices_scheduled(order))]))
@@ -312,6 +319,34 @@ async def test_a_lift_says_how_many_slices_are_known_to_be_overdue(
     await until(is_said, "the page has the number")
     page = await page_at(api, f"halts/{halt}/lift")
     assert ("Only the orders that have been due" in page) == (others + own > 200)
+
+
+async def test_the_chart_of_another_period_says_what_it_counts(
+    conninfo: str, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = order_created(num_splits=12, randomize=False, duration_minutes=180)
+    split = slices_scheduled(created)
+    released = slices_released(created, split, count=2)
+    write(conninfo, *stored([created, split, released]))
+    begin = created.window_starts_at - timedelta(minutes=1)
+    period = {"scheduled_from": begin.isoformat()}
+    until_end = period | {"scheduled_before": (begin + timedelta(hours=4)).isoformat()}
+
+    async def is_projected() -> bool:
+        return len(rows_of(await page_at(api, "due", **until_end), "slices")) == 12
+
+    await until(is_projected, "the slices are projected")
+    page = await page_at(api, "due", **until_end)
+    assert re.search(r'aria-label="2 slices to release from [0-9: -]+ UTC to [0-9: -]+ UTC,', page)
+    assert "Slices to release from <time" in page
+    assert "The chart covers the first hour of the period, the list below all of it." in page
+    hour = await page_at(api, "due", **period)
+    assert "The chart covers" not in hour
+    assert "were examined" not in hour
+    monkeypatch.setattr(due_slices, "MAX_COUNTED", 2)
+    page = await page_at(api, "due", **period)
+    assert ">0</data> shares still to release." in page
+    assert "slices of this time were examined; later ones are not counted." in page
 
 
 async def test_without_overdue_slices_due_says_no_more_than_that(api: httpx.AsyncClient) -> None:
