@@ -22,6 +22,9 @@ class KnownHalts(NamedTuple):
         return self.halts.in_force
 
 
+NO_HALTS: Final = KnownHalts(Halts())
+
+
 async def read_halts(halts: ReleaseHalts) -> KnownHalts:
     """The halts now.
 

@@ -457,7 +457,45 @@ async def test_a_cancellation_needs_the_token_of_its_form(
     assert (await shared_api.get(f"{ORDERS}/{order_id}")).json()["quantities"]["cancelled"] == 0
 
 
-async def test_a_reason_that_is_too_long_is_refused(shared_api: httpx.AsyncClient) -> None:
+async def test_another_reason_for_a_cancelled_order_is_not_recorded(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    order_id = await placed(shared_api)
+    path = f"{LIST}/{order_id}/cancel"
+    token = csrf_token(await shared_api.get(path))
+    form = {"csrf_token": token, "reason": "the first"}
+    assert (await shared_api.post(path, data=form)).status_code == 303
+    assert (await shared_api.post(path, data=form)).status_code == 303  # sent twice
+
+    page = await shared_api.post(path, data=form | {"reason": "the second"})
+
+    assert page.status_code == 409
+    assert "this order was already cancelled by" in text_of(page)
+    assert "this reason was not recorded. It was cancelled with the reason: the first" in text_of(
+        page
+    )
+
+
+async def test_an_order_whose_releases_are_halted_says_so(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    created = order_of_tomorrow(instrument="NSE:TCS")
+    write(conninfo, *stored([created, slices_scheduled(created)]))
+    body = {"scope": "INSTRUMENT", "instrument": "NSE:TCS", "reason": "wrong <price>"}
+    await api.post("/pulse/internal/halts", json=body)
+    path = f"{LIST}/{created.originator_id}"
+
+    now, then = await api.get(path), await api.get(f"{path}?version=2")
+
+    assert "Releases of NSE:TCS are halted by" in text_of(now)
+    assert "wrong &lt;price&gt;" in now.text
+    assert "is the next to be released" not in now.text
+    assert "are halted by" not in then.text
+
+
+async def test_a_reason_that_is_too_long_is_shown_at_its_field(
+    shared_api: httpx.AsyncClient,
+) -> None:
     order_id = await placed(shared_api)
     path = f"{LIST}/{order_id}/cancel"
     token = csrf_token(await shared_api.get(path))
@@ -465,7 +503,10 @@ async def test_a_reason_that_is_too_long_is_refused(shared_api: httpx.AsyncClien
     page = await shared_api.post(path, data={"csrf_token": token, "reason": "x" * 256})
 
     assert page.status_code == 400
-    assert "reason" in text_of(page)
+    assert 'aria-describedby="reason-fault"' in page.text
+    assert f'value="{"x" * 256}"' in page.text
+    assert "a string of at most 255 characters" in text_of(page)
+    assert csrf_token(page)
 
 
 @pytest.fixture
