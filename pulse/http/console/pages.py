@@ -212,6 +212,7 @@ def _error_page(scope: Any, error: Exception) -> tuple[int, dict[str, str], str]
         code=body.code,
         message=body.message,
         what_to_do=WHAT_TO_DO.get(status, WHAT_TO_DO[400]),
+        is_retried=status == 503 and scope["method"] == "GET",  # noqa: PLR2004 - unavailable
         trace=trace_in(scope),
     )
     headers = error_headers(status, body)
