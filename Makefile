@@ -59,16 +59,16 @@ clients: $(VENV)/.dev $(VENV)/clients/.installed ## generate clients of the Open
 	$(BIN)/pytest -q tests/acceptance/test_generated_clients.py
 
 release-check: $(VENV)/.dev $(VENV)/packaging/.installed ## check wheel and README as a user installs them; WITH="python3.12 ..."
-	$(BIN)/python -m tests.packaging wheel readme $(foreach python,$(WITH),--python $(python))
+	$(BIN)/python -m tests.release wheel readme $(foreach python,$(WITH),--python $(python))
 
 wheel-check: $(VENV)/.dev $(VENV)/packaging/.installed ## only the wheel, in empty environments; WITH="python3.12 ..."
-	$(BIN)/python -m tests.packaging wheel $(foreach python,$(WITH),--python $(python))
+	$(BIN)/python -m tests.release wheel $(foreach python,$(WITH),--python $(python))
 
 sbom: $(VENV)/.dev $(VENV)/packaging/.installed ## write the bill of materials (CycloneDX) into dist/
-	$(BIN)/python -m tests.packaging sbom
+	$(BIN)/python -m tests.release sbom
 
 licenses: $(VENV)/.dev $(VENV)/packaging/.installed ## check all licences, and write them into dist/
-	$(BIN)/python -m tests.packaging licenses
+	$(BIN)/python -m tests.release licenses
 
 check: lint types contracts coverage test ## what CI runs, except simulation, faults, benchmarks and a second Postgres
 
@@ -131,7 +131,7 @@ lock: ## pin all requirements (needs uv)
 	uv pip compile --group build $(COMPILE_OPTIONS) -c requirements.txt -o requirements-build.txt
 	$(COMPILE) --all-extras --group dev -c requirements.txt -o requirements-dev.txt
 	uv pip compile --group clients $(COMPILE_OPTIONS) -o tests/clients/requirements.txt
-	uv pip compile --group packaging $(COMPILE_OPTIONS) -o tests/packaging/requirements.txt
+	uv pip compile --group packaging $(COMPILE_OPTIONS) -o tests/release/requirements.txt
 
 clean: ## remove the environment and caches, but not the data
 	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
@@ -159,8 +159,8 @@ $(VENV)/clients/.installed: tests/clients/requirements.txt tests/clients/package
 	@touch $@
 
 # The release tools have a separate environment, so that they change no version of the others.
-$(VENV)/packaging/.installed: tests/packaging/requirements.txt | $(VENV)/bin/python
+$(VENV)/packaging/.installed: tests/release/requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)/packaging
 	$(VENV)/packaging/bin/python -m pip install --quiet --disable-pip-version-check \
-		--require-hashes -r tests/packaging/requirements.txt
+		--require-hashes -r tests/release/requirements.txt
 	@touch $@

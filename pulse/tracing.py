@@ -22,6 +22,7 @@ ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_EN
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL: Final = "http/protobuf"
 _NOT_INSTALLED: Final = "install pulse[otel], or unset the variable"
+_NOT_STARTED: Final = "correct the OTEL_* variables; Pulse runs without traces"
 _WRONG_PROTOCOL: Final = f"set it to {_PROTOCOL}, and the endpoint to the collector's HTTP port"
 _EXTRA: Final = "opentelemetry.exporter.otlp.proto.http"
 
@@ -32,14 +33,19 @@ async def open_spans(
 ) -> AsyncIterator["Spans | None"]:
     """What exports the spans of this process; None if it exports none.
 
-    It exports none unless one of ENDPOINTS is set. OTEL_SDK_DISABLED=true and
-    OTEL_TRACES_EXPORTER=none turn it off. If it cannot export, a warning is logged and Pulse runs
-    without traces. On exit the spans that are queued are exported, within a bound.
+    It exports none unless one of ENDPOINTS is set. OTEL_SDK_DISABLED=true turns it off, and so does
+    an OTEL_TRACES_EXPORTER other than otlp, such as none. If it cannot export, a warning is logged
+    and Pulse runs without traces. On exit the spans that are queued are exported, within a bound.
     """
     if not _may_export(environment):
         yield None
         return
-    spans = importlib.import_module("pulse.spans").start(service_name)
+    try:
+        spans = importlib.import_module("pulse.spans").start(service_name)
+    except Exception as error:  # noqa: BLE001 - a wrong variable of OpenTelemetry must not stop Pulse
+        _log.warning("traces.not_started", reason=str(error), remedy=_NOT_STARTED)
+        yield None
+        return
     try:
         yield spans
     finally:
@@ -52,7 +58,7 @@ def _may_export(environment: Mapping[str, str]) -> bool:
     if (
         variable is None
         or disabled
-        or environment.get("OTEL_TRACES_EXPORTER", "").strip() == "none"
+        or environment.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() not in {"", "otlp"}
     ):
         return False
     protocol = _first_set(environment, _PROTOCOLS)

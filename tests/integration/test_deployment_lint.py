@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.packaging.environments import TOOLS
+from tests.release.environments import TOOLS
 from tests.support.deployment_files import CONTAINER, DEPLOY, KUBERNETES, SYSTEMD, manifests
 from tests.support.processes import ROOT
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.packaging.components import check_licenses, is_allowed
-from tests.packaging.environments import CheckFailed
-from tests.packaging.readme import Command, commands
+from tests.release.components import check_licenses, is_allowed
+from tests.release.environments import CheckFailed
+from tests.release.readme import Command, commands
 
 
 @pytest.mark.parametrize(

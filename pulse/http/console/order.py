@@ -42,7 +42,7 @@ from pulse.http.console.order_facts import (
 from pulse.http.console.order_filters import ORDERS_PATH
 from pulse.http.console.order_history import raw_json, step_of, steps_of
 from pulse.http.console.pages import NAVIGATION, AnyRequest, page, prepare_page, redirect
-from pulse.http.console.sessions import session_in
+from pulse.http.console.sessions import is_over_https, session_in
 from pulse.http.errors import answer_for
 from pulse.http.parameters import parse_query
 from pulse.http.responses import order_id_of
@@ -348,4 +348,6 @@ def _log_path() -> str | None:
 def _origin(request: AnyRequest) -> str:
     """The scheme and host of this request, for commands to copy."""
     host = request.headers.get("host", "")
-    return f"{request.scope['scheme']}://{host if _HOST.fullmatch(host) else 'localhost'}"
+    scope: Any = request.scope
+    scheme = "https" if is_over_https(scope) else "http"
+    return f"{scheme}://{host if _HOST.fullmatch(host) else 'localhost'}"

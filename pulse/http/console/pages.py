@@ -168,7 +168,8 @@ async def read_request(request: AnyRequest) -> None:
     """
     await prepare_page(request)
     query: bytes = request.scope["query_string"]
-    request.scope["query_string"] = b"&".join(p for p in query.split(b"&") if not p.endswith(b"="))
+    pairs = [pair for pair in query.split(b"&") if _has_value(pair)]
+    request.scope["query_string"] = b"&".join(pairs)
     await read_parameters(request)
     if request.method == "POST":
         declared = request.route_handler.parsed_fn_signature.parameters.get(FORM)
@@ -183,13 +184,19 @@ async def _form(request: AnyRequest) -> Any:  # noqa: ANN401 - of each route
 DEPENDENCIES: Final = {**PARAMETER_DEPENDENCIES, FORM: Provide(_form)}
 
 
+def _has_value(pair: bytes) -> bool:
+    """Whether a field has a value: a browser also sends the empty fields of a form."""
+    name, equals, value = pair.partition(b"=")
+    return bool(value or (name and not equals))
+
+
 async def _read_form(scope: Any, receive: Receive, struct: type[msgspec.Struct]) -> msgspec.Struct:  # noqa: ANN401 - ASGI
     """The fields of a form, without its CSRF token, which is checked; empty fields are left out."""
     body = await receive_form(scope, receive, MAX_FORM_BYTES)
     pairs = [pair for pair in body.split(b"&") if pair]
     tokens = [value for name, _, value in (p.partition(b"=") for p in pairs) if name == _CSRF]
     require_csrf_token(scope, tokens[0].decode("latin-1") if len(tokens) == 1 else "")
-    fields = [p for p in pairs if p.partition(b"=")[0] != _CSRF and not p.endswith(b"=")]
+    fields = [p for p in pairs if p.partition(b"=")[0] != _CSRF and _has_value(p)]
     return parse_query(b"&".join(fields), struct)
 
 

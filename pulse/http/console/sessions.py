@@ -33,6 +33,8 @@ from pulse.secret import ServiceToken
 CONSOLE_PATH: Final = "/console"
 COOKIE: Final = "pulse_session"
 MAX_SESSION_SECONDS: Final = 12 * 3600
+MAX_NEXT_CHARACTERS: Final = 4096
+"""Of the path to open after signing in. With a longer one the overview is opened."""
 SESSION_KEY: Final = "pulse.console_session"
 """The `Session`, set by the auth middleware of the console."""
 
@@ -141,12 +143,12 @@ class Sessions:
 def cookie_header(scope: Scope, value: str, *, max_age_seconds: int | None) -> tuple[bytes, bytes]:
     """The header that sets the cookie; without `max_age_seconds` until the browser ends."""
     age = "" if max_age_seconds is None else f"; Max-Age={max_age_seconds}"
-    secure = "; Secure" if _is_over_https(scope) else ""
+    secure = "; Secure" if is_over_https(scope) else ""
     text = f"{COOKIE}={value}; Path={CONSOLE_PATH}; HttpOnly; SameSite=Strict{age}{secure}"
     return b"set-cookie", text.encode("ascii")
 
 
-def _is_over_https(scope: Scope) -> bool:
+def is_over_https(scope: Scope) -> bool:
     """Whether the browser used https, here or to a proxy, whose header only makes cookies safer."""
     forwarded = (b"x-forwarded-proto", b"https") in scope["headers"]
     return forwarded or scope.get("scheme") == "https"
@@ -209,7 +211,7 @@ class ConsoleAuthMiddleware:
             raise ArrivedFromOtherSite
         if not self._tokens:
             return msgspec.structs.replace(session, service=THIS_MACHINE)
-        if any(name == b"authorization" for name, _ in scope["headers"]):
+        if any(_is_bearer(name, value) for name, value in scope["headers"]):
             _, service = self._tokens.find(bearer_token(scope["headers"]))
             if service.caller.placed_by == GATEWAY_NAME:
                 raise Forbidden(f"the token of the {GATEWAY_NAME} does not open the console")
@@ -217,11 +219,18 @@ class ConsoleAuthMiddleware:
         return session
 
 
+def _is_bearer(name: bytes, value: bytes) -> bool:
+    """Whether this header has a bearer token. A proxy in front may use another scheme."""
+    return name == b"authorization" and value[:7].lower() == b"bearer "
+
+
 def sign_in_path(scope: Scope) -> str:
     """The path of the sign-in page that leads back to the path of this request."""
     path: str = scope["raw_path"].decode("latin-1")
     query: str = scope["query_string"].decode("latin-1")
     there = f"{path}?{query}" if query else path
+    if len(there) > MAX_NEXT_CHARACTERS:
+        return f"{CONSOLE_PATH}/sign-in"
     return f"{CONSOLE_PATH}/sign-in?next={quote(there, safe='/')}"
 
 

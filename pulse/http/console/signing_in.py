@@ -1,6 +1,9 @@
 """The pages for signing in and out."""
 
+import math
 import re
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -13,33 +16,41 @@ from pulse.http.auth import ServiceTokens
 from pulse.http.console.pages import AnyRequest, page, redirect
 from pulse.http.console.sessions import (
     CONSOLE_PATH,
+    MAX_NEXT_CHARACTERS,
     MAX_SESSION_SECONDS,
     Sessions,
     cookie_header,
 )
 from pulse.http.errors import Forbidden, Unauthorized
-from pulse.http.limits import RateLimiter
+from pulse.http.limits import RateLimiter, TooManyRequests
 from pulse.http.rights import needs
 
 MAX_ATTEMPTS_PER_MINUTE: Final = 10
-"""How often one address may send a token; the RateLimiter counts in this process."""
+"""How often one address may send a wrong token; the RateLimiter counts in this process.
+
+A valid token is never refused: behind a proxy all people may share an address.
+"""
 
 _MINUTE_SECONDS: Final = 60.0
 _OWN_PATH: Final = re.compile(rf"{CONSOLE_PATH}(?:[/?][!-\[\]-~]*)?")
 _REFUSED: Final = "this is not a service token of this Pulse"
+_TOO_OFTEN: Final = (
+    f"{_REFUSED}, and more than {MAX_ATTEMPTS_PER_MINUTE} wrong ones came from this address within "
+    "a minute: wait a minute and try again"
+)
 
 
 class SignInParameters(msgspec.Struct, frozen=True):
     """The page to open after signing in."""
 
-    next: Annotated[str, msgspec.Meta(max_length=4096)] = CONSOLE_PATH
+    next: Annotated[str, msgspec.Meta(max_length=MAX_NEXT_CHARACTERS)] = CONSOLE_PATH
 
 
 class SignInForm(msgspec.Struct, frozen=True):
     """The form of the sign-in page."""
 
     token: Annotated[str, msgspec.Meta(max_length=1024)] = ""
-    next: Annotated[str, msgspec.Meta(max_length=4096)] = CONSOLE_PATH
+    next: Annotated[str, msgspec.Meta(max_length=MAX_NEXT_CHARACTERS)] = CONSOLE_PATH
 
 
 def signing_in_routes(tokens: ServiceTokens, sessions: Sessions) -> list[HTTPRouteHandler]:
@@ -58,20 +69,15 @@ def signing_in_routes(tokens: ServiceTokens, sessions: Sessions) -> list[HTTPRou
     async def sign_in(
         request: AnyRequest, form: NamedDependency[SignInForm]
     ) -> Response[str] | Response[bytes]:
-        """Check the token and start a session.
-
-        Raises:
-            TooManyRequests: too many tokens came from this address.
-        """
+        """Check the token and start a session."""
         scope: Any = request.scope
         there = _own_path(form.next)
-        attempts.admit(_address(scope))
         try:
             cookie = sessions.sign_in(form.token.strip())
         except Unauthorized:
-            return _sign_in_page(request, there, fault=_REFUSED, status=401)
+            return _refused(request, there, attempts)
         except Forbidden as error:
-            return _sign_in_page(request, there, fault=str(error), status=403)
+            return _sign_in_page(request, there, fault=str(error), status=HTTPStatus.FORBIDDEN)
         header = cookie_header(scope, cookie, max_age_seconds=MAX_SESSION_SECONDS)
         return redirect(there, header)
 
@@ -83,10 +89,37 @@ def signing_in_routes(tokens: ServiceTokens, sessions: Sessions) -> list[HTTPRou
     return [show_sign_in, sign_in, sign_out]
 
 
+def _refused(request: AnyRequest, there: str, attempts: RateLimiter) -> Response[str]:
+    """The answer to a wrong token."""
+    scope: Any = request.scope
+    try:
+        attempts.admit(_address(scope))
+    except TooManyRequests as error:
+        seconds = math.ceil(error.wait_seconds)
+        return _sign_in_page(
+            request,
+            there,
+            fault=_TOO_OFTEN,
+            status=HTTPStatus.TOO_MANY_REQUESTS,
+            headers={"retry-after": str(seconds)},
+        )
+    return _sign_in_page(
+        request,
+        there,
+        fault=_REFUSED,
+        status=HTTPStatus.UNAUTHORIZED,
+        headers={"www-authenticate": "Bearer"},
+    )
+
+
 def _sign_in_page(
-    request: AnyRequest, there: str, *, fault: str | None = None, status: int = 200
+    request: AnyRequest,
+    there: str,
+    *,
+    fault: str | None = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
 ) -> Response[str]:
-    headers = {"www-authenticate": "Bearer"} if status == 401 else {}  # noqa: PLR2004 - RFC 9110
     return page(
         request,
         "sign_in.html",

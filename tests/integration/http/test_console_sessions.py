@@ -129,10 +129,12 @@ async def test_a_wrong_token_is_refused_and_too_many_are_limited(with_tokens: Ro
             assert "is not a service token" in refused.text
             assert "wrong" not in refused.text
             assert "set-cookie" not in refused.headers
-        limited = await sign_in(client, DESK_TOKEN)
+        limited = await sign_in(client, "wrong")
         assert limited.status_code == 429
+        assert "wait a minute" in limited.text
         assert int(limited.headers["retry-after"]) >= 1
         assert limited.headers["content-type"] == "text/html; charset=utf-8"
+        assert (await sign_in(client, DESK_TOKEN)).status_code == 303  # others share the address
 
 
 async def test_the_gateways_token_opens_nothing(with_tokens: Root) -> None:
@@ -180,10 +182,28 @@ async def test_the_right_of_a_page_is_that_of_the_token(with_tokens: Root) -> No
 async def test_a_program_may_send_a_bearer_token(with_tokens: Root) -> None:
     async with browser_of(with_tokens) as client:
         assert (await client.get(CONSOLE, headers=bearer(DESK_TOKEN))).status_code == 200
-        for wrong in (bearer("w" * 32), {"authorization": "Basic eDp5"}):
-            refused = await client.get(CONSOLE, headers=wrong)
-            assert refused.status_code == 401
-            assert refused.headers["www-authenticate"] == "Bearer"
+        refused = await client.get(CONSOLE, headers=bearer("w" * 32))
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"] == "Bearer"
+
+
+async def test_the_header_of_a_proxy_does_not_end_a_session(with_tokens: Root) -> None:
+    basic = {"authorization": "Basic eDp5"}
+    async with browser_of(with_tokens) as client:
+        assert (await client.get(CONSOLE, headers=basic)).status_code == 303
+        await sign_in(client, DESK_TOKEN)
+        assert (await client.get(CONSOLE, headers=basic)).status_code == 200
+
+
+async def test_a_long_path_leads_to_the_sign_in_page_without_the_way_back(
+    with_tokens: Root,
+) -> None:
+    async with browser_of(with_tokens) as client:
+        refused = await client.get(f"{CONSOLE}?x={'1' * 4096}")
+        assert (refused.status_code, refused.headers["location"]) == (303, SIGN_IN)
+        refused = await client.get(f"{SIGN_IN}?next={'1' * 4097}")
+        assert refused.status_code == 400
+        assert "a text of at most 4,096 characters" in refused.text
 
 
 @pytest.mark.parametrize(

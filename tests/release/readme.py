@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.packaging.environments import CheckFailed, run
+from tests.release.environments import CheckFailed, run
 from tests.support.processes import ROOT, free_port
 
 _BLOCK: Final = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -11,7 +11,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pulse
-from tests.packaging.environments import (
+from tests.release.environments import (
     EMBEDDED_LOCK,
     PRODUCTION_LOCK,
     CheckFailed,

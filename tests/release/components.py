@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from tests.packaging.environments import TOOLS, CheckFailed, Environment, run
+from tests.release.environments import TOOLS, CheckFailed, Environment, run
 from tests.support.processes import ROOT
 
 ALLOWED_LICENSES: Final = {
@@ -69,7 +69,7 @@ def check_licenses(licenses: dict[str, str]) -> None:
     refused = [f"{name}: {text[:80]}" for name, text in licenses.items() if not is_allowed(text)]
     if refused:
         raise CheckFailed(
-            f"licences that tests/packaging/components.py does not allow: {'; '.join(refused)}"
+            f"licences that tests/release/components.py does not allow: {'; '.join(refused)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The release check: `python -m tests.packaging [wheel|readme|sbom|licenses ...]`."""
+"""The release check: `python -m tests.release [wheel|readme|sbom|licenses ...]`."""
 
 import argparse
 import sys
@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.packaging import components, distributions, installed, readme
-from tests.packaging.environments import TOOLS, CheckFailed, pythons, version_of
+from tests.release import components, distributions, installed, readme
+from tests.release.environments import TOOLS, CheckFailed, pythons, version_of
 from tests.support.processes import ROOT
 
 _DIST: Final = ROOT / "dist"
@@ -16,7 +16,7 @@ _PARTS: Final = ("wheel", "readme", "sbom", "licenses")
 
 def main() -> int:
     """Run the parts that are named, or wheel and README."""
-    parser = argparse.ArgumentParser(prog="python -m tests.packaging")
+    parser = argparse.ArgumentParser(prog="python -m tests.release")
     parser.add_argument("part", nargs="*", choices=_PARTS, default=["wheel", "readme"])
     parser.add_argument("--python", action="append", help="instead of 3.11, 3.12 and 3.13")
     arguments = parser.parse_args()

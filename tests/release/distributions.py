@@ -9,7 +9,7 @@ from typing import Final
 from zipfile import ZipFile
 
 import pulse
-from tests.packaging.environments import TOOLS, CheckFailed, run
+from tests.release.environments import TOOLS, CheckFailed, run
 from tests.support.processes import ROOT
 
 EXTRAS: Final = {"charts", "embedded", "otel", "reload", "testing"}
