@@ -21,6 +21,7 @@ class OverviewView(msgspec.Struct, frozen=True, kw_only=True):
     `counts` are as of the tally's position, but claims, which are not events, are those of now.
     `tally` is None if newer code wrote events that this code does not know, as during a rolling
     deploy; then `counts` has only the orders without an outcome.
+    `halts_fault` is why the halts cannot be read, None if they can. `halts` is empty if not.
     `checks` are the readiness checks of this process that fail. `seal_lag_events` is None if
     nothing was ever sealed or this role may not read the seal.
     """
@@ -39,6 +40,7 @@ class OverviewView(msgspec.Struct, frozen=True, kw_only=True):
     due_orders: int
     oldest_due_seconds: float
     halts: tuple[HaltView, ...]
+    halts_fault: str | None
     checks: Mapping[str, str]
     notices: tuple[Notice, ...]
 
@@ -120,6 +122,7 @@ def _view(
         due_orders=queue.due,
         oldest_due_seconds=queue.oldest_due_seconds,
         halts=tuple(map(halt_view, snapshot.halts)),
+        halts_fault=snapshot.halts_fault,
         checks=checks,
         notices=notices,
     )

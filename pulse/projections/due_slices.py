@@ -19,6 +19,9 @@ MAX_COUNTED: Final = 10_000
 OVERDUE_SECONDS: Final = 1.0
 """A slice that has been due for this long and is not settled is overdue."""
 
+MAX_OVERDUE_ORDERS: Final = 200
+"""Overdue slices are looked for in so many orders, those that were due first."""
+
 SELECT_SLICES_TO_RELEASE: Final = load_sql(__package__, "select_slices_to_release")
 COUNT_SLICES_BY_MINUTE: Final = load_sql(__package__, "count_slices_by_minute")
 SELECT_OVERDUE_SLICES: Final = load_sql(__package__, "select_overdue_slices")

@@ -81,7 +81,7 @@ def create_console(
             *log_routes(use_cases.orders, use_cases.seal),
             *halt_routes(use_cases.halts, use_cases.due, use_cases.orders),
             *orders_routes(use_cases.orders),
-            *order_routes(use_cases.orders, use_cases.past, use_cases.api_prefix),
+            *order_routes(use_cases.orders, use_cases.past, use_cases.halts, use_cases.api_prefix),
         ],
         guards=[check_right],
         before_request=read_request,

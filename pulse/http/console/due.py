@@ -15,14 +15,14 @@ from pulse.application.due import DueSlices, halt_of
 from pulse.application.halts import ReleaseHalts
 from pulse.application.notices import target_text
 from pulse.application.origin import system_clock
-from pulse.domain import Halt, HistoryBroken
-from pulse.eventstore import EventTooNew, EventUnreadable
+from pulse.domain import Halt
 from pulse.http.api.lists import SliceCursor, SliceParameters, encode_cursor, slice_query
 from pulse.http.console.charts.due import due_chart
-from pulse.http.console.pages import AnyRequest, link, page
+from pulse.http.console.known_halts import read_halts
+from pulse.http.console.pages import AnyRequest, link, page, utc
 from pulse.http.console.sessions import CONSOLE_PATH
 from pulse.http.rights import needs
-from pulse.projections.due_slices import DuePage, DueSlice
+from pulse.projections.due_slices import MAX_COUNTED, DuePage, DueSlice
 from pulse.projections.lists import MAX_SLICES_A_PAGE
 from pulse.rfc3339 import format_time
 
@@ -38,13 +38,6 @@ class DueParameters(SliceParameters, frozen=True):
     """The query parameters: those of `GET /internal/slices`, with smaller pages."""
 
     limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_A_PAGE)] = _SLICES_A_PAGE
-
-
-class InForce(NamedTuple):
-    """The halts in force; `fault` is why they cannot be read, None if they can."""
-
-    halts: tuple[Halt, ...]
-    fault: str | None = None
 
 
 class SliceRow(NamedTuple):
@@ -68,11 +61,13 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         query = slice_query(
             msgspec.structs.replace(parameters, scheduled_from=begin, scheduled_before=end)
         )
-        in_force = await read_halts(halts)
-        targets = [halt.target for halt in in_force.halts]
+        is_live = parameters == DueParameters()
+        known = await read_halts(halts)
+        counted_until = min(end, begin + _HOUR)
+        targets = [halt.target for halt in known.in_force]
         found, counts, overdue, late = await asyncio.gather(
             due.page(query),
-            due.by_minute(begin, min(end, begin + _HOUR), targets),
+            due.by_minute(begin, counted_until, targets),
             due.overdue(_MAX_OVERDUE + 1),
             due.late(now - _HOUR, _MAX_LATE),
         )
@@ -84,30 +79,26 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
             position=found.as_of_position,
             begin=begin.astimezone(UTC),
             end=end.astimezone(UTC),
-            is_live=parameters == DueParameters(),
-            minutes=_by_minute([_row(s, in_force.halts) for s in found.slices]),
+            is_live=is_live,
+            minutes=_by_minute([_row(s, known.in_force) for s in found.slices]),
             next_page=_next_page(found, parameters, begin, end),
-            chart=due_chart(counts.minutes, begin),
+            chart=due_chart(
+                counts.minutes, begin, None if is_live else _period(begin, counted_until)
+            ),
             counts=counts,
-            overdue=[_row(s, in_force.halts) for s in overdue[:_MAX_OVERDUE]],
+            counted_until=counted_until.astimezone(UTC),
+            max_counted=MAX_COUNTED,
+            overdue=[_row(s, known.in_force) for s in overdue[:_MAX_OVERDUE]],
             more_overdue=len(overdue) > _MAX_OVERDUE,
             late=late,
-            halts_fault=in_force.fault,
+            halts_fault=known.fault,
         )
 
     return [show_due]
 
 
-async def read_halts(halts: ReleaseHalts) -> InForce:
-    """The halts in force.
-
-    Raises:
-        DatabaseUnavailable: they cannot be read now.
-    """
-    try:
-        return InForce((await halts.current()).in_force)
-    except (EventTooNew, EventUnreadable, HistoryBroken) as error:
-        return InForce((), str(error))
+def _period(begin: datetime, end: datetime) -> str:
+    return f"from {utc(begin)} to {utc(end)}"
 
 
 def _row(slice_: DueSlice, in_force: tuple[Halt, ...]) -> SliceRow:

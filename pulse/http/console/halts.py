@@ -12,17 +12,20 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from pulse.application.due import DueSlices, halt_of
-from pulse.application.halts import HaltRequest, HaltView, ReleaseHalts
+from pulse.application.halts import HaltRequest, HaltView, ReleaseHalts, halt_view
 from pulse.application.in_process import InProcessOrders
 from pulse.application.notices import target_text
 from pulse.application.origin import system_clock
 from pulse.domain import HaltTarget, OrderRefused
 from pulse.http.asgi import caller_in, trace_in
 from pulse.http.bodies import read_halt_request
+from pulse.http.console.known_halts import HALTS_UNREADABLE, read_halts
 from pulse.http.console.pages import AnyRequest, page, redirect
 from pulse.http.console.sessions import CONSOLE_PATH
+from pulse.http.errors import answer_for
 from pulse.http.responses import halt_id_of
 from pulse.http.rights import needs
+from pulse.projections.due_slices import MAX_OVERDUE_ORDERS
 
 HALTS_PATH: Final = f"{CONSOLE_PATH}/halts"
 _MAX_LIFTED: Final = 50
@@ -63,32 +66,11 @@ def halt_routes(
     halts: ReleaseHalts, due: DueSlices, orders: InProcessOrders
 ) -> list[HTTPRouteHandler]:
     """The routes of the halts page."""
-
-    async def halts_page(
-        request: AnyRequest, form: HaltForm = _EMPTY, fault: FieldFault | None = None
-    ) -> Response[str]:
-        found = await halts.all()
-        lifted = [halt for halt in found if halt.lifted_at is not None]
-        lifted.sort(key=lambda halt: str(halt.lifted_at), reverse=True)
-        latest = await orders.events_before(None, None, 1)
-        return page(
-            request,
-            "halts.html",
-            title="Halts",
-            active="halts",
-            status=200 if fault is None else 400,
-            position=latest.events[0].position if latest.events else 0,
-            in_force=[halt for halt in found if halt.lifted_at is None][::-1],
-            lifted=lifted[:_MAX_LIFTED],
-            more_lifted=len(lifted) > _MAX_LIFTED,
-            target_of=_target_of,
-            form=form,
-            fault=fault,
-        )
+    pages = _HaltPages(halts, due, orders)
 
     @get("/halts", opt=needs("read"))
     async def show_halts(request: AnyRequest) -> Response[str]:
-        return await halts_page(request)
+        return await pages.all(request)
 
     @post("/halts", opt=needs("halt"), status_code=303)
     async def set_halt(
@@ -98,29 +80,19 @@ def halt_routes(
         try:
             wanted = _halt_request(form)
         except OrderRefused as error:
-            return await halts_page(request, form, _fault_of(error))
+            return await pages.all(request, form, _fault_of(error), status=400)
         scope = request.scope
-        if form.confirmed is not None:
+        try:
+            if form.confirmed is None:
+                return await pages.to_confirm(request, form, wanted.target)
             await halts.halt(wanted, caller_in(scope), trace_in(scope))
-            return redirect(HALTS_PATH)
-        now = system_clock()
-        counts = await due.by_minute(now, now + _HOUR, [wanted.target])
-        known = (await halts.current()).on(wanted.target)
-        return page(
-            request,
-            "halt_confirm.html",
-            title="Confirm the halt",
-            active="halts",
-            form=form,
-            target=target_text(wanted.target),
-            halted=sum(minute.halted for minute in counts.minutes),
-            complete=counts.complete,
-            known=known,
-        )
+        except HALTS_UNREADABLE as error:
+            return await pages.unreadable(request, error, form)
+        return redirect(HALTS_PATH)
 
     @get("/halts/{halt_id:str}/lift", opt=needs("halt"))
     async def confirm_lift(request: AnyRequest, halt_id: FromPath[str]) -> Response[str]:
-        return await lift_page(request, halt_id_of(halt_id))
+        return await pages.to_lift(request, halt_id_of(halt_id))
 
     @post("/halts/{halt_id:str}/lift", opt=needs("halt"), status_code=303)
     async def lift_halt(
@@ -131,21 +103,97 @@ def halt_routes(
         try:
             _halt_request(HaltForm(scope="ALL", reason=form.reason or "lifted"))
         except OrderRefused as error:
-            return await lift_page(request, known_id, form, _fault_of(error))
-        await halts.resume(known_id, form.reason, caller_in(scope), trace_in(scope))
+            return await pages.to_lift(request, known_id, form, _fault_of(error))
+        try:
+            await halts.resume(known_id, form.reason, caller_in(scope), trace_in(scope))
+        except HALTS_UNREADABLE as error:
+            return await pages.unreadable(request, error)
         return redirect(HALTS_PATH)
 
-    async def lift_page(
+    return [show_halts, set_halt, confirm_lift, lift_halt]
+
+
+class _HaltPages:
+    """The pages that these routes answer with."""
+
+    def __init__(self, halts: ReleaseHalts, due: DueSlices, orders: InProcessOrders) -> None:
+        self._halts = halts
+        self._due = due
+        self._orders = orders
+
+    async def all(
+        self,
+        request: AnyRequest,
+        form: HaltForm = _EMPTY,
+        fault: FieldFault | None = None,
+        *,
+        status: int = 200,
+    ) -> Response[str]:
+        """The halts, with the form that sets one."""
+        latest = await self._orders.events_before(None, None, 1)  # first: the halts are not older
+        known = await read_halts(self._halts)
+        found = [halt_view(halt) for halt in known.halts.halts]
+        lifted = [halt for halt in found if halt.lifted_at is not None]
+        lifted.sort(key=lambda halt: str(halt.lifted_at), reverse=True)
+        return page(
+            request,
+            "halts.html",
+            title="Halts",
+            active="halts",
+            status=status,
+            position=latest.events[0].position if latest.events else 0,
+            in_force=[halt for halt in found if halt.lifted_at is None][::-1],
+            lifted=lifted[:_MAX_LIFTED],
+            more_lifted=len(lifted) > _MAX_LIFTED,
+            target_of=_target_of,
+            form=form,
+            fault=fault,
+            halts_fault=known.fault,
+        )
+
+    async def unreadable(
+        self, request: AnyRequest, error: Exception, form: HaltForm = _EMPTY
+    ) -> Response[str]:
+        """The same page if the halts cannot be read, so that nothing was changed."""
+        status, _ = answer_for(error)
+        return await self.all(request, form, status=status)
+
+    async def to_confirm(
+        self, request: AnyRequest, form: HaltForm, target: HaltTarget
+    ) -> Response[str]:
+        """What a halt of this target will do."""
+        known = (await self._halts.current()).on(target)
+        now = system_clock()
+        counts = await self._due.by_minute(now, now + _HOUR, [target])
+        return page(
+            request,
+            "halt_confirm.html",
+            title="Confirm the halt",
+            active="halts",
+            form=form,
+            target=target_text(target),
+            halted=sum(minute.halted for minute in counts.minutes),
+            complete=counts.complete,
+            known=known,
+        )
+
+    async def to_lift(
+        self,
         request: AnyRequest,
         halt_id: UUID,
         form: LiftForm | None = None,
         fault: FieldFault | None = None,
     ) -> Response[str]:
-        known = await halts.current()
+        """What lifting this halt will do."""
+        try:
+            known = await self._halts.current()
+        except HALTS_UNREADABLE as error:
+            return await self.unreadable(request, error)
         halt = known.of(halt_id)
         others = tuple(other for other in known.in_force if other.halt_id != halt_id)
-        overdue = await due.overdue(_MAX_OVERDUE)
+        overdue = await self._due.overdue(_MAX_OVERDUE)
         waiting = [s for s in overdue if halt_of(s, (halt,)) and not halt_of(s, others)]
+        examined = {s.order_id for s in overdue}
         return page(
             request,
             "halt_lift.html",
@@ -155,11 +203,10 @@ def halt_routes(
             halt=halt,
             target=target_text(halt.target),
             waiting=len(waiting),
+            complete=len(overdue) < _MAX_OVERDUE and len(examined) < MAX_OVERDUE_ORDERS,
             reason=form.reason if form else None,
             fault=fault,
         )
-
-    return [show_halts, set_halt, confirm_lift, lift_halt]
 
 
 def _halt_request(form: HaltForm) -> HaltRequest:

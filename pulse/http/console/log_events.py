@@ -14,10 +14,13 @@ MAX_JSON_CHARACTERS: Final = 1_200
 
 _INDENT: Final = 1
 _ACTORS: Final = (
-    *("placed_by", "cancelled_by", "halted_by", "resumed_by"),
-    *("worker", "detected_by"),
+    *("cancelled_by", "halted_by", "resumed_by"),
+    *("worker", "detected_by", "placed_by"),
 )
-"""The fields that name who caused an event, the first that an event has."""
+"""The fields that name who caused an event, the first that an event has.
+
+`placed_by` is the last: in the halt of a caller it is the caller whose orders are halted.
+"""
 
 _KINDS: Final = {
     "SlicesScheduled": "scheduled",

@@ -3,32 +3,38 @@
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
+import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
+from msgspec import Meta
 
 from pulse.application.callers import Caller
 from pulse.application.event_view import HistoryEntry
+from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
-from pulse.application.orders import CancelRequest, OrderNotFound
+from pulse.application.orders import OrderNotFound
 from pulse.application.past import Past, Place
-from pulse.domain import NothingToCancel, OrderCreated
+from pulse.domain import NothingToCancel, OrderCreated, OrderRefused
 from pulse.errors import PulseError
 from pulse.eventstore import EventTooNew, PositionBeyondLog
 from pulse.http.api.events import beyond_log
 from pulse.http.api.past import OrderPlaceParameters, place_of
 from pulse.http.asgi import caller_in, trace_in
+from pulse.http.bodies import read_cancel_request
 from pulse.http.console.charts.quantities import parts_of, quantities_chart
 from pulse.http.console.charts.schedule import even_share, schedule_chart
+from pulse.http.console.known_halts import NO_HALTS, read_halts
 from pulse.http.console.order_facts import (
     asked_for,
     cancellation_of,
     commands_for,
+    reason_not_recorded,
     slice_rows,
     versions_of,
     what_happens,
@@ -44,6 +50,7 @@ from pulse.http.rights import needs
 from pulse.postgres import DatabaseUnavailable
 from pulse.projections.order_view import OrderView
 
+_MAX_TEXT_CHARACTERS: Final = 4_096
 _OPEN_SLICES: Final = 20
 """The table of slices is open at first if it has at most so many."""
 _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]+")
@@ -68,6 +75,12 @@ _PARKED: Final = (
 )
 
 
+class CancelForm(msgspec.Struct, frozen=True):
+    """Why the order is cancelled. The API's rules apply to the reason."""
+
+    reason: Annotated[str, Meta(max_length=_MAX_TEXT_CHARACTERS)] | None = None
+
+
 class _Shown(NamedTuple):
     """The order as of the requested place; None if it cannot be read, with the problem.
 
@@ -84,6 +97,7 @@ class _Shown(NamedTuple):
 def order_routes(
     orders: InProcessOrders,
     past: Past,
+    halts: ReleaseHalts,
     api_prefix: str,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[HTTPRouteHandler]:
@@ -96,6 +110,7 @@ def order_routes(
         entries = await orders.entries(known_id, caller)
         shown = await _read(orders, past, known_id, caller, request.scope["query_string"])
         parked_at = await orders.parked_at(known_id)
+        known = NO_HALTS if shown.place != Place() else await read_halts(halts)
         return page(
             request,
             "order.html",
@@ -103,6 +118,7 @@ def order_routes(
             active="orders",
             status=shown.status,
             **_context(known_id, entries, shown, parked_at, clock()),
+            sentences=what_happens(shown.order, known) if shown.order else [],
             commands=commands_for(
                 known_id,
                 shown.place,
@@ -142,22 +158,31 @@ def order_routes(
         known_id, caller = order_id_of(order_id), caller_in(request.scope)
         await orders.history(known_id, caller)
         order = await _readable(orders, known_id, caller)
-        return _cancel_page(request, order, known_id, fault=None if order else _NOT_READABLE)
+        return _cancel_page(request, order, known_id, why_not=None if order else _NOT_READABLE)
 
     @post("/orders/{order_id:str}/cancel", opt=needs("write"), status_code=303)
     async def cancel_order(
-        request: AnyRequest, order_id: FromPath[str], form: NamedDependency[CancelRequest]
+        request: AnyRequest, order_id: FromPath[str], form: NamedDependency[CancelForm]
     ) -> Response[str] | Response[bytes]:
         """Cancel what is not settled, then show the order; if nothing is left, say so."""
         scope: Any = request.scope
-        known_id = order_id_of(order_id)
+        known_id, caller = order_id_of(order_id), caller_in(scope)
         try:
-            await orders.cancel(known_id, form.reason, caller_in(scope), trace_in(scope))
+            wanted = read_cancel_request(msgspec.json.encode(form))
+        except OrderRefused as error:
+            order = await _readable(orders, known_id, caller)
+            return _cancel_page(request, order, known_id, form, fault=f"{error}", status=400)
+        try:
+            await orders.cancel(known_id, wanted.reason, caller, trace_in(scope))
         except NothingToCancel as error:
-            status, body = answer_for(error)
-            order = await _readable(orders, known_id, caller_in(scope))
-            return _cancel_page(request, order, known_id, fault=body.message, status=status)
-        return redirect(f"{ORDERS_PATH}/{known_id}")
+            why_not: str | None = answer_for(error)[1].message
+        else:
+            entries = await orders.entries(known_id, caller)
+            why_not = reason_not_recorded(entries, wanted.reason)
+        if why_not is None:
+            return redirect(f"{ORDERS_PATH}/{known_id}")
+        order = await _readable(orders, known_id, caller)
+        return _cancel_page(request, order, known_id, why_not=why_not, status=409)
 
     return [show_order, show_event, confirm_cancel, cancel_order]
 
@@ -236,7 +261,6 @@ def _context(
         "fault": shown.fault,
         "problems": _problems(shown, is_foreign=is_foreign, parked_at=parked_at),
         "facts": asked_for(created, order.window if order else None) if created else [],
-        "sentences": what_happens(order) if order else [],
         "chart": chart,
         "even_share": even_share(created.terms) if created and chart else None,
         "has_sessions": created is not None and bool(created.sessions),
@@ -286,15 +310,20 @@ def _problems(shown: _Shown, *, is_foreign: bool, parked_at: int | None) -> list
     return problems
 
 
-def _cancel_page(
+def _cancel_page(  # noqa: PLR0913 - what the page may differ in
     request: AnyRequest,
     order: OrderView | None,
     order_id: UUID,
+    form: CancelForm | None = None,
     *,
     fault: str | None = None,
+    why_not: str | None = None,
     status: int = 200,
 ) -> Response[str]:
-    """The form that cancels, or why there is none. `order` is None if it cannot be read."""
+    """The form that cancels, with the fault of its reason; or why there is no form.
+
+    `order` is None if it cannot be read.
+    """
     return page(
         request,
         "cancel.html",
@@ -304,8 +333,10 @@ def _cancel_page(
         order=order,
         order_id=order_id,
         order_path=f"{ORDERS_PATH}/{order_id}",
-        cancellation=None if order is None or fault is not None else cancellation_of(order),
+        cancellation=None if order is None or why_not is not None else cancellation_of(order),
+        reason=form.reason if form else None,
         fault=fault,
+        why_not=why_not,
     )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pulse.application.event_view import HistoryEntry
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
+from pulse.application.notices import target_text
 from pulse.application.past import Place
 from pulse.domain import (
     OrderCancelled,
@@ -17,7 +18,9 @@ from pulse.domain import (
     SliceState,
     Window,
 )
+from pulse.http.console.known_halts import NO_HALTS, KnownHalts
 from pulse.http.console.order_filters import ORDERS_PATH, orders_path
+from pulse.http.console.pages import utc
 from pulse.projections.order_view import OrderView
 from pulse.wording import counted, format_duration
 
@@ -123,8 +126,8 @@ def _origin_facts(created: OrderCreated) -> Iterator[Fact]:
     yield Fact("Split seed", f"{created.split_seed}, splitter version {created.splitter_version}")
 
 
-def what_happens(order: OrderView) -> list[str]:
-    """What the order waits for, or how it ended, in sentences."""
+def what_happens(order: OrderView, known: KnownHalts = NO_HALTS) -> list[str]:
+    """What the order waits for, or how it ended, in sentences. Halts stop its releases."""
     match order.order_queue_status:
         case "PENDING":
             return ["It waits for a worker to split it."]
@@ -136,10 +139,10 @@ def what_happens(order: OrderView) -> list[str]:
         case "CANCELLED":
             return ["It was cancelled before it was split. Nothing of it is released."]
         case "COMPLETED":
-            return list(_what_is_left(order))
+            return list(_what_is_left(order, known))
 
 
-def _what_is_left(order: OrderView) -> Iterator[str]:
+def _what_is_left(order: OrderView, known: KnownHalts) -> Iterator[str]:
     """What Pulse still does with an order that is split."""
     if order.quantities.cancelled:
         yield "What was left of it was cancelled after it was split."
@@ -147,9 +150,25 @@ def _what_is_left(order: OrderView) -> Iterator[str]:
     if not scheduled:
         yield "Nothing is left: the order does not change any more."
     elif order.release:
-        yield f"It is split. Slice {scheduled[0]} is the next to be released."
+        yield from _next_release(order, scheduled[0], known)
     else:
         yield "It is split. Pulse does not release its slices: they stay scheduled."
+
+
+def _next_release(order: OrderView, number: int, known: KnownHalts) -> Iterator[str]:
+    """Which slice is released next, or why none is."""
+    halts = [h for h in known.in_force if h.target.covers(order.instrument, order.placed_by)]
+    if known.fault is not None:
+        yield f"It is split. The halts cannot be read, so no slice is released: {known.fault}"
+    elif not halts:
+        yield f"It is split. Slice {number} is the next to be released."
+    else:
+        yield f"It is split. Slice {number} and later ones are not released while a halt covers it."
+    for halt in halts:
+        yield (
+            f"Releases of {target_text(halt.target)} are halted by {halt.halted_by}, "
+            f"since {utc(halt.halted_at)}: {halt.reason}"
+        )
 
 
 def slice_rows(order: OrderView, entries: Sequence[HistoryEntry]) -> list[SliceRow]:
@@ -250,4 +269,16 @@ def cancellation_of(order: OrderView) -> Cancellation | None:
         slices=f"{counted(len(scheduled), 'slice')}, {numbers}" if scheduled else _WHOLE_ORDER,
         shares=quantities.remaining,
         released=quantities.released,
+    )
+
+
+def reason_not_recorded(entries: Sequence[HistoryEntry], reason: str | None) -> str | None:
+    """That an earlier cancellation has another reason than this one; None if it has not."""
+    event = next((e.event for e in entries if isinstance(e.event, OrderCancelled)), None)
+    if event is None or reason in {None, event.reason}:
+        return None
+    recorded = "without a reason" if event.reason is None else f"with the reason: {event.reason}"
+    return (
+        f"this order was already cancelled by {event.cancelled_by}, {utc(event.timestamp)}; "
+        f"this reason was not recorded. It was cancelled {recorded}"
     )

@@ -17,6 +17,8 @@ from pulse.wording import clock_difference, format_duration
 
 MAX_RAW: Final = 30
 """The longest history that is shown with the JSON of each event. An order can have 102 events."""
+MAX_RAW_CHARACTERS: Final = 4_000
+"""The longest JSON of an event that is shown in the history."""
 UNREADABLE: Final = "This event is another program's, or this code cannot read it."
 
 
@@ -25,7 +27,7 @@ class Step(NamedTuple):
 
     `elapsed` is the time since the event before it, by the clock of the database. `difference` is
     how much later than `occurred_at` it was recorded. `raw` is the event as JSON with line breaks;
-    None in a long history, where `event_path` leads to it.
+    None in a long history or if it is long itself: then `event_path` leads to it.
     """
 
     version: int
@@ -60,6 +62,7 @@ def step_of(
 ) -> Step:
     """One event as a step."""
     view, event = entry.view, entry.event
+    raw = raw_json(view) if with_raw else ""
     return Step(
         version=view.version,
         position=view.position,
@@ -71,7 +74,7 @@ def step_of(
         elapsed=elapsed,
         recorded_by=None if event is None else event.recorded_by,
         trace=None if event is None else event.trace,
-        raw=raw_json(view) if with_raw else None,
+        raw=raw if 0 < len(raw) <= MAX_RAW_CHARACTERS else None,
         path=f"{ORDERS_PATH}/{order_id}?version={view.version}",
         event_path=f"{ORDERS_PATH}/{order_id}/events/{view.version}",
         trace_path=None if event is None else orders_path(trace_id=event.trace.trace_id),

@@ -4,7 +4,8 @@ A page is a template that extends the layout. With the header of `FRAGMENT_HEADE
 without the layout's header, for the script that refreshes it.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -219,6 +220,7 @@ def _error_page(scope: Any, error: Exception) -> tuple[int, dict[str, str], str]
         code=body.code,
         message=body.message,
         what_to_do=WHAT_TO_DO.get(status, WHAT_TO_DO[400]),
+        is_retried=status == 503 and scope["method"] == "GET",  # noqa: PLR2004 - unavailable
         trace=trace_in(scope),
     )
     headers = error_headers(status, body)
@@ -265,8 +267,9 @@ def visible(text: object) -> Markup:
 
 
 def visible_lines(text: str) -> Markup:
-    """`visible` for each line of a text whose line breaks come from Pulse."""
-    return Markup("\n").join(map(visible, text.split("\n")))
+    """`visible` for each line of a text whose line breaks come from Pulse, outside attributes."""
+    shown = "\n".join(map(visible, text.split("\n")))
+    return Markup(shown.replace("&#34;", '"'))  # noqa: S704 - escaped; JSON would double in size
 
 
 def prose(message: str) -> Markup:
@@ -345,9 +348,22 @@ def static_path(name: str) -> str:
     return f"{CONSOLE_PATH}/static/{name}?v={static_files()[name].version}"
 
 
+class _Templates(PackageLoader):
+    """The templates without their indentation, which is a tenth of a page."""
+
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, str, Callable[[], bool] | None]:
+        source, path, is_current = super().get_source(environment, template)
+        return _INDENTATION.sub("", source), path, is_current
+
+
+_INDENTATION: Final = re.compile(r"^[ \t]+", re.MULTILINE)
+
+
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("pulse.http.console"),
+        loader=_Templates("pulse.http.console"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.support.browser import Pages
 from tests.support.orders import order
@@ -172,6 +172,49 @@ def test_failing_answers_are_retried_less_and_less_often(pages: Pages, page: Pag
     for _ in range(15):
         page.clock.run_for(REFRESH_MS)
     expect(page.locator("[data-connection]")).to_be_empty()
+
+
+OUTAGES = {
+    "overview": ("/console", r"(<div class=.notices.*?</div>\n).*</main>", r"\1</main>"),
+    "error": (LOG, r"<main.*</main>", r'<main id="content"><p data-live="error">Down</p></main>'),
+}
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_a_page_opened_during_an_outage_recovers_by_itself(
+    pages: Pages, page: Page, name: str
+) -> None:
+    pages.expect_problem("503")
+    path, shown, instead = OUTAGES[name]
+
+    def fail(route: Route) -> None:
+        text = re.sub(shown, instead, route.fetch().text(), flags=re.DOTALL)
+        route.fulfill(status=503, body=text, content_type="text/html")
+
+    pattern = re.compile(f"{path}$")
+    page.route(pattern, fail)
+    opened(page, path)
+    page.evaluate("window.stays = true")
+    expect(page.locator("main table").first).not_to_be_attached()
+    refresh(page)
+    expect(page.locator("[data-connection]")).to_contain_text("Pulse answered 503")
+    page.unroute(pattern)
+    refresh(page)
+    expect(page.locator("main h1")).to_be_visible()
+    expect(page.locator("main [data-live]")).not_to_have_count(1)
+    region = page.locator("[data-live=counts]" if name == "overview" else "[data-live=events]")
+    expect(region).to_be_visible()
+    assert page.locator("[data-live=error]").count() == 0
+    assert page.evaluate("window.stays"), "the page was not loaded again"
+
+
+def test_the_list_of_keys_has_those_that_work(page: Page) -> None:
+    for path, has_filter in ((LOG, True), ("/console", False)):
+        page.goto(path)
+        page.locator("[data-keys]").click()
+        keys = page.locator("dialog#keys kbd").all_inner_texts()
+        assert ("/" in keys) == has_filter
+        assert "?" in keys
 
 
 def test_a_page_whose_session_has_ended_says_so_with_a_link(pages: Pages, page: Page) -> None:

@@ -188,7 +188,7 @@ def test_the_chart_and_the_table_show_the_same_slices(page: Page, record: Record
     assert [word.rpartition(", ")[2].upper() for word in words] == [*STATES]
     assert [row.locator(".badge").inner_text() for row in rows] == [*STATES]
     for word, row in zip(words, rows, strict=True):
-        assert f": {row.locator('td .num').inner_text()} shares at" in word
+        assert f": {row.locator('td.num').first.inner_text()} shares at" in word
     chart = page.get_by_role("img", name="Slices of the order: shares over time")
     expect(chart).to_have_accessible_description(
         f"5 slices of {_sizes(words)} shares, from {_first(words)} to {_last(words)}: 2 scheduled, "

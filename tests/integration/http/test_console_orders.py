@@ -245,6 +245,30 @@ async def test_a_long_history_has_each_event_on_a_page(
         assert (await api.get(f"{path}/events/{version}")).status_code == 404
 
 
+async def test_an_order_of_100_slices_and_a_list_are_small(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    created = order_of_tomorrow(num_splits=100, total_quantity=1_000_000)
+    split = slices_scheduled(created)
+    write(conninfo, *stored([created, split, slices_released(created, split, count=60)]))
+    for _ in range(60):
+        write(conninfo, *stored([order_of_tomorrow()]))
+
+    page = await api.get(f"{LIST}/{created.originator_id}")
+
+    assert len(page.content) < 100_000
+    assert f'href="{LIST}/{created.originator_id}/events/2">Event as stored' in page.text
+    assert '"type": "OrderCreated"' in page.text
+    event = await api.get(f"{LIST}/{created.originator_id}/events/2")
+    assert '"sequence_number": 100' in event.text
+
+    async def is_full() -> bool:
+        return len(order_ids(await api.get(LIST))) == 50
+
+    await until(is_full, "the list has a whole page")
+    assert len((await api.get(LIST)).content) < 60_000
+
+
 async def test_each_version_is_shown_as_it_was(api: httpx.AsyncClient, conninfo: str) -> None:
     created = order_of_tomorrow()
     split = slices_scheduled(created)
@@ -305,7 +329,9 @@ async def test_a_place_that_is_not_possible_is_explained_beside_the_order(
     assert message in text
     assert created.order_unique_key in text
     assert "As of version" not in text
-    assert "data-live" not in page.text  # so the script does not repeat the request
+    assert (
+        "data-live" not in page.text.partition("</main>")[0]
+    )  # so the script does not repeat the request
 
 
 async def test_hostile_text_is_shown_and_not_run(shared_api: httpx.AsyncClient) -> None:
@@ -459,7 +485,45 @@ async def test_a_cancellation_needs_the_token_of_its_form(
     assert (await shared_api.get(f"{ORDERS}/{order_id}")).json()["quantities"]["cancelled"] == 0
 
 
-async def test_a_reason_that_is_too_long_is_refused(shared_api: httpx.AsyncClient) -> None:
+async def test_another_reason_for_a_cancelled_order_is_not_recorded(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    order_id = await placed(shared_api)
+    path = f"{LIST}/{order_id}/cancel"
+    token = csrf_token(await shared_api.get(path))
+    form = {"csrf_token": token, "reason": "the first"}
+    assert (await shared_api.post(path, data=form)).status_code == 303
+    assert (await shared_api.post(path, data=form)).status_code == 303  # sent twice
+
+    page = await shared_api.post(path, data=form | {"reason": "the second"})
+
+    assert page.status_code == 409
+    assert "this order was already cancelled by" in text_of(page)
+    assert "this reason was not recorded. It was cancelled with the reason: the first" in text_of(
+        page
+    )
+
+
+async def test_an_order_whose_releases_are_halted_says_so(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    created = order_of_tomorrow(instrument="NSE:TCS")
+    write(conninfo, *stored([created, slices_scheduled(created)]))
+    body = {"scope": "INSTRUMENT", "instrument": "NSE:TCS", "reason": "wrong <price>"}
+    await api.post("/pulse/internal/halts", json=body)
+    path = f"{LIST}/{created.originator_id}"
+
+    now, then = await api.get(path), await api.get(f"{path}?version=2")
+
+    assert "Releases of NSE:TCS are halted by" in text_of(now)
+    assert "wrong &lt;price&gt;" in now.text
+    assert "is the next to be released" not in now.text
+    assert "are halted by" not in then.text
+
+
+async def test_a_reason_that_is_too_long_is_shown_at_its_field(
+    shared_api: httpx.AsyncClient,
+) -> None:
     order_id = await placed(shared_api)
     path = f"{LIST}/{order_id}/cancel"
     token = csrf_token(await shared_api.get(path))
@@ -467,7 +531,10 @@ async def test_a_reason_that_is_too_long_is_refused(shared_api: httpx.AsyncClien
     page = await shared_api.post(path, data={"csrf_token": token, "reason": "x" * 256})
 
     assert page.status_code == 400
-    assert "reason" in text_of(page)
+    assert 'aria-describedby="reason-fault"' in page.text
+    assert f'value="{"x" * 256}"' in page.text
+    assert "a string of at most 255 characters" in text_of(page)
+    assert csrf_token(page)
 
 
 @pytest.fixture

@@ -309,6 +309,7 @@ async def test_without_a_database_the_overview_says_what_fails() -> None:
     async with lifespan_of(app), browser_of(app) as client:
         shown = await client.get(CONSOLE)
         assert shown.status_code == 503
+        assert 'data-live="' in shown.text  # the script refreshes it
         assert "This process is not ready (database)" in shown.text
         assert "pulse status" in shown.text
 

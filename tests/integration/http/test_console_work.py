@@ -3,12 +3,17 @@
 import html
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+from eventsourcing.persistence import StoredEvent
 
+from pulse.application.in_process import InProcessOrders
+from pulse.domain import HALTS_STREAM_ID
 from pulse.process.apps import all_in_one_app
+from pulse.projections import due_slices
 from pulse.rights import ALL_RIGHTS, ServiceRights
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
@@ -16,6 +21,7 @@ from tests.support.api import client_of, lifespan_of
 from tests.support.database import as_runtime
 from tests.support.events import (
     order_created,
+    slices_released,
     slices_scheduled,
     splitting_failed,
     stored,
@@ -231,6 +237,120 @@ async def test_a_halt_is_confirmed_set_and_lifted(api: httpx.AsyncClient) -> Non
     assert (rows_of(page, "in-force"), rows_of(page, "lifted")) == ([], [halt["halt_id"]])
     assert "right again" in page
     assert "This halt was lifted" in await page_at(api, path)
+
+
+async def test_halts_that_cannot_be_read_are_a_fault_on_each_page(
+    conninfo: str, api: httpx.AsyncClient
+) -> None:
+    newer = StoredEvent(HALTS_STREAM_ID, 1, "pulse.domain:ReleasesPaused", b"{}")
+    write(conninfo, newer)
+    for path in ("", "due", "halts"):
+        page = await page_at(api, path)
+        assert "The halts cannot be read, so no slice is released" in page, path
+        assert "No halt is in force" not in page
+        assert "None. Slices are released" not in page
+    fields = {"scope": "ALL", "reason": "too risky"}
+    lift = f"halts/{HALTS_STREAM_ID}/lift"
+    answers = [
+        await submit(api, "halts", **fields),
+        await submit(api, "halts", **fields, confirmed="yes"),
+        await submit(api, lift, reason="right again"),
+        await api.get(f"/console/{lift}"),
+    ]
+    for answer in answers:
+        assert answer.status_code == 503
+        assert "no halt can be set or lifted" in answer.text
+    assert 'value="too risky"' in answers[0].text  # the form is kept
+
+
+async def test_the_halts_are_not_older_than_the_position_of_the_page(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A halt that is set while the page is read is shown if the position includes it."""
+    events_before = InProcessOrders.events_before
+
+    async def read_slowly(*arguments: Any) -> Any:
+        body = {"scope": "ALL", "reason": "set meanwhile"}
+        await api.post("/pulse/internal/halts", json=body)
+        return await events_before(*arguments)
+
+    monkeypatch.setattr(InProcessOrders, "events_before", read_slowly)
+    page = await page_at(api, "halts")
+    assert "As of position 1<" in page
+    assert "set meanwhile" in page
+
+
+def overdue(conninfo: str, count: int, instrument: str, minutes: int) -> None:
+    """Orders of which one slice each has been due for so long."""
+    start = datetime.now(UTC) - timedelta(minutes=minutes)
+    created = [
+        order_created(
+            instrument=instrument,
+            num_splits=2,
+            randomize=False,
+            timestamp=start,
+            window_starts_at=start,
+        )
+        for _ in range(count)
+    ]
+    write(conninfo, *stored([e for order in created for e in (order, slices_scheduled(order))]))
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "text"),
+    [
+        (0, 1, "1</data> slice is overdue because of this halt."),
+        (0, 201, 'At least <data class="num" value="200">200</data> slices are overdue'),
+        (200, 1, "None of the slices examined is overdue because of this halt; others may be."),
+    ],
+    ids=["few", "many", "those of others"],
+)
+async def test_a_lift_says_how_many_slices_are_known_to_be_overdue(
+    conninfo: str, api: httpx.AsyncClient, others: int, own: int, text: str
+) -> None:
+    overdue(conninfo, others, "NSE:INFY", 20)
+    overdue(conninfo, own, "NSE:TCS", 10)
+    body = {"scope": "INSTRUMENT", "instrument": "NSE:TCS", "reason": "r"}
+    halt = (await api.post("/pulse/internal/halts", json=body)).json()["halt_id"]
+
+    async def is_said() -> bool:
+        return text in await page_at(api, f"halts/{halt}/lift")
+
+    await until(is_said, "the page has the number")
+    page = await page_at(api, f"halts/{halt}/lift")
+    assert ("Only the orders that have been due" in page) == (others + own > 200)
+
+
+async def test_the_chart_of_another_period_says_what_it_counts(
+    conninfo: str, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = order_created(num_splits=12, randomize=False, duration_minutes=180)
+    split = slices_scheduled(created)
+    released = slices_released(created, split, count=2)
+    write(conninfo, *stored([created, split, released]))
+    begin = created.window_starts_at - timedelta(minutes=1)
+    period = {"scheduled_from": begin.isoformat()}
+    until_end = period | {"scheduled_before": (begin + timedelta(hours=4)).isoformat()}
+
+    async def is_projected() -> bool:
+        return len(rows_of(await page_at(api, "due", **until_end), "slices")) == 12
+
+    await until(is_projected, "the slices are projected")
+    page = await page_at(api, "due", **until_end)
+    assert re.search(r'aria-label="2 slices to release from [0-9: -]+ UTC to [0-9: -]+ UTC,', page)
+    assert "Slices to release from <time" in page
+    assert "The chart covers the first hour of the period, the list below all of it." in page
+    hour = await page_at(api, "due", **period)
+    assert "The chart covers" not in hour
+    assert "were examined" not in hour
+    monkeypatch.setattr(due_slices, "MAX_COUNTED", 2)
+    page = await page_at(api, "due", **period)
+    assert ">0</data> shares still to release." in page
+    assert "slices of this time were examined; later ones are not counted." in page
+
+
+async def test_without_overdue_slices_due_says_no_more_than_that(api: httpx.AsyncClient) -> None:
+    assert "No slice is overdue now." in await page_at(api, "due")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,16 @@ def test_without_slices_the_label_says_so() -> None:
     assert heights(chart, "due") == []
 
 
+def test_another_period_is_named() -> None:
+    period = "from 06:30 to 07:00"
+    empty = ET.fromstring(str(due_chart([], NOON, period)))  # noqa: S314 - Pulse wrote it
+    chart = ET.fromstring(str(due_chart([counted(0, 2)], NOON, period)))  # noqa: S314 - likewise
+    assert empty.get("aria-label") == "No slice is to be released from 06:30 to 07:00."
+    assert str(chart.get("aria-label")).startswith("2 slices to release from 06:30 to 07:00, 0 of")
+    assert "06:30" in [text.text for text in chart.iter("text")]
+    assert "now" not in [text.text for text in chart.iter("text")]
+
+
 def test_a_bar_is_as_high_as_its_share_of_the_highest() -> None:
     chart = drawn(counted(0, 100), counted(1, 50), counted(60, 1))
     assert heights(chart, "due") == [100, 50, 2]

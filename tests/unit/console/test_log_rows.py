@@ -97,6 +97,12 @@ def test_a_halt_is_summed_up_by_its_target(data: dict[str, Any], summary: str) -
     assert (row.summary, row.actor, row.kind) == (summary, "ops", "halted")
 
 
+def test_the_halt_of_a_caller_was_caused_by_the_person_who_set_it() -> None:
+    data = {"instrument": None, "placed_by": "algo-desk", "reason": "wrong model"}
+    row = event_row(view("ReleasesHalted", halted_by="ops", **data), whole=True)
+    assert (row.actor, row.summary) == ("ops", "algo-desk: wrong model")
+
+
 @pytest.mark.parametrize("type_", get_args(EventType))
 @pytest.mark.parametrize("data", [{}, {"quantity": "many", "slices": [1], "reason": 5}])
 def test_an_event_with_unexpected_content_is_shown_as_it_is(

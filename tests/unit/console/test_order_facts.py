@@ -1,12 +1,14 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from pulse.application.event_view import HistoryEntry, event_view
 from pulse.application.past import Place
-from pulse.domain import Event, fold
+from pulse.domain import Event, Halt, Halts, HaltTarget, fold
 from pulse.eventstore import RecordedEvent
+from pulse.http.console.known_halts import KnownHalts
 from pulse.http.console.order_facts import (
     Fact,
     asked_for,
@@ -134,6 +136,42 @@ def test_an_order_that_is_split_says_what_is_left() -> None:
     ]
     assert what_happens(view(kept, slices_scheduled(kept))) == [
         "It is split. Pulse does not release its slices: they stay scheduled."
+    ]
+
+
+def test_an_order_whose_releases_are_halted_says_by_whom_and_since_when() -> None:
+    created = order_created(timestamp=AT, instrument="NSE:TCS", placed_by="algo")
+    split = slices_scheduled(created)
+    ended = view(created, split, order_cancelled(created, split))
+    halts = Halts(
+        halts=tuple(
+            Halt(
+                halt_id=UUID(int=n),
+                target=target,
+                reason="wrong model",
+                halted_by="ops",
+                halted_at=AT,
+                lifted_at=AT if n == 3 else None,
+            )
+            for n, target in enumerate(
+                (
+                    HaltTarget(scope="INSTRUMENT", instrument="NSE:INFY"),
+                    HaltTarget(scope="CALLER", placed_by="algo"),
+                    HaltTarget(scope="INSTRUMENT", instrument="NSE:TCS"),
+                    HaltTarget(scope="ALL"),
+                )
+            )
+        )
+    )
+
+    assert what_happens(view(created, split), KnownHalts(halts)) == [
+        "It is split. Slice 1 and later ones are not released while a halt covers it.",
+        "Releases of orders of algo are halted by ops, since 2026-03-02 04:00:00 UTC: wrong model",
+        "Releases of NSE:TCS are halted by ops, since 2026-03-02 04:00:00 UTC: wrong model",
+    ]
+    assert what_happens(ended, KnownHalts(halts)) == what_happens(ended)
+    assert what_happens(view(created, split), KnownHalts(Halts(), "written by newer code")) == [
+        "It is split. The halts cannot be read, so no slice is released: written by newer code"
     ]
 
 

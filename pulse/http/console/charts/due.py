@@ -1,4 +1,4 @@
-"""The chart of the slices to release in the next hour, by minute."""
+"""The chart of the slices to release within an hour, by minute."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,8 +22,10 @@ _MINUTE: Final = timedelta(minutes=1)
 _RECT: Final = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>')
 
 
-def due_chart(counts: Sequence[MinuteCount], start: datetime) -> Markup:
+def due_chart(counts: Sequence[MinuteCount], start: datetime, period: str | None = None) -> Markup:
     """SVG with a bar for each of the 61 minutes that the hour from `start` touches.
+
+    `period` is the time that is counted, in words; None for the next hour, which starts now.
 
     The part of a bar that a halt covers is of another class and drawn above. The numbers are in the
     title of each bar, and the sum in the label of the chart.
@@ -35,24 +37,25 @@ def due_chart(counts: Sequence[MinuteCount], start: datetime) -> Markup:
     ).format(
         _WIDTH,
         _TOP + _HEIGHT + 22,
-        _label(counts),
-        Markup().join((*_axis(highest), *_bars(counts, first, highest))),
+        _label(counts, period or "in the next hour"),
+        Markup().join((*_axis(highest, first if period else None), *_bars(counts, first, highest))),
     )
 
 
-def _label(counts: Sequence[MinuteCount]) -> str:
+def _label(counts: Sequence[MinuteCount], period: str) -> str:
     slices = sum(count.slices for count in counts)
     if not slices:
-        return "No slice is to be released in the next hour."
+        return f"No slice is to be released {period}."
     most = max(counts, key=lambda count: count.slices)
     halted = sum(count.halted for count in counts)
     return (
-        f"{slices:,} slices to release in the next hour, {halted:,} of them halted; "
+        f"{slices:,} slices to release {period}, {halted:,} of them halted; "
         f"the most in one minute are {most.slices:,}, at {most.minute:%H:%M} UTC."
     )
 
 
-def _axis(highest: int) -> Iterator[Markup]:
+def _axis(highest: int, first: datetime | None) -> Iterator[Markup]:
+    """The axes. `first` is the time at the left end, None if that is now."""
     bottom = _TOP + _HEIGHT
     yield Markup('<path class="axis" d="M{} {}H{}"/>').format(_LEFT, bottom + 0.5, _WIDTH)
     if highest:
@@ -61,7 +64,8 @@ def _axis(highest: int) -> Iterator[Markup]:
         yield text.format(_LEFT - 6, bottom + 4, 0)
     for minute in _LABELS:
         text = Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>')
-        shown = f"+{minute} min" if minute else "now"
+        start = f"{first:%H:%M}" if first else "now"
+        shown = f"+{minute} min" if minute else start
         yield text.format(min(_x(minute) + _BAR // 2, _WIDTH - 24), bottom + 16, shown)
 
 

@@ -2,7 +2,8 @@
  * The console's script: live updates, times, theme, keyboard and copy buttons.
  *
  * Every page works without it. What it finds in a page:
- *   data-live="name"    a region that is updated in place from the page's own URL
+ *   data-live="name"    a region that is updated in place from the page's own URL; all of the page
+ *                       is, once it has other regions
  *   data-key="id"       identifies an element of a region, such as a row, between two updates
  *   data-controls       what needs the script; it is `hidden` in the page, and shown here
  *   data-connection     the note about updates, with role="status"
@@ -261,11 +262,26 @@
     morphChildren(from, to);
   }
 
-  /** Update the live regions of this page from another version of it. @param {Document} fresh */
+  /** The names of the live regions in an element. @param {Element} root @returns {string} */
+  function regionsOf(root) {
+    return [...root.querySelectorAll("[data-live]")].map((region) => region.dataset.live).join(" ");
+  }
+
+  /**
+   * Update the live regions of this page from another version of it; if that has other regions, as
+   * after an outage, update all of the page.
+   * @param {Document} fresh
+   */
   function update(fresh) {
     prepare(fresh);
     const row = document.activeElement?.closest("[data-row]");
     const index = row ? rows().indexOf(row) : -1;
+    const main = document.querySelector("main");
+    const freshMain = fresh.querySelector("main");
+    if (main && freshMain && regionsOf(main) !== regionsOf(freshMain)) {
+      document.title = fresh.title;
+      morphChildren(main, freshMain);
+    }
     for (const region of document.querySelectorAll("[data-live]")) {
       const name = CSS.escape(region.dataset.live);
       const wanted = fresh.querySelector(`[data-live="${name}"]`);
@@ -448,8 +464,9 @@
   function createKeysDialog() {
     const dialog = create("dialog", { id: "keys", "aria-labelledby": "keys-title" });
     const list = create("dl", { class: "keys" });
+    const works = (key) => key !== "/" || document.querySelector("[data-filter]") !== null;
     const shown = Object.entries(KEYS).map(([key, [, text]]) => [key, text]);
-    for (const [key, text] of [...shown, ["Enter", "Open the row"]]) {
+    for (const [key, text] of [...shown, ["Enter", "Open the row"]].filter(([key]) => works(key))) {
       const term = create("dt");
       term.append(create("kbd", {}, key));
       list.append(term, create("dd", {}, text));
