@@ -11,7 +11,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    sync_playwright,
+)
 
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser")
 NARROW: Final = {"width": 360, "height": 740}
@@ -101,6 +108,12 @@ class Pages:
         """Close all pages."""
         for context in self._contexts:
             context.close()
+
+
+def follow(link: Locator) -> None:
+    """Click a link or a button that opens a page, and wait until that page is loaded."""
+    with link.page.expect_navigation():
+        link.click()
 
 
 def serious_findings(page: Page) -> list[str]:

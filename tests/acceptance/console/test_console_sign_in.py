@@ -6,7 +6,14 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import NARROW, Pages, overflow_pixels, require_chromium, serious_findings
+from tests.support.browser import (
+    NARROW,
+    Pages,
+    follow,
+    overflow_pixels,
+    require_chromium,
+    serious_findings,
+)
 from tests.support.processes import PulseProcess, pulse
 
 DESK_TOKEN = "desk-token-" + "d" * 32
@@ -30,7 +37,7 @@ def console(
 
 def sign_in(page: Page, token: str) -> None:
     page.get_by_label("Service token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
+    follow(page.get_by_role("button", name="Sign in"))
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without scripts"])
@@ -46,7 +53,7 @@ def test_a_person_signs_in_is_led_back_and_signs_out(pages: Pages, *, scripts: b
     assert cookie["sameSite"] == "Strict"
     assert cookie["path"] == "/console"
     expect(page.locator("form.session")).to_contain_text("desk")
-    page.get_by_role("button", name="Sign out").click()
+    follow(page.get_by_role("button", name="Sign out"))
     expect(page.locator("h1")).to_have_text("Sign in")
     page.goto("/console")
     expect(page.locator("h1")).to_have_text("Sign in")

@@ -14,6 +14,7 @@ from pulse.evidence.note import SigningKey
 from tests.support.browser import (
     NARROW,
     Pages,
+    follow,
     overflow_pixels,
     require_chromium,
     screenshot,
@@ -129,10 +130,10 @@ def test_due_shows_the_next_hour_and_what_expired(page: Page) -> None:
     expired = late.locator("tbody tr").filter(has_text="EXPIRED")
     expect(expired.last).to_contain_text(re.compile(r"1[5-9] min"))
     expect(page.locator("[data-live=slices] tbody tr.group").first).to_contain_text("slice")
-    page.get_by_role("link", name="Later slices").click()
+    follow(page.get_by_role("link", name="Later slices"))
     expect(page.locator("h2#next-title")).to_contain_text("From")
     assert "cursor=" in page.url
-    page.get_by_role("link", name="Next hour from now").click()
+    follow(page.get_by_role("link", name="Next hour from now"))
     expect(page.locator("h2#next-title")).to_have_text("Next")
 
 
@@ -142,13 +143,13 @@ def test_failed_says_why_and_what_to_do_and_filters_by_reason(page: Page) -> Non
     expect(page.locator("[data-live=parked] tbody tr")).to_have_count(1)
     expect(page.locator("dl.remedies > div")).to_have_count(3)
     page.get_by_label("Reason").select_option("TOO_LATE")
-    page.get_by_role("button", name="Show").click()
+    follow(page.get_by_role("button", name="Show"))
     expect(page.locator("[data-live=failed] tbody tr")).to_have_count(3)
     assert page.url.endswith("/console/failed?reason=TOO_LATE")
     expect(page.locator("dl.remedies")).to_contain_text("No worker claimed it in time")
-    page.get_by_role("link", name="Newest of all reasons").click()
+    follow(page.get_by_role("link", name="Newest of all reasons"))
     expect(page.locator("[data-live=failed] tbody tr")).to_have_count(5)
-    page.locator("[data-live=parked] td.num a").click()
+    follow(page.locator("[data-live=parked] td.num a"))
     expect(page.locator("details[open] pre")).to_contain_text('"state_hex"')
 
 
@@ -160,12 +161,12 @@ def test_the_log_answers_whether_it_can_be_trusted(console: PulseProcess, page: 
     page.get_by_text("Check it yourself").click()
     expect(page.get_by_text("compares every event in the log")).to_be_visible()
     page.get_by_label("Type").select_option("OrderCreated")
-    page.get_by_role("button", name="Show").click()
+    follow(page.get_by_role("button", name="Show"))
     assert "type=OrderCreated" in page.url
     types = page.locator("tr[data-row] td:nth-child(3)").all_inner_texts()
     assert set(types) == {"OrderCreated"}
     page.get_by_label("After position").fill("0")
-    page.get_by_role("button", name="Show").click()
+    follow(page.get_by_role("button", name="Show"))
     positions = [int(t) for t in page.locator("tr[data-row] td:first-child").all_inner_texts()]
     assert positions == sorted(positions, reverse=True)
     assert positions[-1] == 1
@@ -182,14 +183,14 @@ def test_a_halt_is_set_and_lifted(console: PulseProcess, pages: Pages, *, script
     page.locator("#scope").select_option("INSTRUMENT")
     page.get_by_label("Instrument").fill("NSE:RELIANCE")
     page.get_by_label("Reason").fill(HOSTILE)
-    page.get_by_role("button", name="Halt…").click()
+    follow(page.get_by_role("button", name="Halt…"))
     expect(page.locator("h1")).to_have_text("Halt NSE:RELIANCE?")
     expect(page.locator("main")).to_contain_text(
         re.compile(r"It stops \d+ slices? of the next hour")
     )
     assert console.http.get("/internal/halts").json() == {"halts": []}
     assert serious_findings(page) == [] if scripts else True
-    page.get_by_role("button", name="Halt NSE:RELIANCE").click()
+    follow(page.get_by_role("button", name="Halt NSE:RELIANCE"))
     expect(page.locator("[data-live=in-force] tbody tr")).to_have_count(1)
     expect(page.locator("[data-live=in-force]")).to_contain_text(SHOWN)
     page.goto("/console/due")
@@ -197,12 +198,12 @@ def test_a_halt_is_set_and_lifted(console: PulseProcess, pages: Pages, *, script
     expect(page.locator("tr.is-halted").first).to_contain_text(f"NSE:RELIANCE: {SHOWN}")
     assert page.locator("svg.chart-due rect.halted").count() > 0
     page.goto("/console/halts")
-    page.get_by_role("link", name="Lift…").click()
+    follow(page.get_by_role("link", name="Lift…"))
     expect(page.locator("h1")).to_have_text("Lift the halt of NSE:RELIANCE?")
     expect(page.locator("main")).to_contain_text("Later slices are released at their times")
     assert serious_findings(page) == [] if scripts else True
     page.get_by_label("Reason").fill("checked")
-    page.get_by_role("button", name="Lift the halt").click()
+    follow(page.get_by_role("button", name="Lift the halt"))
     expect(page.locator("[data-live=in-force]")).to_contain_text("No halt is in force")
     expect(page.locator("[data-live=lifted] tbody tr").first).to_contain_text("checked")
     assert console.http.get("/internal/halts").json() == {"halts": []}
@@ -213,7 +214,7 @@ def test_a_wrong_halt_is_explained_at_its_field(pages: Pages, page: Page) -> Non
     page.goto("/console/halts")
     page.get_by_label("Instrument").fill("TCS")
     page.get_by_label("Reason").fill("typo")
-    page.get_by_role("button", name="Halt…").click()
+    follow(page.get_by_role("button", name="Halt…"))
     field = page.get_by_label("Instrument")
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_be_focused()

@@ -13,6 +13,7 @@ from tests.support.browser import (
     NARROW,
     PHONE,
     Pages,
+    follow,
     overflow_pixels,
     screenshot,
     serious_findings,
@@ -86,13 +87,13 @@ def test_filters_are_the_url_and_can_be_removed(page: Page, console: PulseProces
     page.goto(LIST)
 
     page.get_by_label("Instrument").fill("NSE:M&M")
-    page.get_by_role("button", name="Filter").click()
+    follow(page.get_by_role("button", name="Filter"))
 
     assert page.url.endswith(f"{LIST}?order_queue_status=&instrument=NSE%3AM%26M&" + _EMPTY)
     assert f"{name}-mm" in keys_on(page)
     assert f"{name}-tcs" not in keys_on(page)
     expect(page.get_by_role("textbox", name="Instrument")).to_have_value("NSE:M&M")
-    page.get_by_role("link", name="Remove the filter Instrument").click()
+    follow(page.get_by_role("link", name="Remove the filter Instrument"))
     assert page.url.endswith(LIST)
     assert {f"{name}-mm", f"{name}-tcs"} <= set(keys_on(page))
 
@@ -101,7 +102,7 @@ def test_a_link_of_a_row_filters_by_its_instrument(page: Page, console: PulsePro
     place(console, uuid4().hex, instrument="BSE:500325")
     page.goto(LIST)
 
-    page.locator("tbody").get_by_role("link", name="BSE:500325").first.click()
+    follow(page.locator("tbody").get_by_role("link", name="BSE:500325").first)
 
     assert page.url.endswith("?instrument=BSE%3A500325")
     assert set(page.locator("tbody td:nth-child(3)").all_inner_texts()) == {"BSE:500325"}
@@ -115,12 +116,12 @@ def test_120_orders_are_read_page_by_page_and_back(page: Page, console: PulsePro
     found = keys_on(page)
 
     for _ in range(2):
-        page.get_by_role("link", name="Older orders").click()
+        follow(page.get_by_role("link", name="Older orders"))
         found += keys_on(page)
 
     assert found == keys[::-1]
     assert page.get_by_role("link", name="Older orders").count() == 0
-    page.get_by_role("link", name="Back to the newest").click()
+    follow(page.get_by_role("link", name="Back to the newest"))
     assert keys_on(page) == keys[: 120 - 51 : -1]
 
 
@@ -129,7 +130,7 @@ def test_an_empty_result_names_the_filter_and_clears_it(page: Page, console: Pul
     page.goto(f"{LIST}?placed_by=nobody")
     expect(page.locator(".empty")).to_contain_text("No order matches placed by nobody.")
 
-    page.get_by_role("link", name="Clear the filters").click()
+    follow(page.get_by_role("link", name="Clear the filters"))
 
     assert keys_on(page) != []
 
@@ -156,7 +157,7 @@ def test_the_box_opens_an_order(page: Page, console: PulseProcess) -> None:
     page.goto(LIST)
     for sought in (key, order_id):
         page.get_by_role("searchbox").fill(sought)
-        page.get_by_role("button", name="Open").click()
+        follow(page.get_by_role("button", name="Open"))
         assert page.url.endswith(f"{LIST}/{order_id}")
         page.goto(LIST)
 
@@ -168,7 +169,7 @@ def test_a_hostile_key_is_shown_and_not_run(page: Page, console: PulseProcess) -
 
     page.goto(LIST)
     expect(page.get_by_role("link", name=visible)).to_be_visible()
-    page.get_by_role("link", name=visible).click()
+    follow(page.get_by_role("link", name=visible))
 
     assert page.url.endswith(order_id)
     expect(page.locator("h1")).to_contain_text(visible)
@@ -215,18 +216,18 @@ def test_versions_are_stepped_through(page: Page, record: Record) -> None:
     steps = page.locator(".step")
     expect(steps).to_have_count(4)
 
-    page.get_by_role("link", name="Previous version").click()
+    follow(page.get_by_role("link", name="Previous version"))
     assert page.url.endswith("?version=3")
     expect(page.locator(".as-of")).to_contain_text("As of version 3 of 4")
     expect(steps).to_have_count(3)
-    page.get_by_role("link", name="Previous version").click()
-    page.get_by_role("link", name="Previous version").click()
+    follow(page.get_by_role("link", name="Previous version"))
+    follow(page.get_by_role("link", name="Previous version"))
     expect(page.locator("h1 .badge")).to_have_text("PENDING")
     assert page.locator(".slice").count() == 0
     assert page.get_by_role("link", name="Previous version").count() == 0
-    page.get_by_role("link", name="Next version").click()
+    follow(page.get_by_role("link", name="Next version"))
     expect(page.locator("h1 .badge")).to_have_text("COMPLETED")
-    page.get_by_role("link", name="Now", exact=True).click()
+    follow(page.get_by_role("link", name="Now", exact=True))
     assert page.url.endswith(str(created.originator_id))
     expect(steps).to_have_count(4)
 
@@ -246,13 +247,13 @@ def test_a_moment_is_chosen_with_a_form(page: Page, pages: Pages, record: Record
 def test_an_order_is_cancelled_after_a_confirmation(page: Page, record: Record) -> None:
     created = record(lambda *so_far: slices_released(*so_far, count=2))
     page.goto(f"{LIST}/{created.originator_id}")
-    page.get_by_role("link", name="Cancel order").click()
+    follow(page.get_by_role("link", name="Cancel order"))
     expect(page.locator("form.card")).to_contain_text("3 slices, numbers 3 to 5")
     expect(page.locator("form.card")).to_contain_text("they stay released")
     assert serious_findings(page) == []
 
     page.get_by_label("Reason").fill("the fund is closed")
-    page.get_by_role("button", name="Cancel").click()
+    follow(page.get_by_role("button", name="Cancel"))
 
     assert page.url.endswith(str(created.originator_id))
     expect(page.locator(".slice-cancelled.slice")).to_have_count(3)
@@ -269,11 +270,11 @@ def test_a_cancellation_that_comes_too_late_says_so(
     released = slices_released(created, slices_scheduled(created), count=5)
     write(module_database_url, *stored([released]))
 
-    page.get_by_role("button", name="Cancel").click()
+    follow(page.get_by_role("button", name="Cancel"))
 
     expect(page.get_by_role("alert")).to_contain_text("Nothing was cancelled: ")
     expect(page.get_by_role("alert")).to_contain_text("100 shares are released")
-    page.get_by_role("link", name="Show the order").click()
+    follow(page.get_by_role("link", name="Show the order"))
     expect(page.locator(".slice-released.slice")).to_have_count(5)
 
 
@@ -297,8 +298,8 @@ def test_an_order_can_be_read_and_cancelled_without_scripts(pages: Pages, record
     page.goto(f"{LIST}/{created.originator_id}")
     expect(page.get_by_text(f"pulse replay {created.originator_id}")).to_be_visible()
     assert page.locator("button.copy:visible").count() == 0
-    page.get_by_role("link", name="Cancel order").click()
-    page.get_by_role("button", name="Cancel").click()
+    follow(page.get_by_role("link", name="Cancel order"))
+    follow(page.get_by_role("button", name="Cancel"))
     expect(page.locator(".slice-cancelled.slice")).to_have_count(5)
 
 
