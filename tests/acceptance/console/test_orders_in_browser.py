@@ -334,7 +334,6 @@ def test_one_order_fits_a_narrow_screen(pages: Pages, record: Record, path: str)
     ("name", "options"),
     [
         ("light", {"color_scheme": "light"}),
-        ("dark", {"color_scheme": "dark"}),
         ("phone", {"viewport": PHONE}),
     ],
 )
@@ -361,4 +360,5 @@ def test_an_order_of_many_slices_is_drawn(
     screenshot(page, f"order-{name}")
     page.goto(f"{LIST}?placed_by=desk-{name}")
     assert page.locator("tbody tr").count() == len(_LISTED) + 1
-    screenshot(page, f"orders-{name}")
+    if name == "light":
+        screenshot(page, "orders-light")
