@@ -7,14 +7,13 @@ from typing import Final
 
 from pulse.application.callers import Caller
 from pulse.eventstore import EventStore
-from pulse.evidence.exports import RecordedExport, read_exports, record_export
+from pulse.evidence.exports import RecordedExport, read_exporter, read_exports, record_export
 from pulse.evidence.pack.members import ClockOffset
 from pulse.evidence.pack.writer import Exporter, OnProgress, PackRefused, PackRequest
 from pulse.evidence.pack_export import ExportedPack, PackExport
-from pulse.postgres import Connection, Database, fetch, load_sql
+from pulse.postgres import Connection, Database, load_sql
 from pulse.projections.queue_history import QueueHistory
 
-_SELECT_EXPORTER: Final = load_sql(__package__, "select_exporter")
 _SELECT_CLOCK_OFFSETS: Final = load_sql(__package__, "select_clock_offsets")
 
 
@@ -47,13 +46,11 @@ class EvidencePacks:
             AnchorUnusable: a file of anchors cannot be read.
             OSError: the file cannot be written.
         """
-        ((exported_at, role, may_record),) = await self._database.read(
-            lambda connection: fetch(connection, _SELECT_EXPORTER)
-        )
+        exported_at, role, may_record = await self._database.read(read_exporter)
         if not may_record:
             raise PackRefused(
-                f"the database role {role} may not record exports: export with one that may INSERT "
-                "into evidence_exports, such as the runtime role"
+                f"the database role {role} may not record exports: export with one that may, such "
+                "as the runtime role"
             )
         log_id = (await self._store.read_log_page(after=0, limit=1)).log_id
         exporter = Exporter(

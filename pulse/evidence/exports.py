@@ -9,6 +9,7 @@ import msgspec
 from pulse.evidence.pack.members import Export, Selection
 from pulse.postgres import Connection, fetch, load_sql
 
+_SELECT_EXPORTER: Final = load_sql(__package__, "select_exporter")
 _INSERT: Final = load_sql(__package__, "insert_export")
 _SELECT: Final = load_sql(__package__, "select_exports")
 
@@ -28,6 +29,12 @@ class RecordedExport(msgspec.Struct, frozen=True):
     last_index: int
     tree_size: int
     content_hash: str
+
+
+async def read_exporter(connection: Connection) -> tuple[datetime, str, bool]:
+    """The database's clock, the role of this session, and whether it may record exports."""
+    ((now, role, may_record),) = await fetch(connection, _SELECT_EXPORTER)
+    return now, role, may_record
 
 
 async def record_export(
