@@ -23,6 +23,7 @@ class Example(msgspec.Struct, forbid_unknown_fields=True):
     inner: Inner | None = None
     id: Annotated[UUID, Meta(description="an id")] | None = None
     ratio: float = 0.0
+    note: Annotated[str, Meta(max_length=1_000)] = ""
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ class Example(msgspec.Struct, forbid_unknown_fields=True):
         ("state", "A or B or C"),
         ("at", "a time with its zone"),
         ("id", "an id"),
+        ("note", "a text of at most 1,000 characters"),
         ("inner", "an object with name and optionally count"),
     ],
 )
@@ -58,7 +60,7 @@ def test_a_constraint_without_words_is_a_mistake_of_its_author() -> None:
         ({}, ("after", "is missing", "this required field", False)),
         (
             {"after": 0, "b": 1},
-            ("b", "is unknown", "only after, state, at, inner, id, ratio", False),
+            ("b", "is unknown", "only after, state, at, inner, id, ratio, note", False),
         ),
     ],
 )
