@@ -45,9 +45,12 @@ class VersionTakenIgnored(Planted):
             self._store = store
 
         async def append_each(
-            self, events: Sequence[StoredEvent], conditions: Sequence[AppendCondition | None]
+            self,
+            events: Sequence[StoredEvent],
+            conditions: Sequence[AppendCondition | None],
+            spans: None,
         ) -> list[AppendResult]:
-            results = await self._store.appender.append_each(events, conditions)
+            results = await self._store.appender.append_each(events, conditions, spans)
             lost = [n for n, result in enumerate(results) if isinstance(result, VersionTaken)]
             for number in lost:
                 event = events[number]
