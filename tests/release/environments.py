@@ -4,11 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, until
 
 PRODUCTION_LOCK: Final = ROOT / "requirements-production.txt"
 EMBEDDED_LOCK: Final = ROOT / "requirements.txt"
@@ -21,6 +21,18 @@ _VERSION: Final = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
 
 class CheckFailed(Exception):
     """A part of the release is wrong; the message says which, and how."""
+
+
+def wait_for(condition: Callable[[], Any], seen: Callable[[], str], seconds: float) -> Any:
+    """Poll the condition until it is true; returns its value. `seen` says what was there instead.
+
+    Raises:
+        CheckFailed: the condition raised it, or was not true in time.
+    """
+    try:
+        return until(condition, "the condition", seconds)
+    except AssertionError:
+        raise CheckFailed(seen()) from None
 
 
 def run(

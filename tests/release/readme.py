@@ -10,12 +10,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.release.environments import CheckFailed, run
+from tests.release.environments import CheckFailed, run, wait_for
 from tests.support.processes import ROOT, free_port
 
 _BLOCK: Final = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -23,7 +22,6 @@ _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _QUANTITY: Final = re.compile(r'"quantity":\d+')
 _START_SECONDS: Final = 300
 _COMMAND_SECONDS: Final = 30
-_POLL_SECONDS: Final = 0.5
 _PORT: Final = "8000"
 
 
@@ -137,18 +135,26 @@ def _stop(server: subprocess.Popen[bytes] | None) -> int:
 
 
 def _wait_for(text: str, directory: Path, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
     log = directory / "make-run.log"
-    while text not in (printed := log.read_text(encoding="utf-8", errors="replace")):
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise CheckFailed(f"make run did not start Pulse:\n{printed}")
-        time.sleep(_POLL_SECONDS)
+
+    def printed() -> str:
+        return log.read_text(encoding="utf-8", errors="replace")
+
+    wait_for(
+        lambda: text in printed() or server.poll() is not None,
+        lambda: f"make run did not start Pulse:\n{printed()}",
+        _START_SECONDS,
+    )
+    if server.poll() is not None:
+        raise CheckFailed(f"make run ended:\n{printed()}")
 
 
 def _compare(command: Command, clone: Path, environment: Mapping[str, str]) -> None:
     """Run the command until it prints what is documented: orders are split in the background."""
-    deadline = time.monotonic() + _COMMAND_SECONDS
-    while True:
+    seen = ""
+
+    def fits() -> bool:
+        nonlocal seen
         ended = subprocess.run(
             ["bash", "-c", command.text],
             cwd=clone,
@@ -158,11 +164,12 @@ def _compare(command: Command, clone: Path, environment: Mapping[str, str]) -> N
             timeout=_COMMAND_SECONDS,
             check=False,
         )
-        if ended.returncode == 0 and command.fits(ended.stdout):
-            return
-        if ended.returncode or time.monotonic() > deadline:
-            raise CheckFailed(
-                f"{command.text}\nexited with {ended.returncode} and printed\n{ended.stdout}"
-                f"{ended.stderr}\ninstead of\n{command.output}"
-            )
-        time.sleep(_POLL_SECONDS)
+        seen = (
+            f"{command.text}\nexited with {ended.returncode} and printed\n{ended.stdout}"
+            f"{ended.stderr}\ninstead of\n{command.output}"
+        )
+        if ended.returncode:
+            raise CheckFailed(seen)
+        return command.fits(ended.stdout)
+
+    wait_for(fits, lambda: seen, _COMMAND_SECONDS)

@@ -20,8 +20,8 @@ class CountedKey(msgspec.Struct, frozen=True):
 class Replacement(msgspec.Struct, frozen=True):
     """A key that was replaced, and the tree that its rotation note states; None if it lost events.
 
-    Whoever has the key may sign anything, so its signatures count up to the size of that tree only,
-    and only if the tree of the pack had its root.
+    A replaced key may have been stolen. Its signatures count only up to the size of that tree, and
+    only if the tree of the pack had its root.
     """
 
     key: VerifierKey

@@ -424,7 +424,13 @@ def test_a_file_that_appears_during_the_export_is_not_overwritten(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = log.home / "pack.tar"
-    monkeypatch.setattr("pulse.cli.evidence._require_new", lambda _: file.write_text("kept"))
+    link = os.link
+
+    def link_late(draft: Path, name: Path) -> None:
+        file.write_text("kept")
+        link(draft, name)
+
+    monkeypatch.setattr(os, "link", link_late)
     ended = log.export("--order", ORDER, "-o", str(file))
     assert ended.exit_code == 1
     assert "exists already" in ended.err

@@ -104,10 +104,10 @@ async def test_the_list_is_read_page_by_page(shared_api: httpx.AsyncClient) -> N
 
 
 async def test_an_empty_result_names_its_filters(shared_api: httpx.AsyncClient) -> None:
-    page = await shared_api.get(f"{LIST}?placed_by=nobody&order_queue_status=FAILED")
+    page = await shared_api.get(f"{LIST}?placed_by=unknown&order_queue_status=FAILED")
 
     assert page.status_code == 200
-    assert "No order matches placed by nobody and status FAILED ." in text_of(page)
+    assert "No order matches placed by unknown and status FAILED ." in text_of(page)
     assert f'href="{LIST}?order_queue_status=FAILED" aria-label="Remove the filter' in page.text
     assert f'<a class="button" href="{LIST}">Clear the filters</a>' in page.text
 

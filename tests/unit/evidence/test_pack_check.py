@@ -335,7 +335,7 @@ def test_a_forged_derivation_or_summary_is_found(members: dict[str, bytes]) -> N
     assert [f.detail for f in faults(check(rehashed(members | {name: forged})))] == [
         "schedules/ is not what the events give"
     ]
-    forged = members["summary.html"].replace(b"tester", b"nobody")
+    forged = members["summary.html"].replace(b"tester", b"forger")
     assert [f.detail for f in faults(check(rehashed(members | {"summary.html": forged})))] == [
         "summary.html is not the summary of what the pack has"
     ]
@@ -397,7 +397,7 @@ def rotated(log: SealedLog, size: int, root: bytes | None = None) -> list[PackKe
 
 
 def test_a_replaced_key_signs_no_checkpoint_of_the_pack(tmp_path: Path) -> None:
-    """Whoever has it may sign anything."""
+    """A stolen key can sign anything."""
     keys, anchors = rotated(LOG, 280), (7,)
     note = LOG.checkpoint(key=OTHER_KEY)
     pack = LOG.pack(tmp_path / "a.tar", 0, 20, anchors=anchors, keys=keys, checkpoint=note)
