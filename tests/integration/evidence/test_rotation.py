@@ -1,6 +1,7 @@
 """Rotation of the seal's key, in the library and with `pulse key`."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from pulse.evidence.sealer import Diverged, SealFault
 from pulse.evidence.state import read_keys
 from pulse.evidence.tree import SealedLog
 from pulse.postgres import Database
+from tests.support.accounts import as_user
 from tests.support.cli import run_pulse
 from tests.support.seal import KEY, OTHER_KEY, append, oracle_of, seal_all, sealer, tamper
 
+ACCOUNT = 10001
 RENAMED = SigningKey("pulse.example/log2", bytes(32))
 
 
@@ -168,3 +171,21 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     assert not create_key_file(file, KEY)
     with pytest.raises(KeyFileUnusable, match="cannot be created"):
         create_key_file(tmp_path / "missing" / "seal.key", KEY)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of root")
+def test_the_group_may_read_a_key_file_of_root(tmp_path: Path) -> None:
+    file = tmp_path / "seal.key"
+    create_key_file(file, KEY)
+    os.chown(file, 0, ACCOUNT)
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        directory.chmod(0o711)
+    for mode in (0o440, 0o640):
+        file.chmod(mode)
+        read = as_user(ACCOUNT, ACCOUNT, lambda: str(read_key_file(file).verifier))
+        assert read == str(KEY.verifier)
+    for mode in (0o660, 0o644):
+        file.chmod(mode)
+        assert "accessible to other users" in as_user(
+            ACCOUNT, ACCOUNT, lambda: str(read_key_file(file).verifier)
+        )
