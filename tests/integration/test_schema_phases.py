@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pulse.application.grants import GRANTS
 from pulse.postgres import Database, PostgresLimits
@@ -14,7 +15,7 @@ from pulse.postgres.apply_revision import MigrationUnderWay, OlderCodeRuns, Sche
 from pulse.postgres.migrations import Migrations, SchemaNotCurrent
 from pulse.process.revisions import HEAD, REVISIONS
 from pulse.process.schema import SchemaGate
-from tests.support.database import as_runtime
+from tests.support.database import ROLES, as_runtime
 from tests.support.later_revisions import LaterRevisions
 from tests.support.waiting import until
 
@@ -119,6 +120,14 @@ async def test_a_refusal_names_the_process_by_host_and_pid(
         ),
     ):
         await migrate(later, conninfo, after=True)
+
+
+async def test_the_owner_sees_the_processes_of_other_roles(
+    conninfo: str, later: LaterRevisions
+) -> None:
+    async with process_of(conninfo, HEAD):
+        with pytest.raises(OlderCodeRuns, match=f"revision {HEAD}"):
+            await migrate(later, make_conninfo(conninfo, user=ROLES.owner), after=True)
 
 
 async def test_what_comes_after_is_applied_once_only_newer_code_runs(
