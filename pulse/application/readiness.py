@@ -18,7 +18,8 @@ from pulse.application.notices import (
 )
 from pulse.application.role_rights import read_role_rights
 from pulse.postgres import Database, DatabaseUnavailable
-from pulse.postgres.migrations import AppliedRevision, read_applied
+from pulse.postgres.migrations import read_applied
+from pulse.postgres.revision import AppliedRevision
 
 _UNKNOWN = "unknown until the checks of database and schema pass"
 

@@ -77,11 +77,17 @@ class PoolState(msgspec.Struct, frozen=True):
 class Database:
     """The connection pool of the process, and dedicated connections outside it.
 
-    Dedicated connections are for the parts (appender, listener) that readers must not starve.
+    Dedicated connections are for the parts (appender, listener) that readers must not starve. All
+    announce `code_revision`, the last revision of the schema that this code knows.
     """
 
     def __init__(
-        self, conninfo: str, *, pool_size: int, limits: PostgresLimits | None = None
+        self,
+        conninfo: str,
+        *,
+        pool_size: int,
+        limits: PostgresLimits | None = None,
+        code_revision: int | None = None,
     ) -> None:
         self.conninfo = conninfo
         self.limits = limits or PostgresLimits()
@@ -89,9 +95,9 @@ class Database:
         self._connect_error: str | None = (
             None  # why the latest attempt to connect failed, if it did
         )
-        self._sessions = Sessions(conninfo, self.limits)
+        self._sessions = Sessions(conninfo, self.limits, code_revision=code_revision)
         self._pool: AsyncConnectionPool[_PooledConnection] = AsyncConnectionPool(
-            bounded_conninfo(conninfo, "pool", self.limits),
+            bounded_conninfo(conninfo, "pool", self.limits, code_revision),
             connection_class=_PooledConnection,
             kwargs={**CONNECTION_KWARGS, "report": self._note_connect_error},
             configure=self._prepare_pooled,

@@ -25,17 +25,23 @@ class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
     unacknowledged_seconds: float = 8.0
 
 
-def bounded_conninfo(conninfo: str, role: str, limits: PostgresLimits) -> str:
+def bounded_conninfo(
+    conninfo: str, role: str, limits: PostgresLimits, code_revision: int | None = None
+) -> str:
     """The conninfo plus the timeouts that the client enforces, and the application name.
 
-    The connection appears in pg_stat_activity as `pulse:<role>@<host>:<pid>`. Timeouts that the
-    server enforces are set by statements (see `session`), because poolers refuse or drop them as
-    startup parameters. PgBouncer accepts the startup parameters used here in its default
-    configuration.
+    The connection appears in pg_stat_activity as `pulse:<role>@<host>/r<code_revision>:<pid>`, in
+    which `code_revision` is the last revision of the schema that this code knows. A revision that
+    does not admit older code waits until no session of it is left; one without counts as older.
+    Timeouts that the server enforces are set by statements (see `session`), because poolers refuse
+    or drop them as startup parameters. PgBouncer accepts the startup parameters used here in its
+    default configuration.
     """
+    host = socket.gethostname()[:28]
+    known = "" if code_revision is None else f"/r{code_revision}"
     return make_conninfo(
         conninfo,
-        application_name=f"pulse:{role}@{socket.gethostname()[:32]}:{os.getpid()}",
+        application_name=f"pulse:{role}@{host}{known}:{os.getpid()}",
         client_encoding="UTF8",
         connect_timeout=limits.connect_seconds,
         keepalives=1,

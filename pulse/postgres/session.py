@@ -72,11 +72,17 @@ WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
 
 
 class Sessions:
-    """Creates the sessions to one database: with equal settings, and in the same schema."""
+    """Creates the sessions to one database: with equal settings, and in the same schema.
 
-    def __init__(self, conninfo: str, limits: PostgresLimits) -> None:
+    They announce `code_revision`, the last revision of the schema that this code knows.
+    """
+
+    def __init__(
+        self, conninfo: str, limits: PostgresLimits, *, code_revision: int | None = None
+    ) -> None:
         self._conninfo = conninfo
         self._limits = limits
+        self._code_revision = code_revision
         self._schema: str | None = None
 
     async def connect(self, role: str) -> Connection:
@@ -86,7 +92,7 @@ class Sessions:
             psycopg.OperationalError: Postgres cannot be reached, or did not answer in time.
             SessionUnfit: the session does not meet Pulse's requirements.
         """
-        conninfo = bounded_conninfo(self._conninfo, role, self._limits)
+        conninfo = bounded_conninfo(self._conninfo, role, self._limits, self._code_revision)
         try:
             connection = await AsyncConnection.connect(conninfo, **CONNECTION_KWARGS)
         except psycopg.OperationalError as error:

@@ -18,7 +18,7 @@ from pulse.postgres.embedded import has_data
 from pulse.postgres.migrations import Migrations
 from pulse.postgres.server_facts import ServerFacts, read_server_facts
 from pulse.process.development_key import KEY_FILE
-from pulse.process.revisions import REVISIONS
+from pulse.process.revisions import HEAD, REVISIONS
 from pulse.process.server import open_server
 from pulse.settings import Settings, unknown_variables
 
@@ -111,7 +111,7 @@ def _with_parents(path: Path) -> tuple[Path, ...]:
 
 
 async def _database(settings: Settings, conninfo: str) -> AsyncIterator[Check]:
-    database = Database(conninfo, pool_size=2)
+    database = Database(conninfo, pool_size=2, code_revision=HEAD)
     connection = await database.connect("doctor")
     async with connection:
         facts = await read_server_facts(connection)
@@ -136,7 +136,7 @@ async def _schema(settings: Settings, database: Database) -> Check:
     migrations = Migrations(REVISIONS)
     fault = migrations.fault(await migrations.current(database.conninfo, database.limits))
     if fault is None:
-        return Check("schema", "ok", f"revision {REVISIONS[-1].number}")
+        return Check("schema", "ok", f"revision {HEAD}")
     if settings.migrate:
         return Check("schema", "warn", f"{fault}; the next start migrates it")
     return Check("schema", "fail", fault)

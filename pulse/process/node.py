@@ -28,6 +28,7 @@ from pulse.evidence.tree import SealedLog
 from pulse.http.api.event_stream import render_event
 from pulse.loop import Loop, WakeUp
 from pulse.postgres import Database, Listener, Notifier
+from pulse.process.revisions import HEAD
 from pulse.process.schema import SchemaGate
 from pulse.process.seal import own_verifier, sealer_of
 from pulse.process.server import Server
@@ -77,7 +78,7 @@ class Node:
         self._settings = settings
         self._spans = spans
         self._origin = Origin.of_this_process()
-        self._database = Database(server.conninfo, pool_size=settings.pool_size)
+        self._database = Database(server.conninfo, pool_size=settings.pool_size, code_revision=HEAD)
         self._gate = SchemaGate(
             self._database,
             migrate=settings.migrate,
