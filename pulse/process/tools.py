@@ -81,8 +81,11 @@ class Tools(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
+async def open_tools(settings: Settings, *, as_owner: bool = False) -> AsyncIterator[Tools]:
     """The tools on the settings' Postgres, whose schema must be current.
+
+    With `as_owner` they work with an embedded server as its superuser. On other servers the role is
+    that of PULSE_DATABASE_URL.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -95,7 +98,10 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             "set PULSE_DATA_DIR or PULSE_DATABASE_URL, or start with `pulse up`"
         )
     async with open_server(settings) as server:
-        database = Database(server.conninfo, pool_size=2)
+        conninfo = server.conninfo
+        if as_owner and server.superuser_conninfo is not None:
+            conninfo = server.superuser_conninfo
+        database = Database(conninfo, pool_size=2)
         migrations = Migrations(REVISIONS)
         with _pulse_errors("the schema cannot be read"):
             fault = migrations.fault(await migrations.current(server.conninfo, database.limits))
