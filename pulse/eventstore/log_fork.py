@@ -13,7 +13,7 @@ from pulse.postgres import Connection, fetch, load_sql
 _FORK_LOG: Final = load_sql(__package__, "fork_log")
 _LOCK_LOG: Final = load_sql(__package__, "lock_log")
 _SELECT_FORKS: Final = load_sql(__package__, "select_log_forks")
-_SELECT_IDENTITY: Final = load_sql(__package__, "select_log_identity")
+SELECT_IDENTITY: Final = load_sql(__package__, "select_log_identity")
 _SELECT_FORK_RIGHTS: Final = load_sql(__package__, "select_fork_rights")
 
 
@@ -52,7 +52,7 @@ class ForkRights(msgspec.Struct, frozen=True):
 
 async def read_identity(connection: Connection) -> LogIdentity:
     """The identity of the log."""
-    ((log_id, made_at),) = await fetch(connection, _SELECT_IDENTITY)
+    ((log_id, made_at),) = await fetch(connection, SELECT_IDENTITY)
     return LogIdentity(log_id, made_at)
 
 
