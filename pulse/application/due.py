@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from pulse.application.log_places import require_log, with_log_id
 from pulse.domain import Halt, HaltTarget, Slice, SlicesExpired, SlicesReleased
 from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.postgres import Database
@@ -81,9 +82,15 @@ class DueSlices:
         self._require_served = require_served
 
     async def page(self, query: SliceQuery) -> DuePage:
-        """A page of slices by time. The cost grows with the page, not with the queue."""
+        """A page of slices by time. The cost grows with the page, not with the queue.
+
+        Raises:
+            CursorRefused: the page starts at a place in another log, `query.log_id`.
+        """
         self._require_served()
-        return await read_due_slices(self._database, query)
+        await require_log(self._store, query.log_id)
+        page = await read_due_slices(self._database, query)
+        return await with_log_id(self._store, page, page.next_after, query.log_id)
 
     async def by_minute(
         self,

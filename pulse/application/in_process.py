@@ -19,6 +19,7 @@ from pulse.application.event_view import (
     event_view,
     readable_event,
 )
+from pulse.application.log_places import require_log, with_log_id
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
@@ -31,7 +32,7 @@ from pulse.application.orders import (
     Placed,
 )
 from pulse.application.origin import Clock, Origin, SplitSeeds
-from pulse.application.own_cursors import decode_own_cursor, encode_own_cursor
+from pulse.application.own_cursors import OwnPlace, decode_own_cursor, encode_own_cursor
 from pulse.domain import (
     HALTS_STREAM_ID,
     CancelOrder,
@@ -367,9 +368,14 @@ class InProcessOrders:
         `created_from` and `created_before` are also turned into positions, by the times at which
         the log recorded its events. An order that was recorded more than
         MAX_RECORDING_DIFFERENCE before or after its `created_at` may be missing.
+
+        Raises:
+            CursorRefused: the page starts at a place in another log, `query.log_id`.
         """
         self._require_served()
-        return await read_orders(self._reader.database, await self._with_positions(query))
+        await require_log(self._store, query.log_id)
+        page = await read_orders(self._reader.database, await self._with_positions(query))
+        return await with_log_id(self._store, page, page.next_before, query.log_id)
 
     async def own_orders(
         self,
@@ -397,19 +403,23 @@ class InProcessOrders:
         )
         orders = tuple(o for o in page.orders if caller.may_read(o.order_id, o.order_unique_key))
         last = page.last_examined
-        cursor = None if last is None else encode_own_cursor(query, caller, last)
+        cursor = None
+        if last is not None and page.log_id is not None:
+            cursor = encode_own_cursor(query, caller, OwnPlace.after(last, page.log_id))
         return OwnOrderPage(orders, cursor, page.as_of_position)
 
     async def _position_before(self, query: OwnOrderQuery, caller: Caller) -> int | None:
         """The position of creation of the order in the cursor."""
-        last_order = decode_own_cursor(query, caller)
-        if last_order is None:
+        place = decode_own_cursor(query, caller)
+        if place is None:
             return None
+        if not place.is_of(await self._store.log_id()):
+            raise CursorRefused(CursorRefused.OF_EARLIER_LOG)
         try:
-            await self._require_owner(last_order, caller)
+            await self._require_owner(place.order_id, caller)
         except OrderNotFound:
             raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST) from None
-        records = await self._store.read_stream(last_order)
+        records = await self._store.read_stream(place.order_id)
         if not records:  # the id of an empty key, which no order has
             raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST)
         return records[0].position
@@ -434,9 +444,15 @@ class InProcessOrders:
         return query
 
     async def slices(self, query: SliceQuery) -> SlicePage:
-        """A page of slices by time, read from the projection."""
+        """A page of slices by time, read from the projection.
+
+        Raises:
+            CursorRefused: the page starts at a place in another log, `query.log_id`.
+        """
         self._require_served()
-        return await read_slices(self._reader.database, query)
+        await require_log(self._store, query.log_id)
+        page = await read_slices(self._reader.database, query)
+        return await with_log_id(self._store, page, page.next_after, query.log_id)
 
     async def events(self, query: EventQuery, limit: int) -> EventPage:
         """A page of the log, in commit order.

@@ -108,10 +108,11 @@ class OwnOrderPage(msgspec.Struct, frozen=True):
 
 
 class CursorRefused(PulseError):
-    """The cursor does not belong to this list of the caller's orders."""
+    """The cursor does not belong to this list, or to this log."""
 
     NOT_OF_THIS_LIST: Final = "is not a cursor of this list"
     OF_OTHER_FILTERS: Final = "belongs to other filters"
+    OF_EARLIER_LOG: Final = "is from before the log was restored to an earlier point"
 
 
 class OrderNotFound(PulseError):

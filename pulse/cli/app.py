@@ -29,6 +29,7 @@ from pulse.cli.export import export_log
 from pulse.cli.halts import halt, halts, resume
 from pulse.cli.key import key
 from pulse.cli.load import load
+from pulse.cli.log import log
 from pulse.cli.migrate import migrate
 from pulse.cli.orders import orders
 from pulse.cli.preview import preview
@@ -85,6 +86,7 @@ add_command(cli, export_log, "export")
 cli.add_typer(calendar)
 cli.add_typer(orders)
 cli.add_typer(key)
+cli.add_typer(log)
 cli.add_typer(projections)
 cli.add_typer(splitter)
 

@@ -55,9 +55,14 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
 
 
 def run_with_tools(
-    work: Callable[[Tools], Coroutine[Any, Any, T]], settings: Settings | None = None
+    work: Callable[[Tools], Coroutine[Any, Any, T]],
+    settings: Settings | None = None,
+    *,
+    as_owner: bool = False,
 ) -> T:
     """Open the tools on the Postgres of the settings, by default the environment's, and run `work`.
+
+    `as_owner` is as in `open_tools`.
 
     Raises:
         CouldNotStart: Postgres cannot be reached, or its schema is not usable.
@@ -67,7 +72,7 @@ def run_with_tools(
     async def opened() -> T:
         async with AsyncExitStack() as stack:
             try:
-                tools = await stack.enter_async_context(open_tools(settings))
+                tools = await stack.enter_async_context(open_tools(settings, as_owner=as_owner))
             except PulseError as error:
                 raise CouldNotStart(str(error)) from error
             return await work(tools)

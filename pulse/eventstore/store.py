@@ -16,6 +16,7 @@ from pulse.errors import PulseError
 from pulse.eventstore.append_spans import AppendSpans
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import AppendResult
+from pulse.eventstore.log_fork import SELECT_IDENTITY
 from pulse.eventstore.mapper import EventMapper
 from pulse.eventstore.records import AFTER_LOG, BEFORE_LOG, RecordedEvent
 from pulse.postgres import BatchLoader, Connection, Database, load_sql
@@ -254,6 +255,16 @@ class EventStore:
         if len(records) == limit and records[-1].position > first_position:
             next_before = records[-1].position
         return LogPageBefore(log_id, records, next_before)
+
+    async def log_id(self) -> UUID:
+        """The identity of the log.
+
+        Raises:
+            DatabaseUnavailable: it cannot be read.
+        """
+        ((log_id, _),) = await self._read(SELECT_IDENTITY, ())
+        identity: UUID = log_id
+        return identity
 
     async def end(self) -> int:
         """The position of the last event; 0 for an empty log."""

@@ -86,8 +86,11 @@ class Tools(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
+async def open_tools(settings: Settings, *, as_owner: bool = False) -> AsyncIterator[Tools]:
     """The tools on the settings' Postgres, whose schema must be current.
+
+    With `as_owner` they work with an embedded server as its superuser. On other servers the role is
+    that of PULSE_DATABASE_URL.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -96,7 +99,10 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
     """
     _require_data(settings)
     async with open_server(settings) as server:
-        database = Database(server.conninfo, pool_size=2, code_revision=HEAD)
+        conninfo = server.conninfo
+        if as_owner and server.superuser_conninfo is not None:
+            conninfo = server.superuser_conninfo
+        database = Database(conninfo, pool_size=2, code_revision=HEAD)
         migrations = Migrations(REVISIONS)
         with _pulse_errors("the schema cannot be read"):
             fault = migrations.fault(await migrations.current(server.conninfo, database.limits))

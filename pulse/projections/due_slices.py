@@ -45,12 +45,14 @@ class DueSlice(msgspec.Struct, frozen=True, gc=False):
 class DuePage(msgspec.Struct, frozen=True):
     """Slices by time, as of a position of the log, or a later one.
 
-    `next_after` is the cursor of the next page, None on the last page.
+    `next_after` is the cursor of the next page, None on the last page. `log_id` is as in
+    `OrderPage`.
     """
 
     slices: tuple[DueSlice, ...]
     next_after: SlicePlace | None
     as_of_position: int
+    log_id: UUID | None = None
 
 
 class MinuteCount(msgspec.Struct, frozen=True):

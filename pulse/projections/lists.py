@@ -105,7 +105,8 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     `since` (inclusive) and `before` are positions of creation. `created_from` (inclusive) and
     `created_before` bound `created_at` exactly; they are fast only together with the positions.
-    With `of_caller_only`, only orders of the caller `placed_by` are examined.
+    With `of_caller_only`, only orders of the caller `placed_by` are examined. `log_id` is the log
+    of which `before` is a position, None if that was not said.
     """
 
     limit: int
@@ -118,6 +119,7 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
     created_before: datetime | None = None
     since: int = 0
     before: int | None = None
+    log_id: UUID | None = None
     of_caller_only: bool = False
 
     @property
@@ -134,13 +136,15 @@ class OrderPage(msgspec.Struct, frozen=True):
 
     `next_before` is the `before` of the next page; None on the last page. With a filter by
     id, caller, trace or time, a page that is not the last may have fewer than `limit` orders, or
-    none. `last_examined` is the order at `next_before`.
+    none. `last_examined` is the order at `next_before`. `log_id` is the log of which `next_before`
+    is a position; the caller of `read_orders` adds it.
     """
 
     orders: tuple[OrderView, ...]
     as_of_position: int
     next_before: int | None
     last_examined: UUID | None = None
+    log_id: UUID | None = None
 
 
 class SlicePlace(msgspec.Struct, frozen=True):
@@ -151,12 +155,16 @@ class SlicePlace(msgspec.Struct, frozen=True):
 
 
 class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A query of the list of slices, between two times; `after` is the cursor of a page."""
+    """A query of the list of slices, between two times.
+
+    `after` is the cursor of a page, in the log `log_id`; None if that was not said.
+    """
 
     limit: int
     scheduled_from: datetime | None = None
     scheduled_before: datetime | None = None
     after: SlicePlace | None = None
+    log_id: UUID | None = None
 
 
 class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
@@ -172,10 +180,14 @@ class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
 
 
 class SlicePage(msgspec.Struct, frozen=True):
-    """Slices by time; `next_after` is the cursor of the next page, None on the last page."""
+    """Slices by time; `next_after` is the cursor of the next page, None on the last page.
+
+    `log_id` is as in `OrderPage`.
+    """
 
     slices: tuple[ScheduledSlice, ...]
     next_after: SlicePlace | None
+    log_id: UUID | None = None
 
 
 async def read_orders(database: Database, query: OrderQuery) -> OrderPage:

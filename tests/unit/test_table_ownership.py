@@ -10,6 +10,7 @@ PULSE: Final = Path(__file__).parents[2] / "pulse"
 OWNERS: Final = {
     "stored_events": "eventstore",
     "log_identity": "eventstore",
+    "log_forks": "eventstore",
     "order_queue": "projections",
     "pending_orders": "projections",
     "scheduled_slices": "projections",

@@ -4,6 +4,7 @@ A cursor encodes where the next page starts and its filters. It is opaque to cal
 """
 
 import base64
+from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -110,19 +111,21 @@ class SlicePage(msgspec.Struct, frozen=True):
 
 
 class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
-    """Where the next page of orders starts; `filters` is a digest of the filters."""
+    """Where the next page of orders starts in a log; `filters` is a digest of the filters."""
 
     filters: str
     before: Position
+    log_id: UUID
 
 
 class SliceCursor(msgspec.Struct, frozen=True, array_like=True, tag="slices"):
-    """Where the next page of slices starts; the first fields are the filters."""
+    """Where the next page of slices starts in a log; the first fields are the filters."""
 
     scheduled_from: ZonedTime | None
     scheduled_before: ZonedTime | None
     scheduled_at: ZonedTime
     created_position: Position
+    log_id: UUID
 
 
 Cursor = TypeVar("Cursor", OrderCursor, SliceCursor)
@@ -170,15 +173,15 @@ def order_query(parameters: OrderParameters) -> OrderQuery:
     )
     if parameters.cursor is None:
         return query
-    before = decode_cursor(parameters.cursor, OrderCursor, _digest_of(query)).before
-    return msgspec.structs.replace(query, before=before)
+    cursor = decode_cursor(parameters.cursor, OrderCursor, _digest_of(query))
+    return msgspec.structs.replace(query, before=cursor.before, log_id=cursor.log_id)
 
 
 def next_cursor_of(query: OrderQuery, page: QueuePage) -> str | None:
     """The cursor of the page after this one of the query; None if there is none."""
-    if page.next_before is None:
+    if page.next_before is None or page.log_id is None:
         return None
-    return encode_cursor(OrderCursor(_digest_of(query), page.next_before))
+    return encode_cursor(OrderCursor(_digest_of(query), page.next_before, page.log_id))
 
 
 def _order_id_in(parameters: OrderParameters) -> UUID | None:
@@ -199,7 +202,7 @@ def _order_id_in(parameters: OrderParameters) -> UUID | None:
 
 
 def _digest_of(query: OrderQuery) -> str:
-    filters = msgspec.structs.replace(query, limit=0, before=None)
+    filters = msgspec.structs.replace(query, limit=0, before=None, log_id=None)
     return blake2b(msgspec.json.encode(filters), digest_size=_DIGEST_BYTES).hexdigest()
 
 
@@ -226,13 +229,22 @@ def slice_query(parameters: SliceParameters) -> SliceQuery:
     """
     require_times_in_order(parameters, "scheduled_from", "scheduled_before")
     begin, end = parameters.scheduled_from, parameters.scheduled_before
-    after = None
-    if parameters.cursor is not None:
-        cursor = decode_cursor(parameters.cursor, SliceCursor, begin, end)
-        after = SlicePlace(cursor.scheduled_at, cursor.created_position)
-    return SliceQuery(
-        scheduled_from=begin, scheduled_before=end, limit=parameters.limit, after=after
-    )
+    query = SliceQuery(scheduled_from=begin, scheduled_before=end, limit=parameters.limit)
+    if parameters.cursor is None:
+        return query
+    cursor = decode_cursor(parameters.cursor, SliceCursor, begin, end)
+    after = SlicePlace(cursor.scheduled_at, cursor.created_position)
+    return msgspec.structs.replace(query, after=after, log_id=cursor.log_id)
+
+
+def next_slice_cursor_of(
+    begin: datetime | None, end: datetime | None, place: SlicePlace | None, log_id: UUID | None
+) -> str | None:
+    """The cursor of the page of slices between two times that starts at this place of the log."""
+    if place is None or log_id is None:
+        return None
+    cursor = SliceCursor(begin, end, place.scheduled_at, place.created_position, log_id)
+    return encode_cursor(cursor)
 
 
 def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
@@ -269,7 +281,8 @@ or after its `created_at` may be missing from a list with either of them.
 Send `next_cursor` as `cursor`, with the same filters, for the next page; null marks the last one.
 Consecutive pages neither skip nor repeat an order. `order_queue_status` filters by the status at
 the time of each page, so an order that changes its status between two pages may be on neither. A
-cursor that is malformed or belongs to other filters is 400.
+cursor that is malformed, belongs to other filters, or is from before the log was restored to an
+earlier point is 400.
 
 **An empty page is not the end**: with any filter but `order_queue_status` and `instrument`, one
 call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty and have a
@@ -293,10 +306,8 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
         that is added later, at a time before the cursor, is on no later page.
         """
         page = await queries.slices(slice_query(parameters))
-        cursor = None
-        if (place := page.next_after) is not None:
-            filters = parameters.scheduled_from, parameters.scheduled_before
-            cursor = encode_cursor(SliceCursor(*filters, *msgspec.structs.astuple(place)))
+        filters = parameters.scheduled_from, parameters.scheduled_before
+        cursor = next_slice_cursor_of(*filters, page.next_after, page.log_id)
         return SlicePage(page.slices, cursor)
 
     return [list_orders, list_slices]

@@ -16,7 +16,7 @@ from pulse.application.halts import ReleaseHalts
 from pulse.application.notices import target_text
 from pulse.application.origin import system_clock
 from pulse.domain import Halt
-from pulse.http.api.lists import SliceCursor, SliceParameters, encode_cursor, slice_query
+from pulse.http.api.lists import SliceParameters, next_slice_cursor_of, slice_query
 from pulse.http.console.charts.due import due_chart
 from pulse.http.console.known_halts import read_halts
 from pulse.http.console.pages import AnyRequest, link, page, utc
@@ -116,14 +116,13 @@ def _by_minute(rows: list[SliceRow]) -> list[tuple[datetime, list[SliceRow]]]:
 def _next_page(
     found: DuePage, parameters: DueParameters, begin: datetime, end: datetime
 ) -> str | None:
-    place = found.next_after
-    if place is None:
+    cursor = next_slice_cursor_of(begin, end, found.next_after, found.log_id)
+    if cursor is None:
         return None
-    cursor = SliceCursor(begin, end, *msgspec.structs.astuple(place))
     return link(
         DUE_PATH,
         scheduled_from=format_time(begin),
         scheduled_before=format_time(end),
         limit=None if parameters.limit == _SLICES_A_PAGE else parameters.limit,
-        cursor=encode_cursor(cursor),
+        cursor=cursor,
     )
