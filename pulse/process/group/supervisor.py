@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 MAX_START_SECONDS: Final = 60.0
 """A restart is abandoned if the new process does not serve within this."""
 
-MAX_STOP_SECONDS: Final = 60.0
+MAX_STOP_SECONDS: Final = 40.0
 """A process that has not ended this long after it was told to is killed."""
 
 STABLE_SECONDS: Final = 10.0
