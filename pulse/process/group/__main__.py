@@ -5,6 +5,7 @@ import sys
 import msgspec
 import uvloop
 
+from pulse import metrics
 from pulse.process.apps import all_in_one_app, run_workers
 from pulse.process.development_key import with_development_key
 from pulse.process.group.member import ControlSocket, Member
@@ -24,6 +25,7 @@ def main() -> None:
 
 
 async def _work(settings: Settings, member: Member, control: ControlSocket) -> None:
+    metrics.export_build_info()
     with control.watched():
         await run_workers(settings, member, control.report_serving)
 
