@@ -8,7 +8,7 @@ from pulse.cli.exits import COULD_NOT_START, CouldNotStart
 from pulse.cli.terminal import announce
 from pulse.http.root import Root
 from pulse.process import listening
-from pulse.process.group.supervisor import GroupSize, ProcessGroup
+from pulse.process.group.supervisor import GroupSize, NoDirectory, ProcessGroup
 from pulse.process.http_server import HttpServer
 from pulse.process.listening import CannotListen, root_url
 from pulse.settings import Settings
@@ -43,12 +43,16 @@ def serve_group(settings: Settings, size: GroupSize, greeting: str) -> None:
     """Serve with several processes on one port until SIGINT or SIGTERM; SIGHUP restarts them.
 
     Raises:
-        CouldNotStart: it cannot listen on the address.
+        CouldNotStart: it cannot listen on the address, or has no directory for temporary files.
         SystemExit: a process did not start; the log says why.
     """
     sockets = bind(settings)
     group = ProcessGroup(settings, size, sockets, on_serving=lambda: announce(greeting))
-    if not asyncio.run(group.run()):
+    try:
+        started = asyncio.run(group.run())
+    except NoDirectory as error:
+        raise CouldNotStart(str(error)) from error
+    if not started:
         raise SystemExit(COULD_NOT_START)
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 import msgspec
 import structlog
 
+from pulse.errors import PulseError
 from pulse.logs import configure_logs
 from pulse.process.group.member import DRAIN, Member, log_share
 from pulse.process.group.metrics import metrics_file
@@ -53,6 +54,10 @@ class GroupSize(msgspec.Struct, frozen=True):
             *(f"api-{number}" for number in range(1, self.serving + 1)),
             *(f"worker-{number}" for number in range(1, self.workers + 1)),
         )
+
+
+class NoDirectory(PulseError):
+    """There is no directory for temporary files; the message says what to do."""
 
 
 class _Child:
@@ -132,11 +137,16 @@ class _Child:
             self._process.send_signal(number)
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._control.recv(1):
-                self.is_serving.set()
-                return
-        self._loop.remove_reader(self._control)
+        try:
+            told = self._control.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            told = b""
+        if told:
+            self.is_serving.set()
+        else:
+            self._loop.remove_reader(self._control)
 
     async def _until_ended(self) -> int:
         code = await self._process.wait()
@@ -186,13 +196,16 @@ class ProcessGroup:
         """Serve until SIGINT or SIGTERM, and restart one process after the other on SIGHUP.
 
         Returns False if a process does not start at first, and true after a clean stop.
+
+        Raises:
+            NoDirectory: the directory in which the processes meet cannot be created.
         """
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stopping.set)
         hangup = _Hangup(stop=self._stopping.set, restart=self._restart_asked.set)
         loop.add_signal_handler(signal.SIGHUP, hangup.handle)
-        self._directory = tempfile.mkdtemp(prefix="pulse-up-")
+        self._directory = _new_directory()
         share = log_share(self._directory, "supervisor")
         configure_logs(self._settings.log_format, self._settings.log_level, share)
         try:
@@ -304,6 +317,16 @@ class ProcessGroup:
         if not work.done():
             work.cancel()
         return not work.cancelled() and work.done()
+
+
+def _new_directory() -> str:
+    try:
+        return tempfile.mkdtemp(prefix="pulse-up-")
+    except OSError as error:
+        raise NoDirectory(
+            f"several processes need a directory for temporary files: {error.strerror}; set TMPDIR "
+            "to one that this user may write"
+        ) from error
 
 
 class _Hangup:
