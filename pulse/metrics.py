@@ -195,6 +195,14 @@ LOG_LINES_DROPPED: Final = _counter(
     "pulse_log_lines_dropped_total",
     "Request lines that were dropped, because the log was written too slowly.",
 )
+PROCESSES_MISSING: Final = Described(
+    "pulse_processes_missing",
+    "gauge",
+    (),
+    "Processes of `pulse up --processes` that this scrape has no metrics of: they do not run, or "
+    "did not answer within 1 s.",
+)
+EVERY_METRIC.append(PROCESSES_MISSING)
 
 
 class _DatabaseGauges(Collector):
@@ -265,6 +273,8 @@ NOTICES: Final = DATABASE_GAUGES.gauge(
     "1 for each notice of `pulse status`, and whether it needs a person.",
     *("code", "needs_person"),
 )
+OF_DATABASE: Final = frozenset(metric.name for metric in EVERY_METRIC if metric.of_database)
+"""The names of the gauges of the whole database."""
 
 
 def export_build_info() -> None:

@@ -30,6 +30,7 @@ _MIN_SIMILARITY: Final = 0.7
 _MAX_DIGITS: Final = 20
 _MIN_RATE: Final = 0.01
 _MAX_RATE: Final = 1_000_000
+MAX_PROCESSES: Final = 64
 _HIDDEN: Final = "hidden"
 """Marks a setting that may contain a secret: errors do not repeat its value."""
 _HIDDEN_IF_INVALID: Final = "hidden if invalid"
@@ -166,6 +167,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "127.0.0.1"
     )
     port: Annotated[int, _whole(1, 65_535), "The port they listen on."] = 8000
+    processes: Annotated[
+        int,
+        _whole(1, MAX_PROCESSES),
+        "How many processes of `pulse up` serve the port. 1: one process does everything. More: "
+        "the workers have processes of their own.",
+    ] = 1
+    worker_processes: Annotated[
+        int | None,
+        _whole(1, MAX_PROCESSES),
+        "How many processes of `pulse up` have the workers. Unset: 1, or none of their own if "
+        "PULSE_PROCESSES is 1.",
+    ] = None
     migrate: Annotated[
         bool,
         _BOOLEAN,

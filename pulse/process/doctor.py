@@ -194,14 +194,25 @@ def _synchronous_commit(facts: ServerFacts) -> Check:
 
 
 def _max_connections(settings: Settings, facts: ServerFacts) -> Check:
-    needed = settings.pool_size + CONNECTIONS_BESIDE_POOL
+    processes = _processes(settings)
+    needed = processes * (settings.pool_size + CONNECTIONS_BESIDE_POOL)
     usable = facts.max_connections - facts.reserved_connections
-    said = f"{usable} usable, {facts.connections} in use, a process takes up to {needed}"
+    takers = (
+        "a process takes" if processes == 1 else f"the {processes} processes of `pulse up` take"
+    )
+    said = f"{usable} usable, {facts.connections} in use, {takers} up to {needed}"
     if usable < needed:
         return Check("max_connections", "fail", f"{said}: raise it, or lower PULSE_POOL_SIZE")
     if usable - facts.connections < needed:
         return Check("max_connections", "warn", f"{said}: raise it before you start another")
     return Check("max_connections", "ok", said)
+
+
+def _processes(settings: Settings) -> int:
+    """The processes of `pulse up` that have a pool."""
+    if settings.processes == 1 and settings.worker_processes is None:
+        return 1
+    return settings.processes + (settings.worker_processes or 1)
 
 
 def _min_wal_size(facts: ServerFacts, *, embedded: bool) -> Check:

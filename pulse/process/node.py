@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from pulse import metrics
@@ -36,7 +37,7 @@ from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
 from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
 from pulse.projections.order_view import OrderReader
-from pulse.projections.projector import Projector
+from pulse.projections.projector import BUSY_SECONDS, Projector
 from pulse.projections.queue_history import HistorySummary, QueueHistory
 from pulse.projections.tally import QueueTally
 from pulse.settings import Settings
@@ -51,6 +52,20 @@ if TYPE_CHECKING:
 MAX_CATCH_UP_SECONDS: Final = 3.0
 """How long a stopping process projects what its workers appended."""
 
+STANDBY_SECONDS: Final = 1.0
+"""How often a process beside workers looks whether the projection has stopped."""
+
+
+class Workers(Enum):
+    """Where the workers are: in this process, in another one of its group, or anywhere or nowhere.
+
+    The supervisor of a group replaces a process that ends.
+    """
+
+    HERE = auto()
+    BESIDE = auto()
+    ELSEWHERE = auto()
+
 
 class _Notified(WakeUp):
     """A wake-up that calls a function instead of waking a waiter."""
@@ -64,19 +79,25 @@ class _Notified(WakeUp):
 
 
 class Node:
-    """All services of one process, on one connection pool. No I/O until `running`."""
+    """All services of one process, on one connection pool. No I/O until `running`.
+
+    With workers BESIDE it leaves to them what one process does for all: it projects only what they
+    have left for a second, and neither seals nor logs notices.
+    """
 
     def __init__(
         self,
         settings: Settings,
         server: Server,
         *,
-        with_workers: bool,
+        workers: Workers,
         calendar: SessionCalendar | None = None,
         spans: "Spans | None" = None,
     ) -> None:
         self._settings = settings
         self._spans = spans
+        self._workers = workers
+        standby = workers is Workers.BESIDE
         self._origin = Origin.of_this_process()
         self._database = Database(server.conninfo, pool_size=settings.pool_size, code_revision=HEAD)
         self._gate = SchemaGate(
@@ -127,22 +148,27 @@ class Node:
         self._gauges = DatabaseGauges(
             self._database, self.halts, timeout_seconds=settings.timeout_seconds
         )
-        self._projector = Projector(self._database, self._store.mapper, on_advance=self._on_advance)
+        self._projector = Projector(
+            self._database,
+            self._store.mapper,
+            on_advance=self._on_advance,
+            busy_seconds=STANDBY_SECONDS if standby else BUSY_SECONDS,
+        )
         self._projector_loop = Loop(
             self._projector,
-            wake_up=self._log_advanced,
-            poll_seconds=settings.poll_interval_seconds,
+            wake_up=WakeUp() if standby else self._log_advanced,
+            poll_seconds=STANDBY_SECONDS if standby else settings.poll_interval_seconds,
             require=self._gate.require,
         )
         self.sealed_log = SealedLog(self._database)
         self.seal = SealReader(
             self._database, lambda: own_verifier(settings), require_served=self._gate.require
         )
-        self._seal = sealer_of(settings, self._database)
+        self._seal = None if standby else sealer_of(settings, self._database)
         self._seal_wake_up = WakeUp()
         self._presence: Presence | None = None
         self._worker_loops: list[Loop] = []
-        if with_workers:
+        if workers is Workers.HERE:
             self._presence = Presence(self._database, self._origin.instance, self._queue_advanced)
             self._worker_loops = [
                 self._timeout_loop(),
@@ -223,7 +249,8 @@ class Node:
         supervisor.start_loop(Loop(record, require=self._gate.require))
         supervisor.start_loop(Loop(StalledSessions(self._database)))
         supervisor.start_loop(self._projector_loop)
-        supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
+        if self._workers is not Workers.BESIDE:
+            supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         supervisor.start_loop(self._feed_loop())
         if self._settings.metrics:
             supervisor.on_stop(self._gauges.close)
@@ -231,7 +258,8 @@ class Node:
         self._start_seal(supervisor)
         if self._presence is not None:  # stops after the workers: else others release their claims
             supervisor.start("presence", self._presence.run)
-        supervisor.on_stop(self._project_own_events)
+        if self._workers is not Workers.BESIDE:
+            supervisor.on_stop(self._project_own_events)
         supervisor.start_loop(self._orphaned_claims_loop())
         for loop in self._worker_loops:
             supervisor.start_loop(loop)

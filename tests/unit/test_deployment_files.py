@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from pulse.cli.app import cli
-from pulse.cli.server import GRACE_SECONDS
+from pulse.process.http_server import GRACE_SECONDS
 from pulse.settings import every_setting
 from tests.support.cli import Ended, run_pulse
 from tests.support.deployment_files import (
