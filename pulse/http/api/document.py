@@ -17,7 +17,7 @@ from pulse.domain import OrderSpec, PreviewRequest
 from pulse.eventstore import PositionBeyondLog
 from pulse.evidence.tree import NoSealedEvent, NoSuchTile, NothingSealed, NotYetSealed
 from pulse.http.api.event_stream import LAST_EVENT_ID, StreamParameters, feed_query
-from pulse.http.api.events import EventParameters, beyond_log, event_query, page_limit
+from pulse.http.api.events import EventParameters, event_query, page_limit
 from pulse.http.api.export import CSV, NDJSON, form_of
 from pulse.http.api.halts import HaltParameters
 from pulse.http.api.lists import (
@@ -29,7 +29,7 @@ from pulse.http.api.lists import (
 from pulse.http.api.past import OrderPlaceParameters, QueuePlaceParameters, place_of
 from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
-from pulse.http.errors import Forbidden, NotReady
+from pulse.http.errors import Forbidden, NotReady, beyond_log
 from pulse.http.openapi.document import Described, document
 from pulse.http.openapi.faults import (
     A_CRASH,

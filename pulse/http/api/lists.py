@@ -16,11 +16,13 @@ from msgspec import Meta
 
 from pulse.application.callers import MAX_NAME_CHARACTERS, Caller, CallerUnnamable
 from pulse.application.in_process import MAX_RECORDING_DIFFERENCE, InProcessOrders
+from pulse.application.list_reads import MAX_WAIT_SECONDS
 from pulse.application.orders import OwnOrderQuery
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.domain.order_request import Instrument, OrderUniqueKey
+from pulse.eventstore import PositionBeyondLog
 from pulse.http.asgi import caller_in
-from pulse.http.errors import CURSOR_EXPECTED
+from pulse.http.errors import CURSOR_EXPECTED, BadRequest, beyond_log
 from pulse.http.parameters import ZonedTime, parameter_error, require_times_in_order
 from pulse.http.rights import needs
 from pulse.projections.lists import (
@@ -42,8 +44,18 @@ _SCOPE_EXPECTED: Final = (
 )
 
 Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
+AsOfPosition = Annotated[int, Meta(ge=0, le=LAST_POSITION)]
 CursorText = Annotated[str, Meta(description=CURSOR_EXPECTED)]
 NextCursor = Annotated[str, Meta(description="the cursor of the next page; null if there is none")]
+MinPosition = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=LAST_POSITION,
+        description="the position of the log that the page must reflect at least, such as the "
+        "X-Pulse-Position of an answer",
+    ),
+]
 _VISIBLE: Final = r"^[!-~]+(?![\s\S])"
 CallerName = Annotated[
     str,
@@ -81,6 +93,7 @@ class OrderParameters(msgspec.Struct, frozen=True):
     created_before: ZonedTime | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_ORDERS_A_PAGE)] = 50
     cursor: CursorText | None = None
+    min_position: MinPosition | None = None
 
 
 class SliceParameters(msgspec.Struct, frozen=True):
@@ -90,6 +103,7 @@ class SliceParameters(msgspec.Struct, frozen=True):
     scheduled_before: ZonedTime | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_A_PAGE)] = 100
     cursor: CursorText | None = None
+    min_position: MinPosition | None = None
 
 
 class OrderPage(msgspec.Struct, frozen=True):
@@ -110,27 +124,38 @@ class SlicePage(msgspec.Struct, frozen=True):
 
 
 class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
-    """Where the next page of orders starts; `filters` is a digest of the filters."""
+    """Where the next page of orders starts; `filters` is a digest of the filters.
+
+    `as_of` is the position that the page before reflected, which the next one must reflect, too. It
+    is 0 if no page can be older than the page before it.
+    """
 
     filters: str
     before: Position
+    as_of: AsOfPosition = 0
 
 
 class SliceCursor(msgspec.Struct, frozen=True, array_like=True, tag="slices"):
-    """Where the next page of slices starts; the first fields are the filters."""
+    """Where the next page of slices starts; the first fields are the filters.
+
+    `as_of` is that of an `OrderCursor`.
+    """
 
     scheduled_from: ZonedTime | None
     scheduled_before: ZonedTime | None
     scheduled_at: ZonedTime
     created_position: Position
+    as_of: AsOfPosition = 0
 
 
 Cursor = TypeVar("Cursor", OrderCursor, SliceCursor)
 
 
 def encode_cursor(cursor: OrderCursor | SliceCursor) -> str:
-    """The text of a cursor."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).rstrip(b"=").decode()
+    """The text of a cursor. Without `as_of`, processes that do not know that field accept it."""
+    fields = msgspec.to_builtins(cursor)
+    state = msgspec.json.encode(fields if cursor.as_of else fields[:-1])
+    return base64.urlsafe_b64encode(state).rstrip(b"=").decode()
 
 
 def decode_cursor(text: str, kind: type[Cursor], *filters: object) -> Cursor:
@@ -167,18 +192,33 @@ def order_query(parameters: OrderParameters) -> OrderQuery:
         trace_id=parameters.trace_id,
         created_from=parameters.created_from,
         created_before=parameters.created_before,
+        min_position=parameters.min_position or 0,
     )
     if parameters.cursor is None:
         return query
-    before = decode_cursor(parameters.cursor, OrderCursor, _digest_of(query)).before
-    return msgspec.structs.replace(query, before=before)
+    cursor = decode_cursor(parameters.cursor, OrderCursor, _digest_of(query))
+    return msgspec.structs.replace(
+        query, before=cursor.before, min_position=max(query.min_position, cursor.as_of)
+    )
 
 
-def next_cursor_of(query: OrderQuery, page: QueuePage) -> str | None:
-    """The cursor of the page after this one of the query; None if there is none."""
+def next_cursor_of(query: OrderQuery, page: QueuePage, *, may_go_back: bool) -> str | None:
+    """The cursor of the page after this one of the query; None if there is none.
+
+    With `may_go_back` the next page could be older than this one, if the cursor did not prevent it.
+    """
     if page.next_before is None:
         return None
-    return encode_cursor(OrderCursor(_digest_of(query), page.next_before))
+    as_of = page.as_of_position if may_go_back else 0
+    return encode_cursor(OrderCursor(_digest_of(query), page.next_before, as_of))
+
+
+def list_beyond_log(
+    error: PositionBeyondLog, parameters: OrderParameters | SliceParameters
+) -> BadRequest:
+    """The error of a list whose position is beyond the end of the log: a parameter or a cursor."""
+    field = "min_position" if error.after == parameters.min_position else "cursor"
+    return beyond_log(error, field)
 
 
 def _order_id_in(parameters: OrderParameters) -> UUID | None:
@@ -199,7 +239,8 @@ def _order_id_in(parameters: OrderParameters) -> UUID | None:
 
 
 def _digest_of(query: OrderQuery) -> str:
-    filters = msgspec.structs.replace(query, limit=0, before=None)
+    filters = msgspec.structs.asdict(query) | {"limit": 0, "before": None}
+    del filters["min_position"]  # no filter, and older cursors have a digest without it
     return blake2b(msgspec.json.encode(filters), digest_size=_DIGEST_BYTES).hexdigest()
 
 
@@ -226,13 +267,27 @@ def slice_query(parameters: SliceParameters) -> SliceQuery:
     """
     require_times_in_order(parameters, "scheduled_from", "scheduled_before")
     begin, end = parameters.scheduled_from, parameters.scheduled_before
-    after = None
+    after, min_position = None, parameters.min_position or 0
     if parameters.cursor is not None:
         cursor = decode_cursor(parameters.cursor, SliceCursor, begin, end)
         after = SlicePlace(cursor.scheduled_at, cursor.created_position)
+        min_position = max(min_position, cursor.as_of)
     return SliceQuery(
-        scheduled_from=begin, scheduled_before=end, limit=parameters.limit, after=after
+        scheduled_from=begin,
+        scheduled_before=end,
+        limit=parameters.limit,
+        after=after,
+        min_position=min_position,
     )
+
+
+_NOT_OLDER: Final = f"""
+A list may be read on a replica of the database, so it may lack what was just written. To see a
+write, send the `X-Pulse-Position` of its answer as `min_position`: the page is not older. The call
+waits for that up to {MAX_WAIT_SECONDS:g} s, then it is 503, and `details.position` says what the
+list reflects. A `min_position` beyond the end of the log is 400 `POSITION_BEYOND_LOG`. A page is
+never older than the page whose cursor it was asked with.
+""".strip()
 
 
 def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
@@ -253,8 +308,12 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
             own = await queries.own_orders(own_order_query(parameters), caller)
             return OrderPage(own.orders, own.next_cursor, own.as_of_position)
         query = order_query(parameters)
-        page = await queries.orders(query)
-        return OrderPage(page.orders, next_cursor_of(query, page), page.as_of_position)
+        try:
+            page = await queries.orders(query)
+        except PositionBeyondLog as error:
+            raise list_beyond_log(error, parameters) from None
+        cursor = next_cursor_of(query, page, may_go_back=queries.pages_may_go_back)
+        return OrderPage(page.orders, cursor, page.as_of_position)
 
     list_orders.fn.__doc__ = f"""
 Orders by position of creation, read from the projection, which follows the log. `as_of_position` is
@@ -274,6 +333,8 @@ cursor that is malformed or belongs to other filters is 400.
 **An empty page is not the end**: with any filter but `order_queue_status` and `instrument`, one
 call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty and have a
 `next_cursor`.
+
+{_NOT_OLDER}
 """
 
     @get(
@@ -291,12 +352,19 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
         slices have whole microseconds. `+` in a time is a plus, encoded or not. Send `next_cursor`
         as `cursor`, with the same filters, for the next page; null marks the last one. A slice
         that is added later, at a time before the cursor, is on no later page.
+
+        `min_position` is that of the list of orders.
         """
-        page = await queries.slices(slice_query(parameters))
+        try:
+            page = await queries.slices(slice_query(parameters))
+        except PositionBeyondLog as error:
+            raise list_beyond_log(error, parameters) from None
         cursor = None
         if (place := page.next_after) is not None:
             filters = parameters.scheduled_from, parameters.scheduled_before
-            cursor = encode_cursor(SliceCursor(*filters, *msgspec.structs.astuple(place)))
+            as_of = page.as_of_position if queries.pages_may_go_back else 0
+            at, position = place.scheduled_at, place.created_position
+            cursor = encode_cursor(SliceCursor(*filters, at, position, as_of))
         return SlicePage(page.slices, cursor)
 
     return [list_orders, list_slices]
