@@ -49,7 +49,7 @@ class Pair:
 
     async def configure(self, name: str, value: str) -> None:
         """Change a setting of the primary; it is in force for the next statement of a session."""
-        await self.primary.fetch(f"ALTER SYSTEM SET {name} = '{value}'")  # type: ignore[arg-type]
+        await self.primary.fetch(f"ALTER SYSTEM SET {name} = '{value}'")
         await self.primary.fetch("SELECT pg_reload_conf()")
 
         async def in_force() -> bool:

@@ -36,7 +36,7 @@ async def assert_lists_on_primary(client: httpx.AsyncClient) -> None:
     """The list has what was just written, and the replica has not answered it."""
     key, _, position = await place(client)
     before = on_replica()
-    parameters = {"order_unique_key": key, "min_position": position}
+    parameters: dict[str, str | int] = {"order_unique_key": key, "min_position": position}
     answer = await client.get(ORDERS, params=parameters)
     assert answer.status_code == 200, answer.text
     assert [one["order_unique_key"] for one in answer.json()["orders"]] == [key]
