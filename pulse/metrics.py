@@ -178,6 +178,19 @@ RELEASE_LATENESS: Final = _histogram(
     LATENESS_BUCKETS,
 )
 
+# Lists
+
+LIST_READS: Final = _counter(
+    "pulse_list_reads_total", "Reads of lists, by the server that answered.", "server"
+)
+LIST_FALLBACKS: Final = _counter(
+    "pulse_list_fallbacks_total",
+    "Reads of lists that the primary answered because the replica is unavailable or behind.",
+    "reason",
+)
+for _label in ("unavailable", "behind"):
+    LIST_FALLBACKS.labels(_label)  # so that the first one counts in increase()
+
 # The process
 
 POOL_CONNECTIONS: Final = _gauge(

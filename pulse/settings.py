@@ -160,6 +160,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "The database: Postgres 15 or newer. Unset: the embedded server in PULSE_DATA_DIR.",
         _HIDDEN,
     ] = None
+    read_database_url: Annotated[
+        str | None,
+        _URL,
+        "A replica of the database on which lists are read. Unset: they are read on the primary.",
+        _HIDDEN,
+    ] = None
+    require_synchronous_standby: Annotated[
+        bool,
+        _BOOLEAN,
+        "Refuse to append while `synchronous_standby_names` of Postgres is empty, so that no order "
+        "is accepted on one server alone.",
+    ] = False
     data_dir: Annotated[
         Path, _PATH, "Where the embedded server, the development keys and the anchors are kept."
     ] = Path(".pulse")

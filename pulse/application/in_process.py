@@ -19,6 +19,7 @@ from pulse.application.event_view import (
     event_view,
     readable_event,
 )
+from pulse.application.list_reads import ListReads
 from pulse.application.log_places import require_log, with_log_id
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
@@ -58,6 +59,7 @@ from pulse.eventstore import (
     EventMapper,
     EventStore,
     EventUnreadable,
+    Positions,
     RecordedEvent,
     VersionTaken,
 )
@@ -110,7 +112,7 @@ class InProcessOrders:
     `release_slices` is whether the slices of orders placed here are released at their times.
     `session_policy` applies to orders that name none; `calendar` has the trading sessions that the
     policies other than NONE need. `component` names this part of Pulse in `recorded_by` of the
-    events.
+    events. `lists` reads the lists of orders and slices; without it they are read on the primary.
     """
 
     def __init__(  # noqa: PLR0913 - all dependencies of the use cases, passed once
@@ -125,6 +127,7 @@ class InProcessOrders:
         session_policy: SessionPolicy = "NONE",
         calendar: SessionCalendar | None = None,
         component: str = "api",
+        lists: ListReads | None = None,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -135,6 +138,7 @@ class InProcessOrders:
         self._calendar = calendar
         self._recorded_by = origin.recorded_by(component)
         self._seeds = SplitSeeds()
+        self._lists = lists or ListReads(reader.database, store.end)
         self.log = LogReader(store, QueueHistory(reader.database, store.mapper))
         """Reads ranges of the log."""
         self._read_backs = asyncio.Semaphore(_MAX_READ_BACKS)
@@ -153,10 +157,11 @@ class InProcessOrders:
         except _WINDOW_REFUSALS as refusal:
             return await self._placed_before_refusal(command, refusal)
         try:
-            await self._store.append(created)
+            position = await self._store.append(created)
         except VersionTaken as taken:
             return await self._placed_before(command, taken)
-        return Placed(created.originator_id, requested.order_unique_key, created=True)
+        key = requested.order_unique_key
+        return Placed(created.originator_id, key, created=True, position=position)
 
     async def place_each(
         self, requested: Sequence[OrderSpec], caller: Caller, trace: Trace
@@ -192,8 +197,9 @@ class InProcessOrders:
             elif isinstance(outcome, Exception):
                 results[number] = outcome
             else:
-                key = command.spec.order_unique_key
-                results[number] = Placed(event.originator_id, key, created=True)
+                key, (position,) = command.spec.order_unique_key, cast("Positions", outcome)
+                placed = Placed(event.originator_id, key, created=True, position=position)
+                results[number] = placed
         found = await asyncio.gather(*known.values(), return_exceptions=True)
         results |= zip(known, cast("list[Placed | Exception]", found), strict=True)
         return [results[number] for number in range(len(commands))]
@@ -209,13 +215,14 @@ class InProcessOrders:
         order_id = taken.originator_id
         try:
             async with self._read_backs:
-                order = await self._reader.as_created(order_id)
+                known = await self._reader.as_created(order_id)
         except DatabaseUnavailable as error:
             raise AppendOutcomeUnknown(f"the stored order cannot be read: {error}") from error
-        if order is None:
+        if known is None:
             raise AssertionError(f"version 1 of {order_id} was taken, yet its stream is empty")
-        decide(command, order)
-        return Placed(order_id, command.spec.order_unique_key, created=False)
+        decide(command, known.order)
+        key = command.spec.order_unique_key
+        return Placed(order_id, key, created=False, position=known.position)
 
     async def _placed_before_refusal(self, command: PlaceOrder, refusal: PulseError) -> Placed:
         """The stored order, if there is one. A retry must not be refused because time has passed.
@@ -228,11 +235,11 @@ class InProcessOrders:
         key = command.spec.order_unique_key
         order_id = order_id_for(command.key_scope, key)
         async with self._read_backs:
-            order = await self._reader.as_created(order_id)
-        if order is None:
+            known = await self._reader.as_created(order_id)
+        if known is None:
             raise refusal
-        decide(command, order)
-        return Placed(order_id, key, created=False)
+        decide(command, known.order)
+        return Placed(order_id, key, created=False, position=known.position)
 
     def preview(
         self, requested: OrderSpec, split_seed: int | None, caller: Caller, trace: Trace
@@ -371,11 +378,19 @@ class InProcessOrders:
 
         Raises:
             CursorRefused: the page starts at a place in another log, `query.log_id`.
+            PositionNotReached: the queue does not reflect `query.min_position` in time.
+            PositionBeyondLog: the log ends before it.
         """
         self._require_served()
         await require_log(self._store, query.log_id)
-        page = await read_orders(self._reader.database, await self._with_positions(query))
+        reads = self._lists.not_older_than(query.min_position)
+        page = await read_orders(reads, await self._with_positions(query))
         return await with_log_id(self._store, page, page.next_before, query.log_id)
+
+    @property
+    def pages_may_go_back(self) -> bool:
+        """Whether a page may be older than the page before it, unless its cursor prevents that."""
+        return self._lists.has_replica
 
     async def own_orders(
         self,
@@ -383,24 +398,26 @@ class InProcessOrders:
         caller: Caller,
         trace: Trace | None = None,  # noqa: ARG002 - of the protocol, used over HTTP
     ) -> OwnOrderPage:
-        """Read the orders from the projection. A page examines only orders of the caller."""
+        """Read the orders from the projection. A page examines only orders of the caller.
+
+        They are read on the primary: a caller of the gateway cannot name a position.
+        """
         self._require_served()
         if caller.is_internal:
             raise AssertionError("an internal caller has no orders of its own")
         key = query.order_unique_key
-        page = await self.orders(
-            OrderQuery(
-                limit=query.limit,
-                order_queue_status=query.order_queue_status,
-                instrument=query.instrument,
-                order_id=None if key is None else order_id_for(caller.key_scope, key),
-                placed_by=caller.placed_by,
-                created_from=query.created_from,
-                created_before=query.created_before,
-                before=await self._position_before(query, caller),
-                of_caller_only=True,
-            )
+        wanted = OrderQuery(
+            limit=query.limit,
+            order_queue_status=query.order_queue_status,
+            instrument=query.instrument,
+            order_id=None if key is None else order_id_for(caller.key_scope, key),
+            placed_by=caller.placed_by,
+            created_from=query.created_from,
+            created_before=query.created_before,
+            before=await self._position_before(query, caller),
+            of_caller_only=True,
         )
+        page = await read_orders(self._reader.database, await self._with_positions(wanted))
         orders = tuple(o for o in page.orders if caller.may_read(o.order_id, o.order_unique_key))
         last = page.last_examined
         cursor = None
@@ -444,14 +461,10 @@ class InProcessOrders:
         return query
 
     async def slices(self, query: SliceQuery) -> SlicePage:
-        """A page of slices by time, read from the projection.
-
-        Raises:
-            CursorRefused: the page starts at a place in another log, `query.log_id`.
-        """
+        """A page of slices by time, read from the projection; errors as `orders`."""
         self._require_served()
         await require_log(self._store, query.log_id)
-        page = await read_slices(self._reader.database, query)
+        page = await read_slices(self._lists.not_older_than(query.min_position), query)
         return await with_log_id(self._store, page, page.next_after, query.log_id)
 
     async def events(self, query: EventQuery, limit: int) -> EventPage:

@@ -16,11 +16,15 @@ from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """The order with this key; `created` is True if this call created it."""
+    """The order with this key; `created` is True if this call created it.
+
+    `position` is that of its creation in the log, None over HTTP.
+    """
 
     order_id: UUID
     order_unique_key: str
     created: bool
+    position: int | None = None
 
 
 class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -89,7 +89,10 @@ class LogPageBefore(msgspec.Struct, frozen=True):
 
 
 class EventStore:
-    """The log. Appends go through the process's appender, reads through its connection pool."""
+    """The log. Appends go through the process's appender, reads through its connection pool.
+
+    `require_standby` is that of the appender.
+    """
 
     def __init__(
         self,
@@ -98,6 +101,7 @@ class EventStore:
         on_commit: Callable[[], None],
         limits: AppendLimits | None = None,
         spans: "Spans | None" = None,
+        require_standby: bool = False,
     ) -> None:
         self.mapper = EventMapper()
         self._spans = spans
@@ -107,6 +111,7 @@ class EventStore:
             guard_stream=HALTS_STREAM_ID,
             limits=limits,
             spans=spans,
+            require_standby=require_standby,
         )
         self._database = database
         self._streams = BatchLoader(self.read_streams)

@@ -52,8 +52,10 @@ def bounded_conninfo(
     )
 
 
-def session_settings(limits: PostgresLimits) -> dict[str, str]:
+def session_settings(limits: PostgresLimits, *, read_only: bool = False) -> dict[str, str]:
     """The settings of every session: names in lower case, values in the settings' base units.
+
+    With `read_only` the session refuses to write, also on a server that accepts writes.
 
     `enable_sort` is off so that plans read rows in the order of an index. A generic plan does not
     know the limit of a page or a batch, and statistics lag behind bursts of orders; either makes
@@ -61,7 +63,9 @@ def session_settings(limits: PostgresLimits) -> dict[str, str]:
     happen. Up to Postgres 17 their cost estimate is so high that it triggers JIT compilation, so
     `jit` is off.
     """
+    only_reads = {"default_transaction_read_only": "on"} if read_only else {}
     return {
+        **only_reads,
         "statement_timeout": milliseconds(limits.statement_seconds),
         "lock_timeout": milliseconds(limits.lock_seconds),
         "idle_in_transaction_session_timeout": milliseconds(limits.idle_in_transaction_seconds),

@@ -16,6 +16,7 @@ from pulse.application.event_feed import EventFeed, FeedLimits
 from pulse.application.failures import Failures
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
+from pulse.application.list_reads import ListReads, Replica
 from pulse.application.notices import Notice, NoticeWatch, seal_faults
 from pulse.application.origin import Origin, system_clock
 from pulse.application.overview import Overview
@@ -100,6 +101,11 @@ class Node:
         standby = workers is Workers.BESIDE
         self._origin = Origin.of_this_process()
         self._database = Database(server.conninfo, pool_size=settings.pool_size, code_revision=HEAD)
+        self._replica: Replica | None = None
+        if settings.read_database_url is not None:
+            self._replica = Replica(
+                self._database, settings.read_database_url, pool_size=settings.pool_size
+            )
         self._gate = SchemaGate(
             self._database,
             migrate=settings.migrate,
@@ -117,7 +123,9 @@ class Node:
             on_commit=self._on_commit,
             limits=AppendLimits(queue_events=settings.append_queue_events),
             spans=spans,
+            require_standby=settings.require_synchronous_standby,
         )
+        lists = ListReads(self._database, self._store.end, self._replica)
         reader = OrderReader(self._database, self._store.mapper)
         history = QueueHistory(self._database, self._store.mapper)
         self.past = Past(self._store, reader, history, require_served=self._gate.require)
@@ -130,6 +138,7 @@ class Node:
             release_slices=settings.release_slices,
             session_policy=settings.session_policy,
             calendar=calendar,
+            lists=lists,
         )
         self.feed = EventFeed(
             self._store,
@@ -143,7 +152,9 @@ class Node:
             self._origin,
             require_served=self._gate.require,
         )
-        self.due = DueSlices(self._database, self._store, require_served=self._gate.require)
+        self.due = DueSlices(
+            self._database, self._store, require_served=self._gate.require, lists=lists
+        )
         self.failures = Failures(self._database, self.orders, require_served=self._gate.require)
         self._gauges = DatabaseGauges(
             self._database, self.halts, timeout_seconds=settings.timeout_seconds
@@ -184,6 +195,7 @@ class Node:
             halts=self.halts,
             seal_faults=self._seal_faults,
             timeout_seconds=settings.timeout_seconds,
+            replica=lambda: None if self._replica is None else self._replica.fault,
         )
         self.overview = Overview(
             self._database,
@@ -252,6 +264,9 @@ class Node:
         if self._workers is not Workers.BESIDE:
             supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         supervisor.start_loop(self._feed_loop())
+        if self._replica is not None:
+            supervisor.on_stop(self._replica.database.close)
+            supervisor.start_loop(Loop(self._replica, require=self._gate.require))
         if self._settings.metrics:
             supervisor.on_stop(self._gauges.close)
             supervisor.start_loop(Loop(self._gauges, require=self._gate.require))

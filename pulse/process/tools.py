@@ -110,7 +110,11 @@ async def open_tools(settings: Settings, *, as_owner: bool = False) -> AsyncIter
             raise SchemaNotCurrent(fault)
         await database.open()
         try:
-            store = EventStore(database, on_commit=lambda: None)
+            store = EventStore(
+                database,
+                on_commit=lambda: None,
+                require_standby=settings.require_synchronous_standby,
+            )
             reader = OrderReader(database, store.mapper)
             clock_watch = ClockWatch(
                 database, system_clock, max_offset_seconds=settings.max_clock_offset_seconds

@@ -334,10 +334,12 @@ async def test_the_halts_of_another_process_are_seen_at_once(store: EventStore) 
         HaltRequest("INSTRUMENT", "later", instrument="NSE:TCS"), CALLER, TRACE
     )
     assert (again.created, again.halt) == (False, first)
+    assert again.position == 1
     lifted = await other.resume(first.halt_id, "corrected", CALLER, TRACE)
-    assert (lifted.lifted_by, lifted.lifted_reason) == ("risk", "corrected")
+    assert (lifted.halt.lifted_by, lifted.halt.lifted_reason) == ("risk", "corrected")
+    assert lifted.position == 2
     assert await one.resume(first.halt_id, "again", CALLER, TRACE) == lifted
-    assert await one.all() == [lifted]
+    assert await one.all() == [lifted.halt]
     with pytest.raises(HaltNotFound):
         await one.resume(HALTS_STREAM_ID, None, CALLER, TRACE)
 
@@ -348,7 +350,7 @@ async def test_thirty_two_callers_at_once_set_one_halt_and_lift_it_once(store: E
     assert sum(answer.created for answer in answers) == 1
     (halt_id,) = {answer.halt.halt_id for answer in answers}
     lifted = await asyncio.gather(*(one.resume(halt_id, None, CALLER, TRACE) for one in each))
-    assert len({view.lifted_at for view in lifted}) == 1
+    assert len({answer.halt.lifted_at for answer in lifted}) == 1
     records = await store.read_stream(HALTS_STREAM_ID)
     assert [type(MAPPER.event_of(r)) for r in records] == [ReleasesHalted, ReleasesResumed]
 

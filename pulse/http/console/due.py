@@ -19,6 +19,7 @@ from pulse.domain import Halt
 from pulse.http.api.lists import SliceParameters, next_slice_cursor_of, slice_query
 from pulse.http.console.charts.due import due_chart
 from pulse.http.console.known_halts import read_halts
+from pulse.http.console.own_writes import read_list
 from pulse.http.console.pages import AnyRequest, link, page, utc
 from pulse.http.console.sessions import CONSOLE_PATH
 from pulse.http.rights import needs
@@ -66,7 +67,7 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         counted_until = min(end, begin + _HOUR)
         targets = [halt.target for halt in known.in_force]
         found, counts, overdue, late = await asyncio.gather(
-            due.page(query),
+            read_list(request.scope, query, due.page),
             due.by_minute(begin, counted_until, targets),
             due.overdue(_MAX_OVERDUE + 1),
             due.late(now - _HOUR, _MAX_LATE),
@@ -81,7 +82,7 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
             end=end.astimezone(UTC),
             is_live=is_live,
             minutes=_by_minute([_row(s, known.in_force) for s in found.slices]),
-            next_page=_next_page(found, parameters, begin, end),
+            next_page=_next_page(found, parameters, begin, end, may_go_back=due.pages_may_go_back),
             chart=due_chart(
                 counts.minutes, begin, None if is_live else _period(begin, counted_until)
             ),
@@ -114,9 +115,14 @@ def _by_minute(rows: list[SliceRow]) -> list[tuple[datetime, list[SliceRow]]]:
 
 
 def _next_page(
-    found: DuePage, parameters: DueParameters, begin: datetime, end: datetime
+    found: DuePage,
+    parameters: DueParameters,
+    begin: datetime,
+    end: datetime,
+    *,
+    may_go_back: bool,
 ) -> str | None:
-    cursor = next_slice_cursor_of(begin, end, found.next_after, found.log_id)
+    cursor = next_slice_cursor_of(begin, end, found, may_go_back=may_go_back)
     if cursor is None:
         return None
     return link(

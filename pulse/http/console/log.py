@@ -16,11 +16,11 @@ from pulse.application.log_reader import EventQuery
 from pulse.application.notices import MAX_BEHIND_SECONDS
 from pulse.application.seal_status import SealReader, SealStatus
 from pulse.eventstore import PositionBeyondLog
-from pulse.http.api.events import beyond_log
 from pulse.http.api.lists import LAST_POSITION
 from pulse.http.console.log_events import EventRow, event_row
 from pulse.http.console.pages import AnyRequest, link, page
 from pulse.http.console.sessions import CONSOLE_PATH
+from pulse.http.errors import beyond_log
 from pulse.http.parameters import parameter_error
 from pulse.http.rights import needs
 

@@ -116,7 +116,7 @@ class Sessions:
 
     def session_of(self, scope: Scope) -> Session:
         """The session that the request's cookie proves, or a new one without a service."""
-        cookies = _cookies(scope)
+        cookies = cookies_named(scope, COOKIE)
         for cookie in cookies:
             if found := self._verified(cookie):
                 return found
@@ -140,11 +140,16 @@ class Sessions:
         return None
 
 
-def cookie_header(scope: Scope, value: str, *, max_age_seconds: int | None) -> tuple[bytes, bytes]:
-    """The header that sets the cookie; without `max_age_seconds` until the browser ends."""
+def cookie_header(
+    scope: Scope, value: str, *, max_age_seconds: int | None, name: str = COOKIE
+) -> tuple[bytes, bytes]:
+    """The header that sets a cookie, by default that of the session.
+
+    Without `max_age_seconds` it lasts until the browser ends.
+    """
     age = "" if max_age_seconds is None else f"; Max-Age={max_age_seconds}"
     secure = "; Secure" if is_over_https(scope) else ""
-    text = f"{COOKIE}={value}; Path={CONSOLE_PATH}; HttpOnly; SameSite=Strict{age}{secure}"
+    text = f"{name}={value}; Path={CONSOLE_PATH}; HttpOnly; SameSite=Strict{age}{secure}"
     return b"set-cookie", text.encode("ascii")
 
 
@@ -275,14 +280,14 @@ def _add_new_cookie(scope: Scope, message: Message) -> None:
     message["headers"] = [*headers, cookie_header(scope, session.new_cookie, max_age_seconds=None)]
 
 
-def _cookies(scope: Scope) -> list[str]:
-    """The values of our cookie; there are several if another path set one with its name."""
+def cookies_named(scope: Scope, wanted: str) -> list[str]:
+    """The values of a cookie; there are several if another path set one with its name."""
     found = []
     for name, value in scope["headers"]:
         if name == b"cookie":
             for pair in value.decode("latin-1").split(";"):
                 key, _, text = pair.strip().partition("=")
-                if key == COOKIE:
+                if key == wanted:
                     found.append(text)
     return found
 

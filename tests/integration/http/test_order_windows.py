@@ -15,7 +15,6 @@ from pulse.application.origin import Origin
 from pulse.application.over_http import OrdersOverHttp, open_orders_over_http
 from pulse.domain import (
     MarketClosed,
-    Order,
     OrderRefused,
     OrderSpec,
     OrderUniqueKeyTaken,
@@ -28,7 +27,7 @@ from pulse.eventstore import EventMapper, EventStore
 from pulse.http.api.app import create_api
 from pulse.http.auth import InternalAuthMiddleware
 from pulse.postgres import Database, DatabaseUnavailable
-from pulse.projections.order_view import OrderReader
+from pulse.projections.order_view import FoldedStream, OrderReader
 from pulse.projections.rebuild import Rebuild
 from pulse.testing import ListedSessions
 from tests.support.api import client_of, root_of
@@ -309,7 +308,7 @@ async def test_in_a_batch_refusals_retries_and_new_orders_keep_their_places(desk
 class Unreadable(OrderReader):
     """A reader whose database is away."""
 
-    async def as_created(self, order_id: UUID) -> Order | None:
+    async def as_created(self, order_id: UUID) -> FoldedStream | None:
         raise DatabaseUnavailable(f"no connection to read {order_id}")
 
 
