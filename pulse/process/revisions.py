@@ -81,4 +81,5 @@ REVISIONS: Final = (
         oldest_code=15,
     ),
     Revision(number=16, name="evidence_exports", package="pulse.evidence", oldest_code=15),
+    Revision(number=17, name="order_workers", package="pulse.projections", oldest_code=15),
 )

@@ -1,6 +1,6 @@
-"""Recovery from failed processes: release orphaned claims, terminate stalled sessions.
+"""Recovery from failed processes: orphaned claims, lost workers, stalled sessions.
 
-Every process with a connection pool runs both jobs.
+Every process with a connection pool runs all three jobs.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ import structlog
 
 from pulse.loop import Job
 from pulse.postgres import Database
-from pulse.projections.claims import release_orphans
+from pulse.projections.claims import delete_lost_workers, release_orphans
 from pulse.projections.stalled_sessions import terminate_stalled_sessions
 
 _log = structlog.get_logger(__name__)
@@ -47,6 +47,31 @@ class OrphanedClaims(Job[Counter[str]]):
         if released:
             self._on_release()
         return released
+
+
+class LostWorkers(Job[list[str]]):
+    """Logs each worker that is no longer present although it did not stop.
+
+    It was killed, is frozen, or lost its connection. One process logs it, once. A worker that
+    reconnects later is recorded again.
+    """
+
+    name = "lost-workers"
+    poll_seconds = 5.0
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run_once(self) -> list[str]:
+        """Log the lost workers that no process has logged yet, and return their names.
+
+        Raises:
+            DatabaseUnavailable: the next run tries again; a name may be deleted and not logged.
+        """
+        lost = await delete_lost_workers(self._database)
+        for worker in lost:
+            _log.warning("workers.lost", worker=worker)
+        return lost
 
 
 class StalledSessions(Job[list[str]]):
