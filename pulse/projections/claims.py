@@ -5,8 +5,8 @@ whose worker does not hold this lock is orphaned: the worker was killed, disconn
 There is no heartbeat and no comparison of clocks. Postgres notices a killed process at once, and
 terminates a session that has been idle for too long.
 
-The table `order_workers` has the names of the workers that have started and not stopped. So a worker
-that is no longer present is known by name, even if it held no claim.
+The table `order_workers` has the names of the workers that have started and not stopped. So a
+worker that is no longer present is known by name, even if it held no claim.
 """
 
 import asyncio

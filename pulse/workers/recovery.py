@@ -78,18 +78,29 @@ class StalledSessions(Job[list[str]]):
     """Terminates sessions of frozen or disconnected processes that hold locks other processes need.
 
     Postgres rolls back the open transaction. A session counts as stalled once it has waited for its
-    client for `stalled_seconds`; the default is the limit that Postgres applies between statements.
+    client for `stalled_seconds`, that of a rebuild for `rebuild_stalled_seconds`. The defaults are
+    the limits that Postgres applies between statements.
     """
 
     name = "stalled-sessions"
     poll_seconds = 0.5
 
-    def __init__(self, database: Database, *, stalled_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        stalled_seconds: float | None = None,
+        rebuild_stalled_seconds: float | None = None,
+    ) -> None:
+        limits = database.limits
         self._database = database
         self._stalled_seconds = (
-            database.limits.idle_in_transaction_seconds
-            if stalled_seconds is None
-            else stalled_seconds
+            limits.idle_in_transaction_seconds if stalled_seconds is None else stalled_seconds
+        )
+        self._rebuild_stalled_seconds = (
+            limits.rebuild_idle_in_transaction_seconds
+            if rebuild_stalled_seconds is None
+            else rebuild_stalled_seconds
         )
 
     async def run_once(self) -> list[str]:
@@ -98,7 +109,9 @@ class StalledSessions(Job[list[str]]):
         Raises:
             DatabaseUnavailable: the sessions may or may not have ended; the next run tries again.
         """
-        terminated = await terminate_stalled_sessions(self._database, self._stalled_seconds)
+        terminated = await terminate_stalled_sessions(
+            self._database, self._stalled_seconds, self._rebuild_stalled_seconds
+        )
         for name in terminated:
             _log.warning("sessions.stalled_terminated", session=name)
         return terminated
