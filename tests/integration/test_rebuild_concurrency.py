@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from eventsourcing.persistence import StoredEvent
 from psycopg.conninfo import make_conninfo
 
 from pulse.domain import Event, SlicesScheduled
@@ -88,7 +89,7 @@ async def test_the_live_projection_goes_on_between_two_windows(
 class Slow(EventMapper):
     """Takes half a second for each SlicesScheduled, as on a machine without free processor time."""
 
-    def event_of(self, record: RecordedEvent) -> Event:
+    def event_of(self, record: RecordedEvent | StoredEvent) -> Event:
         event = super().event_of(record)
         if isinstance(event, SlicesScheduled):
             time.sleep(0.5)

@@ -141,7 +141,7 @@ class _HaltPages:
             title="Halts",
             active="halts",
             status=status,
-            position=latest.events[0].position if latest.events else 0,
+            position=latest.entries[0].view.position if latest.entries else 0,
             in_force=[halt for halt in found if halt.lifted_at is None][::-1],
             lifted=lifted[:_MAX_LIFTED],
             more_lifted=len(lifted) > _MAX_LIFTED,

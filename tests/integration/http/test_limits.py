@@ -103,7 +103,11 @@ async def test_a_browser_that_is_refused_gets_a_page_and_a_program_json() -> Non
         assert "too many requests in flight" in refused.text
         assert refused.headers["x-trace-id"] in refused.text
         fault(await client.get("/console/x"), 503, "UNAVAILABLE")
-        fault(await client.get("/console/x", headers={"accept": "application/json"}), 503, "UNAVAILABLE")
+        fault(
+            await client.get("/console/x", headers={"accept": "application/json"}),
+            503,
+            "UNAVAILABLE",
+        )
         slow.go.set()
         assert (await waiting).status_code == 204
 
