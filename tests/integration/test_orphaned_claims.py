@@ -291,7 +291,7 @@ async def test_a_worker_without_claims_whose_session_ends_is_lost_once(database:
     task = asyncio.create_task(presence.run())
     await until_presence(presence, held=True)
     assert await LostWorkers(database).run_once() == []
-    task.cancel()  # ends its session without a farewell, as the end of its process does
+    task.cancel()  # ends its session as a kill of its process does
     await asyncio.wait({task})
     lost: list[str] = []
 

@@ -111,7 +111,7 @@ def _static_route() -> HTTPRouteHandler:
     def static_file(
         request: AnyRequest, name: FromPath[str], parameters: NamedDependency[StaticParameters]
     ) -> Response[bytes]:
-        """A file of `static/`. With its hash in the address, browsers may keep it for ever."""
+        """A file of `static/`. With its hash in the address, it may be cached without limit."""
         file = static_files().get(name)
         if file is None:
             raise NotFoundException
