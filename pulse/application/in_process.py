@@ -15,17 +15,18 @@ from pulse.application.event_view import (
     TOPICS,
     EventType,
     EventView,
-    HistoryEntry,
+    LogEntry,
     event_view,
-    readable_event,
+    log_entry,
 )
 from pulse.application.list_reads import ListReads
 from pulse.application.log_places import require_log, with_log_id
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
+    EntryPage,
+    EntryPageBefore,
     EventPage,
-    EventPageBefore,
     OrderNotFound,
     OrderPreview,
     OwnOrderPage,
@@ -345,15 +346,14 @@ class InProcessOrders:
         records = await self._records(order_id, caller)
         return [event_view(record, self._store.mapper) for record in records]
 
-    async def entries(self, order_id: UUID, caller: Caller) -> Sequence[HistoryEntry]:
+    async def entries(self, order_id: UUID, caller: Caller) -> Sequence[LogEntry]:
         """The history of an order, each event also decoded.
 
         Raises:
             OrderNotFound: there is none, or it belongs to another caller.
         """
-        mapper = self._store.mapper
         records = await self._records(order_id, caller)
-        return [HistoryEntry(event_view(r, mapper), readable_event(r, mapper)) for r in records]
+        return [log_entry(record, self._store.mapper) for record in records]
 
     async def parked_at(self, order_id: UUID) -> int | None:
         """The position of the event that could not be applied; None if the order is not parked."""
@@ -478,9 +478,19 @@ class InProcessOrders:
         events = tuple(event_view(record, self._store.mapper) for record in page.records)
         return EventPage(page.log_id, events, page.next_after)
 
-    async def events_before(
+    async def entries_after(self, query: EventQuery, limit: int) -> EntryPage:
+        """A page of the log, in commit order, each event also decoded.
+
+        Raises:
+            PositionBeyondLog: `query.after` is beyond the end of the log.
+        """
+        self._require_served()
+        page = await self.log.first_page(query, limit)
+        return EntryPage(self._entries(page.records), page.next_after)
+
+    async def entries_before(
         self, before: int | None, event_type: EventType | None, limit: int
-    ) -> EventPageBefore:
+    ) -> EntryPageBefore:
         """The events before a position, or the latest, newest first.
 
         With a type, at most 10,000 events are scanned, so a page may be short and not the last one.
@@ -491,8 +501,10 @@ class InProcessOrders:
             limit=limit,
             topics=None if event_type is None else [TOPICS[event_type]],
         )
-        events = tuple(event_view(record, self._store.mapper) for record in page.records)
-        return EventPageBefore(page.log_id, events, page.next_before)
+        return EntryPageBefore(self._entries(page.records), page.next_before)
+
+    def _entries(self, records: Sequence[RecordedEvent]) -> tuple[LogEntry, ...]:
+        return tuple(log_entry(record, self._store.mapper) for record in records)
 
     async def log_range(self, query: EventQuery) -> LogRange:
         """The range of the log that a query selects, for an export.

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application.callers import Caller
-from pulse.application.event_view import EventView
+from pulse.application.event_view import EventView, LogEntry
 from pulse.domain import Order, OrderSpec, Slice, Trace, Window
 from pulse.domain.order_request import SplitSeed
 from pulse.errors import PulseError
@@ -77,11 +77,20 @@ class EventPage(msgspec.Struct, frozen=True):
     next_after: int
 
 
-class EventPageBefore(msgspec.Struct, frozen=True):
-    """Events, newest first. `next_before` is where the next page ends, None on the last page."""
+class EntryPage(msgspec.Struct, frozen=True):
+    """Events in commit order, also decoded. `next_after` is the last position scanned."""
 
-    log_id: UUID
-    events: tuple[EventView, ...]
+    entries: tuple[LogEntry, ...]
+    next_after: int
+
+
+class EntryPageBefore(msgspec.Struct, frozen=True):
+    """Events, newest first, also decoded.
+
+    `next_before` is where the next page ends, None on the last page.
+    """
+
+    entries: tuple[LogEntry, ...]
     next_before: int | None
 
 

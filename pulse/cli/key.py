@@ -57,9 +57,9 @@ def new(
 def show(*, as_json: AsJson = False) -> None:
     """Show the keys that signed the seal, the current one last.
 
-    Each with the time since which it signs. Each but the first comes with the
-    rotation note, which the key before it signed as well: who trusts the first
-    key can check the others by it.
+    Shows since when each key signs. After the first, each key comes with its
+    rotation note, which the key before it also signed. So the first key is enough
+    to check the others.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
@@ -79,7 +79,7 @@ def show(*, as_json: AsJson = False) -> None:
 
 
 def rotate(file: KeyFile) -> None:
-    """Let another key sign from now on. The current one vouches for it.
+    """Let another key sign from now on. The current key signs the change.
 
     The current key is that of PULSE_SEAL_KEY, or the development key; FILE has
     the new one. Prints the rotation note, which both keys sign; it is stored and

@@ -145,10 +145,11 @@ def gateway(host: Host = None, port: Port = None) -> None:
 def background() -> None:
     """Start the workers alone.
 
-    Splits orders, times out those that take too long, and releases the claims of
-    workers that are gone. Any number may run on any number of machines; they need
-    the Postgres of the API: PULSE_DATABASE_URL, or the same PULSE_DATA_DIR on the
-    same machine. Ctrl-C and SIGTERM finish the batch in progress or release it.
+    Splits orders, releases slices when they are due, times out orders that take
+    too long, and releases the claims of dead workers. Any number may run on any
+    number of machines. They need the Postgres of the API: PULSE_DATABASE_URL, or
+    the same PULSE_DATA_DIR on the same machine. Ctrl-C and SIGTERM finish the
+    batch in progress or release it.
 
     With PULSE_MONITORING_PORT it serves /metrics and both health checks there,
     on PULSE_HOST.

@@ -33,7 +33,6 @@ MOST_SCANNED: Final = 10_000
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_FIRST_EVENTS = load_sql(__package__, "select_first_events")
 _SELECT_STREAM_AFTER = load_sql(__package__, "select_stream_after")
-_SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_ISSUED_LOG = load_sql(__package__, "select_issued_log")
 _SELECT_LOG_PAGE = load_sql(__package__, "select_log_page")
 _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
@@ -183,12 +182,6 @@ class EventStore:
         rows = await self._read(_SELECT_STREAMS, (list(originator_ids),))
         by_stream = groupby(map(RecordedEvent.from_row, rows), key=attrgetter("originator_id"))
         return {originator_id: tuple(stream) for originator_id, stream in by_stream}
-
-    async def read_log(self, *, after: int, limit: int) -> list[RecordedEvent]:
-        """Read up to `limit` events after a position (exclusive), in commit order."""
-        return [
-            RecordedEvent.from_row(row) for row in await self._read(_SELECT_LOG, (after, limit))
-        ]
 
     async def positions_at(self, times: Sequence[datetime]) -> list[int]:
         """For each time, the first position whose event was recorded at or after it.

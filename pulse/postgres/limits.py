@@ -13,6 +13,11 @@ class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
     After a checkout from the pool has timed out, the pool counts as exhausted until no checkout has
     timed out for `exhausted_seconds`. Meanwhile a checkout waits at most
     `exhausted_checkout_seconds`, and so does a read for a lock.
+
+    The session of a rebuild may be idle in a transaction for longer than others: between two
+    statements it computes rows, which takes seconds on a starved machine, and a lost session ends
+    the whole rebuild. A rebuild that freezes delays the projection by this time, so it is less than
+    the 10 s after which a process whose projection is behind is not ready.
     """
 
     connect_seconds: int = 5
@@ -22,6 +27,7 @@ class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
     statement_seconds: float = 10.0
     lock_seconds: float = 4.0
     idle_in_transaction_seconds: float = 2.0
+    rebuild_idle_in_transaction_seconds: float = 6.0
     unacknowledged_seconds: float = 8.0
 
 

@@ -236,7 +236,7 @@ def _root(
             tune_gc()
             yield {prefix: mounted.app for prefix, mounted in mounts.items()}
 
-    root = Root(opened, limits_of(settings), observer)
+    root = Root(opened, limits_of(settings), observer, pages=(CONSOLE_PATH,))
     metrics.HTTP_IN_FLIGHT.set_function(lambda: root.requests_in_flight)
     return root
 

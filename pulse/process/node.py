@@ -42,7 +42,7 @@ from pulse.projections.projector import BUSY_SECONDS, Projector
 from pulse.projections.queue_history import HistorySummary, QueueHistory
 from pulse.projections.tally import QueueTally
 from pulse.settings import Settings
-from pulse.workers.recovery import OrphanedClaims, StalledSessions
+from pulse.workers.recovery import LostWorkers, OrphanedClaims, StalledSessions
 from pulse.workers.releases import Releaser
 from pulse.workers.splitting import SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
@@ -272,10 +272,11 @@ class Node:
             supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
         self._start_seal(supervisor)
         if self._presence is not None:  # stops after the workers: else others release their claims
-            supervisor.start("presence", self._presence.run)
+            supervisor.start("presence", self._presence.run, request_stop=self._presence.stop)
         if self._workers is not Workers.BESIDE:
             supervisor.on_stop(self._project_own_events)
         supervisor.start_loop(self._orphaned_claims_loop())
+        supervisor.start_loop(Loop(LostWorkers(self._database), require=self._gate.require))
         for loop in self._worker_loops:
             supervisor.start_loop(loop)
         if self._worker_loops:

@@ -86,6 +86,7 @@ REVISIONS: Final = (
     ),
     Revision(number=16, name="evidence_exports", package="pulse.evidence", oldest_code=15),
     Revision(number=17, name="log_forks", package="pulse.eventstore", oldest_code=15),
+    Revision(number=18, name="order_workers", package="pulse.projections", oldest_code=15),
 )
 
 HEAD: Final = REVISIONS[-1].number

@@ -45,6 +45,7 @@ from tests.support.log import (
     fetch,
     fetch_as_owner,
     log_locked,
+    read_log,
     running_store,
     unlock,
     until_waiting_for_lock,
@@ -237,7 +238,7 @@ async def test_releases_race_halts_and_the_log_is_exact(database: Database) -> N
         await asyncio.gather(*halting)
         all_ends.set()
         await asyncio.gather(*jobs)
-        log = [MAPPER.event_of(record) for record in await one.read_log(after=0, limit=10_000)]
+        log = [MAPPER.event_of(record) for record in await read_log(one, after=0, limit=10_000)]
     check_no_release_while_halted(log)
     assert sum(isinstance(event, SlicesReleased) for event in log) == len(created)
     assert sum(isinstance(event, ReleasesHalted) for event in log) > len(races)

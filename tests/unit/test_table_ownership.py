@@ -16,6 +16,7 @@ OWNERS: Final = {
     "scheduled_slices": "projections",
     "order_slices": "projections",
     "order_claims": "projections",
+    "order_workers": "projections",
     "parked_orders": "projections",
     "queue_history": "projections",
     "queue_audit": "projections",

@@ -131,7 +131,7 @@ class _HaltPages:
         status: int = 200,
     ) -> Response[str]:
         """The halts, with the form that sets one."""
-        latest = await self._orders.events_before(None, None, 1)  # first: the halts are not older
+        latest = await self._orders.entries_before(None, None, 1)  # first: the halts are not older
         known = await read_halts(self._halts)
         found = [halt_view(halt) for halt in known.halts.halts]
         lifted = [halt for halt in found if halt.lifted_at is not None]
@@ -142,7 +142,7 @@ class _HaltPages:
             title="Halts",
             active="halts",
             status=status,
-            position=latest.events[0].position if latest.events else 0,
+            position=latest.entries[0].view.position if latest.entries else 0,
             in_force=[halt for halt in found if halt.lifted_at is None][::-1],
             lifted=lifted[:_MAX_LIFTED],
             more_lifted=len(lifted) > _MAX_LIFTED,

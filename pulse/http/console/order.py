@@ -15,7 +15,7 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from pulse.application.callers import Caller
-from pulse.application.event_view import HistoryEntry
+from pulse.application.event_view import LogEntry
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import OrderNotFound
@@ -240,7 +240,7 @@ async def _readable(orders: InProcessOrders, order_id: UUID, caller: Caller) -> 
 
 def _context(
     order_id: UUID,
-    entries: Sequence[HistoryEntry],
+    entries: Sequence[LogEntry],
     shown: _Shown,
     parked_at: int | None,
     now: datetime,
@@ -285,14 +285,14 @@ def _context(
     }
 
 
-def _position(order: OrderView | None, entries: Sequence[HistoryEntry]) -> int:
+def _position(order: OrderView | None, entries: Sequence[LogEntry]) -> int:
     """The position of the log that the page reflects."""
     if order is not None and order.as_of:
         return order.as_of.position
     return entries[-1].view.position
 
 
-def _counts(entry: HistoryEntry, order: OrderView | None, place: Place) -> bool:
+def _counts(entry: LogEntry, order: OrderView | None, place: Place) -> bool:
     """Whether the event is at the place or before it."""
     if place.version is not None:
         return entry.view.version <= place.version

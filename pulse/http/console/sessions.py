@@ -43,6 +43,7 @@ FRAGMENT_HEADER: Final = b"x-console-fragment"
 
 _OPEN_PATHS: Final = ("/sign-in", "/static/")
 _CONTEXT: Final = b"pulse console session v1"
+_SALT_CHARACTERS: Final = 16
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _OWN_SITES: Final = (b"same-origin", b"none")
 _OTHER_SITES: Final = (b"same-site", b"cross-site")
@@ -81,6 +82,21 @@ def session_in(scope: Mapping[str, object]) -> Session:
     return cast("Session", scope[SESSION_KEY])
 
 
+def csrf_token_for(session: Session) -> str:
+    """A CSRF token for the forms of one page; each call returns another one.
+
+    Pages are compressed and repeat what was asked for. The size of a compressed page tells what it
+    repeats, so a token that is the same in every page could be guessed (BREACH).
+    """
+    if not session.csrf_token:
+        return ""
+    return _salted(session, secrets.token_hex(_SALT_CHARACTERS // 2))
+
+
+def _salted(session: Session, salt: str) -> str:
+    return salt + _mac(session.csrf_token.encode(), salt)
+
+
 def require_csrf_token(scope: Mapping[str, object], sent: str) -> None:
     """Require that a form was made for the session that sends it.
 
@@ -88,7 +104,7 @@ def require_csrf_token(scope: Mapping[str, object], sent: str) -> None:
         Forbidden: it was not.
     """
     session = session_in(scope)
-    expected = session.csrf_token.encode()
+    expected = _salted(session, sent[:_SALT_CHARACTERS]).encode()
     if session.needs_csrf_token and not hmac.compare_digest(expected, sent.encode()):
         raise Forbidden(_EXPIRED_FORM)
 

@@ -34,7 +34,7 @@ from tests.support.api import client_of, root_of
 from tests.support.documents import UNUSED, UNUSED_USE_CASES
 from tests.support.events import MAPPER, TRACE
 from tests.support.gateway import DESK_TOKEN, GATEWAY_TOKEN, RIGHTS, SERVICES
-from tests.support.log import stored_log
+from tests.support.log import read_log, stored_log
 from tests.support.orders import JSON, body, fault, fault_in, new_key, order, split_config
 from tests.support.read_model import folded, project, queue
 from tests.support.tokens import bearer
@@ -360,7 +360,7 @@ async def test_the_queue_has_the_windows_and_a_rebuild_finds_no_difference(desk:
     ):
         assert (await desk.post(request)).status_code == 201
     await project(desk.database)
-    log = await desk.store.read_log(after=0, limit=100)
+    log = await read_log(desk.store, after=0, limit=100)
     events = [(record.position, MAPPER.event_of(record)) for record in log]
     assert await queue(desk.database) == folded(events)
     rebuilt = await Rebuild(desk.database, EventMapper(), lambda *_: None).run()
