@@ -20,6 +20,7 @@ from playwright.sync_api import (
     ConsoleMessage,
     Locator,
     Page,
+    ViewportSize,
     sync_playwright,
 )
 
@@ -28,7 +29,7 @@ CHROMIUM: Final = (
     or shutil.which("chromium")
     or shutil.which("chromium-browser")
 )
-NARROW: Final = {"width": 360, "height": 740}
+NARROW: Final = ViewportSize(width=360, height=740)
 PHONE: Final = {"width": 390, "height": 844}
 WIDE: Final = {"width": 1280, "height": 900}
 _TIMEOUT_MILLISECONDS: Final = 20_000
@@ -134,8 +135,8 @@ def follow(link: Locator) -> None:
 def serious_findings(page: Page) -> list[str]:
     """What axe-core rates serious or critical on the page, in both themes.
 
-    The themes differ only in colours, so in the dark one only the contrast is checked. The contrast
-    is most of the work, and the rows of a table come from one template: the first eight are checked.
+    The themes differ only in colours, so in the dark one only the contrast is checked. Contrast is
+    most of the work, and the rows of a table come from one template: the first eight are checked.
     """
     page.evaluate(AXE_SCRIPT)
     found = []
