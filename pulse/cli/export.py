@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from pulse.application.log_formats import LogForm
-from pulse.application.log_formats import export as exported
+from pulse.application.log_formats import export as formatted
 from pulse.application.log_reader import EventQuery, LogRange
 from pulse.cli.exits import run_with_tools
 from pulse.cli.terminal import errors, output, progress_on
@@ -158,7 +158,7 @@ async def _export(
     wanted = await tools.orders.log_range(query)
     part = _PartialFile.opened(file, form, query, wanted)
     try:
-        content = exported(tools.orders.log, wanted, form, header=not part.continues)
+        content = formatted(tools.orders.log, wanted, form, header=not part.continues)
         async with aclosing(content):
             async for chunk in content:
                 part.write(chunk.content, chunk.lines, chunk.position)

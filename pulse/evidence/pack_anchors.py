@@ -10,7 +10,7 @@ from pulse.evidence.pack.check import MAX_ANCHORS
 from pulse.evidence.pack.keys import CountedKey, open_counted
 from pulse.evidence.pack.writer import Anchor
 
-_READ_BYTES: Final = 1024 * 1024
+READ_BYTES: Final = 1024 * 1024
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _MAX_NOTE_BYTES: Final = 64 * 1024
 _BETWEEN_NOTES: Final = re.compile(rb"\n\n(?=[^\xe2])")
@@ -109,7 +109,7 @@ def _notes(file: Path) -> Iterator[str]:
     """The notes in a file of anchors, of which a part at a time is read."""
     rest = b""
     with file.open("rb") as stream:
-        while chunk := stream.read(_READ_BYTES):
+        while chunk := stream.read(READ_BYTES):
             *parts, rest = _BETWEEN_NOTES.split(rest + chunk)
             for part in parts:
                 yield from read_notes(part + b"\n")
