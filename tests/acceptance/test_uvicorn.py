@@ -26,7 +26,7 @@ def served(
 
 def test_it_serves_the_same_under_pulse(served: PulseProcess) -> None:
     assert served.http.get("/internal/hello").json() == {"message": "Hello from Pulse"}
-    assert served.http.get("/health/ready").status_code == 200
+    until(lambda: served.http.get("/health/ready").status_code == 200, "it is ready")
     request = order()
     response = served.post(request)
     assert response.status_code == 201
