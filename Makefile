@@ -99,7 +99,7 @@ charts: $(VENV)/.dev ## draw the charts of the documentation
 	$(BIN)/python docs/charts.py
 	$(BIN)/pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7 --svg docs/images/schedule.svg
 
-screenshots: $(VENV)/.dev ## take the screenshots of the documentation in the console's browser tests (needs chromium)
+screenshots: $(VENV)/.dev ## take the screenshots of the documentation in the console's browser tests (needs chromium-headless-shell)
 	PULSE_SCREENSHOTS=docs/images CI=true $(BIN)/pytest -q tests/acceptance/console
 
 contracts: $(VENV)/.dev ## check the imports between packages, and which package uses which table

@@ -1,6 +1,7 @@
 """The `pulse` command: a thin layer over the use cases, one module per command or group."""
 
 import gc
+import sys
 
 
 def main() -> None:
@@ -11,8 +12,9 @@ def main() -> None:
     `pulse --help`.
     """
     gc.disable()
-    from pulse.cli.app import main as run_command_line  # noqa: PLC0415 - see above
+    from pulse.cli import app  # noqa: PLC0415 - see above
 
+    app.program_for(sys.argv[1:])
     gc.freeze()
     gc.enable()
-    run_command_line()
+    app.main()

@@ -3,17 +3,15 @@
 import errno
 import sys
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated, Final
 
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
-from pulse.cli.calendar import calendar
-from pulse.cli.cancel import cancel
-from pulse.cli.config import config
-from pulse.cli.doctor import doctor
-from pulse.cli.evidence import evidence
 from pulse.cli.exits import (
     COULD_NOT_START,
     FAILURE,
@@ -25,23 +23,7 @@ from pulse.cli.exits import (
     CouldNotStart,
     WrongSettings,
 )
-from pulse.cli.export import export_log
-from pulse.cli.halts import halt, halts, resume
-from pulse.cli.key import key
-from pulse.cli.load import load
-from pulse.cli.log import log
-from pulse.cli.migrate import migrate
-from pulse.cli.orders import orders
-from pulse.cli.preview import preview
-from pulse.cli.projections import projections
-from pulse.cli.rebuild import rebuild
-from pulse.cli.replay import replay
-from pulse.cli.serving import api, background, gateway, up
-from pulse.cli.splitter import splitter
-from pulse.cli.status import status
 from pulse.cli.terminal import add_command, require_subcommand
-from pulse.cli.token import token
-from pulse.cli.verify import verify
 from pulse.code_version import code_version
 from pulse.errors import PulseError
 from pulse.http_client import EnvironmentUnusable
@@ -57,41 +39,63 @@ _EXIT_CODES = (
     "start, 130 stopped by Ctrl-C. The --help of each command explains them and has an example."
 )
 
-cli = typer.Typer(
-    name="pulse",
-    help="Pulse owns trading orders: it stores them as events and splits them into timed slices.",
-    epilog=_EXIT_CODES,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for _command in (
-    *(up, api, gateway, background, config, doctor, token),
-    *(
-        migrate,
-        load,
-        preview,
-        cancel,
-        halt,
-        resume,
-        halts,
-        replay,
-        status,
-        verify,
-        evidence,
-        rebuild,
-    ),
-):
-    add_command(cli, _command)
-add_command(cli, export_log, "export")
-cli.add_typer(calendar)
-cli.add_typer(orders)
-cli.add_typer(key)
-cli.add_typer(log)
-cli.add_typer(projections)
-cli.add_typer(splitter)
+# The module of each command and group, in the order of the help.
+_MODULES: Final = {
+    **dict.fromkeys(("up", "api", "gateway", "background"), "serving"),
+    "config": "config",
+    "doctor": "doctor",
+    "token": "token",
+    "migrate": "migrate",
+    "load": "load",
+    "preview": "preview",
+    "cancel": "cancel",
+    **dict.fromkeys(("halt", "resume", "halts"), "halts"),
+    "replay": "replay",
+    "status": "status",
+    "verify": "verify",
+    "evidence": "evidence",
+    "rebuild": "rebuild",
+    "export": "export",
+    "calendar": "calendar",
+    "orders": "orders",
+    "key": "key",
+    "log": "log",
+    "projections": "projections",
+    "splitter": "splitter",
+}
 
 
-@cli.callback(invoke_without_command=True)
+@cache
+def program(command: str | None = None) -> TyperGroup:
+    """The program with this command alone, or with all if there is no such command.
+
+    Only a command's own imports are made: all of them take twice the time.
+    """
+    cli = typer.Typer(
+        name="pulse",
+        help="Pulse owns trading orders: it stores them as events and splits them into timed "
+        "slices.",
+        epilog=_EXIT_CODES,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    cli.callback(invoke_without_command=True)(_version)
+    for name in [command] if command in _MODULES else _MODULES:
+        found = getattr(import_module(f"pulse.cli.{_MODULES[name]}"), name)
+        if isinstance(found, typer.Typer):
+            cli.add_typer(found)
+        else:
+            add_command(cli, found)
+    group = get_command(cli)
+    assert isinstance(group, TyperGroup)  # noqa: S101 - for the type checker
+    return group
+
+
+def program_for(arguments: Sequence[str]) -> TyperGroup:
+    """The program with what this command line needs."""
+    return program(arguments[0] if arguments and arguments[0] in _MODULES else None)
+
+
 def _version(
     context: typer.Context,
     *,
@@ -134,9 +138,10 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. An error is one line on stderr."""
-    command = get_command(cli)
     try:
-        code = command.main(list(arguments), prog_name="pulse", standalone_mode=False)
+        code = program_for(arguments).main(
+            list(arguments), prog_name="pulse", standalone_mode=False
+        )
     except typer.TyperException as error:
         return _report(_usage_fault(error), WRONG_USAGE)
     except CouldNotStart as error:

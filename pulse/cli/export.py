@@ -13,7 +13,8 @@ from uuid import UUID
 import msgspec
 import typer
 
-from pulse.application.log_formats import LogForm, export
+from pulse.application.log_formats import LogForm
+from pulse.application.log_formats import export as formatted
 from pulse.application.log_reader import EventQuery, LogRange
 from pulse.cli.exits import run_with_tools
 from pulse.cli.terminal import errors, output, progress_on
@@ -50,7 +51,7 @@ class _Exported(msgspec.Struct, frozen=True):
     position: int
 
 
-def export_log(  # noqa: PLR0913 - one for each filter
+def export(  # noqa: PLR0913 - one for each filter
     *,
     file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to.")],
     form: Annotated[
@@ -157,7 +158,7 @@ async def _export(
     wanted = await tools.orders.log_range(query)
     part = _PartialFile.opened(file, form, query, wanted)
     try:
-        content = export(tools.orders.log, wanted, form, header=not part.continues)
+        content = formatted(tools.orders.log, wanted, form, header=not part.continues)
         async with aclosing(content):
             async for chunk in content:
                 part.write(chunk.content, chunk.lines, chunk.position)

@@ -25,7 +25,7 @@ LOG_SECONDS: Final = 60.0
 _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=5.0, deadline_seconds=30.0)
 _POST_SECONDS: Final = 5.0
 _TAIL_BYTES: Final = 65_536
-_READ_BYTES: Final = 1024 * 1024
+READ_BYTES: Final = 1024 * 1024
 _MAX_NOTE_BYTES: Final = 64 * 1024
 _BETWEEN_NOTES: Final = re.compile(rb"\n\n(?=[^\xe2])")
 """An empty line that something else than a signature follows: those begin with a dash."""
@@ -114,7 +114,7 @@ def stream_notes(file: Path) -> Iterator[str]:
     """
     rest = b""
     with file.open("rb") as stream:
-        while chunk := stream.read(_READ_BYTES):
+        while chunk := stream.read(READ_BYTES):
             *parts, rest = _BETWEEN_NOTES.split(rest + chunk)
             for part in parts:
                 yield from read_notes(part + b"\n")

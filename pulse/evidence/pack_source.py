@@ -44,7 +44,7 @@ _WINDOW_EVENTS: Final = 2_000
 _LENGTH_BYTES: Final = 2
 _CACHED_ROWS: Final = 1_024
 """Rows of up to 256 entries: streams that overlap have theirs in the same ones, 80 MiB at most."""
-_SEAL_SECONDS: Final = 15.0
+SEAL_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.2
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -101,7 +101,7 @@ class PackSource:
             PackRefused: it is not sealed that far.
         """
         sealed = 0
-        for _ in range(int((seconds or _SEAL_SECONDS) / _POLL_SECONDS)):
+        for _ in range(int((seconds or SEAL_SECONDS) / _POLL_SECONDS)):
             note, size, sealed = await read_published(self._connection)
             index = await find_leaf(self._connection, position)
             if index is not None and index < size:

@@ -42,7 +42,7 @@ MAX_FOLDED_EVENTS: Final = 100_000
 MAX_SCANNED_POSITIONS: Final = 1_000_000
 """The most positions that are not summed up that a query searches for a time."""
 
-_EVENTS_PER_READ: Final = 4096
+EVENTS_PER_READ: Final = 4096
 _WINDOWS_PER_STEP: Final = 8
 _PAUSE_PER_WORK: Final = 19
 _PAUSE_PER_WORK_BEHIND: Final = 4
@@ -162,8 +162,8 @@ class QueueHistory:
         async def read(connection: Connection) -> QueueTotals:
             ((after, _, *sums),) = await fetch(connection, _SELECT_HISTORY, (position,))
             totals = QueueTotals(*map(int, sums))
-            for _ in range(MAX_FOLDED_EVENTS // _EVENTS_PER_READ):
-                until = await read_effects_end(connection, after, position, events=_EVENTS_PER_READ)
+            for _ in range(MAX_FOLDED_EVENTS // EVENTS_PER_READ):
+                until = await read_effects_end(connection, after, position, events=EVENTS_PER_READ)
                 if until is None:
                     return totals.minus(await parked_effects(connection, self._mapper, position))
                 effects, _ = await read_effects(connection, self._mapper, after, until)

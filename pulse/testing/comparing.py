@@ -26,7 +26,7 @@ CANDIDATE_RULES: Final = (_ANSWERS, _SAME)
 """What a splitter must do before its slices can be checked."""
 
 _TRIES: Final = 1_000
-_LAW_SEEDS: Final = tuple(SplitMix64(seed).next() for seed in range(2_000))
+LAW_SEEDS: Final = tuple(SplitMix64(seed).next() for seed in range(2_000))
 _LAW_SIZES: Final = (
     Size(3, 2, 60),
     Size(26, 10, 1),
@@ -104,7 +104,7 @@ def compare(
             found.first = found.first or failure
             for rule in {breach.rule for breach in failure.broken}:
                 found.broken[rule] += 1
-        on_progress(found.orders, len(orders) + len(_LAW_SIZES) * len(_LAW_SEEDS))
+        on_progress(found.orders, len(orders) + len(_LAW_SIZES) * len(LAW_SEEDS))
 
     for terms in orders:
         count(failure_of(candidate, terms))
@@ -183,13 +183,13 @@ def _check_laws(
     """Check a sample of this size by every law, unless it cannot be computed."""
     terms = SplitTerms(**size._asdict(), randomize=True, seed=0, starts_at=_STARTS_AT)
     schedules: dict[int, tuple[Slice, ...]] = {}
-    for seed in _LAW_SEEDS:
+    for seed in LAW_SEEDS:
         answer = _answer(candidate, msgspec.structs.replace(terms, seed=seed))
         count(answer)
         if not _NO_SAMPLE.isdisjoint(breach.rule for breach in answer.broken):
             return
         schedules[seed] = answer.slices
-    sample = sample_of(lambda seeded: schedules[seeded.seed], terms, _LAW_SEEDS)
+    sample = sample_of(lambda seeded: schedules[seeded.seed], terms, LAW_SEEDS)
     order = f"{size.total_quantity:,} shares in {size.num_splits} slices"
     for law in SPLITTER_LAWS:
         breaches = [f"{order}: {breach}" for breach in law(sample)]

@@ -8,7 +8,7 @@ from psycopg.pq import Conninfo
 
 from tests.support.cli import run_pulse
 from tests.support.orders import order
-from tests.support.processes import pulse, run_to_end, url_of
+from tests.support.processes import pulse, run_to_end, until, url_of
 
 PULSE = ("-m", "pulse.cli")
 MIGRATE = (*PULSE, "migrate")
@@ -33,7 +33,7 @@ def test_the_embedded_server_ignores_the_environment_of_libpq(
     with pulse(tmp_path, data_dir=data_dir) as process:
         order_id = process.post(order()).json()["order_id"]
         process.until_completed(order_id)
-        assert process.http.get("/health/ready").status_code == 200
+        until(lambda: process.http.get("/health/ready").status_code == 200, "it is ready")
         replayed = run_to_end((*PULSE, "replay", order_id), data_dir=data_dir)
         assert replayed.returncode == 0, replayed.stderr
 

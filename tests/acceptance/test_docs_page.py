@@ -1,7 +1,6 @@
 """Each component serves its documentation page with all assets, and a browser shows it."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -11,9 +10,9 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import pytest
 
+from tests.support.browser import require_chromium
 from tests.support.processes import PulseProcess, pulse
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 MOST_SECONDS = 60
 SHOWN = {
     "pulse": (
@@ -80,14 +79,13 @@ def test_no_other_file_is_served_below_the_page(served: PulseProcess, component:
         assert answer.status_code == 404, name
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("component", ["pulse", "gapi"])
 def test_a_browser_shows_the_page_and_requests_nothing_from_other_hosts(
     served: PulseProcess, component: str, tmp_path: Path
 ) -> None:
     shown = subprocess.run(
         [
-            str(BROWSER),
+            require_chromium(),
             *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # its own wishes too

@@ -182,7 +182,7 @@ def test_pulse_gateway_uses_the_development_key(tmp_path: Path, data_dir: Path) 
         api_alone(tmp_path, data_dir=data_dir, service_tokens=SERVICES) as api,
         gateway_alone(tmp_path, api, "-m", "pulse.cli", "gateway", data_dir=data_dir) as gateway,
     ):
-        assert "The gateway listens on" in gateway.output
+        until(lambda: "The gateway listens on" in gateway.output, "it greets")
         token = bearer(minted("--subject", "alice", data_dir=data_dir))
         placed = gateway.http.post("/api/orders", json=order(), headers=token)
         assert placed.status_code == 202

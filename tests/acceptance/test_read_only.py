@@ -97,6 +97,7 @@ def test_a_standby_is_reported_and_used_only_after_promotion(primary: Node, tmp_
             until(lambda: "standby" in database_fault(process), "readiness says why")
             for _ in range(20):
                 assert accepted(process) is None
+            until(lambda: "postgres.not_ready" in process.logged, "the log says so")
             lines = [line for line in process.logged.splitlines() if "postgres.not_ready" in line]
             assert len(lines) == 1
             assert "standby" in lines[0]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.http import send_raw
 from tests.support.orders import fault, order
-from tests.support.processes import PulseProcess, free_port, pulse, uvicorn_on
+from tests.support.processes import PulseProcess, free_port, pulse, until, uvicorn_on
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def served(
 
 def test_it_serves_the_same_under_pulse(served: PulseProcess) -> None:
     assert served.http.get("/internal/hello").json() == {"message": "Hello from Pulse"}
-    assert served.http.get("/health/ready").status_code == 200
+    until(lambda: served.http.get("/health/ready").status_code == 200, "it is ready")
     request = order()
     response = served.post(request)
     assert response.status_code == 201
@@ -116,5 +116,10 @@ def test_a_root_path_is_no_part_of_a_call_and_the_access_log_names_whole_paths(
     assert below_a_root_path.http.get("/docs").status_code == 200
     hello = below_a_root_path.http.get("/internal/hello")
     assert hello.headers["x-trace-source"] == "PULSE:GET/internal/hello"
-    logged = below_a_root_path.output + below_a_root_path.logged
-    assert "POST /x/pulse/internal/orders HTTP/1.1" in logged
+    until(
+        lambda: (
+            "POST /x/pulse/internal/orders HTTP/1.1"
+            in below_a_root_path.output + below_a_root_path.logged
+        ),
+        "the request is logged",
+    )

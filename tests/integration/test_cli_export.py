@@ -76,7 +76,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseExceptio
             if chunk.position >= after:
                 raise error
 
-    monkeypatch.setattr(export, "export", failing)
+    monkeypatch.setattr(export, "formatted", failing)
 
 
 @pytest.mark.parametrize("name", ["log.ndjson", "log.ndjson.gz", "log.csv", "log.csv.gz"])

@@ -269,7 +269,7 @@ async def test_too_long_a_rest_is_refused(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_history, "MAX_FOLDED_EVENTS", 4096)
-    monkeypatch.setattr(queue_history, "_EVENTS_PER_READ", 1024)
+    monkeypatch.setattr(queue_history, "EVENTS_PER_READ", 1024)
     async with running_store(database) as store:
         await store.append_stored([foreign_event() for _ in range(4097)])
     with pytest.raises(queue_history.HistoryIncomplete):

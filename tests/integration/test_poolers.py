@@ -100,8 +100,11 @@ async def test_orders_work_through_pgbouncer_with_its_default_configuration(conn
                 return bool(answered.get("order_queue_status") == "COMPLETED")
 
             await until(completed, "the order is COMPLETED")
-            ready = await api.get("/pulse/health/ready")
-            assert ready.status_code == 200, ready.text
+
+            async def ready() -> bool:
+                return (await api.get("/pulse/health/ready")).status_code == 200
+
+            await until(ready, "it is ready")
             placed = [(await post(api, order())).status_code for _ in range(100)]
             assert set(placed) == {201}
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import ssl
@@ -21,6 +22,7 @@ from tests.support.database import as_runtime_if_set_up
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS: Final = 40.0
 _POLL_SECONDS: Final = 0.02
+_PORTS: Final = range(12_000, 32_000)
 _WHERE: Final = ("host", "port", "target_session_attrs")
 
 PLAIN_HTTP: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -34,10 +36,21 @@ def uvicorn_on(port: int) -> tuple[str, ...]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nothing uses, and that no other test of this machine receives.
+
+    It is below the ports that the system gives to outgoing connections. It stays reserved until
+    this process ends, by an abstract Unix socket of its number, which one process can have.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as unless_reserved:
+            reserved = unless_reserved.enter_context(socket.socket(socket.AF_UNIX))
+            reserved.bind(f"\0pulse-test-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+            unless_reserved.pop_all()
+            reserved.detach()
+            return port
+    raise AssertionError("no port is free")
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:

@@ -6,10 +6,8 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from typer.core import TyperGroup
-from typer.main import get_command
 
-from pulse.cli.app import cli
+from pulse.cli.app import program_for
 from pulse.process.http_server import GRACE_SECONDS
 from pulse.settings import every_setting
 from tests.support.cli import Ended, run_pulse
@@ -76,10 +74,10 @@ def services() -> dict[str, dict[str, list[str]]]:
 
 @pytest.mark.parametrize("where", sorted(commands()))
 def test_every_command_that_a_file_runs_exists(where: str) -> None:
-    program = get_command(cli)
-    assert isinstance(program, TyperGroup)
+    line = list(commands()[where])
+    program = program_for(line)
     name, command, arguments = program.resolve_command(
-        program.make_context("pulse", ["up"]), list(commands()[where])
+        program.make_context("pulse", list(line)), line
     )
     assert command is not None
     command.make_context(name, arguments)  # parses the options, and runs nothing

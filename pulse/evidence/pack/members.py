@@ -79,7 +79,7 @@ and the proofs with the packages of Go's checksum database.
 """
 
 _PART: Final = re.compile(rf"({EVENTS}|{SCHEDULES})/([0-9]{{4}})\.ndjson")
-_MAX_PARTS: Final = 9_999
+MAX_PARTS: Final = 9_999
 _RANKS: Final = {
     name: rank
     for rank, name in enumerate(
@@ -102,7 +102,7 @@ def part_of(group: str, number: int) -> str:
     Raises:
         PackInvalid: a pack does not have so many.
     """
-    if number > _MAX_PARTS:
+    if number > MAX_PARTS:
         raise PackInvalid(f"the {group} are too large for a pack: select a shorter period")
     return f"{group}/{number:04}.ndjson"
 

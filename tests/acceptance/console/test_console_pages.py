@@ -23,17 +23,10 @@ def base_of(console: PulseProcess) -> str:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_page_has_no_serious_accessibility_finding(pages: Pages, path: str, theme: str) -> None:
-    page = pages.new(color_scheme=theme)
+def test_a_page_is_accessible_and_fits_a_narrow_screen(page: Page, path: str) -> None:
     page.goto(path)
     assert serious_findings(page) == []
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_a_page_fits_a_narrow_screen(pages: Pages, path: str) -> None:
-    page = pages.new(viewport=NARROW)
-    page.goto(path)
+    page.set_viewport_size(NARROW)
     assert overflow_pixels(page) == 0
 
 

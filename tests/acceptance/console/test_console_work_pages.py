@@ -92,20 +92,13 @@ def _at_work(console: PulseProcess, module_database_url: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_page_at_work_is_accessible(pages: Pages, path: str, theme: str) -> None:
-    page = pages.new(color_scheme=theme)
+def test_a_page_at_work_is_accessible_and_fits_a_narrow_screen(page: Page, path: str) -> None:
     page.goto(path)
     assert page.locator("tr[data-row]").count() > 0
     assert serious_findings(page) == []
-    if path in IN_DOCUMENTS and theme == "light":
-        screenshot(page, f"{path.rpartition('/')[2]}-{theme}")
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_a_page_at_work_fits_a_narrow_screen(pages: Pages, path: str) -> None:
-    page = pages.new(viewport=NARROW)
-    page.goto(path)
+    if path in IN_DOCUMENTS:
+        screenshot(page, f"{path.rpartition('/')[2]}-light")
+    page.set_viewport_size(NARROW)
     assert overflow_pixels(page) == 0
 
 

@@ -309,10 +309,8 @@ def test_an_unknown_order_is_a_page(page: Page, pages: Pages) -> None:
     expect(page.locator("main")).to_contain_text("order has this id")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_one_order_is_accessible_in_both_themes(pages: Pages, record: Record, theme: str) -> None:
+def test_one_order_is_accessible(page: Page, record: Record) -> None:
     created = record(lambda *so_far: slices_released(*so_far, count=2), slices_expired)
-    page = pages.new(color_scheme=theme)
     for path in ("", "?version=1", "/events/3"):
         page.goto(f"{LIST}/{created.originator_id}{path}")
         assert serious_findings(page) == []

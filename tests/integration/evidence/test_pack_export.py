@@ -399,7 +399,7 @@ def test_a_log_without_a_seal_is_refused(conninfo: str, tmp_path: Path) -> None:
 def test_events_that_are_not_sealed_in_time_are_refused(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pulse.evidence.pack_source._SEAL_SECONDS", 0.5)
+    monkeypatch.setattr("pulse.evidence.pack_source.SEAL_SECONDS", 0.5)
     log.append(overlapping(1, first=1000))
     ended = log.export(
         "--order", str(completed(1000)[0].originator_id), "-o", str(log.home / "x.tar")

@@ -31,7 +31,7 @@ from pulse.domain.orders import outcome_of
 from tests.support.events import order_created
 from tests.support.histories import histories
 
-ANY = settings(max_examples=100, deadline=None)
+ANY = settings(max_examples=50, deadline=None)
 
 
 def whole(history: tuple[Event, ...]) -> Order:

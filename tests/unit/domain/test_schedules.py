@@ -29,7 +29,7 @@ from pulse.domain import (
 )
 from pulse.testing import check_schedule, place_orders, split_terms
 
-WHOLE_RANGE = settings(max_examples=200, deadline=None)
+WHOLE_RANGE = settings(max_examples=100, deadline=None)
 KEPT: dict[str, list[str]] = {rule.__name__: [] for rule in SCHEDULE_RULES}
 
 

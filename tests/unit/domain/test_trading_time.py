@@ -33,7 +33,7 @@ from pulse.testing import (
 )
 from pulse.testing.splitter_laws import Law
 
-WHOLE_RANGE = settings(max_examples=200, deadline=None)
+WHOLE_RANGE = settings(max_examples=100, deadline=None)
 KEPT: dict[str, list[str]] = {rule.__name__: [] for rule in SCHEDULE_RULES}
 MICROSECOND = timedelta(microseconds=1)
 OPEN = datetime(2026, 3, 2, 3, 45, tzinfo=UTC)

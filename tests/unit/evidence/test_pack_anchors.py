@@ -40,7 +40,7 @@ def test_the_nearest_to_the_selection_the_first_and_the_last_are_chosen(file: Pa
 def test_a_large_file_is_read_in_parts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     anchored(file, *range(1, 60))
     for chunk in (7, 64, 199, 1000):
-        monkeypatch.setattr(anchors, "_READ_BYTES", chunk)
+        monkeypatch.setattr(anchors, "READ_BYTES", chunk)
         assert chosen(file, 20, 30, 55) == [1, 20, 21, 31, 55]
 
 

@@ -551,7 +551,7 @@ def test_a_pack_can_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     parts = members_of(LOG.pack(tmp_path / "a.tar", 0, 5).read_bytes())
     assert "events/0006.ndjson" in parts or "events/0004.ndjson" in parts
     assert faults(check((tmp_path / "a.tar").read_bytes())) == []
-    monkeypatch.setattr("pulse.evidence.pack.members._MAX_PARTS", 2)
+    monkeypatch.setattr("pulse.evidence.pack.members.MAX_PARTS", 2)
     with pytest.raises(PackInvalid, match="too large for a pack"):
         LOG.pack(tmp_path / "b.tar")
 
