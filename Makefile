@@ -130,6 +130,7 @@ lock: ## pin all requirements (needs uv)
 	uv pip compile pyproject.toml $(COMPILE_OPTIONS) -c requirements.txt -o requirements-production.txt
 	uv pip compile --group build $(COMPILE_OPTIONS) -c requirements.txt -o requirements-build.txt
 	$(COMPILE) --all-extras --group dev -c requirements.txt -o requirements-dev.txt
+	uv pip compile --group cluster $(COMPILE_OPTIONS) -o tests/cluster/requirements.txt
 	uv pip compile --group clients $(COMPILE_OPTIONS) -o tests/clients/requirements.txt
 	uv pip compile --group packaging $(COMPILE_OPTIONS) -o tests/release/requirements.txt
 
