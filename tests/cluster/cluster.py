@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -178,7 +178,9 @@ class Cluster:
         variables = {host.name.upper(): host.address for host in self.postgres + self.apis}
         variables |= {"GATEWAY1": self.gateway.address, "SERVICES_ADDRESS": self.haproxy.address}
         variables["PATH"] = f"{os.environ['PATH']}:/usr/sbin"
-        self.haproxy.start("haproxy", ["haproxy", "-db", "-f", str(HAPROXY_CONFIGURATION)], variables)
+        self.haproxy.start(
+            "haproxy", ["haproxy", "-db", "-f", str(HAPROXY_CONFIGURATION)], variables
+        )
 
     def _owned(self, host: Host, name: str) -> Path:
         """A directory on the host's disk that belongs to the servers' account."""
@@ -265,7 +267,9 @@ class Cluster:
         deadline = time.monotonic() + _START_SECONDS
         while True:  # HAProxy may not have found the primary yet
             try:
-                await fetch_from(self.conninfo.replace("dbname=pulse", "dbname=postgres"), "SELECT 1")
+                await fetch_from(
+                    self.conninfo.replace("dbname=pulse", "dbname=postgres"), "SELECT 1"
+                )
                 break
             except psycopg.OperationalError:
                 assert time.monotonic() < deadline, "HAProxy has no primary"

@@ -78,7 +78,20 @@ def add_namespace(name: str, address: str) -> None:
     namespace = PREFIX + name
     ip("netns", "add", namespace)
     ip("-n", namespace, "link", "set", "lo", "up")
-    ip("-n", namespace, "link", "add", "eth0", "type", "veth", "peer", "name", name, "netns", _SWITCH)
+    ip(
+        "-n",
+        namespace,
+        "link",
+        "add",
+        "eth0",
+        "type",
+        "veth",
+        "peer",
+        "name",
+        name,
+        "netns",
+        _SWITCH,
+    )
     ip("-n", _SWITCH, "link", "set", name, "master", "bridge", "up")
     ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
     ip("-n", namespace, "link", "set", "eth0", "up")
