@@ -5,6 +5,7 @@ The cases run only when they are named, because they need root and programs of D
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -134,7 +135,7 @@ async def _report(run: ClusterRun) -> None:
 def longest_pause(moments: Sequence[float], begun: float, ended: float) -> float:
     """The longest time between two of these sorted moments that lies between begun and ended."""
     within = [begun, *(at for at in moments if begun < at < ended), ended]
-    return max(later - sooner for sooner, later in zip(within, within[1:], strict=False))
+    return max(later - sooner for sooner, later in itertools.pairwise(within))
 
 
 def _spread(values: Sequence[float]) -> str:
