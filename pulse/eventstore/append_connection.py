@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 
 from pulse.eventstore.append_state import ConnectionLost, refusal_reason
-from pulse.postgres import WRONG_SESSION_ERRORS, Connection, describe, load_sql
+from pulse.postgres import WRONG_SESSION_ERRORS, Connection, break_off, describe, load_sql
 
 LOG_LOCK: Final = 0x50554C53_45000002
 """The advisory lock that serializes appends, so that ids are in commit order."""
@@ -89,15 +89,24 @@ class AppendConnection:
             await connection.close()
 
     def _abandon(self, task: "asyncio.Task[Rows]", connection: Connection) -> None:
-        """Close an unresponsive connection in the background, so that appends need not wait."""
+        """Close an unresponsive connection in the background, so that appends need not wait.
 
-        async def cancel_and_close() -> None:
+        The task is cancelled only after the connection is broken. Otherwise psycopg would ask the
+        server to cancel the statement. That ends a commit's wait for a replica, and leaves the
+        commit visible on a server that may be about to lose it.
+        """
+        break_off(connection)
+
+        async def end_and_close() -> None:
+            await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
             task.cancel()
             await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # the connection was broken
             await connection.close()
 
         self._connection = None
-        closing = asyncio.ensure_future(cancel_and_close())
+        closing = asyncio.ensure_future(end_and_close())
         self._abandoned.add(closing)
         closing.add_done_callback(self._abandoned.discard)
 

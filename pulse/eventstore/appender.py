@@ -64,6 +64,7 @@ MAX_PROBE_SECONDS: Final = 2.0
 _STATE_FRESH_SECONDS: Final = 1.0
 _APPEND_EVENTS_OR_FAIL: Final = load_sql(__package__, "append_events_or_fail")
 _SELECT_STORED: Final = load_sql(__package__, "select_stored")
+_WAIT_FOR_REPLICAS: Final = load_sql(__package__, "wait_for_replicas")
 _log = structlog.get_logger(__name__)
 
 
@@ -433,8 +434,12 @@ class Appender:
     async def _resolve(self, skipped: list[PendingAppend]) -> None:
         """Answer appends that wrote no row: their version is taken, or their condition failed.
 
-        Those whose version was taken by their own first attempt succeed.
+        Those whose version was taken by their own first attempt succeed. Each of these answers says
+        that an event is stored. A commit whose wait for a replica was ended (a terminated session, a
+        crash) is visible on this server only, and a failover loses it. So the answers wait, too.
         """
+        if skipped:
+            await self._connection.fetch(_WAIT_FOR_REPLICAS, ())
         unclear = [
             append
             for append in skipped
