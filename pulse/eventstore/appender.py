@@ -434,9 +434,11 @@ class Appender:
     async def _resolve(self, skipped: list[PendingAppend]) -> None:
         """Answer appends that wrote no row: their version is taken, or their condition failed.
 
-        Those whose version was taken by their own first attempt succeed. Each of these answers says
-        that an event is stored. A commit whose wait for a replica was ended (a terminated session, a
-        crash) is visible on this server only, and a failover loses it. So the answers wait, too.
+        Those whose version was taken by their own first attempt succeed.
+
+        Each of these answers says that an event is stored. A commit whose wait for a replica was
+        ended (by a terminated session, a crash) is visible on this server only, and a failover
+        loses it. So these answers wait for the replicas, too.
         """
         if skipped:
             await self._connection.fetch(_WAIT_FOR_REPLICAS, ())

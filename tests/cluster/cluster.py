@@ -35,7 +35,7 @@ POSTGRES_PROGRAMS: Final = Path("/usr/lib/postgresql/15/bin")
 
 _LOCK: Final = Path("/run/lock/pulse-cluster")
 _USER: Final = "postgres"
-_START_SECONDS: Final = 60.0
+_START_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
 _SCOPE: Final = "pulse"
 

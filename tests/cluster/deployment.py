@@ -21,7 +21,6 @@ from tests.support.tokens import ISSUER, bearer, signer_of
 
 _PORT: Final = 8000
 _TOKEN_SECONDS: Final = 12 * 3600.0
-_READERS: Final = 2
 _PROXY_ERRORS: Final = frozenset({502, 504})
 """What HAProxy answers if a host fails within a request; callers retry with the same key."""
 
@@ -97,7 +96,9 @@ def caller_token() -> str:
 
 
 @asynccontextmanager
-async def cluster_deployment(home: Path, random: Random) -> AsyncIterator[ClusterDeployment]:
+async def cluster_deployment(
+    home: Path, random: Random, *, readers: int = 2
+) -> AsyncIterator[ClusterDeployment]:
     """A cluster with Pulse that serves; nothing of it is left on exit but its files."""
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(running_cluster(home / "hosts"))
@@ -114,7 +115,7 @@ async def cluster_deployment(home: Path, random: Random) -> AsyncIterator[Cluste
                 deployment.ledger, deployment.endpoints(), random, **deployment.caller_options
             )
         )
-        for _ in range(_READERS):
+        for _ in range(readers):
             reader = LogReader([cluster.services_url], SERVICE_HEADERS)
             deployment.readers.append(reader)
             following = asyncio.ensure_future(reader.follow())

@@ -105,6 +105,7 @@ def unplug(name: str) -> None:
 def remove_namespace(name: str) -> None:
     """Kill its processes and remove it. Unplug it first, so that no peer hears of their end."""
     kill_all(PREFIX + name)
+    ip("-n", _SWITCH, "link", "delete", name)  # the namespace itself may take longer to go
     ip("netns", "delete", PREFIX + name)
 
 

@@ -14,6 +14,7 @@ from pulse.postgres import Database
 from pulse.postgres.embedded import EmbeddedServer
 from tests.support.events import foreign_event
 from tests.support.log import running_appender
+from tests.support.waiting import until
 
 LIMITS = AppendLimits(answer_seconds=2.0, statement_seconds=0.5)
 NOT_CONFIRMED = (AppendRefused, AppendOutcomeUnknown)
@@ -42,9 +43,10 @@ async def on_server(conninfo: str, statement: LiteralString) -> list[tuple[Any, 
 
 
 async def until_rows(conninfo: str, statement: LiteralString) -> None:
-    async with asyncio.timeout(30):
-        while not await on_server(conninfo, statement):
-            await asyncio.sleep(0.02)
+    async def found() -> bool:
+        return bool(await on_server(conninfo, statement))
+
+    await until(found, statement)
 
 
 async def require_replica(conninfo: str) -> None:

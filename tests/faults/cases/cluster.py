@@ -119,15 +119,12 @@ async def _report(run: ClusterRun) -> None:
         " WHERE originator_version = 2 ORDER BY recorded_at"
     )
     split = [at for (at,) in rows]
-    pauses = [longest_pause(accepted, each.begun, each.ended) for each in run.injections]
-    splits = [longest_pause(split, each.begun, each.ended) for each in run.injections]
-    leaders = [each.leader_seconds for each in run.injections if each.leader_seconds is not None]
-    for seconds in pauses:
-        case_run.recovered(seconds)
-    case_run.fact(f"longest time without an accepted order: {_spread(pauses)}")
-    case_run.fact(f"longest time without a split order: {_spread(splits)}")
-    if leaders:
-        case_run.fact(f"Patroni, until another host is primary: {_spread(leaders)}")
+    row = case_run.row
+    row.recoveries += [longest_pause(accepted, each.begun, each.ended) for each in run.injections]
+    row.splits += [longest_pause(split, each.begun, each.ended) for each in run.injections]
+    row.leaders += [
+        each.leader_seconds for each in run.injections if each.leader_seconds is not None
+    ]
     whole = [each.ended - each.begun for each in run.injections]
     case_run.fact(f"until the cluster was whole and served again: {_spread(whole)}")
 
@@ -139,7 +136,7 @@ def longest_pause(moments: Sequence[float], begun: float, ended: float) -> float
 
 
 def _spread(values: Sequence[float]) -> str:
-    return f"p50 {quantile(values, 0.5):.2f} s, max {max(values):.2f} s"
+    return f"p50 {quantile(values, 0.5):.1f} s, max {max(values):.1f} s"
 
 
 # The faults
