@@ -25,10 +25,12 @@ from tests.faults.report import quantile
 from tests.support.processes import PLAIN_HTTP
 
 _ORDERS_PER_SECOND: Final = 50.0
-_BETWEEN_SECONDS: Final = 3.0
+_BETWEEN_SECONDS: Final = 2.0
 _SERVING_SECONDS: Final = 150.0
 _POLL_SECONDS: Final = 0.1
-_ETCD_OUTAGE_SECONDS: Final = 25.0
+_OUTAGE_SECONDS: Final = 25.0
+"""Longer than Patroni's lease lasts."""
+
 _BURST: Final = 150
 _STREAMING_SECONDS: Final = 45.0
 
@@ -191,6 +193,7 @@ async def _replica_off(run: ClusterRun) -> AsyncIterator[None]:
     replicas = [host for host in run.cluster.postgres if host is not run.primary]
     lost = replicas[run.turn % len(replicas)]
     await asyncio.to_thread(lost.power_off)
+    await asyncio.sleep(_OUTAGE_SECONDS)
     yield
     await asyncio.to_thread(lost.power_on)
     run.cluster.start_patroni(lost)
@@ -198,11 +201,10 @@ async def _replica_off(run: ClusterRun) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _etcd_minority(run: ClusterRun) -> AsyncIterator[None]:
-    """Longer than Patroni's lease lasts."""
     lost = [host for n, host in enumerate(run.cluster.etcds) if n != run.turn % 3]
     for host in lost:
         await asyncio.to_thread(host.power_off)
-    await asyncio.sleep(_ETCD_OUTAGE_SECONDS)
+    await asyncio.sleep(_OUTAGE_SECONDS)
     yield
     for host in lost:
         await asyncio.to_thread(host.power_on)
@@ -382,7 +384,7 @@ CASES: Final = (
         "other clients: it confirms no commit, and it is stopped before another host serves",
         _primary_cut_off,
     ),
-    _case("replica", "The host of a synchronous replica loses power", _replica_off),
+    _case("replica", "The host of a synchronous replica loses power for 25 s", _replica_off),
     _case(
         "etcd",
         "Two of three hosts of etcd lose power for 25 s, longer than the primary's lease: the "
