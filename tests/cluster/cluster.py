@@ -132,8 +132,22 @@ class Cluster:
         )
 
     async def fetch(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Execute a statement on the primary; returns its rows."""
+        """Execute a statement on the primary, once there is one; returns its rows."""
+        await self._until_connected(self.conninfo)
         return await fetch_from(self.conninfo, statement, *parameters)
+
+    async def _until_connected(self, conninfo: str) -> None:
+        """Wait until HAProxy has a primary."""
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                await fetch_from(conninfo, "SELECT 1")
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return
 
     # Starting and stopping programs
 
@@ -264,17 +278,8 @@ class Cluster:
         await self._create_database()
 
     async def _create_database(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while True:  # HAProxy may not have found the primary yet
-            try:
-                await fetch_from(
-                    self.conninfo.replace("dbname=pulse", "dbname=postgres"), "SELECT 1"
-                )
-                break
-            except psycopg.OperationalError:
-                assert time.monotonic() < deadline, "HAProxy has no primary"
-                await asyncio.sleep(_POLL_SECONDS)
-        postgres = self.conninfo.replace("dbname=pulse", "dbname=postgres")
+        postgres = self._conninfo(self.haproxy.address, "postgres", "postgres")
+        await self._until_connected(postgres)
         await fetch_from(postgres, "CREATE DATABASE pulse")
         migrating = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "pulse.cli", "migrate", "--roles",

@@ -17,7 +17,7 @@ import httpx
 
 from tests.cluster import network
 from tests.cluster.cluster import Cluster, Unavailable
-from tests.cluster.deployment import ClusterDeployment, cluster_deployment
+from tests.cluster.deployment import ClusterDeployment, HostedMember, cluster_deployment
 from tests.cluster.host import Host
 from tests.faults.case import Case, CaseRun, Unsupported
 from tests.faults.cases.fence import FenceProbe
@@ -221,7 +221,7 @@ async def _api_off(run: ClusterRun) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _worker_off(run: ClusterRun) -> AsyncIterator[None]:
-    """It goes while it has claims."""
+    """It goes while it has claims: it is frozen, and thawed if it had just none."""
     lost = run.cluster.workers[run.turn % 2]
     member = run.deployment.member_on(lost)
     claimed = 0
@@ -229,14 +229,13 @@ async def _worker_off(run: ClusterRun) -> AsyncIterator[None]:
         while not claimed:
             for _ in range(_BURST):
                 burst.create_task(_place(run))
-            for _ in range(20):
-                if claimed := await _claims_of(run, member.pid):
-                    break
+            claimed = await _frozen_with_claims(run, member)
         run.injections[-1].begun = time.time()
-        network.unplug(lost.name)
-    claimed = await _claims_of(run, member.pid)
-    run.case_run.fact(f"{lost.name} went with {claimed} claims, {await _due(run)} slices were due")
-    await asyncio.to_thread(lost.power_off)
+        await asyncio.to_thread(lost.power_off)
+    due = await _due(run)
+    run.case_run.fact(
+        f"{lost.name} went with {claimed} claims; {due} orders had slices due in 20 s"
+    )
     yield
     await _start_again(run, lost)
 
@@ -353,9 +352,21 @@ async def _place(run: ClusterRun) -> None:
 
 async def _claims_of(run: ClusterRun, pid: int) -> int:
     rows = await run.cluster.fetch(
-        "SELECT count(*) FROM order_claims WHERE claimed_by LIKE '%%' || %s || '%%'", f":{pid}"
+        "SELECT count(*) FROM order_claims WHERE claimed_by LIKE '%%' || %s || '%%'", f":{pid}:"
     )
     return int(rows[0][0])
+
+
+async def _frozen_with_claims(run: ClusterRun, member: HostedMember) -> int:
+    """Freeze the process when it has claims; returns their number, or 0 if it stays thawed."""
+    for _ in range(20):
+        if await _claims_of(run, member.pid):
+            member.freeze()
+            await asyncio.sleep(0.5)  # what the server still executes for it
+            if claimed := await _claims_of(run, member.pid):
+                return claimed
+            member.thaw()
+    return 0
 
 
 async def _due(run: ClusterRun) -> int:
