@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run bench bench-growth performance bench-gateway bench-proxy test unit coverage lint types mutants \
-	vectors charts screenshots contracts clients check release-check wheel-check sbom licenses simulate faults \
+	vectors charts screenshots contracts clients check release-check wheel-check sbom licenses simulate faults cluster \
 	soak reliability format lock clean
 
 help: ## print this list
@@ -46,8 +46,12 @@ simulate: $(VENV)/.dev ## test the simulation, then run it for a minute; SEED=n 
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seconds $(or $(SECONDS),60)) \
 		$(if $(FIRST),--first $(FIRST))
 
-faults: $(VENV)/.dev ## inject the faults that Pulse must survive: FAULT="kills" SHORT=1 SEED=n
-	$(BIN)/python -m tests.faults $(FAULT) $(if $(SHORT),--short) $(if $(TWICE),--twice) $(if $(SEED),--seed $(SEED))
+faults: $(VENV)/.dev $(if $(findstring cluster,$(FAULT)),$(VENV)/cluster/.installed) ## inject the faults that Pulse must survive: FAULT="kills" SHORT=1 SEED=n TIMES=n
+	$(BIN)/python -m tests.faults $(FAULT) $(if $(SHORT),--short) $(if $(TWICE),--twice) $(if $(SEED),--seed $(SEED)) \
+		$(if $(TIMES),--times $(TIMES))
+
+cluster: $(VENV)/.dev $(VENV)/cluster/.installed ## run a cluster in network namespaces until Ctrl-C (needs root, etcd, haproxy, postgresql-15)
+	@$(BIN)/python -m tests.cluster
 
 reliability: $(VENV)/.dev ## write the fault suite's results into docs/explanation/reliability.md
 	$(BIN)/python -m tests.faults.page
@@ -130,6 +134,7 @@ lock: ## pin all requirements (needs uv)
 	uv pip compile pyproject.toml $(COMPILE_OPTIONS) -c requirements.txt -o requirements-production.txt
 	uv pip compile --group build $(COMPILE_OPTIONS) -c requirements.txt -o requirements-build.txt
 	$(COMPILE) --all-extras --group dev -c requirements.txt -o requirements-dev.txt
+	uv pip compile --group cluster $(COMPILE_OPTIONS) -o tests/cluster/requirements.txt
 	uv pip compile --group clients $(COMPILE_OPTIONS) -o tests/clients/requirements.txt
 	uv pip compile --group packaging $(COMPILE_OPTIONS) -o tests/release/requirements.txt
 
@@ -156,6 +161,13 @@ $(VENV)/clients/.installed: tests/clients/requirements.txt tests/clients/package
 		--require-hashes -r tests/clients/requirements.txt
 	cp tests/clients/package.json tests/clients/package-lock.json $(VENV)/clients
 	cd $(VENV)/clients && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# Patroni has a separate environment of the system's Python, which the account postgres may execute.
+$(VENV)/cluster/.installed: tests/cluster/requirements.txt | $(VENV)/bin/python
+	/usr/bin/python3 -m venv $(VENV)/cluster
+	$(VENV)/cluster/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes -r tests/cluster/requirements.txt
 	@touch $@
 
 # The release tools have a separate environment, so that they change no version of the others.

@@ -10,7 +10,7 @@ import psycopg
 
 from pulse.errors import PulseError
 from pulse.eventstore.append_state import ConnectionLost, NotConfirmed, refusal_reason
-from pulse.postgres import WRONG_SESSION_ERRORS, Connection, describe, load_sql
+from pulse.postgres import WRONG_SESSION_ERRORS, Connection, break_off, describe, load_sql
 
 LOG_LOCK: Final = 0x50554C53_45000002
 """The advisory lock that serializes appends, so that ids are in commit order."""
@@ -18,6 +18,7 @@ LOG_LOCK: Final = 0x50554C53_45000002
 APPEND_EVENTS: Final = load_sql(__package__, "append_events")
 _SELECT_APPEND_RIGHTS: Final = load_sql(__package__, "select_append_rights")
 _TRY_APPEND: Final = load_sql(__package__, "try_append")
+_WAIT_FOR_REPLICAS: Final = load_sql(__package__, "wait_for_replicas")
 _SELECT_SYNCHRONOUS_STANDBYS: Final = load_sql(__package__, "select_synchronous_standbys")
 _CLOSE_SECONDS: Final = 1.0
 
@@ -113,20 +114,21 @@ class AppendConnection:
                 raise NoSynchronousStandby
 
     async def confirm(self, *, found_older: bool) -> None:
-        """Check that the last commit waited for a standby, if that is required.
+        """Check that what is about to be answered is on the replicas that confirm commits.
 
-        Postgres answers a commit that waits as soon as `synchronous_standby_names` is emptied. With
-        `found_older` events of earlier commits are confirmed too, by one more commit that waits:
-        a standby that has it has all before it.
+        With `found_older` the answers are about events of earlier commits, too. A commit whose wait
+        for a replica was ended (by a terminated session, a crash) is visible on this server only,
+        and a failover loses it. One more commit waits, and the replicas then have all before it.
+
+        If a standby is required, one must still be configured: Postgres answers a commit that waits
+        as soon as `synchronous_standby_names` is emptied.
 
         Raises:
             NotConfirmed: the events may be on this server alone.
         """
-        if not self.require_standby:
-            return
         try:
             if found_older:
-                await self.fetch(_TRY_APPEND, ())
+                await self.fetch(_WAIT_FOR_REPLICAS, ())
             await self.check_standby()
         except (ConnectionLost, psycopg.Error) as error:
             raise NotConfirmed(describe(error)) from error
@@ -143,15 +145,24 @@ class AppendConnection:
             await connection.close()
 
     def _abandon(self, task: "asyncio.Task[Rows]", connection: Connection) -> None:
-        """Close an unresponsive connection in the background, so that appends need not wait."""
+        """Close an unresponsive connection in the background, so that appends need not wait.
 
-        async def cancel_and_close() -> None:
+        The task is cancelled only after the connection is broken. Otherwise psycopg would ask the
+        server to cancel the statement. That ends a commit's wait for a replica, and leaves the
+        commit visible on a server that may be about to lose it.
+        """
+        break_off(connection)
+
+        async def end_and_close() -> None:
+            await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
             task.cancel()
             await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # the connection was broken
             await connection.close()
 
         self._connection = None
-        closing = asyncio.ensure_future(cancel_and_close())
+        closing = asyncio.ensure_future(end_and_close())
         self._abandoned.add(closing)
         closing.add_done_callback(self._abandoned.discard)
 

@@ -303,6 +303,18 @@ async def _run(
     return await cursor.fetchall() if cursor.description else []
 
 
+def break_off(connection: Connection) -> None:
+    """Shut the connection's socket down, so that what waits for it fails; the server is not asked.
+
+    A statement in progress continues on the server, up to its time limits there.
+    """
+    with (
+        contextlib.suppress(OSError, psycopg.OperationalError),
+        socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
+    ):
+        duplicate.shutdown(socket.SHUT_RDWR)
+
+
 @contextlib.contextmanager
 def _deadline(connection: Connection, seconds: float) -> Iterator[None]:
     """Shut the connection's socket down after `seconds`, so that what waits for it fails.

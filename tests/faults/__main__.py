@@ -15,14 +15,14 @@ import typer
 
 from tests.faults import report
 from tests.faults.case import Case, RunOptions, run_case
-from tests.faults.catalogue import CASES, ON_REQUEST
+from tests.faults.catalogue import CASES, CLUSTER, ON_REQUEST
 from tests.faults.report import Row
 
 _SEEDS = 1_000_000_000
 _MAX_SHOWN_ERRORS = 20
 _MAX_SHOWN_CHARACTERS = 300
 _ERROR = re.compile(r"\[error|\[critical|\"level\":\s?\"(error|critical)\"")
-_BY_NAME = {case.name: case for case in (*CASES, ON_REQUEST)}
+_BY_NAME = {case.name: case for case in (*CASES, *CLUSTER, ON_REQUEST)}
 
 
 def main(
@@ -92,6 +92,8 @@ def _seed(given: int | None) -> int:
 
 
 def _chosen(names: list[str], *, short: bool) -> list[Case]:
+    if "cluster" in names:
+        names = [each for each in names if each != "cluster"] + [case.name for case in CLUSTER]
     unknown = [name for name in names if name not in _BY_NAME]
     if unknown:
         raise typer.BadParameter(f"unknown fault: {', '.join(unknown)}; see --list")

@@ -63,7 +63,8 @@ class Caller:
     next endpoint of the same scope, for `retry_seconds`. It does not retry the share
     `abandon_share` of the orders; their outcome stays unknown. `wrong` has each answer that a
     caller must never receive. Random orders have one of the windows `minutes` and a number of
-    splits within `splits`.
+    splits within `splits`. `retryable` are further statuses after which the caller retries, and
+    `max_back_off_seconds` is the longest pause before a retry.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class Caller:
         abandon_share: float = 0.2,
         minutes: Sequence[int] = _MINUTES,
         splits: tuple[int, int] = (2, 10),
+        retryable: frozenset[int] = frozenset(),
+        max_back_off_seconds: float = 0.5,
     ) -> None:
         self.answers: list[Answer] = []
         self.wrong: list[str] = []
@@ -84,6 +87,8 @@ class Caller:
         self.in_flight: Counter[str] = Counter()
         self.retry_seconds = retry_seconds
         self.abandon_share = abandon_share
+        self._retryable = _RETRYABLE | retryable
+        self._max_back_off_seconds = max_back_off_seconds
         self._minutes = minutes
         self._splits = splits
         self._ledger = ledger
@@ -161,7 +166,7 @@ class Caller:
             answer, body = await self._post(endpoint, endpoint.path, content)
             if answer.status in _CREATED:
                 return await self._accepted(key, scope, body)
-            if answer.status not in _RETRYABLE:
+            if answer.status not in self._retryable:
                 self.wrong.append(f"{key}: {answer.status} {body[:300]!r} from {endpoint.url}")
                 return None
             if not retries or time.monotonic() > deadline:
@@ -186,7 +191,7 @@ class Caller:
                 else:
                     await self._ledger.write(Entry(key, scope=scope, cancel=entry))
                 return answer.status
-            if answer.status not in _RETRYABLE:
+            if answer.status not in self._retryable:
                 self.wrong.append(f"cancel of {key}: {answer.status} {body[:300]!r}")
                 return answer.status
             if time.monotonic() > deadline:
@@ -195,7 +200,8 @@ class Caller:
         raise AssertionError("unreachable: the loop has no end")
 
     async def _back_off(self, attempt: int) -> None:
-        await asyncio.sleep(min(0.5, 0.02 * 2 ** min(attempt, 5)) * self._random.random())
+        longest = min(self._max_back_off_seconds, 0.02 * 2 ** min(attempt, 10))
+        await asyncio.sleep(longest * self._random.random())
 
     def _cancel_answer(self, status: int, body: bytes) -> CancelAnswer | None:
         """The part of the answer that the ledger keeps; None if it is not as promised."""

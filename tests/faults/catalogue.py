@@ -7,6 +7,7 @@ from tests.faults.cases import (
     backup,
     cancels,
     clocks,
+    cluster,
     commit_order,
     crashes,
     disk_full,
@@ -54,3 +55,6 @@ CASES: Final[tuple[Case, ...]] = (
 
 ON_REQUEST: Final = soak.CASE
 """Takes an hour, so it runs only when it is named."""
+
+CLUSTER: Final = cluster.CASES
+"""The faults of a cluster, which `cluster` names together; they run only when they are named."""

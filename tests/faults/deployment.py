@@ -49,6 +49,7 @@ class Deployment:
         self.random = random
         self.ledger: Ledger
         self.caller: Caller
+        self.caller_options: dict[str, Any] = {}
         self._settled_at: datetime | None = None
 
     def of_kind(self, *kinds: Kind) -> list[Member]:
@@ -84,15 +85,22 @@ class Deployment:
                 "rate_limit_per_second": 0,
             }
         if kind == "gateway":
-            api = self.apis[len(self.of_kind("gateway")) % len(self.apis)]  # spread over the APIs
-            own = {"api_base_url": api.url, "gateway_service_token": GATEWAY_TOKEN} | {
+            own = {"api_base_url": self.api_url(), "gateway_service_token": GATEWAY_TOKEN} | {
                 name: value
                 for name, value in own.items()
                 if not name.startswith(("service_", "seal_", "anchor_"))
             }
-        member = Member(kind, self.home, own, prefix=prefix, variables=variables)
+        member = self.new_member(kind, own, prefix=prefix, variables=variables)
         self.members.append(member)
         return member
+
+    def new_member(self, kind: Kind, settings: dict[str, Any], **options: Any) -> Member:
+        """A process that is not started; `options` are those of Member."""
+        return Member(kind, self.home, settings, **options)
+
+    def api_url(self) -> str:
+        """The API that the next gateway calls; they are spread over the APIs."""
+        return self.apis[len(self.of_kind("gateway")) % len(self.apis)].url
 
     def endpoints(self) -> list[Endpoint]:
         """Where orders are placed: every API, and every gateway with one caller's token."""
@@ -126,7 +134,7 @@ class Deployment:
 
     async def _placed_at(self, endpoint: Endpoint) -> str:
         async with Caller.with_endpoints(
-            self.ledger, [endpoint], self.random, abandon_share=0.0
+            self.ledger, [endpoint], self.random, abandon_share=0.0, **self.caller_options
         ) as caller:
             order_id = await caller.place()
             self.caller.wrong += caller.wrong

@@ -19,7 +19,9 @@ class Row(msgspec.Struct, kw_only=True):
     """One fault's result. `broken` lists the promises that did not hold; empty means success.
 
     `recoveries` are seconds from a fault to the recovery as `promise` or `facts` define it. `late`
-    are the entries of `broken` that only missed a time limit.
+    are the entries of `broken` that only missed a time limit. In a cluster they are the longest
+    times without an accepted order, `splits` those without a split order, and `leaders` the times
+    until Patroni has another primary.
     """
 
     fault: str
@@ -36,6 +38,8 @@ class Row(msgspec.Struct, kw_only=True):
     doubled: int = 0
     skipped: int = 0
     recoveries: list[float] = []
+    splits: list[float] = []
+    leaders: list[float] = []
     facts: list[str] = []
     broken: list[str] = []
     late: list[str] = []
@@ -106,6 +110,27 @@ def _cells(row: Row) -> tuple[str, ...]:
         _seconds(quantile(row.recoveries, 0.99)),
         row.verdict + (" (short form)" if row.short else ""),
     )
+
+
+def cluster_table(rows: Sequence[Row]) -> str:
+    """The rows of a cluster as a Markdown table: no order accepted, none split, Patroni's own."""
+    head = (
+        "fault", "injected", "orders", "lost", "doubled", "skipped",
+        "none accepted: p50", "max", "none split: p50", "max", "Patroni: p50", "max", "",
+    )  # fmt: skip
+    lines = [head, ("---", *["---:"] * (len(head) - 2), "---")]
+    lines += [_cluster_cells(row) for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cluster_cells(row: Row) -> tuple[str, ...]:
+    counts = (row.injected, row.orders, row.lost, row.doubled, row.skipped)
+    times = [
+        _seconds(quantile(values, share))
+        for values in (row.recoveries, row.splits, row.leaders)
+        for share in (0.5, 1.0)
+    ]
+    return (row.fault, *(f"{count:,}" for count in counts), *times, row.verdict)
 
 
 def _seconds(value: float | None) -> str:

@@ -150,8 +150,9 @@ def test_the_group_may_read_a_key_file_of_root(tmp_path: Path) -> None:
     file = tmp_path / "seal.key"
     create_key_file(file, KEY)
     os.chown(file, 0, ACCOUNT)
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o711)
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_mode & 0o077 == 0:
+            directory.chmod(0o711)
     for mode in (0o440, 0o640):
         file.chmod(mode)
         read = as_user(ACCOUNT, ACCOUNT, lambda: str(read_key_file(file).verifier))

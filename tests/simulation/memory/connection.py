@@ -117,6 +117,9 @@ class MemoryConnection:
     def broken(self) -> bool:
         return self.closed
 
+    def fileno(self) -> int:
+        raise psycopg.OperationalError("there is no socket")
+
     def statement(self, text: Any) -> Statement:
         """The implementation of a statement; a NOTIFY, composed at run time, has no effect here."""
         if isinstance(text, str):

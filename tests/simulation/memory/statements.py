@@ -70,6 +70,10 @@ def try_append(server: Server, _: Session, __: Any) -> Result:
     return Result([])
 
 
+def wait_for_replicas(_: Server, __: Session, ___: Any) -> Result:
+    return Result([(None,)])
+
+
 def select_streams(server: Server, _: Session, parameters: Any) -> Result:
     streams = server.log.streams
     return Result([_row(r) for i in sorted(set(parameters[0])) for r in streams.get(i, ())])
@@ -453,6 +457,7 @@ _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
         select_stored,
         select_append_rights,
         try_append,
+        wait_for_replicas,
         select_streams,
         select_stream_after,
         select_log_page,
