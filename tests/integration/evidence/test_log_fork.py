@@ -372,7 +372,7 @@ def test_the_command_shows_the_plan_and_asks(conninfo: str, tmp_path: Path) -> N
     assert (planned.exit_code, planned.err) == (1, "nothing was changed: give --yes to do it\n")
     assert f"log_id: {before['log_id']}, which will be replaced" in planned.out
     assert "ends at position 0" in planned.out
-    with psycopg.connect(conninfo, application_name="pulse:pool@elsewhere:4242"):
+    with psycopg.connect(conninfo, application_name="pulse:pool@elsewhere/r17:4242"):
         refused = run_pulse("log", "fork", "--reason", REASON, "--yes", conninfo=conninfo)
     assert refused.exit_code == 1
     assert "Pulse is running on this database: elsewhere:4242 (pool)" in refused.err
