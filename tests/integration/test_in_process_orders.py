@@ -63,7 +63,7 @@ async def test_the_outcome_is_unknown_if_the_existing_order_cannot_be_read(
         await orders.place(requested(), CALLER, TRACE)
     again, new = await orders.place_each([requested(), requested("new")], CALLER, TRACE)
     assert isinstance(again, AppendOutcomeUnknown)
-    assert new == Placed(order_id_for("internal", "new"), "new", created=True, position=3)
+    assert new == Placed(order_id_for("internal", "new"), "new", created=True, position=4)
 
 
 async def test_64_identical_concurrent_orders_are_one_order(
