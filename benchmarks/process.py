@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -68,6 +69,27 @@ class Process:
         """Its CPU time so far."""
         times = self._process.cpu_times()
         return times.user + times.system
+
+    @property
+    def cpu_seconds_of_members(self) -> dict[str, float]:
+        """The CPU time so far of each kind of process of a group: api, worker, supervisor.
+
+        A process that is alone is of the kind `one process`.
+        """
+        children = self._process.children()
+        spent = {"supervisor" if children else "one process": self.cpu_seconds}
+        for child in children:
+            name = str(json.loads(child.cmdline()[-1])["name"])
+            times = child.cpu_times()
+            kind = name.partition("-")[0]
+            spent[kind] = spent.get(kind, 0.0) + times.user + times.system
+        return spent
+
+    @property
+    def memory_of_all_mib(self) -> float:
+        """The memory of it and its children that no other process shares."""
+        processes = [self._process, *self._process.children()]
+        return float(sum(p.memory_full_info().uss for p in processes)) / 2**20
 
     @property
     def memory_mib(self) -> float:

@@ -1,8 +1,8 @@
-"""The version of this code with its commit, as events record it: `0.1.0+g4fa3e2b1c0de`.
+"""The version of this code with its commit, as events record it: `0.2.0+g4fa3e2b1c0de`.
 
 A wheel has the commit that it was built from in a file, which the build writes (`hatch_build.py`).
 In a checkout it is read from git, once per process; `.dirty` is appended if the package differs
-from the commit. Without either it is `0.1.0+unknown`.
+from the commit. Without either it is `0.2.0+unknown`.
 """
 
 import os

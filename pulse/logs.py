@@ -1,14 +1,17 @@
 """Configures logging: structlog for Pulse and its libraries, as text for people or as JSON."""
 
 import contextlib
+import fcntl
 import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 import structlog
 
@@ -78,6 +81,12 @@ def _add_suppressed(_: object, __: str, event_dict: Any) -> Any:  # noqa: ANN401
     return event_dict
 
 
+def _add_process(process: str, _: object, __: str, event_dict: Any) -> Any:  # noqa: ANN401 - same
+    """Add the name of the process."""
+    event_dict["process"] = process
+    return event_dict
+
+
 def _limited_kind(record: logging.LogRecord) -> str | None:
     if isinstance(record.msg, dict):  # structlog's
         event = record.msg.get("event")
@@ -88,20 +97,52 @@ def _limited_kind(record: logging.LogRecord) -> str | None:
     return package if package in _SERVER_LOGGERS else None
 
 
-class LogHandler(logging.StreamHandler[TextIO]):
-    """The handler of all lines, on stderr. `renderer` is None if the format is JSON."""
+class LogShare(NamedTuple):
+    """How this process shares stderr with others: its name in each line, and a file to lock."""
 
-    def __init__(self, renderer: structlog.dev.ConsoleRenderer | None) -> None:
+    process: str
+    lock_file: Path
+
+
+class LogHandler(logging.StreamHandler[TextIO]):
+    """The handler of all lines, on stderr. `renderer` is None if the format is JSON.
+
+    If other processes write to the same stderr, its lock excludes them too: a pipe takes only 4 KiB
+    at once, so longer lines would be mixed.
+    """
+
+    def __init__(
+        self, renderer: structlog.dev.ConsoleRenderer | None, share: LogShare | None
+    ) -> None:
+        self._held = 0
+        self._file: int | None = None
         super().__init__(sys.stderr)
         self.renderer = renderer
+        self.process = None if share is None else share.process
+        if share is not None:
+            self._file = os.open(share.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def acquire(self) -> None:
+        """Take the lock of threads, then that of processes. A thread may take it repeatedly."""
+        super().acquire()
+        self._held += 1
+        if self._file is not None and self._held == 1:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """Release both as often as they were taken."""
+        self._held -= 1
+        if self._file is not None and self._held == 0:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        super().release()
 
 
 _QUERY_STRING_FILTER: Final = QueryStringFilter()
 _RATE_LIMIT_FILTER: Final = RateLimitFilter()
 
 
-def configure_logs(log_format: str, level: str) -> None:
-    """Log to stderr at this level and above.
+def configure_logs(log_format: str, level: str, share: LogShare | None = None) -> None:
+    """Log to stderr at this level and above, and share it with other processes if told so.
 
     `auto` means text on a terminal and JSON elsewhere. Everything has that format: uvicorn's
     handlers are replaced, and Python warnings and uncaught exceptions become log lines. Libraries
@@ -117,9 +158,10 @@ def configure_logs(log_format: str, level: str) -> None:
         structlog.stdlib.add_logger_name,
         _rename_logger,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([] if share is None else [partial(_add_process, share.process)]),
     ]
     renderer = _console_renderer(colors=on_terminal) if console else None
-    handler = LogHandler(renderer)
+    handler = LogHandler(renderer, share)
     handler.setLevel(number)
     handler.setFormatter(_formatter(shared, renderer))
     handler.addFilter(_RATE_LIMIT_FILTER)

@@ -178,6 +178,19 @@ RELEASE_LATENESS: Final = _histogram(
     LATENESS_BUCKETS,
 )
 
+# Lists
+
+LIST_READS: Final = _counter(
+    "pulse_list_reads_total", "Reads of lists, by the server that answered.", "server"
+)
+LIST_FALLBACKS: Final = _counter(
+    "pulse_list_fallbacks_total",
+    "Reads of lists that the primary answered because the replica is unavailable or behind.",
+    "reason",
+)
+for _label in ("unavailable", "behind"):
+    LIST_FALLBACKS.labels(_label)  # so that the first one counts in increase()
+
 # The process
 
 POOL_CONNECTIONS: Final = _gauge(
@@ -195,6 +208,14 @@ LOG_LINES_DROPPED: Final = _counter(
     "pulse_log_lines_dropped_total",
     "Request lines that were dropped, because the log was written too slowly.",
 )
+PROCESSES_MISSING: Final = Described(
+    "pulse_processes_missing",
+    "gauge",
+    (),
+    "Processes of `pulse up --processes` that this scrape has no metrics of: they do not run, or "
+    "did not answer within 1 s.",
+)
+EVERY_METRIC.append(PROCESSES_MISSING)
 
 
 class _DatabaseGauges(Collector):
@@ -265,6 +286,8 @@ NOTICES: Final = DATABASE_GAUGES.gauge(
     "1 for each notice of `pulse status`, and whether it needs a person.",
     *("code", "needs_person"),
 )
+OF_DATABASE: Final = frozenset(metric.name for metric in EVERY_METRIC if metric.of_database)
+"""The names of the gauges of the whole database."""
 
 
 def export_build_info() -> None:

@@ -30,6 +30,7 @@ _MIN_SIMILARITY: Final = 0.7
 _MAX_DIGITS: Final = 20
 _MIN_RATE: Final = 0.01
 _MAX_RATE: Final = 1_000_000
+MAX_PROCESSES: Final = 64
 _HIDDEN: Final = "hidden"
 """Marks a setting that may contain a secret: errors do not repeat its value."""
 _HIDDEN_IF_INVALID: Final = "hidden if invalid"
@@ -159,6 +160,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "The database: Postgres 15 or newer. Unset: the embedded server in PULSE_DATA_DIR.",
         _HIDDEN,
     ] = None
+    read_database_url: Annotated[
+        str | None,
+        _URL,
+        "A replica of the database on which lists are read. Unset: they are read on the primary.",
+        _HIDDEN,
+    ] = None
+    require_synchronous_standby: Annotated[
+        bool,
+        _BOOLEAN,
+        "Refuse to append while `synchronous_standby_names` of Postgres is empty, so that no order "
+        "is accepted on one server alone.",
+    ] = False
     data_dir: Annotated[
         Path, _PATH, "Where the embedded server, the development keys and the anchors are kept."
     ] = Path(".pulse")
@@ -166,6 +179,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "127.0.0.1"
     )
     port: Annotated[int, _whole(1, 65_535), "The port they listen on."] = 8000
+    processes: Annotated[
+        int,
+        _whole(1, MAX_PROCESSES),
+        "How many processes of `pulse up` serve the port. 1: one process does everything. More: "
+        "the workers have processes of their own.",
+    ] = 1
+    worker_processes: Annotated[
+        int | None,
+        _whole(1, MAX_PROCESSES),
+        "How many processes of `pulse up` have the workers. Unset: 1, or none of their own if "
+        "PULSE_PROCESSES is 1.",
+    ] = None
     migrate: Annotated[
         bool,
         _BOOLEAN,

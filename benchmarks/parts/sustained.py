@@ -87,7 +87,7 @@ def _turns(bench: Bench, server: Server, checkout: Checkout, accepted: list[floa
                 seconds=seconds,
             )
             accepted.append(load.rate)
-            await _until_all_finished(f"{pulse.url}/pulse/internal/orders")
+            await until_all_finished(f"{pulse.url}/pulse/internal/orders")
             taken = time.perf_counter() - begun
             bench.log(f"{checkout.name}: {load.rate:,.0f}/s accepted, last after {taken:.1f} s")
             return await database.figure(_COMPLETED) / taken
@@ -149,7 +149,7 @@ async def _run(bench: Bench, checkout: Checkout, database: Database, *command: s
         await process.until_ended(_LIMIT_SECONDS)
 
 
-async def _until_all_finished(url: str) -> None:
+async def until_all_finished(url: str) -> None:
     """Wait until no order is PENDING or IN_PROGRESS; every accepted order is in these lists."""
     async with asyncio.timeout(_LIMIT_SECONDS), aiohttp.ClientSession() as http:
         for status in _UNFINISHED:

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import msgspec
 
+from pulse.application.list_reads import ListReads
+from pulse.application.log_places import require_log, with_log_id
 from pulse.domain import Halt, HaltTarget, Slice, SlicesExpired, SlicesReleased
 from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.postgres import Database
@@ -66,7 +68,8 @@ class LatePage(msgspec.Struct, frozen=True):
 class DueSlices:
     """Lists slices by when they are released. Every method raises DatabaseUnavailable.
 
-    `require_served` is called before every answer, as in `InProcessOrders`.
+    `require_served` is called before every answer, as in `InProcessOrders`. `lists` reads pages of
+    slices; everything else is read on the primary.
     """
 
     def __init__(
@@ -75,15 +78,30 @@ class DueSlices:
         store: EventStore,
         *,
         require_served: Callable[[], None] = lambda: None,
+        lists: ListReads | None = None,
     ) -> None:
         self._database = database
+        self._lists = lists or ListReads(database, store.end)
         self._store = store
         self._require_served = require_served
 
     async def page(self, query: SliceQuery) -> DuePage:
-        """A page of slices by time. The cost grows with the page, not with the queue."""
+        """A page of slices by time. The cost grows with the page, not with the queue.
+
+        Raises:
+            CursorRefused: the page starts at a place in another log, `query.log_id`.
+            PositionNotReached: the queue does not reflect `query.min_position` in time.
+            PositionBeyondLog: the log ends before it.
+        """
         self._require_served()
-        return await read_due_slices(self._database, query)
+        await require_log(self._store, query.log_id)
+        page = await read_due_slices(self._lists.not_older_than(query.min_position), query)
+        return await with_log_id(self._store, page, page.next_after, query.log_id)
+
+    @property
+    def pages_may_go_back(self) -> bool:
+        """Whether a page may be older than the page before it, unless its cursor prevents that."""
+        return self._lists.has_replica
 
     async def by_minute(
         self,

@@ -1,4 +1,4 @@
-"""What an event says about its order, in a sentence."""
+"""What an event says: in a sentence about its order, or in a few words for a list."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -28,10 +28,9 @@ def sentence_of(event: Event, format_time: Callable[[datetime], str]) -> str:
                 f"{event.instrument} was accepted from {event.placed_by}."
             )
         case SlicesScheduled():
-            shares = sum(s.quantity for s in event.slices)
             return (
                 f"Worker {event.worker}, which claimed it at {format_time(event.claimed_at)}, "
-                f"split it into {counted(len(event.slices), 'slice')} of {shares:,} shares in all."
+                f"split it into {_scheduled(event)}."
             )
         case SplittingFailed():
             return (
@@ -45,12 +44,52 @@ def sentence_of(event: Event, format_time: Callable[[datetime], str]) -> str:
                 f"{event.detected_by} timed it out."
             )
         case OrderCancelled():
-            slices = f" in {numbered_slices(event.sequence_numbers)}" * bool(event.sequence_numbers)
-            why = f": {event.reason}" if event.reason else ""
-            what = f"{counted(event.quantity, 'share')}{slices}"
-            return f"{event.cancelled_by} cancelled what was left of it, {what}{why}."
+            return f"{event.cancelled_by} cancelled what was left of it, {_cancelled(event)}."
         case _:
             return _short_sentence(event)
+
+
+def summary_of(event: Event) -> str:  # noqa: PLR0911 - one for each type of event
+    """The event in a few words, without who caused it. Text of callers in it is as stored."""
+    match event:
+        case OrderCreated():
+            return (
+                f"{event.side} {counted(event.total_quantity, 'share')} of {event.instrument}, "
+                f"key {event.order_unique_key}"
+            )
+        case SlicesScheduled():
+            return _scheduled(event)
+        case SplittingFailed():
+            return f"{event.reason}: {event.message}"
+        case TimedOut():
+            return f"claimed by {event.claimed_by}"
+        case OrderCancelled():
+            return _cancelled(event)
+        case SlicesReleased():
+            return f"{_short_sentence(event)}, {event.side} {event.instrument}"
+        case SlicesExpired():
+            return _short_sentence(event)
+        case ReleasesHalted():
+            target = event.instrument or event.placed_by or "everything"
+            return f"{target}{_reason(event.reason)}"
+        case ReleasesResumed():
+            return f"{event.halt_id}{_reason(event.reason)}"
+        case _:
+            assert_never(event)
+
+
+def _scheduled(event: SlicesScheduled) -> str:
+    shares = sum(s.quantity for s in event.slices)
+    return f"{counted(len(event.slices), 'slice')} of {shares:,} shares in all"
+
+
+def _cancelled(event: OrderCancelled) -> str:
+    slices = f" in {numbered_slices(event.sequence_numbers)}" * bool(event.sequence_numbers)
+    return f"{counted(event.quantity, 'share')}{slices}{_reason(event.reason)}"
+
+
+def _reason(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
 
 
 def _short_sentence(

@@ -45,8 +45,8 @@ class EventView(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
-class HistoryEntry(msgspec.Struct, frozen=True):
-    """An event of an order as answered, and decoded; None if this code cannot read it."""
+class LogEntry(msgspec.Struct, frozen=True):
+    """An event as answered, and decoded; `event` is None if this code cannot read it."""
 
     view: EventView
     event: Event | None
@@ -77,6 +77,11 @@ def readable_event(record: RecordedEvent, mapper: EventMapper) -> Event | None:
         return mapper.event_of(record) if mapper.owns(record.topic) else None
     except (EventTooNew, EventUnreadable):
         return None
+
+
+def log_entry(record: RecordedEvent, mapper: EventMapper) -> LogEntry:
+    """The view of a record, and its event. Never raises."""
+    return LogEntry(event_view(record, mapper), readable_event(record, mapper))
 
 
 def _fields(state: bytes) -> dict[str, Any]:

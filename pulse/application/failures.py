@@ -82,7 +82,12 @@ class Failures:
         found: list[OrderView] = []
         as_of_position = examined = 0
         while True:
-            query = OrderQuery(limit=limit, order_queue_status="FAILED", before=before)
+            query = OrderQuery(
+                limit=limit,
+                order_queue_status="FAILED",
+                before=before,
+                min_position=as_of_position,
+            )
             page = await self._orders.orders(query)
             as_of_position = as_of_position or page.as_of_position
             found += [order for order in page.orders if reason in {None, order.failure_reason}]

@@ -95,17 +95,29 @@ class HaltView(msgspec.Struct, frozen=True):
 
 
 class HaltSet(msgspec.Struct, frozen=True):
-    """The halt in force for a target; `created` is True if this call set it."""
+    """The halt in force for a target; `created` is True if this call set it.
+
+    `position` is that of the last event of halts in the log.
+    """
 
     halt: HaltView
     created: bool
+    position: int
+
+
+class HaltLifted(msgspec.Struct, frozen=True):
+    """A halt that is lifted. `position` is that of the last event of halts in the log."""
+
+    halt: HaltView
+    position: int
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """The folded halts, and the state of the last event as it is stored."""
+    """The folded halts; the position of the last event, and its state as it is stored."""
 
     halts: Halts = Halts()
     last: bytes | None = None
+    position: int = 0
 
 
 class ReleaseHalts:
@@ -145,7 +157,7 @@ class ReleaseHalts:
         for record in records:
             if self._store.mapper.owns(record.topic):
                 halts = evolve_halts(known.halts, self._store.mapper.event_of(record))
-                known = _Known(halts, record.state)
+                known = _Known(halts, record.state, record.position)
         self._known = known
         return known.halts
 
@@ -173,14 +185,14 @@ class ReleaseHalts:
                 recorded_by=self._recorded_by,
                 trace=trace,
             )
-            halts, created = await self._append(command)
+            halts, position, created = await self._append(command)
             halt = halts.on(target)
             if halt is not None:
-                return HaltSet(halt_view(halt), created)
+                return HaltSet(halt_view(halt), created, position)
 
     async def resume(
         self, halt_id: UUID, reason: str | None, caller: Caller, trace: Trace
-    ) -> HaltView:
+    ) -> HaltLifted:
         """Lift a halt. A halt that is already lifted is returned unchanged.
 
         Raises:
@@ -197,29 +209,32 @@ class ReleaseHalts:
                 recorded_by=self._recorded_by,
                 trace=trace,
             )
-            halts, _ = await self._append(command)
+            halts, position, _ = await self._append(command)
             halt = halts.of(halt_id)
             if halt.lifted_at is not None:
-                return halt_view(halt)
+                return HaltLifted(halt_view(halt), position)
 
     async def all(self) -> list[HaltView]:
         """Every halt, in force or lifted, in the order they were set."""
         self._require_served()
         return [halt_view(halt) for halt in (await self.current()).halts]
 
-    async def _append(self, command: HaltReleases | ResumeReleases) -> tuple[Halts, bool]:
-        """Append the command's event; returns the halts after it, and whether it was written.
+    async def _append(self, command: HaltReleases | ResumeReleases) -> tuple[Halts, int, bool]:
+        """Append the command's event.
 
-        They are those before it if another event came first: then decide again.
+        Returns the halts after it, the position of the last event of halts or a later one, and
+        whether the event was written. The halts are those before it if another event came first:
+        then decide again.
         """
         halts = await self.current()
+        known_position = self._known.position
         for event in decide_halt(command, halts):
             try:
-                await self._store.append(event)
+                position = await self._store.append(event)
             except VersionTaken:
-                return halts, False
-            return evolve_halts(halts, event), True
-        return halts, False
+                return halts, known_position, False
+            return evolve_halts(halts, event), position, True
+        return halts, known_position, False
 
 
 def halt_view(halt: Halt) -> HaltView:

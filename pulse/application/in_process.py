@@ -15,15 +15,18 @@ from pulse.application.event_view import (
     TOPICS,
     EventType,
     EventView,
-    HistoryEntry,
+    LogEntry,
     event_view,
-    readable_event,
+    log_entry,
 )
+from pulse.application.list_reads import ListReads
+from pulse.application.log_places import require_log, with_log_id
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
+    EntryPage,
+    EntryPageBefore,
     EventPage,
-    EventPageBefore,
     OrderNotFound,
     OrderPreview,
     OwnOrderPage,
@@ -31,7 +34,7 @@ from pulse.application.orders import (
     Placed,
 )
 from pulse.application.origin import Clock, Origin, SplitSeeds
-from pulse.application.own_cursors import decode_own_cursor, encode_own_cursor
+from pulse.application.own_cursors import OwnPlace, decode_own_cursor, encode_own_cursor
 from pulse.domain import (
     HALTS_STREAM_ID,
     CancelOrder,
@@ -57,6 +60,7 @@ from pulse.eventstore import (
     EventMapper,
     EventStore,
     EventUnreadable,
+    Positions,
     RecordedEvent,
     VersionTaken,
 )
@@ -109,7 +113,7 @@ class InProcessOrders:
     `release_slices` is whether the slices of orders placed here are released at their times.
     `session_policy` applies to orders that name none; `calendar` has the trading sessions that the
     policies other than NONE need. `component` names this part of Pulse in `recorded_by` of the
-    events.
+    events. `lists` reads the lists of orders and slices; without it they are read on the primary.
     """
 
     def __init__(  # noqa: PLR0913 - all dependencies of the use cases, passed once
@@ -124,6 +128,7 @@ class InProcessOrders:
         session_policy: SessionPolicy = "NONE",
         calendar: SessionCalendar | None = None,
         component: str = "api",
+        lists: ListReads | None = None,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -134,6 +139,7 @@ class InProcessOrders:
         self._calendar = calendar
         self._recorded_by = origin.recorded_by(component)
         self._seeds = SplitSeeds()
+        self._lists = lists or ListReads(reader.database, store.end)
         self.log = LogReader(store, QueueHistory(reader.database, store.mapper))
         """Reads ranges of the log."""
         self._read_backs = asyncio.Semaphore(_MAX_READ_BACKS)
@@ -152,10 +158,11 @@ class InProcessOrders:
         except _WINDOW_REFUSALS as refusal:
             return await self._placed_before_refusal(command, refusal)
         try:
-            await self._store.append(created)
+            position = await self._store.append(created)
         except VersionTaken as taken:
             return await self._placed_before(command, taken)
-        return Placed(created.originator_id, requested.order_unique_key, created=True)
+        key = requested.order_unique_key
+        return Placed(created.originator_id, key, created=True, position=position)
 
     async def place_each(
         self, requested: Sequence[OrderSpec], caller: Caller, trace: Trace
@@ -191,8 +198,9 @@ class InProcessOrders:
             elif isinstance(outcome, Exception):
                 results[number] = outcome
             else:
-                key = command.spec.order_unique_key
-                results[number] = Placed(event.originator_id, key, created=True)
+                key, (position,) = command.spec.order_unique_key, cast("Positions", outcome)
+                placed = Placed(event.originator_id, key, created=True, position=position)
+                results[number] = placed
         found = await asyncio.gather(*known.values(), return_exceptions=True)
         results |= zip(known, cast("list[Placed | Exception]", found), strict=True)
         return [results[number] for number in range(len(commands))]
@@ -208,13 +216,14 @@ class InProcessOrders:
         order_id = taken.originator_id
         try:
             async with self._read_backs:
-                order = await self._reader.as_created(order_id)
+                known = await self._reader.as_created(order_id)
         except DatabaseUnavailable as error:
             raise AppendOutcomeUnknown(f"the stored order cannot be read: {error}") from error
-        if order is None:
+        if known is None:
             raise AssertionError(f"version 1 of {order_id} was taken, yet its stream is empty")
-        decide(command, order)
-        return Placed(order_id, command.spec.order_unique_key, created=False)
+        decide(command, known.order)
+        key = command.spec.order_unique_key
+        return Placed(order_id, key, created=False, position=known.position)
 
     async def _placed_before_refusal(self, command: PlaceOrder, refusal: PulseError) -> Placed:
         """The stored order, if there is one. A retry must not be refused because time has passed.
@@ -227,11 +236,11 @@ class InProcessOrders:
         key = command.spec.order_unique_key
         order_id = order_id_for(command.key_scope, key)
         async with self._read_backs:
-            order = await self._reader.as_created(order_id)
-        if order is None:
+            known = await self._reader.as_created(order_id)
+        if known is None:
             raise refusal
-        decide(command, order)
-        return Placed(order_id, key, created=False)
+        decide(command, known.order)
+        return Placed(order_id, key, created=False, position=known.position)
 
     def preview(
         self, requested: OrderSpec, split_seed: int | None, caller: Caller, trace: Trace
@@ -337,15 +346,14 @@ class InProcessOrders:
         records = await self._records(order_id, caller)
         return [event_view(record, self._store.mapper) for record in records]
 
-    async def entries(self, order_id: UUID, caller: Caller) -> Sequence[HistoryEntry]:
+    async def entries(self, order_id: UUID, caller: Caller) -> Sequence[LogEntry]:
         """The history of an order, each event also decoded.
 
         Raises:
             OrderNotFound: there is none, or it belongs to another caller.
         """
-        mapper = self._store.mapper
         records = await self._records(order_id, caller)
-        return [HistoryEntry(event_view(r, mapper), readable_event(r, mapper)) for r in records]
+        return [log_entry(record, self._store.mapper) for record in records]
 
     async def parked_at(self, order_id: UUID) -> int | None:
         """The position of the event that could not be applied; None if the order is not parked."""
@@ -367,9 +375,22 @@ class InProcessOrders:
         `created_from` and `created_before` are also turned into positions, by the times at which
         the log recorded its events. An order that was recorded more than
         MAX_RECORDING_DIFFERENCE before or after its `created_at` may be missing.
+
+        Raises:
+            CursorRefused: the page starts at a place in another log, `query.log_id`.
+            PositionNotReached: the queue does not reflect `query.min_position` in time.
+            PositionBeyondLog: the log ends before it.
         """
         self._require_served()
-        return await read_orders(self._reader.database, await self._with_positions(query))
+        await require_log(self._store, query.log_id)
+        reads = self._lists.not_older_than(query.min_position)
+        page = await read_orders(reads, await self._with_positions(query))
+        return await with_log_id(self._store, page, page.next_before, query.log_id)
+
+    @property
+    def pages_may_go_back(self) -> bool:
+        """Whether a page may be older than the page before it, unless its cursor prevents that."""
+        return self._lists.has_replica
 
     async def own_orders(
         self,
@@ -377,39 +398,45 @@ class InProcessOrders:
         caller: Caller,
         trace: Trace | None = None,  # noqa: ARG002 - of the protocol, used over HTTP
     ) -> OwnOrderPage:
-        """Read the orders from the projection. A page examines only orders of the caller."""
+        """Read the orders from the projection. A page examines only orders of the caller.
+
+        They are read on the primary: a caller of the gateway cannot name a position.
+        """
         self._require_served()
         if caller.is_internal:
             raise AssertionError("an internal caller has no orders of its own")
         key = query.order_unique_key
-        page = await self.orders(
-            OrderQuery(
-                limit=query.limit,
-                order_queue_status=query.order_queue_status,
-                instrument=query.instrument,
-                order_id=None if key is None else order_id_for(caller.key_scope, key),
-                placed_by=caller.placed_by,
-                created_from=query.created_from,
-                created_before=query.created_before,
-                before=await self._position_before(query, caller),
-                of_caller_only=True,
-            )
+        wanted = OrderQuery(
+            limit=query.limit,
+            order_queue_status=query.order_queue_status,
+            instrument=query.instrument,
+            order_id=None if key is None else order_id_for(caller.key_scope, key),
+            placed_by=caller.placed_by,
+            created_from=query.created_from,
+            created_before=query.created_before,
+            before=await self._position_before(query, caller),
+            of_caller_only=True,
         )
+        page = await read_orders(self._reader.database, await self._with_positions(wanted))
         orders = tuple(o for o in page.orders if caller.may_read(o.order_id, o.order_unique_key))
         last = page.last_examined
-        cursor = None if last is None else encode_own_cursor(query, caller, last)
+        cursor = None
+        if last is not None and page.log_id is not None:
+            cursor = encode_own_cursor(query, caller, OwnPlace.after(last, page.log_id))
         return OwnOrderPage(orders, cursor, page.as_of_position)
 
     async def _position_before(self, query: OwnOrderQuery, caller: Caller) -> int | None:
         """The position of creation of the order in the cursor."""
-        last_order = decode_own_cursor(query, caller)
-        if last_order is None:
+        place = decode_own_cursor(query, caller)
+        if place is None:
             return None
+        if not place.is_of(await self._store.log_id()):
+            raise CursorRefused(CursorRefused.OF_EARLIER_LOG)
         try:
-            await self._require_owner(last_order, caller)
+            await self._require_owner(place.order_id, caller)
         except OrderNotFound:
             raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST) from None
-        records = await self._store.read_stream(last_order)
+        records = await self._store.read_stream(place.order_id)
         if not records:  # the id of an empty key, which no order has
             raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST)
         return records[0].position
@@ -434,9 +461,11 @@ class InProcessOrders:
         return query
 
     async def slices(self, query: SliceQuery) -> SlicePage:
-        """A page of slices by time, read from the projection."""
+        """A page of slices by time, read from the projection; errors as `orders`."""
         self._require_served()
-        return await read_slices(self._reader.database, query)
+        await require_log(self._store, query.log_id)
+        page = await read_slices(self._lists.not_older_than(query.min_position), query)
+        return await with_log_id(self._store, page, page.next_after, query.log_id)
 
     async def events(self, query: EventQuery, limit: int) -> EventPage:
         """A page of the log, in commit order.
@@ -449,9 +478,19 @@ class InProcessOrders:
         events = tuple(event_view(record, self._store.mapper) for record in page.records)
         return EventPage(page.log_id, events, page.next_after)
 
-    async def events_before(
+    async def entries_after(self, query: EventQuery, limit: int) -> EntryPage:
+        """A page of the log, in commit order, each event also decoded.
+
+        Raises:
+            PositionBeyondLog: `query.after` is beyond the end of the log.
+        """
+        self._require_served()
+        page = await self.log.first_page(query, limit)
+        return EntryPage(self._entries(page.records), page.next_after)
+
+    async def entries_before(
         self, before: int | None, event_type: EventType | None, limit: int
-    ) -> EventPageBefore:
+    ) -> EntryPageBefore:
         """The events before a position, or the latest, newest first.
 
         With a type, at most 10,000 events are scanned, so a page may be short and not the last one.
@@ -462,8 +501,10 @@ class InProcessOrders:
             limit=limit,
             topics=None if event_type is None else [TOPICS[event_type]],
         )
-        events = tuple(event_view(record, self._store.mapper) for record in page.records)
-        return EventPageBefore(page.log_id, events, page.next_before)
+        return EntryPageBefore(self._entries(page.records), page.next_before)
+
+    def _entries(self, records: Sequence[RecordedEvent]) -> tuple[LogEntry, ...]:
+        return tuple(log_entry(record, self._store.mapper) for record in records)
 
     async def log_range(self, query: EventQuery) -> LogRange:
         """The range of the log that a query selects, for an export.

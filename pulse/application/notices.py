@@ -61,6 +61,8 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     those in force; `halts_fault` is why they cannot be read. `seal` is None if this role may not
     read its tables; `seal_faults` are notices about what this process does for the seal. `rights`
     are those of the role of a process; None for a command, which may use another role.
+    `replica_fault` is why this process does not read lists on its replica, None if it does or has
+    none.
     """
 
     log: LogState
@@ -74,6 +76,7 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     halts: tuple[Halt, ...] = ()
     halts_fault: str | None = None
     rights: RoleRights | None = None
+    replica_fault: str | None = None
 
 
 async def read_health_snapshot(connection: Connection, timeout_seconds: float) -> HealthSnapshot:
@@ -249,6 +252,12 @@ def _projection_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     if lag.parked_orders:
         message = f"{_orders(lag.parked_orders)} parked: `pulse projections status` says why"
         yield Notice("orders_parked", message, needs_person=True)
+    if snapshot.replica_fault is not None:
+        message = (
+            "lists are read on the primary, since the replica cannot be used: "
+            f"{snapshot.replica_fault}; check the server of PULSE_READ_DATABASE_URL"
+        )
+        yield Notice("replica_unused", message, needs_person=True)
 
 
 def _order_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application.callers import Caller
-from pulse.application.event_view import EventView
+from pulse.application.event_view import EventView, LogEntry
 from pulse.domain import Order, OrderSpec, Slice, Trace, Window
 from pulse.domain.order_request import SplitSeed
 from pulse.errors import PulseError
@@ -16,11 +16,15 @@ from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """The order with this key; `created` is True if this call created it."""
+    """The order with this key; `created` is True if this call created it.
+
+    `position` is that of its creation in the log, None over HTTP.
+    """
 
     order_id: UUID
     order_unique_key: str
     created: bool
+    position: int | None = None
 
 
 class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,11 +77,20 @@ class EventPage(msgspec.Struct, frozen=True):
     next_after: int
 
 
-class EventPageBefore(msgspec.Struct, frozen=True):
-    """Events, newest first. `next_before` is where the next page ends, None on the last page."""
+class EntryPage(msgspec.Struct, frozen=True):
+    """Events in commit order, also decoded. `next_after` is the last position scanned."""
 
-    log_id: UUID
-    events: tuple[EventView, ...]
+    entries: tuple[LogEntry, ...]
+    next_after: int
+
+
+class EntryPageBefore(msgspec.Struct, frozen=True):
+    """Events, newest first, also decoded.
+
+    `next_before` is where the next page ends, None on the last page.
+    """
+
+    entries: tuple[LogEntry, ...]
     next_before: int | None
 
 
@@ -108,10 +121,11 @@ class OwnOrderPage(msgspec.Struct, frozen=True):
 
 
 class CursorRefused(PulseError):
-    """The cursor does not belong to this list of the caller's orders."""
+    """The cursor does not belong to this list, or to this log."""
 
     NOT_OF_THIS_LIST: Final = "is not a cursor of this list"
     OF_OTHER_FILTERS: Final = "belongs to other filters"
+    OF_EARLIER_LOG: Final = "is from before the log was restored to an earlier point"
 
 
 class OrderNotFound(PulseError):

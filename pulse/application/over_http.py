@@ -166,7 +166,10 @@ class OrdersOverHttp:
         path = f"{_ORDERS}?{urlencode(given, quote_via=quote)}"
         answer = await self._call("GET", path, caller, trace, max_bytes=MAX_LIST_BYTES)
         if answer.status_code == HTTPStatus.BAD_REQUEST and _field_in(answer) == "cursor":
-            raise CursorRefused(CursorRefused.NOT_OF_THIS_LIST)
+            is_earlier = CursorRefused.OF_EARLIER_LOG in answer.text
+            raise CursorRefused(
+                CursorRefused.OF_EARLIER_LOG if is_earlier else CursorRefused.NOT_OF_THIS_LIST
+            )
         if answer.status_code != HTTPStatus.OK:
             raise _refusal(answer)
         page = _read(answer, OwnOrderPage)

@@ -18,7 +18,8 @@ from pulse.application.notices import (
 )
 from pulse.application.role_rights import read_role_rights
 from pulse.postgres import Database, DatabaseUnavailable
-from pulse.postgres.migrations import AppliedRevision, read_applied
+from pulse.postgres.migrations import read_applied
+from pulse.postgres.revision import AppliedRevision
 
 _UNKNOWN = "unknown until the checks of database and schema pass"
 
@@ -45,7 +46,8 @@ class Readiness:
     Each callable returns why a part of the process cannot work, or None if it can. `schema` checks
     the revisions of the database; `append` may probe for up to 2 s; `projector` alone does not fail
     the check while another process projects; `others` are further checks by name. `seal_faults`
-    returns notices about the seal of this process.
+    returns notices about the seal of this process. `replica` returns why lists are not read on the
+    replica.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of the process, wired once
@@ -59,6 +61,7 @@ class Readiness:
         halts: ReleaseHalts,
         seal_faults: Callable[[], tuple[Notice, ...]],
         timeout_seconds: float,
+        replica: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._database = database
         self._schema = schema
@@ -68,6 +71,7 @@ class Readiness:
         self._halts = halts
         self._seal_faults = seal_faults
         self._timeout_seconds = timeout_seconds
+        self._replica = replica
         self._checking: asyncio.Task[tuple[ReadinessReport, HealthSnapshot | None]] | None = None
 
     async def check(self) -> ReadinessReport:
@@ -130,6 +134,7 @@ class Readiness:
             projector_fault=self._projector(),
             seal_faults=self._seal_faults(),
             rights=rights,
+            replica_fault=self._replica(),
         )
         return await with_halts(snapshot, self._halts)
 

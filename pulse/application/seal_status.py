@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 import psycopg
 
+from pulse.evidence.chain import is_same_signer
 from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint, split_note
 from pulse.evidence.state import SealHealth, TreeDamaged, read_seal_health
 from pulse.evidence.tree import read_root
@@ -84,11 +85,13 @@ async def _read_status(connection: Connection, own_key: VerifierKey | None) -> S
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.LockNotAvailable):
         return None
     key, fault = own_key, None
-    if key is None and health.verifier_key is not None:
+    if health.verifier_key is not None:
         try:
-            key = VerifierKey.parse(health.verifier_key)
+            recorded = VerifierKey.parse(health.verifier_key)
+            if key is None or is_same_signer(key, recorded):
+                key = recorded  # after a fork the own key signs under another name
         except NoteInvalid as error:
-            fault = f"the key in the database is malformed: {error}"
+            fault = None if key else f"the key in the database is malformed: {error}"
     checkpoint = None
     if health.checkpoint is not None:
         checkpoint, fault = _opened(health.checkpoint, key, fault)

@@ -59,6 +59,7 @@ _MODULES: Final = {
     "calendar": "calendar",
     "orders": "orders",
     "key": "key",
+    "log": "log",
     "projections": "projections",
     "splitter": "splitter",
 }

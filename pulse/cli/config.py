@@ -41,7 +41,7 @@ def config(
     --check prints one line. It also fails for unknown PULSE_ variables: they have
     no effect and are probably misspelt.
 
-    Exit codes: 0 printed, or all settings are right; 1 --check found unknown
+    Exit codes: 0 printed, or all settings are valid; 1 --check found unknown
     variables; 2 wrong usage or settings.
 
     Example:

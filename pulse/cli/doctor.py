@@ -22,13 +22,13 @@ def doctor(
     """Check whether Pulse can run here, and say what to change.
 
     One line for each check: ok, warn or fail. Checks the settings, the modes of
-    files, disk space, the connection and what is between, the session, the
+    files, disk space, the connection and any pooler in between, the session, the
     schema, the rights to append, the role, the clock, and the settings of
     Postgres that matter: fsync, full_page_writes, synchronous_commit,
     max_connections, min_wal_size.
 
-    Changes nothing. An embedded server that is not running is started for the
-    time of the checks. `pulse status` shows the state of orders and workers.
+    Changes nothing. An embedded server that is not running is started, and
+    stopped after the checks. `pulse status` shows the state of orders and workers.
 
     Exit codes: 0 no check failed (there may be warnings), 1 a check failed,
     2 wrong usage or settings.

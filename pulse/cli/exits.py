@@ -22,6 +22,9 @@ COULD_NOT_START: Final = 3
 SIGNER_NOT_CHECKED: Final = 4
 NOT_PROVEN_WHOLE: Final = 5
 NOT_COMPARED: Final = 6
+REVISIONS_WAIT: Final = 7
+LATER_REVISIONS_WAIT: Final = 8
+SCHEMA_NEWER: Final = 9
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 TERMINATED: Final = 143
@@ -52,9 +55,14 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
 
 
 def run_with_tools(
-    work: Callable[[Tools], Coroutine[Any, Any, T]], settings: Settings | None = None
+    work: Callable[[Tools], Coroutine[Any, Any, T]],
+    settings: Settings | None = None,
+    *,
+    as_owner: bool = False,
 ) -> T:
     """Open the tools on the Postgres of the settings, by default the environment's, and run `work`.
+
+    `as_owner` is as in `open_tools`.
 
     Raises:
         CouldNotStart: Postgres cannot be reached, or its schema is not usable.
@@ -64,7 +72,7 @@ def run_with_tools(
     async def opened() -> T:
         async with AsyncExitStack() as stack:
             try:
-                tools = await stack.enter_async_context(open_tools(settings))
+                tools = await stack.enter_async_context(open_tools(settings, as_owner=as_owner))
             except PulseError as error:
                 raise CouldNotStart(str(error)) from error
             return await work(tools)

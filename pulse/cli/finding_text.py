@@ -25,6 +25,7 @@ _SENTENCES: Final[dict[Fault, str]] = {
     "TREE": "the seal is damaged",
     "SIGNATURE": "the seal is not signed as it should be",
     "ANCHOR": "the log contradicts the anchors",
+    "FORK": "the record of a fork is wrong",
     "PARKED": "not verified: the order is parked",
     "QUEUE": "the order queue differs from the log",
     "SLICES": "the slices in the queue differ from the log",

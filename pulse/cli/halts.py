@@ -183,9 +183,10 @@ async def _resume(tools: Tools, text: str, reason: str | None) -> HaltView:
 
     async def append() -> HaltView:
         try:
-            return await tools.halts.resume(halt_id, reason, this_user(), new_trace("resume"))
+            lifted = await tools.halts.resume(halt_id, reason, this_user(), new_trace("resume"))
         except HaltNotFound:
             raise _not_found(text) from None
+        return lifted.halt
 
     return await _appended(tools, append, "lifted")
 

@@ -11,9 +11,10 @@ from pulse.cli.exits import run_with_tools
 from pulse.cli.terminal import AsJson, echo, group, output
 from pulse.errors import PulseError
 from pulse.evidence.anchors import AnchorUnusable
+from pulse.evidence.chain import require_chain
 from pulse.evidence.key_file import create_key_file, read_key_file
 from pulse.evidence.note import SigningKey
-from pulse.evidence.rotation import Rotation, require_chain, rotate_key
+from pulse.evidence.rotation import Rotation, rotate_key
 from pulse.evidence.state import RecordedKey, read_keys
 from pulse.process.seal import anchor_file, seal_key_file
 from pulse.process.startup import settings_from_environment
@@ -56,9 +57,9 @@ def new(
 def show(*, as_json: AsJson = False) -> None:
     """Show the keys that signed the seal, the current one last.
 
-    Each with the time since which it signs. Each but the first comes with the
-    rotation note, which the key before it signed as well: who trusts the first
-    key can check the others by it.
+    Shows since when each key signs. After the first, each key comes with its
+    rotation note, which the key before it also signed. So the first key is enough
+    to check the others.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
@@ -77,24 +78,15 @@ def show(*, as_json: AsJson = False) -> None:
     require_chain(keys)
 
 
-def rotate(
-    file: KeyFile,
-    *,
-    accept_loss: Annotated[
-        bool,
-        typer.Option(
-            "--accept-loss",
-            help="Continue although sealed events are lost for good; needs another origin.",
-        ),
-    ] = False,
-) -> None:
-    """Let another key sign from now on. The current one vouches for it.
+def rotate(file: KeyFile) -> None:
+    """Let another key sign from now on. The current key signs the change.
 
     The current key is that of PULSE_SEAL_KEY, or the development key; FILE has
     the new one. Prints the rotation note, which both keys sign; it is stored and
     appended to the anchors. Afterwards let PULSE_SEAL_KEY name the new file, or
     move the new file over the old one: running processes read the file again.
-    Until then they do not seal.
+    Until then they do not seal. If the log was forked, the new key signs under
+    the origin of the fork (`pulse log fork`).
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running.
@@ -112,7 +104,7 @@ def rotate(
     anchors = anchor_file(settings)
 
     async def rotated(tools: Tools) -> Rotation:
-        return await rotate_key(tools.database, old, replacement, anchors, accepts_loss=accept_loss)
+        return await rotate_key(tools.database, old, replacement, anchors)
 
     try:
         rotation = run_with_tools(rotated, settings)

@@ -1,25 +1,46 @@
-"""`pulse migrate`: migrates the schema to this code's revision, and sets up the database roles."""
+"""`pulse migrate`: migrates the schema, shows what it would do, sets up the database roles."""
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, TypeAlias
 
 import typer
 
-from pulse.cli.exits import CouldNotStart, WrongSettings, run_until_signal
+from pulse.cli.exits import (
+    LATER_REVISIONS_WAIT,
+    REVISIONS_WAIT,
+    SCHEMA_NEWER,
+    CouldNotStart,
+    WrongSettings,
+    run_until_signal,
+)
 from pulse.cli.terminal import echo, errors, output, progress_on
 from pulse.errors import PulseError
+from pulse.postgres.revision import Revision
 from pulse.postgres.roles import RoleNames, StatementsNeeded
 from pulse.process.startup import settings_from_environment
-from pulse.process.tools import migrate_once
+from pulse.process.tools import migrate_once, migration_script, read_schema_state
+from pulse.settings import Settings
 from pulse.wording import counted
 
 _Name: TypeAlias = str | None
+_AFTER = "Run `pulse migrate --after` once all processes of older releases are stopped:"
 _OWNER = "The role that owns Pulse's tables. [default: pulse_owner]"
 _RUNTIME = "The role of Pulse's processes. [default: pulse_runtime]"
 _READER = "The role that only reads. [default: pulse_reader]"
 
 
-def migrate(
+def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     *,
+    after: Annotated[
+        bool,
+        typer.Option("--after", help="Also what waits for the old processes to be gone."),
+    ] = False,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print it as a script for psql; change nothing.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say by the exit code what waits; change nothing.")
+    ] = False,
     roles: Annotated[
         bool, typer.Option("--roles", help="Also create the three roles and set their rights.")
     ] = False,
@@ -29,17 +50,26 @@ def migrate(
 ) -> None:
     """Migrate the schema to the revision that this code needs.
 
-    Needs Postgres 15 or newer and the right to change its schema. If
-    PULSE_MIGRATE is true (the default) every process migrates when it starts;
-    if it is false, run this once before new code starts. Concurrent runs are
-    safe, and a second run changes nothing. A newer schema that admits this code
-    is left unchanged; one that does not, or an unknown one, is refused. Tables of
-    other applications, such as their alembic_version, are not touched.
+    Run it before processes of a new release start; from 0.2.0 on those of the
+    release before keep running. If PULSE_MIGRATE is true (the default) every
+    process also does it when it starts. Revisions that remove what the new
+    release no longer uses wait: run it again with --after once all old processes
+    are stopped. While one still uses the database, it is named and nothing of
+    that revision is done. Needs Postgres 15 or newer and the right to change its
+    schema. Concurrent runs are safe, and a second run changes nothing.
 
-    A revision that changes the tables of the order queue rebuilds the queue from
-    the log: about a minute per million events, with progress in positions of the
-    log on standard error. Stop the processes of the old release first. If it is
-    interrupted, the next run or the next start of a process continues it.
+    Each revision is one transaction. It waits half a second for a locked table
+    and tries again after a pause, so that orders never wait for it longer. After
+    a minute it names the sessions that hold the locks and ends; run it again.
+    Large indexes are built without locking the table, for as long as that takes.
+
+    --sql prints the same as a script, with the rows that record it. Run it with
+    psql, not in a single transaction. --check needs only the right to read.
+
+    A revision up to 8 rebuilds the order queue from the log: about a minute per
+    million events, with progress in positions of the log on standard error. Stop
+    the processes of the old release first. If it is interrupted, the next run or
+    the next start of a process continues it.
 
     --roles also creates three roles without LOGIN: one that owns the tables, one
     for Pulse's processes that can only append to the log, and one that can only
@@ -50,11 +80,15 @@ def migrate(
     run corrects rights that were changed by hand. The embedded server has the
     roles without --roles.
 
-    Exit codes: 0 the schema is current, 2 wrong usage or settings, 3 Postgres
-    cannot be reached or may not be changed, or the schema does not admit this
-    code.
+    Exit codes: 0 the schema is current, or the script is printed. 2 wrong usage
+    or settings. 3 Postgres cannot be reached or may not be changed, a table stays
+    locked, older processes run, or the schema is unknown or does not admit this
+    code. With --check: 7 revisions wait that this code needs, 8 only such that
+    wait for --after, 9 the database has newer revisions, which admit this code.
 
     Examples:
+      pulse migrate --check
+      pulse migrate --sql > migration.sql
       PULSE_DATABASE_URL=postgresql://owner@localhost:5432/pulse pulse migrate
       pulse migrate --roles
       pulse migrate --roles --reader auditors
@@ -64,12 +98,27 @@ def migrate(
     settings = settings_from_environment()
     if names and not roles:
         raise WrongSettings("--owner, --runtime and --reader need --roles")
+    if check + sql > 1 or (check and after) or (roles and (check or sql)):
+        raise WrongSettings("--check stands alone, and --sql only with --after: leave one out")
     if names and settings.database_url is None:
         raise WrongSettings("the roles of the embedded server have fixed names: leave them out")
+    if check:
+        _check(settings)
+    elif sql:
+        _print_script(settings, after=after)
+    else:
+        _migrate(settings, after=after, with_roles=roles, role_names=names)
+
+
+def _migrate(
+    settings: Settings, *, after: bool, with_roles: bool, role_names: Mapping[str, str]
+) -> None:
     try:
         with progress_on(errors(), "position") as on_progress:
             migrated = run_until_signal(
-                migrate_once(settings, on_progress, with_roles=roles, role_names=names)
+                migrate_once(
+                    settings, on_progress, after=after, with_roles=with_roles, role_names=role_names
+                )
             )
     except StatementsNeeded as error:
         for statement in error.statements:
@@ -77,10 +126,50 @@ def migrate(
         raise CouldNotStart(str(error)) from error
     except PulseError as error:
         raise CouldNotStart(str(error)) from error
-    revision = migrated.revision
-    output().print(f"The schema is current: revision {revision.number} ({revision.name}).")
-    if roles and migrated.roles is not None:
+    output().print(f"The schema is current: {migrated.revision}.")
+    if migrated.waiting:
+        output().print(_AFTER)
+        _print_revisions(migrated.waiting)
+    if with_roles and migrated.roles is not None:
         output().print(_roles_text(migrated.roles, migrated.role_statements))
+
+
+def _check(settings: Settings) -> None:
+    """Print how the database's revisions compare with this code's, and exit with the code of it."""
+    try:
+        state = run_until_signal(read_schema_state(settings))
+    except PulseError as error:
+        raise CouldNotStart(str(error)) from error
+    needs_migration = any(revision.phase == "before" for revision in state.waiting)
+    if state.fault is not None and not needs_migration:
+        raise CouldNotStart(state.fault)
+    if needs_migration:
+        output().print("Revisions wait: run `pulse migrate` before this release starts.")
+        _print_revisions(state.waiting)
+        raise typer.Exit(REVISIONS_WAIT)
+    if state.waiting:
+        output().print(_AFTER)
+        _print_revisions(state.waiting)
+        raise typer.Exit(LATER_REVISIONS_WAIT)
+    if state.newer:
+        output().print("The database has newer revisions, which admit this code:")
+        for revision in state.newer:
+            output().print(f"  {revision}")
+        raise typer.Exit(SCHEMA_NEWER)
+    output().print(f"The schema is current: {state.applied[-1]}.")
+
+
+def _print_revisions(revisions: Iterable[Revision]) -> None:
+    for revision in revisions:
+        output().print(f"  {revision}, {revision.phase} the processes are replaced")
+
+
+def _print_script(settings: Settings, *, after: bool) -> None:
+    try:
+        script = run_until_signal(migration_script(settings, after=after))
+    except PulseError as error:
+        raise CouldNotStart(str(error)) from error
+    echo(script or "-- The schema is current: nothing to do.")
 
 
 def _roles_text(names: RoleNames, statements: int) -> str:

@@ -1,63 +1,19 @@
-"""Runs an application on uvicorn with the zttp parser, and shuts it down on a signal."""
+"""Serves an application, or a group of processes, until a signal."""
 
 import asyncio
-import contextlib
 import socket
-import sys
-from collections.abc import Iterator
 from typing import Final
-
-import uvicorn
-from uvicorn.config import STARTUP_FAILURE
 
 from pulse.cli.exits import COULD_NOT_START, CouldNotStart
 from pulse.cli.terminal import announce
 from pulse.http.root import Root
 from pulse.process import listening
-from pulse.process.listening import CannotListen, reason_of, root_url
-from pulse.process.startup import STOP_SIGNALS
-from pulse.process.uvicorn_fixes import fix_uvicorn
+from pulse.process.group.supervisor import GroupSize, NoDirectory, ProcessGroup
+from pulse.process.http_server import HttpServer
+from pulse.process.listening import CannotListen, root_url
 from pulse.settings import Settings
 
-GRACE_SECONDS: Final = 15
 _REMEDY: Final = "choose another --host or --port"
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn that prints a greeting when it listens and returns normally after a stop signal.
-
-    Uvicorn itself raises the signal again after the shutdown, so a clean shutdown would look like
-    a crash to the parent process.
-    """
-
-    def __init__(self, config: uvicorn.Config, greeting: str) -> None:
-        super().__init__(config)
-        self.listen_error = ""
-        self._greeting = greeting
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await super().startup(sockets)
-        except OSError as error:
-            self.listen_error = reason_of(error)
-            await self.lifespan.shutdown()
-            sys.exit(STARTUP_FAILURE)
-        if self.started:
-            announce(self._greeting)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in STOP_SIGNALS:
-                loop.remove_signal_handler(number)
-
-    def _stop(self) -> None:
-        self.should_exit = True
 
 
 def serve(app: Root, settings: Settings, greeting: str) -> None:
@@ -69,22 +25,8 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
         CouldNotStart: it cannot listen on the address.
         SystemExit: the application did not start; the log says why.
     """
-    fix_uvicorn()
     sockets = bind(settings)
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http="zttp",
-        http2=True,
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,  # Pulse does not use the peer address that a proxy reports
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    server = _Server(config, greeting)
+    server = HttpServer(app, lambda: announce(greeting))
     try:
         server.run(sockets)
     except SystemExit:
@@ -95,6 +37,23 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
     if server.listen_error:
         raise CouldNotStart(str(CannotListen(url_of(settings), server.listen_error, _REMEDY)))
     raise SystemExit(COULD_NOT_START)
+
+
+def serve_group(settings: Settings, size: GroupSize, greeting: str) -> None:
+    """Serve with several processes on one port until SIGINT or SIGTERM; SIGHUP restarts them.
+
+    Raises:
+        CouldNotStart: it cannot listen on the address, or has no directory for temporary files.
+        SystemExit: a process did not start; the log says why.
+    """
+    sockets = bind(settings)
+    group = ProcessGroup(settings, size, sockets, on_serving=lambda: announce(greeting))
+    try:
+        started = asyncio.run(group.run())
+    except NoDirectory as error:
+        raise CouldNotStart(str(error)) from error
+    if not started:
+        raise SystemExit(COULD_NOT_START)
 
 
 def url_of(settings: Settings) -> str:

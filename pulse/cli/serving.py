@@ -11,16 +11,17 @@ import typer
 import uvloop
 
 from pulse.cli.exits import CouldNotStart, WrongSettings
-from pulse.cli.server import serve, url_of
+from pulse.cli.server import serve, serve_group, url_of
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.evidence.key_file import KeyFileUnusable
 from pulse.http.auth import is_loopback
 from pulse.printable import printable_lines
 from pulse.process.apps import all_in_one_app, api_app, gateway_app, run_workers
 from pulse.process.development_key import KeyUnsafe, has_key, with_development_key
+from pulse.process.group.supervisor import GroupSize
 from pulse.process.seal import with_seal_key
 from pulse.process.startup import settings_from_environment
-from pulse.settings import Settings
+from pulse.settings import MAX_PROCESSES, Settings
 
 _FIRST_KEY: Final = "ouk_first"
 _ORDER: Final = (
@@ -39,8 +40,31 @@ Port = Annotated[
 ]
 
 
-def up(host: Host = None, port: Port = None) -> None:
-    """Start everything in one process: gateway, API and workers.
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_PROCESSES,
+        help="Processes that serve the port; overrides PULSE_PROCESSES (1).",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_PROCESSES,
+        help="Processes of their own for the workers; overrides PULSE_WORKER_PROCESSES.",
+    ),
+]
+
+
+def up(
+    host: Host = None,
+    port: Port = None,
+    processes: Processes = None,
+    workers: Workers = None,
+) -> None:
+    """Start everything: gateway, API and workers, in one process or in several.
 
     Needs no configuration: without PULSE_DATABASE_URL it starts an embedded
     Postgres with its data in PULSE_DATA_DIR (.pulse); without a token key
@@ -53,16 +77,25 @@ def up(host: Host = None, port: Port = None) -> None:
     Other machines can use the internal API only with service tokens, so Pulse
     listens on other than loopback addresses only if PULSE_SERVICE_TOKENS is set.
 
+    With --processes N, N processes serve the port and the workers have processes
+    of their own (--workers, 1). One that dies is replaced. SIGHUP restarts one
+    after the other, and no request is refused meanwhile.
+
     Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not
     start (the port is in use, or the schema cannot be migrated).
 
     Example:
       pulse up --port 8080
+      pulse up --processes 4
     """
     settings = _settings(host, port)
     _refuse_open_api(settings)
     ready = _with_development_keys(settings)
-    serve(all_in_one_app(ready), ready, _greeting_of_up(settings))
+    size = _group_size(settings, processes, workers)
+    if size is None:
+        serve(all_in_one_app(ready), ready, _greeting_of_up(settings))
+    else:
+        serve_group(ready, size, _greeting_of_up(settings))
 
 
 def api(host: Host = None, port: Port = None) -> None:
@@ -112,10 +145,11 @@ def gateway(host: Host = None, port: Port = None) -> None:
 def background() -> None:
     """Start the workers alone.
 
-    Splits orders, times out those that take too long, and releases the claims of
-    workers that are gone. Any number may run on any number of machines; they need
-    the Postgres of the API: PULSE_DATABASE_URL, or the same PULSE_DATA_DIR on the
-    same machine. Ctrl-C and SIGTERM finish the batch in progress or release it.
+    Splits orders, releases slices when they are due, times out orders that take
+    too long, and releases the claims of dead workers. Any number may run on any
+    number of machines. They need the Postgres of the API: PULSE_DATABASE_URL, or
+    the same PULSE_DATA_DIR on the same machine. Ctrl-C and SIGTERM finish the
+    batch in progress or release it.
 
     With PULSE_MONITORING_PORT it serves /metrics and both health checks there,
     on PULSE_HOST.
@@ -140,6 +174,15 @@ def _settings(host: str | None, port: int | None) -> Settings:
             "as 127.0.0.1"
         ) from None
     return msgspec.structs.replace(settings, host=host, port=port or settings.port)
+
+
+def _group_size(settings: Settings, processes: int | None, workers: int | None) -> GroupSize | None:
+    """How many processes to start; None for one with everything."""
+    serving = processes or settings.processes
+    working = workers or settings.worker_processes
+    if serving == 1 and working is None:
+        return None
+    return GroupSize(serving, working or 1)
 
 
 def _with_development_key(settings: Settings, *, make: bool) -> Settings:

@@ -83,12 +83,12 @@ class _Status(msgspec.Struct, frozen=True):
 def status(
     *,
     as_json: AsJson = False,
-    watching: Annotated[
-        bool, typer.Option("--watch", help="Show it again and again, with rates.")
-    ] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="Repeat it, with rates.")] = False,
     every: Annotated[
         float | None,
-        typer.Option(min=0.1, max=3600, help="Seconds between two, with --watch. Default: 2."),
+        typer.Option(
+            min=0.1, max=3600, help="Seconds between two updates, with --watch. Default: 2."
+        ),
     ] = None,
 ) -> None:
     """Show the state of the queue, and what needs a person.

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +12,13 @@ from rich.text import Text
 
 from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
+from pulse.cli.log import fork_text
 from pulse.cli.terminal import AsJson, echo, errors, order_id_of, output, progress_on
 from pulse.cli.verify_pack import pack_named, verify_pack
 from pulse.eventstore import BEFORE_LOG
+from pulse.eventstore.log_fork import LogFork
 from pulse.evidence.findings import Finding
-from pulse.evidence.seal_checks import CheckedSeal
+from pulse.evidence.seal_checks import CheckedSeal, EarlierAnchors
 from pulse.evidence.verification import Verification, Verified
 from pulse.process.seal import trust_of
 from pulse.process.startup import settings_from_environment, tune_gc
@@ -28,7 +30,8 @@ class VerificationTotals(msgspec.Struct):
     """What has been verified, up to `position`; `faults` counts the findings by fault.
 
     `sealed` counts the entries of the seal, which `signer` signed; it is None if the log is not
-    sealed. The tree was compared with so many `anchors`.
+    sealed. The tree was compared with so many `anchors`. `earlier_anchors` counts those of the log
+    before a fork that this log does not include. `forks` are the declared ones.
     """
 
     position: int = 0
@@ -38,7 +41,9 @@ class VerificationTotals(msgspec.Struct):
     slices: int = 0
     sealed: int = 0
     anchors: int = 0
+    earlier_anchors: int = 0
     signer: str | None = None
+    forks: tuple[LogFork, ...] = ()
     faults: Counter[str] = msgspec.field(default_factory=Counter)
     findings: list[Finding] = msgspec.field(default_factory=list)
 
@@ -80,7 +85,8 @@ def verify(
     checkpoint and with the anchors. Where the log is not sealed, it cannot find a
     history that was replaced as a whole, in the log and in the queue, by another
     valid one. Give --key and --anchors from a place that the administrator of the
-    database cannot write.
+    database cannot write. A declared fork (`pulse log fork`) is no finding: it is
+    shown, with the number of anchors that belong to the log before it.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing. Orders may be placed
@@ -132,6 +138,8 @@ def verify(
         echo(msgspec.json.encode(totals))
     else:
         if not order_ids:
+            for line in _fork_lines(totals, report.earlier):
+                output().print(line)
             output().print(_seal_summary(totals, signer_checked=trust.key is not None))
         output().print(_summary(totals, time.monotonic() - started))
     if totals.faults:
@@ -145,12 +153,15 @@ class _Report:
         self._totals = totals
         self._as_json = as_json
         self._in_full = in_full
+        self.earlier = EarlierAnchors()
 
     async def seal(self, parts: AsyncIterator[CheckedSeal]) -> None:
         with progress_on(errors(), "sealed event") as on_progress:
             async for part in parts:
                 self._totals.sealed += part.entries
                 self._totals.anchors, self._totals.signer = part.anchors, part.signer
+                self._totals.forks, self.earlier = part.forks, part.earlier
+                self._totals.earlier_anchors = part.earlier.count
                 self._tell(part.findings)
                 if part.whole:
                     on_progress(part.size, part.whole)
@@ -181,6 +192,17 @@ class _Report:
         elif self._totals.faults.total() <= MAX_PRINTED:
             for finding in findings:
                 print_finding(finding, in_full=self._in_full)
+
+
+def _fork_lines(totals: VerificationTotals, earlier: EarlierAnchors) -> Iterator[str]:
+    for fork in totals.forks:
+        yield f"the log was {fork_text(fork)}"
+    if earlier.count:
+        belong = "belongs" if earlier.count == 1 else "belong"
+        yield (
+            f"{counted(earlier.count, 'anchor')}, of up to {counted(earlier.largest, 'event')}, "
+            f"{belong} to the log before a fork: this log does not have those events"
+        )
 
 
 def _seal_summary(totals: VerificationTotals, *, signer_checked: bool) -> str:

@@ -43,7 +43,8 @@ class PackVerification(msgspec.Struct):
     the one that signed. `is_whole` is whether an entry after the period proves that it has no more
     events; null for an order. `anchors` are the sizes of earlier checkpoints in it. `compared`
     counts those of --anchors that it could be compared with, of `given`; `larger` are the sizes of
-    those that are larger than the tree of the pack.
+    those that are larger than the tree of the pack; `earlier` counts those of the log before a
+    fork, which the pack cannot be compared with.
     """
 
     selection: Selection | None
@@ -56,6 +57,7 @@ class PackVerification(msgspec.Struct):
     compared: int
     given: int
     larger: tuple[int, ...]
+    earlier: int
     is_whole: bool | None
     events: int
     orders: int
@@ -184,6 +186,7 @@ def _as_json(report: PackReport) -> PackVerification:
         compared=report.compared,
         given=report.given,
         larger=report.larger,
+        earlier=report.earlier,
         is_whole=report.is_whole,
         events=contents.events if contents else 0,
         orders=contents.orders if contents else 0,
@@ -219,9 +222,11 @@ def _is_changed(report: PackReport) -> bool:
 
 def _compared(report: PackReport, size: int) -> Iterator[str]:
     given = counted(report.given, "given checkpoint")
-    others = report.given - report.compared - len(report.larger)
+    others = report.given - report.compared - len(report.larger) - report.earlier
     rest = f": the pack has no hashes for {others:,}" if others > 0 else ""
     yield f"compared with {report.compared:,} of {given}{rest}"
+    if report.earlier:
+        yield f"of the log before a fork, so not compared: {report.earlier:,}"
     if report.larger:
         sizes = ", ".join(f"{one:,}" for one in sorted(report.larger)[:_MAX_SIZES])
         more = ", ..." if len(report.larger) > _MAX_SIZES else ""

@@ -8,7 +8,8 @@ from typing import Any, Final, LiteralString
 import msgspec
 import psycopg
 
-from pulse.eventstore.append_state import ConnectionLost, refusal_reason
+from pulse.errors import PulseError
+from pulse.eventstore.append_state import ConnectionLost, NotConfirmed, refusal_reason
 from pulse.postgres import WRONG_SESSION_ERRORS, Connection, describe, load_sql
 
 LOG_LOCK: Final = 0x50554C53_45000002
@@ -17,18 +18,37 @@ LOG_LOCK: Final = 0x50554C53_45000002
 APPEND_EVENTS: Final = load_sql(__package__, "append_events")
 _SELECT_APPEND_RIGHTS: Final = load_sql(__package__, "select_append_rights")
 _TRY_APPEND: Final = load_sql(__package__, "try_append")
+_SELECT_SYNCHRONOUS_STANDBYS: Final = load_sql(__package__, "select_synchronous_standbys")
 _CLOSE_SECONDS: Final = 1.0
 
 Rows = list[tuple[Any, ...]]
 Fetch = Callable[[LiteralString, Sequence[Any]], Awaitable[Rows]]
 
 
+class NoSynchronousStandby(psycopg.OperationalError, PulseError):
+    """No standby has to confirm a commit, so an accepted order could be on one server alone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "synchronous_standby_names is empty, so an order would be on one server alone "
+            "(PULSE_REQUIRE_SYNCHRONOUS_STANDBY): restore a synchronous standby"
+        )
+
+
 class AppendConnection:
-    """One connection that readers do not share. It is abandoned if a statement gets no answer."""
+    """One connection that readers do not share. It is abandoned if a statement gets no answer.
+
+    With `require_standby`, appends are refused while no synchronous standby is configured.
+    """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Connection]], statement_seconds: float
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        statement_seconds: float,
+        *,
+        require_standby: bool = False,
     ) -> None:
+        self.require_standby = require_standby
         self._connect = connect
         self._statement_seconds = statement_seconds
         self._connection: Connection | None = None
@@ -76,6 +96,40 @@ class AppendConnection:
                 self._connection = None
                 raise ConnectionLost(describe(error)) from error
             raise
+
+    async def check_standby(self) -> None:
+        """Check that a commit waits for a standby, if that is required.
+
+        The server reads its configuration again before each statement of a session, if it was told
+        to, so this sees a change at once.
+
+        Raises:
+            NoSynchronousStandby: it does not.
+            ConnectionLost: there was no answer.
+        """
+        if self.require_standby:
+            ((names,),) = await self.fetch(_SELECT_SYNCHRONOUS_STANDBYS, ())
+            if not names.strip():
+                raise NoSynchronousStandby
+
+    async def confirm(self, *, found_older: bool) -> None:
+        """Check that the last commit waited for a standby, if that is required.
+
+        Postgres answers a commit that waits as soon as `synchronous_standby_names` is emptied. With
+        `found_older` events of earlier commits are confirmed too, by one more commit that waits:
+        a standby that has it has all before it.
+
+        Raises:
+            NotConfirmed: the events may be on this server alone.
+        """
+        if not self.require_standby:
+            return
+        try:
+            if found_older:
+                await self.fetch(_TRY_APPEND, ())
+            await self.check_standby()
+        except (ConnectionLost, psycopg.Error) as error:
+            raise NotConfirmed(describe(error)) from error
 
     async def close(self) -> None:
         """Close the connection, and wait up to 1 s for abandoned ones to close."""

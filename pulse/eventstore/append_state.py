@@ -82,6 +82,10 @@ class ConnectionLost(Exception):
     """The connection broke during a statement, which may or may not have been executed."""
 
 
+class NotConfirmed(ConnectionLost):
+    """The events are written, perhaps on this server alone; no standby has confirmed them."""
+
+
 REFUSALS = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, IdTaken)
 """Nothing was written, and the cause is not the batch: a lock timeout, a full disk."""
 

@@ -18,6 +18,7 @@ from pulse.eventstore.append_connection import (
     APPEND_EVENTS,
     LOG_LOCK,
     AppendConnection,
+    Fetch,
     append_and_roll_back,
     append_nothing,
 )
@@ -96,9 +97,12 @@ class Appender:
     still has the version that the caller has read, and the given time has not passed.
 
     With `spans`, each commit is a span that is linked with the spans of its appends.
+
+    With `require_standby`, an append is refused while `synchronous_standby_names` of Postgres is
+    empty. If that is emptied during the commit, the outcome is unknown until a standby has it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what may differ between processes
         self,
         connect: Callable[[], Awaitable[Connection]],
         *,
@@ -106,11 +110,14 @@ class Appender:
         guard_stream: UUID | None = None,
         limits: AppendLimits | None = None,
         spans: "Spans | None" = None,
+        require_standby: bool = False,
     ) -> None:
         self._limits = limits or AppendLimits()
         self._spans = spans
         self._guard_stream = guard_stream
-        self._connection = AppendConnection(connect, self._limits.statement_seconds)
+        self._connection = AppendConnection(
+            connect, self._limits.statement_seconds, require_standby=require_standby
+        )
         self._on_commit = on_commit
         self._timeout_reason = f"no answer from Postgres within {self._limits.answer_seconds:g} s"
         self._queue: deque[PendingAppend] = deque()
@@ -316,14 +323,19 @@ class Appender:
         probe = append_nothing if isinstance(before, Open) else append_and_roll_back
         try:
             try:
-                await probe(self._connection.fetch)
+                await self._run_probe(probe)
             except ConnectionLost:  # it may have broken while idle: try again, as an append does
                 await self._ensure_connected()
-                await probe(self._connection.fetch)
+                await self._run_probe(probe)
         except (ConnectionLost, psycopg.Error) as error:
             self._enter(state_after(error) or Recovering(refusal_reason(error)))
         else:
             self._enter(OnTrial() if isinstance(before, Probing) else Open())
+
+    async def _run_probe(self, probe: Callable[[Fetch], Awaitable[None]]) -> None:
+        await self._connection.check_standby()
+        await probe(self._connection.fetch)
+        await self._connection.check_standby()
 
     def _take_batch(self) -> list[PendingAppend]:
         return take_batch(self._queue, self._limits.batch_events, self._guard_stream)
@@ -399,6 +411,7 @@ class Appender:
         started_at = time.perf_counter()
         commit = None if self._spans is None else commit_span(self._spans, batch)
         try:
+            await self._connection.check_standby()
             rows = await self._connection.fetch(*self._statement(batch))
             metrics.APPEND_FLUSH_SECONDS.observe(time.perf_counter() - started_at)
         except psycopg.errors.UniqueViolation as error:
@@ -412,6 +425,8 @@ class Appender:
         if rows:
             metrics.APPEND_BATCH_EVENTS.observe(len(rows))
             self._on_commit()
+        sent = sum(len(pending.events) for pending in batch)
+        await self._connection.confirm(found_older=len(rows) < sent)
         positions: dict[Key, int] = {(row[0], row[1]): row[2] for row in rows}
         skipped: list[PendingAppend] = []
         for pending in batch:

@@ -1,13 +1,18 @@
 """Checks of the log: its end, its sequence, and whether one server appends in one commit phase."""
 
+from typing import NamedTuple
+from uuid import UUID
+
 import msgspec
 
-from pulse.postgres import Connection, load_sql
+from pulse.postgres import Connection, fetch, load_sql
 
 _SELECT_LOG_STATE = load_sql(__package__, "select_log_state")
 _SELECT_LOG_FAULTS = load_sql(__package__, "select_log_faults")
 _SELECT_CITUS_FAULTS = load_sql(__package__, "select_citus_faults")
 _HAS_CITUS = load_sql(__package__, "has_citus")
+_SELECT_LOG_MARK = load_sql(__package__, "select_log_mark")
+_HAS_EVENT = load_sql(__package__, "has_event")
 _SELECT_RIGHTS_BEYOND_APPEND = load_sql(__package__, "select_rights_beyond_append")
 
 
@@ -32,6 +37,33 @@ async def read_log_state(connection: Connection) -> LogState:
     """Read the state with a few index lookups, whose cost does not depend on the log's size."""
     cursor = await connection.execute(_SELECT_LOG_STATE, prepare=True)
     return LogState(*await cursor.fetchone() or (None, 0, None, None, False))
+
+
+class EventMark(NamedTuple):
+    """An event of the log: its position, its stream, its version in the stream."""
+
+    position: int
+    originator_id: UUID
+    originator_version: int
+
+
+class LogMark(NamedTuple):
+    """The identity of a log, and its last event; None if it is empty."""
+
+    log_id: UUID
+    last: EventMark | None
+
+
+async def read_log_mark(connection: Connection) -> LogMark:
+    """Read the identity of the log and its last event, in one snapshot."""
+    ((log_id, *last),) = await fetch(connection, _SELECT_LOG_MARK)
+    return LogMark(log_id, None if last[0] is None else EventMark(*last))
+
+
+async def has_event(connection: Connection, mark: EventMark) -> bool:
+    """Whether the log has this event at this position."""
+    ((found,),) = await fetch(connection, _HAS_EVENT, mark)
+    return bool(found)
 
 
 async def read_log_faults(connection: Connection) -> list[str]:

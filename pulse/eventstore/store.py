@@ -16,6 +16,7 @@ from pulse.errors import PulseError
 from pulse.eventstore.append_spans import AppendSpans
 from pulse.eventstore.appender import Appender, AppendLimits
 from pulse.eventstore.batch import AppendResult
+from pulse.eventstore.log_fork import SELECT_IDENTITY
 from pulse.eventstore.mapper import EventMapper
 from pulse.eventstore.records import AFTER_LOG, BEFORE_LOG, RecordedEvent
 from pulse.postgres import BatchLoader, Connection, Database, load_sql
@@ -32,7 +33,6 @@ MOST_SCANNED: Final = 10_000
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_FIRST_EVENTS = load_sql(__package__, "select_first_events")
 _SELECT_STREAM_AFTER = load_sql(__package__, "select_stream_after")
-_SELECT_LOG = load_sql(__package__, "select_log")
 _SELECT_ISSUED_LOG = load_sql(__package__, "select_issued_log")
 _SELECT_LOG_PAGE = load_sql(__package__, "select_log_page")
 _SELECT_LOG_OF_TOPIC = load_sql(__package__, "select_log_of_topic")
@@ -88,7 +88,10 @@ class LogPageBefore(msgspec.Struct, frozen=True):
 
 
 class EventStore:
-    """The log. Appends go through the process's appender, reads through its connection pool."""
+    """The log. Appends go through the process's appender, reads through its connection pool.
+
+    `require_standby` is that of the appender.
+    """
 
     def __init__(
         self,
@@ -97,6 +100,7 @@ class EventStore:
         on_commit: Callable[[], None],
         limits: AppendLimits | None = None,
         spans: "Spans | None" = None,
+        require_standby: bool = False,
     ) -> None:
         self.mapper = EventMapper()
         self._spans = spans
@@ -106,6 +110,7 @@ class EventStore:
             guard_stream=HALTS_STREAM_ID,
             limits=limits,
             spans=spans,
+            require_standby=require_standby,
         )
         self._database = database
         self._streams = BatchLoader(self.read_streams)
@@ -178,12 +183,6 @@ class EventStore:
         by_stream = groupby(map(RecordedEvent.from_row, rows), key=attrgetter("originator_id"))
         return {originator_id: tuple(stream) for originator_id, stream in by_stream}
 
-    async def read_log(self, *, after: int, limit: int) -> list[RecordedEvent]:
-        """Read up to `limit` events after a position (exclusive), in commit order."""
-        return [
-            RecordedEvent.from_row(row) for row in await self._read(_SELECT_LOG, (after, limit))
-        ]
-
     async def positions_at(self, times: Sequence[datetime]) -> list[int]:
         """For each time, the first position whose event was recorded at or after it.
 
@@ -254,6 +253,16 @@ class EventStore:
         if len(records) == limit and records[-1].position > first_position:
             next_before = records[-1].position
         return LogPageBefore(log_id, records, next_before)
+
+    async def log_id(self) -> UUID:
+        """The identity of the log.
+
+        Raises:
+            DatabaseUnavailable: it cannot be read.
+        """
+        ((log_id, _),) = await self._read(SELECT_IDENTITY, ())
+        identity: UUID = log_id
+        return identity
 
     async def end(self) -> int:
         """The position of the last event; 0 for an empty log."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,10 @@ LOG_SECONDS: Final = 60.0
 _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=5.0, deadline_seconds=30.0)
 _POST_SECONDS: Final = 5.0
 _TAIL_BYTES: Final = 65_536
+READ_BYTES: Final = 1024 * 1024
+_MAX_NOTE_BYTES: Final = 64 * 1024
+_BETWEEN_NOTES: Final = re.compile(rb"\n\n(?=[^\xe2])")
+"""An empty line that something else than a signature follows: those begin with a dash."""
 _NOTE: Final = re.compile(
     r"^[^\n—][^\n]*\n[0-9]+\n[A-Za-z0-9+/=]+\n(?:[^\n—][^\n]*\n)*\n(?:— [^\n]+\n)+", re.MULTILINE
 )
@@ -100,6 +104,22 @@ def read_anchors(content: bytes, key: VerifierKey) -> list[Checkpoint]:
 def read_notes(content: bytes) -> list[str]:
     """The notes in the content of a file of anchors, without those that are cut short."""
     return _NOTE.findall(content.decode("utf-8", "replace"))
+
+
+def stream_notes(file: Path) -> Iterator[str]:
+    """The notes in a file of anchors, of which a part at a time is read.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    rest = b""
+    with file.open("rb") as stream:
+        while chunk := stream.read(READ_BYTES):
+            *parts, rest = _BETWEEN_NOTES.split(rest + chunk)
+            for part in parts:
+                yield from read_notes(part + b"\n")
+            rest = rest[-_MAX_NOTE_BYTES:]
+        yield from read_notes(rest)
 
 
 class Anchors:

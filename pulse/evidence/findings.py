@@ -23,6 +23,7 @@ Fault = Literal[
     "TREE",
     "SIGNATURE",
     "ANCHOR",
+    "FORK",
     "PARKED",
     "QUEUE",
     "SLICES",

@@ -34,7 +34,7 @@ def read_key_file(file: Path) -> SigningKey:
         text = os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(found.st_mode) else b""
     finally:
         os.close(descriptor)
-    if found.st_mode & 0o077 or found.st_uid not in {os.geteuid(), 0}:
+    if found.st_uid not in {os.geteuid(), 0} or found.st_mode & _forbidden(found):
         raise KeyFileUnusable(
             f"the seal's key {file} is accessible to other users: `chmod 600` it if none of them "
             "has read it, otherwise make a new one with `pulse key new`"
@@ -45,6 +45,16 @@ def read_key_file(file: Path) -> SigningKey:
         raise KeyFileUnusable(
             f"the seal's key {file} has no key ({error}): `pulse key new` makes one"
         ) from error
+
+
+def _forbidden(found: os.stat_result) -> int:
+    """The mode bits that a key file may not have.
+
+    The group may read a file of root, as Postgres allows for its TLS key: a volume of secrets gives
+    the process's group that and nothing else.
+    """
+    is_roots = found.st_uid == 0 != os.geteuid()
+    return 0o037 if is_roots else 0o077
 
 
 def create_key_file(file: Path, key: SigningKey) -> bool:

@@ -187,19 +187,3 @@ def _inclusion(index: int, start: int, end: int) -> Iterator[_Range]:
 
 def _largest_power_below(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1
-
-
-def root_from_inclusion(index: int, size: int, leaf: bytes, hashes: Sequence[bytes]) -> bytes:
-    """The root that this proof gives for a leaf's hash; it proves inclusion if the tree has it.
-
-    Raises:
-        ValueError: the proof has the wrong number of hashes for this leaf and tree.
-    """
-    steps = list(_inclusion(index, 0, size)) if 0 <= index < size else None
-    if steps is None or len(steps) != len(hashes):
-        raise ValueError("the proof does not have the length for this leaf and tree")
-    root = leaf
-    for step, sibling in zip(steps, hashes, strict=True):
-        is_left = step.end <= index
-        root = node_hash(sibling, root) if is_left else node_hash(root, sibling)
-    return root

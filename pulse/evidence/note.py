@@ -135,6 +135,14 @@ class SigningKey:
             raise NoteInvalid("not an Ed25519 signing key")
         return key
 
+    def named(self, name: str) -> "SigningKey":
+        """The same key under another name.
+
+        Raises:
+            NoteInvalid: the name cannot be an origin.
+        """
+        return SigningKey(name, self._private.private_bytes_raw())
+
     @property
     def text(self) -> str:
         """The secret text form: the content of a key file."""

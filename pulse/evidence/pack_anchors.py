@@ -1,20 +1,17 @@
 """Chooses the earlier checkpoints of a pack from a file of anchors, which may be large."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from pulse.evidence.anchors import AnchorUnusable, read_notes
+from pulse.evidence.anchors import AnchorUnusable, read_notes, stream_notes
 from pulse.evidence.pack.check import MAX_ANCHORS
 from pulse.evidence.pack.keys import CountedKey, open_counted
 from pulse.evidence.pack.writer import Anchor
 
-READ_BYTES: Final = 1024 * 1024
+_NO_LIMIT: Final = 2**63
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
-_MAX_NOTE_BYTES: Final = 64 * 1024
-_BETWEEN_NOTES: Final = re.compile(rb"\n\n(?=[^\xe2])")
-"""An empty line that something else than a signature follows: those begin with a dash."""
 
 
 class _Candidates:
@@ -64,17 +61,27 @@ def choose_anchors(
         AnchorUnusable: the file cannot be read.
     """
     candidates = _Candidates(first_index, last_index, size)
-    origins = {counted.key.name for counted in keys}
+    limits = _largest_of(keys)
     try:
-        for note in _notes(file):
+        for note in stream_notes(file):
             anchor = _anchor_of(note)
-            if anchor is not None and note.partition("\n")[0] in origins:
+            if anchor is not None and anchor.size <= limits.get(note.partition("\n")[0], -1):
                 candidates.add(anchor)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise AnchorUnusable(f"{file} cannot be read: {error.strerror}") from error
     return _signed(candidates.chosen, keys)
+
+
+def _largest_of(keys: Sequence[CountedKey]) -> dict[str, int]:
+    """For each origin the largest size that counts: after a fork larger ones are of another log."""
+    largest: dict[str, int] = {}
+    for counted in keys:
+        name, limit = counted.key.name, counted.max_size
+        limit = _NO_LIMIT if limit is None else limit
+        largest[name] = max(limit, largest.get(name, 0))
+    return largest
 
 
 def all_anchors(file: Path, keys: Sequence[CountedKey], size: int) -> list[Anchor]:
@@ -103,15 +110,3 @@ def _signed(anchors: Sequence[Anchor], keys: Sequence[CountedKey]) -> list[Ancho
     """Those of which a signature counts, each once, the smallest first."""
     found = {anchor.note: anchor for anchor in anchors if open_counted(anchor.note, keys)}
     return sorted(found.values(), key=lambda anchor: (anchor.size, anchor.note))
-
-
-def _notes(file: Path) -> Iterator[str]:
-    """The notes in a file of anchors, of which a part at a time is read."""
-    rest = b""
-    with file.open("rb") as stream:
-        while chunk := stream.read(READ_BYTES):
-            *parts, rest = _BETWEEN_NOTES.split(rest + chunk)
-            for part in parts:
-                yield from read_notes(part + b"\n")
-            rest = rest[-_MAX_NOTE_BYTES:]
-        yield from read_notes(rest)

@@ -1,5 +1,6 @@
 """Checks of the seal: the log against its entries, these against the signed and anchored trees."""
 
+import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -7,11 +8,19 @@ from uuid import UUID
 import msgspec
 
 from pulse.domain import HALTS_STREAM_ID
+from pulse.eventstore.log_fork import LogFork, read_forks, read_identity
 from pulse.evidence.anchors import read_notes
+from pulse.evidence.chain import (
+    declared_fork,
+    is_same_signer,
+    keys_of_earlier_logs,
+    loss_accepted_after,
+    require_chain,
+    sizes_before_forks,
+)
 from pulse.evidence.findings import Fault, Finding
 from pulse.evidence.merkle import Frontier, Node, leaf_hash
 from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint
-from pulse.evidence.rotation import loss_accepted_after, require_chain
 from pulse.evidence.state import RecordedKey, SealState, TreeDamaged, read_keys, read_state
 from pulse.evidence.tiles import decode_bundle
 from pulse.postgres import Connection, fetch, load_sql
@@ -37,11 +46,19 @@ class Trust(msgspec.Struct, frozen=True):
     anchors: bytes | None = None
 
 
+class EarlierAnchors(msgspec.Struct, frozen=True):
+    """How many anchors the log before a fork has beyond the fork, and the size of the largest."""
+
+    count: int = 0
+    largest: int = 0
+
+
 class CheckedSeal(msgspec.Struct, frozen=True):
     """A checked part of the tree: `entries` more, up to leaf `size` of `whole`.
 
     `signer` is the key that the database has for the latest checkpoint, None if the log is not
-    sealed; `anchors` counts those that the whole tree was compared with.
+    sealed; `anchors` counts those that the whole tree was compared with. `earlier` are the anchors
+    of the log before a fork that this log does not include. `forks` are the declared ones.
     """
 
     entries: int
@@ -50,6 +67,8 @@ class CheckedSeal(msgspec.Struct, frozen=True):
     signer: str | None
     anchors: int
     findings: tuple[Finding, ...]
+    earlier: EarlierAnchors
+    forks: tuple[LogFork, ...] = ()
 
 
 async def check_seal(
@@ -77,6 +96,9 @@ class _SealCheck:
         self._compared_to = since
         self._tree = Frontier()
         self._losses: list[tuple[int, int]] = []
+        self._limits: list[int | None] = []
+        self._forks: tuple[LogFork, ...] = ()
+        self._earlier = EarlierAnchors()
         self._missing: list[dict[str, Any]] = []
 
     async def parts(self) -> AsyncGenerator[CheckedSeal, None]:
@@ -87,6 +109,7 @@ class _SealCheck:
             yield self._part(0, 0, None, 0)
             return
         recorded = await read_keys(self._connection)
+        await self._compare_forks(recorded)
         if state.verifier_key != (recorded[-1].verifier_key if recorded else None):
             self._find("SIGNATURE", "seal_keys does not end with the key in seal_state")
         keys = self._trusted(recorded)
@@ -110,7 +133,36 @@ class _SealCheck:
 
     def _part(self, entries: int, whole: int, signer: str | None, anchors: int) -> CheckedSeal:
         findings, self._findings = tuple(self._findings), []
-        return CheckedSeal(entries, self._tree.size, whole, signer, anchors, findings)
+        return CheckedSeal(
+            entries,
+            self._tree.size,
+            whole,
+            signer,
+            anchors,
+            findings,
+            self._earlier,
+            self._forks,
+        )
+
+    async def _compare_forks(self, recorded: list[RecordedKey]) -> None:
+        """Compare the recorded forks with the signed notes, and with the identity of the log."""
+        forks = await read_forks(self._connection)
+        identity = await read_identity(self._connection)
+        self._forks = tuple(forks)
+        if forks and forks[-1].new_log_id != identity.log_id:
+            self._find(
+                "FORK",
+                f"log_identity has {identity.log_id}, the last fork gave the log "
+                f"{forks[-1].new_log_id}",
+                forks[-1].position,
+            )
+        rows = {msgspec.structs.astuple(fork) for fork in forks}
+        for key in recorded:
+            with contextlib.suppress(NoteInvalid):  # the check of the chain reports it
+                declared = declared_fork(key.rotation)
+                if declared is not None and msgspec.structs.astuple(declared) not in rows:
+                    detail = f"log_forks does not have the fork that the note of key {key.number}"
+                    self._find("FORK", f"{detail} declares", declared.position)
 
     def _find(
         self, fault: Fault, detail: str, position: int | None = None, order_id: str | None = None
@@ -123,6 +175,7 @@ class _SealCheck:
         keys: list[VerifierKey] = []
         try:
             require_chain(recorded)
+            self._limits = sizes_before_forks([key.rotation for key in recorded])
             keys = [VerifierKey.parse(key.verifier_key) for key in recorded]
             self._losses = [
                 loss for key in recorded if (loss := loss_accepted_after(key.rotation)) is not None
@@ -130,7 +183,7 @@ class _SealCheck:
         except NoteInvalid as error:
             self._find("SIGNATURE", f"seal_keys: {error}")
         key = self._trust.key
-        if key is None or key in keys:
+        if key is None or any(is_same_signer(key, each) for each in keys):
             return keys
         if recorded:
             detail = f"the database was sealed with {recorded[-1].verifier_key}, not with {key}"
@@ -153,14 +206,35 @@ class _SealCheck:
             yield _Tree(checkpoint.size, checkpoint.root, "TREE", name)
 
     def _anchored(self, keys: Sequence[VerifierKey]) -> list[_Tree]:
-        """The trees of the anchors. Notes those that no trusted key signed."""
+        """The trees of the anchors. Notes those that no trusted key signed.
+
+        Trees that were signed before a fork and are larger than the tree then was belong to the
+        earlier log, as do those of keys that only its lost part introduced.
+        """
         if self._trust.anchors is None:
             return []
+        limits = self._limits if len(keys) == len(self._limits) else [None] * len(keys)
         notes = read_notes(self._trust.anchors)
-        opened = [_opened(note, keys) for note in notes]
-        if unsigned := opened.count(None):
+        lost_keys = keys_of_earlier_logs(notes, keys, limits)
+        found: set[tuple[int, bytes]] = set()
+        earlier: list[int] = []
+        unsigned = 0
+        for note in notes:
+            opened = _opened_by(note, keys)
+            if opened is None:
+                lost = _opened(note, lost_keys)
+                unsigned += lost is None
+                earlier += () if lost is None else (lost.size,)
+                continue
+            checkpoint, number = opened
+            limit = limits[number]
+            if limit is not None and checkpoint.size > limit:
+                earlier.append(checkpoint.size)
+            else:
+                found.add((checkpoint.size, checkpoint.root))
+        if unsigned:
             self._find("ANCHOR", f"{unsigned} anchors are not signed by a trusted key")
-        found = {(each.size, each.root) for each in opened if each is not None}
+        self._earlier = EarlierAnchors(len(earlier), max(earlier, default=0))
         return [_Tree(size, root, "ANCHOR", "an anchor") for size, root in found]
 
     async def _entries(self, size: int) -> AsyncGenerator[list[bytes], None]:
@@ -261,9 +335,15 @@ class _SealCheck:
 
 def _opened(note: str, keys: Sequence[VerifierKey]) -> Checkpoint | None:
     """The checkpoint of the note, if one of the keys signed it."""
-    for key in keys:
+    opened = _opened_by(note, keys)
+    return None if opened is None else opened[0]
+
+
+def _opened_by(note: str, keys: Sequence[VerifierKey]) -> tuple[Checkpoint, int] | None:
+    """The checkpoint of the note, and which of the keys signed it; None if none did."""
+    for number, key in enumerate(keys):
         try:
-            return open_checkpoint(note, key)
+            return open_checkpoint(note, key), number
         except NoteInvalid:
             continue
     return None

@@ -11,13 +11,15 @@ import structlog
 
 from pulse.errors import PulseError
 from pulse.evidence.anchors import AnchorFile, Anchors, AnchorUnusable
+from pulse.evidence.chain import declared_fork, is_same_signer, require_chain
 from pulse.evidence.key_file import KeyFileUnusable
 from pulse.evidence.merkle import HASH_BYTES, Frontier
-from pulse.evidence.note import SigningKey, VerifierKey
+from pulse.evidence.note import NoteInvalid, SigningKey, VerifierKey
 from pulse.evidence.state import (
     SealState,
     TreeDamaged,
     lock_state,
+    read_keys,
     record_key,
     sign_tree,
     update_state,
@@ -170,8 +172,11 @@ class Sealer(Job[Sealed | Busy | SealFault]):
         if state.verifier_key is None:
             await record_key(connection, key.verifier)
         elif state.verifier_key != str(key.verifier):
-            self._key = self._known = None  # the file may be replaced, and a loss accepted
-            return _other_key(state.verifier_key, key), None
+            self._key = self._known = None  # the file may be replaced, and the log forked
+            named = await key_of_log(connection, state.verifier_key, key)
+            if named is None:
+                return _other_key(state.verifier_key, key), None
+            self._key = key = named
         if self._known is None:
             await require_anchored(connection, state, key.verifier, self._anchors.file)
         elif _is_older(state.frontier, self._known):
@@ -223,6 +228,29 @@ class Sealer(Job[Sealed | Busy | SealFault]):
         if fault != self.fault and fault is not None:
             _log.warning("seal.stopped", code=fault.code, reason=fault.message)
         self.fault = fault
+
+
+async def key_of_log(connection: Connection, recorded: str, key: SigningKey) -> SigningKey | None:
+    """The key under the name with which it signs this log, None if another key signs it.
+
+    After a fork that is not the name in its file. It signs under such a name only if the keys of
+    the database lead to it: each fork and rotation is signed by the key before it, so the
+    administrator of the database cannot choose the name.
+    """
+    if recorded == str(key.verifier):
+        return key
+    keys = await read_keys(connection)
+    try:
+        verifier = VerifierKey.parse(recorded)
+        if not is_same_signer(verifier, key.verifier):
+            return None
+        require_chain(keys)
+        is_forked = any(declared_fork(each.rotation) is not None for each in keys)
+    except NoteInvalid:
+        return None
+    if not is_forked or keys[-1].verifier_key != recorded:
+        return None
+    return key.named(verifier.name)
 
 
 def _other_key(recorded: str, key: SigningKey) -> SealFault:

@@ -20,6 +20,7 @@ _INSERT_KEY: Final = load_sql(__package__, "insert_key")
 _ACCEPT_LOSS: Final = load_sql(__package__, "accept_loss")
 _SELECT_KEYS: Final = load_sql(__package__, "select_keys")
 _SELECT: Final = load_sql(__package__, "select_seal")
+_SELECT_LOG_ENTRIES: Final = load_sql(__package__, "select_log_entries")
 
 
 class TreeDamaged(PulseError):
@@ -126,10 +127,22 @@ async def record_key(connection: Connection, key: VerifierKey, rotation: str | N
     await connection.execute(_INSERT_KEY, {"key": str(key), "rotation": rotation})
 
 
-async def accept_loss(connection: Connection) -> int:
-    """Continue the locked tree after events were lost; returns the position from which on."""
-    rows = await fetch(connection, _ACCEPT_LOSS)
-    return int(rows[0][0])
+async def accept_loss(connection: Connection) -> tuple[int, bytes | None]:
+    """Let the locked tree continue after the last event of the log that it has.
+
+    Returns the position of that event and its entry as it is now. They differ from those in the
+    tree's row if sealed events were lost.
+    """
+    ((position, last_entry),) = await fetch(connection, _ACCEPT_LOSS)
+    return position, last_entry
+
+
+async def has_last_entry(connection: Connection, state: SealState) -> bool:
+    """Whether the last sealed event is in the log as it was sealed. True if nothing is sealed."""
+    if state.last_entry is None:
+        return True
+    rows = await fetch(connection, _SELECT_LOG_ENTRIES, (state.position - 1, state.position))
+    return [bytes(entry) for _, entry in rows] == [state.last_entry]
 
 
 async def read_keys(connection: Connection) -> list[RecordedKey]:

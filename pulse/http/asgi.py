@@ -18,6 +18,8 @@ CALLER_KEY: Final = "pulse.caller"
 TRACE_KEY: Final = "pulse.trace"
 ORDER_ID_KEY: Final = "pulse.order_id"
 """The id of the order that the request placed, for its log line."""
+POSITION_KEY: Final = "pulse.position"
+"""The position of the newest event that the request wrote or found, for a header of the answer."""
 HEAD_KEY: Final = "pulse.head"
 """Set for a HEAD request, which is processed as GET: the response must not stream."""
 SECURITY_HEADERS_KEY: Final = "pulse.security_headers"
@@ -73,4 +75,4 @@ SECURITY_HEADERS: Final = security_headers(_NO_CONTENT)
 IMMUTABLE_HEADERS: Final = security_headers(
     _NO_CONTENT, cache_control="private, max-age=31536000, immutable"
 )
-"""Those of a response whose path always has this content, which a client may keep for ever."""
+"""Those of a response whose path always has this content: a client may cache it without limit."""

@@ -8,7 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from pulse.application.orders import Orders
-from pulse.http.asgi import caller_in, trace_in
+from pulse.http.asgi import POSITION_KEY, caller_in, trace_in
 from pulse.http.auth import require_scope
 from pulse.http.bodies import read_cancel_request, receive_optional_json
 from pulse.http.limits import MAX_ORDER_BYTES
@@ -23,10 +23,12 @@ def cancel_route(
     *,
     write_scope: str | None = None,
     view: Callable[[OrderView], Any] = whole_order,
+    positions: bool = False,
 ) -> HTTPRouteHandler:
     """POST to `/cancel` below an order's path. If a scope is given, the token must grant it.
 
-    `view` converts the order into its answer.
+    `view` converts the order into its answer. With `positions` the answer has the position of the
+    order's last event in the log.
     """
 
     async def cancel_order(request: Request[Any, Any, Any], order_id: FromPath[str]) -> Any:  # noqa: ANN401
@@ -45,7 +47,10 @@ def cancel_route(
         body = await receive_optional_json(scope, request.receive, MAX_ORDER_BYTES)
         reason = read_cancel_request(body).reason
         known_id = order_id_of(order_id)
-        return view(await orders.cancel(known_id, reason, caller_in(scope), trace_in(scope)))
+        order = await orders.cancel(known_id, reason, caller_in(scope), trace_in(scope))
+        if positions:
+            scope[POSITION_KEY] = order.position
+        return view(order)
 
     cancel_order.__annotations__["return"] = get_type_hints(view)["return"]
     route = post(

@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException
 
 from pulse.application.clock_watch import ClockOff
 from pulse.application.event_feed import TooManyStreams
+from pulse.application.list_reads import PositionNotReached
 from pulse.application.orders import CursorRefused, OrderNotFound
 from pulse.application.over_http import PulseBusy, PulseFailed, PulseUnavailable
 from pulse.application.past import MomentInFuture, VersionBeyondStream
@@ -30,6 +31,7 @@ from pulse.eventstore import (
     AppendRefused,
     EventTooNew,
     EventUnreadable,
+    PositionBeyondLog,
 )
 from pulse.evidence.state import TreeDamaged
 from pulse.evidence.tree import NoSealedEvent, NoSuchTile, NothingSealed, NotYetSealed
@@ -100,6 +102,18 @@ class NotReady(PulseError):
         self.ready = ready
         failing = "; ".join(f"{name}: {reason}" for name, reason in ready.checks.items() if reason)
         super().__init__(f"not ready: {failing}")
+
+
+def beyond_log(error: PositionBeyondLog, field: str = "after") -> BadRequest:
+    """The error for a position beyond the end of the log, given in the parameter `field`."""
+    return BadRequest(
+        str(error),
+        code="POSITION_BEYOND_LOG",
+        field=field,
+        expected=f"a position from 0 to {error.end}",
+        end=error.end,
+        **{field: error.after},
+    )
 
 
 Answer = tuple[int, ErrorBody]
@@ -224,6 +238,7 @@ _TABLE: Final[dict[type[Exception], Callable[[Any], Answer]]] = {
     ClockOff: lambda e: _error(503, e, message=f"{e}; this request was not processed"),
     DatabaseUnavailable: lambda e: _error(503, e, message=_NOT_PROCESSED),
     HistoryIncomplete: lambda e: _error(503, e),
+    PositionNotReached: lambda e: _error(503, e, position=e.position, min_position=e.min_position),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pulse.errors import PulseError
 from pulse.http.asgi import (
     HEAD_KEY,
+    POSITION_KEY,
     SECURITY_HEADERS,
     SECURITY_HEADERS_KEY,
     Message,
@@ -26,6 +27,7 @@ from pulse.http.limits import (
 )
 from pulse.http.tracing import TRACE_HEADERS, W3C_HEADERS
 
+POSITION_HEADER: Final = b"x-pulse-position"
 _MAX_DRAIN_SECONDS: Final = 1.0
 _MAX_DRAIN_BYTES: Final = 16 * 1024 * 1024
 _MAX_DIGITS: Final = 20
@@ -160,6 +162,8 @@ class Exchange:
             self._release()  # a caller that does not read its response is no longer counted
             security = self._scope.get(SECURITY_HEADERS_KEY, SECURITY_HEADERS)
             headers = [*message.get("headers", ()), *self.trace_headers, *security]
+            if POSITION_KEY in self._scope:
+                headers.append((POSITION_HEADER, b"%d" % self._scope[POSITION_KEY]))
             if not self.body_complete and (self._body_error or self._length > MAX_ORDER_BYTES):
                 headers.append(_CLOSE)
                 self.unfinished = True

@@ -15,7 +15,16 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from pulse.application.orders import Orders
-from pulse.http.asgi import ORDER_ID_KEY, ASGIApp, Receive, Scope, Send, caller_in, trace_in
+from pulse.http.asgi import (
+    ORDER_ID_KEY,
+    POSITION_KEY,
+    ASGIApp,
+    Receive,
+    Scope,
+    Send,
+    caller_in,
+    trace_in,
+)
 from pulse.http.bodies import read_order, receive_json
 from pulse.http.errors import JSON
 from pulse.http.limits import MAX_ORDER_BYTES
@@ -38,7 +47,8 @@ class HotPaths:
 
     `authorize_place` and `authorize_read` are called before anything else. The status of a placed
     order is `placed_status`, by default 201 for a new order and 200 for one that existed already.
-    `view` converts an order into its answer.
+    `view` converts an order into its answer. With `positions` the answer to a POST has the position
+    of the order's creation in the log.
     """
 
     def __init__(  # noqa: PLR0913 - what differs between the API and the gateway
@@ -50,8 +60,10 @@ class HotPaths:
         authorize_read: Authorize,
         placed_status: int | None = None,
         view: Callable[[OrderView], Any] = whole_order,
+        positions: bool = False,
     ) -> None:
         self._view = view
+        self._positions = positions
         self._path = path
         self._below = f"{path}/"
         self._orders = orders
@@ -64,6 +76,8 @@ class HotPaths:
         spec = read_order(await receive_json(scope, receive, MAX_ORDER_BYTES))
         placed = await self._orders.place(spec, caller_in(scope), trace_in(scope))
         scope[ORDER_ID_KEY] = placed.order_id
+        if self._positions:
+            scope[POSITION_KEY] = placed.position
         status = self._placed_status or (_CREATED if placed.created else _OK)
         return status, PlacedOrder(placed.order_id, placed.order_unique_key)
 

@@ -1,6 +1,7 @@
 """The metrics of this process over HTTP, and those of its requests."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 from litestar import Litestar, Response, get
@@ -18,14 +19,18 @@ METRICS_PATH: Final = "/metrics"
 """Exempt from load shedding, as health is: an overloaded process must be seen to be one."""
 
 
-def create_metrics() -> RoutedApp:
+async def process_metrics() -> bytes:
+    """The metrics of this process, in Prometheus's text format."""
+    return await asyncio.to_thread(generate_latest, metrics.REGISTRY)
+
+
+def create_metrics(read: Callable[[], Awaitable[bytes]] = process_metrics) -> RoutedApp:
     """The application below METRICS_PATH. It fails without the auth middleware."""
 
     @get("/", opt=needs("read"))
     async def read_metrics() -> Response[bytes]:
         """The metrics, in Prometheus's text format. No query of the database."""
-        text = await asyncio.to_thread(generate_latest, metrics.REGISTRY)
-        return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Response(await read(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     framework = Litestar(
         route_handlers=[read_metrics],

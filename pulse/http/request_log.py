@@ -28,7 +28,7 @@ _DELETE: Final = b"\x7f"
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """The fields of a line. Nothing of the request's query string, headers or body but its ids.
 
-    `w3c_trace_id` is set if the request has a `traceparent`.
+    `w3c_trace_id` is set if the request has a `traceparent`, and `process` in a group of processes.
     """
 
     method: str
@@ -41,6 +41,7 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     caller: str
     timestamp: datetime
     w3c_trace_id: str | UnsetType = UNSET
+    process: str | UnsetType = UNSET
     event: str = "http.answered"
     level: str = "info"
     logger: str = "pulse.http"
@@ -52,8 +53,11 @@ class RequestLog:
     The fraction is taken by trace id, so the gateway and the API log the same requests.
     """
 
-    def __init__(self, write: Callable[[RequestLine], None], fraction: float) -> None:
+    def __init__(
+        self, write: Callable[[RequestLine], None], fraction: float, process: str | None = None
+    ) -> None:
         self._write = write
+        self._process = process or UNSET
         self._below = round(fraction * _HASHES)
 
     def log(  # noqa: PLR0913, PLR0917 - called for every request, so without keywords
@@ -85,6 +89,7 @@ class RequestLog:
             caller_name(scope),
             datetime.now(UTC),
             UNSET if trace.traceparent is UNSET else w3c_trace_id(trace.traceparent),
+            self._process,
         )
         self._write(line)
 

@@ -3,8 +3,9 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
+from html import escape
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -23,10 +24,18 @@ from pulse.http.asgi import (
     Scope,
     Send,
 )
-from pulse.http.errors import JSON, BadRequest, ErrorResponse, answer_for, error_headers
+from pulse.http.errors import (
+    JSON,
+    BadRequest,
+    ErrorBody,
+    ErrorResponse,
+    answer_for,
+    error_headers,
+)
 from pulse.http.exchange import Exchange
 from pulse.http.limits import HEALTH_PATHS, Admission, AdmissionLimits
 from pulse.http.metrics import METRICS_PATH
+from pulse.http.negotiation import preferred_type
 from pulse.http.request_log import RequestLog
 from pulse.http.request_spans import RequestSpans
 from pulse.http.routes import NO_ROUTES, Routes
@@ -41,6 +50,16 @@ _log = structlog.get_logger(__name__)
 _ABSOLUTE_FORM: Final = re.compile(rb"https?://([^/?#@]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 _ENCODED_SLASH: Final = re.compile(rb"%2f", re.IGNORECASE)
 _STOPPED: Final = "Pulse stopped before the request was processed"
+
+_HTML: Final = "text/html; charset=utf-8"
+_PAGE: Final = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>This did not work · Pulse</title>
+<h1>This did not work</h1>
+<p>{message}.</p>
+<p><a href="">Try again</a></p>
+<p>{status} {code} · trace id <code>{trace_id}</code></p>
+</html>
+"""
 
 Mounts = Mapping[str, ASGIApp]
 """Applications by path prefix; the first prefix that matches counts, and the empty one always."""
@@ -87,7 +106,9 @@ class RequestObserver:
 class Root:
     """Opens the mounts at startup, and dispatches each request to one of them.
 
-    The observer measures, logs and traces each request.
+    The observer measures, logs and traces each request. Below the prefixes in `pages`, a refused
+    request that prefers HTML is answered with a plain page, all others with JSON. A page of the
+    mount itself would cost a process that is full too much.
     """
 
     def __init__(
@@ -95,7 +116,9 @@ class Root:
         open_mounts: Callable[[], AbstractAsyncContextManager[Mounts]],
         limits: AdmissionLimits | None = None,
         observer: RequestObserver | None = None,
+        pages: Collection[str] = (),
     ) -> None:
+        self._pages = frozenset(pages)
         self._open_mounts = open_mounts
         self._admission = Admission(limits or AdmissionLimits())
         self._given_observer = observer
@@ -152,12 +175,12 @@ class Root:
             await mounted(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:  # the grace period of the shutdown is over
             if not exchange.status:
-                await _send_error(AppendOutcomeUnknown(_STOPPED), exchange.send)
+                await self._send_error(AppendOutcomeUnknown(_STOPPED), scope, prefix, exchange.send)
             raise
         except Exception as error:
             if exchange.status:
                 raise
-            await _send_error(error, exchange.send)
+            await self._send_error(error, scope, prefix, exchange.send)
         finally:
             exchange.release()
             if self._observer is not None:
@@ -194,6 +217,21 @@ class Root:
             "raw_path": raw_path,
         }
         return scope, prefix, mounted
+
+    async def _send_error(self, error: Exception, scope: Scope, prefix: str, send: Send) -> None:
+        status, body = answer_for(error)
+        if prefix in self._pages and _prefers_page(scope):
+            media_type, content = _HTML, _plain_page(status, body, scope[TRACE_KEY].trace_id)
+        else:
+            media_type, content = JSON, msgspec.json.encode(ErrorResponse(body))
+        headers = {
+            "content-type": media_type,
+            "content-length": str(len(content)),
+            **error_headers(status, body),
+        }
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        await send({"type": "http.response.body", "body": content, "more_body": False})
 
     def _mount_for(self, path: str) -> tuple[str, ASGIApp | None]:
         for prefix, mounted in self._mounts.items():
@@ -235,14 +273,14 @@ def _admit(path: str, exchange: Exchange) -> None:
         exchange.admit()
 
 
-async def _send_error(error: Exception, send: Send) -> None:
-    status, body = answer_for(error)
-    content = msgspec.json.encode(ErrorResponse(body))
-    headers = {
-        "content-type": JSON,
-        "content-length": str(len(content)),
-        **error_headers(status, body),
-    }
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": content, "more_body": False})
+def _prefers_page(scope: Scope) -> bool:
+    accept = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
+    return preferred_type(accept, (JSON, "text/html")) == "text/html"
+
+
+def _plain_page(status: int, body: ErrorBody, trace_id: str) -> bytes:
+    message = escape(body.message[:1].upper() + body.message[1:])
+    page = _PAGE.format(
+        message=message, status=status, code=escape(body.code), trace_id=escape(trace_id)
+    )
+    return page.encode()

@@ -6,6 +6,7 @@ from pulse.postgres.database import UNAVAILABLE_ERRORS as UNAVAILABLE_ERRORS
 from pulse.postgres.database import UNEXPECTED_ERRORS as UNEXPECTED_ERRORS
 from pulse.postgres.database import Database as Database
 from pulse.postgres.database import DatabaseUnavailable as DatabaseUnavailable
+from pulse.postgres.database import Reads as Reads
 from pulse.postgres.database import describe as describe
 from pulse.postgres.limits import PostgresLimits as PostgresLimits
 from pulse.postgres.session import WRONG_SESSION_ERRORS as WRONG_SESSION_ERRORS

@@ -4,7 +4,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import msgspec
 import psycopg
@@ -74,24 +74,50 @@ class PoolState(msgspec.Struct, frozen=True):
     waiting: int
 
 
+class Reads(Protocol):
+    """Runs read-only queries, on one server or on one of several."""
+
+    async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of the query, whose statements all run on one server.
+
+        Raises:
+            DatabaseUnavailable: no server can answer it now.
+        """
+
+
 class Database:
     """The connection pool of the process, and dedicated connections outside it.
 
-    Dedicated connections are for the parts (appender, listener) that readers must not starve.
+    Dedicated connections are for the parts (appender, listener) that readers must not starve. All
+    announce `code_revision`, the last revision of the schema that this code knows.
+
+    A `read_only` pool never writes, and its server may be a standby. `on_connect` is called with
+    each new pooled connection; if it raises a `psycopg.Error`, the connection is not used.
     """
 
-    def __init__(
-        self, conninfo: str, *, pool_size: int, limits: PostgresLimits | None = None
+    def __init__(  # noqa: PLR0913 - what differs between the pools of a process
+        self,
+        conninfo: str,
+        *,
+        pool_size: int,
+        limits: PostgresLimits | None = None,
+        code_revision: int | None = None,
+        read_only: bool = False,
+        on_connect: Callable[[Connection], Awaitable[None]] | None = None,
     ) -> None:
         self.conninfo = conninfo
+        self._on_connect = on_connect
         self.limits = limits or PostgresLimits()
         self._exhausted_until = 0.0
         self._connect_error: str | None = (
             None  # why the latest attempt to connect failed, if it did
         )
-        self._sessions = Sessions(conninfo, self.limits)
+        self._sessions = Sessions(
+            conninfo, self.limits, code_revision=code_revision, read_only=read_only
+        )
+        role = "replica" if read_only else "pool"
         self._pool: AsyncConnectionPool[_PooledConnection] = AsyncConnectionPool(
-            bounded_conninfo(conninfo, "pool", self.limits),
+            bounded_conninfo(conninfo, role, self.limits, code_revision),
             connection_class=_PooledConnection,
             kwargs={**CONNECTION_KWARGS, "report": self._note_connect_error},
             configure=self._prepare_pooled,
@@ -100,7 +126,7 @@ class Database:
             max_waiting=_MAX_WAITING,
             reconnect_timeout=2.0,
             open=False,
-            name="pulse",
+            name="pulse-replica" if read_only else "pulse",
         )
 
     async def open(self) -> None:
@@ -182,6 +208,10 @@ class Database:
                 await self.replace_broken()
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    async def replace_all(self) -> None:
+        """Replace every connection in the pool; those in use when they are returned."""
+        await self._pool.drain()
+
     async def replace_broken(self) -> None:
         """Replace dead connections in the pool."""
         await self._pool.check()
@@ -209,8 +239,11 @@ class Database:
     async def _prepare_pooled(self, connection: _PooledConnection) -> None:
         try:
             await self._sessions.prepare(connection)
+            if self._on_connect is not None:
+                await self._on_connect(connection)
         except psycopg.Error as error:
             self._note_connect_error(error)
+            await connection.close()
             raise
         connection.lock_seconds = self.limits.lock_seconds
         self._connect_error = None

@@ -13,6 +13,11 @@ class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
     After a checkout from the pool has timed out, the pool counts as exhausted until no checkout has
     timed out for `exhausted_seconds`. Meanwhile a checkout waits at most
     `exhausted_checkout_seconds`, and so does a read for a lock.
+
+    The session of a rebuild may be idle in a transaction for longer than others: between two
+    statements it computes rows, which takes seconds on a starved machine, and a lost session ends
+    the whole rebuild. A rebuild that freezes delays the projection by this time, so it is less than
+    the 10 s after which a process whose projection is behind is not ready.
     """
 
     connect_seconds: int = 5
@@ -22,20 +27,27 @@ class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
     statement_seconds: float = 10.0
     lock_seconds: float = 4.0
     idle_in_transaction_seconds: float = 2.0
+    rebuild_idle_in_transaction_seconds: float = 6.0
     unacknowledged_seconds: float = 8.0
 
 
-def bounded_conninfo(conninfo: str, role: str, limits: PostgresLimits) -> str:
+def bounded_conninfo(
+    conninfo: str, role: str, limits: PostgresLimits, code_revision: int | None = None
+) -> str:
     """The conninfo plus the timeouts that the client enforces, and the application name.
 
-    The connection appears in pg_stat_activity as `pulse:<role>@<host>:<pid>`. Timeouts that the
-    server enforces are set by statements (see `session`), because poolers refuse or drop them as
-    startup parameters. PgBouncer accepts the startup parameters used here in its default
-    configuration.
+    The connection appears in pg_stat_activity as `pulse:<role>@<host>/r<code_revision>:<pid>`, in
+    which `code_revision` is the last revision of the schema that this code knows. A revision that
+    does not admit older code waits until no session of it is left; one without counts as older.
+    Timeouts that the server enforces are set by statements (see `session`), because poolers refuse
+    or drop them as startup parameters. PgBouncer accepts the startup parameters used here in its
+    default configuration.
     """
+    host = socket.gethostname()[:28]
+    known = "" if code_revision is None else f"/r{code_revision}"
     return make_conninfo(
         conninfo,
-        application_name=f"pulse:{role}@{socket.gethostname()[:32]}:{os.getpid()}",
+        application_name=f"pulse:{role}@{host}{known}:{os.getpid()}",
         client_encoding="UTF8",
         connect_timeout=limits.connect_seconds,
         keepalives=1,
@@ -46,8 +58,10 @@ def bounded_conninfo(conninfo: str, role: str, limits: PostgresLimits) -> str:
     )
 
 
-def session_settings(limits: PostgresLimits) -> dict[str, str]:
+def session_settings(limits: PostgresLimits, *, read_only: bool = False) -> dict[str, str]:
     """The settings of every session: names in lower case, values in the settings' base units.
+
+    With `read_only` the session refuses to write, also on a server that accepts writes.
 
     `enable_sort` is off so that plans read rows in the order of an index. A generic plan does not
     know the limit of a page or a batch, and statistics lag behind bursts of orders; either makes
@@ -55,7 +69,9 @@ def session_settings(limits: PostgresLimits) -> dict[str, str]:
     happen. Up to Postgres 17 their cost estimate is so high that it triggers JIT compilation, so
     `jit` is off.
     """
+    only_reads = {"default_transaction_read_only": "on"} if read_only else {}
     return {
+        **only_reads,
         "statement_timeout": milliseconds(limits.statement_seconds),
         "lock_timeout": milliseconds(limits.lock_seconds),
         "idle_in_transaction_session_timeout": milliseconds(limits.idle_in_transaction_seconds),

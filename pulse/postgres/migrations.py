@@ -1,74 +1,37 @@
-"""Migrations: apply the revisions that a database lacks, in order, in one transaction.
+"""Migrations: apply the revisions that a database lacks, in order, each in one transaction.
 
 The same transaction gives the roles of the database their rights on what it creates.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Final, LiteralString
 
 import msgspec
-import structlog
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from pulse.errors import PulseError
+from pulse.postgres.apply_revision import MigrationUnderWay, Plan, RevisionRun
 from pulse.postgres.grants import Grant
-from pulse.postgres.limits import PostgresLimits
+from pulse.postgres.limits import PostgresLimits, milliseconds
+from pulse.postgres.revision import AppliedRevision, Revision
 from pulse.postgres.roles import RoleNames, RoleSetup, read_role_names
 from pulse.postgres.session import Connection, Sessions
 from pulse.postgres.sql import load_sql
 
-_log = structlog.get_logger(__name__)
-
 MIGRATION_LOCK: Final = 0x50554C53_45000001
-"""The advisory lock that lets one process migrate at a time."""
+"""The advisory lock that lets one session migrate at a time."""
 
-_CREATE_PULSE_SCHEMA: Final = load_sql(__package__, "create_pulse_schema")
 _HAS_COLUMNS: Final = load_sql(__package__, "has_columns")
-_INSERT_APPLIED: Final = load_sql(__package__, "insert_applied_revision")
 _SELECT_APPLIED: Final = load_sql(__package__, "select_applied_revisions")
 _SELECT_HOME_SCHEMA: Final = load_sql(__package__, "select_home_schema")
+_SET_LOCK_TIMEOUT: Final = load_sql(__package__, "set_lock_timeout")
 _OF_PULSE_SCHEMA: Final = ["pulse_schema.revision"]
 _TRY_LOCK: Final = load_sql(__package__, "try_migration_lock")
 
 
 class SchemaNotCurrent(PulseError):
     """This code may not run on the database's schema."""
-
-
-class MigrationUnderWay(PulseError):
-    """Another process is migrating the database now."""
-
-
-class Revision(msgspec.Struct, frozen=True):
-    """A migration, whose statements are in the package that owns the tables.
-
-    A version of the code is identified by the last revision it knows. `oldest_code` is the oldest
-    code that may run on a database with this revision. `columns` (each as table.column) are columns
-    that only this revision creates. They identify the revision of a database that was migrated
-    before revisions were recorded.
-    """
-
-    number: int
-    name: str
-    package: str
-    oldest_code: int
-    columns: tuple[str, ...] = ()
-
-    @property
-    def statements(self) -> LiteralString:
-        """The text of its .sql file, which is program text, not input."""
-        file = f"{self.number:04}_{self.name}.sql"
-        return files(self.package).joinpath("migrations", file).read_text(encoding="utf-8")
-
-
-class AppliedRevision(msgspec.Struct, frozen=True):
-    """A revision of a database, as recorded by the code that applied it."""
-
-    number: int
-    name: str
-    oldest_code: int
 
 
 async def read_applied(connection: Connection) -> tuple[AppliedRevision, ...]:
@@ -86,34 +49,49 @@ class Migrations:
         self._revisions = tuple(revisions)
         self._grants = tuple(grants)
         self.head = self._revisions[-1].number
+        self.needed = max(one.number for one in self._revisions if one.phase == "before")
+        """The last revision without which this code does not run."""
         if [revision.number for revision in revisions] != list(range(1, self.head + 1)):
             raise ValueError("revisions are numbered from 1 without a gap")
 
-    async def migrate(self, conninfo: str, limits: PostgresLimits) -> None:
-        """Migrate the schema to this code's revision. Concurrent calls are safe.
+    async def migrate(
+        self,
+        conninfo: str,
+        limits: PostgresLimits,
+        *,
+        after: bool = False,
+        patience_seconds: float = 10.0,
+    ) -> None:
+        """Migrate the schema to what this code needs; with `after`, to all that it knows.
 
-        Does not wait while another process migrates: retry until it returns. Takes no lock if there
-        is nothing to do, so that processes may start at the same time. Records the revisions of a
-        database that was migrated before revisions were recorded.
+        Concurrent calls are safe. Takes no lock if there is nothing to do, so that processes may
+        start at the same time. Records the revisions of a database that was migrated before
+        revisions were recorded. Revisions are applied in order, so one of the phase `after` is also
+        applied if a later one of the phase `before` has to be, and all are in a new database.
 
         Raises:
             psycopg.OperationalError: Postgres cannot be reached.
             SessionUnfit: this server, database or session does not meet Pulse's requirements.
-            MigrationUnderWay: another process is migrating.
+            MigrationUnderWay: another process is migrating; does not wait for it.
+            SchemaLocked: other sessions held the locks of a revision for `patience_seconds`.
+            OlderCodeRuns: a revision of the phase `after` waits for older processes to stop.
             SchemaNotCurrent: the schema is unknown, or too new for this code, or this role may not
                 change it.
         """
-        async with await Sessions(conninfo, limits).connect("migrate") as connection:
-            if self._is_current(await _read_applied(connection)):
+        async with await self._connect(conninfo, limits) as connection:
+            if self._is_current(await _read_applied(connection), after=after):
                 return
-            async with connection.transaction():
-                await self._migrate(connection)
+            schema = await self._lock(connection)
+            await self._apply(connection, schema, after=after, patience_seconds=patience_seconds)
 
     async def set_up_roles(
         self,
         conninfo: str,
         limits: PostgresLimits,
         names: Mapping[str, str] | None = None,
+        *,
+        after: bool = False,
+        patience_seconds: float = 10.0,
     ) -> tuple[RoleNames, int]:
         """Migrate, and set up the roles; returns them and the number of statements that it needed.
 
@@ -125,17 +103,22 @@ class Migrations:
             StatementsNeeded: this role may not execute some of the statements; nothing was changed.
             psycopg.OperationalError: as `migrate` does, and so are the other errors.
         """
-        async with await Sessions(conninfo, limits).connect("migrate") as connection:
-            is_current = self._is_current(await _read_applied(connection))
+        async with await self._connect(conninfo, limits) as connection:
+            is_current = self._is_current(await _read_applied(connection), after=after)
             stored = await read_role_names(connection) or RoleNames()
             setup = RoleSetup(msgspec.structs.replace(stored, **(names or {})), self._grants)
             if is_current:
+                schema = await _enter_home(connection)
                 async with connection.transaction():
-                    if await setup.is_complete(connection, await _enter_home(connection)):
+                    if await setup.is_complete(connection, schema):
                         return setup.names, 0
+            schema = await self._lock(connection)
             async with connection.transaction():
-                await self._migrate(connection)
-                return setup.names, await setup.run(connection, await _enter_home(connection))
+                await setup.require_permitted(connection, schema)
+            await self._apply(connection, schema, after=after, patience_seconds=patience_seconds)
+            await connection.execute(_SET_LOCK_TIMEOUT, (milliseconds(limits.lock_seconds),))
+            async with connection.transaction():
+                return setup.names, await setup.run(connection, schema)
 
     async def current(self, conninfo: str, limits: PostgresLimits) -> tuple[AppliedRevision, ...]:
         """Connect and read the applied revisions, in order.
@@ -145,8 +128,26 @@ class Migrations:
             SessionUnfit: this server, database or session does not meet Pulse's requirements.
             SchemaNotCurrent: this role may not read them.
         """
-        async with await Sessions(conninfo, limits).connect("migrate") as connection:
+        async with await self._connect(conninfo, limits) as connection:
             return await _read_applied(connection)
+
+    async def script(self, conninfo: str, limits: PostgresLimits, *, after: bool = False) -> str:
+        """The script for psql that does what `migrate` would do now. Changes nothing.
+
+        Empty if there is nothing to do. It gives the roles their rights on new objects too.
+
+        Raises:
+            psycopg.OperationalError: as `migrate` does, and so is SchemaNotCurrent.
+        """
+        async with await self._connect(conninfo, limits) as connection:
+            applied = await _read_applied(connection)
+            if self._is_current(applied, after=after):
+                return ""
+            schema = await _enter_home(connection)
+            plan = await self._plan(connection, applied, after=after)
+            names = await read_role_names(connection)
+            setup = None if names is None else RoleSetup(names, self._grants)
+            return await RevisionRun(connection, schema, plan, setup).script()
 
     def fault(self, applied: Sequence[AppliedRevision]) -> str | None:
         """Why this code may not run on a database with these revisions; None if it may.
@@ -155,13 +156,21 @@ class Migrations:
         """
         if unknown := self._unknown(applied):
             return unknown
-        if len(applied) < self.head:
+        if len(applied) < self.needed:
             at = f"is at revision {applied[-1].number}" if applied else "has no Pulse revision"
-            return f"the schema {at}, this code needs revision {self.head}: run `pulse migrate`"
-        strictest = max(applied, key=lambda revision: revision.oldest_code)
-        if strictest.oldest_code > self.head:
+            return f"the schema {at}, this code needs revision {self.needed}: run `pulse migrate`"
+        return self._too_new(applied)
+
+    def waiting(self, applied: Sequence[AppliedRevision]) -> tuple[Revision, ...]:
+        """The revisions that this code knows and the database lacks, of both phases, in order."""
+        return self._revisions[len(applied) :]
+
+    def _too_new(self, applied: Sequence[AppliedRevision]) -> str | None:
+        """The message for the applied revision that needs the newest code, if that is newer."""
+        strictest = max(applied, key=lambda revision: revision.oldest_code, default=None)
+        if strictest is not None and strictest.oldest_code > self.head:
             return (
-                f"the schema has revision {strictest.number} ({strictest.name}), which needs code "
+                f"the schema has {strictest}, which needs code "
                 f"of revision {strictest.oldest_code} or newer; this code has revision "
                 f"{self.head}: start a newer release of Pulse"
             )
@@ -174,36 +183,55 @@ class Migrations:
             if found.number != number or (own is not None and found.name != own.name):
                 expected = f"revision {number}" + (f" ({own.name})" if own is not None else "")
                 return (
-                    f"the schema has unknown revision {found.number} ({found.name}) instead of "
+                    f"the schema has unknown {found} instead of "
                     f"{expected}: run the release of Pulse that applied it, or restore table "
                     "pulse_schema"
                 )
         return None
 
-    def _is_current(self, applied: Sequence[AppliedRevision]) -> bool:
+    def _is_current(self, applied: Sequence[AppliedRevision], *, after: bool) -> bool:
         """Whether there is nothing to apply; raises SchemaNotCurrent if migrating cannot help."""
-        fault = self.fault(applied)
-        if fault is not None and (len(applied) >= self.head or self._unknown(applied)):
+        if (fault := self._unknown(applied) or self._too_new(applied)) is not None:
             raise SchemaNotCurrent(fault)
-        return fault is None
+        return len(applied) >= (self.head if after else self.needed)
 
-    async def _migrate(self, connection: Connection) -> None:
+    async def _connect(self, conninfo: str, limits: PostgresLimits) -> Connection:
+        return await Sessions(conninfo, limits, code_revision=self.head).connect("migrate")
+
+    async def _lock(self, connection: Connection) -> str:
+        """Take the migration lock until the session ends; returns the schema of Pulse's tables."""
         if not await _value(connection, _TRY_LOCK, MIGRATION_LOCK):
             raise MigrationUnderWay("another process is migrating this database")
+        return await _enter_home(connection)
+
+    async def _plan(
+        self, connection: Connection, applied: Sequence[AppliedRevision], *, after: bool
+    ) -> Plan:
+        has_record = bool(await _value(connection, _HAS_COLUMNS, _OF_PULSE_SCHEMA))
+        unrecorded: list[Revision] = []
+        for revision in () if applied else self._revisions:
+            if not await _value(connection, _HAS_COLUMNS, list(revision.columns)):
+                break
+            unrecorded.append(revision)
+        done = len(applied) or len(unrecorded)
+        last = self.head if after or done == 0 else self.needed
+        return Plan(not has_record, tuple(unrecorded), self._revisions[done:last])
+
+    async def _apply(
+        self, connection: Connection, schema: str, *, after: bool, patience_seconds: float
+    ) -> None:
+        """Apply what is waiting. Each revision is a transaction, and what it creates has rights."""
         applied = await read_applied(connection)
-        if self._is_current(applied):  # another process has migrated meanwhile
+        if self._is_current(applied, after=after):  # another process has migrated meanwhile
             return
-        schema = await _enter_home(connection)
-        await connection.execute("SET LOCAL statement_timeout = 0")
+        await connection.execute("SET statement_timeout = 0")
         roles = await read_role_names(connection)
+        setup = None if roles is None else RoleSetup(roles, self._grants)
+        plan = await self._plan(connection, applied, after=after)
         try:
-            done = len(applied) or await self._record_unrecorded(connection)
-            _log.info("schema.migrating", current=done, target=self.head)
-            for revision in self._revisions[done:]:
-                await connection.execute(revision.statements)
-                await _record(connection, revision)
-            if roles is not None:
-                await RoleSetup(roles, self._grants).grant(connection, schema)
+            await RevisionRun(connection, schema, plan, setup).apply(
+                patience_seconds=patience_seconds
+            )
         except InsufficientPrivilege as error:
             owner = f"a member of {roles.owner}" if roles else "the role that owns the tables"
             refusal = f"role {connection.info.user} may not change the schema"
@@ -211,16 +239,6 @@ class Migrations:
                 f"{refusal} ({error.diag.message_primary}): run `pulse migrate` with the URL of "
                 f"{owner}"
             ) from error
-
-    async def _record_unrecorded(self, connection: Connection) -> int:
-        """Create the table of revisions; record those applied without it. Returns how many."""
-        if not await _value(connection, _HAS_COLUMNS, _OF_PULSE_SCHEMA):
-            await connection.execute(_CREATE_PULSE_SCHEMA)
-        for done, revision in enumerate(self._revisions):
-            if not await _value(connection, _HAS_COLUMNS, list(revision.columns)):
-                return done
-            await _record(connection, revision)
-        return self.head
 
 
 async def _read_applied(connection: Connection) -> tuple[AppliedRevision, ...]:
@@ -236,11 +254,11 @@ async def _read_applied(connection: Connection) -> tuple[AppliedRevision, ...]:
 
 
 async def _enter_home(connection: Connection) -> str:
-    """Set the search path to the schema of Pulse's tables until the transaction ends; its name."""
+    """Set the session's search path to the schema of Pulse's tables; returns its name."""
     schema = await _value(connection, _SELECT_HOME_SCHEMA, ["pulse_schema", "stored_events"])
     if not isinstance(schema, str):
         raise SchemaNotCurrent("no schema of the search path exists: create one for Pulse's tables")
-    home = sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(schema))
+    home = sql.SQL("SET search_path = {}, pg_temp").format(sql.Identifier(schema))
     await connection.execute(home)
     return schema
 
@@ -248,8 +266,3 @@ async def _enter_home(connection: Connection) -> str:
 async def _value(connection: Connection, statement: LiteralString, *parameters: object) -> object:
     row = await (await connection.execute(statement, parameters)).fetchone()
     return None if row is None else row[0]
-
-
-async def _record(connection: Connection, revision: Revision) -> None:
-    parameters = (revision.number, revision.name, revision.oldest_code)
-    await connection.execute(_INSERT_APPLIED, parameters)

@@ -166,6 +166,21 @@ class RoleSetup:
             return False
         return not await self._steps(connection, schema)
 
+    async def require_permitted(self, connection: Connection, schema: str) -> list[_Step]:
+        """The steps of `run` for the objects that exist now; changes nothing.
+
+        Raises:
+            RolesRefused: as `run` does.
+            StatementsNeeded: as `run` does.
+        """
+        facts = await _facts(connection, schema)
+        steps = await self._steps(connection, schema, await read_role_names(connection))
+        if refused := [
+            step.statement.as_string(connection) for step in steps if not step.permitted
+        ]:
+            raise StatementsNeeded(facts.role, refused)
+        return steps
+
     async def run(self, connection: Connection, schema: str) -> int:
         """Create the roles and set their rights; returns the number of statements that it needed.
 
@@ -177,12 +192,7 @@ class RoleSetup:
             StatementsNeeded: this role may not execute some of the statements.
         """
         former = await read_role_names(connection)
-        facts = await _facts(connection, schema)
-        steps = await self._steps(connection, schema, former)
-        if refused := [
-            step.statement.as_string(connection) for step in steps if not step.permitted
-        ]:
-            raise StatementsNeeded(facts.role, refused)
+        steps = await self.require_permitted(connection, schema)
         for step in steps:
             await connection.execute(step.statement)
         if former != self.names:
@@ -207,6 +217,23 @@ class RoleSetup:
         facts = await _facts(connection, schema)
         for step in await self._object_steps(connection, facts, None):
             await connection.execute(step.statement)
+
+    async def statements(self, connection: Connection, schema: str) -> list[str]:
+        """The statements that set owner and rights, also of declared objects that do not exist yet.
+
+        None if the roles do not exist. Reads only.
+        """
+        if await _missing(connection, self.names):
+            return []
+        roles = {_PUBLIC, self.names.runtime, self.names.reader}
+        found = await self._objects(connection, roles - {_PUBLIC})
+        return [
+            f"{statement.as_string(connection)};"
+            for grant in self._grants
+            for statement in _changes(
+                grant, found.get(grant.name) or _new_object(grant, schema), self.names, roles
+            )
+        ]
 
     async def _steps(
         self, connection: Connection, schema: str, former: RoleNames | None = None
@@ -355,6 +382,16 @@ class RoleSetup:
             if privilege is not None:
                 one.rights[role].add((privilege, column))
         return objects
+
+
+def _new_object(grant: Grant, schema: str) -> _Object:
+    """An object that a migration will create, with rights of PUBLIC that the setup removes."""
+    name = grant.name.partition("(")[0]
+    if grant.kind == "SEQUENCE":
+        name = f"{name.replace('.', '_')}_seq"  # as Postgres names that of a column
+    return _Object(
+        schema, name, owner="", is_own=True, rights=defaultdict(set, {_PUBLIC: {("ALL", "")}})
+    )
 
 
 def _changes(

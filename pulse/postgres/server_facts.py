@@ -1,5 +1,6 @@
-"""Facts about the server for `pulse doctor`: settings, the role, connections in use."""
+"""Facts about the server: which one it is, and for `pulse doctor` its settings and connections."""
 
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -8,6 +9,7 @@ from pulse.postgres.session import Connection
 from pulse.postgres.sql import fetch, load_sql
 
 _SELECT_SERVER_FACTS: Final = load_sql(__package__, "select_server_facts")
+_SELECT_SERVER_IDENTITY: Final = load_sql(__package__, "select_server_identity")
 _SETTINGS: Final = (
     *("server_version", "fsync", "full_page_writes", "synchronous_commit"),
     *("max_connections", "superuser_reserved_connections", "min_wal_size"),
@@ -28,6 +30,21 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     reserved_connections: int
     connections: int
     min_wal_mib: int
+
+
+class ServerIdentity(msgspec.Struct, frozen=True):
+    """Which server and database this is. A physical replica has the first two of its primary."""
+
+    system_identifier: int
+    database_oid: int
+    started_at: datetime
+    in_recovery: bool
+
+
+async def read_server_identity(connection: Connection) -> ServerIdentity:
+    """Read the identity. Every role may read it."""
+    (row,) = await fetch(connection, _SELECT_SERVER_IDENTITY)
+    return ServerIdentity(*row)
 
 
 async def read_server_facts(connection: Connection) -> ServerFacts:

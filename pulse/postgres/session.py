@@ -72,11 +72,25 @@ WRONG_SESSION_ERRORS: Final[tuple[type[psycopg.Error], ...]] = (
 
 
 class Sessions:
-    """Creates the sessions to one database: with equal settings, and in the same schema."""
+    """Creates the sessions to one database: with equal settings, and in the same schema.
 
-    def __init__(self, conninfo: str, limits: PostgresLimits) -> None:
+    They announce `code_revision`, the last revision of the schema that this code knows. With
+    `read_only` they cannot write, and the server may be a standby.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        limits: PostgresLimits,
+        *,
+        code_revision: int | None = None,
+        read_only: bool = False,
+    ) -> None:
         self._conninfo = conninfo
         self._limits = limits
+        self._code_revision = code_revision
+        self._read_only = read_only
+        self._settings = session_settings(limits, read_only=read_only)
         self._schema: str | None = None
 
     async def connect(self, role: str) -> Connection:
@@ -86,7 +100,7 @@ class Sessions:
             psycopg.OperationalError: Postgres cannot be reached, or did not answer in time.
             SessionUnfit: the session does not meet Pulse's requirements.
         """
-        conninfo = bounded_conninfo(self._conninfo, role, self._limits)
+        conninfo = bounded_conninfo(self._conninfo, role, self._limits, self._code_revision)
         try:
             connection = await AsyncConnection.connect(conninfo, **CONNECTION_KWARGS)
         except psycopg.OperationalError as error:
@@ -113,7 +127,7 @@ class Sessions:
                     await _run(connection, _DISCARD_SESSION)  # state of an earlier client
                     await _set_options(connection)
                 refusal = "a session setting that Pulse needs: let Pulse's role set it"
-                await _set(connection, session_settings(self._limits), refusal)
+                await _set(connection, self._settings, refusal)
                 await self.verify(connection)
         except BaseException:
             await connection.close()
@@ -125,9 +139,10 @@ class Sessions:
         Raises:
             SessionUnfit: the session does not meet Pulse's requirements.
         """
-        settings = session_settings(self._limits)
+        settings = self._settings
         found: dict[str, Any] = dict(await _run(connection, _READ_SESSION, ([*settings, *_FACTS],)))
-        require_fit(found, {name: settings[name] for name in settings if name not in exclude})
+        needed = {name: settings[name] for name in settings if name not in exclude}
+        require_fit(found, needed, read_only=self._read_only)
         schema = found["current_schema"]
         self._schema = self._schema or schema
         if schema != self._schema:
@@ -137,13 +152,17 @@ class Sessions:
             )
 
 
-def require_fit(found: Mapping[str, Any], needed: Mapping[str, str]) -> None:
-    """Check the facts and settings of a session.
+def require_fit(
+    found: Mapping[str, Any], needed: Mapping[str, str], *, read_only: bool = False
+) -> None:
+    """Check the facts and settings of a session. With `read_only` it need not be able to write.
 
     Raises:
         SessionUnfit: the message says what is wrong and what to do.
     """
     _require_server(found)
+    if not read_only:
+        _require_writable(found)
     _require_search_path(found)
     for name, value in _EXPECTED.items():
         if found[name] != value:
@@ -167,6 +186,9 @@ def _require_server(found: Mapping[str, Any]) -> None:
         )
     if found["server_encoding"] != "UTF8":
         raise _wrong_encoding(found["server_encoding"])
+
+
+def _require_writable(found: Mapping[str, Any]) -> None:
     if found["in_recovery"] == "true":
         raise SessionUnfit(
             "this server is a standby (in recovery) and refuses writes: promote it, or set "

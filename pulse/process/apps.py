@@ -4,7 +4,12 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -37,8 +42,10 @@ from pulse.http_client import open_client
 from pulse.line_writer import LineWriter
 from pulse.logs import LogHandler, info_handler, report_fatal_error
 from pulse.market_calendar import SHIPPED, MarketCalendar, load
+from pulse.process.group.member import Member
+from pulse.process.group.metrics import exposing_metrics, group_metrics
 from pulse.process.monitoring import bind_monitoring, serving
-from pulse.process.node import Node
+from pulse.process.node import Node, Workers
 from pulse.process.server import open_server
 from pulse.process.startup import STOP_SIGNALS, on_stop_signal, stop_on_hangup, tune_gc
 from pulse.settings import Settings
@@ -61,22 +68,24 @@ _TO_REACH_PULSE: Final = (
 )
 
 
-def all_in_one_app(settings: Settings) -> Root:
+def all_in_one_app(settings: Settings, member: Member | None = None) -> Root:
     """API, gateway and console below `/pulse`, `/gapi` and `/console`, and the workers.
 
     They share one connection pool. The gateway calls the API's use cases directly, not over HTTP.
-    In a browser `/` leads to the console.
+    In a browser `/` leads to the console. As a member of a group it has no workers, since other
+    members have them.
     """
     root_page = RootPage()
 
     @asynccontextmanager
     async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
         async with (
+            _exposing(settings, member),
             _open_token_checker(settings) as tokens,
-            _open_node(settings, spans, with_workers=True) as node,
+            _open_node(settings, spans, Workers.HERE if member is None else Workers.BESIDE) as node,
         ):
             yield {
-                **_metrics(settings),
+                **_metrics(settings, member),
                 "/pulse": _api(settings, node),
                 "/gapi": _gateway(settings, node.orders, tokens),
                 CONSOLE_PATH: _console(settings, node, "/pulse"),
@@ -94,7 +103,7 @@ def api_app(settings: Settings) -> Root:
 
     @asynccontextmanager
     async def open_mounts(spans: "Spans | None") -> AsyncIterator[_RoutedMounts]:
-        async with _open_node(settings, spans, with_workers=False) as node:
+        async with _open_node(settings, spans, Workers.ELSEWHERE) as node:
             yield {
                 **_metrics(settings),
                 CONSOLE_PATH: _console(settings, node, ""),
@@ -126,22 +135,32 @@ def gateway_app(settings: Settings, transport: httpx.AsyncBaseTransport | None =
     return _root(settings, open_mounts, "pulse-gateway")
 
 
-async def run_workers(settings: Settings) -> None:
-    """Run the workers until SIGTERM or SIGINT. Exit with code 3 if they cannot start."""
+async def run_workers(
+    settings: Settings,
+    member: Member | None = None,
+    on_started: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the workers until SIGTERM or SIGINT. Exit with code 3 if they cannot start.
+
+    `on_started` is called when they run. A member of a group has no monitoring port, since the
+    group has one `/metrics`.
+    """
     stopped = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stop_on_hangup()
     try:
-        port = settings.monitoring_port
+        port = settings.monitoring_port if member is None else None
         sockets = [] if port is None else bind_monitoring(settings.host, port)
         async with (
             open_spans("pulse-background") as spans,
-            _open_node(settings, spans, with_workers=True) as node,
+            _exposing(settings, member),
+            _open_node(settings, spans, Workers.HERE) as node,
             _monitoring(settings, node, sockets),
         ):
             tune_gc()
             _log.info("workers.started")
+            on_started()
             await stopped.wait()
             _log.info("workers.stopping")
     except PulseError as error:
@@ -217,7 +236,7 @@ def _root(
             tune_gc()
             yield {prefix: mounted.app for prefix, mounted in mounts.items()}
 
-    root = Root(opened, limits_of(settings), observer)
+    root = Root(opened, limits_of(settings), observer, pages=(CONSOLE_PATH,))
     metrics.HTTP_IN_FLIGHT.set_function(lambda: root.requests_in_flight)
     return root
 
@@ -234,7 +253,7 @@ def _request_log(
     fraction = _FRACTIONS.get(log_requests)
     if fraction is None:
         fraction = float(log_requests)
-    return writer, RequestLog(writer.write, fraction)
+    return writer, RequestLog(writer.write, fraction, handler.process)
 
 
 def _warn_of_httptools() -> None:
@@ -292,11 +311,11 @@ def _gateway(settings: Settings, orders: Orders, tokens: TokenChecker) -> _Route
     return _Routed(GatewayAuthMiddleware(limited, tokens.check), gateway)
 
 
-def _metrics(settings: Settings) -> _RoutedMounts:
-    """The mount of the metrics, unless they are off."""
+def _metrics(settings: Settings, member: Member | None = None) -> _RoutedMounts:
+    """The mount of the metrics of this process or its group, unless they are off."""
     if not settings.metrics:
         return {}
-    app = create_metrics()
+    app = create_metrics() if member is None else create_metrics(partial(group_metrics, member))
     return {METRICS_PATH: _Routed(_for_services(app, settings, every_path=True), app)}
 
 
@@ -314,13 +333,18 @@ def _rate_limited(app: ASGIApp, per_second: float, settings: Settings) -> ASGIAp
     return RateLimitMiddleware(app, limiter, max_in_flight)
 
 
+def _exposing(settings: Settings, member: Member | None) -> AbstractAsyncContextManager[None]:
+    """Expose the metrics to the other members of the group, if there is one."""
+    return nullcontext() if member is None or not settings.metrics else exposing_metrics(member)
+
+
 @asynccontextmanager
 async def _open_node(
-    settings: Settings, spans: "Spans | None", *, with_workers: bool
+    settings: Settings, spans: "Spans | None", workers: Workers
 ) -> AsyncIterator[Node]:
     calendar = _load_market_calendar(settings)
     async with open_server(settings) as server:
-        node = Node(settings, server, with_workers=with_workers, calendar=calendar, spans=spans)
+        node = Node(settings, server, workers=workers, calendar=calendar, spans=spans)
         async with node.running():
             with on_stop_signal(node.feed.stop):
                 yield node

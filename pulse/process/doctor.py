@@ -18,7 +18,7 @@ from pulse.postgres.embedded import has_data
 from pulse.postgres.migrations import Migrations
 from pulse.postgres.server_facts import ServerFacts, read_server_facts
 from pulse.process.development_key import KEY_FILE
-from pulse.process.revisions import REVISIONS
+from pulse.process.revisions import HEAD, REVISIONS
 from pulse.process.server import open_server
 from pulse.settings import Settings, unknown_variables
 
@@ -111,7 +111,7 @@ def _with_parents(path: Path) -> tuple[Path, ...]:
 
 
 async def _database(settings: Settings, conninfo: str) -> AsyncIterator[Check]:
-    database = Database(conninfo, pool_size=2)
+    database = Database(conninfo, pool_size=2, code_revision=HEAD)
     connection = await database.connect("doctor")
     async with connection:
         facts = await read_server_facts(connection)
@@ -136,7 +136,7 @@ async def _schema(settings: Settings, database: Database) -> Check:
     migrations = Migrations(REVISIONS)
     fault = migrations.fault(await migrations.current(database.conninfo, database.limits))
     if fault is None:
-        return Check("schema", "ok", f"revision {REVISIONS[-1].number}")
+        return Check("schema", "ok", f"revision {HEAD}")
     if settings.migrate:
         return Check("schema", "warn", f"{fault}; the next start migrates it")
     return Check("schema", "fail", fault)
@@ -194,14 +194,25 @@ def _synchronous_commit(facts: ServerFacts) -> Check:
 
 
 def _max_connections(settings: Settings, facts: ServerFacts) -> Check:
-    needed = settings.pool_size + CONNECTIONS_BESIDE_POOL
+    processes = _processes(settings)
+    needed = processes * (settings.pool_size + CONNECTIONS_BESIDE_POOL)
     usable = facts.max_connections - facts.reserved_connections
-    said = f"{usable} usable, {facts.connections} in use, a process takes up to {needed}"
+    takers = (
+        "a process takes" if processes == 1 else f"the {processes} processes of `pulse up` take"
+    )
+    said = f"{usable} usable, {facts.connections} in use, {takers} up to {needed}"
     if usable < needed:
         return Check("max_connections", "fail", f"{said}: raise it, or lower PULSE_POOL_SIZE")
     if usable - facts.connections < needed:
         return Check("max_connections", "warn", f"{said}: raise it before you start another")
     return Check("max_connections", "ok", said)
+
+
+def _processes(settings: Settings) -> int:
+    """The processes of `pulse up` that have a pool."""
+    if settings.processes == 1 and settings.worker_processes is None:
+        return 1
+    return settings.processes + (settings.worker_processes or 1)
 
 
 def _min_wal_size(facts: ServerFacts, *, embedded: bool) -> Check:

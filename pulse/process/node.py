@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from pulse import metrics
@@ -15,6 +16,7 @@ from pulse.application.event_feed import EventFeed, FeedLimits
 from pulse.application.failures import Failures
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
+from pulse.application.list_reads import ListReads, Replica
 from pulse.application.notices import Notice, NoticeWatch, seal_faults
 from pulse.application.origin import Origin, system_clock
 from pulse.application.overview import Overview
@@ -28,6 +30,7 @@ from pulse.evidence.tree import SealedLog
 from pulse.http.api.event_stream import render_event
 from pulse.loop import Loop, WakeUp
 from pulse.postgres import Database, Listener, Notifier
+from pulse.process.revisions import HEAD
 from pulse.process.schema import SchemaGate
 from pulse.process.seal import own_verifier, sealer_of
 from pulse.process.server import Server
@@ -35,11 +38,11 @@ from pulse.process.supervisor import Supervisor
 from pulse.projections.audit import Audit
 from pulse.projections.claims import CLAIMS_CHANNEL, Claims, Presence
 from pulse.projections.order_view import OrderReader
-from pulse.projections.projector import Projector
+from pulse.projections.projector import BUSY_SECONDS, Projector
 from pulse.projections.queue_history import HistorySummary, QueueHistory
 from pulse.projections.tally import QueueTally
 from pulse.settings import Settings
-from pulse.workers.recovery import OrphanedClaims, StalledSessions
+from pulse.workers.recovery import LostWorkers, OrphanedClaims, StalledSessions
 from pulse.workers.releases import Releaser
 from pulse.workers.splitting import SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
@@ -49,6 +52,20 @@ if TYPE_CHECKING:
 
 MAX_CATCH_UP_SECONDS: Final = 3.0
 """How long a stopping process projects what its workers appended."""
+
+STANDBY_SECONDS: Final = 1.0
+"""How often a process beside workers looks whether the projection has stopped."""
+
+
+class Workers(Enum):
+    """Where the workers are: in this process, in another one of its group, or anywhere or nowhere.
+
+    The supervisor of a group replaces a process that ends.
+    """
+
+    HERE = auto()
+    BESIDE = auto()
+    ELSEWHERE = auto()
 
 
 class _Notified(WakeUp):
@@ -63,21 +80,32 @@ class _Notified(WakeUp):
 
 
 class Node:
-    """All services of one process, on one connection pool. No I/O until `running`."""
+    """All services of one process, on one connection pool. No I/O until `running`.
+
+    With workers BESIDE it leaves to them what one process does for all: it projects only what they
+    have left for a second, and neither seals nor logs notices.
+    """
 
     def __init__(
         self,
         settings: Settings,
         server: Server,
         *,
-        with_workers: bool,
+        workers: Workers,
         calendar: SessionCalendar | None = None,
         spans: "Spans | None" = None,
     ) -> None:
         self._settings = settings
         self._spans = spans
+        self._workers = workers
+        standby = workers is Workers.BESIDE
         self._origin = Origin.of_this_process()
-        self._database = Database(server.conninfo, pool_size=settings.pool_size)
+        self._database = Database(server.conninfo, pool_size=settings.pool_size, code_revision=HEAD)
+        self._replica: Replica | None = None
+        if settings.read_database_url is not None:
+            self._replica = Replica(
+                self._database, settings.read_database_url, pool_size=settings.pool_size
+            )
         self._gate = SchemaGate(
             self._database,
             migrate=settings.migrate,
@@ -95,7 +123,9 @@ class Node:
             on_commit=self._on_commit,
             limits=AppendLimits(queue_events=settings.append_queue_events),
             spans=spans,
+            require_standby=settings.require_synchronous_standby,
         )
+        lists = ListReads(self._database, self._store.end, self._replica)
         reader = OrderReader(self._database, self._store.mapper)
         history = QueueHistory(self._database, self._store.mapper)
         self.past = Past(self._store, reader, history, require_served=self._gate.require)
@@ -108,6 +138,7 @@ class Node:
             release_slices=settings.release_slices,
             session_policy=settings.session_policy,
             calendar=calendar,
+            lists=lists,
         )
         self.feed = EventFeed(
             self._store,
@@ -121,27 +152,34 @@ class Node:
             self._origin,
             require_served=self._gate.require,
         )
-        self.due = DueSlices(self._database, self._store, require_served=self._gate.require)
+        self.due = DueSlices(
+            self._database, self._store, require_served=self._gate.require, lists=lists
+        )
         self.failures = Failures(self._database, self.orders, require_served=self._gate.require)
         self._gauges = DatabaseGauges(
             self._database, self.halts, timeout_seconds=settings.timeout_seconds
         )
-        self._projector = Projector(self._database, self._store.mapper, on_advance=self._on_advance)
+        self._projector = Projector(
+            self._database,
+            self._store.mapper,
+            on_advance=self._on_advance,
+            busy_seconds=STANDBY_SECONDS if standby else BUSY_SECONDS,
+        )
         self._projector_loop = Loop(
             self._projector,
-            wake_up=self._log_advanced,
-            poll_seconds=settings.poll_interval_seconds,
+            wake_up=WakeUp() if standby else self._log_advanced,
+            poll_seconds=STANDBY_SECONDS if standby else settings.poll_interval_seconds,
             require=self._gate.require,
         )
         self.sealed_log = SealedLog(self._database)
         self.seal = SealReader(
             self._database, lambda: own_verifier(settings), require_served=self._gate.require
         )
-        self._seal = sealer_of(settings, self._database)
+        self._seal = None if standby else sealer_of(settings, self._database)
         self._seal_wake_up = WakeUp()
         self._presence: Presence | None = None
         self._worker_loops: list[Loop] = []
-        if with_workers:
+        if workers is Workers.HERE:
             self._presence = Presence(self._database, self._origin.instance, self._queue_advanced)
             self._worker_loops = [
                 self._timeout_loop(),
@@ -157,6 +195,7 @@ class Node:
             halts=self.halts,
             seal_faults=self._seal_faults,
             timeout_seconds=settings.timeout_seconds,
+            replica=lambda: None if self._replica is None else self._replica.fault,
         )
         self.overview = Overview(
             self._database,
@@ -222,16 +261,22 @@ class Node:
         supervisor.start_loop(Loop(record, require=self._gate.require))
         supervisor.start_loop(Loop(StalledSessions(self._database)))
         supervisor.start_loop(self._projector_loop)
-        supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
+        if self._workers is not Workers.BESIDE:
+            supervisor.start_loop(Loop(NoticeWatch(self.readiness.notices)))
         supervisor.start_loop(self._feed_loop())
+        if self._replica is not None:
+            supervisor.on_stop(self._replica.database.close)
+            supervisor.start_loop(Loop(self._replica, require=self._gate.require))
         if self._settings.metrics:
             supervisor.on_stop(self._gauges.close)
             supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
         self._start_seal(supervisor)
         if self._presence is not None:  # stops after the workers: else others release their claims
-            supervisor.start("presence", self._presence.run)
-        supervisor.on_stop(self._project_own_events)
+            supervisor.start("presence", self._presence.run, request_stop=self._presence.stop)
+        if self._workers is not Workers.BESIDE:
+            supervisor.on_stop(self._project_own_events)
         supervisor.start_loop(self._orphaned_claims_loop())
+        supervisor.start_loop(Loop(LostWorkers(self._database), require=self._gate.require))
         for loop in self._worker_loops:
             supervisor.start_loop(loop)
         if self._worker_loops:

@@ -2,11 +2,15 @@
 
 A released revision is never edited. A new revision gets the next number. Its `oldest_code` is the
 oldest code that works on the new schema, named by the last revision that this code knows.
+
+From revision 17 on the schema changes without downtime (docs/decisions/0042): what the released
+code cannot bear is split into a revision of the phase `before` and, in a later release, one of the
+phase `after`. An index on a table that grows is a revision of its own with `index`.
 """
 
 from typing import Final
 
-from pulse.postgres.migrations import Revision
+from pulse.postgres.revision import Revision
 
 REVISIONS: Final = (
     Revision(
@@ -81,4 +85,9 @@ REVISIONS: Final = (
         oldest_code=15,
     ),
     Revision(number=16, name="evidence_exports", package="pulse.evidence", oldest_code=15),
+    Revision(number=17, name="log_forks", package="pulse.eventstore", oldest_code=15),
+    Revision(number=18, name="order_workers", package="pulse.projections", oldest_code=15),
 )
+
+HEAD: Final = REVISIONS[-1].number
+"""The last revision that this code knows, by which it is identified."""

@@ -16,13 +16,9 @@ from pulse.errors import PulseError
 from pulse.eventstore import EventTooNew, read_log_faults, read_log_state
 from pulse.loop import Job
 from pulse.postgres import Connection, Database, DatabaseUnavailable, SessionUnfit, describe
-from pulse.postgres.migrations import (
-    AppliedRevision,
-    Migrations,
-    MigrationUnderWay,
-    SchemaNotCurrent,
-    read_applied,
-)
+from pulse.postgres.apply_revision import MigrationBlocked
+from pulse.postgres.migrations import Migrations, SchemaNotCurrent, read_applied
+from pulse.postgres.revision import AppliedRevision
 from pulse.process.revisions import REVISIONS
 from pulse.projections.catch_up import catch_up_queue
 from pulse.projections.position import read_position
@@ -199,4 +195,4 @@ def _classify(error: Exception) -> tuple[str, bool]:
         case DatabaseUnavailable():
             return str(error), True
         case _:
-            return str(error), isinstance(error, MigrationUnderWay)
+            return str(error), isinstance(error, MigrationBlocked)

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from pulse.logs import configure_logs, report_fatal_error
+from pulse.logs import LogShare, configure_logs, report_fatal_error
 from pulse.settings import Settings, SettingsError, unknown_variables
 
 _log = structlog.get_logger(__name__)
@@ -21,17 +21,20 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _GEN0_THRESHOLD: Final = 5_000
 
 
-def settings_from_environment() -> Settings:
+def settings_from_environment(share: LogShare | None = None) -> Settings:
     """Read the settings; exit with code 2 and one message if they are invalid.
 
-    Unknown PULSE_ variables are logged as warnings, without their values.
+    Unknown PULSE_ variables are logged as warnings, without their values. With `share`, the
+    supervisor of this process has logged them.
     """
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
         report_fatal_error(str(error))
         raise SystemExit(2) from None
-    configure_logs(settings.log_format, settings.log_level)
+    configure_logs(settings.log_format, settings.log_level, share)
+    if share is not None:
+        return settings
     for variable, similar in unknown_variables(os.environ).items():
         _log.warning(
             "settings.unknown_variable",

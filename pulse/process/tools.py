@@ -14,16 +14,20 @@ from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
 from pulse.application.past import Past
 from pulse.eventstore import LOG_CHANNEL, EventStore
-from pulse.postgres import Database, DatabaseUnavailable, Notifier, SessionUnfit, describe
-from pulse.postgres.embedded import has_data
-from pulse.postgres.migrations import (
-    AppliedRevision,
-    Migrations,
-    MigrationUnderWay,
-    SchemaNotCurrent,
+from pulse.postgres import (
+    Database,
+    DatabaseUnavailable,
+    Notifier,
+    PostgresLimits,
+    SessionUnfit,
+    describe,
 )
+from pulse.postgres.apply_revision import MigrationUnderWay
+from pulse.postgres.embedded import has_data
+from pulse.postgres.migrations import Migrations, SchemaNotCurrent
+from pulse.postgres.revision import AppliedRevision, Revision
 from pulse.postgres.roles import RoleNames
-from pulse.process.revisions import REVISIONS
+from pulse.process.revisions import HEAD, REVISIONS
 from pulse.process.server import open_server
 from pulse.process.startup import tune_gc
 from pulse.process.supervisor import Supervisor
@@ -39,6 +43,7 @@ from pulse.settings import Settings
 _OBJECTS_PER_WINDOW: Final = 200_000
 """A window's objects all live until its end, so a collection during it would free nothing."""
 
+_MAX_LOCKED_SECONDS: Final = 60.0
 _RETRY: Final = RetryPolicy(first_seconds=0.5, max_seconds=1.0)
 
 
@@ -81,21 +86,23 @@ class Tools(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
+async def open_tools(settings: Settings, *, as_owner: bool = False) -> AsyncIterator[Tools]:
     """The tools on the settings' Postgres, whose schema must be current.
+
+    With `as_owner` they work with an embedded server as its superuser. On other servers the role is
+    that of PULSE_DATABASE_URL.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
         SessionUnfit: this server, database or session does not meet Pulse's requirements.
         SchemaNotCurrent: the schema is not the one that this code needs, or there is no data.
     """
-    if settings.database_url is None and not has_data(settings.data_dir):
-        raise SchemaNotCurrent(
-            f"there is no Pulse data in {settings.data_dir.absolute()}: "
-            "set PULSE_DATA_DIR or PULSE_DATABASE_URL, or start with `pulse up`"
-        )
+    _require_data(settings)
     async with open_server(settings) as server:
-        database = Database(server.conninfo, pool_size=2)
+        conninfo = server.conninfo
+        if as_owner and server.superuser_conninfo is not None:
+            conninfo = server.superuser_conninfo
+        database = Database(conninfo, pool_size=2, code_revision=HEAD)
         migrations = Migrations(REVISIONS)
         with _pulse_errors("the schema cannot be read"):
             fault = migrations.fault(await migrations.current(server.conninfo, database.limits))
@@ -103,7 +110,11 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             raise SchemaNotCurrent(fault)
         await database.open()
         try:
-            store = EventStore(database, on_commit=lambda: None)
+            store = EventStore(
+                database,
+                on_commit=lambda: None,
+                require_standby=settings.require_synchronous_standby,
+            )
             reader = OrderReader(database, store.mapper)
             clock_watch = ClockWatch(
                 database, system_clock, max_offset_seconds=settings.max_clock_offset_seconds
@@ -120,10 +131,22 @@ async def open_tools(settings: Settings) -> AsyncIterator[Tools]:
             await database.close()
 
 
+def _require_data(settings: Settings) -> None:
+    if settings.database_url is None and not has_data(settings.data_dir):
+        raise SchemaNotCurrent(
+            f"there is no Pulse data in {settings.data_dir.absolute()}: "
+            "set PULSE_DATA_DIR or PULSE_DATABASE_URL, or start with `pulse up`"
+        )
+
+
 class Migrated(msgspec.Struct, frozen=True):
-    """The revision of the schema, and the roles if they were set up, with what that needed."""
+    """The revision of the schema, those that wait, and the roles if they were set up.
+
+    `waiting` are revisions of the phase `after`. `role_statements` is what the roles needed.
+    """
 
     revision: AppliedRevision
+    waiting: tuple[Revision, ...]
     roles: RoleNames | None = None
     role_statements: int = 0
 
@@ -132,10 +155,14 @@ async def migrate_once(
     settings: Settings,
     on_progress: OnProgress,
     *,
+    after: bool = False,
     with_roles: bool = False,
     role_names: Mapping[str, str] | None = None,
 ) -> Migrated:
     """Migrate the schema and return its revision, which may be newer than this code's.
+
+    With `after`, the revisions that follow the replacement of all processes are applied too. Waits
+    while another process migrates, and up to a minute for a table that is locked.
 
     Then the order queue catches up with the log, since a migration may have emptied it.
     `on_progress` is called with the position reached and the log's end. With `with_roles`, and
@@ -146,11 +173,12 @@ async def migrate_once(
         DatabaseUnavailable: Postgres cannot be reached.
         SessionUnfit: this server, database or session does not meet Pulse's requirements.
         SchemaNotCurrent: Postgres refuses the migration, or the schema is too new for this code.
+        MigrationBlocked: a table stays locked, or processes of older code run.
         RolesRefused: the roles cannot be set up like this.
     """
     async with open_server(settings) as server:
         owner_conninfo = server.superuser_conninfo or server.conninfo
-        database = Database(server.conninfo, pool_size=2)
+        database = Database(server.conninfo, pool_size=2, code_revision=HEAD)
         limits = database.limits
         migrations, retry = Migrations(REVISIONS, GRANTS), Retry(_RETRY)
         roles, role_statements = None, 0
@@ -159,10 +187,19 @@ async def migrate_once(
                 try:
                     if with_roles or server.superuser_conninfo is not None:
                         roles, role_statements = await migrations.set_up_roles(
-                            owner_conninfo, limits, role_names
+                            owner_conninfo,
+                            limits,
+                            role_names,
+                            after=after,
+                            patience_seconds=_MAX_LOCKED_SECONDS,
                         )
                     else:
-                        await migrations.migrate(owner_conninfo, limits)
+                        await migrations.migrate(
+                            owner_conninfo,
+                            limits,
+                            after=after,
+                            patience_seconds=_MAX_LOCKED_SECONDS,
+                        )
                 except MigrationUnderWay:
                     await retry.wait()
                 else:
@@ -172,8 +209,52 @@ async def migrate_once(
                 await catch_up_queue(database, on_progress, max_behind_events=0)
             finally:
                 await database.close()
-            revision = (await migrations.current(owner_conninfo, limits))[-1]
-            return Migrated(revision, roles, role_statements)
+            applied = await migrations.current(owner_conninfo, limits)
+            return Migrated(applied[-1], migrations.waiting(applied), roles, role_statements)
+
+
+class SchemaState(msgspec.Struct, frozen=True):
+    """The revisions of a database; those this code has more of; why this code may not run on it.
+
+    `newer` are applied revisions that this code does not know.
+    """
+
+    applied: tuple[AppliedRevision, ...]
+    waiting: tuple[Revision, ...]
+    newer: tuple[AppliedRevision, ...]
+    fault: str | None
+
+
+async def read_schema_state(settings: Settings) -> SchemaState:
+    """Compare the database's revisions with this code's. Needs only the right to read them.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+        SessionUnfit: this server, database or session does not meet Pulse's requirements.
+        SchemaNotCurrent: this role may not read them, or there is no data.
+    """
+    _require_data(settings)
+    async with open_server(settings) as server:
+        migrations = Migrations(REVISIONS)
+        with _pulse_errors("the schema cannot be read"):
+            applied = await migrations.current(server.conninfo, PostgresLimits())
+        waiting, newer = migrations.waiting(applied), applied[migrations.head :]
+        return SchemaState(applied, waiting, newer, migrations.fault(applied))
+
+
+async def migration_script(settings: Settings, *, after: bool = False) -> str:
+    """The script for psql that does what `migrate_once` would do; empty if that is nothing.
+
+    Raises:
+        SchemaNotCurrent: the schema is unknown or too new, or there is no data.
+        DatabaseUnavailable: as `read_schema_state` does, and so is SessionUnfit.
+    """
+    _require_data(settings)
+    async with open_server(settings) as server:
+        with _pulse_errors("the schema cannot be read"):
+            return await Migrations(REVISIONS, GRANTS).script(
+                server.superuser_conninfo or server.conninfo, PostgresLimits(), after=after
+            )
 
 
 @contextmanager
@@ -183,6 +264,10 @@ def _pulse_errors(what: str) -> Iterator[None]:
         yield
     except SessionUnfit:
         raise
+    except psycopg.errors.LockNotAvailable as error:
+        raise DatabaseUnavailable(
+            f"{what}: another session holds a lock ({describe(error)}); end its transaction"
+        ) from error
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(
             f"Postgres cannot be reached: {describe(error)}; check PULSE_DATABASE_URL"

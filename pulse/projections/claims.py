@@ -4,9 +4,13 @@ Each worker has a dedicated connection that holds an advisory lock on the worker
 whose worker does not hold this lock is orphaned: the worker was killed, disconnected, or is frozen.
 There is no heartbeat and no comparison of clocks. Postgres notices a killed process at once, and
 terminates a session that has been idle for too long.
+
+The table `order_workers` has the names of the workers that have started and not stopped. So a
+worker that is no longer present is known by name, even if it held no claim.
 """
 
 import asyncio
+import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -17,7 +21,7 @@ import msgspec
 
 from pulse.domain import SPLITTERS, Claim
 from pulse.loop import WakeUp
-from pulse.postgres import Connection, Database, Listener, fetch, load_sql
+from pulse.postgres import Connection, Database, DatabaseUnavailable, Listener, fetch, load_sql
 
 CLAIMS_CHANNEL: Final = "order_claims"
 """The notification channel for released claims, which wakes idle workers."""
@@ -31,6 +35,7 @@ MAX_ABSENT_SECONDS: Final = 10.0
 PRESENCE_TIMEOUT_SECONDS: Final = 15.0
 """Postgres ends the session of a worker that is silent for this long; a worker sends every 5 s."""
 
+_MAX_LEAVE_SECONDS: Final = 1.0
 _MAX_OVERDUE: Final = 500
 _MAX_EXCLUDED: Final = 10_000
 _OLDEST: Final = (datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
@@ -43,6 +48,9 @@ _RELEASE_ORPHANS = load_sql(__package__, "release_orphans")
 _SELECT_OVERDUE_CLAIMS = load_sql(__package__, "select_overdue_claims")
 _SELECT_WORKERS = load_sql(__package__, "select_workers")
 _HOLD_PRESENCE = load_sql(__package__, "hold_presence")
+_INSERT_WORKER = load_sql(__package__, "insert_worker")
+_DELETE_WORKER = load_sql(__package__, "delete_worker")
+_DELETE_LOST_WORKERS = load_sql(__package__, "delete_lost_workers")
 
 
 class Claims:
@@ -97,7 +105,11 @@ class Claims:
 
 
 class Presence:
-    """Holds one worker's presence lock. Its connection also listens for released claims."""
+    """Holds one worker's presence lock. Its connection also listens for released claims.
+
+    A worker that stops deletes its name before it releases the lock. If it cannot within 1 s, it is
+    later reported as lost.
+    """
 
     def __init__(
         self,
@@ -108,7 +120,9 @@ class Presence:
         timeout_seconds: float = PRESENCE_TIMEOUT_SECONDS,
     ) -> None:
         self.worker = worker
-        self._renamed = WakeUp()
+        self._left = WakeUp()
+        self._stopping = False
+        self._database = database
         self._held_name: str | None = None
         self._last_held_at: float | None = None
         self._timeout_milliseconds = str(round(timeout_seconds * 1000))
@@ -140,27 +154,40 @@ class Presence:
     def rename(self, worker: str) -> None:
         """Release the lock on the old name and take the lock on this one."""
         self.worker = worker
-        self._renamed.set()
+        self._left.set()
+
+    def stop(self) -> None:
+        """Let `run` delete the worker's name, release the lock and return."""
+        self._stopping = True
+        self._left.set()
 
     async def run(self) -> None:
-        """Hold the lock until cancelled; reconnect if the connection breaks."""
-        while True:
+        """Hold the lock until stopped or cancelled; reconnect if the connection breaks."""
+        while not self._stopping:
             listening = asyncio.ensure_future(self._listener.run())
-            renamed = asyncio.ensure_future(self._renamed.wait(None))
+            left = asyncio.ensure_future(self._left.wait(None))
             try:
-                await asyncio.wait({listening, renamed}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({listening, left}, return_when=asyncio.FIRST_COMPLETED)
                 if listening.done():  # it returns only by an exception
                     await listening
+                await self._leave()
             finally:
                 listening.cancel()
-                renamed.cancel()
-                await asyncio.gather(listening, renamed, return_exceptions=True)
+                left.cancel()
+                await asyncio.gather(listening, left, return_exceptions=True)
 
     async def _hold(self, connection: Connection) -> None:
         worker = self.worker
         parameters = (self._timeout_milliseconds, PRESENCE_CLASS, worker)
         await connection.execute(_HOLD_PRESENCE, parameters)
+        await connection.execute(_INSERT_WORKER, (worker,))
         self._held_name = worker
+
+    async def _leave(self) -> None:
+        """Delete the name that is held, on a pooled connection, while the lock is still held."""
+        with contextlib.suppress(DatabaseUnavailable, TimeoutError):
+            async with asyncio.timeout(_MAX_LEAVE_SECONDS), self._database.connection() as pooled:
+                await pooled.execute(_DELETE_WORKER, (self._held_name,))
 
 
 class WorkerClaims(msgspec.Struct, frozen=True):
@@ -208,6 +235,18 @@ async def read_workers(connection: Connection, timeout_seconds: float) -> Worker
     rows = await fetch(connection, _SELECT_WORKERS, (timeout_seconds,))
     claims = tuple(WorkerClaims(*row[1:]) for row in rows if row[1] is not None)
     return Workers(rows[0][0], claims, timeout_seconds)
+
+
+async def delete_lost_workers(database: Database) -> list[str]:
+    """Delete the names of workers that are neither present nor stopped; returns them, sorted.
+
+    Each name is returned to one process only.
+
+    Raises:
+        DatabaseUnavailable: the names may or may not be deleted.
+    """
+    async with database.connection() as connection:
+        return sorted(row[0] for row in await fetch(connection, _DELETE_LOST_WORKERS))
 
 
 async def release_orphans(database: Database, timeout_seconds: float) -> Counter[str]:

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.domain import HaltTarget, SliceState
-from pulse.postgres import Connection, Database, fetch, load_sql
+from pulse.postgres import Connection, Database, Reads, fetch, load_sql
 from pulse.projections.due_orders import halt_parameters
 from pulse.projections.lists import MAX_SLICES_A_PAGE, SlicePlace, SliceQuery, slices_parameters
 from pulse.projections.position import read_position
@@ -45,12 +45,14 @@ class DueSlice(msgspec.Struct, frozen=True, gc=False):
 class DuePage(msgspec.Struct, frozen=True):
     """Slices by time, as of a position of the log, or a later one.
 
-    `next_after` is the cursor of the next page, None on the last page.
+    `next_after` is the cursor of the next page, None on the last page. `log_id` is as in
+    `OrderPage`.
     """
 
     slices: tuple[DueSlice, ...]
     next_after: SlicePlace | None
     as_of_position: int
+    log_id: UUID | None = None
 
 
 class MinuteCount(msgspec.Struct, frozen=True):
@@ -72,7 +74,7 @@ class MinuteCounts(msgspec.Struct, frozen=True):
     complete: bool
 
 
-async def read_due_slices(database: Database, query: SliceQuery) -> DuePage:
+async def read_due_slices(reads: Reads, query: SliceQuery) -> DuePage:
     """Read a page of slices by time, with one index range and a lookup for each slice.
 
     Raises:
@@ -86,7 +88,7 @@ async def read_due_slices(database: Database, query: SliceQuery) -> DuePage:
         parameters = slices_parameters(query)
         return position, await fetch(connection, SELECT_SLICES_TO_RELEASE, parameters)
 
-    position, rows = await database.read(select)
+    position, rows = await reads.read(select)
     slices = tuple(DueSlice(*row[1:]) for row in rows[: query.limit])
     last = None
     if len(rows) > query.limit:

@@ -17,6 +17,9 @@ GRANTS: Final = (
     Grant("TABLE", "queue_audit", ("SELECT", "UPDATE (position, due_at, last_pass_at)"), _SELECT),
     Grant("TABLE", "queue_audit_findings", ("SELECT", "INSERT", "DELETE"), _SELECT),
     Grant("TABLE", "queue_history", ("SELECT", "INSERT"), _SELECT),
+    Grant(
+        "TABLE", "order_workers", ("SELECT", "INSERT", "UPDATE (present_since)", "DELETE"), _SELECT
+    ),
     Grant("VIEW", "order_queue_status", _SELECT, _SELECT),
     Grant("VIEW", "order_slices", _SELECT, _SELECT),
     Grant("VIEW", "order_claims", _SELECT, _SELECT),

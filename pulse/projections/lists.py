@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from pulse.domain import Slice, SliceState
 from pulse.eventstore import AFTER_LOG, BEFORE_LOG
-from pulse.postgres import Connection, Database, fetch, load_sql
+from pulse.postgres import Connection, Reads, fetch, load_sql
 from pulse.projections.order_view import ROW_COLUMNS, OrderQueueStatus, OrderView, Row, order_view
 from pulse.projections.position import PROJECTION_NAME
 
@@ -105,7 +105,9 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     `since` (inclusive) and `before` are positions of creation. `created_from` (inclusive) and
     `created_before` bound `created_at` exactly; they are fast only together with the positions.
-    With `of_caller_only`, only orders of the caller `placed_by` are examined.
+    With `of_caller_only`, only orders of the caller `placed_by` are examined. `log_id` is the log
+    of which `before` is a position, None if that was not said. `min_position` is the position of
+    the log that the page must reflect at least.
     """
 
     limit: int
@@ -118,7 +120,9 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
     created_before: datetime | None = None
     since: int = 0
     before: int | None = None
+    log_id: UUID | None = None
     of_caller_only: bool = False
+    min_position: int = 0
 
     @property
     def examines(self) -> bool:
@@ -134,13 +138,15 @@ class OrderPage(msgspec.Struct, frozen=True):
 
     `next_before` is the `before` of the next page; None on the last page. With a filter by
     id, caller, trace or time, a page that is not the last may have fewer than `limit` orders, or
-    none. `last_examined` is the order at `next_before`.
+    none. `last_examined` is the order at `next_before`. `log_id` is the log of which `next_before`
+    is a position; the caller of `read_orders` adds it.
     """
 
     orders: tuple[OrderView, ...]
     as_of_position: int
     next_before: int | None
     last_examined: UUID | None = None
+    log_id: UUID | None = None
 
 
 class SlicePlace(msgspec.Struct, frozen=True):
@@ -151,12 +157,18 @@ class SlicePlace(msgspec.Struct, frozen=True):
 
 
 class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A query of the list of slices, between two times; `after` is the cursor of a page."""
+    """A query of the list of slices, between two times.
+
+    `after` is the cursor of a page, in the log `log_id`; None if that was not said. `min_position`
+    is the position of the log that the page must reflect at least.
+    """
 
     limit: int
     scheduled_from: datetime | None = None
     scheduled_before: datetime | None = None
     after: SlicePlace | None = None
+    log_id: UUID | None = None
+    min_position: int = 0
 
 
 class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
@@ -172,14 +184,22 @@ class ScheduledSlice(msgspec.Struct, frozen=True, gc=False):
 
 
 class SlicePage(msgspec.Struct, frozen=True):
-    """Slices by time; `next_after` is the cursor of the next page, None on the last page."""
+    """Slices by time; `next_after` is the cursor of the next page, None on the last page.
+
+    `log_id` is as in `OrderPage`. `as_of_position` is the position of the log that the page
+    reflects, 0 if it has no slices.
+    """
 
     slices: tuple[ScheduledSlice, ...]
     next_after: SlicePlace | None
+    log_id: UUID | None = None
+    as_of_position: int = 0
 
 
-async def read_orders(database: Database, query: OrderQuery) -> OrderPage:
+async def read_orders(reads: Reads, query: OrderQuery) -> OrderPage:
     """Read a page of the list. Successive pages neither skip nor repeat an order.
+
+    `reads` decides which server is read; `query.min_position` is its caller's business.
 
     With a status, a page has the orders that have this status when the page is read. An order that
     changes its status between two pages may be on neither of them.
@@ -189,10 +209,10 @@ async def read_orders(database: Database, query: OrderQuery) -> OrderPage:
     """
     if not 1 <= query.limit <= MAX_ORDERS_A_PAGE:
         raise ValueError(f"a page has 1 to {MAX_ORDERS_A_PAGE} orders, not {query.limit}")
-    return await database.read(lambda connection: _order_page(connection, query))
+    return await reads.read(lambda connection: _order_page(connection, query))
 
 
-async def read_slices(database: Database, query: SliceQuery) -> SlicePage:
+async def read_slices(reads: Reads, query: SliceQuery) -> SlicePage:
     """Read a page of the list. Successive pages neither skip nor repeat a slice: no time changes.
 
     Raises:
@@ -201,11 +221,13 @@ async def read_slices(database: Database, query: SliceQuery) -> SlicePage:
     if not 1 <= query.limit <= MAX_SLICES_A_PAGE:
         raise ValueError(f"a page has 1 to {MAX_SLICES_A_PAGE} slices, not {query.limit}")
     parameters = slices_parameters(query)
-    rows = await database.read(lambda connection: fetch(connection, SELECT_SLICES, parameters))
-    slices = tuple(ScheduledSlice(*row[1:]) for row in rows[: query.limit])
-    if len(rows) <= query.limit:
-        return SlicePage(slices, None)
-    return SlicePage(slices, SlicePlace(slices[-1].scheduled_at, rows[query.limit - 1][0]))
+    rows = await reads.read(lambda connection: fetch(connection, SELECT_SLICES, parameters))
+    slices = tuple(ScheduledSlice(*row[2:]) for row in rows[: query.limit])
+    as_of_position = rows[0][0] if rows else 0
+    last = None
+    if len(rows) > query.limit:
+        last = SlicePlace(slices[-1].scheduled_at, rows[query.limit - 1][1])
+    return SlicePage(slices, last, as_of_position=as_of_position)
 
 
 def orders_statement(query: OrderQuery) -> Composed:
@@ -261,6 +283,7 @@ def slices_parameters(query: SliceQuery) -> dict[str, Any]:
     """The parameters of SELECT_SLICES; the first page starts before all slices of its time."""
     after = query.after or SlicePlace(query.scheduled_from or _FIRST_TIME, BEFORE_LOG)
     return {
+        "projection": PROJECTION_NAME,
         "scheduled_at": after.scheduled_at,
         "created_position": after.created_position,
         "scheduled_before": query.scheduled_before or _LAST_TIME,

@@ -220,10 +220,11 @@ class OrderReader:
         """
         return await self._keys.get(order_id) or ""
 
-    async def as_created(self, order_id: UUID) -> Order | None:
+    async def as_created(self, order_id: UUID) -> FoldedStream | None:
         """The order as created, without its later events; None if it does not exist."""
-        rows = await self._streams.get(order_id) or []
-        return self._fold(rows[:1])
+        rows = (await self._streams.get(order_id) or [])[:1]
+        order = self._fold(rows)
+        return None if order is None else FoldedStream(order, rows[0][0], rows[0][2])
 
     async def folded(self, order_id: UUID) -> FoldedStream | None:
         """The order after all its events; None if it does not exist."""

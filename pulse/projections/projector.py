@@ -53,7 +53,7 @@ class Projector(Job[Projected | Busy]):
     So each event is applied exactly once, even if processes are killed. An event that cannot be
     applied parks its order. At an event that needs newer code the projector stops, so that
     processes of newer code continue; `fault` says so. `on_advance` is called when the position has
-    changed, also by another process.
+    changed, also by another process. `busy_seconds` is the pause while another one projects.
     """
 
     name = "projector"
@@ -66,6 +66,7 @@ class Projector(Job[Projected | Busy]):
         mapper: EventMapper,
         *,
         batch_events: int = 2000,
+        busy_seconds: float = BUSY_SECONDS,
         on_advance: Callable[[], None] = lambda: None,
     ) -> None:
         self.fault: str | None = None
@@ -74,6 +75,7 @@ class Projector(Job[Projected | Busy]):
         self._database = database
         self._writer = QueueWriter(mapper)
         self._batch_events = batch_events
+        self._busy_seconds = busy_seconds
         self._ambiguous_position = 0
         self._ambiguous_attempts = 0
 
@@ -105,7 +107,7 @@ class Projector(Job[Projected | Busy]):
     def pause_after(self, result: Projected | Busy) -> float | None:
         """NOW after a full batch; a short pause while another process holds the position."""
         if isinstance(result, Busy):
-            return BUSY_SECONDS
+            return self._busy_seconds
         return NOW if result.events == self._batch_events else None
 
     async def run_until(

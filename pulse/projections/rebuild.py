@@ -28,6 +28,7 @@ from pulse.eventstore import (
     select_streams_begun,
 )
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
+from pulse.postgres.limits import milliseconds
 from pulse.projections.audit import read_window
 from pulse.projections.comparison import SELECT_ORDERS, expected_pending
 from pulse.projections.parking import (
@@ -46,6 +47,7 @@ from pulse.projections.queue_writer import (
     delete_orders,
     refresh_due_orders,
 )
+from pulse.projections.stalled_sessions import REBUILD_ROLE
 
 REBUILD_LOCK: Final = 0x50554C53_45000003
 """The advisory lock that lets one rebuild run at a time."""
@@ -56,6 +58,7 @@ _WINDOW_EVENTS: Final = 2_000
 _STREAMS_BETWEEN_YIELDS: Final = 20
 """Meanwhile the previous window is written. Postgres ends that transaction if it is idle."""
 
+_SET_TIMEOUTS = load_sql(__package__, "set_rebuild_timeouts")
 _TRY_REBUILD_LOCK = load_sql(__package__, "try_rebuild_lock")
 _SELECT_UNFILLED_COLUMNS = load_sql(__package__, "select_unfilled_columns")
 _SELECT_SLICES_OF = load_sql(__package__, "select_slices_of")
@@ -159,9 +162,14 @@ class Rebuild:
 
     @asynccontextmanager
     async def _unlimited(self) -> AsyncIterator[Connection]:
-        """A connection without a statement timeout: a window of a cold log takes random reads."""
-        async with await self._database.connect("rebuild") as connection:
-            await connection.execute("SET statement_timeout = 0")
+        """A connection with limits of its own.
+
+        It has no statement timeout: a window of a cold log takes random reads. It may be idle in a
+        transaction for longer, see PostgresLimits.
+        """
+        async with await self._database.connect(REBUILD_ROLE) as connection:
+            idle_seconds = self._database.limits.rebuild_idle_in_transaction_seconds
+            await connection.execute(_SET_TIMEOUTS, (milliseconds(idle_seconds),))
             yield connection
 
     @asynccontextmanager

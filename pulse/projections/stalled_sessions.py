@@ -1,16 +1,30 @@
 """Sessions of Pulse whose client stopped responding while they hold locks."""
 
+from typing import Final
+
 from pulse.postgres import Database, fetch, load_sql
+
+REBUILD_ROLE: Final = "rebuild"
+"""The role in the application names of a rebuild's sessions, which have a limit of their own."""
 
 _TERMINATE_STALLED_SESSIONS = load_sql(__package__, "terminate_stalled_sessions")
 
 
-async def terminate_stalled_sessions(database: Database, stalled_seconds: float) -> list[str]:
+async def terminate_stalled_sessions(
+    database: Database, stalled_seconds: float, rebuild_stalled_seconds: float
+) -> list[str]:
     """Terminate sessions that have waited so long for their client; returns application names.
+
+    `rebuild_stalled_seconds` is the limit for the sessions of a rebuild.
 
     Raises:
         DatabaseUnavailable: the sessions may or may not have ended.
     """
+    parameters = {
+        "stalled_seconds": stalled_seconds,
+        "rebuild": f"pulse:{REBUILD_ROLE}@%",
+        "rebuild_stalled_seconds": rebuild_stalled_seconds,
+    }
     async with database.connection() as connection:
-        rows = await fetch(connection, _TERMINATE_STALLED_SESSIONS, (stalled_seconds,))
+        rows = await fetch(connection, _TERMINATE_STALLED_SESSIONS, parameters)
     return [row[0] for row in rows]

@@ -1,6 +1,6 @@
-"""Recovery from failed processes: release orphaned claims, terminate stalled sessions.
+"""Recovery from failed processes: orphaned claims, lost workers, stalled sessions.
 
-Every process with a connection pool runs both jobs.
+Every process with a connection pool runs all three jobs.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ import structlog
 
 from pulse.loop import Job
 from pulse.postgres import Database
-from pulse.projections.claims import release_orphans
+from pulse.projections.claims import delete_lost_workers, release_orphans
 from pulse.projections.stalled_sessions import terminate_stalled_sessions
 
 _log = structlog.get_logger(__name__)
@@ -49,22 +49,58 @@ class OrphanedClaims(Job[Counter[str]]):
         return released
 
 
+class LostWorkers(Job[list[str]]):
+    """Logs each worker that is no longer present although it did not stop.
+
+    It was killed, is frozen, or lost its connection. One process logs it, once. A worker that
+    reconnects later is recorded again.
+    """
+
+    name = "lost-workers"
+    poll_seconds = 5.0
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run_once(self) -> list[str]:
+        """Log the lost workers that no process has logged yet, and return their names.
+
+        Raises:
+            DatabaseUnavailable: the next run tries again; a name may be deleted and not logged.
+        """
+        lost = await delete_lost_workers(self._database)
+        for worker in lost:
+            _log.warning("workers.lost", worker=worker)
+        return lost
+
+
 class StalledSessions(Job[list[str]]):
     """Terminates sessions of frozen or disconnected processes that hold locks other processes need.
 
     Postgres rolls back the open transaction. A session counts as stalled once it has waited for its
-    client for `stalled_seconds`; the default is the limit that Postgres applies between statements.
+    client for `stalled_seconds`, that of a rebuild for `rebuild_stalled_seconds`. The defaults are
+    the limits that Postgres applies between statements.
     """
 
     name = "stalled-sessions"
     poll_seconds = 0.5
 
-    def __init__(self, database: Database, *, stalled_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        stalled_seconds: float | None = None,
+        rebuild_stalled_seconds: float | None = None,
+    ) -> None:
+        limits = database.limits
         self._database = database
         self._stalled_seconds = (
-            database.limits.idle_in_transaction_seconds
-            if stalled_seconds is None
-            else stalled_seconds
+            limits.idle_in_transaction_seconds if stalled_seconds is None else stalled_seconds
+        )
+        self._rebuild_stalled_seconds = (
+            limits.rebuild_idle_in_transaction_seconds
+            if rebuild_stalled_seconds is None
+            else rebuild_stalled_seconds
         )
 
     async def run_once(self) -> list[str]:
@@ -73,7 +109,9 @@ class StalledSessions(Job[list[str]]):
         Raises:
             DatabaseUnavailable: the sessions may or may not have ended; the next run tries again.
         """
-        terminated = await terminate_stalled_sessions(self._database, self._stalled_seconds)
+        terminated = await terminate_stalled_sessions(
+            self._database, self._stalled_seconds, self._rebuild_stalled_seconds
+        )
         for name in terminated:
             _log.warning("sessions.stalled_terminated", session=name)
         return terminated

@@ -1,5 +1,7 @@
 """PULSE_MONITORING_PORT: metrics and health of workers without an API."""
 
+import json
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +48,32 @@ def test_workers_alone_have_metrics_and_health_there(
         assert client.get("/internal/hello").status_code == 404
         assert client.post("/internal/orders").status_code == 404
         assert workers.stop() == 0
+
+
+def test_each_worker_found_dead_is_logged_once_and_counted_no_more(
+    tmp_path: Path, module_database_url: str
+) -> None:
+    with monitored(tmp_path, module_database_url, log_format="json") as (observer, client):
+
+        def lost() -> list[str]:
+            lines = map(json.loads, observer.logged.splitlines())
+            return [line["worker"] for line in lines if line["event"] == "workers.lost"]
+
+        def counted(workers: int) -> bool:
+            return f"pulse_workers {workers}.0" in client.get("/metrics").text
+
+        with (
+            workers_alone(tmp_path, database_url=module_database_url) as killed,
+            workers_alone(tmp_path, database_url=module_database_url) as stopped,
+        ):
+            until(lambda: counted(3), "all three workers are counted")
+            assert stopped.stop() == 0
+            until(lambda: counted(2), "the stopped worker is no longer counted")
+            killed.stop(signal.SIGKILL)
+            until(lost, "the killed worker is logged")
+            until(lambda: counted(1), "the killed worker is no longer counted")
+        (name,) = lost()
+        assert f":{killed.pid}:" in name
 
 
 def test_with_tokens_metrics_need_one_and_health_does_not(

@@ -110,3 +110,30 @@ def test_the_program_finds_the_seal_right_and_what_was_changed_wrong(
             "UPDATE seal_nodes SET hash = sha256('x')",
         )
         assert run(check, up, str(key)).returncode != 0
+
+
+def test_a_forked_log_is_checked_with_the_key_of_its_note(
+    check: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    """While Pulse runs, the embedded server's log is not forked."""
+    settings = {"data_dir": data_dir, "release_slices": "false"}
+    command = ("-m", "pulse.cli", "log", "fork", "--reason", "rehearsal", "--yes")
+    with pulse(tmp_path, **settings) as process:
+        place(process, 10)
+        refused = run_to_end(command, data_dir=data_dir)
+        assert refused.returncode == 1
+        assert "Pulse is running on this database" in refused.stderr
+        assert process.stop() == 0
+    first = read_key_file(data_dir / "seal-development.key").verifier
+    forked = run_to_end(command, data_dir=data_dir)
+    assert (forked.returncode, forked.stderr) == (0, "")
+    (line,) = [text for text in forked.stdout.splitlines() if text.startswith("next-key ")]
+    with pulse(tmp_path, **settings) as process:
+        place(process, 5, first=10)
+        right = run(check, process, line.removeprefix("next-key "), data_dir / "seal-anchors.txt")
+        assert (right.returncode, right.stderr) == (0, "")
+        assert f"{first.name}/fork-" in right.stdout
+        assert ": 30 entries and" in right.stdout
+        assert "of other keys were not checked" in right.stdout
+        assert run(check, process, str(first)).returncode != 0
+        assert process.http.get("/health/ready").json().get("notices", []) == []

@@ -91,15 +91,21 @@ def stored_ids(conninfo: str) -> set[str]:
         return {order_id for (order_id,) in rows}
 
 
-@pytest.mark.parametrize("command", ["pulse up", "uvicorn main:app"])
+@pytest.mark.parametrize("command", ["pulse up", "pulse up --processes 2", "uvicorn main:app"])
 async def test_every_accepted_order_is_stored_and_no_claim_is_left(
     conninfo: str, tmp_path: Path, command: str
 ) -> None:
     port = free_port()
     settings: dict[str, Any] = {"database_url": url_of(conninfo), "port": port}
-    settings["command"] = UP if command == "pulse up" else uvicorn_on(port)
+    settings["command"] = {
+        "pulse up": UP,
+        "pulse up --processes 2": (*UP, "--processes", "2"),
+        "uvicorn main:app": uvicorn_on(port),
+    }[command]
     requests = [order() for _ in range(ORDERS)]
     with pulse(tmp_path, **settings) as process:
+        if "--processes" in command:
+            until(lambda: "listens" in process.output, "all processes run")
         process.http.post("/internal/orders/batch", json=[order(**LONG) for _ in range(BACKLOG)])
         answers = await post_while_stopping(process, requests)
         await asyncio.to_thread(process.wait)

@@ -21,6 +21,7 @@ from tests.faults.cases import (
     poison,
     release_outage,
     releases,
+    restore,
     soak,
     stops,
     terminations,
@@ -48,6 +49,7 @@ CASES: Final[tuple[Case, ...]] = (
     stops.CASE,
     failover.CASE,
     backup.CASE,
+    restore.CASE,
 )
 
 ON_REQUEST: Final = soak.CASE

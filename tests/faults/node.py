@@ -68,6 +68,16 @@ class Node:
         command += ["--checkpoint=fast", *(["--write-recovery-conf"] if follow else [])]
         self.run("pg_basebackup", *command)
 
+    def create_directory(self, directory: Path) -> None:
+        """Create a directory that the server may write."""
+        create_private_directory(directory, self._account.uid, self._account.gid)
+
+    def recover(self, settings: str) -> None:
+        """Let a copied cluster recover from an archive at its next start, with these settings."""
+        script = 'printf "%s" "$1" >> postgresql.auto.conf && touch recovery.signal'
+        command = ("sh", "-c", f'cd "$0" && {script}', self.paths.cluster, settings)
+        self._succeed(self._account.run(*command))
+
     def clear(self) -> None:
         """Remove its cluster; it must not run."""
         assert not self.runs, "the server is running"

@@ -86,6 +86,13 @@ def test_a_setting_of_the_server_that_matters_is_named_with_what_to_change(
             assert remedy in check.message
 
 
+def test_the_connections_of_all_processes_are_counted() -> None:
+    four = msgspec.structs.replace(OWN_SERVER, processes=8, worker_processes=2)
+    (found,) = (c for c in check_server(four, GOOD) if c.name == "max_connections")
+    assert found.state == "fail"
+    assert "the 10 processes of `pulse up` take up to 140" in found.message
+
+
 def test_the_embedded_server_may_have_what_it_is_made_with() -> None:
     facts = msgspec.structs.replace(GOOD, is_superuser=True, min_wal_mib=80)
     assert all(check.state == "ok" for check in check_server(Settings(), facts))

@@ -21,7 +21,7 @@ from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.cli import claim
 from tests.support.commands import place_order
 from tests.support.events import order_created
-from tests.support.log import running_store
+from tests.support.log import read_log, running_store
 from tests.support.splitting import (
     append_and_project,
     claims_of,
@@ -122,7 +122,7 @@ async def test_a_process_with_a_wrong_clock_takes_no_order(database: Database) -
     with pytest.raises(ClockOff, match=r"\d+\.\d+ s ahead of the database's"):
         await orders.place(place_order().spec, Caller(), trace)
 
-    assert await store.read_log(after=0, limit=10) == []
+    assert await read_log(store, after=0, limit=10) == []
 
 
 @pytest.mark.parametrize("seconds", [3600, -3600, 1.5, -1.5, 0.2])

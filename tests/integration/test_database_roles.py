@@ -23,7 +23,7 @@ from tests.support.role_rights import (
 
 REFUSED_BY_TRIGGER = re.compile(
     r"(UPDATE|DELETE FROM|TRUNCATE) "
-    r"(stored_events|seal_entries|seal_nodes|seal_keys|evidence_exports)\b"
+    r"(stored_events|log_forks|seal_entries|seal_nodes|seal_keys|evidence_exports)\b"
 )
 OBJECTS = """
 SELECT c.relname::text

@@ -1,6 +1,6 @@
 """Linters of containers, compose files, Kubernetes and systemd accept the files below deploy/.
 
-`make release-check` installs the linters, but for systemd-analyze.
+`make release-check` installs the linters, but for systemd-analyze and kubectl.
 """
 
 import os
@@ -8,12 +8,19 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+import yaml
 
 from tests.release.environments import TOOLS
-from tests.support.deployment_files import CONTAINER, DEPLOY, KUBERNETES, SYSTEMD
+from tests.support.deployment_files import (
+    CONTAINER,
+    DEPLOY,
+    KUBERNETES,
+    SYSTEMD,
+    manifests,
+)
 from tests.support.processes import ROOT
 
 MAX_EXPOSURE: Final = 1.3
@@ -82,6 +89,26 @@ def test_the_manifests_fit_the_schemas_of_kubernetes(tmp_path: Path) -> None:
     text = (KUBERNETES / "api.yaml").read_text(encoding="utf-8")
     broken.write_text(text.replace("readinessProbe:", "readyProbe:"), encoding="utf-8")
     assert lint(*check, broken).returncode != 0
+
+
+@needs_tools
+@pytest.mark.skipif(
+    shutil.which("kubectl") is None and "CI" not in os.environ,
+    reason="no kubectl on this machine",
+)
+def test_kustomize_builds_every_manifest_with_the_image_of_the_registry(tmp_path: Path) -> None:
+    built = tmp_path / "built.yaml"
+    built.write_text(accepted("kubectl", "kustomize", KUBERNETES), encoding="utf-8")
+    accepted(TOOLS / "kubernetes-validate", "--strict", "--quiet", built)
+    parsed = list(yaml.safe_load_all(built.read_text(encoding="utf-8")))
+    assert sorted(named(one) for one in parsed) == sorted(named(one) for one in manifests())
+    pods = [one["spec"]["template"] for one in parsed if one["kind"] in {"Deployment", "Job"}]
+    images = [pod["spec"]["containers"][0]["image"] for pod in pods]
+    assert [image.partition(":")[0] for image in images] == ["registry.example/pulse"] * len(pods)
+
+
+def named(manifest: dict[str, Any]) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,7 @@ import pytest
 from pulse.postgres.embedded import EmbeddedServer, EmbeddedServerError, server
 from pulse.postgres.embedded.account import find_programs, system_account, user_namespace
 from pulse.postgres.embedded.directories import ServerPaths
+from tests.support.accounts import as_user
 from tests.support.processes import is_alive, postmaster_id, processes_in, until
 
 FAST = {"fsync": "off"}
@@ -147,27 +148,6 @@ def ask(conninfo: str, query: str) -> str:
 def execute(conninfo: str, statement: str) -> None:
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(statement.encode())
-
-
-def as_user(uid: int, gid: int, action: Callable[[], str]) -> str:
-    """Become the user in a forked child, which needs no interpreter that the user can read."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(gid)
-            os.setuid(uid)
-            said = action()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the parent shall see it
-            said = f"{type(error).__name__}: {error}"
-        os.write(writer, said.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    return said
 
 
 def owners_above(*paths: Path) -> dict[Path, tuple[int, int, int]]:

@@ -13,6 +13,7 @@ from tests.support.log import (
     Commits,
     append_singly,
     nothing,
+    read_log,
     running_appender,
     running_store,
     stored_event,
@@ -78,11 +79,11 @@ async def test_the_log_is_read_in_commit_order_from_a_position_on(database: Data
     events = foreign_events(25)
     async with running_store(database) as store:
         positions = [(await store.append_stored((event,)))[0] for event in events]
-        page = await store.read_log(after=positions[4], limit=10)
+        page = await read_log(store, after=positions[4], limit=10)
         assert [record.position for record in page] == positions[5:15]
         assert [stored_event(record) for record in page] == events[5:15]
-        assert await store.read_log(after=positions[-1], limit=10) == []
-        assert [record.position for record in await store.read_log(after=0, limit=99)] == positions
+        assert await read_log(store, after=positions[-1], limit=10) == []
+        assert [record.position for record in await read_log(store, after=0, limit=99)] == positions
 
 
 async def test_two_hundred_concurrent_appends_each_get_the_position_of_their_own_event(

@@ -19,6 +19,7 @@ from tests.support.log import (
     Key,
     append_singly,
     nothing,
+    read_log,
     running,
     running_appender,
     running_store,
@@ -197,7 +198,7 @@ async def test_reads_survive_that_every_connection_of_the_pool_was_ended(
         event = foreign_event()
         await store.append_stored([event])
         assert await terminate(database, "pool") > 0
-        (record,) = await store.read_log(after=0, limit=10)
+        (record,) = await read_log(store, after=0, limit=10)
         assert stored_event(record) == event
 
 

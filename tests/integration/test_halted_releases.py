@@ -45,6 +45,7 @@ from tests.support.log import (
     fetch,
     fetch_as_owner,
     log_locked,
+    read_log,
     running_store,
     unlock,
     until_waiting_for_lock,
@@ -237,7 +238,7 @@ async def test_releases_race_halts_and_the_log_is_exact(database: Database) -> N
         await asyncio.gather(*halting)
         all_ends.set()
         await asyncio.gather(*jobs)
-        log = [MAPPER.event_of(record) for record in await one.read_log(after=0, limit=10_000)]
+        log = [MAPPER.event_of(record) for record in await read_log(one, after=0, limit=10_000)]
     check_no_release_while_halted(log)
     assert sum(isinstance(event, SlicesReleased) for event in log) == len(created)
     assert sum(isinstance(event, ReleasesHalted) for event in log) > len(races)
@@ -334,10 +335,12 @@ async def test_the_halts_of_another_process_are_seen_at_once(store: EventStore) 
         HaltRequest("INSTRUMENT", "later", instrument="NSE:TCS"), CALLER, TRACE
     )
     assert (again.created, again.halt) == (False, first)
+    assert again.position == 1
     lifted = await other.resume(first.halt_id, "corrected", CALLER, TRACE)
-    assert (lifted.lifted_by, lifted.lifted_reason) == ("risk", "corrected")
+    assert (lifted.halt.lifted_by, lifted.halt.lifted_reason) == ("risk", "corrected")
+    assert lifted.position == 2
     assert await one.resume(first.halt_id, "again", CALLER, TRACE) == lifted
-    assert await one.all() == [lifted]
+    assert await one.all() == [lifted.halt]
     with pytest.raises(HaltNotFound):
         await one.resume(HALTS_STREAM_ID, None, CALLER, TRACE)
 
@@ -348,7 +351,7 @@ async def test_thirty_two_callers_at_once_set_one_halt_and_lift_it_once(store: E
     assert sum(answer.created for answer in answers) == 1
     (halt_id,) = {answer.halt.halt_id for answer in answers}
     lifted = await asyncio.gather(*(one.resume(halt_id, None, CALLER, TRACE) for one in each))
-    assert len({view.lifted_at for view in lifted}) == 1
+    assert len({answer.halt.lifted_at for answer in lifted}) == 1
     records = await store.read_stream(HALTS_STREAM_ID)
     assert [type(MAPPER.event_of(r)) for r in records] == [ReleasesHalted, ReleasesResumed]
 

@@ -11,7 +11,6 @@ from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import OrderNotFound, Placed
 from pulse.application.origin import Origin, system_clock
 from pulse.domain import (
-    Order,
     OrderSpec,
     OrderUniqueKeyTaken,
     SlicesScheduled,
@@ -20,7 +19,7 @@ from pulse.domain import (
 from pulse.eventstore import AppendOutcomeUnknown, EventStore, EventUnreadable
 from pulse.postgres import Database, DatabaseUnavailable
 from pulse.projections.claims import Claims
-from pulse.projections.order_view import OrderReader, SliceView
+from pulse.projections.order_view import FoldedStream, OrderReader, SliceView
 from tests.support.cli import write
 from tests.support.commands import place_order
 from tests.support.events import MAPPER, TRACE, slices_scheduled, stored
@@ -41,7 +40,7 @@ async def orders(database: Database, store: EventStore) -> InProcessOrders:
 
 async def test_an_order_is_placed_and_read_back_at_once(orders: InProcessOrders) -> None:
     placed = await orders.place(requested("key-1", 123), CALLER, TRACE)
-    assert placed == Placed(order_id_for("internal", "key-1"), "key-1", created=True)
+    assert placed == Placed(order_id_for("internal", "key-1"), "key-1", created=True, position=1)
     view = await orders.order(placed.order_id, CALLER)
     assert (view.order_unique_key, view.total_quantity) == ("key-1", 123)
     assert (view.order_queue_status, view.version, view.slices) == ("PENDING", 1, ())
@@ -50,7 +49,7 @@ async def test_an_order_is_placed_and_read_back_at_once(orders: InProcessOrders)
 class ReaderWithoutADatabase(OrderReader):
     """A reader without a database, while the appender's connection works."""
 
-    async def as_created(self, order_id: UUID) -> Order | None:
+    async def as_created(self, order_id: UUID) -> FoldedStream | None:
         raise DatabaseUnavailable(f"no connection to read {order_id}")
 
 
@@ -64,7 +63,7 @@ async def test_the_outcome_is_unknown_if_the_existing_order_cannot_be_read(
         await orders.place(requested(), CALLER, TRACE)
     again, new = await orders.place_each([requested(), requested("new")], CALLER, TRACE)
     assert isinstance(again, AppendOutcomeUnknown)
-    assert new == Placed(order_id_for("internal", "new"), "new", created=True)
+    assert new == Placed(order_id_for("internal", "new"), "new", created=True, position=3)
 
 
 async def test_64_identical_concurrent_orders_are_one_order(
@@ -130,7 +129,7 @@ async def test_the_same_order_again_is_the_same_order_even_when_it_is_settled(
     created = MAPPER.event_of(record)
     await store.append_stored(stored([slices_scheduled(created)]))  # type: ignore[arg-type]
     again = await orders.place(requested(), Caller("someone else"), TRACE)
-    assert again == Placed(first.order_id, "key", created=False)
+    assert again == Placed(first.order_id, "key", created=False, position=first.position)
     view = await orders.order(first.order_id, CALLER)
     assert (view.order_queue_status, view.placed_by) == ("COMPLETED", "anonymous")
 

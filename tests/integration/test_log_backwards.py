@@ -72,11 +72,11 @@ async def test_the_latest_events_are_shown_as_the_api_shows_them(
     database: Database, store: EventStore
 ) -> None:
     await append(database, stored(orders_created(3)))
-    page = await orders_on(database, store).events_before(None, None, 2)
-    assert [(event.position, event.type) for event in page.events] == [
+    page = await orders_on(database, store).entries_before(None, None, 2)
+    assert [(entry.view.position, entry.view.type) for entry in page.entries] == [
         (3, "OrderCreated"),
         (2, "OrderCreated"),
     ]
     assert page.next_before == 2
-    page = await orders_on(database, store).events_before(2, "OrderCreated", 2)
-    assert [event.position for event in page.events] == [1]
+    page = await orders_on(database, store).entries_before(2, "OrderCreated", 2)
+    assert [entry.view.position for entry in page.entries] == [1]

@@ -15,13 +15,17 @@ from pulse.eventstore import EventMapper, EventStore
 from pulse.postgres import Database, WakeUp
 from pulse.projections.claims import Claims, Presence
 from pulse.projections.projector import Projected, Projector
-from pulse.workers.recovery import OrphanedClaims
+from pulse.workers.recovery import LostWorkers, OrphanedClaims
 from pulse.workers.splitting import SplitResult, SplittingWorker
 from pulse.workers.timeouts import TimeoutMonitor
 from tests.support.events import order_created, slices_scheduled
 from tests.support.waiting import until
 
 TIMEOUT_SECONDS = 300.0
+END_PRESENCE = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE application_name LIKE 'pulse:presence%' AND datname = current_database()"
+)
 
 
 @asynccontextmanager
@@ -95,6 +99,11 @@ def claim_rows(conninfo: str) -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
+def names(conninfo: str) -> list[str]:
+    with psycopg.connect(conninfo) as connection:
+        return [row[0] for row in connection.execute("SELECT name FROM order_workers")]
+
+
 def age_claims(conninfo: str, seconds: float) -> None:
     """Make the claims older by this time."""
     with psycopg.connect(conninfo) as connection:
@@ -149,10 +158,7 @@ async def test_presence_ends_with_the_connection(conninfo: str, database: Databa
         await queued(database, store)
         await Claims(database, "cut off").claim(10)
         with psycopg.connect(conninfo, autocommit=True) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name LIKE 'pulse:presence%' AND datname = current_database()"
-            )
+            connection.execute(END_PRESENCE)
         orphans = look_for_orphans(database)
         await until_presence(presence, held=False)
         assert (await orphans.run_once()) == {"cut off": 1}
@@ -278,6 +284,54 @@ async def test_an_order_that_kills_every_worker_ends_failed(
         assert batch.timed_out == 1
         await project(database)
     assert status(conninfo, created.originator_id) == ("FAILED", "TIMED_OUT")
+
+
+async def test_a_worker_without_claims_whose_session_ends_is_lost_once(database: Database) -> None:
+    presence = Presence(database, "killed", WakeUp())
+    task = asyncio.create_task(presence.run())
+    await until_presence(presence, held=True)
+    assert await LostWorkers(database).run_once() == []
+    task.cancel()  # ends its session as a kill of its process does
+    await asyncio.wait({task})
+    lost: list[str] = []
+
+    async def found() -> bool:
+        lost.extend(await LostWorkers(database).run_once())
+        return bool(lost)
+
+    await until(found, "the worker is found")
+    assert lost == ["killed"]
+    assert await LostWorkers(database).run_once() == []
+
+
+async def test_a_worker_that_stops_or_takes_a_new_name_is_not_lost(
+    conninfo: str, database: Database
+) -> None:
+    presence = Presence(database, "worker", WakeUp())
+    task = asyncio.create_task(presence.run())
+    await until_presence(presence, held=True)
+    presence.rename("worker.1")
+    await until_presence(presence, held=True)
+    assert names(conninfo) == ["worker.1"]
+    assert await LostWorkers(database).run_once() == []
+    presence.stop()
+    await asyncio.wait_for(task, 10)
+    assert names(conninfo) == []
+    assert await LostWorkers(database).run_once() == []
+
+
+async def test_a_worker_that_reconnects_is_recorded_again(
+    conninfo: str, database: Database
+) -> None:
+    async with present(database, "cut off"):
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute("DELETE FROM order_workers")  # as another process does that finds it
+            connection.execute(END_PRESENCE)
+
+        async def recorded() -> bool:
+            return names(conninfo) == ["cut off"]
+
+        await until(recorded, "the worker is recorded again")
 
 
 async def test_released_orders_wake_a_waiting_worker(conninfo: str, database: Database) -> None:

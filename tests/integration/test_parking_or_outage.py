@@ -19,7 +19,7 @@ from pulse.projections.projector import MAX_AMBIGUOUS_ATTEMPTS, Projected, Proje
 from pulse.projections.queue_writer import QueueWriter
 from pulse.projections.rebuild import Rebuild
 from tests.support.events import order_created, slices_scheduled, stored
-from tests.support.log import write
+from tests.support.log import read_log, write
 from tests.support.read_model import position, queue
 
 _TRIGGER = """
@@ -308,7 +308,7 @@ async def test_a_row_recorded_at_no_time_that_a_client_can_hold_stops_no_reader(
 
     assert await keys(database) == {"at 0", "at 1", "at 2", "at 3"}
     store = EventStore(database, on_commit=lambda: None)
-    assert len(await store.read_log(after=0, limit=10)) == 4
+    assert len(await read_log(store, after=0, limit=10)) == 4
     assert await store.read_stream(order_created("at 0").originator_id)
 
 

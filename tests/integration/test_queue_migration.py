@@ -10,7 +10,8 @@ import pytest
 
 from pulse.domain import Event
 from pulse.postgres import Database, DatabaseUnavailable, PostgresLimits
-from pulse.postgres.migrations import Migrations, Revision
+from pulse.postgres.migrations import Migrations
+from pulse.postgres.revision import Revision
 from pulse.process import schema
 from pulse.process.revisions import REVISIONS
 from pulse.process.schema import SchemaGate

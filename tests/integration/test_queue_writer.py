@@ -20,6 +20,7 @@ from tests.support.events import (
     splitting_failed,
     stored,
 )
+from tests.support.log import read_log
 from tests.support.read_model import folded, project, queue
 
 FIRST_TIME = datetime.min.replace(tzinfo=UTC)
@@ -38,7 +39,7 @@ def a_slice(**changes: Any) -> Slice:
 
 async def recorded(store: EventStore, events: Sequence[Event]) -> list[RecordedEvent]:
     positions = await store.append_stored(stored(events))
-    return list(await store.read_log(after=positions[0] - 1, limit=len(events)))
+    return list(await read_log(store, after=positions[0] - 1, limit=len(events)))
 
 
 async def updates_of(connection: Connection, table: str) -> tuple[int, int]:

@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
 from uuid import uuid4
 
 import psycopg
 import pytest
+from eventsourcing.persistence import StoredEvent
 from psycopg.conninfo import make_conninfo
 
-from pulse.eventstore import EventMapper
+from pulse.domain import Event, SlicesScheduled
+from pulse.eventstore import EventMapper, RecordedEvent
 from pulse.postgres import Database, PostgresLimits
 from pulse.projections.projector import Projected, Projector
 from pulse.projections.rebuild import Rebuild, RebuildBlocked, RebuildRunning, Rebuilt
 from tests.support.database import as_runtime
-from tests.support.events import order_created, orders_created, stored
+from tests.support.events import order_created, orders_created, slices_scheduled, stored
 from tests.support.log import fetch, fetch_as_owner, write
 from tests.support.read_model import project, queue
 from tests.support.waiting import until
@@ -81,6 +84,39 @@ async def test_the_live_projection_goes_on_between_two_windows(
     assert projected > 0
     await project(database)
     assert (await rebuild(database)).replaced == 0
+
+
+class Slow(EventMapper):
+    """Takes half a second for each SlicesScheduled, as on a machine without free processor time."""
+
+    def event_of(self, record: RecordedEvent | StoredEvent) -> Event:
+        event = super().event_of(record)
+        if isinstance(event, SlicesScheduled):
+            time.sleep(0.5)
+        return event
+
+
+async def test_a_rebuild_may_compute_for_longer_than_another_transaction_may_be_idle(
+    conninfo: str,
+) -> None:
+    limits = PostgresLimits(idle_in_transaction_seconds=0.1)
+    database = Database(as_runtime(conninfo), pool_size=2, limits=limits)
+    await database.open()
+    created = order_created()
+    write(conninfo, *stored([created]))
+    await project(database)
+    outcomes = [stored([slices_scheduled(created)])]
+
+    def split_meanwhile(*_: int) -> None:
+        """Append after the window is read and before the position is locked."""
+        if outcomes:
+            write(conninfo, *outcomes.pop())
+            execute(conninfo, "UPDATE notification_tracking SET notification_id = 2")
+
+    rebuilt = await Rebuild(database, Slow(), split_meanwhile).run()
+    assert (rebuilt.events, rebuilt.replaced) == (2, 1)
+    assert [len(row["slices"]) for row in (await queue(database)).values()] == [5]
+    await database.close()
 
 
 @pytest.mark.parametrize("table", ["order_queue", "notification_tracking"])

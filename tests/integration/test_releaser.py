@@ -36,7 +36,7 @@ from tests.support.events import (
     state_of_version_1,
     stored,
 )
-from tests.support.log import fetch_as_owner, log_locked, running_store, unlock
+from tests.support.log import fetch_as_owner, log_locked, read_log, running_store, unlock
 from tests.support.read_model import folded, project, queue
 from tests.support.waiting import until
 
@@ -67,7 +67,7 @@ async def events_of(store: EventStore, order: OrderCreated) -> list[Event]:
 
 
 async def log_of(store: EventStore) -> list[tuple[int, Event]]:
-    records = await store.read_log(after=0, limit=1000)
+    records = await read_log(store, after=0, limit=1000)
     return [(record.position, MAPPER.event_of(record)) for record in records]
 
 

@@ -7,14 +7,14 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pulse.postgres import Database, PostgresLimits
+from pulse.postgres.apply_revision import MigrationUnderWay
 from pulse.postgres.migrations import (
     MIGRATION_LOCK,
-    AppliedRevision,
     Migrations,
-    MigrationUnderWay,
     SchemaNotCurrent,
     read_applied,
 )
+from pulse.postgres.revision import AppliedRevision
 from pulse.process.revisions import REVISIONS
 from tests.support.database import migrate
 

@@ -25,6 +25,7 @@ from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
 from tests.support.api import serving
 from tests.support.database import ROLES, as_runtime, database_in
+from tests.support.log import fetch
 from tests.support.orders import ORDERS, order, post
 from tests.support.waiting import until
 
@@ -277,3 +278,14 @@ async def count_orders(connection: Connection) -> int:
     cursor = await connection.execute("SELECT count(*) FROM order_queue")
     row = await cursor.fetchone()
     return 0 if row is None else int(row[0])
+
+
+async def test_a_read_only_pool_reads_and_cannot_write(conninfo: str) -> None:
+    database = Database(as_runtime(conninfo), pool_size=2, read_only=True)
+    await database.open()
+    try:
+        assert await fetch(database, "SELECT count(*) FROM order_queue") == [(0,)]
+        with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
+            await fetch(database, "DELETE FROM order_queue")
+    finally:
+        await database.close()

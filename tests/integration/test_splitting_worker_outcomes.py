@@ -16,7 +16,7 @@ from tests.support.events import (
     slices_scheduled,
     stored,
 )
-from tests.support.log import fetch
+from tests.support.log import fetch, read_log
 from tests.support.read_model import folded, project, queue
 from tests.support.splitting import append_and_project, claims_of, events_of, splitting_worker
 
@@ -33,7 +33,7 @@ async def test_an_order_is_claimed_split_appended_and_projected(
     assert order is not None
     assert order.slices == split(order.terms, 1)
     await project(database)
-    records = await store.read_log(after=0, limit=10)
+    records = await read_log(store, after=0, limit=10)
     expected = folded((r.position, store.mapper.event_of(r)) for r in records)
     assert await queue(database) == expected
     assert expected[created.originator_id]["order_queue_status"] == "COMPLETED"

@@ -94,7 +94,7 @@ async def test_a_stalled_client_that_holds_locks_is_terminated(
 async def test_a_stalled_rebuild_that_holds_the_position_is_terminated(
     database: Database, conninfo: str
 ) -> None:
-    silent = StalledSessions(database, stalled_seconds=0.05)
+    silent = StalledSessions(database, stalled_seconds=60.0, rebuild_stalled_seconds=0.05)
 
     async def is_ended() -> bool:
         await silent.run_once()
@@ -111,10 +111,11 @@ async def test_a_stalled_rebuild_that_holds_the_position_is_terminated(
     [
         (HOLDS_THE_POSITION, NAME, 60.0),
         (HOLDS_THE_POSITION, "somebody", 0.05),
+        (HOLDS_THE_POSITION, REBUILD, 0.05),
         (READS, NAME, 0.05),
         (WORKS, NAME, 0.05),
     ],
-    ids=["not yet for long", "not Pulse's", "only reads", "works"],
+    ids=["not yet for long", "not Pulse's", "a rebuild", "only reads", "works"],
 )
 async def test_other_sessions_are_not_terminated(
     database: Database, conninfo: str, statement: str, name: str, stalled_seconds: float

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pulse.application.callers import Caller
-from pulse.application.halts import HaltRequest, HaltSet, HaltView
+from pulse.application.halts import HaltLifted, HaltRequest, HaltSet
 from pulse.application.orders import Placed
 from pulse.domain import (
     NothingToCancel,
@@ -236,7 +236,7 @@ class ResumingCaller(RetryingCaller):
         super().__init__(world, name, at)
         self._halt_id = halt_id
 
-    def request(self, process: "Process") -> Coroutine[Any, Any, HaltView]:
+    def request(self, process: "Process") -> Coroutine[Any, Any, HaltLifted]:
         return process.halts.resume(self._halt_id, None, _CALLER, _TRACE)
 
     def check(self) -> None:

@@ -59,15 +59,15 @@ async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def root_of(
-    app: ASGIApp, limits: AdmissionLimits | None = None, at: str = ""
+    app: ASGIApp, limits: AdmissionLimits | None = None, at: str = "", *, pages: bool = False
 ) -> AsyncIterator[Root]:
-    """A started root application with this app mounted at `at`."""
+    """A started root application with this app mounted at `at`, which has pages or not."""
 
     @asynccontextmanager
     async def mounts() -> AsyncIterator[Mounts]:
         yield {at: app}
 
-    root = Root(mounts, limits)
+    root = Root(mounts, limits, pages=(at,) if pages else ())
     async with lifespan_of(root):
         yield root
 

@@ -28,11 +28,13 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 def run_pulse(*arguments: str, conninfo: str | None = None, **settings: object) -> Ended:
-    """Run one command line with only these settings; all but `migrate` as a process's role."""
+    """Run one command line with only these settings; those for owners aside, as a process's role.
+
+    They are `migrate` and `log fork`.
+    """
     if conninfo is not None:
-        settings["database_url"] = url_of(
-            conninfo if arguments[:1] == ("migrate",) else as_runtime(conninfo)
-        )
+        is_for_owner = arguments[:1] == ("migrate",) or arguments[:2] == ("log", "fork")
+        settings["database_url"] = url_of(conninfo if is_for_owner else as_runtime(conninfo))
     out, err = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
     with (
         patch.dict(os.environ, environment(settings), clear=True),

@@ -15,7 +15,8 @@ from pulse.application.grants import GRANTS
 from pulse.postgres import PostgresLimits, load_sql
 from pulse.postgres.embedded.directories import USER
 from pulse.postgres.limits import session_settings
-from pulse.postgres.migrations import Migrations, Revision
+from pulse.postgres.migrations import Migrations
+from pulse.postgres.revision import Revision
 from pulse.postgres.roles import RoleNames, create_login_roles
 from pulse.process.revisions import REVISIONS
 

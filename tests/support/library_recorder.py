@@ -17,7 +17,7 @@ from eventsourcing.persistence import (
 
 from pulse.eventstore import LOG_CHANNEL, AppendLimits, EventStore, VersionTaken
 from pulse.postgres import Database, Notifier
-from tests.support.log import PATIENT, running, running_store, stored_event
+from tests.support.log import PATIENT, read_log, running, running_store, stored_event
 
 _MAX_EVENTS = 100_000
 
@@ -72,7 +72,7 @@ class LibraryRecorder(ApplicationRecorder):
     ) -> Sequence[Notification]:
         after = (start or 0) - (1 if start and inclusive_of_start else 0)
         most = _MAX_EVENTS if topics else limit
-        records = self._portal.call(lambda: self._store.read_log(after=after, limit=most))
+        records = self._portal.call(lambda: read_log(self._store, after=after, limit=most))
         return [
             Notification(r.originator_id, r.originator_version, r.topic, r.state, r.position)
             for r in records

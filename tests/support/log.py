@@ -11,7 +11,14 @@ from eventsourcing.persistence import StoredEvent
 
 from pulse.application.in_process import InProcessOrders
 from pulse.application.origin import Origin, system_clock
-from pulse.eventstore import LOG_LOCK, Appender, AppendLimits, EventStore, RecordedEvent
+from pulse.eventstore import (
+    LOG_LOCK,
+    Appender,
+    AppendLimits,
+    EventStore,
+    PositionBeyondLog,
+    RecordedEvent,
+)
 from pulse.postgres import Connection, Database
 from pulse.projections.order_view import OrderReader
 from pulse.retry import RetryPolicy
@@ -35,6 +42,14 @@ class Commits:
 
     def __call__(self) -> None:
         self.count += 1
+
+
+async def read_log(store: EventStore, *, after: int, limit: int) -> list[RecordedEvent]:
+    """Up to `limit` events after a position (exclusive), in commit order; none beyond the end."""
+    try:
+        return list((await store.read_log_page(after=after, limit=limit)).records)
+    except PositionBeyondLog:
+        return []
 
 
 def nothing() -> None:

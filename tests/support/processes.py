@@ -93,10 +93,17 @@ class PulseProcess:
     """A process with the API under /pulse; its standard output and error go to files.
 
     It uses a database with roles as the role of processes, if `database_url` names the superuser.
+    Its code is that in `root`.
     """
 
     def __init__(
-        self, home: Path, *, command: tuple[str, ...] = UP, port: int = 0, **settings: object
+        self,
+        home: Path,
+        *,
+        command: tuple[str, ...] = UP,
+        port: int = 0,
+        root: Path = ROOT,
+        **settings: object,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}/pulse"
@@ -107,7 +114,7 @@ class PulseProcess:
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self._process = subprocess.Popen(
                 [sys.executable, *command],
-                cwd=ROOT,
+                cwd=root,
                 env=environment({"port": self.port, **settings}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pulse.cli.app import program_for
-from pulse.cli.server import GRACE_SECONDS
+from pulse.process.http_server import GRACE_SECONDS
 from pulse.settings import every_setting
 from tests.support.cli import Ended, run_pulse
 from tests.support.deployment_files import (

@@ -46,5 +46,5 @@ def test_labels_never_name_an_order_a_key_or_a_caller() -> None:
     labels = {label for metric in metrics.EVERY_METRIC for label in metric.labels}
     assert labels == {
         *("method", "route", "status", "type", "reason", "state", "worker", "code"),
-        *("needs_person", "version", "commit"),
+        *("needs_person", "version", "commit", "server"),
     }

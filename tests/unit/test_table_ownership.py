@@ -10,11 +10,13 @@ PULSE: Final = Path(__file__).parents[2] / "pulse"
 OWNERS: Final = {
     "stored_events": "eventstore",
     "log_identity": "eventstore",
+    "log_forks": "eventstore",
     "order_queue": "projections",
     "pending_orders": "projections",
     "scheduled_slices": "projections",
     "order_slices": "projections",
     "order_claims": "projections",
+    "order_workers": "projections",
     "parked_orders": "projections",
     "queue_history": "projections",
     "queue_audit": "projections",

@@ -13,6 +13,7 @@ import msgspec
 
 from pulse.eventstore import EventMapper
 from pulse.evidence.anchors import read_notes
+from pulse.evidence.chain import is_same_signer, keys_of_earlier_logs, sizes_before_forks
 from pulse.evidence.findings import Fault, Finding
 from pulse.evidence.merkle import leaf_hash
 from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey
@@ -91,7 +92,7 @@ class PackReport(msgspec.Struct):
     key was given. `is_whole` is whether an entry after the period shows that it has no more events;
     None for an order, of which no pack shows that. `compared` counts given checkpoints that the
     pack could be compared with, of `given`; `larger` are the sizes of those that are larger than
-    its tree.
+    its tree. `earlier` counts those of the log before a fork that this log does not include.
     """
 
     selection: Selection | None = None
@@ -104,6 +105,7 @@ class PackReport(msgspec.Struct):
     compared: int = 0
     given: int = 0
     larger: tuple[int, ...] = ()
+    earlier: int = 0
     is_whole: bool | None = None
     contents: Contents | None = None
     findings: list[Finding] = msgspec.field(default_factory=list)
@@ -135,6 +137,8 @@ class PackCheck:
         self._key = key
         self._kept = kept
         self._mapper = EventMapper()
+        self._recorded: list[VerifierKey] = []
+        self._limits: list[int | None] = []
 
     def run(self) -> Iterator[CheckedPack]:
         """Check everything; `report` has the result. A pack that cannot be read is a finding."""
@@ -256,19 +260,22 @@ class PackCheck:
         try:
             keys = parse_keys(recorded)
             given = self._key or keys[-1]
-            number = keys.index(given)
+            number = next(i for i, key in enumerate(keys) if is_same_signer(key, given))
             replaced = replaced_keys(recorded[: number + 1])
+            self._limits = sizes_before_forks([key.rotation for key in recorded])
+            self._recorded = keys
         except NoteInvalid as error:
             self._find(f"{KEYS}: {error}", "SIGNATURE")
             return None
-        except (ValueError, IndexError):
+        except (StopIteration, IndexError):
             if self._key is not None:
                 self.report.signer_trusted = False
             self._find(f"the pack was not signed with {self._key or 'any key'}", "SIGNATURE")
             return None
         if self._key is not None:
             self.report.signer_trusted = True
-        return [CountedKey(key) for key in keys[number:]], replaced
+        trusted = zip(keys[number:], self._limits[number:], strict=True)
+        return [CountedKey(key, limit) for key, limit in trusted], replaced
 
     def _anchors(self, archive: Archive, tree: HashTree, keys: Sequence[CountedKey]) -> None:
         """Compare the tree with earlier checkpoints: those of the pack, and the given ones."""
@@ -286,16 +293,30 @@ class PackCheck:
                 self._compare_root(tree, opened[0])
                 sizes.append(opened[0].size)
         self.report.anchors = tuple(sizes)
-        for note in read_notes(self._kept or b""):
+        kept = read_notes(self._kept or b"")
+        earlier = self._earlier_keys(kept)
+        for note in kept:
             self.report.given += 1
             opened = open_counted(note, keys)
-            if opened is None:
+            if opened is None and open_counted(note, earlier) is not None:
+                self.report.earlier += 1
+            elif opened is None:
                 self._find("no key that counts signed one of the given checkpoints", "ANCHOR")
             elif opened[0].size > tree.size:
                 self.report.larger += (opened[0].size,)
             elif tree.has_root_of(opened[0].size):
                 self.report.compared += 1
                 self._compare_root(tree, opened[0])
+
+    def _earlier_keys(self, kept: Sequence[str]) -> list[CountedKey]:
+        """The keys of which a checkpoint that does not count is of the log before a fork."""
+        forked = [
+            key
+            for key, limit in zip(self._recorded, self._limits, strict=True)
+            if limit is not None
+        ]
+        lost = keys_of_earlier_logs(kept, self._recorded, self._limits)
+        return [CountedKey(key) for key in (*forked, *lost)]
 
     def _compare_root(self, tree: HashTree, checkpoint: Checkpoint) -> None:
         if tree.root_of(checkpoint.size) != checkpoint.root:

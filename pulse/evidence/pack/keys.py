@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from pulse.evidence.chain import loss_accepted_after, next_key
 from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint, split_note
 from pulse.evidence.pack.members import PackKey
-from pulse.evidence.rotation import loss_accepted_after, next_key
 
 
 class CountedKey(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
--- Continue after events were lost: the last event of the log up to the sealed position counts as the
+-- Continue although sealed events may be lost: the last event of the log up to the sealed position counts as the
 -- last sealed one.
 UPDATE seal_state
    SET position = COALESCE(e.notification_id, 0), last_entry = e.entry
@@ -10,4 +10,4 @@ UPDATE seal_state
         WHERE e.notification_id <= (SELECT position FROM seal_state)
         ORDER BY e.notification_id DESC
         LIMIT 1) e ON true
-RETURNING position
+RETURNING position, last_entry

@@ -53,6 +53,7 @@ def create_api(use_cases: ApiUseCases) -> RoutedApp:
         use_cases.orders,
         authorize_place=partial(require_right, wanted="write"),
         authorize_read=partial(require_right, wanted="read"),
+        positions=True,
     )
     handlers = [
         *health_routes(use_cases.readiness),

@@ -10,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from pulse.application.callers import Caller
 from pulse.application.event_feed import TooManyStreams
 from pulse.application.halts import HaltRequest
+from pulse.application.list_reads import PositionNotReached
 from pulse.application.orders import CancelRequest
 from pulse.application.past import MomentInFuture, VersionBeyondStream
 from pulse.application.readiness import ReadinessReport
@@ -17,7 +18,7 @@ from pulse.domain import OrderSpec, PreviewRequest
 from pulse.eventstore import PositionBeyondLog
 from pulse.evidence.tree import NoSealedEvent, NoSuchTile, NothingSealed, NotYetSealed
 from pulse.http.api.event_stream import LAST_EVENT_ID, StreamParameters, feed_query
-from pulse.http.api.events import EventParameters, beyond_log, event_query, page_limit
+from pulse.http.api.events import EventParameters, event_query, page_limit
 from pulse.http.api.export import CSV, NDJSON, form_of
 from pulse.http.api.halts import HaltParameters
 from pulse.http.api.lists import (
@@ -29,8 +30,8 @@ from pulse.http.api.lists import (
 from pulse.http.api.past import OrderPlaceParameters, QueuePlaceParameters, place_of
 from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
-from pulse.http.errors import Forbidden, NotReady
-from pulse.http.openapi.document import Described, document
+from pulse.http.errors import Forbidden, NotReady, beyond_log
+from pulse.http.openapi.document import POSITION, Described, document
 from pulse.http.openapi.faults import (
     A_CRASH,
     FAULTS_OF_ALL,
@@ -147,10 +148,16 @@ _NO_SUCH_PLACE: Final = (
     Fault("in the future", MomentInFuture(datetime(2026, 3, 2, 3, 45, tzinfo=UTC))),
 )
 
+_NOT_OLDER: Final = (
+    Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18), "min_position")),
+    Fault("the position is not reached", PositionNotReached(17, 18)),
+)
+
 _DESCRIBED: Final = {
     "place_order": _internal(
         *FAULTS_OF_PLACING,
         body=ref(OrderSpec),
+        answer_headers=[POSITION],
         also={"200": "The same request again: the order existed already."},
     ),
     "place_orders": _internal(
@@ -158,10 +165,14 @@ _DESCRIBED: Final = {
         fault_of("no array", lambda: decode_batch(b"{}")),
         *FAULTS_OF_BODIES,
         body=_BATCH,
+        answer_headers=[POSITION],
     ),
     "preview_order": _internal(*FAULTS_OF_PREVIEWS, body=ref(PreviewRequest)),
     "cancel_order": _internal(
-        *FAULTS_OF_CANCELLING, body=ref(CancelRequest), body_is_optional=True
+        *FAULTS_OF_CANCELLING,
+        body=ref(CancelRequest),
+        body_is_optional=True,
+        answer_headers=[POSITION],
     ),
     "read_order": _internal(
         NO_SUCH_ORDER,
@@ -184,10 +195,12 @@ _DESCRIBED: Final = {
         fault_of("a scope without a key", lambda: _of_orders(b"key_scope=internal")),
         fault_of("no zone", lambda: _of_orders(b"created_from=2026-03-02T09:15:00")),
         fault_of("no such cursor", lambda: _of_orders(b"cursor=x")),
+        *_NOT_OLDER,
     ),
     "list_slices": _internal(
         fault_of("no zone", lambda: _of_slices(b"scheduled_from=2026-03-02T09:15:00")),
         fault_of("no such cursor", lambda: _of_slices(b"cursor=x")),
+        *_NOT_OLDER,
     ),
     "list_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
@@ -214,12 +227,13 @@ _DESCRIBED: Final = {
     "halt_releases": _internal(
         *FAULTS_OF_HALTING,
         body=ref(HaltRequest),
+        answer_headers=[POSITION],
         also={"200": "The same halt was already in force. It is unchanged."},
     ),
     "list_halts": _internal(
         fault_of("neither true nor false", lambda: parse_query(b"include_lifted=1", HaltParameters))
     ),
-    "lift_halt": _internal(*FAULTS_OF_LIFTING),
+    "lift_halt": _internal(*FAULTS_OF_LIFTING, answer_headers=[POSITION]),
     "read_checkpoint": _internal(Fault("nothing is sealed", NothingSealed())),
     "read_tile": _internal(
         Fault("nothing is sealed", NothingSealed()), Fault("no such tile", NoSuchTile(300))

@@ -24,9 +24,9 @@ from pulse.application.event_feed import (
 )
 from pulse.application.event_view import EventType, EventView
 from pulse.eventstore import PositionBeyondLog
-from pulse.http.api.events import beyond_log
 from pulse.http.api.lists import LAST_POSITION
 from pulse.http.asgi import HEAD_KEY, RawHeaders, Receive, Scope, Send
+from pulse.http.errors import beyond_log
 from pulse.http.parameters import parameter_error
 from pulse.http.rights import needs
 from pulse.postgres import DatabaseUnavailable

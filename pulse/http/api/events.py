@@ -25,7 +25,7 @@ from pulse.http.api.export import (
     form_of,
 )
 from pulse.http.api.lists import LAST_POSITION
-from pulse.http.errors import BadRequest
+from pulse.http.errors import beyond_log
 from pulse.http.negotiation import accepts_gzip
 from pulse.http.parameters import ZonedTime, parameter_error, require_times_in_order
 from pulse.http.rights import needs
@@ -71,18 +71,6 @@ class EventPage(msgspec.Struct, frozen=True):
             "equals the `after` that was sent, the log ends here for now",
         ),
     ]
-
-
-def beyond_log(error: PositionBeyondLog, field: str = "after") -> BadRequest:
-    """The error for a position beyond the end of the log, given in the parameter `field`."""
-    return BadRequest(
-        str(error),
-        code="POSITION_BEYOND_LOG",
-        field=field,
-        expected=f"a position from 0 to {error.end}",
-        end=error.end,
-        **{field: error.after},
-    )
 
 
 _DESCRIPTION: Final = f"""

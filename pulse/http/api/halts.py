@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from pulse.application.halts import HaltView, Reason, ReleaseHalts
-from pulse.http.asgi import caller_in, trace_in
+from pulse.http.asgi import POSITION_KEY, caller_in, trace_in
 from pulse.http.bodies import read_halt_request, receive_json
 from pulse.http.errors import JSON
 from pulse.http.limits import MAX_ORDER_BYTES
@@ -58,6 +58,7 @@ def halt_routes(halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         scope: Any = request.scope
         body = read_halt_request(await receive_json(scope, request.receive, MAX_ORDER_BYTES))
         halted = await halts.halt(body, caller_in(scope), trace_in(scope))
+        scope[POSITION_KEY] = halted.position
         status = 201 if halted.created else 200
         return Response(halted.halt, status_code=status, media_type=JSON)
 
@@ -93,6 +94,9 @@ def halt_routes(halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         """
         scope: Any = request.scope
         known_id = halt_id_of(halt_id)
-        return await halts.resume(known_id, parameters.reason, caller_in(scope), trace_in(scope))
+        reason = parameters.reason
+        lifted = await halts.resume(known_id, reason, caller_in(scope), trace_in(scope))
+        scope[POSITION_KEY] = lifted.position
+        return lifted.halt
 
     return [halt_releases, list_halts, lift_halt]

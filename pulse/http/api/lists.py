@@ -4,6 +4,7 @@ A cursor encodes where the next page starts and its filters. It is opaque to cal
 """
 
 import base64
+from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -16,13 +17,16 @@ from msgspec import Meta
 
 from pulse.application.callers import MAX_NAME_CHARACTERS, Caller, CallerUnnamable
 from pulse.application.in_process import MAX_RECORDING_DIFFERENCE, InProcessOrders
+from pulse.application.list_reads import MAX_WAIT_SECONDS
 from pulse.application.orders import OwnOrderQuery
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from pulse.domain.order_request import Instrument, OrderUniqueKey
+from pulse.eventstore import PositionBeyondLog
 from pulse.http.asgi import caller_in
-from pulse.http.errors import CURSOR_EXPECTED
+from pulse.http.errors import CURSOR_EXPECTED, BadRequest, beyond_log
 from pulse.http.parameters import ZonedTime, parameter_error, require_times_in_order
 from pulse.http.rights import needs
+from pulse.projections.due_slices import DuePage
 from pulse.projections.lists import (
     MAX_EXAMINED,
     MAX_ORDERS_A_PAGE,
@@ -33,6 +37,7 @@ from pulse.projections.lists import (
     SliceQuery,
 )
 from pulse.projections.lists import OrderPage as QueuePage
+from pulse.projections.lists import SlicePage as QueueSlicePage
 from pulse.projections.order_view import OrderQueueStatus, OrderView
 
 LAST_POSITION: Final = 2**63 - 1
@@ -42,8 +47,18 @@ _SCOPE_EXPECTED: Final = (
 )
 
 Position = Annotated[int, Meta(ge=1, le=LAST_POSITION)]
+AsOfPosition = Annotated[int, Meta(ge=0, le=LAST_POSITION)]
 CursorText = Annotated[str, Meta(description=CURSOR_EXPECTED)]
 NextCursor = Annotated[str, Meta(description="the cursor of the next page; null if there is none")]
+MinPosition = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=LAST_POSITION,
+        description="the position of the log that the page must reflect at least, such as the "
+        "X-Pulse-Position of an answer",
+    ),
+]
 _VISIBLE: Final = r"^[!-~]+(?![\s\S])"
 CallerName = Annotated[
     str,
@@ -81,6 +96,7 @@ class OrderParameters(msgspec.Struct, frozen=True):
     created_before: ZonedTime | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_ORDERS_A_PAGE)] = 50
     cursor: CursorText | None = None
+    min_position: MinPosition | None = None
 
 
 class SliceParameters(msgspec.Struct, frozen=True):
@@ -90,6 +106,7 @@ class SliceParameters(msgspec.Struct, frozen=True):
     scheduled_before: ZonedTime | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_SLICES_A_PAGE)] = 100
     cursor: CursorText | None = None
+    min_position: MinPosition | None = None
 
 
 class OrderPage(msgspec.Struct, frozen=True):
@@ -110,27 +127,40 @@ class SlicePage(msgspec.Struct, frozen=True):
 
 
 class OrderCursor(msgspec.Struct, frozen=True, array_like=True, tag="orders"):
-    """Where the next page of orders starts; `filters` is a digest of the filters."""
+    """Where the next page of orders starts in a log; `filters` is a digest of the filters.
+
+    `as_of` is the position that the page before reflected, which the next one must reflect, too. It
+    is 0 if no page can be older than the page before it.
+    """
 
     filters: str
     before: Position
+    log_id: UUID
+    as_of: AsOfPosition = 0
 
 
 class SliceCursor(msgspec.Struct, frozen=True, array_like=True, tag="slices"):
-    """Where the next page of slices starts; the first fields are the filters."""
+    """Where the next page of slices starts in a log; the first fields are the filters.
+
+    `as_of` is that of an `OrderCursor`.
+    """
 
     scheduled_from: ZonedTime | None
     scheduled_before: ZonedTime | None
     scheduled_at: ZonedTime
     created_position: Position
+    log_id: UUID
+    as_of: AsOfPosition = 0
 
 
 Cursor = TypeVar("Cursor", OrderCursor, SliceCursor)
 
 
 def encode_cursor(cursor: OrderCursor | SliceCursor) -> str:
-    """The text of a cursor."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).rstrip(b"=").decode()
+    """The text of a cursor. Without `as_of`, processes that do not know that field accept it."""
+    fields = msgspec.to_builtins(cursor)
+    state = msgspec.json.encode(fields if cursor.as_of else fields[:-1])
+    return base64.urlsafe_b64encode(state).rstrip(b"=").decode()
 
 
 def decode_cursor(text: str, kind: type[Cursor], *filters: object) -> Cursor:
@@ -167,18 +197,36 @@ def order_query(parameters: OrderParameters) -> OrderQuery:
         trace_id=parameters.trace_id,
         created_from=parameters.created_from,
         created_before=parameters.created_before,
+        min_position=parameters.min_position or 0,
     )
     if parameters.cursor is None:
         return query
-    before = decode_cursor(parameters.cursor, OrderCursor, _digest_of(query)).before
-    return msgspec.structs.replace(query, before=before)
+    cursor = decode_cursor(parameters.cursor, OrderCursor, _digest_of(query))
+    return msgspec.structs.replace(
+        query,
+        before=cursor.before,
+        log_id=cursor.log_id,
+        min_position=max(query.min_position, cursor.as_of),
+    )
 
 
-def next_cursor_of(query: OrderQuery, page: QueuePage) -> str | None:
-    """The cursor of the page after this one of the query; None if there is none."""
-    if page.next_before is None:
+def next_cursor_of(query: OrderQuery, page: QueuePage, *, may_go_back: bool) -> str | None:
+    """The cursor of the page after this one of the query; None if there is none.
+
+    With `may_go_back` the next page could be older than this one, if the cursor did not prevent it.
+    """
+    if page.next_before is None or page.log_id is None:
         return None
-    return encode_cursor(OrderCursor(_digest_of(query), page.next_before))
+    as_of = page.as_of_position if may_go_back else 0
+    return encode_cursor(OrderCursor(_digest_of(query), page.next_before, page.log_id, as_of))
+
+
+def list_beyond_log(
+    error: PositionBeyondLog, parameters: OrderParameters | SliceParameters
+) -> BadRequest:
+    """The error of a list whose position is beyond the end of the log: a parameter or a cursor."""
+    field = "min_position" if error.after == parameters.min_position else "cursor"
+    return beyond_log(error, field)
 
 
 def _order_id_in(parameters: OrderParameters) -> UUID | None:
@@ -199,7 +247,7 @@ def _order_id_in(parameters: OrderParameters) -> UUID | None:
 
 
 def _digest_of(query: OrderQuery) -> str:
-    filters = msgspec.structs.replace(query, limit=0, before=None)
+    filters = msgspec.structs.replace(query, limit=0, before=None, log_id=None, min_position=0)
     return blake2b(msgspec.json.encode(filters), digest_size=_DIGEST_BYTES).hexdigest()
 
 
@@ -226,13 +274,47 @@ def slice_query(parameters: SliceParameters) -> SliceQuery:
     """
     require_times_in_order(parameters, "scheduled_from", "scheduled_before")
     begin, end = parameters.scheduled_from, parameters.scheduled_before
-    after = None
-    if parameters.cursor is not None:
-        cursor = decode_cursor(parameters.cursor, SliceCursor, begin, end)
-        after = SlicePlace(cursor.scheduled_at, cursor.created_position)
-    return SliceQuery(
-        scheduled_from=begin, scheduled_before=end, limit=parameters.limit, after=after
+    query = SliceQuery(
+        scheduled_from=begin,
+        scheduled_before=end,
+        limit=parameters.limit,
+        min_position=parameters.min_position or 0,
     )
+    if parameters.cursor is None:
+        return query
+    cursor = decode_cursor(parameters.cursor, SliceCursor, begin, end)
+    return msgspec.structs.replace(
+        query,
+        after=SlicePlace(cursor.scheduled_at, cursor.created_position),
+        log_id=cursor.log_id,
+        min_position=max(query.min_position, cursor.as_of),
+    )
+
+
+def next_slice_cursor_of(
+    begin: datetime | None,
+    end: datetime | None,
+    page: QueueSlicePage | DuePage,
+    *,
+    may_go_back: bool,
+) -> str | None:
+    """The cursor of the page of slices after this one, between the same two times."""
+    place = page.next_after
+    if place is None or page.log_id is None:
+        return None
+    as_of = page.as_of_position if may_go_back else 0
+    return encode_cursor(
+        SliceCursor(begin, end, place.scheduled_at, place.created_position, page.log_id, as_of)
+    )
+
+
+_NOT_OLDER: Final = f"""
+A list may be read on a replica of the database, so it may lack what was just written. To see a
+write, send the `X-Pulse-Position` of its answer as `min_position`: the page is not older. The call
+waits for that up to {MAX_WAIT_SECONDS:g} s, then it is 503, and `details.position` says what the
+list reflects. A `min_position` beyond the end of the log is 400 `POSITION_BEYOND_LOG`. A page is
+never older than the page whose cursor it was asked with.
+""".strip()
 
 
 def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
@@ -253,8 +335,12 @@ def list_routes(queries: InProcessOrders) -> list[HTTPRouteHandler]:
             own = await queries.own_orders(own_order_query(parameters), caller)
             return OrderPage(own.orders, own.next_cursor, own.as_of_position)
         query = order_query(parameters)
-        page = await queries.orders(query)
-        return OrderPage(page.orders, next_cursor_of(query, page), page.as_of_position)
+        try:
+            page = await queries.orders(query)
+        except PositionBeyondLog as error:
+            raise list_beyond_log(error, parameters) from None
+        cursor = next_cursor_of(query, page, may_go_back=queries.pages_may_go_back)
+        return OrderPage(page.orders, cursor, page.as_of_position)
 
     list_orders.fn.__doc__ = f"""
 Orders by position of creation, read from the projection, which follows the log. `as_of_position` is
@@ -269,11 +355,14 @@ or after its `created_at` may be missing from a list with either of them.
 Send `next_cursor` as `cursor`, with the same filters, for the next page; null marks the last one.
 Consecutive pages neither skip nor repeat an order. `order_queue_status` filters by the status at
 the time of each page, so an order that changes its status between two pages may be on neither. A
-cursor that is malformed or belongs to other filters is 400.
+cursor that is malformed, belongs to other filters, or is from before the log was restored to an
+earlier point is 400.
 
 **An empty page is not the end**: with any filter but `order_queue_status` and `instrument`, one
 call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty and have a
 `next_cursor`.
+
+{_NOT_OLDER}
 """
 
     @get(
@@ -291,12 +380,16 @@ call examines at most {MAX_EXAMINED:,} orders, so a page may be short or empty a
         slices have whole microseconds. `+` in a time is a plus, encoded or not. Send `next_cursor`
         as `cursor`, with the same filters, for the next page; null marks the last one. A slice
         that is added later, at a time before the cursor, is on no later page.
+
+        `min_position` is that of the list of orders.
         """
-        page = await queries.slices(slice_query(parameters))
-        cursor = None
-        if (place := page.next_after) is not None:
-            filters = parameters.scheduled_from, parameters.scheduled_before
-            cursor = encode_cursor(SliceCursor(*filters, *msgspec.structs.astuple(place)))
+        try:
+            page = await queries.slices(slice_query(parameters))
+        except PositionBeyondLog as error:
+            raise list_beyond_log(error, parameters) from None
+        filters = parameters.scheduled_from, parameters.scheduled_before
+        may_go_back = queries.pages_may_go_back
+        cursor = next_slice_cursor_of(*filters, page, may_go_back=may_go_back)
         return SlicePage(page.slices, cursor)
 
     return [list_orders, list_slices]

@@ -13,7 +13,7 @@ from pulse.application.event_view import EventView
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import OrderPreview, Placed
 from pulse.domain import OrderSpec
-from pulse.http.asgi import Scope, caller_in, trace_in
+from pulse.http.asgi import POSITION_KEY, Scope, caller_in, trace_in
 from pulse.http.bodies import decode_batch, read_order, read_preview_request, receive_json
 from pulse.http.cancellation import cancel_route
 from pulse.http.errors import ErrorResponse, answer_for
@@ -116,7 +116,7 @@ def order_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
         seed = None if asked.split_seed is msgspec.UNSET else int(asked.split_seed, 16)
         return orders.preview(asked.spec, seed, caller_in(scope), trace_in(scope))
 
-    cancel_order = cancel_route("/internal/orders", orders)
+    cancel_order = cancel_route("/internal/orders", orders, positions=True)
     return [place_orders, preview_order, cancel_order, read_history]
 
 
@@ -126,7 +126,11 @@ async def _place_each(
     """Place every order of a batch, each with the result that its own POST would have had."""
     read = [_read(body) for body in batch]
     specs = [one for one in read if isinstance(one, OrderSpec)]
-    placed = iter(await orders.place_each(specs, caller_in(scope), trace_in(scope)))
+    results = await orders.place_each(specs, caller_in(scope), trace_in(scope))
+    positions = [one.position or 0 for one in results if isinstance(one, Placed)]
+    if positions:
+        scope[POSITION_KEY] = max(positions)
+    placed = iter(results)
     return [_result(next(placed) if isinstance(one, OrderSpec) else one) for one in read]
 
 

@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from pulse.application.past import Past, Place, QueueAsOf
 from pulse.eventstore import PositionBeyondLog
-from pulse.http.api.events import beyond_log
 from pulse.http.api.lists import LAST_POSITION
 from pulse.http.asgi import caller_in
+from pulse.http.errors import beyond_log
 from pulse.http.hot_paths import HotPaths
 from pulse.http.parameters import parameter_error
 from pulse.http.responses import order_id_of

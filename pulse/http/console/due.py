@@ -16,9 +16,10 @@ from pulse.application.halts import ReleaseHalts
 from pulse.application.notices import target_text
 from pulse.application.origin import system_clock
 from pulse.domain import Halt
-from pulse.http.api.lists import SliceCursor, SliceParameters, encode_cursor, slice_query
+from pulse.http.api.lists import SliceParameters, next_slice_cursor_of, slice_query
 from pulse.http.console.charts.due import due_chart
 from pulse.http.console.known_halts import read_halts
+from pulse.http.console.own_writes import read_list
 from pulse.http.console.pages import AnyRequest, link, page, utc
 from pulse.http.console.sessions import CONSOLE_PATH
 from pulse.http.rights import needs
@@ -66,7 +67,7 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
         counted_until = min(end, begin + _HOUR)
         targets = [halt.target for halt in known.in_force]
         found, counts, overdue, late = await asyncio.gather(
-            due.page(query),
+            read_list(request.scope, query, due.page),
             due.by_minute(begin, counted_until, targets),
             due.overdue(_MAX_OVERDUE + 1),
             due.late(now - _HOUR, _MAX_LATE),
@@ -81,7 +82,7 @@ def due_routes(due: DueSlices, halts: ReleaseHalts) -> list[HTTPRouteHandler]:
             end=end.astimezone(UTC),
             is_live=is_live,
             minutes=_by_minute([_row(s, known.in_force) for s in found.slices]),
-            next_page=_next_page(found, parameters, begin, end),
+            next_page=_next_page(found, parameters, begin, end, may_go_back=due.pages_may_go_back),
             chart=due_chart(
                 counts.minutes, begin, None if is_live else _period(begin, counted_until)
             ),
@@ -114,16 +115,20 @@ def _by_minute(rows: list[SliceRow]) -> list[tuple[datetime, list[SliceRow]]]:
 
 
 def _next_page(
-    found: DuePage, parameters: DueParameters, begin: datetime, end: datetime
+    found: DuePage,
+    parameters: DueParameters,
+    begin: datetime,
+    end: datetime,
+    *,
+    may_go_back: bool,
 ) -> str | None:
-    place = found.next_after
-    if place is None:
+    cursor = next_slice_cursor_of(begin, end, found, may_go_back=may_go_back)
+    if cursor is None:
         return None
-    cursor = SliceCursor(begin, end, *msgspec.structs.astuple(place))
     return link(
         DUE_PATH,
         scheduled_from=format_time(begin),
         scheduled_before=format_time(end),
         limit=None if parameters.limit == _SLICES_A_PAGE else parameters.limit,
-        cursor=encode_cursor(cursor),
+        cursor=cursor,
     )

@@ -20,6 +20,7 @@ from pulse.domain import HaltTarget, OrderRefused
 from pulse.http.asgi import caller_in, trace_in
 from pulse.http.bodies import read_halt_request
 from pulse.http.console.known_halts import HALTS_UNREADABLE, read_halts
+from pulse.http.console.own_writes import position_cookie
 from pulse.http.console.pages import AnyRequest, page, redirect
 from pulse.http.console.sessions import CONSOLE_PATH
 from pulse.http.errors import answer_for
@@ -85,10 +86,10 @@ def halt_routes(
         try:
             if form.confirmed is None:
                 return await pages.to_confirm(request, form, wanted.target)
-            await halts.halt(wanted, caller_in(scope), trace_in(scope))
+            halted = await halts.halt(wanted, caller_in(scope), trace_in(scope))
         except HALTS_UNREADABLE as error:
             return await pages.unreadable(request, error, form)
-        return redirect(HALTS_PATH)
+        return redirect(HALTS_PATH, position_cookie(scope, halted.position))
 
     @get("/halts/{halt_id:str}/lift", opt=needs("halt"))
     async def confirm_lift(request: AnyRequest, halt_id: FromPath[str]) -> Response[str]:
@@ -105,10 +106,10 @@ def halt_routes(
         except OrderRefused as error:
             return await pages.to_lift(request, known_id, form, _fault_of(error))
         try:
-            await halts.resume(known_id, form.reason, caller_in(scope), trace_in(scope))
+            lifted = await halts.resume(known_id, form.reason, caller_in(scope), trace_in(scope))
         except HALTS_UNREADABLE as error:
             return await pages.unreadable(request, error)
-        return redirect(HALTS_PATH)
+        return redirect(HALTS_PATH, position_cookie(scope, lifted.position))
 
     return [show_halts, set_halt, confirm_lift, lift_halt]
 
@@ -130,7 +131,7 @@ class _HaltPages:
         status: int = 200,
     ) -> Response[str]:
         """The halts, with the form that sets one."""
-        latest = await self._orders.events_before(None, None, 1)  # first: the halts are not older
+        latest = await self._orders.entries_before(None, None, 1)  # first: the halts are not older
         known = await read_halts(self._halts)
         found = [halt_view(halt) for halt in known.halts.halts]
         lifted = [halt for halt in found if halt.lifted_at is not None]
@@ -141,7 +142,7 @@ class _HaltPages:
             title="Halts",
             active="halts",
             status=status,
-            position=latest.events[0].position if latest.events else 0,
+            position=latest.entries[0].view.position if latest.entries else 0,
             in_force=[halt for halt in found if halt.lifted_at is None][::-1],
             lifted=lifted[:_MAX_LIFTED],
             more_lifted=len(lifted) > _MAX_LIFTED,

@@ -16,11 +16,11 @@ from pulse.application.log_reader import EventQuery
 from pulse.application.notices import MAX_BEHIND_SECONDS
 from pulse.application.seal_status import SealReader, SealStatus
 from pulse.eventstore import PositionBeyondLog
-from pulse.http.api.events import beyond_log
 from pulse.http.api.lists import LAST_POSITION
 from pulse.http.console.log_events import EventRow, event_row
 from pulse.http.console.pages import AnyRequest, link, page
 from pulse.http.console.sessions import CONSOLE_PATH
+from pulse.http.errors import beyond_log
 from pulse.http.parameters import parameter_error
 from pulse.http.rights import needs
 
@@ -93,24 +93,24 @@ async def _events(orders: InProcessOrders, parameters: LogParameters) -> Events:
     if parameters.after is not None:
         query = EventQuery(after=parameters.after, type=parameters.type)
         try:
-            ahead = await orders.events(query, parameters.limit)
+            ahead = await orders.entries_after(query, parameters.limit)
         except PositionBeyondLog as error:
             raise beyond_log(error) from None
-        shown = ahead.events[::-1]
+        shown = ahead.entries[::-1]
         newer = ahead.next_after if ahead.next_after != parameters.after else None
-        older = shown[-1].position if shown else parameters.after + 1
+        older = shown[-1].view.position if shown else parameters.after + 1
     else:
-        page_before = await orders.events_before(
+        page_before = await orders.entries_before(
             parameters.before, parameters.type, parameters.limit
         )
-        shown = page_before.events
+        shown = page_before.entries
         newer = None
         if parameters.before is not None:
-            newer = shown[0].position if shown else max(0, parameters.before - 1)
+            newer = shown[0].view.position if shown else max(0, parameters.before - 1)
         older = page_before.next_before or 0
     whole = parameters.limit == 1
     return Events(
-        rows=[event_row(event, whole=whole) for event in shown],
+        rows=[event_row(entry, whole=whole) for entry in shown],
         older=_link(parameters, before=older) if older > 1 else None,
         newer=None if newer is None else _link(parameters, after=newer),
     )

@@ -1,12 +1,12 @@
 """Events as the log page shows them: in a few words, with who caused them, and as JSON."""
 
-from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from markupsafe import Markup
 
-from pulse.application.event_view import EventView
+from pulse.application.event_sentences import summary_of
+from pulse.application.event_view import EventView, LogEntry
 from pulse.printable import printable_lines
 
 MAX_JSON_CHARACTERS: Final = 1_200
@@ -45,8 +45,9 @@ class EventRow(NamedTuple):
     cut: bool
 
 
-def event_row(event: EventView, *, whole: bool) -> EventRow:
+def event_row(entry: LogEntry, *, whole: bool) -> EventRow:
     """The row of an event; unless `whole`, its JSON is cut at MAX_JSON_CHARACTERS."""
+    event = entry.view
     text = printable_lines(msgspec.json.format(msgspec.json.encode(event), indent=_INDENT).decode())
     cut = not whole and len(text) > MAX_JSON_CHARACTERS
     shown = text[:MAX_JSON_CHARACTERS] if cut else text
@@ -54,7 +55,7 @@ def event_row(event: EventView, *, whole: bool) -> EventRow:
         event=event,
         kind=_KINDS.get(event.type, "other"),
         actor=_actor(event.data),
-        summary=summary_of(event),
+        summary="" if entry.event is None else summary_of(entry.event),
         json=_as_text(shown),
         cut=cut,
     )
@@ -73,39 +74,3 @@ def _as_text(text: str) -> Markup:
     """The text escaped for the content of an element, where quotes need no escape."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return Markup(escaped)  # noqa: S704 - escaped above; JSON would double in size with its quotes
-
-
-_SUMMARIES: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
-    "OrderCreated": lambda data: (
-        f"{data['side']} {data['total_quantity']:,} {data['instrument']} {data['order_unique_key']}"
-    ),
-    "SlicesScheduled": lambda data: _slices(data["slices"]),
-    "SlicesReleased": lambda data: f"{_slices(data['slices'])} {data['side']} {data['instrument']}",
-    "SlicesExpired": lambda data: f"{data['quantity']:,} shares, {data['reason']}",
-    "SplittingFailed": lambda data: f"{data['reason']}: {data['message']}",
-    "TimedOut": lambda data: f"claimed by {data['claimed_by']}",
-    "OrderCancelled": lambda data: f"{data['quantity']:,} shares{_reason(data)}",
-    "ReleasesHalted": lambda data: (
-        f"{data['instrument'] or data['placed_by'] or 'everything'}{_reason(data)}"
-    ),
-    "ReleasesResumed": lambda data: f"{data['halt_id']}{_reason(data)}",
-}
-
-
-def summary_of(event: EventView) -> str:
-    """What the event says, in a few words; empty if this code does not know its type or content."""
-    summary = _SUMMARIES.get(event.type)
-    try:
-        return "" if summary is None else summary(event.data)
-    except (KeyError, TypeError, ValueError):
-        return ""
-
-
-def _slices(slices: list[dict[str, Any]]) -> str:
-    count = len(slices)
-    quantity = sum(int(s["quantity"]) for s in slices)
-    return f"{count} slice{'' if count == 1 else 's'} of {quantity:,} shares"
-
-
-def _reason(data: dict[str, Any]) -> str:
-    return f": {data['reason']}" if data["reason"] else ""

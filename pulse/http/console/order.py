@@ -15,7 +15,7 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from pulse.application.callers import Caller
-from pulse.application.event_view import HistoryEntry
+from pulse.application.event_view import LogEntry
 from pulse.application.halts import ReleaseHalts
 from pulse.application.in_process import InProcessOrders
 from pulse.application.orders import OrderNotFound
@@ -23,7 +23,6 @@ from pulse.application.past import Past, Place
 from pulse.domain import NothingToCancel, OrderCreated, OrderRefused
 from pulse.errors import PulseError
 from pulse.eventstore import EventTooNew, PositionBeyondLog
-from pulse.http.api.events import beyond_log
 from pulse.http.api.past import OrderPlaceParameters, place_of
 from pulse.http.asgi import caller_in, trace_in
 from pulse.http.bodies import read_cancel_request
@@ -41,9 +40,10 @@ from pulse.http.console.order_facts import (
 )
 from pulse.http.console.order_filters import ORDERS_PATH
 from pulse.http.console.order_history import raw_json, step_of, steps_of
+from pulse.http.console.own_writes import position_cookie
 from pulse.http.console.pages import NAVIGATION, AnyRequest, page, prepare_page, redirect
 from pulse.http.console.sessions import is_over_https, session_in
-from pulse.http.errors import answer_for
+from pulse.http.errors import answer_for, beyond_log
 from pulse.http.parameters import parse_query
 from pulse.http.responses import order_id_of
 from pulse.http.rights import needs
@@ -173,14 +173,15 @@ def order_routes(
             order = await _readable(orders, known_id, caller)
             return _cancel_page(request, order, known_id, form, fault=f"{error}", status=400)
         try:
-            await orders.cancel(known_id, wanted.reason, caller, trace_in(scope))
+            cancelled = await orders.cancel(known_id, wanted.reason, caller, trace_in(scope))
         except NothingToCancel as error:
             why_not: str | None = answer_for(error)[1].message
         else:
             entries = await orders.entries(known_id, caller)
             why_not = reason_not_recorded(entries, wanted.reason)
         if why_not is None:
-            return redirect(f"{ORDERS_PATH}/{known_id}")
+            written = position_cookie(scope, cancelled.position)
+            return redirect(f"{ORDERS_PATH}/{known_id}", written)
         order = await _readable(orders, known_id, caller)
         return _cancel_page(request, order, known_id, why_not=why_not, status=409)
 
@@ -239,7 +240,7 @@ async def _readable(orders: InProcessOrders, order_id: UUID, caller: Caller) -> 
 
 def _context(
     order_id: UUID,
-    entries: Sequence[HistoryEntry],
+    entries: Sequence[LogEntry],
     shown: _Shown,
     parked_at: int | None,
     now: datetime,
@@ -284,14 +285,14 @@ def _context(
     }
 
 
-def _position(order: OrderView | None, entries: Sequence[HistoryEntry]) -> int:
+def _position(order: OrderView | None, entries: Sequence[LogEntry]) -> int:
     """The position of the log that the page reflects."""
     if order is not None and order.as_of:
         return order.as_of.position
     return entries[-1].view.position
 
 
-def _counts(entry: HistoryEntry, order: OrderView | None, place: Place) -> bool:
+def _counts(entry: LogEntry, order: OrderView | None, place: Place) -> bool:
     """Whether the event is at the place or before it."""
     if place.version is not None:
         return entry.view.version <= place.version

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
-from pulse.application.event_view import HistoryEntry
+from pulse.application.event_view import LogEntry
 from pulse.application.failures import FAILED_IS_FINAL, what_to_do
 from pulse.application.notices import target_text
 from pulse.application.past import Place
@@ -171,7 +171,7 @@ def _next_release(order: OrderView, number: int, known: KnownHalts) -> Iterator[
         )
 
 
-def slice_rows(order: OrderView, entries: Sequence[HistoryEntry]) -> list[SliceRow]:
+def slice_rows(order: OrderView, entries: Sequence[LogEntry]) -> list[SliceRow]:
     """The slices with the times at which they were settled, from the events."""
     settled = dict(_settlements(entries))
     return [
@@ -189,7 +189,7 @@ def slice_rows(order: OrderView, entries: Sequence[HistoryEntry]) -> list[SliceR
     ]
 
 
-def _settlements(entries: Iterable[HistoryEntry]) -> Iterator[tuple[int, datetime]]:
+def _settlements(entries: Iterable[LogEntry]) -> Iterator[tuple[int, datetime]]:
     """The number of each settled slice, and when it was settled."""
     for entry in entries:
         match entry.event:
@@ -272,7 +272,7 @@ def cancellation_of(order: OrderView) -> Cancellation | None:
     )
 
 
-def reason_not_recorded(entries: Sequence[HistoryEntry], reason: str | None) -> str | None:
+def reason_not_recorded(entries: Sequence[LogEntry], reason: str | None) -> str | None:
     """That an earlier cancellation has another reason than this one; None if it has not."""
     event = next((e.event for e in entries if isinstance(e.event, OrderCancelled)), None)
     if event is None or reason in {None, event.reason}:

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application.event_sentences import sentence_of
-from pulse.application.event_view import EventView, HistoryEntry
+from pulse.application.event_view import EventView, LogEntry
 from pulse.domain import Event, RecordedBy, Trace
 from pulse.http.console.order_filters import ORDERS_PATH, orders_path
 from pulse.rfc3339 import format_time
@@ -46,7 +46,7 @@ class Step(NamedTuple):
     trace_path: str | None
 
 
-def steps_of(order_id: UUID, entries: Iterable[HistoryEntry]) -> list[Step]:
+def steps_of(order_id: UUID, entries: Iterable[LogEntry]) -> list[Step]:
     """The steps, oldest first. More than MAX_RAW of them are without their JSON."""
     known = list(entries)
     with_raw = len(known) <= MAX_RAW
@@ -58,7 +58,7 @@ def steps_of(order_id: UUID, entries: Iterable[HistoryEntry]) -> list[Step]:
 
 
 def step_of(
-    order_id: UUID, entry: HistoryEntry, elapsed: str | None = None, *, with_raw: bool = False
+    order_id: UUID, entry: LogEntry, elapsed: str | None = None, *, with_raw: bool = False
 ) -> Step:
     """One event as a step."""
     view, event = entry.view, entry.event

@@ -21,6 +21,7 @@ from pulse.http.console.order_filters import (
     orders_path,
     read_filters,
 )
+from pulse.http.console.own_writes import read_list
 from pulse.http.console.pages import AnyRequest, page, prepare_page, redirect
 from pulse.http.responses import canonical_uuid
 from pulse.http.rights import needs
@@ -111,10 +112,11 @@ def orders_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
     async def show_orders(request: AnyRequest) -> Response[str]:
         """The list. The query is read here, so that a fault is shown at its field."""
         filters = read_filters(request.scope["query_string"])
-        found = None if filters.query is None else await orders.orders(filters.query)
-        cursor = None
-        if found is not None and filters.query is not None:
-            cursor = next_cursor_of(filters.query, found)
+        found = cursor = None
+        if filters.query is not None:
+            found = await read_list(request.scope, filters.query, orders.orders)
+            may_go_back = orders.pages_may_go_back
+            cursor = next_cursor_of(filters.query, found, may_go_back=may_go_back)
         return page(
             request,
             "orders.html",

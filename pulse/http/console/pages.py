@@ -33,6 +33,7 @@ from pulse.http.console.sessions import (
     CONSOLE_PATH,
     FRAGMENT_HEADER,
     ArrivedFromOtherSite,
+    csrf_token_for,
     require_csrf_token,
     session_in,
 )
@@ -239,7 +240,7 @@ def _render(scope: Any, template: str, **context: object) -> str:  # noqa: ANN40
         "position": None,
         "navigation": NAVIGATION if service else (),
         "signed_in_as": service.caller.placed_by if service and session.by_cookie else None,
-        "csrf_token": session.csrf_token,
+        "csrf_token": csrf_token_for(session),
         "may": lambda right: _may(scope, right),
         **context,
     }

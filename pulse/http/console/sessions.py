@@ -43,6 +43,7 @@ FRAGMENT_HEADER: Final = b"x-console-fragment"
 
 _OPEN_PATHS: Final = ("/sign-in", "/static/")
 _CONTEXT: Final = b"pulse console session v1"
+_SALT_CHARACTERS: Final = 16
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _OWN_SITES: Final = (b"same-origin", b"none")
 _OTHER_SITES: Final = (b"same-site", b"cross-site")
@@ -81,6 +82,21 @@ def session_in(scope: Mapping[str, object]) -> Session:
     return cast("Session", scope[SESSION_KEY])
 
 
+def csrf_token_for(session: Session) -> str:
+    """A CSRF token for the forms of one page; each call returns another one.
+
+    Pages are compressed and repeat what was asked for. The size of a compressed page tells what it
+    repeats, so a token that is the same in every page could be guessed (BREACH).
+    """
+    if not session.csrf_token:
+        return ""
+    return _salted(session, secrets.token_hex(_SALT_CHARACTERS // 2))
+
+
+def _salted(session: Session, salt: str) -> str:
+    return salt + _mac(session.csrf_token.encode(), salt)
+
+
 def require_csrf_token(scope: Mapping[str, object], sent: str) -> None:
     """Require that a form was made for the session that sends it.
 
@@ -88,7 +104,7 @@ def require_csrf_token(scope: Mapping[str, object], sent: str) -> None:
         Forbidden: it was not.
     """
     session = session_in(scope)
-    expected = session.csrf_token.encode()
+    expected = _salted(session, sent[:_SALT_CHARACTERS]).encode()
     if session.needs_csrf_token and not hmac.compare_digest(expected, sent.encode()):
         raise Forbidden(_EXPIRED_FORM)
 
@@ -116,7 +132,7 @@ class Sessions:
 
     def session_of(self, scope: Scope) -> Session:
         """The session that the request's cookie proves, or a new one without a service."""
-        cookies = _cookies(scope)
+        cookies = cookies_named(scope, COOKIE)
         for cookie in cookies:
             if found := self._verified(cookie):
                 return found
@@ -140,11 +156,16 @@ class Sessions:
         return None
 
 
-def cookie_header(scope: Scope, value: str, *, max_age_seconds: int | None) -> tuple[bytes, bytes]:
-    """The header that sets the cookie; without `max_age_seconds` until the browser ends."""
+def cookie_header(
+    scope: Scope, value: str, *, max_age_seconds: int | None, name: str = COOKIE
+) -> tuple[bytes, bytes]:
+    """The header that sets a cookie, by default that of the session.
+
+    Without `max_age_seconds` it lasts until the browser ends.
+    """
     age = "" if max_age_seconds is None else f"; Max-Age={max_age_seconds}"
     secure = "; Secure" if is_over_https(scope) else ""
-    text = f"{COOKIE}={value}; Path={CONSOLE_PATH}; HttpOnly; SameSite=Strict{age}{secure}"
+    text = f"{name}={value}; Path={CONSOLE_PATH}; HttpOnly; SameSite=Strict{age}{secure}"
     return b"set-cookie", text.encode("ascii")
 
 
@@ -275,14 +296,14 @@ def _add_new_cookie(scope: Scope, message: Message) -> None:
     message["headers"] = [*headers, cookie_header(scope, session.new_cookie, max_age_seconds=None)]
 
 
-def _cookies(scope: Scope) -> list[str]:
-    """The values of our cookie; there are several if another path set one with its name."""
+def cookies_named(scope: Scope, wanted: str) -> list[str]:
+    """The values of a cookie; there are several if another path set one with its name."""
     found = []
     for name, value in scope["headers"]:
         if name == b"cookie":
             for pair in value.decode("latin-1").split(";"):
                 key, _, text = pair.strip().partition("=")
-                if key == COOKIE:
+                if key == wanted:
                     found.append(text)
     return found
 

@@ -28,6 +28,8 @@ _TEXTS: Final = msgspec.json.decode(files(__package__).joinpath("texts.json").re
 """What is written by hand: examples of requests and answers by operation, and descriptions."""
 
 _TEXT: Final = {"type": "string"}
+POSITION: Final = "X-Pulse-Position"
+_WHOLE_NUMBERS: Final = ("Retry-After", POSITION)
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +39,9 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     of its request, which is required unless `body_is_optional`; `also` describes further statuses
     of its answer; `example` takes the place of the answer in `texts.json`; `withheld` are fields of
     that answer which this operation does not have; `note` is a paragraph that follows the handler's
-    description; `headers` describes request headers of this operation alone; `also_as` are further
-    media types of its answer, whose examples are in `texts.json` by their names.
+    description; `headers` describes request headers of this operation alone; `answer_headers` names
+    headers of its answer, described in `texts.json`; `also_as` are further media types of its
+    answer, whose examples are in `texts.json` by their names.
     """
 
     faults: Sequence[Fault]
@@ -50,6 +53,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     withheld: Sequence[str] = ()
     headers: Mapping[str, str] = {}
+    answer_headers: Sequence[str] = ()
     also_as: Sequence[str] = ()
 
 
@@ -127,6 +131,8 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler, described: D
     if handler.handler_name == "place_order":
         for response in responses.values():
             response["links"] = _LINKS
+    for response in responses.values():
+        response["headers"] |= dict(map(_header, described.answer_headers))
     responses |= _errors((*described.faults, unknown))
     operation["responses"] = dict(sorted(responses.items()))
     operation["parameters"] = [
@@ -197,9 +203,9 @@ def _response(
 
 
 def _header(name: str) -> tuple[str, dict[str, Any]]:
-    schema = {"type": "integer", "minimum": 1} if name == "Retry-After" else _TEXT
+    schema = {"type": "integer", "minimum": 1} if name in _WHOLE_NUMBERS else _TEXT
     text = _TEXTS["headers"]["answer"][name]
-    return name, {"description": text, "required": True, "schema": schema}
+    return name, {"description": text, "required": name != POSITION, "schema": schema}
 
 
 def _content(schema: object, examples: Mapping[str, Any], media_type: str = JSON) -> dict[str, Any]:

@@ -1,2 +1,2 @@
--- Whether this transaction has taken the migration lock.
-SELECT pg_catalog.pg_try_advisory_xact_lock(%s)
+-- Whether this session has taken the migration lock, which it holds until it ends.
+SELECT pg_catalog.pg_try_advisory_lock(%s)

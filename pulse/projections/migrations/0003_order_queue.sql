@@ -33,7 +33,7 @@ CREATE TABLE order_queue (
 -- with the instrument, and a row is only in the pair of the state it has. The whole list reads the
 -- unique index; one instrument's merges the three states, which costs nothing to keep, where an
 -- index over all of them would take two more entries an order. State stands in the predicates, so
--- an outcome is never a HOT update: it enters each index anew, eight entries in an order's life.
+-- an outcome is never a HOT update: it adds an entry to each index, eight in an order's life.
 -- PENDING is also what workers claim from and what IN_PROGRESS is judged by; a claim changes no row
 -- here, so it costs no entry.
 CREATE UNIQUE INDEX order_queue_created_position_idx ON order_queue (created_position);
@@ -58,7 +58,7 @@ CREATE TABLE order_slices (
     PRIMARY KEY (order_id, sequence_number)
 );
 
--- Slices by time, each in one place for ever, which is what makes pages of them exact.
+-- Slices by time. The place of a slice never changes, so pages of slices are exact.
 CREATE INDEX order_slices_scheduled_at_idx
     ON order_slices (scheduled_at, order_id, sequence_number);
 

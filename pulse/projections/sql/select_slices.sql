@@ -1,5 +1,9 @@
--- Slices after a cursor, by time, each with the fields of its order that the list shows.
-SELECT s.created_position, q.order_id, q.instrument, q.side, s.sequence_number, s.quantity,
+-- Slices after a cursor, by time, each with the projected position and the fields of its order that
+-- the list shows.
+SELECT (SELECT notification_id
+          FROM notification_tracking
+         WHERE application_name = %(projection)b) AS as_of_position,
+       s.created_position, q.order_id, q.instrument, q.side, s.sequence_number, s.quantity,
        s.scheduled_at, slice_state(q.settled, s.sequence_number)
   FROM (SELECT *
           FROM scheduled_slices

@@ -11,7 +11,10 @@ SELECT a.application_name, pg_terminate_backend(a.pid)
    AND a.application_name LIKE 'pulse:%%'
    AND a.state IN ('active', 'idle in transaction', 'idle in transaction (aborted)')
    AND a.wait_event IN ('ClientRead', 'ClientWrite')
-   AND a.state_change < clock_timestamp() - make_interval(secs => %b::float8)
+   AND a.state_change < clock_timestamp() - make_interval(secs =>
+           CASE WHEN a.application_name LIKE %(rebuild)b::text
+                THEN %(rebuild_stalled_seconds)b::float8
+                ELSE %(stalled_seconds)b::float8 END)
    AND EXISTS (
        SELECT FROM pg_locks l
         WHERE l.pid = a.pid

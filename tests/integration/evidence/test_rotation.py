@@ -1,23 +1,26 @@
 """Rotation of the seal's key, in the library and with `pulse key`."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from pulse.evidence.anchors import AnchorFile, read_anchors
+from pulse.evidence.chain import next_key, require_chain
 from pulse.evidence.key_file import KeyFileUnusable, create_key_file, read_key_file
 from pulse.evidence.merkle import EMPTY_ROOT
-from pulse.evidence.note import Checkpoint, NoteInvalid, SigningKey, open_checkpoint
-from pulse.evidence.rotation import RotationRefused, next_key, require_chain, rotate_key
+from pulse.evidence.note import Checkpoint, NoteInvalid, open_checkpoint
+from pulse.evidence.rotation import RotationRefused, rotate_key
 from pulse.evidence.sealer import Diverged, SealFault
 from pulse.evidence.state import read_keys
 from pulse.evidence.tree import SealedLog
 from pulse.postgres import Database
+from tests.support.accounts import as_user
 from tests.support.cli import run_pulse
-from tests.support.seal import KEY, OTHER_KEY, append, oracle_of, seal_all, sealer, tamper
+from tests.support.seal import KEY, OTHER_KEY, append, seal_all, sealer, tamper
 
-RENAMED = SigningKey("pulse.example/log2", bytes(32))
+ACCOUNT = 10001
 
 
 @pytest.fixture
@@ -83,34 +86,6 @@ async def test_a_key_that_does_not_seal_rotates_nothing(
     assert len(await database.read(read_keys)) == 1
 
 
-@pytest.mark.parametrize("restored", [False, True])
-async def test_a_loss_is_accepted_under_another_name(
-    database: Database, conninfo: str, anchors: Path, *, restored: bool
-) -> None:
-    append(conninfo, 5)
-    keys = [KEY]
-    running = sealer(database, anchors, read_key=lambda: keys[-1])
-    await seal_all(running)
-    tamper(conninfo, "DELETE FROM stored_events WHERE notification_id > 3")
-    if restored:
-        tamper(conninfo, "SELECT setval('stored_events_notification_id_seq', 3)")
-    append(conninfo, 4)
-    kept = AnchorFile(anchors)
-    assert isinstance(await running.run_once(), SealFault)
-    with pytest.raises(RotationRefused, match="--origin"):
-        await rotate_key(database, KEY, OTHER_KEY, kept, accepts_loss=True)
-    rotation = await rotate_key(database, KEY, RENAMED, kept, accepts_loss=True)
-    lost_after = 5 if restored else 3
-    assert f"loss-accepted-after {lost_after}" in rotation.note
-    keys.append(RENAMED)
-    assert isinstance(await running.run_once(), SealFault)
-    await seal_all(running)
-    checkpoint, reader = await oracle_of(SealedLog(database))
-    positions = [json.loads(reader.get_entry(i))["position"] for i in range(checkpoint.size)]
-    assert positions == ([1, 2, 3, 4, 5, 6, 7] if restored else [1, 2, 3, 4, 5, 6, 7, 8, 9])
-    assert reader.calculate_root_hash() == checkpoint.root_hash
-
-
 def test_a_checkpoint_is_no_rotation_note() -> None:
     with pytest.raises(NoteInvalid, match="introduces no key"):
         next_key(Checkpoint(KEY.verifier.name, 0, EMPTY_ROOT).signed_by(KEY), KEY.verifier)
@@ -168,3 +143,21 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     assert not create_key_file(file, KEY)
     with pytest.raises(KeyFileUnusable, match="cannot be created"):
         create_key_file(tmp_path / "missing" / "seal.key", KEY)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of root")
+def test_the_group_may_read_a_key_file_of_root(tmp_path: Path) -> None:
+    file = tmp_path / "seal.key"
+    create_key_file(file, KEY)
+    os.chown(file, 0, ACCOUNT)
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        directory.chmod(0o711)
+    for mode in (0o440, 0o640):
+        file.chmod(mode)
+        read = as_user(ACCOUNT, ACCOUNT, lambda: str(read_key_file(file).verifier))
+        assert read == str(KEY.verifier)
+    for mode in (0o660, 0o644):
+        file.chmod(mode)
+        assert "accessible to other users" in as_user(
+            ACCOUNT, ACCOUNT, lambda: str(read_key_file(file).verifier)
+        )

@@ -5,13 +5,20 @@ from pathlib import Path
 import pytest
 
 from pulse.application.seal_status import SealReader
-from pulse.evidence.note import VerifierKey
+from pulse.evidence.note import Checkpoint, VerifierKey
 from pulse.postgres import Database
 from tests.support.seal import KEY, OTHER_KEY, append, seal_all, sealer, tamper
 
 
 def reader(database: Database, key: VerifierKey | None = KEY.verifier) -> SealReader:
     return SealReader(database, lambda: key)
+
+
+async def root_of(database: Database) -> bytes:
+    status = await reader(database).status()
+    assert status is not None
+    assert status.checkpoint is not None
+    return status.checkpoint.root
 
 
 @pytest.fixture
@@ -36,6 +43,20 @@ async def test_a_sealed_log_passes_every_check(sealed: Database, key: VerifierKe
     assert (status.faults, status.has_root) == ((), True)
     assert status.key_origin == ("DATABASE" if key is None else "PROCESS")
     assert status.key_name == "pulse.example/log"
+
+
+async def test_after_a_fork_the_own_key_signs_under_another_name(
+    sealed: Database, conninfo: str
+) -> None:
+    named = KEY.named("pulse.example/log/fork-0123456789ab")
+    note = Checkpoint(named.verifier.name, 300, await root_of(sealed)).signed_by(named)
+    tamper(
+        conninfo, f"UPDATE seal_state SET verifier_key = '{named.verifier}', checkpoint = '{note}'"
+    )
+    status = await reader(sealed).status()
+    assert status is not None
+    assert (status.faults, status.key_origin) == ((), "PROCESS")
+    assert status.key_name == named.verifier.name
 
 
 async def test_without_the_right_to_read_the_seal_there_is_no_status(

@@ -564,3 +564,31 @@ async def test_without_the_right_to_write_nothing_offers_a_cancellation(
         assert refused.status_code == 403, method
     unsigned = await with_tokens.get(path)
     assert unsigned.status_code in {303, 401}
+
+
+async def test_each_page_has_another_csrf_token_and_all_are_accepted(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    created = order_of_tomorrow()
+    write(conninfo, *stored([created, slices_scheduled(created)]))
+    path = f"{LIST}/{created.originator_id}/cancel"
+    tokens = [csrf_token(await api.get(path)) for _ in range(3)]
+    assert len(set(tokens)) == 3
+    refused = [f"{tokens[0][:-1]}~", tokens[0][16:] + tokens[0][:16], tokens[0][16:], ""]
+    for token in refused:
+        assert (await api.post(path, data={"csrf_token": token})).status_code == 403
+    for token in tokens:
+        assert (await api.post(path, data={"csrf_token": token})).status_code == 303
+
+
+async def test_pages_of_many_rows_are_compressed(api: httpx.AsyncClient, conninfo: str) -> None:
+    created = [order_of_tomorrow() for _ in range(50)]
+    write(conninfo, *stored(created))
+    await listed(api, created[0].trace.trace_id, 50)
+    plain = await api.get(f"{LIST}?limit=200", headers={"accept-encoding": "identity"})
+    packed = await api.get(f"{LIST}?limit=200", headers={"accept-encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["vary"].lower() == "accept-encoding"
+    assert order_ids(packed) == order_ids(plain)
+    assert 5 * int(packed.headers["content-length"]) < int(plain.headers["content-length"])

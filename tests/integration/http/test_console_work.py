@@ -267,14 +267,14 @@ async def test_the_halts_are_not_older_than_the_position_of_the_page(
     api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A halt that is set while the page is read is shown if the position includes it."""
-    events_before = InProcessOrders.events_before
+    entries_before = InProcessOrders.entries_before
 
     async def read_slowly(*arguments: Any) -> Any:
         body = {"scope": "ALL", "reason": "set meanwhile"}
         await api.post("/pulse/internal/halts", json=body)
-        return await events_before(*arguments)
+        return await entries_before(*arguments)
 
-    monkeypatch.setattr(InProcessOrders, "events_before", read_slowly)
+    monkeypatch.setattr(InProcessOrders, "entries_before", read_slowly)
     page = await page_at(api, "halts")
     assert "As of position 1<" in page
     assert "set meanwhile" in page

@@ -57,6 +57,15 @@ async def test_the_order_is_answered_as_by_the_internal_api_without_what_tells_a
     assert (await apps.read(order_id)).json() == shown
 
 
+async def test_no_answer_to_a_caller_has_a_position_of_the_log(apps: Served) -> None:
+    request = order()
+    placed = await apps.place(request)
+    cancelled = await apps.cancel(placed.json()["order_id"])
+    assert (placed.status_code, cancelled.status_code) == (202, 200)
+    for answer in (placed, cancelled):
+        assert "x-pulse-position" not in answer.headers
+
+
 async def test_the_same_order_again_is_the_same_answer(apps: Served) -> None:
     request = order()
     first = await apps.place(request)

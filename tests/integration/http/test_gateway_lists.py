@@ -7,13 +7,15 @@ from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
 
 import httpx
+import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
 
 from pulse.application.callers import Caller
 from pulse.application.orders import OwnOrderQuery
-from pulse.application.own_cursors import encode_own_cursor
+from pulse.application.own_cursors import OwnPlace, encode_own_cursor
 from pulse.domain import OrderCreated, SlicesScheduled, order_id_for
+from tests.support.database import as_superuser
 from tests.support.events import (
     order_created,
     slices_scheduled,
@@ -140,7 +142,7 @@ async def test_pages_by_cursors_that_have_no_position(both: Served) -> None:
         cursors.append(page["next_cursor"])
         content = base64.urlsafe_b64decode(cursors[-1] + "==")
         assert content.endswith(UUID(page["orders"][-1]["order_id"]).bytes)
-        assert len(content) == 33
+        assert len(content) == 41
     assert seen == keys[::-1]
     assert len(cursors) == 2
 
@@ -153,8 +155,9 @@ async def test_a_cursor_is_of_one_caller_and_of_its_filters(both: Served) -> Non
     assert await listed(both, alice, cursor=cursor) == ["b", "a"]
     for_alice = Caller.of_token(ISSUER, alice)
     inside = (await both.api.get("/internal/orders?limit=1")).json()["next_cursor"]
+    log_id = UUID((await both.api.get("/internal/events?limit=1")).json()["log_id"])
     forged = [
-        encode_own_cursor(OwnOrderQuery(limit=1), for_alice, other)
+        encode_own_cursor(OwnOrderQuery(limit=1), for_alice, OwnPlace.after(other, log_id))
         for other in (UUID(bobs), uuid4(), order_id_for(for_alice.key_scope, ""))
     ]
     answers = []
@@ -167,7 +170,7 @@ async def test_a_cursor_is_of_one_caller_and_of_its_filters(both: Served) -> Non
         *((alice, {"cursor": one}) for one in forged),
         (alice, {"cursor": cursor + "="}),
         (alice, {"cursor": cursor[:-1]}),
-        (alice, {"cursor": "Ag" + cursor[2:]}),
+        (alice, {"cursor": "Aw" + cursor[2:]}),
         (alice, {"cursor": ""}),
         (alice, {"cursor": "ü"}),
         (alice, {"cursor": "x" * 10_000}),
@@ -268,6 +271,18 @@ async def test_anothers_history_is_like_one_that_is_missing_to_the_byte(both: Se
                 answers.append(response.content.replace(asked.encode(), b"ID"))
             assert answers[0] == answers[1]
     fault(await get(both, "orders/no-id/events", "alice"), 404, "ORDER_NOT_FOUND")
+
+
+async def test_a_cursor_from_before_the_log_was_restored_is_refused(
+    own: Served, conninfo: str
+) -> None:
+    await placed(own, "alice", *"abc")
+    cursor = (await get(own, "orders", "alice", limit=1)).json()["next_cursor"]
+    with psycopg.connect(as_superuser(conninfo)) as connection:
+        connection.execute("UPDATE log_identity SET log_id = gen_random_uuid()")
+    response = await get(own, "orders", "alice", cursor=cursor)
+    assert response.status_code == 400
+    assert "before the log was restored" in response.json()["error"]["message"]
 
 
 def order_of_alice() -> OrderCreated:

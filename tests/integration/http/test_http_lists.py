@@ -11,6 +11,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests.support.database import as_superuser
 from tests.support.orders import ORDERS, fault, order, placed
 from tests.support.projection import projection_blocked
 from tests.support.waiting import until
@@ -18,6 +19,7 @@ from tests.support.waiting import until
 SLICES = "/pulse/internal/slices"
 EVENTS = "/pulse/internal/events"
 STATUSES = ["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED"]
+LOG = str(UUID(int=1))
 TYPES = ["OrderCreated", "SlicesScheduled", "SplittingFailed", "TimedOut"]
 
 
@@ -384,6 +386,22 @@ NO_FILTER = "0" * 32
 """In place of a digest of filters."""
 
 
+async def test_a_cursor_from_before_the_log_was_restored_is_refused(
+    api: httpx.AsyncClient, conninfo: str
+) -> None:
+    await completed(api, 3)
+    cursors = {path: (await read(api, path, limit=1))["next_cursor"] for path in (ORDERS, SLICES)}
+    with psycopg.connect(as_superuser(conninfo)) as connection:
+        connection.execute("UPDATE log_identity SET log_id = gen_random_uuid()")
+    for path, cursor in cursors.items():
+        response = await api.get(path, params={"cursor": cursor})
+        assert response.status_code == 400
+        assert response.json()["error"]["details"]["field"] == "cursor"
+        assert "before the log was restored" in response.json()["error"]["message"]
+        again = (await read(api, path, limit=1))["next_cursor"]
+        assert (await api.get(path, params={"cursor": again})).status_code == 200
+
+
 def coined(*parts: Any) -> str:
     return (
         base64.urlsafe_b64encode(json.dumps(parts, separators=(",", ":")).encode())
@@ -395,24 +413,24 @@ def coined(*parts: Any) -> str:
 @pytest.mark.parametrize(
     ("path", "cursor"),
     [
-        (ORDERS, coined("orders", NO_FILTER, 0)),
-        (ORDERS, coined("orders", NO_FILTER, -1)),
-        (ORDERS, coined("orders", NO_FILTER, 2**63)),
-        (ORDERS, coined("orders", NO_FILTER, "5")),
-        (ORDERS, coined("orders", NO_FILTER, 5.0)),
+        (ORDERS, coined("orders", NO_FILTER, 0, LOG)),
+        (ORDERS, coined("orders", NO_FILTER, -1, LOG)),
+        (ORDERS, coined("orders", NO_FILTER, 2**63, LOG)),
+        (ORDERS, coined("orders", NO_FILTER, "5", LOG)),
+        (ORDERS, coined("orders", NO_FILTER, 5.0, LOG)),
         (ORDERS, coined("orders", NO_FILTER)),
         (ORDERS, coined("orders", None, None, 5)),
-        (ORDERS, coined("orders", NO_FILTER, 5)),
+        (ORDERS, coined("orders", NO_FILTER, 5, LOG)),
         (ORDERS, coined("orders", NO_FILTER, 5, 6)),
-        (ORDERS, coined("orders", NO_FILTER, 5) + "="),
-        (ORDERS, coined("orders", NO_FILTER, 5) + "\n"),
+        (ORDERS, coined("orders", NO_FILTER, 5, LOG) + "="),
+        (ORDERS, coined("orders", NO_FILTER, 5, LOG) + "\n"),
         (ORDERS, coined(*["[" * 5000])),
         (ORDERS, base64.urlsafe_b64encode(b"[" * 100_000).decode()[:20_000]),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00", 1)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", "1")),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", 0)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", 2**63)),
-        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", str(uuid4()), 1)),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00", 1, LOG)),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", "1", LOG)),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", 0, LOG)),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", 2**63, LOG)),
+        (SLICES, coined("slices", None, None, "2026-01-05T09:15:00Z", str(uuid4()), 1, LOG)),
     ],
 )
 async def test_a_cursor_that_pulse_never_gave_is_refused(

@@ -86,6 +86,43 @@ async def test_requests_beyond_the_limit_are_503_but_health_is_answered() -> Non
         assert (await client.get("/x")).status_code == 204
 
 
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+async def test_a_browser_that_is_refused_gets_a_page_and_a_program_json() -> None:
+    slow = Slow()
+    async with (
+        root_of(slow, AdmissionLimits(requests_in_flight=1), "/console", pages=True) as root,
+        client_of(root) as client,
+    ):
+        waiting = asyncio.ensure_future(client.get("/console/x"))
+        await slow.until_begun(1)
+        refused = await client.get("/console/x", headers=BROWSER)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.headers["content-type"] == "text/html; charset=utf-8"
+        assert "too many requests in flight" in refused.text
+        assert refused.headers["x-trace-id"] in refused.text
+        fault(await client.get("/console/x"), 503, "UNAVAILABLE")
+        fault(
+            await client.get("/console/x", headers={"accept": "application/json"}),
+            503,
+            "UNAVAILABLE",
+        )
+        slow.go.set()
+        assert (await waiting).status_code == 204
+
+
+async def test_only_the_console_answers_a_refused_browser_with_a_page(
+    shared_api: httpx.AsyncClient,
+) -> None:
+    headers = {**BROWSER, "transfer-encoding": "gzip", "x-trace-id": "<script>"}
+    page = await shared_api.get("/console", headers=headers)
+    assert page.status_code == 400
+    assert "transfer coding" in page.text
+    assert "<code>&lt;script&gt;</code>" in page.text
+    fault(await shared_api.get("/pulse/internal/hello", headers=headers), 400, "INVALID_REQUEST")
+
+
 async def test_a_large_body_counts_as_many_requests() -> None:
     slow = Slow()
     async with (

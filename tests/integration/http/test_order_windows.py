@@ -15,7 +15,6 @@ from pulse.application.origin import Origin
 from pulse.application.over_http import OrdersOverHttp, open_orders_over_http
 from pulse.domain import (
     MarketClosed,
-    Order,
     OrderRefused,
     OrderSpec,
     OrderUniqueKeyTaken,
@@ -28,14 +27,14 @@ from pulse.eventstore import EventMapper, EventStore
 from pulse.http.api.app import create_api
 from pulse.http.auth import InternalAuthMiddleware
 from pulse.postgres import Database, DatabaseUnavailable
-from pulse.projections.order_view import OrderReader
+from pulse.projections.order_view import FoldedStream, OrderReader
 from pulse.projections.rebuild import Rebuild
 from pulse.testing import ListedSessions
 from tests.support.api import client_of, root_of
 from tests.support.documents import UNUSED, UNUSED_USE_CASES
 from tests.support.events import MAPPER, TRACE
 from tests.support.gateway import DESK_TOKEN, GATEWAY_TOKEN, RIGHTS, SERVICES
-from tests.support.log import stored_log
+from tests.support.log import read_log, stored_log
 from tests.support.orders import JSON, body, fault, fault_in, new_key, order, split_config
 from tests.support.read_model import folded, project, queue
 from tests.support.tokens import bearer
@@ -309,7 +308,7 @@ async def test_in_a_batch_refusals_retries_and_new_orders_keep_their_places(desk
 class Unreadable(OrderReader):
     """A reader whose database is away."""
 
-    async def as_created(self, order_id: UUID) -> Order | None:
+    async def as_created(self, order_id: UUID) -> FoldedStream | None:
         raise DatabaseUnavailable(f"no connection to read {order_id}")
 
 
@@ -361,7 +360,7 @@ async def test_the_queue_has_the_windows_and_a_rebuild_finds_no_difference(desk:
     ):
         assert (await desk.post(request)).status_code == 201
     await project(desk.database)
-    log = await desk.store.read_log(after=0, limit=100)
+    log = await read_log(desk.store, after=0, limit=100)
     events = [(record.position, MAPPER.event_of(record)) for record in log]
     assert await queue(desk.database) == folded(events)
     rebuilt = await Rebuild(desk.database, EventMapper(), lambda *_: None).run()

@@ -81,18 +81,14 @@ def select_stream_after(server: Server, _: Session, parameters: Any) -> Result:
     return Result([_row(r) for r in records if r.originator_version > version])
 
 
-def select_log(server: Server, _: Session, parameters: Any) -> Result:
-    after, limit = parameters
-    return Result([_row(r) for r in server.log.after(after, limit)])
-
-
 def select_log_page(server: Server, _: Session, parameters: Any) -> Result:
     found = server.log.after(parameters["after"], parameters["limit"])
     return Result([(_LOG_ID, *_row(r)) for r in found] or [(_LOG_ID, *[None] * 6)])
 
 
-def select_issued_log(server: Server, session: Session, parameters: Any) -> Result:
-    return select_log(server, session, parameters)
+def select_issued_log(server: Server, _: Session, parameters: Any) -> Result:
+    after, limit = parameters
+    return Result([_row(r) for r in server.log.after(after, limit)])
 
 
 def select_end(server: Server, _: Session, __: Any) -> Result:
@@ -459,7 +455,6 @@ _BY_PACKAGE: Final[dict[str, tuple[Statement, ...]]] = {
         try_append,
         select_streams,
         select_stream_after,
-        select_log,
         select_log_page,
         select_issued_log,
         select_end,

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from pulse.application.event_view import HistoryEntry, event_view
+from pulse.application.event_view import LogEntry, event_view
 from pulse.application.past import Place
 from pulse.domain import Event, Halt, Halts, HaltTarget, fold
 from pulse.eventstore import RecordedEvent
@@ -40,17 +40,17 @@ def view(*history: Event, claimed_by: str | None = None) -> OrderView:
     return view_of(order, 1, claimed_by, None if claimed_by is None else AT)
 
 
-def entries(*history: Event) -> list[HistoryEntry]:
+def entries(*history: Event) -> list[LogEntry]:
     """The events as they are read from the log."""
     return [_entry(event, position) for position, event in enumerate(history, 1)]
 
 
-def _entry(event: Event, position: int) -> HistoryEntry:
+def _entry(event: Event, position: int) -> LogEntry:
     row = MAPPER.to_stored_event(event)
     record = RecordedEvent(
         position, event.originator_id, event.originator_version, row.topic, row.state, AT
     )
-    return HistoryEntry(event_view(record, MAPPER), event)
+    return LogEntry(event_view(record, MAPPER), event)
 
 
 def values(facts: list[Fact]) -> dict[str, Any]:

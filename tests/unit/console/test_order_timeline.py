@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from pulse.application.event_view import HistoryEntry, event_view
+from pulse.application.event_view import LogEntry, event_view
 from pulse.domain import Event
 from pulse.eventstore import RecordedEvent
 from pulse.http.console.order_history import MAX_RAW, UNREADABLE, raw_json, steps_of
@@ -10,7 +10,7 @@ from tests.support.events import MAPPER, order_cancelled, order_created, slices_
 AT = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
 
 
-def entry(event: Event, position: int, recorded_at: datetime) -> HistoryEntry:
+def entry(event: Event, position: int, recorded_at: datetime) -> LogEntry:
     """The event as it is read from the log."""
     stored = MAPPER.to_stored_event(event)
     record = RecordedEvent(
@@ -21,7 +21,7 @@ def entry(event: Event, position: int, recorded_at: datetime) -> HistoryEntry:
         stored.state,
         recorded_at,
     )
-    return HistoryEntry(event_view(record, MAPPER), event)
+    return LogEntry(event_view(record, MAPPER), event)
 
 
 def test_each_event_is_a_step_with_both_clocks() -> None:
@@ -60,7 +60,7 @@ def test_an_event_that_cannot_be_read_is_shown_as_stored() -> None:
     record = RecordedEvent(3, uuid4(), 2, "other:Thing", b"\x00not json", AT)
     view = event_view(record, MAPPER)
 
-    (step,) = steps_of(record.originator_id, [HistoryEntry(view, None)])
+    (step,) = steps_of(record.originator_id, [LogEntry(view, None)])
 
     assert step.sentence == UNREADABLE
     assert step.type == "other:Thing"

@@ -12,7 +12,6 @@ from pulse.evidence.merkle import (
     Node,
     inclusion_proof,
     leaf_hash,
-    root_from_inclusion,
     tree_of,
 )
 from tests.support.merkle import root_of
@@ -86,7 +85,6 @@ def test_an_oracle_accepts_every_proof(large: Tree, size: int, data: st.DataObje
     leaf = large.hash_of(0, index)
     hashes = inclusion_proof(index, size).hashes(large.hash_of)
     InclusionProof(index, size, hashes).check(leaf, root)
-    assert root_from_inclusion(index, size, leaf, hashes) == root
 
 
 def test_the_root_from_tiles_is_that_of_the_frontier(large: Tree) -> None:
@@ -101,30 +99,10 @@ def test_a_proof_needs_only_hashes_of_tiles_of_its_tree() -> None:
             assert (place + 1) << (8 * level) <= size
 
 
-@settings(deadline=None)
-@given(size=st.integers(1, 600), data=st.data())
-def test_a_changed_proof_gives_another_root(size: int, data: st.DataObject) -> None:
-    tree = Tree()
-    tree.extend(leaves_of(size))
-    index = data.draw(st.integers(0, size - 1))
-    hashes = inclusion_proof(index, size).hashes(tree.hash_of)
-    other = leaf_hash(b"another")
-    assert root_from_inclusion(index, size, other, hashes) != tree.frontier.root
-    for at in range(len(hashes)):
-        changed = [*hashes[:at], other, *hashes[at + 1 :]]
-        assert root_from_inclusion(index, size, tree.hashes[0, index], changed) != (
-            tree.frontier.root
-        )
-    with pytest.raises(ValueError, match="length"):
-        root_from_inclusion(index, size, other, [*hashes, other])
-
-
 @pytest.mark.parametrize(("index", "size"), [(-1, 3), (3, 3), (0, 0)])
 def test_there_is_no_proof_for_a_leaf_that_the_tree_lacks(index: int, size: int) -> None:
     with pytest.raises(ValueError, match="no leaf"):
         inclusion_proof(index, size)
-    with pytest.raises(ValueError, match="length"):
-        root_from_inclusion(index, size, leaf_hash(b""), [])
 
 
 def test_a_frontier_of_another_size_is_refused() -> None:

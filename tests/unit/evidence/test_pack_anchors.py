@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pulse.evidence import pack_anchors
+from pulse.evidence import anchors, pack_anchors
 from pulse.evidence.anchors import AnchorFile, AnchorUnusable
 from pulse.evidence.note import Checkpoint, SigningKey
 from pulse.evidence.pack.keys import CountedKey, open_counted
@@ -40,8 +40,17 @@ def test_the_nearest_to_the_selection_the_first_and_the_last_are_chosen(file: Pa
 def test_a_large_file_is_read_in_parts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     anchored(file, *range(1, 60))
     for chunk in (7, 64, 199, 1000):
-        monkeypatch.setattr(pack_anchors, "READ_BYTES", chunk)
+        monkeypatch.setattr(anchors, "READ_BYTES", chunk)
         assert chosen(file, 20, 30, 55) == [1, 20, 21, 31, 55]
+
+
+def test_of_a_key_before_a_fork_larger_ones_are_of_another_log(file: Path) -> None:
+    anchored(file, 5, 40, 90)
+    forked = KEY.named("pulse.example/log/fork-0123456789ab")
+    anchored(file, 60, 95, key=forked)
+    keys = [CountedKey(forked.verifier), CountedKey(KEY.verifier, 50)]
+    found = choose_anchors(file, keys, 20, 70, 100)
+    assert [anchor.size for anchor in found] == [5, 40, 95]
 
 
 def test_what_is_cut_short_or_signed_by_others_is_left_out(file: Path) -> None:

@@ -1,9 +1,11 @@
 """The check of a pack: it accepts what Pulse exports, and names what was changed."""
 
 import json
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -11,6 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulse.domain import OrderCreated, SlicesScheduled
+from pulse.evidence.chain import (
+    DeclaredFork,
+    declared_fork,
+    fork_lines,
+    next_key_line,
+    origin_of_fork,
+)
 from pulse.evidence.merkle import EMPTY_ROOT
 from pulse.evidence.note import Checkpoint, SigningKey
 from pulse.evidence.pack.archive import PackInvalid
@@ -29,6 +38,8 @@ from tests.support.packs import (
 )
 from tests.support.seal import KEY, OTHER_KEY
 
+NEW_LOG: Final = UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+FORKED_AT: Final = datetime(2026, 11, 27, 9, 45, tzinfo=UTC)
 ORDERS: Final = 100
 LOG: Final = SealedLog.of_orders(ORDERS)
 FIRST, LAST = 252, 271
@@ -420,6 +431,44 @@ def test_a_replaced_key_counts_up_to_its_rotation_note_alone(tmp_path: Path) -> 
     other_tree = msgspec.json.encode(rotated(LOG, 280, root=bytes(32))) + b"\n"
     report = check(rehashed(members | {"keys.json": other_tree}), OTHER_KEY.verifier)
     assert [finding.fault for finding in faults(report)] == ["ANCHOR", "MEMBER"]
+
+
+def forked(log: SealedLog, size: int) -> tuple[list[PackKey], SigningKey]:
+    """The keys of a log that was forked at this size, and the key under its new origin."""
+    new = KEY.named(origin_of_fork(KEY.verifier.name, NEW_LOG))
+    fork = DeclaredFork(
+        840, size, 299, UUID(int=1), NEW_LOG, FORKED_AT, "cli:operator", "a restore"
+    )
+    lines = (next_key_line(new.verifier), *fork_lines(fork))
+    root = unsigned(log.checkpoint(size)).root
+    note = Checkpoint(KEY.verifier.name, size, root, lines).signed_by(KEY, new)
+    assert declared_fork(note) == fork
+    return [PackKey(str(KEY.verifier), None), PackKey(str(new.verifier), note)], new
+
+
+@pytest.mark.parametrize("is_first_key", [False, True])
+def test_checkpoints_of_the_log_before_a_fork_are_counted_apart(
+    tmp_path: Path, *, is_first_key: bool
+) -> None:
+    """An auditor kept some, and has the first key or the one under the origin of the fork."""
+    keys, new = forked(LOG, 256)
+    note = LOG.checkpoint(key=new)
+    pack = LOG.pack(tmp_path / "a.tar", 0, 20, anchors=(), keys=keys, checkpoint=note)
+    key = (KEY if is_first_key else new).verifier
+    lost = Checkpoint(KEY.verifier.name, 280, bytes(32)).signed_by(KEY)
+    undone = KEY.named(origin_of_fork(KEY.verifier.name, UUID(int=5)))
+    lines = (next_key_line(undone.verifier),)
+    undoing = Checkpoint(KEY.verifier.name, 270, bytes(32), lines).signed_by(KEY, undone)
+    after_undone = Checkpoint(undone.verifier.name, 275, bytes(32)).signed_by(undone)
+    kept = "\n".join((LOG.checkpoint(256), lost, undoing, after_undone)).encode()
+    report = check(pack, key, kept)
+    assert faults(report) == []
+    assert (report.signer_trusted, report.given) == (True, 4)
+    assert (report.compared, report.earlier) == (1, 3)
+    wrong = Checkpoint(KEY.verifier.name, 256, bytes(32)).signed_by(KEY).encode()
+    assert [finding.fault for finding in faults(check(pack, key, wrong))] == ["ANCHOR"]
+    own = Checkpoint(new.verifier.name, 280, bytes(32)).signed_by(new).encode()
+    assert check(pack, key, own).earlier == 0
 
 
 def test_keys_from_before_a_loss_of_events_do_not_count() -> None:

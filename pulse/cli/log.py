@@ -1,0 +1,203 @@
+"""`pulse log`: shows the identity of the log, and forks a log that was restored."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from pulse.cli.author import this_user
+from pulse.cli.exits import FAILURE, run_with_tools
+from pulse.cli.terminal import AsJson, echo, errors, format_time, group, output
+from pulse.errors import PulseError
+from pulse.eventstore.log_fork import LogFork, LogIdentity, read_forks, read_identity
+from pulse.evidence.anchors import AnchorUnusable
+from pulse.evidence.key_file import read_key_file
+from pulse.evidence.log_fork import (
+    Forked,
+    ForkPlan,
+    ForkRefused,
+    LogForker,
+    processes_text,
+    require_reason,
+)
+from pulse.postgres import Connection
+from pulse.process.seal import anchor_file, seal_key_file
+from pulse.process.startup import settings_from_environment
+from pulse.process.tools import Tools
+from pulse.settings import Settings
+from pulse.wording import counted
+
+
+def show(*, as_json: AsJson = False) -> None:
+    """Show the identity of the log, and its declared forks.
+
+    A reader of the log keeps the identity `log_id` beside its position. It
+    changes with `pulse log fork`, and then the reader must stop.
+
+    Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
+    which is started if it is not running. Changes nothing.
+
+    Exit codes: 0 success. 2 wrong usage or settings. 3 Postgres cannot be
+    reached or its schema is not current.
+
+    Example:
+      pulse log show
+    """
+
+    async def identity_and_forks(connection: Connection) -> tuple[LogIdentity, list[LogFork]]:
+        return await read_identity(connection), await read_forks(connection)
+
+    identity, forks = run_with_tools(lambda tools: tools.database.read(identity_and_forks))
+    if as_json:
+        echo(msgspec.json.encode({**msgspec.structs.asdict(identity), "forks": forks}))
+        return
+    output().print(f"log_id {identity.log_id}, since {format_time(identity.made_at)}")
+    for fork in forks:
+        output().print(fork_text(fork))
+
+
+def fork(
+    *,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why, in one line of at most 255 characters.")
+    ],
+    anchors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Checkpoints of the earlier log; default PULSE_ANCHOR_FILE."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Declare that the log was restored to an earlier point and continues there.
+
+    Run it once after every restore of the database that may have lost events,
+    before any process of Pulse starts. Positions after the restored point are
+    given to other events from then on. So this renews the identity of the log,
+    `log_id`: every reader that knows the old one stops (executors, `pulse export`,
+    readers of pages and streams).
+
+    If the log is sealed, the key of PULSE_SEAL_KEY signs from then on under an
+    origin of this fork, `<origin>/fork-<start of the new log_id>`, because one
+    origin must not have two different trees. The note that introduces it is
+    signed under both, and declares the fork: where, when, by whom, why, and how
+    many sealed events are known to be lost. It is stored, appended to the
+    anchors, and printed. Processes need no other settings: they seal again with
+    the same key file. `pulse verify` reports the fork, and counts later anchors
+    of the earlier log as such; all others must still fit.
+
+    First it shows what it will do. It compares the seal with the anchors, so give
+    it all that were kept. It refuses if they contradict the part of the log that
+    was restored, and while processes of Pulse have sessions on the database.
+
+    Needs Postgres: PULSE_DATABASE_URL of a member of the tables' owner, as for
+    `pulse migrate`, or the embedded server. If the log is sealed, the key file.
+
+    Exit codes: 0 forked. 1 not forked. 2 wrong usage or settings. 3 Postgres
+    cannot be reached or its schema is not current.
+
+    Example:
+      pulse log fork --reason "restored to 09:41 after a lost disk"
+      pulse log fork --reason "failover without a synchronous replica" --yes
+    """
+    require_reason(reason)
+    settings = settings_from_environment()
+
+    async def planned(tools: Tools) -> ForkPlan:
+        return await _forker(tools, settings, anchors).plan()
+
+    plan = run_with_tools(planned, settings, as_owner=True)
+    if not as_json:
+        for line in _plan_lines(plan):
+            output().print(line)
+    if plan.processes:
+        raise ForkRefused(
+            f"Pulse is running on this database: {processes_text(plan.processes)}; stop these "
+            "processes, then run this again"
+        )
+    if not yes and not _confirmed():
+        raise typer.Exit(FAILURE)
+
+    async def carried_out(tools: Tools) -> Forked:
+        forker = _forker(tools, settings, anchors)
+        return await forker.fork(plan, forked_by=this_user().placed_by, reason=reason)
+
+    try:
+        forked = run_with_tools(carried_out, settings, as_owner=True)
+    except AnchorUnusable as error:
+        raise PulseError(
+            f"the log was forked, but its note was not anchored: {error}; `pulse key show` has it"
+        ) from error
+    if as_json:
+        echo(msgspec.json.encode(forked))
+        return
+    output().print(f"forked: the log_id is {forked.fork.new_log_id}")
+    for line in (forked.note or "").splitlines():
+        output().print(line)
+
+
+def _forker(tools: Tools, settings: Settings, known: Path | None) -> LogForker:
+    """The forker with the key and the anchors of the settings.
+
+    Raises:
+        AnchorUnusable: the given file does not exist.
+    """
+    key_file, own = seal_key_file(settings), anchor_file(settings)
+    if known is not None and not known.exists():
+        raise AnchorUnusable(f"{known} does not exist")
+    key = None if key_file is None else read_key_file(key_file)
+    return LogForker(tools.database, key, known=known or own.path, anchors=own)
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        errors().print("nothing was changed: give --yes to do it")
+        return False
+    return typer.confirm("Fork the log?", default=False)
+
+
+def _plan_lines(plan: ForkPlan) -> Iterator[str]:
+    yield f"log_id: {plan.log_id}, which will be replaced"
+    yield f"the log ends at position {plan.position:,}: later positions will be assigned again"
+    if plan.origin is None or plan.size is None:
+        yield "the log is not sealed: the fork is recorded in the database alone"
+        return
+    yield f"sealed by {plan.origin}: {counted(plan.size, 'event')}"
+    lost = plan.lost_sealed_events
+    if lost is None:
+        yield "no checkpoint of this log is in the anchors, so it is not known what was lost"
+    elif lost:
+        yield (
+            f"the largest known checkpoint has {counted(plan.known_size or 0, 'event')}: "
+            f"{lost:,} sealed later than the restored point are lost"
+        )
+    else:
+        yield "no known checkpoint is later than the restored point"
+    if plan.lacks_sealed:
+        yield (
+            "the last sealed event is not in the log as it was sealed: events are missing that "
+            "the seal still has"
+        )
+
+
+def fork_text(fork: LogFork) -> str:
+    """A fork in a sentence."""
+    lost = ""
+    if fork.size is not None and fork.known_size is not None and fork.known_size > fork.size:
+        lost = f", {counted(fork.known_size - fork.size, 'sealed event')} lost"
+    return (
+        f"forked at position {fork.position:,} on {format_time(fork.forked_at)} by "
+        f"{fork.forked_by}{lost}: {fork.reason} (log_id before: {fork.old_log_id})"
+    )
+
+
+log = group(
+    "log",
+    "Show the identity of the log, and fork a log that was restored to an earlier point.",
+    "Exit codes: 0 success, 1 failure, 2 wrong usage or settings, 3 Postgres cannot be reached.",
+    (show, fork),
+)

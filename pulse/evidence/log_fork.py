@@ -1,0 +1,338 @@
+"""Forking a log: after a restore to an earlier point it continues under another identity.
+
+The `log_id` is renewed, so that every reader of the earlier log stops. If the log is sealed, the
+same key signs from now on under an origin of the fork's own, because the earlier log may have other
+events at the same places of the tree. The note that introduces this origin declares the fork.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from pulse.errors import PulseError
+from pulse.eventstore.log_fork import (
+    LogFork,
+    lock_log,
+    read_fork_rights,
+    read_identity,
+    record_fork,
+)
+from pulse.evidence.anchors import AnchorFile, AnchorUnusable, stream_notes
+from pulse.evidence.chain import (
+    DeclaredFork,
+    fork_lines,
+    loss_line,
+    next_key,
+    next_key_line,
+    origin_of_fork,
+)
+from pulse.evidence.note import Checkpoint, NoteInvalid, SigningKey, VerifierKey, open_checkpoint
+from pulse.evidence.sealer import key_of_log
+from pulse.evidence.state import (
+    SealState,
+    TreeDamaged,
+    accept_loss,
+    has_last_entry,
+    lock_state,
+    read_keys,
+    read_state,
+    record_key,
+    sign_tree,
+)
+from pulse.evidence.tree import read_root
+from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
+from pulse.postgres.other_processes import OtherProcess, read_other_processes
+
+MAX_REASON_CHARACTERS: Final = 255
+_KEPT_NOTES: Final = 64
+"""How many of the largest checkpoints are kept until their signatures are checked."""
+
+
+class ForkRefused(PulseError):
+    """The log cannot be forked now; the message says what to do."""
+
+
+class ForkPlan(msgspec.Struct, frozen=True):
+    """What a fork will do.
+
+    The log has the identity `log_id` and ends at `position`. `origin` is that of the seal, None if
+    the fork does not concern a seal. `size` is the number of sealed events, and `known_size` that
+    of the largest checkpoint in the file of anchors, None if it has none of this log.
+    `lacks_sealed` is whether the log lacks its last sealed event. `processes` prevent the fork.
+    """
+
+    log_id: UUID
+    position: int
+    origin: str | None
+    size: int | None
+    known_size: int | None
+    lacks_sealed: bool
+    processes: tuple[OtherProcess, ...]
+
+    @property
+    def lost_sealed_events(self) -> int | None:
+        """How many sealed events are known to be lost; None if that is not known."""
+        if self.size is None or self.known_size is None:
+            return None
+        return max(0, self.known_size - self.size)
+
+
+class Forked(msgspec.Struct, frozen=True):
+    """The fork, its note and the first checkpoint under the new origin; None without a seal."""
+
+    fork: LogFork
+    note: str | None
+    checkpoint: str | None
+
+
+class LogForker:
+    """Forks a log. `key` is that of the seal, None if this log is not sealed.
+
+    The seal is compared with the checkpoints in `known`; the note is appended to `anchors`.
+    """
+
+    def __init__(
+        self, database: Database, key: SigningKey | None, *, known: Path, anchors: AnchorFile
+    ) -> None:
+        self._database = database
+        self._key = key
+        self._known = known
+        self._anchors = anchors
+
+    async def plan(self) -> ForkPlan:
+        """What a fork will do now. Changes nothing.
+
+        Raises:
+            ForkRefused: the role may not fork the log, the key is not that of the seal, or the seal
+                contradicts the checkpoints.
+            AnchorUnusable: the file of checkpoints cannot be read.
+            DatabaseUnavailable: something cannot be read.
+        """
+        return await self._database.read(self._plan)
+
+    async def fork(self, plan: ForkPlan, *, forked_by: str, reason: str) -> Forked:
+        """Carry out the plan, in one transaction.
+
+        Raises:
+            ForkRefused: the log or the seal is not as planned any more, or processes are present.
+            DatabaseUnavailable: nothing was changed.
+            AnchorUnusable: the log was forked, but the note was not anchored.
+        """
+        require_reason(reason)
+        try:
+            async with self._database.connection() as connection, connection.transaction():
+                forked = await self._forked(connection, plan, forked_by, reason)
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(describe(error)) from error
+        for note in filter(None, (forked.note, forked.checkpoint)):
+            await asyncio.to_thread(self._anchors.append, note)
+        return forked
+
+    async def _plan(self, connection: Connection) -> ForkPlan:
+        rights = await read_fork_rights(connection)
+        if not rights.may_fork:
+            raise ForkRefused(
+                f"the role {rights.role} may not renew the identity of the log: set "
+                "PULSE_DATABASE_URL to that of a member of the owner, as for `pulse migrate`"
+            )
+        identity = await read_identity(connection)
+        state = await _intact_state(connection)
+        key = await self._signing_key(connection, state)
+        known = None
+        if key is not None:
+            known = await self._known_checkpoint(connection, state, key.verifier)
+        return ForkPlan(
+            log_id=identity.log_id,
+            position=rights.end,
+            origin=None if key is None else key.verifier.name,
+            size=None if key is None else state.size,
+            known_size=None if known is None else known.size,
+            lacks_sealed=not await has_last_entry(connection, state),
+            processes=tuple(await read_other_processes(connection)),
+        )
+
+    async def _signing_key(self, connection: Connection, state: SealState) -> SigningKey | None:
+        """The key under the name with which it signs this log; None if it is not sealed."""
+        if state.verifier_key is None:
+            return self._key  # the earlier log may have been sealed after the restored point
+        if self._key is None:
+            raise ForkRefused(
+                "the log is sealed, and its key has to sign the fork: set PULSE_SEAL_KEY to the "
+                "key's file"
+            )
+        key = await key_of_log(connection, state.verifier_key, self._key)
+        if key is None:
+            raise ForkRefused(
+                f"the database is sealed with {state.verifier_key}, and PULSE_SEAL_KEY has "
+                f"{self._key.verifier}: set it to the file of the key that sealed the log at the "
+                "restored point, and rotate the key again after the fork"
+            )
+        return key
+
+    async def _known_checkpoint(
+        self, connection: Connection, state: SealState, key: VerifierKey
+    ) -> Checkpoint | None:
+        """The largest checkpoint of this origin in the file.
+
+        Raises:
+            ForkRefused: the tree differs from a checkpoint that it includes.
+        """
+        recorded = [VerifierKey.parse(each.verifier_key) for each in await read_keys(connection)]
+        keys = [key, *(each for each in recorded if each.name == key.name)]
+        try:
+            largest, included = await asyncio.to_thread(
+                _find_checkpoints, self._known, keys, state.size
+            )
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise AnchorUnusable(f"{self._known} cannot be read: {error.strerror}") from error
+        if included is not None and included.size:
+            root = await read_root(connection, included.size)
+            if root != included.root:
+                raise ForkRefused(
+                    f"the seal contradicts the checkpoint of {included.size:,} entries in "
+                    f"{self._known}: Pulse ran on this database after the restore, or it was "
+                    "changed. Restore it again, and fork before any process starts"
+                )
+        return largest
+
+    async def _forked(
+        self, connection: Connection, plan: ForkPlan, forked_by: str, reason: str
+    ) -> Forked:
+        await lock_log(connection)
+        state = await lock_state(connection, wait=True)
+        if state is None:
+            raise ForkRefused("the row of the seal is missing")
+        if processes := await read_other_processes(connection):
+            raise ForkRefused(f"Pulse is running on this database: {processes_text(processes)}")
+        identity, rights = await read_identity(connection), await read_fork_rights(connection)
+        found = (identity.log_id, rights.end, None if plan.size is None else state.size)
+        if found != (plan.log_id, plan.position, plan.size):
+            raise ForkRefused("the log has changed meanwhile: run this again")
+        fork = await record_fork(
+            connection,
+            size=plan.size,
+            known_size=plan.known_size,
+            forked_by=forked_by,
+            reason=reason,
+        )
+        key = await self._signing_key(connection, state)
+        if key is None:
+            return Forked(fork, None, None)
+        return await _continued(connection, state, key, fork)
+
+
+async def _continued(
+    connection: Connection, state: SealState, key: SigningKey, fork: LogFork
+) -> Forked:
+    """Continue the locked tree under the origin of the fork, which the key introduces."""
+    if state.verifier_key is None:
+        await record_key(connection, key.verifier)
+    new = key.named(origin_of_fork(key.verifier.name, fork.new_log_id))
+    tree = state.frontier
+    declared = DeclaredFork(
+        fork.position,
+        tree.size,
+        fork.known_size,
+        fork.old_log_id,
+        fork.new_log_id,
+        fork.forked_at,
+        fork.forked_by,
+        fork.reason,
+    )
+    lines = (next_key_line(new.verifier), *fork_lines(declared))
+    position, last_entry = await accept_loss(connection)
+    if (position, last_entry) != (state.position, state.last_entry):
+        lines += (loss_line(position),)
+    note = Checkpoint(key.verifier.name, tree.size, tree.root, lines).signed_by(key, new)
+    await record_key(connection, new.verifier, note)
+    checkpoint = await sign_tree(connection, tree, new) if tree.size else None
+    return Forked(fork, note, checkpoint)
+
+
+async def _intact_state(connection: Connection) -> SealState:
+    """The tree's row, whose root the stored hashes give.
+
+    Raises:
+        ForkRefused: they do not.
+    """
+    try:
+        state = await read_state(connection)
+        if not state.size or await read_root(connection, state.size) == state.frontier.root:
+            return state
+        fault = "entries or hashes differ"
+    except TreeDamaged as error:
+        fault = str(error)
+    raise ForkRefused(f"the tree of the seal was changed ({fault}): restore another backup")
+
+
+def _find_checkpoints(
+    file: Path, keys: Sequence[VerifierKey], size: int
+) -> tuple[Checkpoint | None, Checkpoint | None]:
+    """The largest checkpoint in the file, and the largest of up to `size` entries.
+
+    Those count that one of the keys signed, or a key that one of them introduced in the file.
+    """
+    trusted = list(keys)
+    largest: deque[str] = deque(maxlen=_KEPT_NOTES)
+    included: deque[str] = deque(maxlen=_KEPT_NOTES)
+    top = top_included = -1
+    for note in stream_notes(file):
+        origin, found, _ = note.split("\n", 2)
+        if origin != keys[0].name or len(found) > len(str(2**63)):
+            continue
+        if "\nnext-key " in note:
+            trusted += _introduced(note, trusted)
+        entries = int(found)
+        if entries >= top:
+            top = entries
+            largest.append(note)
+        if top_included <= entries <= size:
+            top_included = entries
+            included.append(note)
+    return _first_signed(largest, trusted), _first_signed(included, trusted)
+
+
+def _introduced(note: str, keys: Sequence[VerifierKey]) -> list[VerifierKey]:
+    for key in keys:
+        try:
+            new = next_key(note, key)
+        except NoteInvalid:
+            continue
+        return [] if new in keys or new.name != key.name else [new]
+    return []
+
+
+def _first_signed(notes: Sequence[str], keys: Sequence[VerifierKey]) -> Checkpoint | None:
+    """The last of these notes that one of the keys signed."""
+    for note in reversed(notes):
+        for key in keys:
+            try:
+                return open_checkpoint(note, key)
+            except NoteInvalid:
+                continue
+    return None
+
+
+def require_reason(reason: str) -> None:
+    """Require one line of text, which a note can have.
+
+    Raises:
+        ForkRefused: it is empty, too long, or has other characters.
+    """
+    if not reason.strip() or len(reason) > MAX_REASON_CHARACTERS or not reason.isprintable():
+        raise ForkRefused(
+            f"a reason is one line of 1 to {MAX_REASON_CHARACTERS} printable characters"
+        )
+
+
+def processes_text(processes: Sequence[OtherProcess]) -> str:
+    """Which processes are present, for a message."""
+    return "; ".join(f"{each.process} ({each.sessions})" for each in processes)

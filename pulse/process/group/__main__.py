@@ -1,0 +1,40 @@
+"""`python -m pulse.process.group MEMBER`: one member. Only the supervisor starts it."""
+
+import sys
+
+import msgspec
+import uvloop
+
+from pulse import metrics
+from pulse.process.apps import all_in_one_app, run_workers
+from pulse.process.development_key import with_development_key
+from pulse.process.group.member import ControlSocket, Member
+from pulse.process.http_server import HttpServer
+from pulse.process.seal import with_seal_key
+from pulse.process.startup import settings_from_environment
+from pulse.settings import Settings
+
+
+def main() -> None:
+    """Run as this member until SIGTERM, or until the supervisor is gone."""
+    member = msgspec.json.decode(sys.argv[1], type=Member)
+    settings = settings_from_environment(member.log_share)
+    settings = with_seal_key(with_development_key(settings, make=False))
+    control = ControlSocket(member)
+    uvloop.run((_work if member.is_worker else _serve)(settings, member, control))
+
+
+async def _work(settings: Settings, member: Member, control: ControlSocket) -> None:
+    metrics.export_build_info()
+    with control.watched():
+        await run_workers(settings, member, control.report_serving)
+
+
+async def _serve(settings: Settings, member: Member, control: ControlSocket) -> None:
+    server = HttpServer(all_in_one_app(settings, member), control.report_serving)
+    with control.watched(server.drain):
+        await server.serve(member.sockets())
+
+
+if __name__ == "__main__":
+    main()

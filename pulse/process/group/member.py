@@ -1,0 +1,105 @@
+"""A member of a group of processes: what its supervisor tells it, and how they talk."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from pulse.logs import LogShare
+
+_log = structlog.get_logger(__name__)
+
+SERVING: Final = b"s"
+"""Sent by a member once it serves, or once its workers run."""
+
+DRAIN: Final = b"d"
+"""Sent to a member that another one replaces."""
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of a group.
+
+    `name` is the same for each process that takes its place, and `generation` grows. `members` are
+    the names of all. `directory` is the group's own, which nobody else can read. The numbers are
+    inherited file descriptors: `control` of the socket to the supervisor, `listening` of those that
+    the group listens on.
+    """
+
+    name: str
+    generation: int
+    members: tuple[str, ...]
+    directory: str
+    control: int
+    listening: tuple[int, ...] = ()
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it has the workers and no HTTP, rather than HTTP and no workers."""
+        return not self.listening
+
+    @property
+    def log_share(self) -> LogShare:
+        """How it shares the log with the others."""
+        return log_share(self.directory, self.name)
+
+    def sockets(self) -> list[socket.socket]:
+        """The sockets to listen on."""
+        return [socket.socket(fileno=number) for number in self.listening]
+
+
+def log_share(directory: str, name: str) -> LogShare:
+    """How this process of the group with this directory shares the log with the others."""
+    return LogShare(name, Path(directory) / "log.lock")
+
+
+class ControlSocket:
+    """A member's end of the socket to its supervisor.
+
+    The kernel closes the other end when the supervisor ends, however it ends; then the member
+    stops too, so that no process keeps the port.
+    """
+
+    def __init__(self, member: Member) -> None:
+        self._socket = socket.socket(fileno=member.control)
+        self._socket.setblocking(False)
+        self._directory = member.directory
+        self._draining: asyncio.Task[None] | None = None
+
+    def report_serving(self) -> None:
+        """Tell the supervisor that this member serves."""
+        with contextlib.suppress(OSError):  # it is gone, which the watch notices
+            self._socket.send(SERVING)
+
+    @contextmanager
+    def watched(self, drain: Callable[[], Awaitable[None]] | None = None) -> Iterator[None]:
+        """Within the context call `drain` when told to, and stop when the supervisor is gone."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._socket, self._read, drain)
+        try:
+            yield
+        finally:
+            loop.remove_reader(self._socket)
+
+    def _read(self, drain: Callable[[], Awaitable[None]] | None) -> None:
+        try:
+            told = self._socket.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            told = b""
+        if told == DRAIN and drain is not None and self._draining is None:
+            self._draining = asyncio.ensure_future(drain())
+        if not told:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            _log.warning("process.orphaned", consequence="the supervisor is gone, so it stops")
+            shutil.rmtree(self._directory, ignore_errors=True)
+            os.kill(os.getpid(), signal.SIGTERM)

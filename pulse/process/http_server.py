@@ -1,0 +1,107 @@
+"""Uvicorn as the `pulse` commands run it: the zttp parser, HTTP/2, and a clean stop on a signal."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+
+from pulse.http.root import Root
+from pulse.process.listening import reason_of
+from pulse.process.startup import STOP_SIGNALS
+from pulse.process.uvicorn_fixes import HTTP2, fix_uvicorn
+
+GRACE_SECONDS: Final = 15
+"""How long requests in flight may take after a stop signal."""
+
+KEEP_ALIVE_SECONDS: Final = 5
+"""A connection without a request for this long is closed."""
+
+_POLL_SECONDS: Final = 0.05
+_CLOSE: Final = (b"connection", b"close")
+
+
+class HttpServer(uvicorn.Server):
+    """Uvicorn that calls `on_listening` when it listens, and returns normally after a stop signal.
+
+    Uvicorn itself raises the signal again after the shutdown, so a clean shutdown would look like
+    a crash to the parent process. `listen_error` is why it cannot listen, if it cannot.
+    """
+
+    def __init__(self, app: Root, on_listening: Callable[[], None]) -> None:
+        fix_uvicorn()
+        super().__init__(_config(app))
+        self.listen_error = ""
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen."""
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            self.listen_error = reason_of(error)
+            await self.lifespan.shutdown()
+            sys.exit(STARTUP_FAILURE)
+        if self.started:
+            self._on_listening()
+
+    async def drain(self) -> None:
+        """Hand over to another process that listens on the same sockets; then stop as on SIGTERM.
+
+        Accepts no more connections. Each connection has one more answer, which closes it, or is
+        closed by the usual timeout when it is idle. So no client loses a request that it would not
+        lose to this timeout at any other time.
+        """
+        for server in self.servers:
+            server.close()
+        self.config.encoded_headers.append(_CLOSE)  # uvicorn copies these every second
+        self.server_state.default_headers.append(_CLOSE)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HTTP2):
+                connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KEEP_ALIVE_SECONDS + 1):
+                while (  # noqa: ASYNC110 - uvicorn has no event of it
+                    self.server_state.connections and not self.should_exit
+                ):
+                    await asyncio.sleep(_POLL_SECONDS)
+        if not self.should_exit:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM."""
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def _config(app: Root) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="zttp",
+        http2=True,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,  # Pulse does not use the peer address that a proxy reports
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
