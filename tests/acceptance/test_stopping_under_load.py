@@ -91,6 +91,7 @@ def stored_ids(conninfo: str) -> set[str]:
         return {order_id for (order_id,) in rows}
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("command", ["pulse up", "pulse up --processes 2", "uvicorn main:app"])
 async def test_every_accepted_order_is_stored_and_no_claim_is_left(
     conninfo: str, tmp_path: Path, command: str
@@ -107,6 +108,8 @@ async def test_every_accepted_order_is_stored_and_no_claim_is_left(
         if "--processes" in command:
             until(lambda: "listens" in process.output, "all processes run")
         process.http.post("/internal/orders/batch", json=[order(**LONG) for _ in range(BACKLOG)])
+        if "--processes" in command:  # the workers are notified, and have further to go
+            until(lambda: 0 < pending_orders(conninfo) < BACKLOG, "the workers have begun")
         answers = await post_while_stopping(process, requests)
         await asyncio.to_thread(process.wait)
         assert "Traceback" not in process.logged
@@ -116,7 +119,7 @@ async def test_every_accepted_order_is_stored_and_no_claim_is_left(
     assert no_claim_is_left(conninfo)
     assert set(accepted.values()) <= stored_ids(conninfo)
     with pulse(tmp_path, **settings) as process:
-        until(lambda: pending_orders(conninfo) == 0, "the workers have gone on to the end")
+        until(lambda: pending_orders(conninfo) == 0, "the workers have gone on to the end", 100)
         for order_id in accepted.values():
             await asyncio.to_thread(process.until_completed, order_id)
         for request in requests:

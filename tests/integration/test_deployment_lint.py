@@ -115,16 +115,17 @@ def named(manifest: dict[str, Any]) -> tuple[str, str]:
 def root(tmp_path: Path) -> Path:
     """A root directory with the units, as docs/how-to/deploy.md installs them."""
     units, targets = tmp_path / "etc/systemd/system", tmp_path / "usr/lib/systemd/system"
-    program = tmp_path / "opt/pulse/bin/pulse"
-    for directory in (units, targets, program.parent):
+    programs = (tmp_path / "opt/pulse/bin/pulse", tmp_path / "bin/kill")
+    for directory in (units, targets, *(program.parent for program in programs)):
         directory.mkdir(parents=True)
     for name in UNITS:
         shutil.copy(SYSTEMD / name, units)
     shutil.copytree(SYSTEMD / "pulse-.service.d", units / "pulse-.service.d")
     for target in TARGETS:
         (targets / f"{target}.target").write_text(f"[Unit]\nDescription={target}\n")
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    for program in programs:
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
     return tmp_path
 
 
