@@ -28,7 +28,8 @@ def doctor(
     max_connections, min_wal_size.
 
     Changes nothing. An embedded server that is not running is started, and
-    stopped after the checks. `pulse status` shows the state of orders and workers.
+    stopped after the checks. `pulse status` shows the state of orders and
+    workers.
 
     Exit codes: 0 no check failed (there may be warnings), 1 a check failed,
     2 wrong usage or settings.

@@ -250,9 +250,9 @@ async def test_an_order_of_100_slices_and_a_list_are_small(
 ) -> None:
     created = order_of_tomorrow(num_splits=100, total_quantity=1_000_000)
     split = slices_scheduled(created)
-    write(conninfo, *stored([created, split, slices_released(created, split, count=60)]))
-    for _ in range(60):
-        write(conninfo, *stored([order_of_tomorrow()]))
+    others = [order_of_tomorrow() for _ in range(60)]
+    events: list[Event] = [created, split, slices_released(created, split, count=60), *others]
+    write(conninfo, *stored(events))  # at once: each write blocks the event loop
 
     page = await api.get(f"{LIST}/{created.originator_id}")
 
