@@ -272,7 +272,7 @@ async def _rolling_restart(run: ClusterRun) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _switched_over(run: ClusterRun) -> AsyncIterator[None]:
-    await _switch_over(run, run.primary)
+    await _switch_over(run, run.primary, begins=True)
     yield
 
 
@@ -319,10 +319,15 @@ async def _until_leader(run: ClusterRun) -> Host:
     return found
 
 
-async def _switch_over(run: ClusterRun, primary: Host) -> None:
-    """A planned switchover to any healthy replica, repeated while Patroni refuses it."""
+async def _switch_over(run: ClusterRun, primary: Host, *, begins: bool = False) -> None:
+    """A planned switchover to any healthy replica, repeated while Patroni refuses it.
+
+    If it `begins` the injection, the injection's time is that of the attempt that succeeds.
+    """
     async with asyncio.timeout(90):
         while True:
+            if begins:
+                run.injections[-1].begun = time.time()
             try:
                 await asyncio.to_thread(
                     run.cluster.patronictl,
