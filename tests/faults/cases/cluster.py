@@ -381,7 +381,7 @@ async def _due(run: ClusterRun) -> int:
 
 def postmaster_of(host: Host) -> int:
     """The process id of the server on that host."""
-    return int((host.disk / "data" / "postmaster.pid").read_text().split()[0])
+    return int((host.disk / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
 
 
 def _case(name: str, promise: str, fault: Fault) -> Case:
