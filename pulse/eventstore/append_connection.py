@@ -151,10 +151,11 @@ class AppendConnection:
         server to cancel the statement. That ends a commit's wait for a replica, and leaves the
         commit visible on a server that may be about to lose it.
         """
-        break_off(connection)
+        broken = break_off(connection)
 
         async def end_and_close() -> None:
-            await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
+            if broken:
+                await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
             task.cancel()
             await asyncio.wait({task})
             if not task.cancelled():

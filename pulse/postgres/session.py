@@ -303,16 +303,18 @@ async def _run(
     return await cursor.fetchall() if cursor.description else []
 
 
-def break_off(connection: Connection) -> None:
+def break_off(connection: Connection) -> bool:
     """Shut the connection's socket down, so that what waits for it fails; the server is not asked.
 
-    A statement in progress continues on the server, up to its time limits there.
+    A statement in progress continues on the server, up to its time limits there. False if there is
+    no open socket.
     """
-    with (
-        contextlib.suppress(OSError, psycopg.OperationalError),
-        socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
-    ):
-        duplicate.shutdown(socket.SHUT_RDWR)
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+    except (OSError, psycopg.OperationalError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

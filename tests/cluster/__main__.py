@@ -38,7 +38,7 @@ Patroni          {patronictl} -d etcd3://{cluster.etcds[0].address}:2379 list pu
 psql             psql '{cluster.conninfo}'
 logs, disks      {cluster.home}/HOST
 
-kill a server    kill -9 $(head -1 {cluster.home}/pg1/data/postmaster.pid)
+kill a server    kill -9 $(head -1 {cluster.home}/pg1/postgres/data/postmaster.pid)
 unplug a host    ip -n {network.PREFIX}switch link set pg1 down     (up: plug it in)
 a shell on one   ip netns exec {network.PREFIX}pg1 bash
 

@@ -171,7 +171,8 @@ class Cluster:
             "PATRONI_NAME": host.name,
             "PATRONI_RESTAPI_CONNECT_ADDRESS": f"{host.address}:8008",
             "PATRONI_POSTGRESQL_CONNECT_ADDRESS": f"{host.address}:5432",
-            "PATRONI_POSTGRESQL_DATA_DIR": str(self._owned(host, "data")),
+            # Patroni removes and renames the data directory, so the one above is postgres's, too.
+            "PATRONI_POSTGRESQL_DATA_DIR": str(self._owned(host, "postgres") / "data"),
             "PATRONI_POSTGRESQL_PGPASS": str(self._owned(host, "pgpass.d") / "pgpass"),
         }
         program = str(PATRONI_ENVIRONMENT / "bin" / "patroni")

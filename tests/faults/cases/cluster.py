@@ -272,7 +272,7 @@ async def _rolling_restart(run: ClusterRun) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _switched_over(run: ClusterRun) -> AsyncIterator[None]:
-    await _switch_over(run, run.primary)
+    await _switch_over(run, run.primary, begins=True)
     yield
 
 
@@ -319,10 +319,15 @@ async def _until_leader(run: ClusterRun) -> Host:
     return found
 
 
-async def _switch_over(run: ClusterRun, primary: Host) -> None:
-    """A planned switchover to any healthy replica, repeated while Patroni refuses it."""
+async def _switch_over(run: ClusterRun, primary: Host, *, begins: bool = False) -> None:
+    """A planned switchover to any healthy replica, repeated while Patroni refuses it.
+
+    If it `begins` the injection, the injection's time is that of the attempt that succeeds.
+    """
     async with asyncio.timeout(90):
         while True:
+            if begins:
+                run.injections[-1].begun = time.time()
             try:
                 await asyncio.to_thread(
                     run.cluster.patronictl,
@@ -376,7 +381,7 @@ async def _due(run: ClusterRun) -> int:
 
 def postmaster_of(host: Host) -> int:
     """The process id of the server on that host."""
-    return int((host.disk / "data" / "postmaster.pid").read_text().split()[0])
+    return int((host.disk / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
 
 
 def _case(name: str, promise: str, fault: Fault) -> Case:
