@@ -66,6 +66,10 @@ class NoopStore:
         await asyncio.sleep(0)
         return [(1,)] * len(events)
 
+    async def end(self) -> int:
+        """The position of the last event: one that no read waits for."""
+        return 1
+
 
 class NoopOrders(InProcessOrders):
     """Pulse's use cases; reads return the given answers."""
