@@ -293,6 +293,7 @@ def test_the_released_code_runs_again_after_newer_code_has_written(
         position = amend(conninfo, placed, written["version"])
         waiting = process.post(order()).json()["order_id"]
         until(lambda: "newer code" in process.http.get("/health/ready").text, "it says so")
+        until(lambda: projected(conninfo) >= position - 1, "it has projected all that it can read")
         assert projected(conninfo) == position - 1
         assert process.order(waiting)["order_queue_status"] == "PENDING"
         asyncio.run(project_with_newer_code(conninfo))
