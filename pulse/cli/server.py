@@ -32,11 +32,8 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
     except SystemExit:
         if server.started:
             raise
-    if server.started:
-        return
-    if server.listen_error:
-        raise CouldNotStart(str(CannotListen(url_of(settings), server.listen_error, _REMEDY)))
-    raise SystemExit(COULD_NOT_START)
+    if not server.started:
+        raise SystemExit(COULD_NOT_START)
 
 
 def serve_group(settings: Settings, size: GroupSize, greeting: str) -> None:
