@@ -28,7 +28,9 @@ def bind(host: str, port: int, remedy: str) -> list[socket.socket]:
     """A socket for each address of the host, which listens.
 
     It listens at once, because two processes can bind one port, but only one can listen on it.
-    Connections wait in the kernel's queue until a server accepts them. Addresses that this machine does not have are skipped, such as ::1 of `localhost` without IPv6.
+    Connections wait in the kernel's queue until a server accepts them.
+
+    Addresses that this machine does not have are skipped, such as ::1 of `localhost` without IPv6.
 
     Raises:
         CannotListen: the host is unknown, or one of its addresses cannot be used.
