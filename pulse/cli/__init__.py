@@ -1,6 +1,7 @@
 """The `pulse` command: a thin layer over the use cases, one module per command or group."""
 
 import gc
+import signal
 import sys
 
 
@@ -10,7 +11,11 @@ def main() -> None:
     Imports run without garbage collection, and their objects are frozen: they live as long as the
     process. Otherwise collections, the one at exit included, are a third of the CPU time of
     `pulse --help`.
+
+    For `pulse up` SIGHUP waits until it is known whether that restarts a group.
     """
+    if sys.argv[1:2] == ["up"]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     gc.disable()
     from pulse.cli import app  # noqa: PLC0415 - see above
 

@@ -83,8 +83,8 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     Exit codes: 0 the schema is current, or the script is printed. 2 wrong usage
     or settings. 3 Postgres cannot be reached or may not be changed, a table stays
     locked, older processes run, or the schema is unknown or does not admit this
-    code. With --check: 7 revisions wait that this code needs, 8 only such that
-    wait for --after, 9 the database has newer revisions, which admit this code.
+    code. With --check: 7 revisions wait that this code needs, 8 only revisions
+    of --after wait, 9 the database has newer revisions, which admit this code.
 
     Examples:
       pulse migrate --check
@@ -140,10 +140,9 @@ def _check(settings: Settings) -> None:
         state = run_until_signal(read_schema_state(settings))
     except PulseError as error:
         raise CouldNotStart(str(error)) from error
-    needs_migration = any(revision.phase == "before" for revision in state.waiting)
-    if state.fault is not None and not needs_migration:
-        raise CouldNotStart(state.fault)
-    if needs_migration:
+    if state.refusal is not None:
+        raise CouldNotStart(state.refusal)
+    if any(revision.phase == "before" for revision in state.waiting):
         output().print("Revisions wait: run `pulse migrate` before this release starts.")
         _print_revisions(state.waiting)
         raise typer.Exit(REVISIONS_WAIT)

@@ -8,7 +8,8 @@ from pulse.cli.exits import COULD_NOT_START, CouldNotStart
 from pulse.cli.terminal import announce
 from pulse.http.root import Root
 from pulse.process import listening
-from pulse.process.group.supervisor import GroupSize, NoDirectory, ProcessGroup
+from pulse.process.group.directory import NoDirectory
+from pulse.process.group.supervisor import GroupSize, ProcessGroup
 from pulse.process.http_server import HttpServer
 from pulse.process.listening import CannotListen, root_url
 from pulse.settings import Settings
@@ -32,11 +33,8 @@ def serve(app: Root, settings: Settings, greeting: str) -> None:
     except SystemExit:
         if server.started:
             raise
-    if server.started:
-        return
-    if server.listen_error:
-        raise CouldNotStart(str(CannotListen(url_of(settings), server.listen_error, _REMEDY)))
-    raise SystemExit(COULD_NOT_START)
+    if not server.started:
+        raise SystemExit(COULD_NOT_START)
 
 
 def serve_group(settings: Settings, size: GroupSize, greeting: str) -> None:

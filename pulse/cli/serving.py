@@ -1,6 +1,7 @@
 """`pulse up`, `pulse api`, `pulse gateway`, `pulse background`: start the processes of Pulse."""
 
 import shlex
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -93,6 +94,7 @@ def up(
     ready = _with_development_keys(settings)
     size = _group_size(settings, processes, workers)
     if size is None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         serve(all_in_one_app(ready), ready, _greeting_of_up(settings))
     else:
         serve_group(ready, size, _greeting_of_up(settings))

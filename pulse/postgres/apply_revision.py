@@ -18,6 +18,9 @@ from pulse.retry import Retry, RetryPolicy
 
 _log = structlog.get_logger(__name__)
 
+MIGRATION_LOCK: Final = 0x50554C53_45000001
+"""The advisory lock that lets one session migrate at a time."""
+
 LOCK_SECONDS: Final = 0.5
 """How long a revision waits for a lock. Other statements on the table queue behind it meanwhile."""
 
@@ -32,6 +35,8 @@ _IS_INVALID_INDEX: Final = load_sql(__package__, "is_invalid_index")
 _SELECT_LOCK_HOLDERS: Final = load_sql(__package__, "select_lock_holders")
 _SELECT_OLDER_PROCESSES: Final = load_sql(__package__, "select_older_processes")
 _SET_LOCK_TIMEOUT: Final = load_sql(__package__, "set_lock_timeout")
+TRY_LOCK: Final = load_sql(__package__, "try_migration_lock")
+"""Takes the migration lock for the session, if no other one has it."""
 
 
 class MigrationBlocked(PulseError):
@@ -97,7 +102,23 @@ class RevisionRun(msgspec.Struct, frozen=True):
             "\\set ON_ERROR_STOP on",
             search_path.as_string(self.connection),
             "SET statement_timeout = 0;",
+            _raise_if(
+                f"NOT (\n{self._bound(TRY_LOCK, MIGRATION_LOCK)}\n)",
+                "another session is migrating this database",
+            ),
         ]
+        grant: list[str] = []
+        if self.setup is not None and (
+            rights := await self.setup.statements(self.connection, self.schema)
+        ):
+            parts += [
+                "",
+                "-- Sets owner and rights of those new objects that exist",
+                "CREATE PROCEDURE pg_temp.set_rights() LANGUAGE plpgsql AS $pulse$ BEGIN",
+                *rights,
+                "END $pulse$;",
+            ]
+            grant = ["CALL pg_temp.set_rights();"]
         for revision in self.plan.revisions:
             parts += ["", f"-- {revision}, {revision.phase} the processes are replaced"]
             if revision.phase == "after":
@@ -107,10 +128,8 @@ class RevisionRun(msgspec.Struct, frozen=True):
                 if await self._is_invalid(revision.index):
                     parts.append(f"{self._drop_index(revision.index)};")
                 parts.append(revision.statements.rstrip())
-            parts += [_lock_timeout(LOCK_SECONDS), "BEGIN;", *self._statements(revision), "COMMIT;"]
-        if self.setup is not None:
-            rights = await self.setup.statements(self.connection, self.schema)
-            parts += ["", "-- Owner and rights of new objects", "BEGIN;", *rights, "COMMIT;"]
+            parts += [_lock_timeout(LOCK_SECONDS), "BEGIN;", *self._statements(revision)]
+            parts += [*grant, "COMMIT;"]
         return "\n".join((*parts, ""))
 
     async def _try(self, revision: Revision) -> SchemaLocked | None:
@@ -128,10 +147,12 @@ class RevisionRun(msgspec.Struct, frozen=True):
                     await self.setup.grant(self.connection, self.schema)
         except (LockNotAvailable, DeadlockDetected):
             holders = await fetch(self.connection, _SELECT_LOCK_HOLDERS, (self.schema, _MAX_NAMED))
-            named = "; ".join(name for (name,) in holders) or "they have ended meanwhile"
+            named = "; ".join(name for (name,) in holders)
+            held = "hold" if named else "held until now"
+            remedy = f"end their transactions ({named})" if named else "run it again"
             return SchemaLocked(
-                f"{revision} needs a lock that other sessions hold, and nothing of it was applied: "
-                f"end their transactions ({named})"
+                f"{revision} needs a lock that other sessions {held}, and nothing of it was "
+                f"applied: {remedy}"
             )
         return None
 
@@ -147,10 +168,7 @@ class RevisionRun(msgspec.Struct, frozen=True):
         """The statement that ends the script where `_require_newer_code` raises."""
         older = self._bound(_SELECT_OLDER_PROCESSES, revision.oldest_code)
         refusal = f"{revision} needs newer code in every process: stop the older ones"
-        return (
-            f"DO $pulse$ BEGIN\nIF EXISTS (\n{older}\n) THEN\n"
-            f"RAISE EXCEPTION '{refusal}';\nEND IF; END $pulse$;"
-        )
+        return _raise_if(f"EXISTS (\n{older}\n)", refusal)
 
     async def _build_index(self, revision: Revision, index: str) -> None:
         """Build the index without blocking writes. Waits for open transactions without a limit.
@@ -194,6 +212,12 @@ class RevisionRun(msgspec.Struct, frozen=True):
 
     def _bound(self, statement: LiteralString, *parameters: object) -> str:
         return AsyncClientCursor(self.connection).mogrify(statement, parameters).rstrip()
+
+
+def _raise_if(condition: str, refusal: str) -> str:
+    return (
+        f"DO $pulse$ BEGIN\nIF {condition} THEN\nRAISE EXCEPTION '{refusal}';\nEND IF; END $pulse$;"
+    )
 
 
 def _lock_timeout(seconds: float) -> str:

@@ -11,7 +11,13 @@ from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from pulse.errors import PulseError
-from pulse.postgres.apply_revision import MigrationUnderWay, Plan, RevisionRun
+from pulse.postgres.apply_revision import (
+    MIGRATION_LOCK,
+    TRY_LOCK,
+    MigrationUnderWay,
+    Plan,
+    RevisionRun,
+)
 from pulse.postgres.grants import Grant
 from pulse.postgres.limits import PostgresLimits, milliseconds
 from pulse.postgres.revision import AppliedRevision, Revision
@@ -19,15 +25,11 @@ from pulse.postgres.roles import RoleNames, RoleSetup, read_role_names
 from pulse.postgres.session import Connection, Sessions
 from pulse.postgres.sql import load_sql
 
-MIGRATION_LOCK: Final = 0x50554C53_45000001
-"""The advisory lock that lets one session migrate at a time."""
-
 _HAS_COLUMNS: Final = load_sql(__package__, "has_columns")
 _SELECT_APPLIED: Final = load_sql(__package__, "select_applied_revisions")
 _SELECT_HOME_SCHEMA: Final = load_sql(__package__, "select_home_schema")
 _SET_LOCK_TIMEOUT: Final = load_sql(__package__, "set_lock_timeout")
 _OF_PULSE_SCHEMA: Final = ["pulse_schema.revision"]
-_TRY_LOCK: Final = load_sql(__package__, "try_migration_lock")
 
 
 class SchemaNotCurrent(PulseError):
@@ -134,7 +136,8 @@ class Migrations:
     async def script(self, conninfo: str, limits: PostgresLimits, *, after: bool = False) -> str:
         """The script for psql that does what `migrate` would do now. Changes nothing.
 
-        Empty if there is nothing to do. It gives the roles their rights on new objects too.
+        Empty if there is nothing to do. Each of its transactions also gives the roles their rights
+        on new objects, so a script that stops leaves none without. It takes the migration lock.
 
         Raises:
             psycopg.OperationalError: as `migrate` does, and so is SchemaNotCurrent.
@@ -154,12 +157,19 @@ class Migrations:
 
         A newer revision is allowed if its `oldest_code` is. The message says what to do.
         """
-        if unknown := self._unknown(applied):
-            return unknown
+        if refusal := self.refusal(applied):
+            return refusal
         if len(applied) < self.needed:
             at = f"is at revision {applied[-1].number}" if applied else "has no Pulse revision"
             return f"the schema {at}, this code needs revision {self.needed}: run `pulse migrate`"
-        return self._too_new(applied)
+        return None
+
+    def refusal(self, applied: Sequence[AppliedRevision]) -> str | None:
+        """Why this code can neither run on nor migrate such a database; None if it can.
+
+        A revision is unknown, or does not admit this code.
+        """
+        return self._unknown(applied) or self._too_new(applied)
 
     def waiting(self, applied: Sequence[AppliedRevision]) -> tuple[Revision, ...]:
         """The revisions that this code knows and the database lacks, of both phases, in order."""
@@ -191,7 +201,7 @@ class Migrations:
 
     def _is_current(self, applied: Sequence[AppliedRevision], *, after: bool) -> bool:
         """Whether there is nothing to apply; raises SchemaNotCurrent if migrating cannot help."""
-        if (fault := self._unknown(applied) or self._too_new(applied)) is not None:
+        if (fault := self.refusal(applied)) is not None:
             raise SchemaNotCurrent(fault)
         return len(applied) >= (self.head if after else self.needed)
 
@@ -200,7 +210,7 @@ class Migrations:
 
     async def _lock(self, connection: Connection) -> str:
         """Take the migration lock until the session ends; returns the schema of Pulse's tables."""
-        if not await _value(connection, _TRY_LOCK, MIGRATION_LOCK):
+        if not await _value(connection, TRY_LOCK, MIGRATION_LOCK):
             raise MigrationUnderWay("another process is migrating this database")
         return await _enter_home(connection)
 

@@ -219,21 +219,25 @@ class RoleSetup:
             await connection.execute(step.statement)
 
     async def statements(self, connection: Connection, schema: str) -> list[str]:
-        """The statements that set owner and rights, also of declared objects that do not exist yet.
+        """PL/pgSQL that sets owner and rights of those objects that exist when it is executed.
 
-        None if the roles do not exist. Reads only.
+        It has only objects that exist without them now, or do not exist yet. Empty if the roles do
+        not exist. Reads only.
         """
         if await _missing(connection, self.names):
             return []
         roles = {_PUBLIC, self.names.runtime, self.names.reader}
         found = await self._objects(connection, roles - {_PUBLIC})
-        return [
-            f"{statement.as_string(connection)};"
-            for grant in self._grants
-            for statement in _changes(
-                grant, found.get(grant.name) or _new_object(grant, schema), self.names, roles
-            )
-        ]
+        parts = []
+        for grant in self._grants:
+            one = found.get(grant.name) or _new_object(grant, schema)
+            changes = [
+                f"{change.as_string(connection)};"
+                for change in _changes(grant, one, self.names, roles)
+            ]
+            if changes:
+                parts += [_if_exists(grant, one).as_string(connection), *changes, "END IF;"]
+        return parts
 
     async def _steps(
         self, connection: Connection, schema: str, former: RoleNames | None = None
@@ -399,9 +403,7 @@ def _changes(
 ) -> Iterator[sql.Composed]:
     """The statements that give the object its owner and these roles their rights."""
     kind = sql.SQL("TABLE" if grant.kind == "VIEW" else grant.kind)
-    on = kind + sql.SQL(" ") + sql.Identifier(found.schema, found.name)
-    if grant.kind == "FUNCTION":
-        on += sql.SQL(grant.name[grant.name.index("(") :])
+    on = kind + sql.SQL(" ") + _name(grant, found)
     if found.owner != names.owner and grant.kind != "SEQUENCE":  # it has its table's owner
         yield sql.SQL("ALTER {} OWNER TO {}").format(on, sql.Identifier(names.owner))
     rights = {names.runtime: grant.runtime, names.reader: grant.reader}
@@ -414,6 +416,19 @@ def _changes(
             yield sql.SQL("REVOKE ALL ON {} FROM {}").format(on, who)
         if expected:
             yield sql.SQL("GRANT {} ON {} TO {}").format(_listed(expected), on, who)
+
+
+def _if_exists(grant: Grant, found: _Object) -> sql.Composed:
+    """The beginning of a PL/pgSQL block for this object."""
+    find = "to_regprocedure" if grant.kind == "FUNCTION" else "to_regclass"
+    name = sql.Literal(_name(grant, found).as_string())
+    return sql.SQL("IF pg_catalog.{}({}) IS NOT NULL THEN").format(sql.SQL(find), name)
+
+
+def _name(grant: Grant, found: _Object) -> sql.Composed:
+    """The object as SQL names it, a function with the types of its arguments."""
+    arguments = grant.name[grant.name.index("(") :] if grant.kind == "FUNCTION" else ""
+    return sql.Composed([sql.Identifier(found.schema, found.name), sql.SQL(arguments)])
 
 
 def _each_role(

@@ -5,15 +5,13 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
 
 from pulse.http.root import Root
-from pulse.process.listening import reason_of
+from pulse.process.listening import BACKLOG
 from pulse.process.startup import STOP_SIGNALS
 from pulse.process.uvicorn_fixes import HTTP2, fix_uvicorn
 
@@ -28,28 +26,22 @@ _CLOSE: Final = (b"connection", b"close")
 
 
 class HttpServer(uvicorn.Server):
-    """Uvicorn that calls `on_listening` when it listens, and returns normally after a stop signal.
+    """Uvicorn that calls `on_serving` when it serves, and returns normally after a stop signal.
 
     Uvicorn itself raises the signal again after the shutdown, so a clean shutdown would look like
-    a crash to the parent process. `listen_error` is why it cannot listen, if it cannot.
+    a crash to the parent process.
     """
 
-    def __init__(self, app: Root, on_listening: Callable[[], None]) -> None:
+    def __init__(self, app: Root, on_serving: Callable[[], None]) -> None:
         fix_uvicorn()
         super().__init__(_config(app))
-        self.listen_error = ""
-        self._on_listening = on_listening
+        self._on_serving = on_serving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then listen."""
-        try:
-            await super().startup(sockets)
-        except OSError as error:
-            self.listen_error = reason_of(error)
-            await self.lifespan.shutdown()
-            sys.exit(STARTUP_FAILURE)
+        """Start the application, then accept connections of these sockets."""
+        await super().startup(sockets)
         if self.started:
-            self._on_listening()
+            self._on_serving()
 
     async def drain(self) -> None:
         """Hand over to another process that listens on the same sockets; then stop as on SIGTERM.
@@ -101,6 +93,7 @@ def _config(app: Root) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        backlog=BACKLOG,
         proxy_headers=False,  # Pulse does not use the peer address that a proxy reports
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -10,6 +10,9 @@ from pulse.errors import PulseError
 STALL_SECONDS: Final = 60
 """A connection breaks when its peer accepts none of the data sent to it for this long."""
 
+BACKLOG: Final = 2048
+"""How many connections wait in the kernel's queue of a socket."""
+
 _NOT_ON_THIS_MACHINE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -22,7 +25,10 @@ class CannotListen(PulseError):
 
 
 def bind(host: str, port: int, remedy: str) -> list[socket.socket]:
-    """A socket for each address of the host; uvicorn listens on them.
+    """A socket for each address of the host, which listens.
+
+    It listens at once, because two processes can bind one port, but only one can listen on it.
+    Connections wait in the kernel's queue until a server accepts them.
 
     Addresses that this machine does not have are skipped, such as ::1 of `localhost` without IPv6.
 
@@ -45,7 +51,7 @@ def bind(host: str, port: int, remedy: str) -> list[socket.socket]:
             if missing is not None and not bound:
                 raise missing
         except OSError as error:
-            raise CannotListen(root_url(host, port), reason_of(error), remedy) from error
+            raise CannotListen(root_url(host, port), _reason_of(error), remedy) from error
         opened.pop_all()
     return bound
 
@@ -55,7 +61,7 @@ def root_url(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def reason_of(error: OSError) -> str:
+def _reason_of(error: OSError) -> str:
     """Why an address cannot be used."""
     return (error.strerror or str(error)).lower()
 
@@ -70,5 +76,6 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(address)
+        bound.listen(BACKLOG)
         opened.pop_all()
     return bound

@@ -10,7 +10,7 @@ import structlog
 import uvicorn
 
 from pulse.http.asgi import ASGIApp
-from pulse.process.listening import bind, root_url
+from pulse.process.listening import BACKLOG, bind, root_url
 from pulse.process.uvicorn_fixes import fix_uvicorn
 
 _log = structlog.get_logger(__name__)
@@ -49,6 +49,7 @@ async def serving(app: ASGIApp, sockets: list[socket.socket]) -> AsyncIterator[N
         log_config=None,
         log_level="warning",
         server_header=False,
+        backlog=BACKLOG,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

@@ -3,9 +3,10 @@
 A released revision is never edited. A new revision gets the next number. Its `oldest_code` is the
 oldest code that works on the new schema, named by the last revision that this code knows.
 
-From revision 17 on the schema changes without downtime (docs/decisions/0042): what the released
-code cannot bear is split into a revision of the phase `before` and, in a later release, one of the
-phase `after`. An index on a table that grows is a revision of its own with `index`.
+From revision 17 on the schema changes without downtime (docs/decisions/0042): a change on
+which the released code cannot run is split into a revision of the phase `before` and, in a later
+release, one of the phase `after`. An index on a table that grows is a revision of its own with
+`index`.
 """
 
 from typing import Final

@@ -214,15 +214,16 @@ async def migrate_once(
 
 
 class SchemaState(msgspec.Struct, frozen=True):
-    """The revisions of a database; those this code has more of; why this code may not run on it.
+    """The revisions of a database, and those that this code has more of.
 
-    `newer` are applied revisions that this code does not know.
+    `newer` are applied revisions that this code does not know. `refusal` says why this code can
+    neither run on the database nor migrate it.
     """
 
     applied: tuple[AppliedRevision, ...]
     waiting: tuple[Revision, ...]
     newer: tuple[AppliedRevision, ...]
-    fault: str | None
+    refusal: str | None
 
 
 async def read_schema_state(settings: Settings) -> SchemaState:
@@ -239,7 +240,7 @@ async def read_schema_state(settings: Settings) -> SchemaState:
         with _pulse_errors("the schema cannot be read"):
             applied = await migrations.current(server.conninfo, PostgresLimits())
         waiting, newer = migrations.waiting(applied), applied[migrations.head :]
-        return SchemaState(applied, waiting, newer, migrations.fault(applied))
+        return SchemaState(applied, waiting, newer, migrations.refusal(applied))
 
 
 async def migration_script(settings: Settings, *, after: bool = False) -> str:

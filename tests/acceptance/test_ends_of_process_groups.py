@@ -1,15 +1,20 @@
 """How a group of processes ends: by a signal, by a closed terminal, or killed."""
 
+import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 
+from pulse.process.development_key import KEY_FILE
+from pulse.process.group.member import Member
 from tests.support.groups import START_SECONDS, pulse_group
 from tests.support.orders import order
 from tests.support.processes import (
@@ -50,8 +55,12 @@ def test_members_stop_when_the_supervisor_is_killed_and_so_does_the_embedded_ser
         assert processes_in(data_dir / "postgres" / "cluster") == []
 
 
-def test_a_closed_terminal_stops_the_group(tmp_path: Path, module_database_url: str) -> None:
-    """SIGHUP restarts a group only if no terminal was closed."""
+@pytest.mark.parametrize(
+    ("with_nohup", "then"), [(False, "group.stopping"), (True, "group.restarting")]
+)
+def test_a_closed_terminal_stops_the_group_unless_nohup_started_it(
+    tmp_path: Path, module_database_url: str, *, with_nohup: bool, then: str
+) -> None:
     master, slave = pty.openpty()
     settings = {
         "database_url": module_database_url,
@@ -61,7 +70,7 @@ def test_a_closed_terminal_stops_the_group(tmp_path: Path, module_database_url: 
     }
     with (tmp_path / "err").open("ab") as err:
         process = subprocess.Popen(
-            [sys.executable, "-c", RUN_ON_TERMINAL, *UP, *SMALLEST],
+            [sys.executable, "-c", RUN_ON_TERMINAL, str(int(with_nohup)), *UP, *SMALLEST],
             cwd=ROOT,
             env=environment(settings),
             stdin=slave,
@@ -79,8 +88,11 @@ def test_a_closed_terminal_stops_the_group(tmp_path: Path, module_database_url: 
         )
         assert process.poll() is None, log.read_text()
         os.close(master)
+        until(lambda: then in log.read_text() or process.poll() is not None, then)
+        if with_nohup:
+            process.terminate()
         assert process.wait(DEADLINE_SECONDS) == 0
-        assert "group.restarting" not in log.read_text()
+        assert [name for name in AFTER_HANGUP if name in log.read_text()] == [then]
     finally:
         if process.poll() is None:
             process.kill()
@@ -88,10 +100,13 @@ def test_a_closed_terminal_stops_the_group(tmp_path: Path, module_database_url: 
 
 
 RUN_ON_TERMINAL: Final = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+if sys.argv[1] == "1":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
+AFTER_HANGUP: Final = ("group.stopping", "group.restarting")
 
 
 def test_a_port_in_use_ends_the_start_with_an_error(
@@ -119,22 +134,52 @@ def test_a_first_process_that_cannot_start_ends_the_group_with_code_3(tmp_path: 
     assert "Traceback" not in ended.stderr
 
 
-def test_a_signal_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:
+def blocks_hangup(pid: int) -> bool:
+    """Whether SIGHUP waits in this process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (blocked,) = re.findall(r"^SigBlk:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bool(int(blocked, 16) & 1 << (signal.SIGHUP - 1))
+
+
+def test_a_member_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
+    """As after a restart, when the file has changed since the start of the supervisor."""
     data_dir = tmp_path / "data"
-    process = subprocess.Popen(
-        [sys.executable, *UP, "--processes", "2"],
-        cwd=ROOT,
-        env=environment({"data_dir": data_dir, "port": free_port()}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    data_dir.mkdir(mode=0o700)
+    key = data_dir / KEY_FILE
+    key.write_text("0" * 64)
+    key.chmod(0o644)
+    member = Member(name="api-1", generation=2, members=(), directory=str(tmp_path), control=-1)
+    ended = run_to_end(
+        ("-m", "pulse.process.group", msgspec.json.encode(member).decode()),
+        data_dir=data_dir,
+        log_format="json",
     )
+    assert ended.returncode == 3
+    (line,) = ended.stderr.splitlines()
+    assert "is accessible to other users" in json.loads(line)["reason"]
+
+
+def test_signals_during_the_start_leave_nothing_behind(tmp_path: Path) -> None:
+    """SIGHUP, a reload, as early as the command is imported; later SIGTERM."""
+    data_dir, log = tmp_path / "data", tmp_path / "err"
+    with log.open("ab") as err:
+        process = subprocess.Popen(
+            [sys.executable, *UP, "--processes", "2"],
+            cwd=ROOT,
+            env=environment({"data_dir": data_dir, "port": free_port(), "log_format": "json"}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+            start_new_session=True,
+        )
     try:
+        until(lambda: blocks_hangup(process.pid), "the command is imported")
+        process.send_signal(signal.SIGHUP)
         until((data_dir / "postgres").exists, "the embedded server is being made")
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
         assert processes_in(data_dir / "postgres" / "cluster") == []
+        assert '"level": "error"' not in log.read_text()
     finally:
         if process.poll() is None:
             process.kill()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 from collections import Counter
@@ -182,6 +183,24 @@ def test_a_killed_process_is_replaced_and_the_port_stays_open(group: PulseGroup,
     assert not group.ended
     placed = post(group).json()
     group.until_completed(placed["order_id"], START_SECONDS)
+
+
+def test_a_new_process_that_dies_while_the_old_one_is_drained_is_replaced_at_once(
+    group: PulseGroup,
+) -> None:
+    old = group.kill_member("api-1", signal.SIGSTOP)  # so it is drained for 40 s
+    draining, died = len(group.lines("process.draining")), len(group.lines("process.died"))
+    restarted = len(group.lines("group.restarted"))
+    try:
+        group.send_signal(signal.SIGHUP)
+        group.until_logged("process.draining", draining + 1)
+        group.kill_member("api-1")
+        group.until_logged("process.died", died + 1)
+        assert is_alive(old)
+    finally:
+        os.kill(old, signal.SIGCONT)
+    group.until_logged("group.restarted", restarted + 1)
+    group.whole_scrape()
 
 
 def test_a_restart_into_a_process_that_cannot_start_keeps_the_old_ones(

@@ -11,7 +11,9 @@ from psycopg.conninfo import make_conninfo
 
 from pulse.application.grants import GRANTS
 from pulse.postgres import PostgresLimits
+from pulse.postgres.apply_revision import MIGRATION_LOCK
 from pulse.postgres.migrations import Migrations
+from pulse.postgres.roles import read_missing_rights
 from pulse.process.revisions import HEAD, REVISIONS
 from tests.support.cli import Ended, run_pulse
 from tests.support.database import ROLES, as_runtime, migrate, temporary_database
@@ -213,6 +215,45 @@ def test_the_script_stops_beside_a_process_of_older_code(conninfo: str) -> None:
     assert len(recorded(conninfo)) == HEAD + 2
     psql(conninfo, run_pulse("migrate", "--sql", "--after", conninfo=conninfo).out)
     assert len(recorded(conninfo)) == HEAD + 3
+
+
+def test_check_says_that_the_schema_is_unknown_even_if_revisions_wait(conninfo: str) -> None:
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("UPDATE pulse_schema SET name = 'other' WHERE revision = 5")
+        connection.execute("DELETE FROM pulse_schema WHERE revision = %s", (HEAD,))
+    ended = check(conninfo, ROLES.reader)
+    assert ended.exit_code == 3
+    assert "unknown revision 5 (other)" in ended.err
+
+
+@pytest.mark.usefixtures("template_database")  # it creates the roles
+def test_a_script_that_stops_leaves_no_new_table_without_rights(
+    empty_conninfo: str, later: LaterRevisions
+) -> None:
+    own = prepared(empty_conninfo, 13, with_roles=True)
+    script = run_pulse("migrate", "--sql", "--after", conninfo=own).out
+    with (
+        psycopg.connect(as_runtime(empty_conninfo), application_name="pulse:pool@alpha:17"),
+        pytest.raises(AssertionError, match="needs newer code in every process"),
+    ):
+        psql(own, script)
+    assert len(recorded(own)) == len(later.all) - 1
+    assert asyncio.run(missing_rights(as_runtime(empty_conninfo))) == []
+
+
+async def missing_rights(conninfo: str) -> list[str]:
+    async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+        return await read_missing_rights(connection, GRANTS)
+
+
+@pytest.mark.usefixtures("later")
+def test_the_script_stops_while_another_session_migrates(conninfo: str) -> None:
+    script = run_pulse("migrate", "--sql", conninfo=conninfo).out
+    with psycopg.connect(conninfo) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        with pytest.raises(AssertionError, match="another session is migrating"):
+            psql(conninfo, script)
+    assert len(recorded(conninfo)) == HEAD
 
 
 @pytest.mark.usefixtures("later")

@@ -45,12 +45,22 @@ def test_a_port_in_use_is_refused_even_if_another_address_is_free() -> None:
             bind(settings)
 
 
+def test_of_two_processes_that_start_at_once_on_one_port_only_one_gets_it() -> None:
+    """Both can bind it before one of them serves."""
+    settings = Settings(host="127.0.0.1", port=free_port())
+    with ExitStack() as stack:
+        for bound in bind(settings):
+            stack.enter_context(bound)
+        with pytest.raises(CouldNotStart, match="address already in use"):
+            bind(settings)
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has the option")
 def test_a_connection_breaks_when_its_peer_accepts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "STALL_SECONDS", 1)
     with ExitStack() as stack:
         (bound,) = bind(Settings(port=free_port()))
-        stack.enter_context(bound).listen()
+        stack.enter_context(bound)
         stack.enter_context(socket.create_connection(bound.getsockname()))
         accepted, _ = bound.accept()
         stack.enter_context(accepted)

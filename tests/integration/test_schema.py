@@ -7,9 +7,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pulse.postgres import Database, PostgresLimits
-from pulse.postgres.apply_revision import MigrationUnderWay
+from pulse.postgres.apply_revision import MIGRATION_LOCK, MigrationUnderWay
 from pulse.postgres.migrations import (
-    MIGRATION_LOCK,
     Migrations,
     SchemaNotCurrent,
     read_applied,

@@ -150,6 +150,13 @@ def test_a_pod_has_time_to_drain(component: str) -> None:
     assert spec["terminationGracePeriodSeconds"] >= sleep + 2 * GRACE_SECONDS
 
 
+def test_the_unit_of_a_group_lets_its_file_set_the_number_of_processes() -> None:
+    """An option of the command would override the file; the file overrides `Environment`."""
+    found = unit(SYSTEMD / "pulse-up.service")
+    assert found["Environment"] == ["PULSE_WORKER_PROCESSES=1"]
+    assert found["ExecStart"] == ["/opt/pulse/bin/pulse up --port 8000"]
+
+
 @pytest.mark.parametrize("name", ["api", "gateway", "up", "workers"])
 def test_a_unit_has_time_to_drain(name: str) -> None:
     (stop,) = unit(SYSTEMD / f"pulse-{name}.service")["TimeoutStopSec"]

@@ -1,11 +1,14 @@
 """`python -m pulse.process.group MEMBER`: one member. Only the supervisor starts it."""
 
 import sys
+from typing import Final
 
 import msgspec
 import uvloop
 
 from pulse import metrics
+from pulse.errors import PulseError
+from pulse.logs import report_fatal_error
 from pulse.process.apps import all_in_one_app, run_workers
 from pulse.process.development_key import with_development_key
 from pulse.process.group.member import ControlSocket, Member
@@ -14,10 +17,23 @@ from pulse.process.seal import with_seal_key
 from pulse.process.startup import settings_from_environment
 from pulse.settings import Settings
 
+_COULD_NOT_START: Final = 3
+
 
 def main() -> None:
-    """Run as this member until SIGTERM, or until the supervisor is gone."""
+    """Run as this member until SIGTERM, or until the supervisor is gone.
+
+    If it cannot start it exits with code 3, and the log has the reason as one line.
+    """
     member = msgspec.json.decode(sys.argv[1], type=Member)
+    try:
+        _run(member)
+    except PulseError as error:
+        report_fatal_error(str(error))
+        raise SystemExit(_COULD_NOT_START) from None
+
+
+def _run(member: Member) -> None:
     settings = settings_from_environment(member.log_share)
     settings = with_seal_key(with_development_key(settings, make=False))
     control = ControlSocket(member)

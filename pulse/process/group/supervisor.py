@@ -7,11 +7,9 @@ in the kernel's queue rather than being refused while a member is replaced.
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,8 +17,8 @@ from typing import Any, Final, Self
 import msgspec
 import structlog
 
-from pulse.errors import PulseError
 from pulse.logs import configure_logs
+from pulse.process.group.directory import GroupDirectory
 from pulse.process.group.member import DRAIN, Member, log_share
 from pulse.process.group.metrics import metrics_file
 from pulse.process.startup import STOP_SIGNALS
@@ -56,10 +54,6 @@ class GroupSize(msgspec.Struct, frozen=True):
         )
 
 
-class NoDirectory(PulseError):
-    """There is no directory for temporary files; the message says what to do."""
-
-
 class _Child:
     """A running member."""
 
@@ -76,6 +70,7 @@ class _Child:
         self._ran_seconds = 0.0
         self._loop.add_reader(control, self._read)
         self.ended = asyncio.create_task(self._until_ended())
+        self.is_replaced: asyncio.Future[None] = self._loop.create_future()
 
     @classmethod
     async def start(cls, member: Member, environment: dict[str, str]) -> Self:
@@ -191,28 +186,30 @@ class ProcessGroup:
         self._children: set[_Child] = set()
         self._stopping = asyncio.Event()
         self._restart_asked = asyncio.Event()
+        self._hangup = _Hangup(stop=self._stopping.set, restart=self._restart_asked.set)
 
     async def run(self) -> bool:
         """Serve until SIGINT or SIGTERM, and restart one process after the other on SIGHUP.
 
-        Returns False if a process does not start at first, and true after a clean stop.
+        Returns False if a process does not start at first, and true after a clean stop. SIGHUP may
+        be blocked before; it is not afterwards.
 
         Raises:
-            NoDirectory: the directory in which the processes meet cannot be created.
+            NoDirectory: the directory of the group cannot be created.
         """
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stopping.set)
-        hangup = _Hangup(stop=self._stopping.set, restart=self._restart_asked.set)
-        loop.add_signal_handler(signal.SIGHUP, hangup.handle)
-        self._directory = _new_directory()
-        share = log_share(self._directory, "supervisor")
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        self._directory = GroupDirectory(self._members)
+        share = log_share(self._directory.path, "supervisor")
         configure_logs(self._settings.log_format, self._settings.log_level, share)
         try:
             return await self._until_stopped()
         finally:
             await asyncio.gather(*(child.stop() for child in self._children))
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory.remove()
             _log.info("group.stopped")
 
     async def _until_stopped(self) -> bool:
@@ -239,13 +236,14 @@ class ProcessGroup:
 
     async def _start(self, name: str) -> _Child:
         self._generation += 1
+        self._directory.ensure()
         sockets = () if name.startswith("worker") else self._sockets
         child = await _Child.start(
             Member(
                 name=name,
                 generation=self._generation,
                 members=self._members,
-                directory=self._directory,
+                directory=self._directory.path,
                 control=-1,
                 listening=tuple(found.fileno() for found in sockets),
             ),
@@ -259,8 +257,8 @@ class ProcessGroup:
     async def _try_start(self, name: str) -> _Child | None:
         try:
             return await self._start(name)
-        except OSError as error:  # too many processes, or no memory
-            _log.error("process.not_started", name=name, reason=error.strerror)
+        except OSError as error:  # too many processes, no memory, or no directory
+            _log.error("process.not_started", name=name, reason=str(error))
             return None
 
     async def _keep(self, place: _Place) -> None:
@@ -268,9 +266,11 @@ class ProcessGroup:
         retry = Retry(_REPLACE)
         while True:
             child = place.child
-            code = await asyncio.shield(child.ended)
+            either: set[asyncio.Future[Any]] = {child.ended, child.is_replaced}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if place.child is not child:
                 continue
+            code = child.ended.result()
             _log.error("process.died", name=place.name, pid=child.pid, code=code)
             if child.is_stable:
                 retry.reset()
@@ -289,24 +289,27 @@ class ProcessGroup:
             self._restart_asked.clear()
             _log.info("group.restarting")
             for place in places:
-                async with place.lock:
-                    if not await self._restart(place):
-                        _log.error("group.restart_abandoned", name=place.name)
-                        break
+                old = await self._give_to_new(place)
+                if old is None:
+                    _log.error("group.restart_abandoned", name=place.name)
+                    break
+                _log.info("process.draining", name=place.name, pid=old.pid)
+                await old.replaced()
             else:
                 _log.info("group.restarted")
 
-    async def _restart(self, place: _Place) -> bool:
-        """Start a new process, then drain the old one; False if the new one does not serve."""
-        new, old = await self._try_start(place.name), place.child
-        if new is None:
-            return False
-        if not await new.serves(MAX_START_SECONDS):
-            await new.stop()
-            return False
-        place.child = new
-        await old.replaced()
-        return True
+    async def _give_to_new(self, place: _Place) -> _Child | None:
+        """Give the place to a new process; returns the old one, or None if it keeps the place."""
+        async with place.lock:
+            new, old = await self._try_start(place.name), place.child
+            if new is None:
+                return None
+            if not await new.serves(MAX_START_SECONDS):
+                await new.stop()
+                return None
+            place.child = new
+            old.is_replaced.set_result(None)
+            return old
 
     async def _unless_stopping(self, work: "asyncio.Future[list[bool]]") -> bool:
         """Wait for the work; false if the group is to stop before."""
@@ -316,17 +319,10 @@ class ProcessGroup:
         stopping.cancel()
         if not work.done():
             work.cancel()
-        return not work.cancelled() and work.done()
-
-
-def _new_directory() -> str:
-    try:
-        return tempfile.mkdtemp(prefix="pulse-up-")
-    except OSError as error:
-        raise NoDirectory(
-            f"several processes need a directory for temporary files: {error.strerror}; set TMPDIR "
-            "to one that this user may write"
-        ) from error
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+            return False
+        return True
 
 
 class _Hangup:
@@ -339,11 +335,12 @@ class _Hangup:
         self._has_terminal = _has_terminal()
 
     def handle(self) -> None:
-        """Stop if the terminal was closed, which `nohup` prevents; otherwise restart."""
+        """Stop if the terminal was closed since the last one; with `nohup` always restart."""
         had_terminal, self._has_terminal = self._has_terminal, _has_terminal()
-        if not had_terminal or self._has_terminal:
+        if self._is_ignored or not had_terminal or self._has_terminal:
             self._restart()
-        elif not self._is_ignored:
+        else:
+            _log.warning("group.stopping", reason="SIGHUP, and its terminal was closed")
             self._stop()
 
 
