@@ -10,6 +10,7 @@ import typer
 
 from pulse.cli.author import this_user
 from pulse.cli.exits import FAILURE, run_with_tools
+from pulse.cli.fork_text import fork_text
 from pulse.cli.terminal import AsJson, echo, errors, format_time, group, output
 from pulse.errors import PulseError
 from pulse.eventstore.log_fork import LogFork, LogIdentity, read_forks, read_identity
@@ -182,17 +183,6 @@ def _plan_lines(plan: ForkPlan) -> Iterator[str]:
             "the last sealed event is not in the log as it was sealed: events are missing that "
             "the seal still has"
         )
-
-
-def fork_text(fork: LogFork) -> str:
-    """A fork in a sentence."""
-    lost = ""
-    if fork.size is not None and fork.known_size is not None and fork.known_size > fork.size:
-        lost = f", {counted(fork.known_size - fork.size, 'sealed event')} lost"
-    return (
-        f"forked at position {fork.position:,} on {format_time(fork.forked_at)} by "
-        f"{fork.forked_by}{lost}: {fork.reason} (log_id before: {fork.old_log_id})"
-    )
 
 
 log = group(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
-from pulse.cli.log import fork_text
+from pulse.cli.fork_text import fork_text
 from pulse.cli.terminal import AsJson, echo, errors, order_id_of, output, progress_on
 from pulse.cli.verify_pack import pack_named, verify_pack
 from pulse.eventstore import BEFORE_LOG

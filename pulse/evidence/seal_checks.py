@@ -12,9 +12,9 @@ from pulse.eventstore.log_fork import LogFork, read_forks, read_identity
 from pulse.evidence.anchors import read_notes
 from pulse.evidence.chain import (
     declared_fork,
-    is_same_signer,
     keys_of_earlier_logs,
     loss_accepted_after,
+    place_of_signer,
     require_chain,
     sizes_before_forks,
 )
@@ -183,7 +183,8 @@ class _SealCheck:
         except NoteInvalid as error:
             self._find("SIGNATURE", f"seal_keys: {error}")
         key = self._trust.key
-        if key is None or any(is_same_signer(key, each) for each in keys):
+        rotations = [each.rotation for each in recorded]
+        if key is None or place_of_signer(key, keys, rotations) is not None:
             return keys
         if recorded:
             detail = f"the database was sealed with {recorded[-1].verifier_key}, not with {key}"

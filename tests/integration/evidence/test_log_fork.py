@@ -307,6 +307,26 @@ async def test_a_record_that_differs_from_the_note_or_the_identity_is_found(
     assert (await verified(database, anchors)).faults == ("FORK",)
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+async def test_the_record_of_a_fork_cannot_be_removed(
+    database: Database, conninfo: str, anchors: Path, *, pinned: bool
+) -> None:
+    await sealed_and_restored(database, conninfo, anchors)
+    await fork(conninfo, anchors)
+    append(conninfo, 2)
+    await seal_all(sealer(database, anchors))
+    tamper(
+        conninfo,
+        "DELETE FROM log_forks",
+        "DELETE FROM seal_keys WHERE number = 1",
+        "UPDATE seal_keys SET number = 1, rotation = NULL",
+    )
+    trust = Trust(KEY.verifier if pinned else None)
+    parts = [part async for part in Verification(database, EventMapper()).seal(trust)]
+    details = [finding.detail for part in parts for finding in part.findings]
+    assert "no note declares this fork" in details[0]
+
+
 @pytest.mark.parametrize("statement", ["UPDATE log_forks SET reason = 'x'", "TRUNCATE log_forks"])
 async def test_a_recorded_fork_cannot_be_changed(conninfo: str, statement: str) -> None:
     with (
