@@ -3,6 +3,7 @@
 from pulse.cli.terminal import format_time
 from pulse.eventstore.log_fork import LogFork
 from pulse.evidence.chain import DeclaredFork
+from pulse.evidence.losses import LostEvents
 from pulse.wording import counted
 
 
@@ -15,3 +16,10 @@ def fork_text(fork: LogFork | DeclaredFork) -> str:
         f"forked at position {fork.position:,} on {format_time(fork.forked_at)} by "
         f"{fork.forked_by}{lost}: {fork.reason} (log_id before: {fork.old_log_id})"
     )
+
+
+def lost_text(lost: LostEvents) -> str:
+    """In a sentence: how many sealed events a note declares lost."""
+    are = "is" if lost.events == 1 else "are"
+    events = counted(lost.events, "sealed event")
+    return f"{events} {are} not in the log, as the note of key {lost.key} declares"

@@ -10,7 +10,7 @@ import typer
 
 from pulse.cli.author import this_user
 from pulse.cli.exits import FAILURE, run_with_tools
-from pulse.cli.fork_text import fork_text
+from pulse.cli.fork_text import fork_text, lost_text
 from pulse.cli.terminal import AsJson, echo, errors, format_time, group, output
 from pulse.errors import PulseError
 from pulse.eventstore.log_fork import LogFork, LogIdentity, read_forks, read_identity
@@ -24,6 +24,8 @@ from pulse.evidence.log_fork import (
     processes_text,
     require_reason,
 )
+from pulse.evidence.losses import LostEvents, count_lost, declared_losses
+from pulse.evidence.state import read_keys
 from pulse.postgres import Connection
 from pulse.process.seal import anchor_file, seal_key_file
 from pulse.process.startup import settings_from_environment
@@ -41,23 +43,33 @@ def show(*, as_json: AsJson = False) -> None:
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
 
-    Exit codes: 0 success. 2 wrong usage or settings. 3 Postgres cannot be
-    reached or its schema is not current.
+    Exit codes: 0 success. 1 the seal is damaged. 2 wrong usage or settings.
+    3 Postgres cannot be reached or its schema is not current.
 
     Example:
       pulse log show
     """
 
-    async def identity_and_forks(connection: Connection) -> tuple[LogIdentity, list[LogFork]]:
-        return await read_identity(connection), await read_forks(connection)
+    async def read(
+        connection: Connection,
+    ) -> tuple[LogIdentity, list[LogFork], tuple[LostEvents, ...]]:
+        losses = declared_losses(await read_keys(connection))
+        return (
+            await read_identity(connection),
+            await read_forks(connection),
+            await count_lost(connection, losses),
+        )
 
-    identity, forks = run_with_tools(lambda tools: tools.database.read(identity_and_forks))
+    identity, forks, lost = run_with_tools(lambda tools: tools.database.read(read))
     if as_json:
-        echo(msgspec.json.encode({**msgspec.structs.asdict(identity), "forks": forks}))
+        shown = {**msgspec.structs.asdict(identity), "forks": forks, "lost": lost}
+        echo(msgspec.json.encode(shown))
         return
     output().print(f"log_id {identity.log_id}, since {format_time(identity.made_at)}")
     for fork in forks:
         output().print(fork_text(fork))
+    for loss in lost:
+        output().print(lost_text(loss))
 
 
 def fork(
@@ -178,11 +190,13 @@ def _plan_lines(plan: ForkPlan) -> Iterator[str]:
         )
     else:
         yield "no known checkpoint is later than the restored point"
-    if plan.lacks_sealed:
+    if plan.missing_sealed:
         yield (
-            "the last sealed event is not in the log as it was sealed: events are missing that "
-            "the seal still has"
+            f"the log lacks the last {counted(plan.missing_sealed, 'event')} that the seal has: "
+            "the note will declare them lost"
         )
+    elif plan.lacks_sealed:
+        yield "the last sealed event is not in the log as it was sealed"
 
 
 log = group(

@@ -32,6 +32,7 @@ from pulse.evidence.chain import (
     next_key_line,
     origin_of_fork,
 )
+from pulse.evidence.losses import DeclaredLoss, count_lost, declared_losses
 from pulse.evidence.note import Checkpoint, NoteInvalid, SigningKey, VerifierKey, open_checkpoint
 from pulse.evidence.sealer import key_of_log
 from pulse.evidence.state import (
@@ -41,6 +42,7 @@ from pulse.evidence.state import (
     has_last_entry,
     lock_state,
     read_keys,
+    read_last_position,
     read_state,
     record_key,
     sign_tree,
@@ -64,7 +66,8 @@ class ForkPlan(msgspec.Struct, frozen=True):
     The log has the identity `log_id` and ends at `position`. `origin` is that of the seal, None if
     the fork does not concern a seal. `size` is the number of sealed events, and `known_size` that
     of the largest checkpoint in the file of anchors, None if it has none of this log.
-    `lacks_sealed` is whether the log lacks its last sealed event. `processes` prevent the fork.
+    `lacks_sealed` is whether the log lacks its last sealed event, and `missing_sealed` how many of
+    its last sealed events it lacks: the note will declare them lost. `processes` prevent the fork.
     """
 
     log_id: UUID
@@ -73,6 +76,7 @@ class ForkPlan(msgspec.Struct, frozen=True):
     size: int | None
     known_size: int | None
     lacks_sealed: bool
+    missing_sealed: int
     processes: tuple[OtherProcess, ...]
 
     @property
@@ -147,13 +151,15 @@ class LogForker:
         known = None
         if key is not None:
             known = await self._known_checkpoint(connection, state, key.verifier)
+        lacks_sealed = not await has_last_entry(connection, state)
         return ForkPlan(
             log_id=identity.log_id,
             position=rights.end,
             origin=None if key is None else key.verifier.name,
             size=None if key is None else state.size,
             known_size=None if known is None else known.size,
-            lacks_sealed=not await has_last_entry(connection, state),
+            lacks_sealed=lacks_sealed,
+            missing_sealed=await _count_missing(connection, state) if lacks_sealed else 0,
             processes=tuple(await read_other_processes(connection)),
         )
 
@@ -271,6 +277,15 @@ async def _intact_state(connection: Connection) -> SealState:
     except TreeDamaged as error:
         fault = str(error)
     raise ForkRefused(f"the tree of the seal was changed ({fault}): restore another backup")
+
+
+async def _count_missing(connection: Connection, state: SealState) -> int:
+    """How many of the last sealed events the log lacks, without those that a note declares lost."""
+    declared = declared_losses(await read_keys(connection))
+    number = declared[-1].key + 1 if declared else 1
+    missing = DeclaredLoss(number, state.size, await read_last_position(connection, state))
+    counted = await count_lost(connection, [*declared, missing])
+    return sum(lost.events for lost in counted if lost.key == number)
 
 
 def _find_checkpoints(

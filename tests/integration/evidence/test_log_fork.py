@@ -1,6 +1,9 @@
 """Declared forks of a log that was restored: the seal goes on, and auditors can tell."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -14,6 +17,7 @@ from pulse.evidence.anchors import AnchorFile, read_notes
 from pulse.evidence.chain import declared_fork, require_chain
 from pulse.evidence.key_file import create_key_file
 from pulse.evidence.log_fork import Forked, ForkPlan, ForkRefused, LogForker
+from pulse.evidence.losses import LostEvents
 from pulse.evidence.note import SigningKey, open_checkpoint
 from pulse.evidence.rotation import rotate_key
 from pulse.evidence.seal_checks import Trust
@@ -44,15 +48,31 @@ class Found(msgspec.Struct, frozen=True):
     earlier: int
     largest_earlier: int
     forks: int
+    compared: int
+    lost: tuple[LostEvents, ...]
 
 
 async def fork(conninfo: str, anchors: Path, key: SigningKey | None = KEY) -> Forked:
     """Fork the log as a member of the owner."""
+    async with opened_forker(conninfo, anchors, key) as forker:
+        return await forker.fork(await forker.plan(), forked_by="cli:operator", reason=REASON)
+
+
+async def plan(conninfo: str, anchors: Path) -> ForkPlan:
+    """What a fork will do."""
+    async with opened_forker(conninfo, anchors) as forker:
+        return await forker.plan()
+
+
+@asynccontextmanager
+async def opened_forker(
+    conninfo: str, anchors: Path, key: SigningKey | None = KEY
+) -> AsyncIterator[LogForker]:
+    """A forker with the rights of the owner."""
     database = Database(make_conninfo(conninfo, user=ROLES.owner), pool_size=1)
     await database.open()
     try:
-        forker = LogForker(database, key, known=anchors, anchors=AnchorFile(anchors))
-        return await forker.fork(await forker.plan(), forked_by="cli:operator", reason=REASON)
+        yield LogForker(database, key, known=anchors, anchors=AnchorFile(anchors))
     finally:
         await database.close()
 
@@ -70,6 +90,8 @@ async def verified(database: Database, anchors: Path, key: SigningKey = KEY) -> 
         last.earlier.count,
         last.earlier.largest,
         len(last.forks),
+        sum(part.entries for part in parts),
+        last.lost,
     )
 
 
@@ -246,11 +268,12 @@ async def test_the_administrator_of_the_database_cannot_choose_the_name(
 async def test_events_that_the_seal_still_has_are_declared_as_lost(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
-    """They were deleted from the log, and no backup has them."""
+    """They were deleted from the log, and no backup has them; later once more."""
     append(conninfo, 5)
     await seal_all(sealer(database, anchors))
     tamper(conninfo, "DELETE FROM stored_events WHERE notification_id > 3")
     assert isinstance(await sealer(database, anchors).run_once(), SealFault)
+    assert (await plan(conninfo, anchors)).missing_sealed == 2
     forked = await fork(conninfo, anchors)
     assert forked.note is not None
     assert "loss-accepted-after 3" in forked.note.splitlines()
@@ -260,6 +283,45 @@ async def test_events_that_the_seal_still_has_are_declared_as_lost(
     positions = [json.loads(tiles.get_entry(i))["position"] for i in range(checkpoint.size)]
     assert positions == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert (await verified(database, anchors)).faults == ()
+    tamper(conninfo, "DELETE FROM stored_events WHERE notification_id > 2")
+    assert (await plan(conninfo, anchors)).missing_sealed == 5
+    await fork(conninfo, anchors)
+    append(conninfo, 1)
+    await seal_all(sealer(database, anchors))
+    found = await verified(database, anchors)
+    assert (found.faults, found.compared) == ((), 3)
+    assert found.lost == (LostEvents(2, 2), LostEvents(3, 5))
+
+
+def test_declared_losses_are_shown(conninfo: str, tmp_path: Path) -> None:
+    key, data = tmp_path / "seal.key", tmp_path / "data"
+    create_key_file(key, KEY)
+    settings = {"seal_key": str(key), "data_dir": str(data)}
+
+    async def seal() -> None:
+        database = Database(conninfo, pool_size=1)
+        await database.open()
+        try:
+            await seal_all(sealer(database, data / "seal-anchors.txt"))
+        finally:
+            await database.close()
+
+    append(conninfo, 6)
+    asyncio.run(seal())
+    tamper(conninfo, "DELETE FROM stored_events WHERE notification_id > 4")
+    forked = run_pulse("log", "fork", "--reason", REASON, "--yes", conninfo=conninfo, **settings)
+    assert "lacks the last 2 events that the seal has" in forked.out
+    lost = "2 sealed events are not in the log, as the note of key 2 declares"
+    shown = run_pulse("log", "show", conninfo=conninfo, **settings)
+    assert lost in shown.out.splitlines()
+    as_json = run_pulse("log", "show", "--json", conninfo=conninfo, **settings)
+    assert json.loads(as_json.out)["lost"] == [{"key": 2, "events": 2}]
+    found = run_pulse("verify", conninfo=conninfo, **settings).out.splitlines()
+    assert lost in found
+    assert any(line.startswith("4 events compared with the seal of ") for line in found)
+    as_json = run_pulse("verify", "--json", conninfo=conninfo, **settings)
+    totals = json.loads(as_json.out)
+    assert (totals["sealed"], totals["lost"]) == (4, [{"key": 2, "events": 2}])
 
 
 async def test_a_log_that_was_not_sealed_yet_gets_an_origin_of_its_own(
@@ -358,6 +420,7 @@ async def test_only_the_owner_forks_and_only_with_the_right_key(
                         "size": None,
                         "known_size": None,
                         "lacks_sealed": False,
+                        "missing_sealed": 0,
                         "processes": (),
                     },
                     ForkPlan,
@@ -370,16 +433,11 @@ async def test_only_the_owner_forks_and_only_with_the_right_key(
 async def test_a_log_that_changed_after_the_plan_is_not_forked(
     conninfo: str, anchors: Path
 ) -> None:
-    database = Database(make_conninfo(conninfo, user=ROLES.owner), pool_size=1)
-    await database.open()
-    try:
-        forker = LogForker(database, None, known=anchors, anchors=AnchorFile(anchors))
-        plan = await forker.plan()
+    async with opened_forker(conninfo, anchors, key=None) as forker:
+        planned = await forker.plan()
         append(conninfo)
         with pytest.raises(ForkRefused, match="changed meanwhile"):
-            await forker.fork(plan, forked_by="cli:operator", reason=REASON)
-    finally:
-        await database.close()
+            await forker.fork(planned, forked_by="cli:operator", reason=REASON)
 
 
 def test_the_command_shows_the_plan_and_asks(conninfo: str, tmp_path: Path) -> None:
