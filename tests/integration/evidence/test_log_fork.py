@@ -18,7 +18,7 @@ from pulse.evidence.chain import declared_fork, require_chain
 from pulse.evidence.key_file import create_key_file
 from pulse.evidence.log_fork import Forked, ForkPlan, ForkRefused, LogForker
 from pulse.evidence.losses import LostEvents
-from pulse.evidence.note import SigningKey, open_checkpoint
+from pulse.evidence.note import Checkpoint, SigningKey, open_checkpoint
 from pulse.evidence.rotation import rotate_key
 from pulse.evidence.seal_checks import Trust
 from pulse.evidence.sealer import SealFault
@@ -226,6 +226,48 @@ async def test_a_fork_that_is_lost_in_another_restore_belongs_to_the_earlier_log
     assert (found.faults, found.forks) == ((), 1)
     assert (found.earlier, found.largest_earlier) == (7, 8)
     assert again.fork.known_size == 8
+
+
+async def test_the_loss_includes_what_was_sealed_after_a_fork_that_is_lost(
+    database: Database, conninfo: str, anchors: Path
+) -> None:
+    await sealed_and_restored(database, conninfo, anchors)
+    take_backup(conninfo)
+    await fork(conninfo, anchors)
+    append(conninfo, 9)
+    await rotate_key(database, KEY, OTHER_KEY, AnchorFile(anchors))
+    await seal_all(sealer(database, anchors, OTHER_KEY))
+    restore_backup(conninfo)
+    planned = await plan(conninfo, anchors)
+    assert (planned.size, planned.known_size, planned.lost_sealed_events) == (3, 12, 9)
+
+
+async def test_after_a_fork_anchors_of_the_earlier_log_are_no_further_loss(
+    database: Database, conninfo: str, anchors: Path
+) -> None:
+    """The first fork has declared them."""
+    await sealed_and_restored(database, conninfo, anchors)
+    await fork(conninfo, anchors)
+    append(conninfo, 1)
+    await seal_all(sealer(database, anchors))
+    assert (await plan(conninfo, anchors)).known_size == 4
+
+
+@pytest.mark.parametrize("fakes", [1, 100])
+async def test_notes_that_no_key_signed_do_not_hide_others(
+    database: Database, conninfo: str, anchors: Path, fakes: int
+) -> None:
+    await sealed_and_restored(database, conninfo, anchors)
+    forger = SigningKey(KEY.verifier.name, bytes(31) + b"\7")
+    made = [2**60, *range(4, 4 + fakes), 3, 10**30]
+    notes = [Checkpoint(KEY.verifier.name, size, bytes(32)).signed_by(forger) for size in made]
+    kept = anchors.read_text()  # noqa: ASYNC240 - a test
+    anchors.write_text("\n".join((*notes, kept, *notes)))  # noqa: ASYNC240 - a test
+    assert (await plan(conninfo, anchors)).known_size == 8
+    append(conninfo, 3)
+    await seal_all(sealer(database, anchors.with_name("other.txt")))
+    with pytest.raises(ForkRefused, match="contradicts the checkpoint of 5 entries"):
+        await plan(conninfo, anchors)
 
 
 async def test_a_key_is_rotated_under_the_name_of_the_fork(
