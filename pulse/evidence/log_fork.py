@@ -98,6 +98,17 @@ class Forked(msgspec.Struct, frozen=True):
     checkpoint: str | None
 
 
+class ForkNotAnchored(PulseError):
+    """The log was forked as `forked` says, but the note was not appended to the anchors."""
+
+    def __init__(self, forked: Forked, reason: AnchorUnusable) -> None:
+        super().__init__(
+            f"the log was forked, but its note was not anchored: {reason}; do not fork it again: "
+            "`pulse key show` has the note"
+        )
+        self.forked = forked
+
+
 class LogForker:
     """Forks a log. `key` is that of the seal, None if this log is not sealed.
 
@@ -128,17 +139,24 @@ class LogForker:
 
         Raises:
             ForkRefused: the log or the seal is not as planned any more, or processes are present.
-            DatabaseUnavailable: nothing was changed.
-            AnchorUnusable: the log was forked, but the note was not anchored.
+            AnchorUnusable: the note could not be appended to the anchors, so nothing was changed.
+            DatabaseUnavailable: nothing was changed, or the connection was lost at the commit:
+                then the identity of the log says whether it was forked.
+            ForkNotAnchored: the log was forked, but the note was not anchored.
         """
         require_reason(reason)
+        if plan.origin is not None:
+            await asyncio.to_thread(self._anchors.require_writable)
         try:
             async with self._database.connection() as connection, connection.transaction():
                 forked = await self._forked(connection, plan, forked_by, reason)
         except psycopg.Error as error:
             raise DatabaseUnavailable(describe(error)) from error
-        for note in filter(None, (forked.note, forked.checkpoint)):
-            await asyncio.to_thread(self._anchors.append, note)
+        try:
+            for note in filter(None, (forked.note, forked.checkpoint)):
+                await asyncio.to_thread(self._anchors.append, note)
+        except AnchorUnusable as error:
+            raise ForkNotAnchored(forked, error) from error
         return forked
 
     async def _plan(self, connection: Connection) -> ForkPlan:

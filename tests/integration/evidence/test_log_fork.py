@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -513,3 +514,52 @@ def test_the_command_shows_the_plan_and_asks(conninfo: str, tmp_path: Path) -> N
     as_json = run_pulse("log", "fork", "--reason", "x", "--yes", "--json", conninfo=conninfo)
     assert as_json.exit_code == 1
     assert "PULSE_SEAL_KEY" in as_json.err
+
+
+def test_a_fork_needs_a_writable_file_of_anchors(conninfo: str, tmp_path: Path) -> None:
+    key, anchors = tmp_path / "seal.key", tmp_path / "anchors"
+    create_key_file(key, KEY)
+    anchors.mkdir()
+    settings = {"seal_key": str(key), "anchor_file": str(anchors), "data_dir": str(tmp_path)}
+    before = run_pulse("log", "show", conninfo=conninfo).out
+    kept = tmp_path / "kept.txt"
+    kept.touch()
+    command = ("log", "fork", "--reason", REASON, "--yes", "--anchors", str(kept))
+    refused = run_pulse(*command, conninfo=conninfo, **settings)
+    assert (refused.exit_code, refused.err) == (
+        1,
+        f"pulse: {anchors} cannot be written: Is a directory\n",
+    )
+    assert run_pulse("log", "show", conninfo=conninfo).out == before
+
+
+def test_a_fork_whose_note_was_not_anchored_has_an_exit_code_of_its_own(
+    conninfo: str, tmp_path: Path
+) -> None:
+    """The file can be opened, and not written, as on a full disk."""
+    key, kept = tmp_path / "seal.key", tmp_path / "kept.txt"
+    create_key_file(key, KEY)
+    kept.touch()
+    settings = {"seal_key": str(key), "anchor_file": "/dev/full", "data_dir": str(tmp_path)}
+    command = ("log", "fork", "--reason", REASON, "--yes", "--json", "--anchors", str(kept))
+    forked = run_pulse(*command, conninfo=conninfo, **settings)
+    assert forked.exit_code == 10
+    assert "pulse: the log was forked, but its note was not anchored: /dev/full" in forked.err
+    shown = json.loads(run_pulse("log", "show", "--json", conninfo=conninfo).out)
+    assert json.loads(forked.out)["fork"]["new_log_id"] == shown["log_id"]
+
+
+def test_with_json_the_plan_and_the_question_are_on_standard_error(
+    conninfo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal, screen = os.openpty()
+    with os.fdopen(screen) as stdin:
+        os.write(terminal, b"y\n")
+        monkeypatch.setattr("sys.stdin", stdin)
+        command = ("log", "fork", "--reason", REASON, "--json")
+        forked = run_pulse(*command, conninfo=conninfo, data_dir=str(tmp_path))
+    os.close(terminal)
+    assert forked.exit_code == 0
+    assert json.loads(forked.out)["fork"]["reason"] == REASON
+    assert "which will be replaced" in forked.err
+    assert "Fork the log?" in forked.err
