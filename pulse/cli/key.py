@@ -11,7 +11,7 @@ from pulse.cli.exits import run_with_tools
 from pulse.cli.terminal import AsJson, echo, group, output
 from pulse.errors import PulseError
 from pulse.evidence.anchors import AnchorUnusable
-from pulse.evidence.chain import require_chain
+from pulse.evidence.chain import is_origin_of_fork, require_chain
 from pulse.evidence.key_file import create_key_file, read_key_file
 from pulse.evidence.note import SigningKey
 from pulse.evidence.rotation import Rotation, rotate_key
@@ -48,6 +48,8 @@ def new(
     Example:
       pulse key new /etc/pulse/seal.key --origin pulse.example.com/log
     """
+    if is_origin_of_fork(origin):
+        raise PulseError(f"{origin} ends as the origin of a fork does: choose another name")
     key = SigningKey.generate(origin)
     if not create_key_file(file, key):
         raise PulseError(f"{file} exists already, and is not overwritten")

@@ -9,7 +9,8 @@ import msgspec
 import typer
 
 from pulse.cli.author import this_user
-from pulse.cli.exits import FAILURE, run_with_tools
+from pulse.cli.exits import FAILURE, NOT_ANCHORED, run_with_tools
+from pulse.cli.fork_text import fork_text, lost_text
 from pulse.cli.terminal import AsJson, echo, errors, format_time, group, output
 from pulse.errors import PulseError
 from pulse.eventstore.log_fork import LogFork, LogIdentity, read_forks, read_identity
@@ -17,13 +18,18 @@ from pulse.evidence.anchors import AnchorUnusable
 from pulse.evidence.key_file import read_key_file
 from pulse.evidence.log_fork import (
     Forked,
+    ForkNotAnchored,
     ForkPlan,
     ForkRefused,
     LogForker,
     processes_text,
     require_reason,
 )
-from pulse.postgres import Connection
+from pulse.evidence.losses import LostEvents, count_lost, declared_losses
+from pulse.evidence.state import read_keys
+from pulse.logs import report_fatal_error
+from pulse.postgres import Connection, DatabaseUnavailable
+from pulse.printable import printable
 from pulse.process.seal import anchor_file, seal_key_file
 from pulse.process.startup import settings_from_environment
 from pulse.process.tools import Tools
@@ -40,23 +46,33 @@ def show(*, as_json: AsJson = False) -> None:
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
 
-    Exit codes: 0 success. 2 wrong usage or settings. 3 Postgres cannot be
-    reached or its schema is not current.
+    Exit codes: 0 success. 1 the seal is damaged. 2 wrong usage or settings.
+    3 Postgres cannot be reached or its schema is not current.
 
     Example:
       pulse log show
     """
 
-    async def identity_and_forks(connection: Connection) -> tuple[LogIdentity, list[LogFork]]:
-        return await read_identity(connection), await read_forks(connection)
+    async def read(
+        connection: Connection,
+    ) -> tuple[LogIdentity, list[LogFork], tuple[LostEvents, ...]]:
+        losses = declared_losses(await read_keys(connection))
+        return (
+            await read_identity(connection),
+            await read_forks(connection),
+            await count_lost(connection, losses),
+        )
 
-    identity, forks = run_with_tools(lambda tools: tools.database.read(identity_and_forks))
+    identity, forks, lost = run_with_tools(lambda tools: tools.database.read(read))
     if as_json:
-        echo(msgspec.json.encode({**msgspec.structs.asdict(identity), "forks": forks}))
+        shown = {**msgspec.structs.asdict(identity), "forks": forks, "lost": lost}
+        echo(msgspec.json.encode(shown))
         return
     output().print(f"log_id {identity.log_id}, since {format_time(identity.made_at)}")
     for fork in forks:
         output().print(fork_text(fork))
+    for loss in lost:
+        output().print(lost_text(loss))
 
 
 def fork(
@@ -90,15 +106,19 @@ def fork(
     the same key file. `pulse verify` reports the fork, and counts later anchors
     of the earlier log as such; all others must still fit.
 
-    First it shows what it will do. It compares the seal with the anchors, so give
-    it all that were kept. It refuses if they contradict the part of the log that
-    was restored, and while processes of Pulse have sessions on the database.
+    First it shows what it will do. It compares the tree of the seal with the
+    largest anchor that the tree includes, so give it all that were kept, and the
+    last sealed event with the log. It refuses if the tree contradicts that anchor,
+    and while processes of Pulse have sessions on the database. It does not compare
+    the other events with the seal: run `pulse verify` afterwards.
 
     Needs Postgres: PULSE_DATABASE_URL of a member of the tables' owner, as for
     `pulse migrate`, or the embedded server. If the log is sealed, the key file.
 
-    Exit codes: 0 forked. 1 not forked. 2 wrong usage or settings. 3 Postgres
-    cannot be reached or its schema is not current.
+    Exit codes: 0 forked. 1 not forked; if the connection was lost or the command
+    was interrupted, `pulse log show` says whether it was. 2 wrong usage or
+    settings. 3 Postgres cannot be reached or its schema is not current. 10 forked,
+    but the note was not appended to the anchors: do not fork again.
 
     Example:
       pulse log fork --reason "restored to 09:41 after a lost disk"
@@ -111,15 +131,16 @@ def fork(
         return await _forker(tools, settings, anchors).plan()
 
     plan = run_with_tools(planned, settings, as_owner=True)
-    if not as_json:
+    if not as_json or not yes:
+        shown = errors() if as_json else output()
         for line in _plan_lines(plan):
-            output().print(line)
+            shown.print(line)
     if plan.processes:
         raise ForkRefused(
             f"Pulse is running on this database: {processes_text(plan.processes)}; stop these "
             "processes, then run this again"
         )
-    if not yes and not _confirmed():
+    if not yes and not _confirmed(on_stderr=as_json):
         raise typer.Exit(FAILURE)
 
     async def carried_out(tools: Tools) -> Forked:
@@ -127,11 +148,18 @@ def fork(
         return await forker.fork(plan, forked_by=this_user().placed_by, reason=reason)
 
     try:
-        forked = run_with_tools(carried_out, settings, as_owner=True)
-    except AnchorUnusable as error:
+        _print_forked(run_with_tools(carried_out, settings, as_owner=True), as_json=as_json)
+    except ForkNotAnchored as error:
+        _print_forked(error.forked, as_json=as_json)
+        report_fatal_error(printable(str(error)))
+        raise typer.Exit(NOT_ANCHORED) from error
+    except DatabaseUnavailable as error:
         raise PulseError(
-            f"the log was forked, but its note was not anchored: {error}; `pulse key show` has it"
+            f"Postgres is unavailable: {error}; `pulse log show` says whether the log was forked"
         ) from error
+
+
+def _print_forked(forked: Forked, *, as_json: bool) -> None:
     if as_json:
         echo(msgspec.json.encode(forked))
         return
@@ -153,11 +181,11 @@ def _forker(tools: Tools, settings: Settings, known: Path | None) -> LogForker:
     return LogForker(tools.database, key, known=known or own.path, anchors=own)
 
 
-def _confirmed() -> bool:
+def _confirmed(*, on_stderr: bool) -> bool:
     if not sys.stdin.isatty():
         errors().print("nothing was changed: give --yes to do it")
         return False
-    return typer.confirm("Fork the log?", default=False)
+    return typer.confirm("Fork the log?", default=False, err=on_stderr)
 
 
 def _plan_lines(plan: ForkPlan) -> Iterator[str]:
@@ -177,22 +205,13 @@ def _plan_lines(plan: ForkPlan) -> Iterator[str]:
         )
     else:
         yield "no known checkpoint is later than the restored point"
-    if plan.lacks_sealed:
+    if plan.missing_sealed:
         yield (
-            "the last sealed event is not in the log as it was sealed: events are missing that "
-            "the seal still has"
+            f"the log lacks the last {counted(plan.missing_sealed, 'event')} that the seal has: "
+            "the note will declare them lost"
         )
-
-
-def fork_text(fork: LogFork) -> str:
-    """A fork in a sentence."""
-    lost = ""
-    if fork.size is not None and fork.known_size is not None and fork.known_size > fork.size:
-        lost = f", {counted(fork.known_size - fork.size, 'sealed event')} lost"
-    return (
-        f"forked at position {fork.position:,} on {format_time(fork.forked_at)} by "
-        f"{fork.forked_by}{lost}: {fork.reason} (log_id before: {fork.old_log_id})"
-    )
+    elif plan.lacks_sealed:
+        yield "the last sealed event is not in the log as it was sealed"
 
 
 log = group(

@@ -12,12 +12,13 @@ from rich.text import Text
 
 from pulse.cli.exits import FAILURE, run_with_tools
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
-from pulse.cli.log import fork_text
+from pulse.cli.fork_text import fork_text, lost_text
 from pulse.cli.terminal import AsJson, echo, errors, order_id_of, output, progress_on
 from pulse.cli.verify_pack import pack_named, verify_pack
 from pulse.eventstore import BEFORE_LOG
 from pulse.eventstore.log_fork import LogFork
 from pulse.evidence.findings import Finding
+from pulse.evidence.losses import LostEvents
 from pulse.evidence.seal_checks import CheckedSeal, EarlierAnchors
 from pulse.evidence.verification import Verification, Verified
 from pulse.process.seal import trust_of
@@ -31,7 +32,8 @@ class VerificationTotals(msgspec.Struct):
 
     `sealed` counts the entries of the seal, which `signer` signed; it is None if the log is not
     sealed. The tree was compared with so many `anchors`. `earlier_anchors` counts those of the log
-    before a fork that this log does not include. `forks` are the declared ones.
+    before a fork that this log does not include. `forks` are the declared ones. `lost` counts the
+    sealed events that are not in the log as signed notes declare; `sealed` does not count them.
     """
 
     position: int = 0
@@ -44,6 +46,7 @@ class VerificationTotals(msgspec.Struct):
     earlier_anchors: int = 0
     signer: str | None = None
     forks: tuple[LogFork, ...] = ()
+    lost: tuple[LostEvents, ...] = ()
     faults: Counter[str] = msgspec.field(default_factory=Counter)
     findings: list[Finding] = msgspec.field(default_factory=list)
 
@@ -161,6 +164,7 @@ class _Report:
                 self._totals.sealed += part.entries
                 self._totals.anchors, self._totals.signer = part.anchors, part.signer
                 self._totals.forks, self.earlier = part.forks, part.earlier
+                self._totals.lost = part.lost
                 self._totals.earlier_anchors = part.earlier.count
                 self._tell(part.findings)
                 if part.whole:
@@ -197,6 +201,8 @@ class _Report:
 def _fork_lines(totals: VerificationTotals, earlier: EarlierAnchors) -> Iterator[str]:
     for fork in totals.forks:
         yield f"the log was {fork_text(fork)}"
+    for lost in totals.lost:
+        yield lost_text(lost)
     if earlier.count:
         belong = "belongs" if earlier.count == 1 else "belong"
         yield (

@@ -22,8 +22,10 @@ from pulse.cli.exits import (
     run_until_signal,
 )
 from pulse.cli.finding_text import MAX_PRINTED, print_finding
+from pulse.cli.fork_text import fork_text
 from pulse.cli.terminal import echo, errors, output, progress_on
 from pulse.errors import PulseError
+from pulse.evidence.chain import DeclaredFork
 from pulse.evidence.findings import Finding
 from pulse.evidence.note import NoteInvalid, VerifierKey
 from pulse.evidence.pack.check import PackCheck, PackReport
@@ -44,7 +46,8 @@ class PackVerification(msgspec.Struct):
     events; null for an order. `anchors` are the sizes of earlier checkpoints in it. `compared`
     counts those of --anchors that it could be compared with, of `given`; `larger` are the sizes of
     those that are larger than the tree of the pack; `earlier` counts those of the log before a
-    fork, which the pack cannot be compared with.
+    fork, which the pack cannot be compared with. `forks` are those that the notes of its keys
+    declare.
     """
 
     selection: Selection | None
@@ -58,6 +61,7 @@ class PackVerification(msgspec.Struct):
     given: int
     larger: tuple[int, ...]
     earlier: int
+    forks: tuple[DeclaredFork, ...]
     is_whole: bool | None
     events: int
     orders: int
@@ -187,6 +191,7 @@ def _as_json(report: PackReport) -> PackVerification:
         given=report.given,
         larger=report.larger,
         earlier=report.earlier,
+        forks=report.forks,
         is_whole=report.is_whole,
         events=contents.events if contents else 0,
         orders=contents.orders if contents else 0,
@@ -210,6 +215,8 @@ def _summary(report: PackReport, seconds: float, *, was_given: bool) -> Iterator
     if report.signer is not None and report.size is not None:
         earlier = counted(len(report.anchors), "earlier checkpoint")
         yield f"signed by {report.signer}: a tree of {report.size:,} entries, and {earlier}"
+    for fork in report.forks:
+        yield f"the log was {fork_text(fork)}"
     if was_given and report.size is not None:
         yield from _compared(report, report.size)
     yield _verdict(report, seconds, was_given=was_given)

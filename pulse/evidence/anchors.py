@@ -54,9 +54,7 @@ class AnchorFile:
             AnchorUnusable: it cannot be written; a part of it may have been.
         """
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(self.path, flags, 0o644)
+            descriptor = self._open()
             try:
                 # A line feed first: the note before may be cut short.
                 written = os.write(descriptor, f"\n{checkpoint}".encode())
@@ -67,6 +65,21 @@ class AnchorFile:
                 os.close(descriptor)
         except OSError as error:
             raise AnchorUnusable(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def require_writable(self) -> None:
+        """Require that a checkpoint can be appended now. Creates the file if it is missing.
+
+        Raises:
+            AnchorUnusable: it cannot be written.
+        """
+        try:
+            os.close(self._open())
+        except OSError as error:
+            raise AnchorUnusable(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _open(self) -> int:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def last(self, key: VerifierKey) -> Checkpoint | None:
         """The largest checkpoint of this key among the last ones in the file; None if it has none.

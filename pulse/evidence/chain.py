@@ -64,11 +64,37 @@ def origin_before_forks(origin: str) -> str:
     return _FORKED_ORIGIN.sub("", origin)
 
 
+def is_origin_of_fork(origin: str) -> bool:
+    """Whether it ends as the origin of a fork does."""
+    return _FORKED_ORIGIN.search(origin) is not None
+
+
 def is_same_signer(one: VerifierKey, other: VerifierKey) -> bool:
     """Whether it is the same key, under names of which forks made one from the other."""
     return one.public == other.public and (
         origin_before_forks(one.name) == origin_before_forks(other.name)
     )
+
+
+def place_of_signer(
+    given: VerifierKey, keys: Sequence[VerifierKey], rotations: Sequence[str | None]
+) -> int | None:
+    """The place in a chain of the first key that is the given one; None if the chain lacks it.
+
+    `rotations` are the notes that introduced the keys. A fork gives the key another name, so these
+    count too: a name of a fork, which another restore may have undone, and a key that a rotation
+    introduced under the origin of a fork. Otherwise the chain must have exactly the given key: if
+    it has the key only under a name that a fork gave it, the keys before that fork were removed.
+
+    Raises:
+        NoteInvalid: a note is malformed.
+    """
+    for place, key in enumerate(keys):
+        if is_same_signer(key, given):
+            was_rotated_to = place > 0 and declared_fork(rotations[place]) is None
+            is_given = given in keys or is_origin_of_fork(given.name) or was_rotated_to
+            return place if is_given else None
+    return None
 
 
 def next_key_line(key: VerifierKey) -> str:
@@ -159,12 +185,32 @@ def require_chain(keys: Sequence[RecordedKey]) -> None:
     """Require that each key after the first was introduced by the previous one.
 
     Raises:
-        NoteInvalid: it was not.
+        NoteInvalid: it was not, or a key has the origin of a fork that no note declares.
     """
-    for before, key in pairwise(keys):
-        introduced = next_key(key.rotation or "", VerifierKey.parse(before.verifier_key))
+    for key in keys[:1]:
+        require_declared_origin(None, VerifierKey.parse(key.verifier_key), None)
+    for recorded, key in pairwise(keys):
+        before = VerifierKey.parse(recorded.verifier_key)
+        introduced = next_key(key.rotation or "", before)
         if str(introduced) != key.verifier_key:
             raise NoteInvalid(f"key {key.number} was not introduced by the key before it")
+        require_declared_origin(before, introduced, key.rotation)
+
+
+def require_declared_origin(before: VerifierKey | None, key: VerifierKey, note: str | None) -> None:
+    """Require that the note which introduced this key declares the fork that its origin names.
+
+    `before` is the key before it, None if this is the first one. A key that keeps the origin of the
+    key before it needs no declaration.
+
+    Raises:
+        NoteInvalid: it does not. The record of the fork was removed.
+    """
+    if not is_origin_of_fork(key.name) or (before is not None and before.name == key.name):
+        return
+    fork = None if before is None else declared_fork(note)
+    if fork is None or key.name != origin_of_fork(key.name, fork.new_log_id):
+        raise NoteInvalid(f"{key.name} is the origin of a fork, and no note declares this fork")
 
 
 def sizes_before_forks(rotations: Sequence[str | None]) -> list[int | None]:

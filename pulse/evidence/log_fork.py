@@ -6,8 +6,9 @@ events at the same places of the tree. The note that introduces this origin decl
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -27,11 +28,12 @@ from pulse.evidence.anchors import AnchorFile, AnchorUnusable, stream_notes
 from pulse.evidence.chain import (
     DeclaredFork,
     fork_lines,
+    keys_of_earlier_logs,
     loss_line,
-    next_key,
     next_key_line,
     origin_of_fork,
 )
+from pulse.evidence.losses import DeclaredLoss, count_lost, declared_losses
 from pulse.evidence.note import Checkpoint, NoteInvalid, SigningKey, VerifierKey, open_checkpoint
 from pulse.evidence.sealer import key_of_log
 from pulse.evidence.state import (
@@ -41,6 +43,7 @@ from pulse.evidence.state import (
     has_last_entry,
     lock_state,
     read_keys,
+    read_last_position,
     read_state,
     record_key,
     sign_tree,
@@ -50,8 +53,10 @@ from pulse.postgres import Connection, Database, DatabaseUnavailable, describe
 from pulse.postgres.other_processes import OtherProcess, read_other_processes
 
 MAX_REASON_CHARACTERS: Final = 255
-_KEPT_NOTES: Final = 64
-"""How many of the largest checkpoints are kept until their signatures are checked."""
+_NOTES_AT_ONCE: Final = 4_096
+"""How many checkpoints of the file are sorted by size at once."""
+
+_SIZE_DIGITS: Final = 19
 
 
 class ForkRefused(PulseError):
@@ -64,7 +69,8 @@ class ForkPlan(msgspec.Struct, frozen=True):
     The log has the identity `log_id` and ends at `position`. `origin` is that of the seal, None if
     the fork does not concern a seal. `size` is the number of sealed events, and `known_size` that
     of the largest checkpoint in the file of anchors, None if it has none of this log.
-    `lacks_sealed` is whether the log lacks its last sealed event. `processes` prevent the fork.
+    `lacks_sealed` is whether the log lacks its last sealed event, and `missing_sealed` how many of
+    its last sealed events it lacks: the note will declare them lost. `processes` prevent the fork.
     """
 
     log_id: UUID
@@ -73,6 +79,7 @@ class ForkPlan(msgspec.Struct, frozen=True):
     size: int | None
     known_size: int | None
     lacks_sealed: bool
+    missing_sealed: int
     processes: tuple[OtherProcess, ...]
 
     @property
@@ -89,6 +96,17 @@ class Forked(msgspec.Struct, frozen=True):
     fork: LogFork
     note: str | None
     checkpoint: str | None
+
+
+class ForkNotAnchored(PulseError):
+    """The log was forked as `forked` says, but the note was not appended to the anchors."""
+
+    def __init__(self, forked: Forked, reason: AnchorUnusable) -> None:
+        super().__init__(
+            f"the log was forked, but its note was not anchored: {reason}; do not fork it again: "
+            "`pulse key show` has the note"
+        )
+        self.forked = forked
 
 
 class LogForker:
@@ -121,17 +139,24 @@ class LogForker:
 
         Raises:
             ForkRefused: the log or the seal is not as planned any more, or processes are present.
-            DatabaseUnavailable: nothing was changed.
-            AnchorUnusable: the log was forked, but the note was not anchored.
+            AnchorUnusable: the note could not be appended to the anchors, so nothing was changed.
+            DatabaseUnavailable: nothing was changed, or the connection was lost at the commit:
+                then the identity of the log says whether it was forked.
+            ForkNotAnchored: the log was forked, but the note was not anchored.
         """
         require_reason(reason)
+        if plan.origin is not None:
+            await asyncio.to_thread(self._anchors.require_writable)
         try:
             async with self._database.connection() as connection, connection.transaction():
                 forked = await self._forked(connection, plan, forked_by, reason)
         except psycopg.Error as error:
             raise DatabaseUnavailable(describe(error)) from error
-        for note in filter(None, (forked.note, forked.checkpoint)):
-            await asyncio.to_thread(self._anchors.append, note)
+        try:
+            for note in filter(None, (forked.note, forked.checkpoint)):
+                await asyncio.to_thread(self._anchors.append, note)
+        except AnchorUnusable as error:
+            raise ForkNotAnchored(forked, error) from error
         return forked
 
     async def _plan(self, connection: Connection) -> ForkPlan:
@@ -147,13 +172,15 @@ class LogForker:
         known = None
         if key is not None:
             known = await self._known_checkpoint(connection, state, key.verifier)
+        lacks_sealed = not await has_last_entry(connection, state)
         return ForkPlan(
             log_id=identity.log_id,
             position=rights.end,
             origin=None if key is None else key.verifier.name,
             size=None if key is None else state.size,
             known_size=None if known is None else known.size,
-            lacks_sealed=not await has_last_entry(connection, state),
+            lacks_sealed=lacks_sealed,
+            missing_sealed=await _count_missing(connection, state) if lacks_sealed else 0,
             processes=tuple(await read_other_processes(connection)),
         )
 
@@ -178,7 +205,7 @@ class LogForker:
     async def _known_checkpoint(
         self, connection: Connection, state: SealState, key: VerifierKey
     ) -> Checkpoint | None:
-        """The largest checkpoint of this origin in the file.
+        """The largest checkpoint in the file of this origin, or of a fork of it that was lost.
 
         Raises:
             ForkRefused: the tree differs from a checkpoint that it includes.
@@ -273,52 +300,70 @@ async def _intact_state(connection: Connection) -> SealState:
     raise ForkRefused(f"the tree of the seal was changed ({fault}): restore another backup")
 
 
+async def _count_missing(connection: Connection, state: SealState) -> int:
+    """How many of the last sealed events the log lacks, without those that a note declares lost."""
+    declared = declared_losses(await read_keys(connection))
+    number = declared[-1].key + 1 if declared else 1
+    missing = DeclaredLoss(number, state.size, await read_last_position(connection, state))
+    counted = await count_lost(connection, [*declared, missing])
+    return sum(lost.events for lost in counted if lost.key == number)
+
+
 def _find_checkpoints(
     file: Path, keys: Sequence[VerifierKey], size: int
 ) -> tuple[Checkpoint | None, Checkpoint | None]:
-    """The largest checkpoint in the file, and the largest of up to `size` entries.
+    """The largest checkpoint in the file, and the largest of up to `size` entries of this origin.
 
-    Those count that one of the keys signed, or a key that one of them introduced in the file.
+    Those count that one of the keys signed, or a key that one of them introduced in the file: in a
+    rotation, or in a fork that was lost in the restore. Each part of the file is verified from its
+    largest checkpoint on, and no further than needed. So a note that no key signed hides none.
     """
-    trusted = list(keys)
-    largest: deque[str] = deque(maxlen=_KEPT_NOTES)
-    included: deque[str] = deque(maxlen=_KEPT_NOTES)
-    top = top_included = -1
-    for note in stream_notes(file):
-        origin, found, _ = note.split("\n", 2)
-        if origin != keys[0].name or len(found) > len(str(2**63)):
-            continue
-        if "\nnext-key " in note:
-            trusted += _introduced(note, trusted)
-        entries = int(found)
-        if entries >= top:
-            top = entries
-            largest.append(note)
-        if top_included <= entries <= size:
-            top_included = entries
-            included.append(note)
-    return _first_signed(largest, trusted), _first_signed(included, trusted)
+    origin = keys[0].name
+    lost = keys_of_earlier_logs(stream_notes(file), keys, [size] * len(keys))
+    any_key = _by_name([*keys, *lost])
+    of_origin = {origin: any_key[origin]}
+    largest: Checkpoint | None = None
+    included: Checkpoint | None = None
+    notes = (note for note in map(_stated, stream_notes(file)) if note.origin in any_key)
+    while part := list(itertools.islice(notes, _NOTES_AT_ONCE)):
+        part.sort(key=lambda note: note.size, reverse=True)
+        largest = _larger(part, any_key, largest)
+        kept = [note for note in part if note.origin == origin and note.size <= size]
+        included = _larger(kept, of_origin, included)
+    return largest, included
 
 
-def _introduced(note: str, keys: Sequence[VerifierKey]) -> list[VerifierKey]:
+class _Stated(msgspec.Struct, frozen=True):
+    """A note, with the origin and the size that it states; -1 if the size is none."""
+
+    origin: str
+    size: int
+    note: str
+
+
+def _stated(note: str) -> _Stated:
+    origin, size, _ = note.split("\n", 2)
+    return _Stated(origin, int(size) if len(size) <= _SIZE_DIGITS else -1, note)
+
+
+def _by_name(keys: Sequence[VerifierKey]) -> dict[str, list[VerifierKey]]:
+    names: dict[str, list[VerifierKey]] = {}
     for key in keys:
-        try:
-            new = next_key(note, key)
-        except NoteInvalid:
-            continue
-        return [] if new in keys or new.name != key.name else [new]
-    return []
+        names.setdefault(key.name, []).append(key)
+    return names
 
 
-def _first_signed(notes: Sequence[str], keys: Sequence[VerifierKey]) -> Checkpoint | None:
-    """The last of these notes that one of the keys signed."""
-    for note in reversed(notes):
-        for key in keys:
-            try:
-                return open_checkpoint(note, key)
-            except NoteInvalid:
-                continue
-    return None
+def _larger(
+    notes: Sequence[_Stated], keys: Mapping[str, Sequence[VerifierKey]], known: Checkpoint | None
+) -> Checkpoint | None:
+    """The first of these notes, largest first, that is signed and larger than the known one."""
+    for stated in notes:
+        if stated.size <= (-1 if known is None else known.size):
+            break
+        for key in keys[stated.origin]:
+            with contextlib.suppress(NoteInvalid):
+                return open_checkpoint(stated.note, key)
+    return known
 
 
 def require_reason(reason: str) -> None:

@@ -1,6 +1,7 @@
 """Checks of the seal: the log against its entries, these against the signed and anchored trees."""
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -12,17 +13,24 @@ from pulse.eventstore.log_fork import LogFork, read_forks, read_identity
 from pulse.evidence.anchors import read_notes
 from pulse.evidence.chain import (
     declared_fork,
-    is_same_signer,
     keys_of_earlier_logs,
-    loss_accepted_after,
+    place_of_signer,
     require_chain,
     sizes_before_forks,
 )
 from pulse.evidence.findings import Fault, Finding
+from pulse.evidence.losses import (
+    DeclaredLoss,
+    LostEvents,
+    declared_losses,
+    decoded_row,
+    key_of_loss,
+    lost_events,
+    position_of,
+)
 from pulse.evidence.merkle import Frontier, Node, leaf_hash
 from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint
 from pulse.evidence.state import RecordedKey, SealState, TreeDamaged, read_keys, read_state
-from pulse.evidence.tiles import decode_bundle
 from pulse.postgres import Connection, fetch, load_sql
 
 _ROWS: Final = 64
@@ -56,6 +64,9 @@ class EarlierAnchors(msgspec.Struct, frozen=True):
 class CheckedSeal(msgspec.Struct, frozen=True):
     """A checked part of the tree: `entries` more, up to leaf `size` of `whole`.
 
+    `entries` does not count those that the log lacks as a signed note declares: `lost` are these,
+    of all parts so far.
+
     `signer` is the key that the database has for the latest checkpoint, None if the log is not
     sealed; `anchors` counts those that the whole tree was compared with. `earlier` are the anchors
     of the log before a fork that this log does not include. `forks` are the declared ones.
@@ -69,6 +80,7 @@ class CheckedSeal(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     earlier: EarlierAnchors
     forks: tuple[LogFork, ...] = ()
+    lost: tuple[LostEvents, ...] = ()
 
 
 async def check_seal(
@@ -95,7 +107,8 @@ class _SealCheck:
         self._findings: list[Finding] = []
         self._compared_to = since
         self._tree = Frontier()
-        self._losses: list[tuple[int, int]] = []
+        self._losses: list[DeclaredLoss] = []
+        self._lost: Counter[int] = Counter()
         self._limits: list[int | None] = []
         self._forks: tuple[LogFork, ...] = ()
         self._earlier = EarlierAnchors()
@@ -119,8 +132,8 @@ class _SealCheck:
         try:
             async for entries in self._entries(state.size):
                 await self._extend(entries, trees)
-                await self._compare(entries)
-                yield self._part(len(entries), state.size, signer, len(anchors))
+                lost = await self._compare(entries)
+                yield self._part(len(entries) - lost, state.size, signer, len(anchors))
         except TreeDamaged as error:
             self._find("TREE", str(error))
         self._report_missing()
@@ -142,6 +155,7 @@ class _SealCheck:
             findings,
             self._earlier,
             self._forks,
+            lost_events(self._lost),
         )
 
     async def _compare_forks(self, recorded: list[RecordedKey]) -> None:
@@ -177,13 +191,12 @@ class _SealCheck:
             require_chain(recorded)
             self._limits = sizes_before_forks([key.rotation for key in recorded])
             keys = [VerifierKey.parse(key.verifier_key) for key in recorded]
-            self._losses = [
-                loss for key in recorded if (loss := loss_accepted_after(key.rotation)) is not None
-            ]
+            self._losses = declared_losses(recorded)
         except NoteInvalid as error:
             self._find("SIGNATURE", f"seal_keys: {error}")
         key = self._trust.key
-        if key is None or any(is_same_signer(key, each) for each in keys):
+        rotations = [each.rotation for each in recorded]
+        if key is None or place_of_signer(key, keys, rotations) is not None:
             return keys
         if recorded:
             detail = f"the database was sealed with {recorded[-1].verifier_key}, not with {key}"
@@ -250,8 +263,8 @@ class _SealCheck:
             for first_index, first_position, bundle in rows:
                 if first_index != index:
                     break
-                own = _decoded(index, bundle)
-                if _position_of(own[0]) != first_position:
+                own = decoded_row(index, bundle)
+                if position_of(own[0]) != first_position:
                     raise TreeDamaged(f"the row of seal_entries from leaf {index} on was changed")
                 entries += own
                 index += len(own)
@@ -283,15 +296,25 @@ class _SealCheck:
                 detail = f"{len(wrong)} rows of seal_nodes are wrong or missing, from level {level}"
                 self._find("TREE", f"{detail}, node_index {index} on")
 
-    async def _compare(self, entries: Sequence[bytes]) -> None:
-        """Compare the last entries of the tree with the events that the log has now."""
-        begin = self._tree.size - len(entries)
-        sealed = {
-            position: entry
-            for index, entry in enumerate(entries, begin)
-            if not self._is_lost(index, position := _position_of(entry))
-            and position > self._compared_to
-        }
+    async def _compare(self, entries: Sequence[bytes]) -> int:
+        """Compare the last entries of the tree with the events that the log has now.
+
+        Returns how many of them a signed note declares lost.
+        """
+        lost: Counter[int] = Counter()
+        sealed: dict[int, bytes] = {}
+        for index, entry in enumerate(entries, self._tree.size - len(entries)):
+            position = position_of(entry)
+            if (key := key_of_loss(self._losses, index, position)) is not None:
+                lost[key] += 1
+            elif position > self._compared_to:
+                sealed[position] = entry
+        self._lost += lost
+        await self._compare_present(sealed)
+        return lost.total()
+
+    async def _compare_present(self, sealed: dict[int, bytes]) -> None:
+        """Compare these entries, by position, with the events that the log has there."""
         if not sealed:
             return
         until = max(sealed)
@@ -328,10 +351,6 @@ class _SealCheck:
             detail = f"{len(rest)} further sealed events, up to position {last}, are not in the log"
             self._find("DELETED", detail, first)
 
-    def _is_lost(self, index: int, position: int) -> bool:
-        """Whether the event was lost and a rotation note says so."""
-        return any(index < size and position > after for size, after in self._losses)
-
 
 def _opened(note: str, keys: Sequence[VerifierKey]) -> Checkpoint | None:
     """The checkpoint of the note, if one of the keys signed it."""
@@ -347,21 +366,3 @@ def _opened_by(note: str, keys: Sequence[VerifierKey]) -> tuple[Checkpoint, int]
         except NoteInvalid:
             continue
     return None
-
-
-def _decoded(index: int, bundle: bytes) -> list[bytes]:
-    try:
-        entries = decode_bundle(bundle)
-    except ValueError as error:
-        raise TreeDamaged(f"the row of seal_entries from leaf {index} on: {error}") from error
-    if not entries:
-        raise TreeDamaged(f"the row of seal_entries from leaf {index} on is empty")
-    return entries
-
-
-def _position_of(entry: bytes) -> int:
-    begin = b'{"position":'
-    try:
-        return int(entry[len(begin) : entry.index(b",")])
-    except ValueError:
-        raise TreeDamaged("an entry of the seal is malformed") from None

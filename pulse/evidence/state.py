@@ -18,6 +18,7 @@ _UPDATE: Final = load_sql(__package__, "update_seal")
 _UPDATE_CHECKPOINT: Final = load_sql(__package__, "update_checkpoint")
 _INSERT_KEY: Final = load_sql(__package__, "insert_key")
 _ACCEPT_LOSS: Final = load_sql(__package__, "accept_loss")
+_SELECT_LAST_POSITION: Final = load_sql(__package__, "select_last_position")
 _SELECT_KEYS: Final = load_sql(__package__, "select_keys")
 _SELECT: Final = load_sql(__package__, "select_seal")
 _SELECT_LOG_ENTRIES: Final = load_sql(__package__, "select_log_entries")
@@ -135,6 +136,15 @@ async def accept_loss(connection: Connection) -> tuple[int, bytes | None]:
     """
     ((position, last_entry),) = await fetch(connection, _ACCEPT_LOSS)
     return position, last_entry
+
+
+async def read_last_position(connection: Connection, state: SealState) -> int:
+    """The position of the last event of the log that may be sealed, 0 if there is none.
+
+    `accept_loss` lets the tree continue after it.
+    """
+    ((position,),) = await fetch(connection, _SELECT_LAST_POSITION, (state.position,))
+    return int(position)
 
 
 async def has_last_entry(connection: Connection, state: SealState) -> bool:

@@ -13,7 +13,13 @@ import msgspec
 
 from pulse.eventstore import EventMapper
 from pulse.evidence.anchors import read_notes
-from pulse.evidence.chain import is_same_signer, keys_of_earlier_logs, sizes_before_forks
+from pulse.evidence.chain import (
+    DeclaredFork,
+    declared_fork,
+    keys_of_earlier_logs,
+    place_of_signer,
+    sizes_before_forks,
+)
 from pulse.evidence.findings import Fault, Finding
 from pulse.evidence.merkle import leaf_hash
 from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey
@@ -93,6 +99,7 @@ class PackReport(msgspec.Struct):
     None for an order, of which no pack shows that. `compared` counts given checkpoints that the
     pack could be compared with, of `given`; `larger` are the sizes of those that are larger than
     its tree. `earlier` counts those of the log before a fork that this log does not include.
+    `forks` are those that the notes of the pack's keys declare.
     """
 
     selection: Selection | None = None
@@ -106,6 +113,7 @@ class PackReport(msgspec.Struct):
     given: int = 0
     larger: tuple[int, ...] = ()
     earlier: int = 0
+    forks: tuple[DeclaredFork, ...] = ()
     is_whole: bool | None = None
     contents: Contents | None = None
     findings: list[Finding] = msgspec.field(default_factory=list)
@@ -257,21 +265,23 @@ class PackCheck:
         Without a given key it is the last one of the pack.
         """
         recorded = _parsed(archive, KEYS, list[PackKey])
+        rotations = [key.rotation for key in recorded]
         try:
             keys = parse_keys(recorded)
-            given = self._key or keys[-1]
-            number = next(i for i, key in enumerate(keys) if is_same_signer(key, given))
-            replaced = replaced_keys(recorded[: number + 1])
-            self._limits = sizes_before_forks([key.rotation for key in recorded])
-            self._recorded = keys
+            number = place_of_signer(self._key or keys[-1], keys, rotations) if keys else None
+            replaced = replaced_keys(recorded[: (number or 0) + 1])
+            self._limits = sizes_before_forks(rotations)
+            forks = [declared_fork(note) for note in rotations]
         except NoteInvalid as error:
             self._find(f"{KEYS}: {error}", "SIGNATURE")
             return None
-        except (StopIteration, IndexError):
+        if number is None:
             if self._key is not None:
                 self.report.signer_trusted = False
             self._find(f"the pack was not signed with {self._key or 'any key'}", "SIGNATURE")
             return None
+        self._recorded = keys
+        self.report.forks = tuple(fork for fork in forks if fork is not None)
         if self._key is not None:
             self.report.signer_trusted = True
         trusted = zip(keys[number:], self._limits[number:], strict=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from pulse.evidence.chain import loss_accepted_after, next_key
+from pulse.evidence.chain import loss_accepted_after, next_key, require_declared_origin
 from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_checkpoint, split_note
 from pulse.evidence.pack.members import PackKey
 
@@ -32,7 +32,8 @@ def parse_keys(keys: Sequence[PackKey]) -> list[VerifierKey]:
     """The keys, oldest first, of which each one introduced the next.
 
     Raises:
-        NoteInvalid: a key is malformed, or was not introduced by the one before it.
+        NoteInvalid: a key is malformed, was not introduced by the one before it, or has the origin
+            of a fork that no note declares.
     """
     parsed: list[VerifierKey] = []
     for packed in keys:
@@ -43,6 +44,7 @@ def parse_keys(keys: Sequence[PackKey]) -> list[VerifierKey]:
             raise NoteInvalid("the first key has a rotation note")
         if parsed and next_key(packed.rotation or "", parsed[-1]) != key:
             raise NoteInvalid("a rotation note introduces another key")
+        require_declared_origin(parsed[-1] if parsed else None, key, packed.rotation)
         parsed.append(key)
     return parsed
 

@@ -61,7 +61,7 @@ class _Rehearsal:
         self._case_run = case_run
         self._home = home
         self._archive = home / "wal"
-        self._source = Node(home / "source", _archive_settings(self._archive))
+        self._source = Node(home / "source", archive_settings(self._archive))
         self._restored = Node(home / "restored")
         self._executor: subprocess.Popen[bytes] | None = None
         self._store = home / "executor.db"
@@ -291,7 +291,7 @@ def _accepted(orders: Orders) -> Orders:
     return {name: order for name, order in orders.items() if order.accepted_as is not None}
 
 
-def _archive_settings(archive: Path) -> dict[str, str]:
+def archive_settings(archive: Path) -> dict[str, str]:
     """The settings of the primary that the how-to gives, with this archive."""
     found = dict(re.findall(r"^ +(archive_\w+) = '?(.*?)'?$", _HOW_TO.read_text(), re.MULTILINE))
     assert found.keys() == {"archive_mode", "archive_command", "archive_timeout"}, found

@@ -1,6 +1,10 @@
 """Declared forks of a log that was restored: the seal goes on, and auditors can tell."""
 
+import asyncio
 import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -14,7 +18,8 @@ from pulse.evidence.anchors import AnchorFile, read_notes
 from pulse.evidence.chain import declared_fork, require_chain
 from pulse.evidence.key_file import create_key_file
 from pulse.evidence.log_fork import Forked, ForkPlan, ForkRefused, LogForker
-from pulse.evidence.note import SigningKey, open_checkpoint
+from pulse.evidence.losses import LostEvents
+from pulse.evidence.note import Checkpoint, SigningKey, open_checkpoint
 from pulse.evidence.rotation import rotate_key
 from pulse.evidence.seal_checks import Trust
 from pulse.evidence.sealer import SealFault
@@ -44,15 +49,31 @@ class Found(msgspec.Struct, frozen=True):
     earlier: int
     largest_earlier: int
     forks: int
+    compared: int
+    lost: tuple[LostEvents, ...]
 
 
 async def fork(conninfo: str, anchors: Path, key: SigningKey | None = KEY) -> Forked:
     """Fork the log as a member of the owner."""
+    async with opened_forker(conninfo, anchors, key) as forker:
+        return await forker.fork(await forker.plan(), forked_by="cli:operator", reason=REASON)
+
+
+async def plan(conninfo: str, anchors: Path) -> ForkPlan:
+    """What a fork will do."""
+    async with opened_forker(conninfo, anchors) as forker:
+        return await forker.plan()
+
+
+@asynccontextmanager
+async def opened_forker(
+    conninfo: str, anchors: Path, key: SigningKey | None = KEY
+) -> AsyncIterator[LogForker]:
+    """A forker with the rights of the owner."""
     database = Database(make_conninfo(conninfo, user=ROLES.owner), pool_size=1)
     await database.open()
     try:
-        forker = LogForker(database, key, known=anchors, anchors=AnchorFile(anchors))
-        return await forker.fork(await forker.plan(), forked_by="cli:operator", reason=REASON)
+        yield LogForker(database, key, known=anchors, anchors=AnchorFile(anchors))
     finally:
         await database.close()
 
@@ -70,6 +91,8 @@ async def verified(database: Database, anchors: Path, key: SigningKey = KEY) -> 
         last.earlier.count,
         last.earlier.largest,
         len(last.forks),
+        sum(part.entries for part in parts),
+        last.lost,
     )
 
 
@@ -206,6 +229,48 @@ async def test_a_fork_that_is_lost_in_another_restore_belongs_to_the_earlier_log
     assert again.fork.known_size == 8
 
 
+async def test_the_loss_includes_what_was_sealed_after_a_fork_that_is_lost(
+    database: Database, conninfo: str, anchors: Path
+) -> None:
+    await sealed_and_restored(database, conninfo, anchors)
+    take_backup(conninfo)
+    await fork(conninfo, anchors)
+    append(conninfo, 9)
+    await rotate_key(database, KEY, OTHER_KEY, AnchorFile(anchors))
+    await seal_all(sealer(database, anchors, OTHER_KEY))
+    restore_backup(conninfo)
+    planned = await plan(conninfo, anchors)
+    assert (planned.size, planned.known_size, planned.lost_sealed_events) == (3, 12, 9)
+
+
+async def test_after_a_fork_anchors_of_the_earlier_log_are_no_further_loss(
+    database: Database, conninfo: str, anchors: Path
+) -> None:
+    """The first fork has declared them."""
+    await sealed_and_restored(database, conninfo, anchors)
+    await fork(conninfo, anchors)
+    append(conninfo, 1)
+    await seal_all(sealer(database, anchors))
+    assert (await plan(conninfo, anchors)).known_size == 4
+
+
+@pytest.mark.parametrize("fakes", [1, 100])
+async def test_notes_that_no_key_signed_do_not_hide_others(
+    database: Database, conninfo: str, anchors: Path, fakes: int
+) -> None:
+    await sealed_and_restored(database, conninfo, anchors)
+    forger = SigningKey(KEY.verifier.name, bytes(31) + b"\7")
+    made = [2**60, *range(4, 4 + fakes), 3, 10**30]
+    notes = [Checkpoint(KEY.verifier.name, size, bytes(32)).signed_by(forger) for size in made]
+    kept = anchors.read_text()  # noqa: ASYNC240 - a test
+    anchors.write_text("\n".join((*notes, kept, *notes)))  # noqa: ASYNC240 - a test
+    assert (await plan(conninfo, anchors)).known_size == 8
+    append(conninfo, 3)
+    await seal_all(sealer(database, anchors.with_name("other.txt")))
+    with pytest.raises(ForkRefused, match="contradicts the checkpoint of 5 entries"):
+        await plan(conninfo, anchors)
+
+
 async def test_a_key_is_rotated_under_the_name_of_the_fork(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
@@ -246,11 +311,12 @@ async def test_the_administrator_of_the_database_cannot_choose_the_name(
 async def test_events_that_the_seal_still_has_are_declared_as_lost(
     database: Database, conninfo: str, anchors: Path
 ) -> None:
-    """They were deleted from the log, and no backup has them."""
+    """They were deleted from the log, and no backup has them; later once more."""
     append(conninfo, 5)
     await seal_all(sealer(database, anchors))
     tamper(conninfo, "DELETE FROM stored_events WHERE notification_id > 3")
     assert isinstance(await sealer(database, anchors).run_once(), SealFault)
+    assert (await plan(conninfo, anchors)).missing_sealed == 2
     forked = await fork(conninfo, anchors)
     assert forked.note is not None
     assert "loss-accepted-after 3" in forked.note.splitlines()
@@ -260,6 +326,45 @@ async def test_events_that_the_seal_still_has_are_declared_as_lost(
     positions = [json.loads(tiles.get_entry(i))["position"] for i in range(checkpoint.size)]
     assert positions == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert (await verified(database, anchors)).faults == ()
+    tamper(conninfo, "DELETE FROM stored_events WHERE notification_id > 2")
+    assert (await plan(conninfo, anchors)).missing_sealed == 5
+    await fork(conninfo, anchors)
+    append(conninfo, 1)
+    await seal_all(sealer(database, anchors))
+    found = await verified(database, anchors)
+    assert (found.faults, found.compared) == ((), 3)
+    assert found.lost == (LostEvents(2, 2), LostEvents(3, 5))
+
+
+def test_declared_losses_are_shown(conninfo: str, tmp_path: Path) -> None:
+    key, data = tmp_path / "seal.key", tmp_path / "data"
+    create_key_file(key, KEY)
+    settings = {"seal_key": str(key), "data_dir": str(data)}
+
+    async def seal() -> None:
+        database = Database(conninfo, pool_size=1)
+        await database.open()
+        try:
+            await seal_all(sealer(database, data / "seal-anchors.txt"))
+        finally:
+            await database.close()
+
+    append(conninfo, 6)
+    asyncio.run(seal())
+    tamper(conninfo, "DELETE FROM stored_events WHERE notification_id > 4")
+    forked = run_pulse("log", "fork", "--reason", REASON, "--yes", conninfo=conninfo, **settings)
+    assert "lacks the last 2 events that the seal has" in forked.out
+    lost = "2 sealed events are not in the log, as the note of key 2 declares"
+    shown = run_pulse("log", "show", conninfo=conninfo, **settings)
+    assert lost in shown.out.splitlines()
+    as_json = run_pulse("log", "show", "--json", conninfo=conninfo, **settings)
+    assert json.loads(as_json.out)["lost"] == [{"key": 2, "events": 2}]
+    found = run_pulse("verify", conninfo=conninfo, **settings).out.splitlines()
+    assert lost in found
+    assert any(line.startswith("4 events compared with the seal of ") for line in found)
+    as_json = run_pulse("verify", "--json", conninfo=conninfo, **settings)
+    totals = json.loads(as_json.out)
+    assert (totals["sealed"], totals["lost"]) == (4, [{"key": 2, "events": 2}])
 
 
 async def test_a_log_that_was_not_sealed_yet_gets_an_origin_of_its_own(
@@ -307,6 +412,26 @@ async def test_a_record_that_differs_from_the_note_or_the_identity_is_found(
     assert (await verified(database, anchors)).faults == ("FORK",)
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+async def test_the_record_of_a_fork_cannot_be_removed(
+    database: Database, conninfo: str, anchors: Path, *, pinned: bool
+) -> None:
+    await sealed_and_restored(database, conninfo, anchors)
+    await fork(conninfo, anchors)
+    append(conninfo, 2)
+    await seal_all(sealer(database, anchors))
+    tamper(
+        conninfo,
+        "DELETE FROM log_forks",
+        "DELETE FROM seal_keys WHERE number = 1",
+        "UPDATE seal_keys SET number = 1, rotation = NULL",
+    )
+    trust = Trust(KEY.verifier if pinned else None)
+    parts = [part async for part in Verification(database, EventMapper()).seal(trust)]
+    details = [finding.detail for part in parts for finding in part.findings]
+    assert "no note declares this fork" in details[0]
+
+
 @pytest.mark.parametrize("statement", ["UPDATE log_forks SET reason = 'x'", "TRUNCATE log_forks"])
 async def test_a_recorded_fork_cannot_be_changed(conninfo: str, statement: str) -> None:
     with (
@@ -338,6 +463,7 @@ async def test_only_the_owner_forks_and_only_with_the_right_key(
                         "size": None,
                         "known_size": None,
                         "lacks_sealed": False,
+                        "missing_sealed": 0,
                         "processes": (),
                     },
                     ForkPlan,
@@ -350,16 +476,11 @@ async def test_only_the_owner_forks_and_only_with_the_right_key(
 async def test_a_log_that_changed_after_the_plan_is_not_forked(
     conninfo: str, anchors: Path
 ) -> None:
-    database = Database(make_conninfo(conninfo, user=ROLES.owner), pool_size=1)
-    await database.open()
-    try:
-        forker = LogForker(database, None, known=anchors, anchors=AnchorFile(anchors))
-        plan = await forker.plan()
+    async with opened_forker(conninfo, anchors, key=None) as forker:
+        planned = await forker.plan()
         append(conninfo)
         with pytest.raises(ForkRefused, match="changed meanwhile"):
-            await forker.fork(plan, forked_by="cli:operator", reason=REASON)
-    finally:
-        await database.close()
+            await forker.fork(planned, forked_by="cli:operator", reason=REASON)
 
 
 def test_the_command_shows_the_plan_and_asks(conninfo: str, tmp_path: Path) -> None:
@@ -393,3 +514,52 @@ def test_the_command_shows_the_plan_and_asks(conninfo: str, tmp_path: Path) -> N
     as_json = run_pulse("log", "fork", "--reason", "x", "--yes", "--json", conninfo=conninfo)
     assert as_json.exit_code == 1
     assert "PULSE_SEAL_KEY" in as_json.err
+
+
+def test_a_fork_needs_a_writable_file_of_anchors(conninfo: str, tmp_path: Path) -> None:
+    key, anchors = tmp_path / "seal.key", tmp_path / "anchors"
+    create_key_file(key, KEY)
+    anchors.mkdir()
+    settings = {"seal_key": str(key), "anchor_file": str(anchors), "data_dir": str(tmp_path)}
+    before = run_pulse("log", "show", conninfo=conninfo).out
+    kept = tmp_path / "kept.txt"
+    kept.touch()
+    command = ("log", "fork", "--reason", REASON, "--yes", "--anchors", str(kept))
+    refused = run_pulse(*command, conninfo=conninfo, **settings)
+    assert (refused.exit_code, refused.err) == (
+        1,
+        f"pulse: {anchors} cannot be written: Is a directory\n",
+    )
+    assert run_pulse("log", "show", conninfo=conninfo).out == before
+
+
+def test_a_fork_whose_note_was_not_anchored_has_an_exit_code_of_its_own(
+    conninfo: str, tmp_path: Path
+) -> None:
+    """The file can be opened, and not written, as on a full disk."""
+    key, kept = tmp_path / "seal.key", tmp_path / "kept.txt"
+    create_key_file(key, KEY)
+    kept.touch()
+    settings = {"seal_key": str(key), "anchor_file": "/dev/full", "data_dir": str(tmp_path)}
+    command = ("log", "fork", "--reason", REASON, "--yes", "--json", "--anchors", str(kept))
+    forked = run_pulse(*command, conninfo=conninfo, **settings)
+    assert forked.exit_code == 10
+    assert "pulse: the log was forked, but its note was not anchored: /dev/full" in forked.err
+    shown = json.loads(run_pulse("log", "show", "--json", conninfo=conninfo).out)
+    assert json.loads(forked.out)["fork"]["new_log_id"] == shown["log_id"]
+
+
+def test_with_json_the_plan_and_the_question_are_on_standard_error(
+    conninfo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal, screen = os.openpty()
+    with os.fdopen(screen) as stdin:
+        os.write(terminal, b"y\n")
+        monkeypatch.setattr("sys.stdin", stdin)
+        command = ("log", "fork", "--reason", REASON, "--json")
+        forked = run_pulse(*command, conninfo=conninfo, data_dir=str(tmp_path))
+    os.close(terminal)
+    assert forked.exit_code == 0
+    assert json.loads(forked.out)["fork"]["reason"] == REASON
+    assert "which will be replaced" in forked.err
+    assert "Fork the log?" in forked.err

@@ -102,6 +102,8 @@ def test_keys_are_made_shown_and_rotated(conninfo: str, tmp_path: Path) -> None:
     assert (again.exit_code, again.out) == (1, "")
     assert "exists" in again.err
     assert run_pulse("key", "new", str(tmp_path / "x"), "--origin", "a b").exit_code == 1
+    of_fork = "pulse.example/log/fork-0123456789ab"
+    assert run_pulse("key", "new", str(tmp_path / "x"), "--origin", of_fork).exit_code == 1
     assert run_pulse("key", "show", conninfo=conninfo).out == "nothing is sealed yet\n"
     assert run_pulse("key", "rotate", str(two), conninfo=conninfo).exit_code == 1
     settings = {"seal_key": str(one), "data_dir": str(tmp_path / "data")}

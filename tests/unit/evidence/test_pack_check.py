@@ -21,11 +21,12 @@ from pulse.evidence.chain import (
     origin_of_fork,
 )
 from pulse.evidence.merkle import EMPTY_ROOT
-from pulse.evidence.note import Checkpoint, SigningKey
+from pulse.evidence.note import Checkpoint, SigningKey, split_note
 from pulse.evidence.pack.archive import PackInvalid
 from pulse.evidence.pack.keys import CountedKey, counted_keys, keys_until, unsigned
 from pulse.evidence.pack.members import PackKey
 from pulse.evidence.pack.writer import PackRefused
+from tests.support.cli import run_pulse
 from tests.support.events import foreign_event
 from tests.support.packs import (
     SealedLog,
@@ -469,6 +470,44 @@ def test_checkpoints_of_the_log_before_a_fork_are_counted_apart(
     assert [finding.fault for finding in faults(check(pack, key, wrong))] == ["ANCHOR"]
     own = Checkpoint(new.verifier.name, 280, bytes(32)).signed_by(new).encode()
     assert check(pack, key, own).earlier == 0
+
+
+def test_a_fork_is_reported(tmp_path: Path) -> None:
+    keys, new = forked(LOG, 256)
+    note = LOG.checkpoint(key=new)
+    pack = LOG.pack(tmp_path / "a.tar", 0, 20, anchors=(), keys=keys, checkpoint=note)
+    (fork,) = check(pack, KEY.verifier).forks
+    assert (fork.position, fork.size, fork.known_size, fork.reason) == (840, 256, 299, "a restore")
+    assert "\nthe log was forked at position 840 on " in run_pulse("verify", str(pack)).out
+    assert check(LOG.pack(tmp_path / "b.tar"), KEY.verifier).forks == ()
+
+
+def test_the_record_of_a_fork_cannot_be_removed(tmp_path: Path) -> None:
+    """The keys before the fork are removed, or replaced by others that do not declare it."""
+    keys, new = forked(LOG, 256)
+    note = LOG.checkpoint(key=new)
+    forger = SigningKey(KEY.verifier.name, bytes(31) + b"\7")
+    renamed = forger.named(new.verifier.name)
+    lines = (next_key_line(renamed.verifier),)
+    undeclared = Checkpoint(forger.verifier.name, 256, bytes(32), lines).signed_by(forger, renamed)
+    chains = (
+        [PackKey(str(new.verifier), None)],
+        [PackKey(str(forger.verifier), None), PackKey(str(renamed.verifier), undeclared)],
+        [
+            PackKey(str(forger.verifier), None),
+            PackKey(str(new.verifier), f"{keys[1].rotation}{signature_of(keys[1], forger)}"),
+        ],
+    )
+    pack = LOG.pack(tmp_path / "a.tar", 0, 20, anchors=(), keys=keys, checkpoint=note)
+    members = members_of(pack.read_bytes())
+    for chain in chains:
+        forged = rehashed(members | {"keys.json": msgspec.json.encode(chain) + b"\n"})
+        assert [finding.fault for finding in faults(check(forged, KEY.verifier))] == ["SIGNATURE"]
+
+
+def signature_of(key: PackKey, signer: SigningKey) -> str:
+    """A further signature for the note of this key."""
+    return signer.signature_line(split_note(key.rotation or "")[0])
 
 
 def test_keys_from_before_a_loss_of_events_do_not_count() -> None:
