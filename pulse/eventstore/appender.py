@@ -29,6 +29,7 @@ from pulse.eventstore.append_state import (
     Disconnected,
     Draining,
     IdTaken,
+    NotConfirmed,
     OnTrial,
     Open,
     Probing,
@@ -353,7 +354,7 @@ class Appender:
                 if not batch:
                     return
                 on_trial = isinstance(self.state, OnTrial)
-                refused = await self._attempt(batch)
+                refused = await self._attempt(batch, retry)
                 if refused is not None and on_trial:
                     for pending in batch:
                         pending.give_up(f"Postgres refuses appends: {refused}")
@@ -364,7 +365,7 @@ class Appender:
                 pending.give_up("Pulse stopped before the answer came")
             raise
 
-    async def _attempt(self, batch: list[PendingAppend]) -> str | None:
+    async def _attempt(self, batch: list[PendingAppend], retry: Retry) -> str | None:
         """Try once; the reason if Postgres refused, else None."""
         for pending in batch:
             pending.mark_sent()
@@ -375,6 +376,8 @@ class Appender:
             for pending in batch:
                 pending.sending = Sending.UNCERTAIN
             self._enter(Recovering(str(error)))
+            if isinstance(error, NotConfirmed):
+                await retry.wait()
         except REFUSALS as error:
             for pending in batch:
                 pending.mark_not_written()

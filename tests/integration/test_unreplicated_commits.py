@@ -8,9 +8,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pulse.eventstore import AppendLimits, AppendOutcomeUnknown, AppendRefused, VersionTaken
-from pulse.postgres import Database
+from pulse.metrics import REGISTRY
+from pulse.postgres import Database, PostgresLimits
 from pulse.postgres.embedded import EmbeddedServer
 from tests.support.events import foreign_event
 from tests.support.log import running_appender
@@ -69,6 +71,9 @@ WAITING: LiteralString = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'Syn
 END_WAITING: LiteralString = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 )
+CANCEL_WAITING: LiteralString = (
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+)
 
 
 async def test_after_the_time_limit_of_the_statement_the_commit_still_waits_for_its_replica(
@@ -106,6 +111,79 @@ async def test_a_commit_that_no_replica_has_is_not_confirmed_to_a_retry(
         await require_none(conninfo)
         await _until_stored(appender, event)
     assert await on_server(conninfo, "SELECT count(*) FROM stored_events") == [(2,)]
+
+
+async def test_a_commit_whose_wait_is_cancelled_is_not_confirmed(
+    conninfo: str, database: Database
+) -> None:
+    """Postgres then reports success, with a warning. The commit that confirms may be cancelled."""
+    patient = AppendLimits(answer_seconds=2.0, statement_seconds=10.0)
+    async with running_appender(database, limits=patient) as appender:
+        await appender.append([foreign_event()])
+        await require_replica(conninfo)
+        event = foreign_event(uuid4())
+        first = asyncio.ensure_future(appender.append([event]))
+        cancelled = 0
+        while not first.done():
+            cancelled += len(await on_server(conninfo, CANCEL_WAITING))
+            await asyncio.sleep(0.05)
+        assert cancelled > 1
+        with pytest.raises(AppendOutcomeUnknown):
+            await first
+        await require_none(conninfo)
+        await _until_stored(appender, event)
+    assert await on_server(conninfo, "SELECT count(*) FROM stored_events") == [(2,)]
+
+
+async def test_without_a_replica_a_repeated_append_and_probes_leave_one_session_that_waits(
+    conninfo: str,
+) -> None:
+    """A server's session waits without limit, also after its client has given up."""
+    database = Database(conninfo, pool_size=1, limits=PostgresLimits(lock_seconds=0.1))
+    async with running_appender(database, limits=LIMITS) as appender:
+        event = foreign_event(uuid4())
+        await appender.append([event])
+        await require_replica(conninfo)
+        for _ in range(4):
+            with pytest.raises(NOT_CONFIRMED):
+                await appender.append([event])
+            assert await appender.fault() is not None
+        assert len(await on_server(conninfo, WAITING)) == 1
+        await require_none(conninfo)
+        await _until_stored(appender, event)
+
+
+async def test_without_the_right_to_confirm_retries_are_spaced_and_the_right_is_named(
+    conninfo: str, database: Database
+) -> None:
+    role = "pulse_without_messages"
+    await on_server(conninfo, "CREATE ROLE pulse_without_messages LOGIN")
+    await on_server(conninfo, "GRANT SELECT, INSERT ON stored_events TO pulse_without_messages")
+    await on_server(conninfo, "GRANT EXECUTE ON FUNCTION lock_log TO pulse_without_messages")
+    await on_server(
+        conninfo,
+        "GRANT USAGE ON SEQUENCE stored_events_notification_id_seq TO pulse_without_messages",
+    )
+    await on_server(
+        conninfo,
+        "DO $$ BEGIN EXECUTE (SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC',"
+        " string_agg(oid::regprocedure::text, ',')) FROM pg_proc"
+        " WHERE proname = 'pg_logical_emit_message'); END $$",
+    )
+    async with running_appender(database) as appender:
+        event = foreign_event(uuid4())
+        await appender.append([event])
+    limited = Database(make_conninfo(conninfo, user=role), pool_size=1)
+    async with running_appender(limited, limits=LIMITS) as appender:
+        before = _retries()
+        with pytest.raises(AppendOutcomeUnknown):
+            await appender.append([event])
+        assert 0 < _retries() - before < 50  # 0.5 s apart at most, 2 s long
+        assert "pg_logical_emit_message" in (await appender.fault() or "")
+
+
+def _retries() -> float:
+    return REGISTRY.get_sample_value("pulse_retries_total") or 0.0
 
 
 async def _until_stored(appender: Any, event: Any) -> None:
