@@ -230,6 +230,7 @@ class InProcessOrders:
 
         Raises:
             OrderUniqueKeyTaken: it has other data.
+            AppendRefused, AppendOutcomeUnknown: it is not confirmed by the replicas.
             DatabaseUnavailable: it cannot be read now.
             PulseError: the refusal, if there is no order with this key.
         """
@@ -240,6 +241,7 @@ class InProcessOrders:
         if known is None:
             raise refusal
         decide(command, known.order)
+        await self._store.confirm(known.last)
         return Placed(order_id, key, created=False, position=known.position)
 
     def preview(
@@ -309,6 +311,7 @@ class InProcessOrders:
             )
             events = decide(command, stream.order)
             if not events:
+                await self._store.confirm(stream.last)
                 return view_of(stream.order, stream.position)
             await self._require_cancellable(stream)
             (cancelled,) = events
