@@ -20,7 +20,7 @@ from pulse.application.event_view import (
     log_entry,
 )
 from pulse.application.list_reads import ListReads
-from pulse.application.log_places import require_log, with_log_id
+from pulse.application.log_places import page_of_log
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
@@ -385,10 +385,9 @@ class InProcessOrders:
             PositionBeyondLog: the log ends before it.
         """
         self._require_served()
-        await require_log(self._store, query.log_id)
         reads = self._lists.not_older_than(query.min_position)
-        page = await read_orders(reads, await self._with_positions(query))
-        return await with_log_id(self._store, page, page.next_before, query.log_id)
+        reading = read_orders(reads, await self._with_positions(query))
+        return await page_of_log(self._store, reading, query.log_id)
 
     @property
     def pages_may_go_back(self) -> bool:
@@ -466,9 +465,8 @@ class InProcessOrders:
     async def slices(self, query: SliceQuery) -> SlicePage:
         """A page of slices by time, read from the projection; errors as `orders`."""
         self._require_served()
-        await require_log(self._store, query.log_id)
-        page = await read_slices(self._lists.not_older_than(query.min_position), query)
-        return await with_log_id(self._store, page, page.next_after, query.log_id)
+        reads = self._lists.not_older_than(query.min_position)
+        return await page_of_log(self._store, read_slices(reads, query), query.log_id)
 
     async def events(self, query: EventQuery, limit: int) -> EventPage:
         """A page of the log, in commit order.
