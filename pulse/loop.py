@@ -18,7 +18,10 @@ MAX_FAILING_SECONDS: Final = 10.0
 """A loop whose steps have all failed for longer is reported as faulty."""
 
 MAX_STEP_SECONDS: Final = 30.0
-"""A step that takes longer is reported as hung. Every statement and append has a lower limit."""
+"""A step that takes longer is reported as hung.
+
+Every statement and append has a lower limit, except a commit that waits for a synchronous standby.
+"""
 
 NOW: Final = 0.0
 """The pause after a step that leaves more to do."""

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application.list_reads import ListReads
-from pulse.application.log_places import require_log, with_log_id
+from pulse.application.log_places import page_of_log
 from pulse.domain import Halt, HaltTarget, Slice, SlicesExpired, SlicesReleased
 from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.postgres import Database
@@ -94,9 +94,8 @@ class DueSlices:
             PositionBeyondLog: the log ends before it.
         """
         self._require_served()
-        await require_log(self._store, query.log_id)
-        page = await read_due_slices(self._lists.not_older_than(query.min_position), query)
-        return await with_log_id(self._store, page, page.next_after, query.log_id)
+        reads = self._lists.not_older_than(query.min_position)
+        return await page_of_log(self._store, read_due_slices(reads, query), query.log_id)
 
     @property
     def pages_may_go_back(self) -> bool:

@@ -113,11 +113,15 @@ class HaltLifted(msgspec.Struct, frozen=True):
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """The folded halts; the position of the last event, and its state as it is stored."""
+    """The folded halts, and the last event."""
 
     halts: Halts = Halts()
-    last: bytes | None = None
-    position: int = 0
+    last: RecordedEvent | None = None
+
+    @property
+    def position(self) -> int:
+        """The position of the last event; 0 without one."""
+        return 0 if self.last is None else self.last.position
 
 
 class ReleaseHalts:
@@ -150,14 +154,14 @@ class ReleaseHalts:
         """
         known = self._known
         records = await self._read(known.halts.version - 1) if known.last else await self._read(0)
-        if known.last and records and records[0].state == known.last:
+        if known.last and records and records[0].state == known.last.state:
             records = records[1:]
         elif known.last:
             known, records = _Known(), await self._read(0)
         for record in records:
             if self._store.mapper.owns(record.topic):
                 halts = evolve_halts(known.halts, self._store.mapper.event_of(record))
-                known = _Known(halts, record.state, record.position)
+                known = _Known(halts, record)
         self._known = known
         return known.halts
 
@@ -227,14 +231,16 @@ class ReleaseHalts:
         then decide again.
         """
         halts = await self.current()
-        known_position = self._known.position
+        known = self._known
         for event in decide_halt(command, halts):
             try:
                 position = await self._store.append(event)
             except VersionTaken:
-                return halts, known_position, False
+                return halts, known.position, False
             return evolve_halts(halts, event), position, True
-        return halts, known_position, False
+        if known.last is not None:
+            await self._store.confirm(known.last)
+        return halts, known.position, False
 
 
 def halt_view(halt: Halt) -> HaltView:

@@ -20,7 +20,7 @@ from pulse.application.event_view import (
     log_entry,
 )
 from pulse.application.list_reads import ListReads
-from pulse.application.log_places import require_log, with_log_id
+from pulse.application.log_places import page_of_log
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,
@@ -230,6 +230,7 @@ class InProcessOrders:
 
         Raises:
             OrderUniqueKeyTaken: it has other data.
+            AppendRefused, AppendOutcomeUnknown: it is not confirmed by the replicas.
             DatabaseUnavailable: it cannot be read now.
             PulseError: the refusal, if there is no order with this key.
         """
@@ -240,6 +241,7 @@ class InProcessOrders:
         if known is None:
             raise refusal
         decide(command, known.order)
+        await self._store.confirm(known.last)
         return Placed(order_id, key, created=False, position=known.position)
 
     def preview(
@@ -309,6 +311,7 @@ class InProcessOrders:
             )
             events = decide(command, stream.order)
             if not events:
+                await self._store.confirm(stream.last)
                 return view_of(stream.order, stream.position)
             await self._require_cancellable(stream)
             (cancelled,) = events
@@ -382,10 +385,9 @@ class InProcessOrders:
             PositionBeyondLog: the log ends before it.
         """
         self._require_served()
-        await require_log(self._store, query.log_id)
         reads = self._lists.not_older_than(query.min_position)
-        page = await read_orders(reads, await self._with_positions(query))
-        return await with_log_id(self._store, page, page.next_before, query.log_id)
+        reading = read_orders(reads, await self._with_positions(query))
+        return await page_of_log(self._store, reading, query.log_id)
 
     @property
     def pages_may_go_back(self) -> bool:
@@ -463,9 +465,8 @@ class InProcessOrders:
     async def slices(self, query: SliceQuery) -> SlicePage:
         """A page of slices by time, read from the projection; errors as `orders`."""
         self._require_served()
-        await require_log(self._store, query.log_id)
-        page = await read_slices(self._lists.not_older_than(query.min_position), query)
-        return await with_log_id(self._store, page, page.next_after, query.log_id)
+        reads = self._lists.not_older_than(query.min_position)
+        return await page_of_log(self._store, read_slices(reads, query), query.log_id)
 
     async def events(self, query: EventQuery, limit: int) -> EventPage:
         """A page of the log, in commit order.

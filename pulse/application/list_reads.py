@@ -107,6 +107,8 @@ class _Server:
                 return answer  # type: ignore[return-value]
             if not waited:
                 await before_waiting(position)
+            elif asyncio.get_running_loop().time() >= deadline:  # the polling read another server
+                raise PositionNotReached(position, min_position)
             waited = True
             await self._until(min_position, deadline)
 

@@ -1,37 +1,33 @@
 """Places in lists that are positions of a log: after a restore they mean nothing any more."""
 
+from collections.abc import Awaitable
 from typing import TypeVar
 from uuid import UUID
 
-import msgspec
-
+from pulse.application.list_reads import PositionNotReached
 from pulse.application.orders import CursorRefused
-from pulse.eventstore import EventStore
+from pulse.eventstore import EventStore, PositionBeyondLog
 from pulse.projections.due_slices import DuePage
 from pulse.projections.lists import OrderPage, SlicePage
 
 Page = TypeVar("Page", OrderPage, SlicePage, DuePage)
 
 
-async def require_log(store: EventStore, log_id: UUID | None) -> None:
-    """Require that the log has this identity; None requires nothing.
+async def page_of_log(store: EventStore, reading: Awaitable[Page], log_id: UUID | None) -> Page:
+    """The page that is read, which must be of the log `log_id`; None requires nothing.
+
+    The server that has the page says of which log it is, so a page of a replica needs no primary.
 
     Raises:
-        CursorRefused: it has another one.
+        CursorRefused: it is of another log.
         DatabaseUnavailable: it cannot be read.
     """
-    if log_id is not None and log_id != await store.log_id():
+    try:
+        page = await reading
+    except (PositionBeyondLog, PositionNotReached):  # of the cursor, perhaps, in an earlier log
+        if log_id is not None and log_id != await store.log_id():
+            raise CursorRefused(CursorRefused.OF_EARLIER_LOG) from None
+        raise
+    if log_id is not None and log_id != page.log_id:
         raise CursorRefused(CursorRefused.OF_EARLIER_LOG)
-
-
-async def with_log_id(
-    store: EventStore, page: Page, next_place: object | None, log_id: UUID | None
-) -> Page:
-    """The page with the identity of its log, if there is a next place; `log_id` if it is known.
-
-    Raises:
-        DatabaseUnavailable: it cannot be read.
-    """
-    if next_place is None:
-        return page
-    return msgspec.structs.replace(page, log_id=log_id or await store.log_id())
+    return page

@@ -53,6 +53,7 @@ class AppendConnection:
         self._connect = connect
         self._statement_seconds = statement_seconds
         self._connection: Connection | None = None
+        self._warning: str | None = None
         self._abandoned: set[asyncio.Task[None]] = set()
 
     @property
@@ -66,7 +67,9 @@ class AppendConnection:
         Raises:
             psycopg.Error: Postgres cannot be reached.
         """
-        self._connection = await self._connect()
+        connection = await self._connect()
+        connection.add_notice_handler(self._note_warning)
+        self._connection = connection
 
     async def fetch(self, statement: LiteralString, parameters: Sequence[Any]) -> Rows:
         """Run one statement in autocommit.
@@ -78,6 +81,7 @@ class AppendConnection:
         connection = self._connection
         if connection is None:
             raise ConnectionLost("not connected")
+        self._warning = None
         task = asyncio.ensure_future(_fetch(connection, statement, parameters))
         try:
             await asyncio.wait({task}, timeout=self._statement_seconds)
@@ -117,8 +121,10 @@ class AppendConnection:
         """Check that what is about to be answered is on the replicas that confirm commits.
 
         With `found_older` the answers are about events of earlier commits, too. A commit whose wait
-        for a replica was ended (by a terminated session, a crash) is visible on this server only,
-        and a failover loses it. One more commit waits, and the replicas then have all before it.
+        for a replica was ended (by a cancel request, a terminated session, a crash) is visible on
+        this server only, and a failover loses it. One more commit waits, and the replicas then have
+        all before it. So it does after a warning of the last statement: if a cancel request ends
+        the wait, Postgres reports success with a warning.
 
         If a standby is required, one must still be configured: Postgres answers a commit that waits
         as soon as `synchronous_standby_names` is emptied.
@@ -127,11 +133,20 @@ class AppendConnection:
             NotConfirmed: the events may be on this server alone.
         """
         try:
-            if found_older:
-                await self.fetch(_WAIT_FOR_REPLICAS, ())
+            if found_older or self._warning is not None:
+                await self._wait_for_replicas()
             await self.check_standby()
         except (ConnectionLost, psycopg.Error) as error:
             raise NotConfirmed(describe(error)) from error
+
+    async def _wait_for_replicas(self) -> None:
+        await self.fetch(_WAIT_FOR_REPLICAS, (LOG_LOCK,))
+        if self._warning is not None:  # this wait was ended, too
+            raise ConnectionLost(self._warning)
+
+    def _note_warning(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            self._warning = diagnostic.message_primary or "a warning without a message"
 
     async def close(self) -> None:
         """Close the connection, and wait up to 1 s for abandoned ones to close."""
@@ -182,10 +197,15 @@ async def append_nothing(fetch: Fetch) -> None:
     Raises what an append would raise.
     """
     await fetch(APPEND_EVENTS, (LOG_LOCK, None, [], [], [], [], [], []))
-    ((may_take_ids, sequence, role),) = await fetch(_SELECT_APPEND_RIGHTS, ())
+    ((may_take_ids, sequence, may_confirm, confirm, role),) = await fetch(_SELECT_APPEND_RIGHTS, ())
     if not may_take_ids:
         raise psycopg.errors.InsufficientPrivilege(
             f"role {role} may not use the log's sequence: GRANT USAGE ON SEQUENCE {sequence}"
+        )
+    if not may_confirm:
+        raise psycopg.errors.InsufficientPrivilege(
+            f"role {role} may not write messages to the WAL, which confirm what is stored: "
+            f"GRANT EXECUTE ON FUNCTION {confirm}"
         )
 
 

@@ -29,6 +29,7 @@ from pulse.eventstore.append_state import (
     Disconnected,
     Draining,
     IdTaken,
+    NotConfirmed,
     OnTrial,
     Open,
     Probing,
@@ -41,6 +42,7 @@ from pulse.eventstore.append_state import (
     state_after,
 )
 from pulse.eventstore.batch import (
+    NEVER,
     AppendCondition,
     AppendResult,
     Key,
@@ -52,7 +54,13 @@ from pulse.eventstore.batch import (
     stored_as_sent,
     take_batch,
 )
-from pulse.eventstore.errors import AppendOutcomeUnknown, AppendQueueFull, AppendRefused
+from pulse.eventstore.errors import (
+    AppendOutcomeUnknown,
+    AppendQueueFull,
+    AppendRefused,
+    ConditionFailed,
+    VersionTaken,
+)
 from pulse.postgres import UNAVAILABLE_ERRORS, Connection, describe, load_sql
 from pulse.retry import Retry, RetryPolicy
 
@@ -185,6 +193,23 @@ class Appender:
         finally:
             self._unanswered_events -= len(waiting)
         return [append.future.exception() or append.future.result() for append in appends]
+
+    async def confirm(self, event: StoredEvent) -> None:
+        """Return once the replicas that confirm commits have this stored event. Writes none.
+
+        A read sees also events that no replica has, and that a failover loses (see
+        `AppendConnection.confirm`). So what is answered only from a read is confirmed first.
+
+        Raises:
+            AppendRefused: appends are refused now, so it cannot be confirmed.
+            AppendOutcomeUnknown: it was not confirmed in time, or the log has it no more.
+        """
+        (result,) = await self.append_each((event,), [NEVER])
+        if isinstance(result, ConditionFailed | VersionTaken):
+            lost = f"the log has lost version {event.originator_version} of {event.originator_id}"
+            raise AppendOutcomeUnknown(lost) from result
+        if isinstance(result, BaseException):
+            raise result
 
     def _enqueue(
         self,
@@ -353,7 +378,7 @@ class Appender:
                 if not batch:
                     return
                 on_trial = isinstance(self.state, OnTrial)
-                refused = await self._attempt(batch)
+                refused = await self._attempt(batch, retry)
                 if refused is not None and on_trial:
                     for pending in batch:
                         pending.give_up(f"Postgres refuses appends: {refused}")
@@ -364,7 +389,7 @@ class Appender:
                 pending.give_up("Pulse stopped before the answer came")
             raise
 
-    async def _attempt(self, batch: list[PendingAppend]) -> str | None:
+    async def _attempt(self, batch: list[PendingAppend], retry: Retry) -> str | None:
         """Try once; the reason if Postgres refused, else None."""
         for pending in batch:
             pending.mark_sent()
@@ -375,6 +400,8 @@ class Appender:
             for pending in batch:
                 pending.sending = Sending.UNCERTAIN
             self._enter(Recovering(str(error)))
+            if isinstance(error, NotConfirmed):
+                await retry.wait()
         except REFUSALS as error:
             for pending in batch:
                 pending.mark_not_written()
@@ -466,8 +493,9 @@ class Appender:
             if own is not None:
                 self._on_commit()  # for the commit whose reply was lost
                 pending.succeed(own)
-                for key in pending.keys:
-                    del stored[key]
+                if pending.condition is not NEVER:
+                    for key in pending.keys:
+                        del stored[key]
             elif pending.condition is not None and pending.keys[0] not in stored:
                 pending.fail_condition()
             else:

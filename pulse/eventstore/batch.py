@@ -3,9 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -35,6 +35,9 @@ class AppendCondition(msgspec.Struct, frozen=True):
     guard_version: int
     before: datetime
 
+
+NEVER: Final = AppendCondition(guard_version=0, before=datetime.min.replace(tzinfo=UTC))
+"""Does not hold: such an append writes nothing, and succeeds if its very event is stored."""
 
 AppendResult = Positions | BaseException
 """An append's positions in the log, or the error it ended with."""
@@ -72,7 +75,7 @@ class PendingAppend:
         self.span = span
         self.future = future
         self.deadline = deadline
-        self.sending = Sending.WAITING
+        self.sending = Sending.UNCERTAIN if condition is NEVER else Sending.WAITING
 
     @property
     def keys(self) -> list[Key]:

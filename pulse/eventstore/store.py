@@ -152,6 +152,13 @@ class EventStore:
             appending.end(results)
         return appended
 
+    async def confirm(self, event: RecordedEvent) -> None:
+        """Return once the replicas have an event that was read; see `Appender.confirm`."""
+        stored = StoredEvent(
+            event.originator_id, event.originator_version, event.topic, event.state
+        )
+        await self.appender.confirm(stored)
+
     async def read_stream(self, originator_id: UUID) -> list[RecordedEvent]:
         """Read a stream, oldest event first; empty if it does not exist.
 

@@ -18,10 +18,20 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+import psycopg
+import structlog
 
 from pulse.domain import SPLITTERS, Claim
 from pulse.loop import WakeUp
-from pulse.postgres import Connection, Database, DatabaseUnavailable, Listener, fetch, load_sql
+from pulse.postgres import (
+    Connection,
+    Database,
+    DatabaseUnavailable,
+    Listener,
+    describe,
+    fetch,
+    load_sql,
+)
 
 CLAIMS_CHANNEL: Final = "order_claims"
 """The notification channel for released claims, which wakes idle workers."""
@@ -51,6 +61,7 @@ _HOLD_PRESENCE = load_sql(__package__, "hold_presence")
 _INSERT_WORKER = load_sql(__package__, "insert_worker")
 _DELETE_WORKER = load_sql(__package__, "delete_worker")
 _DELETE_LOST_WORKERS = load_sql(__package__, "delete_lost_workers")
+_log = structlog.get_logger(__name__)
 
 
 class Claims:
@@ -107,8 +118,9 @@ class Claims:
 class Presence:
     """Holds one worker's presence lock. Its connection also listens for released claims.
 
-    A worker that stops deletes its name before it releases the lock. If it cannot within 1 s, it is
-    later reported as lost.
+    The lock alone decides. If the worker's name cannot be stored, that is logged, and the loss of
+    this worker is not. A worker that stops deletes its name before it releases the lock. If it
+    cannot within 1 s, it is later reported as lost.
     """
 
     def __init__(
@@ -180,7 +192,12 @@ class Presence:
         worker = self.worker
         parameters = (self._timeout_milliseconds, PRESENCE_CLASS, worker)
         await connection.execute(_HOLD_PRESENCE, parameters)
-        await connection.execute(_INSERT_WORKER, (worker,))
+        try:
+            await connection.execute(_INSERT_WORKER, (worker,))
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            _log.warning("workers.name_not_stored", worker=worker, error=describe(error))
         self._held_name = worker
 
     async def _leave(self) -> None:

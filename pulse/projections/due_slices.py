@@ -10,7 +10,13 @@ import msgspec
 from pulse.domain import HaltTarget, SliceState
 from pulse.postgres import Connection, Database, Reads, fetch, load_sql
 from pulse.projections.due_orders import halt_parameters
-from pulse.projections.lists import MAX_SLICES_A_PAGE, SlicePlace, SliceQuery, slices_parameters
+from pulse.projections.lists import (
+    MAX_SLICES_A_PAGE,
+    SlicePlace,
+    SliceQuery,
+    log_id_of_page,
+    slices_parameters,
+)
 from pulse.projections.position import read_position
 
 MAX_COUNTED: Final = 10_000
@@ -82,18 +88,17 @@ async def read_due_slices(reads: Reads, query: SliceQuery) -> DuePage:
     """
     if not 1 <= query.limit <= MAX_SLICES_A_PAGE:
         raise ValueError(f"a page has 1 to {MAX_SLICES_A_PAGE} slices, not {query.limit}")
+    return await reads.read(lambda connection: _due_page(connection, query))
 
-    async def select(connection: Connection) -> tuple[int, list[Any]]:
-        position = await read_position(connection)
-        parameters = slices_parameters(query)
-        return position, await fetch(connection, SELECT_SLICES_TO_RELEASE, parameters)
 
-    position, rows = await reads.read(select)
+async def _due_page(connection: Connection, query: SliceQuery) -> DuePage:
+    position = await read_position(connection)
+    rows = await fetch(connection, SELECT_SLICES_TO_RELEASE, slices_parameters(query))
     slices = tuple(DueSlice(*row[1:]) for row in rows[: query.limit])
     last = None
     if len(rows) > query.limit:
         last = SlicePlace(slices[-1].scheduled_at, rows[query.limit - 1][0])
-    return DuePage(slices, last, position)
+    return DuePage(slices, last, position, await log_id_of_page(connection, query, last))
 
 
 async def count_by_minute(

@@ -10,6 +10,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from pulse.domain import Slice, SliceState
 from pulse.eventstore import AFTER_LOG, BEFORE_LOG
+from pulse.eventstore.log_fork import read_identity
 from pulse.postgres import Connection, Reads, fetch, load_sql
 from pulse.projections.order_view import ROW_COLUMNS, OrderQueueStatus, OrderView, Row, order_view
 from pulse.projections.position import PROJECTION_NAME
@@ -138,8 +139,8 @@ class OrderPage(msgspec.Struct, frozen=True):
 
     `next_before` is the `before` of the next page; None on the last page. With a filter by
     id, caller, trace or time, a page that is not the last may have fewer than `limit` orders, or
-    none. `last_examined` is the order at `next_before`. `log_id` is the log of which `next_before`
-    is a position; the caller of `read_orders` adds it.
+    none. `last_examined` is the order at `next_before`. `log_id` is the log that was read, of
+    which `next_before` is a position; None on the last page of a query that names no log.
     """
 
     orders: tuple[OrderView, ...]
@@ -220,14 +221,27 @@ async def read_slices(reads: Reads, query: SliceQuery) -> SlicePage:
     """
     if not 1 <= query.limit <= MAX_SLICES_A_PAGE:
         raise ValueError(f"a page has 1 to {MAX_SLICES_A_PAGE} slices, not {query.limit}")
-    parameters = slices_parameters(query)
-    rows = await reads.read(lambda connection: fetch(connection, SELECT_SLICES, parameters))
+    return await reads.read(lambda connection: _slice_page(connection, query))
+
+
+async def log_id_of_page(
+    connection: Connection, query: OrderQuery | SliceQuery, next_place: object | None
+) -> UUID | None:
+    """The log of this server, if the page has a next place or the query names a log."""
+    if next_place is None and query.log_id is None:
+        return None
+    return (await read_identity(connection)).log_id
+
+
+async def _slice_page(connection: Connection, query: SliceQuery) -> SlicePage:
+    rows = await fetch(connection, SELECT_SLICES, slices_parameters(query))
     slices = tuple(ScheduledSlice(*row[2:]) for row in rows[: query.limit])
     as_of_position = rows[0][0] if rows else 0
     last = None
     if len(rows) > query.limit:
         last = SlicePlace(slices[-1].scheduled_at, rows[query.limit - 1][1])
-    return SlicePage(slices, last, as_of_position=as_of_position)
+    log_id = await log_id_of_page(connection, query, last)
+    return SlicePage(slices, last, log_id, as_of_position)
 
 
 def orders_statement(query: OrderQuery) -> Composed:
@@ -308,6 +322,7 @@ async def _order_page(connection: Connection, query: OrderQuery) -> OrderPage:
         as_of_position=as_of_position,
         next_before=None if last is None else last[_CREATED_POSITION],
         last_examined=None if last is None else last[_ORDER_ID],
+        log_id=await log_id_of_page(connection, query, last),
     )
 
 

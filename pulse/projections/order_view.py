@@ -190,14 +190,20 @@ def _slice_views(slices: Sequence[Slice], settled: Sequence[SliceState]) -> tupl
 
 
 class FoldedStream(NamedTuple):
-    """An order after all of Pulse's events, and where its stream ends: position and version.
-
-    The version is higher than the order's if another program wrote to the stream.
-    """
+    """An order after all of Pulse's events, and the last event of its stream."""
 
     order: Order
-    position: int
-    version: int
+    last: RecordedEvent
+
+    @property
+    def position(self) -> int:
+        """The position of the last event."""
+        return self.last.position
+
+    @property
+    def version(self) -> int:
+        """Where the stream ends: beyond the order's version if another program wrote to it."""
+        return self.last.originator_version
 
 
 class OrderReader:
@@ -222,15 +228,11 @@ class OrderReader:
 
     async def as_created(self, order_id: UUID) -> FoldedStream | None:
         """The order as created, without its later events; None if it does not exist."""
-        rows = (await self._streams.get(order_id) or [])[:1]
-        order = self._fold(rows)
-        return None if order is None else FoldedStream(order, rows[0][0], rows[0][2])
+        return self._folded((await self._streams.get(order_id) or [])[:1])
 
     async def folded(self, order_id: UUID) -> FoldedStream | None:
         """The order after all its events; None if it does not exist."""
-        rows = await self._streams.get(order_id) or []
-        order = self._fold(rows)
-        return None if order is None else FoldedStream(order, rows[-1][0], rows[-1][2])
+        return self._folded(await self._streams.get(order_id) or [])
 
     async def view(self, order_id: UUID) -> OrderView | None:
         """The order with its slices and claim; None if it does not exist."""
@@ -257,6 +259,10 @@ class OrderReader:
         ]
         order = self._fold(rows)
         return None if order is None else view_of(order, rows[-1][0])
+
+    def _folded(self, rows: Sequence[Row]) -> FoldedStream | None:
+        order = self._fold(rows)
+        return None if order is None else FoldedStream(order, RecordedEvent.from_row(rows[-1][:6]))
 
     def _fold(self, rows: Sequence[Row]) -> Order | None:
         return fold(self._mapper.events_of([RecordedEvent.from_row(row[:6]) for row in rows]))

@@ -320,6 +320,15 @@ async def test_a_worker_that_stops_or_takes_a_new_name_is_not_lost(
     assert await LostWorkers(database).run_once() == []
 
 
+async def test_a_worker_whose_name_cannot_be_stored_is_present(
+    conninfo: str, database: Database
+) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("ALTER TABLE order_workers ADD CHECK (name <> 'unnamed') NOT VALID")
+    async with present(database, "unnamed"):
+        assert names(conninfo) == []
+
+
 async def test_a_worker_that_reconnects_is_recorded_again(
     conninfo: str, database: Database
 ) -> None:

@@ -102,6 +102,29 @@ async def test_a_log_that_is_renamed_is_compared_again(pair: Pair) -> None:
         await until_used(client)
 
 
+async def test_without_the_primary_the_replica_has_every_page_of_a_list(pair: Pair) -> None:
+    async with serving(settings_of(pair)) as client:
+        await until_used(client)
+        placed = [await place(client) for _ in range(3)]
+        await client.get(ORDERS, params={"min_position": placed[-1][2]})
+        before = on_replica()
+        await asyncio.to_thread(pair.primary.stop_immediately)
+        keys: list[str] = []
+        parameters: dict[str, str | int] = {"limit": 1}
+        try:
+            for _ in placed:
+                answer = await client.get(ORDERS, params=parameters)
+                assert answer.status_code == 200, answer.text
+                page = answer.json()
+                keys += [one["order_unique_key"] for one in page["orders"]]
+                parameters["cursor"] = page["next_cursor"]
+        finally:
+            await asyncio.to_thread(pair.primary.start)
+            await pair.until_streaming()
+        assert keys == [key for key, _, _ in reversed(placed)]
+        assert on_replica() - before == len(placed)
+
+
 async def test_a_promoted_replica_is_not_read(pair: Pair) -> None:
     async with serving(settings_of(pair)) as client:
         await until_used(client)

@@ -134,6 +134,9 @@ class MemoryConnection:
     ) -> MemoryCursor:
         return await MemoryCursor(self).execute(statement, parameters, prepare=prepare)
 
+    def add_notice_handler(self, handler: object) -> None:
+        """No statement here sends a notice."""
+
     async def run(self, cursor: MemoryCursor, statement: Statement, parameters: Any) -> None:
         if self._pipelined is not None:
             self._pipelined.append((cursor, statement, parameters))

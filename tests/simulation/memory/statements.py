@@ -62,7 +62,7 @@ def select_stored(server: Server, _: Session, parameters: Any) -> Result:
 
 
 def select_append_rights(_: Server, __: Session, ___: Any) -> Result:
-    return Result([(True, "", "")])
+    return Result([(True, "", True, "", "")])
 
 
 def try_append(server: Server, _: Session, __: Any) -> Result:
