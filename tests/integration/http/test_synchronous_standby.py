@@ -84,7 +84,13 @@ async def test_an_order_whose_commit_was_let_go_is_not_acknowledged(
 ) -> None:
     """Postgres answers the commits that wait for a standby once none is required any more."""
     await pair.configure(NAMES, "*")
-    await until_accepted(api, order())
+    placed = await until_accepted(api, order())
+
+    async def is_split() -> bool:  # so that no other event waits for the standby
+        found = (await api.get(f"{ORDERS}/{placed.json()['order_id']}")).json()
+        return bool(found["order_queue_status"] == "COMPLETED")
+
+    await until(is_split, "the order is split")
     await asyncio.to_thread(pair.replica.stop_immediately)
     request = order()
     key = str(request["order_unique_key"])
