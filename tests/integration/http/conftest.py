@@ -17,7 +17,10 @@ from tests.support.tokens import signer_of
 
 @pytest.fixture(scope="session")
 def shared_conninfo(postgres: str, template_database: str) -> Iterator[str]:
-    """A migrated database that tests can share, since every order has a unique key."""
+    """A migrated database that tests can share, since every order has a unique key.
+
+    A test that sets a halt needs a database of its own.
+    """
     with cloned_database(postgres, template_database) as conninfo:
         yield conninfo
 

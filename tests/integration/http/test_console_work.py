@@ -381,12 +381,12 @@ async def test_a_fault_is_shown_at_its_field(
 
 
 async def test_a_reason_of_a_lift_that_is_too_long_is_shown_at_its_field(
-    shared_api: httpx.AsyncClient,
+    api: httpx.AsyncClient,
 ) -> None:
     body = {"scope": "INSTRUMENT", "instrument": "BSE:500325", "reason": "r"}
-    halt = (await shared_api.post("/pulse/internal/halts", json=body)).json()["halt_id"]
+    halt = (await api.post("/pulse/internal/halts", json=body)).json()["halt_id"]
     path = f"halts/{halt}/lift"
-    answer = await submit(shared_api, path, form_at=path, reason="x" * 256)
+    answer = await submit(api, path, form_at=path, reason="x" * 256)
     assert answer.status_code == 400
     assert 'id="reason-fault"' in answer.text
 
