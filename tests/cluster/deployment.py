@@ -1,7 +1,5 @@
 """Pulse on the hosts of a cluster: two APIs, two hosts of workers, and a gateway."""
 
-import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +11,12 @@ from pulse.application.callers import Caller as PulseCaller
 from tests.cluster.cluster import Cluster, running_cluster
 from tests.cluster.host import Host
 from tests.faults.caller import Caller, Endpoint
-from tests.faults.deployment import SERVICE_HEADERS, Deployment
+from tests.faults.deployment import (
+    SERVICE_HEADERS,
+    Deployment,
+    close_all,
+    follow_until_exit,
+)
 from tests.faults.ledger import Ledger
 from tests.faults.member import Kind, Member
 from tests.faults.reader import LogReader
@@ -103,7 +106,7 @@ async def cluster_deployment(
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(running_cluster(home / "hosts"))
         deployment = ClusterDeployment(cluster, home, random)
-        stack.push_async_callback(_close_all, deployment)
+        stack.push_async_callback(close_all, deployment)
         settings = {"migrate": False, "data_dir": home / "pulse"}
         for kind, count in (("worker", 2), ("api", 2), ("gateway", 1)):
             for _ in range(count):
@@ -117,17 +120,5 @@ async def cluster_deployment(
         )
         for _ in range(readers):
             reader = LogReader([cluster.services_url], SERVICE_HEADERS)
-            deployment.readers.append(reader)
-            following = asyncio.ensure_future(reader.follow())
-            stack.push_async_callback(_cancelled, following)
+            follow_until_exit(deployment, reader, stack)
         yield deployment
-
-
-async def _cancelled(task: "asyncio.Future[None]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-async def _close_all(deployment: Deployment) -> None:
-    await asyncio.gather(*(member.close() for member in deployment.members))

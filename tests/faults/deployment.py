@@ -209,7 +209,7 @@ async def open_deployment(
             running = Server.running(home / "postgres", **(server_options or {}))
             server = await stack.enter_async_context(running)
         deployment = Deployment(server, home, random)
-        stack.push_async_callback(_close_all, deployment)
+        stack.push_async_callback(close_all, deployment)
         counts: dict[Kind, int] = {
             "worker": workers,
             "api": apis,
@@ -229,10 +229,15 @@ async def open_deployment(
         urls = [member.url for member in deployment.apis]
         for number in range(readers):
             reader = LogReader(urls, SERVICE_HEADERS, first=number % len(urls))
-            deployment.readers.append(reader)
-            following = asyncio.ensure_future(reader.follow())
-            stack.push_async_callback(_cancelled, following)
+            follow_until_exit(deployment, reader, stack)
         yield deployment
+
+
+def follow_until_exit(deployment: Deployment, reader: LogReader, stack: AsyncExitStack) -> None:
+    """Let the reader follow the log until the stack is closed."""
+    deployment.readers.append(reader)
+    following = asyncio.ensure_future(reader.follow())
+    stack.push_async_callback(_cancelled, following)
 
 
 async def _cancelled(task: "asyncio.Future[None]") -> None:
@@ -241,5 +246,6 @@ async def _cancelled(task: "asyncio.Future[None]") -> None:
         await task
 
 
-async def _close_all(deployment: Deployment) -> None:
+async def close_all(deployment: Deployment) -> None:
+    """Stop every member of the deployment."""
     await asyncio.gather(*(member.close() for member in deployment.members))

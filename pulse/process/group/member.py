@@ -29,9 +29,9 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One process of a group.
 
     `name` is the same for each process that takes its place, and `generation` grows. `members` are
-    the names of all. `directory` is the group's own, which nobody else can read. The numbers are
-    inherited file descriptors: `control` of the socket to the supervisor, `listening` of those that
-    the group listens on.
+    the names of all. `directory` is the group's own; other users cannot read it. The numbers are
+    inherited file descriptors: `control` of the socket to the supervisor, `listening` of the
+    listening sockets.
     """
 
     name: str

@@ -60,8 +60,8 @@ async def test_a_stopped_replica_makes_no_list_fail_and_is_used_again_after_a_st
 
 
 async def test_a_process_starts_without_its_replica(pair: Pair) -> None:
-    nowhere = "postgresql://nobody@127.0.0.1:1/pulse"
-    async with serving(settings_of(pair, read_database_url=nowhere)) as client:
+    unreachable = "postgresql://pulse@127.0.0.1:1/pulse"
+    async with serving(settings_of(pair, read_database_url=unreachable)) as client:
         await until_noticed(client, "the replica cannot be used")
         await assert_lists_on_primary(client)
 
