@@ -31,7 +31,8 @@ def up(
     tmp_path_factory: pytest.TempPathFactory, module_database_url: str
 ) -> Iterator[PulseProcess]:
     home = tmp_path_factory.mktemp("up")
-    with pulse(home, database_url=module_database_url, data_dir=home / "data") as process:
+    settings = {"database_url": module_database_url, "data_dir": home / "data"}
+    with pulse(home, forked=False, **settings) as process:
         yield process
 
 

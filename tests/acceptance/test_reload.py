@@ -24,7 +24,7 @@ def test_a_changed_file_starts_it_again_and_stopping_stops_the_embedded_server(
     shutil.copy(ROOT / "main.py", application)
     where = ("--app-dir", str(application), "--reload-dir", str(application))
     command = ("-m", "uvicorn", "main:app", "--reload", "--port", str(port), *where)
-    process = PulseProcess(tmp_path, command=command, port=port, data_dir=data_dir)
+    process = PulseProcess(tmp_path, command=command, port=port, data_dir=data_dir, forked=False)
     try:
         process.until_serving()
         assert "using WatchFiles" in process.logged  # the other one polls every file it sees
