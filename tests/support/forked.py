@@ -54,6 +54,8 @@ class Forked:
         stderr: Path,
     ) -> None:
         assert is_module(command), command
+        for path in (stdout, stderr):
+            path.touch()
         self._process = ForkServerProcess(
             target=_run, args=(command[1:], cwd, dict(env), stdout, stderr)
         )
