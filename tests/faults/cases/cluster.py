@@ -128,7 +128,7 @@ async def _report(run: ClusterRun) -> None:
         each.leader_seconds for each in run.injections if each.leader_seconds is not None
     ]
     whole = [each.ended - each.begun for each in run.injections]
-    case_run.fact(f"until the cluster was whole and served again: {_spread(whole)}")
+    case_run.fact(f"until all members ran and the cluster served again: {_spread(whole)}")
 
 
 def longest_pause(moments: Sequence[float], begun: float, ended: float) -> float:
@@ -234,7 +234,7 @@ async def _worker_off(run: ClusterRun) -> AsyncIterator[None]:
         await asyncio.to_thread(lost.power_off)
     due = await _due(run)
     run.case_run.fact(
-        f"{lost.name} went with {claimed} claims; {due} orders had slices due in 20 s"
+        f"{lost.name} was lost with {claimed} claims; {due} orders had slices due in 20 s"
     )
     yield
     await _start_again(run, lost)
@@ -404,7 +404,7 @@ CASES: Final = (
     _case(
         "etcd",
         "Two of three hosts of etcd lose power for 25 s, longer than the primary's lease: the "
-        "primary goes on, because it reaches every replica",
+        "primary continues, because it reaches every replica",
         _etcd_minority,
     ),
     _case("api", "The host of an API loses power", _api_off),

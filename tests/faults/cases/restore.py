@@ -326,7 +326,7 @@ CASE: Final = Case(
     promise="The WAL is archived under load, the server lost, and a base backup restored to a "
     "time in between. After `pulse log fork` Pulse runs on it: it has every order that was "
     "accepted before that time, callers who send all their orders again place none twice, an "
-    "executor that has read further stops and says why, the seal goes on, and `pulse verify` and "
+    "executor that has read further stops and says why, the seal continues, and `pulse verify` and "
     "evidence packs pass with the first key. Recovery: from the start of the restored server "
     "until Pulse answers on it",
     at_least=3,
