@@ -20,6 +20,7 @@ from pulse.postgres.embedded import EmbeddedServer
 from tests.support.database import (
     as_runtime,
     cloned_database,
+    close_kept,
     migrate_with_roles,
     temporary_database,
 )
@@ -89,12 +90,14 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     url = os.environ.get("PULSE_TEST_DATABASE_URL")
     if url:
         yield url
+        close_kept()
         return
     made_data_dir: Path = request.getfixturevalue("made_data_dir")
     with tempfile.TemporaryDirectory(prefix="pulse-tests-", dir=_memory()) as home:
         data_dir = copied(made_data_dir, Path(home))
         with EmbeddedServer.acquire(data_dir, options=_FAST_AND_FORGETFUL) as server:
             yield server.conninfo
+            close_kept()
 
 
 def _memory() -> Path | None:

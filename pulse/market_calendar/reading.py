@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import resources
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final, NoReturn, get_args, get_origin, get_type_hints
@@ -41,8 +42,7 @@ def load(path: FilePath | None) -> MarketCalendar:
         MarketCalendarInvalid: the file cannot be read or has errors.
     """
     if path is None:
-        shipped = resources.files("pulse.market_calendar") / _SHIPPED_FILE
-        return parse(shipped.read_bytes(), SHIPPED)
+        return _shipped()
     name = f"the market calendar {path}"
     try:
         with path.open("rb") as file:
@@ -50,6 +50,12 @@ def load(path: FilePath | None) -> MarketCalendar:
     except OSError as error:
         raise MarketCalendarInvalid(name, [f"it cannot be read: {error.strerror}"]) from error
     return parse(data, name)
+
+
+@cache  # it is immutable, and the file does not change while the process runs
+def _shipped() -> MarketCalendar:
+    shipped = resources.files("pulse.market_calendar") / _SHIPPED_FILE
+    return parse(shipped.read_bytes(), SHIPPED)
 
 
 def parse(data: bytes, name: str) -> MarketCalendar:

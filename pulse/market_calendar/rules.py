@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -65,6 +66,7 @@ def zone_of(exchange: Exchange) -> ZoneInfo:
         raise ValueError(f"no time zone has the name {exchange.time_zone}") from None
 
 
+@lru_cache(maxsize=8192)  # segments share their hours, and rules and index ask for the same times
 def instant(on: date, at: str, zone: ZoneInfo) -> datetime:
     """This local time as UTC.
 

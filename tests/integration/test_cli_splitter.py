@@ -179,6 +179,7 @@ def test_the_current_splitter_holds() -> None:
     assert ended.out.endswith("and in the samples no position is favoured.\n")
 
 
+@pytest.mark.usefixtures("small_samples")
 def test_a_module_in_the_working_directory_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

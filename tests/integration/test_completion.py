@@ -37,9 +37,8 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
     return {"HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT), **variables}
 
 
-def shell(program: str, script: str, home: Path, *words: str) -> str:
-    """What a shell completes after the completion script was sourced."""
-    source = home / f"pulse.{program}"
+def write_source(program: str, home: Path) -> None:
+    """Write the completion script of this shell to the home."""
     shown = subprocess.run(
         ["pulse"],
         env=environment(home, _PULSE_COMPLETE=f"source_{program}"),
@@ -48,7 +47,12 @@ def shell(program: str, script: str, home: Path, *words: str) -> str:
         check=True,
         timeout=60,
     )
-    source.write_text(shown.stdout, encoding="utf-8")
+    (home / f"pulse.{program}").write_text(shown.stdout, encoding="utf-8")
+
+
+def shell(program: str, script: str, home: Path, *words: str) -> str:
+    """What a shell completes after the completion script was sourced."""
+    source = home / f"pulse.{program}"
     ended = subprocess.run(
         [program, "-c", script, program, source, *words],
         env=environment(home),
@@ -62,6 +66,7 @@ def shell(program: str, script: str, home: Path, *words: str) -> str:
 
 
 def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    write_source("bash", tmp_path)
     assert shell("bash", BASH, tmp_path, "pulse", "or").split() == ["orders"]
     assert shell("bash", BASH, tmp_path, "pulse", "orders", "").split() == ["failed", "list"]
     options = shell("bash", BASH, tmp_path, "pulse", "orders", "list", "--cr").split()
@@ -70,6 +75,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh on this machine")
 def test_zsh_completes_commands_and_options_with_their_help(tmp_path: Path) -> None:
+    write_source("zsh", tmp_path)
     commands = shell("zsh", ZSH, tmp_path, "pulse", "doc")
     assert '"doctor":"Check whether Pulse can run here' in commands
     options = shell("zsh", ZSH, tmp_path, "pulse", "up", "--p")

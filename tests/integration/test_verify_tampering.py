@@ -7,7 +7,8 @@ its own, so each must be found there, and nothing must be found about the other 
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ import msgspec
 import psycopg
 import psycopg.sql
 import pytest
-from eventsourcing.persistence import StoredEvent
+from psycopg.conninfo import conninfo_to_dict
 
 from pulse.domain import Event, OrderCreated
 from pulse.eventstore import EventMapper
@@ -26,6 +27,7 @@ from pulse.evidence.note import SigningKey
 from pulse.postgres import Database
 from pulse.projections.queue_history import HistorySummary
 from tests.support.cli import projected, run_pulse, write
+from tests.support.database import cloned_database
 from tests.support.events import (
     order_cancelled,
     order_created,
@@ -471,13 +473,26 @@ def faults(findings: list[dict[str, Any]]) -> set[str]:
     return {finding["fault"] for finding in findings}
 
 
+@pytest.fixture(scope="module")
+def sealed_template(
+    postgres: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """The name of a database, for clones, with a projected and sealed log; and its anchors."""
+    seal = Seal(tmp_path_factory.mktemp("seal"))
+    with cloned_database(postgres, template_database) as conninfo:
+        write(conninfo, *stored([event for number in range(240) for event in split_order(number)]))
+        projected(conninfo)
+        seal.seal(conninfo)
+        yield str(conninfo_to_dict(conninfo)["dbname"]), seal.anchors
+
+
 @pytest.fixture
-def sealed(conninfo: str, seal: Seal) -> str:
+def sealed(postgres: str, sealed_template: tuple[str, Path], seal: Seal) -> Iterator[str]:
     """A projected and sealed log of 1,200 events."""
-    write(conninfo, *stored([event for number in range(240) for event in split_order(number)]))
-    projected(conninfo)
-    seal.seal(conninfo)
-    return conninfo
+    template, anchors = sealed_template
+    shutil.copy(anchors, seal.anchors)
+    with cloned_database(postgres, template) as conninfo:
+        yield conninfo
 
 
 FORGET: Final = (
@@ -647,27 +662,31 @@ SUMMED_EVENTS: Final = 3_200
 
 
 @pytest.fixture(scope="module")
-def summed_events() -> tuple[StoredEvent, ...]:
-    orders = range(SUMMED_EVENTS // 5)
-    return stored([event for number in orders for event in split_order(number)])
+def summed_template(postgres: str, template_database: str) -> Iterator[str]:
+    """The name of a database, for clones, with a projected log and the sums of its history."""
+    with cloned_database(postgres, template_database) as conninfo:
+        orders = range(SUMMED_EVENTS // 5)
+        write(conninfo, *stored([event for number in orders for event in split_order(number)]))
+        projected(conninfo)
+
+        async def sum_up() -> None:
+            database = Database(conninfo, pool_size=2)
+            await database.open()
+            try:
+                await HistorySummary(database, EventMapper()).run_until_done()
+            finally:
+                await database.close()
+
+        asyncio.run(sum_up())
+        assert json.loads(run_pulse("verify", "--json", conninfo=conninfo).out)["findings"] == []
+        yield str(conninfo_to_dict(conninfo)["dbname"])
 
 
 @pytest.fixture
-def summed(conninfo: str, summed_events: tuple[StoredEvent, ...]) -> str:
-    """A projected log of which the queue's history is summed up."""
-    write(conninfo, *summed_events)
-    projected(conninfo)
-
-    async def sum_up() -> None:
-        database = Database(conninfo, pool_size=2)
-        await database.open()
-        try:
-            await HistorySummary(database, EventMapper()).run_until_done()
-        finally:
-            await database.close()
-
-    asyncio.run(sum_up())
-    return conninfo
+def summed(postgres: str, summed_template: str) -> Iterator[str]:
+    """A log of the test's own in which `pulse verify` finds nothing."""
+    with cloned_database(postgres, summed_template) as conninfo:
+        yield conninfo
 
 
 A_ROW: Final = "the row of queue_history with until_position"
@@ -717,7 +736,6 @@ INSERT_ROW: Final = "INSERT INTO queue_history VALUES ({}, now(), 1, 0, 0, 0, 7,
 def test_tampering_with_the_history_of_the_queue_is_found(
     summed: str, statement: str, detail: str
 ) -> None:
-    assert json.loads(run_pulse("verify", "--json", conninfo=summed).out)["findings"] == []
     tamper(summed, statement)
     findings = json.loads(run_pulse("verify", "--json", conninfo=summed).out)["findings"]
     assert faults(findings) == {"HISTORY"}

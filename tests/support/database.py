@@ -24,6 +24,7 @@ ROLES: Final = RoleNames()
 _SUPERUSER: Final = str(
     conninfo_to_dict(os.environ.get("PULSE_TEST_DATABASE_URL") or f"user={USER}")["user"]
 )
+_kept: Final[dict[str, psycopg.Connection[TupleRow]]] = {}
 
 
 @contextmanager
@@ -48,9 +49,22 @@ def database_in(encoding: str, server: str) -> AbstractContextManager[str]:
     return temporary_database(server, options)
 
 
-def _execute(conninfo: str, statement: str) -> None:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(statement.encode())
+def _execute(server: str, statement: str) -> None:
+    """Execute it on a connection that is kept: a new one costs 5 ms of processor time."""
+    kept = _kept.get(server)
+    if kept is None:
+        kept = _kept[server] = psycopg.connect(server, autocommit=True)
+    try:
+        kept.execute(statement.encode())
+    finally:
+        if kept.closed:
+            del _kept[server]
+
+
+def close_kept() -> None:
+    """Close the connections that are kept."""
+    while _kept:
+        _kept.popitem()[1].close()
 
 
 def migrate(conninfo: str, revisions: Sequence[Revision] = REVISIONS) -> None:

@@ -1,7 +1,7 @@
 """The pages of orders without a browser: status codes, escaping, forms and rights."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any, Final
@@ -17,7 +17,7 @@ from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
 from tests.support.api import serving
-from tests.support.database import as_runtime
+from tests.support.database import as_runtime, cloned_database
 from tests.support.events import (
     foreign_event,
     order_created,
@@ -61,6 +61,20 @@ def csrf_token(page: httpx.Response) -> str:
 def link(page: httpx.Response, relation: str) -> str | None:
     found = re.search(rf'href="([^"]+)" rel="{relation}"', page.text)
     return None if found is None else unescape(found[1])
+
+
+@pytest.fixture(scope="module")
+def file_conninfo(postgres: str, template_database: str) -> Iterator[str]:
+    """A database for this file, for tests that write events of an order of their own."""
+    with cloned_database(postgres, template_database) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture(scope="module")
+async def file_api(file_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
+    settings = Settings(database_url=as_runtime(file_conninfo), release_slices=False)
+    async with serving(settings) as client:
+        yield client
 
 
 async def listed(api: httpx.AsyncClient, name: str, count: int) -> None:
@@ -202,14 +216,16 @@ async def test_an_unknown_order_is_a_page_that_says_so(
     assert "<script>" not in page.text
 
 
-async def test_an_order_is_shown_with_its_history(api: httpx.AsyncClient, conninfo: str) -> None:
+async def test_an_order_is_shown_with_its_history(
+    file_api: httpx.AsyncClient, file_conninfo: str
+) -> None:
     created = order_of_tomorrow()
     split = slices_scheduled(created)
     released = slices_released(created, split, count=2)
     expired = slices_expired(created, split, released)
-    write(conninfo, *stored([created, split, released, expired]))
+    write(file_conninfo, *stored([created, split, released, expired]))
 
-    page = await api.get(f"{LIST}/{created.originator_id}")
+    page = await file_api.get(f"{LIST}/{created.originator_id}")
 
     text = text_of(page)
     assert page.status_code == 200
@@ -226,56 +242,58 @@ async def test_an_order_is_shown_with_its_history(api: httpx.AsyncClient, connin
 
 
 async def test_a_long_history_has_each_event_on_a_page(
-    api: httpx.AsyncClient, conninfo: str
+    file_api: httpx.AsyncClient, file_conninfo: str
 ) -> None:
     created = order_of_tomorrow(num_splits=40)
     events: list[Event] = [created, slices_scheduled(created)]
     for _ in range(30):
         events.append(slices_released(*events))
-    write(conninfo, *stored(events))
+    write(file_conninfo, *stored(events))
     path = f"{LIST}/{created.originator_id}"
 
-    page = await api.get(path)
-    event = await api.get(f"{path}/events/32")
+    page = await file_api.get(path)
+    event = await file_api.get(f"{path}/events/32")
 
     assert page.text.count(f'href="{path}/events/') == 32
     assert "<pre tabindex" in event.text
     assert '"sequence_number": 30' in unescape(event.text)
     for version in ("33", "0", "x"):
-        assert (await api.get(f"{path}/events/{version}")).status_code == 404
+        assert (await file_api.get(f"{path}/events/{version}")).status_code == 404
 
 
 async def test_an_order_of_100_slices_and_a_list_are_small(
-    api: httpx.AsyncClient, conninfo: str
+    file_api: httpx.AsyncClient, file_conninfo: str
 ) -> None:
     created = order_of_tomorrow(num_splits=100, total_quantity=1_000_000)
     split = slices_scheduled(created)
     others = [order_of_tomorrow() for _ in range(60)]
     events: list[Event] = [created, split, slices_released(created, split, count=60), *others]
-    write(conninfo, *stored(events))  # at once: each write blocks the event loop
+    write(file_conninfo, *stored(events))  # at once: each write blocks the event loop
 
-    page = await api.get(f"{LIST}/{created.originator_id}")
+    page = await file_api.get(f"{LIST}/{created.originator_id}")
 
     assert len(page.content) < 100_000
     assert f'href="{LIST}/{created.originator_id}/events/2">Event as stored' in page.text
     assert '"type": "OrderCreated"' in page.text
-    event = await api.get(f"{LIST}/{created.originator_id}/events/2")
+    event = await file_api.get(f"{LIST}/{created.originator_id}/events/2")
     assert '"sequence_number": 100' in event.text
 
     async def is_full() -> bool:
-        return len(order_ids(await api.get(LIST))) == 50
+        return len(order_ids(await file_api.get(LIST))) == 50
 
     await until(is_full, "the list has a whole page")
-    assert len((await api.get(LIST)).content) < 60_000
+    assert len((await file_api.get(LIST)).content) < 60_000
 
 
-async def test_each_version_is_shown_as_it_was(api: httpx.AsyncClient, conninfo: str) -> None:
+async def test_each_version_is_shown_as_it_was(
+    file_api: httpx.AsyncClient, file_conninfo: str
+) -> None:
     created = order_of_tomorrow()
     split = slices_scheduled(created)
-    write(conninfo, *stored([created, split, slices_released(created, split)]))
+    write(file_conninfo, *stored([created, split, slices_released(created, split)]))
     path = f"{LIST}/{created.originator_id}"
 
-    first, second = [await api.get(f"{path}?version={n}&position=&at=") for n in (1, 2)]
+    first, second = [await file_api.get(f"{path}?version={n}&position=&at=") for n in (1, 2)]
 
     assert "As of version 1 of 3" in text_of(first)
     assert "PENDING" in text_of(first)
@@ -289,18 +307,18 @@ async def test_each_version_is_shown_as_it_was(api: httpx.AsyncClient, conninfo:
     assert "Cancel order" not in second.text
 
 
-async def test_positions_and_moments_are_places_too(api: httpx.AsyncClient) -> None:
-    order_id = await placed(api)
+async def test_positions_and_moments_are_places_too(file_api: httpx.AsyncClient) -> None:
+    order_id = await placed(file_api)
 
     async def split() -> bool:
-        answer = (await api.get(f"{ORDERS}/{order_id}")).json()
+        answer = (await file_api.get(f"{ORDERS}/{order_id}")).json()
         return bool(answer["order_queue_status"] == "COMPLETED")
 
     await until(split, "the order is split")
-    events = (await api.get(f"{ORDERS}/{order_id}/events")).json()["events"]
+    events = (await file_api.get(f"{ORDERS}/{order_id}/events")).json()["events"]
 
     for place in (f"position={events[0]['position']}", f"at={events[0]['recorded_at']}"):
-        page = await api.get(f"{LIST}/{order_id}?{place}")
+        page = await file_api.get(f"{LIST}/{order_id}?{place}")
         assert "As of version 1 of 2" in text_of(page), place
 
 
@@ -360,12 +378,12 @@ async def listed_key(api: httpx.AsyncClient, key: str) -> None:
 
 
 async def test_a_failed_order_says_why_and_what_to_do(
-    api: httpx.AsyncClient, conninfo: str
+    file_api: httpx.AsyncClient, file_conninfo: str
 ) -> None:
     created = order_created()
-    write(conninfo, *stored([created, splitting_failed(created, "TOO_LATE")]))
+    write(file_conninfo, *stored([created, splitting_failed(created, "TOO_LATE")]))
 
-    text = text_of(await api.get(f"{LIST}/{created.originator_id}"))
+    text = text_of(await file_api.get(f"{LIST}/{created.originator_id}"))
 
     assert "TOO_LATE: a rule is broken." in text
     assert "FAILED is final" in text
@@ -382,33 +400,33 @@ async def test_a_failed_order_says_why_and_what_to_do(
     ],
 )
 async def test_an_order_that_pulse_does_not_process_says_so(
-    api: httpx.AsyncClient, conninfo: str, topic: str, state: bytes, message: str
+    file_api: httpx.AsyncClient, file_conninfo: str, topic: str, state: bytes, message: str
 ) -> None:
     created = order_created()
     broken = StoredEvent(created.originator_id, 2, topic, state)
-    write(conninfo, *stored([created]), broken)
+    write(file_conninfo, *stored([created]), broken)
     path = f"{LIST}/{created.originator_id}"
 
-    page = await api.get(path)
+    page = await file_api.get(path)
 
     assert page.status_code == 200
     assert message in text_of(page)
     assert re.findall(r'id="version-(\d)"', page.text) == ["1", "2"]
     assert "Cancel order…" not in page.text
-    cancelling = await api.get(f"{path}/cancel")
+    cancelling = await file_api.get(f"{path}/cancel")
     token = csrf_token(cancelling) if "csrf_token" in cancelling.text else None
     if token is not None:
-        answer = await api.post(f"{path}/cancel", data={"csrf_token": token})
+        answer = await file_api.post(f"{path}/cancel", data={"csrf_token": token})
         assert answer.status_code in {409, 503}
 
 
 async def test_a_stream_without_an_order_is_shown_as_stored(
-    api: httpx.AsyncClient, conninfo: str
+    file_api: httpx.AsyncClient, file_conninfo: str
 ) -> None:
     stream = uuid4()
-    write(conninfo, foreign_event(stream))
+    write(file_conninfo, foreign_event(stream))
 
-    page = await api.get(f"{LIST}/{stream}")
+    page = await file_api.get(f"{LIST}/{stream}")
 
     assert page.status_code == 200
     assert "its stream has no event of Pulse" in text_of(page)
@@ -427,16 +445,16 @@ async def test_a_parked_order_says_so(api: httpx.AsyncClient, conninfo: str) -> 
 
 
 async def test_a_cancellation_says_what_it_does_and_does_it(
-    api: httpx.AsyncClient, conninfo: str
+    file_api: httpx.AsyncClient, file_conninfo: str
 ) -> None:
     created = order_of_tomorrow()
     split = slices_scheduled(created)
     released = slices_released(created, split, count=2)
-    write(conninfo, *stored([created, split, released]))
+    write(file_conninfo, *stored([created, split, released]))
     path = f"{LIST}/{created.originator_id}"
     shares = sum(s.quantity for s in released.slices)
 
-    page = await api.get(f"{path}/cancel")
+    page = await file_api.get(f"{path}/cancel")
 
     text = text_of(page)
     assert f"This cancels {100 - shares} shares" in text
@@ -444,27 +462,29 @@ async def test_a_cancellation_says_what_it_does_and_does_it(
     assert f"{shares} shares were already released" in text
     token = csrf_token(page)
     form = {"csrf_token": token, "reason": "the fund is <b>closed</b>"}
-    answer = await api.post(f"{path}/cancel", data=form)
+    answer = await file_api.post(f"{path}/cancel", data=form)
     assert (answer.status_code, answer.headers["location"]) == (303, path)
-    shown = await api.get(path)
+    shown = await file_api.get(path)
     assert "What was left of it was cancelled" in text_of(shown)
     assert "the fund is &lt;b&gt;closed&lt;/b&gt;" in shown.text
-    again = await api.post(f"{path}/cancel", data={"csrf_token": token})
+    again = await file_api.post(f"{path}/cancel", data={"csrf_token": token})
     assert again.status_code == 303  # a cancelled order is unchanged
-    assert len((await api.get(f"{ORDERS}/{created.originator_id}/events")).json()["events"]) == 4
+    assert (
+        len((await file_api.get(f"{ORDERS}/{created.originator_id}/events")).json()["events"]) == 4
+    )
 
 
 async def test_a_cancellation_that_comes_too_late_is_a_sentence(
-    api: httpx.AsyncClient, conninfo: str
+    file_api: httpx.AsyncClient, file_conninfo: str
 ) -> None:
     created = order_of_tomorrow()
     split = slices_scheduled(created)
-    write(conninfo, *stored([created, split]))
+    write(file_conninfo, *stored([created, split]))
     path = f"{LIST}/{created.originator_id}/cancel"
-    token = csrf_token(await api.get(path))
-    write(conninfo, *stored([slices_released(created, split, count=5)]))
+    token = csrf_token(await file_api.get(path))
+    write(file_conninfo, *stored([slices_released(created, split, count=5)]))
 
-    page = await api.post(path, data={"csrf_token": token})
+    page = await file_api.post(path, data={"csrf_token": token})
 
     assert page.status_code == 409
     assert "Nothing was cancelled: " in text_of(page)
@@ -567,18 +587,18 @@ async def test_without_the_right_to_write_nothing_offers_a_cancellation(
 
 
 async def test_each_page_has_another_csrf_token_and_all_are_accepted(
-    api: httpx.AsyncClient, conninfo: str
+    file_api: httpx.AsyncClient, file_conninfo: str
 ) -> None:
     created = order_of_tomorrow()
-    write(conninfo, *stored([created, slices_scheduled(created)]))
+    write(file_conninfo, *stored([created, slices_scheduled(created)]))
     path = f"{LIST}/{created.originator_id}/cancel"
-    tokens = [csrf_token(await api.get(path)) for _ in range(3)]
+    tokens = [csrf_token(await file_api.get(path)) for _ in range(3)]
     assert len(set(tokens)) == 3
     refused = [f"{tokens[0][:-1]}~", tokens[0][16:] + tokens[0][:16], tokens[0][16:], ""]
     for token in refused:
-        assert (await api.post(path, data={"csrf_token": token})).status_code == 403
+        assert (await file_api.post(path, data={"csrf_token": token})).status_code == 403
     for token in tokens:
-        assert (await api.post(path, data={"csrf_token": token})).status_code == 303
+        assert (await file_api.post(path, data={"csrf_token": token})).status_code == 303
 
 
 async def test_pages_of_many_rows_are_compressed(api: httpx.AsyncClient, conninfo: str) -> None:

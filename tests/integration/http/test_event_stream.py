@@ -3,10 +3,11 @@
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from eventsourcing.persistence import StoredEvent
 
@@ -17,6 +18,7 @@ from pulse.http.asgi import CALLER_KEY, ASGIApp
 from pulse.http.limits import RateLimiter, RateLimitMiddleware
 from pulse.postgres import Database
 from tests.support import http2
+from tests.support.database import as_runtime, cloned_database
 from tests.support.event_streams import (
     STREAM,
     Message,
@@ -36,6 +38,18 @@ LAST = 2**63 - 1
 async def append(database: Database, events: Sequence[StoredEvent]) -> None:
     async with running_appender(database) as appender:
         await appender.append(events)
+
+
+@pytest.fixture(scope="module")
+async def three_events(postgres: str, template_database: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API over a log of three events, to which nothing is added."""
+    with cloned_database(postgres, template_database) as conninfo:
+        database = Database(as_runtime(conninfo), pool_size=2)
+        await database.open()
+        await append(database, stored(orders_created(3)))
+        async with streaming(database) as (_, client):
+            yield client
+        await database.close()
 
 
 async def log_id_of(database: Database) -> str:
@@ -155,27 +169,22 @@ def test_events_of_no_order_are_in_every_partition() -> None:
     ],
 )
 async def test_what_is_not_a_stream_is_refused(
-    database: Database, query: str, headers: dict[str, str], code: str, field: str
+    three_events: httpx.AsyncClient, query: str, headers: dict[str, str], code: str, field: str
 ) -> None:
-    await append(database, stored(orders_created(3)))
-    async with streaming(database) as (_, client):
-        response = await client.get(f"{STREAM}?{query}", headers=headers)
-        details = fault(response, 400, code)
-    assert details["field"] == field
+    response = await three_events.get(f"{STREAM}?{query}", headers=headers)
+    assert fault(response, 400, code)["field"] == field
 
 
-async def test_a_repeated_last_event_id_is_refused(database: Database) -> None:
-    async with streaming(database) as (_, client):
-        headers = [("Last-Event-ID", "0"), ("Last-Event-ID", "0")]
-        response = await client.get(STREAM, headers=headers)
+async def test_a_repeated_last_event_id_is_refused(three_events: httpx.AsyncClient) -> None:
+    headers = [("Last-Event-ID", "0"), ("Last-Event-ID", "0")]
+    response = await three_events.get(STREAM, headers=headers)
     assert fault(response, 400, "INVALID_REQUEST")["field"] == "Last-Event-ID"
 
 
-async def test_head_is_answered_without_a_stream(database: Database) -> None:
-    async with streaming(database) as (_, client):
-        response = await client.head(STREAM)
-        assert response.status_code == 200
-        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+async def test_head_is_answered_without_a_stream(three_events: httpx.AsyncClient) -> None:
+    response = await three_events.head(STREAM)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
 async def test_one_stream_more_than_allowed_is_refused_until_one_is_closed(

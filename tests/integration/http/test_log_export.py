@@ -7,7 +7,7 @@ import io
 import json
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from pulse.application.log_formats import EVENT_COLUMNS, SLICE_COLUMNS
 from pulse.domain import Event
 from pulse.http.negotiation import accepts_gzip, preferred_type
 from pulse.postgres import Database
+from tests.support.database import as_runtime, cloned_database
 from tests.support.event_streams import stream_of, streaming
 from tests.support.events import (
     foreign_event,
@@ -72,6 +73,17 @@ async def rows(client: httpx.AsyncClient, **query: Any) -> list[dict[str, str]]:
     assert response.headers["content-type"] == "text/csv; charset=utf-8; header=present"
     text = io.StringIO(response.content.decode(), newline="")
     return list(csv.DictReader(text, strict=True))
+
+
+@pytest.fixture(scope="module")
+async def empty_log(postgres: str, template_database: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API over an empty log, to which nothing is added."""
+    with cloned_database(postgres, template_database) as conninfo:
+        database = Database(as_runtime(conninfo), pool_size=2)
+        await database.open()
+        async with streaming(database) as (_, client):
+            yield client
+        await database.close()
 
 
 async def test_ndjson_has_the_objects_of_pages(database: Database) -> None:
@@ -272,10 +284,9 @@ async def test_a_download_continues_after_the_last_whole_line(database: Database
     ],
 )
 async def test_bad_requests(
-    database: Database, query: str, accept: str, error: tuple[int, str], field: str | None
+    empty_log: httpx.AsyncClient, query: str, accept: str, error: tuple[int, str], field: str | None
 ) -> None:
-    async with streaming(database) as (_, client):
-        response = await client.get(f"{EVENTS}?{query}", headers={"Accept": accept})
+    response = await empty_log.get(f"{EVENTS}?{query}", headers={"Accept": accept})
     details = fault(response, *error)
     if field is None:
         assert details["offered"] == OFFERED
@@ -284,11 +295,10 @@ async def test_bad_requests(
         assert details["field"] == field
 
 
-async def test_json_is_the_default(database: Database) -> None:
-    async with streaming(database) as (_, client):
-        for accept in ("*/*", "application/*", "application/json", "text/html, */*;q=0.1"):
-            response = await client.get(EVENTS, headers={"Accept": accept})
-            assert response.headers["content-type"] == "application/json", accept
+async def test_json_is_the_default(empty_log: httpx.AsyncClient) -> None:
+    for accept in ("*/*", "application/*", "application/json", "text/html, */*;q=0.1"):
+        response = await empty_log.get(EVENTS, headers={"Accept": accept})
+        assert response.headers["content-type"] == "application/json", accept
 
 
 @pytest.mark.parametrize(
