@@ -13,8 +13,7 @@ from tests.support.database import are_completed
 from tests.support.orders import fault_in, order
 from tests.support.processes import UP, PulseProcess, free_port, pulse, until, url_of, uvicorn_on
 
-ORDERS, BACKLOG = 200, 400
-SMALL_BATCHES = {"batch_size": 4}  # so that the workers need a second for the backlog
+ORDERS, BACKLOG = 200, 600
 LONG = {
     "total_quantity": 100_000,
     "split_config": {"num_splits": 100, "duration_minutes": 60, "randomize": True},
@@ -110,7 +109,7 @@ async def test_every_accepted_order_is_stored_and_no_claim_is_left(
         "uvicorn main:app": uvicorn_on(port),
     }[command]
     requests = [order() for _ in range(ORDERS)]
-    with pulse(tmp_path, **settings, **SMALL_BATCHES) as process:
+    with pulse(tmp_path, **settings) as process:
         if "--processes" in command:
             until(lambda: "listens" in process.output, "all processes run")
         process.http.post("/internal/orders/batch", json=[order(**LONG) for _ in range(BACKLOG)])
