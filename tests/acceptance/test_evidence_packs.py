@@ -68,7 +68,6 @@ def built(home: Path) -> Path | None:
             **os.environ,
             "GO111MODULE": "off",
             "GOPATH": str(DEBIAN),
-            "GOCACHE": str(home / "cache"),
             "GOFLAGS": "",
         },
         check=True,

@@ -2,8 +2,6 @@
 
 import contextlib
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,7 @@ from tests.support.cli import run_pulse
 from tests.support.fleet import api_alone
 from tests.support.orders import fault, order
 from tests.support.processes import (
-    ROOT,
     PulseProcess,
-    environment,
     free_port,
     pulse,
     run_to_end,
@@ -253,13 +249,8 @@ def test_plain_uvicorn_is_not_fooled_by_a_proxys_header(
 
 def test_a_unix_socket_does_not_count_as_loopback(tmp_path: Path, module_database_url: str) -> None:
     path = str(tmp_path / "pulse.sock")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "main:app", "--uds", path],
-        cwd=ROOT,
-        env=environment({"database_url": module_database_url}),
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+    command = ("-m", "uvicorn", "main:app", "--uds", path)
+    process = PulseProcess(tmp_path, command=command, database_url=module_database_url)
     transport = httpx.HTTPTransport(uds=path)
     try:
         until(Path(path).exists, "it listens")
@@ -267,5 +258,4 @@ def test_a_unix_socket_does_not_count_as_loopback(tmp_path: Path, module_databas
             assert http.get("/pulse/health").status_code == 200
             fault(http.get("/pulse/internal/hello"), 403, "FORBIDDEN")
     finally:
-        process.terminate()
-        process.wait(30)
+        process.close()

@@ -12,6 +12,8 @@ import httpx
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from pulse.postgres.embedded import EmbeddedServer
+from tests.support.database import are_completed
 from tests.support.forwarder import forwarded
 from tests.support.orders import fault, order
 from tests.support.processes import (
@@ -128,5 +130,5 @@ def test_orders_in_progress_when_postgres_is_killed_complete_after_the_restart(
         with kept_down(data_dir):
             noticed = ("claims.not_released", "loop.step_failed", "append.postgres_unreachable")
             until(lambda: any(word in process.logged for word in noticed), "it is noticed")
-        for order_id in ids:
-            process.until_completed(order_id)
+        with EmbeddedServer.acquire(data_dir) as server:
+            until(lambda: are_completed(server.conninfo, ids), "all are split")

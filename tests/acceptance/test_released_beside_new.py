@@ -15,6 +15,7 @@ import httpx
 import psycopg
 import pytest
 from eventsourcing.persistence import StoredEvent
+from psycopg.conninfo import conninfo_to_dict
 
 from pulse.application.grants import GRANTS
 from pulse.eventstore import EventMapper
@@ -24,7 +25,12 @@ from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from pulse.projections.projector import Projected, Projector
 from tests.support.cli import write
-from tests.support.database import as_runtime
+from tests.support.database import (
+    are_completed,
+    as_runtime,
+    cloned_database,
+    temporary_database,
+)
 from tests.support.later_revisions import LaterRevisions
 from tests.support.orders import order
 from tests.support.processes import (
@@ -38,7 +44,8 @@ from tests.support.processes import (
 )
 from tests.support.released import unpack_released
 
-FEW, MOST = 100, 20_000
+FEW, MOST = 50, 20_000
+PAUSE_SECONDS = 0.01
 INDEX = "order_queue_placed_by_idx"
 TOMORROW = "pulse.domain:OrderAmended"
 AMENDED = b'{"timestamp":"2027-01-01T00:00:00Z","by":7}'
@@ -80,7 +87,7 @@ class Load:
 
     def _run(self) -> None:
         with httpx.Client(timeout=30, trust_env=False, verify=PLAIN_HTTP) as http:
-            while not self._stopped.is_set() and len(self.requests) < MOST:
+            while not self._stopped.wait(PAUSE_SECONDS) and len(self.requests) < MOST:
                 request = order(total_quantity=5 + len(self.requests))
                 self.requests.append(request)
                 answer = http.post(f"{self._url}/internal/orders", json=request)
@@ -120,15 +127,6 @@ def authors(conninfo: str, event_type: str) -> set[str]:
     return {version for (version,) in rows}
 
 
-def completed(conninfo: str) -> int:
-    """How many orders of the queue are split."""
-    with psycopg.connect(conninfo) as connection:
-        row = connection.execute(
-            "SELECT count(*) FROM order_queue_status WHERE order_queue_status = 'COMPLETED'"
-        ).fetchone()
-    return row[0] if row else 0
-
-
 def assert_known(
     process: PulseProcess, requests: list[dict[str, Any]], accepted: dict[str, str]
 ) -> None:
@@ -145,7 +143,9 @@ def amend(conninfo: str, order_id: str, version: int) -> int:
     """Append an event of a type that only newer code has; returns its position."""
     write(conninfo, StoredEvent(UUID(order_id), version + 1, TOMORROW, AMENDED))
     with psycopg.connect(conninfo) as connection:
-        row = connection.execute("SELECT max(notification_id) FROM stored_events").fetchone()
+        row = connection.execute(
+            "SELECT notification_id FROM stored_events WHERE topic = %s", (TOMORROW,)
+        ).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -186,21 +186,29 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unpack_released(tmp_path_factory.mktemp("released"))
 
 
-@pytest.fixture
-def of_released(template_database: str, empty_conninfo: str, released: Path) -> str:
-    """A database that the released code has migrated, with roles; the superuser's conninfo."""
+@pytest.fixture(scope="module")
+def released_template(template_database: str, postgres: str, released: Path) -> Iterator[str]:
+    """The name of a database that the released code has migrated, with roles, for clones."""
     del template_database  # it creates the roles, which may log in
-    ended = subprocess.run(
-        [sys.executable, "-m", "pulse.cli", "migrate", "--roles"],
-        cwd=released,
-        env=environment({"database_url": url_of(empty_conninfo)}),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return empty_conninfo
+    with temporary_database(postgres) as conninfo:
+        ended = subprocess.run(
+            [sys.executable, "-m", "pulse.cli", "migrate", "--roles"],
+            cwd=released,
+            env=environment({"database_url": url_of(conninfo)}),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        yield str(conninfo_to_dict(conninfo)["dbname"])
+
+
+@pytest.fixture
+def of_released(released_template: str, postgres: str) -> Iterator[str]:
+    """A clone of that database; the superuser's conninfo."""
+    with cloned_database(postgres, released_template) as conninfo:
+        yield conninfo
 
 
 @contextlib.contextmanager
@@ -265,9 +273,9 @@ def test_orders_are_accepted_and_split_while_schema_and_processes_are_replaced(
             accepted = load_before.accepted | load_after.accepted
             assert len(accepted) == len(requests)
             assert not load_before.refused + load_after.refused
-            all_split = (len(accepted),) * 3
-            until(lambda: fates(conninfo) == all_split, f"all of {all_split[0]} are split")
-            until(lambda: completed(conninfo) == len(accepted), "all are projected")
+            order_ids = [*accepted.values()]
+            until(lambda: are_completed(conninfo, order_ids), f"all of {len(accepted)} are split")
+            assert fates(conninfo) == (len(accepted),) * 3
             assert_known(after, requests, accepted)
     assert len(authors(conninfo, "OrderCreated")) == 2, "both versions of the code took orders"
 

@@ -37,7 +37,6 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Path:
             **os.environ,
             "GO111MODULE": "off",
             "GOPATH": str(DEBIAN),
-            "GOCACHE": str(home / "cache"),
             "GOFLAGS": "",
         },
         check=True,

@@ -9,10 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.database import are_completed
 from tests.support.orders import fault_in, order
 from tests.support.processes import UP, PulseProcess, free_port, pulse, until, url_of, uvicorn_on
 
-ORDERS, BACKLOG = 200, 1000
+ORDERS, BACKLOG = 200, 600
 LONG = {
     "total_quantity": 100_000,
     "split_config": {"num_splits": 100, "duration_minutes": 60, "randomize": True},
@@ -78,10 +79,14 @@ def no_claim_is_left(conninfo: str) -> bool:
 
 def pending_orders(conninfo: str) -> int:
     with psycopg.connect(conninfo) as connection:
-        row = connection.execute(
-            "SELECT count(*) FILTER (WHERE originator_version = 1)"
-            " - count(*) FILTER (WHERE originator_version = 2) FROM stored_events"
-        ).fetchone()
+        return counted_pending(connection)
+
+
+def counted_pending(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute(
+        "SELECT count(*) FILTER (WHERE originator_version = 1)"
+        " - count(*) FILTER (WHERE originator_version = 2) FROM stored_events"
+    ).fetchone()
     return row[0] if row else 0
 
 
@@ -118,10 +123,12 @@ async def test_every_accepted_order_is_stored_and_no_claim_is_left(
     assert 0 < pending_orders(conninfo) < BACKLOG + ORDERS, "the workers were in the midst of it"
     assert no_claim_is_left(conninfo)
     assert set(accepted.values()) <= stored_ids(conninfo)
-    with pulse(tmp_path, **settings) as process:
-        until(lambda: pending_orders(conninfo) == 0, "the workers have gone on to the end", 100)
-        for order_id in accepted.values():
-            await asyncio.to_thread(process.until_completed, order_id)
+    with (
+        pulse(tmp_path, **settings | {"command": UP}) as process,
+        psycopg.connect(conninfo, autocommit=True) as onlooker,
+    ):
+        until(lambda: counted_pending(onlooker) == 0, "the workers have gone on to the end", 100)
+        until(lambda: are_completed(conninfo, [*accepted.values()]), "they are projected")
         for request in requests:
             status = (await asyncio.to_thread(process.post, request)).status_code
             known = request["order_unique_key"] in accepted

@@ -28,7 +28,7 @@ class PulseGroup(PulseProcess):
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Its log lines of this event so far."""
         complete = self.logged.rpartition("\n")[0].splitlines()
-        found = [json.loads(line) for line in complete]
+        found = [json.loads(line) for line in complete if event in line]
         return [line for line in found if line.get("event") == event]
 
     def pids(self) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """A wrong variable of OpenTelemetry never stops Pulse: it runs without traces, and says why."""
 
+import sys
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -25,6 +27,29 @@ async def test_a_wrong_value_is_a_warning(
             assert spans is None
     assert [line["event"] for line in lines] == ["traces.not_started"]
     assert lines[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_SERVICE_NAME": "pulse"},
+        {ENDPOINTS[1]: "", "OTEL_SERVICE_NAME": "pulse"},
+        {ENDPOINTS[1]: "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"},
+        {ENDPOINTS[1]: "http://127.0.0.1:1", "OTEL_SDK_DISABLED": " TRUE "},
+        {ENDPOINTS[0]: "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"},
+    ],
+    ids=str,
+)
+async def test_without_an_endpoint_or_turned_off_nothing_is_imported_or_logged(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process imports nothing of OpenTelemetry then: tests/acceptance/test_traces.py."""
+    monkeypatch.setitem(sys.modules, "pulse.spans", None)  # to import it is an error, logged
+    with capture_logs() as lines:
+        async with open_spans("pulse", variables) as spans:
+            assert spans is None
+    assert lines == []
 
 
 @pytest.mark.parametrize("exporter", ["none", "NONE", "console"])

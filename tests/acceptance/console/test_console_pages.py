@@ -23,29 +23,24 @@ def base_of(console: PulseProcess) -> str:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_page_is_accessible_and_fits_a_narrow_screen(page: Page, path: str) -> None:
-    page.goto(path)
-    assert serious_findings(page) == []
-    page.set_viewport_size(NARROW)
-    assert overflow_pixels(page) == 0
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_a_page_with_all_its_files_is_small(page: Page, path: str) -> None:
+def test_a_page_is_small_and_accessible_and_fits_a_narrow_screen(page: Page, path: str) -> None:
     sizes: dict[str, int] = {}
     page.on("response", lambda response: sizes.update({response.url: len(response.body())}))
     page.goto(path)
     page.wait_for_load_state("networkidle")
     assert len(sizes) >= 3
     assert sum(sizes.values()) < MAX_BYTES, sizes
+    assert serious_findings(page) == []
+    page.set_viewport_size(NARROW)
+    assert overflow_pixels(page) == 0
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_a_page_can_be_read_without_scripts(pages: Pages, path: str) -> None:
+def test_each_page_can_be_read_without_scripts(pages: Pages) -> None:
     page = pages.new(java_script_enabled=False)
-    page.goto(path)
-    assert page.locator("main h1").is_visible()
-    assert not page.locator("[data-controls]").is_visible()
+    for path in PATHS:
+        page.goto(path)
+        assert page.locator("main h1").is_visible(), path
+        assert not page.locator("[data-controls]").is_visible(), path
 
 
 def test_in_one_process_a_browser_is_led_to_the_console(page: Page) -> None:
