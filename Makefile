@@ -15,7 +15,7 @@ COMPILE = uv pip compile pyproject.toml --group build $(COMPILE_OPTIONS)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench bench-growth performance bench-gateway bench-proxy test unit coverage lint types mutants \
+.PHONY: help run bench bench-growth performance bench-gateway bench-proxy test interop unit coverage lint types mutants \
 	vectors charts screenshots contracts clients check release-check wheel-check sbom licenses simulate faults cluster \
 	soak reliability format lock clean
 
@@ -31,12 +31,16 @@ TIMED = $(shell grep -rl --include='test_*.py' 'pytest\.mark\.timing' tests)
 # Twice as many workers as cores: each waits for a server or a process half of the time. Files run in
 # order, the slow ones first. pytest exits with 5 if PYTEST_ARGS selects no tests.
 WORKERS ?= 4
-test: $(VENV)/.dev ## run all tests: first the timing tests one at a time, then the others; WORKERS=n
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.dev ## run the tests: first the timing tests one at a time, then the others; WORKERS=n
 	@failed=0; \
 	$(BIN)/pytest -m timing $(or $(PYTEST_ARGS),$(TIMED)) || [ $$? = 5 ] || failed=1; \
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not timing and not simulation" \
-		$(PYTEST_ARGS) || [ $$? = 5 ] || failed=1; \
+	$(BIN)/pytest $(PARALLEL) -m "not timing and not simulation" \
+		$(or $(PYTEST_ARGS),--ignore=tests/interop) || [ $$? = 5 ] || failed=1; \
 	exit $$failed
+
+interop: $(VENV)/.dev ## run the tests with other programs: browsers, proxies, Prometheus, Go, Node, shells, linters
+	$(BIN)/pytest $(PARALLEL) tests/interop $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev ## run the unit tests, but for those that depend on time
 	$(BIN)/pytest -n 2 -q -m "not timing" tests/unit $(PYTEST_ARGS)
@@ -60,7 +64,7 @@ soak: $(VENV)/.dev ## run an hour at half the peak load and check that nothing g
 	$(BIN)/python -m tests.faults soak --times $(or $(MINUTES),60) $(if $(RATE),--rate $(RATE))
 
 clients: $(VENV)/.dev $(VENV)/clients/.installed ## generate clients of the OpenAPI documents, type-check and run them (needs npm)
-	$(BIN)/pytest -q tests/acceptance/test_generated_clients.py
+	$(BIN)/pytest -q tests/interop/test_generated_clients.py
 
 release-check: $(VENV)/.dev $(VENV)/packaging/.installed ## check wheel and README as a user installs them; WITH="python3.12 ..."
 	$(BIN)/python -m tests.release wheel readme $(foreach python,$(WITH),--python $(python))
@@ -74,7 +78,7 @@ sbom: $(VENV)/.dev $(VENV)/packaging/.installed ## write the bill of materials (
 licenses: $(VENV)/.dev $(VENV)/packaging/.installed ## check all licences, and write them into dist/
 	$(BIN)/python -m tests.release licenses
 
-check: lint types contracts coverage test ## what CI runs, except simulation, faults, benchmarks and a second Postgres
+check: lint types contracts coverage test interop ## what CI runs, except simulation, faults, benchmarks and a second Postgres
 
 coverage: $(VENV)/.dev ## check that the domain's tests cover every branch
 	$(BIN)/pytest -n 2 -q tests/unit/domain --cov=pulse.domain --cov-branch --cov-fail-under=100 \
@@ -104,7 +108,7 @@ charts: $(VENV)/.dev ## draw the charts of the documentation
 	$(BIN)/pulse splitter show --total 1000 --splits 20 --duration 60 --seed 7 --svg docs/images/schedule.svg
 
 screenshots: $(VENV)/.dev ## take the screenshots of the documentation in the console's browser tests (needs chromium-headless-shell)
-	PULSE_SCREENSHOTS=docs/images CI=true $(BIN)/pytest -q tests/acceptance/console
+	PULSE_SCREENSHOTS=docs/images CI=true $(BIN)/pytest -q tests/interop/console
 
 contracts: $(VENV)/.dev ## check the imports between packages, and which package uses which table
 	$(BIN)/lint-imports --no-cache

@@ -1,4 +1,4 @@
-"""What tests share: a Postgres of their own, and a database of its own for each test."""
+"""What tests share: a Postgres of their own, databases, and a Pulse process for a module."""
 
 import fcntl
 import gc
@@ -24,6 +24,8 @@ from tests.support.database import (
     migrate_with_roles,
     temporary_database,
 )
+from tests.support.processes import PulseProcess, pulse, url_of
+from tests.support.tokens import Signer, new_signer
 
 gc.disable()  # until all tests are collected: their modules live as long as the process
 
@@ -170,3 +172,30 @@ async def database(conninfo: str) -> AsyncIterator[Database]:
     await database.open()
     yield database
     await database.close()
+
+
+@pytest.fixture(scope="module")
+def module_database_url(postgres: str, template_database: str) -> Iterator[str]:
+    """Its URL, as PULSE_DATABASE_URL takes it."""
+    with cloned_database(postgres, template_database) as conninfo:
+        yield url_of(conninfo)
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    """The token issuer that `served` trusts."""
+    return new_signer("HS256")
+
+
+@pytest.fixture(scope="module")
+def served(
+    module_database_url: str, signer: Signer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PulseProcess]:
+    """A Pulse process without service tokens and without a rate limit of the gateway."""
+    with pulse(
+        tmp_path_factory.mktemp("served"),
+        database_url=module_database_url,
+        rate_limit_per_second=0,
+        **signer.process_settings,
+    ) as process:
+        yield process

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pulse.evidence.key_file import read_key_file
-from tests.acceptance.test_seal_check import DEBIAN, GO, place
+from tests.interop.test_seal_check import DEBIAN, GO, place
 from tests.support.packs import members_of, rehashed
 from tests.support.processes import ROOT, PulseProcess, environment, pulse, run_to_end, until
 
