@@ -133,7 +133,7 @@ class DueSlices:
         page = await self._store.read_log_before(
             limit=_MAX_OUTCOMES,
             topics=(SlicesReleased.TOPIC, SlicesExpired.TOPIC),
-            most_scanned=MAX_EXAMINED_EVENTS,
+            max_scanned=MAX_EXAMINED_EVENTS,
         )
         within = [record for record in page.records if record.recorded_at >= since]
         whole = len(within) < len(page.records) or page.next_before is None

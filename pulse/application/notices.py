@@ -18,8 +18,8 @@ from pulse.postgres import Connection
 from pulse.projections.audit import AuditState, read_audit_state
 from pulse.projections.claims import Workers, read_workers
 from pulse.projections.overview import (
-    LATELY_SECONDS,
     MAX_EXAMINED,
+    RECENT_SECONDS,
     Lag,
     QueueHealth,
     read_lag,
@@ -39,7 +39,7 @@ MAX_RELEASE_DELAY_SECONDS: Final = 5.0
 """Slices that are due for longer although workers are present need a person."""
 
 MANY_FAILED: Final = 5
-"""This many FAILED orders within LATELY_SECONDS need a person."""
+"""This many FAILED orders within RECENT_SECONDS need a person."""
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -279,14 +279,14 @@ def _order_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         )
         long = queue.oldest_for_newer_code_seconds > MAX_WAIT_SECONDS
         yield Notice("orders_for_newer_code", message, needs_person=long)
-    failed = sum(queue.failed_lately.values())
+    failed = sum(queue.failed_recently.values())
     if failed >= MANY_FAILED:
         reasons = ", ".join(
             f"{count:,} {reason or 'without a reason'}"
-            for reason, count in sorted(queue.failed_lately.items(), key=lambda item: -item[1])
+            for reason, count in sorted(queue.failed_recently.items(), key=lambda item: -item[1])
         )
         message = (
-            f"{_orders(failed)} FAILED in the last {LATELY_SECONDS / 60:g} min ({reasons}): "
+            f"{_orders(failed)} FAILED in the last {RECENT_SECONDS / 60:g} min ({reasons}): "
             "`pulse orders failed` lists them and says what to do"
         )
         yield Notice("orders_failing", message, needs_person=True)

@@ -35,7 +35,7 @@ from pulse.domain import (
 )
 from pulse.errors import PulseError
 from pulse.eventstore import RecordedEvent
-from pulse.http.api.past import OrderPlaceParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, place_of
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parse_query
 from pulse.postgres import DatabaseUnavailable
@@ -144,7 +144,7 @@ def _place_of(**parameters: int | str | None) -> Place:
     given = {name: str(value) for name, value in parameters.items() if value is not None}
     try:
         return place_of(
-            parse_query(urlencode(given, quote_via=quote).encode(), OrderPlaceParameters)
+            parse_query(urlencode(given, quote_via=quote).encode(), OrderAsOfParameters)
         )
     except BadRequest as error:
         raise typer.BadParameter(str(error)) from None

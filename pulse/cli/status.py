@@ -29,7 +29,7 @@ from pulse.process.tools import Tools
 from pulse.projections.audit import Audit, AuditFinding
 from pulse.projections.claims import Workers
 from pulse.projections.order_view import OrderQueueStatus
-from pulse.projections.overview import QueueOverview, read_queue_overview
+from pulse.projections.overview import QueueCounts, read_queue_counts
 from pulse.settings import Settings
 from pulse.wording import counted, format_duration
 
@@ -58,7 +58,7 @@ class _Status(msgspec.Struct, frozen=True):
     """Everything that the command reads."""
 
     append_fault: AppendFault | None
-    queue: QueueOverview
+    queue: QueueCounts
     snapshot: HealthSnapshot
     audited: _Audited
 
@@ -142,7 +142,7 @@ def status(
         snapshot = await with_halts(snapshot, tools.halts)
         return _Status(
             append_fault=await database.read(probe_append),
-            queue=await read_queue_overview(database),
+            queue=await read_queue_counts(database),
             snapshot=snapshot,
             audited=await _audited(tools.audit, snapshot),
         )
@@ -188,11 +188,11 @@ async def _audited(audit: Audit, snapshot: HealthSnapshot) -> _Audited:
 
 def _append_refused(fault: AppendFault) -> Notice:
     """The role of this command may lack rights that the role of the processes has."""
-    if fault.for_want_of_rights:
+    if fault.lacks_privilege:
         message = f"if Pulse's processes run under this role, no order is accepted: {fault.reason}"
     else:
         message = f"no order is accepted: {fault.reason}"
-    return Notice("append_refused", message, needs_person=not fault.for_want_of_rights)
+    return Notice("append_refused", message, needs_person=not fault.lacks_privilege)
 
 
 def _render(status: _Status) -> Iterator[Text]:
@@ -248,7 +248,7 @@ def _as_json(status: _Status) -> dict[str, Any]:
     }
 
 
-def _queue(queue: QueueOverview) -> Iterator[Text]:
+def _queue(queue: QueueCounts) -> Iterator[Text]:
     yield Text("Orders", "bold")
     rows = [(state, queue.orders(state), queue.oldest_seconds(state), "") for state in _STATES]
     reasons = [

@@ -23,7 +23,7 @@ from pulse.application.notices import (
 from pulse.cli.terminal import echo, format_time, output
 from pulse.postgres import DatabaseUnavailable
 from pulse.process.tools import Tools
-from pulse.projections.overview import QueueOverview, read_queue_overview
+from pulse.projections.overview import QueueCounts, read_queue_counts
 from pulse.wording import counted, format_duration
 
 MAX_SHARE_READING: Final = 0.1
@@ -39,7 +39,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     at: float
     time: datetime
-    queue: QueueOverview
+    queue: QueueCounts
     snapshot: HealthSnapshot
 
 
@@ -110,7 +110,7 @@ async def _read(tools: Tools, timeout_seconds: float) -> Sample:
         lambda connection: read_health_snapshot(connection, timeout_seconds)
     )
     snapshot = await with_halts(snapshot, tools.halts)
-    queue = await read_queue_overview(tools.database)
+    queue = await read_queue_counts(tools.database)
     return Sample(time.monotonic(), datetime.now(UTC), queue, snapshot)
 
 

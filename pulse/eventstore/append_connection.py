@@ -220,10 +220,10 @@ async def append_and_roll_back(fetch: Fetch) -> None:
 
 
 class AppendFault(msgspec.Struct, frozen=True):
-    """Why an append fails. With `for_want_of_rights`, this role lacks a privilege."""
+    """Why an append fails. With `lacks_privilege`, this role lacks a privilege."""
 
     reason: str
-    for_want_of_rights: bool
+    lacks_privilege: bool
 
 
 async def probe_append(connection: Connection) -> AppendFault | None:
@@ -232,5 +232,5 @@ async def probe_append(connection: Connection) -> AppendFault | None:
         await append_nothing(partial(_fetch, connection))
     except psycopg.Error as error:
         is_privilege = isinstance(error, psycopg.errors.InsufficientPrivilege)
-        return AppendFault(refusal_reason(error), for_want_of_rights=is_privilege)
+        return AppendFault(refusal_reason(error), lacks_privilege=is_privilege)
     return None

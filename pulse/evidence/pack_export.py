@@ -12,7 +12,7 @@ import psycopg
 
 from pulse.eventstore import EventMapper
 from pulse.evidence.pack.contents import Contents
-from pulse.evidence.pack.keys import counted_keys, keys_until, unsigned
+from pulse.evidence.pack.keys import keys_until, trusted_keys, unsigned
 from pulse.evidence.pack.members import (
     ClockOffset,
     Export,
@@ -151,7 +151,7 @@ class PackExport:
             raise DatabaseUnavailable(describe(error)) from error
 
     def _anchors(self, selection: Selection, note: str, keys: Sequence[PackKey]) -> list[Anchor]:
-        counted, size = counted_keys(keys), unsigned(note).size
+        counted, size = trusted_keys(keys), unsigned(note).size
         first, last = selection.first_index, selection.last_index
         chosen = choose_anchors(self._anchor_file, counted, first, last, size)
         if self._kept_file is not None:

@@ -75,18 +75,18 @@ class RevisionRun(msgspec.Struct, frozen=True):
     plan: Plan
     setup: RoleSetup | None
 
-    async def apply(self, *, patience_seconds: float) -> None:
+    async def apply(self, *, max_lock_wait_seconds: float) -> None:
         """Apply the revisions in order. What was applied stays, whatever happens to the next one.
 
         Raises:
-            SchemaLocked: other sessions held the locks of one for `patience_seconds`.
+            SchemaLocked: other sessions held the locks of one for `max_lock_wait_seconds`.
             OlderCodeRuns: one of the phase `after` does not admit the code of running processes.
         """
         _log.info("schema.migrating", revisions=[one.number for one in self.plan.revisions])
         policy = RetryPolicy(
             first_seconds=_PAUSE_SECONDS,
             max_seconds=2 * _PAUSE_SECONDS,
-            deadline_seconds=patience_seconds,
+            deadline_seconds=max_lock_wait_seconds,
         )
         for revision in self.plan.revisions:
             retry = Retry(policy)

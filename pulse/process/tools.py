@@ -191,14 +191,14 @@ async def migrate_once(
                             limits,
                             role_names,
                             after=after,
-                            patience_seconds=_MAX_LOCKED_SECONDS,
+                            max_lock_wait_seconds=_MAX_LOCKED_SECONDS,
                         )
                     else:
                         await migrations.migrate(
                             owner_conninfo,
                             limits,
                             after=after,
-                            patience_seconds=_MAX_LOCKED_SECONDS,
+                            max_lock_wait_seconds=_MAX_LOCKED_SECONDS,
                         )
                 except MigrationUnderWay:
                     await retry.wait()

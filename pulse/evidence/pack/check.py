@@ -27,9 +27,9 @@ from pulse.evidence.pack.archive import BLOCK_BYTES, Archive, PackInvalid
 from pulse.evidence.pack.contents import Contents, Stream, parts_of, streams_in
 from pulse.evidence.pack.hash_tree import HashTree, TreeWrong, tiles_needed
 from pulse.evidence.pack.keys import (
-    CountedKey,
     Replacement,
-    open_counted,
+    TrustedKey,
+    open_trusted,
     parse_keys,
     replaced_keys,
 )
@@ -230,7 +230,7 @@ class PackCheck:
             return None
         trusted, replaced = keys
         note = archive.read(CHECKPOINT, MAX_SMALL_BYTES)
-        opened = open_counted(note, trusted)
+        opened = open_trusted(note, trusted)
         if opened is None:
             detail = "neither the key nor one that replaced it signed the checkpoint"
             self._find(detail, "SIGNATURE")
@@ -259,7 +259,7 @@ class PackCheck:
         self._anchors(archive, tree, [*trusted, *_counted(replaced, tree)])
         return tree, Signed(str(signer), checkpoint.size, self.report.anchors)
 
-    def _keys(self, archive: Archive) -> tuple[list[CountedKey], list[Replacement]] | None:
+    def _keys(self, archive: Archive) -> tuple[list[TrustedKey], list[Replacement]] | None:
         """The given key with those that replaced it, and those before it; None if it is not there.
 
         Without a given key it is the last one of the pack.
@@ -285,16 +285,16 @@ class PackCheck:
         if self._key is not None:
             self.report.signer_trusted = True
         trusted = zip(keys[number:], self._limits[number:], strict=True)
-        return [CountedKey(key, limit) for key, limit in trusted], replaced
+        return [TrustedKey(key, limit) for key, limit in trusted], replaced
 
-    def _anchors(self, archive: Archive, tree: HashTree, keys: Sequence[CountedKey]) -> None:
+    def _anchors(self, archive: Archive, tree: HashTree, keys: Sequence[TrustedKey]) -> None:
         """Compare the tree with earlier checkpoints: those of the pack, and the given ones."""
         sizes = []
         notes = _parsed(archive, ANCHORS, list[str])
         if len(notes) > MAX_ANCHORS:
             raise PackInvalid(f"{ANCHORS} has more than {MAX_ANCHORS:,} checkpoints")
         for note in notes:
-            opened = open_counted(note, keys)
+            opened = open_trusted(note, keys)
             if opened is None:
                 self._find("no key that counts signed one of the earlier checkpoints", "ANCHOR")
             elif not tree.has_root_of(opened[0].size):
@@ -307,8 +307,8 @@ class PackCheck:
         earlier = self._earlier_keys(kept)
         for note in kept:
             self.report.given += 1
-            opened = open_counted(note, keys)
-            if opened is None and open_counted(note, earlier) is not None:
+            opened = open_trusted(note, keys)
+            if opened is None and open_trusted(note, earlier) is not None:
                 self.report.earlier += 1
             elif opened is None:
                 self._find("no key that counts signed one of the given checkpoints", "ANCHOR")
@@ -318,7 +318,7 @@ class PackCheck:
                 self.report.compared += 1
                 self._compare_root(tree, opened[0])
 
-    def _earlier_keys(self, kept: Sequence[str]) -> list[CountedKey]:
+    def _earlier_keys(self, kept: Sequence[str]) -> list[TrustedKey]:
         """The keys of which a checkpoint that does not count is of the log before a fork."""
         forked = [
             key
@@ -326,7 +326,7 @@ class PackCheck:
             if limit is not None
         ]
         lost = keys_of_earlier_logs(kept, self._recorded, self._limits)
-        return [CountedKey(key) for key in (*forked, *lost)]
+        return [TrustedKey(key) for key in (*forked, *lost)]
 
     def _compare_root(self, tree: HashTree, checkpoint: Checkpoint) -> None:
         if tree.root_of(checkpoint.size) != checkpoint.root:
@@ -518,7 +518,7 @@ def _parsed(archive: Archive, name: str, kind: type[T]) -> T:
     return parsed
 
 
-def _counted(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[CountedKey]:
+def _counted(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[TrustedKey]:
     """The replaced keys, newest first, as far as the tree had the roots of the rotation notes."""
     for one in replaced:
         stated = one.tree
@@ -526,7 +526,7 @@ def _counted(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[Counte
             return
         if tree.root_of(stated.size) != stated.root:
             return
-        yield CountedKey(one.key, stated.size)
+        yield TrustedKey(one.key, stated.size)
 
 
 def _tile_of(name: str) -> TileId | None:

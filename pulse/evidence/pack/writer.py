@@ -16,7 +16,7 @@ from pulse.evidence.note import Checkpoint, NoteInvalid
 from pulse.evidence.pack.archive import Archive, ArchiveWriter, MemberWriter
 from pulse.evidence.pack.contents import Contents, streams_in
 from pulse.evidence.pack.hash_tree import HashTree, TreeWrong, tiles_needed
-from pulse.evidence.pack.keys import CountedKey, open_counted, parse_keys, trees_of, unsigned
+from pulse.evidence.pack.keys import TrustedKey, open_trusted, parse_keys, trees_of, unsigned
 from pulse.evidence.pack.members import (
     ANCHORS,
     CHECKPOINT,
@@ -215,7 +215,7 @@ class PackWriter:
         """
         try:
             verifiers = parse_keys(keys)
-            opened = open_counted(note, [CountedKey(key) for key in verifiers[-1:]])
+            opened = open_trusted(note, [TrustedKey(key) for key in verifiers[-1:]])
             self._rotated = trees_of(keys)
         except NoteInvalid as error:
             raise differs(f"the keys that signed: {error}") from error

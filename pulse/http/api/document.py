@@ -27,7 +27,7 @@ from pulse.http.api.lists import (
     order_query,
     slice_query,
 )
-from pulse.http.api.past import OrderPlaceParameters, QueuePlaceParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, QueueAsOfParameters, place_of
 from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
 from pulse.http.errors import Forbidden, NotReady, beyond_log
@@ -132,11 +132,11 @@ def _of_events(query: bytes) -> object:
 
 
 def _of_order_place(query: bytes) -> object:
-    return place_of(parse_query(query, OrderPlaceParameters))
+    return place_of(parse_query(query, OrderAsOfParameters))
 
 
 def _of_queue_place(query: bytes) -> object:
-    return place_of(parse_query(query, QueuePlaceParameters))
+    return place_of(parse_query(query, QueueAsOfParameters))
 
 
 def _of_stream(query: bytes, *last_event_ids: str) -> object:

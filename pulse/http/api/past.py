@@ -34,7 +34,7 @@ _AT: Final = Meta(
 )
 
 
-class OrderPlaceParameters(msgspec.Struct, frozen=True):
+class OrderAsOfParameters(msgspec.Struct, frozen=True):
     """The query parameters of an order as of a place; at most one may be given."""
 
     version: Annotated[int, _VERSION] | None = None
@@ -42,14 +42,14 @@ class OrderPlaceParameters(msgspec.Struct, frozen=True):
     at: Annotated[datetime, _AT] | None = None
 
 
-class QueuePlaceParameters(msgspec.Struct, frozen=True):
+class QueueAsOfParameters(msgspec.Struct, frozen=True):
     """The query parameters of the queue as of a place; at most one may be given."""
 
     position: Annotated[int, _POSITION] | None = None
     at: Annotated[datetime, _AT] | None = None
 
 
-def place_of(parameters: OrderPlaceParameters | QueuePlaceParameters) -> Place:
+def place_of(parameters: OrderAsOfParameters | QueueAsOfParameters) -> Place:
     """The requested place.
 
     Raises:
@@ -79,7 +79,7 @@ def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
     async def read_order(
         request: Request[Any, Any, Any],
         order_id: FromPath[str],
-        parameters: NamedDependency[OrderPlaceParameters],
+        parameters: NamedDependency[OrderAsOfParameters],
     ) -> OrderView:
         """Poll it until `order_queue_status` is final: COMPLETED, FAILED or CANCELLED.
 
@@ -115,7 +115,7 @@ def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
         tags=["lists"],
         response_description="The counts by status, and the quantities.",
     )
-    async def read_queue(parameters: NamedDependency[QueuePlaceParameters]) -> QueueAsOf:
+    async def read_queue(parameters: NamedDependency[QueueAsOfParameters]) -> QueueAsOf:
         """The queue as of a `position` or a moment `at`; by default the end of the log.
 
         `counts` are the orders by status, `quantities` their shares by what became of them. Both

@@ -23,7 +23,7 @@ from pulse.application.past import Past, Place
 from pulse.domain import NothingToCancel, OrderCreated, OrderRefused
 from pulse.errors import PulseError
 from pulse.eventstore import EventTooNew, PositionBeyondLog
-from pulse.http.api.past import OrderPlaceParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, place_of
 from pulse.http.asgi import caller_in, trace_in
 from pulse.http.bodies import read_cancel_request
 from pulse.http.console.charts.quantities import parts_of, quantities_chart
@@ -226,7 +226,7 @@ def _place_in(query_string: bytes) -> Place:
         BadRequest: a parameter is unknown, repeated or invalid, or there is more than one.
     """
     given = [pair for pair in query_string.split(b"&") if pair.partition(b"=")[2]]
-    return place_of(parse_query(b"&".join(given), OrderPlaceParameters))
+    return place_of(parse_query(b"&".join(given), OrderAsOfParameters))
 
 
 async def _readable(orders: InProcessOrders, order_id: UUID, caller: Caller) -> OrderView | None:

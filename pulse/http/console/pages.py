@@ -32,7 +32,7 @@ from pulse.http.bodies import receive_form
 from pulse.http.console.sessions import (
     CONSOLE_PATH,
     FRAGMENT_HEADER,
-    ArrivedFromOtherSite,
+    CrossSiteNavigation,
     csrf_token_for,
     require_csrf_token,
     session_in,
@@ -207,7 +207,7 @@ _CSRF: Final = CSRF_FIELD.encode()
 def _error_page(scope: Any, error: Exception) -> tuple[int, dict[str, str], str]:  # noqa: ANN401 - ASGI
     """Status, headers and text of the page about an error."""
     scope[SECURITY_HEADERS_KEY] = PAGE_HEADERS
-    if isinstance(error, ArrivedFromOtherSite):
+    if isinstance(error, CrossSiteNavigation):
         path: str = scope["raw_path"].decode("latin-1")
         query: str = scope["query_string"].decode("latin-1")
         there = f"{path}?{query}" if query else path

@@ -55,7 +55,7 @@ _EXPIRED_FORM: Final = (
 )
 
 
-class ArrivedFromOtherSite(PulseError):
+class CrossSiteNavigation(PulseError):
     """A link of another site opened a page, so the browser did not send the session's cookie."""
 
 
@@ -229,7 +229,7 @@ class ConsoleAuthMiddleware:
         if not self._tokens:
             require_this_machine(scope, sites=_ANY_SITE if arrived else _OWN_SITES)
         if arrived:
-            raise ArrivedFromOtherSite
+            raise CrossSiteNavigation
         if not self._tokens:
             return msgspec.structs.replace(session, service=THIS_MACHINE)
         if any(_is_bearer(name, value) for name, value in scope["headers"]):

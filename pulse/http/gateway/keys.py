@@ -143,8 +143,8 @@ class JwksKeys:
 
     @property
     def _is_stale(self) -> bool:
-        failed_lately = self._clock() - self._failed_at < self._limits.failure_backoff_seconds
-        return self._age > self._limits.stale_seconds and not failed_lately
+        failed_recently = self._clock() - self._failed_at < self._limits.failure_backoff_seconds
+        return self._age > self._limits.stale_seconds and not failed_recently
 
     @property
     def _usable(self) -> dict[str, Key]:

@@ -33,7 +33,7 @@ _PAGE_HEADERS: Final = security_headers(
 AnyRequest = Request[Any, Any, Any]
 
 
-def explaining_routes(document: Callable[[], dict[str, Any]]) -> list[HTTPRouteHandler]:
+def document_routes(document: Callable[[], dict[str, Any]]) -> list[HTTPRouteHandler]:
     """The document, made when first asked for, and the page that shows it."""
 
     @cache
