@@ -83,7 +83,9 @@ class _Status(msgspec.Struct, frozen=True):
 def status(
     *,
     as_json: AsJson = False,
-    watching: Annotated[bool, typer.Option("--watch", help="Repeat it, with rates.")] = False,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Repeat it, with rates per second.")
+    ] = False,
     every: Annotated[
         float | None,
         typer.Option(
@@ -114,13 +116,13 @@ def status(
 
     Exit codes: 0 healthy. 1 a person is needed, and each reason is printed with
     what to do: orders wait for 10 s without a worker, or for 60 s with workers;
-    slices are due for 10 s without a worker, or for 5 s with workers;
-    5 or more FAILED in the last 15 min; orders are parked, or missing from the
-    queue; the projection is more than 10 s behind; workers that are gone hold
-    claims older than PULSE_TIMEOUT_SECONDS; the log ends before the projected
-    position, or its sequence is behind it; sealed events are missing, or nothing
-    seals the log any more. 2 wrong usage or settings. 3 Postgres cannot be
-    reached or its schema is not current.
+    slices are due for 10 s without a worker, or for 5 s with workers; 5 or more
+    FAILED in the last 15 min; orders are parked, or missing from the queue; the
+    projection is more than 10 s behind; workers that are gone hold claims older
+    than PULSE_TIMEOUT_SECONDS; the log ends before the projected position, or its
+    sequence is behind it; sealed events are missing, or no process seals the log.
+    2 wrong usage or settings. 3 Postgres cannot be reached or its schema is not
+    current.
 
     Example:
       pulse status
@@ -132,7 +134,7 @@ def status(
         _watch(settings, every_seconds=_EVERY_SECONDS if every is None else every, as_json=as_json)
         return
     if every is not None:
-        raise WrongSettings("--every is for --watch: add it, or leave --every out")
+        raise WrongSettings("--every needs --watch: add --watch, or leave --every out")
 
     async def read(tools: Tools) -> _Status:
         timeout_seconds, database = settings.timeout_seconds, tools.database

@@ -1,4 +1,4 @@
-"""`pulse status --watch`: the state again and again, with rates; a table on a terminal."""
+"""`pulse status --watch`: repeats the state, with rates; as a table on a terminal."""
 
 import asyncio
 import time
@@ -186,7 +186,9 @@ def _table(sample: Sample, rates: Rates) -> Group:
     table.add_column()
     for name, shown in _rows(sample, rates):
         table.add_row(name, shown)
-    return Group(Text(f"Pulse at {format_time(sample.time)}. Ctrl-C ends."), table, *_said(sample))
+    return Group(
+        Text(f"Pulse at {format_time(sample.time)}. Ctrl-C ends."), table, *_notice_lines(sample)
+    )
 
 
 def _rows(sample: Sample, rates: Rates) -> Iterator[tuple[str, str]]:
@@ -209,7 +211,7 @@ def _rows(sample: Sample, rates: Rates) -> Iterator[tuple[str, str]]:
     yield "Parked", counted(snapshot.lag.parked_orders, "order")
 
 
-def _said(sample: Sample) -> Iterator[Text]:
+def _notice_lines(sample: Sample) -> Iterator[Text]:
     notices = notices_of(sample.snapshot)
     for notice in notices:
         what = "Needs a person" if notice.needs_person else "Notice"

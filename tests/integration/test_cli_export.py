@@ -108,7 +108,7 @@ def test_an_interrupted_export_continues_where_it_stopped(
         *("export", "-o", str(file), *form, "--after", "16", "--type", "TimedOut"), conninfo=log
     )
     assert other.exit_code == 1
-    assert "was begun with other options" in other.err
+    assert "was started with other options" in other.err
 
     ended = run_pulse("export", "-o", str(file), *form, "--after", "16", conninfo=log)
     assert (ended.exit_code, ended.err) == (0, "")
