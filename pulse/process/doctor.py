@@ -171,8 +171,8 @@ def check_server(settings: Settings, facts: ServerFacts) -> Iterator[Check]:
         remedy = "run Pulse under a role with only the rights that it needs"
         yield Check("role", "warn", f"{facts.role} is a superuser: {remedy}")
     else:
-        measured = "that of the embedded server" if embedded else "is not a superuser"
-        yield Check("role", "ok", f"{facts.role}, {measured}")
+        kind = "that of the embedded server" if embedded else "is not a superuser"
+        yield Check("role", "ok", f"{facts.role}, {kind}")
     for name, is_on in (("fsync", facts.fsync), ("full_page_writes", facts.full_page_writes)):
         if is_on:
             yield Check(name, "ok", "on")

@@ -112,7 +112,7 @@ def event_query(parameters: EventParameters) -> EventQuery:
         raise parameter_error("type", "does not select slices", "rows=events with type")
     return EventQuery(
         limit=parameters.limit,
-        after=min(parameters.after, LAST_POSITION),  # no log reaches further
+        after=min(parameters.after, LAST_POSITION),  # no position is larger
         type=parameters.type,
         order_id=parameters.order_id,
         recorded_from=parameters.recorded_from,

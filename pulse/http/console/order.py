@@ -1,4 +1,4 @@
-"""One order: what was asked, its slices, its history, as of now or of the past; and cancelling."""
+"""The pages of one order: the request, slices and history, now or in the past; cancellation."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ from pulse.projections.order_view import OrderView
 
 _MAX_TEXT_CHARACTERS: Final = 4_096
 _OPEN_SLICES: Final = 20
-"""The table of slices is open at first if it has at most so many."""
+"""The table of slices is initially open if it has at most this many rows."""
 _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _NOT_THEN: Final = "This order did not exist then. The page shows it as it is now."
 _FOREIGN: Final = (
@@ -164,7 +164,7 @@ def order_routes(
     async def cancel_order(
         request: AnyRequest, order_id: FromPath[str], form: NamedDependency[CancelForm]
     ) -> Response[str] | Response[bytes]:
-        """Cancel what is not settled, then show the order; if nothing is left, say so."""
+        """Cancel the unsettled slices, then show the order; if there are none, show why not."""
         scope: Any = request.scope
         known_id, caller = order_id_of(order_id), caller_in(scope)
         try:

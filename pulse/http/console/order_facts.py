@@ -83,7 +83,7 @@ class Cancellation(NamedTuple):
 
 
 def asked_for(created: OrderCreated, window: Window | None) -> list[Fact]:
-    """What the caller asked for, and what Pulse recorded with it.
+    """What the caller requested, and what Pulse recorded with it.
 
     `window` is None if the order cannot be read.
     """
@@ -148,7 +148,7 @@ def _what_is_left(order: OrderView, known: KnownHalts) -> Iterator[str]:
         yield "What was left of it was cancelled after it was split."
     scheduled = [s.sequence_number for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
-        yield "Nothing is left: the order does not change any more."
+        yield "All slices are settled: the order no longer changes."
     elif order.release:
         yield from _next_release(order, scheduled[0], known)
     else:

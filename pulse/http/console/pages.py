@@ -91,7 +91,7 @@ WHAT_TO_DO: Final[Mapping[int, str]] = {
     503: "Reload the page in some seconds. If that does not help, the operator of Pulse can see "
     "the reason with `pulse status` or at /health/ready.",
 }
-"""What a person can do about an error, by status."""
+"""What the user can do about an error, by status."""
 
 TITLES: Final[Mapping[int, str]] = {
     400: "This request is not valid",
@@ -268,7 +268,7 @@ def visible(text: object) -> Markup:
 
 
 def visible_lines(text: str) -> Markup:
-    """`visible` for each line of a text whose line breaks come from Pulse, outside attributes."""
+    """`visible` for each line of a text whose line breaks come from Pulse. Not for attributes."""
     shown = "\n".join(map(visible, text.split("\n")))
     return Markup(shown.replace("&#34;", '"'))  # noqa: S704 - escaped; JSON would double in size
 
@@ -276,7 +276,7 @@ def visible_lines(text: str) -> Markup:
 def prose(message: str) -> Markup:
     """A message of Pulse as a sentence: a capital letter first, commands in backticks as code."""
     parts = message.split("`")
-    if len(parts) % 2 == 0:  # one is not closed
+    if len(parts) % 2 == 0:  # a backtick is not closed
         parts = [message]
     code = Markup("<code>{}</code>")
     shown = [code.format(visible(p)) if n % 2 else visible(p) for n, p in enumerate(parts)]

@@ -54,12 +54,12 @@ def create_gateway(orders: Orders) -> RoutedApp:
     "/health",
     summary="Whether the process is alive",
     tags=["health"],
-    response_description="It is.",
+    response_description="The process is alive.",
 )
 async def read_health() -> Health:
     """A liveness probe: 200 as long as the process serves requests.
 
-    It asks neither Pulse nor the issuer of tokens, needs no token and is exempt from every limit.
+    It calls neither Pulse nor the issuer of tokens, needs no token and is exempt from every limit.
     """
     return Health("ok")
 
