@@ -28,7 +28,7 @@ LOG_CHANNEL = "stored_events"
 """The notification channel for appends. It is the library's, so its subscriptions wake up too."""
 
 MAX_SCANNED: Final = 10_000
-"""The most events that a page of one topic scans."""
+"""The maximum number of events that a page of one topic scans."""
 
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_FIRST_EVENTS = load_sql(__package__, "select_first_events")
@@ -47,7 +47,7 @@ _POSITION = attrgetter("position")
 
 
 class PositionBeyondLog(PulseError):
-    """The log ends before this position, which must come from another log."""
+    """The log ends before this position, which therefore comes from another log."""
 
     def __init__(self, after: int, end: int) -> None:
         self.after = after
@@ -194,7 +194,7 @@ class EventStore:
         """For each time, the first position whose event was recorded at or after it.
 
         One more than the last position if there is none. The search assumes that recorded times
-        ascend with the positions, as they do unless the database's clock is set back.
+        ascend with the positions. They do unless the database's clock is set back.
 
         Raises:
             DatabaseUnavailable: the log cannot be read.
