@@ -2,8 +2,8 @@
 
 The projection relies on commit order: no event becomes visible below its position. If that fails (a
 two-phase commit that ends late, a log or queue edited by hand, a bad restore), an order is never
-projected, without any error. The audit compares the whole log over and over, in windows of bounded
-cost.
+projected, without any error. The audit compares the whole log again and again, in windows of
+bounded cost.
 """
 
 import time
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 WINDOW_EVENTS: Final = 10_000
 MAX_FINDINGS: Final = 10_000
-"""The most findings that are stored. With so many, run `pulse rebuild`."""
+"""The maximum number of findings that are stored. If it is reached, run `pulse rebuild`."""
 
 _MAX_RECHECKED: Final = 100
 _PAUSE_PER_WORK: Final = 50

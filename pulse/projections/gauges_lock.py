@@ -10,16 +10,17 @@ GAUGES_LOCK: Final = 0x50554C53_45000005
 """The key of the lock."""
 
 HOLD_SECONDS: Final = 15.0
-"""Postgres ends the session of a holder that is silent for this long."""
+"""Postgres ends the session of a holder that is idle for this long."""
 
 _IS_FREE: Final = load_sql(__package__, "is_gauges_lock_free")
 _TRY_HOLD: Final = load_sql(__package__, "try_hold_gauges_lock")
 
 
 class GaugesLock:
-    """The lock, held by a connection outside the pool, which is also for the holder's statements.
+    """The lock, held by a connection outside the pool.
 
-    So only one process of all has this connection, and a full pool does not stop monitoring.
+    The holder reads the gauges on this connection, so a full pool does not stop monitoring. Only
+    the holder has such a connection.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -11,7 +11,7 @@ from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.position import PROJECTION_NAME
 
 MAX_EXAMINED: Final = 1000
-"""The most waiting orders (oldest first) and failed orders (newest first) that are examined."""
+"""The maximum number of waiting orders (oldest first) and failed ones (newest first) examined."""
 
 RECENT_SECONDS: Final = 900.0
 _MAX_EXACT_SECONDS: Final = 5.0
