@@ -1,4 +1,4 @@
-"""Notices: what a person should know and do about log, queue and workers."""
+"""Notices: problems of log, queue and workers that an operator should know, and what to do."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, assert_never
@@ -45,7 +45,7 @@ MANY_FAILED: Final = 5
 class Notice(msgspec.Struct, frozen=True):
     """A stable code, and a message that says what is wrong and what to do.
 
-    With `needs_person` the problem does not go away by itself, and `pulse status` exits with 1.
+    With `needs_person` the problem is not resolved automatically, and `pulse status` exits with 1.
     """
 
     code: str
@@ -203,8 +203,8 @@ def _role_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     if rights.beyond_append:
         message = (
             f"this process's database role {' and '.join(rights.beyond_append)}, so it could "
-            "change the log: let processes use a role that has the rights of the runtime only "
-            "(`pulse migrate --roles`)"
+            "change the log: connect processes with a role that has only the rights of the "
+            "runtime (`pulse migrate --roles`)"
         )
         yield Notice("log_not_protected", message, needs_person=False)
 
@@ -245,7 +245,7 @@ def _projection_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         yield Notice("projection_behind", message, needs_person=True)
     if snapshot.projector_fault is not None:
         message = (
-            "this process cannot run the projection, another process must: "
+            "this process cannot run the projection, so another process must run it: "
             f"{snapshot.projector_fault}"
         )
         yield Notice("projection_left_to_others", message, needs_person=False)
