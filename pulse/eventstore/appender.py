@@ -201,8 +201,8 @@ class Appender:
         `AppendConnection.confirm`). So what is answered only from a read is confirmed first.
 
         Raises:
-            AppendRefused: appends are refused now, so it cannot be confirmed. AppendOutcomeUnknown:
-                it was not confirmed in time, or the log no longer has it.
+            AppendRefused: appends are refused now, so it cannot be confirmed.
+            AppendOutcomeUnknown: it was not confirmed in time, or the log no longer has it.
         """
         (result,) = await self.append_each((event,), [NEVER])
         if isinstance(result, ConditionFailed | VersionTaken):
