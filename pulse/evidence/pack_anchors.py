@@ -75,7 +75,7 @@ def choose_anchors(
 
 
 def _largest_of(keys: Sequence[TrustedKey]) -> dict[str, int]:
-    """For each origin the largest size that counts: after a fork larger ones are of another log."""
+    """For each origin the largest trusted size: after a fork larger trees belong to another log."""
     largest: dict[str, int] = {}
     for counted in keys:
         name, limit = counted.key.name, counted.max_size
@@ -101,12 +101,12 @@ def all_anchors(file: Path, keys: Sequence[TrustedKey], size: int) -> list[Ancho
 
 
 def _anchor_of(note: str) -> Anchor | None:
-    """The checkpoint of a note; None if its size is none that a tree can have."""
+    """The checkpoint of a note; None if no tree can have its size."""
     size = note.split("\n", 2)[1]
     return Anchor(int(size), note) if _SIZE.fullmatch(size) else None
 
 
 def _signed(anchors: Sequence[Anchor], keys: Sequence[TrustedKey]) -> list[Anchor]:
-    """Those of which a signature counts, each once, the smallest first."""
+    """The anchors that a trusted key signed, each once, the smallest first."""
     found = {anchor.note: anchor for anchor in anchors if open_trusted(anchor.note, keys)}
     return sorted(found.values(), key=lambda anchor: (anchor.size, anchor.note))

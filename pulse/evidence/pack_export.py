@@ -44,7 +44,7 @@ ClockReader = Callable[[Connection, datetime, datetime], AsyncIterator[ClockOffs
 
 
 class ExportedPack(msgspec.Struct, frozen=True):
-    """What a pack has. `findings` is the number of those about its events.
+    """The content of an exported pack. `findings` is the number of findings about its events.
 
     `is_whole` is whether an entry after the period proves that it has no more events; None for an
     order.

@@ -1,4 +1,4 @@
-"""Checks a pack: its members, its signature, its proofs, its events, and what is derived from them.
+"""Checks a pack: its members, signature, proofs and events, and everything derived from them.
 
 It needs no database, no network and no configuration.
 """
@@ -81,9 +81,9 @@ _STREAMS_BETWEEN_REPORTS: Final = 50
 
 
 class CheckedPack(msgspec.Struct, frozen=True):
-    """How far the check is: `events` of the pack's `whole` number are checked.
+    """The progress of the check: `events` of `whole` events are checked.
 
-    The last one of these is complete.
+    The last one covers all events.
     """
 
     events: int
@@ -91,15 +91,15 @@ class CheckedPack(msgspec.Struct, frozen=True):
 
 
 class PackReport(msgspec.Struct):
-    """What a check has found. Fields are None as far as it did not get.
+    """The result of a check. A field is None if the check ended before it was known.
 
-    `content_hash` is the content hash. `signer` is the key that signed the checkpoint, and
-    `signer_trusted` whether it is the given key or one in a chain of rotations with it; None if no
-    key was given. `is_whole` is whether an entry after the period shows that it has no more events;
-    None for an order, of which no pack shows that. `compared` counts given checkpoints that the
-    pack could be compared with, of `given`; `larger` are the sizes of those that are larger than
-    its tree. `earlier` counts those of the log before a fork that this log does not include.
-    `forks` are those that the notes of the pack's keys declare.
+    `signer` is the key that signed the checkpoint, and `signer_trusted` whether it is the given key
+    or one in a chain of rotations with it; None if no key was given. `is_whole` is whether an entry
+    after the period shows that it has no more events; None for an order, of which no pack shows
+    that. `compared` counts given checkpoints that the pack could be compared with, of `given`;
+    `larger` are the sizes of those that are larger than its tree. `earlier` counts those of the log
+    before a fork that this log does not include. `forks` are those that the notes of the pack's
+    keys declare.
     """
 
     selection: Selection | None = None
@@ -132,9 +132,9 @@ class PackReport(msgspec.Struct):
 class PackCheck:
     """The check of a pack in an open file.
 
-    `key` is the key that must have signed; without one the keys of the pack are believed, and the
-    check says whether the pack is consistent in itself. `kept` are the bytes of checkpoints from
-    elsewhere.
+    `key` is the key that must have signed; without one the keys of the pack are trusted, and the
+    check says whether the pack is consistent in itself. `kept` is the content of a file of
+    checkpoints that do not come from the pack.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class PackCheck:
         except TreeWrong as error:
             self._find(str(error), "TREE")
             return None
-        self._anchors(archive, tree, [*trusted, *_counted(replaced, tree)])
+        self._anchors(archive, tree, [*trusted, *_trusted_replaced(replaced, tree)])
         return tree, Signed(str(signer), checkpoint.size, self.report.anchors)
 
     def _keys(self, archive: Archive) -> tuple[list[TrustedKey], list[Replacement]] | None:
@@ -296,7 +296,7 @@ class PackCheck:
         for note in notes:
             opened = open_trusted(note, keys)
             if opened is None:
-                self._find("no key that counts signed one of the earlier checkpoints", "ANCHOR")
+                self._find("no trusted key signed one of the earlier checkpoints", "ANCHOR")
             elif not tree.has_root_of(opened[0].size):
                 self._find(f"the tiles do not give the root of {opened[0].size} entries", "ANCHOR")
             else:
@@ -311,7 +311,7 @@ class PackCheck:
             if opened is None and open_trusted(note, earlier) is not None:
                 self.report.earlier += 1
             elif opened is None:
-                self._find("no key that counts signed one of the given checkpoints", "ANCHOR")
+                self._find("no trusted key signed one of the given checkpoints", "ANCHOR")
             elif opened[0].size > tree.size:
                 self.report.larger += (opened[0].size,)
             elif tree.has_root_of(opened[0].size):
@@ -319,7 +319,7 @@ class PackCheck:
                 self._compare_root(tree, opened[0])
 
     def _earlier_keys(self, kept: Sequence[str]) -> list[TrustedKey]:
-        """The keys of which a checkpoint that does not count is of the log before a fork."""
+        """The keys whose untrusted checkpoints belong to the log before a fork."""
         forked = [
             key
             for key, limit in zip(self._recorded, self._limits, strict=True)
@@ -518,8 +518,8 @@ def _parsed(archive: Archive, name: str, kind: type[T]) -> T:
     return parsed
 
 
-def _counted(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[TrustedKey]:
-    """The replaced keys, newest first, as far as the tree had the roots of the rotation notes."""
+def _trusted_replaced(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[TrustedKey]:
+    """The replaced keys, newest first, back to the first whose rotation note has another root."""
     for one in replaced:
         stated = one.tree
         if stated is None or not tree.has_root_of(stated.size):

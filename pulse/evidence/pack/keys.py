@@ -1,4 +1,4 @@
-"""Which keys a signature in a pack counts of, and up to which size of the tree."""
+"""The keys whose signatures in a pack are trusted, and up to which size of the tree."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from pulse.evidence.pack.members import PackKey
 
 
 class TrustedKey(msgspec.Struct, frozen=True):
-    """A key whose signatures count for trees of up to `max_size` entries; None is no limit."""
+    """A key whose signatures are trusted for trees of up to `max_size` entries; None: no limit."""
 
     key: VerifierKey
     max_size: int | None = None
@@ -20,8 +20,8 @@ class TrustedKey(msgspec.Struct, frozen=True):
 class Replacement(msgspec.Struct, frozen=True):
     """A key that was replaced, and the tree that its rotation note states; None if it lost events.
 
-    A replaced key may have been stolen. Its signatures count only up to the size of that tree, and
-    only if the tree of the pack had its root.
+    A replaced key may have been stolen. Its signatures are trusted only up to the size of that
+    tree, and only if the tree of the pack had its root.
     """
 
     key: VerifierKey
@@ -98,7 +98,7 @@ def trees_of(keys: Sequence[PackKey]) -> list[Checkpoint]:
 def open_trusted(
     note: bytes | str, keys: Iterable[TrustedKey]
 ) -> tuple[Checkpoint, VerifierKey] | None:
-    """The checkpoint of a note, and which of the keys signed it; None if no signature counts."""
+    """The checkpoint of a note, and which of the keys signed it; None if none of them did."""
     for counted in keys:
         try:
             checkpoint = open_checkpoint(note, counted.key)
@@ -113,6 +113,6 @@ def unsigned(note: str) -> Checkpoint:
     """The checkpoint of a note, whose signature is not checked here.
 
     Raises:
-        NoteInvalid: it is none.
+        NoteInvalid: it is not a checkpoint.
     """
     return Checkpoint.parse(split_note(note)[0])

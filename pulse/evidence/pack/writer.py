@@ -1,4 +1,4 @@
-"""Writes a pack: the members one after the other, and what follows from those before."""
+"""Writes a pack: the members one after the other, each computed from those before it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -57,7 +57,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 class PackRefused(PulseError):
-    """There is nothing to export, or what there is cannot be proven; the message says why."""
+    """There is nothing to export, or it cannot be proven; the message says why."""
 
 
 class PackRequest(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class SealedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event of the log with its leaf and its entry, which belong to it."""
+    """An event of the log, with its leaf and its entry in the seal."""
 
     record: RecordedEvent
     index: int
@@ -91,7 +91,7 @@ class SealedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Exporter(msgspec.Struct, frozen=True):
-    """Who exports, with which code, from which log, and when."""
+    """Who exports from which log, when, and with which code version."""
 
     exported_at: datetime
     exported_by: str
