@@ -226,9 +226,7 @@ def _sessions_from(window: _Requested) -> Iterator[Session]:
         until = min(since + _LOOKED_UP_AT_ONCE, end)
         found, fault = _covered_sessions(window, since, until)
         for session in found:
-            if (
-                session.opens_at >= since or since == window.starts_at
-            ):  # otherwise it was yielded before
+            if session.opens_at >= since or since == window.starts_at:  # else yielded before
                 yield session
         if fault is not None:
             raise fault

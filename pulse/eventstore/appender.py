@@ -349,9 +349,7 @@ class Appender:
         try:
             try:
                 await self._run_probe(probe)
-            except (
-                ConnectionLost
-            ):  # the connection may have broken while idle: try again, as an append does
+            except ConnectionLost:  # it may have broken while idle: try again, as an append does
                 await self._ensure_connected()
                 await self._run_probe(probe)
         except (ConnectionLost, psycopg.Error) as error:

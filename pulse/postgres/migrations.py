@@ -141,7 +141,8 @@ class Migrations:
         """The script for psql that does what `migrate` would do now. Changes nothing.
 
         Empty if there is nothing to do. Each of its transactions also gives the roles their rights
-        on new objects, so a script that stops leaves none without. It takes the migration lock.
+        on new objects, so a script that stops leaves no object without rights. It takes the
+        migration lock.
 
         Raises:
             psycopg.OperationalError: as `migrate` does, and so is SchemaNotCurrent.
@@ -169,9 +170,9 @@ class Migrations:
         return None
 
     def refusal(self, applied: Sequence[AppliedRevision]) -> str | None:
-        """Why this code can neither run on nor migrate such a database; None if it can.
+        """Why this code can neither run on such a database nor migrate it; None if it can.
 
-        A revision is unknown, or does not admit this code.
+        A revision is unknown, or not compatible with this code.
         """
         return self._unknown(applied) or self._too_new(applied)
 
@@ -234,7 +235,7 @@ class Migrations:
     async def _apply(
         self, connection: Connection, schema: str, *, after: bool, max_lock_wait_seconds: float
     ) -> None:
-        """Apply what is waiting. Each revision is a transaction, and what it creates has rights."""
+        """Apply the pending revisions, each in a transaction that also grants the rights."""
         applied = await read_applied(connection)
         if self._is_current(applied, after=after):  # another process has migrated meanwhile
             return

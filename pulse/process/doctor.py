@@ -63,7 +63,7 @@ async def examine(settings: Settings, environment: Mapping[str, str]) -> AsyncIt
 
 
 def _settings(environment: Mapping[str, str]) -> Check:
-    """Valid if this is reached; variables that Pulse does not know have no effect."""
+    """The settings were read, so they are valid. Unknown PULSE_ variables have no effect."""
     unknown = unknown_variables(environment)
     if unknown:
         names = ", ".join(

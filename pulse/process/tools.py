@@ -1,4 +1,4 @@
-"""What the `pulse` commands use: the database, without loops."""
+"""The tools of the `pulse` commands: the use cases on the database, without background loops."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -140,7 +140,7 @@ def _require_data(settings: Settings) -> None:
 
 
 class Migrated(msgspec.Struct, frozen=True):
-    """The revision of the schema, those that wait, and the roles if they were set up.
+    """The revision of the schema, the pending revisions, and the roles if they were set up.
 
     `waiting` are revisions of the phase `after`. `role_statements` is what the roles needed.
     """

@@ -1,7 +1,7 @@
 """The supervisor of `pulse up --processes N`: starts, replaces, restarts and stops its members.
 
-It serves nothing itself. It binds the port, whose sockets the members share, so a connection waits
-in the kernel's queue rather than being refused while a member is replaced.
+It serves no requests itself. It binds the port, whose sockets the members share. So while a member
+is replaced a connection waits in the kernel's queue and is not refused.
 """
 
 import asyncio
@@ -326,7 +326,7 @@ class ProcessGroup:
 
 
 class _Hangup:
-    """SIGHUP: a restart; or, if it is sent because the terminal was closed, a stop as elsewhere."""
+    """SIGHUP: a restart; or a stop, as in other processes, if the terminal was closed."""
 
     def __init__(self, *, stop: Callable[[], None], restart: Callable[[], None]) -> None:
         self._stop = stop
@@ -335,7 +335,7 @@ class _Hangup:
         self._has_terminal = _has_terminal()
 
     def handle(self) -> None:
-        """Stop if the terminal was closed since the last one; with `nohup` always restart."""
+        """Stop if the terminal was closed since the last SIGHUP; with `nohup` always restart."""
         had_terminal, self._has_terminal = self._has_terminal, _has_terminal()
         if self._is_ignored or not had_terminal or self._has_terminal:
             self._restart()
