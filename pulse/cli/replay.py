@@ -311,7 +311,7 @@ def _what_is_left(order: OrderView) -> Iterator[Text]:
     yield _line(f"  {format_quantities(order.quantities)}")
     scheduled = [s for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
-        yield _line("  All slices are settled: the order no longer changes.")
+        yield _line("  No share remains: the order no longer changes.")
     elif order.release:
         next_slice = scheduled[0]
         yield _line(

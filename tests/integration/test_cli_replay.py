@@ -96,7 +96,7 @@ def test_what_is_left_of_an_order(conninfo: str) -> None:
     text = replay_output(conninfo, created, order_cancelled(created))
     assert "is CANCELLED\n" in text
     assert "tester cancelled what was left of it, 100 shares.\n" in text
-    assert "  100 shares cancelled\n  Nothing is left" in text
+    assert "  100 shares cancelled\n  No share remains" in text
 
 
 def test_the_drawing_is_plain_ascii_in_a_pipe_whatever_the_terminal_is(

@@ -148,7 +148,7 @@ def _what_is_left(order: OrderView, known: KnownHalts) -> Iterator[str]:
         yield "What was left of it was cancelled after it was split."
     scheduled = [s.sequence_number for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
-        yield "All slices are settled: the order no longer changes."
+        yield "No share remains: the order no longer changes."
     elif order.release:
         yield from _next_release(order, scheduled[0], known)
     else:

@@ -270,7 +270,7 @@ def test_a_replaced_key_counts_up_to_its_rotation(log: Log) -> None:
 
 
 def test_exports_are_recorded_with_the_user_and_the_role(log: Log) -> None:
-    assert log.export("--list").out == "nothing was exported yet\n"
+    assert log.export("--list").out == "nothing has been exported yet\n"
     content_hash = results(log.period())["content_hash"]
     ended = log.export("--list")
     assert ended.exit_code == 0
@@ -324,7 +324,7 @@ def test_what_cannot_be_recorded_is_not_exported(log: Log) -> None:
     assert files_beside(file) == []
     command = ("-m", "pulse.cli", "evidence", "--list")
     listed = run_to_end(command, database_url=url_of(conninfo), anchor_file=log.anchors)
-    assert (listed.returncode, listed.stdout) == (0, "nothing was exported yet\n")
+    assert (listed.returncode, listed.stdout) == (0, "nothing has been exported yet\n")
 
 
 def files_beside(file: Path) -> list[str]:
@@ -469,7 +469,7 @@ def test_a_disk_that_fills_leaves_no_file(log: Log) -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "pack.tar cannot be written: File too large" in ended.stderr
     assert list(file.parent.iterdir()) == []
-    assert log.export("--list").out == "nothing was exported yet\n"
+    assert log.export("--list").out == "nothing has been exported yet\n"
 
 
 @pytest.mark.parametrize(
