@@ -29,7 +29,7 @@ MAX_COUNT_SECONDS: Final = 1.0
 """Counting all orders takes at most this long; a larger queue is estimated from a sample."""
 
 MIN_COUNT_INTERVAL: Final = 50
-"""A count that took S seconds is repeated at the earliest after S times this, so it costs 2 %."""
+"""The minimum pause between counts, in durations of a count: counting takes 2 % of the time."""
 
 _DONE: Final = ("COMPLETED", "CANCELLED", "FAILED")
 

@@ -147,7 +147,7 @@ def _lines(rows: Iterable[Iterable[str]]) -> bytes:
 
 
 def _event_row(record: RecordedEvent, mapper: EventMapper) -> str:
-    """The row of an event. A state that has not exactly the fields of its type is in `other`."""
+    """The row of an event. A state without exactly the fields of its type is in `other`."""
     position, order_id, version, recorded_at = _envelope(record)
     form = _ROW_FORMS.get(record.topic)
     if form is not None:

@@ -128,7 +128,7 @@ class Order(Value, frozen=True):
 
     @property
     def due_at(self) -> datetime | None:
-        """When a releaser has to look at this order; None if it has nothing to release."""
+        """When a releaser has to process this order; None if it has nothing to release."""
         return _due_at(self)
 
     @property

@@ -51,7 +51,7 @@ class DueOrder(Value, frozen=True):
 
 
 def due_at(next_slice: Slice, released: Slice | None, released_at: datetime) -> datetime:
-    """When a releaser has to look at an order: at the time of its next slice, or a little later.
+    """When a releaser has to process an order: at the time of its next slice, or a little later.
 
     `released` is the slice that the order's last event released, at `released_at`; None if that
     event released none. If it was late, the next slice keeps a distance of a second from it, or

@@ -124,7 +124,7 @@ def next_key(note: str, key: VerifierKey) -> VerifierKey:
     """The key that a rotation note introduces, if this key and the new one signed it.
 
     Raises:
-        NoteInvalid: it is no rotation note of this key.
+        NoteInvalid: it is not a rotation note of this key.
     """
     names = _values(open_checkpoint(note, key), _NEXT_KEY)
     if len(names) != 1:
@@ -141,7 +141,7 @@ def loss_accepted_after(note: str | None) -> tuple[int, int] | None:
     are not verified.
 
     Raises:
-        NoteInvalid: it is no rotation note.
+        NoteInvalid: it is not a rotation note.
     """
     if note is None:
         return None
@@ -157,7 +157,7 @@ def declared_fork(note: str | None) -> DeclaredFork | None:
     """The fork that a note declares, None if it declares none. The signatures are not verified.
 
     Raises:
-        NoteInvalid: it is no rotation note, or its lines about the fork are malformed.
+        NoteInvalid: it is not a rotation note, or its lines about the fork are malformed.
     """
     if note is None:
         return None

@@ -132,8 +132,8 @@ class PackExport:
     async def _checkpoint(self, source: PackSource, bounds: Bounds) -> str:
         """The latest checkpoint, which includes the selected events.
 
-        Waits a moment until it includes the event after a period too, if there is one: that proves
-        that the period has no more.
+        Waits briefly until it also includes the event after a period, if there is one: that proves
+        that the period has no more events.
         """
         following = None if bounds.order_id else await source.following(bounds.until)
         if following is not None:

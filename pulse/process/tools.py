@@ -214,7 +214,7 @@ async def migrate_once(
 
 
 class SchemaState(msgspec.Struct, frozen=True):
-    """The revisions of a database, and those that this code has more of.
+    """The revisions of a database, and those that only this code has.
 
     `newer` are applied revisions that this code does not know. `refusal` says why this code can
     neither run on the database nor migrate it.
@@ -244,7 +244,7 @@ async def read_schema_state(settings: Settings) -> SchemaState:
 
 
 async def migration_script(settings: Settings, *, after: bool = False) -> str:
-    """The script for psql that does what `migrate_once` would do; empty if that is nothing.
+    """The script for psql that does what `migrate_once` would do; empty if there is nothing to do.
 
     Raises:
         SchemaNotCurrent: the schema is unknown or too new, or there is no data.

@@ -107,8 +107,8 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
     `since` (inclusive) and `before` are positions of creation. `created_from` (inclusive) and
     `created_before` bound `created_at` exactly; they are fast only together with the positions.
     With `of_caller_only`, only orders of the caller `placed_by` are examined. `log_id` is the log
-    of which `before` is a position, None if that was not said. `min_position` is the position of
-    the log that the page must reflect at least.
+    of which `before` is a position; None if no log is given. `min_position` is the position of the
+    log that the page must reflect at least.
     """
 
     limit: int
@@ -160,8 +160,8 @@ class SlicePlace(msgspec.Struct, frozen=True):
 class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A query of the list of slices, between two times.
 
-    `after` is the cursor of a page, in the log `log_id`; None if that was not said. `min_position`
-    is the position of the log that the page must reflect at least.
+    `after` is the cursor of a page, in the log `log_id`; None if no log is given. `min_position` is
+    the position of the log that the page must reflect at least.
     """
 
     limit: int

@@ -140,7 +140,7 @@ class Archive:
 
         Raises:
             PackInvalid: the file is cut short, has more than its members, or has members that are
-                no plain files, have the same name, or have a name that `is_member` refuses.
+                not plain files, have the same name, or have a name that `is_member` refuses.
         """
         end = file.seek(0, os.SEEK_END)
         members: dict[str, Member] = {}
@@ -238,7 +238,7 @@ def _require_tar(block: bytes) -> None:
         if block.startswith(magic):
             raise PackInvalid(f"not a pack: the file is {what}; a pack is a plain tar file")
     if len(block) < BLOCK_BYTES or block[257:262] != b"ustar":
-        raise PackInvalid("not a pack: the file is no tar file")
+        raise PackInvalid("not a pack: the file is not a tar file")
 
 
 def _member_of(block: bytes, at: int, is_member: Callable[[str], bool]) -> Member:

@@ -49,7 +49,7 @@ class HashTree:
         """Require that the tree has this root, and that each tile belongs to it.
 
         Raises:
-            TreeWrong: it has not, or a tile does not.
+            TreeWrong: the root differs, or a tile does not belong to the tree.
         """
         if self.root_of(self.size) != root:
             raise TreeWrong("the tiles do not give the root of the checkpoint")

@@ -273,7 +273,7 @@ def cancellation_of(order: OrderView) -> Cancellation | None:
 
 
 def reason_not_recorded(entries: Sequence[LogEntry], reason: str | None) -> str | None:
-    """That an earlier cancellation has another reason than this one; None if it has not."""
+    """The sentence that an earlier cancellation has another reason; None if it has the same."""
     event = next((e.event for e in entries if isinstance(e.event, OrderCancelled)), None)
     if event is None or reason in {None, event.reason}:
         return None
