@@ -31,7 +31,7 @@ _PAUSE_PER_WORK: Final = 50
 
 _MIN_PAUSE_SECONDS: Final = 0.5
 _PAUSE_BETWEEN_PASSES_SECONDS: Final = 10.0
-_OUTCOMES: Final = [
+_LATER_TOPICS: Final = [
     kind.TOPIC
     for kind in EVENT_TYPES
     if kind not in {OrderCreated, ReleasesHalted, ReleasesResumed}
@@ -192,7 +192,7 @@ async def _compare(
         "until": until,
         "projected": projected,
         "created": OrderCreated.TOPIC,
-        "outcomes": _OUTCOMES,
+        "later_topics": _LATER_TOPICS,
     }
     return _findings(await fetch(connection, _COMPARE_WINDOW, parameters, prepare=False))
 

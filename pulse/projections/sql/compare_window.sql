@@ -43,7 +43,7 @@ SELECT q.created_position, q.order_id, 'OUTDATED'
  WHERE (q.state = 'PENDING' OR q.state = 'COMPLETED' AND length(q.settled) < q.num_splits)
    AND q.created_position > %(after)b::bigint
    AND q.created_position <= %(until)b::bigint
-   AND unapplied.topic = ANY (%(outcomes)b::text[])
+   AND unapplied.topic = ANY (%(later_topics)b::text[])
    AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = q.order_id)
  UNION ALL
 SELECT q.created_position, q.order_id, 'OUTDATED'
