@@ -2,4 +2,4 @@
 
 
 class PulseError(Exception):
-    """An expected error. Its text is written for the user who gets it."""
+    """An expected error. Its message is written for the user who receives it."""

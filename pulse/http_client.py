@@ -1,4 +1,4 @@
-"""Creates the HTTP clients of Pulse. An unusable environment is one sentence, not a traceback."""
+"""Creates the HTTP clients of Pulse. An unusable environment is reported in one sentence."""
 
 import os
 from typing import Any, Final

@@ -131,7 +131,7 @@ def public_key(text: str) -> str:
 
 
 def _file(path: str) -> str:
-    """Read a regular file; a device or a pipe might never end."""
+    """Read a regular file. A device or a pipe is refused, since it might never end."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         file = Path(path).expanduser()
         if file.is_file():

@@ -22,7 +22,7 @@ MAX_BUFFERED_LINES: Final = 12_000
 
 
 _LINES_AT_ONCE: Final = 100
-"""About 32 KiB. A record of logging waits for the lock, so for so much at most."""
+"""About 32 KiB. A logging record that waits for the lock waits for at most this much."""
 
 Line = TypeVar("Line")
 
@@ -55,7 +55,7 @@ class LineWriter(Generic[Line]):
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     async def close(self) -> None:
-        """Write what is buffered. A reader that takes longer than a second loses it."""
+        """Write the buffered lines. They are lost if the reader takes longer than a second."""
         if self._timer is not None:
             self._timer.cancel()
         if self._writing is not None:

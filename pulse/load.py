@@ -267,7 +267,7 @@ def _breaches(sent: dict[str, Any], answer: _Order) -> Iterator[tuple[str, str]]
 
 
 def _broken_rules(answer: _Order) -> Sequence[BrokenRule]:
-    """The rules that the slices break. A window that was cut ends a second before its close."""
+    """The rules that the slices break. A window that was cut ends one second before the close."""
     window = answer.window
     terms = {"total_quantity": answer.total_quantity, "seed": 0, "starts_at": window.starts_at}
     given = msgspec.convert(terms | answer.split_config, SplitTerms)
@@ -278,9 +278,9 @@ def _broken_rules(answer: _Order) -> Sequence[BrokenRule]:
 
 
 def _ruled_out(answer: _Order) -> frozenset[str]:
-    """The rules of times, if the window is longer than was asked for: it has several sessions.
+    """The rules about times, if the window is longer than requested: it has several sessions.
 
-    The answer does not have the sessions, so these rules cannot be checked.
+    The answer does not contain the sessions, so these rules cannot be checked.
     """
     minutes = answer.split_config["duration_minutes"]
     length = answer.window.ends_at - answer.window.starts_at
@@ -331,7 +331,7 @@ def _order(text: bytes) -> dict[str, Any]:
 
 def open_http(base_url: str, token: str | None) -> httpx.AsyncClient:
     """A client for `base_url`. It uses proxies of the environment, but not for this machine."""
-    if not is_http_url(base_url) or httpx.URL(base_url).userinfo:  # it may hold a password
+    if not is_http_url(base_url) or httpx.URL(base_url).userinfo:  # it may contain a password
         raise LoadError(
             "--url is not the URL of a Pulse API: expected one like http://127.0.0.1:8000/pulse, "
             "without user and password; use --token for a token"

@@ -98,7 +98,7 @@ def _limited_kind(record: logging.LogRecord) -> str | None:
 
 
 class LogShare(NamedTuple):
-    """How this process shares stderr with others: its name in each line, and a file to lock."""
+    """How this process shares stderr with others: its name in each line, and a lock file."""
 
     process: str
     lock_file: Path
@@ -130,7 +130,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
             fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def release(self) -> None:
-        """Release both as often as they were taken."""
+        """Release both locks once for each `acquire`."""
         self._held -= 1
         if self._file is not None and self._held == 0:
             fcntl.flock(self._file, fcntl.LOCK_UN)
@@ -142,7 +142,7 @@ _RATE_LIMIT_FILTER: Final = RateLimitFilter()
 
 
 def configure_logs(log_format: str, level: str, share: LogShare | None = None) -> None:
-    """Log to stderr at this level and above, and share it with other processes if told so.
+    """Log to stderr at this level and above. With `share` other processes write to the same stderr.
 
     `auto` means text on a terminal and JSON elsewhere. Everything has that format: uvicorn's
     handlers are replaced, and Python warnings and uncaught exceptions become log lines. Libraries

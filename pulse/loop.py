@@ -124,7 +124,7 @@ class Loop:
 
     @property
     def fault(self) -> str | None:
-        """Why this loop does no work: a step hangs, or all steps fail. None while it works."""
+        """Why this loop makes no progress: a step hangs, or all steps fail. None otherwise."""
         now = asyncio.get_running_loop().time()
         if self._step_began_at is not None and now - self._step_began_at > MAX_STEP_SECONDS:
             return f"the {self.name} loop has hung for {now - self._step_began_at:.0f} s"

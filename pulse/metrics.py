@@ -37,7 +37,7 @@ LATENESS_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 
 
 class Described(NamedTuple):
-    """A metric as the documentation has it. `of_database`: a gauge of the whole database."""
+    """A metric as documented. `of_database`: a gauge of the whole database."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -101,13 +101,13 @@ class _Requests(Collector):
         REGISTRY.register(self)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one request. There must be few routes and statuses; unknown methods are one."""
+        """Count one request. Routes and statuses must be few. All unknown methods count as one."""
         cell = self._cells.get((method, route, status)) or self._cell(method, route, status)
         cell[bisect_left(REQUEST_BUCKETS, seconds)] += 1
         cell[-1] += seconds
 
     def _cell(self, method: str, route: str, status: int) -> list[float]:
-        """A count for each bucket and for what is above, then the sum of the times."""
+        """A count for each bucket and for higher values, then the sum of the times."""
         known = method if method in _METHODS else OTHER_METHOD
         return self._cells.setdefault((known, route, status), [0.0] * (len(REQUEST_BUCKETS) + 2))
 
@@ -164,7 +164,7 @@ for _type, _reason in (
     ("TimedOut", "TIMED_OUT"),
     ("OrderCancelled", ""),
 ):
-    OUTCOMES.labels(_type, _reason)  # so that the first one counts in increase()
+    OUTCOMES.labels(_type, _reason)  # created at 0, so that increase() counts the first one
 SLICES_SETTLED: Final = _counter(
     "pulse_slices_settled_total",
     "Slices that this process's releaser released or expired.",
@@ -189,7 +189,7 @@ LIST_FALLBACKS: Final = _counter(
     "reason",
 )
 for _label in ("unavailable", "behind"):
-    LIST_FALLBACKS.labels(_label)  # so that the first one counts in increase()
+    LIST_FALLBACKS.labels(_label)  # created at 0, so that increase() counts the first one
 
 # The process
 

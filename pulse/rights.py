@@ -15,7 +15,7 @@ DEFAULT_RIGHTS: Final[Rights] = frozenset({"read", "write"})
 """The rights of a service that PULSE_SERVICE_RIGHTS does not name."""
 
 GATEWAY_NAME: Final = "gateway"
-"""The service that calls on behalf of callers. It must name the caller in each call."""
+"""The service that makes calls on behalf of callers. It must name the caller in each call."""
 
 GATEWAY_RIGHTS: Final[Rights] = DEFAULT_RIGHTS
 """The rights that the gateway needs for the orders of its callers."""

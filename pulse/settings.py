@@ -178,17 +178,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: Annotated[str, _HOST, "The address that `pulse up`, `api` and `gateway` listen on."] = (
         "127.0.0.1"
     )
-    port: Annotated[int, _whole(1, 65_535), "The port they listen on."] = 8000
+    port: Annotated[int, _whole(1, 65_535), "The port that they listen on."] = 8000
     processes: Annotated[
         int,
         _whole(1, MAX_PROCESSES),
         "How many processes of `pulse up` serve the port. 1: one process does everything. More: "
-        "the workers have processes of their own.",
+        "the workers run in separate processes.",
     ] = 1
     worker_processes: Annotated[
         int | None,
         _whole(1, MAX_PROCESSES),
-        "How many processes of `pulse up` have the workers. Unset: 1, or none of their own if "
+        "How many processes of `pulse up` run the workers. Unset: 1, or no separate one if "
         "PULSE_PROCESSES is 1.",
     ] = None
     migrate: Annotated[
@@ -281,12 +281,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     internal_rate_limit_per_second: Annotated[
         float,
         _RATE,
-        "The same for each service of the internal API; for each address if there are no tokens.",
+        "Requests per second of each service of the internal API; of each address if there are no "
+        "tokens. More are answered 429.",
     ] = 0.0
     rate_limit_burst_seconds: Annotated[
         float,
         _seconds(0, 3600),
-        "How many seconds' worth of requests a caller may send at once.",
+        "The burst of a caller, as the number of seconds whose requests it may send at once.",
     ] = 2.0
     service_tokens: Annotated[
         tuple[ServiceToken, ...],
@@ -364,7 +365,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "The file to which checkpoints are appended. Unset: `seal-anchors.txt` in PULSE_DATA_DIR.",
     ] = None
     anchor_urls: Annotated[
-        tuple[str, ...], _ANCHOR_URLS, "Where checkpoints are posted to as well.", _HIDDEN
+        tuple[str, ...], _ANCHOR_URLS, "URLs to which checkpoints are also posted.", _HIDDEN
     ] = ()
     log_format: Annotated[
         str,

@@ -98,7 +98,7 @@ class Spans:
     ) -> Span:
         """Start a span, the first of a new trace if there is no parent.
 
-        Whether it is recorded is up to the sampler, by default to the parent.
+        The sampler decides whether it is recorded; by default it follows the parent.
         """
         context = Context()
         if parent is not None:
@@ -181,7 +181,7 @@ def _resource(service_name: str) -> Resource:
 
 
 def _span_context(context: TraceContext) -> SpanContext:
-    """The context as OpenTelemetry has it; its invalid one if a stored traceparent is malformed."""
+    """The context for OpenTelemetry; its invalid one if the traceparent is malformed."""
     parent, state = context.traceparent, context.tracestate
     try:
         return SpanContext(

@@ -1,7 +1,7 @@
 """Traces: spans are exported with OpenTelemetry if an endpoint of a collector is set.
 
-The variables are those of OpenTelemetry, not PULSE_*. Without an endpoint nothing of OpenTelemetry
-is imported, and each place that can make a span tests for None.
+The variables are those of OpenTelemetry, not PULSE_*. Without an endpoint OpenTelemetry is not
+imported, and all code that starts spans tests for None.
 """
 
 import importlib
@@ -31,7 +31,7 @@ _EXTRA: Final = "opentelemetry.exporter.otlp.proto.http"
 async def open_spans(
     service_name: str, environment: Mapping[str, str] = os.environ
 ) -> AsyncIterator["Spans | None"]:
-    """What exports the spans of this process; None if it exports none.
+    """The exporter of this process's spans; None if it exports none.
 
     It exports none unless one of ENDPOINTS is set. OTEL_SDK_DISABLED=true turns it off, and so does
     an OTEL_TRACES_EXPORTER other than otlp, such as none. If it cannot export, a warning is logged

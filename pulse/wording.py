@@ -14,7 +14,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def format_quantities(quantities: Quantities) -> str:
-    """The shares of an order by what became of them: `46 shares released, 54 shares cancelled`."""
+    """The shares of an order by state: `46 shares released, 54 shares cancelled`."""
     shares = msgspec.structs.asdict(quantities)
     return ", ".join(f"{counted(count, 'share')} {kind}" for kind, count in shares.items() if count)
 

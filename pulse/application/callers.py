@@ -12,7 +12,7 @@ from pulse.errors import PulseError
 
 MAX_PART_CHARACTERS: Final = 255
 MAX_NAME_CHARACTERS: Final = 2 * 12 * MAX_PART_CHARACTERS + 1
-"""Of a caller's name, in which a character can be four percent-encoded bytes."""
+"""The maximum length of a caller's name, in which a character can be four percent-encoded bytes."""
 _SEPARATOR: Final = "|"
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNENCODED: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "%|")

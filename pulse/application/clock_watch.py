@@ -16,7 +16,7 @@ from pulse.postgres import Connection, Database, load_sql
 _log = structlog.get_logger(__name__)
 _MEASUREMENTS: Final = 3
 _STEP_SECONDS: Final = 0.05
-"""If wall clock and monotonic clock drift apart by more than this, the wall clock was set."""
+"""If wall clock and monotonic clock differ by more than this, the wall clock was set."""
 _SELECT_CLOCK = load_sql(__package__, "select_clock")
 
 
@@ -59,7 +59,7 @@ class ClockWatch(Job[float]):
     The error of a measurement is at most half its round trip; the shortest of three counts. Between
     measurements the monotonic clock shows whether the wall clock was set: the first call after such
     a step detects it. From then until the next measurement, which `remeasure` requests, no time is
-    given. Suspending the host stops the monotonic clock, so it counts as a step too.
+    returned. Suspending the host stops the monotonic clock, so it counts as a step too.
     """
 
     name = "clock"

@@ -17,19 +17,19 @@ from pulse.application.notices import (
 from pulse.loop import Job
 from pulse.postgres import Database, DatabaseUnavailable, describe
 from pulse.projections.due_orders import count_due_slices
-from pulse.projections.monitor_lock import MonitorLock
+from pulse.projections.gauges_lock import GaugesLock
 from pulse.projections.overview import (
     PendingCounts,
-    QueueOverview,
+    QueueCounts,
     read_pending_counts,
-    read_queue_overview,
+    read_queue_counts,
 )
 
 MAX_COUNT_SECONDS: Final = 1.0
 """Counting all orders takes at most this long; a larger queue is estimated from a sample."""
 
 MIN_COUNT_INTERVAL: Final = 50
-"""A count that took S seconds is repeated at the earliest after S times this, so it costs 2 %."""
+"""The minimum pause between counts, in durations of a count: counting takes 2 % of the time."""
 
 _DONE: Final = ("COMPLETED", "CANCELLED", "FAILED")
 
@@ -49,7 +49,7 @@ class DatabaseGauges(Job[bool]):
         halts: ReleaseHalts,
         *,
         timeout_seconds: float,
-        count: Callable[[], Awaitable[QueueOverview]] | None = None,
+        count: Callable[[], Awaitable[QueueCounts]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
@@ -57,7 +57,7 @@ class DatabaseGauges(Job[bool]):
         self._timeout_seconds = timeout_seconds
         self._count = count or self._count_orders
         self._monotonic = monotonic
-        self._lock: MonitorLock | None = None
+        self._lock: GaugesLock | None = None
         self._count_at = float("-inf")
         self._notices: set[tuple[str, str]] = set()
 
@@ -69,7 +69,7 @@ class DatabaseGauges(Job[bool]):
                 elected.
         """
         if self._lock is None:
-            self._lock = await MonitorLock.take(self._database)
+            self._lock = await GaugesLock.take(self._database)
             self._count_at = float("-inf")
         if self._lock is None:
             return False
@@ -91,7 +91,7 @@ class DatabaseGauges(Job[bool]):
         if lock is not None:
             await lock.release()
 
-    async def _read(self, lock: MonitorLock) -> None:
+    async def _read(self, lock: GaugesLock) -> None:
         connection = lock.connection
         snapshot = await read_health_snapshot(connection, self._timeout_seconds)
         due = await count_due_slices(connection)
@@ -120,8 +120,8 @@ class DatabaseGauges(Job[bool]):
         for status in _DONE:
             metrics.ORDERS.labels(status).set(overview.orders(status))
 
-    async def _count_orders(self) -> QueueOverview:
-        return await read_queue_overview(self._database, max_exact_seconds=MAX_COUNT_SECONDS)
+    async def _count_orders(self) -> QueueCounts:
+        return await read_queue_counts(self._database, max_exact_seconds=MAX_COUNT_SECONDS)
 
 
 def _set(snapshot: HealthSnapshot, pending: PendingCounts, due_slices: int) -> None:

@@ -1,4 +1,4 @@
-"""What goes out soon, what is overdue, and what was late: the slices that releases are about."""
+"""The slices to release soon, overdue slices, and slices that were released late or expired."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -23,10 +23,10 @@ from pulse.projections.due_slices import (
 from pulse.projections.lists import SliceQuery
 
 LATE_SECONDS: Final = 1.0
-"""A slice that was released this long after its time, or longer, was late."""
+"""A slice that was released at least this long after its time was late."""
 
 MAX_EXAMINED_EVENTS: Final = 5_000
-"""The most events of the log, from its end, among which late and expired slices are looked for."""
+"""The maximum number of events, from the log's end, that are searched for such slices."""
 
 _MAX_OUTCOMES: Final = 1_000
 
@@ -133,7 +133,7 @@ class DueSlices:
         page = await self._store.read_log_before(
             limit=_MAX_OUTCOMES,
             topics=(SlicesReleased.TOPIC, SlicesExpired.TOPIC),
-            most_scanned=MAX_EXAMINED_EVENTS,
+            max_scanned=MAX_EXAMINED_EVENTS,
         )
         within = [record for record in page.records if record.recorded_at >= since]
         whole = len(within) < len(page.records) or page.next_before is None
@@ -154,7 +154,7 @@ class DueSlices:
             try:
                 event = self._store.mapper.event_of(record)
             except (EventTooNew, EventUnreadable):
-                continue  # the page of parked orders shows it
+                continue  # the page of parked orders shows its order
             match event:
                 case SlicesExpired():
                     yield LateSlices(

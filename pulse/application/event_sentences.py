@@ -1,4 +1,4 @@
-"""What an event says: in a sentence about its order, or in a few words for a list."""
+"""Describes an event: in a sentence about its order, or in a few words for a list."""
 
 from collections.abc import Callable
 from datetime import datetime

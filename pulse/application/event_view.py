@@ -27,7 +27,7 @@ TOPICS: Final[dict[str, str]] = {
 """The topic of each event type."""
 
 _NESTING_MARGIN: Final = 100
-"""Room for the nesting that an answer adds around a stored event when it is encoded."""
+"""Nesting levels that are reserved for an answer, which contains a stored event."""
 
 
 class EventView(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ FAILURE_REASONS: Final = (TIMED_OUT, TOO_LATE, SPLITTING_ERROR)
 """The reasons that this code knows."""
 
 MAX_EXAMINED: Final = 1_000
-"""The most FAILED orders that a page of one reason examines."""
+"""The maximum number of FAILED orders that a page of one reason examines."""
 
 _WHAT_TO_DO: Final = {
     TIMED_OUT: "A worker claimed it and did not finish: see the worker's log. If the order is "
@@ -33,7 +33,7 @@ _ELSE: Final = "If the order is still wanted, place it again under a new key."
 
 
 def what_to_do(failure_reason: str | None) -> str:
-    """What to do about an order that failed for this reason, which newer code may have added."""
+    """What to do about an order that failed for this reason. Newer code may have other reasons."""
     return _WHAT_TO_DO.get(failure_reason or "", _ELSE)
 
 

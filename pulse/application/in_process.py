@@ -79,14 +79,15 @@ from pulse.projections.queue_history import QueueHistory
 MAX_RECORDING_DIFFERENCE: Final = timedelta(seconds=15)
 """How far an order's `created_at` may be from the time at which the log recorded it.
 
-An order waits at most 5 s for its append and 4 s for the log's lock. A process accepts no orders
-while its clock is further from the database's than PULSE_MAX_CLOCK_OFFSET_SECONDS, by default 1 s.
+An order waits at most 5 s for its append and 4 s for the lock of the log. A process accepts no
+orders while its clock is further from the database's than PULSE_MAX_CLOCK_OFFSET_SECONDS, by
+default 1 s.
 """
 
 _MAX_READ_BACKS = 32
 _ORDERS_BETWEEN_YIELDS = 50
 _WINDOW_REFUSALS: Final = (OrderRefused, MarketClosed)
-"""What `decide` raises for a new order. It depends on the time, the calendar and settings."""
+"""What `decide` raises for a new order, depending on the time, the calendar and the settings."""
 
 _UNREADABLE: Final = (
     "its events cannot be read, so Pulse neither splits nor releases it: report it to the operator"

@@ -1,4 +1,4 @@
-"""Where lists are read: on a replica while it follows the primary, otherwise on the primary.
+"""Reads lists: on a replica while it follows the primary, otherwise on the primary.
 
 A list is never older than the position that its caller names. The projected position is in the same
 database as the queue, so one server is asked for both, in that order, on one connection.
@@ -32,13 +32,13 @@ MAX_WAIT_SECONDS: Final = 2.0
 """How long a list waits until the queue reflects the position that its caller names."""
 
 REPLICA_WAIT_SECONDS: Final = 1.0
-"""The part of it for which a replica is waited for. The rest is for the primary."""
+"""The part of that time that a list waits for the replica. The rest is for the primary."""
 
 MAX_REPLICA_BEHIND_SECONDS: Final = 10.0
-"""A replica that lacks what the primary had projected so long ago is not read."""
+"""A replica is not read if it lacks what the primary had projected this long ago."""
 
 _MAX_REPLICA_SECONDS: Final = 3.0
-"""A replica that has not answered within this time is left, even if its connection is open."""
+"""A read without an answer of the replica within this time is repeated on the primary."""
 
 _POLL_SECONDS: Final = 0.02
 _NOT_COMPARED: Final = "the replica has not been compared with the primary yet"
@@ -174,7 +174,7 @@ class Replica(Job[None]):
         """Compare the replica with the primary.
 
         Raises:
-            DatabaseUnavailable: the primary cannot be read. What is known stays as it is.
+            DatabaseUnavailable: the primary cannot be read. The state stays as it is.
         """
         await self._note(await self._primary.read(_read_seen))
         try:
@@ -206,7 +206,7 @@ class Replica(Job[None]):
         """Compare a new connection.
 
         Raises:
-            SessionUnfit: it leads to another log, or to a server that is no replica any more.
+            SessionUnfit: it leads to another log, or to a server that is no longer a replica.
         """
         fault = self._difference(await _read_seen(connection))
         if fault is not None:
@@ -345,9 +345,10 @@ class _ReadsFrom:
 
 
 async def _within(seconds: float, reading: Coroutine[Any, Any, T]) -> T:
-    """The result of a read. One that takes longer is left to end by itself.
+    """The result of a read.
 
-    A server that does not answer cannot be cancelled either, so nothing waits for that.
+    A read that takes longer continues in the background: cancelling it would also wait for a
+    server that does not answer.
 
     Raises:
         DatabaseUnavailable: there was no answer in time.

@@ -33,7 +33,7 @@ from pulse.rfc3339 import format_time
 LogForm = Literal["ndjson", "csv", "csv-slices"]
 
 _RECORDS_AT_ONCE: Final = 100
-"""How many events are formatted before other work of the process gets its turn."""
+"""How many events are formatted before the event loop runs other tasks."""
 
 _FIRST_ROUNDED: Final = 10**15
 """Spreadsheets round whole numbers of more than 15 digits."""
@@ -49,7 +49,7 @@ _READ_DIFFERENTLY: Final = re.compile(
     re.IGNORECASE,
 )
 _HARMLESS_FIRST: Final = frozenset("BCGHIKLPQRUVWXYZbcghiklpqruvwxyz_")
-"""With none of these does a text begin that a spreadsheet reads differently."""
+"""A text that begins with one of these is never changed by a spreadsheet."""
 
 _OWN_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z\Z")
 _NEEDS_QUOTES: Final = re.compile(r'[",\r\n]')
@@ -142,12 +142,12 @@ def csv_events(records: Iterable[RecordedEvent], mapper: EventMapper) -> bytes:
 
 
 def _lines(rows: Iterable[Iterable[str]]) -> bytes:
-    """Rows of encoded cells as RFC 4180 has them, each ending in CRLF."""
+    """Rows of encoded cells in the format of RFC 4180, each ending in CRLF."""
     return "".join([",".join(row) + "\r\n" for row in rows]).encode()
 
 
 def _event_row(record: RecordedEvent, mapper: EventMapper) -> str:
-    """The row of an event. A state that has not exactly the fields of its type is in `other`."""
+    """The row of an event. A state without exactly the fields of its type is in `other`."""
     position, order_id, version, recorded_at = _envelope(record)
     form = _ROW_FORMS.get(record.topic)
     if form is not None:
@@ -180,7 +180,7 @@ def _envelope(record: RecordedEvent) -> tuple[str, str, str, str]:
 class _RowForm:
     """How the events of one type become rows: a template, and a formatter for each cell.
 
-    States are decoded only as far as cells need it: times stay text, and lists stay JSON.
+    States are decoded only as far as the cells need: times stay text, lists stay JSON.
     """
 
     def __init__(self, kind: type[Event]) -> None:
@@ -321,7 +321,7 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - any JSON
 
 
 def _time_cell(text: str | None) -> str:
-    """The cell of a time as it is stored: of Pulse's own form nearly always, and never the same."""
+    """The cell of a stored time. Few times are equal, so a cache would not help."""
     if text is None:
         return ""
     return text if _OWN_TIME.match(text) else _text_cell(text)
@@ -339,7 +339,7 @@ def _text_cell(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def text_cell(text: str | UnsetType | None) -> str:
-    """The cell with this text, after an apostrophe if a spreadsheet would read it differently."""
+    """The cell with this text, after an apostrophe if a spreadsheet would change it."""
     return _text_cell(text) if isinstance(text, str) else ""
 
 

@@ -1,4 +1,4 @@
-"""Places in lists that are positions of a log: after a restore they mean nothing any more."""
+"""Cursors that contain positions of the log. A restore to an earlier point invalidates them."""
 
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -14,7 +14,7 @@ Page = TypeVar("Page", OrderPage, SlicePage, DuePage)
 
 
 async def page_of_log(store: EventStore, reading: Awaitable[Page], log_id: UUID | None) -> Page:
-    """The page that is read, which must be of the log `log_id`; None requires nothing.
+    """The page that is read, which must be of the log `log_id`; None accepts any log.
 
     The server that has the page says of which log it is, so a page of a replica needs no primary.
 
@@ -24,7 +24,7 @@ async def page_of_log(store: EventStore, reading: Awaitable[Page], log_id: UUID 
     """
     try:
         page = await reading
-    except (PositionBeyondLog, PositionNotReached):  # of the cursor, perhaps, in an earlier log
+    except (PositionBeyondLog, PositionNotReached):  # the cursor may be from an earlier log
         if log_id is not None and log_id != await store.log_id():
             raise CursorRefused(CursorRefused.OF_EARLIER_LOG) from None
         raise

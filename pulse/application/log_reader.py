@@ -18,7 +18,7 @@ from pulse.projections.queue_history import QueueHistory
 MAX_WINDOW_EVENTS: Final = 500
 _MIN_WINDOW_EVENTS: Final = 16
 _WINDOW_BYTES: Final = 512 * 1024
-"""The size of a window's states to aim at, so that large events do not use up the memory."""
+"""The target size of a window's states, so that large events do not use up the memory."""
 
 _ORDERS_PER_WINDOW: Final = 100
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -1,4 +1,4 @@
-"""Notices: what a person should know and do about log, queue and workers."""
+"""Notices: problems of log, queue and workers that an operator should know, and what to do."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, assert_never
@@ -18,8 +18,8 @@ from pulse.postgres import Connection
 from pulse.projections.audit import AuditState, read_audit_state
 from pulse.projections.claims import Workers, read_workers
 from pulse.projections.overview import (
-    LATELY_SECONDS,
     MAX_EXAMINED,
+    RECENT_SECONDS,
     Lag,
     QueueHealth,
     read_lag,
@@ -39,13 +39,13 @@ MAX_RELEASE_DELAY_SECONDS: Final = 5.0
 """Slices that are due for longer although workers are present need a person."""
 
 MANY_FAILED: Final = 5
-"""This many FAILED orders within LATELY_SECONDS need a person."""
+"""This many FAILED orders within RECENT_SECONDS need a person."""
 
 
 class Notice(msgspec.Struct, frozen=True):
     """A stable code, and a message that says what is wrong and what to do.
 
-    With `needs_person` the problem does not go away by itself, and `pulse status` exits with 1.
+    With `needs_person` the problem is not resolved automatically, and `pulse status` exits with 1.
     """
 
     code: str
@@ -203,8 +203,8 @@ def _role_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     if rights.beyond_append:
         message = (
             f"this process's database role {' and '.join(rights.beyond_append)}, so it could "
-            "change the log: let processes use a role that has the rights of the runtime only "
-            "(`pulse migrate --roles`)"
+            "change the log: connect processes with a role that has only the rights of the "
+            "runtime (`pulse migrate --roles`)"
         )
         yield Notice("log_not_protected", message, needs_person=False)
 
@@ -245,7 +245,7 @@ def _projection_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         yield Notice("projection_behind", message, needs_person=True)
     if snapshot.projector_fault is not None:
         message = (
-            "this process cannot run the projection, another process must: "
+            "this process cannot run the projection, so another process must run it: "
             f"{snapshot.projector_fault}"
         )
         yield Notice("projection_left_to_others", message, needs_person=False)
@@ -279,14 +279,14 @@ def _order_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
         )
         long = queue.oldest_for_newer_code_seconds > MAX_WAIT_SECONDS
         yield Notice("orders_for_newer_code", message, needs_person=long)
-    failed = sum(queue.failed_lately.values())
+    failed = sum(queue.failed_recently.values())
     if failed >= MANY_FAILED:
         reasons = ", ".join(
             f"{count:,} {reason or 'without a reason'}"
-            for reason, count in sorted(queue.failed_lately.items(), key=lambda item: -item[1])
+            for reason, count in sorted(queue.failed_recently.items(), key=lambda item: -item[1])
         )
         message = (
-            f"{_orders(failed)} FAILED in the last {LATELY_SECONDS / 60:g} min ({reasons}): "
+            f"{_orders(failed)} FAILED in the last {RECENT_SECONDS / 60:g} min ({reasons}): "
             "`pulse orders failed` lists them and says what to do"
         )
         yield Notice("orders_failing", message, needs_person=True)

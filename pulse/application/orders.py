@@ -28,7 +28,7 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why an order is cancelled. The reason is recorded in the event; no other field is allowed."""
+    """The body of a cancellation. The event records the reason. No other field is allowed."""
 
     reason: (
         Annotated[
@@ -158,7 +158,7 @@ class Orders(Protocol):
     async def cancel(
         self, order_id: UUID, reason: str | None, caller: Caller, trace: Trace
     ) -> OrderView:
-        """Cancel what is not settled yet, and return the order as it then stands.
+        """Cancel the unsettled slices, and return the order in its new state.
 
         A cancelled order is returned unchanged.
 

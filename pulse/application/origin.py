@@ -1,4 +1,4 @@
-"""What events and calls are marked with: time, process, split seed, trace and request ids."""
+"""The origin of events and calls: time, process, split seed, trace and request ids."""
 
 import os
 import random

@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 ON_BEHALF_OF: Final = "X-Pulse-On-Behalf-Of"
 MAX_ANSWER_BYTES: Final = 256 * 1024
-"""Far more than an order of a hundred slices needs."""
+"""More than an answer about an order of a hundred slices needs."""
 MAX_LIST_BYTES: Final = 8 * 1024 * 1024
 """More than a page of 200 orders of a hundred slices, or the events of one order, need."""
 UNAVAILABLE: Final = (
@@ -453,7 +453,7 @@ def _is_refusal_with(answer: httpx.Response, status: int, code: str) -> bool:
 
 
 def _window_refusal(answer: httpx.Response) -> PulseError | None:
-    """The refusal of the order's window, which only the API can decide; None if it is another."""
+    """The refusal of the order's window, which only the API can decide; None for another error."""
     with suppress(ValueError, RecursionError):
         if answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
             closed = msgspec.json.decode(answer.content, type=_ClosedRefusal).error

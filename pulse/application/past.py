@@ -1,4 +1,4 @@
-"""The past: an order and the order queue as of a version, a position of the log or a moment."""
+"""The past: an order and the order queue as of a version, a position of the log or a time."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -17,7 +17,7 @@ from pulse.projections.queue_history import QueueHistory
 
 
 class MomentInFuture(PulseError):
-    """The moment is later than the database's time, so its events are not known yet."""
+    """The time is later than the database's clock, so its events are not known yet."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -33,7 +33,7 @@ class VersionBeyondStream(PulseError):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A place in the past; at most one field is set, and none is the log's end as it is now."""
+    """A point in the past, by one of the fields. Without any it is the log's end as it is now."""
 
     version: int | None = None
     position: int | None = None
@@ -61,7 +61,7 @@ class QueueAsOf(msgspec.Struct, frozen=True):
 
 
 class Past:
-    """Answers about the past, each the fold of the log up to a place in it.
+    """Answers about the past, each computed from the log up to a point in it.
 
     `require_served` is called before every answer, as in `InProcessOrders`. Every method raises
     DatabaseUnavailable if nothing can be read now.
@@ -81,7 +81,7 @@ class Past:
         self._require_served = require_served
 
     async def order(self, order_id: UUID, place: Place, caller: Caller) -> OrderView:
-        """The order as its events up to the place determine it, never IN_PROGRESS.
+        """The order as its events up to the point determine it, never IN_PROGRESS.
 
         Raises:
             OrderNotFound: it did not exist yet, or it belongs to another caller.
@@ -105,14 +105,14 @@ class Past:
         return msgspec.structs.replace(view, as_of=as_of)
 
     async def queue(self, place: Place) -> QueueAsOf:
-        """The queue as the events up to the place determine it.
+        """The queue as the events up to the point determine it.
 
         Orders whose events cannot be applied count as they were before the first such event.
 
         Raises:
             PositionBeyondLog: the log ends before the position.
             MomentInFuture: the moment is later than the database's time.
-            HistoryIncomplete: it is still being computed up to the place.
+            HistoryIncomplete: it is still being computed up to the point.
         """
         self._require_served()
         position = (await self._resolve(place)).position
@@ -121,7 +121,7 @@ class Past:
         return QueueAsOf(position, counts, totals.quantities)
 
     async def _resolve(self, place: Place) -> AsOf:
-        """The position of the place, and its moment."""
+        """The position of the point, and its time."""
         if place.at is not None:
             position, now = await self._history.position_at(place.at)
             if place.at > now:

@@ -1,4 +1,4 @@
-"""Readiness: whether this process can do its own work now, check by check."""
+"""Readiness: the checks of whether this process can do its own work now."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence

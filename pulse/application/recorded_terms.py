@@ -32,7 +32,7 @@ async def newest_terms(
 
 
 def _creation(store: EventStore, record: RecordedEvent) -> OrderCreated | None:
-    """The creation that this record has; None if it cannot be read or was altered."""
+    """The creation in this record; None if it cannot be read or was altered."""
     try:
         event = store.mapper.event_of(record)
     except (EventTooNew, EventUnreadable):

@@ -13,7 +13,7 @@ _MAX_NAMED: Final = 5
 
 
 class RoleRights(msgspec.Struct, frozen=True):
-    """The rights of the runtime that the role lacks, and why it could change the log."""
+    """The rights of the runtime that the role lacks, and why the role could change the log."""
 
     role: str
     missing: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The seal at a glance: what the latest checkpoint says, and whether it can be trusted."""
+"""The status of the seal: the content of the latest checkpoint, and whether it can be trusted."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -13,8 +13,10 @@ from pulse.evidence.tree import read_root
 from pulse.postgres import Connection, Database
 
 KeyOrigin = Literal["PROCESS", "DATABASE"]
-"""Where the key comes from with which a signature was checked. Who can write to the database can
-replace its key, so only the key of the process is a check."""
+"""The source of the key that verified a signature.
+
+Anyone who can write to the database can replace its key, so only the key of the process is proof.
+"""
 
 
 class SealStatus(msgspec.Struct, frozen=True, kw_only=True):

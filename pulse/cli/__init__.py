@@ -12,7 +12,7 @@ def main() -> None:
     process. Otherwise collections, the one at exit included, are a third of the CPU time of
     `pulse --help`.
 
-    For `pulse up` SIGHUP waits until it is known whether that restarts a group.
+    In `pulse up` SIGHUP is blocked until it is known whether it restarts a group.
     """
     if sys.argv[1:2] == ["up"]:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})

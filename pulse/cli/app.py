@@ -67,9 +67,9 @@ _MODULES: Final = {
 
 @cache
 def program(command: str | None = None) -> TyperGroup:
-    """The program with this command alone, or with all if there is no such command.
+    """The program with only this command, or with all commands if the name is unknown.
 
-    Only a command's own imports are made: all of them take twice the time.
+    Imports only the module of that command: importing all modules takes twice the time.
     """
     cli = typer.Typer(
         name="pulse",
@@ -154,7 +154,7 @@ def run(arguments: Sequence[str]) -> int:
     except PulseError as error:
         return _report(str(error), FAILURE)
     if code in {INTERRUPTED, TERMINATED}:
-        _report("interrupted; nothing is left half done, run it again", code)
+        _report("interrupted; no partial change was left, run it again", code)
     return code or SUCCESS
 
 

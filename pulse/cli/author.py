@@ -11,7 +11,7 @@ from pulse.domain import Trace
 def this_user() -> Caller:
     """The caller `cli:<name>`, with the user's name in the operating system.
 
-    If the user has no name, the user's number is used. No environment variable can change it.
+    If the user has no name, the numeric user id is used. No environment variable can change it.
     """
     try:
         name = pwd.getpwuid(os.getuid()).pw_name

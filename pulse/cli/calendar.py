@@ -44,7 +44,7 @@ def show(
         str | None, typer.Option(help="NSE or BSE; by default both.", metavar="NAME")
     ] = None,
     instrument: Annotated[
-        str | None, typer.Option(help="Only its sessions, such as of NSE:RELIANCE.")
+        str | None, typer.Option(help="Only this instrument, such as NSE:RELIANCE.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -110,7 +110,7 @@ def check(
 
 
 def _load(path: Path | None) -> MarketCalendar:
-    """The calendar; of an invalid file only the first error, so that it is one line."""
+    """The calendar. The error for an invalid file names only its first fault, in one line."""
     try:
         return load(path)
     except MarketCalendarInvalid as error:
@@ -129,7 +129,9 @@ def _exchange_of(instrument: str, exchange: str | None) -> str:
         ) from None
     of_instrument = instrument.partition(":")[0]
     if exchange not in {None, of_instrument}:
-        raise typer.BadParameter(f"{instrument} is not of this exchange", param_hint="--exchange")
+        raise typer.BadParameter(
+            f"{instrument} does not belong to this exchange", param_hint="--exchange"
+        )
     return of_instrument
 
 

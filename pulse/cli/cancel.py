@@ -1,4 +1,4 @@
-"""`pulse cancel`: cancels what is left of an order."""
+"""`pulse cancel`: cancels the unsettled slices of an order."""
 
 from typing import Annotated
 

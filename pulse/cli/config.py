@@ -1,4 +1,4 @@
-"""`pulse config`: every setting, its value, and where the value comes from; or a check alone."""
+"""`pulse config`: every setting, its value, and where the value comes from; or only a check."""
 
 import os
 from textwrap import wrap
@@ -49,7 +49,7 @@ def config(
       pulse config --check && systemctl restart pulse
     """
     if check and markdown:
-        raise WrongSettings("--check and --markdown exclude each other: give one of them")
+        raise WrongSettings("--check and --markdown cannot be combined: give one of them")
     if markdown:
         for line in markdown_table():
             typer.echo(line)

@@ -45,7 +45,7 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 def evidence(  # noqa: PLR0913 - one for each way to select
     *,
     file: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="The file to write.")
     ] = None,
     recorded_from: Annotated[
         str | None, typer.Option("--from", metavar="TIME", help="Recorded at this time or later.")
@@ -58,26 +58,28 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     ] = None,
     anchors: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Checkpoints kept outside, for the pack as well."),
+        typer.Option(metavar="FILE", help="Also include all checkpoints of this file."),
     ] = None,
     list_exports: Annotated[bool, typer.Option("--list", help="List the exports instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
     r"""Export an evidence pack: events that others can check without Pulse.
 
-    The pack is one file, a tar archive. It has the events as they are stored,
-    their entries and proofs in the seal, the signed checkpoint with the earliest
-    one that includes all of them, what each schedule was derived from, the clock
-    offsets, the verifier keys, and a summary page. Give either an order, or a
-    period with --from and --to; its orders are complete up to its end. A pack of
-    one order has no state of another. Two packs of one selection have the same
-    content hash. `pulse verify FILE --key VKEY` checks a pack.
+    The pack is one file, a tar archive. It contains the events as they are
+    stored, their entries and proofs in the seal, the signed checkpoint, the
+    earliest checkpoint that includes all of the events, the input of each
+    schedule, the clock offsets, the verifier keys, and a summary page. Give
+    either an order, or a period with --from and --to; its orders are complete up
+    to its end. A pack of one order does not contain the data of other orders. Two
+    packs of one selection have the same content hash.
+    `pulse verify FILE --key VKEY` checks a pack.
 
     A time is RFC 3339 with its zone, such as 2026-01-05T09:15:00+05:30, and is
     compared with the times at which the log recorded its events.
 
-    An entry after a period proves that it has no more events. Without one the
-    output says so, and `pulse verify` exits with 5.
+    Only a sealed entry after the period proves that the period has no more
+    events. If there is none yet, the output says so, and `pulse verify` exits
+    with 5.
 
     FILE appears when it is complete, and is never overwritten. Only you may read
     it. The database records who exported what, and when: --list shows it.
@@ -100,13 +102,15 @@ def evidence(  # noqa: PLR0913 - one for each way to select
     if list_exports:
         given = (file, recorded_from, recorded_before, order_id, anchors)
         if any(one is not None for one in given):
-            raise typer.BadParameter("it takes no selection and no file", param_hint="--list")
+            raise typer.BadParameter(
+                "cannot be combined with a selection or a file", param_hint="--list"
+            )
         _list(as_json=as_json)
         return
     if file is None:
-        raise typer.BadParameter("name the file", param_hint="-o")
+        raise typer.BadParameter("give the file to write", param_hint="-o")
     if file.name in {"-", ""}:
-        raise typer.BadParameter("a pack is not written to a pipe: name a file", param_hint="-o")
+        raise typer.BadParameter("a pack cannot be written to a pipe: give a file", param_hint="-o")
     request = _request_of(order_id, recorded_from, recorded_before)
     started = time.monotonic()
     settings = settings_from_environment()
@@ -163,7 +167,7 @@ def _time_of(text: str, option: str) -> datetime:
 
 def _require_new(file: Path) -> None:
     if file.exists() or file.is_symlink():
-        raise PulseError(f"{file} exists already, and is not overwritten")
+        raise PulseError(f"{file} already exists and is not overwritten")
 
 
 def _name(draft: Path, file: Path) -> None:
@@ -171,7 +175,7 @@ def _name(draft: Path, file: Path) -> None:
     try:
         os.link(draft, file)
     except FileExistsError:
-        raise PulseError(f"{file} exists already, and is not overwritten") from None
+        raise PulseError(f"{file} already exists and is not overwritten") from None
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -260,7 +264,7 @@ def _list(*, as_json: bool) -> None:
         echo(msgspec.json.encode({"exports": exports}))
         return
     if not exports:
-        output().print("nothing was exported yet")
+        output().print("nothing has been exported yet")
     for export in exports:
         output().print(
             f"{format_time(export.exported_at)}  {export.exported_by} as {export.database_role}  "

@@ -26,7 +26,7 @@ from pulse.process.tools import Tools
 from pulse.wording import counted
 
 _SAVED_BYTES: Final = 4 * 1024 * 1024
-"""After so much content the file is in a state from which an export can continue."""
+"""After this many bytes the progress is saved, so that an interrupted export can continue."""
 
 _GZIP_LEVEL: Final = 6
 _GZIP_WINDOW_BITS: Final = 31
@@ -35,7 +35,7 @@ _Text = str | None
 
 
 class _Progress(msgspec.Struct, frozen=True):
-    """How far a partial file has come: its whole content up to a position, and what it selects."""
+    """The progress of a partial file: its selection, and the position that it has reached."""
 
     position: int
     size: int
@@ -53,13 +53,15 @@ class _Exported(msgspec.Struct, frozen=True):
 
 def export(  # noqa: PLR0913 - one for each filter
     *,
-    file: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to.")],
+    file: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write.")
+    ],
     form: Annotated[
         _Text, typer.Option("--format", metavar="FORM", help="ndjson (the default) or csv.")
     ] = None,
     slices: Annotated[bool, typer.Option("--slices", help="CSV, one row for each slice.")] = False,
     after: Annotated[
-        int, typer.Option(min=0, metavar="POSITION", help="Only what is after this position.")
+        int, typer.Option(min=0, metavar="POSITION", help="Start after this position.")
     ] = 0,
     event_type: Annotated[
         _Text, typer.Option("--type", metavar="TYPE", help="Only events of this type.")
@@ -82,10 +84,10 @@ def export(  # noqa: PLR0913 - one for each filter
     state and times. If the name of FILE ends in .gz it is compressed. Shows
     progress in positions of the log on standard error.
 
-    Writes to FILE.part and renames it when it is whole; without --after an
-    existing FILE is replaced. An interrupted export leaves FILE.part and names
-    the position that it has reached: the same command with --after and that
-    position continues it.
+    Writes to FILE.part and renames it when it is complete; without --after an
+    existing FILE is replaced. An interrupted export leaves FILE.part and prints
+    the position that it reached. To continue, run the same command with --after
+    and that position.
 
     Filters combine. A time is RFC 3339 with its zone, such as
     2026-01-05T09:15:00+05:30, and is compared with the times at which the log
@@ -131,7 +133,8 @@ def _form_of(form: str | None, *, slices: bool) -> LogForm:
     if form == "csv":
         return "csv"
     raise typer.BadParameter(
-        "--slices is CSV" if slices else "expected ndjson or csv", param_hint="--format"
+        "--slices needs the format csv" if slices else "expected ndjson or csv",
+        param_hint="--format",
     )
 
 
@@ -171,7 +174,7 @@ async def _export(
 
 
 class _PartialFile:
-    """The file while it is written, and beside it how far it has come.
+    """The file while it is written, and beside it a file with its progress.
 
     The content up to the last save is whole lines, and if compressed, whole members of gzip.
     """
@@ -196,18 +199,20 @@ class _PartialFile:
 
     @classmethod
     def opened(cls, file: Path, form: LogForm, query: EventQuery, wanted: LogRange) -> Self:
-        """A new partial file, or the one that an export with the same options has left.
+        """A new partial file, or the one that an interrupted export with the same options left.
 
         Raises:
             PulseError: the file cannot be written, or the partial file is another one.
         """
         if file.is_dir():
-            raise PulseError(f"{file} is a directory: name a file")
+            raise PulseError(f"{file} is a directory: give a file")
         selected = msgspec.to_builtins(msgspec.structs.replace(query, after=0))
         options = {"form": form, **selected}
         left = _progress_of(file) if query.after else None
         if left is None and query.after and file.exists():
-            raise PulseError(f"{file} exists and is whole: name another file for what follows it")
+            raise PulseError(
+                f"{file} already exists and is complete: choose another file for later events"
+            )
         if left is None:
             progress = _Progress(query.after, 0, 0, wanted.log_id, options)
             return cls(file, progress, continues=False)
@@ -219,10 +224,10 @@ class _PartialFile:
             )
         if left.options != options:
             raise PulseError(
-                f"{_part_of(file)} was begun with other options: repeat them, or {remedy}"
+                f"{_part_of(file)} was started with other options: repeat them, or {remedy}"
             )
         if left.log_id != wanted.log_id:
-            raise PulseError(f"{_part_of(file)} is of another log than this one: {remedy}")
+            raise PulseError(f"{_part_of(file)} belongs to another log: {remedy}")
         return cls(file, left, continues=left.size > 0)
 
     def write(self, content: bytes, lines: int, position: int) -> None:
@@ -235,7 +240,7 @@ class _PartialFile:
             self._save()
 
     def finish(self) -> None:
-        """Give the file its name: it is whole.
+        """Rename the complete file to its final name.
 
         Raises:
             PulseError: it cannot be written.
@@ -266,7 +271,7 @@ class _PartialFile:
             _progress_file(self._file).unlink(missing_ok=True)
 
     def _save(self) -> None:
-        """Write what is pending, then note how far the file has come."""
+        """Write the buffered content, then store the progress."""
         content = b"".join(self._pending)
         if self._gzip and content:
             member = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW_BITS)
@@ -295,7 +300,7 @@ def _progress_file(file: Path) -> Path:
 
 
 def _progress_of(file: Path) -> _Progress | None:
-    """How far the partial file has come; None if there is none."""
+    """The progress of the partial file; None if there is none."""
     try:
         if not _part_of(file).is_file():
             return None

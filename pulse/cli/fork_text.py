@@ -1,4 +1,4 @@
-"""How forks of the log are named in sentences."""
+"""Describes forks of the log in sentences."""
 
 from pulse.cli.terminal import format_time
 from pulse.eventstore.log_fork import LogFork
@@ -19,7 +19,7 @@ def fork_text(fork: LogFork | DeclaredFork) -> str:
 
 
 def lost_text(lost: LostEvents) -> str:
-    """In a sentence: how many sealed events a note declares lost."""
+    """How many sealed events a note declares lost, as a sentence."""
     are = "is" if lost.events == 1 else "are"
     events = counted(lost.events, "sealed event")
     return f"{events} {are} not in the log, as the note of key {lost.key} declares"

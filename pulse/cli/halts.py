@@ -126,7 +126,7 @@ def halts(
         echo(msgspec.json.encode({"halts": listed}))
         return
     if not listed:
-        output().print("no halt is in force" if not lifted else "there was never a halt")
+        output().print("no halt is in force" if not lifted else "no halt was ever set")
     for number, one in enumerate(listed):
         if number:
             output().print("")

@@ -1,4 +1,4 @@
-"""`pulse key`: make, show and rotate the key that signs the seal."""
+"""`pulse key`: creates, shows and rotates the key that signs the seal."""
 
 from datetime import UTC
 from pathlib import Path
@@ -36,32 +36,34 @@ def new(
         ),
     ],
 ) -> None:
-    """Make a key that signs checkpoints, in a new file that only you may read.
+    """Create a key that signs checkpoints, in a new file that only you may read.
 
-    Prints the verifier key, which is no secret: a check of the seal needs it. The
-    file lets its reader sign any history, so keep it where the administrator of
-    the database cannot read it. Needs no Postgres.
+    Prints the verifier key, which is not secret: a check of the seal needs it.
+    Anyone who can read the file can sign a forged history, so keep it where the
+    administrator of the database cannot read it. Needs no Postgres.
 
-    Exit codes: 0 made, 1 the file exists or cannot be written, or the origin is
+    Exit codes: 0 created, 1 the file exists or cannot be written, or the origin is
     not allowed, 2 wrong usage.
 
     Example:
       pulse key new /etc/pulse/seal.key --origin pulse.example.com/log
     """
     if is_origin_of_fork(origin):
-        raise PulseError(f"{origin} ends as the origin of a fork does: choose another name")
+        raise PulseError(
+            f"{origin} ends like the origin of a fork (/fork-...): choose another name"
+        )
     key = SigningKey.generate(origin)
     if not create_key_file(file, key):
-        raise PulseError(f"{file} exists already, and is not overwritten")
+        raise PulseError(f"{file} already exists and is not overwritten")
     output().print(str(key.verifier))
 
 
 def show(*, as_json: AsJson = False) -> None:
     """Show the keys that signed the seal, the current one last.
 
-    Shows since when each key signs. After the first, each key comes with its
-    rotation note, which the key before it also signed. So the first key is enough
-    to check the others.
+    Shows the time from which each key signs. After the first, each key comes with
+    its rotation note, which the key before it also signed. So the first key is
+    enough to check the others.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
@@ -81,11 +83,11 @@ def show(*, as_json: AsJson = False) -> None:
 
 
 def rotate(file: KeyFile) -> None:
-    """Let another key sign from now on. The current key signs the change.
+    """Replace the key that signs checkpoints. The current key signs the change.
 
     The current key is that of PULSE_SEAL_KEY, or the development key; FILE has
     the new one. Prints the rotation note, which both keys sign; it is stored and
-    appended to the anchors. Afterwards let PULSE_SEAL_KEY name the new file, or
+    appended to the anchors. Afterwards set PULSE_SEAL_KEY to the new file, or
     move the new file over the old one: running processes read the file again.
     Until then they do not seal. If the log was forked, the new key signs under
     the origin of the fork (`pulse log fork`).
@@ -138,7 +140,7 @@ def _print_keys(keys: list[RecordedKey]) -> None:
 
 key = group(
     "key",
-    "Make, show and rotate the key that signs the seal of the log.",
+    "Create, show and rotate the key that signs the seal of the log.",
     "Exit codes: 0 success, 1 failure, 2 wrong usage or settings, 3 Postgres cannot be reached.",
     (new, show, rotate),
 )

@@ -40,8 +40,9 @@ from pulse.wording import counted
 def show(*, as_json: AsJson = False) -> None:
     """Show the identity of the log, and its declared forks.
 
-    A reader of the log keeps the identity `log_id` beside its position. It
-    changes with `pulse log fork`, and then the reader must stop.
+    A reader of the log stores the identity `log_id` together with its position.
+    `pulse log fork` changes it. A reader that receives another `log_id` must
+    stop.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
@@ -86,16 +87,16 @@ def fork(
             metavar="FILE", help="Checkpoints of the earlier log; default PULSE_ANCHOR_FILE."
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Declare that the log was restored to an earlier point and continues there.
 
     Run it once after every restore of the database that may have lost events,
     before any process of Pulse starts. Positions after the restored point are
-    given to other events from then on. So this renews the identity of the log,
-    `log_id`: every reader that knows the old one stops (executors, `pulse export`,
-    readers of pages and streams).
+    assigned to other events from then on. So this renews the identity of the log,
+    `log_id`: every reader that knows the old one stops (executors,
+    `pulse export`, readers of pages and streams).
 
     If the log is sealed, the key of PULSE_SEAL_KEY signs from then on under an
     origin of this fork, `<origin>/fork-<start of the new log_id>`, because one
@@ -104,13 +105,14 @@ def fork(
     many sealed events are known to be lost. It is stored, appended to the
     anchors, and printed. Processes need no other settings: they seal again with
     the same key file. `pulse verify` reports the fork, and counts later anchors
-    of the earlier log as such; all others must still fit.
+    of the earlier log separately; all other anchors must still match.
 
     First it shows what it will do. It compares the tree of the seal with the
-    largest anchor that the tree includes, so give it all that were kept, and the
-    last sealed event with the log. It refuses if the tree contradicts that anchor,
-    and while processes of Pulse have sessions on the database. It does not compare
-    the other events with the seal: run `pulse verify` afterwards.
+    largest anchor that the tree includes, so give it all anchors that were kept.
+    It also compares the last sealed event with the log. It refuses if the tree
+    contradicts that anchor, and while processes of Pulse have sessions on the
+    database. It does not compare the other events with the seal: run
+    `pulse verify` afterwards.
 
     Needs Postgres: PULSE_DATABASE_URL of a member of the tables' owner, as for
     `pulse migrate`, or the embedded server. If the log is sealed, the key file.
@@ -169,7 +171,7 @@ def _print_forked(forked: Forked, *, as_json: bool) -> None:
 
 
 def _forker(tools: Tools, settings: Settings, known: Path | None) -> LogForker:
-    """The forker with the key and the anchors of the settings.
+    """The LogForker with the key and the anchors of the settings.
 
     Raises:
         AnchorUnusable: the given file does not exist.
@@ -183,7 +185,7 @@ def _forker(tools: Tools, settings: Settings, known: Path | None) -> LogForker:
 
 def _confirmed(*, on_stderr: bool) -> bool:
     if not sys.stdin.isatty():
-        errors().print("nothing was changed: give --yes to do it")
+        errors().print("nothing was changed: confirm with --yes")
         return False
     return typer.confirm("Fork the log?", default=False, err=on_stderr)
 

@@ -33,13 +33,13 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     *,
     after: Annotated[
         bool,
-        typer.Option("--after", help="Also what waits for the old processes to be gone."),
+        typer.Option("--after", help="Also apply what waits until old processes stop."),
     ] = False,
     sql: Annotated[
         bool, typer.Option("--sql", help="Print it as a script for psql; change nothing.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Say by the exit code what waits; change nothing.")
+        bool, typer.Option("--check", help="Show by the exit code what waits; change nothing.")
     ] = False,
     roles: Annotated[
         bool, typer.Option("--roles", help="Also create the three roles and set their rights.")
@@ -53,10 +53,11 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     Run it before processes of a new release start; from 0.2.0 on those of the
     release before keep running. If PULSE_MIGRATE is true (the default) every
     process also does it when it starts. Revisions that remove what the new
-    release no longer uses wait: run it again with --after once all old processes
-    are stopped. While one still uses the database, it is named and nothing of
-    that revision is done. Needs Postgres 15 or newer and the right to change its
-    schema. Concurrent runs are safe, and a second run changes nothing.
+    release no longer uses are not applied: run it again with --after once all old
+    processes are stopped. While an old process still uses the database, the
+    command names it and does not apply the revision. Needs Postgres 15 or newer
+    and the right to change its schema. Concurrent runs are safe, and a second run
+    changes nothing.
 
     Each revision is one transaction. It waits half a second for a locked table
     and tries again after a pause, so that orders never wait for it longer. After
@@ -82,9 +83,10 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
 
     Exit codes: 0 the schema is current, or the script is printed. 2 wrong usage
     or settings. 3 Postgres cannot be reached or may not be changed, a table stays
-    locked, older processes run, or the schema is unknown or does not admit this
-    code. With --check: 7 revisions wait that this code needs, 8 only revisions
-    of --after wait, 9 the database has newer revisions, which admit this code.
+    locked, older processes run, or the schema is unknown or not compatible with
+    this code. With --check: 7 revisions wait that this code needs, 8 only
+    revisions of --after wait, 9 the database has newer revisions, which are
+    compatible with this code.
 
     Examples:
       pulse migrate --check
@@ -99,7 +101,9 @@ def migrate(  # noqa: PLR0913 - one for each thing to do and each role
     if names and not roles:
         raise WrongSettings("--owner, --runtime and --reader need --roles")
     if check + sql > 1 or (check and after) or (roles and (check or sql)):
-        raise WrongSettings("--check stands alone, and --sql only with --after: leave one out")
+        raise WrongSettings(
+            "--check cannot be combined, and --sql only with --after: leave one out"
+        )
     if names and settings.database_url is None:
         raise WrongSettings("the roles of the embedded server have fixed names: leave them out")
     if check:
@@ -135,7 +139,7 @@ def _migrate(
 
 
 def _check(settings: Settings) -> None:
-    """Print how the database's revisions compare with this code's, and exit with the code of it."""
+    """Compare the database's revisions with this code's, and exit with the matching code."""
     try:
         state = run_until_signal(read_schema_state(settings))
     except PulseError as error:
@@ -151,7 +155,7 @@ def _check(settings: Settings) -> None:
         _print_revisions(state.waiting)
         raise typer.Exit(LATER_REVISIONS_WAIT)
     if state.newer:
-        output().print("The database has newer revisions, which admit this code:")
+        output().print("The database has newer revisions, which are compatible with this code:")
         for revision in state.newer:
             output().print(f"  {revision}")
         raise typer.Exit(SCHEMA_NEWER)

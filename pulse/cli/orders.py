@@ -45,9 +45,9 @@ def failed(
     """List the failed orders, newest first: why each failed, and what to do.
 
     Shows id, key, instrument, the times of creation and failure, the reason and
-    what to do. FAILED is final: nothing of such an order is traded. `pulse replay
-    ID` shows its whole history. The list is read from the projection, as of the
-    position that it prints.
+    what to do. FAILED is final: no slice of such an order is ever released.
+    `pulse replay ID` shows its whole history. The list is read from the
+    projection, as of the position that it prints.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
@@ -150,7 +150,7 @@ def list_orders(  # noqa: PLR0913 - one for each filter
             _line(f"key {order.order_unique_key}, {order.instrument}, from {order.placed_by}")
         )
         output().print(_line(f"created {format_time(order.created_at)}"))
-    rest = "; there are more, --limit shows them" if found.more else ""
+    rest = "; there are more: raise --limit" if found.more else ""
     count = counted(len(found.orders), "order") if found.orders else "No order"
     output().print(f"{count}, as of position {found.as_of_position:,}{rest}.")
 
@@ -204,7 +204,7 @@ def _render(found: _Found, reason: str | None) -> Iterator[Text]:
         yield from _order(order)
         yield Text("")
     count = counted(len(found.orders), "order")
-    rest = "; there are more, --limit shows them" if found.more else ""
+    rest = "; there are more: raise --limit" if found.more else ""
     yield Text(f"{count} failed{with_reason}, as of position {found.as_of_position:,}{rest}.")
     yield Text(FAILED_IS_FINAL)
 

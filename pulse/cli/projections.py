@@ -23,12 +23,12 @@ from pulse.wording import counted
 _MAX_RETRIED_FINDINGS: Final = 10_000
 _SENTENCES: Final[dict[AuditFault, str]] = {
     "MISSING": (
-        "was created at position {position:,} and is neither in the queue nor parked: "
+        "was created at position {position:,} and is missing from the queue, entirely or in part: "
         "`pulse projections retry {order_id}` adds it"
     ),
     "OUTDATED": (
-        "is PENDING in the queue as of position {position:,}, but the log has its outcome: "
-        "`pulse projections retry {order_id}` applies it"
+        "is in the queue, created at position {position:,}, without a later event that is in the "
+        "log: `pulse projections retry {order_id}` applies it"
     ),
     "UNLOGGED": (
         "is in the queue, created at position {position:,}, with an event that is not in the "

@@ -28,7 +28,7 @@ def rebuild(
 ) -> None:
     """Rebuild the order queue from the log.
 
-    Recomputes every order and replaces those that differ, some thousand at a
+    Recomputes every order and replaces those that differ, a few thousand at a
     time. Orders may be placed and split meanwhile, readers see each order either
     before or after the change, and claims are not touched. Use it when the queue
     may not match the log: after rows were changed by hand, or after fixing code

@@ -35,7 +35,7 @@ from pulse.domain import (
 )
 from pulse.errors import PulseError
 from pulse.eventstore import RecordedEvent
-from pulse.http.api.past import OrderPlaceParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, place_of
 from pulse.http.errors import BadRequest
 from pulse.http.parameters import parse_query
 from pulse.postgres import DatabaseUnavailable
@@ -77,7 +77,7 @@ def replay(  # noqa: PLR0913 - one for each way to name an order and a place
     position: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="As of this position of the log.")
     ] = None,
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="As of this moment.")] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="As of this time.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The events as the API answers them.")
     ] = False,
@@ -94,10 +94,10 @@ def replay(  # noqa: PLR0913 - one for each way to name an order and a place
     Give the order's id or its key. The key of an order from the gateway needs
     --key-scope too: the order's placed_by.
 
-    With --version, --position or --at it shows the order as of a place in the
-    past, and only the events up to there. A time is RFC 3339 with its zone, such
-    as 2026-01-05T09:15:00+05:30; it is compared with the times at which the log
-    recorded its events.
+    With --version, --position or --at it shows the order as of that version,
+    position or time, and only the events up to it. A time is RFC 3339 with its
+    zone, such as 2026-01-05T09:15:00+05:30; it is compared with the times at
+    which the log recorded its events.
 
     Needs Postgres: PULSE_DATABASE_URL, or the embedded one in PULSE_DATA_DIR,
     which is started if it is not running. Changes nothing.
@@ -136,7 +136,7 @@ def replay(  # noqa: PLR0913 - one for each way to name an order and a place
 
 
 def _place_of(**parameters: int | str | None) -> Place:
-    """The place with these parameters of `GET /internal/orders/{order_id}`, by the same rules.
+    """The `Place` for these parameters of `GET /internal/orders/{order_id}`, under the same rules.
 
     Raises:
         typer.BadParameter: a parameter breaks a rule, or there are several.
@@ -144,7 +144,7 @@ def _place_of(**parameters: int | str | None) -> Place:
     given = {name: str(value) for name, value in parameters.items() if value is not None}
     try:
         return place_of(
-            parse_query(urlencode(given, quote_via=quote).encode(), OrderPlaceParameters)
+            parse_query(urlencode(given, quote_via=quote).encode(), OrderAsOfParameters)
         )
     except BadRequest as error:
         raise typer.BadParameter(str(error)) from None
@@ -185,7 +185,9 @@ async def _order_as_of(tools: Tools, order_id: UUID, place: Place) -> OrderView:
         raise PulseError(f"the order has only {counted(error.version, 'version')}") from None
     except MomentInFuture as error:
         now = format_time(error.now)
-        raise PulseError(f"the moment is in the future: the database has {now}") from None
+        raise PulseError(
+            f"the time is in the future: the clock of the database is at {now}"
+        ) from None
 
 
 def _render(history: _History) -> Iterator[Text]:
@@ -266,7 +268,7 @@ def _request(created: OrderCreated) -> Iterator[Text]:
 
 
 def _window(created: OrderCreated) -> Iterator[str]:
-    """What was asked of its start and of trading sessions, and the window; nothing by default."""
+    """The requested start and session policy, and the window; no lines if neither was requested."""
     if created.start_at is not None:
         yield f"  start asked for: {format_time(created.start_at)}"
     if created.session_policy is not None or created.applied_policy != "NONE":
@@ -309,7 +311,7 @@ def _what_is_left(order: OrderView) -> Iterator[Text]:
     yield _line(f"  {format_quantities(order.quantities)}")
     scheduled = [s for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
-        yield _line("  Nothing is left: the order does not change any more.")
+        yield _line("  No share remains: the order no longer changes.")
     elif order.release:
         next_slice = scheduled[0]
         yield _line(

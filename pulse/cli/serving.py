@@ -54,7 +54,7 @@ Workers = Annotated[
     typer.Option(
         min=1,
         max=MAX_PROCESSES,
-        help="Processes of their own for the workers; overrides PULSE_WORKER_PROCESSES.",
+        help="Separate processes for the workers; overrides PULSE_WORKER_PROCESSES.",
     ),
 ]
 
@@ -75,11 +75,11 @@ def up(
     each has its documentation at /docs. Ctrl-C and SIGTERM finish the requests
     and batches in progress and stop everything, the embedded Postgres included.
 
-    Other machines can use the internal API only with service tokens, so Pulse
-    listens on other than loopback addresses only if PULSE_SERVICE_TOKENS is set.
+    Without PULSE_SERVICE_TOKENS it listens on loopback addresses only, since the
+    internal API would be open to other machines.
 
-    With --processes N, N processes serve the port and the workers have processes
-    of their own (--workers, 1). One that dies is replaced. SIGHUP restarts one
+    With --processes N, N processes serve the port and the workers run in separate
+    processes (--workers, 1). A process that ends is replaced. SIGHUP restarts one
     after the other, and no request is refused meanwhile.
 
     Exit codes: 0 stopped by a signal, 2 wrong usage or settings, 3 could not

@@ -29,7 +29,7 @@ from pulse.process.tools import Tools
 from pulse.projections.audit import Audit, AuditFinding
 from pulse.projections.claims import Workers
 from pulse.projections.order_view import OrderQueueStatus
-from pulse.projections.overview import QueueOverview, read_queue_overview
+from pulse.projections.overview import QueueCounts, read_queue_counts
 from pulse.settings import Settings
 from pulse.wording import counted, format_duration
 
@@ -58,7 +58,7 @@ class _Status(msgspec.Struct, frozen=True):
     """Everything that the command reads."""
 
     append_fault: AppendFault | None
-    queue: QueueOverview
+    queue: QueueCounts
     snapshot: HealthSnapshot
     audited: _Audited
 
@@ -83,7 +83,9 @@ class _Status(msgspec.Struct, frozen=True):
 def status(
     *,
     as_json: AsJson = False,
-    watching: Annotated[bool, typer.Option("--watch", help="Repeat it, with rates.")] = False,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Repeat it, with rates per second.")
+    ] = False,
     every: Annotated[
         float | None,
         typer.Option(
@@ -114,13 +116,13 @@ def status(
 
     Exit codes: 0 healthy. 1 a person is needed, and each reason is printed with
     what to do: orders wait for 10 s without a worker, or for 60 s with workers;
-    slices are due for 10 s without a worker, or for 5 s with workers;
-    5 or more FAILED in the last 15 min; orders are parked, or missing from the
-    queue; the projection is more than 10 s behind; workers that are gone hold
-    claims older than PULSE_TIMEOUT_SECONDS; the log ends before the projected
-    position, or its sequence is behind it; sealed events are missing, or nothing
-    seals the log any more. 2 wrong usage or settings. 3 Postgres cannot be
-    reached or its schema is not current.
+    slices are due for 10 s without a worker, or for 5 s with workers; 5 or more
+    FAILED in the last 15 min; orders are parked, or missing from the queue; the
+    projection is more than 10 s behind; workers that are gone hold claims older
+    than PULSE_TIMEOUT_SECONDS; the log ends before the projected position, or its
+    sequence is behind it; sealed events are missing, or no process seals the log.
+    2 wrong usage or settings. 3 Postgres cannot be reached or its schema is not
+    current.
 
     Example:
       pulse status
@@ -132,7 +134,7 @@ def status(
         _watch(settings, every_seconds=_EVERY_SECONDS if every is None else every, as_json=as_json)
         return
     if every is not None:
-        raise WrongSettings("--every is for --watch: add it, or leave --every out")
+        raise WrongSettings("--every needs --watch: add --watch, or leave --every out")
 
     async def read(tools: Tools) -> _Status:
         timeout_seconds, database = settings.timeout_seconds, tools.database
@@ -142,7 +144,7 @@ def status(
         snapshot = await with_halts(snapshot, tools.halts)
         return _Status(
             append_fault=await database.read(probe_append),
-            queue=await read_queue_overview(database),
+            queue=await read_queue_counts(database),
             snapshot=snapshot,
             audited=await _audited(tools.audit, snapshot),
         )
@@ -188,11 +190,11 @@ async def _audited(audit: Audit, snapshot: HealthSnapshot) -> _Audited:
 
 def _append_refused(fault: AppendFault) -> Notice:
     """The role of this command may lack rights that the role of the processes has."""
-    if fault.for_want_of_rights:
+    if fault.lacks_privilege:
         message = f"if Pulse's processes run under this role, no order is accepted: {fault.reason}"
     else:
         message = f"no order is accepted: {fault.reason}"
-    return Notice("append_refused", message, needs_person=not fault.for_want_of_rights)
+    return Notice("append_refused", message, needs_person=not fault.lacks_privilege)
 
 
 def _render(status: _Status) -> Iterator[Text]:
@@ -248,7 +250,7 @@ def _as_json(status: _Status) -> dict[str, Any]:
     }
 
 
-def _queue(queue: QueueOverview) -> Iterator[Text]:
+def _queue(queue: QueueCounts) -> Iterator[Text]:
     yield Text("Orders", "bold")
     rows = [(state, queue.orders(state), queue.oldest_seconds(state), "") for state in _STATES]
     reasons = [

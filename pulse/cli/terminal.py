@@ -189,7 +189,7 @@ def add_command(
 def group(
     name: str, text: str, exit_codes: str, commands: Iterable[Callable[..., Any]]
 ) -> typer.Typer:
-    """A group of commands; without one it is wrong usage."""
+    """A group of commands. Running the group without a command is wrong usage."""
     made = typer.Typer(name=name, help=text, epilog=exit_codes, rich_markup_mode=None)
     made.callback(invoke_without_command=True)(require_subcommand)
     for command in commands:

@@ -31,9 +31,10 @@ class VerificationTotals(msgspec.Struct):
     """What has been verified, up to `position`; `faults` counts the findings by fault.
 
     `sealed` counts the entries of the seal, which `signer` signed; it is None if the log is not
-    sealed. The tree was compared with so many `anchors`. `earlier_anchors` counts those of the log
-    before a fork that this log does not include. `forks` are the declared ones. `lost` counts the
-    sealed events that are not in the log as signed notes declare; `sealed` does not count them.
+    sealed. `anchors` is how many anchors the tree was compared with. `earlier_anchors` counts those
+    of the log before a fork that this log does not include. `forks` are the declared ones. `lost`
+    counts the sealed events that are not in the log as signed notes declare; `sealed` does not
+    count them.
     """
 
     position: int = 0
@@ -100,8 +101,9 @@ def verify(
     the proof of each event, and derives every schedule again. Without --key it
     does not know who signed, and exits with 4. A pack of a period without an
     entry after it may lack its last events: exit code 5. With --anchors it
-    compares the pack with checkpoints of your own, as far as it has their hashes;
-    6 if it could compare none, or one is larger than the tree of the pack.
+    compares the pack with your own checkpoints, as far as the pack has their
+    hashes; exit code 6 if it could compare none, or if one is larger than the
+    tree of the pack.
 
     Exit codes: 0 nothing was found. 1 something was found, or no order has the
     id, or the file cannot be read. 2 wrong usage or settings. 3 Postgres cannot
@@ -150,7 +152,7 @@ def verify(
 
 
 class _Report:
-    """Counts what was verified, shows the progress, and prints each finding as it comes."""
+    """Counts what was verified, shows the progress, and prints each finding when it is found."""
 
     def __init__(self, totals: VerificationTotals, *, as_json: bool, in_full: bool) -> None:
         self._totals = totals
@@ -166,7 +168,7 @@ class _Report:
                 self._totals.forks, self.earlier = part.forks, part.earlier
                 self._totals.lost = part.lost
                 self._totals.earlier_anchors = part.earlier.count
-                self._tell(part.findings)
+                self._print_findings(part.findings)
                 if part.whole:
                     on_progress(part.size, part.whole)
 
@@ -187,9 +189,9 @@ class _Report:
         self._totals.orders += part.orders
         self._totals.schedules += part.schedules
         self._totals.slices += part.slices
-        self._tell(part.findings)
+        self._print_findings(part.findings)
 
-    def _tell(self, findings: Sequence[Finding]) -> None:
+    def _print_findings(self, findings: Sequence[Finding]) -> None:
         self._totals.faults.update(finding.fault for finding in findings)
         if self._as_json:
             self._totals.findings.extend(findings)

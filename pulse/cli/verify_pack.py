@@ -39,7 +39,7 @@ _MAX_SIZES: Final = 5
 
 
 class PackVerification(msgspec.Struct):
-    """The result of the check as JSON; fields are null as far as it did not get.
+    """The result of the check as JSON. A field is null if the check ended before it was known.
 
     `signer_checked` is whether a key was given that signed, or that is in a chain of rotations with
     the one that signed. `is_whole` is whether an entry after the period proves that it has no more
@@ -72,7 +72,7 @@ class PackVerification(msgspec.Struct):
 
 
 def pack_named(arguments: Sequence[str]) -> Path | None:
-    """The file that is named instead of orders, None if there is none.
+    """The pack file among the arguments; None if they are order ids.
 
     An argument that is an order's id names no file, unless it is written as a path.
     """
@@ -150,7 +150,7 @@ def _parsed(key: str) -> VerifierKey:
 
 def _require_regular(file: Path) -> None:
     if not stat.S_ISREG(file.stat().st_mode):
-        raise PulseError(f"{file} is no regular file")
+        raise PulseError(f"{file} is not a regular file")
 
 
 async def _run(check: PackCheck) -> None:

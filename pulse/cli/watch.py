@@ -1,4 +1,4 @@
-"""`pulse status --watch`: the state again and again, with rates; a table on a terminal."""
+"""`pulse status --watch`: repeats the state, with rates; as a table on a terminal."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from pulse.application.notices import (
 from pulse.cli.terminal import echo, format_time, output
 from pulse.postgres import DatabaseUnavailable
 from pulse.process.tools import Tools
-from pulse.projections.overview import QueueOverview, read_queue_overview
+from pulse.projections.overview import QueueCounts, read_queue_counts
 from pulse.wording import counted, format_duration
 
 MAX_SHARE_READING: Final = 0.1
@@ -39,7 +39,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     at: float
     time: datetime
-    queue: QueueOverview
+    queue: QueueCounts
     snapshot: HealthSnapshot
 
 
@@ -110,7 +110,7 @@ async def _read(tools: Tools, timeout_seconds: float) -> Sample:
         lambda connection: read_health_snapshot(connection, timeout_seconds)
     )
     snapshot = await with_halts(snapshot, tools.halts)
-    queue = await read_queue_overview(tools.database)
+    queue = await read_queue_counts(tools.database)
     return Sample(time.monotonic(), datetime.now(UTC), queue, snapshot)
 
 
@@ -186,7 +186,9 @@ def _table(sample: Sample, rates: Rates) -> Group:
     table.add_column()
     for name, shown in _rows(sample, rates):
         table.add_row(name, shown)
-    return Group(Text(f"Pulse at {format_time(sample.time)}. Ctrl-C ends."), table, *_said(sample))
+    return Group(
+        Text(f"Pulse at {format_time(sample.time)}. Ctrl-C ends."), table, *_notice_lines(sample)
+    )
 
 
 def _rows(sample: Sample, rates: Rates) -> Iterator[tuple[str, str]]:
@@ -209,7 +211,7 @@ def _rows(sample: Sample, rates: Rates) -> Iterator[tuple[str, str]]:
     yield "Parked", counted(snapshot.lag.parked_orders, "order")
 
 
-def _said(sample: Sample) -> Iterator[Text]:
+def _notice_lines(sample: Sample) -> Iterator[Text]:
     notices = notices_of(sample.snapshot)
     for notice in notices:
         what = "Needs a person" if notice.needs_person else "Notice"

@@ -76,7 +76,7 @@ class CancelOrder(Value, frozen=True):
 
 
 class ReleaseSlices(Value, frozen=True):
-    """Release the slices that are due, or expire those whose time to be released has passed.
+    """Release the slices that are due, or expire those that are too late to be released.
 
     Slices that a halt of `halts` in force covers are not released.
 

@@ -71,7 +71,7 @@ class HaltNotFound(PulseError):
 
 
 class SplitterUnknown(PulseError):
-    """This code does not have the order's splitter version: newer code must split it."""
+    """This code does not have the order's splitter version. Newer code must split the order."""
 
     def __init__(self, splitter_version: int) -> None:
         self.splitter_version = splitter_version

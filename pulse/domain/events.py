@@ -1,4 +1,4 @@
-"""The events of orders and halts. Released ones are never edited; golden files pin their form.
+"""The events of orders and halts. Shipped class versions are never edited; golden files pin them.
 
 Each has its topic as a constant, so stored events stay readable when a module moves. The structs
 match the event protocol of the `eventsourcing` library without importing it.
@@ -268,7 +268,7 @@ def background_event_fields(  # noqa: PLR0913 - the envelope of an event
     process: str,
     context: TraceContext | None,
 ) -> dict[str, Any]:
-    """The common fields of an event of a background process: the order's trace, a new request.
+    """The common fields of an event of a background process: the order's trace, a new request id.
 
     `context` is the span that writes the event, or else that of the order, if there is one.
     """

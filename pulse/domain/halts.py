@@ -1,7 +1,7 @@
 """Halts: while one is in force, no slice in its scope is released.
 
-All halts are in one stream. So a release can require that no halt was set since it was decided: the
-stream must still have the version that was read. And a target has at most one halt in force.
+All halts are in one stream. So a release can require that no halt was set since the decision: the
+stream must still have the version that was read. A target has at most one halt in force.
 """
 
 from collections.abc import Iterable
@@ -97,7 +97,7 @@ class Halts(Value, frozen=True):
         """The halt with this id.
 
         Raises:
-            HaltNotFound: there was never one.
+            HaltNotFound: no halt has this id.
         """
         for halt in self.halts:
             if halt.halt_id == halt_id:
@@ -113,7 +113,7 @@ def decide_halt(command: HaltCommand, halts: Halts) -> tuple[ReleasesHalted | Re
     """The event that this command causes; none if it would change nothing.
 
     Raises:
-        HaltNotFound: there was never a halt with the id.
+        HaltNotFound: no halt has the id.
     """
     version = halts.version + 1
     match command:

@@ -105,7 +105,7 @@ class SplitConfigRequest(SplitConfig, frozen=True, forbid_unknown_fields=True, o
     """How to split the order. An invalid value here is `INVALID_SPLIT_CONFIG`.
 
     `start_at` is when the first slice is due: from now to 30 days ahead, by default the time of
-    acceptance. `session_policy` says what becomes of the window outside trading sessions; its
+    acceptance. `session_policy` says how the window is handled outside trading sessions; its
     default is a setting of Pulse.
     """
 
@@ -231,7 +231,7 @@ def _refusal(error: msgspec.ValidationError, struct: type[OrderSpec]) -> OrderRe
 
 
 def _require_new_key(key: str) -> None:
-    """Refuse a key that looks like another one, so a stray blank cannot duplicate an order."""
+    """Refuse a key that looks like another one: a stray blank would duplicate an order."""
     if unicodedata.category(key[0]) in _INVISIBLE or unicodedata.category(key[-1]) in _INVISIBLE:
         problem = "begins or ends with white space or an invisible character"
     elif not unicodedata.is_normalized("NFC", key):

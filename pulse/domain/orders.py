@@ -54,7 +54,7 @@ from pulse.domain.values import (
 from pulse.domain.windows import require_possible_sessions, resolve_window
 
 OrderState = Literal["PENDING", "COMPLETED", "FAILED", "CANCELLED"]
-"""The state by events alone. A PENDING order with a claim is shown as IN_PROGRESS.
+"""The state that the events determine. A PENDING order with a claim is shown as IN_PROGRESS.
 
 The state describes splitting: CANCELLED is an order that was cancelled before its split.
 """
@@ -108,7 +108,7 @@ class Order(Value, frozen=True):
 
     @property
     def unsettled(self) -> tuple[Slice, ...]:
-        """The slices that are still SCHEDULED: the last ones."""
+        """The slices that are still SCHEDULED. They are the last ones of the schedule."""
         return _unsettled(self)
 
     @property
@@ -123,12 +123,12 @@ class Order(Value, frozen=True):
 
     @property
     def quantities(self) -> Quantities:
-        """The shares by what became of them."""
+        """The shares by state."""
         return _quantities(self)
 
     @property
     def due_at(self) -> datetime | None:
-        """When a releaser has to look at this order; None if it has nothing to release."""
+        """When a releaser has to process this order; None if it has nothing to release."""
         return _due_at(self)
 
     @property
@@ -471,7 +471,7 @@ def _created(order: Order | None, event: OrderCreated) -> Order:
 
 
 def _followed(order: Order | None, event: Event) -> Order:
-    """The order that this event follows."""
+    """The order before this event, which must have the next version."""
     if order is None or event.originator_version != order.version + 1:
         raise HistoryBroken(
             f"{type(event).__name__} at version {event.originator_version} of order "

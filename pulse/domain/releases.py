@@ -17,10 +17,10 @@ from pulse.domain.order_request import Side
 from pulse.domain.values import Slice, Value
 
 MIN_RELEASE_SECONDS: Final = 1.0
-"""A slice can be released for at least this long after its time, though its successor is due."""
+"""A slice can be released for at least this long after its time, even if its successor is due."""
 
 MIN_DISTANCE_SECONDS: Final = 1.0
-"""Slices planned at least this far apart, one after the other, are released so far apart.
+"""Consecutive slices that are planned at least this far apart are released at least this far apart.
 
 If the first was late, the second keeps this distance, less the catch-up where that matters.
 """
@@ -34,7 +34,7 @@ _MIN_RELEASE: Final = timedelta(seconds=MIN_RELEASE_SECONDS)
 
 
 class DueOrder(Value, frozen=True):
-    """What a releaser knows of an order that is due, without reading its stream.
+    """What a releaser needs to know of a due order, without reading its stream.
 
     `unsettled` are its next unsettled slices: every one whose time has come, and at least the one
     after them, if there is one.
@@ -51,7 +51,7 @@ class DueOrder(Value, frozen=True):
 
 
 def due_at(next_slice: Slice, released: Slice | None, released_at: datetime) -> datetime:
-    """When a releaser has to look at an order: at the time of its next slice, or a little later.
+    """When a releaser has to process an order: at the time of its next slice, or a little later.
 
     `released` is the slice that the order's last event released, at `released_at`; None if that
     event released none. If it was late, the next slice keeps a distance of a second from it, or
@@ -65,7 +65,7 @@ def due_at(next_slice: Slice, released: Slice | None, released_at: datetime) -> 
 
 
 def expires_at(s: Slice, successor: Slice | None, max_delay_seconds: float) -> datetime:
-    """From when on a slice can no longer be released."""
+    """The time from which a slice can no longer be released."""
     latest = s.scheduled_at + timedelta(seconds=max_delay_seconds)
     if successor is None:
         return latest

@@ -1,8 +1,8 @@
 """The rules that every schedule must satisfy. These functions are their only definition.
 
-Each takes the terms and the slices and yields one sentence with the numbers for every breach. All
-arithmetic is on integers: shares, and microseconds of trading time. The worker, the tests, `pulse
-verify`, the table in the documentation and `pulse.testing` all use `SCHEDULE_RULES`. Stored
+Each takes the terms and the slices, and yields for every breach a sentence with its numbers. All
+arithmetic is on integers: shares, and microseconds of trading time. The worker, the tests,
+`pulse verify`, the table in the documentation and `pulse.testing` all use `SCHEDULE_RULES`. Stored
 schedules are verified against them, so a rule may be relaxed but never tightened: a stricter rule
 must apply only to new splitter versions.
 """
@@ -144,8 +144,8 @@ SCHEDULE_RULES: Final[tuple[Rule, ...]] = (
 def broken_rules(terms: SplitTerms, slices: Iterable[Slice]) -> tuple[BrokenRule, ...]:
     """Every breach of every rule; empty for a valid schedule.
 
-    Accepts the result of any splitter and never raises: if the slices cannot be computed with, as
-    they are not integers or have no time zone, only the breaches of the first rule are returned.
+    Accepts the result of any splitter and never raises. If the slices are malformed (not integers,
+    no time zone), only the breaches of the first rule are returned.
     """
     made = tuple(slices)
     broken: list[BrokenRule] = []

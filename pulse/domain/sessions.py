@@ -35,7 +35,7 @@ class SessionCalendar(Protocol):
 
 
 class OutsideCoverage(PulseError):
-    """The calendar covers [covered_from, covered_before), and not all of the requested range.
+    """The calendar covers only [covered_from, covered_before), not the whole requested range.
 
     Both are in UTC.
     """

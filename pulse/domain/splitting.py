@@ -67,7 +67,7 @@ class SplitTerms(Value, frozen=True):
 def split_terms_of(
     spec: OrderSpec, *, seed: int, starts_at: datetime, sessions: tuple[Session, ...]
 ) -> SplitTerms:
-    """The terms of an order: its spec, and its recorded seed, start and sessions."""
+    """The terms of an order, from its spec and its recorded seed, start and sessions."""
     config = spec.split_config
     return SplitTerms(
         total_quantity=spec.total_quantity,

@@ -11,13 +11,13 @@ from typing import Final
 from pulse.domain.sessions import Session
 
 CLOSING_MICROSECONDS: Final = 1_000_000
-"""A window that would end with a close ends this much before it, since no trade is made at it."""
+"""A window that would end at a close ends this much earlier, since no trade is made at a close."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def duration_in(sessions: Sequence[Session], starts_at: datetime, microseconds: int) -> int:
-    """The length of a window of so many microseconds, as far as the sessions last.
+    """The length in microseconds of a window of this length, cut where the sessions end.
 
     If it reaches the last close, it ends one second before it.
     """
@@ -44,9 +44,9 @@ def time_at(sessions: Sequence[Session], starts_at: datetime, offset: int) -> da
 
 
 def offset_of(sessions: Sequence[Session], starts_at: datetime, at: datetime) -> int:
-    """The trading time from the start to this time; a time between two sessions has the open's.
+    """The trading time from the start to this time; between two sessions that of the next open.
 
-    Before the start it is negative, and after the last close it goes on as on the clock.
+    Before the start it is negative. After the last close it increases with the clock.
     """
     if not sessions or at < starts_at:
         return (at - starts_at) // _MICROSECOND

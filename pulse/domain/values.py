@@ -64,7 +64,7 @@ def _context_of(trace: Trace) -> TraceContext | None:
 
 
 class RecordedBy(Value, frozen=True):
-    """What wrote an event, and its code version.
+    """The process that wrote an event, and its code version.
 
     The component is api, worker, monitor, releaser or cli.
     """
@@ -81,7 +81,7 @@ SLICE_STATES: Final[tuple[SliceState, ...]] = get_args(SliceState)
 
 
 SessionPolicy = Literal["NONE", "REJECT", "CLIP", "ROLL"]
-"""What becomes of an order's window outside trading sessions.
+"""How an order's window is handled outside trading sessions.
 
 NONE: sessions are ignored. REJECT: the order is refused. CLIP: the window ends at the close of its
 session. ROLL: time outside sessions does not count.
@@ -102,7 +102,7 @@ class Window(Value, frozen=True):
 
 
 class Quantities(Value, frozen=True):
-    """The shares of an order by what became of them. They always sum to its total quantity."""
+    """The shares of an order by state. They always sum to its total quantity."""
 
     remaining: int
     released: int = 0

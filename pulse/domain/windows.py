@@ -1,7 +1,7 @@
-"""The window of an order: where it starts, and the trading sessions that it lies in.
+"""The window of an order: when it starts, and the trading sessions that it needs.
 
-The window is resolved once, when the order is accepted, and recorded in OrderCreated. What is
-refused here depends on the time or the calendar, so it is refused only if no order has the key.
+The window is resolved once, when the order is accepted, and recorded in OrderCreated. A refusal
+here depends on the time or the calendar, so an order is refused only if no order has its key.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from pulse.domain.values import SessionPolicy, Value, Window
 
 MAX_START_AHEAD: Final = timedelta(days=30)
 MAX_START_PAST: Final = timedelta(seconds=1)
-"""How far `start_at` may be in the past, since a request takes time to arrive."""
+"""How long ago `start_at` may be, since a request takes time to arrive."""
 
 MAX_LOOK_AHEAD: Final = timedelta(days=62)
-"""How far ahead sessions are looked for."""
+"""How far ahead sessions are searched."""
 
 _LOOKED_UP_AT_ONCE: Final = timedelta(days=7)
 _MICROSECOND: Final = timedelta(microseconds=1)

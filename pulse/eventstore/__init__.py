@@ -29,7 +29,7 @@ from pulse.eventstore.records import AFTER_LOG as AFTER_LOG
 from pulse.eventstore.records import BEFORE_LOG as BEFORE_LOG
 from pulse.eventstore.records import RecordedEvent as RecordedEvent
 from pulse.eventstore.store import LOG_CHANNEL as LOG_CHANNEL
-from pulse.eventstore.store import MOST_SCANNED as MOST_SCANNED
+from pulse.eventstore.store import MAX_SCANNED as MAX_SCANNED
 from pulse.eventstore.store import EventStore as EventStore
 from pulse.eventstore.store import LogPage as LogPage
 from pulse.eventstore.store import LogPageBefore as LogPageBefore

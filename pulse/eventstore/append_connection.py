@@ -105,11 +105,11 @@ class AppendConnection:
     async def check_standby(self) -> None:
         """Check that a commit waits for a standby, if that is required.
 
-        The server reads its configuration again before each statement of a session, if it was told
-        to, so this sees a change at once.
+        After a reload the server reads its configuration before the next statement of a session, so
+        this check sees a change at once.
 
         Raises:
-            NoSynchronousStandby: it does not.
+            NoSynchronousStandby: a commit does not wait for a standby.
             ConnectionLost: there was no answer.
         """
         if self.require_standby:
@@ -118,13 +118,13 @@ class AppendConnection:
                 raise NoSynchronousStandby
 
     async def confirm(self, *, found_older: bool) -> None:
-        """Check that what is about to be answered is on the replicas that confirm commits.
+        """Check that the replicas that confirm commits have the events of the next answers.
 
-        With `found_older` the answers are about events of earlier commits, too. A commit whose wait
-        for a replica was ended (by a cancel request, a terminated session, a crash) is visible on
-        this server only, and a failover loses it. One more commit waits, and the replicas then have
-        all before it. So it does after a warning of the last statement: if a cancel request ends
-        the wait, Postgres reports success with a warning.
+        With `found_older` the answers include events of earlier commits. A commit whose wait for a
+        replica was ended (by a cancel request, a terminated session, a crash) is visible on this
+        server only, and a failover loses it. So one more commit is made: when it has waited, the
+        replicas have everything before it. This is also done after a warning of the last statement:
+        if a cancel request ends the wait, Postgres reports success with a warning.
 
         If a standby is required, one must still be configured: Postgres answers a commit that waits
         as soon as `synchronous_standby_names` is emptied.
@@ -141,7 +141,7 @@ class AppendConnection:
 
     async def _wait_for_replicas(self) -> None:
         await self.fetch(_WAIT_FOR_REPLICAS, (LOG_LOCK,))
-        if self._warning is not None:  # this wait was ended, too
+        if self._warning is not None:  # this wait was ended as well
             raise ConnectionLost(self._warning)
 
     def _note_warning(self, diagnostic: psycopg.errors.Diagnostic) -> None:
@@ -163,8 +163,8 @@ class AppendConnection:
         """Close an unresponsive connection in the background, so that appends need not wait.
 
         The task is cancelled only after the connection is broken. Otherwise psycopg would ask the
-        server to cancel the statement. That ends a commit's wait for a replica, and leaves the
-        commit visible on a server that may be about to lose it.
+        server to cancel the statement. That would end a commit's wait for a replica, and leave the
+        commit visible on this server only, where a failover loses it.
         """
         broken = break_off(connection)
 
@@ -220,10 +220,10 @@ async def append_and_roll_back(fetch: Fetch) -> None:
 
 
 class AppendFault(msgspec.Struct, frozen=True):
-    """Why an append fails. With `for_want_of_rights`, this role lacks a privilege."""
+    """Why an append fails. With `lacks_privilege`, this role lacks a privilege."""
 
     reason: str
-    for_want_of_rights: bool
+    lacks_privilege: bool
 
 
 async def probe_append(connection: Connection) -> AppendFault | None:
@@ -232,5 +232,5 @@ async def probe_append(connection: Connection) -> AppendFault | None:
         await append_nothing(partial(_fetch, connection))
     except psycopg.Error as error:
         is_privilege = isinstance(error, psycopg.errors.InsufficientPrivilege)
-        return AppendFault(refusal_reason(error), for_want_of_rights=is_privilege)
+        return AppendFault(refusal_reason(error), lacks_privilege=is_privilege)
     return None

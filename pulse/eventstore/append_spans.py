@@ -1,7 +1,7 @@
 """Spans of appends, by the semantic conventions of OpenTelemetry for messaging.
 
-An append is a span of the trace that caused it. A commit writes appends of many traces, so it is a
-span of a trace of its own, linked with the spans of the appends.
+An append is a span of the trace that caused it. A commit writes appends of many traces, so its span
+begins a new trace and is linked with the spans of the appends.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ class Open(msgspec.Struct, frozen=True):
 
 
 class Recovering(msgspec.Struct, frozen=True):
-    """Appends are accepted; the last one failed, but not by a refusal: a reply was lost, say."""
+    """Appends are accepted; the last one failed without a refusal, such as by a lost reply."""
 
     reason: str
 
@@ -87,7 +87,7 @@ class NotConfirmed(ConnectionLost):
 
 
 REFUSALS = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, IdTaken)
-"""Nothing was written, and the cause is not the batch: a lock timeout, a full disk."""
+"""Errors after which nothing was written, and which the batch did not cause: a full disk."""
 
 _EVENT_ERRORS = (psycopg.DataError, psycopg.IntegrityError)
 

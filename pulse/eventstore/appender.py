@@ -202,7 +202,7 @@ class Appender:
 
         Raises:
             AppendRefused: appends are refused now, so it cannot be confirmed.
-            AppendOutcomeUnknown: it was not confirmed in time, or the log has it no more.
+            AppendOutcomeUnknown: it was not confirmed in time, or the log no longer has it.
         """
         (result,) = await self.append_each((event,), [NEVER])
         if isinstance(result, ConditionFailed | VersionTaken):
@@ -238,7 +238,7 @@ class Appender:
         return pending
 
     def _expire(self, due: float) -> None:
-        """Answer the appends whose deadline has passed. Deadlines are in order, so one timer does.
+        """Answer the appends whose deadline has passed. Deadlines ascend, so one timer suffices.
 
         The deadline `due` counts as passed, even if the timer fires slightly before it.
         """
@@ -259,8 +259,8 @@ class Appender:
     async def fault(self) -> str | None:
         """Why an append would fail now, None if it would succeed; answers within 2 s.
 
-        Under load the recent appends answer this. Otherwise a probe runs, at most once a second; it
-        leaves no event and sends no notification.
+        Under load the result of recent appends is used. Otherwise a probe runs, at most once a
+        second; it leaves no event and sends no notification.
         """
         stale = asyncio.get_running_loop().time() - self._state_known_at > _STATE_FRESH_SECONDS
         if stale and refusal_in(self.state) is None:
@@ -307,7 +307,7 @@ class Appender:
             await self._connection.close()
 
     def _enter(self, state: State) -> None:
-        """Change the state, unless it is Draining, which is final; note when it was last known."""
+        """Change the state, unless it is Draining, which is final, and note the time."""
         before = self.state
         if not isinstance(before, Draining):
             self.state = state
@@ -416,7 +416,7 @@ class Appender:
         return None
 
     async def _isolate(self, batch: list[PendingAppend], error: Exception) -> None:
-        """Retrying would not help: write the appends one by one, and fail the one at fault."""
+        """Write the appends one by one, and fail the one at fault. A retry would not help."""
         if len(batch) > 1:
             for pending in batch:
                 await self._write([pending])

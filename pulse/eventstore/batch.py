@@ -37,7 +37,7 @@ class AppendCondition(msgspec.Struct, frozen=True):
 
 
 NEVER: Final = AppendCondition(guard_version=0, before=datetime.min.replace(tzinfo=UTC))
-"""Does not hold: such an append writes nothing, and succeeds if its very event is stored."""
+"""A condition that never holds: the append only succeeds if its event is stored already."""
 
 AppendResult = Positions | BaseException
 """An append's positions in the log, or the error it ended with."""
@@ -51,7 +51,7 @@ class Sending(Enum):
     SENT = auto()
     """A statement is in progress."""
     UNCERTAIN = auto()
-    """A reply was lost: they may be stored, and a conflict may be with these very events."""
+    """A reply was lost: they may be stored, and a conflict may be with these same events."""
 
 
 class PendingAppend:
@@ -93,7 +93,7 @@ class PendingAppend:
             self.sending = Sending.SENT
 
     def mark_not_written(self) -> None:
-        """Note that the statement wrote nothing. One with a lost reply may have."""
+        """Note that the statement wrote nothing; an earlier one with a lost reply may have."""
         if self.sending is Sending.SENT:
             self.sending = Sending.WAITING
 
@@ -116,7 +116,7 @@ class PendingAppend:
         self.fail(ConditionFailed("the guard stream has a newer event, or the time has passed"))
 
     def give_up(self, reason: str) -> None:
-        """Raise AppendRefused if nothing was written for certain, else AppendOutcomeUnknown."""
+        """Raise AppendRefused if certainly nothing was written, otherwise AppendOutcomeUnknown."""
         certain = self.sending is Sending.WAITING
         self.fail(AppendRefused(reason) if certain else AppendOutcomeUnknown(reason))
 

@@ -1,4 +1,4 @@
-"""The identity of the log, and its forks: after a restore to an earlier point it goes on there."""
+"""The identity of the log, and its forks: a restored log continues from an earlier point."""
 
 from datetime import datetime
 from typing import Final
@@ -36,7 +36,7 @@ class LogFork(msgspec.Struct, frozen=True):
 
 
 class LogIdentity(msgspec.Struct, frozen=True):
-    """The `log_id`, and since when the log has it."""
+    """The `log_id`, and the time from which the log has it."""
 
     log_id: UUID
     made_at: datetime
@@ -68,7 +68,7 @@ async def read_fork_rights(connection: Connection) -> ForkRights:
 
 
 async def lock_log(connection: Connection) -> None:
-    """Let no process append until the transaction ends; waits for appends under way."""
+    """Prevent appends until the transaction ends; waits for appends in progress."""
     await connection.execute(_LOCK_LOG, (LOG_LOCK, HALTS_STREAM_ID))
 
 

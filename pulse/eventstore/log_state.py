@@ -81,6 +81,6 @@ async def read_log_faults(connection: Connection) -> list[str]:
 
 
 async def read_rights_beyond_append(connection: Connection) -> list[str]:
-    """Why this role could change the log besides appending to it; empty if it could not."""
+    """Why this role could do more to the log than append; empty if it could not."""
     cursor = await connection.execute(_SELECT_RIGHTS_BEYOND_APPEND, prepare=True)
     return [str(row[0]) for row in await cursor.fetchall()]

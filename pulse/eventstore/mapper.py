@@ -34,7 +34,7 @@ _UNREADABLE = (
     AttributeError,
     RecursionError,
 )
-"""What decoding or an upcast may raise for an invalid state."""
+"""The exceptions that decoding or an upcast raises for an invalid state."""
 
 
 class _ClassVersion(msgspec.Struct):

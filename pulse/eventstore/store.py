@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 LOG_CHANNEL = "stored_events"
 """The notification channel for appends. It is the library's, so its subscriptions wake up too."""
 
-MOST_SCANNED: Final = 10_000
-"""The most events that a page of one topic scans."""
+MAX_SCANNED: Final = 10_000
+"""The maximum number of events that a page of one topic scans."""
 
 _SELECT_STREAMS = load_sql(__package__, "select_streams")
 _SELECT_FIRST_EVENTS = load_sql(__package__, "select_first_events")
@@ -47,7 +47,7 @@ _POSITION = attrgetter("position")
 
 
 class PositionBeyondLog(PulseError):
-    """The log ends before this position, which must come from another log."""
+    """The log ends before this position, which therefore comes from another log."""
 
     def __init__(self, after: int, end: int) -> None:
         self.after = after
@@ -194,7 +194,7 @@ class EventStore:
         """For each time, the first position whose event was recorded at or after it.
 
         One more than the last position if there is none. The search assumes that recorded times
-        ascend with the positions, as they do unless the database's clock is set back.
+        ascend with the positions. They do unless the database's clock is set back.
 
         Raises:
             DatabaseUnavailable: the log cannot be read.
@@ -203,11 +203,11 @@ class EventStore:
         return [row[0] for row in rows]
 
     async def read_log_page(
-        self, *, after: int, limit: int, topic: str | None = None, most_scanned: int = MOST_SCANNED
+        self, *, after: int, limit: int, topic: str | None = None, max_scanned: int = MAX_SCANNED
     ) -> LogPage:
         """Read up to `limit` events after a position (exclusive), of one topic or of all topics.
 
-        With a topic, at most `most_scanned` events are scanned, so an empty page may not be the
+        With a topic, at most `max_scanned` events are scanned, so an empty page may not be the
         last one. A reader that continues from `next_after` misses no event.
 
         Raises:
@@ -219,7 +219,7 @@ class EventStore:
             rows = await self._read(_SELECT_LOG_PAGE, parameters)
             scanned_to, found = after, [row[1:] for row in rows]
         else:
-            parameters |= {"topic": topic, "most_scanned": most_scanned}
+            parameters |= {"topic": topic, "max_scanned": max_scanned}
             rows = await self._read(_SELECT_LOG_OF_TOPIC, parameters)
             scanned_to, found = rows[0][1] or after, [row[2:] for row in rows]
         log_id: UUID = rows[0][0]
@@ -236,22 +236,22 @@ class EventStore:
         before: int = AFTER_LOG,
         limit: int,
         topics: Sequence[str] | None = None,
-        most_scanned: int = MOST_SCANNED,
+        max_scanned: int = MAX_SCANNED,
     ) -> LogPageBefore:
         """Read up to `limit` events before a position, newest first, of these topics or of all.
 
-        With topics, at most `most_scanned` events are scanned, so an empty page may not be the last
+        With topics, at most `max_scanned` events are scanned, so an empty page may not be the last
         one.
 
         Raises:
             DatabaseUnavailable: the log cannot be read.
         """
-        scanned = limit if topics is None else most_scanned
+        scanned = limit if topics is None else max_scanned
         parameters = {
             "before": before,
             "limit": limit,
             "topics": None if topics is None else list(topics),
-            "most_scanned": scanned,
+            "max_scanned": scanned,
         }
         rows = await self._read(_SELECT_LOG_BEFORE, parameters)
         log_id, events, first_position = rows[0][:3]

@@ -28,7 +28,7 @@ _TAIL_BYTES: Final = 65_536
 READ_BYTES: Final = 1024 * 1024
 _MAX_NOTE_BYTES: Final = 64 * 1024
 _BETWEEN_NOTES: Final = re.compile(rb"\n\n(?=[^\xe2])")
-"""An empty line that something else than a signature follows: those begin with a dash."""
+"""An empty line that is not followed by a signature line, which begins with a dash."""
 _NOTE: Final = re.compile(
     r"^[^\n—][^\n]*\n[0-9]+\n[A-Za-z0-9+/=]+\n(?:[^\n—][^\n]*\n)*\n(?:— [^\n]+\n)+", re.MULTILINE
 )
@@ -41,7 +41,7 @@ class AnchorUnusable(PulseError):
 class AnchorFile:
     """A file to which every checkpoint is appended, so that each survives a crash.
 
-    It is opened for each write: it may be moved away, and the next write creates it again.
+    It is opened for each write. If it was moved, the next write creates it again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -120,7 +120,7 @@ def read_notes(content: bytes) -> list[str]:
 
 
 def stream_notes(file: Path) -> Iterator[str]:
-    """The notes in a file of anchors, of which a part at a time is read.
+    """The notes in a file of anchors, which is read in parts.
 
     Raises:
         OSError: the file cannot be read.
@@ -151,7 +151,7 @@ class Anchors:
         return tuple(fault for fault in faults if fault is not None)
 
     async def keep(self, checkpoint: str) -> None:
-        """Append it to the file, pass it on to the URLs, and log it at most once a minute.
+        """Append it to the file, queue it for the URLs, and log it at most once a minute.
 
         Never raises: `faults` says what could not be done.
         """

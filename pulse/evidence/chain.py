@@ -1,4 +1,4 @@
-"""The chain of keys that signed one log: rotations, declared forks, and what their notes say.
+"""The chain of keys that signed one log: rotations, declared forks, and their notes.
 
 A rotation note is a checkpoint of the tree as it was, with a line that names the next key, and both
 keys sign it. The note of a fork is one too. There the next key is the same key under another name,
@@ -65,12 +65,12 @@ def origin_before_forks(origin: str) -> str:
 
 
 def is_origin_of_fork(origin: str) -> bool:
-    """Whether it ends as the origin of a fork does."""
+    """Whether it ends like the origin of a fork."""
     return _FORKED_ORIGIN.search(origin) is not None
 
 
 def is_same_signer(one: VerifierKey, other: VerifierKey) -> bool:
-    """Whether it is the same key, under names of which forks made one from the other."""
+    """Whether they are the same key under names that differ only by what forks appended."""
     return one.public == other.public and (
         origin_before_forks(one.name) == origin_before_forks(other.name)
     )
@@ -124,7 +124,7 @@ def next_key(note: str, key: VerifierKey) -> VerifierKey:
     """The key that a rotation note introduces, if this key and the new one signed it.
 
     Raises:
-        NoteInvalid: it is no rotation note of this key.
+        NoteInvalid: it is not a rotation note of this key.
     """
     names = _values(open_checkpoint(note, key), _NEXT_KEY)
     if len(names) != 1:
@@ -141,7 +141,7 @@ def loss_accepted_after(note: str | None) -> tuple[int, int] | None:
     are not verified.
 
     Raises:
-        NoteInvalid: it is no rotation note.
+        NoteInvalid: it is not a rotation note.
     """
     if note is None:
         return None
@@ -157,7 +157,7 @@ def declared_fork(note: str | None) -> DeclaredFork | None:
     """The fork that a note declares, None if it declares none. The signatures are not verified.
 
     Raises:
-        NoteInvalid: it is no rotation note, or its lines about the fork are malformed.
+        NoteInvalid: it is not a rotation note, or its lines about the fork are malformed.
     """
     if note is None:
         return None
@@ -204,7 +204,7 @@ def require_declared_origin(before: VerifierKey | None, key: VerifierKey, note: 
     key before it needs no declaration.
 
     Raises:
-        NoteInvalid: it does not. The record of the fork was removed.
+        NoteInvalid: no note declares the fork, so its record was removed.
     """
     if not is_origin_of_fork(key.name) or (before is not None and before.name == key.name):
         return

@@ -37,7 +37,7 @@ Fault = Literal[
 """What can be wrong. docs/reference/verification.md explains each."""
 
 QUEUE_FAULTS: Final[frozenset[Fault]] = frozenset({"QUEUE", "SLICES", "PENDING", "DUE"})
-"""Those of an order's rows in the queue, which a retry or a rebuild repairs."""
+"""The faults of an order's rows in the queue, which a retry or a rebuild repairs."""
 
 
 class Finding(msgspec.Struct, frozen=True):

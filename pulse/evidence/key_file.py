@@ -27,7 +27,7 @@ def read_key_file(file: Path) -> SigningKey:
     except OSError as error:
         raise KeyFileUnusable(
             f"the seal's key {file} cannot be read ({error.strerror}): set PULSE_SEAL_KEY to a "
-            "file that `pulse key new` made"
+            "file that `pulse key new` created"
         ) from error
     try:
         found = os.fstat(descriptor)
@@ -37,21 +37,21 @@ def read_key_file(file: Path) -> SigningKey:
     if found.st_uid not in {os.geteuid(), 0} or found.st_mode & _forbidden(found):
         raise KeyFileUnusable(
             f"the seal's key {file} is accessible to other users: `chmod 600` it if none of them "
-            "has read it, otherwise make a new one with `pulse key new`"
+            "has read it, otherwise create a new one with `pulse key new`"
         )
     try:
         return SigningKey.parse(text.decode("utf-8", "replace"))
     except NoteInvalid as error:
         raise KeyFileUnusable(
-            f"the seal's key {file} has no key ({error}): `pulse key new` makes one"
+            f"the seal's key {file} has no key ({error}): `pulse key new` creates one"
         ) from error
 
 
 def _forbidden(found: os.stat_result) -> int:
     """The mode bits that a key file may not have.
 
-    The group may read a file of root, as Postgres allows for its TLS key: a volume of secrets gives
-    the process's group that and nothing else.
+    The group may read a file of root, as Postgres allows for its TLS key: a mounted secret is often
+    readable only through the group of the process.
     """
     is_roots = found.st_uid == 0 != os.geteuid()
     return 0o037 if is_roots else 0o077

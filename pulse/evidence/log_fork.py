@@ -54,7 +54,7 @@ from pulse.postgres.other_processes import OtherProcess, read_other_processes
 
 MAX_REASON_CHARACTERS: Final = 255
 _NOTES_AT_ONCE: Final = 4_096
-"""How many checkpoints of the file are sorted by size at once."""
+"""How many checkpoints of the file are sorted by size at a time."""
 
 _SIZE_DIGITS: Final = 19
 
@@ -138,7 +138,7 @@ class LogForker:
         """Carry out the plan, in one transaction.
 
         Raises:
-            ForkRefused: the log or the seal is not as planned any more, or processes are present.
+            ForkRefused: the log or the seal changed since the plan, or processes are present.
             AnchorUnusable: the note could not be appended to the anchors, so nothing was changed.
             DatabaseUnavailable: nothing was changed, or the connection was lost at the commit:
                 then the identity of the log says whether it was forked.
@@ -316,7 +316,8 @@ def _find_checkpoints(
 
     Those count that one of the keys signed, or a key that one of them introduced in the file: in a
     rotation, or in a fork that was lost in the restore. Each part of the file is verified from its
-    largest checkpoint on, and no further than needed. So a note that no key signed hides none.
+    largest checkpoint downward, as far as needed. So a note that no key signed cannot hide a signed
+    one.
     """
     origin = keys[0].name
     lost = keys_of_earlier_logs(stream_notes(file), keys, [size] * len(keys))

@@ -1,4 +1,4 @@
-"""Sealed events that the log lacks, and of which a signed note says so."""
+"""Sealed events that the log lacks, as a signed note declares."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ class DeclaredLoss(msgspec.Struct, frozen=True):
 
 
 class LostEvents(msgspec.Struct, frozen=True):
-    """So many sealed events are not in the log, as the note of key number `key` declares."""
+    """How many sealed events are not in the log, as the note of key number `key` declares."""
 
     key: int
     events: int

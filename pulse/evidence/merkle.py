@@ -143,7 +143,7 @@ class _Range(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """A proof, of which only the places of its nodes are known."""
+    """A proof as the list of its nodes; their hashes are not read yet."""
 
     ranges: tuple[_Range, ...]
 

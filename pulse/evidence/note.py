@@ -1,6 +1,6 @@
 """Signed notes and checkpoints as specified by C2SP (signed-note, tlog-checkpoint), with Ed25519.
 
-No library for these formats is maintained well enough to depend on (docs/decisions/0030).
+No library for these formats is maintained well enough to depend on it (docs/decisions/0030).
 """
 
 import base64

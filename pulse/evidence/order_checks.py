@@ -63,7 +63,7 @@ def check_stream(mapper: EventMapper, records: Sequence[RecordedEvent]) -> Check
 
 
 def fault_of_creation(created: OrderCreated) -> tuple[Fault, str] | None:
-    """Why Pulse cannot have accepted this order, such as one altered to a billion slices."""
+    """Why Pulse cannot have accepted this order, which was altered, such as to a billion slices."""
     if created.originator_id != order_id_for(created.key_scope, created.order_unique_key):
         return "WRONG_ID", "its id is not derived from its key"
     if created.timestamp.utcoffset() != _UTC_OFFSET:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pulse.evidence.anchors import AnchorUnusable, read_notes, stream_notes
 from pulse.evidence.pack.check import MAX_ANCHORS
-from pulse.evidence.pack.keys import CountedKey, open_counted
+from pulse.evidence.pack.keys import TrustedKey, open_trusted
 from pulse.evidence.pack.writer import Anchor
 
 _NO_LIMIT: Final = 2**63
@@ -50,7 +50,7 @@ class _Candidates:
 
 
 def choose_anchors(
-    file: Path, keys: Sequence[CountedKey], first_index: int, last_index: int, size: int
+    file: Path, keys: Sequence[TrustedKey], first_index: int, last_index: int, size: int
 ) -> list[Anchor]:
     """The first and last checkpoint up to this size, and those nearest to the selected leaves.
 
@@ -74,8 +74,8 @@ def choose_anchors(
     return _signed(candidates.chosen, keys)
 
 
-def _largest_of(keys: Sequence[CountedKey]) -> dict[str, int]:
-    """For each origin the largest size that counts: after a fork larger ones are of another log."""
+def _largest_of(keys: Sequence[TrustedKey]) -> dict[str, int]:
+    """For each origin the largest trusted size: after a fork larger trees belong to another log."""
     largest: dict[str, int] = {}
     for counted in keys:
         name, limit = counted.key.name, counted.max_size
@@ -84,7 +84,7 @@ def _largest_of(keys: Sequence[CountedKey]) -> dict[str, int]:
     return largest
 
 
-def all_anchors(file: Path, keys: Sequence[CountedKey], size: int) -> list[Anchor]:
+def all_anchors(file: Path, keys: Sequence[TrustedKey], size: int) -> list[Anchor]:
     """Every checkpoint in the file up to this size.
 
     Raises:
@@ -101,12 +101,12 @@ def all_anchors(file: Path, keys: Sequence[CountedKey], size: int) -> list[Ancho
 
 
 def _anchor_of(note: str) -> Anchor | None:
-    """The checkpoint of a note; None if its size is none that a tree can have."""
+    """The checkpoint of a note; None if no tree can have its size."""
     size = note.split("\n", 2)[1]
     return Anchor(int(size), note) if _SIZE.fullmatch(size) else None
 
 
-def _signed(anchors: Sequence[Anchor], keys: Sequence[CountedKey]) -> list[Anchor]:
-    """Those of which a signature counts, each once, the smallest first."""
-    found = {anchor.note: anchor for anchor in anchors if open_counted(anchor.note, keys)}
+def _signed(anchors: Sequence[Anchor], keys: Sequence[TrustedKey]) -> list[Anchor]:
+    """The anchors that a trusted key signed, each once, the smallest first."""
+    found = {anchor.note: anchor for anchor in anchors if open_trusted(anchor.note, keys)}
     return sorted(found.values(), key=lambda anchor: (anchor.size, anchor.note))

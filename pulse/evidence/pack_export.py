@@ -12,7 +12,7 @@ import psycopg
 
 from pulse.eventstore import EventMapper
 from pulse.evidence.pack.contents import Contents
-from pulse.evidence.pack.keys import counted_keys, keys_until, unsigned
+from pulse.evidence.pack.keys import keys_until, trusted_keys, unsigned
 from pulse.evidence.pack.members import (
     ClockOffset,
     Export,
@@ -44,7 +44,7 @@ ClockReader = Callable[[Connection, datetime, datetime], AsyncIterator[ClockOffs
 
 
 class ExportedPack(msgspec.Struct, frozen=True):
-    """What a pack has. `findings` is the number of those about its events.
+    """The content of an exported pack. `findings` is the number of findings about its events.
 
     `is_whole` is whether an entry after the period proves that it has no more events; None for an
     order.
@@ -132,8 +132,8 @@ class PackExport:
     async def _checkpoint(self, source: PackSource, bounds: Bounds) -> str:
         """The latest checkpoint, which includes the selected events.
 
-        Waits a moment until it includes the event after a period too, if there is one: that proves
-        that the period has no more.
+        Waits briefly until it also includes the event after a period, if there is one: that proves
+        that the period has no more events.
         """
         following = None if bounds.order_id else await source.following(bounds.until)
         if following is not None:
@@ -151,7 +151,7 @@ class PackExport:
             raise DatabaseUnavailable(describe(error)) from error
 
     def _anchors(self, selection: Selection, note: str, keys: Sequence[PackKey]) -> list[Anchor]:
-        counted, size = counted_keys(keys), unsigned(note).size
+        counted, size = trusted_keys(keys), unsigned(note).size
         first, last = selection.first_index, selection.last_index
         chosen = choose_anchors(self._anchor_file, counted, first, last, size)
         if self._kept_file is not None:

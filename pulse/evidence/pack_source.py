@@ -1,4 +1,4 @@
-"""Reads what a pack has from the database: events with their sealed entries, and tiles."""
+"""Reads the content of a pack from the database: events with their sealed entries, and tiles."""
 
 import asyncio
 from array import array
@@ -43,7 +43,7 @@ _SELECT_ROWS: Final = load_sql(__package__, "select_rows_of_leaves")
 _WINDOW_EVENTS: Final = 2_000
 _LENGTH_BYTES: Final = 2
 _CACHED_ROWS: Final = 1_024
-"""Rows of up to 256 entries: streams that overlap have theirs in the same ones, 80 MiB at most."""
+"""A cache of rows of up to 256 entries, which overlapping streams share; at most 80 MiB."""
 SEAL_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.2
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -94,7 +94,7 @@ class PackSource:
     async def wait_for_checkpoint(self, position: int, seconds: float | None = None) -> str:
         """The latest checkpoint, as soon as it includes this position.
 
-        Waits for at most so many seconds, by default 15.
+        Waits for at most `seconds`, by default 15.
 
         Raises:
             NothingSealed: the log is not sealed.

@@ -1,4 +1,4 @@
-"""Rotation: another key signs the checkpoints from now on, and the previous key vouches for it."""
+"""Rotation: another key signs the checkpoints from now on; the previous key signs the change."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ class Rotation(msgspec.Struct, frozen=True):
 async def rotate_key(
     database: Database, old: SigningKey, new: SigningKey, anchors: AnchorFile
 ) -> Rotation:
-    """Let the new key sign the checkpoints from now on.
+    """Replace the key that signs the checkpoints by the new one.
 
     The rotation note is a checkpoint of the tree as it is, with a line that names the new key, and
     both keys sign it. It is stored and anchored. Processes with the old key stop sealing. After a
@@ -57,7 +57,7 @@ async def _rotated(
     if origin_before_forks(new.verifier.name) == origin_before_forks(old.verifier.name):
         new = new.named(old.verifier.name)
     if str(new.verifier) == state.verifier_key:
-        raise RotationRefused("this key signs the checkpoints already")
+        raise RotationRefused("this key already signs the checkpoints")
     await require_anchored(connection, state, old.verifier, anchors)
     tree = state.frontier
     note = Checkpoint(

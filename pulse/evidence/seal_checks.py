@@ -47,7 +47,7 @@ class Trust(msgspec.Struct, frozen=True):
     """What the seal is checked against, from outside of the database.
 
     `key` signed the latest checkpoint, or introduced the key that did; without it the keys in the
-    database are believed. `anchors` is the content of a file of checkpoints, None without one.
+    database are trusted. `anchors` is the content of a file of checkpoints, None without one.
     """
 
     key: VerifierKey | None = None
@@ -55,14 +55,14 @@ class Trust(msgspec.Struct, frozen=True):
 
 
 class EarlierAnchors(msgspec.Struct, frozen=True):
-    """How many anchors the log before a fork has beyond the fork, and the size of the largest."""
+    """How many anchors belong to the log before a fork, after the fork point; the largest size."""
 
     count: int = 0
     largest: int = 0
 
 
 class CheckedSeal(msgspec.Struct, frozen=True):
-    """A checked part of the tree: `entries` more, up to leaf `size` of `whole`.
+    """A checked part of the tree: `entries` leaves that end at leaf `size` of `whole` leaves.
 
     `entries` does not count those that the log lacks as a signed note declares: `lost` are these,
     of all parts so far.

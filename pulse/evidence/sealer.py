@@ -78,9 +78,9 @@ class Sealer(Job[Sealed | Busy | SealFault]):
     The process that sealed last continues. Another one takes over once the latest checkpoint is
     older than `checkpoint_seconds`, so several processes sign no more checkpoints than one.
 
-    Nothing is sealed on top of a tree or a log that was changed: if the last sealed event is
-    missing or differs, if the tree does not begin with the tree of the last anchor, or if it is
-    smaller than this process knows. `fault` says so.
+    Sealing stops if the tree or the log was changed: the last sealed event is missing or differs,
+    the tree does not begin with the tree of the last anchor, or it is smaller than it was. `fault`
+    has the reason.
     """
 
     name = "sealer"
@@ -135,13 +135,13 @@ class Sealer(Job[Sealed | Busy | SealFault]):
                 return
 
     def pause_after(self, result: Sealed | Busy | SealFault) -> float | None:
-        """After a full batch a few times as long as it took, so that projection comes first."""
+        """After a full batch a multiple of its duration, so that projection has priority."""
         if isinstance(result, Sealed) and result.events == self._batch_events:
             return _PAUSES * result.seconds
         return None
 
     def poll_after(self, result: Sealed | Busy | SealFault) -> float:
-        """After another process sealed, soon: it may be gone before it has sealed the rest."""
+        """Short if another process sealed: it may end before it has sealed the rest."""
         return self.min_pause_seconds if isinstance(result, Busy) else self.poll_seconds
 
     async def _step(self, connection: Connection) -> Sealed | Busy | SealFault:
@@ -153,11 +153,11 @@ class Sealer(Job[Sealed | Busy | SealFault]):
             async with connection.transaction():
                 result, frontier = await self._locked_step(connection, self._key)
         except (Diverged, TreeDamaged) as diverged:
-            return SealFault("seal_diverged", f"the log is not sealed any more: {diverged}")
+            return SealFault("seal_diverged", f"sealing has stopped: {diverged}")
         except psycopg.errors.UniqueViolation:
             return SealFault(
                 "seal_diverged",
-                "the log is not sealed any more: its tree has entries beyond its size, so the row "
+                "sealing has stopped: the tree has entries beyond its size, so the row "
                 "in seal_state was changed",
             )
         self._known = frontier or self._known
@@ -233,9 +233,9 @@ class Sealer(Job[Sealed | Busy | SealFault]):
 async def key_of_log(connection: Connection, recorded: str, key: SigningKey) -> SigningKey | None:
     """The key under the name with which it signs this log, None if another key signs it.
 
-    After a fork that is not the name in its file. It signs under such a name only if the keys of
-    the database lead to it: each fork and rotation is signed by the key before it, so the
-    administrator of the database cannot choose the name.
+    After a fork this is not the name in its file. The key signs under such a name only if the chain
+    of keys in the database leads to it: each fork and rotation is signed by the key before it, so
+    the administrator of the database cannot choose the name.
     """
     if recorded == str(key.verifier):
         return key

@@ -1,4 +1,4 @@
-"""The row of the tree: what is sealed, by which key, and the latest checkpoint."""
+"""The row of the tree: its sealed events, its key, and the latest checkpoint."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -50,7 +50,7 @@ class SealHealth(msgspec.Struct, frozen=True):
 
     `behind_seconds` is the age of the first event that is not sealed, by the database's clock; 0 if
     all are. `idle_seconds` is the time since the last step that sealed any, None if there was none.
-    With `last_event_in_log` False, events that were sealed are gone from the log.
+    If `last_event_in_log` is False, sealed events are missing from the log.
     """
 
     verifier_key: str | None
@@ -129,7 +129,7 @@ async def record_key(connection: Connection, key: VerifierKey, rotation: str | N
 
 
 async def accept_loss(connection: Connection) -> tuple[int, bytes | None]:
-    """Let the locked tree continue after the last event of the log that it has.
+    """Make the locked tree continue after the last of its events that the log still has.
 
     Returns the position of that event and its entry as it is now. They differ from those in the
     tree's row if sealed events were lost.

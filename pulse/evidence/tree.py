@@ -53,7 +53,7 @@ class NotYetSealed(PulseError):
 
 
 class SealedLog:
-    """The tree of the latest checkpoint, as its readers see it."""
+    """The tree of the latest checkpoint, for readers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

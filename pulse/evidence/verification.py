@@ -43,7 +43,7 @@ from pulse.projections.parking import ParkedOrder, read_parked
 from pulse.projections.position import read_position
 
 _STREAMS_BETWEEN_YIELDS: Final = 20
-"""Meanwhile the next window is read. Postgres ends that transaction if it is idle."""
+"""Then other tasks run: Postgres ends the transaction of another window if it idles too long."""
 
 
 class Verified(msgspec.Struct, frozen=True):

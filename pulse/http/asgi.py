@@ -75,4 +75,4 @@ SECURITY_HEADERS: Final = security_headers(_NO_CONTENT)
 IMMUTABLE_HEADERS: Final = security_headers(
     _NO_CONTENT, cache_control="private, max-age=31536000, immutable"
 )
-"""Those of a response whose path always has this content: a client may cache it without limit."""
+"""The security headers of a response that clients may cache: its path always has this content."""

@@ -34,12 +34,12 @@ def cancel_route(
     async def cancel_order(request: Request[Any, Any, Any], order_id: FromPath[str]) -> Any:  # noqa: ANN401
         """Cancels everything that is not settled yet: slices, or an order that is not split.
 
-        Slices that were released stay released: `quantities` says how many shares of each kind
-        there are, and each slice has its `state`. After the response no slice of the order is
-        released any more. A cancelled order is returned unchanged, so a retry after a timeout, a
-        lost connection or 503 is safe. If the order failed, is parked or has nothing left to
-        cancel, the call is 409 `NOTHING_TO_CANCEL`. The body is optional. An unknown id and a
-        malformed one are both 404 `ORDER_NOT_FOUND`; so is another caller's order at the gateway.
+        Slices that were released stay released: `quantities` has the shares by state, and each
+        slice has its `state`. After the response no further slice of the order is released. A
+        cancelled order is returned unchanged, so a retry after a timeout, a lost connection or 503
+        is safe. If the order failed, is parked or has nothing left to cancel, the call is 409
+        `NOTHING_TO_CANCEL`. The body is optional. An unknown id and a malformed one are both 404
+        `ORDER_NOT_FOUND`; so is another caller's order at the gateway.
         """
         scope: Any = request.scope
         if write_scope is not None:
@@ -59,6 +59,6 @@ def cancel_route(
         opt=needs("write"),
         summary="Cancel an order",
         tags=["orders"],
-        response_description="The order as it then is: nothing of it remains to be released.",
+        response_description="The cancelled order: no share of it remains to be released.",
     )
     return route(cancel_order)

@@ -61,7 +61,7 @@ class Exchange:
         self.trace_headers: RawHeaders = []
         self.sent_trace_headers: dict[bytes, bytes] = {}
         self.only_chunked = True
-        """Whether the body has no transfer coding but chunked, which all parsers read alike."""
+        """Whether the body has no transfer coding except chunked. Parsers differ about others."""
         self.body_complete = True
         """Whether the whole body has arrived."""
         self._length = -1
@@ -105,7 +105,7 @@ class Exchange:
         return caller_name(self._scope)
 
     def admit(self) -> None:
-        """Admit the request if its body is complete; else only check that the process is not full.
+        """Admit the request if its body is complete; otherwise check that the process is not full.
 
         Raises:
             TooBusy: as many requests are in flight as this process accepts.

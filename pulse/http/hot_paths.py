@@ -136,7 +136,7 @@ class HotPaths:
             """The order is stored before the response is sent; it is split in the background.
 
             `order_unique_key` is the idempotency key. The same request again returns the same
-            order, whatever became of it; the same key with other data is 409. After a timeout, a
+            order, in whatever state it is; the same key with other data is 409. After a timeout, a
             lost connection, 429 or 503, retry with the same key: that never makes a second order.
             Read the order to follow `order_queue_status`.
             """
@@ -151,8 +151,8 @@ class HotPaths:
         async def read_order(request: AnyRequest, order_id: FromPath[str]) -> Any:  # noqa: ANN401
             """Poll it until `order_queue_status` is final: COMPLETED, FAILED or CANCELLED.
 
-            The status describes splitting. `quantities` and the `state` of each slice tell what
-            became of the shares; that is final once nothing is `remaining`.
+            The status describes splitting. `quantities` and the `state` of each slice describe
+            releases; they are final once nothing is `remaining`.
 
             The order is read from the log itself: once its POST was answered, every process finds
             it. An unknown id and a malformed one are both 404 `ORDER_NOT_FOUND`; so is another

@@ -25,7 +25,7 @@ BATCH_PATH: Final = "/orders/batch"
 """The end of the path that accepts a batch."""
 
 HEALTH_PATHS: Final = frozenset(("/health", "/health/ready"))
-"""Exempt from load shedding: a busy process must not look like a dead one."""
+"""Exempt from load shedding: health checks must not fail because the process is busy."""
 
 _MAX_CALLERS: Final = 10_000
 
@@ -84,7 +84,7 @@ class BodyTooSlow(PulseError):
 
 
 class ClientDisconnected(PulseError):
-    """The connection closed before the body was complete; no one receives the response."""
+    """The connection closed before the body was complete, so the response has no receiver."""
 
     def __init__(self) -> None:
         super().__init__(

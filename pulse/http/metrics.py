@@ -16,7 +16,7 @@ from pulse.http.rights import check_right, needs
 from pulse.http.routes import RoutedApp
 
 METRICS_PATH: Final = "/metrics"
-"""Exempt from load shedding, as health is: an overloaded process must be seen to be one."""
+"""Exempt from load shedding, as health is: metrics must stay readable under overload."""
 
 
 async def process_metrics() -> bytes:

@@ -1,4 +1,4 @@
-"""Query parameters: a struct declares those of a call. Unknown and repeated ones are 400.
+"""Query parameters: a struct declares those of a call. An unknown or repeated one is answered 400.
 
 A handler declares its struct as `parameters: NamedDependency[...]`; one without takes none.
 """

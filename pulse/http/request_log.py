@@ -26,7 +26,7 @@ _DELETE: Final = b"\x7f"
 
 
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a line. Nothing of the request's query string, headers or body but its ids.
+    """The fields of a line. Of query string, headers and body it has only the ids.
 
     `w3c_trace_id` is set if the request has a `traceparent`, and `process` in a group of processes.
     """
@@ -70,7 +70,7 @@ class RequestLog:
         order_id: UUID | str | None,
         scope: Mapping[str, Any],
     ) -> None:
-        """Log the request, unless it is not in the fraction. The scope has its caller."""
+        """Log the request if it is selected. The scope has its caller."""
         if (
             self._below < _HASHES
             and 0 < status < _FIRST_ERROR

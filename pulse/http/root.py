@@ -72,7 +72,7 @@ class RequestObserver:
         self.routes: Mapping[str, Routes] = {}
         """The routes of each mount, by its prefix."""
         self.spans: RequestSpans | None = None
-        """Set before the mounts are open, if this process exports spans."""
+        """Set before the mounts are opened, if this process exports spans."""
         self._measure = measure
         self._log = log
 
@@ -107,8 +107,8 @@ class Root:
     """Opens the mounts at startup, and dispatches each request to one of them.
 
     The observer measures, logs and traces each request. Below the prefixes in `pages`, a refused
-    request that prefers HTML is answered with a plain page, all others with JSON. A page of the
-    mount itself would cost a process that is full too much.
+    request that prefers HTML is answered with a plain page, all others with JSON. Rendering a page
+    of the mount itself would cost an overloaded process too much.
     """
 
     def __init__(

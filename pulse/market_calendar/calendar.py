@@ -41,7 +41,7 @@ class SegmentDay(msgspec.Struct, frozen=True):
 
 
 class TradingDay(msgspec.Struct, frozen=True):
-    """One date of one exchange. `holiday` is its name; there may be special sessions all the same.
+    """One date of one exchange. `holiday` is its name; special sessions are still possible.
 
     The last of `segments` is for instruments that are not mapped.
     """
@@ -181,7 +181,7 @@ class MarketCalendar:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the content, in hex. White space and the order of entries do not count."""
+        """The SHA-256 of the content, in hex. White space and the order of entries are ignored."""
         return self._digest
 
     @property
@@ -260,7 +260,7 @@ def _digest_of(file: CalendarFile) -> str:
 
 
 def _canonical(exchange: Exchange) -> dict[str, object]:
-    """The content of one exchange, the same for every way to write it."""
+    """The content of one exchange in canonical form."""
     return {
         "time_zone": exchange.time_zone,
         "coverage": exchange.coverage,

@@ -1,4 +1,4 @@
-"""Where each value of a JSON text is: the number of its line, and names that appear twice."""
+"""Locates the values of a JSON text: their line numbers, and names that appear twice."""
 
 import re
 from collections.abc import Iterator

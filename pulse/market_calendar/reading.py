@@ -59,7 +59,7 @@ def _shipped() -> MarketCalendar:
 
 
 def parse(data: bytes, name: str) -> MarketCalendar:
-    """The calendar of this file content; `name` is what errors call it.
+    """The calendar of this file content. Errors use `name` for the file.
 
     Raises:
         MarketCalendarInvalid: there are errors. At most 100 are listed.

@@ -58,7 +58,7 @@ def zone_of(exchange: Exchange) -> ZoneInfo:
     """The exchange's time zone.
 
     Raises:
-        ValueError: this machine knows no zone of this name.
+        ValueError: this machine has no time zone of this name.
     """
     try:
         return ZoneInfo(exchange.time_zone)

@@ -1,4 +1,4 @@
-"""Postgres access: connection pool, sessions, notifications, migrations. Knows no orders."""
+"""Postgres access: connection pool, sessions, notifications, migrations. Independent of orders."""
 
 from pulse.loop import WakeUp as WakeUp
 from pulse.postgres.batch_loader import BatchLoader as BatchLoader

@@ -1,4 +1,4 @@
-"""Applies revisions: in transactions that soon give up a locked table; indexes without one."""
+"""Applies revisions: in transactions with a short lock timeout; indexes outside transactions."""
 
 import contextlib
 from typing import Final, LiteralString
@@ -25,7 +25,7 @@ LOCK_SECONDS: Final = 0.5
 """How long a revision waits for a lock. Other statements on the table queue behind it meanwhile."""
 
 _PAUSE_SECONDS: Final = 2.0
-"""At least so long the queue can empty before a revision asks for its locks again."""
+"""The minimum pause before a retry, in which statements that waited for the lock can run."""
 
 _MAX_NAMED: Final = 3
 
@@ -52,7 +52,7 @@ class SchemaLocked(MigrationBlocked):
 
 
 class OlderCodeRuns(MigrationBlocked):
-    """The database is used by processes whose code the next revision does not admit."""
+    """Processes use the database whose code is not compatible with the next revision."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -75,18 +75,18 @@ class RevisionRun(msgspec.Struct, frozen=True):
     plan: Plan
     setup: RoleSetup | None
 
-    async def apply(self, *, patience_seconds: float) -> None:
-        """Apply the revisions in order. What was applied stays, whatever happens to the next one.
+    async def apply(self, *, max_lock_wait_seconds: float) -> None:
+        """Apply the revisions in order. An applied one stays, even if the next one fails.
 
         Raises:
-            SchemaLocked: other sessions held the locks of one for `patience_seconds`.
-            OlderCodeRuns: one of the phase `after` does not admit the code of running processes.
+            SchemaLocked: other sessions held the locks of one for `max_lock_wait_seconds`.
+            OlderCodeRuns: one of the phase `after` is not compatible with running processes.
         """
         _log.info("schema.migrating", revisions=[one.number for one in self.plan.revisions])
         policy = RetryPolicy(
             first_seconds=_PAUSE_SECONDS,
             max_seconds=2 * _PAUSE_SECONDS,
-            deadline_seconds=patience_seconds,
+            deadline_seconds=max_lock_wait_seconds,
         )
         for revision in self.plan.revisions:
             retry = Retry(policy)
@@ -173,8 +173,8 @@ class RevisionRun(msgspec.Struct, frozen=True):
     async def _build_index(self, revision: Revision, index: str) -> None:
         """Build the index without blocking writes. Waits for open transactions without a limit.
 
-        An invalid one is what an interrupted build left, and is dropped. So is one that fails here:
-        it would cost writes, and if it is unique refuse them.
+        An invalid index, which an interrupted build leaves, is dropped. So is one whose build fails
+        here: it would slow down writes, and a unique one would refuse them.
         """
         await self.connection.execute(_SET_LOCK_TIMEOUT, ("0",))
         if await self._is_invalid(index):

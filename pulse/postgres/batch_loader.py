@@ -52,7 +52,7 @@ class BatchLoader(Generic[Key, Found]):
             self._running.add(asyncio.create_task(self._run()))
 
     async def _run(self) -> None:
-        """Run queries until no key is waiting or this task is abandoned."""
+        """Run queries until no key is left or this task is abandoned."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 - tells the type checker that this is a task
         try:
@@ -65,7 +65,7 @@ class BatchLoader(Generic[Key, Found]):
                     found = await self._fetch(list(batch))
                 except Exception as error:  # noqa: BLE001 - raised to the callers
                     _fail(batch, error)
-                except asyncio.CancelledError:  # the process stops: leave no caller waiting
+                except asyncio.CancelledError:  # the process stops: no caller may wait forever
                     for waiting in batch.values():
                         waiting.cancel()
                     raise

@@ -36,7 +36,7 @@ UNEXPECTED_ERRORS: tuple[type[Exception], ...] = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InsufficientPrivilege,
 )
-"""Errors that are treated as unavailability although a person must fix something."""
+"""Errors that are treated as unavailability although an operator must fix the cause."""
 
 UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (
     *UNEXPECTED_ERRORS,
@@ -88,7 +88,7 @@ class Reads(Protocol):
 class Database:
     """The connection pool of the process, and dedicated connections outside it.
 
-    Dedicated connections are for the parts (appender, listener) that readers must not starve. All
+    Dedicated connections are for the parts (appender, listener) that must not wait for readers. All
     announce `code_revision`, the last revision of the schema that this code knows.
 
     A `read_only` pool never writes, and its server may be a standby. `on_connect` is called with

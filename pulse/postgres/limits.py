@@ -38,10 +38,10 @@ def bounded_conninfo(
 
     The connection appears in pg_stat_activity as `pulse:<role>@<host>/r<code_revision>:<pid>`, in
     which `code_revision` is the last revision of the schema that this code knows. A revision that
-    does not admit older code waits until no session of it is left; one without counts as older.
-    Timeouts that the server enforces are set by statements (see `session`), because poolers refuse
-    or drop them as startup parameters. PgBouncer accepts the startup parameters used here in its
-    default configuration.
+    is not compatible with older code waits until no session of older code is left. A session
+    without a revision counts as older. Timeouts that the server enforces are set by statements (see
+    `session`), because poolers refuse or drop them as startup parameters. PgBouncer accepts the
+    startup parameters used here in its default configuration.
     """
     host = socket.gethostname()[:28]
     known = "" if code_revision is None else f"/r{code_revision}"

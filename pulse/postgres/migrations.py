@@ -62,7 +62,7 @@ class Migrations:
         limits: PostgresLimits,
         *,
         after: bool = False,
-        patience_seconds: float = 10.0,
+        max_lock_wait_seconds: float = 10.0,
     ) -> None:
         """Migrate the schema to what this code needs; with `after`, to all that it knows.
 
@@ -75,7 +75,7 @@ class Migrations:
             psycopg.OperationalError: Postgres cannot be reached.
             SessionUnfit: this server, database or session does not meet Pulse's requirements.
             MigrationUnderWay: another process is migrating; does not wait for it.
-            SchemaLocked: other sessions held the locks of a revision for `patience_seconds`.
+            SchemaLocked: other sessions held the locks of a revision for `max_lock_wait_seconds`.
             OlderCodeRuns: a revision of the phase `after` waits for older processes to stop.
             SchemaNotCurrent: the schema is unknown, or too new for this code, or this role may not
                 change it.
@@ -84,7 +84,9 @@ class Migrations:
             if self._is_current(await _read_applied(connection), after=after):
                 return
             schema = await self._lock(connection)
-            await self._apply(connection, schema, after=after, patience_seconds=patience_seconds)
+            await self._apply(
+                connection, schema, after=after, max_lock_wait_seconds=max_lock_wait_seconds
+            )
 
     async def set_up_roles(
         self,
@@ -93,7 +95,7 @@ class Migrations:
         names: Mapping[str, str] | None = None,
         *,
         after: bool = False,
-        patience_seconds: float = 10.0,
+        max_lock_wait_seconds: float = 10.0,
     ) -> tuple[RoleNames, int]:
         """Migrate, and set up the roles; returns them and the number of statements that it needed.
 
@@ -117,7 +119,9 @@ class Migrations:
             schema = await self._lock(connection)
             async with connection.transaction():
                 await setup.require_permitted(connection, schema)
-            await self._apply(connection, schema, after=after, patience_seconds=patience_seconds)
+            await self._apply(
+                connection, schema, after=after, max_lock_wait_seconds=max_lock_wait_seconds
+            )
             await connection.execute(_SET_LOCK_TIMEOUT, (milliseconds(limits.lock_seconds),))
             async with connection.transaction():
                 return setup.names, await setup.run(connection, schema)
@@ -137,7 +141,8 @@ class Migrations:
         """The script for psql that does what `migrate` would do now. Changes nothing.
 
         Empty if there is nothing to do. Each of its transactions also gives the roles their rights
-        on new objects, so a script that stops leaves none without. It takes the migration lock.
+        on new objects, so a script that stops leaves no object without rights. It takes the
+        migration lock.
 
         Raises:
             psycopg.OperationalError: as `migrate` does, and so is SchemaNotCurrent.
@@ -165,9 +170,9 @@ class Migrations:
         return None
 
     def refusal(self, applied: Sequence[AppliedRevision]) -> str | None:
-        """Why this code can neither run on nor migrate such a database; None if it can.
+        """Why this code can neither run on such a database nor migrate it; None if it can.
 
-        A revision is unknown, or does not admit this code.
+        A revision is unknown, or not compatible with this code.
         """
         return self._unknown(applied) or self._too_new(applied)
 
@@ -228,9 +233,9 @@ class Migrations:
         return Plan(not has_record, tuple(unrecorded), self._revisions[done:last])
 
     async def _apply(
-        self, connection: Connection, schema: str, *, after: bool, patience_seconds: float
+        self, connection: Connection, schema: str, *, after: bool, max_lock_wait_seconds: float
     ) -> None:
-        """Apply what is waiting. Each revision is a transaction, and what it creates has rights."""
+        """Apply the pending revisions, each in a transaction that also grants the rights."""
         applied = await read_applied(connection)
         if self._is_current(applied, after=after):  # another process has migrated meanwhile
             return
@@ -240,7 +245,7 @@ class Migrations:
         plan = await self._plan(connection, applied, after=after)
         try:
             await RevisionRun(connection, schema, plan, setup).apply(
-                patience_seconds=patience_seconds
+                max_lock_wait_seconds=max_lock_wait_seconds
             )
         except InsufficientPrivilege as error:
             owner = f"a member of {roles.owner}" if roles else "the role that owns the tables"

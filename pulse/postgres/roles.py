@@ -39,7 +39,7 @@ _POSTGRES_16: Final = 160_000
 
 
 class RolesRefused(PulseError):
-    """The roles cannot be set up like this; the message says what to change."""
+    """The roles cannot be set up with these names and rights; the message says what to change."""
 
 
 class StatementsNeeded(RolesRefused):
@@ -61,10 +61,10 @@ class RoleNames(msgspec.Struct, frozen=True):
     reader: str = "pulse_reader"
 
     def check(self) -> None:
-        """Check that Postgres takes them as names of three roles.
+        """Check that Postgres accepts them as names of three roles.
 
         Raises:
-            RolesRefused: the message names the one that it does not take.
+            RolesRefused: the message has the name that is not accepted.
         """
         names = msgspec.structs.astuple(self)
         for name in names:
@@ -221,8 +221,8 @@ class RoleSetup:
     async def statements(self, connection: Connection, schema: str) -> list[str]:
         """PL/pgSQL that sets owner and rights of those objects that exist when it is executed.
 
-        It has only objects that exist without them now, or do not exist yet. Empty if the roles do
-        not exist. Reads only.
+        It covers only objects that lack them now, or do not exist yet. Empty if the roles do not
+        exist. Reads only.
         """
         if await _missing(connection, self.names):
             return []

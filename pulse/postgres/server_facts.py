@@ -1,4 +1,4 @@
-"""Facts about the server: which one it is, and for `pulse doctor` its settings and connections."""
+"""Facts about the server: its identity, and for `pulse doctor` its settings and connections."""
 
 from datetime import datetime
 from typing import Final
@@ -33,7 +33,7 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerIdentity(msgspec.Struct, frozen=True):
-    """Which server and database this is. A physical replica has the first two of its primary."""
+    """Which server and database this is. A replica has the first two fields of its primary."""
 
     system_identifier: int
     database_oid: int

@@ -1,4 +1,4 @@
-"""Sessions: every new connection gets Pulse's settings, is verified, and is closed if unfit.
+"""Sessions: every new connection is set up with Pulse's settings, verified, and closed if unfit.
 
 The settings are set by statements, because poolers refuse or drop libpq's `options`, and because a
 role or a database may have its own settings.
@@ -39,7 +39,7 @@ _EXPECTED: Final = {
     "transaction_isolation": "read committed",
     "session_replication_role": "origin",
 }
-"""Settings that Pulse verifies and does not set, because another value is set on purpose."""
+"""Settings that Pulse verifies but does not set, because another value is set on purpose."""
 _READ_ONLY: Final = ("default_transaction_read_only", "transaction_read_only")
 _FACTS: Final = (
     *("server_version_num", "server_version", "server_encoding"),
@@ -114,7 +114,7 @@ class Sessions:
         """Apply the settings and verify them; closes the connection on failure.
 
         A backend pid that differs from the server's shows a pooler. Then the session must belong to
-        this client alone, or the settings would reach other clients.
+        this client alone, or the settings would apply to other clients.
 
         Raises:
             psycopg.OperationalError: Postgres cannot be reached, or did not answer in time.
@@ -304,10 +304,10 @@ async def _run(
 
 
 def break_off(connection: Connection) -> bool:
-    """Shut the connection's socket down, so that what waits for it fails; the server is not asked.
+    """Shut the connection's socket down, so that pending reads fail.
 
-    A statement in progress continues on the server, up to its time limits there. False if there is
-    no open socket.
+    The server gets no cancel request: a statement in progress continues there, up to its time
+    limits. False if there is no open socket.
     """
     try:
         with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
@@ -319,7 +319,7 @@ def break_off(connection: Connection) -> bool:
 
 @contextlib.contextmanager
 def _deadline(connection: Connection, seconds: float) -> Iterator[None]:
-    """Shut the connection's socket down after `seconds`, so that what waits for it fails.
+    """Shut the connection's socket down after `seconds`, so that pending reads fail.
 
     A pooler may let a client wait minutes for a server connection. libpq has no timeout after
     connecting, and cancelling a statement waits for the server's answer.

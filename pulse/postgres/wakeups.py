@@ -1,4 +1,4 @@
-"""Wake-ups by NOTIFY and LISTEN: hints that there is work. They may be lost; loops also poll."""
+"""Wake-ups by NOTIFY and LISTEN: hints that there is work. Loops also poll: hints may be lost."""
 
 import asyncio
 import time

@@ -1,1 +1,1 @@
-"""What one process of Pulse is composed of, and its supervisor. Only entry points import it."""
+"""The parts of one process of Pulse, and its supervisor. Only entry points import this package."""

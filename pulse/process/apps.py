@@ -72,7 +72,7 @@ def all_in_one_app(settings: Settings, member: Member | None = None) -> Root:
     """API, gateway and console below `/pulse`, `/gapi` and `/console`, and the workers.
 
     They share one connection pool. The gateway calls the API's use cases directly, not over HTTP.
-    In a browser `/` leads to the console. As a member of a group it has no workers, since other
+    In a browser `/` redirects to the console. As a member of a group it has no workers, since other
     members have them.
     """
     root_page = RootPage()

@@ -103,7 +103,7 @@ def mint_token(
 
 
 def _create(file: Path) -> None:
-    """Write the key to a temporary file and hard-link it, so that one of two processes wins."""
+    """Write the key to a temporary file and hard-link it: only one process can create the link."""
     try:
         create_directories(file.parent)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.") as draft:

@@ -1,4 +1,4 @@
-"""The checks of `pulse doctor`: whether Pulse can run here, and what to change if not."""
+"""The checks of `pulse doctor`: whether Pulse can run here, and what to change if it cannot."""
 
 import shutil
 import stat
@@ -63,7 +63,7 @@ async def examine(settings: Settings, environment: Mapping[str, str]) -> AsyncIt
 
 
 def _settings(environment: Mapping[str, str]) -> Check:
-    """Valid if this is reached; variables that Pulse does not know have no effect."""
+    """The settings were read, so they are valid. Unknown PULSE_ variables have no effect."""
     unknown = unknown_variables(environment)
     if unknown:
         names = ", ".join(
@@ -97,12 +97,12 @@ def _disk(settings: Settings) -> Check:
     existing = next(path for path in _with_parents(settings.data_dir) if path.exists())
     usage = shutil.disk_usage(existing)
     free_mib = usage.free // _MIB
-    said = f"{free_mib:,} MiB of {usage.total // _MIB:,} MiB free for {settings.data_dir}"
+    measured = f"{free_mib:,} MiB of {usage.total // _MIB:,} MiB free for {settings.data_dir}"
     if free_mib < _MIN_FREE_MIB:
-        return Check("disk", "fail", f"{said}: free space, or Postgres refuses orders")
+        return Check("disk", "fail", f"{measured}: free space, or Postgres refuses orders")
     if free_mib < _LOW_FREE_MIB:
-        return Check("disk", "warn", f"{said}: free space soon")
-    return Check("disk", "ok", said)
+        return Check("disk", "warn", f"{measured}: free space soon")
+    return Check("disk", "ok", measured)
 
 
 def _with_parents(path: Path) -> tuple[Path, ...]:
@@ -156,12 +156,12 @@ async def _clock(settings: Settings, database: Database) -> Check:
         offset = await watch.run_once()
     except PulseError as error:
         return Check("clock", "fail", f"it cannot be compared with the database's: {error}")
-    said = f"{abs(offset):.3f} s from the database's, {limit:g} s are allowed"
+    measured = f"{abs(offset):.3f} s from the database's, {limit:g} s are allowed"
     if abs(offset) > limit:
-        return Check("clock", "fail", f"{said}: no order would be accepted, correct the clock")
+        return Check("clock", "fail", f"{measured}: no order would be accepted, correct the clock")
     if abs(offset) > limit / 2:
-        return Check("clock", "warn", f"{said}: synchronise this host's clock")
-    return Check("clock", "ok", said)
+        return Check("clock", "warn", f"{measured}: synchronise this host's clock")
+    return Check("clock", "ok", measured)
 
 
 def check_server(settings: Settings, facts: ServerFacts) -> Iterator[Check]:
@@ -171,8 +171,8 @@ def check_server(settings: Settings, facts: ServerFacts) -> Iterator[Check]:
         remedy = "run Pulse under a role with only the rights that it needs"
         yield Check("role", "warn", f"{facts.role} is a superuser: {remedy}")
     else:
-        said = "that of the embedded server" if embedded else "is not a superuser"
-        yield Check("role", "ok", f"{facts.role}, {said}")
+        kind = "that of the embedded server" if embedded else "is not a superuser"
+        yield Check("role", "ok", f"{facts.role}, {kind}")
     for name, is_on in (("fsync", facts.fsync), ("full_page_writes", facts.full_page_writes)):
         if is_on:
             yield Check(name, "ok", "on")
@@ -200,12 +200,12 @@ def _max_connections(settings: Settings, facts: ServerFacts) -> Check:
     takers = (
         "a process takes" if processes == 1 else f"the {processes} processes of `pulse up` take"
     )
-    said = f"{usable} usable, {facts.connections} in use, {takers} up to {needed}"
+    measured = f"{usable} usable, {facts.connections} in use, {takers} up to {needed}"
     if usable < needed:
-        return Check("max_connections", "fail", f"{said}: raise it, or lower PULSE_POOL_SIZE")
+        return Check("max_connections", "fail", f"{measured}: raise it, or lower PULSE_POOL_SIZE")
     if usable - facts.connections < needed:
-        return Check("max_connections", "warn", f"{said}: raise it before you start another")
-    return Check("max_connections", "ok", said)
+        return Check("max_connections", "warn", f"{measured}: raise it before you start another")
+    return Check("max_connections", "ok", measured)
 
 
 def _processes(settings: Settings) -> int:
@@ -216,11 +216,11 @@ def _processes(settings: Settings) -> int:
 
 
 def _min_wal_size(facts: ServerFacts, *, embedded: bool) -> Check:
-    said = f"{facts.min_wal_mib:,} MiB"
+    measured = f"{facts.min_wal_mib:,} MiB"
     if embedded or facts.min_wal_mib >= _LOW_WAL_MIB:
-        return Check("min_wal_size", "ok", said)
+        return Check("min_wal_size", "ok", measured)
     remedy = "under load new WAL segments delay commits, set it to 1GB or more"
-    return Check("min_wal_size", "warn", f"{said}: {remedy}")
+    return Check("min_wal_size", "warn", f"{measured}: {remedy}")
 
 
 def _connection_fault(error: Exception) -> str:

@@ -46,9 +46,9 @@ class HttpServer(uvicorn.Server):
     async def drain(self) -> None:
         """Hand over to another process that listens on the same sockets; then stop as on SIGTERM.
 
-        Accepts no more connections. Each connection has one more answer, which closes it, or is
-        closed by the usual timeout when it is idle. So no client loses a request that it would not
-        lose to this timeout at any other time.
+        Accepts no more connections. Each connection gets one more answer, which closes it, or is
+        closed by the usual idle timeout. So no client loses a request that it could not lose to
+        this timeout at any other time.
         """
         for server in self.servers:
             server.close()

@@ -8,7 +8,7 @@ from typing import Final
 from pulse.errors import PulseError
 
 STALL_SECONDS: Final = 60
-"""A connection breaks when its peer accepts none of the data sent to it for this long."""
+"""A connection is closed if its peer acknowledges no data for this long."""
 
 BACKLOG: Final = 2048
 """How many connections wait in the kernel's queue of a socket."""

@@ -18,7 +18,7 @@ _GRACE_SECONDS = 1
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that leaves the signals to the process."""
+    """Uvicorn without its own signal handlers: the process handles signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

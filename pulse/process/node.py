@@ -54,11 +54,11 @@ MAX_CATCH_UP_SECONDS: Final = 3.0
 """How long a stopping process projects what its workers appended."""
 
 STANDBY_SECONDS: Final = 1.0
-"""How often a process beside workers looks whether the projection has stopped."""
+"""How often a process beside workers checks whether the projection has stopped."""
 
 
 class Workers(Enum):
-    """Where the workers are: in this process, in another one of its group, or anywhere or nowhere.
+    """Where the workers run: in this process, in another one of its group, or in others, if any.
 
     The supervisor of a group replaces a process that ends.
     """
@@ -82,8 +82,8 @@ class _Notified(WakeUp):
 class Node:
     """All services of one process, on one connection pool. No I/O until `running`.
 
-    With workers BESIDE it leaves to them what one process does for all: it projects only what they
-    have left for a second, and neither seals nor logs notices.
+    With workers BESIDE it leaves the jobs of one process for all to them: it projects only events
+    that they have not projected for a second, and neither seals nor logs notices.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ class Node:
             supervisor.on_stop(self._gauges.close)
             supervisor.start_loop(Loop(self._gauges, require=self._gate.require))
         self._start_seal(supervisor)
-        if self._presence is not None:  # stops after the workers: else others release their claims
+        if self._presence is not None:  # stops after the workers, or others release their claims
             supervisor.start("presence", self._presence.run, request_stop=self._presence.stop)
         if self._workers is not Workers.BESIDE:
             supervisor.on_stop(self._project_own_events)
@@ -405,7 +405,7 @@ class Node:
     async def _project_own_events(self) -> None:
         """Project the workers' last outcomes, so that a clean stop leaves no orphaned claims.
 
-        Stops at the log's end as it is now: under load a moving end might never be reached.
+        Projects up to the log's end as it is now: under load the moving end might never be reached.
         """
         with contextlib.suppress(PulseError, TimeoutError):
             self._gate.require()

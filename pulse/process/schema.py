@@ -1,4 +1,4 @@
-"""The start of a process: Postgres is up, the schema current, the log safe, the queue caught up."""
+"""The start of a process: Postgres runs, schema current, log safe, queue caught up."""
 
 import asyncio
 import contextlib

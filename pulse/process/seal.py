@@ -24,7 +24,7 @@ def with_seal_key(settings: Settings) -> Settings:
     """The settings plus the development key of the seal, which is created if it is missing.
 
     Unchanged if PULSE_SEAL_KEY or PULSE_DATABASE_URL is set. The origin of the key has a random
-    part, since two logs must not have one name.
+    part, since two logs must not have the same name.
 
     Raises:
         KeyFileUnusable: the key cannot be created, or the process runs as root and other users may
@@ -67,7 +67,7 @@ def trust_of(settings: Settings, key: str | None = None, anchors: Path | None = 
     `key` is a verifier key. The file of the settings need not exist, nor their key be readable.
 
     Raises:
-        NoteInvalid: `key` is no verifier key.
+        NoteInvalid: `key` is not a verifier key.
         AnchorUnusable: the file cannot be read.
     """
     trusted = VerifierKey.parse(key) if key is not None else own_verifier(settings)

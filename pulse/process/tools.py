@@ -1,4 +1,4 @@
-"""What the `pulse` commands use: the database, without loops."""
+"""The tools of the `pulse` commands: the use cases on the database, without background loops."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -140,7 +140,7 @@ def _require_data(settings: Settings) -> None:
 
 
 class Migrated(msgspec.Struct, frozen=True):
-    """The revision of the schema, those that wait, and the roles if they were set up.
+    """The revision of the schema, the pending revisions, and the roles if they were set up.
 
     `waiting` are revisions of the phase `after`. `role_statements` is what the roles needed.
     """
@@ -191,14 +191,14 @@ async def migrate_once(
                             limits,
                             role_names,
                             after=after,
-                            patience_seconds=_MAX_LOCKED_SECONDS,
+                            max_lock_wait_seconds=_MAX_LOCKED_SECONDS,
                         )
                     else:
                         await migrations.migrate(
                             owner_conninfo,
                             limits,
                             after=after,
-                            patience_seconds=_MAX_LOCKED_SECONDS,
+                            max_lock_wait_seconds=_MAX_LOCKED_SECONDS,
                         )
                 except MigrationUnderWay:
                     await retry.wait()
@@ -214,7 +214,7 @@ async def migrate_once(
 
 
 class SchemaState(msgspec.Struct, frozen=True):
-    """The revisions of a database, and those that this code has more of.
+    """The revisions of a database, and those that only this code has.
 
     `newer` are applied revisions that this code does not know. `refusal` says why this code can
     neither run on the database nor migrate it.
@@ -244,7 +244,7 @@ async def read_schema_state(settings: Settings) -> SchemaState:
 
 
 async def migration_script(settings: Settings, *, after: bool = False) -> str:
-    """The script for psql that does what `migrate_once` would do; empty if that is nothing.
+    """The script for psql that does what `migrate_once` would do; empty if there is nothing to do.
 
     Raises:
         SchemaNotCurrent: the schema is unknown or too new, or there is no data.

@@ -2,8 +2,8 @@
 
 The projection relies on commit order: no event becomes visible below its position. If that fails (a
 two-phase commit that ends late, a log or queue edited by hand, a bad restore), an order is never
-projected, without any error. The audit compares the whole log over and over, in windows of bounded
-cost.
+projected, without any error. The audit compares the whole log again and again, in windows of
+bounded cost.
 """
 
 import time
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 WINDOW_EVENTS: Final = 10_000
 MAX_FINDINGS: Final = 10_000
-"""The most findings that are stored. With so many, run `pulse rebuild`."""
+"""The maximum number of findings that are stored. If it is reached, run `pulse rebuild`."""
 
 _MAX_RECHECKED: Final = 100
 _PAUSE_PER_WORK: Final = 50
@@ -31,7 +31,7 @@ _PAUSE_PER_WORK: Final = 50
 
 _MIN_PAUSE_SECONDS: Final = 0.5
 _PAUSE_BETWEEN_PASSES_SECONDS: Final = 10.0
-_OUTCOMES: Final = [
+_LATER_TOPICS: Final = [
     kind.TOPIC
     for kind in EVENT_TYPES
     if kind not in {OrderCreated, ReleasesHalted, ReleasesResumed}
@@ -192,7 +192,7 @@ async def _compare(
         "until": until,
         "projected": projected,
         "created": OrderCreated.TOPIC,
-        "outcomes": _OUTCOMES,
+        "later_topics": _LATER_TOPICS,
     }
     return _findings(await fetch(connection, _COMPARE_WINDOW, parameters, prepare=False))
 

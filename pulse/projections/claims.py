@@ -1,9 +1,9 @@
-"""Claims: which worker holds which order. Presence: which workers are alive. Both live in Postgres.
+"""Claims: which worker holds which order. Presence: which workers are alive.
 
-Each worker has a dedicated connection that holds an advisory lock on the worker's name. A claim
-whose worker does not hold this lock is orphaned: the worker was killed, disconnected, or is frozen.
-There is no heartbeat and no comparison of clocks. Postgres notices a killed process at once, and
-terminates a session that has been idle for too long.
+Both are in Postgres. Each worker has a dedicated connection that holds an advisory lock on the
+worker's name. A claim whose worker does not hold this lock is orphaned: the worker was killed,
+disconnected, or is frozen. There is no heartbeat and no comparison of clocks. Postgres notices a
+killed process at once, and terminates a session that has been idle for too long.
 
 The table `order_workers` has the names of the workers that have started and not stopped. So a
 worker that is no longer present is known by name, even if it held no claim.
@@ -40,10 +40,10 @@ PRESENCE_CLASS: Final = 0x50554C53
 """The first key of presence locks; the second key is the hash of the worker's name."""
 
 MAX_ABSENT_SECONDS: Final = 10.0
-"""A worker that has not been present for longer is reported as faulty."""
+"""A worker that has not held its presence lock for longer than this is reported as faulty."""
 
 PRESENCE_TIMEOUT_SECONDS: Final = 15.0
-"""Postgres ends the session of a worker that is silent for this long; a worker sends every 5 s."""
+"""Postgres ends the session of a worker that is idle for this long; a worker sends every 5 s."""
 
 _MAX_LEAVE_SECONDS: Final = 1.0
 _MAX_OVERDUE: Final = 500
@@ -118,9 +118,10 @@ class Claims:
 class Presence:
     """Holds one worker's presence lock. Its connection also listens for released claims.
 
-    The lock alone decides. If the worker's name cannot be stored, that is logged, and the loss of
-    this worker is not. A worker that stops deletes its name before it releases the lock. If it
-    cannot within 1 s, it is later reported as lost.
+    Only the lock decides whether a worker is present. If the worker's name cannot be stored, a
+    warning is logged, and a later loss of this worker is not logged. A worker that stops deletes
+    its name before it releases the lock. If it cannot delete it within 1 s, it is later reported as
+    lost.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class Presence:
             left = asyncio.ensure_future(self._left.wait(None))
             try:
                 await asyncio.wait({listening, left}, return_when=asyncio.FIRST_COMPLETED)
-                if listening.done():  # it returns only by an exception
+                if listening.done():  # it ends only by an exception
                     await listening
                 await self._leave()
             finally:

@@ -35,7 +35,7 @@ _SELECT_LAST_CREATED = load_sql(__package__, "select_last_created")
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A row that differs from the one expected, or that should not or should exist."""
+    """A row that differs from the expected one, is missing, or should not exist."""
 
     part: QueuePart
     detail: str
@@ -59,7 +59,7 @@ class QueueRows(msgspec.Struct, frozen=True):
     def differences(
         self, order: Order, events: Sequence[tuple[int, Event]], created_recorded_at: datetime
     ) -> list[Difference]:
-        """How the rows of an order differ from those that its events give; takes them out.
+        """How the rows of an order differ from those that its events give; removes them from here.
 
         `events` are all that the projection has applied, with their positions; `order` is their
         fold.
@@ -95,7 +95,7 @@ class QueueRows(msgspec.Struct, frozen=True):
         return found
 
     def drop(self, order_id: UUID, position: int | None) -> None:
-        """Take the rows of an order out that cannot be compared."""
+        """Remove the rows of an order that cannot be compared."""
         row = self.orders.pop(order_id, None)
         for each in (position, row[_CREATED_POSITION] if row else None):
             if each is not None:

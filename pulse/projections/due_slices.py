@@ -20,13 +20,13 @@ from pulse.projections.lists import (
 from pulse.projections.position import read_position
 
 MAX_COUNTED: Final = 10_000
-"""The most slices that are counted by minute."""
+"""The maximum number of slices that are counted by minute."""
 
 OVERDUE_SECONDS: Final = 1.0
 """A slice that has been due for this long and is not settled is overdue."""
 
 MAX_OVERDUE_ORDERS: Final = 200
-"""Overdue slices are looked for in so many orders, those that were due first."""
+"""Overdue slices are searched in this many orders, those that were due first."""
 
 SELECT_SLICES_TO_RELEASE: Final = load_sql(__package__, "select_slices_to_release")
 COUNT_SLICES_BY_MINUTE: Final = load_sql(__package__, "count_slices_by_minute")
@@ -62,7 +62,7 @@ class DuePage(msgspec.Struct, frozen=True):
 
 
 class MinuteCount(msgspec.Struct, frozen=True):
-    """The slices of one minute that Pulse is to release; `halted` of them a halt covers.
+    """The slices of one minute that Pulse will release; a halt covers `halted` of them.
 
     `quantity` is in shares.
     """

@@ -22,8 +22,8 @@ _SELECT_ROWS: Final = load_sql(__package__, "select_history_to_compare")
 class HistoryComparison:
     """Computes each row again, from its window's events and by the code that wrote it.
 
-    Only windows that begin at or after the position `since` are compared. The last windows may
-    lack a row: they are not summed up yet.
+    Only windows that begin at or after the position `since` are compared. The last windows may have
+    no row yet, because they are not summed up.
     """
 
     def __init__(self, mapper: EventMapper, *, since: int) -> None:

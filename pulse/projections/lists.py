@@ -18,7 +18,7 @@ from pulse.projections.position import PROJECTION_NAME
 MAX_ORDERS_A_PAGE: Final = 200
 MAX_SLICES_A_PAGE: Final = 1000
 MAX_EXAMINED: Final = 2_000
-"""The most orders that a page with a filter by id, caller, trace or time examines."""
+"""The maximum number of orders that a page with a filter by id, caller, trace or time examines."""
 
 _FIRST_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _LAST_TIME: Final = datetime.max.replace(tzinfo=UTC)
@@ -41,7 +41,7 @@ _OF_INSTRUMENT_BEFORE: Final = SQL(
     "(instrument, created_position) < (%(instrument)b::text, %(before)b::bigint)"
     " AND instrument >= %(instrument)b::text"
 )
-"""A range and not an equality, so that only an index by instrument has the order of the page."""
+"""A range instead of an equality, so that only an index by instrument has the order of the page."""
 _COMPLETED: Final = SQL("state = 'COMPLETED'")
 _FAILED: Final = SQL("failure_reason IS NOT NULL")
 _FAILED_OF_INSTRUMENT: Final = SQL(
@@ -107,8 +107,8 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
     `since` (inclusive) and `before` are positions of creation. `created_from` (inclusive) and
     `created_before` bound `created_at` exactly; they are fast only together with the positions.
     With `of_caller_only`, only orders of the caller `placed_by` are examined. `log_id` is the log
-    of which `before` is a position, None if that was not said. `min_position` is the position of
-    the log that the page must reflect at least.
+    of which `before` is a position; None if no log is given. `min_position` is the position of the
+    log that the page must reflect at least.
     """
 
     limit: int
@@ -151,7 +151,7 @@ class OrderPage(msgspec.Struct, frozen=True):
 
 
 class SlicePlace(msgspec.Struct, frozen=True):
-    """The cursor of a slice in the list. It is unique: no order has two slices at one time."""
+    """The keyset of a slice in the list. It is unique: no order has two slices at one time."""
 
     scheduled_at: datetime
     created_position: int
@@ -160,8 +160,8 @@ class SlicePlace(msgspec.Struct, frozen=True):
 class SliceQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A query of the list of slices, between two times.
 
-    `after` is the cursor of a page, in the log `log_id`; None if that was not said. `min_position`
-    is the position of the log that the page must reflect at least.
+    `after` is the cursor of a page, in the log `log_id`; None if no log is given. `min_position` is
+    the position of the log that the page must reflect at least.
     """
 
     limit: int
@@ -200,7 +200,7 @@ class SlicePage(msgspec.Struct, frozen=True):
 async def read_orders(reads: Reads, query: OrderQuery) -> OrderPage:
     """Read a page of the list. Successive pages neither skip nor repeat an order.
 
-    `reads` decides which server is read; `query.min_position` is its caller's business.
+    `reads` decides which server is read, and must ensure `query.min_position`.
 
     With a status, a page has the orders that have this status when the page is read. An order that
     changes its status between two pages may be on neither of them.

@@ -32,7 +32,7 @@ _NO_CREATION: Final = (
     b'"placed_by":"anonymous","release":true,"window_starts_at":"2026-03-02T03:45:00Z",'
     b'"applied_policy":"NONE","sessions":[],"calendar_digest":null,"class_version":3}'
 )
-"""Read and decoded if the order does not exist, so that it takes as long as if it existed."""
+"""Read and decoded if the order does not exist, so that the time does not reveal that."""
 
 
 class _Creation(msgspec.Struct):
@@ -45,7 +45,7 @@ _creations = msgspec.json.Decoder(_Creation)
 
 
 class SliceView(msgspec.Struct, frozen=True, gc=False):
-    """A slice of an order, and what became of it."""
+    """A slice of an order, with its state."""
 
     sequence_number: int
     quantity: int

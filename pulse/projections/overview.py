@@ -11,9 +11,9 @@ from pulse.postgres import Connection, Database, fetch, load_sql
 from pulse.projections.position import PROJECTION_NAME
 
 MAX_EXAMINED: Final = 1000
-"""The most waiting orders (oldest first) and failed orders (newest first) that are examined."""
+"""The maximum number of waiting orders (oldest first) and failed ones (newest first) examined."""
 
-LATELY_SECONDS: Final = 900.0
+RECENT_SECONDS: Final = 900.0
 _MAX_EXACT_SECONDS: Final = 5.0
 
 _SELECT_LAG = load_sql(__package__, "select_lag")
@@ -41,15 +41,15 @@ class QueueHealth(msgspec.Struct, frozen=True):
     """Counts of unclaimed orders and of recent failures; ages are by the database's clock.
 
     `waiting` counts orders that this code can split, `for_newer_code` those that it cannot. At most
-    MAX_EXAMINED orders are examined. `failed_lately` counts orders that FAILED in the last
-    LATELY_SECONDS, by reason. `due` counts the orders that have slices to release now.
+    MAX_EXAMINED orders are examined. `failed_recently` counts orders that FAILED in the last
+    RECENT_SECONDS, by reason. `due` counts the orders that have slices to release now.
     """
 
     waiting: int
     oldest_waiting_seconds: float
     for_newer_code: int
     oldest_for_newer_code_seconds: float
-    failed_lately: dict[str, int]
+    failed_recently: dict[str, int]
     due: int
     oldest_due_seconds: float
 
@@ -67,7 +67,7 @@ class QueueCount(msgspec.Struct, frozen=True):
     oldest_seconds: float | None
 
 
-class QueueOverview(msgspec.Struct, frozen=True):
+class QueueCounts(msgspec.Struct, frozen=True):
     """Counts by status; unless `exact`, COMPLETED and FAILED are estimated from a sample."""
 
     counts: tuple[QueueCount, ...]
@@ -112,14 +112,14 @@ async def read_lag(connection: Connection) -> Lag:
 
 async def read_queue_health(connection: Connection) -> QueueHealth:
     """Read the counts of waiting and recently failed orders, at a bounded cost."""
-    parameters = {"splitters": sorted(SPLITTERS), "lately_seconds": LATELY_SECONDS}
+    parameters = {"splitters": sorted(SPLITTERS), "recent_seconds": RECENT_SECONDS}
     rows = await fetch(connection, _SELECT_QUEUE_HEALTH, parameters)
     return QueueHealth(*rows[0])
 
 
-async def read_queue_overview(
+async def read_queue_counts(
     database: Database, *, max_exact_seconds: float = _MAX_EXACT_SECONDS
-) -> QueueOverview:
+) -> QueueCounts:
     """Count the orders of the queue by status.
 
     An exact count reads every row, a million in a fraction of a second. If it takes longer than
@@ -129,7 +129,7 @@ async def read_queue_overview(
         DatabaseUnavailable: the queue cannot be read.
     """
 
-    async def select(connection: Connection) -> QueueOverview:
+    async def select(connection: Connection) -> QueueCounts:
         try:
             async with connection.transaction():
                 limit = f"{max_exact_seconds * 1000:.0f}"
@@ -141,8 +141,6 @@ async def read_queue_overview(
     return await database.read(select)
 
 
-async def _counts(
-    connection: Connection, statement: LiteralString, *, exact: bool
-) -> QueueOverview:
+async def _counts(connection: Connection, statement: LiteralString, *, exact: bool) -> QueueCounts:
     rows = await fetch(connection, statement)
-    return QueueOverview(tuple(QueueCount(*row) for row in rows), exact)
+    return QueueCounts(tuple(QueueCount(*row) for row in rows), exact)

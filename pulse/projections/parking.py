@@ -1,7 +1,7 @@
 """Parking: an order with an event that cannot be applied is parked, so that it blocks no others.
 
-There is no list of bad events. An error from applying one event alone is attributed to this event,
-unless it is known to come from the connection, the server or the schema.
+There is no list of bad events. An error from applying one event alone is attributed to the event,
+unless the connection, the server or the schema is known to cause it.
 """
 
 import contextlib

@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 BUSY_SECONDS: Final = 0.01
 """The pause before the next attempt to lock the position that another process holds."""
 MAX_AMBIGUOUS_ATTEMPTS: Final = 3
-"""After so many ambiguous errors in a row, in which only its event failed, an order is parked."""
+"""An order is parked after this many ambiguous errors in a row in which only its event failed."""
 
 
 class Projected(msgspec.Struct, frozen=True):
@@ -174,7 +174,7 @@ class Projector(Job[Projected | Busy]):
     async def _apply_parking(
         self, connection: Connection, records: Sequence[RecordedEvent]
     ) -> tuple[int, int, PulseError | None]:
-        """Returns the position before which all is applied, the foreign count, and the obstacle."""
+        """Returns the position before which all is applied, the foreign count, and the error."""
         wanted = await self._writer.without_parked(connection, records)
         end, obstacle = AFTER_LOG + 1, None
         newer = self._writer.first_too_new(wanted)
@@ -196,7 +196,7 @@ class Projector(Job[Projected | Busy]):
     ) -> bool:
         """Whether the event failed several times in a row while a later event could be applied.
 
-        False if there is no later event: then this one blocks none.
+        False if there is no later event: then this event blocks no other.
         """
         position, order_id = ambiguous.record.position, ambiguous.record.originator_id
         later = [r for r in records if r.position > position and r.originator_id != order_id]

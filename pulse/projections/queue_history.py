@@ -1,4 +1,4 @@
-"""The order queue as of any position or moment: sums per window of the log, and the rest folded.
+"""The order queue as of any position or time: sums per window of the log, and the rest folded.
 
 Each event changes the number of orders by status and the quantities in a way that the event alone
 determines. A job sums up these effects once per window, after the projection has passed it. The
@@ -37,19 +37,19 @@ WINDOW_POSITIONS: Final = 1024
 """The positions of a window. It must never change: stored windows have this size."""
 
 MAX_FOLDED_EVENTS: Final = 100_000
-"""The most events that a query folds. More are not summed up only for minutes after an upgrade."""
+"""The maximum number of events that a query folds. More are left only just after an upgrade."""
 
 MAX_SCANNED_POSITIONS: Final = 1_000_000
-"""The most positions that are not summed up that a query searches for a time."""
+"""The maximum number of positions not summed up that a query searches for a time."""
 
 EVENTS_PER_READ: Final = 4096
 _WINDOWS_PER_STEP: Final = 8
 _PAUSE_PER_WORK: Final = 19
 _PAUSE_PER_WORK_BEHIND: Final = 4
-"""The pause is so many times as long as a step took: 5 % of one core, or 20 % if far behind."""
+"""The pause in durations of the step: the job takes 5 % of one core, or 20 % if far behind."""
 
 _MAX_WINDOWS_BEHIND: Final = 32
-"""Behind by more windows than this, the job pauses less, so that queries seldom fold more."""
+"""If it is more windows behind, the job pauses less, so that queries rarely fold more."""
 
 _TRY_LOCK = load_sql(__package__, "try_history_lock")
 _SELECT_WINDOW = load_sql(__package__, "select_history_window")
@@ -80,7 +80,7 @@ class HistoryIncomplete(PulseError):
 
 
 class QueueTotals(msgspec.Struct, frozen=True):
-    """How many orders have each status, and their shares by what became of them.
+    """How many orders have each status, and their shares by state.
 
     An order never counts as IN_PROGRESS, because claims are not events.
     """
@@ -104,7 +104,7 @@ class QueueTotals(msgspec.Struct, frozen=True):
 
     @property
     def quantities(self) -> Quantities:
-        """The shares by what became of them."""
+        """The shares by state."""
         return Quantities(*_values(self)[4:])
 
 
@@ -209,7 +209,7 @@ class QueueHistory:
 
 
 class Summed(msgspec.Struct, frozen=True):
-    """The windows up to `until` were summed up, the last ones in so many seconds.
+    """The windows up to `until` were summed up, the last ones in `seconds`.
 
     `windows_behind` is how many the projection has passed since, at most: some may be empty.
     """

@@ -84,7 +84,7 @@ SETTLED_LETTERS: Final[dict[SliceState, str]] = {
     "CANCELLED": "C",
     "EXPIRED": "E",
 }
-"""The letters in `order_queue.settled`; SQL has them in the function slice_state."""
+"""The letters in `order_queue.settled`. The SQL function slice_state has the same."""
 
 _DUE_PARAMETERS: Final[Row] = {
     "distance_seconds": MIN_DISTANCE_SECONDS,
@@ -104,8 +104,8 @@ _NOTHING_SETTLED: Final[Row] = {
 class QueueChanges:
     """The rows that a batch of events inserts (`created`) and updates (`outcomes`, `settled`).
 
-    An order whose outcome is in the same batch is written once, as created. `settled` has what
-    became of slices of orders that an earlier batch split. `foreign` counts the events that are not
+    An order whose outcome is in the same batch is written once, as created. `settled` has the new
+    slice states of orders that an earlier batch split. `foreign` counts the events that are not
     Pulse's.
     """
 

@@ -56,7 +56,7 @@ _WINDOW_EVENTS: Final = 2_000
 """The events of a window. Later events of its orders are read too."""
 
 _STREAMS_BETWEEN_YIELDS: Final = 20
-"""Meanwhile the previous window is written. Postgres ends that transaction if it is idle."""
+"""Then other tasks run: Postgres ends the transaction of another window if it idles too long."""
 
 _SET_TIMEOUTS = load_sql(__package__, "set_rebuild_timeouts")
 _TRY_REBUILD_LOCK = load_sql(__package__, "try_rebuild_lock")

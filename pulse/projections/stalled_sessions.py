@@ -13,7 +13,7 @@ _TERMINATE_STALLED_SESSIONS = load_sql(__package__, "terminate_stalled_sessions"
 async def terminate_stalled_sessions(
     database: Database, stalled_seconds: float, rebuild_stalled_seconds: float
 ) -> list[str]:
-    """Terminate sessions that have waited so long for their client; returns application names.
+    """Terminate sessions that waited too long for their client; returns application names.
 
     `rebuild_stalled_seconds` is the limit for the sessions of a rebuild.
 

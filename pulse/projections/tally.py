@@ -30,7 +30,7 @@ MINUTES: Final = 60
 """The minutes that are kept: the current one, and those before it."""
 
 MAX_TAIL_EVENTS: Final = 4096
-"""The most positions after the last summed window that a step reads; more wait for their window."""
+"""A step reads at most this many positions after the last summed window; others wait for theirs."""
 
 _MINUTE: Final = timedelta(minutes=1)
 

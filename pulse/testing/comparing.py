@@ -23,7 +23,7 @@ OnProgress = Callable[[int, int], None]
 _ANSWERS: Final = "candidate_answers_with_slices"
 _SAME: Final = "same_terms_same_schedule"
 CANDIDATE_RULES: Final = (_ANSWERS, _SAME)
-"""What a splitter must do before its slices can be checked."""
+"""The rules about the call itself, which are checked before the slices."""
 
 _TRIES: Final = 1_000
 LAW_SEEDS: Final = tuple(SplitMix64(seed).next() for seed in range(2_000))
@@ -144,7 +144,7 @@ def shrink(candidate: Candidate, failure: Failure) -> Failure:
 def last_takes_the_rest(terms: SplitTerms) -> tuple[Slice, ...]:
     """A naive splitter that breaks rules and laws, with the times of version 1.
 
-    All slices but the last are drawn within 20 % of the average, and the last takes the rest. Its
+    All slices except the last are drawn within 20 % of the average, and the last gets the rest. Its
     deviation is the sum of all others', so it grows with their number: the last slice exceeds the
     bounds, and may get no shares or a negative number.
     """

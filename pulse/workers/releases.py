@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 MAX_ORDERS_PER_STEP: Final = 1000
-"""The most orders that one step looks at, the longest due first."""
+"""The maximum number of orders that one step reads, the longest due first."""
 
 _PAUSE_AFTER_FAILED_APPEND_SECONDS: Final = 0.1
 
@@ -64,7 +64,7 @@ class ReleaseResult(Enum):
     lifted, or a slice expired. The next step tries again.
     """
     CRASHED = auto()
-    """A bug or a bad row, which is logged. The order is left alone until it changes."""
+    """A bug or a bad row, which is logged. The order is skipped until it changes."""
 
 
 _SETTLED: Final = frozenset({ReleaseResult.RELEASED, ReleaseResult.EXPIRED})
@@ -74,7 +74,7 @@ class ReleaseStep(msgspec.Struct, frozen=True):
     """How many due orders had which result.
 
     `next_seconds` is when the next order is due; None if that is not known yet. `more`: the step
-    looked at as many orders as it may, so there is a backlog.
+    read as many orders as it may, so there is a backlog.
     """
 
     results: Counter[ReleaseResult]

@@ -43,16 +43,16 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 MAX_ORDERS_PER_STEP: Final = 500
-"""The most orders that one step claims, unless `batch_size` is larger."""
+"""The maximum number of orders that one step claims, unless `batch_size` is larger."""
 
 _PAUSE_AFTER_RELEASE_SECONDS: Final = 0.5
 _PAUSE_WHILE_ABSENT_SECONDS: Final = 0.1
 
 _SLICES_PER_YIELD: Final = 100
-"""Computing so many slices takes about 2 ms. Then the event loop runs other tasks."""
+"""Computing this many slices takes about 2 ms. Then the event loop runs other tasks."""
 
 _MIN_ORDERS_PER_APPEND: Final = 100
-"""At a yield, so many computed outcomes are appended while the step computes the next ones.
+"""At a yield, this many computed outcomes are appended while the step computes the next ones.
 
 Fewer outcomes wait for the next yield or the end of the step, because each append is a commit.
 """
@@ -101,8 +101,8 @@ class SplitStep(msgspec.Struct, frozen=True):
 class _StepSpans:
     """The spans of a step, by the semantic conventions of OpenTelemetry for messaging.
 
-    The claim is a span of a trace of its own, linked with the orders that it claimed. The split of
-    an order is a span of the order's trace, linked with the claim.
+    The claim is a span of a separate trace, linked with the orders that it claimed. The split of an
+    order is a span of the order's trace, linked with the claim.
     """
 
     def __init__(self, spans: "Spans") -> None:

@@ -91,7 +91,7 @@ class TimeoutMonitor(Job[TimedOutBatch]):
             events = decide(self._command(claim), order)
             for event in events:
                 await self._store.append(event)
-        except ClockOff:  # concerns all orders; the next run tries again
+        except ClockOff:  # it concerns all orders; the next run tries again
             raise
         except EventTooNew as error:
             _log.warning("orders.need_newer_code", order_id=str(order_id), reason=str(error))

@@ -232,7 +232,7 @@ def migrated(later: LaterRevisions, conninfo: str, *, after: bool = False) -> No
     """Migrate as `pulse migrate` does, to revisions of a later release."""
     migrations = Migrations(later.all, GRANTS)
     limits = PostgresLimits()
-    asyncio.run(migrations.migrate(conninfo, limits, after=after, patience_seconds=60))
+    asyncio.run(migrations.migrate(conninfo, limits, after=after, max_lock_wait_seconds=60))
 
 
 def test_orders_are_accepted_and_split_while_schema_and_processes_are_replaced(

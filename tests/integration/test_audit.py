@@ -249,7 +249,7 @@ def test_a_window_costs_a_window(conninfo: str, mode: PlanMode) -> None:
             "until": 1100,
             "projected": 6000,
             "created": OrderCreated.TOPIC,
-            "outcomes": ["pulse.domain:SlicesScheduled"],
+            "later_topics": ["pulse.domain:SlicesScheduled"],
         }
         nodes = explain_analyze(
             connection, mode, load_sql("pulse.projections", "compare_window"), parameters

@@ -146,7 +146,7 @@ def test_a_day_that_is_not_covered_is_an_error(calendar: Path) -> None:
     [
         (("--date", "2026-02-30"), 2, "expected a date, such as 2026-12-07"),
         (("--instrument", "TCS"), 2, "expected EXCHANGE:SYMBOL, such as NSE:RELIANCE"),
-        (("--instrument", "NSE:TCS", "--exchange", "BSE"), 2, "is not of this exchange"),
+        (("--instrument", "NSE:TCS", "--exchange", "BSE"), 2, "does not belong to this exchange"),
         (("--exchange", "MCX"), 1, "no exchange has the name MCX"),
     ],
 )

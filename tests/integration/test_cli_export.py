@@ -108,7 +108,7 @@ def test_an_interrupted_export_continues_where_it_stopped(
         *("export", "-o", str(file), *form, "--after", "16", "--type", "TimedOut"), conninfo=log
     )
     assert other.exit_code == 1
-    assert "was begun with other options" in other.err
+    assert "was started with other options" in other.err
 
     ended = run_pulse("export", "-o", str(file), *form, "--after", "16", conninfo=log)
     assert (ended.exit_code, ended.err) == (0, "")
@@ -118,7 +118,7 @@ def test_an_interrupted_export_continues_where_it_stopped(
     assert not part.exists()
     again = run_pulse("export", "-o", str(file), *form, "--after", "16", conninfo=log)
     assert again.exit_code == 1
-    assert "exists and is whole" in again.err
+    assert "already exists and is complete" in again.err
 
 
 def test_a_partial_file_of_another_log_is_not_continued(
@@ -132,7 +132,7 @@ def test_a_partial_file_of_another_log_is_not_continued(
         connection.execute("UPDATE log_identity SET log_id = gen_random_uuid()")
     ended = run_pulse("export", "-o", str(file), "--after", "16", conninfo=log)
     assert ended.exit_code == 1
-    assert "is of another log than this one" in ended.err
+    assert "belongs to another log" in ended.err
     exported(log, file)  # without --after it begins again
 
 
@@ -155,7 +155,7 @@ def test_after_without_a_partial_file_begins_there(log: str, tmp_path: Path) -> 
     [
         ([], 2, "Missing option"),
         (["-o", "x", "--format", "xml"], 2, "expected ndjson or csv"),
-        (["-o", "x", "--format", "ndjson", "--slices"], 2, "--slices is CSV"),
+        (["-o", "x", "--format", "ndjson", "--slices"], 2, "--slices needs the format csv"),
         (["-o", "x", "--slices", "--type", "TimedOut"], 2, "type does not select slices"),
         (["-o", "x", "--type", "OrderFilled"], 2, "type is not allowed"),
         (["-o", "x", "--order", "7"], 2, "order_id is not allowed"),

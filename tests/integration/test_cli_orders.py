@@ -124,7 +124,7 @@ def test_the_limit_keeps_the_newest_and_reports_that_there_are_more(
     assert found["more"] is True
     assert failed_json(conninfo, "--limit", "4")["more"] is False
     text = run_pulse("orders", "failed", "--limit", "2", conninfo=conninfo).out
-    assert "2 orders failed, as of position 11; there are more, --limit shows them." in text
+    assert "2 orders failed, as of position 11; there are more: raise --limit." in text
 
 
 def test_control_characters_of_callers_are_escaped(conninfo: str) -> None:

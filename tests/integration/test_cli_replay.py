@@ -96,7 +96,7 @@ def test_what_is_left_of_an_order(conninfo: str) -> None:
     text = replay_output(conninfo, created, order_cancelled(created))
     assert "is CANCELLED\n" in text
     assert "tester cancelled what was left of it, 100 shares.\n" in text
-    assert "  100 shares cancelled\n  Nothing is left" in text
+    assert "  100 shares cancelled\n  No share remains" in text
 
 
 def test_the_drawing_is_plain_ascii_in_a_pipe_whatever_the_terminal_is(
@@ -342,7 +342,7 @@ def test_the_past_of_an_order(
         (("--position", "0"), 1, "the order did not exist then"),
         (("--position", "4"), 1, "position 4 is beyond the log's end, which is 3"),
         (("--at", "2026-03-02T03:44:59Z"), 1, "the order did not exist then"),
-        (("--at", "9999-01-01T00:00:00Z"), 1, "the moment is in the future"),
+        (("--at", "9999-01-01T00:00:00Z"), 1, "the time is in the future"),
         (("--at", "2026-03-02T03:44:59"), 2, "at is not a valid time"),
         (("--version", "1", "--position", "1"), 2, "position is given together with version"),
     ],

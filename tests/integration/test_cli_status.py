@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from pulse.domain import Event, OrderCreated
 from pulse.postgres import Database
 from pulse.projections.claims import PRESENCE_CLASS
-from pulse.projections.overview import read_queue_overview
+from pulse.projections.overview import read_queue_counts
 from tests.support.cli import claim, projected, run_pulse, write
 from tests.support.events import (
     order_cancelled,
@@ -414,8 +414,8 @@ async def test_settled_orders_are_estimated_if_counting_is_slow(
               FROM created WHERE state = 'PENDING'
             """
         )
-    exact = await read_queue_overview(database)
-    estimated = await read_queue_overview(database, max_exact_seconds=0.001)
+    exact = await read_queue_counts(database)
+    estimated = await read_queue_counts(database, max_exact_seconds=0.001)
     assert (exact.exact, estimated.exact) == (True, False)
     for overview in (exact, estimated):
         assert [overview.orders(s) for s in ("PENDING", "COMPLETED", "FAILED")] == [8_000] * 3

@@ -11,7 +11,7 @@ from pulse.application.halts import ReleaseHalts
 from pulse.application.origin import Origin, system_clock
 from pulse.eventstore import EventStore
 from pulse.postgres import Database, DatabaseUnavailable
-from pulse.projections.overview import QueueOverview
+from pulse.projections.overview import QueueCounts
 from tests.support.cli import claim, write
 from tests.support.events import orders_created, slices_scheduled, splitting_failed, stored
 from tests.support.read_model import project
@@ -109,11 +109,11 @@ async def test_a_lost_connection_ends_the_export_until_the_next_election(
 async def test_a_count_that_takes_long_is_repeated_less_often(database: Database) -> None:
     now, counted = 0.0, 0
 
-    async def count() -> QueueOverview:
+    async def count() -> QueueCounts:
         nonlocal now, counted
         now += 0.5
         counted += 1
-        return QueueOverview((), exact=True)
+        return QueueCounts((), exact=True)
 
     store = EventStore(database, on_commit=lambda: None)
     halts = ReleaseHalts(store, system_clock, Origin.of_this_process())

@@ -367,7 +367,7 @@ def test_the_end_of_the_log_costs_the_events_that_are_scanned(
     connection: psycopg.Connection[Any], topics: list[str] | None, mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.eventstore", "select_log_before")
-    parameters = {"before": AFTER_LOG, "limit": 30, "topics": topics, "most_scanned": 2_000}
+    parameters = {"before": AFTER_LOG, "limit": 30, "topics": topics, "max_scanned": 2_000}
     nodes = explain_analyze(connection, mode, statement, parameters)
     assert_costs(nodes, 2_000)
 
@@ -459,11 +459,11 @@ def test_a_page_of_the_log_reads_a_page_and_of_one_type_a_bounded_scan(
             "after": after,
             "limit": 1000,
             "topic": f"pulse.domain:{event_type}",
-            "most_scanned": store.MOST_SCANNED,
+            "max_scanned": store.MAX_SCANNED,
         }
         statement = load_sql("pulse.eventstore", "select_log_of_topic")
         nodes = explain_analyze(connection, mode, statement, parameters)
-        assert_costs(nodes, store.MOST_SCANNED, stepped_over=store.MOST_SCANNED)
+        assert_costs(nodes, store.MAX_SCANNED, stepped_over=store.MAX_SCANNED)
         assert all(n.rows <= 1000 for n in nodes if n.kind == "Sort")
 
 
@@ -472,7 +472,7 @@ def test_the_queues_health_costs_a_thousand_orders(
     connection: psycopg.Connection[Any], mode: PlanMode
 ) -> None:
     statement = load_sql("pulse.projections", "select_queue_health")
-    parameters = {"splitters": [1], "lately_seconds": 900.0}
+    parameters = {"splitters": [1], "recent_seconds": 900.0}
     nodes = explain_analyze(connection, mode, statement, parameters)
     assert_costs(nodes, MAX_EXAMINED_FOR_HEALTH)
 

@@ -61,8 +61,8 @@ async def test_a_page_of_one_topic_scans_a_bounded_part_of_the_log(
     failed = [FAILED]
     assert place(await store.read_log_before(limit=9, topics=failed)) == ([3], None)
     assert place(await store.read_log_before(limit=1, topics=failed)) == ([3], 3)
-    assert place(await store.read_log_before(limit=9, topics=failed, most_scanned=2)) == ([], 4)
-    page = await store.read_log_before(before=4, limit=9, topics=failed, most_scanned=2)
+    assert place(await store.read_log_before(limit=9, topics=failed, max_scanned=2)) == ([], 4)
+    page = await store.read_log_before(before=4, limit=9, topics=failed, max_scanned=2)
     assert place(page) == ([3], 2)
     both = await store.read_log_before(limit=3, topics=[FAILED, CREATED])
     assert place(both) == ([5, 4, 3], 3)

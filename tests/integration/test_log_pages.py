@@ -11,7 +11,7 @@ from eventsourcing.persistence import StoredEvent
 from pulse.application.event_view import TOPICS, EventType
 from pulse.domain import EVENT_TYPES, Event
 from pulse.eventstore import EventStore, LogPage, PositionBeyondLog
-from pulse.eventstore.store import MOST_SCANNED
+from pulse.eventstore.store import MAX_SCANNED
 from pulse.postgres import Database
 from tests.support.events import (
     foreign_event,
@@ -130,7 +130,7 @@ async def test_the_scan_for_one_topic_is_bounded_and_resumes(
     found: list[tuple[list[int], int]] = []
     after = 0
     while after < 12:
-        page = await store.read_log_page(after=after, limit=5, topic=CREATED, most_scanned=3)
+        page = await store.read_log_page(after=after, limit=5, topic=CREATED, max_scanned=3)
         found.append((positions(page), page.next_after))
         assert page.next_after > after
         after = page.next_after
@@ -142,12 +142,12 @@ async def test_the_scan_is_bounded_by_default(database: Database, store: EventSt
         database,
         "INSERT INTO stored_events (originator_id, originator_version, topic, state)"
         " SELECT gen_random_uuid(), 1, 'elsewhere:Happened', '{}' FROM generate_series(1, %s)",
-        MOST_SCANNED + 5,
+        MAX_SCANNED + 5,
     )
     page = await store.read_log_page(after=0, limit=5, topic=CREATED)
-    assert place(page) == ([], MOST_SCANNED)
+    assert place(page) == ([], MAX_SCANNED)
     page = await store.read_log_page(after=page.next_after, limit=5, topic=CREATED)
-    assert place(page) == ([], MOST_SCANNED + 5)
+    assert place(page) == ([], MAX_SCANNED + 5)
 
 
 @pytest.mark.parametrize("topic", [None, CREATED])
@@ -191,7 +191,7 @@ async def test_a_reader_of_one_topic_misses_none_while_events_are_appended(
         seen: list[int] = []
         after, ended = 0, False
         while True:
-            page = await store.read_log_page(after=after, limit=4, topic=CREATED, most_scanned=6)
+            page = await store.read_log_page(after=after, limit=4, topic=CREATED, max_scanned=6)
             seen += positions(page)
             if ended and page.next_after == after:
                 return seen

@@ -44,10 +44,10 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LaterRevisions:
 
 
 async def migrate(
-    later: LaterRevisions, conninfo: str, *, after: bool = False, patience_seconds: float = 0.0
+    later: LaterRevisions, conninfo: str, *, after: bool = False, max_lock_wait_seconds: float = 0.0
 ) -> None:
     await Migrations(later.all, GRANTS).migrate(
-        conninfo, PostgresLimits(), after=after, patience_seconds=patience_seconds
+        conninfo, PostgresLimits(), after=after, max_lock_wait_seconds=max_lock_wait_seconds
     )
 
 
@@ -204,7 +204,7 @@ async def test_a_migration_waits_for_a_locked_table_without_blocking_others(
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'parked_orders'::regclass"
     )
     with open_transaction(conninfo, read) as report:
-        running = asyncio.ensure_future(migrate(later, conninfo, patience_seconds=60.0))
+        running = asyncio.ensure_future(migrate(later, conninfo, max_lock_wait_seconds=60.0))
 
         async def is_queued() -> bool:
             return value(conninfo, waits) == 1

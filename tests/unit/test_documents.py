@@ -24,7 +24,7 @@ from pulse.domain import (
     order_id_for,
     preview,
 )
-from pulse.eventstore import MOST_SCANNED, RecordedEvent
+from pulse.eventstore import MAX_SCANNED, RecordedEvent
 from pulse.http.bodies import read_order, read_preview_request
 from pulse.http.errors import answer_for
 from pulse.http.responses import PlacedOrder
@@ -246,7 +246,7 @@ def test_how_to_read_the_log_to_its_end_is_explained_where_it_is_read() -> None:
     page = (ROOT / "docs" / "how-to" / "follow-the-log.md").read_text()
     for text in (described, page):
         assert "empty page is not the end" in text.lower()
-        assert f"{MOST_SCANNED:,} events" in text
+        assert f"{MAX_SCANNED:,} events" in text
         assert "as_of_position" in text
 
 

@@ -11,5 +11,5 @@ def test_no_two_locks_have_the_same_key() -> None:
     sources = [file.read_text(encoding="utf-8") for file in (ROOT / "pulse").rglob("*.py")]
     locks = [found for source in sources for found in KEY.findall(source)]
     names = {name for name, _ in locks}
-    assert {"LOG_LOCK", "MIGRATION_LOCK", "MONITOR_LOCK", "REBUILD_LOCK"} <= names
+    assert {"LOG_LOCK", "MIGRATION_LOCK", "GAUGES_LOCK", "REBUILD_LOCK"} <= names
     assert len({int(key, 16) for _, key in locks}) == len(locks)

@@ -16,7 +16,7 @@ CREATE TABLE stored_events (
 
 CREATE UNIQUE INDEX stored_events_notification_id_idx ON stored_events (notification_id ASC);
 
--- The log is append-only, for the table's owner too.
+-- The log is append-only, even for the table's owner.
 CREATE FUNCTION stored_events_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'stored_events is append-only: % refused', TG_OP

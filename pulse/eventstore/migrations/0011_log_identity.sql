@@ -8,5 +8,5 @@ CREATE TABLE log_identity (
 
 INSERT INTO log_identity DEFAULT VALUES;
 
--- Every role that reads the log reads its identity, and it is no secret.
+-- Every role that reads the log may read its identity, which is not secret.
 GRANT SELECT ON log_identity TO PUBLIC;

@@ -14,7 +14,7 @@ CREATE TABLE log_forks (
     reason text NOT NULL
 );
 
--- A declared fork is never changed, not by the table's owner either.
+-- A declared fork is never changed, not even by the table's owner.
 CREATE FUNCTION log_forks_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'log_forks is append-only: % refused', TG_OP
@@ -25,5 +25,5 @@ $$;
 CREATE TRIGGER log_forks_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON log_forks
     FOR EACH STATEMENT EXECUTE FUNCTION log_forks_refuse_change();
 
--- Every role that reads the log reads its forks, as its identity.
+-- Every role that reads the log may read its forks, as it may read its identity.
 GRANT SELECT ON log_forks TO PUBLIC;

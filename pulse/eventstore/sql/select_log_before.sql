@@ -1,4 +1,4 @@
--- The identity of the log, the number of the last `most_scanned` events before a position and the first
+-- The identity of the log, the number of the last `max_scanned` events before a position and the first
 -- position among them (null without any), and those of them that have one of the topics, newest first.
 -- `topics` is null for all topics. One snapshot.
 SELECT i.log_id, scanned.events, scanned.first_position, e.*
@@ -9,7 +9,7 @@ SELECT i.log_id, scanned.events, scanned.first_position, e.*
                  FROM stored_events
                 WHERE notification_id < %(before)b::bigint
                 ORDER BY notification_id DESC
-                LIMIT %(most_scanned)b::bigint) previous) scanned
+                LIMIT %(max_scanned)b::bigint) previous) scanned
   LEFT JOIN LATERAL (
        SELECT *
          FROM recorded_events()

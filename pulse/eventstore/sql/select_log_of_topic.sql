@@ -1,4 +1,4 @@
--- The identity of the log, the last position among its next `most_scanned` events (null if there are
+-- The identity of the log, the last position among its next `max_scanned` events (null if there are
 -- none), and those of them that have one topic. One snapshot: an event that is appended meanwhile is
 -- neither returned nor counted as scanned.
 SELECT i.log_id, scanned.last_position, e.*
@@ -9,7 +9,7 @@ SELECT i.log_id, scanned.last_position, e.*
                  FROM stored_events
                 WHERE notification_id > %(after)b::bigint
                 ORDER BY notification_id
-                LIMIT %(most_scanned)b::bigint) next) scanned
+                LIMIT %(max_scanned)b::bigint) next) scanned
   LEFT JOIN LATERAL (
        SELECT *
          FROM recorded_events()

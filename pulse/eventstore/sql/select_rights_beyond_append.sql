@@ -1,5 +1,5 @@
--- What this role could do to the log besides appending to it, one phrase for each reason; no row if it
--- can only append. A superuser has every right, so no other reason is given.
+-- Why this role could do more to the log than append, one phrase for each reason; no row if it can
+-- only append. A superuser has every right, so no other reason is given.
 WITH log AS (
     SELECT me.oid AS role, me.rolsuper, c.oid AS relation, c.relowner, n.nspowner, d.datdba
       FROM pg_catalog.pg_class c

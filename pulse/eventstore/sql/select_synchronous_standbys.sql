@@ -1,2 +1,2 @@
--- Which standbys confirm a commit. Empty: none, a commit is answered when this server alone has it.
+-- Which standbys confirm a commit. If empty, a commit waits for this server only.
 SELECT current_setting('synchronous_standby_names')

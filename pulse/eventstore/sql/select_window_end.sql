@@ -1,5 +1,5 @@
--- The position of the last event of a window: of at most so many events after a position, whatever the
--- gaps between ids. NULL if there is no later event.
+-- The position of the last event of a window, which has at most `rows` events after a position,
+-- regardless of gaps between ids. NULL if there is no later event.
 SELECT max(notification_id)
   FROM (SELECT notification_id
           FROM recorded_events()

@@ -45,7 +45,7 @@ CREATE TABLE seal_state (
 
 INSERT INTO seal_state DEFAULT VALUES;
 
--- What was sealed is never changed, not by the tables' owner either.
+-- Entries, hashes and keys of the seal are never changed, not even by the tables' owner.
 CREATE FUNCTION seal_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP

@@ -1,4 +1,4 @@
-"""The archive of a pack: a tar file of which every byte follows from its members.
+"""The archive of a pack: a tar file in which the members determine every byte.
 
 A header follows from the name and the size of its member, so a reader computes it and compares all
 of its 512 bytes. Nothing is compressed and nothing is extracted. docs/decisions/0039 has the
@@ -47,7 +47,7 @@ class PackInvalid(PulseError):
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):
-    """Where the content of a member is in the file."""
+    """The offset and the size of a member's content in the file."""
 
     name: str
     offset: int
@@ -89,7 +89,7 @@ class MemberWriter:
 
 
 class ArchiveWriter:
-    """Writes members one after the other to an empty file that can be positioned."""
+    """Writes members one after the other to an empty, seekable file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.hashes: dict[str, str] = {}
@@ -128,7 +128,7 @@ class ArchiveWriter:
 
 
 class Archive:
-    """A file that consists of members and nothing else. Only their places are kept in memory."""
+    """A file that consists of members and nothing else. Only their offsets are in memory."""
 
     def __init__(self, file: BinaryIO, members: dict[str, Member]) -> None:
         self.members = members
@@ -140,7 +140,7 @@ class Archive:
 
         Raises:
             PackInvalid: the file is cut short, has more than its members, or has members that are
-                no plain files, have the same name, or have a name that `is_member` refuses.
+                not plain files, have the same name, or have a name that `is_member` refuses.
         """
         end = file.seek(0, os.SEEK_END)
         members: dict[str, Member] = {}
@@ -238,14 +238,14 @@ def _require_tar(block: bytes) -> None:
         if block.startswith(magic):
             raise PackInvalid(f"not a pack: the file is {what}; a pack is a plain tar file")
     if len(block) < BLOCK_BYTES or block[257:262] != b"ustar":
-        raise PackInvalid("not a pack: the file is no tar file")
+        raise PackInvalid("not a pack: the file is not a tar file")
 
 
 def _member_of(block: bytes, at: int, is_member: Callable[[str], bool]) -> Member:
     """The member with this header.
 
     Raises:
-        PackInvalid: no header of a pack is like this.
+        PackInvalid: this is not a header of a pack.
     """
     name = block[:_NAME_BYTES].rstrip(b"\0").decode("utf-8", "backslashreplace")
     kind = block[_TYPE_AT : _TYPE_AT + 1]

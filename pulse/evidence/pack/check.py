@@ -1,4 +1,4 @@
-"""Checks a pack: its members, its signature, its proofs, its events, and what is derived from them.
+"""Checks a pack: its members, signature, proofs and events, and everything derived from them.
 
 It needs no database, no network and no configuration.
 """
@@ -27,9 +27,9 @@ from pulse.evidence.pack.archive import BLOCK_BYTES, Archive, PackInvalid
 from pulse.evidence.pack.contents import Contents, Stream, parts_of, streams_in
 from pulse.evidence.pack.hash_tree import HashTree, TreeWrong, tiles_needed
 from pulse.evidence.pack.keys import (
-    CountedKey,
     Replacement,
-    open_counted,
+    TrustedKey,
+    open_trusted,
     parse_keys,
     replaced_keys,
 )
@@ -81,9 +81,9 @@ _STREAMS_BETWEEN_REPORTS: Final = 50
 
 
 class CheckedPack(msgspec.Struct, frozen=True):
-    """How far the check is: `events` of the pack's `whole` number are checked.
+    """The progress of the check: `events` of `whole` events are checked.
 
-    The last one of these is complete.
+    The last one covers all events.
     """
 
     events: int
@@ -91,15 +91,15 @@ class CheckedPack(msgspec.Struct, frozen=True):
 
 
 class PackReport(msgspec.Struct):
-    """What a check has found. Fields are None as far as it did not get.
+    """The result of a check. A field is None if the check ended before it was known.
 
-    `content_hash` is the content hash. `signer` is the key that signed the checkpoint, and
-    `signer_trusted` whether it is the given key or one in a chain of rotations with it; None if no
-    key was given. `is_whole` is whether an entry after the period shows that it has no more events;
-    None for an order, of which no pack shows that. `compared` counts given checkpoints that the
-    pack could be compared with, of `given`; `larger` are the sizes of those that are larger than
-    its tree. `earlier` counts those of the log before a fork that this log does not include.
-    `forks` are those that the notes of the pack's keys declare.
+    `signer` is the key that signed the checkpoint, and `signer_trusted` whether it is the given key
+    or one in a chain of rotations with it; None if no key was given. `is_whole` is whether an entry
+    after the period shows that it has no more events; None for an order, of which no pack shows
+    that. `compared` counts given checkpoints that the pack could be compared with, of `given`;
+    `larger` are the sizes of those that are larger than its tree. `earlier` counts those of the log
+    before a fork that this log does not include. `forks` are those that the notes of the pack's
+    keys declare.
     """
 
     selection: Selection | None = None
@@ -132,9 +132,9 @@ class PackReport(msgspec.Struct):
 class PackCheck:
     """The check of a pack in an open file.
 
-    `key` is the key that must have signed; without one the keys of the pack are believed, and the
-    check says whether the pack is consistent in itself. `kept` are the bytes of checkpoints from
-    elsewhere.
+    `key` is the key that must have signed; without one the keys of the pack are trusted, and the
+    check says whether the pack is consistent in itself. `kept` is the content of a file of
+    checkpoints that do not come from the pack.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class PackCheck:
             return None
         trusted, replaced = keys
         note = archive.read(CHECKPOINT, MAX_SMALL_BYTES)
-        opened = open_counted(note, trusted)
+        opened = open_trusted(note, trusted)
         if opened is None:
             detail = "neither the key nor one that replaced it signed the checkpoint"
             self._find(detail, "SIGNATURE")
@@ -256,10 +256,10 @@ class PackCheck:
         except TreeWrong as error:
             self._find(str(error), "TREE")
             return None
-        self._anchors(archive, tree, [*trusted, *_counted(replaced, tree)])
+        self._anchors(archive, tree, [*trusted, *_trusted_replaced(replaced, tree)])
         return tree, Signed(str(signer), checkpoint.size, self.report.anchors)
 
-    def _keys(self, archive: Archive) -> tuple[list[CountedKey], list[Replacement]] | None:
+    def _keys(self, archive: Archive) -> tuple[list[TrustedKey], list[Replacement]] | None:
         """The given key with those that replaced it, and those before it; None if it is not there.
 
         Without a given key it is the last one of the pack.
@@ -285,18 +285,18 @@ class PackCheck:
         if self._key is not None:
             self.report.signer_trusted = True
         trusted = zip(keys[number:], self._limits[number:], strict=True)
-        return [CountedKey(key, limit) for key, limit in trusted], replaced
+        return [TrustedKey(key, limit) for key, limit in trusted], replaced
 
-    def _anchors(self, archive: Archive, tree: HashTree, keys: Sequence[CountedKey]) -> None:
+    def _anchors(self, archive: Archive, tree: HashTree, keys: Sequence[TrustedKey]) -> None:
         """Compare the tree with earlier checkpoints: those of the pack, and the given ones."""
         sizes = []
         notes = _parsed(archive, ANCHORS, list[str])
         if len(notes) > MAX_ANCHORS:
             raise PackInvalid(f"{ANCHORS} has more than {MAX_ANCHORS:,} checkpoints")
         for note in notes:
-            opened = open_counted(note, keys)
+            opened = open_trusted(note, keys)
             if opened is None:
-                self._find("no key that counts signed one of the earlier checkpoints", "ANCHOR")
+                self._find("no trusted key signed one of the earlier checkpoints", "ANCHOR")
             elif not tree.has_root_of(opened[0].size):
                 self._find(f"the tiles do not give the root of {opened[0].size} entries", "ANCHOR")
             else:
@@ -307,26 +307,26 @@ class PackCheck:
         earlier = self._earlier_keys(kept)
         for note in kept:
             self.report.given += 1
-            opened = open_counted(note, keys)
-            if opened is None and open_counted(note, earlier) is not None:
+            opened = open_trusted(note, keys)
+            if opened is None and open_trusted(note, earlier) is not None:
                 self.report.earlier += 1
             elif opened is None:
-                self._find("no key that counts signed one of the given checkpoints", "ANCHOR")
+                self._find("no trusted key signed one of the given checkpoints", "ANCHOR")
             elif opened[0].size > tree.size:
                 self.report.larger += (opened[0].size,)
             elif tree.has_root_of(opened[0].size):
                 self.report.compared += 1
                 self._compare_root(tree, opened[0])
 
-    def _earlier_keys(self, kept: Sequence[str]) -> list[CountedKey]:
-        """The keys of which a checkpoint that does not count is of the log before a fork."""
+    def _earlier_keys(self, kept: Sequence[str]) -> list[TrustedKey]:
+        """The keys whose untrusted checkpoints belong to the log before a fork."""
         forked = [
             key
             for key, limit in zip(self._recorded, self._limits, strict=True)
             if limit is not None
         ]
         lost = keys_of_earlier_logs(kept, self._recorded, self._limits)
-        return [CountedKey(key) for key in (*forked, *lost)]
+        return [TrustedKey(key) for key in (*forked, *lost)]
 
     def _compare_root(self, tree: HashTree, checkpoint: Checkpoint) -> None:
         if tree.root_of(checkpoint.size) != checkpoint.root:
@@ -518,15 +518,15 @@ def _parsed(archive: Archive, name: str, kind: type[T]) -> T:
     return parsed
 
 
-def _counted(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[CountedKey]:
-    """The replaced keys, newest first, as far as the tree had the roots of the rotation notes."""
+def _trusted_replaced(replaced: Sequence[Replacement], tree: HashTree) -> Iterator[TrustedKey]:
+    """The replaced keys, newest first, back to the first whose rotation note has another root."""
     for one in replaced:
         stated = one.tree
         if stated is None or not tree.has_root_of(stated.size):
             return
         if tree.root_of(stated.size) != stated.root:
             return
-        yield CountedKey(one.key, stated.size)
+        yield TrustedKey(one.key, stated.size)
 
 
 def _tile_of(name: str) -> TileId | None:

@@ -1,4 +1,4 @@
-"""What the events of a pack give: counts, findings, and the derivation of every schedule.
+"""What is computed from the events of a pack: counts, findings, and every schedule's derivation.
 
 Export and verification both read the events of the pack itself and compute this from them.
 """
@@ -158,7 +158,7 @@ def events_in(archive: Archive) -> Iterator[PackedEvent]:
 
 
 def streams_in(archive: Archive) -> Iterator[Stream]:
-    """The events of a pack by stream: those that follow one another and have the same.
+    """The events of a pack by stream: consecutive events of the same stream.
 
     Raises:
         PackInvalid: a line has another form, or a stream is larger than a pack can have.

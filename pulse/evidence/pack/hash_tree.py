@@ -1,4 +1,4 @@
-"""The part of the tree that a pack has: the tiles from which its proofs follow."""
+"""The part of the tree that a pack contains: the tiles from which its proofs are computed."""
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -35,7 +35,7 @@ def tiles_needed(size: int, leaf_tiles: Iterable[int]) -> list[TileId]:
 
 
 class HashTree:
-    """The tree of a checkpoint, as far as these tiles have it.
+    """The part of a checkpoint's tree that these tiles contain.
 
     `read` returns the bytes of a tile. Nothing is trusted before `require` has returned.
     """
@@ -49,7 +49,7 @@ class HashTree:
         """Require that the tree has this root, and that each tile belongs to it.
 
         Raises:
-            TreeWrong: it has not, or a tile does not.
+            TreeWrong: the root differs, or a tile does not belong to the tree.
         """
         if self.root_of(self.size) != root:
             raise TreeWrong("the tiles do not give the root of the checkpoint")

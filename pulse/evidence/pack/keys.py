@@ -1,4 +1,4 @@
-"""Which keys a signature in a pack counts of, and up to which size of the tree."""
+"""The keys whose signatures in a pack are trusted, and up to which size of the tree."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -10,8 +10,8 @@ from pulse.evidence.note import Checkpoint, NoteInvalid, VerifierKey, open_check
 from pulse.evidence.pack.members import PackKey
 
 
-class CountedKey(msgspec.Struct, frozen=True):
-    """A key whose signatures count for trees of up to `max_size` entries; None is no limit."""
+class TrustedKey(msgspec.Struct, frozen=True):
+    """A key whose signatures are trusted for trees of up to `max_size` entries; None: no limit."""
 
     key: VerifierKey
     max_size: int | None = None
@@ -20,8 +20,8 @@ class CountedKey(msgspec.Struct, frozen=True):
 class Replacement(msgspec.Struct, frozen=True):
     """A key that was replaced, and the tree that its rotation note states; None if it lost events.
 
-    A replaced key may have been stolen. Its signatures count only up to the size of that tree, and
-    only if the tree of the pack had its root.
+    A replaced key may have been stolen. Its signatures are trusted only up to the size of that
+    tree, and only if the tree of the pack had its root.
     """
 
     key: VerifierKey
@@ -63,7 +63,7 @@ def replaced_keys(keys: Sequence[PackKey]) -> list[Replacement]:
     return replaced
 
 
-def counted_keys(keys: Sequence[PackKey]) -> list[CountedKey]:
+def trusted_keys(keys: Sequence[PackKey]) -> list[TrustedKey]:
     """The keys, newest first, of a log whose tree has the root of each rotation note.
 
     Those before a loss of events are left out.
@@ -71,16 +71,16 @@ def counted_keys(keys: Sequence[PackKey]) -> list[CountedKey]:
     Raises:
         NoteInvalid: a key or a rotation note is malformed.
     """
-    counted = [CountedKey(VerifierKey.parse(key.verifier_key)) for key in keys[-1:]]
+    counted = [TrustedKey(VerifierKey.parse(key.verifier_key)) for key in keys[-1:]]
     trees = trees_of(keys)
     replaced = replaced_keys(keys)[: len(trees)]
-    return counted + [CountedKey(r.key, t.size) for r, t in zip(replaced, trees, strict=True)]
+    return counted + [TrustedKey(r.key, t.size) for r, t in zip(replaced, trees, strict=True)]
 
 
 def keys_until(note: str, keys: Sequence[PackKey]) -> list[PackKey]:
     """The keys up to the newest that signed this checkpoint; all if none did."""
     for number in range(len(keys), 0, -1):
-        if open_counted(note, [CountedKey(VerifierKey.parse(keys[number - 1].verifier_key))]):
+        if open_trusted(note, [TrustedKey(VerifierKey.parse(keys[number - 1].verifier_key))]):
             return list(keys[:number])
     return list(keys)
 
@@ -95,10 +95,10 @@ def trees_of(keys: Sequence[PackKey]) -> list[Checkpoint]:
     return [tree for tree in itertools.takewhile(lambda tree: tree is not None, trees) if tree]
 
 
-def open_counted(
-    note: bytes | str, keys: Iterable[CountedKey]
+def open_trusted(
+    note: bytes | str, keys: Iterable[TrustedKey]
 ) -> tuple[Checkpoint, VerifierKey] | None:
-    """The checkpoint of a note, and which of the keys signed it; None if no signature counts."""
+    """The checkpoint of a note, and which of the keys signed it; None if none of them did."""
     for counted in keys:
         try:
             checkpoint = open_checkpoint(note, counted.key)
@@ -113,6 +113,6 @@ def unsigned(note: str) -> Checkpoint:
     """The checkpoint of a note, whose signature is not checked here.
 
     Raises:
-        NoteInvalid: it is none.
+        NoteInvalid: it is not a checkpoint.
     """
     return Checkpoint.parse(split_note(note)[0])

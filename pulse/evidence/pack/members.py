@@ -100,7 +100,7 @@ def part_of(group: str, number: int) -> str:
     """The name of a part of the events or schedules, from 1.
 
     Raises:
-        PackInvalid: a pack does not have so many.
+        PackInvalid: a pack cannot have that many parts.
     """
     if number > MAX_PARTS:
         raise PackInvalid(f"the {group} are too large for a pack: select a shorter period")
@@ -113,7 +113,7 @@ def tile_member(tile: TileId) -> str:
 
 
 def place_of(name: str) -> tuple[int, int, int] | None:
-    """What members are ordered by; None if a pack has no member of this name."""
+    """The sort key of a member; None if a pack has no member of this name."""
     if found := _PART.fullmatch(name):
         number = int(found[2])
         return (_RANKS[found[1]], number, 0) if number else None
@@ -173,7 +173,7 @@ def require_version(begin: bytes) -> None:
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a pack, which has these fields and no others."""
+    """A part of a pack; unknown fields are refused."""
 
 
 class Selection(Strict, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Writes a pack: the members one after the other, and what follows from those before."""
+"""Writes a pack: the members one after the other, each computed from those before it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,7 +16,7 @@ from pulse.evidence.note import Checkpoint, NoteInvalid
 from pulse.evidence.pack.archive import Archive, ArchiveWriter, MemberWriter
 from pulse.evidence.pack.contents import Contents, streams_in
 from pulse.evidence.pack.hash_tree import HashTree, TreeWrong, tiles_needed
-from pulse.evidence.pack.keys import CountedKey, open_counted, parse_keys, trees_of, unsigned
+from pulse.evidence.pack.keys import TrustedKey, open_trusted, parse_keys, trees_of, unsigned
 from pulse.evidence.pack.members import (
     ANCHORS,
     CHECKPOINT,
@@ -57,7 +57,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 class PackRefused(PulseError):
-    """There is nothing to export, or what there is cannot be proven; the message says why."""
+    """There is nothing to export, or it cannot be proven; the message says why."""
 
 
 class PackRequest(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class SealedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event of the log with its leaf and its entry, which belong to it."""
+    """An event of the log, with its leaf and its entry in the seal."""
 
     record: RecordedEvent
     index: int
@@ -91,7 +91,7 @@ class SealedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Exporter(msgspec.Struct, frozen=True):
-    """Who exports, with which code, from which log, and when."""
+    """Who exports from which log, when, and with which code version."""
 
     exported_at: datetime
     exported_by: str
@@ -215,7 +215,7 @@ class PackWriter:
         """
         try:
             verifiers = parse_keys(keys)
-            opened = open_counted(note, [CountedKey(key) for key in verifiers[-1:]])
+            opened = open_trusted(note, [TrustedKey(key) for key in verifiers[-1:]])
             self._rotated = trees_of(keys)
         except NoteInvalid as error:
             raise differs(f"the keys that signed: {error}") from error

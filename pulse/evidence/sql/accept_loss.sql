@@ -1,5 +1,5 @@
--- Continue although sealed events may be lost: the last event of the log up to the sealed position counts as the
--- last sealed one.
+-- Continue although sealed events may be lost: the last event of the log up to the sealed position
+-- becomes the last sealed one.
 UPDATE seal_state
    SET position = COALESCE(e.notification_id, 0), last_entry = e.entry
   FROM (VALUES (true)) one (row)

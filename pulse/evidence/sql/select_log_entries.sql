@@ -1,5 +1,5 @@
--- The entries that the events between two positions of the log have now. The states do not leave the
--- server.
+-- The entries computed from the events that are now between two positions of the log. The states
+-- are not sent to the client.
 SELECT e.notification_id, seal_entry(e.notification_id, e.originator_id, e.originator_version,
                                      e.topic, e.state, e.recorded_at)
   FROM recorded_events() e

@@ -25,7 +25,7 @@ from pulse.http.asgi import ASGIApp
 from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
 from pulse.http.hot_paths import HotPaths, options_route
-from pulse.http.openapi.page import explaining_routes
+from pulse.http.openapi.page import document_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
 from pulse.http.rights import check_right, require_declared_rights, require_right
 from pulse.http.routes import RoutedApp
@@ -71,7 +71,7 @@ def create_api(use_cases: ApiUseCases) -> RoutedApp:
             options_route("/internal/orders"),
             options_route("/internal/halts"),
             *handlers,
-            *explaining_routes(lambda: document_of_api(handlers)),
+            *document_routes(lambda: document_of_api(handlers)),
         ],
         guards=[check_right],
         before_request=read_parameters,

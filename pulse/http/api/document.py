@@ -27,7 +27,7 @@ from pulse.http.api.lists import (
     order_query,
     slice_query,
 )
-from pulse.http.api.past import OrderPlaceParameters, QueuePlaceParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, QueueAsOfParameters, place_of
 from pulse.http.auth import NOT_THIS_MACHINE, bearer_token
 from pulse.http.bodies import MAX_BATCH_ORDERS, decode_batch
 from pulse.http.errors import Forbidden, NotReady, beyond_log
@@ -87,7 +87,7 @@ _BATCH: Final[dict[str, Any]] = {
 
 
 def document_of_api(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
-    """The document, made by breaking the rules once for each example of an error."""
+    """The document. Each example of an error is the answer to a request that breaks the rule."""
     return document(
         "Pulse",
         _DESCRIPTION,
@@ -132,11 +132,11 @@ def _of_events(query: bytes) -> object:
 
 
 def _of_order_place(query: bytes) -> object:
-    return place_of(parse_query(query, OrderPlaceParameters))
+    return place_of(parse_query(query, OrderAsOfParameters))
 
 
 def _of_queue_place(query: bytes) -> object:
-    return place_of(parse_query(query, QueuePlaceParameters))
+    return place_of(parse_query(query, QueueAsOfParameters))
 
 
 def _of_stream(query: bytes, *last_event_ids: str) -> object:
@@ -191,32 +191,34 @@ _DESCRIBED: Final = {
     "read_history": _internal(NO_SUCH_ORDER),
     "list_orders": _internal(
         fault_of("a limit out of range", lambda: _of_orders(b"limit=0")),
-        fault_of("no such status", lambda: _of_orders(b"order_queue_status=OPEN")),
+        fault_of("an unknown status", lambda: _of_orders(b"order_queue_status=OPEN")),
         fault_of("a scope without a key", lambda: _of_orders(b"key_scope=internal")),
         fault_of("no zone", lambda: _of_orders(b"created_from=2026-03-02T09:15:00")),
-        fault_of("no such cursor", lambda: _of_orders(b"cursor=x")),
+        fault_of("an invalid cursor", lambda: _of_orders(b"cursor=x")),
         *_NOT_OLDER,
     ),
     "list_slices": _internal(
         fault_of("no zone", lambda: _of_slices(b"scheduled_from=2026-03-02T09:15:00")),
-        fault_of("no such cursor", lambda: _of_slices(b"cursor=x")),
+        fault_of("an invalid cursor", lambda: _of_slices(b"cursor=x")),
         *_NOT_OLDER,
     ),
     "list_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
-        fault_of("no such type", lambda: _of_events(b"type=OrderFilled")),
+        fault_of("an unknown type", lambda: _of_events(b"type=OrderFilled")),
         fault_of("a limit too high for a page", lambda: _of_events(b"limit=1001")),
         fault_of("no zone", lambda: _of_events(b"recorded_from=2026-03-02T09:15:00")),
         fault_of("slices in JSON", lambda: form_of(["application/json"], "slices")),
         fault_of("slices of a type", lambda: _of_events(b"rows=slices&type=OrderCreated")),
-        fault_of("a form that is not offered", lambda: form_of(["application/xml"], "events")),
+        fault_of(
+            "a media type that is not offered", lambda: form_of(["application/xml"], "events")
+        ),
         Fault("too many exports and streams", TooManyStreams(100)),
         also_as=(NDJSON, CSV),
     ),
     "stream_events": _internal(
         Fault("beyond the log", beyond_log(PositionBeyondLog(after=99, end=18))),
-        fault_of("no such type", lambda: parse_query(b"type=OrderFilled", StreamParameters)),
-        fault_of("no such partition", lambda: _of_stream(b"partition=4/4")),
+        fault_of("an unknown type", lambda: parse_query(b"type=OrderFilled", StreamParameters)),
+        fault_of("an invalid partition", lambda: _of_stream(b"partition=4/4")),
         fault_of("no position", lambda: _of_stream(b"", "x")),
         Fault("too many streams", TooManyStreams(100)),
         headers={

@@ -1,7 +1,7 @@
 """The log as a stream of server-sent events.
 
-It is a custom ASGI response, because Litestar's streams do not end when the reader is stalled, and
-do not send a last message when the server stops.
+It is a custom ASGI response, because Litestar's streams neither end when the reader stalls nor send
+a last message when the server stops.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ _HEADERS: Final[RawHeaders] = [
 _MESSAGES: Final = {
     "SHUTDOWN": "this process is stopping: reconnect with Last-Event-ID",
     "TOO_SLOW": "the reader accepted nothing for too long: reconnect with Last-Event-ID",
-    "LOG_CHANGED": "this is not the log that you read before: stop, and ask the operator",
+    "LOG_CHANGED": "this is not the log that you read before: stop reading, and ask the operator",
 }
 
 
@@ -98,7 +98,7 @@ def feed_query(parameters: StreamParameters, last_event_ids: list[str]) -> FeedQ
     if last_event_ids:
         after = _position(last_event_ids)
     return FeedQuery(
-        after=min(after, LAST_POSITION),  # no log reaches further
+        after=min(after, LAST_POSITION),  # no position is larger
         type=parameters.type,
         partition=None if parameters.partition is None else _partition(parameters.partition),
     )

@@ -13,7 +13,7 @@ from pulse.application.event_feed import EventFeed
 from pulse.application.event_view import EventType, EventView
 from pulse.application.in_process import InProcessOrders
 from pulse.application.log_reader import EventQuery
-from pulse.eventstore import MOST_SCANNED, PositionBeyondLog
+from pulse.eventstore import MAX_SCANNED, PositionBeyondLog
 from pulse.http.api.export import (
     CSV,
     END_POSITION,
@@ -82,7 +82,7 @@ Filters combine. `recorded_from` is inclusive and `recorded_before` exclusive; b
 are compared with the recorded times, each event counting from the latest time that was recorded up
 to it. Together they give a part of the log without gaps.
 
-**An empty page is not the end**: with `type` one call scans at most {MOST_SCANNED:,} events, so a
+**An empty page is not the end**: with `type` one call scans at most {MAX_SCANNED:,} events, so a
 page may have few events of that type or none, and `next_after` still advances.
 
 To read up to a fixed point, stop once `next_after` has reached the `as_of_position` of
@@ -112,7 +112,7 @@ def event_query(parameters: EventParameters) -> EventQuery:
         raise parameter_error("type", "does not select slices", "rows=events with type")
     return EventQuery(
         limit=parameters.limit,
-        after=min(parameters.after, LAST_POSITION),  # no log reaches further
+        after=min(parameters.after, LAST_POSITION),  # no position is larger
         type=parameters.type,
         order_id=parameters.order_id,
         recorded_from=parameters.recorded_from,

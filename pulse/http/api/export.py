@@ -54,7 +54,8 @@ class LogExport(Response[str]):
     """A response that streams a range of the log in one form.
 
     Until the response starts, errors are answered like those of every other call. After that, an
-    export that cannot go on ends without the end of its body, which clients report as an error.
+    export that fails closes the connection before the end of the body, which clients report as an
+    error.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ async def _disconnect(receive: Receive) -> None:
 
 
 def form_of(accept: Sequence[str], rows: Rows) -> LogForm | None:
-    """The form that the request accepts; None for a page in JSON, which is the default.
+    """The format that the request accepts; None for a page in JSON, which is the default.
 
     Raises:
         BadRequest: 406, if none of the three is accepted; or slices in another form than CSV.

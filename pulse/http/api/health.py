@@ -45,7 +45,7 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
         "/health",
         summary="Whether the process is alive",
         tags=["health"],
-        response_description="It is.",
+        response_description="The process is alive.",
     )
     async def read_health() -> Health:
         """A liveness probe: 200 as long as the process serves requests.
@@ -58,14 +58,14 @@ def health_routes(readiness: Readiness) -> list[HTTPRouteHandler]:
         "/health/ready",
         summary="Whether the process can do its work",
         tags=["health"],
-        response_description="It can.",
+        response_description="The process can do its work.",
     )
     async def read_readiness() -> ProcessReady:
         """A readiness probe: checks database, schema, append path, projection and clock.
 
         A process with workers checks them too. If a check fails, the response is 503, and
-        `details.checks` has the reason of each. `notices` name what an operator should know though
-        this process works, such as orders that no worker processes. It needs no token.
+        `details.checks` has the reason of each. `notices` names problems outside this process that
+        an operator should know, such as orders that no worker processes. It needs no token.
         """
         ready = await readiness.check()
         if any(ready.checks.values()):

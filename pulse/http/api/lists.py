@@ -213,7 +213,7 @@ def order_query(parameters: OrderParameters) -> OrderQuery:
 def next_cursor_of(query: OrderQuery, page: QueuePage, *, may_go_back: bool) -> str | None:
     """The cursor of the page after this one of the query; None if there is none.
 
-    With `may_go_back` the next page could be older than this one, if the cursor did not prevent it.
+    With `may_go_back` the next page may be read from an older state; the cursor prevents that.
     """
     if page.next_before is None or page.log_id is None:
         return None

@@ -1,4 +1,4 @@
-"""The routes for the past: an order and the order queue as of a place in the log."""
+"""The routes for the past: an order and the order queue as of a version, a position or a time."""
 
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -29,27 +29,27 @@ _POSITION: Final = Meta(
 )
 _AT: Final = Meta(
     tz=True,
-    description="as of this moment by the log's recorded times: an RFC 3339 time with its zone, "
+    description="as of this time by the log's recorded times: an RFC 3339 time with its zone, "
     "such as 2026-01-05T09:15:00+05:30",
 )
 
 
-class OrderPlaceParameters(msgspec.Struct, frozen=True):
-    """The query parameters of an order as of a place; at most one may be given."""
+class OrderAsOfParameters(msgspec.Struct, frozen=True):
+    """The query parameters of an order as of the past; at most one may be given."""
 
     version: Annotated[int, _VERSION] | None = None
     position: Annotated[int, _POSITION] | None = None
     at: Annotated[datetime, _AT] | None = None
 
 
-class QueuePlaceParameters(msgspec.Struct, frozen=True):
-    """The query parameters of the queue as of a place; at most one may be given."""
+class QueueAsOfParameters(msgspec.Struct, frozen=True):
+    """The query parameters of the queue as of the past; at most one may be given."""
 
     position: Annotated[int, _POSITION] | None = None
     at: Annotated[datetime, _AT] | None = None
 
 
-def place_of(parameters: OrderPlaceParameters | QueuePlaceParameters) -> Place:
+def place_of(parameters: OrderAsOfParameters | QueueAsOfParameters) -> Place:
     """The requested place.
 
     Raises:
@@ -62,7 +62,7 @@ def place_of(parameters: OrderPlaceParameters | QueuePlaceParameters) -> Place:
         raise parameter_error(others[0], f"is given together with {first}", f"only one of {only}")
     position = values["position"]
     if position is not None:
-        values["position"] = min(position, LAST_POSITION)  # no log reaches further
+        values["position"] = min(position, LAST_POSITION)  # no position is larger
     return Place(**values)
 
 
@@ -79,24 +79,24 @@ def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
     async def read_order(
         request: Request[Any, Any, Any],
         order_id: FromPath[str],
-        parameters: NamedDependency[OrderPlaceParameters],
+        parameters: NamedDependency[OrderAsOfParameters],
     ) -> OrderView:
         """Poll it until `order_queue_status` is final: COMPLETED, FAILED or CANCELLED.
 
-        The status describes splitting. `quantities` and the `state` of each slice tell what
-        became of the shares; that is final once nothing is `remaining`.
+        The status describes splitting. `quantities` and the `state` of each slice describe
+        releases; they are final once nothing is `remaining`.
 
         The order is read from the log itself: once its POST was answered, every process finds
         it. An unknown id and a malformed one are both 404 `ORDER_NOT_FOUND`; so is another
         caller's order at the gateway.
 
-        With `version`, `position` or `at` it is the order as its events say then, with `as_of`:
-        the last event of the log that counts, and the moment. It is never IN_PROGRESS, because
-        claims are not events. `at` is compared with the recorded times, each event counting from
-        the latest time that was recorded up to it, so moments ascend with positions. Before its
-        creation the order is 404 `ORDER_NOT_FOUND`; a position beyond the end of the log is 400
-        `POSITION_BEYOND_LOG`. As of a moment of the last seconds, an event may still be added:
-        `as_of.position` repeats exactly the same answer.
+        With `version`, `position` or `at` it is the order as its events up to then determine it,
+        with `as_of`: the last event of the log that counts, and the time. It is never IN_PROGRESS,
+        because claims are not events. `at` is compared with the recorded times, each event counting
+        from the latest time that was recorded up to it, so moments ascend with positions. Before
+        its creation the order is 404 `ORDER_NOT_FOUND`; a position beyond the end of the log is 400
+        `POSITION_BEYOND_LOG`. For a time within the last seconds an event may still be added: send
+        `as_of.position` as `position` to get exactly the same answer again.
         """
         place = place_of(parameters)
         if place == Place():
@@ -115,14 +115,14 @@ def past_routes(past: Past, hot_paths: HotPaths) -> list[HTTPRouteHandler]:
         tags=["lists"],
         response_description="The counts by status, and the quantities.",
     )
-    async def read_queue(parameters: NamedDependency[QueuePlaceParameters]) -> QueueAsOf:
-        """The queue as of a `position` or a moment `at`; by default the end of the log.
+    async def read_queue(parameters: NamedDependency[QueueAsOfParameters]) -> QueueAsOf:
+        """The queue as of a `position` or a time `at`; by default the end of the log.
 
-        `counts` are the orders by status, `quantities` their shares by what became of them. Both
-        come from the events up to `as_of_position` alone, whatever the projection's lag. So no
-        order is IN_PROGRESS: claimed orders count as PENDING. A parked order counts as it was
-        before the event that parked it. As of a moment of the last seconds, an event may still be
-        added: `as_of_position` repeats exactly the same answer.
+        `counts` are the orders by status, `quantities` their shares by state. Both come from the
+        events up to `as_of_position` alone, whatever the projection's lag. So no order is
+        IN_PROGRESS: claimed orders count as PENDING. A parked order counts as it was before the
+        event that parked it. For a time within the last seconds an event may still be added: send
+        `as_of_position` as `position` to get exactly the same answer again.
         """
         try:
             return await past.queue(place_of(parameters))

@@ -1,1 +1,1 @@
-"""The console: pages where people look at orders, queue and log in a browser."""
+"""The console: pages that show orders, queue and log in a browser."""

@@ -123,20 +123,20 @@ def _static_route() -> HTTPRouteHandler:
 
 
 class RootPage:
-    """The application at `/` beside the other mounts: it leads browsers to the console.
+    """The application at `/` beside the other mounts: it redirects browsers to the console.
 
     A request that does not accept HTML, or that has another path, is not found.
     """
 
     def routes_below(self, prefix: str) -> Routes:
-        """No routes: what is not found has none."""
+        """No routes: it answers only redirects and 404."""
         return Routes([], prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI.
 
         Raises:
-            NotFoundException: nothing is here.
+            NotFoundException: the path is not `/`, or the request does not accept HTML.
         """
         del receive
         accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")

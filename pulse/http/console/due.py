@@ -1,4 +1,4 @@
-"""The due page: what goes out in the next hour, what is overdue, and what was late or expired."""
+"""The due page: slices due in the next hour, overdue slices, and late or expired ones."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The halts page: set and lift halts, each after a page that says what it will do."""
+"""The halts page: set and lift halts, each after a page that shows the effect."""
 
 from datetime import timedelta
 from typing import Annotated, Final, Literal

@@ -49,7 +49,7 @@ class Events(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The answer to "can I trust the log", as a class of the notice and a sentence."""
+    """The answer to "Can I trust the log?": the CSS class of the notice, and a sentence."""
 
     style: str
     text: str
@@ -127,7 +127,7 @@ def verdict_of(status: SealStatus | None) -> Verdict:
         return Verdict("", "Not known: this process may not read the tables of the seal.")
     if status.health.verifier_key is None:
         return Verdict(
-            "", "Not sealed: a change to the log can go unnoticed. PULSE_SEAL_KEY seals it."
+            "", "Not sealed: a change to the log can go unnoticed. To seal it, set PULSE_SEAL_KEY."
         )
     if status.faults:
         return Verdict("notice-bad", f"Do not trust it: {'; '.join(status.faults)}.")

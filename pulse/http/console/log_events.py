@@ -10,7 +10,7 @@ from pulse.application.event_view import EventView, LogEntry
 from pulse.printable import printable_lines
 
 MAX_JSON_CHARACTERS: Final = 1_200
-"""An event is shown up to this size in a list, and whole if it is the only one."""
+"""In a list an event is cut at this size; on a page of its own it is shown in full."""
 
 _INDENT: Final = 1
 _ACTORS: Final = (
@@ -62,7 +62,7 @@ def event_row(entry: LogEntry, *, whole: bool) -> EventRow:
 
 
 def _actor(data: dict[str, Any]) -> str:
-    """Who caused the event, as far as it says; an event of another program may say anything."""
+    """Who caused the event, if its data names it. An event of another program may have any data."""
     for name in _ACTORS:
         if isinstance(data.get(name), str):
             return str(data[name])

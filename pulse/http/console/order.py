@@ -1,4 +1,4 @@
-"""One order: what was asked, its slices, its history, as of now or of the past; and cancelling."""
+"""The pages of one order: the request, slices and history, now or in the past; cancellation."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from pulse.application.past import Past, Place
 from pulse.domain import NothingToCancel, OrderCreated, OrderRefused
 from pulse.errors import PulseError
 from pulse.eventstore import EventTooNew, PositionBeyondLog
-from pulse.http.api.past import OrderPlaceParameters, place_of
+from pulse.http.api.past import OrderAsOfParameters, place_of
 from pulse.http.asgi import caller_in, trace_in
 from pulse.http.bodies import read_cancel_request
 from pulse.http.console.charts.quantities import parts_of, quantities_chart
@@ -52,7 +52,7 @@ from pulse.projections.order_view import OrderView
 
 _MAX_TEXT_CHARACTERS: Final = 4_096
 _OPEN_SLICES: Final = 20
-"""The table of slices is open at first if it has at most so many."""
+"""The table of slices is initially open if it has at most this many rows."""
 _HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _NOT_THEN: Final = "This order did not exist then. The page shows it as it is now."
 _FOREIGN: Final = (
@@ -164,7 +164,7 @@ def order_routes(
     async def cancel_order(
         request: AnyRequest, order_id: FromPath[str], form: NamedDependency[CancelForm]
     ) -> Response[str] | Response[bytes]:
-        """Cancel what is not settled, then show the order; if nothing is left, say so."""
+        """Cancel the unsettled slices, then show the order; if there are none, show why not."""
         scope: Any = request.scope
         known_id, caller = order_id_of(order_id), caller_in(scope)
         try:
@@ -226,7 +226,7 @@ def _place_in(query_string: bytes) -> Place:
         BadRequest: a parameter is unknown, repeated or invalid, or there is more than one.
     """
     given = [pair for pair in query_string.split(b"&") if pair.partition(b"=")[2]]
-    return place_of(parse_query(b"&".join(given), OrderPlaceParameters))
+    return place_of(parse_query(b"&".join(given), OrderAsOfParameters))
 
 
 async def _readable(orders: InProcessOrders, order_id: UUID, caller: Caller) -> OrderView | None:

@@ -83,7 +83,7 @@ class Cancellation(NamedTuple):
 
 
 def asked_for(created: OrderCreated, window: Window | None) -> list[Fact]:
-    """What the caller asked for, and what Pulse recorded with it.
+    """What the caller requested, and what Pulse recorded with it.
 
     `window` is None if the order cannot be read.
     """
@@ -148,7 +148,7 @@ def _what_is_left(order: OrderView, known: KnownHalts) -> Iterator[str]:
         yield "What was left of it was cancelled after it was split."
     scheduled = [s.sequence_number for s in order.slices if s.state == "SCHEDULED"]
     if not scheduled:
-        yield "Nothing is left: the order does not change any more."
+        yield "No share remains: the order no longer changes."
     elif order.release:
         yield from _next_release(order, scheduled[0], known)
     else:
@@ -273,7 +273,7 @@ def cancellation_of(order: OrderView) -> Cancellation | None:
 
 
 def reason_not_recorded(entries: Sequence[LogEntry], reason: str | None) -> str | None:
-    """That an earlier cancellation has another reason than this one; None if it has not."""
+    """The sentence that an earlier cancellation has another reason; None if it has the same."""
     event = next((e.event for e in entries if isinstance(e.event, OrderCancelled)), None)
     if event is None or reason in {None, event.reason}:
         return None

@@ -52,7 +52,7 @@ class OrderRow(NamedTuple):
 class Listing(NamedTuple):
     """A page of the list as the template shows it.
 
-    `examined` is set if the page is short because it examined so many orders, and older ones may
+    `examined` is the number of examined orders if the page is short because of it: older orders may
     match.
     """
 
@@ -65,7 +65,7 @@ class Listing(NamedTuple):
 
 
 class FindParameters(msgspec.Struct, frozen=True):
-    """What is sought: an order's id, or its unique key."""
+    """The order's id or its unique key."""
 
     q: Annotated[str, msgspec.Meta(max_length=MAX_SOUGHT_CHARACTERS)] = ""
 
@@ -110,7 +110,7 @@ def orders_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
 
     @get("/orders", opt=needs("read"), before_request=prepare_page)
     async def show_orders(request: AnyRequest) -> Response[str]:
-        """The list. The query is read here, so that a fault is shown at its field."""
+        """The list. The handler reads the query itself, so that a fault is shown at its field."""
         filters = read_filters(request.scope["query_string"])
         found = cursor = None
         if filters.query is not None:
@@ -134,7 +134,7 @@ def orders_routes(orders: InProcessOrders) -> list[HTTPRouteHandler]:
     async def find_order(
         request: AnyRequest, parameters: NamedDependency[FindParameters]
     ) -> Response[bytes]:
-        """Open the order with this id or this key; else the list, which says what it lacks."""
+        """Open the order with this id or this key; otherwise the list, without a match."""
         sought = parameters.q.strip()
         given_id = canonical_uuid(sought)
         caller = caller_in(request.scope)

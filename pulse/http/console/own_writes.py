@@ -1,4 +1,4 @@
-"""The lists of the console show what the same person just wrote, although a replica may lack it.
+"""Read-your-writes for the lists of the console, although a replica may lack the last write.
 
 A cookie has the position of the last write until every server that may be read reflects it.
 """
@@ -44,7 +44,7 @@ async def read_list(
         try:
             return await read(msgspec.structs.replace(query, min_position=written))
         except (PositionNotReached, PositionBeyondLog):
-            pass  # an older list with its position is better than none
+            pass  # an older list is better than none; the page shows its position
     try:
         return await read(query)
     except PositionBeyondLog as error:

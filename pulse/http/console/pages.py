@@ -32,7 +32,7 @@ from pulse.http.bodies import receive_form
 from pulse.http.console.sessions import (
     CONSOLE_PATH,
     FRAGMENT_HEADER,
-    ArrivedFromOtherSite,
+    CrossSiteNavigation,
     csrf_token_for,
     require_csrf_token,
     session_in,
@@ -91,7 +91,7 @@ WHAT_TO_DO: Final[Mapping[int, str]] = {
     503: "Reload the page in some seconds. If that does not help, the operator of Pulse can see "
     "the reason with `pulse status` or at /health/ready.",
 }
-"""What a person can do about an error, by status."""
+"""What the user can do about an error, by status."""
 
 TITLES: Final[Mapping[int, str]] = {
     400: "This request is not valid",
@@ -207,7 +207,7 @@ _CSRF: Final = CSRF_FIELD.encode()
 def _error_page(scope: Any, error: Exception) -> tuple[int, dict[str, str], str]:  # noqa: ANN401 - ASGI
     """Status, headers and text of the page about an error."""
     scope[SECURITY_HEADERS_KEY] = PAGE_HEADERS
-    if isinstance(error, ArrivedFromOtherSite):
+    if isinstance(error, CrossSiteNavigation):
         path: str = scope["raw_path"].decode("latin-1")
         query: str = scope["query_string"].decode("latin-1")
         there = f"{path}?{query}" if query else path
@@ -268,7 +268,7 @@ def visible(text: object) -> Markup:
 
 
 def visible_lines(text: str) -> Markup:
-    """`visible` for each line of a text whose line breaks come from Pulse, outside attributes."""
+    """`visible` for each line of a text whose line breaks come from Pulse. Not for attributes."""
     shown = "\n".join(map(visible, text.split("\n")))
     return Markup(shown.replace("&#34;", '"'))  # noqa: S704 - escaped; JSON would double in size
 
@@ -276,7 +276,7 @@ def visible_lines(text: str) -> Markup:
 def prose(message: str) -> Markup:
     """A message of Pulse as a sentence: a capital letter first, commands in backticks as code."""
     parts = message.split("`")
-    if len(parts) % 2 == 0:  # one is not closed
+    if len(parts) % 2 == 0:  # a backtick is not closed
         parts = [message]
     code = Markup("<code>{}</code>")
     shown = [code.format(visible(p)) if n % 2 else visible(p) for n, p in enumerate(parts)]

@@ -34,7 +34,7 @@ CONSOLE_PATH: Final = "/console"
 COOKIE: Final = "pulse_session"
 MAX_SESSION_SECONDS: Final = 12 * 3600
 MAX_NEXT_CHARACTERS: Final = 4096
-"""Of the path to open after signing in. With a longer one the overview is opened."""
+"""The maximum length of the path to open after signing in. A longer one opens the overview."""
 SESSION_KEY: Final = "pulse.console_session"
 """The `Session`, set by the auth middleware of the console."""
 
@@ -55,8 +55,8 @@ _EXPIRED_FORM: Final = (
 )
 
 
-class ArrivedFromOtherSite(PulseError):
-    """A link of another site opened a page, so the browser did not send the session's cookie."""
+class CrossSiteNavigation(PulseError):
+    """A link on another site opened a page, so the browser did not send the session cookie."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +85,8 @@ def session_in(scope: Mapping[str, object]) -> Session:
 def csrf_token_for(session: Session) -> str:
     """A CSRF token for the forms of one page; each call returns another one.
 
-    Pages are compressed and repeat what was asked for. The size of a compressed page tells what it
-    repeats, so a token that is the same in every page could be guessed (BREACH).
+    Pages are compressed and repeat what was asked for. The size of a compressed page reveals what
+    it repeats, so a token that is the same in every page could be guessed (BREACH).
     """
     if not session.csrf_token:
         return ""
@@ -179,8 +179,9 @@ class ConsoleAuthMiddleware:
     """Middleware that authenticates requests to the console, and answers its errors as pages.
 
     With service tokens a request needs a session or, for programs, a bearer token; without them it
-    must come from this machine, as at the internal API. A link of another site opens a page that
-    leads to the requested one. `send_error` answers a request with a page about the error.
+    must come from this machine, as at the internal API. A link on another site opens an
+    intermediate page that links to the requested one. `send_error` answers a request with a page
+    about the error.
     """
 
     def __init__(
@@ -229,7 +230,7 @@ class ConsoleAuthMiddleware:
         if not self._tokens:
             require_this_machine(scope, sites=_ANY_SITE if arrived else _OWN_SITES)
         if arrived:
-            raise ArrivedFromOtherSite
+            raise CrossSiteNavigation
         if not self._tokens:
             return msgspec.structs.replace(session, service=THIS_MACHINE)
         if any(_is_bearer(name, value) for name, value in scope["headers"]):
@@ -260,13 +261,13 @@ def _is_open(path: str) -> bool:
 
 
 def _is_page_view(scope: Scope) -> bool:
-    """Whether a person opens a page, so that a redirect to the sign-in page helps."""
+    """Whether the request opens a page in a browser, so that it can be redirected to sign in."""
     fragment = any(name == FRAGMENT_HEADER for name, _ in scope["headers"])
     return scope["method"] == "GET" and not fragment
 
 
 def _is_from_other_site(scope: Scope) -> bool:
-    """Whether a link of another site opens a page in a tab."""
+    """Whether a link on another site opens a page in a tab."""
     sent = dict(scope["headers"])
     return (
         scope["method"] == "GET"
@@ -285,7 +286,7 @@ async def _redirect(to: str, send: Send) -> None:
 def _add_new_cookie(scope: Scope, message: Message) -> None:
     """Set the cookie of a new session, unless the response sets one, or is a file.
 
-    Nor for a request of another site: it comes without the cookie that the browser has.
+    Also not for a request from another site, which lacks the cookie that the browser has.
     """
     session = session_in(scope)
     headers = list(message.get("headers", ()))

@@ -14,7 +14,7 @@ from pulse.http.errors import handle_error
 from pulse.http.exchange import allow_head
 from pulse.http.gateway.document import HELLO, ORDERS_READ, ORDERS_WRITE, document_of_gateway
 from pulse.http.hot_paths import HotPaths, options_route
-from pulse.http.openapi.page import explaining_routes
+from pulse.http.openapi.page import document_routes
 from pulse.http.own_orders import own_order_routes
 from pulse.http.parameters import DEPENDENCIES, read_parameters
 from pulse.http.responses import Health, Hello
@@ -38,7 +38,7 @@ def create_gateway(orders: Orders) -> RoutedApp:
         route_handlers=[
             options_route("/api/orders"),
             *handlers,
-            *explaining_routes(lambda: document_of_gateway(handlers)),
+            *document_routes(lambda: document_of_gateway(handlers)),
         ],
         before_request=read_parameters,
         dependencies=DEPENDENCIES,
@@ -54,12 +54,12 @@ def create_gateway(orders: Orders) -> RoutedApp:
     "/health",
     summary="Whether the process is alive",
     tags=["health"],
-    response_description="It is.",
+    response_description="The process is alive.",
 )
 async def read_health() -> Health:
     """A liveness probe: 200 as long as the process serves requests.
 
-    It asks neither Pulse nor the issuer of tokens, needs no token and is exempt from every limit.
+    It calls neither Pulse nor the issuer of tokens, needs no token and is exempt from every limit.
     """
     return Health("ok")
 

@@ -48,7 +48,7 @@ _TAGS: Final = {
 
 
 def document_of_gateway(handlers: Sequence[HTTPRouteHandler]) -> dict[str, Any]:
-    """The document, made by breaking the rules once for each example of an error."""
+    """The document. Each example of an error is the answer to a request that breaks the rule."""
     return document(
         "GAPI, the gateway of Pulse",
         _DESCRIPTION,
@@ -66,10 +66,10 @@ def _with_scope(scope: str, *faults: Fault, **more: Any) -> Described:  # noqa: 
         faults=(
             *faults,
             fault_of("no token", lambda: bearer_token([])),
-            Fault("no good token", Unauthorized(NOT_VALID)),
+            Fault("no valid token", Unauthorized(NOT_VALID)),
             fault_of("the scope is missing", lambda: require_granted(frozenset(), scope)),
-            Fault("keys out of reach", KeysUnavailable(KEYS_UNAVAILABLE)),
-            Fault("Pulse out of reach", PulseUnavailable(UNAVAILABLE)),
+            Fault("the keys are unavailable", KeysUnavailable(KEYS_UNAVAILABLE)),
+            Fault("Pulse is unavailable", PulseUnavailable(UNAVAILABLE)),
             Fault("Pulse refuses the gateway", PulseUnavailable(REFUSED)),
             *FAULTS_OF_ALL,
         ),
@@ -95,9 +95,9 @@ _DESCRIBED: Final = {
     "list_own_orders": _with_scope(
         ORDERS_READ,
         fault_of("a limit out of range", lambda: _of_orders(b"limit=0")),
-        fault_of("no such status", lambda: _of_orders(b"order_queue_status=OPEN")),
+        fault_of("an unknown status", lambda: _of_orders(b"order_queue_status=OPEN")),
         fault_of("no zone", lambda: _of_orders(b"created_from=2026-03-02T09:15:00")),
-        fault_of("no such cursor", lambda: _of_orders(b"cursor=x")),
+        fault_of("an invalid cursor", lambda: _of_orders(b"cursor=x")),
     ),
     "read_own_history": _with_scope(ORDERS_READ, NO_SUCH_ORDER),
     "say_hello": Described(faults=(A_CRASH,), example={"message": HELLO}),

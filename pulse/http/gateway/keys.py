@@ -64,17 +64,15 @@ class NoKeys:
 
     async def key_of(self, token: str) -> Key:  # noqa: ARG002 - none for any token
         """Refuse the token."""
-        raise Unauthorized(
-            "this gateway accepts no tokens: no key to check them with is configured"
-        )
+        raise Unauthorized("this gateway accepts no tokens: no key to verify them is configured")
 
 
 class JwksLimits(msgspec.Struct, frozen=True, kw_only=True):
     """When keys are fetched, by their age.
 
     Keys older than `refresh_seconds` are fetched in the background. If they are older than
-    `stale_seconds`, or lack the key id of a token, the token waits for the fetch. Fetches start at
-    least `min_fetch_interval_seconds` apart and take at most `fetch_seconds`. For
+    `stale_seconds`, or lack the key id of a token, the request waits for the fetch. Fetches start
+    at least `min_fetch_interval_seconds` apart and take at most `fetch_seconds`. For
     `failure_backoff_seconds` after a failed fetch no request waits for stale keys; they stay in use
     until they are older than `max_age_seconds`.
     """
@@ -143,8 +141,8 @@ class JwksKeys:
 
     @property
     def _is_stale(self) -> bool:
-        failed_lately = self._clock() - self._failed_at < self._limits.failure_backoff_seconds
-        return self._age > self._limits.stale_seconds and not failed_lately
+        failed_recently = self._clock() - self._failed_at < self._limits.failure_backoff_seconds
+        return self._age > self._limits.stale_seconds and not failed_recently
 
     @property
     def _usable(self) -> dict[str, Key]:
@@ -177,7 +175,7 @@ class JwksKeys:
 
     async def _download(self) -> bytes:
         content = bytearray()
-        uncompressed = {"Accept-Encoding": "identity"}  # so MAX_JWKS_BYTES bounds the memory
+        uncompressed = {"Accept-Encoding": "identity"}  # so that MAX_JWKS_BYTES bounds the memory
         async with self._http.stream("GET", self._url, headers=uncompressed) as answer:
             if answer.status_code != httpx.codes.OK:
                 raise ValueError(f"status {answer.status_code}")

@@ -28,7 +28,7 @@ _WHY: Final[dict[type[Exception], str]] = {
     jwt.InvalidAudienceError: "the token is meant for another audience",
     jwt.InvalidIssuerError: "the token is from another issuer",
 }
-"""The reasons given if the signature of a token is valid; otherwise it is just not valid."""
+"""The reasons that a caller sees if the signature of a token is valid; otherwise NOT_VALID."""
 
 _NO_TOKEN: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 
@@ -138,7 +138,7 @@ class TokenChecker:
         return claims
 
     def _require_times(self, claims: dict[str, Any]) -> None:
-        """Refuse too long lifetimes, and times that are not numbers, which PyJWT converts."""
+        """Refuse too long a lifetime, and times that are not numbers, which PyJWT would convert."""
         if not all(_is_number(claims[name]) for name in _TIMES if name in claims):
             raise Unauthorized(_NO_NUMBERS)
         most = self._rules.max_lifetime_seconds

@@ -1,1 +1,1 @@
-"""What explains each component: its OpenAPI document, and a page to read and try it by."""
+"""The OpenAPI document of each component, and a page to read it and try the calls."""

@@ -33,15 +33,15 @@ _WHOLE_NUMBERS: Final = ("Retry-After", POSITION)
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """What of an operation neither its handler nor `texts.json` says.
+    """The parts of an operation that are neither in its handler nor in `texts.json`.
 
-    `security` is what it requires where that differs from the whole document; `body` is the schema
-    of its request, which is required unless `body_is_optional`; `also` describes further statuses
-    of its answer; `example` takes the place of the answer in `texts.json`; `withheld` are fields of
-    that answer which this operation does not have; `note` is a paragraph that follows the handler's
-    description; `headers` describes request headers of this operation alone; `answer_headers` names
-    headers of its answer, described in `texts.json`; `also_as` are further media types of its
-    answer, whose examples are in `texts.json` by their names.
+    `security` overrides that of the whole document; `body` is the schema of its request, which is
+    required unless `body_is_optional`; `also` describes further statuses of its answer; `example`
+    replaces the answer in `texts.json`; `withheld` are fields of that answer which this operation
+    does not have; `note` is a paragraph that follows the handler's description; `headers` describes
+    request headers of this operation alone; `answer_headers` names headers of its answer, described
+    in `texts.json`; `also_as` are further media types of its answer, whose examples are in
+    `texts.json` by their names.
     """
 
     faults: Sequence[Fault]
@@ -68,10 +68,10 @@ def document(  # noqa: PLR0913 - a document has that many parts
     security: Sequence[Mapping[str, Any]] = (),
     event_fields: EventFields | None = None,
 ) -> dict[str, Any]:
-    """The document of these handlers; its server is wherever the document was found.
+    """The document of these handlers. Its server is the one that serves the document.
 
-    Optional security belongs to the whole document, not to operations: openapi-python-client takes
-    any requirement of an operation for a mandatory one.
+    Optional security belongs to the whole document, not to operations: openapi-python-client treats
+    any security requirement of an operation as mandatory.
     """
     config = OpenAPIConfig(
         title=title,
@@ -93,7 +93,7 @@ def document(  # noqa: PLR0913 - a document has that many parts
             handler = by_name[operation["operationId"]]
             structs += _answered_structs(handler)
             _complete(operation, handler, described[operation["operationId"]])
-    generated["servers"] = [{"url": ".", "description": "where this document was found"}]
+    generated["servers"] = [{"url": ".", "description": "the server of this document"}]
     generated["security"] = list(security)
     generated["components"] = {
         "schemas": schemas_of(structs, _TEXTS["fields"], event_fields),

@@ -1,4 +1,4 @@
-"""The errors of the documents: each example is what the code answers where its rule is broken."""
+"""The errors of the documents: each example is the answer of the code to a broken rule."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -49,23 +49,23 @@ _ORDER_ID: Final = order_id_for(INTERNAL_SCOPE, _ORDER["order_unique_key"])
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A way to go wrong, by name, and the error it brings."""
+    """A named example of an invalid request or a failure, and the exception that it raises."""
 
     name: str
     error: Exception
 
 
 def fault_of(name: str, breaking: Callable[[], object]) -> Fault:
-    """The fault that this call brings about.
+    """The fault with the exception that this call raises.
 
     Raises:
-        AssertionError: it goes well, so the document would lie.
+        AssertionError: the call does not fail, so the documented example would be false.
     """
     try:
         breaking()
     except PulseError as error:
         return Fault(name, error)
-    raise AssertionError(f"{name} is no fault")
+    raise AssertionError(f"{name} raises no error")
 
 
 def _of_order(name: str, without: str = "", **changes: object) -> Fault:
@@ -77,8 +77,8 @@ WRONG_ORDERS: Final = (
     fault_of("not JSON", lambda: read_order(b'{"order_unique_key":')),
     _of_order("a field is missing", without="side"),
     _of_order("an unknown field", price=2850),
-    _of_order("no such instrument", instrument="RELIANCE"),
-    _of_order("no such quantity", total_quantity=0),
+    _of_order("an invalid instrument", instrument="RELIANCE"),
+    _of_order("a quantity out of range", total_quantity=0),
     _of_order("fewer shares than slices", total_quantity=1),
     _of_order("a quantity as text", total_quantity="100"),
     _of_order("too many slices", split_config=_ORDER["split_config"] | {"num_splits": 101}),
@@ -86,7 +86,9 @@ WRONG_ORDERS: Final = (
         "no offset",
         split_config=_ORDER["split_config"] | {"start_at": "2026-03-02T09:15:00"},
     ),
-    _of_order("no such policy", split_config=_ORDER["split_config"] | {"session_policy": "SKIP"}),
+    _of_order(
+        "an unknown policy", split_config=_ORDER["split_config"] | {"session_policy": "SKIP"}
+    ),
     _of_order("white space at an end of the key", order_unique_key="ouk_first "),
 )
 NO_SUCH_ORDER: Final = Fault("no such order", OrderNotFound("0b6f4c1e-52c9-4f6e-8d0a-6a3f8a1f2b77"))
@@ -101,7 +103,7 @@ _CLOCK_OFF: Final = Fault(
 )
 _FAULTS_OF_WRITING: Final = (
     *FAULTS_OF_BODIES,
-    Fault("too many orders wait", AppendQueueFull()),
+    Fault("the append queue is full", AppendQueueFull()),
     Fault("no answer in time", AppendOutcomeUnknown()),
 )
 _STARTED: Final = OrderRefused(
@@ -132,7 +134,7 @@ FAULTS_OF_PREVIEWS: Final = (
     *WRONG_ORDERS,
     *_WRONG_WINDOWS,
     fault_of(
-        "a seed that is no seed",
+        "an invalid seed",
         lambda: read_preview_request(msgspec.json.encode(_ORDER | {"split_seed": "7"})),
     ),
     *FAULTS_OF_BODIES,
@@ -172,7 +174,7 @@ def _cancel_failed_order() -> object:
 FAULTS_OF_CANCELLING: Final = (
     fault_of("not JSON", lambda: read_cancel_request(b'{"reason":')),
     fault_of("an unknown field", lambda: read_cancel_request(b'{"quantity":54}')),
-    fault_of("a reason that is no text", lambda: read_cancel_request(b'{"reason":7}')),
+    fault_of("a reason that is not text", lambda: read_cancel_request(b'{"reason":7}')),
     NO_SUCH_ORDER,
     fault_of("nothing to cancel", _cancel_failed_order),
     *_FAULTS_OF_WRITING,
@@ -180,10 +182,10 @@ FAULTS_OF_CANCELLING: Final = (
 )
 FAULTS_OF_HALTING: Final = (
     fault_of("no reason", lambda: read_halt_request(b'{"scope":"ALL"}')),
-    fault_of("no such scope", lambda: read_halt_request(b'{"scope":"BSE","reason":"x"}')),
+    fault_of("an unknown scope", lambda: read_halt_request(b'{"scope":"BSE","reason":"x"}')),
     fault_of("no instrument", lambda: read_halt_request(b'{"scope":"INSTRUMENT","reason":"x"}')),
     fault_of(
-        "no such instrument",
+        "an invalid instrument",
         lambda: read_halt_request(b'{"scope":"INSTRUMENT","instrument":"TCS","reason":"x"}'),
     ),
     *_FAULTS_OF_WRITING,
@@ -195,5 +197,5 @@ FAULTS_OF_ALL: Final = (
     Fault("too many requests", TooManyRequests(100, 0.4)),
     A_CRASH,
     Fault("too busy", TooBusy()),
-    Fault("the database is away", DatabaseUnavailable()),
+    Fault("the database is unavailable", DatabaseUnavailable()),
 )

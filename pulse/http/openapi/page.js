@@ -1,4 +1,4 @@
-// Everything the page asks for lies beside it: no other host is spoken to.
+// The page loads only files of its own directory, and none from another host.
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#page",

@@ -1,4 +1,4 @@
-"""The page and its parts. What draws it, Swagger UI, comes from an installed package."""
+"""The documentation page: Swagger UI, whose files come from an installed package."""
 
 from collections.abc import Callable
 from functools import cache
@@ -16,8 +16,8 @@ from litestar.params import FromPath
 from pulse.http.asgi import SECURITY_HEADERS_KEY, security_headers
 from pulse.http.errors import JSON
 
-_CARRIER: Final = "offapi"
-"""A package that carries Swagger UI; it is found, never imported."""
+_SWAGGER_UI_PACKAGE: Final = "offapi"
+"""A package that contains the files of Swagger UI. It is located, never imported."""
 _OF_SWAGGER_UI: Final = {
     "swagger-ui-bundle.js": "swagger_bundle.js",
     "swagger-ui.css": "swagger_style.css",
@@ -33,21 +33,21 @@ _PAGE_HEADERS: Final = security_headers(
 AnyRequest = Request[Any, Any, Any]
 
 
-def explaining_routes(document: Callable[[], dict[str, Any]]) -> list[HTTPRouteHandler]:
-    """The document, made when first asked for, and the page that shows it."""
+def document_routes(document: Callable[[], dict[str, Any]]) -> list[HTTPRouteHandler]:
+    """The routes of the document, which is made at the first request, and of its page."""
 
     @cache
     def encoded() -> bytes:
         return msgspec.json.encode(document())
 
-    @get("/openapi.json", sync_to_thread=True)  # making it takes a tenth of a second
+    @get("/openapi.json", sync_to_thread=True)  # generating it takes 0.1 s
     def openapi() -> Response[bytes]:
         return Response(encoded(), media_type=JSON)
 
     @get("/docs", sync_to_thread=False)
     def page(request: AnyRequest) -> Response[bytes]:
-        path: bytes = request.scope.get("raw_path", b"")  # Litestar cuts slashes off the other one
-        if slashes := len(path) - len(path.rstrip(b"/")):  # the page's links would lead nowhere
+        path: bytes = request.scope.get("raw_path", b"")  # Litestar strips slashes from `path`
+        if slashes := len(path) - len(path.rstrip(b"/")):  # the page's relative links would break
             return Response(b"", status_code=307, headers={"location": "../" * slashes + "docs"})
         request.scope[SECURITY_HEADERS_KEY] = _PAGE_HEADERS  # type: ignore[typeddict-unknown-key]
         return _file("page.html")
@@ -69,7 +69,9 @@ def _file(name: str) -> Response[bytes]:
 def _bytes_of(name: str) -> bytes:
     if name not in _OF_SWAGGER_UI:
         return files(__package__).joinpath(name).read_bytes()
-    carrier = find_spec(_CARRIER)
-    if carrier is None or not carrier.submodule_search_locations:
-        raise ModuleNotFoundError(f"{_CARRIER} is not installed, which carries Swagger UI")
-    return Path(carrier.submodule_search_locations[0], _OF_SWAGGER_UI[name]).read_bytes()
+    package = find_spec(_SWAGGER_UI_PACKAGE)
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"{_SWAGGER_UI_PACKAGE} is not installed, which contains Swagger UI"
+        )
+    return Path(package.submodule_search_locations[0], _OF_SWAGGER_UI[name]).read_bytes()

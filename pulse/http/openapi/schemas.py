@@ -55,7 +55,7 @@ _ENUMERATIONS: Final = {
     "Side": (Side, "Whether to buy or to sell."),
     "OrderQueueStatus": (
         OrderQueueStatus,
-        "How far the splitting of an order is; COMPLETED, FAILED and CANCELLED are final.",
+        "The state of splitting an order; COMPLETED, FAILED and CANCELLED are final.",
     ),
     "SessionPolicy": (
         SessionPolicy,
@@ -63,7 +63,7 @@ _ENUMERATIONS: Final = {
     ),
     "SliceState": (
         SliceState,
-        "What became of a slice; all but SCHEDULED are final.",
+        "The state of a slice; all but SCHEDULED are final.",
     ),
     "EventType": (EventType, "The type of an event."),
     "HaltScope": (
@@ -112,8 +112,8 @@ def schemas_of(
 ) -> Schemas:
     """The schemas of these structs and of all they are made of, by their names in the document.
 
-    `texts` describes fields, by the name of the schema. `event_fields` names the fields of the data
-    of events, by type, if not all are answered.
+    `texts` describes fields, by the name of the schema. `event_fields` names the fields of an
+    event's data that are answered, by type; None: all are.
     """
     generated = _generated(structs)
     for name, schema in generated.items():
@@ -165,7 +165,7 @@ def _require_all(schema: Schema) -> None:
 def _events(name_of_view: str, view: Schema, event_fields: EventFields | None) -> Schemas:
     """`Event` as a union tagged by `type`: each type with its own data, and all other events.
 
-    An event that this code cannot read has the type of its topic, and as data what is stored. So
+    An event that this code cannot read has the type of its topic, and the stored state as data. So
     the other events are those that match none of the types, not those with another `type`.
     """
     types = {
@@ -274,7 +274,7 @@ def _rewritten(value: Any) -> Any:  # noqa: ANN401 - any JSON
 
 
 def _keywords(schema: Schema) -> Schema:
-    """One object of the document, as JSON Schema and generators have it."""
+    """One object of the document, in the form that JSON Schema and client generators expect."""
     match schema:
         case {"$ref": str(reference)}:
             path, _, name = reference.rpartition("/")
@@ -285,7 +285,7 @@ def _keywords(schema: Schema) -> Schema:
             return schema | {"additionalProperties": True}
         case {"prefixItems": [first, *others]} if all(other == first for other in others):
             bare = {keyword: value for keyword, value in schema.items() if keyword != "prefixItems"}
-            return bare | {"items": first}  # generators know no tuples
+            return bare | {"items": first}  # client generators do not support tuples
         case {"pattern": str(pattern)}:
             return schema | {"pattern": pattern.replace("(?![\\s\\S])", "$")}
         case _:

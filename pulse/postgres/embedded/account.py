@@ -85,8 +85,8 @@ def user_namespace() -> Account | None:
 def choose_account(paths: ServerPaths) -> tuple[Account, Path]:
     """The first account that can access the data, and the directory of programs that it can run.
 
-    This is tested by running programs, since mode bits do not show ACLs, mounts and namespaces.
-    Call it with the start lock held.
+    It is tested by running programs, since mode bits do not show ACLs, mounts and namespaces. Call
+    it with the start lock held.
 
     Raises:
         EmbeddedServerError: no account can run the server; the message says what to do.
@@ -125,7 +125,8 @@ def _candidates(data: Path) -> list[Account | None]:
     if data.name == "cluster":
         return [user_namespace()]
     # The account postgres has no other purpose. In a user namespace no other account can read the
-    # data. `nobody` is last, for containers without the other two: other services may use it.
+    # data. The account `nobody` is last, for containers without the other two, since other services
+    # may use it.
     return [system_account("postgres"), user_namespace(), system_account("nobody")]
 
 

@@ -87,7 +87,7 @@ def create_cluster(paths: ServerPaths, account: Account, programs: Path) -> None
         shutil.rmtree(staging, ignore_errors=True)
         raise
     home = os.open(paths.home, os.O_RDONLY)
-    os.fsync(home)  # so that the rename survives a power failure
+    os.fsync(home)  # the rename must survive a power failure
     os.close(home)
 
 

@@ -48,7 +48,7 @@ class ServerPaths(NamedTuple):
         sockets = home / "socket"
         path = str(sockets / f".s.PGSQL.{PORT}")
         fits = len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES and path.isprintable()
-        if not fits or {",", '"'} & set(path):  # these separate hosts and sockets in lists
+        if not fits or {",", '"'} & set(path):  # both have a meaning in lists of hosts
             digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
             sockets = Path("/tmp", f"pulse-{digest}")  # noqa: S108 - checked before every use
         return cls(home, sockets)
@@ -122,7 +122,7 @@ def refuse_writable_by_others(data_dir: Path) -> None:
     Refused are: a data directory, or the server's directory in it, that others may write; a parent
     directory that others may write, unless it is sticky; a link or a parent directory that belongs
     to neither root nor the owner of the data directory. That owner is trusted, since the server
-    runs as this user; but not if any user could have created the directory, as in /tmp.
+    runs as this user, unless any user could have created the directory, as in /tmp.
 
     Raises:
         EmbeddedServerError: the message names the directory and says what to do.

@@ -32,7 +32,7 @@ from pulse.postgres.embedded.directories import (
 
 FAST_STOP_SECONDS: float = 30
 IMMEDIATE_STOP_SECONDS: float = 10
-_LOCK_SECONDS: Final = 300  # longer than its holder may take: wait for a server, initdb, start
+_LOCK_SECONDS: Final = 300  # longer than the holder needs for a wait, initdb and a start
 
 
 class EmbeddedServer:
@@ -267,7 +267,7 @@ def _is_server_of(pid: int, cluster: Path) -> bool:
 
 
 def _signal_and_wait(pid: int, paths: ServerPaths, number: signal.Signals, seconds: float) -> bool:
-    """Send the signal and wait until the process has ended; False if it has not in time."""
+    """Send the signal and wait until the process has ended; False on a timeout."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
     return _wait_until(lambda: not _is_server_of(pid, paths.cluster), seconds)

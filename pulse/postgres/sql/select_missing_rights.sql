@@ -1,5 +1,5 @@
--- Those of these rights that this role does not have, as GRANT takes them. An object that does not exist
--- is skipped.
+-- The given rights that this role does not have, in the syntax of GRANT. An object that does not
+-- exist is skipped.
 WITH wanted AS (
     SELECT w.*,
            CASE WHEN w.kind IN ('TABLE', 'VIEW') THEN pg_catalog.to_regclass(w.name)

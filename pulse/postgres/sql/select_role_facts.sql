@@ -1,5 +1,6 @@
--- What this role may do about roles: its name, whether it is a superuser, whether it may create roles,
--- whether it owns the database and the schema, the name of the database, the server's version.
+-- The facts about this role that the setup of roles needs: its name, whether it is a superuser,
+-- whether it may create roles, whether it owns the database and the schema, the name of the
+-- database, the server's version.
 SELECT me.rolname::text,
        me.rolsuper,
        me.rolcreaterole,

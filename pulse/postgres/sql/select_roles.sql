@@ -1,4 +1,4 @@
--- Those of these roles that exist, with the attributes that go beyond the rights of an ordinary role.
+-- The given roles that exist, with their attributes beyond those of an ordinary role.
 SELECT r.rolname::text,
        ARRAY(SELECT a.name
                FROM (VALUES ('SUPERUSER', r.rolsuper), ('CREATEROLE', r.rolcreaterole),

@@ -21,7 +21,7 @@ _COULD_NOT_START: Final = 3
 
 
 def main() -> None:
-    """Run as this member until SIGTERM, or until the supervisor is gone.
+    """Run as this member until SIGTERM, or until the supervisor ends.
 
     If it cannot start it exits with code 3, and the log has the reason as one line.
     """

@@ -58,7 +58,7 @@ class GroupDirectory:
             )
 
     def ensure(self) -> None:
-        """Create it again if it was removed.
+        """Create the directory again if it was removed.
 
         Raises:
             OSError: it cannot be created, or there is another one in its place.
@@ -72,7 +72,7 @@ class GroupDirectory:
             "group.directory_was_removed",
             directory=self.path,
             consequence="the metrics of running members are missing until they are restarted",
-            remedy="SIGHUP restarts them; exclude the directory from what removes old files",
+            remedy="restart them with SIGHUP; exclude the directory from cleanup of old files",
         )
 
     def remove(self) -> None:

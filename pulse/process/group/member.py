@@ -1,4 +1,4 @@
-"""A member of a group of processes: what its supervisor tells it, and how they talk."""
+"""A member of a group of processes: its configuration, and its socket to the supervisor."""
 
 import asyncio
 import contextlib
@@ -64,8 +64,8 @@ def log_share(directory: str, name: str) -> LogShare:
 class ControlSocket:
     """A member's end of the socket to its supervisor.
 
-    The kernel closes the other end when the supervisor ends, however it ends; then the member
-    stops too, so that no process keeps the port.
+    The kernel closes the other end when the supervisor ends in any way. Then the member stops too,
+    so that no process keeps the port.
     """
 
     def __init__(self, member: Member) -> None:
@@ -76,12 +76,12 @@ class ControlSocket:
 
     def report_serving(self) -> None:
         """Tell the supervisor that this member serves."""
-        with contextlib.suppress(OSError):  # it is gone, which the watch notices
+        with contextlib.suppress(OSError):  # the supervisor has ended; `_read` handles that
             self._socket.send(SERVING)
 
     @contextmanager
     def watched(self, drain: Callable[[], Awaitable[None]] | None = None) -> Iterator[None]:
-        """Within the context call `drain` when told to, and stop when the supervisor is gone."""
+        """In the context call `drain` on request, and stop the process when the supervisor ends."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket, self._read, drain)
         try:
@@ -91,15 +91,17 @@ class ControlSocket:
 
     def _read(self, drain: Callable[[], Awaitable[None]] | None) -> None:
         try:
-            told = self._socket.recv(1)
+            received = self._socket.recv(1)
         except BlockingIOError:
             return
         except OSError:
-            told = b""
-        if told == DRAIN and drain is not None and self._draining is None:
+            received = b""
+        if received == DRAIN and drain is not None and self._draining is None:
             self._draining = asyncio.ensure_future(drain())
-        if not told:
+        if not received:
             asyncio.get_running_loop().remove_reader(self._socket)
-            _log.warning("process.orphaned", consequence="the supervisor is gone, so it stops")
+            _log.warning(
+                "process.orphaned", consequence="the supervisor has ended, so this process stops"
+            )
             shutil.rmtree(self._directory, ignore_errors=True)
             os.kill(os.getpid(), signal.SIGTERM)

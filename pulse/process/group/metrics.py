@@ -1,7 +1,7 @@
 """The metrics of a group of processes as one text.
 
 Each member exposes its own on a Unix socket in the group's directory. The member that is asked
-collects from all. Nothing is added up: each series has the label `process`, the member's name. So a
+collects from all. Series are not summed: each has the label `process`, the member's name. So a
 member that was replaced is an ordinary reset of its own counters, which `rate()` understands; in a
 sum it would look as if all of them had started again.
 """
@@ -64,8 +64,8 @@ async def exposing_metrics(member: Member) -> AsyncIterator[None]:
 async def group_metrics(member: Member) -> bytes:
     """The metrics of all members, in Prometheus's text format, in little more than a second.
 
-    While a member is being replaced, its place has the metrics of the older process until that has
-    ended: so nothing that it counts is lost.
+    While a member is being replaced, it has the metrics of the older process until that has ended,
+    so that none of its counts is lost.
     """
     files = _files_in(member.directory)
     answers = await asyncio.gather(*(_read(file) for file in files))
@@ -132,7 +132,7 @@ def _of_members(own: dict[str, _Families]) -> Iterable[Metric]:
 
 
 def _of_database(found: Sequence[_Families]) -> Iterable[Metric]:
-    """The gauges of the whole database, once: the lock that elects a process may change hands."""
+    """The gauges of the whole database, once: another process may just have been elected."""
     merged: dict[str, Metric] = {}
     for family in (family for families in found for family in families):
         if family.name in metrics.OF_DATABASE and family.name not in merged:
@@ -143,7 +143,7 @@ def _of_database(found: Sequence[_Families]) -> Iterable[Metric]:
 
 
 class _Merged:
-    """What `generate_latest` needs of a registry."""
+    """A registry as `generate_latest` needs it."""
 
     def __init__(self, collected: Sequence[Metric]) -> None:
         self._collected = collected

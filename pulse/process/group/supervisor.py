@@ -1,7 +1,7 @@
 """The supervisor of `pulse up --processes N`: starts, replaces, restarts and stops its members.
 
-It serves nothing itself. It binds the port, whose sockets the members share, so a connection waits
-in the kernel's queue rather than being refused while a member is replaced.
+It serves no requests itself. It binds the port, whose sockets the members share. So while a member
+is replaced a connection waits in the kernel's queue and is not refused.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ MAX_START_SECONDS: Final = 60.0
 """A restart is abandoned if the new process does not serve within this."""
 
 MAX_STOP_SECONDS: Final = 40.0
-"""A process that has not ended this long after it was told to is killed."""
+"""A process that has not ended this long after its stop signal is killed."""
 
 STABLE_SECONDS: Final = 10.0
-"""A process that ran for longer is replaced at once when it dies; another one after a pause."""
+"""A process that ran for longer is replaced at once when it ends; others after a pause."""
 
 _REPLACE: Final = RetryPolicy(first_seconds=1.0, max_seconds=30.0)
 
@@ -106,8 +106,8 @@ class _Child:
         serving.cancel()
         return self.is_serving.is_set() and not self.ended.done()
 
-    async def replaced(self) -> None:
-        """Let it finish what it has, while another one serves; return when it has ended."""
+    async def drain(self) -> None:
+        """Let it finish its requests while the new process serves; return when it has ended."""
         if self._member.is_worker:
             await self.stop()
             return
@@ -133,12 +133,12 @@ class _Child:
 
     def _read(self) -> None:
         try:
-            told = self._control.recv(1)
+            received = self._control.recv(1)
         except BlockingIOError:
             return
         except OSError:
-            told = b""
-        if told:
+            received = b""
+        if received:
             self.is_serving.set()
         else:
             self._loop.remove_reader(self._control)
@@ -153,8 +153,8 @@ class _Child:
         return code
 
 
-class _Place:
-    """The place of a member, with the process that has it. The lock is held to replace it."""
+class _Slot:
+    """A member and its current process. Hold the lock to replace the process."""
 
     def __init__(self, name: str, child: _Child) -> None:
         self.name = name
@@ -185,14 +185,14 @@ class ProcessGroup:
         self._generation = 0
         self._children: set[_Child] = set()
         self._stopping = asyncio.Event()
-        self._restart_asked = asyncio.Event()
-        self._hangup = _Hangup(stop=self._stopping.set, restart=self._restart_asked.set)
+        self._restart_requested = asyncio.Event()
+        self._hangup = _Hangup(stop=self._stopping.set, restart=self._restart_requested.set)
 
     async def run(self) -> bool:
         """Serve until SIGINT or SIGTERM, and restart one process after the other on SIGHUP.
 
-        Returns False if a process does not start at first, and true after a clean stop. SIGHUP may
-        be blocked before; it is not afterwards.
+        Returns False if a process fails at the first start, and True after a clean stop. Unblocks
+        SIGHUP, which may be blocked before the call.
 
         Raises:
             NoDirectory: the directory of the group cannot be created.
@@ -215,20 +215,20 @@ class ProcessGroup:
     async def _until_stopped(self) -> bool:
         """The first member starts alone: it starts the database, migrates and catches up."""
         first, *others = self._members
-        places: list[_Place] = []
+        slots: list[_Slot] = []
         for names in ((first,), others):
-            started = [_Place(name, await self._start(name)) for name in names]
-            serving = asyncio.gather(*(place.child.serves(None) for place in started))
+            started = [_Slot(name, await self._start(name)) for name in names]
+            serving = asyncio.gather(*(slot.child.serves(None) for slot in started))
             if not await self._unless_stopping(serving):
                 return True
             if not all(serving.result()):
                 return False
-            places += started
+            slots += started
         _log.info("group.serving", members=", ".join(self._members))
         self._on_serving()
         async with asyncio.TaskGroup() as tasks:
-            jobs = [tasks.create_task(self._keep(place)) for place in places]
-            jobs.append(tasks.create_task(self._restart_when_asked(places)))
+            jobs = [tasks.create_task(self._replace_when_ended(slot)) for slot in slots]
+            jobs.append(tasks.create_task(self._restart_on_request(slots)))
             await self._stopping.wait()
             for job in jobs:
                 job.cancel()
@@ -261,58 +261,58 @@ class ProcessGroup:
             _log.error("process.not_started", name=name, reason=str(error))
             return None
 
-    async def _keep(self, place: _Place) -> None:
-        """Replace the process of this place when it has died."""
+    async def _replace_when_ended(self, slot: _Slot) -> None:
+        """Replace the process of this slot whenever it ends by itself."""
         retry = Retry(_REPLACE)
         while True:
-            child = place.child
+            child = slot.child
             either: set[asyncio.Future[Any]] = {child.ended, child.is_replaced}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if place.child is not child:
+            if slot.child is not child:
                 continue
             code = child.ended.result()
-            _log.error("process.died", name=place.name, pid=child.pid, code=code)
+            _log.error("process.died", name=slot.name, pid=child.pid, code=code)
             if child.is_stable:
                 retry.reset()
             else:
                 await retry.wait()
-            while place.child is child:
-                async with place.lock:
-                    if place.child is child:
-                        place.child = await self._try_start(place.name) or child
-                if place.child is child:
+            while slot.child is child:
+                async with slot.lock:
+                    if slot.child is child:
+                        slot.child = await self._try_start(slot.name) or child
+                if slot.child is child:
                     await retry.wait()
 
-    async def _restart_when_asked(self, places: Sequence[_Place]) -> None:
+    async def _restart_on_request(self, slots: Sequence[_Slot]) -> None:
         while True:
-            await self._restart_asked.wait()
-            self._restart_asked.clear()
+            await self._restart_requested.wait()
+            self._restart_requested.clear()
             _log.info("group.restarting")
-            for place in places:
-                old = await self._give_to_new(place)
+            for slot in slots:
+                old = await self._start_replacement(slot)
                 if old is None:
-                    _log.error("group.restart_abandoned", name=place.name)
+                    _log.error("group.restart_abandoned", name=slot.name)
                     break
-                _log.info("process.draining", name=place.name, pid=old.pid)
-                await old.replaced()
+                _log.info("process.draining", name=slot.name, pid=old.pid)
+                await old.drain()
             else:
                 _log.info("group.restarted")
 
-    async def _give_to_new(self, place: _Place) -> _Child | None:
-        """Give the place to a new process; returns the old one, or None if it keeps the place."""
-        async with place.lock:
-            new, old = await self._try_start(place.name), place.child
+    async def _start_replacement(self, slot: _Slot) -> _Child | None:
+        """Start a new process in the slot; returns the old one, or None if the new one failed."""
+        async with slot.lock:
+            new, old = await self._try_start(slot.name), slot.child
             if new is None:
                 return None
             if not await new.serves(MAX_START_SECONDS):
                 await new.stop()
                 return None
-            place.child = new
+            slot.child = new
             old.is_replaced.set_result(None)
             return old
 
     async def _unless_stopping(self, work: "asyncio.Future[list[bool]]") -> bool:
-        """Wait for the work; false if the group is to stop before."""
+        """Wait for the work; False if a stop is requested first."""
         stopping = asyncio.create_task(self._stopping.wait())
         either: set[asyncio.Future[Any]] = {stopping, work}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -326,7 +326,7 @@ class ProcessGroup:
 
 
 class _Hangup:
-    """SIGHUP: a restart; or, if it is sent because the terminal was closed, a stop as elsewhere."""
+    """SIGHUP: a restart; or a stop, as in other processes, if the terminal was closed."""
 
     def __init__(self, *, stop: Callable[[], None], restart: Callable[[], None]) -> None:
         self._stop = stop
@@ -335,7 +335,7 @@ class _Hangup:
         self._has_terminal = _has_terminal()
 
     def handle(self) -> None:
-        """Stop if the terminal was closed since the last one; with `nohup` always restart."""
+        """Stop if the terminal was closed since the last SIGHUP; with `nohup` always restart."""
         had_terminal, self._has_terminal = self._has_terminal, _has_terminal()
         if self._is_ignored or not had_terminal or self._has_terminal:
             self._restart()

@@ -1,5 +1,6 @@
--- Which worker holds which order. A row outlives a release (claimed_by is then null), because an
--- order's age counts from its first claim. Rows come and go with every order: kept small and hot.
+-- Which worker holds which order. A release keeps the row and sets claimed_by to null, because an
+-- order's age counts from its first claim. Every order inserts and deletes a row, so the table
+-- stays small.
 CREATE TABLE order_claims (
     order_id uuid PRIMARY KEY,
     claimed_by text,

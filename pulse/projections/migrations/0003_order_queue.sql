@@ -1,5 +1,5 @@
--- One row an order, built from the log alone. Only what the events say: a claim is laid over in the
--- view. A row is updated once, by its outcome.
+-- One row per order, from its events alone. The view adds the claim. A row is updated once, by its
+-- outcome.
 CREATE TABLE order_queue (
     order_id uuid PRIMARY KEY,
     order_unique_key text NOT NULL,
@@ -28,14 +28,14 @@ CREATE TABLE order_queue (
     autovacuum_analyze_scale_factor = 0.02
 );
 
--- The lists, newest first. Every filter must cost a page wherever it stands, also when the newest
--- hundred thousand orders are of another state: so each state has a pair of its own, without and
--- with the instrument, and a row is only in the pair of the state it has. The whole list reads the
--- unique index; one instrument's merges the three states, which costs nothing to keep, where an
--- index over all of them would take two more entries an order. State stands in the predicates, so
--- an outcome is never a HOT update: it adds an entry to each index, eight in an order's life.
--- PENDING is also what workers claim from and what IN_PROGRESS is judged by; a claim changes no row
--- here, so it costs no entry.
+-- The lists, newest first. A page must have the same cost with every filter, even if the newest
+-- hundred thousand orders have another state. So each state has two partial indexes, without and
+-- with the instrument, and a row is only in the two of its state. The list of all orders reads the
+-- unique index. The list of one instrument merges the three states, since an index over all states
+-- would need two more entries per order. The state is in the predicates, so an outcome is never a
+-- HOT update: it adds an entry to each index, eight in the life of an order. Workers claim from the
+-- PENDING index, which also determines IN_PROGRESS. A claim changes no row here, so it adds no
+-- entry.
 CREATE UNIQUE INDEX order_queue_created_position_idx ON order_queue (created_position);
 CREATE INDEX order_queue_pending_idx ON order_queue (created_position) WHERE state = 'PENDING';
 CREATE INDEX order_queue_completed_idx ON order_queue (created_position) WHERE state = 'COMPLETED';
@@ -58,11 +58,11 @@ CREATE TABLE order_slices (
     PRIMARY KEY (order_id, sequence_number)
 );
 
--- Slices by time. The place of a slice never changes, so pages of slices are exact.
+-- Slices by time. The time of a slice never changes, so pages of slices are exact.
 CREATE INDEX order_slices_scheduled_at_idx
     ON order_slices (scheduled_at, order_id, sequence_number);
 
--- Orders set aside because one of their events cannot be applied; they stop no other.
+-- Parked orders: one of their events cannot be applied. They do not block other orders.
 CREATE TABLE parked_orders (
     order_id uuid PRIMARY KEY,
     position bigint NOT NULL,
@@ -71,7 +71,7 @@ CREATE TABLE parked_orders (
 );
 
 -- The library's single-row tracking table: how far each projection has read the log. The row is
--- also the lock that keeps a projection single-file.
+-- also the lock that lets one process at a time project.
 CREATE TABLE IF NOT EXISTS notification_tracking (
     application_name text,
     notification_id bigint,
@@ -83,7 +83,7 @@ CREATE TABLE IF NOT EXISTS notification_tracking (
     autovacuum_vacuum_cost_delay = 0
 );
 
--- '__migration__' tells the library that the table has one row an application, not one an event.
+-- '__migration__' tells the library that the table has one row per application, not one per event.
 INSERT INTO notification_tracking (application_name, notification_id)
 VALUES ('__migration__', 1), ('order_queue', 0);
 

@@ -1,6 +1,6 @@
--- What became of the slices of each order, and when the releaser has to look at it (docs/decisions/0023).
--- The tables become empty, and the projection reads the log again from its beginning. Processes of
--- earlier code must have stopped.
+-- The states of the slices of each order, and when a releaser has to process the order
+-- (docs/decisions/0023). The tables become empty, and the projection reads the log again from its
+-- beginning. Processes of earlier code must have stopped.
 
 -- Reset the projection and the audit. The update locks the position's row before the tables, as a
 -- projector does, so no process projects until the commit.
@@ -35,9 +35,9 @@ ALTER TABLE order_queue
 -- order is split.
 CREATE INDEX order_queue_cancelled_idx ON order_queue (created_position) WHERE cancelled_unsplit;
 
--- The orders that have slices to release, and when a releaser has to look at each: an index over
--- order_queue and scheduled_slices, which determine it. A row lives from the split until the last slice is
--- settled.
+-- The orders that have slices to release, and when a releaser has to process each: an index over
+-- order_queue and scheduled_slices, which determine it. A row lives from the split until the last
+-- slice is settled.
 CREATE TABLE due_orders (
     created_position bigint PRIMARY KEY,
     due_at timestamptz NOT NULL

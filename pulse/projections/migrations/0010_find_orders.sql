@@ -9,7 +9,7 @@ CREATE FUNCTION search_key(created_position bigint, value text) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (created_position >> 18) << 32 | (hashtext(value)::bigint & 4294967295);
 
--- As to the other indexes, no outcome but a failure and a cancellation before the split writes to these.
+-- As with the other indexes, only a failure or a cancellation before the split writes to these.
 CREATE INDEX order_queue_trace_idx
     ON order_queue (search_key(created_position, trace_id), created_position);
 CREATE INDEX order_queue_placed_by_idx

@@ -1,6 +1,6 @@
--- What was asked of an order's start and its session policy, and its window (docs/decisions/0027). The
--- columns of the window are NULL if it starts at the creation and lasts as long as was asked, so the rows of
--- earlier orders are right without a change.
+-- The requested start and session policy of an order, and its window (docs/decisions/0027). The
+-- columns of the window are NULL if it starts at the creation and lasts as long as requested, so
+-- the rows of earlier orders are right without a change.
 ALTER TABLE order_queue
     ADD COLUMN start_at timestamptz,
     ADD COLUMN session_policy text,

@@ -2,10 +2,10 @@
 -- order's creation.
 -- MISSING: an order was created and is neither in the queue nor parked; or is PENDING in order_queue
 -- and not in pending_orders; or has slices to release and is not in due_orders.
--- OUTDATED: an order is not at its end in the queue, is not parked, and has a later event in the
--- log; or it has an outcome in order_queue and is still in pending_orders.
--- UNLOGGED: an order is in the queue, and the log has not its creation, or not the latest event
--- that the queue has applied.
+-- OUTDATED: an order has unsettled slices or no outcome in order_queue, is not parked, and has a
+-- later event in the log; or it has an outcome in order_queue and is still in pending_orders.
+-- UNLOGGED: an order is in the queue, and the log lacks its creation, or the latest event that the
+-- queue has applied.
 -- Both sides are read by an index on the position, so that the size of the window limits the cost.
 SELECT s.notification_id, s.originator_id, 'MISSING'
   FROM recorded_events() s
@@ -43,7 +43,7 @@ SELECT q.created_position, q.order_id, 'OUTDATED'
  WHERE (q.state = 'PENDING' OR q.state = 'COMPLETED' AND length(q.settled) < q.num_splits)
    AND q.created_position > %(after)b::bigint
    AND q.created_position <= %(until)b::bigint
-   AND unapplied.topic = ANY (%(outcomes)b::text[])
+   AND unapplied.topic = ANY (%(later_topics)b::text[])
    AND NOT EXISTS (SELECT FROM parked_orders p WHERE p.order_id = q.order_id)
  UNION ALL
 SELECT q.created_position, q.order_id, 'OUTDATED'

@@ -1,4 +1,4 @@
--- A part of other statements: when a releaser has to look at the order `q`, from its settled slices
+-- A part of other statements: when a releaser has to process the order `q`, from its settled slices
 -- and the next one (see `due_at` in pulse.domain.releases). NULL if it has no other slice.
 SELECT CASE WHEN s.scheduled_at - s.released_at >= rule.distance
             THEN GREATEST(s.scheduled_at, q.updated_at + LEAST(

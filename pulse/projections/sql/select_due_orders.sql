@@ -1,9 +1,9 @@
--- The orders at which a releaser has to look now, the longest due first, except those at some
+-- The orders that a releaser has to process now, the longest due first, except those at some
 -- positions of creation. An order that a halt covers is left out until its next slice expires (see
 -- `expires_at` in pulse.domain.releases). Each order has its next unsettled slices: every one whose
--- time has come, and the one after them. Each row begins with the time of this moment and the
--- seconds until the next order is due; there is one row if no order is. NOT IN is a hash lookup;
--- <> ALL of a parameter would compare with each element.
+-- time has come, and the one after them. Each row begins with the current time and the seconds
+-- until the next order is due; there is one row if no order is due. NOT IN is a hash lookup; <> ALL
+-- of a parameter would compare with each element.
 WITH now AS MATERIALIZED (
     SELECT clock_timestamp() AS at
 ), moment AS MATERIALIZED (

@@ -1,5 +1,5 @@
--- As select_effects, the events up to a position that the queue has not applied: those of parked orders,
--- from the one on that parked each.
+-- As select_effects, for the events up to a position that the queue has not applied: those of each
+-- parked order from the event that parked it.
 SELECT e.topic, count(*), max(e.recorded_at),
        array_agg(COALESCE(CASE WHEN e.topic = ANY (%(failures)b::text[]) THEN created.state
                                ELSE e.state END, '')) FILTER (WHERE e.topic <> %(scheduled)b::text)

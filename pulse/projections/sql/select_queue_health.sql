@@ -15,7 +15,7 @@ WITH waiting AS (
              WHERE failure_reason IS NOT NULL
              ORDER BY created_position DESC
              LIMIT 1000) n
-     WHERE n.updated_at > clock_timestamp() - make_interval(secs => %(lately_seconds)b::float8)
+     WHERE n.updated_at > clock_timestamp() - make_interval(secs => %(recent_seconds)b::float8)
      GROUP BY n.failure_reason
 ), due AS (
     SELECT count(*) AS orders,

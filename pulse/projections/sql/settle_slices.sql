@@ -1,7 +1,7 @@
--- Write what became of slices of orders that an earlier batch split. A change applies only to the
+-- Write the states of slices of orders that an earlier batch split. A change applies only to the
 -- version it follows, and only to the next slices of its order. The order's row in due_orders is
--- updated, or deleted if nothing is left to release. Returns the number of changes that applied, and
--- the positions of creation of the orders that have slices to release but no row in due_orders.
+-- updated, or deleted if nothing is left to release. Returns the number of changes that applied,
+-- and the positions of creation of the orders that have slices to release but no row in due_orders.
 WITH settled AS (
     UPDATE order_queue q
        SET settled = q.settled || c.settled,

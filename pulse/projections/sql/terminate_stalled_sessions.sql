@@ -2,8 +2,8 @@
 -- respond. Within a statement no timeout of Postgres applies to a backend that waits for its
 -- client. Between two statements idle_in_transaction_session_timeout applies, but not after a
 -- pipeline: libpq sends Flush after Sync, and reading it stops the timer. Such a session would
--- block appends, the projection, or claims. Sessions with locks of reads only block none of these
--- and are left alone.
+-- block appends, the projection, or claims. Sessions that hold only read locks block none of these
+-- and are not terminated.
 SELECT a.application_name, pg_terminate_backend(a.pid)
   FROM pg_stat_activity a
  WHERE a.datname = current_database()

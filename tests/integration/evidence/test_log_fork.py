@@ -490,7 +490,7 @@ def test_the_command_shows_the_plan_and_asks(conninfo: str, tmp_path: Path) -> N
     before = json.loads(run_pulse("log", "show", "--json", conninfo=conninfo).out)
     assert before["forks"] == []
     planned = run_pulse("log", "fork", "--reason", REASON, conninfo=conninfo, **settings)
-    assert (planned.exit_code, planned.err) == (1, "nothing was changed: give --yes to do it\n")
+    assert (planned.exit_code, planned.err) == (1, "nothing was changed: confirm with --yes\n")
     assert f"log_id: {before['log_id']}, which will be replaced" in planned.out
     assert "ends at position 0" in planned.out
     with psycopg.connect(conninfo, application_name="pulse:pool@elsewhere/r17:4242"):

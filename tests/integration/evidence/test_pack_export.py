@@ -160,7 +160,7 @@ def test_the_text_says_what_was_checked_and_how(log: Log) -> None:
     assert unsigned.out.endswith("consistent in itself, signer not checked: give --key\n")
     other = verify(file, key=OTHER_KEY)
     assert other.exit_code == 1
-    assert "the seal is not signed as it should be" in other.out
+    assert "the signature of the seal is wrong or missing" in other.out
 
 
 def test_it_needs_no_settings_not_even_valid_ones(log: Log) -> None:
@@ -270,7 +270,7 @@ def test_a_replaced_key_counts_up_to_its_rotation(log: Log) -> None:
 
 
 def test_exports_are_recorded_with_the_user_and_the_role(log: Log) -> None:
-    assert log.export("--list").out == "nothing was exported yet\n"
+    assert log.export("--list").out == "nothing has been exported yet\n"
     content_hash = results(log.period())["content_hash"]
     ended = log.export("--list")
     assert ended.exit_code == 0
@@ -324,7 +324,7 @@ def test_what_cannot_be_recorded_is_not_exported(log: Log) -> None:
     assert files_beside(file) == []
     command = ("-m", "pulse.cli", "evidence", "--list")
     listed = run_to_end(command, database_url=url_of(conninfo), anchor_file=log.anchors)
-    assert (listed.returncode, listed.stdout) == (0, "nothing was exported yet\n")
+    assert (listed.returncode, listed.stdout) == (0, "nothing has been exported yet\n")
 
 
 def files_beside(file: Path) -> list[str]:
@@ -413,7 +413,7 @@ def test_a_file_that_exists_is_not_overwritten(log: Log) -> None:
     file.write_text("kept")
     ended = log.export("--order", ORDER, "-o", str(file))
     assert ended.exit_code == 1
-    assert "exists already" in ended.err
+    assert "already exists" in ended.err
     assert file.read_text() == "kept"
     missing = log.home / "missing" / "pack.tar"
     ended = log.export("--order", ORDER, "-o", str(missing))
@@ -433,7 +433,7 @@ def test_a_file_that_appears_during_the_export_is_not_overwritten(
     monkeypatch.setattr(os, "link", link_late)
     ended = log.export("--order", ORDER, "-o", str(file))
     assert ended.exit_code == 1
-    assert "exists already" in ended.err
+    assert "already exists" in ended.err
     assert file.read_text() == "kept"
     assert files_beside(file) == ["pack.tar"]
 
@@ -469,7 +469,7 @@ def test_a_disk_that_fills_leaves_no_file(log: Log) -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "pack.tar cannot be written: File too large" in ended.stderr
     assert list(file.parent.iterdir()) == []
-    assert log.export("--list").out == "nothing was exported yet\n"
+    assert log.export("--list").out == "nothing has been exported yet\n"
 
 
 @pytest.mark.parametrize(
@@ -515,8 +515,8 @@ def test_what_is_no_pack_is_refused_in_one_line(log: Log) -> None:
     assert run_pulse("verify", str(file), "--key", "x").exit_code == 2
     pipe = log.home / "pipe.tar"
     os.mkfifo(pipe)
-    assert "no regular file" in verify(pipe).err
-    assert "no regular file" in verify(log.period(), "--anchors", str(pipe)).err
+    assert "not a regular file" in verify(pipe).err
+    assert "not a regular file" in verify(log.period(), "--anchors", str(pipe)).err
 
 
 def test_a_name_that_is_too_long_for_a_file_names_an_order(log: Log) -> None:

@@ -132,7 +132,7 @@ def test_an_order_that_is_split_says_what_is_left() -> None:
     ]
     assert what_happens(view(created, split, released, cancelled)) == [
         "What was left of it was cancelled after it was split.",
-        "Nothing is left: the order does not change any more.",
+        "No share remains: the order no longer changes.",
     ]
     assert what_happens(view(kept, slices_scheduled(kept))) == [
         "It is split. Pulse does not release its slices: they stay scheduled."

@@ -34,7 +34,7 @@ def test_each_part_has_its_numbers_as_text() -> None:
 
     assert "999,999,999 shares released, &gt; 99.9 %" in text
     assert "1 shares expired, &lt; 0.1 %" in text
-    assert "What became of 1,000,000,000 shares" in text
+    assert "1,000,000,000 shares by state" in text
 
 
 def test_every_part_is_listed_even_without_shares() -> None:

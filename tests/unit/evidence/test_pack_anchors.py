@@ -7,11 +7,11 @@ import pytest
 from pulse.evidence import anchors, pack_anchors
 from pulse.evidence.anchors import AnchorFile, AnchorUnusable
 from pulse.evidence.note import Checkpoint, SigningKey
-from pulse.evidence.pack.keys import CountedKey, open_counted
+from pulse.evidence.pack.keys import TrustedKey, open_trusted
 from pulse.evidence.pack_anchors import all_anchors, choose_anchors
 from tests.support.seal import KEY, OTHER_KEY
 
-KEYS = [CountedKey(KEY.verifier)]
+KEYS = [TrustedKey(KEY.verifier)]
 
 
 def anchored(file: Path, *sizes: int, key: SigningKey = KEY) -> None:
@@ -48,7 +48,7 @@ def test_of_a_key_before_a_fork_larger_ones_are_of_another_log(file: Path) -> No
     anchored(file, 5, 40, 90)
     forked = KEY.named("pulse.example/log/fork-0123456789ab")
     anchored(file, 60, 95, key=forked)
-    keys = [CountedKey(forked.verifier), CountedKey(KEY.verifier, 50)]
+    keys = [TrustedKey(forked.verifier), TrustedKey(KEY.verifier, 50)]
     found = choose_anchors(file, keys, 20, 70, 100)
     assert [anchor.size for anchor in found] == [5, 40, 95]
 
@@ -75,10 +75,10 @@ def test_a_size_that_no_tree_has_is_left_out(file: Path) -> None:
 def test_a_replaced_key_counts_up_to_its_rotation(file: Path) -> None:
     anchored(file, 5, 9)
     anchored(file, 9, 12, key=OTHER_KEY)
-    keys = [CountedKey(OTHER_KEY.verifier), CountedKey(KEY.verifier, 5)]
+    keys = [TrustedKey(OTHER_KEY.verifier), TrustedKey(KEY.verifier, 5)]
     found = all_anchors(file, keys, 20)
     assert [anchor.size for anchor in found] == [5, 9, 12]
-    assert open_counted(found[1].note, [CountedKey(OTHER_KEY.verifier)]), "the one of the new key"
+    assert open_trusted(found[1].note, [TrustedKey(OTHER_KEY.verifier)]), "the one of the new key"
 
 
 def test_a_file_that_does_not_exist_has_no_anchors_unless_it_was_named(file: Path) -> None:

@@ -76,7 +76,7 @@ def test_lines_are_bounded_and_whole() -> None:
 
 @pytest.mark.parametrize("size", range(0, len(WHOLE), 97))
 def test_a_file_that_is_cut_short_is_refused(size: int) -> None:
-    with pytest.raises(PackInvalid, match=r"cut short|no tar file"):
+    with pytest.raises(PackInvalid, match=r"cut short|not a tar file"):
         opened(WHOLE[:size])
 
 

@@ -23,7 +23,7 @@ from pulse.evidence.chain import (
 from pulse.evidence.merkle import EMPTY_ROOT
 from pulse.evidence.note import Checkpoint, SigningKey, split_note
 from pulse.evidence.pack.archive import PackInvalid
-from pulse.evidence.pack.keys import CountedKey, counted_keys, keys_until, unsigned
+from pulse.evidence.pack.keys import TrustedKey, keys_until, trusted_keys, unsigned
 from pulse.evidence.pack.members import PackKey
 from pulse.evidence.pack.writer import PackRefused
 from tests.support.cli import run_pulse
@@ -520,11 +520,11 @@ def test_keys_from_before_a_loss_of_events_do_not_count() -> None:
         (f"next-key {new.verifier}", "loss-accepted-after 840"),
     ).signed_by(OTHER_KEY, new)
     keys = [*rotated(LOG, 280), PackKey(str(new.verifier), note)]
-    assert counted_keys(keys[:2]) == [
-        CountedKey(OTHER_KEY.verifier),
-        CountedKey(KEY.verifier, 280),
+    assert trusted_keys(keys[:2]) == [
+        TrustedKey(OTHER_KEY.verifier),
+        TrustedKey(KEY.verifier, 280),
     ]
-    assert counted_keys(keys) == [CountedKey(new.verifier)]
+    assert trusted_keys(keys) == [TrustedKey(new.verifier)]
     assert keys_until(LOG.checkpoint(), keys) == keys[:1]
 
 

@@ -95,5 +95,5 @@ def _x(minute: int) -> int:
 
 
 def _height(slices: int, highest: int) -> int:
-    """The height of a bar; at least 2, so that a single slice is seen beside many."""
+    """The height of a bar; at least 2, so that a single slice is visible beside many."""
     return max(2, round(_HEIGHT * slices / highest)) if slices else 0

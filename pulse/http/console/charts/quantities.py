@@ -1,4 +1,4 @@
-"""The shares of an order by what became of them, as one bar."""
+"""The shares of an order by state, as one bar."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -17,7 +17,7 @@ _GAP: Final = 2.0
 
 
 class Part(NamedTuple):
-    """A part of the bar: what became of these shares, and their share of the order in percent."""
+    """A part of the bar: a state, its number of shares, and that number in percent of the order."""
 
     kind: str
     quantity: int
@@ -49,7 +49,7 @@ def quantities_chart(quantities: Quantities) -> Markup:
         "quantities-chart",
         WIDTH,
         HEIGHT,
-        f"What became of {total:,} shares",
+        f"{total:,} shares by state",
         f"{words}.",
         *drawn,
         keeps_shape=False,

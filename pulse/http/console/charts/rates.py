@@ -41,7 +41,7 @@ def short(number: int) -> str:
 
 
 def rate_chart(bars: Sequence[Bar], *, kind: str, label: str, top: int) -> Markup:
-    """A bar for each minute, the oldest first; the last minute is not over and drawn paler.
+    """A bar for each minute, the oldest first. The last minute is not over, so its bar is paler.
 
     `kind` is the class of the bars. `label` describes the chart to screen readers, which skip the
     bars: a table beside the chart has their numbers. A bar's title has its minute and number.

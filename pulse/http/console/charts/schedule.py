@@ -44,7 +44,7 @@ STATE_WORDS: Final[dict[SliceState, str]] = {
 def schedule_chart(
     slices: Sequence[SliceView], terms: SplitTerms, now: datetime | None = None
 ) -> Markup:
-    """The slices as SVG; without any, only the even split that they will vary.
+    """The slices as SVG; before the split, only the even split.
 
     `now` is drawn as a line if it is on the axis. All times are labelled in UTC.
     """
@@ -78,7 +78,7 @@ def even_share(terms: SplitTerms) -> str:
 
 
 def describe_schedule(slices: Sequence[SliceView], terms: SplitTerms) -> str:
-    """The chart in a few sentences, for those who do not see it."""
+    """The chart in a few sentences, for screen readers."""
     reference = (
         f"An even split has {even_share(terms)} shares in each of {terms.num_splits} slices."
     )
@@ -114,7 +114,7 @@ class _QuantityScale:
 
 
 class _Sizes(NamedTuple):
-    """The sizes of marks, such that slices that lie close remain apart."""
+    """The sizes of marks, so that the marks of close slices do not overlap."""
 
     radius: float
     stem: float
@@ -245,7 +245,7 @@ def _now(times: TimeScale, now: datetime | None) -> Iterator[Markup]:
 
 
 def _x(times: TimeScale, at: datetime) -> float:
-    """The position of a slice; one outside its window, as in an altered log, is at its edge."""
+    """The position of a slice. One outside its window, as in an altered log, is at the edge."""
     x = times.x(at)
     if x is not None:
         return x

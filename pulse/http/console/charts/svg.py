@@ -37,7 +37,7 @@ def picture(  # noqa: PLR0913 - what every image has
 ) -> Markup:
     """An image that scales with the page. Screen readers read the title and the description.
 
-    `identity` is unique in the page. An image that does not keep its shape fills its box.
+    `identity` is unique in the page. An image that does not keep its aspect ratio fills its box.
     """
     title_id, description_id = f"{identity}-title", f"{identity}-description"
     return element(

@@ -44,7 +44,7 @@ class Tick(NamedTuple):
 class TimeScale:
     """The axis of a window, from `left` to `right`, with a margin before and after the window.
 
-    A gap between sessions that is long takes only a small part of the axis.
+    A long gap between sessions takes only a small part of the axis.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TimeScale:
     def ticks(self, *, spacing: float, major_spacing: float) -> list[Tick]:
         """Labels at round times of open spans, at least `spacing` apart.
 
-        Major ones are `major_spacing` apart, for a screen that is narrow.
+        Major labels are `major_spacing` apart; a narrow screen shows only these.
         """
         ticks: list[Tick] = []
         last_major = None

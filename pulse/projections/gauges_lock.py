@@ -6,20 +6,21 @@ import psycopg
 
 from pulse.postgres import Connection, Database, DatabaseUnavailable, describe, fetch, load_sql
 
-MONITOR_LOCK: Final = 0x50554C53_45000005
+GAUGES_LOCK: Final = 0x50554C53_45000005
 """The key of the lock."""
 
 HOLD_SECONDS: Final = 15.0
-"""Postgres ends the session of a holder that is silent for this long."""
+"""Postgres ends the session of a holder that is idle for this long."""
 
-_IS_FREE: Final = load_sql(__package__, "is_monitor_lock_free")
-_TRY_HOLD: Final = load_sql(__package__, "try_hold_monitor_lock")
+_IS_FREE: Final = load_sql(__package__, "is_gauges_lock_free")
+_TRY_HOLD: Final = load_sql(__package__, "try_hold_gauges_lock")
 
 
-class MonitorLock:
-    """The lock, held by a connection outside the pool, which is also for the holder's statements.
+class GaugesLock:
+    """The lock, held by a connection outside the pool.
 
-    So only one process of all has this connection, and a full pool does not stop monitoring.
+    The holder reads the gauges on this connection, so a full pool does not stop monitoring. Only
+    the holder has such a connection.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -32,7 +33,7 @@ class MonitorLock:
         Raises:
             DatabaseUnavailable: Postgres cannot be reached.
         """
-        rows = await database.read(lambda c: fetch(c, _IS_FREE, (MONITOR_LOCK,)))
+        rows = await database.read(lambda c: fetch(c, _IS_FREE, (GAUGES_LOCK,)))
         if not rows[0][0]:
             return None
         try:
@@ -42,7 +43,7 @@ class MonitorLock:
         lock = cls(connection)
         try:
             milliseconds = str(round(HOLD_SECONDS * 1000))
-            rows = await fetch(connection, _TRY_HOLD, (milliseconds, MONITOR_LOCK))
+            rows = await fetch(connection, _TRY_HOLD, (milliseconds, GAUGES_LOCK))
         except psycopg.Error as error:
             await lock.release()
             raise DatabaseUnavailable(describe(error)) from error
