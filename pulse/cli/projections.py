@@ -27,8 +27,8 @@ _SENTENCES: Final[dict[AuditFault, str]] = {
         "`pulse projections retry {order_id}` adds it"
     ),
     "OUTDATED": (
-        "is in the queue, created at position {position:,}, without a later event that is in the "
-        "log: `pulse projections retry {order_id}` applies it"
+        "was created at position {position:,}, and the queue lacks a later event of it: "
+        "`pulse projections retry {order_id}` applies it"
     ),
     "UNLOGGED": (
         "is in the queue, created at position {position:,}, with an event that is not in the "

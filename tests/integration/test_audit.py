@@ -108,7 +108,7 @@ def test_a_missing_order_is_named_and_a_retry_brings_it_in(
 ) -> None:
     order_id = str(order_passed_over.originator_id)
     said = run_pulse("status", conninfo=conninfo).out
-    assert f"order {order_id} was created at position 1 and is neither in the queue" in said
+    assert f"order {order_id} was created at position 1 and is missing from the queue" in said
     assert f"`pulse projections retry {order_id}` adds it" in said
     ended = run_pulse("status", "--json", conninfo=conninfo)
     assert json.loads(ended.out)["audit"]["findings"] == [
