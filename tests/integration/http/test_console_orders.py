@@ -325,7 +325,7 @@ async def test_positions_and_moments_are_places_too(file_api: httpx.AsyncClient)
 @pytest.mark.parametrize(
     ("query", "status", "message"),
     [
-        ("version=99", 400, "expected a version from 1 to 1"),
+        ("version=99", 400, "expected a version from 1 to 2"),
         ("version=0", 400, "version "),
         ("version=1&position=1", 400, "is given together with"),
         ("position=999999999", 400, "is beyond the log's end"),
@@ -338,7 +338,7 @@ async def test_a_place_that_is_not_possible_is_explained_beside_the_order(
     shared_api: httpx.AsyncClient, shared_conninfo: str, query: str, status: int, message: str
 ) -> None:
     created = order_created()
-    write(shared_conninfo, *stored([created, splitting_failed(created)])[:1])
+    write(shared_conninfo, *stored([created, splitting_failed(created)]))
 
     page = await shared_api.get(f"{LIST}/{created.originator_id}?{query}")
 
