@@ -141,8 +141,8 @@ def serious_findings(page: Page) -> list[str]:
     """What axe-core rates serious or critical on the page, in both themes.
 
     The themes differ only in colours, so in the dark one only the contrast is checked. Contrast is
-    most of the work, and the rows of a table come from one template: the others than the first
-    eight, and those of the first three groups, are hidden meanwhile.
+    most of the work, and the rows of a table come from one template: rows after the eighth of a
+    group, and groups after the third, are hidden meanwhile.
     """
     page.evaluate(AXE_SCRIPT)
     found = []
