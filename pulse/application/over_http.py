@@ -300,7 +300,7 @@ async def open_orders_over_http(
             max_connections=limits.connections, max_keepalive_connections=limits.connections
         ),
         trust_env=False,
-        verify=httpx.URL(base_url).scheme != "http",  # reading the certificates takes 70 ms
+        verify=not base_url.startswith("http:"),  # without TLS no certificates are read
         transport=transport,
     ) as http:
         yield OrdersOverHttp(http, limits, spans)

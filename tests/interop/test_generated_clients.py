@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,14 +18,13 @@ from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import INTERNAL_SCOPE, order_id_for
 from tests.support.log import write
-from tests.support.processes import ROOT, PulseProcess, pulse
-from tests.support.tokens import Signer
+from tests.support.processes import ROOT, PulseProcess
+from tests.support.tokens import SERVICE_TOKEN, Signer
 
 PROGRAMS = ROOT / "tests" / "clients"
 TOOLS = Path(sys.prefix) / "clients"
 PYTHON = TOOLS / "python" / "bin"
 NODE = TOOLS / "node_modules"
-SERVICE_TOKEN = uuid4().hex
 MAX_SECONDS = 120
 
 pytestmark = pytest.mark.skipif(
@@ -40,20 +38,6 @@ def served(served: PulseProcess, module_database_url: str) -> PulseProcess:
     """Pulse without service tokens, with an event in its log that another program wrote."""
     write(module_database_url, StoredEvent(uuid4(), 1, "elsewhere:Thing", b'{"a":1,"b":[2]}'))
     return served
-
-
-@pytest.fixture(scope="module")
-def guarded(
-    served: PulseProcess, module_database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PulseProcess]:
-    """Pulse on the same database, with a service token."""
-    del served
-    with pulse(
-        tmp_path_factory.mktemp("guarded"),
-        database_url=module_database_url,
-        service_tokens=f"oms:{SERVICE_TOKEN}",
-    ) as process:
-        yield process
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -17,8 +16,8 @@ from tests.support.haproxy import HAPROXY, haproxy
 from tests.support.http import answers_at, send_raw
 from tests.support.nginx import NGINX, nginx
 from tests.support.orders import order
-from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, pulse, until
-from tests.support.tokens import Signer
+from tests.support.processes import DEADLINE_SECONDS, PulseProcess, free_port, until
+from tests.support.tokens import SERVICE_TOKEN, Signer
 
 CADDY = shutil.which("caddy")
 
@@ -60,7 +59,6 @@ http://127.0.0.1:{port} {{
 }}
 """
 
-SERVICE_TOKEN = uuid4().hex
 
 Proxy = Callable[[Path, int, str], AbstractContextManager[int]]
 
@@ -186,20 +184,6 @@ def test_without_service_tokens_a_proxied_caller_is_refused(
         answer = httpx.post(url, json=order(), trust_env=False, timeout=30)
         assert answer.status_code == 403
         assert "PULSE_SERVICE_TOKENS" in answer.json()["error"]["message"]
-
-
-@pytest.fixture(scope="module")
-def guarded(
-    served: PulseProcess, module_database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PulseProcess]:
-    """Pulse on the same database, with a service token."""
-    del served
-    with pulse(
-        tmp_path_factory.mktemp("guarded"),
-        database_url=module_database_url,
-        service_tokens=f"oms:{SERVICE_TOKEN}",
-    ) as process:
-        yield process
 
 
 @pytest.mark.parametrize("proxy", STREAMED)

@@ -14,11 +14,10 @@ from tests.support.http import answers, send_raw
 from tests.support.nginx import NGINX, Nginx, nginx
 from tests.support.orders import order
 from tests.support.processes import DEADLINE_SECONDS, PulseProcess, pulse, until
-from tests.support.tokens import Signer
+from tests.support.tokens import SERVICE_TOKEN, Signer
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine")
 
-SERVICE_TOKEN = "a-service-token-of-the-test-" + "x" * 20
 HEADER_SECONDS = 5
 MOST_BYTES = 64 * 1024
 

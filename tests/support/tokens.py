@@ -21,6 +21,8 @@ AUDIENCE: Final = "https://pulse.example"
 BOTH: Final = "orders:write orders:read"
 ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
 
+SERVICE_TOKEN: Final = "a-service-token-of-the-tests-" + "x" * 20
+
 
 @dataclass(frozen=True)
 class Signer:

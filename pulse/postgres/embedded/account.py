@@ -125,8 +125,8 @@ def _candidates(data: Path) -> list[Account | None]:
     if data.name == "cluster":
         return [user_namespace()]
     # The account postgres has no other purpose. In a user namespace no other account can read the
-    # data. The account `nobody` is last, for containers without the other two, since other services
-    # may use it.
+    # data. The system account nobody is the fallback in containers that have neither, because other
+    # services may run as the same account.
     return [system_account("postgres"), user_namespace(), system_account("nobody")]
 
 
