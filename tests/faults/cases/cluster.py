@@ -280,7 +280,7 @@ async def _switched_over(run: ClusterRun) -> AsyncIterator[None]:
 async def _stale_host(run: ClusterRun) -> AsyncIterator[None]:
     """The primary goes; two timelines later, when its slot and old WAL are gone, it comes back."""
     cluster, primary = run.cluster, run.primary
-    await asyncio.to_thread(cluster.patronictl, *_CONFIGURE, "member_slots_ttl=5s")
+    await _keep_wal(run, for_lost="5s", at_least="64MB")
     await asyncio.to_thread(primary.power_off)
     yield
     for _ in range(2):
@@ -306,10 +306,14 @@ async def _stale_host(run: ClusterRun) -> AsyncIterator[None]:
     run.case_run.fact(
         f"{primary.name} came back {how}; oldest WAL of {leader.name}: {removed[0][0]}"
     )
-    await asyncio.to_thread(cluster.patronictl, *_CONFIGURE, "member_slots_ttl=30min")
+    await _keep_wal(run, for_lost="30min", at_least="1GB")  # as in deploy/patroni/patroni.yml
 
 
-_CONFIGURE: Final = ("edit-config", "pulse", "--force", "--set")
+async def _keep_wal(run: ClusterRun, *, for_lost: str, at_least: str) -> None:
+    """Change how long WAL is kept for a lost host, and how much is always kept."""
+    changes = (f"member_slots_ttl={for_lost}", f"postgresql.parameters.wal_keep_size={at_least}")
+    options = [part for change in changes for part in ("--set", change)]
+    await asyncio.to_thread(run.cluster.patronictl, "edit-config", "pulse", "--force", *options)
 
 
 async def _until_leader(run: ClusterRun) -> Host:
