@@ -121,7 +121,7 @@ class Database:
             connection_class=_PooledConnection,
             kwargs={**CONNECTION_KWARGS, "report": self._note_connect_error},
             configure=self._prepare_pooled,
-            min_size=min(2, pool_size),
+            min_size=1,
             max_size=pool_size,
             max_waiting=_MAX_WAITING,
             reconnect_timeout=2.0,

@@ -14,10 +14,8 @@ from eventsourcing.persistence import StoredEvent
 from pulse.application.in_process import InProcessOrders
 from pulse.domain import Event, OrderCancelled, OrderCreated, SlicesScheduled, order_id_for
 from pulse.eventstore import LOG_CHANNEL, AppendOutcomeUnknown, AppendRefused
-from pulse.settings import Settings
-from tests.support.api import serving
+from tests.support.api import api_settings, serving
 from tests.support.cli import projected, run_pulse, write
-from tests.support.database import as_runtime
 from tests.support.events import (
     MAPPER,
     order_created,
@@ -103,7 +101,7 @@ def test_json_is_the_answer_of_the_api(conninfo: str) -> None:
     write(conninfo, *stored([created, slices_scheduled(created)]))
 
     async def read() -> bytes:
-        async with serving(Settings(database_url=as_runtime(conninfo))) as api:
+        async with serving(api_settings(conninfo)) as api:
             return (await api.get(f"/pulse/internal/orders/{order_id}")).content
 
     ended = run_pulse("cancel", order_id, "--json", conninfo=conninfo)

@@ -9,10 +9,8 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 
 from pulse.domain import INTERNAL_SCOPE, Event, OrderCreated, Slice, order_id_for
-from pulse.settings import Settings
-from tests.support.api import serving
+from tests.support.api import api_settings, serving
 from tests.support.cli import claim, projected, run_pulse, write
-from tests.support.database import as_runtime
 from tests.support.events import (
     foreign_event,
     order_cancelled,
@@ -119,7 +117,7 @@ def test_json_is_the_very_answer_of_the_api(conninfo: str) -> None:
     write(conninfo, *stored([created, slices_scheduled(created)]))
 
     async def ask() -> bytes:
-        async with serving(Settings(database_url=as_runtime(conninfo))) as api:
+        async with serving(api_settings(conninfo)) as api:
             return (await api.get(f"/pulse/internal/orders/{order_id}/events")).content
 
     ended = run_pulse("replay", order_id, "--json", conninfo=conninfo)

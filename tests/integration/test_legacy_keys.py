@@ -6,10 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from pulse.settings import Settings
-from tests.support.api import serving
+from tests.support.api import api_settings, serving
 from tests.support.cli import run_pulse, write
-from tests.support.database import as_runtime
 from tests.support.events import order_created, stored
 from tests.support.orders import BATCH, ORDERS, fault, fault_in, order, placed, post
 from tests.support.waiting import until
@@ -18,7 +16,7 @@ KEYS = ["ouk_1 ", "\u00a0ouk_1", "ouk_1\ufeff", "Zoe\u0308", "\u212b"]
 
 
 async def split_by_the_workers(conninfo: str, order_id: UUID) -> dict[str, Any]:
-    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
+    async with serving(api_settings(conninfo)) as api:
 
         async def is_completed() -> bool:
             answer = await api.get(f"{ORDERS}/{order_id}")
@@ -51,7 +49,7 @@ def test_a_stored_order_of_such_a_key_is_projected_split_verified_and_rebuilt(
 async def test_a_new_order_of_such_a_key_is_refused_alone_and_in_a_batch(
     conninfo: str, key: str
 ) -> None:
-    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
+    async with serving(api_settings(conninfo)) as api:
         details = fault(await post(api, order(order_unique_key=key)), 400, "INVALID_REQUEST")
         assert details["field"] == "order_unique_key"
         assert "NFC" in details["expected"]

@@ -12,11 +12,20 @@ from pulse.http.limits import AdmissionLimits
 from pulse.http.root import Mounts, Root
 from pulse.process.apps import all_in_one_app
 from pulse.settings import Settings
+from tests.support.database import as_runtime
 
 BASE_URL: Final = "http://localhost"
 _STOP_SECONDS: Final = 30.0
 
 Message = dict[str, Any]
+
+FEW_CONNECTIONS: Final[dict[str, Any]] = {"pool_size": 3, "metrics": False}
+"""With these settings a start needs half the processor time: most of it goes into connections."""
+
+
+def api_settings(conninfo: str, **changes: Any) -> Settings:
+    """Settings of an application on this database, with few connections and without metrics."""
+    return Settings(**{"database_url": as_runtime(conninfo), **FEW_CONNECTIONS, **changes})
 
 
 @asynccontextmanager

@@ -20,10 +20,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.database import as_runtime_if_set_up
 from tests.support.forked import Forked, Running, is_module
+from tests.support.waiting import pauses
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS: Final = 40.0
-_POLL_SECONDS: Final = 0.02
 _PORTS: Final = range(12_000, 32_000)
 _WHERE: Final = ("host", "port", "target_session_attrs")
 
@@ -58,9 +58,10 @@ def free_port() -> int:
 def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
     """Poll the condition until it is true; returns its value."""
     deadline = time.monotonic() + seconds
+    pause_seconds = pauses()
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(_POLL_SECONDS)
+        time.sleep(next(pause_seconds))
     return result
 
 

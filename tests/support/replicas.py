@@ -11,6 +11,7 @@ import httpx
 from pulse.metrics import REGISTRY
 from pulse.settings import Settings
 from tests.faults.node import Node
+from tests.support.api import FEW_CONNECTIONS
 from tests.support.database import as_runtime, migrate_with_roles
 from tests.support.orders import ORDERS, order, post
 from tests.support.processes import url_of
@@ -83,7 +84,7 @@ async def replicated(home: Path, *, delay_milliseconds: int = 0) -> AsyncIterato
 
 def settings_of(pair: Pair, **changes: Any) -> Settings:
     known = {"database_url": pair.url, "read_database_url": pair.read_url, "release_slices": False}
-    return Settings(**known | changes)  # type: ignore[arg-type]
+    return Settings(**FEW_CONNECTIONS | known | changes)
 
 
 def counted(name: str, **labels: str) -> float:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pulse.secret import Secret
 from pulse.settings import Settings
+from tests.support.api import FEW_CONNECTIONS
 
 ISSUER: Final = "https://issuer.example"
 AUDIENCE: Final = "https://pulse.example"
@@ -36,6 +37,7 @@ class Signer:
     def settings(self) -> Settings:
         """Settings of a gateway that accepts only this issuer's tokens."""
         return Settings(
+            **FEW_CONNECTIONS,
             jwt_algorithm=self.algorithm,
             jwt_secret=Secret(self.key) if self.public_pem is None else None,
             jwt_public_key=self.public_pem,

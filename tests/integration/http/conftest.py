@@ -1,6 +1,7 @@
 """The API in this process, with its workers: shared, or one for each test.
 
-Slices are not released, so an order does not change any more once it is split.
+Slices of orders that are placed here are not released, so an order does not change any more once it
+is split. Slices of orders that a test writes into the log are released.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -8,9 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from pulse.settings import Settings
-from tests.support.api import serving
-from tests.support.database import as_runtime, cloned_database
+from tests.support.api import api_settings, serving
+from tests.support.database import cloned_database
 from tests.support.gateway import WAYS, Served, served
 from tests.support.tokens import signer_of
 
@@ -27,15 +27,13 @@ def shared_conninfo(postgres: str, template_database: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")  # its event loop does not run between modules
 async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(
-        Settings(database_url=as_runtime(shared_conninfo), release_slices=False)
-    ) as client:
+    async with serving(api_settings(shared_conninfo, release_slices=False)) as client:
         yield client
 
 
 @pytest.fixture
 async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(Settings(database_url=as_runtime(conninfo), release_slices=False)) as client:
+    async with serving(api_settings(conninfo, release_slices=False)) as client:
         yield client
 
 

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from pulse.domain import SlicesScheduled
 from pulse.process.apps import api_app
-from pulse.settings import Settings
-from tests.support.api import client_of, lifespan_of
-from tests.support.database import as_runtime
+from tests.support.api import api_settings, client_of, lifespan_of
 from tests.support.events import order_created, slices_scheduled, splitting_failed, stored
 from tests.support.log import write
 from tests.support.orders import JSON, fault, order
@@ -33,7 +31,7 @@ TRACE = {
 @pytest.fixture(scope="module")
 async def api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     """The API without workers, so that orders stay as they are."""
-    app = api_app(Settings(database_url=as_runtime(shared_conninfo)))
+    app = api_app(api_settings(shared_conninfo))
     async with lifespan_of(app), client_of(app) as client:
         yield client
 
@@ -41,7 +39,7 @@ async def api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def own_api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     """The same on a separate database, for events that other tests must not see."""
-    app = api_app(Settings(database_url=as_runtime(conninfo)))
+    app = api_app(api_settings(conninfo))
     async with lifespan_of(app), client_of(app) as client:
         yield client
 

@@ -15,9 +15,8 @@ from pulse.domain import HALTS_STREAM_ID, Event, OrderCreated, SlicesScheduled
 from pulse.projections import lists
 from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
-from pulse.settings import Settings
-from tests.support.api import serving
-from tests.support.database import as_runtime, cloned_database
+from tests.support.api import api_settings, serving
+from tests.support.database import cloned_database
 from tests.support.events import (
     foreign_event,
     order_created,
@@ -72,7 +71,7 @@ def file_conninfo(postgres: str, template_database: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 async def file_api(file_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(database_url=as_runtime(file_conninfo), release_slices=False)
+    settings = api_settings(file_conninfo, release_slices=False)
     async with serving(settings) as client:
         yield client
 
@@ -560,8 +559,8 @@ async def test_a_reason_that_is_too_long_is_shown_at_its_field(
 @pytest.fixture
 async def with_tokens(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     """An API with a service that may only read, and one that may write."""
-    settings = Settings(
-        database_url=as_runtime(conninfo),
+    settings = api_settings(
+        conninfo,
         release_slices=False,
         service_tokens=(ServiceToken("reader", READER), ServiceToken("writer", WRITER)),
         service_rights=(ServiceRights("reader", frozenset({"read"})),),

@@ -17,8 +17,8 @@ from pulse.process.apps import all_in_one_app, api_app
 from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
-from tests.support.api import BASE_URL, client_of, lifespan_of
-from tests.support.database import as_runtime, as_superuser
+from tests.support.api import BASE_URL, api_settings, client_of, lifespan_of
+from tests.support.database import as_superuser
 from tests.support.events import foreign_event
 from tests.support.gateway import DESK_TOKEN, GATEWAY_TOKEN, SERVICES
 from tests.support.log import write
@@ -39,8 +39,8 @@ CROSS_SITE: Final = {
 
 @pytest.fixture(scope="module")
 async def with_tokens(shared_conninfo: str) -> AsyncIterator[Root]:
-    settings = Settings(
-        database_url=as_runtime(shared_conninfo),
+    settings = api_settings(
+        shared_conninfo,
         service_tokens=(*SERVICES, ServiceToken("writer", Secret(WRITER_TOKEN))),
         service_rights=(ServiceRights("writer", frozenset({"write"})),),
     )
@@ -50,7 +50,7 @@ async def with_tokens(shared_conninfo: str) -> AsyncIterator[Root]:
 
 @pytest.fixture(scope="module")
 async def without_tokens(shared_conninfo: str) -> AsyncIterator[Root]:
-    async with ready(Settings(database_url=as_runtime(shared_conninfo))) as app:
+    async with ready(api_settings(shared_conninfo)) as app:
         yield app
 
 
@@ -292,7 +292,7 @@ async def test_an_unknown_query_parameter_is_refused_as_a_page(without_tokens: R
 
 
 async def test_the_api_alone_has_the_console_too(shared_conninfo: str) -> None:
-    app = api_app(Settings(database_url=as_runtime(shared_conninfo)))
+    app = api_app(api_settings(shared_conninfo))
     async with lifespan_of(app), browser_of(app) as client:
 
         async def is_shown() -> bool:
@@ -318,7 +318,7 @@ async def test_events_of_newer_code_leave_the_rest_of_the_overview(conninfo: str
     newer = foreign_event()
     newer = replace(newer, topic="pulse.domain.events:OrderTeleported")
     write(as_superuser(conninfo), newer)
-    async with ready(Settings(database_url=as_runtime(conninfo))) as app, browser_of(app) as client:
+    async with ready(api_settings(conninfo)) as app, browser_of(app) as client:
         shown = await client.get(CONSOLE)
         assert shown.status_code == 200
         assert "A newer version of Pulse wrote to the log" in shown.text

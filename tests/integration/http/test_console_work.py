@@ -16,9 +16,7 @@ from pulse.process.apps import all_in_one_app
 from pulse.projections import due_slices
 from pulse.rights import ALL_RIGHTS, ServiceRights
 from pulse.secret import Secret, ServiceToken
-from pulse.settings import Settings
-from tests.support.api import client_of, lifespan_of
-from tests.support.database import as_runtime
+from tests.support.api import api_settings, client_of, lifespan_of
 from tests.support.events import (
     order_created,
     slices_released,
@@ -416,8 +414,8 @@ TOKENS = {name: name.ljust(32, "-") for name in ("reader", "ops")}
 @pytest.fixture(scope="module")
 async def guarded(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     """A process with a token that may only read, and one that may do everything."""
-    settings = Settings(
-        database_url=as_runtime(shared_conninfo),
+    settings = api_settings(
+        shared_conninfo,
         service_tokens=tuple(ServiceToken(n, Secret(t)) for n, t in TOKENS.items()),
         service_rights=(
             ServiceRights("reader", frozenset({"read"})),

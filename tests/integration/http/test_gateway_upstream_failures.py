@@ -12,9 +12,7 @@ from pulse.application.over_http import HttpClientLimits, PulseUnavailable, open
 from pulse.domain import OrderSpec, Trace, order_id_for, parse_order_request
 from pulse.process.apps import api_app, gateway_app
 from pulse.rights import ServiceRights
-from pulse.settings import Settings
-from tests.support.api import client_of, lifespan_of
-from tests.support.database import as_runtime
+from tests.support.api import api_settings, client_of, lifespan_of
 from tests.support.gateway import GATEWAY_TOKEN, SERVICES, FakePulse, gateway_before, refusal
 from tests.support.orders import body, fault, order
 from tests.support.tokens import ISSUER, bearer, signer_of
@@ -120,8 +118,8 @@ async def test_a_gateway_without_its_rights_is_503_and_the_log_names_the_right(
     shared_conninfo: str,
 ) -> None:
     """The API does not start with such settings; one of another release might."""
-    settings = Settings(
-        database_url=as_runtime(shared_conninfo),
+    settings = api_settings(
+        shared_conninfo,
         service_tokens=SERVICES,
         service_rights=(ServiceRights("gateway", frozenset({"read"})),),
     )

@@ -11,9 +11,7 @@ import pytest
 
 from pulse.domain import HALTS_STREAM_ID
 from pulse.process.apps import api_app
-from pulse.settings import Settings
-from tests.support.api import client_of, lifespan_of
-from tests.support.database import as_runtime
+from tests.support.api import api_settings, client_of, lifespan_of
 from tests.support.orders import JSON, fault
 
 HALTS: Final = "/internal/halts"
@@ -30,7 +28,7 @@ TRACE: Final = {
 
 @pytest.fixture
 async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    app = api_app(Settings(database_url=as_runtime(conninfo)))
+    app = api_app(api_settings(conninfo))
     async with lifespan_of(app), client_of(app) as client:
         yield client
 
@@ -38,7 +36,7 @@ async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture(scope="module")
 async def shared_api(shared_conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     """For requests that set no halt."""
-    app = api_app(Settings(database_url=as_runtime(shared_conninfo)))
+    app = api_app(api_settings(shared_conninfo))
     async with lifespan_of(app), client_of(app) as client:
         yield client
 

@@ -10,8 +10,7 @@ import pytest
 from pulse.http.root import Root
 from pulse.process.apps import all_in_one_app
 from pulse.secret import Secret, ServiceToken
-from pulse.settings import Settings
-from tests.support.api import BASE_URL, lifespan_of
+from tests.support.api import BASE_URL, api_settings, lifespan_of
 from tests.support.database import as_runtime
 from tests.support.gateway import DESK_TOKEN, GATEWAY_TOKEN, SERVICES
 from tests.support.orders import BATCH, ORDERS, fault, order
@@ -70,7 +69,7 @@ SPELLINGS = [
 
 @pytest.fixture(scope="module")
 async def without_tokens(shared_conninfo: str) -> AsyncIterator[Root]:
-    app = all_in_one_app(Settings(database_url=as_runtime(shared_conninfo)))
+    app = all_in_one_app(api_settings(shared_conninfo))
     async with lifespan_of(app):
         yield app
 

@@ -12,8 +12,7 @@ from pulse.application.callers import Caller
 from pulse.http.asgi import CALLER_KEY
 from pulse.http.limits import AdmissionLimits, RateLimiter, RateLimitMiddleware
 from pulse.http.root import Root
-from pulse.settings import Settings
-from tests.support.api import client_of, root_of, serving
+from tests.support.api import api_settings, client_of, root_of, serving
 from tests.support.database import as_runtime
 from tests.support.orders import BATCH, JSON, ORDERS, fault, order, post
 from tests.support.tokens import bearer, signer_of
@@ -294,9 +293,7 @@ async def test_a_stalled_body_is_refused(conninfo: str, path: str) -> None:
         yield b"{"
         await asyncio.sleep(3600)
 
-    async with serving(
-        Settings(database_url=as_runtime(conninfo), body_timeout_seconds=0.2)
-    ) as client:
+    async with serving(api_settings(conninfo, body_timeout_seconds=0.2)) as client:
         response = await client.post(path, content=stalled(), headers=JSON)
         details = fault(response, 408, "REQUEST_TIMEOUT")
         assert details == {"expected": "the whole body within 0.2 s"}
@@ -319,8 +316,8 @@ async def test_a_body_in_pieces_is_accepted_before_the_deadline(
 
 
 async def test_the_rate_limit_applies_to_orders_and_not_to_health_checks(conninfo: str) -> None:
-    settings = Settings(
-        database_url=as_runtime(conninfo),
+    settings = api_settings(
+        conninfo,
         internal_rate_limit_per_second=0.5,
         rate_limit_burst_seconds=6,
     )

@@ -9,9 +9,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from pulse.application.in_process import InProcessOrders
-from pulse.settings import Settings
-from tests.support.api import serving
-from tests.support.database import as_runtime
+from tests.support.api import api_settings, serving
 from tests.support.gateway import FakePulse, gateway_before, refusal
 from tests.support.orders import BATCH, ORDERS, fault, fault_in, order, placed, post
 from tests.support.tokens import Signer, bearer, new_signer
@@ -86,8 +84,8 @@ async def test_each_crashed_order_of_a_batch_is_a_log_line(api: httpx.AsyncClien
 
 @pytest.mark.usefixtures("crashing")
 async def test_a_crash_behind_the_gateway_is_one_log_line(conninfo: str, signer: Signer) -> None:
-    settings = Settings(
-        database_url=as_runtime(conninfo),
+    settings = api_settings(
+        conninfo,
         jwt_secret=signer.settings.jwt_secret,
         jwt_audience=signer.settings.jwt_audience,
         jwt_issuer=signer.settings.jwt_issuer,

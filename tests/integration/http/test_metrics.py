@@ -12,7 +12,7 @@ from pulse.process.apps import api_app, gateway_app
 from pulse.rights import ServiceRights
 from pulse.secret import Secret, ServiceToken
 from pulse.settings import Settings
-from tests.support.api import client_of, lifespan_of, serving
+from tests.support.api import api_settings, client_of, lifespan_of, serving
 from tests.support.orders import ORDERS, fault, order, placed, post
 from tests.support.tokens import bearer
 from tests.support.waiting import until
@@ -25,6 +25,12 @@ SERVICES = (
 )
 RIGHTS = (ServiceRights("writer", frozenset({"write"})),)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture
+async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(api_settings(conninfo, release_slices=False, metrics=True)) as client:
+        yield client
 
 
 def samples_in(text: str) -> Samples:

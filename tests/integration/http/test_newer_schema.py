@@ -10,8 +10,7 @@ import pytest
 from pulse.process.apps import all_in_one_app
 from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
-from tests.support.api import lifespan_of, serving
-from tests.support.database import as_runtime
+from tests.support.api import api_settings, lifespan_of, serving
 from tests.support.orders import ORDERS, fault, order, placed, post
 from tests.support.waiting import until
 
@@ -81,7 +80,7 @@ async def test_a_process_that_may_migrate_does_not_start_on_a_schema_that_does_n
 ) -> None:
     add_revision(conninfo, oldest_code=NEXT)
     with pytest.raises(AssertionError, match=rf"revision {NEXT} \(halts\)"):
-        async with lifespan_of(all_in_one_app(Settings(database_url=as_runtime(conninfo)))):
+        async with lifespan_of(all_in_one_app(api_settings(conninfo))):
             pass
 
 
@@ -89,7 +88,7 @@ async def test_a_process_that_does_not_migrate_serves_nothing_until_the_schema_a
     conninfo: str,
 ) -> None:
     add_revision(conninfo, oldest_code=NEXT)
-    async with serving(Settings(database_url=as_runtime(conninfo), migrate=False)) as api:
+    async with serving(api_settings(conninfo, migrate=False)) as api:
         fault(await post(api, order()), 503, "UNAVAILABLE")
         checks = fault(await api.get(READY), 503, "UNAVAILABLE")["checks"]
         assert f"revision {NEXT} (halts)" in checks["schema"]

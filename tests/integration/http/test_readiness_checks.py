@@ -19,8 +19,7 @@ from pulse.projections.claims import PRESENCE_CLASS, Claims
 from pulse.projections.projector import Projector
 from pulse.settings import Settings
 from pulse.workers.timeouts import TimeoutMonitor
-from tests.support.api import client_of, lifespan_of, serving
-from tests.support.database import as_runtime
+from tests.support.api import api_settings, client_of, lifespan_of, serving
 from tests.support.events import order_created, orders_created, slices_scheduled, stored
 from tests.support.log import write
 from tests.support.orders import ORDERS, fault, order, placed, post
@@ -49,7 +48,7 @@ async def until_ready(client: httpx.AsyncClient, path: str = READY) -> None:
 
 @asynccontextmanager
 async def api_without_workers(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
-    app = api_app(Settings(database_url=as_runtime(conninfo)))
+    app = api_app(api_settings(conninfo))
     async with lifespan_of(app), client_of(app) as client:
         yield client
 
@@ -202,7 +201,7 @@ async def test_a_role_with_more_rights_than_the_runtime_is_a_notice(
 
 
 async def test_a_right_that_is_missing_is_a_notice_until_it_is_granted(conninfo: str) -> None:
-    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
+    async with serving(api_settings(conninfo)) as api:
         await until_ready(api)
         await execute(conninfo, "REVOKE DELETE ON queue_audit_findings FROM pulse_runtime")
         (notice,) = noticed_in((await api.get(READY)).json())
@@ -337,7 +336,7 @@ async def test_workers_that_do_no_work_are_not_ready(
 ) -> None:
     monkeypatch.setattr(loop, "MAX_FAILING_SECONDS", 0.05)
     monkeypatch.setattr(*method, broken)
-    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
+    async with serving(api_settings(conninfo)) as api:
         await until_not_ready(api, "workers", words)
         monkeypatch.undo()
         await until_ready(api)

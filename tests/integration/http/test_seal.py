@@ -13,9 +13,8 @@ from pulse.eventstore import EventStore
 from pulse.evidence.anchors import read_anchors
 from pulse.evidence.key_file import create_key_file
 from pulse.settings import Settings
-from tests.support.api import serving
+from tests.support.api import api_settings, serving
 from tests.support.orders import BATCH, fault, order
-from tests.support.processes import url_of
 from tests.support.seal import KEY
 from tests.support.waiting import until
 
@@ -25,8 +24,8 @@ LOG = "/pulse/internal/log"
 @pytest.fixture
 def settings(conninfo: str, tmp_path: Path) -> Settings:
     create_key_file(tmp_path / "seal.key", KEY)
-    return Settings(
-        database_url=url_of(conninfo),
+    return api_settings(
+        conninfo,
         data_dir=tmp_path / "data",
         seal_key=tmp_path / "seal.key",
     )
@@ -96,7 +95,7 @@ async def test_what_is_not_there_is_404(api: httpx.AsyncClient) -> None:
 
 
 async def test_readiness_says_that_the_log_is_not_sealed(conninfo: str, tmp_path: Path) -> None:
-    settings = Settings(database_url=url_of(conninfo), data_dir=tmp_path / "data")
+    settings = api_settings(conninfo, data_dir=tmp_path / "data")
     async with serving(settings) as api:
         assert await seal_notices(api) == {"not_sealed": False}
 

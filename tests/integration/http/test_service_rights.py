@@ -10,9 +10,8 @@ import pytest
 from pulse.process.apps import all_in_one_app
 from pulse.rights import ALL_RIGHTS, DEFAULT_RIGHTS, Right, Rights, ServiceRights
 from pulse.secret import Secret, ServiceToken
-from pulse.settings import Settings
 from tests.support import documents
-from tests.support.api import client_of, lifespan_of
+from tests.support.api import api_settings, client_of, lifespan_of
 from tests.support.database import as_runtime, cloned_database
 from tests.support.orders import BATCH, ORDERS, fault, order
 from tests.support.tokens import bearer, signer_of
@@ -181,7 +180,7 @@ async def test_what_needs_no_token_needs_no_right(api: httpx.AsyncClient) -> Non
 
 
 async def test_without_tokens_this_machine_has_every_right(module_conninfo: str) -> None:
-    app = all_in_one_app(Settings(database_url=as_runtime(module_conninfo)))
+    app = all_in_one_app(api_settings(module_conninfo))
     async with lifespan_of(app), client_of(app) as client:
         for method, path, _ in CALLS:
             response = await client.request(method, path, **sent(method, path))

@@ -7,9 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pulse.settings import Settings
-from tests.support.api import serving
-from tests.support.database import as_runtime
+from tests.support.api import api_settings, serving
 from tests.support.events import order_cancelled, order_created, slices_scheduled, stored
 from tests.support.log import write
 from tests.support.orders import ORDERS, order, placed
@@ -21,7 +19,7 @@ SLICES = "/pulse/internal/slices"
 @pytest.fixture
 async def api(conninfo: str) -> AsyncIterator[httpx.AsyncClient]:
     """The API with its workers, which release slices: the default."""
-    async with serving(Settings(database_url=as_runtime(conninfo))) as client:
+    async with serving(api_settings(conninfo)) as client:
         yield client
 
 
@@ -131,10 +129,10 @@ async def test_slices_that_are_too_late_expire(api: httpx.AsyncClient, conninfo:
 
 async def test_with_releases_switched_off_slices_stay_scheduled(conninfo: str) -> None:
     """What counts is the setting at acceptance, not that of the process with the releaser."""
-    settings = Settings(database_url=as_runtime(conninfo), release_slices=False)
+    settings = api_settings(conninfo, release_slices=False)
     async with serving(settings) as api:
         order_id = await placed(api)
-    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
+    async with serving(api_settings(conninfo)) as api:
         released = await placed(api)
         await until_settled(api, released, 1)
         found = await read(api, order_id)
