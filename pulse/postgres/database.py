@@ -223,9 +223,7 @@ class Database:
             DatabaseUnavailable: the session is unfit, and the message says why; or Postgres cannot
                 be reached or is overloaded.
         """
-        await self.read(
-            lambda connection: self._sessions.verify(connection, exclude={"lock_timeout"})
-        )
+        await self.read(self._sessions.verify)
 
     def _note_exhausted(self) -> None:
         self._exhausted_until = time.monotonic() + self.limits.exhausted_seconds

@@ -9,7 +9,8 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -34,6 +35,7 @@ _READ_SESSION: Final = load_sql(__package__, "read_session")
 _DISCARD_SESSION: Final = load_sql(__package__, "discard_session")
 _SELECT_BACKEND_PID: Final = load_sql(__package__, "select_backend_pid")
 _NO_CONVERSION: Final = re.compile(r"conversion between UTF8 and (\w+) is not supported")
+_CHANGED_BY_CHECKOUT: Final = frozenset(("lock_timeout",))
 _UNKNOWN_TO_SOME_VERSIONS: Final = frozenset(("transaction_timeout",))
 _EXPECTED: Final = {
     "transaction_isolation": "read committed",
@@ -91,6 +93,7 @@ class Sessions:
         self._code_revision = code_revision
         self._read_only = read_only
         self._settings = session_settings(limits, read_only=read_only)
+        self._shown: dict[str, str] = {}  # the settings as the server shows them: with units
         self._schema: str | None = None
 
     async def connect(self, role: str) -> Connection:
@@ -122,26 +125,34 @@ class Sessions:
         """
         try:
             with _deadline(connection, self._limits.connect_seconds):
-                if await _backend_pid(connection) != connection.info.backend_pid:
+                refusal = "a session setting that Pulse needs: let Pulse's role set it"
+                shown = await _set(connection, self._settings, refusal, connection.info.backend_pid)
+                if not shown:
                     await _refuse_shared_session(connection, self._conninfo)
                     await _run(connection, _DISCARD_SESSION)  # state of an earlier client
-                    await _set_options(connection)
-                refusal = "a session setting that Pulse needs: let Pulse's role set it"
-                await _set(connection, self._settings, refusal)
-                await self.verify(connection)
+                    backend_pid = await _backend_pid(connection)
+                    await _set_options(connection, backend_pid)
+                    shown = await _set(connection, self._settings, refusal, backend_pid)
+                await self._require_fit(connection, shown)
+            _require_known(self._settings.keys() - shown.keys())
+            self._shown = shown
         except BaseException:
             await connection.close()
             raise
 
-    async def verify(self, connection: Connection, *, exclude: Collection[str] = ()) -> None:
-        """Verify the server and the session's settings, except the excluded ones.
+    async def verify(self, connection: Connection) -> None:
+        """Verify the server and a prepared session again.
 
         Raises:
             SessionUnfit: the session does not meet Pulse's requirements.
         """
-        settings = self._settings
-        found: dict[str, Any] = dict(await _run(connection, _READ_SESSION, ([*settings, *_FACTS],)))
-        needed = {name: settings[name] for name in settings if name not in exclude}
+        lasting = self._shown.keys() - _CHANGED_BY_CHECKOUT
+        await self._require_fit(connection, {name: self._shown[name] for name in lasting})
+
+    async def _require_fit(self, connection: Connection, needed: Mapping[str, str]) -> None:
+        """Read the session and check it against these settings, as the server shows them."""
+        names = [*self._settings, *_FACTS]
+        found: dict[str, Any] = dict(await _run(connection, _READ_SESSION, (names,)))
         require_fit(found, needed, read_only=self._read_only)
         schema = found["current_schema"]
         self._schema = self._schema or schema
@@ -171,9 +182,9 @@ def require_fit(
                 "change it for role and database"
             )
     for name, value in needed.items():
-        if not _is_in_force(name, value, found):
+        if found[name] != value:
             raise SessionUnfit(
-                f"the session setting {name} is {found.get(name)!r} although Pulse has set it to "
+                f"the session setting {name} is {found[name]!r} although Pulse has set it to "
                 f"{value!r}: check the pooler or proxy between Pulse and Postgres"
             )
 
@@ -218,11 +229,9 @@ def _require_search_path(found: Mapping[str, Any]) -> None:
         )
 
 
-def _is_in_force(name: str, value: str, found: Mapping[str, Any]) -> bool:
-    if name not in found:
-        return name in _UNKNOWN_TO_SOME_VERSIONS
-    # Postgres reports 0 for a unix socket, and where the system has no such option
-    return found[name] == value or (name.startswith("tcp_") and found[name] == "0")
+def _require_known(missing: AbstractSet[str]) -> None:
+    if unknown := sorted(missing - _UNKNOWN_TO_SOME_VERSIONS):
+        raise SessionUnfit(f"this server has no settings of these names: {', '.join(unknown)}")
 
 
 def _wrong_encoding(encoding: str) -> SessionUnfit:
@@ -271,19 +280,23 @@ async def _refuse_shared_session(connection: Connection, conninfo: str) -> None:
         )
 
 
-async def _set_options(connection: Connection) -> None:
+async def _set_options(connection: Connection, backend_pid: int) -> None:
     """Set the settings in libpq's `options`, which a pooler may drop."""
     refusal = "a setting in the options of PULSE_DATABASE_URL or PGOPTIONS"
     try:
         options = settings_of_options(connection.info.get_parameters().get("options", ""))
     except ValueError:
         raise SessionUnfit(f"Postgres refuses {refusal}") from None
-    await _set(connection, options, refusal)
+    await _set(connection, options, refusal, backend_pid)
 
 
-async def _set(connection: Connection, settings: Mapping[str, str], refusal: str) -> None:
+async def _set(
+    connection: Connection, settings: Mapping[str, str], refusal: str, backend_pid: int
+) -> dict[str, str]:
+    """Set them if the session has this backend; returns those set, as the server shows them."""
+    parameters = (list(settings), list(settings.values()), backend_pid)
     try:
-        await _run(connection, _SET_SESSION, (list(settings), list(settings.values())))
+        return dict(await _run(connection, _SET_SESSION, parameters))
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:

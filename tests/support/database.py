@@ -118,5 +118,6 @@ def connect(conninfo: str, limits: PostgresLimits | None = None) -> psycopg.Conn
     settings = session_settings(limits or PostgresLimits())
     connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=1)
     set_session = load_sql("pulse.postgres", "set_session")
-    connection.execute(set_session, (list(settings), list(settings.values())))
+    backend_pid = connection.info.backend_pid
+    connection.execute(set_session, (list(settings), list(settings.values()), backend_pid))
     return connection
