@@ -52,6 +52,7 @@ class ClusterRun:
         self.deployment = deployment
         self.cluster: Cluster = deployment.cluster
         self.injections: list[Injection] = []
+        self.claims_seconds: list[float] = []
         self.turn = 0
         self.primary = deployment.cluster.postgres[0]
 
@@ -129,6 +130,8 @@ async def _report(run: ClusterRun) -> None:
     ]
     whole = [each.ended - each.begun for each in run.injections]
     case_run.fact(f"until all members ran and the cluster served again: {_spread(whole)}")
+    if run.claims_seconds:
+        case_run.fact(f"until the lost host's claims were released: {_spread(run.claims_seconds)}")
 
 
 def longest_pause(moments: Sequence[float], begun: float, ended: float) -> float:
@@ -236,7 +239,9 @@ async def _worker_off(run: ClusterRun) -> AsyncIterator[None]:
     run.case_run.fact(
         f"{lost.name} was lost with {claimed} claims; {due} orders had slices due in 20 s"
     )
-    yield
+    async with asyncio.TaskGroup() as meanwhile:
+        meanwhile.create_task(_until_without_claims(run, member.pid))
+        yield
     await _start_again(run, lost)
 
 
@@ -364,6 +369,14 @@ async def _claims_of(run: ClusterRun, pid: int) -> int:
         "SELECT count(*) FROM order_claims WHERE claimed_by LIKE '%%' || %s || '%%'", f":{pid}:"
     )
     return int(rows[0][0])
+
+
+async def _until_without_claims(run: ClusterRun, pid: int) -> None:
+    """Record how long after the fault the claims of a lost process were released."""
+    async with asyncio.timeout(_SERVING_SECONDS):
+        while await _claims_of(run, pid):
+            await asyncio.sleep(_POLL_SECONDS)
+    run.claims_seconds.append(time.time() - run.injections[-1].begun)
 
 
 async def _frozen_with_claims(run: ClusterRun, member: HostedMember) -> int:
