@@ -134,7 +134,7 @@ class Sessions:
                     await _set_options(connection, backend_pid)
                     shown = await _set(connection, self._settings, refusal, backend_pid)
                 await self._require_fit(connection, shown)
-            _require_known(self._settings.keys() - shown.keys())
+            require_known(self._settings.keys() - shown.keys())
             self._shown = shown
         except BaseException:
             await connection.close()
@@ -189,6 +189,18 @@ def require_fit(
             )
 
 
+def require_known(missing: AbstractSet[str]) -> None:
+    """Check that the server lacks no setting but those that some versions of Postgres do not have.
+
+    Raises:
+        SessionUnfit: the message names the others.
+    """
+    if unknown := sorted(missing - _UNKNOWN_TO_SOME_VERSIONS):
+        raise SessionUnfit(
+            f"this server does not have the settings {', '.join(unknown)}: Pulse needs Postgres"
+        )
+
+
 def _require_server(found: Mapping[str, Any]) -> None:
     if int(found["server_version_num"]) < OLDEST_SERVER_VERSION:
         raise SessionUnfit(
@@ -227,11 +239,6 @@ def _require_search_path(found: Mapping[str, Any]) -> None:
             "search_path puts other schemas before pg_catalog, whose functions Pulse calls: leave "
             "pg_catalog out of it"
         )
-
-
-def _require_known(missing: AbstractSet[str]) -> None:
-    if unknown := sorted(missing - _UNKNOWN_TO_SOME_VERSIONS):
-        raise SessionUnfit(f"this server has no settings of these names: {', '.join(unknown)}")
 
 
 def _wrong_encoding(encoding: str) -> SessionUnfit:

@@ -23,7 +23,7 @@ from pulse.postgres.limits import session_settings
 from pulse.postgres.migrations import Migrations
 from pulse.process.revisions import REVISIONS
 from pulse.settings import Settings
-from tests.support.api import serving
+from tests.support.api import api_settings, serving
 from tests.support.database import ROLES, as_runtime, database_in
 from tests.support.log import fetch
 from tests.support.orders import ORDERS, order, post
@@ -100,7 +100,7 @@ async def test_orders_work_on_a_database_with_unusual_settings(
 ) -> None:
     for name, value in ODD.items():
         alter(conninfo, name, value)
-    async with serving(Settings(database_url=as_runtime(conninfo))) as api:
+    async with serving(api_settings(conninfo, release_slices=False)) as api:
         before = datetime.now(UTC)
         order_id = (await post(api, order())).json()["order_id"]
 

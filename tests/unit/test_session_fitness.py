@@ -4,7 +4,7 @@ import pytest
 
 from pulse.postgres import PostgresLimits, SessionUnfit
 from pulse.postgres.limits import session_settings
-from pulse.postgres.session import require_fit
+from pulse.postgres.session import require_fit, require_known
 
 NEEDED = session_settings(PostgresLimits())
 FIT: dict[str, str | None] = {
@@ -27,15 +27,17 @@ def test_a_session_as_it_is_needed_is_fit() -> None:
 
 
 def test_a_setting_that_an_older_version_does_not_know_is_not_missed() -> None:
-    require_fit({name: FIT[name] for name in FIT if name != "transaction_timeout"}, NEEDED)
+    require_known({"transaction_timeout"})
+
+
+def test_another_missing_setting_shows_that_the_server_is_not_postgres() -> None:
+    with pytest.raises(SessionUnfit, match="exit_on_error, jit: Pulse needs Postgres") as unfit:
+        require_known({"jit", "transaction_timeout", "exit_on_error"})
+    assert unfit.value.is_permanent
 
 
 def test_functions_are_never_looked_up_among_temporary_objects() -> None:
     require_fit({**FIT, "schemas": "pg_temp_3,pg_catalog,public"}, NEEDED)
-
-
-def test_on_a_local_socket_there_is_nothing_to_keep_alive() -> None:
-    require_fit({**FIT, "tcp_user_timeout": "0", "tcp_keepalives_idle": "0"}, NEEDED)
 
 
 @pytest.mark.parametrize("name", NEEDED)
