@@ -1,4 +1,7 @@
-"""SIGTERM under load: every request in flight is answered, and accepted orders are stored."""
+"""SIGTERM under load: every request in flight is answered, and accepted orders are stored.
+
+The fault suite's `stops` does the same to each kind of single process.
+"""
 
 import asyncio
 import json
@@ -97,14 +100,13 @@ def stored_ids(conninfo: str) -> set[str]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("command", ["pulse up", "pulse up --processes 2", "uvicorn main:app"])
+@pytest.mark.parametrize("command", ["pulse up --processes 2", "uvicorn main:app"])
 async def test_every_accepted_order_is_stored_and_no_claim_is_left(
     conninfo: str, tmp_path: Path, command: str
 ) -> None:
     port = free_port()
     settings: dict[str, Any] = {"database_url": url_of(conninfo), "port": port}
     settings["command"] = {
-        "pulse up": UP,
         "pulse up --processes 2": (*UP, "--processes", "2"),
         "uvicorn main:app": uvicorn_on(port),
     }[command]

@@ -95,7 +95,7 @@ class Environment:
         run(python, "-m", "venv", "--without-pip", directory / "env")
 
     def install(self, *arguments: str | Path) -> None:
-        """Install packages with pip of this process's environment, without what they need."""
+        """Install packages with the release tools' pip, without what they need."""
         self._pip("install", "--quiet", "--no-compile", "--no-deps", *arguments)
 
     def install_locked(self, lock: Path) -> None:
@@ -107,7 +107,7 @@ class Environment:
         self._pip("check")
 
     def _pip(self, *arguments: str | Path) -> None:
-        run(sys.executable, "-m", "pip", "--python", self.python, *arguments)
+        run(TOOLS / "python", "-m", "pip", "--python", self.python, *arguments)
 
     def variables(self, **settings: str) -> dict[str, str]:
         """The variables of its programs: PATH, HOME and these."""
