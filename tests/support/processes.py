@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.database import as_runtime_if_set_up
 from tests.support.forked import Forked, Running, is_module
-from tests.support.waiting import pauses
+from tests.support.waiting import backoff_delays
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS: Final = 40.0
@@ -58,10 +58,10 @@ def free_port() -> int:
 def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
     """Poll the condition until it is true; returns its value."""
     deadline = time.monotonic() + seconds
-    pause_seconds = pauses()
+    delays = backoff_delays()
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(next(pause_seconds))
+        time.sleep(next(delays))
     return result
 
 

@@ -12,15 +12,15 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Poll the condition until it is true."""
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            pause_seconds = pauses()
+            delays = backoff_delays()
             while not await condition():  # noqa: ASYNC110 - the condition is often outside this process
-                await asyncio.sleep(next(pause_seconds))
+                await asyncio.sleep(next(delays))
     except TimeoutError:
         raise AssertionError(f"not within {DEADLINE_SECONDS:g} s: {what}") from None
 
 
-def pauses() -> Iterator[float]:
-    """The seconds between polls, which grow: a poll takes processor time from what is awaited."""
+def backoff_delays() -> Iterator[float]:
+    """The delays between polls in seconds: exponential backoff, since polls use processor time."""
     seconds = _FIRST_SECONDS
     while True:
         yield seconds

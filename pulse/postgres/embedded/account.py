@@ -124,9 +124,8 @@ def _candidates(data: Path) -> list[Account | None]:
         return [Account(owner.st_uid, owner.st_gid)]
     if data.name == "cluster":
         return [user_namespace()]
-    # The account postgres has no other purpose. In a user namespace no other account can read the
-    # data. The system account nobody is the fallback in containers that have neither, because other
-    # services may run as the same account.
+    # Only Postgres uses the account `postgres`, and no other account can read data in a user
+    # namespace. Other services may use `nobody`, so it is the fallback for containers.
     return [system_account("postgres"), user_namespace(), system_account("nobody")]
 
 
