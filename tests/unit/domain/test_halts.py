@@ -208,6 +208,15 @@ def test_no_order_has_the_id_of_the_stream_of_halts() -> None:
     assert HALTS_STREAM_ID not in {order_id_for(*key) for key in keys}
 
 
+def test_the_halts_in_force_are_those_that_the_events_leave() -> None:
+    everything = event_of(ALL)
+    one = event_of(TCS, fold_halts([everything]))
+    (lifted,) = decide_halt(resuming(everything.halt_id), fold_halts([everything, one]))
+    halts = fold_halts([everything, one, lifted])
+    assert [halt.target for halt in halts.in_force] == [TCS]
+    assert halts.version == 3
+
+
 @given(st.lists(st.tuples(st.sampled_from(TARGETS), st.booleans()), max_size=30))
 def test_any_commands_leave_at_most_one_halt_a_target_and_fold_to_the_same(
     commands: list[tuple[HaltTarget, bool]],

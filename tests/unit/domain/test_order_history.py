@@ -44,6 +44,12 @@ def at_version(event: Event, version: int) -> Event:
     return msgspec.structs.replace(event, originator_version=version)
 
 
+def test_a_second_creation_is_refused() -> None:
+    created = order_created("ouk_1")
+    with pytest.raises(HistoryBroken, match="OrderCreated at version 2 is not the first event"):
+        fold([created, at_version(created, 2)])
+
+
 def too_late(history: tuple[Event, ...]) -> Event:
     """The failure of this order had it been claimed a second after its window's end."""
     order = whole(history[:1])

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -400,6 +401,7 @@ def settled_by(event: Event) -> tuple[int, ...]:
             return ()
 
 
+@pytest.mark.many_cases
 def test_in_any_interleaving_an_order_has_one_outcome_and_a_slice_is_settled_once() -> None:
     run_state_machine_as_test(
         OrderLife,

@@ -90,6 +90,11 @@ def test_the_request_is_an_order_and_optionally_a_seed(
     assert spec == parse_order_request(json.dumps(body, ensure_ascii=False).encode())
 
 
+def test_a_seed_is_no_part_of_the_order_that_is_previewed() -> None:
+    asked = parsed({**BODY, "split_seed": SEED})
+    assert asked.spec == parse_order_request(json.dumps(BODY).encode())
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "field"),
     [

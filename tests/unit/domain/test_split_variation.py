@@ -32,6 +32,8 @@ from pulse.testing.splitter_laws import (
     z_limit,
 )
 
+pytestmark = pytest.mark.many_cases
+
 SEEDS = range(3000)
 
 TERMS = SplitTerms(

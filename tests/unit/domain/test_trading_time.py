@@ -4,6 +4,7 @@ The mapping is stated here again as a walk over the sessions, so that a fault in
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 
 import msgspec
@@ -25,6 +26,7 @@ from pulse.domain.schedule_rules import slices_are_in_sessions
 from pulse.domain.trading_time import offset_of, time_at
 from pulse.testing import (
     SPLITTER_LAWS,
+    Sample,
     check_schedule,
     edge_sizes,
     sample_of,
@@ -105,8 +107,8 @@ def test_a_schedule_with_sessions_has_every_share(terms: SplitTerms) -> None:
     assert all(least <= s.quantity <= most for s in slices)
 
 
-@pytest.mark.parametrize("law", SPLITTER_LAWS, ids=lambda law: law.__name__)
-def test_the_laws_hold_in_trading_time(law: Law) -> None:
+@cache
+def sample_in_sessions() -> Sample:
     days = [OPEN + timedelta(days=day) for day in range(3)]
     terms = SplitTerms(
         total_quantity=1_025,
@@ -117,7 +119,13 @@ def test_the_laws_hold_in_trading_time(law: Law) -> None:
         starts_at=OPEN + timedelta(hours=1),
         sessions=tuple(Session(opens_at=at, closes_at=at + timedelta(minutes=85)) for at in days),
     )
-    assert list(law(sample_of(split_v2, terms, range(1500)))) == []
+    return sample_of(split_v2, terms, range(1500))
+
+
+@pytest.mark.many_cases
+@pytest.mark.parametrize("law", SPLITTER_LAWS, ids=lambda law: law.__name__)
+def test_the_laws_hold_in_trading_time(law: Law) -> None:
+    assert list(law(sample_in_sessions())) == []
 
 
 def test_new_orders_are_split_by_version_2_only_with_sessions() -> None:

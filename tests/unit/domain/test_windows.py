@@ -328,6 +328,15 @@ def test_roll_counts_only_time_in_sessions(
     assert [(opens - MONDAY).days for opens, _ in created(command).sessions] == days
 
 
+def test_a_session_that_is_looked_up_twice_counts_once() -> None:
+    """It is open when the first of the weeks ends in which sessions are looked up."""
+    first = Session(opens_at=at(7, 4), closes_at=at(7, 6))
+    calendar = ListedSessions([first, session(8)], at(0, 0), at(90, 0))
+    command = order("ROLL", at(0, 5), 180, calendar=calendar)
+    assert window(command) == (at(7, 4), at(8, 4, 45))
+    assert [opens for opens, _ in created(command).sessions] == [at(7, 4), at(8, 3, 45)]
+
+
 def test_roll_over_ten_days() -> None:
     calendar = ListedSessions([session(day, minutes=144) for day in range(20)])
     command = order("ROLL", at(0, 3, 45), 1440, calendar=calendar, num_splits=20)
