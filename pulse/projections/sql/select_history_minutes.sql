@@ -1,7 +1,8 @@
--- The sums of the windows after a position by the minute of their events: for windows that lie within one
--- minute a row for each minute, for each other window a row, whose `straddles` is true. Each with its last
--- position and the latest time recorded up to there. An event counts from the latest time recorded up to
--- it; `reached` is that of the position.
+-- The sums of the windows after a position, by the minute of their events. Windows within one
+-- minute share a row; a window with events of several minutes has its own row, with `straddles`
+-- true. Each row has its last position and the latest time recorded up to it. The time of an event
+-- is the latest time recorded up to it; the parameter `reached` is the latest time recorded up to
+-- `after`.
 WITH windows AS (
     SELECT h.*,
            GREATEST(%(reached)b::timestamptz,

@@ -1,5 +1,6 @@
--- For each minute in which events after a position and up to another were recorded: its last position, and
--- the latest time recorded up to there. `reached` is that of the position before the first one.
+-- For each minute in which events after a position and up to another were recorded: its last
+-- position, and the latest time recorded up to it. The parameter `reached` is the latest time
+-- recorded up to `after`.
 SELECT date_trunc('minute', e.reached) AS minute, max(e.notification_id), max(e.reached)
   FROM (SELECT notification_id,
                GREATEST(%(reached)b::timestamptz,
