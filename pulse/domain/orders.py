@@ -63,7 +63,7 @@ TIMED_OUT: Final = "TIMED_OUT"
 TOO_LATE: Final = "TOO_LATE"
 SPLITTING_ERROR: Final = "SPLITTING_ERROR"
 
-_FAILED_BEFORE: Final = "it failed, so none of it is ever released; nothing needs to be done"
+_FAILED_BEFORE: Final = "it failed, so none of its shares will be released; no action is needed"
 _SETTLED_BEFORE: Final = (
     "all of its slices are settled; read the order to see how many shares were released"
 )

@@ -51,7 +51,7 @@ class Sending(Enum):
     SENT = auto()
     """A statement is in progress."""
     UNCERTAIN = auto()
-    """A reply was lost: they may be stored, and a conflict may be with these same events."""
+    """A reply was lost: they may be stored, so a conflict may be with these very events."""
 
 
 class PendingAppend:
@@ -88,22 +88,22 @@ class PendingAppend:
         return len(self.events) == 1
 
     def mark_sent(self) -> None:
-        """Note that a statement with these events is being sent."""
+        """Record that a statement with these events is being sent."""
         if self.sending is Sending.WAITING:
             self.sending = Sending.SENT
 
     def mark_not_written(self) -> None:
-        """Note that the statement wrote nothing; an earlier one with a lost reply may have."""
+        """Record that this statement wrote nothing. One whose reply was lost may have written."""
         if self.sending is Sending.SENT:
             self.sending = Sending.WAITING
 
     def succeed(self, positions: Positions) -> None:
-        """Return the positions to the caller, unless it has an answer."""
+        """Return the positions to the caller, unless it already has a result."""
         if not self.future.done():
             self.future.set_result(positions)
 
     def fail(self, error: Exception) -> None:
-        """Raise the error to the caller, unless it has an answer."""
+        """Raise the error to the caller, unless it already has a result."""
         if not self.future.done():
             self.future.set_exception(error)
 
@@ -124,7 +124,7 @@ class PendingAppend:
 def take_batch(
     queue: deque[PendingAppend], max_events: int, guard_stream: UUID | None
 ) -> list[PendingAppend]:
-    """Take the next appends that may share a statement, in order: single-event ones, or the others.
+    """Take the next appends that may share a statement, in order: all single-event, or all larger.
 
     An append to the guard stream is taken alone, since conditions are checked against the version
     that the stream had before the statement. Appends whose callers have an answer are dropped.

@@ -61,7 +61,7 @@ class QueueRows(msgspec.Struct, frozen=True):
     ) -> list[Difference]:
         """How an order's rows differ from those that its events give.
 
-        Its rows are removed from this object, so that `rest` has only those of no known order.
+        The order's rows are removed from this object, so that `rest` returns only the others.
         `events` are all events of the order that the projection has applied, with their positions;
         `order` is folded from them.
         """
