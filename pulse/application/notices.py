@@ -59,8 +59,8 @@ class HealthSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     `audit` is None if this role may not read its tables or they are locked. `projector_fault` is
     why this process cannot continue the projection, None if it can or does not project. `halts` are
     those in force; `halts_fault` is why they cannot be read. `seal` is None if this role may not
-    read its tables; `seal_faults` are notices about what this process does for the seal. `rights`
-    are those of the role of a process; None for a command, which may use another role.
+    read its tables; `seal_faults` are notices about the sealer and the anchors of this process.
+    `rights` are those of the role of a process; None for a command, which may use another role.
     `replica_fault` is why this process does not read lists on its replica, None if it does or has
     none.
     """
@@ -84,7 +84,8 @@ async def read_health_snapshot(connection: Connection, timeout_seconds: float) -
 
     A claim is overdue after `timeout_seconds`.
     """
-    lag = await read_lag(connection)  # before the log, whose sequence is never below this position
+    # The lag is read first: the sequence is never below a position that was read before it.
+    lag = await read_lag(connection)
     return HealthSnapshot(
         log=await read_log_state(connection),
         lag=lag,

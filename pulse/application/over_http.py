@@ -97,7 +97,8 @@ class HttpClientLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the client. A call ends within `call_seconds`, all its attempts included.
 
     A call is attempted up to `attempts` times, but only retried after a failed connection: never
-    after a timeout or an answer. A retry is safe: an order has its key, and is cancelled once.
+    after a timeout or an answer. A retry is safe: a key places one order, and a second cancel
+    changes nothing.
     """
 
     connections: int = 100
