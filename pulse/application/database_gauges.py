@@ -28,7 +28,7 @@ from pulse.projections.overview import (
 MAX_COUNT_SECONDS: Final = 1.0
 """Counting all orders takes at most this long; a larger queue is estimated from a sample."""
 
-MIN_COUNT_INTERVAL: Final = 50
+COUNT_PAUSE_FACTOR: Final = 50
 """The pause after a count, as a multiple of its duration: counting takes 2 % of the time."""
 
 _DONE: Final = ("COMPLETED", "CANCELLED", "FAILED")
@@ -116,7 +116,7 @@ class DatabaseGauges(Job[bool]):
             return
         counts = await self._count()
         now = self._monotonic()
-        self._next_count_at = now + (now - started_at) * MIN_COUNT_INTERVAL
+        self._next_count_at = now + (now - started_at) * COUNT_PAUSE_FACTOR
         for status in _DONE:
             metrics.ORDERS.labels(status).set(counts.orders(status))
 
@@ -134,8 +134,8 @@ def _set(snapshot: HealthSnapshot, pending: PendingCounts, due_slices: int) -> N
     metrics.LAG_EVENTS.set(max(0, snapshot.log.end - lag.position))
     metrics.LAG_SECONDS.set(lag.behind_seconds)
     metrics.PARKED.set(lag.parked_orders)
-    metrics.CLAIMS.labels("present").set(pending.claimed - workers.gone_claims)
-    metrics.CLAIMS.labels("gone").set(workers.gone_claims)
+    metrics.CLAIMS.labels("present").set(pending.claimed - workers.orphaned_claims)
+    metrics.CLAIMS.labels("gone").set(workers.orphaned_claims)
     metrics.WORKERS.set(workers.present)
     metrics.SLICES_DUE.set(due_slices)
     metrics.OLDEST_DUE.set(queue.oldest_due_seconds)

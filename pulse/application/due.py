@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from pulse.application.list_reads import ListReads
-from pulse.application.log_places import page_of_log
+from pulse.application.log_cursors import page_of_log
 from pulse.domain import Halt, HaltTarget, Slice, SlicesExpired, SlicesReleased
 from pulse.eventstore import EventStore, EventTooNew, EventUnreadable, RecordedEvent
 from pulse.postgres import Database

@@ -20,7 +20,7 @@ from pulse.application.event_view import (
     log_entry,
 )
 from pulse.application.list_reads import ListReads
-from pulse.application.log_places import page_of_log
+from pulse.application.log_cursors import page_of_log
 from pulse.application.log_reader import EventQuery, LogRange, LogReader
 from pulse.application.orders import (
     CursorRefused,

@@ -265,8 +265,8 @@ def _order_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
     queue, workers = snapshot.queue, snapshot.workers
     yield from _waiting_notices(snapshot)
     yield from _release_notices(snapshot)
-    if workers.overdue_claims:
-        claims = f"{workers.overdue_claims:,} claim{'' if workers.overdue_claims == 1 else 's'}"
+    if overdue := workers.overdue_orphaned_claims:
+        claims = f"{overdue:,} claim{'' if overdue == 1 else 's'}"
         message = (
             f"workers that are gone hold {claims} older than {workers.timeout_seconds:g} s: "
             "start workers (`pulse background`) to time them out"
@@ -304,8 +304,8 @@ def _waiting_notices(snapshot: HealthSnapshot) -> Iterator[Notice]:
             )
             yield Notice("orders_wait", message, needs_person=True)
         return
-    waiting = queue.waiting + workers.gone_claims
-    oldest = max(queue.oldest_waiting_seconds, workers.oldest_gone_seconds)
+    waiting = queue.waiting + workers.orphaned_claims
+    oldest = max(queue.oldest_waiting_seconds, workers.oldest_orphaned_seconds)
     if waiting:
         message = (
             f"no worker is present, with {_orders(waiting)} waiting, the oldest for "

@@ -48,7 +48,7 @@ from pulse.eventstore.batch import (
     Key,
     PendingAppend,
     Positions,
-    Sending,
+    SendState,
     columns,
     condition_columns,
     stored_as_sent,
@@ -401,7 +401,7 @@ class Appender:
         except ConnectionLost as error:
             _log.warning("append.reply_lost", appends=len(batch), error=str(error))
             for pending in batch:
-                pending.sending = Sending.UNCERTAIN
+                pending.send_state = SendState.UNCERTAIN
             self._enter(Recovering(str(error)))
             if isinstance(error, NotConfirmed):
                 await retry.wait()
@@ -428,7 +428,7 @@ class Appender:
             self._enter(state)
         (pending,) = batch
         answer = error
-        if pending.sending is Sending.UNCERTAIN:
+        if pending.send_state is SendState.UNCERTAIN:
             answer = AppendOutcomeUnknown(f"the retry failed: {describe(error)}")
         elif isinstance(error, UNAVAILABLE_ERRORS):
             answer = AppendRefused(describe(error))
@@ -483,7 +483,7 @@ class Appender:
         unclear = [
             append
             for append in skipped
-            if append.sending is Sending.UNCERTAIN or append.condition is not None
+            if append.send_state is SendState.UNCERTAIN or append.condition is not None
         ]
         stored: dict[Key, Sequence[Any]] = {}
         if unclear:
@@ -491,7 +491,7 @@ class Appender:
             rows = await self._connection.fetch(_SELECT_STORED, keys)
             stored = {(row[0], row[1]): row[2:] for row in rows}
         for pending in skipped:
-            certain = pending.sending is not Sending.UNCERTAIN
+            certain = pending.send_state is not SendState.UNCERTAIN
             own = None if certain else stored_as_sent(pending, stored)
             if own is not None:
                 self._on_commit()  # for the commit whose reply was lost

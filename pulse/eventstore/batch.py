@@ -43,7 +43,7 @@ AppendResult = Positions | BaseException
 """An append's positions in the log, or the error it ended with."""
 
 
-class Sending(Enum):
+class SendState(Enum):
     """Whether an append's events may be stored."""
 
     WAITING = auto()
@@ -60,7 +60,7 @@ class PendingAppend:
     The span of the commit is linked with `span`, if there is one.
     """
 
-    __slots__ = ("condition", "deadline", "events", "future", "sending", "span")
+    __slots__ = ("condition", "deadline", "events", "future", "send_state", "span")
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class PendingAppend:
         self.span = span
         self.future = future
         self.deadline = deadline
-        self.sending = Sending.UNCERTAIN if condition is NEVER else Sending.WAITING
+        self.send_state = SendState.UNCERTAIN if condition is NEVER else SendState.WAITING
 
     @property
     def keys(self) -> list[Key]:
@@ -89,13 +89,13 @@ class PendingAppend:
 
     def mark_sent(self) -> None:
         """Record that a statement with these events is being sent."""
-        if self.sending is Sending.WAITING:
-            self.sending = Sending.SENT
+        if self.send_state is SendState.WAITING:
+            self.send_state = SendState.SENT
 
     def mark_not_written(self) -> None:
         """Record that this statement wrote nothing. One whose reply was lost may have written."""
-        if self.sending is Sending.SENT:
-            self.sending = Sending.WAITING
+        if self.send_state is SendState.SENT:
+            self.send_state = SendState.WAITING
 
     def succeed(self, positions: Positions) -> None:
         """Return the positions to the caller, unless it already has a result."""
@@ -117,7 +117,7 @@ class PendingAppend:
 
     def give_up(self, reason: str) -> None:
         """Raise AppendRefused if certainly nothing was written, otherwise AppendOutcomeUnknown."""
-        certain = self.sending is Sending.WAITING
+        certain = self.send_state is SendState.WAITING
         self.fail(AppendRefused(reason) if certain else AppendOutcomeUnknown(reason))
 
 

@@ -232,23 +232,23 @@ class Workers(msgspec.Struct, frozen=True):
     timeout_seconds: float
 
     @property
-    def _gone(self) -> tuple[WorkerClaims, ...]:
+    def _orphaned(self) -> tuple[WorkerClaims, ...]:
         return tuple(held for held in self.claims if not held.present)
 
     @property
-    def gone_claims(self) -> int:
+    def orphaned_claims(self) -> int:
         """How many orders are held by workers that are not present."""
-        return sum(held.orders for held in self._gone)
+        return sum(held.orders for held in self._orphaned)
 
     @property
-    def oldest_gone_seconds(self) -> float:
-        """How long ago the oldest of the `gone_claims` orders was first claimed."""
-        return max((held.oldest_seconds for held in self._gone), default=0.0)
+    def oldest_orphaned_seconds(self) -> float:
+        """How long ago the oldest of the `orphaned_claims` orders was first claimed."""
+        return max((held.oldest_seconds for held in self._orphaned), default=0.0)
 
     @property
-    def overdue_claims(self) -> int:
-        """How many of the `gone_claims` orders were first claimed longer ago than the timeout."""
-        return sum(held.overdue for held in self._gone)
+    def overdue_orphaned_claims(self) -> int:
+        """How many of the `orphaned_claims` orders have been claimed longer than the timeout."""
+        return sum(held.overdue for held in self._orphaned)
 
 
 async def read_workers(connection: Connection, timeout_seconds: float) -> Workers:

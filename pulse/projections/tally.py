@@ -68,16 +68,16 @@ class _Counted(msgspec.Struct, frozen=True):
     """What is counted: all events up to a position."""
 
     position: int
-    reached: datetime | None
+    recorded_until: datetime | None
     """The latest time recorded up to the position."""
     totals: QueueTotals
     minutes: dict[datetime, QueueTotals]
 
     def plus(
-        self, effects: QueueTotals, minute: datetime, position: int, reached: datetime
+        self, effects: QueueTotals, minute: datetime, position: int, recorded_until: datetime
     ) -> "_Counted":
         minutes = {**self.minutes, minute: self.minutes.get(minute, QueueTotals()).plus(effects)}
-        return _Counted(position, reached, self.totals.plus(effects), minutes)
+        return _Counted(position, recorded_until, self.totals.plus(effects), minutes)
 
 
 class QueueTally:
@@ -139,35 +139,41 @@ class QueueTally:
 
     async def _count_windows(self, connection: Connection, counted: _Counted) -> _Counted:
         """Count the windows that are summed up; those that straddle minutes are folded."""
-        parameters = {"after": counted.position, "reached": counted.reached}
+        parameters = {"after": counted.position, "recorded_until": counted.recorded_until}
         rows = await fetch(connection, _SELECT_MINUTES, parameters)
-        for minute, straddles, until, reached, *sums in rows:
+        for minute, straddles, until, recorded_until, *sums in rows:
             if straddles:
                 after = max(counted.position, until - self._window_positions)
                 counted = await self._fold(
                     connection, msgspec.structs.replace(counted, position=after), until
                 )
             else:
-                counted = counted.plus(_totals(sums), minute, until, reached)
+                counted = counted.plus(_totals(sums), minute, until, recorded_until)
         return counted
 
     async def _fold(self, connection: Connection, counted: _Counted, until: int) -> _Counted:
         """Count the events up to a position."""
         if until <= counted.position:
             return counted
-        parameters = {"after": counted.position, "until": until, "reached": counted.reached}
-        for minute, last, reached in await fetch(connection, _SELECT_MINUTE_ENDS, parameters):
+        parameters = {
+            "after": counted.position,
+            "until": until,
+            "recorded_until": counted.recorded_until,
+        }
+        for minute, last, recorded_until in await fetch(
+            connection, _SELECT_MINUTE_ENDS, parameters
+        ):
             effects, _ = await read_effects(connection, self._mapper, counted.position, last)
-            counted = counted.plus(effects, minute, last, reached)
+            counted = counted.plus(effects, minute, last, recorded_until)
         return msgspec.structs.replace(counted, position=until)
 
 
 async def _start(connection: Connection, first: datetime) -> _Counted:
     """What is counted before the first minute: the windows that ended before it."""
     rows = await fetch(connection, _SELECT_START, {"before": first})
-    position, reached = rows[0] if rows else (0, None)
+    position, recorded_until = rows[0] if rows else (0, None)
     ((_, _, *sums),) = await fetch(connection, _SELECT_HISTORY, (position,))
-    return _Counted(position, reached, _totals(sums), {})
+    return _Counted(position, recorded_until, _totals(sums), {})
 
 
 def _totals(sums: list[Any]) -> QueueTotals:
