@@ -1,4 +1,4 @@
-"""The gauges of the whole database, exported by one elected process, read every few seconds."""
+"""The gauges of the whole database. One elected process reads them every 5 s and exports them."""
 
 import time
 from collections.abc import Awaitable, Callable

@@ -80,7 +80,7 @@ def require_scope_fields(request: HaltRequest) -> None:
 
 
 class HaltView(msgspec.Struct, frozen=True):
-    """A halt as answered. `lifted_by`, `lifted_at` and `lifted_reason` are null while in force."""
+    """A halt as the API returns it. The fields `lifted_*` are null while it is in force."""
 
     halt_id: UUID
     scope: HaltScope

@@ -1,7 +1,7 @@
 """Reads lists: on a replica while it follows the primary, otherwise on the primary.
 
-A list is never older than the position that its caller names. The projected position is in the same
-database as the queue, so one server is asked for both, in that order, on one connection.
+A list is never older than the position that its caller names: the projected position and then the
+list are read from one server, on one connection.
 """
 
 import asyncio

@@ -247,7 +247,7 @@ class _Decision(NamedTuple):
 
 
 def _start_span(spans: "Spans", order: DueOrder, context: TraceContext | None) -> "Span":
-    """The span of the release of an order's slices, a child of the span that placed the order."""
+    """The span of an order's release, a child of the span that placed the order."""
     attributes = {"pulse.order_id": str(order.order_id)}
     return spans.start("release slices", "CONSUMER", context, attributes=attributes)
 
